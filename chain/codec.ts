@@ -1,0 +1,245 @@
+/**
+ * Strict, canonical binary encoding: MessagePack restricted to arrays, byte strings, text, booleans, nil and
+ * unsigned integers in their shortest form (docs/FORMATS.md).
+ *
+ * A `Codec<T>` names the shape of one value. What is hashed or signed is always an array in fixed field order;
+ * maps do not occur. Integers up to 2^32-1 take MessagePack's shortest unsigned form, larger ones uint64.
+ *
+ * `decode` is for hostile bytes: it bounds the size first, refuses wrong arity, types and ranges, and finally
+ * refuses bytes that do not equal the one canonical encoding of what they decode to. It never throws.
+ */
+import { bytesToHex, hexToBytes } from '@noble/hashes/utils.js'
+import { Packr } from 'msgpackr'
+import { assert, ok, type Refusal, type Result, refuse } from './result.ts'
+
+/** What MessagePack sees: the wire form of a value. */
+export type Wire = null | boolean | number | bigint | string | Uint8Array | readonly Wire[]
+
+export interface Codec<T> {
+  readonly toWire: (value: T) => Wire
+  /** Throws `Malformed`; only `decode` calls it. */
+  readonly fromWire: (wire: unknown, path: string) => T
+}
+
+/** The decoded type of a codec. */
+export type Decoded<C> = C extends Codec<infer T> ? T : never
+
+/** Largest encoded value that `decode` looks at unless told otherwise: 4 MiB. */
+export const maxEncodedBytes = 4 * 1024 * 1024
+const uint32Max = 0xffff_ffff
+
+class Malformed extends Error {}
+
+const packr = new Packr({
+  useRecords: false,
+  variableMapSize: true,
+  useBigIntExtension: false,
+  mapsAsObjects: false,
+  int64AsType: 'bigint',
+})
+
+/** Canonical bytes of `value`. Throws only if the value does not fit its codec (a programmer's mistake). */
+export function encode<T>(codec: Codec<T>, value: T): Uint8Array {
+  return Uint8Array.from(packr.pack(codec.toWire(value)))
+}
+
+/**
+ * The value that `bytes` encode, or `malformed` with the path of the field that is wrong.
+ * @param maxBytes refuse larger input before looking at it
+ */
+export function decode<T>(codec: Codec<T>, bytes: Uint8Array, maxBytes: number = maxEncodedBytes): Result<T> {
+  if (bytes.length > maxBytes)
+    return refuse('too-large', `bytes: expected at most ${maxBytes}, got ${bytes.length}`)
+  try {
+    const value = codec.fromWire(packr.unpack(bytes), 'value')
+    if (!equalBytes(packr.pack(codec.toWire(value)), bytes))
+      return refuse('malformed', 'value: not in canonical form')
+    return ok(value)
+  } catch (error) {
+    return refuse('malformed', error instanceof Malformed ? error.message : 'value: not MessagePack')
+  }
+}
+
+/** Like `decode`, for bytes this process wrote itself: a failure is corruption, and throws. */
+export function decodeOwn<T>(codec: Codec<T>, bytes: Uint8Array): T {
+  const result = decode(codec, bytes, Number.MAX_SAFE_INTEGER)
+  assert(result.ok, `own bytes do not decode: ${(result as { error?: Refusal }).error?.detail}`)
+  return result.value
+}
+
+/** Compares public bytes; not constant-time. */
+export function equalBytes(a: Uint8Array, b: Uint8Array): boolean {
+  if (a.length !== b.length) return false
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false
+  return true
+}
+
+function malformed(path: string, expected: string, got: unknown): never {
+  throw new Malformed(`${path}: expected ${expected}, got ${describe(got)}`)
+}
+
+function describe(value: unknown): string {
+  if (value instanceof Uint8Array) return `${value.length} bytes`
+  if (Array.isArray(value)) return `an array of ${value.length}`
+  if (typeof value === 'string') return `text of ${value.length}`
+  if (typeof value === 'number' || typeof value === 'bigint' || typeof value === 'boolean')
+    return String(value)
+  return value === null ? 'nil' : typeof value
+}
+
+/** An unsigned integer from 0 to `max` (at most 2^53-1), with a brand if the field has one. */
+export function uint<T extends number = number>(max: number = Number.MAX_SAFE_INTEGER): Codec<T> {
+  return {
+    toWire: value => {
+      assert(
+        Number.isSafeInteger(value) && value >= 0 && value <= max,
+        `expected an integer from 0 to ${max}, got ${value}`,
+      )
+      return value <= uint32Max ? value : BigInt(value)
+    },
+    fromWire: (wire, path) => {
+      const value = typeof wire === 'bigint' && wire <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(wire) : wire
+      if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < 0 || value > max)
+        malformed(path, `an integer from 0 to ${max}`, wire)
+      return value as T
+    },
+  }
+}
+
+export const boolean: Codec<boolean> = {
+  toWire: value => value,
+  fromWire: (wire, path) => (typeof wire === 'boolean' ? wire : malformed(path, 'a boolean', wire)),
+}
+
+/** A byte string of `min` to `max` bytes. */
+export function bytes(min: number, max: number = min): Codec<Uint8Array> {
+  const expected = min === max ? `${min} bytes` : `${min} to ${max} bytes`
+  return {
+    toWire: value => {
+      assert(value.length >= min && value.length <= max, `expected ${expected}, got ${value.length}`)
+      return value
+    },
+    fromWire: (wire, path) => {
+      if (!(wire instanceof Uint8Array) || wire.length < min || wire.length > max)
+        malformed(path, expected, wire)
+      return Uint8Array.from(wire)
+    },
+  }
+}
+
+/** A 32-byte digest or id: hexadecimal in memory, bytes on the wire. */
+export function digest<T extends string>(): Codec<T> {
+  return {
+    toWire: value => hexToBytes(value),
+    fromWire: (wire, path) =>
+      wire instanceof Uint8Array && wire.length === 32
+        ? (bytesToHex(wire) as T)
+        : malformed(path, '32 bytes', wire),
+  }
+}
+
+/** Text of at most `maxBytes` UTF-8 bytes that matches `pattern`. */
+export function text(maxBytes: number, pattern: RegExp = /^[\s\S]*$/): Codec<string> {
+  return {
+    toWire: value => {
+      assert(
+        value.length <= maxBytes && pattern.test(value),
+        `expected text of at most ${maxBytes} bytes that matches ${pattern}`,
+      )
+      return value
+    },
+    fromWire: (wire, path) =>
+      typeof wire === 'string' && wire.length <= maxBytes && pattern.test(wire)
+        ? wire
+        : malformed(path, `text of at most ${maxBytes} bytes that matches ${pattern}`, wire),
+  }
+}
+
+/** One of a fixed set of names, as its number on the wire. Numbers are never reused. */
+export function oneOf<T extends string>(numbers: Readonly<Record<T, number>>): Codec<T> {
+  const names = new Map(Object.entries(numbers).map(([name, number]) => [number as number, name as T]))
+  return {
+    toWire: value => numbers[value],
+    fromWire: (wire, path) =>
+      (typeof wire === 'number' ? names.get(wire) : undefined) ??
+      malformed(path, `one of ${[...names.keys()].join(', ')}`, wire),
+  }
+}
+
+/** The one value `expected`; a version number, say. */
+export function constant<T extends number | string>(expected: T): Codec<T> {
+  return {
+    toWire: () => expected,
+    fromWire: (wire, path) => (wire === expected ? expected : malformed(path, String(expected), wire)),
+  }
+}
+
+/** A list of `min` to `max` values. */
+export function list<T>(item: Codec<T>, max: number, min = 0): Codec<readonly T[]> {
+  return {
+    toWire: value => {
+      assert(
+        value.length >= min && value.length <= max,
+        `expected ${min} to ${max} items, got ${value.length}`,
+      )
+      return value.map(item.toWire)
+    },
+    fromWire: (wire, path) => {
+      if (!Array.isArray(wire) || wire.length < min || wire.length > max)
+        malformed(path, `a list of ${min} to ${max}`, wire)
+      return wire.map((value, i) => item.fromWire(value, `${path}[${i}]`))
+    },
+  }
+}
+
+/** A value, or nil for `undefined`. */
+export function optional<T>(item: Codec<T>): Codec<T | undefined> {
+  return {
+    toWire: value => (value === undefined ? null : item.toWire(value)),
+    fromWire: (wire, path) => (wire === null ? undefined : item.fromWire(wire, path)),
+  }
+}
+
+/** A record as an array in the order its fields are written here. */
+export function struct<T extends object>(fields: { readonly [K in keyof T]-?: Codec<T[K]> }): Codec<T> {
+  const names = Object.keys(fields) as (keyof T & string)[]
+  return {
+    toWire: value => names.map(name => fields[name].toWire(value[name])),
+    fromWire: (wire, path) => {
+      if (!Array.isArray(wire) || wire.length !== names.length)
+        malformed(path, `an array of ${names.length}`, wire)
+      return Object.fromEntries(
+        names.map((name, i) => [name, fields[name].fromWire(wire[i], `${path}.${name}`)]),
+      ) as T
+    },
+  }
+}
+
+/** A discriminated union: `[number of the variant, its fields]`. Every variant carries its name in `type`. */
+export function union<T extends { readonly type: string }>(
+  variants: {
+    readonly [K in T['type']]: readonly [number: number, codec: Codec<Omit<Extract<T, { type: K }>, 'type'>>]
+  },
+): Codec<T> {
+  const byNumber = new Map(
+    Object.entries<readonly [number, Codec<never>]>(variants).map(([type, [number, codec]]) => [
+      number,
+      { type, codec },
+    ]),
+  )
+  return {
+    toWire: value => {
+      const [number, codec] = variants[value.type as T['type']] as unknown as readonly [number, Codec<T>]
+      return [number, codec.toWire(value)]
+    },
+    fromWire: (wire, path) => {
+      const number: unknown = Array.isArray(wire) && wire.length === 2 ? wire[0] : undefined
+      const variant = typeof number === 'number' ? byNumber.get(number) : undefined
+      if (!variant) malformed(path, `a variant of ${[...byNumber.keys()].join(', ')}`, wire)
+      return {
+        type: variant.type,
+        ...(variant.codec.fromWire((wire as unknown[])[1], `${path}.${variant.type}`) as object),
+      } as unknown as T
+    },
+  }
+}

@@ -1,0 +1,303 @@
+/**
+ * Every refusal the project can answer with: one table, one meaning per code.
+ *
+ * docs/ERRORS.md is generated from it (`test/unit/errors.test.ts` keeps them equal). Codes are stable; match on
+ * them, never on the text of a message.
+ */
+
+/** Exit codes of the command line (the README lists them for people). */
+export const exitCodes = {
+  ok: 0,
+  failure: 1,
+  usage: 2,
+  notFound: 3,
+  notAuthorised: 4,
+  predicateFalse: 5,
+  noLeader: 6,
+  timeout: 124,
+  interrupted: 130,
+} as const
+
+export interface ErrorRow {
+  /** What happened and what to do next, in one sentence. */
+  readonly sentence: string
+  /** HTTP status of a response that carries it (RFC 9457 problem). */
+  readonly http: number
+  /** MQTT 5 reason code (section 2.4) of the same refusal. */
+  readonly mqtt: number
+  /** Exit code of the command line. */
+  readonly exit: number
+  /** True when sending the same bytes again later may succeed. */
+  readonly retry: boolean
+}
+
+function row(http: number, mqtt: number, exit: number, retry: boolean, sentence: string): ErrorRow {
+  return { http, mqtt, exit, retry, sentence }
+}
+
+export const errorTable = {
+  // Bytes from outside
+  malformed: row(
+    400,
+    0x99,
+    1,
+    false,
+    'The bytes do not have the documented form; compare them with docs/FORMATS.md.',
+  ),
+  'too-large': row(413, 0x95, 1, false, 'The message is over the documented size limit; send less.'),
+  'unknown-version': row(
+    400,
+    0x99,
+    1,
+    false,
+    'The format version is not one this program speaks; upgrade one of the two.',
+  ),
+  'wrong-chain': row(409, 0x87, 1, false, 'The message or configuration names another chain id.'),
+  'bad-signature': row(403, 0x87, 4, false, 'The signature does not verify under the named key.'),
+  'rate-limited': row(429, 0x97, 1, true, 'Too many requests from this peer; slow down.'),
+
+  // Transactions
+  'transaction-expired': row(
+    409,
+    0x87,
+    1,
+    false,
+    'The expiry lies before the block time; sign a new transaction.',
+  ),
+  'expiry-too-far': row(409, 0x87, 1, false, 'The expiry is more than ten minutes after the block time.'),
+  duplicate: row(409, 0x87, 1, false, 'A transaction with this id is already on the chain.'),
+  'unknown-signer': row(403, 0x87, 3, false, 'No identity with this id is on the chain.'),
+  'signer-not-active': row(403, 0x87, 4, false, 'The signing identity is suspended or revoked.'),
+  'key-not-valid': row(403, 0x87, 4, false, 'The signing key is not valid at this block time.'),
+  'not-authorised': row(
+    403,
+    0x87,
+    4,
+    false,
+    'This signer may not do this; the permission table says who may.',
+  ),
+  'kind-not-supported': row(
+    422,
+    0x83,
+    1,
+    false,
+    'This kind of transaction is reserved and not executed yet.',
+  ),
+  'unknown-subject': row(
+    404,
+    0x90,
+    3,
+    false,
+    'The device, key, grant or group that is named is not on the chain.',
+  ),
+  'version-conflict': row(
+    409,
+    0x87,
+    1,
+    false,
+    'The record has changed since it was read; read it again and decide again.',
+  ),
+  'already-exists': row(409, 0x87, 1, false, 'What is to be created exists already.'),
+  'invalid-state': row(
+    409,
+    0x87,
+    1,
+    false,
+    'The record is in a state in which this is not possible (a revoked identity stays revoked).',
+  ),
+  'limit-exceeded': row(409, 0x97, 1, false, 'A named limit of the chain would be exceeded.'),
+  'grant-not-valid': row(
+    403,
+    0x87,
+    4,
+    false,
+    'The grant is unknown, expired, used up, or does not allow this label.',
+  ),
+  'possession-not-proven': row(
+    403,
+    0x87,
+    4,
+    false,
+    'The proof of possession does not verify for this device id.',
+  ),
+  'epoch-conflict': row(409, 0x87, 1, true, 'Another member re-keyed the group first; read the group again.'),
+
+  // Submission
+  overloaded: row(
+    503,
+    0x97,
+    6,
+    true,
+    'The node has too much unfinished work; send the same bytes again later.',
+  ),
+  'no-leader': row(503, 0x88, 6, true, 'No leader is known; send the same bytes again.'),
+  'certification-lag': row(
+    503,
+    0x97,
+    6,
+    true,
+    'Blocks are committed but not certified; the leader waits for signatures.',
+  ),
+  'not-ready': row(503, 0x88, 6, true, 'The node is starting, stopping or catching up; ask another node.'),
+  timeout: row(
+    504,
+    0x88,
+    124,
+    true,
+    'No answer in time; the outcome is unknown, sending the same bytes again is safe.',
+  ),
+  unreachable: row(503, 0x88, 1, true, 'No node answered; check the addresses and that the network is up.'),
+
+  // Reads and proofs
+  'not-found': row(404, 0x90, 3, false, 'There is no such device, group, transaction or block.'),
+  'height-not-available': row(
+    404,
+    0x90,
+    3,
+    true,
+    'The node does not keep the state of this height (any more, or yet).',
+  ),
+  'bad-proof': row(
+    502,
+    0x87,
+    1,
+    false,
+    'The proof does not lead to the state root of the certified header; ask another node.',
+  ),
+  'bad-certificate': row(
+    502,
+    0x87,
+    1,
+    false,
+    'The certificate is not signed by a quorum of the consenters; ask another node.',
+  ),
+  'bad-header': row(
+    502,
+    0x87,
+    1,
+    false,
+    'The header does not follow from what is certified already; ask another node.',
+  ),
+  stale: row(
+    503,
+    0x88,
+    1,
+    true,
+    'The trust data is older than trustTtl; wait for newer headers or ask another node.',
+  ),
+  withheld: row(
+    502,
+    0x87,
+    1,
+    false,
+    'The node answered with a value that later certified changes have replaced; ask another node.',
+  ),
+
+  // Joining
+  'challenge-expired': row(
+    403,
+    0x87,
+    4,
+    true,
+    'The challenge of the coordination node is unknown, used or over; ask for a new one.',
+  ),
+  'id-active': row(409, 0x87, 4, false, 'A device with this id is active already.'),
+  'label-not-allowed': row(403, 0x87, 4, false, 'The grant does not allow this label.'),
+  'no-full-node': row(503, 0x88, 1, true, 'No live full node is known to the coordination node; try again.'),
+  'hello-required': row(403, 0x87, 4, false, 'The connection has not proven a certified identity yet.'),
+  'hello-refused': row(
+    403,
+    0x87,
+    4,
+    false,
+    'The peer did not prove an active identity that names its transport key.',
+  ),
+
+  // The gateway
+  'assertion-invalid': row(
+    401,
+    0x86,
+    4,
+    false,
+    'The password is not a valid signed assertion of this device; run `mote device credentials`.',
+  ),
+  'assertion-used': row(
+    401,
+    0x86,
+    4,
+    false,
+    'This assertion was used already; each is good for one connection.',
+  ),
+  'not-member': row(403, 0x87, 4, false, 'The sender is not a member of the group.'),
+  'recipient-not-active': row(403, 0x87, 5, false, 'The recipient is unknown, suspended or revoked.'),
+  'recipient-key-mismatch': row(
+    403,
+    0x87,
+    5,
+    false,
+    "The recipient's key in the message is not the one on the chain; refresh the contact.",
+  ),
+  'epoch-mismatch': row(
+    403,
+    0x87,
+    5,
+    true,
+    'The group has a newer epoch key; fetch it, or re-key, and send again.',
+  ),
+  replayed: row(409, 0x87, 5, false, 'A message with this counter has been relayed already.'),
+  'envelope-expired': row(409, 0x87, 5, false, 'The message is past its expiry.'),
+  'device-revoked': row(
+    403,
+    0x98,
+    5,
+    false,
+    'The device has been suspended or revoked; its session was cut.',
+  ),
+  'topic-not-allowed': row(
+    403,
+    0x90,
+    4,
+    false,
+    'A device may publish to its own topics only; docs/FORMATS.md lists them.',
+  ),
+  'cannot-open': row(422, 0x99, 1, false, 'The ciphertext does not open under the key it names.'),
+
+  // This machine
+  'config-invalid': row(
+    500,
+    0x83,
+    2,
+    false,
+    'The configuration file is not valid; the message names the field.',
+  ),
+  'key-not-found': row(500, 0x83, 3, false, 'The key directory has no such name.'),
+  'in-use': row(500, 0x83, 1, false, 'Another process uses this directory; stop it first.'),
+  'storage-corrupt': row(
+    500,
+    0x80,
+    1,
+    false,
+    'Stored data fails its check; move the directory away and join again as a new member.',
+  ),
+  'storage-failed': row(500, 0x80, 1, true, 'The disk refused a read or a write.'),
+  'execution-diverged': row(
+    500,
+    0x80,
+    1,
+    false,
+    'This node computed another block than the certified one; it stopped serving.',
+  ),
+  'start-failed': row(500, 0x80, 1, true, 'A process did not become ready; its log says why.'),
+  'not-running': row(
+    500,
+    0x80,
+    3,
+    false,
+    'No devnet runs in this directory; start one with `mote devnet up`.',
+  ),
+  usage: row(400, 0x83, 2, false, 'The command line is not valid; see --help.'),
+  interrupted: row(500, 0x80, 130, true, 'Stopped by a signal.'),
+  internal: row(500, 0x80, 1, true, 'Something unexpected failed; the log has the cause.'),
+} as const satisfies Record<string, ErrorRow>
+
+export type ErrorCode = keyof typeof errorTable
