@@ -222,10 +222,9 @@ export function union<T extends { readonly type: string }>(
   },
 ): Codec<T> {
   const byNumber = new Map(
-    Object.entries<readonly [number, Codec<never>]>(variants).map(([type, [number, codec]]) => [
-      number,
-      { type, codec },
-    ]),
+    (Object.entries(variants) as [string, readonly [number, Codec<never>]][]).map(
+      ([type, [number, codec]]) => [number, { type, codec }],
+    ),
   )
   return {
     toWire: value => {
