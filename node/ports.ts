@@ -1,0 +1,265 @@
+/**
+ * What a node needs from the world: storage, a network, a clock. Production adapters are LevelDB
+ * (level-storage.ts), libp2p (libp2p-network.ts) and the system clock (system-clock.ts); a simulator implements
+ * the same three, and the replica driver above them runs unchanged.
+ *
+ * Storage speaks bytes: what a header or a receipt is, the caller knows. It knows order and durability:
+ * writes are carried out one after another in the order of the calls; a write whose promise has resolved and
+ * which is documented as durable survives a crash of the machine, together with every write called before it.
+ *
+ * The environment's failures are thrown as `MoteError`: `storage-failed` (the disk refused; nothing after it is
+ * written either), `storage-corrupt` (a record fails its checksum or is missing), `unreachable`, `timeout`.
+ */
+import type {
+  ChainId,
+  DeviceId,
+  Hash,
+  Height,
+  Milliseconds,
+  StateKey,
+  Term,
+  TransactionId,
+} from '../chain/brands.ts'
+import type { Configuration, Entry, HardState, Message, SnapshotMeta } from '../consensus/types.ts'
+
+/** Time for people and time-outs. `after` never runs its callback before it returns. */
+export interface Clock {
+  now(): Milliseconds
+  /** Runs `callback` once after `delayMs`; the returned function cancels it. */
+  after(delayMs: number, callback: () => void): () => void
+}
+
+/* ---------------------------------------------------------------- storage */
+
+/** One persist effect of Raft. Atomic and durable: cut, append, hard state. */
+export interface LogWrite {
+  /** Cut every entry above this index before appending. */
+  readonly truncateAfter?: number
+  /** Contiguous, and contiguous with what remains of the log. */
+  readonly entries: readonly Entry[]
+  readonly hardState?: HardState
+}
+
+/** A transaction as the two indexes see it. */
+export interface TransactionRow {
+  readonly id: TransactionId
+  /** Kind number of its body. */
+  readonly kind: number
+  /** Devices whose history lists it: the signer and whom it is about. */
+  readonly devices: readonly DeviceId[]
+}
+
+/** What a consenter has promised with a signature: this hash and no other at this height of this incarnation. */
+export interface SignedHeader {
+  readonly incarnation: number
+  readonly height: Height
+  readonly headerHash: Hash
+}
+
+/** Everything one executed block leaves behind. */
+export interface BlockWrite {
+  readonly height: Height
+  readonly headerHash: Hash
+  readonly header: Uint8Array
+  /** The sorted state keys the block wrote, encoded (`changesHash` covers them). */
+  readonly changes: Uint8Array
+  /** The proposal with its transactions. */
+  readonly block: Uint8Array
+  readonly receipts: Uint8Array
+  /** In execution order; the position is the transaction's index in the block. */
+  readonly transactions: readonly TransactionRow[]
+  /** New values of state leaves; null removes. */
+  readonly leaves: ReadonlyMap<StateKey, Uint8Array | null>
+  /** Ids executed, by expiry slot (seconds), in execution order: bytes the ledger restores its replay slots from. */
+  readonly replay: ReadonlyMap<number, Uint8Array>
+  /** Slots below this one are over and may be forgotten. */
+  readonly replayFloor: number
+  /** Frontier of the history tree after this block. */
+  readonly history: Uint8Array
+  /** Recorded in the same durable write when this node will sign the header. */
+  readonly signed?: SignedHeader
+}
+
+/** Blocks executed from committed entries, written atomically with the Raft index they brought the node to. */
+export interface ApplyWrite {
+  /** Raft index applied after this write; entries without a block (no-op, configuration) move it too. */
+  readonly applied: number
+  /** The configuration in force at `applied`, when it changed. */
+  readonly configuration?: Configuration
+  readonly blocks: readonly BlockWrite[]
+}
+
+/** What a node starts from. Entries are all those after `applied`; `before` is the index and term of `applied`. */
+export interface RecoveredNode {
+  readonly hardState: HardState
+  readonly snapshot: SnapshotMeta
+  readonly configuration: Configuration
+  readonly applied: number
+  readonly before: { readonly index: number; readonly term: number }
+  readonly entries: readonly Entry[]
+  /** Height of the last executed block (0: genesis alone). */
+  readonly height: Height
+  readonly history: Uint8Array
+}
+
+/** Where a transaction was executed. */
+export interface TransactionPlace {
+  readonly height: Height
+  readonly index: number
+}
+
+export interface DeviceTransaction extends TransactionPlace {
+  readonly id: TransactionId
+  readonly kind: number
+}
+
+export type EntriesRead =
+  | {
+      readonly type: 'entries'
+      readonly before: { readonly index: number; readonly term: number }
+      readonly entries: readonly Entry[]
+    }
+  /** The range starts at or below the snapshot's last index. */
+  | { readonly type: 'compacted'; readonly snapshot: SnapshotMeta }
+
+export interface Storage {
+  /** What was durable, checked; undefined in a fresh directory. Call once, before any write. */
+  recover(): Promise<RecoveredNode | undefined>
+  /** First write of a fresh directory: bootstrap configuration and the genesis block (height 0). Durable. */
+  initialise(genesis: { readonly configuration: Configuration; readonly block: BlockWrite }): Promise<void>
+
+  /** One Raft persist. Durable and atomic. */
+  persist(write: LogWrite): Promise<void>
+  /**
+   * Entries `from`..`to` (inclusive), cut so that their data stays within `maxBytes` (always at least one), and
+   * the index and term ahead of them.
+   */
+  readEntries(range: {
+    readonly from: number
+    readonly to: number
+    readonly maxBytes: number
+  }): Promise<EntriesRead>
+  /** Forget log entries up to the snapshot's last index. Only what is applied may be forgotten. Durable. */
+  compact(snapshot: SnapshotMeta): Promise<void>
+
+  /** Atomic and durable. A `signed` record that contradicts an earlier one rejects the whole write with `execution-diverged`. */
+  apply(write: ApplyWrite): Promise<void>
+  /** Durable before the signature leaves. Another hash at that height and incarnation: `execution-diverged`. */
+  recordSigned(signed: SignedHeader): Promise<void>
+  signedHeader(at: {
+    readonly incarnation: number
+    readonly height: Height
+  }): Promise<SignedHeader | undefined>
+  /** Atomic, not durable by itself: a lost certificate is fetched or collected again. */
+  putCertificate(height: Height, certificate: Uint8Array): Promise<void>
+
+  header(height: Height): Promise<Uint8Array | undefined>
+  changes(height: Height): Promise<Uint8Array | undefined>
+  block(height: Height): Promise<Uint8Array | undefined>
+  receipts(height: Height): Promise<Uint8Array | undefined>
+  certificate(height: Height): Promise<Uint8Array | undefined>
+  /** The highest stored certificate. */
+  latestCertificate(): Promise<{ readonly height: Height; readonly certificate: Uint8Array } | undefined>
+  /** The certificate at the lowest height at or above `height`: it covers the header there. */
+  certificateAtOrAbove(
+    height: Height,
+  ): Promise<{ readonly height: Height; readonly certificate: Uint8Array } | undefined>
+  transaction(id: TransactionId): Promise<TransactionPlace | undefined>
+  /** Newest first. */
+  deviceTransactions(id: DeviceId, limit: number): Promise<readonly DeviceTransaction[]>
+  /** Every state leaf, in key order. */
+  leaves(): AsyncIterable<readonly [StateKey, Uint8Array]>
+  /** Replay records from slot `from` on, by slot, then by height. */
+  replay(
+    from: number,
+  ): AsyncIterable<{ readonly slot: number; readonly height: Height; readonly ids: Uint8Array }>
+
+  /** Finishes queued writes, then releases the directory. Later calls reject with `not-ready`. */
+  close(): Promise<void>
+}
+
+/** Whose data a directory holds; opening it for another chain or device is refused with `wrong-chain`. */
+export interface StorageOwner {
+  readonly chainId: ChainId
+  readonly deviceId: DeviceId
+}
+
+/* ---------------------------------------------------------------- network */
+
+/** One consenter's signature over a header; `from` is the peer it came from. */
+export interface SignatureMessage {
+  readonly incarnation: number
+  readonly height: Height
+  readonly term: Term
+  readonly headerHash: Hash
+  readonly signature: Uint8Array
+}
+
+/** What travels on long-lived streams: fire and forget, in order per peer and kind. */
+export type PeerMessage =
+  /** The transport fills in `from` on arrival; on the wire it does not exist. */
+  | { readonly type: 'raft'; readonly message: Message }
+  | { readonly type: 'signatures'; readonly signatures: readonly SignatureMessage[] }
+
+/** Protocols of one request and one answer each. */
+export type RequestProtocol = 'query' | 'join' | 'registry'
+
+/** Who asks. Before its hello has passed, a peer is a bare address. */
+export interface Caller {
+  /** Proven by hello; undefined before. */
+  readonly deviceId: DeviceId | undefined
+  readonly remoteAddress: string
+}
+
+/**
+ * Answers one request. A thrown `MoteError` travels to the asker as a typed refusal; anything else becomes
+ * `internal`. The handler itself decides what an unproven caller may ask (`hello-required` for the rest).
+ */
+export type RequestHandler = (caller: Caller, body: Uint8Array) => Promise<Uint8Array>
+
+export interface NetworkEvents {
+  /** Called synchronously in order of arrival, from proven peers only. Must not throw. */
+  message(from: DeviceId, message: PeerMessage): void
+  /**
+   * Messages to this peer were dropped: no connection, a lost stream, a full queue. At most once per loss; Raft
+   * is to probe again.
+   */
+  unreachable(peer: DeviceId): void
+  /** The first proven connection came, or the last one went. */
+  peer(peer: DeviceId, state: 'connected' | 'disconnected'): void
+}
+
+/** A peer one wants to be connected to; the network dials it again and again until it is forgotten. */
+export interface PeerAddress {
+  readonly id: DeviceId
+  /** Multiaddr, `/ip4/127.0.0.1/tcp/4001`, with or without `/p2p/…`. */
+  readonly address: string
+}
+
+export interface PeerStatus {
+  readonly id: DeviceId
+  readonly state: 'connected' | 'disconnected'
+  readonly address: string | undefined
+}
+
+export interface Network {
+  start(events: NetworkEvents): Promise<void>
+  /** Never blocks, never throws. What cannot be queued is dropped and reported as `unreachable`. */
+  send(to: DeviceId, message: PeerMessage): void
+  /**
+   * One request to a connected or configured peer.
+   * Throws `unreachable`, `timeout`, or the refusal the peer answered with.
+   */
+  request(to: DeviceId, protocol: RequestProtocol, body: Uint8Array, timeoutMs: number): Promise<Uint8Array>
+  /** Set once per protocol, before `start`. */
+  handle(protocol: RequestProtocol, handler: RequestHandler): void
+  /** Keep connected to this peer (an address already kept for the id is replaced). */
+  keep(peer: PeerAddress): void
+  forget(id: DeviceId): void
+  /** The record of this device may have changed: judge its open connections again, close what no longer passes. */
+  recheck(id: DeviceId): void
+  peers(): readonly PeerStatus[]
+  /** Where this node listens, with its peer id. */
+  addresses(): readonly string[]
+  stop(): Promise<void>
+}

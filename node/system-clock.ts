@@ -1,0 +1,12 @@
+/** The machine's clock. Timers do not keep the process alive: what does is a listening socket or an open store. */
+import { Milliseconds } from '../chain/brands.ts'
+import type { Clock } from './ports.ts'
+
+export const systemClock: Clock = {
+  now: () => Milliseconds(Date.now()),
+  after: (delayMs, callback) => {
+    const timer = setTimeout(callback, delayMs)
+    timer.unref()
+    return () => clearTimeout(timer)
+  },
+}
