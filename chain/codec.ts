@@ -74,7 +74,8 @@ export function equalBytes(a: Uint8Array, b: Uint8Array): boolean {
   return true
 }
 
-function malformed(path: string, expected: string, got: unknown): never {
+/** Refuses a wire value; only a codec's `fromWire` calls it. */
+export function malformed(path: string, expected: string, got: unknown): never {
   throw new Malformed(`${path}: expected ${expected}, got ${describe(got)}`)
 }
 

@@ -1,0 +1,76 @@
+/**
+ * Domain-separated SHA-256 (docs/FORMATS.md, "Hashing domains").
+ *
+ * Everything that the chain hashes or signs begins with the name of what it is and a zero byte, so that bytes
+ * made for one purpose never mean anything for another. The trees of RFC 6962 (chain/merkle.ts) are the one
+ * exception: their prefixes are the RFC's.
+ */
+import { sha256 } from '@noble/hashes/sha2.js'
+import { bytesToHex, concatBytes, utf8ToBytes } from '@noble/hashes/utils.js'
+import type { Hash } from './brands.ts'
+
+/** Every domain in use. A format that changes gets a new number; a name is never reused. */
+export const domains = [
+  'mote/authorities/1',
+  'mote/boxes/1',
+  'mote/certificate/1',
+  'mote/challenge/1',
+  'mote/changes/1',
+  'mote/credential/1',
+  'mote/device/1',
+  'mote/envelope/1',
+  'mote/epoch-key/1',
+  'mote/genesis/1',
+  'mote/grant/1',
+  'mote/group/1',
+  'mote/header/1',
+  'mote/header-rest/1',
+  'mote/hello/1',
+  'mote/incidents/1',
+  'mote/join/1',
+  'mote/key/1',
+  'mote/members/1',
+  'mote/metadata/1',
+  'mote/mqtt-assertion/1',
+  'mote/possession/1',
+  'mote/receipt/1',
+  'mote/registry/1',
+  'mote/replay/1',
+  'mote/replay-slot/1',
+  'mote/signers/1',
+  'mote/state-branch/1',
+  'mote/state-key/1',
+  'mote/state-leaf/1',
+  'mote/state-value/1',
+  'mote/transaction/1',
+] as const
+
+export type Domain = (typeof domains)[number]
+
+const prefixes = new Map<Domain, Uint8Array>(
+  domains.map(domain => [domain, concatBytes(utf8ToBytes(domain), Uint8Array.of(0))]),
+)
+
+/** `utf8(domain) ‖ 0x00 ‖ parts…`: what is hashed, or signed where a signature covers the bytes themselves. */
+export function domainBytes(domain: Domain, ...parts: readonly Uint8Array[]): Uint8Array {
+  return concatBytes(prefixes.get(domain) as Uint8Array, ...parts)
+}
+
+/** SHA-256 of `domainBytes(domain, …parts)`: 32 bytes. */
+export function hashOf(domain: Domain, ...parts: readonly Uint8Array[]): Uint8Array {
+  return sha256(domainBytes(domain, ...parts))
+}
+
+/** `hashOf` as 64 lowercase hexadecimal characters. */
+export function hashHex(domain: Domain, ...parts: readonly Uint8Array[]): Hash {
+  return bytesToHex(hashOf(domain, ...parts)) as Hash
+}
+
+/** Unsigned 64-bit integer, most significant byte first. `value` is at most 2^53-1. */
+export function u64be(value: number): Uint8Array {
+  const bytes = new Uint8Array(8)
+  const view = new DataView(bytes.buffer)
+  view.setUint32(0, Math.floor(value / 2 ** 32))
+  view.setUint32(4, value % 2 ** 32)
+  return bytes
+}
