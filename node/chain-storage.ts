@@ -1,0 +1,396 @@
+/**
+ * The `Storage` port over an ordered byte store: the log of Raft and the chain it produced, in one database, so
+ * that "executed block, state, indexes, applied index" is one atomic write.
+ *
+ * Invariants
+ * 1. The log is contiguous from `snapshot.lastIncludedIndex + 1` to the tail record's `lastIndex`. The tail
+ *    record travels in the same batch as the entries: it is the commit point of a persist.
+ * 2. Entries above the tail are a torn write that nobody was told of: they are cut at start. A damaged or
+ *    missing entry at or below it may have been acknowledged to a leader: `storage-corrupt`, never a cut.
+ * 3. At one (incarnation, height) one header hash is recorded as signed, for ever.
+ * 4. Every value carries a checksum over its key and payload, checked at each read.
+ *
+ * A read sees every write whose promise has resolved; `readEntries` waits for all that were called before it.
+ */
+import { DeviceId, type Height, StateKey, type TransactionId } from '../chain/brands.ts'
+import { type Codec, encode } from '../chain/codec.ts'
+import { assert, MoteError } from '../chain/result.ts'
+import type { Configuration, Entry, SnapshotMeta } from '../consensus/types.ts'
+import type { ByteStore, KeyRange, Operation } from './byte-store.ts'
+import type {
+  ApplyWrite,
+  BlockWrite,
+  DeviceTransaction,
+  EntriesRead,
+  LogWrite,
+  RecoveredNode,
+  SignedHeader,
+  Storage,
+  StorageOwner,
+  TransactionPlace,
+} from './ports.ts'
+import {
+  corrupt,
+  describeKey,
+  digestInKey,
+  numberInKey,
+  open,
+  type RecordKind,
+  rangeOf,
+  storeKey,
+} from './store-keys.ts'
+import { blockOperations, entryOperation, put, signedOperation } from './store-operations.ts'
+import * as records from './store-records.ts'
+import { WriteQueue } from './write-queue.ts'
+
+const nothing = new Uint8Array()
+/** Signed records kept in memory, so that a contradiction within one batch is seen. More than one batch can hold. */
+const maxRecentSigned = 16_384
+
+interface HeightAndCertificate {
+  readonly height: Height
+  readonly certificate: Uint8Array
+}
+
+/**
+ * Storage over `store`, which belongs to `owner` from now on. A store of another chain or device is refused with
+ * `wrong-chain`. `store` is closed when the result is closed, or when opening fails.
+ */
+export async function openStorage(store: ByteStore, owner: StorageOwner): Promise<Storage> {
+  try {
+    const key = storeKey('owner')
+    const value = await store.get(key)
+    if (value) checkOwner(records.openRecord(records.ownerCodec, key, value), owner)
+    else await store.write([put(key, encode(records.ownerCodec, { format: 1 as const, ...owner }))], true)
+    return new ChainStorage(store)
+  } catch (error) {
+    await store.close()
+    throw error
+  }
+}
+
+function checkOwner(found: StorageOwner, expected: StorageOwner): void {
+  if (found.chainId !== expected.chainId)
+    throw new MoteError(
+      'wrong-chain',
+      `data directory: expected chain ${expected.chainId}, got ${found.chainId}`,
+    )
+  if (found.deviceId !== expected.deviceId)
+    throw new MoteError(
+      'wrong-chain',
+      `data directory: expected device ${expected.deviceId}, got ${found.deviceId}`,
+    )
+}
+
+class ChainStorage implements Storage {
+  readonly #store: ByteStore
+  readonly #queue: WriteQueue
+  #snapshot: SnapshotMeta | undefined
+  /** Last index of the log once every queued persist is carried out. */
+  #lastIndex = 0
+  readonly #recentSigned = new Map<string, SignedHeader>()
+
+  constructor(store: ByteStore) {
+    this.#store = store
+    this.#queue = new WriteQueue(store)
+  }
+
+  async recover(): Promise<RecoveredNode | undefined> {
+    assert(!this.#snapshot, 'recover comes once, before any write')
+    const hardState = await this.#record('hardState', records.hardStateCodec)
+    if (!hardState) {
+      for await (const [key] of this.#store.range({ ...rangeOf('entry'), limit: 1 }))
+        throw corrupt(`${describeKey(key)}: a log without a hard state`)
+      return undefined
+    }
+    const snapshot = await this.#required('snapshot', records.snapshotCodec)
+    const { lastIndex } = await this.#required('logTail', records.logTailCodec)
+    const applied = await this.#required('applied', records.appliedCodec)
+    if (applied.index > lastIndex || applied.index < snapshot.lastIncludedIndex)
+      throw corrupt(`applied: index ${applied.index} is outside the log, which ends at ${lastIndex}`)
+    await this.#cutAbove(lastIndex)
+    this.#snapshot = snapshot
+    this.#lastIndex = lastIndex
+    return {
+      hardState,
+      snapshot,
+      configuration: await this.#required('configuration', records.configurationCodec),
+      applied: applied.index,
+      before: { index: applied.index, term: await this.#termAt(applied.index, snapshot) },
+      entries: await this.#entries(applied.index + 1, lastIndex, Number.POSITIVE_INFINITY),
+      height: applied.height,
+      history: (await this.#bytes('history')) ?? nothing,
+    }
+  }
+
+  async initialise(genesis: { configuration: Configuration; block: BlockWrite }): Promise<void> {
+    assert(!this.#snapshot, 'initialise comes once, in a fresh directory')
+    const { configuration, block } = genesis
+    const snapshot = { lastIncludedIndex: 0, lastIncludedTerm: 0, configuration }
+    this.#snapshot = snapshot
+    await this.#queue.write(
+      () => [
+        put(storeKey('hardState'), encode(records.hardStateCodec, { currentTerm: 0, votedFor: null })),
+        put(storeKey('snapshot'), encode(records.snapshotCodec, snapshot)),
+        put(storeKey('logTail'), encode(records.logTailCodec, { lastIndex: 0 })),
+        put(storeKey('configuration'), encode(records.configurationCodec, configuration)),
+        put(storeKey('applied'), encode(records.appliedCodec, { index: 0, height: block.height })),
+        ...blockOperations(block),
+      ],
+      true,
+    )
+  }
+
+  persist(write: LogWrite): Promise<void> {
+    const operations: Operation[] = []
+    if (write.truncateAfter !== undefined) {
+      for (let index = write.truncateAfter + 1; index <= this.#lastIndex; index++)
+        operations.push({ key: storeKey('entry', index), value: null })
+      this.#lastIndex = Math.min(this.#lastIndex, write.truncateAfter)
+    }
+    for (const entry of write.entries) {
+      assert(
+        entry.index === this.#lastIndex + 1,
+        `log: expected entry ${this.#lastIndex + 1}, got ${entry.index}`,
+      )
+      operations.push(entryOperation(entry))
+      this.#lastIndex = entry.index
+    }
+    operations.push(put(storeKey('logTail'), encode(records.logTailCodec, { lastIndex: this.#lastIndex })))
+    if (write.hardState)
+      operations.push(put(storeKey('hardState'), encode(records.hardStateCodec, write.hardState)))
+    return this.#queue.write(() => operations, true)
+  }
+
+  async readEntries(range: { from: number; to: number; maxBytes: number }): Promise<EntriesRead> {
+    await this.#queue.idle()
+    const snapshot = this.#snapshot
+    assert(snapshot, 'readEntries comes after recover or initialise')
+    if (range.from <= snapshot.lastIncludedIndex) return { type: 'compacted', snapshot }
+    const to = Math.min(range.to, this.#lastIndex)
+    return {
+      type: 'entries',
+      before: { index: range.from - 1, term: await this.#termAt(range.from - 1, snapshot) },
+      entries: await this.#entries(range.from, to, range.maxBytes),
+    }
+  }
+
+  compact(snapshot: SnapshotMeta): Promise<void> {
+    const earlier = this.#snapshot
+    assert(
+      earlier && snapshot.lastIncludedIndex <= this.#lastIndex,
+      'compact: the snapshot ends beyond the log',
+    )
+    this.#snapshot = snapshot
+    const operations = [put(storeKey('snapshot'), encode(records.snapshotCodec, snapshot))]
+    for (let index = earlier.lastIncludedIndex + 1; index <= snapshot.lastIncludedIndex; index++)
+      operations.push({ key: storeKey('entry', index), value: null })
+    return this.#queue.write(() => operations, true)
+  }
+
+  apply(write: ApplyWrite): Promise<void> {
+    const last = write.blocks.at(-1)
+    return this.#queue.write(async () => {
+      const height = last?.height ?? (await this.#appliedHeight())
+      const operations = [
+        put(storeKey('applied'), encode(records.appliedCodec, { index: write.applied, height })),
+      ]
+      if (write.configuration)
+        operations.push(
+          put(storeKey('configuration'), encode(records.configurationCodec, write.configuration)),
+        )
+      for (const block of write.blocks) if (block.signed) await this.#checkSigned(block.signed)
+      for (const block of write.blocks) operations.push(...blockOperations(block))
+      if (last) operations.push(...(await this.#forgetReplay(last.replayFloor)))
+      for (const block of write.blocks) if (block.signed) this.#rememberSigned(block.signed)
+      this.#height = height
+      return operations
+    }, true)
+  }
+
+  /** Height after every built apply; read from the store once. */
+  #height: Height | undefined
+
+  async #appliedHeight(): Promise<Height> {
+    this.#height ??= (await this.#required('applied', records.appliedCodec)).height
+    return this.#height
+  }
+
+  /** Slots below are forgotten already: what LevelDB has deleted lately is slow to walk over. */
+  #replayFloor = 0
+
+  async #forgetReplay(floor: number): Promise<readonly Operation[]> {
+    if (floor <= this.#replayFloor) return []
+    const operations: Operation[] = []
+    const range = { from: storeKey('replay', this.#replayFloor), to: storeKey('replay', floor) }
+    for await (const [key] of this.#store.range(range)) operations.push({ key, value: null })
+    this.#replayFloor = floor
+    return operations
+  }
+
+  recordSigned(signed: SignedHeader): Promise<void> {
+    return this.#queue.write(async () => {
+      await this.#checkSigned(signed)
+      this.#rememberSigned(signed)
+      return [signedOperation(signed)]
+    }, true)
+  }
+
+  async #checkSigned(signed: SignedHeader): Promise<void> {
+    const earlier = this.#recentSigned.get(signedName(signed)) ?? (await this.signedHeader(signed))
+    if (!earlier || earlier.headerHash === signed.headerHash) return
+    throw new MoteError(
+      'execution-diverged',
+      `height ${signed.height}: signed ${earlier.headerHash} before, refusing to sign ${signed.headerHash}`,
+    )
+  }
+
+  #rememberSigned(signed: SignedHeader): void {
+    this.#recentSigned.set(signedName(signed), signed)
+    if (this.#recentSigned.size <= maxRecentSigned) return
+    for (const oldest of this.#recentSigned.keys()) {
+      this.#recentSigned.delete(oldest)
+      return
+    }
+  }
+
+  async signedHeader(at: { incarnation: number; height: Height }): Promise<SignedHeader | undefined> {
+    const record = await this.#record('signed', records.signedCodec, at.incarnation, at.height)
+    return record && { incarnation: at.incarnation, height: at.height, ...record }
+  }
+
+  putCertificate(height: Height, certificate: Uint8Array): Promise<void> {
+    return this.#queue.write(() => [put(storeKey('certificate', height), certificate)], false)
+  }
+
+  header(height: Height): Promise<Uint8Array | undefined> {
+    return this.#bytes('header', height)
+  }
+
+  changes(height: Height): Promise<Uint8Array | undefined> {
+    return this.#bytes('changes', height)
+  }
+
+  block(height: Height): Promise<Uint8Array | undefined> {
+    return this.#bytes('block', height)
+  }
+
+  receipts(height: Height): Promise<Uint8Array | undefined> {
+    return this.#bytes('receipts', height)
+  }
+
+  certificate(height: Height): Promise<Uint8Array | undefined> {
+    return this.#bytes('certificate', height)
+  }
+
+  latestCertificate(): Promise<HeightAndCertificate | undefined> {
+    return this.#firstCertificate({ ...rangeOf('certificate'), reverse: true })
+  }
+
+  certificateAtOrAbove(height: Height): Promise<HeightAndCertificate | undefined> {
+    return this.#firstCertificate({ ...rangeOf('certificate'), from: storeKey('certificate', height) })
+  }
+
+  async #firstCertificate(range: KeyRange): Promise<HeightAndCertificate | undefined> {
+    for await (const [key, value] of this.#store.range({ ...range, limit: 1 }))
+      return { height: numberInKey(key, 1) as Height, certificate: open(key, value) }
+    return undefined
+  }
+
+  transaction(id: TransactionId): Promise<TransactionPlace | undefined> {
+    return this.#record('transaction', records.placeCodec, id)
+  }
+
+  async deviceTransactions(id: DeviceId, limit: number): Promise<readonly DeviceTransaction[]> {
+    const rows: DeviceTransaction[] = []
+    const range = { ...rangeOf('deviceTransaction', DeviceId(id)), reverse: true, limit }
+    for await (const [key, value] of this.#store.range(range))
+      rows.push({
+        ...records.openRecord(records.deviceRowCodec, key, value),
+        height: numberInKey(key, 33) as Height,
+        index: numberInKey(key, 41),
+      })
+    return rows
+  }
+
+  async *leaves(): AsyncGenerator<readonly [StateKey, Uint8Array]> {
+    for await (const [key, value] of this.#store.range(rangeOf('leaf')))
+      yield [StateKey(digestInKey(key, 1)), open(key, value)]
+  }
+
+  async *replay(from: number): AsyncGenerator<{ slot: number; height: Height; ids: Uint8Array }> {
+    for await (const [key, value] of this.#store.range({
+      ...rangeOf('replay'),
+      from: storeKey('replay', from),
+    }))
+      yield { slot: numberInKey(key, 1), height: numberInKey(key, 9) as Height, ids: open(key, value) }
+  }
+
+  async close(): Promise<void> {
+    await this.#queue.close()
+    await this.#store.close()
+  }
+
+  async #bytes(kind: RecordKind, ...parts: readonly (number | string)[]): Promise<Uint8Array | undefined> {
+    const key = storeKey(kind, ...parts)
+    const value = await this.#store.get(key)
+    return value && open(key, value)
+  }
+
+  async #record<T>(
+    kind: RecordKind,
+    codec: Codec<T>,
+    ...parts: readonly (number | string)[]
+  ): Promise<T | undefined> {
+    const key = storeKey(kind, ...parts)
+    const value = await this.#store.get(key)
+    return value && records.openRecord(codec, key, value)
+  }
+
+  async #required<T>(kind: RecordKind, codec: Codec<T>): Promise<T> {
+    const value = await this.#record(kind, codec)
+    if (value === undefined) throw corrupt(`${kind}: the record is missing`)
+    return value
+  }
+
+  async #termAt(index: number, snapshot: SnapshotMeta): Promise<number> {
+    if (index === snapshot.lastIncludedIndex) return snapshot.lastIncludedTerm
+    const key = storeKey('entry', index)
+    const value = await this.#store.get(key)
+    if (!value) throw corrupt(`${describeKey(key)}: the record is missing`)
+    return records.openEntry(index, key, value).term
+  }
+
+  /** Entries `from`..`to`, all of them there and sound; stops before `maxBytes` of data, but never before the first. */
+  async #entries(from: number, to: number, maxBytes: number): Promise<readonly Entry[]> {
+    const entries: Entry[] = []
+    if (from > to) return entries
+    let size = 0
+    const range = { from: storeKey('entry', from), to: storeKey('entry', to + 1) }
+    for await (const [key, value] of this.#store.range(range)) {
+      const index = from + entries.length
+      if (numberInKey(key, 1) !== index) throw corrupt(`entry ${index}: the record is missing`)
+      const entry = records.openEntry(index, key, value)
+      size += entry.data.length
+      if (size > maxBytes && entries.length > 0) return entries
+      entries.push(entry)
+    }
+    if (entries.length !== to - from + 1)
+      throw corrupt(`entry ${from + entries.length}: the record is missing`)
+    return entries
+  }
+
+  async #cutAbove(lastIndex: number): Promise<void> {
+    const operations: Operation[] = []
+    for await (const [key] of this.#store.range({
+      ...rangeOf('entry'),
+      from: storeKey('entry', lastIndex + 1),
+    }))
+      operations.push({ key, value: null })
+    if (operations.length > 0) await this.#store.write(operations, true)
+  }
+}
+
+function signedName(signed: { incarnation: number; height: Height }): string {
+  return `${signed.incarnation}/${signed.height}`
+}

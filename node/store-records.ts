@@ -1,0 +1,80 @@
+/** Payloads of the database's records (store-keys.ts numbers the kinds). Not seen by any other program. */
+import type { ChainId, DeviceId, Hash, Height, TransactionId } from '../chain/brands.ts'
+import { type Codec, constant, decode, digest, list, optional, struct, text, uint } from '../chain/codec.ts'
+import type { Configuration, Entry, EntryType, HardState, SnapshotMeta } from '../consensus/types.ts'
+import type { StorageOwner } from './ports.ts'
+import { corrupt, describeKey, open } from './store-keys.ts'
+
+const nodeId = text(64)
+const members = list(nodeId, 128)
+
+export const configurationCodec: Codec<Configuration> = struct({
+  voters: members,
+  votersOutgoing: members,
+  learners: members,
+})
+export const snapshotCodec: Codec<SnapshotMeta> = struct({
+  lastIncludedIndex: uint(),
+  lastIncludedTerm: uint(),
+  configuration: configurationCodec,
+})
+export const hardStateCodec: Codec<HardState> = struct({ currentTerm: uint(), votedFor: nullable(nodeId) })
+export const ownerCodec: Codec<StorageOwner & { readonly format: 1 }> = struct({
+  format: constant(1),
+  chainId: digest<ChainId>(),
+  deviceId: digest<DeviceId>(),
+})
+/** The last index of the log: the commit point of a persist. Entries above it were never acknowledged. */
+export const logTailCodec = struct<{ lastIndex: number }>({ lastIndex: uint() })
+export const appliedCodec = struct<{ index: number; height: Height }>({
+  index: uint(),
+  height: uint<Height>(),
+})
+export const signedCodec = struct<{ headerHash: Hash }>({ headerHash: digest<Hash>() })
+export const placeCodec = struct<{ height: Height; index: number }>({
+  height: uint<Height>(),
+  index: uint(),
+})
+export const deviceRowCodec = struct<{ id: TransactionId; kind: number }>({
+  id: digest<TransactionId>(),
+  kind: uint(),
+})
+
+function nullable<T>(item: Codec<T>): Codec<T | null> {
+  const inner = optional(item)
+  return {
+    toWire: value => inner.toWire(value ?? undefined),
+    fromWire: (wire, path) => inner.fromWire(wire, path) ?? null,
+  }
+}
+
+/** The value of a stored record; `storage-corrupt` when the checksum or the form is wrong. */
+export function openRecord<T>(codec: Codec<T>, key: Uint8Array, value: Uint8Array): T {
+  const result = decode(codec, open(key, value), Number.MAX_SAFE_INTEGER)
+  if (!result.ok) throw corrupt(`${describeKey(key)}: ${result.error.detail}`)
+  return result.value
+}
+
+const entryTypes: readonly EntryType[] = ['command', 'noop', 'configuration']
+const entryHeadBytes = 9
+
+/** Head of a stored log entry: u64be term, u8 type. The data follows; the index is in the key. */
+export function entryHead(entry: Entry): Uint8Array {
+  const head = Buffer.allocUnsafe(entryHeadBytes)
+  head.writeBigUInt64BE(BigInt(entry.term), 0)
+  head[8] = entryTypes.indexOf(entry.type)
+  return head
+}
+
+/** A stored log entry. */
+export function openEntry(index: number, key: Uint8Array, value: Uint8Array): Entry {
+  const payload = open(key, value)
+  const type = entryTypes[payload[8] ?? -1]
+  if (payload.length < entryHeadBytes || !type) throw corrupt(`${describeKey(key)}: not a log entry`)
+  const term = Number(new DataView(payload.buffer, payload.byteOffset).getBigUint64(0))
+  const data = payload.subarray(entryHeadBytes)
+  if (type !== 'configuration') return { index, term, type, data }
+  const configuration = decode(configurationCodec, data)
+  if (!configuration.ok) throw corrupt(`${describeKey(key)}: ${configuration.error.detail}`)
+  return { index, term, type, data: new Uint8Array(), configuration: configuration.value }
+}

@@ -1,0 +1,86 @@
+/**
+ * One ordered queue in front of a byte store. Writes that wait while another is on its way to the disk are
+ * joined into one atomic batch, so that a burst costs one sync and not one each.
+ *
+ * After the disk has refused a write nothing more is written: what came later may depend on what was lost.
+ */
+import { MoteError } from '../chain/result.ts'
+import type { ByteStore, Operation } from './byte-store.ts'
+
+/** Called in order, after all earlier writes have been built. Throwing rejects this write alone. */
+export type BuildWrite = () => readonly Operation[] | Promise<readonly Operation[]>
+
+interface QueuedWrite {
+  readonly build: BuildWrite
+  readonly durable: boolean
+  readonly resolve: () => void
+  readonly reject: (error: unknown) => void
+}
+
+/** Writes joined into one batch, at most. */
+const maxJoinedWrites = 64
+
+export class WriteQueue {
+  readonly #store: ByteStore
+  #waiting: QueuedWrite[] = []
+  #running: Promise<void> | undefined
+  #failure: MoteError | undefined
+  #closed = false
+
+  constructor(store: ByteStore) {
+    this.#store = store
+  }
+
+  /** Resolves when the write is carried out (and durable, if asked). */
+  write(build: BuildWrite, durable: boolean): Promise<void> {
+    if (this.#closed) return Promise.reject(new MoteError('not-ready', 'storage: closed'))
+    return new Promise((resolve, reject) => {
+      this.#waiting.push({ build, durable, resolve, reject })
+      this.#running ??= this.#run()
+    })
+  }
+
+  /** Waits for every write called so far. */
+  async idle(): Promise<void> {
+    await this.#running
+  }
+
+  /** Accepts no more writes and waits for those that are queued. */
+  async close(): Promise<void> {
+    this.#closed = true
+    await this.#running
+  }
+
+  async #run(): Promise<void> {
+    // Writes called in the same turn of the event loop travel together.
+    await Promise.resolve()
+    while (this.#waiting.length > 0) await this.#writeBatch(this.#waiting.splice(0, maxJoinedWrites))
+    this.#running = undefined
+  }
+
+  async #writeBatch(writes: readonly QueuedWrite[]): Promise<void> {
+    const joined: QueuedWrite[] = []
+    const operations: Operation[] = []
+    for (const write of writes) {
+      try {
+        if (this.#failure) throw this.#failure
+        const built = await write.build()
+        for (const operation of built) operations.push(operation)
+        joined.push(write)
+      } catch (error) {
+        write.reject(error)
+      }
+    }
+    if (joined.length === 0) return
+    try {
+      await this.#store.write(
+        operations,
+        joined.some(write => write.durable),
+      )
+      for (const write of joined) write.resolve()
+    } catch (cause) {
+      this.#failure = new MoteError('storage-failed', `write: ${String(cause)}`, { cause })
+      for (const write of joined) write.reject(this.#failure)
+    }
+  }
+}

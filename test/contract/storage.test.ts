@@ -1,0 +1,68 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import { openStorage } from '../../node/chain-storage.ts'
+import { openLevelByteStore, openLevelStorage } from '../../node/level-storage.ts'
+import { MemoryDisk } from '../support/memory-byte-store.ts'
+import { block, configuration, entry, owner, storageContract } from './storage.ts'
+
+storageContract('LevelDB', async () => {
+  const path = await mkdtemp(join(tmpdir(), 'mote-storage-'))
+  return {
+    open: owner => openLevelStorage(path, owner),
+    damage: async (key, change) => {
+      const store = await openLevelByteStore(path)
+      const value = await store.get(key)
+      await store.write([{ key, value: change(Uint8Array.from(value!)) }], true)
+      await store.close()
+    },
+    destroy: () => rm(path, { recursive: true, force: true }),
+  }
+})
+
+storageContract('memory', async () => {
+  const disk = new MemoryDisk()
+  return {
+    open: async owner => openStorage(disk.open(), owner),
+    damage: async (key, change) => disk.damage(key, change),
+    destroy: async () => {},
+  }
+})
+
+test('crash: what was documented as durable is there, what was not may be gone', async () => {
+  const disk = new MemoryDisk()
+  const storage = await openStorage(disk.open(), owner)
+  await storage.initialise({ configuration, block: block(0) })
+  await storage.persist({ entries: [entry(1)], hardState: { currentTerm: 1, votedFor: 'a' } })
+  await storage.putCertificate(block(0).height, Uint8Array.of(1))
+  disk.crash()
+  const again = await openStorage(disk.open(), owner)
+  expect(await again.recover()).toMatchObject({
+    entries: [entry(1)],
+    hardState: { currentTerm: 1, votedFor: 'a' },
+  })
+  expect(await again.latestCertificate()).toBeUndefined()
+})
+
+test('write queue: writes that wait share one sync, in order', async () => {
+  const disk = new MemoryDisk()
+  const storage = await openStorage(disk.open(), owner)
+  await storage.initialise({ configuration, block: block(0) })
+  const before = disk.syncs
+  await Promise.all(Array.from({ length: 50 }, (_, i) => storage.persist({ entries: [entry(i + 1)] })))
+  expect(disk.syncs - before).toBe(1)
+  expect(await storage.readEntries({ from: 50, to: 50, maxBytes: 1 })).toMatchObject({ entries: [entry(50)] })
+})
+
+test('write queue: after the disk refused a write nothing more is written', async () => {
+  const disk = new MemoryDisk()
+  const storage = await openStorage(disk.open(), owner)
+  await storage.initialise({ configuration, block: block(0) })
+  disk.failNextWrite = new Error('no space left on device')
+  await expect(storage.persist({ entries: [entry(1)] })).rejects.toMatchObject({ code: 'storage-failed' })
+  await expect(storage.persist({ entries: [entry(2)] })).rejects.toMatchObject({ code: 'storage-failed' })
+  await storage.close()
+  const again = await openStorage(disk.open(), owner)
+  expect((await again.recover())?.entries).toEqual([])
+})
