@@ -1,0 +1,107 @@
+/**
+ * Where a client reads the chain from and hands transactions to: the port behind which HTTP, libp2p and tests sit
+ * (docs/ARCHITECTURE.md).
+ *
+ * Nothing a source says is believed: bytes come out decoded but unverified, and `HeaderFollower` and
+ * `VerifiedChain` judge them. Methods throw `MoteError`: the code of the other side's refusal, `unreachable` or
+ * `timeout` when there was none, `bad-proof` when the answer has not even the documented form.
+ */
+import type {
+  DeviceId,
+  GroupId,
+  Height,
+  Milliseconds,
+  StateKey,
+  Term,
+  TransactionId,
+} from '../chain/brands.ts'
+import type { ErrorCode } from '../chain/errors.ts'
+import type { CertifiedHeader, GroupAnswer, StateAnswer } from '../chain/light-client.ts'
+
+/** How long `submit` waits before it answers. */
+export type SubmitWait = 'certified' | 'committed' | 'none'
+
+/** What is known of a transaction (docs/FORMATS.md, HTTP API). */
+export interface TransactionStatus {
+  readonly id: TransactionId
+  /**
+   * `unknown`: send the same bytes again. `pending`: may revert. `committed`: final within an incarnation.
+   * `certified`: what acknowledgements wait for. `invalid`: final, not executed. `refused`: this node would not
+   * take it; `code` says whether a retry helps.
+   */
+  readonly status: 'unknown' | 'pending' | 'committed' | 'certified' | 'invalid' | 'refused'
+  readonly height?: Height
+  readonly term?: Term
+  readonly index?: number
+  readonly time?: Milliseconds
+  readonly code?: ErrorCode
+  readonly detail?: string
+}
+
+/** What a node says of itself. Advice: only certified headers are proof of anything. */
+export interface NodeStatus {
+  readonly name: string
+  readonly id: DeviceId
+  readonly label: string
+  readonly chainId: string
+  readonly role: string
+  readonly term: number
+  readonly leader: string | undefined
+  readonly height: number
+  readonly certifiedHeight: number
+  readonly lag: number
+  readonly time: number
+  readonly pid: number
+  readonly api: string
+  readonly addresses: readonly string[]
+  readonly peers?: readonly unknown[]
+}
+
+/** One transaction that touched a device. */
+export interface DeviceTransaction {
+  readonly id: TransactionId
+  readonly height: Height
+  readonly kind: string
+}
+
+/** Stops a request: a timeout, or the end of the program. */
+export interface RequestOptions {
+  readonly signal?: AbortSignal
+}
+
+export interface ChainSource {
+  /** For messages and logs: an address, say. */
+  readonly name: string
+  status(options?: RequestOptions): Promise<NodeStatus>
+  /** @param bytes one signed transaction; sending the same bytes again is always safe */
+  submit(bytes: Uint8Array, wait: SubmitWait, options?: RequestOptions): Promise<TransactionStatus>
+  transactionStatus(id: TransactionId, options?: RequestOptions): Promise<TransactionStatus>
+  /** The newest certified header, or the one at a height (whose certificate may be absent: gaps are legal). */
+  certifiedHeader(height: Height | 'latest', options?: RequestOptions): Promise<CertifiedHeader>
+  /** Headers in order from height `from`, at most `limit`; fewer at the end or where the source cuts the page. */
+  headersFrom(from: Height, limit: number, options?: RequestOptions): Promise<readonly CertifiedHeader[]>
+  /** The newest certified header as soon as it is higher than `after`; undefined when the time is over. */
+  waitForHeader(
+    after: Height,
+    timeoutMs: number,
+    options?: RequestOptions,
+  ): Promise<CertifiedHeader | undefined>
+  /** A leaf or its absence with a proof, at the newest certified height of the source unless one is given. */
+  state(key: StateKey, height?: Height, options?: RequestOptions): Promise<StateAnswer>
+  /** A group's leaf with a proof, and its whole member list. */
+  group(id: GroupId, options?: RequestOptions): Promise<GroupAnswer>
+  deviceTransactions(id: DeviceId, options?: RequestOptions): Promise<readonly DeviceTransaction[]>
+}
+
+/**
+ * A choice of sources. An operation runs against one of them, its own verification included, so that an answer
+ * that is refused costs the source that gave it, and the next one is asked.
+ */
+export interface SourcePool {
+  attempt<T>(operation: (source: ChainSource) => Promise<T>): Promise<T>
+}
+
+/** A pool of one: for tests, and for a program that was given exactly one address. */
+export function poolOf(source: ChainSource): SourcePool {
+  return { attempt: operation => operation(source) }
+}

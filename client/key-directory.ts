@@ -1,0 +1,297 @@
+/**
+ * The keys of one person or program: `DIR/keys/<name>.json` with the secret seeds of one identity each, and
+ * `DIR/names.json` with local names for other identities. A name is an alias on this machine and never on chain.
+ *
+ * Directories are 0700, files 0600; a write is atomic; editors lock the directory. A seed lives in a `SecretSeed`,
+ * which prints and serialises as `[secret]`, so that no log line can carry it.
+ */
+import { randomBytes } from 'node:crypto'
+import { readdir } from 'node:fs/promises'
+import { basename, join } from 'node:path'
+import { bytesToHex, hexToBytes } from '@noble/hashes/utils.js'
+import { DeviceId, isDigest } from '../chain/brands.ts'
+import {
+  deviceIdOf,
+  type EncryptionKey,
+  keyIdOf,
+  type PublicKey,
+  type Signer,
+  type SigningSuite,
+} from '../chain/keys.ts'
+import { signerFromSeed, x25519PublicKey } from '../chain/noble-crypto.ts'
+import { assert, MoteError } from '../chain/result.ts'
+import type { TransactionSigner } from '../chain/transaction.ts'
+import { privateDirectory, readFileIfThere, withDirectoryLock, writeFileAtomic } from './atomic-file.ts'
+
+const inspect = Symbol.for('nodejs.util.inspect.custom')
+
+/** 32 secret bytes that show themselves only to who asks by `expose`. */
+export class SecretSeed {
+  readonly #bytes: Uint8Array
+
+  constructor(bytes: Uint8Array) {
+    assert(bytes.length === 32, `seed: expected 32 bytes, got ${bytes.length}`)
+    this.#bytes = Uint8Array.from(bytes)
+  }
+
+  expose(): Uint8Array {
+    return Uint8Array.from(this.#bytes)
+  }
+
+  toString(): string {
+    return '[secret]'
+  }
+
+  toJSON(): string {
+    return '[secret]'
+  }
+
+  [inspect](): string {
+    return '[secret]'
+  }
+}
+
+/** Everything one identity holds. `id` is the digest of the inception key, which `signing` is until it is rotated. */
+export interface IdentityKeys {
+  /** Local alias. */
+  readonly name: string
+  readonly id: DeviceId
+  readonly signing: { readonly publicKey: PublicKey; readonly seed: SecretSeed }
+  readonly encryption: { readonly publicKey: EncryptionKey; readonly seed: SecretSeed }
+  /** Ed25519 seed of the libp2p transport, for identities that run a node. */
+  readonly transport: { readonly publicKey: Uint8Array; readonly seed: SecretSeed } | undefined
+}
+
+export interface KeyChoices {
+  readonly suite?: SigningSuite
+  /** Make a transport key too. Default false. */
+  readonly transport?: boolean
+  /** 32 bytes each, for keys that must be the same in every run (a devnet); random otherwise. */
+  readonly seedOf?: (purpose: 'signing' | 'encryption' | 'transport') => Uint8Array
+}
+
+/** New keys, on disk only once a `KeyDirectory` stores them. */
+export function makeKeys(name: string, choices: KeyChoices = {}): IdentityKeys {
+  checkName(name)
+  const seedOf = choices.seedOf ?? (() => randomBytes(32))
+  const signing = seedOf('signing')
+  const encryption = seedOf('encryption')
+  const publicKey = signerFromSeed(choices.suite ?? 'ed25519', signing).publicKey
+  return {
+    name,
+    id: deviceIdOf(publicKey),
+    signing: { publicKey, seed: new SecretSeed(signing) },
+    encryption: {
+      publicKey: { suite: 'x25519', bytes: x25519PublicKey(encryption) },
+      seed: new SecretSeed(encryption),
+    },
+    transport: choices.transport ? transportKeys(seedOf('transport')) : undefined,
+  }
+}
+
+function transportKeys(seed: Uint8Array): NonNullable<IdentityKeys['transport']> {
+  return { publicKey: signerFromSeed('ed25519', seed).publicKey.bytes, seed: new SecretSeed(seed) }
+}
+
+/** Signs with the identity's signing key. */
+export function signerOf(keys: IdentityKeys): Signer {
+  return signerFromSeed(keys.signing.publicKey.suite, keys.signing.seed.expose())
+}
+
+/** How a transaction names this identity and its signing key. */
+export function transactionSignerOf(keys: IdentityKeys): TransactionSigner {
+  return { deviceId: keys.id, keyId: keyIdOf(keys.signing.publicKey) }
+}
+
+const namePattern = /^[a-zA-Z0-9][a-zA-Z0-9._-]{0,63}$/
+
+function checkName(name: string): void {
+  if (!namePattern.test(name) || isDigest(name))
+    throw new MoteError('usage', `name: expected 1 to 64 letters, digits, '.', '_' or '-', got '${name}'`)
+}
+
+interface KeyFile {
+  readonly version: 1
+  readonly name: string
+  readonly id: string
+  readonly signing: { readonly suite: string; readonly seed: string; readonly publicKey: string }
+  readonly encryption: { readonly suite: string; readonly seed: string; readonly publicKey: string }
+  readonly transport?: { readonly seed: string }
+}
+
+/** The one place where seeds become text: the content of a key file. */
+function toKeyFile(keys: IdentityKeys): string {
+  const file: KeyFile = {
+    version: 1,
+    name: keys.name,
+    id: keys.id,
+    signing: {
+      suite: keys.signing.publicKey.suite,
+      seed: bytesToHex(keys.signing.seed.expose()),
+      publicKey: bytesToHex(keys.signing.publicKey.bytes),
+    },
+    encryption: {
+      suite: keys.encryption.publicKey.suite,
+      seed: bytesToHex(keys.encryption.seed.expose()),
+      publicKey: bytesToHex(keys.encryption.publicKey.bytes),
+    },
+    ...(keys.transport && { transport: { seed: bytesToHex(keys.transport.seed.expose()) } }),
+  }
+  return `${JSON.stringify(file, undefined, 2)}\n`
+}
+
+function seedFrom(text: unknown, path: string, field: string): Uint8Array {
+  if (typeof text !== 'string' || !isDigest(text))
+    throw new MoteError('config-invalid', `${path}: ${field}: expected 64 hexadecimal characters`)
+  return hexToBytes(text)
+}
+
+function fromKeyFile(path: string, content: Uint8Array): IdentityKeys {
+  let file: Partial<KeyFile>
+  try {
+    file = JSON.parse(Buffer.from(content).toString('utf8')) as Partial<KeyFile>
+  } catch {
+    // The parser's message quotes the text, which holds secrets: it is not passed on.
+    throw new MoteError('config-invalid', `${path}: expected JSON`)
+  }
+  if (file?.version !== 1) throw new MoteError('config-invalid', `${path}: version: expected 1`)
+  const suite = file.signing?.suite
+  if (suite !== 'ed25519' && suite !== 'p256')
+    throw new MoteError('config-invalid', `${path}: signing.suite: expected ed25519 or p256`)
+  if (file.encryption?.suite !== 'x25519')
+    throw new MoteError('config-invalid', `${path}: encryption.suite: expected x25519`)
+  if (typeof file.id !== 'string' || !isDigest(file.id))
+    throw new MoteError('config-invalid', `${path}: id: expected 64 hexadecimal characters`)
+  const signingSeed = seedFrom(file.signing?.seed, path, 'signing.seed')
+  const encryptionSeed = seedFrom(file.encryption.seed, path, 'encryption.seed')
+  const publicKey = signerFromSeed(suite, signingSeed).publicKey
+  if (bytesToHex(publicKey.bytes) !== file.signing?.publicKey)
+    throw new MoteError('config-invalid', `${path}: signing.publicKey: does not belong to the seed`)
+  return {
+    name: typeof file.name === 'string' ? file.name : basename(path, '.json'),
+    id: DeviceId(file.id),
+    signing: { publicKey, seed: new SecretSeed(signingSeed) },
+    encryption: {
+      publicKey: { suite: 'x25519', bytes: x25519PublicKey(encryptionSeed) },
+      seed: new SecretSeed(encryptionSeed),
+    },
+    transport: file.transport
+      ? transportKeys(seedFrom(file.transport.seed, path, 'transport.seed'))
+      : undefined,
+  }
+}
+
+/** Keys from one file, as a node's configuration names it. Throws `key-not-found`, `config-invalid`. */
+export async function readKeyFile(path: string): Promise<IdentityKeys> {
+  const content = await readFileIfThere(path)
+  if (!content) throw new MoteError('key-not-found', `${path}: no such key file`)
+  return fromKeyFile(path, content)
+}
+
+/** Writes a key file of mode 0600 outside a key directory: a node's own. */
+export async function writeKeyFile(path: string, keys: IdentityKeys): Promise<void> {
+  await writeFileAtomic(path, toKeyFile(keys))
+}
+
+export class KeyDirectory {
+  readonly directory: string
+  readonly #keys: string
+  readonly #names: string
+
+  private constructor(directory: string) {
+    this.directory = directory
+    this.#keys = join(directory, 'keys')
+    this.#names = join(directory, 'names.json')
+  }
+
+  /** Opens the directory, and makes it if it is not there. */
+  static async open(directory: string): Promise<KeyDirectory> {
+    await privateDirectory(directory)
+    await privateDirectory(join(directory, 'keys'))
+    return new KeyDirectory(directory)
+  }
+
+  /** Makes keys and stores them. Throws `already-exists` if the name is taken here. */
+  async create(name: string, choices?: KeyChoices): Promise<IdentityKeys> {
+    const keys = makeKeys(name, choices)
+    await this.store(keys)
+    return keys
+  }
+
+  /** Stores keys made elsewhere, under their name. Never replaces keys: throws `already-exists`. */
+  async store(keys: IdentityKeys): Promise<void> {
+    checkName(keys.name)
+    await withDirectoryLock(this.directory, async () => {
+      const path = this.#pathOf(keys.name)
+      if (await readFileIfThere(path)) throw new MoteError('already-exists', `${path}: exists`)
+      const names = await this.#readNames()
+      if ((names.get(keys.name) ?? keys.id) !== keys.id)
+        throw new MoteError('already-exists', `name: '${keys.name}' is another identity here`)
+      await writeFileAtomic(path, toKeyFile(keys))
+      await this.#writeNames(names.set(keys.name, keys.id))
+    })
+  }
+
+  /** Replaces the keys of an identity that is here already: after a rotation. The id must be the same. */
+  async replace(keys: IdentityKeys): Promise<void> {
+    await withDirectoryLock(this.directory, async () => {
+      const old = await this.load(keys.name)
+      assert(old.id === keys.id, 'replace: expected keys of the same identity')
+      await writeFileAtomic(this.#pathOf(keys.name), toKeyFile(keys))
+    })
+  }
+
+  /** The keys of a name. Throws `key-not-found`. */
+  async load(name: string): Promise<IdentityKeys> {
+    checkName(name)
+    const content = await readFileIfThere(this.#pathOf(name))
+    if (!content) throw new MoteError('key-not-found', `name: no keys of '${name}' in ${this.#keys}`)
+    return fromKeyFile(this.#pathOf(name), content)
+  }
+
+  /** Remembers a name for an identity whose keys are not here. Throws `already-exists` if it means another one. */
+  async alias(name: string, id: DeviceId): Promise<void> {
+    checkName(name)
+    await withDirectoryLock(this.directory, async () => {
+      const names = await this.#readNames()
+      if ((names.get(name) ?? id) !== id)
+        throw new MoteError('already-exists', `name: '${name}' is another identity here`)
+      await this.#writeNames(names.set(name, id))
+    })
+  }
+
+  /** The id that a name or a written id means, or undefined. */
+  async resolve(nameOrId: string): Promise<DeviceId | undefined> {
+    const name = (await this.#readNames()).get(nameOrId)
+    return name ?? (isDigest(nameOrId) ? DeviceId(nameOrId) : undefined)
+  }
+
+  /** Every name with its id, and whether its keys are here; sorted by name. */
+  async names(): Promise<
+    readonly { readonly name: string; readonly id: DeviceId; readonly hasKeys: boolean }[]
+  > {
+    const files = new Set(await readdir(this.#keys))
+    return [...(await this.#readNames())]
+      .map(([name, id]) => ({ name, id, hasKeys: files.has(`${name}.json`) }))
+      .sort((a, b) => (a.name < b.name ? -1 : 1))
+  }
+
+  #pathOf(name: string): string {
+    return join(this.#keys, `${name}.json`)
+  }
+
+  async #readNames(): Promise<Map<string, DeviceId>> {
+    const content = await readFileIfThere(this.#names)
+    if (!content) return new Map()
+    try {
+      const names = JSON.parse(Buffer.from(content).toString('utf8')) as Record<string, string>
+      return new Map(Object.entries(names).map(([name, id]) => [name, DeviceId(id)]))
+    } catch (cause) {
+      throw new MoteError('config-invalid', `${this.#names}: expected names and ids in JSON`, { cause })
+    }
+  }
+
+  async #writeNames(names: ReadonlyMap<string, DeviceId>): Promise<void> {
+    await writeFileAtomic(this.#names, `${JSON.stringify(Object.fromEntries(names), undefined, 2)}\n`)
+  }
+}
