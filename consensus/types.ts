@@ -125,7 +125,7 @@ export type Input =
   | { readonly type: 'propose'; readonly data: readonly Uint8Array[]; readonly context: number }
   /** All persists up to and including `token` are durable. */
   | { readonly type: 'persisted'; readonly token: number }
-  /** The disk refused a write: a leader steps down, nothing is acknowledged any more. */
+  /** The disk refused a write: a leader steps down, and the core takes part in nothing until it is made anew. */
   | { readonly type: 'persist-failed' }
   /** The driver has applied everything up to `index` durably (bounds what the core keeps in memory). */
   | { readonly type: 'applied'; readonly index: number }
@@ -139,7 +139,10 @@ export type Input =
   | { readonly type: 'compacted'; readonly snapshot: SnapshotMeta }
   /** Read index (section 8): answered by `read-ready` once a quorum has confirmed the leadership. */
   | { readonly type: 'read'; readonly context: number }
-  /** Hand leadership to a voter (thesis section 3.10). */
+  /**
+   * Hand leadership to a voter (thesis section 3.10); given up after one election timeout. `status` shows the
+   * outcome. Ignored when not leader, or when `to` is no other voter.
+   */
   | { readonly type: 'transfer'; readonly to: NodeId }
   /** Enter joint consensus towards these members, or change learners in one step. Refused if it would lose the quorum. */
   | {
@@ -150,7 +153,10 @@ export type Input =
     }
   /** Leave joint consensus; the driver decides when (after a certified handover). */
   | { readonly type: 'leave-joint'; readonly context: number }
-  /** The driver has received and verified the snapshot it was told of by `install-snapshot`. */
+  /**
+   * The driver has fetched and verified the snapshot it was told of by `fetch-snapshot`, and keeps it aside. If the
+   * core still needs it, the effect `persist` of this step carries it; only then it replaces state and log.
+   */
   | { readonly type: 'snapshot-installed'; readonly snapshot: SnapshotMeta }
   | { readonly type: 'snapshot-failed'; readonly lastIncludedIndex: number }
   /** The transport lost its stream to a peer: pipelined appends in flight are to be sent again. */
@@ -164,21 +170,23 @@ export type RefusalReason =
   | 'would-lose-quorum'
   | 'unknown-member'
   | 'not-joint'
+  | 'invalid-members'
 
 export type Effect =
   /**
-   * Make durable, in order: cut the log after `truncateAfter` if given, append `entries`, then `hardState`.
-   * One atomic, synced write.
+   * Make durable, in order: put the fetched `snapshot` in place of state and whole log if given, cut the log after
+   * `truncateAfter` if given, append `entries`, then `hardState`. One atomic, synced write.
    */
   | {
       readonly type: 'persist'
       readonly token: number
       readonly hardState?: HardState
+      readonly snapshot?: SnapshotMeta
       readonly truncateAfter?: number
       readonly entries: readonly Entry[]
     }
   | { readonly type: 'send'; readonly to: NodeId; readonly message: Message; readonly after?: number }
-  /** These entries are committed; apply them in order. Each index comes once per process life. */
+  /** These entries are committed, and durable here; apply them in order. Each index comes once per process life. */
   | { readonly type: 'commit'; readonly entries: readonly Entry[] }
   /** Role, term or known leader changed. */
   | {
@@ -206,9 +214,12 @@ export type Effect =
   | { readonly type: 'read-refused'; readonly context: number; readonly leader: NodeId | null }
   /** Fetch entries `from`..`to` (inclusive, at most `maxBytes`) and the term at `from - 1` from storage; one at a time. */
   | { readonly type: 'load'; readonly from: number; readonly to: number; readonly maxBytes: number }
-  /** Send the latest snapshot's bytes to this peer out of band. */
+  /** This peer is being offered the snapshot and will fetch it: keep its bytes. Repeated while it is in progress. */
   | { readonly type: 'send-snapshot'; readonly to: NodeId; readonly snapshot: SnapshotMeta }
-  /** The leader offers a snapshot: fetch and verify it, then step `snapshot-installed` or `snapshot-failed`. */
+  /**
+   * The leader offers a snapshot: fetch and verify it, then step `snapshot-installed` or `snapshot-failed`. A later
+   * one takes the place of an earlier one that is still under way.
+   */
   | { readonly type: 'fetch-snapshot'; readonly from: NodeId; readonly snapshot: SnapshotMeta }
   /** The configuration in force changed. */
   | { readonly type: 'configuration'; readonly configuration: Configuration; readonly index: number }
@@ -228,7 +239,7 @@ export interface Config {
   readonly maxBytesPerAppend: number
   readonly maxAppendsInFlight: number
   readonly maxBytesInFlight: number
-  /** A leader refuses proposals (`overloaded`) over this many bytes of uncommitted commands. */
+  /** A leader refuses proposals (`overloaded`) over this many bytes of entries that are not yet committed and durable. */
   readonly maxUncommittedBytes: number
   /** Applied entries beyond this many bytes are dropped from memory; older ones come through `load`. */
   readonly maxLogBytesInMemory: number
