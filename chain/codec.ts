@@ -1,19 +1,21 @@
 /**
  * Strict, canonical binary encoding: MessagePack restricted to arrays, byte strings, text, booleans, nil and
- * unsigned integers in their shortest form (docs/FORMATS.md).
+ * unsigned integers in their shortest form (docs/FORMATS.md, "Encoding").
  *
  * A `Codec<T>` names the shape of one value. What is hashed or signed is always an array in fixed field order;
- * maps do not occur. Integers up to 2^32-1 take MessagePack's shortest unsigned form, larger ones uint64.
+ * maps do not occur. Integers up to 2^32-1 take MessagePack's shortest unsigned form; larger ones, up to 2^53-1, take
+ * its signed 64-bit form (0xd3), which is what msgpackr writes for a positive bigint.
  *
- * `decode` is for hostile bytes: it bounds the size first, refuses wrong arity, types and ranges, and finally
- * refuses bytes that do not equal the one canonical encoding of what they decode to. It never throws.
+ * `encode` is msgpackr's `pack`. `decode` is for hostile bytes and never throws: chain/messagepack.ts reads them and
+ * refuses every form but the canonical one, then the codec refuses wrong arity, types and ranges. A codec's `fromWire`
+ * must be injective (two wire values never give one value); so bytes that decode are the bytes that encode.
  */
 import { bytesToHex, hexToBytes } from '@noble/hashes/utils.js'
 import { Packr } from 'msgpackr'
+import { Malformed, readMessagePack, utf8Length, type Wire } from './messagepack.ts'
 import { assert, ok, type Refusal, type Result, refuse } from './result.ts'
 
-/** What MessagePack sees: the wire form of a value. */
-export type Wire = null | boolean | number | bigint | string | Uint8Array | readonly Wire[]
+export type { Wire }
 
 export interface Codec<T> {
   readonly toWire: (value: T) => Wire
@@ -28,8 +30,6 @@ export type Decoded<C> = C extends Codec<infer T> ? T : never
 export const maxEncodedBytes = 4 * 1024 * 1024
 const uint32Max = 0xffff_ffff
 
-class Malformed extends Error {}
-
 const packr = new Packr({
   useRecords: false,
   variableMapSize: true,
@@ -40,29 +40,31 @@ const packr = new Packr({
 
 /** Canonical bytes of `value`. Throws only if the value does not fit its codec (a programmer's mistake). */
 export function encode<T>(codec: Codec<T>, value: T): Uint8Array {
-  return Uint8Array.from(packr.pack(codec.toWire(value)))
+  // A copy: msgpackr returns a view of a buffer that it shares between calls.
+  return new Uint8Array(packr.pack(codec.toWire(value)))
 }
 
 /**
- * The value that `bytes` encode, or `malformed` with the path of the field that is wrong.
+ * The value that `bytes` encode, or `malformed` with the path of the field that is wrong. Shares no memory with `bytes`.
  * @param maxBytes refuse larger input before looking at it
  */
 export function decode<T>(codec: Codec<T>, bytes: Uint8Array, maxBytes: number = maxEncodedBytes): Result<T> {
   if (bytes.length > maxBytes)
     return refuse('too-large', `bytes: expected at most ${maxBytes}, got ${bytes.length}`)
+  return decodeWithin(codec, bytes)
+}
+
+function decodeWithin<T>(codec: Codec<T>, bytes: Uint8Array, itemsMax?: number): Result<T> {
   try {
-    const value = codec.fromWire(packr.unpack(bytes), 'value')
-    if (!equalBytes(packr.pack(codec.toWire(value)), bytes))
-      return refuse('malformed', 'value: not in canonical form')
-    return ok(value)
+    return ok(codec.fromWire(readMessagePack(bytes, itemsMax), 'value'))
   } catch (error) {
-    return refuse('malformed', error instanceof Malformed ? error.message : 'value: not MessagePack')
+    return refuse('malformed', error instanceof Malformed ? error.message : 'value: expected another form')
   }
 }
 
 /** Like `decode`, for bytes this process wrote itself: a failure is corruption, and throws. */
 export function decodeOwn<T>(codec: Codec<T>, bytes: Uint8Array): T {
-  const result = decode(codec, bytes, Number.MAX_SAFE_INTEGER)
+  const result = decodeWithin(codec, bytes, Number.MAX_SAFE_INTEGER)
   assert(result.ok, `own bytes do not decode: ${(result as { error?: Refusal }).error?.detail}`)
   return result.value
 }
@@ -123,7 +125,7 @@ export function bytes(min: number, max: number = min): Codec<Uint8Array> {
     fromWire: (wire, path) => {
       if (!(wire instanceof Uint8Array) || wire.length < min || wire.length > max)
         malformed(path, expected, wire)
-      return Uint8Array.from(wire)
+      return wire.slice()
     },
   }
 }
@@ -144,13 +146,13 @@ export function text(maxBytes: number, pattern: RegExp = /^[\s\S]*$/): Codec<str
   return {
     toWire: value => {
       assert(
-        value.length <= maxBytes && pattern.test(value),
+        (utf8Length(value) ?? Infinity) <= maxBytes && pattern.test(value),
         `expected text of at most ${maxBytes} bytes that matches ${pattern}`,
       )
       return value
     },
     fromWire: (wire, path) =>
-      typeof wire === 'string' && wire.length <= maxBytes && pattern.test(wire)
+      typeof wire === 'string' && (utf8Length(wire) ?? Infinity) <= maxBytes && pattern.test(wire)
         ? wire
         : malformed(path, `text of at most ${maxBytes} bytes that matches ${pattern}`, wire),
   }
@@ -203,15 +205,16 @@ export function optional<T>(item: Codec<T>): Codec<T | undefined> {
 
 /** A record as an array in the order its fields are written here. */
 export function struct<T extends object>(fields: { readonly [K in keyof T]-?: Codec<T[K]> }): Codec<T> {
-  const names = Object.keys(fields) as (keyof T & string)[]
+  const entries = Object.entries(fields) as [keyof T & string, Codec<T[keyof T & string]>][]
   return {
-    toWire: value => names.map(name => fields[name].toWire(value[name])),
+    toWire: value => entries.map(([name, codec]) => codec.toWire(value[name])),
     fromWire: (wire, path) => {
-      if (!Array.isArray(wire) || wire.length !== names.length)
-        malformed(path, `an array of ${names.length}`, wire)
-      return Object.fromEntries(
-        names.map((name, i) => [name, fields[name].fromWire(wire[i], `${path}.${name}`)]),
-      ) as T
+      if (!Array.isArray(wire) || wire.length !== entries.length)
+        malformed(path, `an array of ${entries.length}`, wire)
+      const value = {} as T
+      let i = 0
+      for (const [name, codec] of entries) value[name] = codec.fromWire(wire[i++], `${path}.${name}`)
+      return value
     },
   }
 }
