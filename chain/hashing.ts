@@ -21,6 +21,7 @@ export const domains = [
   'mote/envelope/1',
   'mote/epoch-key/1',
   'mote/genesis/1',
+  'mote/grant-token/1',
   'mote/grant/1',
   'mote/group/1',
   'mote/header/1',
@@ -42,7 +43,9 @@ export const domains = [
   'mote/state-key/1',
   'mote/state-leaf/1',
   'mote/state-value/1',
+  'mote/transaction-signature/1',
   'mote/transaction/1',
+  'mote/unreadable-transaction/1',
 ] as const
 
 export type Domain = (typeof domains)[number]

@@ -1,0 +1,31 @@
+/**
+ * Bounds that no chain may exceed, because decoders and memory depend on them. What a chain may set for itself, within these
+ * bounds, is `ChainLimits` in its parameters (records.ts). docs/FORMATS.md, section Limits, is kept equal by a test.
+ */
+
+/** Largest signed transaction: 16 KiB. */
+export const maxTransactionBytes = 16 * 1024
+/** Furthest expiry after block time, in milliseconds: 10 minutes. */
+export const maxExpiryAheadMs = 10 * 60 * 1000
+/** Furthest a block may lie after its parent, in milliseconds: 24 hours. */
+export const maxBlockTimeStepMs = 24 * 60 * 60 * 1000
+/** Keys in one identity record, ended ones included. */
+export const maxKeysPerIdentity = 8
+/** Devices that one grant may let in. */
+export const maxGrantQuota = 65_535
+/** Longest time for which a rotated key stays valid, in milliseconds: 30 days. */
+export const maxRotationOverlapMs = 30 * 24 * 60 * 60 * 1000
+/** Members named by one transaction. */
+export const maxMembersPerTransaction = 256
+/** Members of one group. */
+export const maxGroupMembers = 1024
+/** Groups of which one identity is a member. */
+export const maxGroupsPerIdentity = 64
+/** Authorities of a chain. */
+export const maxAuthorities = 16
+/** Transactions in one block. */
+export const maxBlockTransactions = 4096
+/** Bytes of all transactions in one block: 2 MiB, so that a block fits a network frame. */
+export const maxBlockBytes = 2 * 1024 * 1024
+/** Transactions whose expiry lies ahead and which are therefore remembered. */
+export const maxUnexpiredTransactions = 8 * 1024 * 1024
