@@ -1,11 +1,13 @@
-import { defineConfig } from 'vitest/config'
-
 /**
  * Two projects: everything in one process runs in parallel; tests that start processes or open many sockets
  * (test/e2e) run one file after another, so that they do not compete for the two cores they are measured on.
  */
+import { defineConfig } from 'vitest/config'
+
 export default defineConfig({
   test: {
+    reporters: ['default', './test/reporter.ts'],
+    globalSetup: ['./test/leftovers.ts'],
     projects: [
       {
         test: {

@@ -1,0 +1,60 @@
+#!/usr/bin/env node
+/**
+ * The launcher of the `mote` command: plain JavaScript for any Node since 16, because the first thing it may meet
+ * is a Node that is too old for the program itself (TypeScript is run without a build, which needs 22.18).
+ *
+ * A new enough Node runs the program in this very process, so signals and exit codes are its own. Else the Node of
+ * the development dependency `node` runs it as a child: same terminal, signals passed on, exit code handed back.
+ */
+import { spawn } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import { constants } from 'node:os'
+import { dirname, join } from 'node:path'
+import { fileURLToPath, pathToFileURL } from 'node:url'
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)))
+const program = join(root, 'cli', 'main.ts')
+
+/** package.json, "engines". */
+const needed = { major: 22, minor: 18 }
+
+function isNewEnough() {
+  const [major = 0, minor = 0] = process.versions.node.split('.').map(Number)
+  return major > needed.major || (major === needed.major && minor >= needed.minor)
+}
+
+/** Where npm puts the binary of the package `node`: hoisted beside us, or beside the package we are part of. */
+function findNode() {
+  for (let directory = root; ; directory = dirname(directory)) {
+    for (const path of ['node_modules/.bin/node', 'node_modules/node/bin/node']) {
+      const candidate = join(directory, path)
+      if (existsSync(candidate)) return candidate
+    }
+    if (directory === dirname(directory)) return undefined
+  }
+}
+
+function runAsChild(node) {
+  const child = spawn(node, [program, ...process.argv.slice(2)], { stdio: 'inherit' })
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal))
+  child.on('error', error => {
+    console.error(`mote: cannot run ${node}: ${error.message}`)
+    process.exit(1)
+  })
+  child.on('exit', (code, signal) => process.exit(code ?? 128 + (constants.signals[signal] ?? 0)))
+}
+
+if (isNewEnough()) {
+  await import(pathToFileURL(program).href)
+} else {
+  const node = findNode()
+  if (node) runAsChild(node)
+  else {
+    console.error(
+      `mote: this is Node ${process.versions.node}; Node ${needed.major}.${needed.minor} or newer is needed.\n` +
+        'Run `npm install` in the checkout: it fetches the right Node (the development dependency `node`),\n' +
+        'and this command finds it by itself. If npm was told to ignore scripts, run `npm rebuild node`.',
+    )
+    process.exit(1)
+  }
+}

@@ -1,0 +1,40 @@
+/**
+ * The last word of a test run: every skipped test with its reason, then one line `N passed, N failed, N skipped`.
+ *
+ * A skipped test says why in `context.skip('reason')`, or in its own name. A test file that does not even load, an
+ * error outside every test, and a skip without a reason count as failures, so that the line never flatters.
+ */
+import type { Reporter, TestCase, TestModule } from 'vitest/node'
+
+/** True when the name of a skipped test explains it: `name (skipped: reason)`, or `name, needs X`. */
+const reasonInName = /\(skipped: .+\)|needs /
+
+function* testsOf(modules: readonly TestModule[]): Generator<TestCase> {
+  for (const module of modules) yield* module.children.allTests()
+}
+
+export default class SummaryReporter implements Reporter {
+  onTestRunEnd(modules: readonly TestModule[], unhandledErrors: readonly unknown[]): void {
+    const count = { passed: 0, failed: unhandledErrors.length, skipped: 0 }
+    const lines: string[] = []
+    for (const test of testsOf(modules)) {
+      const result = test.result()
+      if (result.state === 'passed') count.passed += 1
+      else if (result.state === 'skipped') {
+        count.skipped += 1
+        const reason = result.note ?? (reasonInName.test(test.fullName) ? 'see its name' : undefined)
+        if (reason === undefined) process.exitCode = 1
+        lines.push(`skipped: ${test.fullName}: ${reason ?? 'NO REASON GIVEN, which is an error'}`)
+      } else count.failed += 1
+    }
+    for (const module of modules) {
+      const errors = module.errors()
+      if (errors.length === 0) continue
+      count.failed += 1
+      lines.push(`failed to load: ${module.relativeModuleId}`)
+    }
+    if (count.passed === 0 && count.failed === 0) process.exitCode = 1
+    lines.push(`${count.passed} passed, ${count.failed} failed, ${count.skipped} skipped`)
+    process.stdout.write(`${lines.join('\n')}\n`)
+  }
+}

@@ -1,0 +1,136 @@
+/**
+ * The arrows between the folders (docs/ARCHITECTURE.md), checked on the imports as they are written: types count,
+ * dynamic imports count. A file seen in no list, or too few files seen, fails: a check that looks away is none.
+ */
+import { describe, expect, test } from 'vitest'
+import { importsOf, readSourceFiles, resolveImport } from '../support/source-files.ts'
+
+/** Which folders a folder may import from, besides itself. */
+const arrows: Readonly<Record<string, readonly string[]>> = {
+  consensus: [],
+  chain: [],
+  client: ['chain'],
+  node: ['client', 'chain', 'consensus'],
+  'mqtt-gateway': ['client', 'chain'],
+  devnet: ['client', 'chain'],
+  cli: ['devnet', 'mqtt-gateway', 'node', 'client', 'chain', 'consensus'],
+  bin: ['cli'],
+  docs: ['chain'],
+  bench: ['cli', 'devnet', 'mqtt-gateway', 'node', 'client', 'chain', 'consensus', 'test'],
+  test: ['bench', 'bin', 'cli', 'devnet', 'docs', 'mqtt-gateway', 'node', 'client', 'chain', 'consensus'],
+}
+
+/** A devnet writes the configuration files of the programs that it starts, so it shares their formats. */
+const exceptions: Readonly<Record<string, readonly string[]>> = {
+  devnet: ['node/config.ts', 'node/genesis-file.ts', 'mqtt-gateway/config.ts'],
+}
+
+/** Packages that the pure folders may use. Everything else there is their own code. */
+const purePackages: Readonly<Record<string, RegExp>> = {
+  consensus: /^$/,
+  chain: /^(@noble\/(curves|hashes|ciphers)(\/|$)|msgpackr$)/,
+}
+
+/** The fewest files each folder must show; the numbers only ever go up. */
+const atLeast: Readonly<Record<string, number>> = {
+  consensus: 4,
+  chain: 20,
+  client: 6,
+  node: 20,
+  'mqtt-gateway': 10,
+  devnet: 5,
+  cli: 8,
+  bin: 1,
+  test: 20,
+}
+
+const files = readSourceFiles()
+
+interface Arrow {
+  readonly from: string
+  readonly specifier: string
+  /** Path from the root, or undefined for a package or a built-in. */
+  readonly to: string | undefined
+}
+
+const imports: Arrow[] = files.flatMap(file =>
+  importsOf(file.text).map(specifier => ({
+    from: file.path,
+    specifier,
+    to: specifier.startsWith('.') ? resolveImport(file.path, specifier) : undefined,
+  })),
+)
+
+const folderOf = (path: string): string => path.split('/')[0] ?? ''
+
+/** Why an import is wrong, or undefined. */
+function violation({ from, specifier, to }: Arrow): string | undefined {
+  const folder = folderOf(from)
+  if (to === undefined) {
+    const allowed = purePackages[folder]
+    return allowed && !allowed.test(specifier) ? `${from}: ${folder} is pure, got ${specifier}` : undefined
+  }
+  const target = folderOf(to)
+  if (target === folder || arrows[folder]?.includes(target) || exceptions[folder]?.includes(to))
+    return undefined
+  if (!to.includes('/')) return folder === 'test' ? undefined : `${from}: imports ${to} from the root`
+  return `${from}: ${folder} may not import ${to}`
+}
+
+describe('layers', () => {
+  test('every folder is known, and enough files were seen', () => {
+    for (const file of files) expect(Object.keys(arrows)).toContain(file.folder)
+    for (const [folder, count] of Object.entries(atLeast)) {
+      const seen = files.filter(file => file.folder === folder).length
+      expect(seen, `source files in ${folder}/`).toBeGreaterThanOrEqual(count)
+    }
+    expect(imports.length).toBeGreaterThan(files.length)
+  })
+
+  test('imports follow the arrows; consensus and chain use no Node built-in and no other package', () => {
+    expect(imports.map(violation).filter(text => text !== undefined)).toEqual([])
+  })
+
+  test('no import cycle', () => {
+    const next = Map.groupBy(
+      imports.filter(arrow => arrow.to !== undefined),
+      arrow => arrow.from,
+    )
+    const done = new Set<string>()
+    const cycles: string[] = []
+    const walk = (path: string, trail: readonly string[]): void => {
+      if (trail.includes(path)) {
+        cycles.push([...trail.slice(trail.indexOf(path)), path].join(' → '))
+        return
+      }
+      if (done.has(path)) return
+      for (const { to } of next.get(path) ?? []) if (to !== undefined) walk(to, [...trail, path])
+      done.add(path)
+    }
+    for (const file of files) walk(file.path, [])
+    expect(cycles).toEqual([])
+  })
+
+  test('the check itself sees a wrong arrow, a built-in, a dynamic import and a re-export', () => {
+    const arrow = (from: string, specifier: string): Arrow => ({
+      from,
+      specifier,
+      to: specifier.startsWith('.') ? resolveImport(from, specifier) : undefined,
+    })
+    expect(violation(arrow('chain/a.ts', '../consensus/types.ts'))).toContain('may not')
+    expect(violation(arrow('node/a.ts', '../mqtt-gateway/envelope.ts'))).toContain('may not')
+    expect(violation(arrow('devnet/a.ts', '../node/mempool.ts'))).toContain('may not')
+    expect(violation(arrow('devnet/a.ts', '../node/config.ts'))).toBeUndefined()
+    expect(violation(arrow('client/a.ts', '../cli/main.ts'))).toContain('may not')
+    expect(violation(arrow('chain/a.ts', 'node:crypto'))).toContain('pure')
+    expect(violation(arrow('consensus/a.ts', 'msgpackr'))).toContain('pure')
+    expect(
+      importsOf("import type { A } from './a.ts'\nexport * from './b.ts'\nconst c = await import('./c.ts')"),
+    ).toEqual(['./a.ts', './b.ts', './c.ts'])
+    expect(
+      importsOf(
+        "import {\n  type A,\n  b as c,\n} from './a.ts'\nimport './side.ts'\nimport d, { e } from 'x'",
+      ),
+    ).toEqual(['./a.ts', './side.ts', 'x'])
+  })
+})

@@ -1,0 +1,94 @@
+/**
+ * Habits that a machine can check (after TigerBeetle's `tidy.zig`): length of files, an opening comment, no words
+ * that belong to one machine, no vague file names, no unfinished work.
+ */
+import { execFileSync } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import { readSourceFiles, repositoryRoot } from '../support/source-files.ts'
+
+const maxLines = 400
+
+/** Files that may be longer, each with its reason. */
+const longFiles: Readonly<Record<string, string>> = {
+  'chain/errors.ts': 'one table: every refusal of the project in one place',
+}
+
+/** What must not be in any committed file: paths of one machine, registries, unfinished work. */
+const forbidden: readonly (readonly [RegExp, string])[] = [
+  [/(?<![\w.$}-])\/(?:work|root|home\/\w+|Users\/\w+)\//, 'a path of one machine'],
+  [/registry\.(?:npmjs|yarnpkg)\.(?:org|com)/, 'a registry host'],
+  [/\b(?:TODO|FIXME|XXX|HACK)\b/, 'unfinished work'],
+  [/\b(?:lorem ipsum|not implemented)\b/i, 'a stand-in'],
+]
+
+const vagueNames = /(?:^|[-/])(?:utils?|helpers?|common|manager|misc)(?:[-.]|$)/
+
+const sources = readSourceFiles()
+
+/** Committed text files, without those that a tool writes. */
+function committedFiles(): string[] {
+  const list = execFileSync('git', ['ls-files', '-z'], { cwd: repositoryRoot, encoding: 'utf8' })
+  return list.split('\0').filter(path => path !== '' && path !== 'package-lock.json' && path !== 'LICENSE')
+}
+
+test('style: enough files were seen', () => {
+  expect(sources.length).toBeGreaterThan(60)
+})
+
+test(`style: no file is longer than ${maxLines} lines, save the named ones`, () => {
+  const tooLong = sources
+    .map(file => ({ path: file.path, lines: file.text.split('\n').length - 1 }))
+    .filter(({ path, lines }) => lines > maxLines && !(path in longFiles))
+  expect(tooLong).toEqual([])
+})
+
+test('style: every source file opens with a comment that says what it is', () => {
+  const opening = /^(?:#!.*\n)?\/\*\*\s+(?:\* )?\S/
+  const bare = sources.filter(file => !file.path.endsWith('.test.ts') && !opening.test(file.text))
+  expect(bare.map(file => file.path)).toEqual([])
+})
+
+test('style: consensus and chain are pure: no clock, chance, timer or promise', () => {
+  const impure =
+    /\bMath\.random\b|\bDate\.|\bnew Date\b|\bperformance\.|\bset(?:Timeout|Interval)\b|\basync\b|\bawait\b/
+  const pure = sources.filter(file => file.folder === 'consensus' || file.folder === 'chain')
+  const code = (text: string): string => text.replace(/\/\*[\s\S]*?\*\//g, '').replace(/\/\/.*$/gm, '')
+  expect(pure.length).toBeGreaterThan(20)
+  expect(pure.filter(file => impure.test(code(file.text))).map(file => file.path)).toEqual([])
+  expect(impure.test('const x = Math.random()')).toBe(true)
+})
+
+test('style: no file has a vague name', () => {
+  expect(sources.map(file => file.path).filter(path => vagueNames.test(path))).toEqual([])
+})
+
+test('style: no committed file holds a path of one machine, a registry host or unfinished work', () => {
+  const found: string[] = []
+  for (const path of committedFiles()) {
+    if (path === 'test/unit/style.test.ts') continue
+    let text: string
+    try {
+      text = readFileSync(join(repositoryRoot, path), 'utf8')
+    } catch {
+      continue // Removed in the work tree, still in the index.
+    }
+    for (const [pattern, what] of forbidden) {
+      const match = pattern.exec(text)
+      if (match) found.push(`${path}: ${what} (${match[0]})`)
+    }
+  }
+  expect(found).toEqual([])
+})
+
+test('style: the check itself sees what it forbids', () => {
+  for (const text of ['read /work/plan', 'x = "/root/a"', '// TODO later', 'registry.npmjs.org'])
+    expect(
+      forbidden.some(([pattern]) => pattern.test(text)),
+      text,
+    ).toBe(true)
+  expect(vagueNames.test('node/utils.ts')).toBe(true)
+  expect(vagueNames.test('client/http-helpers.ts')).toBe(true)
+  expect(vagueNames.test('node/command.ts')).toBe(false)
+})
