@@ -1,0 +1,183 @@
+/** The envelope: what goes in comes out for the right key, and nothing else does (FORMATS, "Envelope"). */
+import fc from 'fast-check'
+import { describe, expect, test } from 'vitest'
+import type { ChainId, GroupId, Hash, Height, Milliseconds } from '../../../chain/brands.ts'
+import { deviceIdOf, keyIdOf } from '../../../chain/keys.ts'
+import { nobleVerifier, signerFromSeed, x25519PublicKey } from '../../../chain/noble-crypto.ts'
+import { unwrap } from '../../../chain/result.ts'
+import {
+  maxContentBytes,
+  maxEnvelopeBytes,
+  openEnvelope,
+  parseEnvelope,
+  type SealRequest,
+  type SealTarget,
+  sealEnvelope,
+  verifyEnvelope,
+} from '../../../mqtt-gateway/envelope.ts'
+import { deliveryTopic } from '../../../mqtt-gateway/topics.ts'
+
+const chainId = '11'.repeat(32) as ChainId
+const otherChain = '22'.repeat(32) as ChainId
+const signer = signerFromSeed('ed25519', new Uint8Array(32).fill(1))
+const sender = deviceIdOf(signer.publicKey)
+const recipientSecret = new Uint8Array(32).fill(7)
+const recipientKey = { suite: 'x25519', bytes: x25519PublicKey(recipientSecret) } as const
+const recipient = deviceIdOf(signerFromSeed('ed25519', new Uint8Array(32).fill(2)).publicKey)
+const group = '33'.repeat(32) as GroupId
+const epochKey = new Uint8Array(32).fill(9)
+const content = new TextEncoder().encode('valve 3 is open')
+
+const toDevice: SealTarget = { type: 'device', id: recipient, key: recipientKey }
+const toGroup: SealTarget = {
+  type: 'group',
+  id: group,
+  epoch: 4,
+  epochKeyHash: '44'.repeat(32) as Hash,
+  epochKey,
+}
+
+function request(target: SealTarget, changes: Partial<SealRequest> = {}): SealRequest {
+  return {
+    chainId,
+    sender,
+    signer,
+    target,
+    counter: 12,
+    seenHeight: 30 as Height,
+    expiry: 1_700_000_000_000 as Milliseconds,
+    channel: 'valves/3',
+    content,
+    ...changes,
+  }
+}
+
+async function sealed(target: SealTarget, changes: Partial<SealRequest> = {}): Promise<Uint8Array> {
+  return unwrap(await sealEnvelope(request(target, changes))).bytes
+}
+
+const openers = {
+  device: { type: 'device', secret: recipientSecret },
+  group: { type: 'group', epochKey },
+} as const
+
+describe.each([
+  ['device', toDevice],
+  ['group', toGroup],
+] as const)('envelope for a %s', (type, target) => {
+  test('envelope: opens to what was sealed, and the header says what was asked', async () => {
+    const envelope = unwrap(parseEnvelope(chainId, await sealed(target)))
+    expect(envelope.header).toMatchObject({
+      sender,
+      senderKeyId: keyIdOf(signer.publicKey),
+      counter: 12,
+      seenHeight: 30,
+    })
+    expect(envelope.channel).toBe('valves/3')
+    expect(verifyEnvelope(envelope, signer.publicKey, nobleVerifier)).toBe(true)
+    expect(unwrap(await openEnvelope(chainId, envelope, openers[type]))).toEqual(content)
+  })
+
+  test('envelope: any changed byte is refused by the parser or by the signature', async () => {
+    const wire = await sealed(target)
+    for (let i = 0; i < wire.length; i++) {
+      const altered = Uint8Array.from(wire)
+      altered[i] = (altered[i] as number) ^ 0x01
+      const parsed = parseEnvelope(chainId, altered)
+      expect(
+        parsed.ok && verifyEnvelope(parsed.value, signer.publicKey, nobleVerifier),
+        `byte ${i} of ${wire.length}`,
+      ).toBe(false)
+    }
+  })
+
+  test('envelope: a body does not open under another header, channel, chain or key', async () => {
+    const envelope = unwrap(parseEnvelope(chainId, await sealed(target)))
+    const open = async (changed: typeof envelope, chain = chainId): Promise<string> => {
+      const opened = await openEnvelope(chain, changed, openers[type])
+      return opened.ok ? 'opened' : opened.error.code
+    }
+    expect(await open({ ...envelope, header: { ...envelope.header, counter: 13 } })).toBe('cannot-open')
+    expect(await open({ ...envelope, channel: 'valves/4' })).toBe('cannot-open')
+    expect(await open(envelope, otherChain)).toBe('cannot-open')
+    const wrong =
+      type === 'device'
+        ? ({ type, secret: new Uint8Array(32).fill(8) } as const)
+        : ({ type, epochKey: new Uint8Array(32).fill(8) } as const)
+    expect((await openEnvelope(chainId, envelope, wrong)).ok).toBe(false)
+  })
+
+  test('envelope: a signature of one chain does not verify on another', async () => {
+    const wire = await sealed(target)
+    const elsewhere = unwrap(parseEnvelope(otherChain, wire))
+    expect(verifyEnvelope(elsewhere, signer.publicKey, nobleVerifier)).toBe(false)
+  })
+})
+
+test('envelope: a P-256 device signs too', async () => {
+  const p256 = signerFromSeed('p256', new Uint8Array(32).fill(5))
+  const envelope = unwrap(parseEnvelope(chainId, await sealed(toDevice, { signer: p256 })))
+  expect(verifyEnvelope(envelope, p256.publicKey, nobleVerifier)).toBe(true)
+  expect(verifyEnvelope(envelope, signer.publicKey, nobleVerifier)).toBe(false)
+})
+
+test('envelope: overhead for one recipient stays under 320 bytes, for a group too', async () => {
+  expect((await sealed(toDevice, { channel: '' })).length - content.length).toBeLessThan(320)
+  expect((await sealed(toGroup, { channel: '' })).length - content.length).toBeLessThan(320)
+})
+
+test('envelope: the largest content fits, one byte more is refused', async () => {
+  const wire = await sealed(toDevice, { content: new Uint8Array(maxContentBytes) })
+  expect(wire.length).toBeLessThanOrEqual(maxEnvelopeBytes)
+  expect(parseEnvelope(chainId, wire).ok).toBe(true)
+  const tooLarge = await sealEnvelope(request(toDevice, { content: new Uint8Array(maxContentBytes + 1) }))
+  expect(tooLarge).toMatchObject({ ok: false, error: { code: 'too-large' } })
+})
+
+test('envelope: another format version is told apart from broken bytes', async () => {
+  const wire = await sealed(toDevice)
+  wire[1] = 2
+  expect(parseEnvelope(chainId, wire)).toMatchObject({ ok: false, error: { code: 'unknown-version' } })
+  expect(parseEnvelope(chainId, new Uint8Array(0))).toMatchObject({ ok: false, error: { code: 'malformed' } })
+})
+
+test('envelope: a recipient key of small order is refused, not sealed to', async () => {
+  const target: SealTarget = { ...toDevice, key: { suite: 'x25519', bytes: new Uint8Array(32) } }
+  expect(await sealEnvelope(request(target))).toMatchObject({ ok: false, error: { code: 'malformed' } })
+})
+
+test('envelope: the same counter with another expiry still makes another group key', async () => {
+  const one = unwrap(parseEnvelope(chainId, await sealed(toGroup)))
+  const two = unwrap(
+    parseEnvelope(chainId, await sealed(toGroup, { expiry: 1_700_000_000_001 as Milliseconds })),
+  )
+  expect(one.sealed.ciphertext).not.toEqual(two.sealed.ciphertext)
+})
+
+test('envelope: the delivery topic is recipient and channel, whatever topic it came by', async () => {
+  const device = unwrap(parseEnvelope(chainId, await sealed(toDevice)))
+  expect(deliveryTopic(device)).toBe(`mote/1/to/${recipient}/valves/3`)
+  const plain = unwrap(parseEnvelope(chainId, await sealed(toGroup, { channel: '' })))
+  expect(deliveryTopic(plain)).toBe(`mote/1/group/${group}`)
+})
+
+test('envelope: hostile bytes are a typed refusal, never a throw (fuzz)', () => {
+  fc.assert(
+    fc.property(fc.uint8Array({ maxLength: 400 }), bytes => {
+      const parsed = parseEnvelope(chainId, bytes)
+      expect(parsed.ok ? 'malformed' : parsed.error.code).toMatch(/malformed|unknown-version/)
+    }),
+  )
+})
+
+test('envelope: mutated, cut and lengthened envelopes are refused (fuzz)', async () => {
+  const wire = await sealed(toDevice)
+  fc.assert(
+    fc.property(fc.nat(wire.length - 1), fc.uint8Array({ minLength: 1, maxLength: 8 }), (at, patch) => {
+      const spliced = Uint8Array.from([...wire.subarray(0, at), ...patch, ...wire.subarray(at + 1)])
+      const parsed = parseEnvelope(chainId, spliced)
+      const same = Buffer.from(spliced).equals(Buffer.from(wire))
+      expect(parsed.ok && verifyEnvelope(parsed.value, signer.publicKey, nobleVerifier)).toBe(same)
+    }),
+  )
+})

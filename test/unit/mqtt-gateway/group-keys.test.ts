@@ -1,0 +1,82 @@
+/** Epoch keys: each member opens its own box and no other (seeds.md C4). */
+import fc from 'fast-check'
+import { expect, test } from 'vitest'
+import type { ChainId, DeviceId, GroupId } from '../../../chain/brands.ts'
+import { x25519PublicKey } from '../../../chain/noble-crypto.ts'
+import { unwrap } from '../../../chain/result.ts'
+import {
+  boxesHash,
+  epochKeyHash,
+  type Member,
+  memberBoxes,
+  openMemberBox,
+  parseEpochBoxes,
+  parseMemberBox,
+  sealEpochKey,
+} from '../../../mqtt-gateway/group-keys.ts'
+
+const chainId = '11'.repeat(32) as ChainId
+const name = { chainId, group: '22'.repeat(32) as GroupId, epoch: 3 }
+const secrets = [5, 6, 7].map(n => new Uint8Array(32).fill(n))
+const members: Member[] = secrets.map((secret, i) => ({
+  id: `${9 - i}`.repeat(64) as DeviceId,
+  key: { suite: 'x25519', bytes: x25519PublicKey(secret) },
+}))
+const epochKey = new Uint8Array(32).fill(42)
+const secretOf = (member: DeviceId): Uint8Array => secrets[members.findIndex(({ id }) => id === member)]!
+
+test('group keys: every member opens its box, and nobody another one', async () => {
+  const boxes = memberBoxes(unwrap(parseEpochBoxes(unwrap(await sealEpochKey(name, epochKey, members)))))
+  expect(boxes.map(({ member }) => member)).toEqual(members.map(({ id }) => id).toSorted())
+  for (const { member, payload } of boxes) {
+    const box = unwrap(parseMemberBox(payload))
+    for (const { id } of members) {
+      const opened = await openMemberBox(chainId, box, secretOf(id))
+      expect(opened.ok).toBe(id === member)
+      if (opened.ok) expect(opened.value).toEqual(epochKey)
+    }
+  }
+})
+
+test('group keys: a box does not open for another epoch, group, member or chain', async () => {
+  const boxes = unwrap(parseEpochBoxes(unwrap(await sealEpochKey(name, epochKey, members))))
+  const box = unwrap(parseMemberBox(memberBoxes(boxes)[0]!.payload))
+  const secret = secretOf(box.box.member)
+  const opens = async (changed: typeof box, chain = chainId) =>
+    (await openMemberBox(chain, changed, secret)).ok
+  expect(await opens(box)).toBe(true)
+  expect(await opens({ ...box, epoch: 4 })).toBe(false)
+  expect(await opens({ ...box, group: '23'.repeat(32) as GroupId })).toBe(false)
+  expect(await opens({ ...box, box: { ...box.box, member: members[1]!.id } })).toBe(false)
+  expect(await opens(box, '12'.repeat(32) as ChainId)).toBe(false)
+})
+
+test('group keys: the hashes on the chain name chain, group, epoch, key and every box', async () => {
+  const hash = epochKeyHash(name, epochKey)
+  expect(epochKeyHash({ ...name, epoch: 4 }, epochKey)).not.toBe(hash)
+  expect(epochKeyHash({ ...name, group: '23'.repeat(32) as GroupId }, epochKey)).not.toBe(hash)
+  expect(epochKeyHash({ ...name, chainId: '12'.repeat(32) as ChainId }, epochKey)).not.toBe(hash)
+  const boxes = unwrap(await sealEpochKey(name, epochKey, members))
+  const fewer = unwrap(await sealEpochKey(name, epochKey, members.slice(1)))
+  expect(boxesHash(fewer)).not.toBe(boxesHash(boxes))
+})
+
+test('group keys: a member whose key is no X25519 key is named, not skipped', async () => {
+  const broken: Member = { id: members[0]!.id, key: { suite: 'p256-ecdh', bytes: new Uint8Array(33) } }
+  const sealed = await sealEpochKey(name, epochKey, [broken, ...members.slice(1)])
+  expect(sealed).toMatchObject({ ok: false, error: { detail: expect.stringContaining(broken.id) } })
+})
+
+test('group keys: boxes that repeat a member or are out of order are malformed', async () => {
+  const twice = unwrap(await sealEpochKey(name, epochKey, [members[0]!, members[0]!]))
+  expect(parseEpochBoxes(twice)).toMatchObject({ ok: false, error: { code: 'malformed' } })
+})
+
+test('group keys: hostile bytes are a typed refusal, never a throw (fuzz)', () => {
+  fc.assert(
+    fc.property(fc.uint8Array({ maxLength: 300 }), bytes => {
+      expect(parseEpochBoxes(bytes).ok).toBe(false)
+      expect(parseMemberBox(bytes).ok).toBe(false)
+    }),
+  )
+})
