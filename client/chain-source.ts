@@ -15,8 +15,15 @@ import type {
   Term,
   TransactionId,
 } from '../chain/brands.ts'
+import { type Codec, digest, list, struct } from '../chain/codec.ts'
 import type { ErrorCode } from '../chain/errors.ts'
-import type { CertifiedHeader, GroupAnswer, StateAnswer } from '../chain/light-client.ts'
+import {
+  type CertifiedHeader,
+  certifiedHeaderCodec,
+  type StateAnswer,
+  stateAnswerCodec,
+} from '../chain/light-client.ts'
+import { maxGroupMembers } from '../chain/limits.ts'
 
 /** How long `submit` waits before it answers. */
 export type SubmitWait = 'certified' | 'committed' | 'none'
@@ -63,6 +70,27 @@ export interface DeviceTransaction {
   readonly height: Height
   readonly kind: string
 }
+
+/** A group's leaf with its proof, and the whole member list, which the leaf's count and root prove complete. */
+export interface GroupAnswer {
+  readonly group: StateAnswer
+  /** Sorted; empty when the group is absent. */
+  readonly members: readonly DeviceId[]
+}
+
+export const groupAnswerCodec: Codec<GroupAnswer> = struct<GroupAnswer>({
+  group: stateAnswerCodec,
+  members: list(digest<DeviceId>(), maxGroupMembers),
+})
+
+/** Headers in one answer of `headersFrom`, at most. */
+export const maxHeadersPerAnswer = 256
+
+/** Several headers in order. */
+export const headerListCodec: Codec<readonly CertifiedHeader[]> = list(
+  certifiedHeaderCodec,
+  maxHeadersPerAnswer,
+)
 
 /** Stops a request: a timeout, or the end of the program. */
 export interface RequestOptions {

@@ -1,0 +1,125 @@
+/**
+ * Several chain sources as one: it stays with the source that works and goes on with the next when that one fails.
+ *
+ * - A source that is down, slow, behind or without a leader is passed over for this operation, and the next one becomes
+ *   the preferred one.
+ * - A source that was caught lying (a proof, header or certificate that does not verify, or a withheld change) is not
+ *   asked again for `distrustMs`, however many addresses are left.
+ * - Any other refusal is an answer, and goes to the caller: asking elsewhere would not change it.
+ *
+ * An operation that is tried again must be safe to repeat. Reads are, and so is sending one signed transaction twice.
+ */
+import type { ErrorCode } from '../chain/errors.ts'
+import { assert, MoteError } from '../chain/result.ts'
+import type { ChainSource, SourcePool } from './chain-source.ts'
+
+/** What a failure says about the source it came from. */
+export type SourceFault = 'passing' | 'lie' | 'none'
+
+const faults: Partial<Record<ErrorCode, SourceFault>> = {
+  unreachable: 'passing',
+  timeout: 'passing',
+  'no-leader': 'passing',
+  'not-ready': 'passing',
+  overloaded: 'passing',
+  'certification-lag': 'passing',
+  'rate-limited': 'passing',
+  stale: 'passing',
+  'height-not-available': 'passing',
+  'storage-failed': 'passing',
+  'storage-corrupt': 'passing',
+  'execution-diverged': 'passing',
+  'hello-required': 'passing',
+  'hello-refused': 'passing',
+  internal: 'passing',
+  'bad-proof': 'lie',
+  'bad-certificate': 'lie',
+  'bad-header': 'lie',
+  'wrong-chain': 'lie',
+  withheld: 'lie',
+}
+
+/** `passing`: try another source now. `lie`: and do not come back. `none`: the failure is the answer. */
+export function sourceFaultOf(error: unknown): SourceFault {
+  return error instanceof MoteError ? (faults[error.code] ?? 'none') : 'none'
+}
+
+export interface FailoverOptions {
+  /** How long a source that lied is left alone. Default 10 minutes. */
+  readonly distrustMs?: number
+  /** Milliseconds of any steady clock; for tests. */
+  readonly now?: () => number
+  /** Told of every failure that made it go on: for the log. */
+  readonly onFault?: (source: ChainSource, fault: 'passing' | 'lie', error: MoteError) => void
+}
+
+export class FailoverSource implements SourcePool {
+  #sources: readonly ChainSource[]
+  #preferred: ChainSource
+  readonly #distrustedUntil = new Map<string, number>()
+  readonly #distrustMs: number
+  readonly #now: () => number
+  readonly #onFault: NonNullable<FailoverOptions['onFault']>
+
+  /** @param sources at least one, the preferred one first */
+  constructor(sources: readonly ChainSource[], options: FailoverOptions = {}) {
+    const [first] = sources
+    assert(first, 'sources: expected at least one')
+    this.#sources = sources
+    this.#preferred = first
+    this.#distrustMs = options.distrustMs ?? 10 * 60_000
+    this.#now = options.now ?? (() => performance.now())
+    this.#onFault = options.onFault ?? (() => {})
+  }
+
+  /** The source that is asked first. */
+  get preferred(): ChainSource {
+    return this.#preferred
+  }
+
+  /** Other sources from now on, the preferred one first. Distrust, which goes by name, stays. */
+  replace(sources: readonly ChainSource[]): void {
+    const [first] = sources
+    assert(first, 'sources: expected at least one')
+    this.#sources = sources
+    this.#preferred = first
+  }
+
+  isDistrusted(source: ChainSource): boolean {
+    const until = this.#distrustedUntil.get(source.name)
+    if (until === undefined) return false
+    if (until > this.#now()) return true
+    this.#distrustedUntil.delete(source.name)
+    return false
+  }
+
+  /** Runs the operation, verification included, against each source at most once. Throws the last failure. */
+  async attempt<T>(operation: (source: ChainSource) => Promise<T>): Promise<T> {
+    let last: unknown
+    for (const source of this.#inTurn()) {
+      if (this.isDistrusted(source)) continue
+      try {
+        const answer = await operation(source)
+        // Another operation may have replaced the list while this one ran.
+        if (this.#sources.includes(source)) this.#preferred = source
+        return answer
+      } catch (error) {
+        const fault = sourceFaultOf(error)
+        if (fault === 'none') throw error
+        this.#blame(source, fault, error as MoteError)
+        last = error
+      }
+    }
+    throw last ?? new MoteError('unreachable', 'sources: every one of them was caught lying')
+  }
+
+  #inTurn(): readonly ChainSource[] {
+    const start = Math.max(0, this.#sources.indexOf(this.#preferred))
+    return [...this.#sources.slice(start), ...this.#sources.slice(0, start)]
+  }
+
+  #blame(source: ChainSource, fault: 'passing' | 'lie', error: MoteError): void {
+    if (fault === 'lie') this.#distrustedUntil.set(source.name, this.#now() + this.#distrustMs)
+    this.#onFault(source, fault, error)
+  }
+}

@@ -1,0 +1,250 @@
+/**
+ * Keeps one trusted head fresh from sources that are not trusted (docs/ARCHITECTURE.md, light clients).
+ *
+ * It starts at a checkpoint, asks for newer headers, and believes what a quorum of the trusted consenters certified:
+ * header by header with every list of changed keys (so that cached values stay judged), or, when it is far behind, in
+ * one skip, after which nothing older is known. Whatever else a source sends is refused with `bad-header`,
+ * `bad-certificate` or `wrong-chain`, inside the pool's attempt, so that the source pays for it.
+ *
+ * Invariants: the head never goes back; a listener sees every height between two skips, in order.
+ * A source that merely stays silent cannot be told from a quiet chain before `quietMs` (several heartbeats): then it
+ * is passed over with `stale`. How old the head is, `time` says; whether that is too old, the caller judges.
+ */
+import type { Height } from '../chain/brands.ts'
+import { type Codec, decode, encode, struct } from '../chain/codec.ts'
+import { type ConsenterSet, consenterSetCodec } from '../chain/consenters.ts'
+import { type Header, headerCodec, headerHash } from '../chain/header.ts'
+import type { SignatureVerifier } from '../chain/keys.ts'
+import {
+  advance,
+  type CertifiedHeader,
+  checkpointOf,
+  follow,
+  type TrustedHead,
+} from '../chain/light-client.ts'
+import { MoteError, unwrap } from '../chain/result.ts'
+import { type ChainSource, maxHeadersPerAnswer, type SourcePool } from './chain-source.ts'
+
+/** Where the head outlives the program. */
+export interface CheckpointStore {
+  load(): Promise<Uint8Array | undefined>
+  save(checkpoint: Uint8Array): Promise<void>
+}
+
+/** What a follower tells: consecutive headers, or a head reached without the headers in between. */
+export type HeadEvent =
+  | { readonly type: 'headers'; readonly headers: readonly CertifiedHeader[]; readonly head: TrustedHead }
+  | { readonly type: 'skipped'; readonly head: TrustedHead }
+
+export interface FollowerOptions {
+  readonly pool: SourcePool
+  readonly verifier: SignatureVerifier
+  /** Where trust starts: the genesis, or a head from the operator. A stored checkpoint that is higher is preferred. */
+  readonly checkpoint: TrustedHead
+  readonly store?: CheckpointStore
+  /** A stored checkpoint is renewed at most this often, which spares flash memory. Default 5 s. */
+  readonly saveEveryMs?: number
+  /** Further behind than this many headers, it skips. Default 1024. */
+  readonly longestRun?: number
+  /** How long one request waits for news. Default 10 s. */
+  readonly waitMs?: number
+  /** Without news for this long, another source is asked. Default 180 s: three heartbeats. */
+  readonly quietMs?: number
+  /** Told of failures of `run`, which goes on. */
+  readonly onError?: (error: unknown) => void
+}
+
+interface StoredCheckpoint {
+  readonly header: Header
+  readonly consenters: ConsenterSet
+}
+
+const storedCheckpointCodec: Codec<StoredCheckpoint> = struct({
+  header: headerCodec,
+  consenters: consenterSetCodec,
+})
+
+/** Shortest and longest pause of `run` after a failure. */
+const retryDelayMsMin = 50
+const retryDelayMsMax = 2_000
+
+export class HeaderFollower {
+  #head: TrustedHead
+  readonly #options: FollowerOptions
+  readonly #listeners = new Set<(event: HeadEvent) => void>()
+  /** Every change of the head goes through here, one after another. */
+  #turn: Promise<unknown> = Promise.resolve()
+  readonly #shownBy = new WeakMap<ChainSource, Height>()
+  #lastNews = performance.now()
+  #lastSave = Number.NEGATIVE_INFINITY
+  #saved: Height
+
+  private constructor(options: FollowerOptions, head: TrustedHead) {
+    this.#options = options
+    this.#head = head
+    this.#saved = head.header.height
+  }
+
+  /** A follower at the checkpoint, or at the stored one if that is higher. Throws `storage-corrupt`, `wrong-chain`. */
+  static async open(options: FollowerOptions): Promise<HeaderFollower> {
+    const stored = await options.store?.load()
+    return new HeaderFollower(options, stored ? restored(stored, options.checkpoint) : options.checkpoint)
+  }
+
+  get head(): TrustedHead {
+    return this.#head
+  }
+
+  /** Calls `listener` for each advance, in order, before anyone who waits for the head sees it. */
+  onAdvance(listener: (event: HeadEvent) => void): () => void {
+    this.#listeners.add(listener)
+    return () => this.#listeners.delete(listener)
+  }
+
+  /** The highest header that a source has claimed to have; 0 before it was asked. */
+  shownBy(source: ChainSource): Height {
+    return this.#shownBy.get(source) ?? (0 as Height)
+  }
+
+  /** Catches up with the newest header of one source and returns the head. Throws when no source has a valid one. */
+  async sync(): Promise<TrustedHead> {
+    return this.#options.pool.attempt(source => this.syncFrom(source))
+  }
+
+  /** The same from a given source. A source that is behind changes nothing. */
+  async syncFrom(source: ChainSource): Promise<TrustedHead> {
+    await this.#take(source, await source.certifiedHeader('latest'))
+    return this.#head
+  }
+
+  /** Follows until the signal fires. Failures are reported and tried again. */
+  async run(signal: AbortSignal): Promise<void> {
+    let delayMs = retryDelayMsMin
+    while (!signal.aborted) {
+      try {
+        await this.#options.pool.attempt(source => this.#awaitNews(source, signal))
+        delayMs = retryDelayMsMin
+      } catch (error) {
+        if (signal.aborted) break
+        this.#options.onError?.(error)
+        await pause(delayMs, signal)
+        delayMs = Math.min(2 * delayMs, retryDelayMsMax)
+      }
+    }
+    await this.#save(true)
+  }
+
+  async #awaitNews(source: ChainSource, signal: AbortSignal): Promise<void> {
+    const waitMs = this.#options.waitMs ?? 10_000
+    const newest = await source.waitForHeader(this.#head.header.height, waitMs, { signal })
+    if (newest) return this.#take(source, newest)
+    const quietMs = performance.now() - this.#lastNews
+    if (quietMs > (this.#options.quietMs ?? 180_000))
+      throw new MoteError('stale', `${source.name}: no new header for ${Math.round(quietMs / 1000)} s`)
+  }
+
+  /** Takes the newest header of a source and all between. Calls wait for each other. */
+  #take(source: ChainSource, newest: CertifiedHeader): Promise<void> {
+    const turn = this.#turn.then(() => this.#advanceTo(source, newest))
+    this.#turn = turn.catch(() => {})
+    return turn
+  }
+
+  async #advanceTo(source: ChainSource, newest: CertifiedHeader): Promise<void> {
+    const { certificate, header } = newest
+    if (header.height > this.shownBy(source)) this.#shownBy.set(source, header.height)
+    const gap = header.height - this.#head.header.height
+    if (gap <= 0) return this.#checkNotForked(source, header)
+    if (!certificate)
+      throw new MoteError('bad-header', `${source.name}: expected a certificate on the newest header`)
+    if (gap === 1) return this.#accept(source, [newest])
+    const sameSigners = header.signersHash === this.#head.header.nextSignersHash
+    if (sameSigners && gap > (this.#options.longestRun ?? 1024)) {
+      const { verifier } = this.#options
+      this.#head = unwrap(advance(this.#head, header, certificate, verifier, newest.handover))
+      return this.#publish({ type: 'skipped', head: this.#head })
+    }
+    await this.#walk(source, newest)
+  }
+
+  /** A header of the head's height with another hash is a fork or an invention; below, the head says nothing. */
+  #checkNotForked(source: ChainSource, header: Header): void {
+    if (header.chainId !== this.#head.chainId)
+      throw new MoteError('wrong-chain', `${source.name}: chainId: expected ${this.#head.chainId}`)
+    if (header.height === this.#head.header.height && headerHash(header) !== this.#head.headerHash)
+      throw new MoteError(
+        'bad-header',
+        `${source.name}: another header at the trusted height ${header.height}`,
+      )
+  }
+
+  /** Asks for the headers in between and takes them page by page; a page may end before a certified one. */
+  async #walk(source: ChainSource, newest: CertifiedHeader): Promise<void> {
+    let waiting: CertifiedHeader[] = []
+    while (this.#head.header.height < newest.header.height) {
+      const from = (this.#head.header.height + waiting.length + 1) as Height
+      const missing = newest.header.height - from
+      const page =
+        missing === 0 ? [newest] : await source.headersFrom(from, Math.min(missing, maxHeadersPerAnswer))
+      if (page.length === 0 || page.length > maxHeadersPerAnswer)
+        throw new MoteError('stale', `${source.name}: lacks the headers from ${from} on`)
+      waiting.push(...page)
+      if (waiting.length > 16 * maxHeadersPerAnswer)
+        throw new MoteError('bad-header', `${source.name}: no certificate in ${waiting.length} headers`)
+      const before = this.#head.header.height
+      if (waiting.some(entry => entry.certificate)) this.#accept(source, waiting)
+      waiting = waiting.slice(this.#head.header.height - before)
+    }
+  }
+
+  #accept(source: ChainSource, run: readonly CertifiedHeader[]): void {
+    const before = this.#head.header.height
+    const followed = follow(this.#head, run, this.#options.verifier)
+    if (!followed.ok) throw new MoteError(followed.error.code, `${source.name}: ${followed.error.detail}`)
+    this.#head = followed.value
+    const headers = run.slice(0, this.#head.header.height - before)
+    this.#publish({ type: 'headers', headers, head: this.#head })
+  }
+
+  #publish(event: HeadEvent): void {
+    this.#lastNews = performance.now()
+    for (const listener of this.#listeners) listener(event)
+    void this.#save(false).catch(error => this.#options.onError?.(error))
+  }
+
+  async #save(now: boolean): Promise<void> {
+    const { store, saveEveryMs = 5_000 } = this.#options
+    const { header, consenters } = this.#head
+    if (!store || header.height === this.#saved) return
+    if (!now && performance.now() - this.#lastSave < saveEveryMs) return
+    this.#lastSave = performance.now()
+    this.#saved = header.height
+    await store.save(encode(storedCheckpointCodec, { header, consenters }))
+  }
+
+  /** Stores the head as it is: for a program that ends. */
+  async save(): Promise<void> {
+    await this.#save(true)
+  }
+}
+
+function restored(bytes: Uint8Array, given: TrustedHead): TrustedHead {
+  const stored = decode(storedCheckpointCodec, bytes)
+  if (!stored.ok) throw new MoteError('storage-corrupt', `checkpoint: ${stored.error.detail}`)
+  const head = unwrap(checkpointOf(stored.value.header, stored.value.consenters))
+  if (head.chainId !== given.chainId)
+    throw new MoteError('wrong-chain', `checkpoint: expected chain ${given.chainId}, got ${head.chainId}`)
+  return head.header.height > given.header.height ? head : given
+}
+
+function pause(delayMs: number, signal: AbortSignal): Promise<void> {
+  return new Promise(resolve => {
+    const done = () => {
+      clearTimeout(timer)
+      signal.removeEventListener('abort', done)
+      resolve()
+    }
+    const timer = setTimeout(done, delayMs)
+    signal.addEventListener('abort', done, { once: true })
+  })
+}

@@ -1,0 +1,279 @@
+/**
+ * Reads that are proven before they are believed: a record, or its absence, at a height a quorum certified
+ * (docs/ARCHITECTURE.md, verified reads).
+ *
+ * A value comes with a proof at some height p. It is given out as the value at the follower's head h if no block in
+ * (p, h] names its key, which the lists of changed keys tell, themselves covered by certified headers. So:
+ * - a record that was altered fails its proof: `bad-proof` or `bad-certificate`;
+ * - a record that was replaced since (a revocation that is withheld) is `withheld` when the source serves headers that
+ *   cover the change and answers with the old value nonetheless, `stale` when it merely is behind;
+ * - a proven value stays in memory until a later block names its key, and costs no request until then.
+ * Nothing is ever returned that did not pass all of this. How old the head may be, the caller says (`maxAgeMs`).
+ */
+import type {
+  DeviceId,
+  GrantId,
+  GroupId,
+  Hash,
+  Height,
+  Milliseconds,
+  StateKey,
+  Term,
+} from '../chain/brands.ts'
+import { type Codec, decode } from '../chain/codec.ts'
+import type { SignatureVerifier } from '../chain/keys.ts'
+import { type StateAnswer, verifyStateAnswer } from '../chain/light-client.ts'
+import {
+  type ChainParameters,
+  type GrantRecord,
+  type GroupRecord,
+  grantCodec,
+  groupCodec,
+  type IdentityRecord,
+  identityCodec,
+  isMemberListOf,
+  parametersCodec,
+  stateKeyOf,
+} from '../chain/records.ts'
+import { MoteError, unwrap } from '../chain/result.ts'
+import type { ChainSource, SourcePool } from './chain-source.ts'
+import { ChangeWindow } from './change-window.ts'
+import type { HeadEvent, HeaderFollower } from './header-follower.ts'
+
+/** What stood at the certified head when it was asked. */
+export interface Verified<T> {
+  /** Undefined: proven absent. */
+  readonly value: T | undefined
+  /** The certified head for which the answer holds. */
+  readonly height: Height
+  readonly term: Term
+  /** Time of that head. */
+  readonly time: Milliseconds
+  readonly headerHash: Hash
+  /** How long ago that was, in milliseconds, by this machine's clock; at least 0. */
+  readonly ageMs: number
+  /** Height at which the proof was made; no block since has touched the record. */
+  readonly provenAt: Height
+}
+
+/** A group with its complete member list. */
+export interface VerifiedGroup {
+  readonly record: GroupRecord
+  /** Sorted. */
+  readonly members: readonly DeviceId[]
+}
+
+export interface ReadOptions {
+  /** Refuse with `stale` if the head is older. */
+  readonly maxAgeMs?: number
+}
+
+export interface VerifiedChainOptions {
+  readonly pool: SourcePool
+  readonly follower: HeaderFollower
+  readonly verifier: SignatureVerifier
+  /** Milliseconds since 1970; for tests. */
+  readonly now?: () => number
+  /** Proven values kept in memory. Default 16,384. */
+  readonly cacheSize?: number
+}
+
+interface Proven {
+  readonly value: unknown
+  readonly provenAt: Height
+}
+
+/** Reads one key from one source: the answer to be verified, and what to make of a verified value. */
+interface Question<T> {
+  readonly key: StateKey
+  readonly ask: (source: ChainSource) => Promise<StateAnswer>
+  /** Throws `bad-proof` on a value that is not what its place in the state must hold. */
+  readonly read: (value: Uint8Array) => T
+}
+
+/** Rounds in which a value may change while it is on its way, before that counts as a failure. */
+const readRounds = 4
+
+export class VerifiedChain {
+  readonly follower: HeaderFollower
+  readonly #pool: SourcePool
+  readonly #verifier: SignatureVerifier
+  readonly #now: () => number
+  readonly #cacheSize: number
+  readonly #window: ChangeWindow
+  /** In order of last use, so that the first key is the one to forget. */
+  readonly #cache = new Map<StateKey, Proven>()
+  /** Reads under way, so that many askers cost one request. */
+  readonly #reading = new Map<StateKey, Promise<void>>()
+  readonly #detach: () => void
+
+  constructor(options: VerifiedChainOptions) {
+    this.follower = options.follower
+    this.#pool = options.pool
+    this.#verifier = options.verifier
+    this.#now = options.now ?? Date.now
+    this.#cacheSize = options.cacheSize ?? 16_384
+    this.#window = new ChangeWindow(options.follower.head.header.height)
+    this.#detach = options.follower.onAdvance(event => this.#advance(event))
+  }
+
+  /** The identity of a device, node or operator. */
+  device(id: DeviceId, options?: ReadOptions): Promise<Verified<IdentityRecord>> {
+    return this.#record(stateKeyOf.identity(id), identityCodec, options)
+  }
+
+  /** The identity if it is in memory: no request, no wait. Undefined means "ask `device`". */
+  cachedDevice(id: DeviceId): Verified<IdentityRecord> | undefined {
+    return this.#cached<IdentityRecord>(stateKeyOf.identity(id))
+  }
+
+  /** A group and its complete member list. */
+  group(id: GroupId, options?: ReadOptions): Promise<Verified<VerifiedGroup>> {
+    const key = stateKeyOf.group(id)
+    let members: readonly DeviceId[] = []
+    const ask = async (source: ChainSource): Promise<StateAnswer> => {
+      const answer = await source.group(id)
+      members = answer.members
+      return answer.group
+    }
+    const read = (value: Uint8Array): VerifiedGroup => {
+      const record = decodeRecord(groupCodec, value)
+      if (!isMemberListOf(record, members))
+        throw new MoteError('bad-proof', 'members: expected the list that the record counts and hashes')
+      return { record, members }
+    }
+    return this.#verified({ key, ask, read }, options)
+  }
+
+  cachedGroup(id: GroupId): Verified<VerifiedGroup> | undefined {
+    return this.#cached<VerifiedGroup>(stateKeyOf.group(id))
+  }
+
+  grant(id: GrantId, options?: ReadOptions): Promise<Verified<GrantRecord>> {
+    return this.#record(stateKeyOf.grant(id), grantCodec, options)
+  }
+
+  parameters(options?: ReadOptions): Promise<Verified<ChainParameters>> {
+    return this.#record(stateKeyOf.parameters(), parametersCodec, options)
+  }
+
+  /** Age of the certified head in milliseconds; at least 0. */
+  ageMs(): number {
+    return Math.max(0, this.#now() - this.follower.head.header.time)
+  }
+
+  /** Stops listening to the follower. */
+  close(): void {
+    this.#detach()
+  }
+
+  #record<T>(key: StateKey, codec: Codec<T>, options?: ReadOptions): Promise<Verified<T>> {
+    const ask = (source: ChainSource) => source.state(key)
+    return this.#verified({ key, ask, read: value => decodeRecord(codec, value) }, options)
+  }
+
+  async #verified<T>(question: Question<T>, options: ReadOptions = {}): Promise<Verified<T>> {
+    let answer = this.#cached<T>(question.key)
+    for (let round = 0; !answer; round++) {
+      if (round === readRounds)
+        throw new MoteError('stale', 'record: it changes faster than its proof arrives; ask again')
+      await this.#readOnce(question)
+      answer = this.#cached<T>(question.key)
+    }
+    if (options.maxAgeMs !== undefined && answer.ageMs > options.maxAgeMs)
+      throw new MoteError(
+        'stale',
+        `head: expected at most ${options.maxAgeMs} ms old, got ${answer.ageMs} ms`,
+      )
+    return answer
+  }
+
+  #cached<T>(key: StateKey): Verified<T> | undefined {
+    const proven = this.#cache.get(key)
+    if (!proven) return undefined
+    this.#cache.delete(key)
+    this.#cache.set(key, proven)
+    const { header, headerHash } = this.follower.head
+    return {
+      value: proven.value as T | undefined,
+      height: header.height,
+      term: header.term,
+      time: header.time,
+      headerHash,
+      ageMs: this.ageMs(),
+      provenAt: proven.provenAt,
+    }
+  }
+
+  /** Proves the value of a key into the cache. Askers of the same key share one request. */
+  #readOnce<T>(question: Question<T>): Promise<void> {
+    const under = this.#reading.get(question.key)
+    if (under) return under
+    const reading = this.#pool
+      .attempt(source => this.#prove(source, question))
+      .finally(() => this.#reading.delete(question.key))
+    this.#reading.set(question.key, reading)
+    return reading
+  }
+
+  /**
+   * One proof from one source. A change after the question went out is a race: nothing is remembered and the next round
+   * asks again. A change before it, under headers that this very source has shown, is a lie once it is repeated.
+   */
+  async #prove<T>(source: ChainSource, question: Question<T>): Promise<void> {
+    for (let attempts = 1; ; attempts++) {
+      const known = this.follower.head.header.height
+      const { value, height } = await this.#answered(source, question)
+      const verdict = this.#window.judge(question.key, height)
+      if (verdict.type === 'holds') return this.#remember(question.key, { value, provenAt: height })
+      if (verdict.type === 'unknown')
+        throw new MoteError('stale', `${source.name}: answered for height ${height}, which is too old`)
+      if (verdict.at > known) return
+      if (this.follower.shownBy(source) < verdict.at)
+        throw new MoteError('stale', `${source.name}: behind at height ${height}`)
+      if (attempts > 1)
+        throw new MoteError(
+          'withheld',
+          `${source.name}: shows headers up to ${this.follower.shownBy(source)}, but the record as of ${height}, without the change at ${verdict.at}`,
+        )
+    }
+  }
+
+  async #answered<T>(
+    source: ChainSource,
+    { key, ask, read }: Question<T>,
+  ): Promise<{ readonly value: T | undefined; readonly height: Height }> {
+    const answer = await ask(source)
+    const { value, height } = unwrap(verifyStateAnswer(this.follower.head, key, answer, this.#verifier))
+    const record = value === undefined ? undefined : read(value)
+    // A header above the follower's head certifies it: the changes up to there must be known too.
+    if (height > this.follower.head.header.height) await this.follower.syncFrom(source)
+    return { value: record, height }
+  }
+
+  #remember(key: StateKey, proven: Proven): void {
+    this.#cache.delete(key)
+    this.#cache.set(key, proven)
+    if (this.#cache.size <= this.#cacheSize) return
+    const [oldest] = this.#cache.keys()
+    if (oldest !== undefined) this.#cache.delete(oldest)
+  }
+
+  #advance(event: HeadEvent): void {
+    if (event.type === 'skipped') {
+      this.#window.restart(event.head.header.height)
+      this.#cache.clear()
+      return
+    }
+    for (const { header, changes } of event.headers) {
+      this.#window.add(header.height, changes)
+      for (const key of changes) this.#cache.delete(key)
+    }
+  }
+}
+
+function decodeRecord<T>(codec: Codec<T>, value: Uint8Array): T {
+  const decoded = decode(codec, value)
+  if (decoded.ok) return decoded.value
+  throw new MoteError('bad-proof', `record: ${decoded.error.detail}`)
+}
