@@ -100,7 +100,7 @@ export function perfectNodesOf(leaves: readonly Uint8Array[]): PerfectNode {
 /** True if `proof` shows `leaf` at its index under `root` (RFC 9162, 2.1.3.2). */
 export function verifyMerkleProof(root: Hash, leaf: Uint8Array, proof: MerkleProof): boolean {
   const { index, size, path } = proof
-  if (!Number.isSafeInteger(size) || !(index >= 0 && index < size)) return false
+  if (!Number.isSafeInteger(index) || !Number.isSafeInteger(size) || index < 0 || index >= size) return false
   let position = index
   let last = size - 1
   let hash = merkleLeaf(leaf)
