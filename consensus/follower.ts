@@ -1,0 +1,126 @@
+/**
+ * The follower's side of the log: accepting appends (Figure 2, AppendEntries RPC, receiver implementation) and
+ * handing out what is committed.
+ *
+ * Invariants: 1. An acknowledgement covers `prevLogIndex + entries.length` and nothing beyond it, however long the
+ * log is: what follows may be another leader's. 2. Committed entries are never cut; a message that would do it is
+ * impossible and ignored. 3. Entries are delivered in order, once, and only when durable here.
+ */
+import { appendToLog, send, sendWhenDurable, truncateLog } from './durability.ts'
+import { entryBytes, type Position } from './log.ts'
+import type { State } from './state.ts'
+import type { Entry, Message } from './types.ts'
+
+type AppendEntries = Extract<Message, { type: 'append-entries' }>
+
+/** Takes an append of this term's leader and answers it. */
+export function handleAppendEntries(state: State, message: AppendEntries): void {
+  const { log } = state
+  const covered = message.prevLogIndex + message.entries.length
+  let previous: Position = { index: message.prevLogIndex, term: message.prevLogTerm }
+  let entries = message.entries
+  if (previous.index < log.before.index) {
+    // What lies before the window is committed, and this leader holds it: only the rest has to be compared.
+    if (covered <= log.before.index) {
+      acknowledge(state, message, covered)
+      return
+    }
+    const skipped = entries[log.before.index - previous.index - 1]
+    entries = entries.slice(log.before.index - previous.index)
+    previous = { index: log.before.index, term: skipped?.term ?? -1 }
+  }
+  const term = log.termAt(previous.index)
+  if (term !== previous.term) {
+    if (previous.index > state.commitIndex) reject(state, message, term)
+    return
+  }
+  const fresh = newEntries(state, entries)
+  if (fresh === undefined) return
+  const first = fresh[0]
+  if (first !== undefined) {
+    if (first.index <= log.lastIndex) truncateLog(state, first.index - 1)
+    appendToLog(state, fresh)
+  }
+  state.commitIndex = Math.max(state.commitIndex, Math.min(message.leaderCommit, covered))
+  acknowledge(state, message, covered)
+}
+
+/** The tail of `entries` from the first one that the log lacks or holds otherwise. Undefined if that is impossible. */
+function newEntries(state: State, entries: readonly Entry[]): readonly Entry[] | undefined {
+  const { log } = state
+  const start = entries.findIndex(entry => log.termAt(entry.index) !== entry.term)
+  if (start === -1) return []
+  const first = entries[start]
+  if (first === undefined || first.index <= state.commitIndex) return undefined
+  return start === 0 ? entries : entries.slice(start)
+}
+
+function acknowledge(state: State, message: AppendEntries, matchIndex: number): void {
+  sendWhenDurable(
+    state,
+    message.from,
+    {
+      type: 'append-response',
+      from: state.config.id,
+      term: state.currentTerm,
+      success: true,
+      prevLogIndex: message.prevLogIndex,
+      matchIndex,
+      conflictIndex: 0,
+      conflictTerm: 0,
+      readContext: message.readContext,
+    },
+    matchIndex,
+  )
+}
+
+/** Section 5.3: "the follower can include the term of the conflicting entry and the first index it stores for that term". */
+function reject(state: State, message: AppendEntries, conflictTerm: number | undefined): void {
+  const { log } = state
+  const firstOfTerm = conflictTerm === undefined ? undefined : log.firstIndexOfTerm(conflictTerm)
+  send(state, message.from, {
+    type: 'append-response',
+    from: state.config.id,
+    term: state.currentTerm,
+    success: false,
+    prevLogIndex: message.prevLogIndex,
+    matchIndex: 0,
+    conflictIndex: firstOfTerm ?? log.lastIndex + 1,
+    conflictTerm: firstOfTerm === undefined ? 0 : (conflictTerm ?? 0),
+    readContext: message.readContext,
+  })
+}
+
+/** Answers a leader of an older term, so that it learns of ours and steps down. */
+export function rejectStaleLeader(state: State, message: Message): void {
+  send(state, message.from, {
+    type: 'append-response',
+    from: state.config.id,
+    term: state.currentTerm,
+    success: false,
+    prevLogIndex: 0,
+    matchIndex: 0,
+    conflictIndex: 0,
+    conflictTerm: 0,
+    readContext: 0,
+  })
+}
+
+/** Hands out entries that are committed and durable, on any server (Figure 2, rules for all servers). */
+export function deliver(state: State): void {
+  const upTo = Math.min(state.commitIndex, state.persistedIndex)
+  if (upTo <= state.delivered) return
+  const entries = state.log.range(state.delivered + 1, upTo)
+  state.delivered = upTo
+  if (state.leadership !== undefined) {
+    for (const entry of entries) state.leadership.uncommittedBytes -= entryBytes(entry)
+  }
+  state.effects.push({ type: 'commit', entries })
+}
+
+/** The driver has applied up to `index`: memory may let go of what is older. */
+export function markApplied(state: State, index: number): void {
+  state.lastApplied = Math.max(state.lastApplied, Math.min(index, state.delivered))
+  state.log.shrink(state.lastApplied, state.config.maxLogBytesInMemory)
+  state.configurations.forgetBefore(state.lastApplied)
+}

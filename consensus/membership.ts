@@ -1,0 +1,114 @@
+/**
+ * Changing the members (section 6; thesis section 4.3): joint consensus for voters, one step for learners.
+ *
+ * A configuration is in force from the moment it is in the log. One change at a time: the next one is refused until
+ * the last is committed and joint consensus is left. Leaving is an input of its own, so that the driver can first
+ * do what has to be done under both majorities; `autoLeaveJoint` leaves as soon as the joint entry is committed.
+ */
+import {
+  isJoint,
+  isVoter,
+  leaveJoint,
+  membersOf,
+  membersProblem,
+  quorumShortfall,
+  towards,
+} from './configuration.ts'
+import { appendInternal, trackMembers } from './replication.ts'
+import { refuse, refuseNotLeader } from './roles.ts'
+import type { Leadership, State } from './state.ts'
+import type { Configuration, Input, NodeId } from './types.ts'
+
+type ChangeMembership = Extract<Input, { type: 'change-membership' }>
+
+/** Starts a change towards these members, if the voters that are in step suffice for every quorum on the way. */
+export function changeMembership(state: State, { voters, learners, context }: ChangeMembership): void {
+  const leadership = leadershipForChange(state, context)
+  if (leadership === undefined) return
+  const problem = membersProblem(voters, learners)
+  if (problem !== undefined) {
+    refuse(state, context, 'invalid-members', problem)
+    return
+  }
+  const { configuration: current } = state.configurations.latest
+  if (isJoint(current)) {
+    refuse(state, context, 'change-in-progress', 'joint consensus has not been left')
+    return
+  }
+  const configuration = towards(current, { voters, learners })
+  const shortfall = isJoint(configuration)
+    ? quorumShortfall(configuration, id => isInStep(state, leadership, id))
+    : undefined
+  if (shortfall !== undefined) {
+    refuse(state, context, 'would-lose-quorum', shortfall)
+    return
+  }
+  appendConfiguration(state, leadership, { configuration, context })
+}
+
+/** Leaves joint consensus for the new members. */
+export function leaveJointConsensus(state: State, context: number): void {
+  const leadership = leadershipForChange(state, context)
+  if (leadership === undefined) return
+  const { configuration } = state.configurations.latest
+  if (!isJoint(configuration)) {
+    refuse(state, context, 'not-joint', 'no joint consensus to leave')
+    return
+  }
+  appendConfiguration(state, leadership, { configuration: leaveJoint(configuration), context })
+}
+
+/** Leaves joint consensus unasked if so configured, whichever leader finds it committed. */
+export function advanceMembership(state: State, leadership: Leadership): void {
+  const { index, configuration } = state.configurations.latest
+  const isSettled = index <= state.commitIndex && leadership.noopIndex <= state.commitIndex
+  if (!state.config.autoLeaveJoint || !isSettled || !isJoint(configuration)) return
+  appendConfiguration(state, leadership, { configuration: leaveJoint(configuration), context: undefined })
+}
+
+/** Section 6: a leader that is not part of the new configuration steps down once it is committed. */
+export function isRemoved(state: State): boolean {
+  const { index, configuration } = state.configurations.latest
+  return index <= state.commitIndex && !isVoter(configuration, state.config.id)
+}
+
+/** The leadership, if a change may start now; else the refusal is sent. */
+function leadershipForChange(state: State, context: number): Leadership | undefined {
+  const { leadership } = state
+  if (leadership === undefined) {
+    refuseNotLeader(state, context)
+  } else if (leadership.transfer !== undefined) {
+    refuse(state, context, 'transferring', `leadership is going to ${leadership.transfer.to}`)
+  } else if (state.commitIndex < leadership.noopIndex) {
+    // An older leader's change may still be undecided until an entry of this term is committed.
+    refuse(state, context, 'change-in-progress', 'no entry of this term is committed yet')
+  } else if (state.configurations.latest.index > state.commitIndex) {
+    refuse(state, context, 'change-in-progress', 'the last change is not committed')
+  } else {
+    return leadership
+  }
+  return undefined
+}
+
+function appendConfiguration(
+  state: State,
+  leadership: Leadership,
+  change: { readonly configuration: Configuration; readonly context: number | undefined },
+): void {
+  const { configuration, context } = change
+  const index = appendInternal(state, leadership, { type: 'configuration', configuration })
+  trackMembers(state, leadership, membersOf(configuration))
+  if (context === undefined) return
+  const { currentTerm: term } = state
+  state.effects.push({ type: 'proposed', context, firstIndex: index, lastIndex: index, term })
+}
+
+/** True for a voter that answers and takes appends: it can be counted on for the next quorum. */
+function isInStep(state: State, leadership: Leadership, id: NodeId): boolean {
+  if (id === state.config.id) return true
+  const progress = leadership.progress.get(id)
+  return (
+    progress?.state === 'replicate' &&
+    leadership.ticks - progress.heardAt <= state.config.electionTimeoutTicks
+  )
+}

@@ -1,0 +1,123 @@
+/**
+ * What a leader knows of one follower (Figure 2, `nextIndex` and `matchIndex`; thesis section 10.2.1 for pipelining).
+ *
+ *   probe ──success──▶ replicate        one append at a time, looking for the place where the logs agree
+ *   replicate ──rejection, lost stream──▶ probe      many appends in flight, `nextIndex` runs ahead
+ *   any ──needs entries that are compacted──▶ snapshot ──installed──▶ replicate, ──failed──▶ probe
+ *
+ * Invariants: 1. `matchIndex` only grows, and only from a success. 2. `nextIndex` > `matchIndex`. 3. Rejections move
+ * `nextIndex` and nothing else.
+ */
+import type { NodeId, SnapshotMeta } from './types.ts'
+
+interface FlightLimits {
+  readonly maxAppendsInFlight: number
+  readonly maxBytesInFlight: number
+}
+
+export class Progress {
+  readonly id: NodeId
+  state: 'probe' | 'replicate' | 'snapshot' = 'probe'
+  matchIndex = 0
+  nextIndex: number
+  /** Leader ticks at the last answer of this follower in this term. */
+  heardAt: number
+  /** The latest read round this follower has confirmed. */
+  readContext = 0
+  /** The highest `leaderCommit` sent. */
+  commitSent = 0
+  /** An append is due in this step even if there is nothing to append (heartbeat, read round). */
+  mustSend = false
+  /** In `probe`: the one append is out. Cleared by an answer; a heartbeat repeats it without entries. */
+  probeSent = false
+  /** In `snapshot`: what is offered. */
+  snapshot: SnapshotMeta | undefined
+  #inFlight: { readonly lastIndex: number; readonly bytes: number }[] = []
+  #bytesInFlight = 0
+
+  constructor(id: NodeId, nextIndex: number, heardAt: number) {
+    this.id = id
+    this.nextIndex = nextIndex
+    this.heardAt = heardAt
+  }
+
+  get appendsInFlight(): number {
+    return this.#inFlight.length
+  }
+
+  get bytesInFlight(): number {
+    return this.#bytesInFlight
+  }
+
+  /** True if another append with entries may leave. */
+  mayReplicate(limits: FlightLimits): boolean {
+    return (
+      this.state === 'replicate' &&
+      this.#inFlight.length < limits.maxAppendsInFlight &&
+      this.#bytesInFlight < limits.maxBytesInFlight
+    )
+  }
+
+  /** Notes an append of entries up to `lastIndex`: from here on the follower is assumed to get them. */
+  sent(lastIndex: number, bytes: number): void {
+    this.#inFlight.push({ lastIndex, bytes })
+    this.#bytesInFlight += bytes
+    this.nextIndex = lastIndex + 1
+  }
+
+  /** The follower's log agrees with ours up to `matchIndex`, durably. True if that is news. */
+  acknowledge(matchIndex: number): boolean {
+    const advanced = matchIndex > this.matchIndex
+    if (advanced) this.matchIndex = matchIndex
+    if (this.state === 'replicate') {
+      this.nextIndex = Math.max(this.nextIndex, this.matchIndex + 1)
+      this.#release()
+    } else if (this.state === 'probe' || this.matchIndex >= (this.snapshot?.lastIncludedIndex ?? 0)) {
+      this.becomeReplicate()
+    }
+    return advanced
+  }
+
+  /**
+   * The follower had no entry that agrees with `prevLogIndex`; `hint` is where to look next. A rejection that speaks
+   * of an append we no longer wait for is stale and changes nothing.
+   */
+  reject(prevLogIndex: number, hint: number): void {
+    if (prevLogIndex <= this.matchIndex || prevLogIndex >= this.nextIndex) return
+    if (this.state === 'snapshot') return
+    if (this.state === 'probe' && prevLogIndex !== this.nextIndex - 1) return
+    this.becomeProbe(Math.max(this.matchIndex + 1, Math.min(hint, prevLogIndex)))
+  }
+
+  becomeProbe(nextIndex: number): void {
+    this.#enter('probe', nextIndex)
+  }
+
+  becomeReplicate(): void {
+    this.#enter('replicate', this.matchIndex + 1)
+  }
+
+  becomeSnapshot(snapshot: SnapshotMeta): void {
+    this.#enter('snapshot', snapshot.lastIncludedIndex + 1)
+    this.snapshot = snapshot
+  }
+
+  #enter(state: Progress['state'], nextIndex: number): void {
+    this.state = state
+    this.nextIndex = nextIndex
+    this.probeSent = false
+    this.snapshot = undefined
+    this.#inFlight = []
+    this.#bytesInFlight = 0
+  }
+
+  #release(): void {
+    let released = 0
+    for (const { lastIndex, bytes } of this.#inFlight) {
+      if (lastIndex > this.matchIndex) break
+      released += 1
+      this.#bytesInFlight -= bytes
+    }
+    if (released > 0) this.#inFlight.splice(0, released)
+  }
+}

@@ -1,0 +1,209 @@
+/**
+ * The leader's side of the log: proposing, sending appends, judging answers, and the commit rule (sections 5.3 and
+ * 5.4.2; thesis section 10.2.1 for pipelining).
+ *
+ * Sends are decided once, at the end of a step (`replicate`): whatever happened in it, a follower gets one append
+ * with all that is new, or an empty one if a heartbeat, a read round or a higher `leaderCommit` is due.
+ */
+import { appendToLog, send } from './durability.ts'
+import { entryBytes } from './log.ts'
+import { Progress } from './progress.ts'
+import { quorumValue } from './quorum.ts'
+import { refuse, refuseNotLeader } from './roles.ts'
+import type { Leadership, State } from './state.ts'
+import type { Entry, Input, Message } from './types.ts'
+
+type AppendResponse = Extract<Message, { type: 'append-response' }>
+type Propose = Extract<Input, { type: 'propose' }>
+
+const noData = new Uint8Array(0)
+
+/** Section 5.3: "The leader appends the command to its log as a new entry". All of the input's commands, or none. */
+export function propose(state: State, { data, context }: Propose): void {
+  const { leadership, config } = state
+  if (leadership === undefined) {
+    refuseNotLeader(state, context)
+    return
+  }
+  if (leadership.transfer !== undefined) {
+    refuse(state, context, 'transferring', `leadership is going to ${leadership.transfer.to}`)
+    return
+  }
+  const firstIndex = state.log.lastIndex + 1
+  const term = state.currentTerm
+  const entries = data.map(
+    (bytes, offset): Entry => ({ index: firstIndex + offset, term, type: 'command', data: bytes }),
+  )
+  const bytes = entries.reduce((sum, entry) => sum + entryBytes(entry), 0)
+  const total = leadership.uncommittedBytes + bytes
+  // A single proposal over the limit must be able to pass, or it could never be made.
+  if (leadership.uncommittedBytes > 0 && total > config.maxUncommittedBytes) {
+    const detail = `uncommitted bytes: expected at most ${config.maxUncommittedBytes}, got ${total}`
+    refuse(state, context, 'overloaded', detail)
+    return
+  }
+  appendAsLeader(state, leadership, entries)
+  state.effects.push({ type: 'proposed', context, firstIndex, lastIndex: state.log.lastIndex, term })
+}
+
+/** Appends an entry of this leader's term that carries no command. Gives its index. */
+export function appendInternal(
+  state: State,
+  leadership: Leadership,
+  body: Pick<Entry, 'type' | 'configuration'>,
+): number {
+  const index = state.log.lastIndex + 1
+  appendAsLeader(state, leadership, [{ index, term: state.currentTerm, data: noData, ...body }])
+  return index
+}
+
+function appendAsLeader(state: State, leadership: Leadership, entries: readonly Entry[]): void {
+  appendToLog(state, entries)
+  for (const entry of entries) leadership.uncommittedBytes += entryBytes(entry)
+}
+
+/** Keeps one progress per member other than this server; a new one starts at the end of the log. */
+export function trackMembers(state: State, leadership: Leadership, members: ReadonlySet<string>): void {
+  for (const id of leadership.progress.keys()) {
+    if (!members.has(id)) leadership.progress.delete(id)
+  }
+  for (const id of members) {
+    if (id === state.config.id || leadership.progress.has(id)) continue
+    leadership.progress.set(id, new Progress(id, state.log.lastIndex + 1, leadership.ticks))
+  }
+  leadership.commitDue = true
+}
+
+/** Judges a follower's answer. Its numbers are checked against our own log: nothing it says can exceed that. */
+export function handleAppendResponse(state: State, leadership: Leadership, response: AppendResponse): void {
+  const progress = leadership.progress.get(response.from)
+  if (progress === undefined || response.matchIndex > state.log.lastIndex) return
+  progress.heardAt = leadership.ticks
+  if (response.readContext <= leadership.reads.readContext) {
+    progress.readContext = Math.max(progress.readContext, response.readContext)
+  }
+  if (response.success) {
+    if (progress.acknowledge(response.matchIndex)) leadership.commitDue = true
+  } else {
+    progress.reject(response.prevLogIndex, nextIndexHint(state, response))
+  }
+}
+
+/** Section 5.3, the optimisation of the last paragraph: skip a whole conflicting term at once. */
+function nextIndexHint({ log }: State, { conflictTerm, conflictIndex }: AppendResponse): number {
+  const lastOfTerm = conflictTerm === 0 ? undefined : log.lastIndexOfTerm(conflictTerm)
+  return lastOfTerm === undefined ? conflictIndex : lastOfTerm + 1
+}
+
+/**
+ * Figure 2, rules for leaders: commit N if a majority holds it and it is of the current term (section 5.4.2).
+ * The leader's own log counts as far as it is durable. True if `commitIndex` moved.
+ */
+export function advanceCommit(state: State, leadership: Leadership): boolean {
+  leadership.commitDue = false
+  const { configuration } = state.configurations.latest
+  const held = quorumValue(configuration, id =>
+    id === state.config.id ? state.persistedIndex : (leadership.progress.get(id)?.matchIndex ?? 0),
+  )
+  if (held <= state.commitIndex || state.log.termAt(held) !== state.currentTerm) return false
+  state.commitIndex = held
+  return true
+}
+
+/** Sends what is due to every follower. */
+export function replicate(state: State, leadership: Leadership): void {
+  for (const progress of leadership.progress.values()) {
+    const sentEntries = sendEntries(state, leadership, progress)
+    const commitIsNews = progress.state === 'replicate' && progress.commitSent < state.commitIndex
+    if (!sentEntries && (progress.mustSend || commitIsNews)) sendEmpty(state, leadership, progress)
+    progress.mustSend = false
+  }
+}
+
+/** Figure 2: "upon election: send initial empty AppendEntries RPCs (heartbeat); repeat during idle periods". */
+export function heartbeat(state: State, leadership: Leadership): void {
+  for (const progress of leadership.progress.values()) {
+    progress.mustSend = true
+    const { snapshot } = progress
+    // The offer or its answer may have been lost; the follower takes a repeated one as one.
+    if (snapshot === undefined) continue
+    const { id: from } = state.config
+    send(state, progress.id, { type: 'install-snapshot', from, term: state.currentTerm, snapshot })
+  }
+}
+
+/** Entries that storage gave for `load`: for the followers that wait at exactly this place. */
+export function sendLoaded(
+  state: State,
+  leadership: Leadership,
+  { before, entries }: Extract<Input, { type: 'loaded' }>,
+): void {
+  for (const progress of leadership.progress.values()) {
+    if (progress.nextIndex - 1 !== before.index || entries.length === 0) continue
+    if (progress.state === 'probe' ? progress.probeSent : !progress.mayReplicate(state.config)) continue
+    sendAppend(state, leadership, progress, before, entries)
+  }
+}
+
+function sendEntries(state: State, leadership: Leadership, progress: Progress): boolean {
+  const { config, log } = state
+  const limit = { entries: config.maxEntriesPerAppend, bytes: config.maxBytesPerAppend }
+  let sent = false
+  while (
+    progress.state === 'probe'
+      ? !progress.probeSent
+      : progress.mayReplicate(config) && progress.nextIndex <= log.lastIndex
+  ) {
+    const index = progress.nextIndex - 1
+    const term = log.termAt(index)
+    if (term === undefined) {
+      load(state, index + 1)
+      return sent
+    }
+    sendAppend(state, leadership, progress, { index, term }, log.slice(index + 1, limit))
+    sent = true
+  }
+  return sent
+}
+
+/** An append without entries, at the place where the next one would start, or at the edge of what is in memory. */
+function sendEmpty(state: State, leadership: Leadership, progress: Progress): void {
+  const { log } = state
+  const index = progress.state === 'snapshot' ? log.before.index : progress.nextIndex - 1
+  const term = log.termAt(index)
+  sendAppend(state, leadership, progress, term === undefined ? log.before : { index, term }, [])
+}
+
+function sendAppend(
+  state: State,
+  leadership: Leadership,
+  progress: Progress,
+  previous: { readonly index: number; readonly term: number },
+  entries: readonly Entry[],
+): void {
+  if (progress.state === 'probe') {
+    progress.probeSent = true
+  } else if (entries.length > 0) {
+    const bytes = entries.reduce((sum, entry) => sum + entryBytes(entry), 0)
+    progress.sent(previous.index + entries.length, bytes)
+  }
+  progress.commitSent = state.commitIndex
+  send(state, progress.id, {
+    type: 'append-entries',
+    from: state.config.id,
+    term: state.currentTerm,
+    prevLogIndex: previous.index,
+    prevLogTerm: previous.term,
+    entries,
+    leaderCommit: state.commitIndex,
+    readContext: leadership.reads.readContext,
+  })
+}
+
+/** Asks storage for entries that memory has let go; one request at a time, whoever needs it first. */
+function load(state: State, from: number): void {
+  if (state.loading) return
+  state.loading = true
+  const to = Math.min(state.log.before.index, from + state.config.maxEntriesPerAppend - 1)
+  state.effects.push({ type: 'load', from, to, maxBytes: state.config.maxBytesPerAppend })
+}

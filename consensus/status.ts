@@ -1,0 +1,77 @@
+/**
+ * A read-only view of a server for metrics, operators and tests. A copy: holding it costs nothing and shows nothing
+ * later.
+ */
+import type { State } from './state.ts'
+import type { Configuration, NodeId, Role } from './types.ts'
+
+export interface FollowerStatus {
+  readonly state: 'probe' | 'replicate' | 'snapshot'
+  readonly matchIndex: number
+  readonly nextIndex: number
+  readonly appendsInFlight: number
+  readonly bytesInFlight: number
+  /** Leader's ticks since the last answer. */
+  readonly silentTicks: number
+}
+
+export interface RaftStatus {
+  readonly id: NodeId
+  readonly role: Role
+  readonly currentTerm: number
+  readonly votedFor: NodeId | null
+  readonly leader: NodeId | null
+  readonly commitIndex: number
+  readonly lastApplied: number
+  readonly lastLogIndex: number
+  readonly lastLogTerm: number
+  /** The last index of the log that is durable here. */
+  readonly persistedIndex: number
+  readonly logBytesInMemory: number
+  /** The configuration in force, and where in the log it stands. */
+  readonly configuration: Configuration
+  readonly configurationIndex: number
+  /** On a leader: bytes of entries that are not yet committed and durable. */
+  readonly uncommittedBytes: number
+  readonly transferTo: NodeId | null
+  readonly readsWaiting: number
+  readonly followers: ReadonlyMap<NodeId, FollowerStatus>
+  readonly failed: boolean
+}
+
+export function statusOf(state: State): RaftStatus {
+  const { leadership, log } = state
+  const { configuration, index: configurationIndex } = state.configurations.latest
+  const followers = new Map<NodeId, FollowerStatus>()
+  for (const progress of leadership?.progress.values() ?? []) {
+    followers.set(progress.id, {
+      state: progress.state,
+      matchIndex: progress.matchIndex,
+      nextIndex: progress.nextIndex,
+      appendsInFlight: progress.appendsInFlight,
+      bytesInFlight: progress.bytesInFlight,
+      silentTicks: (leadership?.ticks ?? 0) - progress.heardAt,
+    })
+  }
+  const reads = leadership?.reads
+  return {
+    id: state.config.id,
+    role: state.role,
+    currentTerm: state.currentTerm,
+    votedFor: state.votedFor,
+    leader: state.leader,
+    commitIndex: state.commitIndex,
+    lastApplied: state.lastApplied,
+    lastLogIndex: log.lastIndex,
+    lastLogTerm: log.lastTerm,
+    persistedIndex: state.persistedIndex,
+    logBytesInMemory: log.bytes,
+    configuration,
+    configurationIndex,
+    uncommittedBytes: leadership?.uncommittedBytes ?? 0,
+    transferTo: leadership?.transfer?.to ?? null,
+    readsWaiting: (reads?.waiting.length ?? 0) + (reads?.round?.contexts.length ?? 0),
+    followers,
+    failed: state.failed,
+  }
+}
