@@ -117,12 +117,25 @@ export class HeaderFollower {
     return this.#head
   }
 
+  /** Catches up to this height at least. Throws `stale` if no source gets there within the time. */
+  async reach(height: Height, timeoutMs = 5_000): Promise<TrustedHead> {
+    const deadline = AbortSignal.timeout(timeoutMs)
+    while (this.#head.header.height < height) {
+      if (deadline.aborted)
+        throw new MoteError('stale', `head: expected height ${height}, got ${this.#head.header.height}`)
+      await this.#options.pool.attempt(source => this.#awaitNews(source, deadline, 500))
+    }
+    return this.#head
+  }
+
   /** Follows until the signal fires. Failures are reported and tried again. */
   async run(signal: AbortSignal): Promise<void> {
     let delayMs = retryDelayMsMin
     while (!signal.aborted) {
       try {
-        await this.#options.pool.attempt(source => this.#awaitNews(source, signal))
+        await this.#options.pool.attempt(source =>
+          this.#awaitNews(source, signal, this.#options.waitMs ?? 10_000),
+        )
         delayMs = retryDelayMsMin
       } catch (error) {
         if (signal.aborted) break
@@ -134,8 +147,7 @@ export class HeaderFollower {
     await this.#save(true)
   }
 
-  async #awaitNews(source: ChainSource, signal: AbortSignal): Promise<void> {
-    const waitMs = this.#options.waitMs ?? 10_000
+  async #awaitNews(source: ChainSource, signal: AbortSignal, waitMs: number): Promise<void> {
     const newest = await source.waitForHeader(this.#head.header.height, waitMs, { signal })
     if (newest) return this.#take(source, newest)
     const quietMs = performance.now() - this.#lastNews

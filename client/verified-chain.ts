@@ -83,11 +83,15 @@ interface Proven {
   readonly provenAt: Height
 }
 
-/** Reads one key from one source: the answer to be verified, and what to make of a verified value. */
+/** One key, how to ask a source for it, and what to make of a verified value. */
 interface Question<T> {
   readonly key: StateKey
-  readonly ask: (source: ChainSource) => Promise<StateAnswer>
-  /** Throws `bad-proof` on a value that is not what its place in the state must hold. */
+  readonly ask: (source: ChainSource) => Promise<Unverified<T>>
+}
+
+interface Unverified<T> {
+  readonly answer: StateAnswer
+  /** Called on the verified value. Throws `bad-proof` if that is not what its place in the state must hold. */
   readonly read: (value: Uint8Array) => T
 }
 
@@ -129,20 +133,11 @@ export class VerifiedChain {
 
   /** A group and its complete member list. */
   group(id: GroupId, options?: ReadOptions): Promise<Verified<VerifiedGroup>> {
-    const key = stateKeyOf.group(id)
-    let members: readonly DeviceId[] = []
-    const ask = async (source: ChainSource): Promise<StateAnswer> => {
-      const answer = await source.group(id)
-      members = answer.members
-      return answer.group
+    const ask = async (source: ChainSource): Promise<Unverified<VerifiedGroup>> => {
+      const { group, members } = await source.group(id)
+      return { answer: group, read: value => readGroup(value, members) }
     }
-    const read = (value: Uint8Array): VerifiedGroup => {
-      const record = decodeRecord(groupCodec, value)
-      if (!isMemberListOf(record, members))
-        throw new MoteError('bad-proof', 'members: expected the list that the record counts and hashes')
-      return { record, members }
-    }
-    return this.#verified({ key, ask, read }, options)
+    return this.#verified({ key: stateKeyOf.group(id), ask }, options)
   }
 
   cachedGroup(id: GroupId): Verified<VerifiedGroup> | undefined {
@@ -168,8 +163,11 @@ export class VerifiedChain {
   }
 
   #record<T>(key: StateKey, codec: Codec<T>, options?: ReadOptions): Promise<Verified<T>> {
-    const ask = (source: ChainSource) => source.state(key)
-    return this.#verified({ key, ask, read: value => decodeRecord(codec, value) }, options)
+    const ask = async (source: ChainSource): Promise<Unverified<T>> => {
+      const answer = await source.state(key)
+      return { answer, read: value => decodeRecord(codec, value) }
+    }
+    return this.#verified({ key, ask }, options)
   }
 
   async #verified<T>(question: Question<T>, options: ReadOptions = {}): Promise<Verified<T>> {
@@ -241,9 +239,9 @@ export class VerifiedChain {
 
   async #answered<T>(
     source: ChainSource,
-    { key, ask, read }: Question<T>,
+    { key, ask }: Question<T>,
   ): Promise<{ readonly value: T | undefined; readonly height: Height }> {
-    const answer = await ask(source)
+    const { answer, read } = await ask(source)
     const { value, height } = unwrap(verifyStateAnswer(this.follower.head, key, answer, this.#verifier))
     const record = value === undefined ? undefined : read(value)
     // A header above the follower's head certifies it: the changes up to there must be known too.
@@ -270,6 +268,13 @@ export class VerifiedChain {
       for (const key of changes) this.#cache.delete(key)
     }
   }
+}
+
+function readGroup(value: Uint8Array, members: readonly DeviceId[]): VerifiedGroup {
+  const record = decodeRecord(groupCodec, value)
+  if (!isMemberListOf(record, members))
+    throw new MoteError('bad-proof', 'members: expected the list that the record counts and hashes')
+  return { record, members }
 }
 
 function decodeRecord<T>(codec: Codec<T>, value: Uint8Array): T {

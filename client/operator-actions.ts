@@ -1,0 +1,101 @@
+/**
+ * What an operator does to the chain: let devices in, suspend them, revoke them. Each action signs, submits, waits
+ * until certified, and then reads the record it changed, verified: a node's word is not enough.
+ *
+ * An edit names the version of the record it changes. If another edit came first the record is read again, and the
+ * action repeated while it still makes sense.
+ */
+import type { DeviceId, GrantId, Milliseconds } from '../chain/brands.ts'
+import type { PublicKey } from '../chain/keys.ts'
+import type { IdentityRecord } from '../chain/records.ts'
+import { MoteError } from '../chain/result.ts'
+import { grantIdOf, type Label } from '../chain/transaction.ts'
+import type { ChainClient } from './chain-client.ts'
+import type { IdentityKeys } from './key-directory.ts'
+import type { FinalTransaction, SubmitOptions } from './submission.ts'
+import type { Verified } from './verified-chain.ts'
+
+export interface GrantTerms {
+  /** Public half of the one-time token; its secret half goes to the newcomer by another way. */
+  readonly tokenKey: PublicKey
+  /** Devices it may let in. Default 1. */
+  readonly quota?: number
+  /** From the certified head's time on. Default one hour. */
+  readonly validForMs?: number
+  /** Default lightweight. */
+  readonly highestLabel?: Label
+}
+
+/** Records a grant. */
+export async function grant(
+  client: ChainClient,
+  operator: IdentityKeys,
+  terms: GrantTerms,
+  options?: SubmitOptions,
+): Promise<FinalTransaction & { readonly grant: GrantId }> {
+  await client.follower.sync()
+  const { tokenKey, quota = 1, validForMs = 60 * 60_000, highestLabel = 'lightweight' } = terms
+  const expiry = (client.follower.head.header.time + validForMs) as Milliseconds
+  const body = { type: 'identity.grant', tokenKey, quota, expiry, highestLabel } as const
+  const final = await client.perform(operator, body, options)
+  return { ...final, grant: grantIdOf(tokenKey) }
+}
+
+/** An identity after an edit. */
+export interface EditedIdentity {
+  readonly record: Verified<IdentityRecord>
+  /** Undefined if there was nothing to do. */
+  readonly transaction: FinalTransaction | undefined
+}
+
+/** Revokes an identity for good. One that is revoked already is left as it is. */
+export function revoke(
+  client: ChainClient,
+  operator: IdentityKeys,
+  subject: { readonly id: DeviceId; readonly reason: string },
+  options?: SubmitOptions,
+): Promise<EditedIdentity> {
+  return editStatus(client, operator, { ...subject, type: 'identity.revoke', to: 'revoked' }, options)
+}
+
+/** Suspends an identity. One that is suspended already is left as it is; a revoked one is `invalid-state`. */
+export function suspend(
+  client: ChainClient,
+  operator: IdentityKeys,
+  subject: { readonly id: DeviceId; readonly reason: string },
+  options?: SubmitOptions,
+): Promise<EditedIdentity> {
+  return editStatus(client, operator, { ...subject, type: 'identity.suspend', to: 'suspended' }, options)
+}
+
+interface StatusEdit {
+  readonly type: 'identity.revoke' | 'identity.suspend'
+  readonly to: 'revoked' | 'suspended'
+  readonly id: DeviceId
+  readonly reason: string
+}
+
+const editRounds = 4
+
+async function editStatus(
+  client: ChainClient,
+  operator: IdentityKeys,
+  edit: StatusEdit,
+  options?: SubmitOptions,
+): Promise<EditedIdentity> {
+  const { type, to, id: subject, reason } = edit
+  let transaction: FinalTransaction | undefined
+  for (let round = 0; round < editRounds; round++) {
+    await client.follower.sync()
+    const record = await client.records.device(subject)
+    if (!record.value) throw new MoteError('unknown-subject', `device ${subject}: not on the chain`)
+    if (record.value.status === to) return { record, transaction }
+    const expectedVersion = record.value.version
+    try {
+      transaction = await client.perform(operator, { type, subject, expectedVersion, reason }, options)
+    } catch (error) {
+      if (!(error instanceof MoteError) || error.code !== 'version-conflict') throw error
+    }
+  }
+  throw new MoteError('withheld', `device ${subject}: no proof that it is ${to} after a certified edit`)
+}
