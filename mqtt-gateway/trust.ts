@@ -1,0 +1,48 @@
+/**
+ * What the gateway and the agent ask the chain: the port in front of client/ (chain-trust.ts is the adapter).
+ *
+ * Whatever comes out is verified under a certified header; `height` and `ageMs` say which one and how old it is now.
+ * A lookup throws `MoteError` when the chain is out of reach or its answers do not verify; it never guesses.
+ */
+import type { ChainId, DeviceId, GroupId, Height, Milliseconds, StateKey } from '../chain/brands.ts'
+import type { GroupRecord, IdentityRecord } from '../chain/records.ts'
+
+/** The newest certified header that is known here. */
+export interface TrustedMoment {
+  readonly height: Height
+  readonly time: Milliseconds
+}
+
+/** A record, or its proven absence, that holds at this moment. */
+export interface Trusted<T> extends TrustedMoment {
+  readonly value: T | undefined
+}
+
+export interface TrustedGroup {
+  readonly record: GroupRecord
+  /** Complete and sorted. */
+  readonly members: readonly DeviceId[]
+}
+
+/** A step forward of the certified chain: which state it changed, or that this is not known (a gap). */
+export interface TrustAdvance extends TrustedMoment {
+  readonly changed: ReadonlySet<StateKey> | 'unknown'
+}
+
+/** What a device can ask the gateway for. */
+export type Subject =
+  | { readonly type: 'device'; readonly id: DeviceId }
+  | { readonly type: 'group'; readonly id: GroupId }
+
+export interface TrustView {
+  readonly chainId: ChainId
+  head(): TrustedMoment
+  device(id: DeviceId): Promise<Trusted<IdentityRecord>>
+  group(id: GroupId): Promise<Trusted<TrustedGroup>>
+  /** True as soon as the head has this height; false when the time is over. */
+  waitForHeight(height: Height, timeoutMs: number): Promise<boolean>
+  /** Calls `listener` for every step forward; returns how to stop that. */
+  onAdvance(listener: (advance: TrustAdvance) => void): () => void
+  /** An encoded `StateAnswer` or `GroupAnswer`, for a device that verifies by itself. */
+  answer(subject: Subject): Promise<Uint8Array>
+}

@@ -1,0 +1,204 @@
+/**
+ * A chain of one process behind the gateway's trust port: records in memory, a height that rises with every change.
+ * It proves nothing, so only the gateway's own behaviour is tested with it; the real chain is test/e2e's devnet.
+ */
+import type { ChainId, DeviceId, GroupId, Hash, Height, Milliseconds, StateKey } from '../../chain/brands.ts'
+import {
+  type GroupRecord,
+  groupIdOf,
+  type IdentityRecord,
+  type IdentityStatus,
+  memberRootOf,
+  stateKeyOf,
+} from '../../chain/records.ts'
+import { MoteError } from '../../chain/result.ts'
+import type { IdentityKeys } from '../../client/key-directory.ts'
+import type {
+  TrustAdvance,
+  Trusted,
+  TrustedGroup,
+  TrustedMoment,
+  TrustView,
+} from '../../mqtt-gateway/trust.ts'
+
+export class MemoryTrust implements TrustView {
+  readonly chainId = 'c4'.repeat(32) as ChainId
+  /** False: every lookup fails, and time stands still, as when all full nodes are stopped. */
+  reachable = true
+  readonly #devices = new Map<DeviceId, IdentityRecord>()
+  readonly #groups = new Map<GroupId, TrustedGroup>()
+  readonly #listeners = new Set<(advance: TrustAdvance) => void>()
+  #height = 1 as Height
+  #time = Date.now() as Milliseconds
+
+  head(): TrustedMoment {
+    return { height: this.#height, time: this.#time }
+  }
+
+  async device(id: DeviceId): Promise<Trusted<IdentityRecord>> {
+    return this.#answer(this.#devices.get(id))
+  }
+
+  async group(id: GroupId): Promise<Trusted<TrustedGroup>> {
+    return this.#answer(this.#groups.get(id))
+  }
+
+  async answer(): Promise<Uint8Array> {
+    throw new MoteError('unreachable', 'memory trust: has no proofs')
+  }
+
+  onAdvance(listener: (advance: TrustAdvance) => void): () => void {
+    this.#listeners.add(listener)
+    return () => this.#listeners.delete(listener)
+  }
+
+  waitForHeight(height: Height, timeoutMs: number): Promise<boolean> {
+    if (this.#height >= height) return Promise.resolve(true)
+    const { promise, resolve } = Promise.withResolvers<boolean>()
+    const timer = setTimeout(() => resolve(false), timeoutMs)
+    const stop = this.onAdvance(advance => {
+      if (advance.height >= height) resolve(true)
+    })
+    return promise.finally(() => {
+      clearTimeout(timer)
+      stop()
+    })
+  }
+
+  /** A block that changes nothing: trust data is fresh again. */
+  heartbeat(): void {
+    this.#certify([])
+  }
+
+  /** Moves the head's time into the past, as if no header had come for so long. */
+  age(ms: number): void {
+    this.#time = (this.#time - ms) as Milliseconds
+  }
+
+  register(keys: IdentityKeys): void {
+    const lifetime = { notBefore: 0 as Milliseconds, notAfter: undefined, revokedAt: undefined }
+    this.put({
+      id: keys.id,
+      version: 1,
+      label: 'lightweight',
+      status: 'active',
+      trustLevel: 2,
+      keys: [
+        { purpose: 'sign', key: keys.signing.publicKey, ...lifetime },
+        { purpose: 'encrypt', key: keys.encryption.publicKey, ...lifetime },
+      ],
+      admittedBy: undefined,
+      credential: undefined,
+      metadataHash: undefined,
+      transportKey: undefined,
+      incidents: 0,
+      incidentsHash: undefined,
+      registeredAt: this.#height,
+      updatedAt: this.#height,
+    })
+  }
+
+  put(record: IdentityRecord): void {
+    this.#devices.set(record.id, record)
+    this.#certify([stateKeyOf.identity(record.id)])
+  }
+
+  record(id: DeviceId): IdentityRecord {
+    const record = this.#devices.get(id)
+    if (!record) throw new Error(`no record of ${id}`)
+    return record
+  }
+
+  setStatus(id: DeviceId, status: IdentityStatus): void {
+    this.put({ ...this.record(id), status })
+  }
+
+  createGroup(owner: DeviceId, name: string): GroupId {
+    const id = groupIdOf(owner, name)
+    const zero = 0 as Milliseconds
+    this.#setGroup(
+      {
+        id,
+        name,
+        owner,
+        version: 0,
+        memberCount: 1,
+        memberRoot: memberRootOf([owner]),
+        membershipVersion: 0,
+        epoch: 0,
+        epochKeyHash: undefined,
+        boxesHash: undefined,
+        epochMembershipVersion: 0,
+        epochGraceUntil: undefined,
+        previousEpochGraceUntil: zero,
+        createdAt: this.#height,
+        updatedAt: this.#height,
+      },
+      [owner],
+    )
+    return id
+  }
+
+  /** Adds or removes members; after a removal the current epoch is refused at once, after a join it has a grace. */
+  changeMembers(id: GroupId, changes: { add?: readonly DeviceId[]; remove?: readonly DeviceId[] }): void {
+    const { record, members } = this.#group(id)
+    const removed = new Set(changes.remove)
+    const next = [...new Set([...members, ...(changes.add ?? [])])].filter(m => !removed.has(m)).toSorted()
+    const graceMs = removed.size > 0 ? -this.#time : 60_000
+    this.#setGroup(
+      {
+        ...record,
+        memberCount: next.length,
+        memberRoot: memberRootOf(next),
+        membershipVersion: record.membershipVersion + 1,
+        epochGraceUntil: (this.#time + graceMs) as Milliseconds,
+      },
+      next,
+    )
+  }
+
+  /** Compare-and-set, as execution does it. Throws `epoch-conflict`. */
+  rekey(
+    id: GroupId,
+    change: { membershipVersion: number; epoch: number; epochKeyHash: Hash; boxesHash: Hash },
+  ): void {
+    const { record, members } = this.#group(id)
+    if (change.membershipVersion !== record.membershipVersion || change.epoch !== record.epoch)
+      throw new MoteError('epoch-conflict', `group ${id}: epoch is ${record.epoch}`)
+    this.#setGroup(
+      {
+        ...record,
+        epoch: record.epoch + 1,
+        epochKeyHash: change.epochKeyHash,
+        boxesHash: change.boxesHash,
+        epochMembershipVersion: record.membershipVersion,
+        epochGraceUntil: undefined,
+      },
+      members,
+    )
+  }
+
+  #group(id: GroupId): TrustedGroup {
+    const group = this.#groups.get(id)
+    if (!group) throw new MoteError('unknown-subject', `no group ${id}`)
+    return group
+  }
+
+  #setGroup(record: GroupRecord, members: readonly DeviceId[]): void {
+    const version = record.version + 1
+    this.#groups.set(record.id, { record: { ...record, version }, members })
+    this.#certify([stateKeyOf.group(record.id)])
+  }
+
+  #answer<T>(value: T | undefined): Trusted<T> {
+    if (!this.reachable) throw new MoteError('unreachable', 'memory trust: switched off')
+    return { ...this.head(), value }
+  }
+
+  #certify(changed: readonly StateKey[]): void {
+    this.#height = (this.#height + 1) as Height
+    this.#time = Math.max(this.#time, Date.now()) as Milliseconds
+    const advance = { ...this.head(), changed: new Set(changed) }
+    for (const listener of this.#listeners) listener(advance)
+  }
+}
