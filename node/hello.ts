@@ -1,0 +1,171 @@
+/**
+ * Hello: the first exchange on every libp2p connection, both ways (design: the three labels). Each side shows a
+ * certified proof of its own identity record; the record names the transport key, and the transport has proven
+ * that the peer holds it. So a node whose own state is old can still judge a peer, and a stolen proof is worth
+ * nothing on another key.
+ *
+ * Exchange on one stream `/mote/hello/1`, opened by the side that dialled:
+ *   dialler → Hello · listener → HelloReply (its verdict, and its own Hello) · dialler → HelloVerdict.
+ *
+ * The newest certified knowledge decides: what this node holds itself at the proof's height or later wins over
+ * the proof, so a revoked device cannot come back with its last good proof. A proof has no maximum age: after a
+ * long power cut every proof is old, and the consenters must still find each other.
+ */
+import type { ChainId, DeviceId, Height } from '../chain/brands.ts'
+import {
+  bytes,
+  type Codec,
+  constant,
+  decode,
+  digest,
+  equalBytes,
+  optional,
+  struct,
+  union,
+} from '../chain/codec.ts'
+import type { SignatureVerifier } from '../chain/keys.ts'
+import { stateAnswerCodec, type TrustedHead, verifyStateAnswer } from '../chain/light-client.ts'
+import { type IdentityRecord, identityCodec, stateKeyOf } from '../chain/records.ts'
+import { ok, type Result, refuse } from '../chain/result.ts'
+import { protocols, refusalFields } from './wire.ts'
+
+export type HelloProof =
+  /** The identity of the genesis document; for a chain that has certified nothing yet. */
+  | { readonly type: 'genesis' }
+  /** An encoded `StateAnswer` for the identity's leaf. */
+  | { readonly type: 'certified'; readonly answer: Uint8Array }
+  /** Not admitted yet: asks for join, head and own status only. */
+  | { readonly type: 'none' }
+
+export interface Hello {
+  readonly version: 1
+  readonly chainId: ChainId
+  readonly deviceId: DeviceId
+  readonly proof: HelloProof
+}
+
+/** Undefined: the peer is admitted. */
+export type HelloVerdict = { readonly code: string; readonly detail: string } | undefined
+
+export interface HelloReply {
+  readonly verdict: HelloVerdict
+  readonly hello: Hello
+}
+
+/** Leaves room in the frame for the rest of a hello. */
+const maxAnswerBytes = protocols.hello.maxFrameBytes - 4096
+
+export const helloCodec: Codec<Hello> = struct<Hello>({
+  version: constant(1),
+  chainId: digest<ChainId>(),
+  deviceId: digest<DeviceId>(),
+  proof: union<HelloProof>({
+    genesis: [1, struct({})],
+    certified: [2, struct({ answer: bytes(1, maxAnswerBytes) })],
+    none: [3, struct({})],
+  }),
+})
+const verdictCodec: Codec<HelloVerdict> = optional(struct(refusalFields))
+export const helloVerdictCodec: Codec<{ verdict: HelloVerdict }> = struct({ verdict: verdictCodec })
+export const helloReplyCodec: Codec<HelloReply> = struct<HelloReply>({
+  verdict: verdictCodec,
+  hello: helloCodec,
+})
+
+/** What this node knows of an identity from certified blocks of its own. */
+export type KnownIdentity = {
+  /** Height as of which it knows. */
+  readonly height: Height
+  /** `changed`: a block at `height` wrote the record, and this node has not seen the new value. */
+  readonly record: IdentityRecord | undefined | 'changed'
+}
+
+/** What judging a hello needs to know. Full nodes answer from their state, others from what their header follower saw. */
+export interface HelloBook {
+  readonly chainId: ChainId
+  readonly deviceId: DeviceId
+  readonly verifier: SignatureVerifier
+  /** The best proof of this node's own record. */
+  ownProof(): HelloProof
+  trusted(): TrustedHead
+  /** Record in the genesis document, at height 0. */
+  genesisIdentity(id: DeviceId): IdentityRecord | undefined
+  known(id: DeviceId): KnownIdentity | undefined
+}
+
+/** A peer whose hello passed. */
+export interface ProvenPeer {
+  readonly id: DeviceId
+  /** Ed25519, 32 bytes. */
+  readonly transportKey: Uint8Array
+  /** The record by which it was admitted, and how new that was. */
+  readonly record: IdentityRecord
+  readonly height: Height
+}
+
+export function ownHello(book: HelloBook): Hello {
+  return { version: 1, chainId: book.chainId, deviceId: book.deviceId, proof: book.ownProof() }
+}
+
+/**
+ * The peer behind a hello that came over a connection with this transport key. Refuses with `wrong-chain`,
+ * `hello-required` (no proof was shown), `hello-refused`, `bad-proof` or `bad-certificate`.
+ */
+export function judgeHello(
+  book: HelloBook,
+  hello: Hello,
+  transportKey: Uint8Array | undefined,
+): Result<ProvenPeer> {
+  if (hello.chainId !== book.chainId)
+    return refuse('wrong-chain', `hello: expected chain ${book.chainId}, got ${hello.chainId}`)
+  if (hello.proof.type === 'none') return refuse('hello-required', 'hello: no proof of an identity was shown')
+  const shown = shownRecord(book, hello.deviceId, hello.proof)
+  if (!shown.ok) return shown
+  return judge(book, hello.deviceId, transportKey, shown.value)
+}
+
+/** Judges a peer again that was admitted before, by what this node knows now. */
+export function judgeAgain(book: HelloBook, peer: ProvenPeer): Result<ProvenPeer> {
+  return judge(book, peer.id, peer.transportKey, peer)
+}
+
+interface ShownRecord {
+  readonly height: Height
+  readonly record: IdentityRecord | undefined
+}
+
+function shownRecord(
+  book: HelloBook,
+  id: DeviceId,
+  proof: Exclude<HelloProof, { type: 'none' }>,
+): Result<ShownRecord> {
+  if (proof.type === 'genesis') return ok({ height: 0 as Height, record: book.genesisIdentity(id) })
+  const answer = decode(stateAnswerCodec, proof.answer)
+  if (!answer.ok) return answer
+  const verified = verifyStateAnswer(book.trusted(), stateKeyOf.identity(id), answer.value, book.verifier)
+  if (!verified.ok) return verified
+  const { height, value } = verified.value
+  if (value === undefined) return ok({ height, record: undefined })
+  const record = decode(identityCodec, value)
+  return record.ok ? ok({ height, record: record.value }) : record
+}
+
+function judge(
+  book: HelloBook,
+  id: DeviceId,
+  transportKey: Uint8Array | undefined,
+  shown: ShownRecord,
+): Result<ProvenPeer> {
+  const known = book.known(id)
+  const newest = known !== undefined && known.height > shown.height ? known : shown
+  if (newest.record === 'changed')
+    return refuse('hello-refused', `hello: the record changed at height ${newest.height}; show a newer proof`)
+  const { record, height } = newest
+  if (!record) return refuse('hello-refused', `hello: ${id} is not on the chain at height ${height}`)
+  if (record.id !== id) return refuse('hello-refused', `hello: the record is of ${record.id}`)
+  if (record.status !== 'active')
+    return refuse('hello-refused', `hello: ${id} is ${record.status} at height ${height}`)
+  if (!record.transportKey || !transportKey || !equalBytes(record.transportKey, transportKey))
+    return refuse('hello-refused', `hello: the record of ${id} does not name the key of this connection`)
+  return ok({ id, transportKey, record, height })
+}

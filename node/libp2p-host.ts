@@ -1,0 +1,54 @@
+/**
+ * The libp2p node of a motechain node: TCP, Noise, Yamux, nothing else. No discovery, no identify, no relay: whom
+ * to talk to comes from the configuration and from coordination nodes, and who a peer is from hello.
+ */
+import { isIPv6 } from 'node:net'
+import { noise } from '@chainsafe/libp2p-noise'
+import { generateKeyPairFromSeed } from '@libp2p/crypto/keys'
+import type { Libp2p, PeerId } from '@libp2p/interface'
+import { tcp } from '@libp2p/tcp'
+import { yamux } from '@libp2p/yamux'
+import { createLibp2p } from 'libp2p'
+import type { NetworkLimits } from './network-limits.ts'
+import { protocols } from './wire.ts'
+
+export interface HostOptions {
+  /** IP address to listen on. */
+  readonly host: string
+  /** 0 for any free port. */
+  readonly port: number
+  /** Ed25519 seed of the transport key, 32 bytes. */
+  readonly transportSeed: Uint8Array
+  readonly limits: NetworkLimits
+}
+
+/** A libp2p node that is not started yet. */
+export async function createHost({ host, port, transportSeed, limits }: HostOptions): Promise<Libp2p> {
+  return createLibp2p({
+    start: false,
+    privateKey: await generateKeyPairFromSeed('Ed25519', transportSeed),
+    addresses: { listen: [`/${isIPv6(host) ? 'ip6' : 'ip4'}/${host}/tcp/${port}`] },
+    transports: [tcp({ maxConnections: limits.maxConnections + limits.maxPendingConnections })],
+    connectionEncrypters: [noise()],
+    streamMuxers: [
+      yamux({
+        maxInboundStreams: Object.values(protocols).reduce((sum, { maxStreams }) => sum + maxStreams, 0),
+        streamOptions: { maxReadBufferLength: 2 * protocols.raft.maxFrameBytes },
+      }),
+    ],
+    connectionManager: {
+      maxConnections: limits.maxConnections,
+      maxIncomingPendingConnections: limits.maxPendingConnections,
+      inboundConnectionThreshold: limits.maxNewConnectionsPerSecond,
+      inboundUpgradeTimeout: limits.upgradeTimeoutMs,
+      dialTimeout: limits.dialTimeoutMs,
+      // Reconnecting is the dialler's.
+      reconnectRetries: 0,
+    },
+  })
+}
+
+/** The Ed25519 key that Noise has proven the peer to hold; undefined for another kind of key. */
+export function transportKeyOf(peer: PeerId): Uint8Array | undefined {
+  return peer.publicKey?.type === 'Ed25519' ? peer.publicKey.raw : undefined
+}

@@ -1,0 +1,115 @@
+/**
+ * One libp2p connection and what is known of its other end: who it proved to be, whether it took our proof, how
+ * often it broke the protocol. Its long-lived streams are opened when first used and again after a loss.
+ */
+import type { Connection } from '@libp2p/interface'
+import type { MoteError } from '../chain/result.ts'
+import { Conversation } from './conversation.ts'
+import type { ProvenPeer } from './hello.ts'
+import { transportKeyOf } from './libp2p-host.ts'
+import type { NetworkLimits } from './network-limits.ts'
+import { OutboundStream } from './outbound-stream.ts'
+import type { Clock } from './ports.ts'
+import { RateLimit } from './rate-limit.ts'
+import { type ProtocolName, protocols, type StreamProtocol } from './wire.ts'
+
+export interface PeerLinkOptions {
+  readonly limits: NetworkLimits
+  readonly clock: Clock
+  /** A stream to this peer ended; frames may be lost. */
+  readonly onStreamLost: (link: PeerLink, reason: string) => void
+  /** The peer broke the protocol once more; `closing` when that was once too often. */
+  readonly onViolation: (link: PeerLink, reason: string, closing: boolean) => void
+}
+
+export class PeerLink {
+  readonly connection: Connection
+  /** Ed25519 key that Noise has proven; undefined for another kind of key. */
+  readonly transportKey: Uint8Array | undefined
+  readonly #options: PeerLinkOptions
+  readonly #streams = new Map<StreamProtocol, OutboundStream>()
+  readonly #requests: RateLimit
+  #violations = 0
+  /** Set when the peer's hello has passed. */
+  peer: ProvenPeer | undefined
+  /** Our hello has passed at the peer. */
+  accepted = false
+
+  constructor(connection: Connection, options: PeerLinkOptions) {
+    this.connection = connection
+    this.transportKey = transportKeyOf(connection.remotePeer)
+    this.#options = options
+    const { unprovenBurst, unprovenPerSecond } = options.limits
+    this.#requests = new RateLimit({ burst: unprovenBurst, perSecond: unprovenPerSecond }, options.clock)
+  }
+
+  get id(): string {
+    return this.connection.id
+  }
+
+  get remoteAddress(): string {
+    return this.connection.remoteAddr.toString()
+  }
+
+  /** The address without port and peer id: what limits per address count. */
+  get remoteHost(): string {
+    return this.remoteAddress.split('/').slice(0, 3).join('/')
+  }
+
+  get open(): boolean {
+    return this.connection.status === 'open'
+  }
+
+  /** Hello has passed both ways. */
+  get ready(): boolean {
+    return this.open && this.accepted && this.peer !== undefined
+  }
+
+  send(protocol: StreamProtocol, payload: Uint8Array): void {
+    let stream = this.#streams.get(protocol)
+    if (!stream || stream.over) {
+      stream = new OutboundStream(this.connection.newStream(protocols[protocol].id), {
+        maxQueuedBytes: this.#options.limits.maxQueuedBytes,
+        onLost: reason => this.#options.onStreamLost(this, `${protocol}: ${reason}`),
+      })
+      this.#streams.set(protocol, stream)
+    }
+    stream.send(payload)
+  }
+
+  /** Another connection to the same peer is used from now on. */
+  supersede(): void {
+    for (const stream of this.#streams.values()) stream.abort('a newer connection is used')
+    this.#streams.clear()
+  }
+
+  /** A new exchange, opened by us. */
+  async converse(protocol: ProtocolName, timeoutMs: number, signal: AbortSignal): Promise<Conversation> {
+    const { id, maxAnswerBytes } = protocols[protocol]
+    const stream = await this.connection.newStream(id, { signal })
+    return new Conversation(stream, { maxFrameBytes: maxAnswerBytes, timeoutMs, clock: this.#options.clock })
+  }
+
+  /** True if a peer that has not proven itself may be served one more request. */
+  mayRequest(): boolean {
+    return this.peer !== undefined || this.#requests.take()
+  }
+
+  /** Counts a malformed frame or a stream that is not allowed; too many close the connection. */
+  violation(reason: string): void {
+    this.#violations++
+    const closing = this.#violations >= this.#options.limits.maxViolations
+    this.#options.onViolation(this, reason, closing)
+    if (closing) this.connection.abort(new Error(`protocol violations: ${reason}`))
+  }
+
+  /** Closes after what was sent; at once if that takes too long. */
+  close(reason: MoteError): void {
+    this.connection.close().catch(() => this.connection.abort(reason))
+  }
+
+  /** Closes at once; nothing more is taken from the peer. */
+  abort(reason: MoteError): void {
+    if (this.open) this.connection.abort(reason)
+  }
+}

@@ -1,0 +1,250 @@
+/**
+ * The libp2p protocols of a node and the values that travel on them (docs/FORMATS.md has the byte tables).
+ *
+ * Long-lived, one frame per message, one stream per direction: `/mote/raft/1`, `/mote/certify/1`.
+ * One request frame, one answer frame, then the stream ends: `/mote/query/1`, `/mote/join/1`, `/mote/registry/1`.
+ * `/mote/hello/1` is in hello.ts; the bodies of join are the same bytes as `POST /v1/join` takes.
+ *
+ * A Raft message does not say whom it is from: the transport knows. Entries of an append do not say their index:
+ * they follow `prevLogIndex`.
+ */
+import type { DeviceId, Hash, Height, Milliseconds, StateKey, Term, TransactionId } from '../chain/brands.ts'
+import {
+  boolean,
+  bytes,
+  type Codec,
+  digest,
+  list,
+  oneOf,
+  optional,
+  struct,
+  text,
+  uint,
+  union,
+} from '../chain/codec.ts'
+import { type ErrorCode, errorTable } from '../chain/errors.ts'
+import type { Refusal } from '../chain/result.ts'
+import { maxTransactionBytes } from '../chain/transaction.ts'
+import type { Entry, Message } from '../consensus/types.ts'
+import type { RequestProtocol, SignatureMessage } from './ports.ts'
+import { configurationCodec, snapshotCodec } from './store-records.ts'
+
+export type StreamProtocol = 'raft' | 'certify'
+export type ProtocolName = StreamProtocol | RequestProtocol | 'hello'
+
+interface ProtocolRow {
+  readonly id: string
+  /** Largest message or request. */
+  readonly maxFrameBytes: number
+  /** Largest answer; 0 where nothing is answered. */
+  readonly maxAnswerBytes: number
+  /** Streams of this protocol that one connection may have open in one direction. */
+  readonly maxStreams: number
+}
+
+const kibibyte = 1024
+const mebibyte = 1024 * kibibyte
+
+function row(id: string, limits: { frame: number; answer: number; streams: number }): ProtocolRow {
+  return { id, maxFrameBytes: limits.frame, maxAnswerBytes: limits.answer, maxStreams: limits.streams }
+}
+
+export const protocols: { readonly [K in ProtocolName]: ProtocolRow } = {
+  hello: row('/mote/hello/1', { frame: 128 * kibibyte, answer: 128 * kibibyte, streams: 1 }),
+  raft: row('/mote/raft/1', { frame: 4 * mebibyte, answer: 0, streams: 2 }),
+  certify: row('/mote/certify/1', { frame: 256 * kibibyte, answer: 0, streams: 2 }),
+  query: row('/mote/query/1', { frame: 32 * kibibyte, answer: 4 * mebibyte, streams: 32 }),
+  join: row('/mote/join/1', { frame: 64 * kibibyte, answer: 64 * kibibyte, streams: 4 }),
+  registry: row('/mote/registry/1', { frame: 64 * kibibyte, answer: 64 * kibibyte, streams: 4 }),
+}
+
+/* ---------------------------------------------------------------- /mote/raft/1 */
+
+type WithoutFrom<M> = M extends unknown ? Omit<M, 'from'> : never
+/** A Raft message as it travels. */
+export type RaftFrame = WithoutFrom<Message>
+type AppendEntries = Extract<RaftFrame, { type: 'append-entries' }>
+type EntryFrame = Pick<Entry, 'term' | 'type' | 'data' | 'configuration'>
+
+const index = uint()
+const term = uint()
+const maxEntriesPerFrame = 65_536
+
+const entryFrameCodec: Codec<EntryFrame> = struct({
+  term,
+  type: oneOf({ command: 1, noop: 2, configuration: 3 }),
+  data: bytes(0, protocols.raft.maxFrameBytes),
+  configuration: optional(configurationCodec),
+}) as Codec<EntryFrame>
+
+const appendFieldsCodec = struct<
+  Omit<AppendEntries, 'type' | 'entries'> & { entries: readonly EntryFrame[] }
+>({
+  term,
+  prevLogIndex: index,
+  prevLogTerm: term,
+  leaderCommit: index,
+  readContext: uint(),
+  entries: list(entryFrameCodec, maxEntriesPerFrame),
+})
+
+const appendCodec: Codec<Omit<AppendEntries, 'type'>> = {
+  toWire: appendFieldsCodec.toWire,
+  fromWire: (wire, path) => {
+    const append = appendFieldsCodec.fromWire(wire, path)
+    return {
+      ...append,
+      entries: append.entries.map((entry, i) => indexed(entry, append.prevLogIndex + 1 + i)),
+    }
+  },
+}
+
+function indexed({ term, type, data, configuration }: EntryFrame, index: number): Entry {
+  return configuration === undefined
+    ? { index, term, type, data }
+    : { index, term, type, data, configuration }
+}
+
+export const raftCodec: Codec<RaftFrame> = union<RaftFrame>({
+  'request-vote': [
+    1,
+    struct({
+      term,
+      lastLogIndex: index,
+      lastLogTerm: term,
+      preVote: boolean,
+      leadershipTransfer: boolean,
+    }),
+  ],
+  vote: [2, struct({ term, voteGranted: boolean, preVote: boolean })],
+  'append-entries': [3, appendCodec],
+  'append-response': [
+    4,
+    struct({
+      term,
+      success: boolean,
+      prevLogIndex: index,
+      matchIndex: index,
+      conflictIndex: index,
+      conflictTerm: term,
+      readContext: uint(),
+    }),
+  ],
+  'install-snapshot': [5, struct({ term, snapshot: snapshotCodec })],
+  'snapshot-response': [6, struct({ term, lastIncludedIndex: index, success: boolean })],
+  'timeout-now': [7, struct({ term })],
+})
+
+/* ---------------------------------------------------------------- /mote/certify/1 */
+
+/** More header signatures than one frame carries. */
+export const maxSignaturesPerFrame = 1024
+
+export const signaturesCodec: Codec<readonly SignatureMessage[]> = list(
+  struct<SignatureMessage>({
+    incarnation: uint(),
+    height: uint<Height>(),
+    term: uint<Term>(),
+    headerHash: digest<Hash>(),
+    signature: bytes(64),
+  }),
+  maxSignaturesPerFrame,
+  1,
+)
+
+/* ---------------------------------------------------------------- answers of request protocols */
+
+/** What comes back on a request stream: the protocol's own body, or a refusal. */
+export type Answer =
+  | { readonly type: 'body'; readonly body: Uint8Array }
+  | { readonly type: 'refusal'; readonly code: string; readonly detail: string }
+
+const maxDetailLength = 512
+export const refusalFields = { code: text(64, /^[a-z0-9-]+$/), detail: text(maxDetailLength * 4) }
+
+export const answerCodec: Codec<Answer> = union<Answer>({
+  body: [1, struct({ body: bytes(0, protocols.query.maxAnswerBytes) })],
+  refusal: [2, struct(refusalFields)],
+})
+
+/** A refusal as it is sent: the detail is cut to what a frame takes. */
+export function refusalFrame({ code, detail }: Refusal): Refusal {
+  return { code, detail: detail.slice(0, maxDetailLength) }
+}
+
+/** A peer's refusal; a code that this version does not know is `internal`. */
+export function refusalFrom({ code, detail }: { code: string; detail: string }): Refusal {
+  return Object.hasOwn(errorTable, code)
+    ? { code: code as ErrorCode, detail }
+    : { code: 'internal', detail: `${code}: ${detail}` }
+}
+
+/* ---------------------------------------------------------------- /mote/query/1 */
+
+/** More headers than one answer carries. */
+export const maxHeadersPerAnswer = 512
+
+/** The reads and the submission of the HTTP API, over libp2p. An answer's body is the codec that the comment names. */
+export type Query =
+  /** `certifiedHeaderCodec`. Answered before hello. */
+  | { readonly type: 'head' }
+  /** List of `certifiedHeaderCodec`. */
+  | { readonly type: 'headers'; readonly from: Height; readonly limit: number }
+  /** `stateAnswerCodec`, at the latest certified height unless one is given. */
+  | { readonly type: 'state'; readonly key: StateKey; readonly height: Height | undefined }
+  /** UTF-8 JSON of the transaction's status. */
+  | {
+      readonly type: 'submit'
+      readonly transaction: Uint8Array
+      readonly wait: 'none' | 'committed' | 'certified'
+    }
+  /** UTF-8 JSON of the transaction's status. */
+  | { readonly type: 'transaction'; readonly id: TransactionId }
+  /** `stateAnswerCodec` of one's own identity: how a device learns that it was admitted. Answered before hello. */
+  | { readonly type: 'own-status'; readonly device: DeviceId }
+
+export const queryCodec: Codec<Query> = union<Query>({
+  head: [1, struct({})],
+  headers: [2, struct({ from: uint<Height>(), limit: uint(maxHeadersPerAnswer) })],
+  state: [3, struct({ key: digest<StateKey>(), height: optional(uint<Height>()) })],
+  submit: [
+    4,
+    struct({
+      transaction: bytes(1, maxTransactionBytes),
+      wait: oneOf({ none: 0, committed: 1, certified: 2 }),
+    }),
+  ],
+  transaction: [5, struct({ id: digest<TransactionId>() })],
+  'own-status': [6, struct({ device: digest<DeviceId>() })],
+})
+
+/** What a caller may ask before its hello has passed. */
+export function openToUnproven(query: Query): boolean {
+  return query.type === 'head' || query.type === 'own-status'
+}
+
+/* ---------------------------------------------------------------- /mote/registry/1 */
+
+/** A full node tells a coordination node that it lives. Who it is, hello has proven. The answer's body is empty. */
+export interface Heartbeat {
+  /** Multiaddrs it listens on. */
+  readonly addresses: readonly string[]
+  /** Base URL of its HTTP API. */
+  readonly api: string
+  readonly height: Height
+  readonly certifiedHeight: Height
+  /** Lightweight nodes it serves. */
+  readonly clients: number
+  readonly maxClients: number
+  readonly time: Milliseconds
+}
+
+export const heartbeatCodec: Codec<Heartbeat> = struct({
+  addresses: list(text(256), 8),
+  api: text(256, /^(https?:\/\/[!-~]*)?$/),
+  height: uint<Height>(),
+  certifiedHeight: uint<Height>(),
+  clients: uint(),
+  maxClients: uint(),
+  time: uint<Milliseconds>(),
+})
