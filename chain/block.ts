@@ -1,0 +1,171 @@
+/**
+ * What is ordered (a proposal: the data of one Raft entry), and what its execution leaves behind (receipts, a block).
+ * docs/FORMATS.md, section Blocks and receipts.
+ *
+ * A proposal's transactions are opaque here: bytes that do not parse get a receipt `malformed` and harm nobody.
+ */
+import type { DeviceId, GrantId, GroupId, KeyId, Milliseconds, TransactionId } from './brands.ts'
+import { bytes, type Codec, constant, decode, digest, list, oneOf, struct, uint, union } from './codec.ts'
+import { type Header, headerCodec } from './header.ts'
+import { maxBlockTransactions, maxTransactionBytes } from './limits.ts'
+import { type IdentityStatus, identityStatusCodec } from './records.ts'
+import { type Result, refuse } from './result.ts'
+import { type Label, labelCodec, type UnsignedTransaction } from './transaction.ts'
+
+/** A heartbeat keeps headers fresh when nothing happens and has no transactions. Numbers 3 and 4 are kept for handover and recovery. */
+export type ProposalType = 'block' | 'heartbeat'
+
+export interface BlockProposal {
+  readonly version: 1
+  readonly type: ProposalType
+  /** The leader's clock. Execution clamps it, so that a wrong clock cannot turn time back. */
+  readonly time: Milliseconds
+  /** Signed transactions as they came, in order. */
+  readonly transactions: readonly Uint8Array[]
+}
+
+/** How a transaction ended: 'ok', or the code of its refusal. */
+export type ReceiptCode = keyof typeof receiptNumbers
+export type RefusalCode = Exclude<ReceiptCode, 'ok'>
+
+/** Wire numbers of receipt codes; never reused. */
+const receiptNumbers = {
+  ok: 0,
+  malformed: 1,
+  'too-large': 2,
+  'unknown-version': 3,
+  'kind-not-supported': 4,
+  'wrong-chain': 5,
+  'transaction-expired': 6,
+  'expiry-too-far': 7,
+  duplicate: 8,
+  overloaded: 9,
+  'unknown-signer': 10,
+  'signer-not-active': 11,
+  'key-not-valid': 12,
+  'bad-signature': 13,
+  'not-authorised': 14,
+  'unknown-subject': 15,
+  'version-conflict': 16,
+  'already-exists': 17,
+  'invalid-state': 18,
+  'limit-exceeded': 19,
+  'grant-not-valid': 20,
+  'label-not-allowed': 21,
+  'possession-not-proven': 22,
+  'challenge-expired': 23,
+  'id-active': 24,
+  'epoch-conflict': 25,
+} as const
+
+/** What changed, for indexes and for whoever follows the chain. */
+export type ChainEvent =
+  | { readonly type: 'grant.created'; readonly grant: GrantId }
+  | {
+      readonly type: 'identity.registered'
+      readonly subject: DeviceId
+      readonly label: Label
+      readonly status: IdentityStatus
+      readonly grant: GrantId
+    }
+  | { readonly type: 'identity.status'; readonly subject: DeviceId; readonly status: IdentityStatus }
+  | { readonly type: 'key.added'; readonly subject: DeviceId; readonly key: KeyId }
+  | { readonly type: 'key.ended'; readonly subject: DeviceId; readonly key: KeyId; readonly at: Milliseconds }
+  | {
+      readonly type: 'group.membership'
+      readonly group: GroupId
+      readonly membershipVersion: number
+      readonly memberCount: number
+    }
+  | { readonly type: 'group.rekeyed'; readonly group: GroupId; readonly epoch: number }
+
+export interface Receipt {
+  /** Of the payload; for bytes that do not parse, their hash under `mote/unreadable-transaction/1`. */
+  readonly id: TransactionId
+  readonly code: ReceiptCode
+  readonly events: readonly ChainEvent[]
+}
+
+export interface Block {
+  readonly header: Header
+  readonly transactions: readonly Uint8Array[]
+  readonly receipts: readonly Receipt[]
+}
+
+const transactionsCodec = list(bytes(0, maxTransactionBytes), maxBlockTransactions)
+
+export const proposalCodec: Codec<BlockProposal> = struct<BlockProposal>({
+  version: constant(1),
+  type: oneOf<ProposalType>({ block: 1, heartbeat: 2 }),
+  time: uint<Milliseconds>(),
+  transactions: transactionsCodec,
+})
+
+/** Reads the data of a Raft entry. Refuses `malformed` and `too-large`; such an entry makes no block on any node. */
+export function decodeProposal(data: Uint8Array): Result<BlockProposal> {
+  const decoded = decode(proposalCodec, data)
+  if (decoded.ok && decoded.value.type === 'heartbeat' && decoded.value.transactions.length > 0)
+    return refuse('malformed', 'transactions: expected none in a heartbeat')
+  return decoded
+}
+
+type Fields<K extends ChainEvent['type']> = Omit<Extract<ChainEvent, { type: K }>, 'type'>
+const counter = uint(0xffff_ffff)
+const eventCodec: Codec<ChainEvent> = union<ChainEvent>({
+  'grant.created': [1, struct<Fields<'grant.created'>>({ grant: digest<GrantId>() })],
+  'identity.registered': [
+    2,
+    struct<Fields<'identity.registered'>>({
+      subject: digest<DeviceId>(),
+      label: labelCodec,
+      status: identityStatusCodec,
+      grant: digest<GrantId>(),
+    }),
+  ],
+  'identity.status': [
+    3,
+    struct<Fields<'identity.status'>>({ subject: digest<DeviceId>(), status: identityStatusCodec }),
+  ],
+  'key.added': [4, struct<Fields<'key.added'>>({ subject: digest<DeviceId>(), key: digest<KeyId>() })],
+  'key.ended': [
+    5,
+    struct<Fields<'key.ended'>>({
+      subject: digest<DeviceId>(),
+      key: digest<KeyId>(),
+      at: uint<Milliseconds>(),
+    }),
+  ],
+  'group.membership': [
+    6,
+    struct<Fields<'group.membership'>>({
+      group: digest<GroupId>(),
+      membershipVersion: counter,
+      memberCount: counter,
+    }),
+  ],
+  'group.rekeyed': [7, struct<Fields<'group.rekeyed'>>({ group: digest<GroupId>(), epoch: counter })],
+})
+
+/** Events of one transaction: a revocation ends one membership per group. */
+const maxEvents = 128
+
+export const receiptCodec: Codec<Receipt> = struct<Receipt>({
+  id: digest<TransactionId>(),
+  code: oneOf<ReceiptCode>(receiptNumbers),
+  events: list(eventCodec, maxEvents),
+})
+
+/** The receipts of one block. */
+export const receiptsCodec: Codec<readonly Receipt[]> = list(receiptCodec, maxBlockTransactions)
+
+export const blockCodec: Codec<Block> = struct<Block>({
+  header: headerCodec,
+  transactions: transactionsCodec,
+  receipts: receiptsCodec,
+})
+
+/** The devices whose history lists a transaction (seeds.md A7): its signer, and whom it is about. */
+export function devicesOf({ signer, body }: UnsignedTransaction): DeviceId[] {
+  const about = 'subject' in body ? [body.subject] : 'members' in body ? body.members : []
+  return [...new Set([signer.deviceId, ...about])]
+}

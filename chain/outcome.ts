@@ -1,0 +1,20 @@
+/**
+ * What execution answers: a value, or a refusal with a code that a receipt can carry. A `Result` whose codes are the
+ * receipt codes, so that no refusal of execution lacks its number on the wire.
+ */
+import type { RefusalCode } from './block.ts'
+
+export type Outcome<T> = { readonly ok: true; readonly value: T } | Rejection
+
+export interface Rejection {
+  readonly ok: false
+  readonly error: { readonly code: RefusalCode; readonly detail: string }
+}
+
+export function permit<T>(value: T): Outcome<T> {
+  return { ok: true, value }
+}
+
+export function reject(code: RefusalCode, detail: string): Rejection {
+  return { ok: false, error: { code, detail } }
+}

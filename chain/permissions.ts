@@ -1,0 +1,115 @@
+/**
+ * Who may do what: the one table. docs/ARCHITECTURE.md shows the same table and a test keeps them equal.
+ *
+ * Every signer but a newcomer must be an active identity that signs with a key valid at block time (admission.ts); the
+ * table says what it may ask for on top of that. What the records themselves allow is judged by execution.
+ */
+import { type Outcome, permit, reject } from './outcome.ts'
+import type { ChainParameters, GroupRecord, IdentityRecord } from './records.ts'
+import { assertNever } from './result.ts'
+import type { StateView } from './state-view.ts'
+import type { reservedKinds, TransactionBody, TransactionType } from './transaction.ts'
+
+/** The rules there are. */
+export type Permission =
+  | 'authority'
+  | 'newcomer'
+  | 'subject'
+  | 'active identity'
+  | 'group owner'
+  | 'group owner, or a member for itself'
+  | 'group member'
+  | 'nobody yet'
+
+/** Kind of transaction to who may send it. */
+export const permissions: Readonly<Record<TransactionType | keyof typeof reservedKinds, Permission>> = {
+  'identity.grant': 'authority',
+  'identity.register': 'newcomer',
+  'identity.relabel': 'nobody yet',
+  'identity.suspend': 'authority',
+  'identity.reinstate': 'nobody yet',
+  'identity.revoke': 'authority',
+  'identity.approve': 'nobody yet',
+  'key.add': 'subject',
+  'key.rotate': 'subject',
+  'key.revoke': 'subject',
+  'key.exchange': 'nobody yet',
+  'group.create': 'active identity',
+  'group.add': 'group owner',
+  'group.remove': 'group owner, or a member for itself',
+  'group.rekey': 'group member',
+  'report.misbehaviour': 'nobody yet',
+  'evidence.equivocation': 'nobody yet',
+  'governance.consenters': 'nobody yet',
+  'governance.authorities': 'nobody yet',
+  'governance.parameters': 'nobody yet',
+  'governance.execution-version': 'nobody yet',
+  'governance.approve': 'nobody yet',
+  'record.one': 'nobody yet',
+  'record.batch': 'nobody yet',
+  'contract.deploy': 'nobody yet',
+  'contract.retire': 'nobody yet',
+  'contract.action': 'nobody yet',
+}
+
+/** True if the identity is an operator of the chain. */
+export function isAuthority(parameters: ChainParameters, id: IdentityRecord['id']): boolean {
+  return parameters.authorities.some(authority => authority.id === id)
+}
+
+/**
+ * Whether `signer` (undefined: a newcomer) may ask for `body`.
+ * Refuses `not-authorised`, and `unknown-subject` for a group that is not there.
+ */
+export function checkPermission(
+  view: StateView,
+  signer: IdentityRecord | undefined,
+  body: TransactionBody,
+): Outcome<void> {
+  const permission = permissions[body.type]
+  if (permission === 'nobody yet') return reject('kind-not-supported', `${body.type} is not executed yet`)
+  if (permission === 'newcomer' && !signer) return permit(undefined)
+  if (!signer) return reject('not-authorised', `${body.type}: expected a signer that is on the chain`)
+  const allowed = checkRule(view, signer, body, permission)
+  if (!allowed.ok || allowed.value) return allowed.ok ? permit(undefined) : allowed
+  return reject('not-authorised', `${body.type}: expected ${permission}, got ${signer.id}`)
+}
+
+function checkRule(
+  view: StateView,
+  signer: IdentityRecord,
+  body: TransactionBody,
+  permission: Exclude<Permission, 'nobody yet'>,
+): Outcome<boolean> {
+  switch (permission) {
+    case 'authority':
+      return permit(isAuthority(view.parameters(), signer.id))
+    case 'newcomer':
+      return permit(false)
+    case 'subject':
+      return permit('subject' in body && body.subject === signer.id)
+    case 'active identity':
+      return permit(true)
+    case 'group owner':
+      return ofGroup(view, body, group => group.owner === signer.id)
+    case 'group owner, or a member for itself':
+      return ofGroup(view, body, group => group.owner === signer.id || namesOnly(body, signer))
+    case 'group member':
+      return ofGroup(view, body, group => view.memberships(signer.id).includes(group.id))
+    default:
+      return assertNever(permission)
+  }
+}
+
+function ofGroup(
+  view: StateView,
+  body: TransactionBody,
+  rule: (group: GroupRecord) => boolean,
+): Outcome<boolean> {
+  const group = 'group' in body ? view.group(body.group) : undefined
+  return group ? permit(rule(group)) : reject('unknown-subject', 'group: there is none with this id')
+}
+
+function namesOnly(body: TransactionBody, signer: IdentityRecord): boolean {
+  return 'members' in body && body.members.length === 1 && body.members[0] === signer.id
+}

@@ -1,0 +1,359 @@
+/**
+ * What the state holds: one leaf per identity, group, member list, membership list and grant, and one for the parameters
+ * (docs/FORMATS.md, section Records).
+ *
+ * A leaf's value begins with the number of its record type and format, so bytes of one type never read as another. Every
+ * record counts its edits in `version`; an edit names the version it changes.
+ *
+ * Lists are leaves of their own: `members` of a group (checked against `memberCount` and `memberRoot` of the group's
+ * record, so the list is provably complete) and `memberships` of an identity (so a revocation finds the groups it must leave).
+ */
+import { hexToBytes, utf8ToBytes } from '@noble/hashes/utils.js'
+import type { DeviceId, GrantId, GroupId, Hash, Height, KeyId, Milliseconds, StateKey } from './brands.ts'
+import {
+  type Codec,
+  digest,
+  encode,
+  list,
+  malformed,
+  oneOf,
+  optional,
+  struct,
+  uint,
+  type Wire,
+} from './codec.ts'
+import { type ConsenterSet, consenterSetCodec } from './consenters.ts'
+import { hashHex } from './hashing.ts'
+import { type EncryptionKey, encryptionKeyCodec, keyIdOf, type PublicKey, publicKeyCodec } from './keys.ts'
+import {
+  maxAuthorities,
+  maxBlockBytes,
+  maxBlockTransactions,
+  maxGrantQuota,
+  maxGroupMembers,
+  maxGroupsPerIdentity,
+  maxKeysPerIdentity,
+  maxUnexpiredTransactions,
+} from './limits.ts'
+import { merkleRoot } from './merkle.ts'
+import { byPurpose, groupNameCodec, type Label, labelCodec, transportKeyCodec } from './transaction-bodies.ts'
+
+export type IdentityStatus = 'pending' | 'active' | 'suspended' | 'revoked'
+/** 0 quarantined · 1 watched · 2 as registered · 3 raised by governance or by genesis. */
+export type TrustLevel = 0 | 1 | 2 | 3
+export const identityStatusCodec: Codec<IdentityStatus> = oneOf<IdentityStatus>({
+  pending: 1,
+  active: 2,
+  suspended: 3,
+  revoked: 4,
+})
+/** Trust level of an identity that registers. */
+export const registeredTrustLevel: TrustLevel = 2
+
+interface KeyLifetime {
+  /** Valid from this time on. */
+  readonly notBefore: Milliseconds
+  /** Not valid from this time on. */
+  readonly notAfter: Milliseconds | undefined
+  /** Not valid from this time on, because its owner said so. */
+  readonly revokedAt: Milliseconds | undefined
+}
+/** A key of an identity and when it is valid; its id is `keyIdOf(key)`. */
+export type KeyEntry =
+  | ({ readonly purpose: 'sign'; readonly key: PublicKey } & KeyLifetime)
+  | ({ readonly purpose: 'encrypt'; readonly key: EncryptionKey } & KeyLifetime)
+
+export interface IdentityRecord {
+  readonly id: DeviceId
+  readonly version: number
+  readonly label: Label
+  readonly status: IdentityStatus
+  readonly trustLevel: TrustLevel
+  /** Oldest first; ended keys stay, for whoever verifies old signatures, until their place is needed. */
+  readonly keys: readonly KeyEntry[]
+  /** Undefined for an identity of the genesis. */
+  readonly admittedBy: { readonly grant: GrantId; readonly operator: DeviceId } | undefined
+  /** Hash of a credential such as an X.509 certificate (seeds.md C2). */
+  readonly credential: Hash | undefined
+  readonly metadataHash: Hash | undefined
+  /** Ed25519 key of the libp2p transport, 32 bytes; the PeerId follows from it. */
+  readonly transportKey: Uint8Array | undefined
+  readonly incidents: number
+  /** Hash over the incidents on record (seeds.md A5). */
+  readonly incidentsHash: Hash | undefined
+  readonly registeredAt: Height
+  readonly updatedAt: Height
+}
+
+export interface GroupRecord {
+  readonly id: GroupId
+  readonly name: string
+  readonly owner: DeviceId
+  readonly version: number
+  readonly memberCount: number
+  /** RFC 6962 root over the sorted member ids, 32 bytes each. */
+  readonly memberRoot: Hash
+  /** Counts changes of membership; starts at 1. */
+  readonly membershipVersion: number
+  /** Number of the current epoch key; 0 before there is one. */
+  readonly epoch: number
+  readonly epochKeyHash: Hash | undefined
+  readonly boxesHash: Hash | undefined
+  /** Membership version for which the current epoch key was made. */
+  readonly epochMembershipVersion: number
+  /** The current epoch is refused from this time on: 0 after a removal, a grace after a join, undefined while it fits. */
+  readonly epochGraceUntil: Milliseconds | undefined
+  /** The epoch before is accepted until this time; 0 for never. */
+  readonly previousEpochGraceUntil: Milliseconds
+  readonly createdAt: Height
+  readonly updatedAt: Height
+}
+
+export interface GrantRecord {
+  readonly id: GrantId
+  readonly tokenKey: PublicKey
+  readonly operator: DeviceId
+  readonly quota: number
+  readonly used: number
+  readonly expiry: Milliseconds
+  readonly highestLabel: Label
+  readonly grantedAt: Height
+}
+
+/** An operator. `key` is what it signs governance and recovery with, so that a holder of headers can verify those. */
+export interface Authority {
+  readonly id: DeviceId
+  readonly key: PublicKey
+}
+
+/** Limits a chain sets for itself, each at most the bound in limits.ts. */
+export interface ChainLimits {
+  readonly blockTransactions: number
+  readonly blockBytes: number
+  readonly unexpiredTransactions: number
+  readonly groupMembers: number
+  readonly groupsPerIdentity: number
+  readonly grantQuota: number
+}
+
+export interface ChainParameters {
+  readonly version: number
+  readonly consenters: ConsenterSet
+  /** Set that governance has decided on and that signs after a handover. */
+  readonly nextConsenters: ConsenterSet | undefined
+  /** Sorted by id. */
+  readonly authorities: readonly Authority[]
+  /** How many authorities must approve what one alone may not do. */
+  readonly threshold: number
+  readonly limits: ChainLimits
+  /** A block is cut after this quiet time even without transactions, in milliseconds. */
+  readonly heartbeatMs: number
+  /** How long an epoch key is accepted after a join or a rotation, in milliseconds. */
+  readonly epochGraceMs: number
+  /** How old a join challenge may be, in milliseconds. */
+  readonly challengeAgeMs: number
+  readonly executionVersion: number
+  /** Execution version that starts at a height. */
+  readonly nextExecution: { readonly version: number; readonly height: Height } | undefined
+}
+
+const recordTypes = { identity: 1, group: 2, members: 3, memberships: 4, grant: 5, parameters: 6 } as const
+
+/** `[record type, format 1, value]`. */
+function leaf<T>(type: keyof typeof recordTypes, codec: Codec<T>): Codec<T> {
+  const number = recordTypes[type]
+  return {
+    toWire: value => [number, 1, codec.toWire(value)],
+    fromWire: (wire, path) =>
+      Array.isArray(wire) && wire.length === 3 && wire[0] === number && wire[1] === 1
+        ? codec.fromWire(wire[2], path)
+        : malformed(path, `[${number}, 1, ${type}]`, wire as Wire),
+  }
+}
+
+const counter = uint(0xffff_ffff)
+const time = uint<Milliseconds>()
+const height = uint<Height>()
+const duration = uint(0xffff_ffff)
+type EntryFields<P extends KeyEntry['purpose']> = Omit<Extract<KeyEntry, { purpose: P }>, 'purpose'>
+const lifetime = { notBefore: time, notAfter: optional(time), revokedAt: optional(time) }
+const keyEntryCodec = byPurpose<KeyEntry>(
+  struct<EntryFields<'sign'>>({ key: publicKeyCodec, ...lifetime }),
+  struct<EntryFields<'encrypt'>>({ key: encryptionKeyCodec, ...lifetime }),
+)
+
+export const identityCodec: Codec<IdentityRecord> = leaf(
+  'identity',
+  struct<IdentityRecord>({
+    id: digest<DeviceId>(),
+    version: counter,
+    label: labelCodec,
+    status: identityStatusCodec,
+    trustLevel: uint(3) as Codec<number> as Codec<TrustLevel>,
+    keys: list(keyEntryCodec, maxKeysPerIdentity, 1),
+    admittedBy: optional(
+      struct<{ grant: GrantId; operator: DeviceId }>({
+        grant: digest<GrantId>(),
+        operator: digest<DeviceId>(),
+      }),
+    ),
+    credential: optional(digest<Hash>()),
+    metadataHash: optional(digest<Hash>()),
+    transportKey: optional(transportKeyCodec),
+    incidents: counter,
+    incidentsHash: optional(digest<Hash>()),
+    registeredAt: height,
+    updatedAt: height,
+  }),
+)
+
+export const groupCodec: Codec<GroupRecord> = leaf(
+  'group',
+  struct<GroupRecord>({
+    id: digest<GroupId>(),
+    name: groupNameCodec,
+    owner: digest<DeviceId>(),
+    version: counter,
+    memberCount: uint(maxGroupMembers),
+    memberRoot: digest<Hash>(),
+    membershipVersion: counter,
+    epoch: counter,
+    epochKeyHash: optional(digest<Hash>()),
+    boxesHash: optional(digest<Hash>()),
+    epochMembershipVersion: counter,
+    epochGraceUntil: optional(time),
+    previousEpochGraceUntil: time,
+    createdAt: height,
+    updatedAt: height,
+  }),
+)
+
+/** Sorted ids of a group's members. */
+export const membersCodec: Codec<readonly DeviceId[]> = leaf(
+  'members',
+  list(digest<DeviceId>(), maxGroupMembers),
+)
+/** Sorted ids of the groups of which an identity is a member. */
+export const membershipsCodec: Codec<readonly GroupId[]> = leaf(
+  'memberships',
+  list(digest<GroupId>(), maxGroupsPerIdentity),
+)
+
+export const grantCodec: Codec<GrantRecord> = leaf(
+  'grant',
+  struct<GrantRecord>({
+    id: digest<GrantId>(),
+    tokenKey: publicKeyCodec,
+    operator: digest<DeviceId>(),
+    quota: uint(maxGrantQuota),
+    used: uint(maxGrantQuota),
+    expiry: time,
+    highestLabel: labelCodec,
+    grantedAt: height,
+  }),
+)
+
+export const authoritiesCodec: Codec<readonly Authority[]> = list(
+  struct<Authority>({ id: digest<DeviceId>(), key: publicKeyCodec }),
+  maxAuthorities,
+  1,
+)
+export const limitsCodec: Codec<ChainLimits> = struct<ChainLimits>({
+  blockTransactions: uint(maxBlockTransactions),
+  blockBytes: uint(maxBlockBytes),
+  unexpiredTransactions: uint(maxUnexpiredTransactions),
+  groupMembers: uint(maxGroupMembers),
+  groupsPerIdentity: uint(maxGroupsPerIdentity),
+  grantQuota: uint(maxGrantQuota),
+})
+export const parametersCodec: Codec<ChainParameters> = leaf(
+  'parameters',
+  struct<ChainParameters>({
+    version: counter,
+    consenters: consenterSetCodec,
+    nextConsenters: optional(consenterSetCodec),
+    authorities: authoritiesCodec,
+    threshold: uint(maxAuthorities),
+    limits: limitsCodec,
+    heartbeatMs: duration,
+    epochGraceMs: duration,
+    challengeAgeMs: duration,
+    executionVersion: counter,
+    nextExecution: optional(struct<{ version: number; height: Height }>({ version: counter, height })),
+  }),
+)
+
+function stateKey(type: keyof typeof recordTypes, id = ''): StateKey {
+  return hashHex('mote/state-key/1', Uint8Array.of(recordTypes[type]), hexToBytes(id)) as string as StateKey
+}
+const parametersKey = stateKey('parameters')
+
+/** Where a record lies in the state: hash of its type number and the id it is about. */
+export const stateKeyOf = {
+  identity: (id: DeviceId): StateKey => stateKey('identity', id),
+  group: (id: GroupId): StateKey => stateKey('group', id),
+  members: (id: GroupId): StateKey => stateKey('members', id),
+  memberships: (id: DeviceId): StateKey => stateKey('memberships', id),
+  grant: (id: GrantId): StateKey => stateKey('grant', id),
+  parameters: (): StateKey => parametersKey,
+} as const
+
+/** Id of the group that `owner` names `name`. */
+export function groupIdOf(owner: DeviceId, name: string): GroupId {
+  return hashHex('mote/group/1', hexToBytes(owner), utf8ToBytes(name)) as string as GroupId
+}
+
+/** `memberRoot` of these members, which must be sorted. */
+export function memberRootOf(members: readonly DeviceId[]): Hash {
+  return merkleRoot(members.map(id => hexToBytes(id)))
+}
+
+/** True if `members` is the complete, sorted member list of `group`. */
+export function isMemberListOf(group: GroupRecord, members: readonly DeviceId[]): boolean {
+  return (
+    members.length === group.memberCount &&
+    members.every((id, i) => i === 0 || (members[i - 1] as DeviceId) < id) &&
+    memberRootOf(members) === group.memberRoot
+  )
+}
+
+/** True if the key may be used at `now`: begun, not ended, not revoked. */
+export function isKeyValidAt(entry: KeyEntry, now: Milliseconds): boolean {
+  return (
+    entry.notBefore <= now &&
+    (entry.notAfter === undefined || now < entry.notAfter) &&
+    (entry.revokedAt === undefined || now < entry.revokedAt)
+  )
+}
+
+/** The entry of an identity with this key id, ended or not. */
+export function findKey(record: IdentityRecord, keyId: KeyId): KeyEntry | undefined {
+  return record.keys.find(entry => keyIdOf(entry.key) === keyId)
+}
+
+/** The newest encryption key that is valid at `now`: the one that senders use. */
+export function currentEncryptionKey(
+  record: IdentityRecord,
+  now: Milliseconds,
+): Extract<KeyEntry, { purpose: 'encrypt' }> | undefined {
+  return record.keys.findLast(
+    (entry): entry is Extract<KeyEntry, { purpose: 'encrypt' }> =>
+      entry.purpose === 'encrypt' && isKeyValidAt(entry, now),
+  )
+}
+
+/** Whether a message under `epoch` of the group is accepted at `now` (design of groups: docs/ARCHITECTURE.md). */
+export function isEpochAccepted(group: GroupRecord, epoch: number, now: Milliseconds): boolean {
+  if (epoch === 0) return false
+  if (epoch === group.epoch) return group.epochGraceUntil === undefined || now < group.epochGraceUntil
+  return epoch === group.epoch - 1 && now < group.previousEpochGraceUntil
+}
+
+/** `authoritiesHash` of headers: covers the threshold and every authority with its key. */
+export function authoritiesHash(parameters: Pick<ChainParameters, 'authorities' | 'threshold'>): Hash {
+  const codec = struct<Pick<ChainParameters, 'authorities' | 'threshold'>>({
+    threshold: uint(maxAuthorities),
+    authorities: authoritiesCodec,
+  })
+  return hashHex('mote/authorities/1', encode(codec, parameters))
+}
