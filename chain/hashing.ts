@@ -59,9 +59,24 @@ export function domainBytes(domain: Domain, ...parts: readonly Uint8Array[]): Ui
   return concatBytes(prefixes.get(domain) as Uint8Array, ...parts)
 }
 
+/** The one hash state that is computed in: making a new one for each hash costs as much as hashing a tree node. */
+const working = sha256.create()
+
+/** SHA-256 of `prefix` and then the parts, with the prefix absorbed once for all calls. */
+export function hasherFor(prefix: Uint8Array): (...parts: readonly Uint8Array[]) => Uint8Array {
+  const started = sha256.create().update(prefix)
+  return (...parts) => {
+    started._cloneInto(working)
+    for (const part of parts) working.update(part)
+    return working.digest()
+  }
+}
+
+const hashers = new Map(domains.map(domain => [domain, hasherFor(domainBytes(domain))]))
+
 /** SHA-256 of `domainBytes(domain, …parts)`: 32 bytes. */
 export function hashOf(domain: Domain, ...parts: readonly Uint8Array[]): Uint8Array {
-  return sha256(domainBytes(domain, ...parts))
+  return (hashers.get(domain) as ReturnType<typeof hasherFor>)(...parts)
 }
 
 /** `hashOf` as 64 lowercase hexadecimal characters. */

@@ -8,21 +8,18 @@
  * however long the chain is. Immutable; appending gives a new tree.
  */
 import { sha256 } from '@noble/hashes/sha2.js'
-import { bytesToHex, concatBytes, hexToBytes } from '@noble/hashes/utils.js'
+import { bytesToHex, hexToBytes } from '@noble/hashes/utils.js'
 import type { Hash } from './brands.ts'
 import { type Codec, digest, list, struct, uint } from './codec.ts'
+import { hasherFor } from './hashing.ts'
 
 /** Root of the tree without leaves: SHA-256 of nothing. */
 export const emptyMerkleRoot = bytesToHex(sha256(new Uint8Array(0))) as Hash
 
-/** Hash of a leaf. */
-export function merkleLeaf(data: Uint8Array): Uint8Array {
-  return sha256(concatBytes(Uint8Array.of(0), data))
-}
+/** Hash of a leaf from its data. */
+export const merkleLeaf: (data: Uint8Array) => Uint8Array = hasherFor(Uint8Array.of(0))
 
-function branch(left: Uint8Array, right: Uint8Array): Uint8Array {
-  return sha256(concatBytes(Uint8Array.of(1), left, right))
-}
+const branch: (left: Uint8Array, right: Uint8Array) => Uint8Array = hasherFor(Uint8Array.of(1))
 
 /** The largest power of two below `size`; `size` is at least 2. */
 function splitOf(size: number): number {
@@ -33,7 +30,7 @@ function splitOf(size: number): number {
 
 /** Root over the data of `leaves`, in order. */
 export function merkleRoot(leaves: readonly Uint8Array[]): Hash {
-  let level = leaves.map(merkleLeaf)
+  let level = leaves.map(leaf => merkleLeaf(leaf))
   if (level.length === 0) return emptyMerkleRoot
   // Pairing from the left and carrying an odd last node up gives the RFC's shape.
   while (level.length > 1) {

@@ -14,7 +14,7 @@
  * the key (inclusion), or at an empty place or another key's leaf (absence). Exactly one proof verifies for a key
  * and a root: no byte of it can be changed.
  */
-import { bytesToHex, hexToBytes } from '@noble/hashes/utils.js'
+import { bytesToHex, concatBytes, hexToBytes } from '@noble/hashes/utils.js'
 import type { Hash, StateKey } from './brands.ts'
 import { bytes, type Codec, digest, equalBytes, optional, struct, uint } from './codec.ts'
 import { hashOf } from './hashing.ts'
@@ -213,16 +213,16 @@ export function prove(tree: StateTree, key: StateKey): StateProof {
     node = next
   }
   const present = new Uint8Array(Math.ceil(path.length / 8))
-  const siblings: number[] = []
+  const siblings: Uint8Array[] = []
   path.forEach((hash, depth) => {
     if (hash === emptyHash) return
     present[depth >> 3] = (present[depth >> 3] as number) | (0x80 >> (depth & 7))
-    siblings.push(...hash)
+    siblings.push(hash)
   })
   return {
     depth: path.length,
     present,
-    siblings: Uint8Array.from(siblings),
+    siblings: concatBytes(...siblings),
     other:
       node && node.key !== key
         ? { key: node.key, valueHash: bytesToHex(valueHashOf(node.value)) as Hash }
