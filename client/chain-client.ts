@@ -17,7 +17,7 @@ import { VerifiedChain } from './verified-chain.ts'
 export interface ChainClientOptions
   extends Pick<FollowerOptions, 'store' | 'saveEveryMs' | 'longestRun' | 'waitMs' | 'quietMs' | 'onError'>,
     Pick<FailoverOptions, 'onFault' | 'distrustMs'> {
-  /** At least one, the preferred one first. */
+  /** The preferred one first. */
   readonly sources: readonly ChainSource[]
   /** Where trust starts: `checkpointFromGenesis`, or a head from the operator. */
   readonly checkpoint: TrustedHead

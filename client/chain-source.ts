@@ -15,8 +15,9 @@ import type {
   Term,
   TransactionId,
 } from '../chain/brands.ts'
+import { isDigest } from '../chain/brands.ts'
 import { type Codec, digest, list, struct } from '../chain/codec.ts'
-import type { ErrorCode } from '../chain/errors.ts'
+import { type ErrorCode, errorTable } from '../chain/errors.ts'
 import {
   type CertifiedHeader,
   certifiedHeaderCodec,
@@ -84,7 +85,7 @@ export const groupAnswerCodec: Codec<GroupAnswer> = struct<GroupAnswer>({
 })
 
 /** Headers in one answer of `headersFrom`, at most. */
-export const maxHeadersPerAnswer = 256
+export const maxHeadersPerAnswer = 512
 
 /** Several headers in order. */
 export const headerListCodec: Codec<readonly CertifiedHeader[]> = list(
@@ -132,4 +133,44 @@ export interface SourcePool {
 /** A pool of one: for tests, and for a program that was given exactly one address. */
 export function poolOf(source: ChainSource): SourcePool {
   return { attempt: operation => operation(source) }
+}
+
+const transactionStates = new Set(['unknown', 'pending', 'committed', 'certified', 'invalid', 'refused'])
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null
+}
+
+/** Whether JSON from outside has the fields of a `TransactionStatus`. */
+export function isTransactionStatus(value: unknown): boolean {
+  if (!isRecord(value)) return false
+  const { id, status, code } = value
+  return (
+    typeof id === 'string' &&
+    isDigest(id) &&
+    transactionStates.has(String(status)) &&
+    (code === undefined || Object.hasOwn(errorTable, String(code)))
+  )
+}
+
+/** Whether JSON from outside has the fields of a `NodeStatus`. */
+export function isNodeStatus(value: unknown): boolean {
+  if (!isRecord(value)) return false
+  const texts = ['name', 'id', 'label', 'chainId', 'role', 'api']
+  const numbers = ['term', 'height', 'certifiedHeight', 'lag', 'time', 'pid']
+  return (
+    texts.every(field => typeof value[field] === 'string') &&
+    numbers.every(field => Number.isFinite(value[field])) &&
+    Array.isArray(value['addresses'])
+  )
+}
+
+/** Whether JSON from outside is a list of `DeviceTransaction`. */
+export function isDeviceTransactions(value: unknown): boolean {
+  return (
+    Array.isArray(value) &&
+    value.every(
+      item => isRecord(item) && isDigest(String(item['id'])) && Number.isSafeInteger(item['height']),
+    )
+  )
 }

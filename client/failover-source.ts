@@ -10,7 +10,7 @@
  * An operation that is tried again must be safe to repeat. Reads are, and so is sending one signed transaction twice.
  */
 import type { ErrorCode } from '../chain/errors.ts'
-import { assert, MoteError } from '../chain/result.ts'
+import { MoteError } from '../chain/result.ts'
 import type { ChainSource, SourcePool } from './chain-source.ts'
 
 /** What a failure says about the source it came from. */
@@ -55,34 +55,30 @@ export interface FailoverOptions {
 
 export class FailoverSource implements SourcePool {
   #sources: readonly ChainSource[]
-  #preferred: ChainSource
+  #preferred: ChainSource | undefined
   readonly #distrustedUntil = new Map<string, number>()
   readonly #distrustMs: number
   readonly #now: () => number
   readonly #onFault: NonNullable<FailoverOptions['onFault']>
 
-  /** @param sources at least one, the preferred one first */
+  /** @param sources the preferred one first; none yet: every attempt is `unreachable` until `replace` */
   constructor(sources: readonly ChainSource[], options: FailoverOptions = {}) {
-    const [first] = sources
-    assert(first, 'sources: expected at least one')
     this.#sources = sources
-    this.#preferred = first
+    this.#preferred = sources[0]
     this.#distrustMs = options.distrustMs ?? 10 * 60_000
     this.#now = options.now ?? (() => performance.now())
     this.#onFault = options.onFault ?? (() => {})
   }
 
   /** The source that is asked first. */
-  get preferred(): ChainSource {
+  get preferred(): ChainSource | undefined {
     return this.#preferred
   }
 
   /** Other sources from now on, the preferred one first. Distrust, which goes by name, stays. */
   replace(sources: readonly ChainSource[]): void {
-    const [first] = sources
-    assert(first, 'sources: expected at least one')
     this.#sources = sources
-    this.#preferred = first
+    this.#preferred = sources[0]
   }
 
   isDistrusted(source: ChainSource): boolean {
@@ -110,11 +106,12 @@ export class FailoverSource implements SourcePool {
         last = error
       }
     }
-    throw last ?? new MoteError('unreachable', 'sources: every one of them was caught lying')
+    const none = this.#sources.length === 0 ? 'none is known yet' : 'every one of them was caught lying'
+    throw last ?? new MoteError('unreachable', `sources: ${none}`)
   }
 
   #inTurn(): readonly ChainSource[] {
-    const start = Math.max(0, this.#sources.indexOf(this.#preferred))
+    const start = Math.max(0, this.#preferred ? this.#sources.indexOf(this.#preferred) : 0)
     return [...this.#sources.slice(start), ...this.#sources.slice(0, start)]
   }
 

@@ -4,7 +4,6 @@
  * Connections are kept alive by the platform's `fetch`. Every request has a deadline and every answer a size limit,
  * so that a node which hangs or floods costs a bounded wait and bounded memory.
  */
-import { isDigest } from '../chain/brands.ts'
 import { type Codec, decode } from '../chain/codec.ts'
 import { type ErrorCode, errorTable } from '../chain/errors.ts'
 import {
@@ -20,6 +19,9 @@ import {
   type GroupAnswer,
   groupAnswerCodec,
   headerListCodec,
+  isDeviceTransactions,
+  isNodeStatus,
+  isTransactionStatus,
   type NodeStatus,
   type RequestOptions,
   type TransactionStatus,
@@ -163,41 +165,4 @@ function jsonOf<T>(base: string, answer: Answer, check: (value: unknown) => bool
   }
   if (!check(value)) throw new MoteError('bad-proof', `${base}: the answer lacks documented fields`)
   return value as T
-}
-
-const transactionStates = new Set(['unknown', 'pending', 'committed', 'certified', 'invalid', 'refused'])
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null
-}
-
-function isTransactionStatus(value: unknown): boolean {
-  if (!isRecord(value)) return false
-  const { id, status, code } = value
-  return (
-    typeof id === 'string' &&
-    isDigest(id) &&
-    transactionStates.has(String(status)) &&
-    (code === undefined || Object.hasOwn(errorTable, String(code)))
-  )
-}
-
-function isNodeStatus(value: unknown): boolean {
-  if (!isRecord(value)) return false
-  const texts = ['name', 'id', 'label', 'chainId', 'role', 'api']
-  const numbers = ['term', 'height', 'certifiedHeight', 'lag', 'time', 'pid']
-  return (
-    texts.every(field => typeof value[field] === 'string') &&
-    numbers.every(field => Number.isFinite(value[field])) &&
-    Array.isArray(value['addresses'])
-  )
-}
-
-function isDeviceTransactions(value: unknown): boolean {
-  return (
-    Array.isArray(value) &&
-    value.every(
-      item => isRecord(item) && isDigest(String(item['id'])) && Number.isSafeInteger(item['height']),
-    )
-  )
 }

@@ -74,7 +74,7 @@ export interface Joined {
 }
 
 /**
- * Joins through the first coordination node that carries it through. Throws the last refusal; `withheld` if a
+ * Joins through the first coordination node that carries it through. Throws the last refusal; `stale` if a
  * coordination node reports success and no source proves it.
  * @param client follows the chain through full nodes the newcomer knows
  */

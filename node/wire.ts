@@ -8,7 +8,16 @@
  * A Raft message does not say whom it is from: the transport knows. Entries of an append do not say their index:
  * they follow `prevLogIndex`.
  */
-import type { DeviceId, Hash, Height, Milliseconds, StateKey, Term, TransactionId } from '../chain/brands.ts'
+import type {
+  DeviceId,
+  GroupId,
+  Hash,
+  Height,
+  Milliseconds,
+  StateKey,
+  Term,
+  TransactionId,
+} from '../chain/brands.ts'
 import {
   boolean,
   bytes,
@@ -25,6 +34,7 @@ import {
 import { type ErrorCode, errorTable } from '../chain/errors.ts'
 import type { Refusal } from '../chain/result.ts'
 import { maxTransactionBytes } from '../chain/transaction.ts'
+import { maxHeadersPerAnswer } from '../client/chain-source.ts'
 import type { Entry, Message } from '../consensus/types.ts'
 import type { RequestProtocol, SignatureMessage } from './ports.ts'
 import { configurationCodec, snapshotCodec } from './store-records.ts'
@@ -181,8 +191,8 @@ export function refusalFrom({ code, detail }: { code: string; detail: string }):
 
 /* ---------------------------------------------------------------- /mote/query/1 */
 
-/** More headers than one answer carries. */
-export const maxHeadersPerAnswer = 512
+/** Longest wait for news in one query: shorter than an answer may take (network-limits.ts). */
+export const maxWaitMs = 25_000
 
 /** The reads and the submission of the HTTP API, over libp2p. An answer's body is the codec that the comment names. */
 export type Query =
@@ -202,6 +212,16 @@ export type Query =
   | { readonly type: 'transaction'; readonly id: TransactionId }
   /** `stateAnswerCodec` of one's own identity: how a device learns that it was admitted. Answered before hello. */
   | { readonly type: 'own-status'; readonly device: DeviceId }
+  /** `certifiedHeaderCodec` of the newest header once it is higher than `after`; empty when the time is over. */
+  | { readonly type: 'wait'; readonly after: Height; readonly timeoutMs: number }
+  /** `certifiedHeaderCodec`, its certificate possibly absent. */
+  | { readonly type: 'header'; readonly height: Height }
+  /** `groupAnswerCodec`. */
+  | { readonly type: 'group'; readonly id: GroupId }
+  /** UTF-8 JSON of the node's status. */
+  | { readonly type: 'status' }
+  /** UTF-8 JSON of the transactions that touched a device. */
+  | { readonly type: 'history'; readonly device: DeviceId }
 
 export const queryCodec: Codec<Query> = union<Query>({
   head: [1, struct({})],
@@ -216,6 +236,11 @@ export const queryCodec: Codec<Query> = union<Query>({
   ],
   transaction: [5, struct({ id: digest<TransactionId>() })],
   'own-status': [6, struct({ device: digest<DeviceId>() })],
+  wait: [7, struct({ after: uint<Height>(), timeoutMs: uint(maxWaitMs) })],
+  header: [8, struct({ height: uint<Height>() })],
+  group: [9, struct({ id: digest<GroupId>() })],
+  status: [10, struct({})],
+  history: [11, struct({ device: digest<DeviceId>() })],
 })
 
 /** What a caller may ask before its hello has passed. */

@@ -1,0 +1,129 @@
+/**
+ * `/mote/query/1`: a chain source over libp2p, both ends (docs/FORMATS.md, libp2p protocols).
+ *
+ * `queryHandler` serves whatever implements `ChainSource` inside a node; `libp2pSource` is the same port at the other
+ * end. What an unproven caller may ask, wire.ts says; the rest is `hello-required`.
+ */
+import type { Height } from '../chain/brands.ts'
+import { type Codec, decode, encode } from '../chain/codec.ts'
+import { certifiedHeaderCodec, stateAnswerCodec } from '../chain/light-client.ts'
+import { stateKeyOf } from '../chain/records.ts'
+import { assertNever, MoteError } from '../chain/result.ts'
+import {
+  type ChainSource,
+  type DeviceTransaction,
+  groupAnswerCodec,
+  headerListCodec,
+  isDeviceTransactions,
+  isNodeStatus,
+  isTransactionStatus,
+  type NodeStatus,
+  type TransactionStatus,
+} from '../client/chain-source.ts'
+import type { Network, RequestHandler } from './ports.ts'
+import { maxWaitMs, openToUnproven, protocols, type Query, queryCodec } from './wire.ts'
+
+/** Answers queries from a source inside this process. */
+export function queryHandler(source: ChainSource): RequestHandler {
+  return async (caller, body) => {
+    const query = decode(queryCodec, body, protocols.query.maxFrameBytes)
+    if (!query.ok) throw new MoteError(query.error.code, query.error.detail)
+    if (caller.deviceId === undefined && !openToUnproven(query.value))
+      throw new MoteError('hello-required', `query ${query.value.type}: prove an identity first`)
+    return answer(source, query.value)
+  }
+}
+
+async function answer(source: ChainSource, query: Query): Promise<Uint8Array> {
+  switch (query.type) {
+    case 'head':
+      return encode(certifiedHeaderCodec, await source.certifiedHeader('latest'))
+    case 'header':
+      return encode(certifiedHeaderCodec, await source.certifiedHeader(query.height))
+    case 'headers':
+      return encode(headerListCodec, await source.headersFrom(query.from, query.limit))
+    case 'wait': {
+      const news = await source.waitForHeader(query.after, query.timeoutMs)
+      return news ? encode(certifiedHeaderCodec, news) : new Uint8Array(0)
+    }
+    case 'state':
+      return encode(stateAnswerCodec, await source.state(query.key, query.height))
+    case 'own-status':
+      return encode(stateAnswerCodec, await source.state(stateKeyOf.identity(query.device)))
+    case 'group':
+      return encode(groupAnswerCodec, await source.group(query.id))
+    case 'submit':
+      return json(await source.submit(query.transaction, query.wait))
+    case 'transaction':
+      return json(await source.transactionStatus(query.id))
+    case 'status':
+      return json(await source.status())
+    case 'history':
+      return json(await source.deviceTransactions(query.device))
+    default:
+      return assertNever(query)
+  }
+}
+
+function json(value: unknown): Uint8Array {
+  return Buffer.from(JSON.stringify(value), 'utf8')
+}
+
+export interface Libp2pSourceOptions {
+  /** Deadline of a query that waits for nothing on the other side. Default 5 s. */
+  readonly requestTimeoutMs?: number
+  /** Deadline of a submission. Default 20 s. */
+  readonly submitTimeoutMs?: number
+}
+
+/** The full node `id` as a chain source. The network must keep, or have, a connection to it. */
+export function libp2pSource(
+  network: Network,
+  id: Parameters<Network['request']>[0],
+  options: Libp2pSourceOptions = {},
+): ChainSource {
+  const { requestTimeoutMs = 5_000, submitTimeoutMs = 20_000 } = options
+  const ask = (query: Query, timeoutMs = requestTimeoutMs) =>
+    network.request(id, 'query', encode(queryCodec, query), timeoutMs)
+  const value = async <T>(codec: Codec<T>, query: Query) => decoded(id, codec, await ask(query))
+  const parsed = async <T>(query: Query, check: (value: unknown) => boolean, timeoutMs?: number) =>
+    parse<T>(id, await ask(query, timeoutMs), check)
+
+  return {
+    name: id,
+    status: () => parsed<NodeStatus>({ type: 'status' }, isNodeStatus),
+    submit: (transaction, wait) =>
+      parsed<TransactionStatus>({ type: 'submit', transaction, wait }, isTransactionStatus, submitTimeoutMs),
+    transactionStatus: transaction =>
+      parsed<TransactionStatus>({ type: 'transaction', id: transaction }, isTransactionStatus),
+    certifiedHeader: height =>
+      value(certifiedHeaderCodec, height === 'latest' ? { type: 'head' } : { type: 'header', height }),
+    headersFrom: (from, limit) => value(headerListCodec, { type: 'headers', from, limit }),
+    waitForHeader: async (after: Height, timeoutMs) => {
+      const waitMs = Math.min(timeoutMs, maxWaitMs)
+      const bytes = await ask({ type: 'wait', after, timeoutMs: waitMs }, waitMs + requestTimeoutMs)
+      return bytes.length === 0 ? undefined : decoded(id, certifiedHeaderCodec, bytes)
+    },
+    state: (key, height) => value(stateAnswerCodec, { type: 'state', key, height }),
+    group: group => value(groupAnswerCodec, { type: 'group', id: group }),
+    deviceTransactions: device =>
+      parsed<readonly DeviceTransaction[]>({ type: 'history', device }, isDeviceTransactions),
+  }
+}
+
+function decoded<T>(id: string, codec: Codec<T>, bytes: Uint8Array): T {
+  const result = decode(codec, bytes, protocols.query.maxFrameBytes)
+  if (result.ok) return result.value
+  throw new MoteError('bad-proof', `${id}: ${result.error.detail}`)
+}
+
+function parse<T>(id: string, bytes: Uint8Array, check: (value: unknown) => boolean): T {
+  let value: unknown
+  try {
+    value = JSON.parse(Buffer.from(bytes).toString('utf8'))
+  } catch (cause) {
+    throw new MoteError('bad-proof', `${id}: expected JSON`, { cause })
+  }
+  if (!check(value)) throw new MoteError('bad-proof', `${id}: the answer lacks documented fields`)
+  return value as T
+}
