@@ -43,6 +43,8 @@ export interface LogWrite {
 /** A transaction as the two indexes see it. */
 export interface TransactionRow {
   readonly id: TransactionId
+  /** Place in the block. Duplicates and transactions that nobody signed have no row, so places may be missing. */
+  readonly index: number
   /** Kind number of its body. */
   readonly kind: number
   /** Devices whose history lists it: the signer and whom it is about. */
@@ -66,7 +68,7 @@ export interface BlockWrite {
   /** The proposal with its transactions. */
   readonly block: Uint8Array
   readonly receipts: Uint8Array
-  /** In execution order; the position is the transaction's index in the block. */
+  /** In execution order. */
   readonly transactions: readonly TransactionRow[]
   /** New values of state leaves; null removes. */
   readonly leaves: ReadonlyMap<StateKey, Uint8Array | null>

@@ -34,7 +34,7 @@ export function blockOperations(block: BlockWrite): Operation[] {
     put(storeKey('receipts', height), block.receipts),
     put(storeKey('history'), block.history),
   ]
-  for (const [index, { id, kind, devices }] of block.transactions.entries()) {
+  for (const { id, index, kind, devices } of block.transactions) {
     operations.push(put(storeKey('transaction', id), encode(records.placeCodec, { height, index })))
     const row = encode(records.deviceRowCodec, { id, kind })
     for (const device of devices)

@@ -198,7 +198,7 @@ export function storageContract(name: string, create: () => Promise<StorageUnder
         applied: 1,
         blocks: [
           block(1, {
-            transactions: [{ id: first, kind: 7, devices: [device, DeviceId(digest(52))] }],
+            transactions: [{ id: first, index: 0, kind: 7, devices: [device, DeviceId(digest(52))] }],
             leaves: new Map([
               [kept, bytes(1)],
               [gone, bytes(2)],
@@ -214,7 +214,7 @@ export function storageContract(name: string, create: () => Promise<StorageUnder
         applied: 2,
         blocks: [
           block(2, {
-            transactions: [{ id: second, kind: 8, devices: [device] }],
+            transactions: [{ id: second, index: 0, kind: 8, devices: [device] }],
             leaves: new Map([
               [kept, bytes(3)],
               [gone, null],
