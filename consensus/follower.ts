@@ -8,7 +8,7 @@
  */
 import { appendToLog, send, sendWhenDurable, truncateLog } from './durability.ts'
 import { entryBytes, type Position } from './log.ts'
-import type { State } from './state.ts'
+import { isFull, type State } from './state.ts'
 import type { Entry, Message } from './types.ts'
 
 type AppendEntries = Extract<Message, { type: 'append-entries' }>
@@ -16,19 +16,13 @@ type AppendEntries = Extract<Message, { type: 'append-entries' }>
 /** Takes an append of this term's leader and answers it. */
 export function handleAppendEntries(state: State, message: AppendEntries): void {
   const { log } = state
-  const covered = message.prevLogIndex + message.entries.length
-  let previous: Position = { index: message.prevLogIndex, term: message.prevLogTerm }
-  let entries = message.entries
-  if (previous.index < log.before.index) {
-    // What lies before the window is committed, and this leader holds it: only the rest has to be compared.
-    if (covered <= log.before.index) {
-      acknowledge(state, message, covered)
-      return
-    }
-    const skipped = entries[log.before.index - previous.index - 1]
-    entries = entries.slice(log.before.index - previous.index)
-    previous = { index: log.before.index, term: skipped?.term ?? -1 }
+  const lastOfMessage = message.prevLogIndex + message.entries.length
+  // What lies before the window is committed, and this leader holds it: only the rest has to be compared.
+  if (lastOfMessage <= log.before.index) {
+    acknowledge(state, message, lastOfMessage)
+    return
   }
+  const { previous, entries } = insideWindow(state, message)
   const term = log.termAt(previous.index)
   if (term !== previous.term) {
     if (previous.index > state.commitIndex) reject(state, message, term)
@@ -36,13 +30,36 @@ export function handleAppendEntries(state: State, message: AppendEntries): void 
   }
   const fresh = newEntries(state, entries)
   if (fresh === undefined) return
-  const first = fresh[0]
-  if (first !== undefined) {
-    if (first.index <= log.lastIndex) truncateLog(state, first.index - 1)
-    appendToLog(state, fresh)
-  }
+  const taken = mayTake(state, fresh) ? fresh : []
+  const covered = lastOfMessage - (fresh.length - taken.length)
+  const first = taken[0]
+  if (first !== undefined && first.index <= log.lastIndex) truncateLog(state, first.index - 1)
+  appendToLog(state, taken)
   state.commitIndex = Math.max(state.commitIndex, Math.min(message.leaderCommit, covered))
   acknowledge(state, message, covered)
+}
+
+/** The part of the message that can be compared with what is in memory. */
+function insideWindow(
+  { log }: State,
+  { prevLogIndex, prevLogTerm, entries }: AppendEntries,
+): { readonly previous: Position; readonly entries: readonly Entry[] } {
+  const known = log.before.index - prevLogIndex
+  if (known <= 0) return { previous: { index: prevLogIndex, term: prevLogTerm }, entries }
+  const last = entries[known - 1]
+  return {
+    previous: { index: log.before.index, term: last?.term ?? prevLogTerm },
+    entries: entries.slice(known),
+  }
+}
+
+/**
+ * False while memory is full of entries that wait to be applied: the message then counts as a heartbeat, and the
+ * leader sends the entries again. Entries in place of others are taken, for they free what they replace.
+ */
+function mayTake(state: State, entries: readonly Entry[]): boolean {
+  const first = entries[0]
+  return first === undefined || first.index <= state.log.lastIndex || !isFull(state)
 }
 
 /** The tail of `entries` from the first one that the log lacks or holds otherwise. Undefined if that is impossible. */

@@ -10,7 +10,7 @@ import { entryBytes } from './log.ts'
 import { Progress } from './progress.ts'
 import { quorumValue } from './quorum.ts'
 import { refuse, refuseNotLeader } from './roles.ts'
-import type { Leadership, State } from './state.ts'
+import { isFull, type Leadership, type State } from './state.ts'
 import type { Entry, Input, Message } from './types.ts'
 
 type AppendResponse = Extract<Message, { type: 'append-response' }>
@@ -40,6 +40,10 @@ export function propose(state: State, { data, context }: Propose): void {
   if (leadership.uncommittedBytes > 0 && total > config.maxUncommittedBytes) {
     const detail = `uncommitted bytes: expected at most ${config.maxUncommittedBytes}, got ${total}`
     refuse(state, context, 'overloaded', detail)
+    return
+  }
+  if (isFull(state)) {
+    refuse(state, context, 'overloaded', `entries not applied: ${state.log.bytes} bytes of log in memory`)
     return
   }
   appendAsLeader(state, leadership, entries)

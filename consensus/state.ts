@@ -6,10 +6,11 @@
  *
  * Invariants:
  *  1. lastApplied ≤ delivered ≤ commitIndex ≤ log.lastIndex, and each only grows.
- *  2. delivered ≤ persistedIndex: nothing is applied before it is durable here.
+ *  2. Nothing is delivered before it is durable here.
  *  3. votedFor changes only from null, or when currentTerm grows.
  *  4. log.before.index ≤ lastApplied: what may still be truncated or delivered is in memory.
- *  5. durableToken < nextToken; an acknowledgement or a vote names the token of what it speaks of.
+ *  5. An acknowledgement or a vote names the token of the persist that holds what it speaks of.
+ *  6. log.bytes ≤ maxLogBytesInMemory + maxUncommittedBytes + one append.
  */
 import { assert } from './assert.ts'
 import { configProblems } from './config.ts'
@@ -146,6 +147,14 @@ export function initialState(config: Config, recovered: Recovered, random: Rando
   log.shrink(applied, config.maxLogBytesInMemory)
   resetElectionTimer(state)
   return state
+}
+
+/**
+ * True while entries that the driver has not yet applied fill the memory that is set aside for them: new commands have
+ * to wait, on a leader as on a follower.
+ */
+export function isFull({ log, config }: State): boolean {
+  return log.bytes > config.maxLogBytesInMemory + config.maxUncommittedBytes
 }
 
 /** Section 5.2: "election timeouts are chosen randomly from a fixed interval". */
