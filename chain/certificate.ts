@@ -27,16 +27,15 @@ export interface Certificate {
   readonly signatures: readonly ConsenterSignature[]
 }
 
-export const consenterSignaturesCodec: Codec<readonly ConsenterSignature[]> = list(
-  struct<ConsenterSignature>({ signer: uint(maxConsenters - 1), signature: signatureCodec }),
-  maxConsenters,
-  1,
-)
+export const consenterSignatureCodec: Codec<ConsenterSignature> = struct({
+  signer: uint(maxConsenters - 1),
+  signature: signatureCodec,
+})
 
 export const certificateCodec: Codec<Certificate> = struct({
   height: uint<Height>(),
   headerHash: digest<Hash>(),
-  signatures: consenterSignaturesCodec,
+  signatures: list(consenterSignatureCodec, maxConsenters, 1),
 })
 
 /** What a consenter signs: the domain, chain id, incarnation, height and header hash. */

@@ -6,7 +6,7 @@
 import type { DeviceId, Hash } from './brands.ts'
 import { type Codec, digest, encode, list, oneOf, struct } from './codec.ts'
 import { hashHex } from './hashing.ts'
-import { type PublicKey, publicKeyCodec } from './keys.ts'
+import { keyIdOf, type PublicKey, publicKeyCodec } from './keys.ts'
 import { ok, type Result, refuse } from './result.ts'
 
 export interface Consenter {
@@ -38,7 +38,7 @@ export function consenterSet(consenters: readonly Consenter[], policy: QuorumPol
   return { consenters: [...consenters].sort((a, b) => (a.id < b.id ? -1 : 1)), policy }
 }
 
-/** Refuses a set that is not sorted by id, names one consenter twice, or has a policy too strict for its size. */
+/** Refuses a set that is not sorted by id, names one consenter or key twice, or has a policy too strict for its size. */
 export function checkConsenterSet(set: ConsenterSet): Result<void> {
   const { consenters, policy } = set
   if (consenters.length < 1 || consenters.length > maxConsenters)
@@ -46,6 +46,8 @@ export function checkConsenterSet(set: ConsenterSet): Result<void> {
   for (let i = 1; i < consenters.length; i++)
     if ((consenters[i - 1] as Consenter).id >= (consenters[i] as Consenter).id)
       return refuse('malformed', 'consenters: expected sorted and distinct ids')
+  if (new Set(consenters.map(({ key }) => keyIdOf(key))).size !== consenters.length)
+    return refuse('malformed', 'consenters: expected distinct keys')
   if (policy === 'two-thirds' && consenters.length < 4)
     return refuse('malformed', `policy: expected majority for ${consenters.length} consenters`)
   return ok(undefined)

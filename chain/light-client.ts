@@ -17,11 +17,17 @@ import {
   type Certificate,
   type ConsenterSignature,
   certificateCodec,
-  consenterSignaturesCodec,
+  consenterSignatureCodec,
   verifyCertificate,
 } from './certificate.ts'
 import { bytes, type Codec, digest, list, optional, struct, uint } from './codec.ts'
-import { type ConsenterSet, checkConsenterSet, consenterSetCodec, signersHash } from './consenters.ts'
+import {
+  type ConsenterSet,
+  checkConsenterSet,
+  consenterSetCodec,
+  maxConsenters,
+  signersHash,
+} from './consenters.ts'
 import {
   changesHash,
   type Header,
@@ -78,7 +84,7 @@ export interface StateAnswer {
   readonly height: Height
   readonly time: Milliseconds
   readonly restHash: Hash
-  /** Signatures over the header hash, which the verifier computes. */
+  /** Signatures over the header hash, which the verifier computes; none if the header needs none (the genesis). */
   readonly signatures: readonly ConsenterSignature[]
   readonly value: Uint8Array | undefined
   readonly proof: StateProof
@@ -88,7 +94,7 @@ export const stateAnswerCodec: Codec<StateAnswer> = struct({
   height: uint<Height>(),
   time: uint<Milliseconds>(),
   restHash: digest<Hash>(),
-  signatures: consenterSignaturesCodec,
+  signatures: list(consenterSignatureCodec, maxConsenters),
   value: optional(bytes(0, maxStateValueBytes)),
   proof: stateProofCodec,
 })
@@ -102,15 +108,19 @@ export interface VerifiedState {
   readonly value: Uint8Array | undefined
 }
 
-/** The answer of a node that holds `header`, its certificate, and the value and proof of the key at that height. */
+/**
+ * The answer of a node that holds `header`, its certificate, and the value and proof of the key at that height. Without
+ * certificate it convinces only who trusts this very header already: at the genesis, before any block is certified.
+ */
 export function stateAnswer(
   header: Header,
-  certificate: Certificate,
+  certificate: Certificate | undefined,
   value: Uint8Array | undefined,
   proof: StateProof,
 ): StateAnswer {
   const { height, time } = header
-  return { height, time, restHash: restHashOf(header), signatures: certificate.signatures, value, proof }
+  const signatures = certificate?.signatures ?? []
+  return { height, time, restHash: restHashOf(header), signatures, value, proof }
 }
 
 /** A head to trust from outside knowledge (the genesis, a stored checkpoint). Refuses a set that is not the header's next. */
@@ -240,8 +250,8 @@ export function matchesChanges(header: Header, keys: readonly StateKey[]): boole
 }
 
 /**
- * What stands at `key`, proven under a header that a quorum of the trusted consenters certified. The height may be above
- * or below the trusted one; judging its age is the caller's. Refuses with `bad-proof` or `bad-certificate`.
+ * What stands at `key`, proven under the trusted header itself or one that a quorum of the trusted consenters certified. The
+ * height may be above or below the trusted one; judging its age is the caller's. Refuses with `bad-proof` or `bad-certificate`.
  */
 export function verifyStateAnswer(
   trusted: TrustedHead,
@@ -256,15 +266,18 @@ export function verifyStateAnswer(
     height,
     time,
     stateRoot,
-    signersHash: trusted.header.nextSignersHash,
+    signersHash:
+      height === trusted.header.height ? trusted.header.signersHash : trusted.header.nextSignersHash,
     restHash,
   })
   if (height === trusted.header.height && hash !== trusted.headerHash)
     return refuse('bad-proof', 'proof: expected the state root of the trusted header of this height')
+  const verified = ok({ height, time, headerHash: hash, value })
+  if (hash === trusted.headerHash && signatures.length === 0) return verified
   const certificate = { height, headerHash: hash, signatures }
   const { chainId, incarnation, consenters } = trusted
   const signed = verifyCertificate(consenters, chainId, incarnation, certificate, verifier)
-  return signed.ok ? ok({ height, time, headerHash: hash, value }) : signed
+  return signed.ok ? verified : signed
 }
 
 /** True if `header` is an ancestor of the trusted header: a proof under its `historyRoot`. */
