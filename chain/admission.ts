@@ -45,9 +45,13 @@ export type Author =
 /** True if `signature` verifies, or signatures are not judged. */
 export function verifies(
   verification: Verification,
-  signed: { readonly key: PublicKey; readonly message: Uint8Array; readonly signature: Uint8Array },
+  signed: {
+    readonly key: PublicKey
+    readonly message: () => Uint8Array
+    readonly signature: Uint8Array
+  },
 ): boolean {
-  return verification === 'skip' || verification.verify(signed.key, signed.message, signed.signature)
+  return verification === 'skip' || verification.verify(signed.key, signed.message(), signed.signature)
 }
 
 /**
@@ -60,7 +64,7 @@ export function authenticate(around: Surroundings, parsed: ParsedTransaction): O
   const author = findAuthor(around.view, parsed)
   if (!author.ok) return author
   const { key } = author.value
-  const message = parsedSigningBytes(parsed)
+  const message = () => parsedSigningBytes(parsed)
   if (!verifies(around.verification, { key, message, signature: parsed.signature }))
     return reject('bad-signature', `signature: does not verify under ${parsed.unsigned.signer.keyId}`)
   return author

@@ -123,7 +123,7 @@ function checkGrant(
     return reject('grant-not-valid', `grant ${grant.id}: its operator is no active authority`)
   if (rank[body.label] > rank[grant.highestLabel])
     return reject('label-not-allowed', `label: expected at most ${grant.highestLabel}, got ${body.label}`)
-  const message = grantTokenSigningBytes(chainId, id)
+  const message = () => grantTokenSigningBytes(chainId, id)
   if (!verifies(verification, { key: grant.tokenKey, message, signature: body.tokenSignature }))
     return reject('possession-not-proven', `tokenSignature: the token key did not sign ${id}`)
   return permit(grant)

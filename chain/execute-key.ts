@@ -28,7 +28,7 @@ export function checkNewKey(context: ExecutionContext, id: IdentityRecord['id'],
   if (key.notAfter !== undefined && key.notAfter <= time)
     return reject('invalid-state', `notAfter: expected later than ${time}, got ${key.notAfter}`)
   if (key.purpose === 'encrypt') return permit(undefined)
-  const message = keyPossessionSigningBytes(chainId, id, key.key)
+  const message = () => keyPossessionSigningBytes(chainId, id, key.key)
   return verifies(verification, { key: key.key, message, signature: key.possession })
     ? permit(undefined)
     : reject('possession-not-proven', `key ${keyIdOf(key.key)}: did not sign for ${id}`)
