@@ -1,0 +1,248 @@
+/**
+ * The configuration file of a node: versioned JSON, checked before anything starts. An error names the field and
+ * what was expected. Relative paths are relative to the file, so that a directory can be moved as a whole.
+ *
+ * Secrets are not in it: `key` names the key file.
+ */
+import { readFile } from 'node:fs/promises'
+import { isIP } from 'node:net'
+import { dirname, resolve } from 'node:path'
+import { type Static, Type } from 'typebox'
+import { Compile } from 'typebox/compile'
+import type { TLocalizedValidationError } from 'typebox/error'
+import { ChainId, DeviceId } from '../chain/brands.ts'
+import { MoteError } from '../chain/result.ts'
+import { writeFileAtomic } from '../client/atomic-file.ts'
+
+const digest = Type.String({ pattern: '^[0-9a-f]{64}$', description: '64 lowercase hexadecimal characters' })
+const url = Type.String({
+  pattern: '^https?://[^\\s/]+/?$',
+  description: 'a URL such as http://127.0.0.1:4100',
+})
+const multiaddr = Type.String({
+  pattern: '^/(ip4|ip6|dns|dns4|dns6)/[^/\\s]+/tcp/[0-9]{1,5}(/p2p/[1-9A-HJ-NP-Za-km-z]+)?$',
+  description: 'a multiaddr such as /ip4/127.0.0.1/tcp/4001',
+})
+const path = Type.String({ minLength: 1, description: 'a path' })
+const closed = { additionalProperties: false }
+const listener = Type.Object(
+  { host: Type.String({ minLength: 1 }), port: Type.Integer({ minimum: 0, maximum: 65535 }) },
+  closed,
+)
+const peer = Type.Object({ id: digest, address: multiaddr, api: Type.Optional(url) }, closed)
+
+const schema = Type.Object(
+  {
+    version: Type.Literal(1),
+    /** For people, in logs and status. */
+    name: Type.String({
+      pattern: '^[a-zA-Z0-9][a-zA-Z0-9._-]{0,63}$',
+      description: 'a name of 1 to 64 characters',
+    }),
+    label: Type.Enum(['full', 'coordination', 'lightweight']),
+    chainId: digest,
+    genesis: path,
+    data: path,
+    key: path,
+    api: listener,
+    /** Lightweight nodes may do without. */
+    p2p: Type.Optional(listener),
+    /** Full nodes to stay connected to. */
+    peers: Type.Array(peer, { maxItems: 64 }),
+    coordination: Type.Array(peer, { maxItems: 16 }),
+    /** Quiet time after which this node, as leader, cuts an empty block. The chain's parameter unless given. */
+    heartbeatMs: Type.Optional(Type.Integer({ minimum: 100, maximum: 86_400_000 })),
+    /** Answers older than this are not trusted. */
+    trustTtlMs: Type.Optional(Type.Integer({ minimum: 100, maximum: 86_400_000 })),
+    raft: Type.Optional(
+      Type.Object(
+        {
+          tickMs: Type.Optional(Type.Integer({ minimum: 1, maximum: 10_000 })),
+          electionTimeoutTicks: Type.Optional(Type.Integer({ minimum: 2, maximum: 1000 })),
+          heartbeatTicks: Type.Optional(Type.Integer({ minimum: 1, maximum: 500 })),
+        },
+        closed,
+      ),
+    ),
+    log: Type.Optional(
+      Type.Object(
+        {
+          level: Type.Optional(Type.Enum(['trace', 'debug', 'info', 'warn', 'error', 'silent'])),
+          /** Written to standard error unless given. */
+          file: Type.Optional(path),
+        },
+        closed,
+      ),
+    ),
+  },
+  closed,
+)
+
+/** What the file says, before defaults. */
+export type NodeConfigFile = Static<typeof schema>
+
+export interface ListenAddress {
+  readonly host: string
+  readonly port: number
+}
+
+export interface ConfiguredPeer {
+  readonly id: DeviceId
+  /** Multiaddr. */
+  readonly address: string
+  /** Base URL of its HTTP API, where known. */
+  readonly api: string | undefined
+}
+
+/** A checked configuration with defaults filled in and absolute paths. */
+export interface NodeConfig {
+  readonly name: string
+  readonly label: NodeConfigFile['label']
+  readonly chainId: ChainId
+  readonly genesis: string
+  readonly data: string
+  readonly key: string
+  readonly api: ListenAddress
+  readonly p2p: ListenAddress | undefined
+  readonly peers: readonly ConfiguredPeer[]
+  readonly coordination: readonly ConfiguredPeer[]
+  readonly heartbeatMs: number | undefined
+  readonly trustTtlMs: number
+  readonly raft: {
+    readonly tickMs: number
+    readonly electionTimeoutTicks: number
+    readonly heartbeatTicks: number
+  }
+  readonly log: { readonly level: LogLevel; readonly file: string | undefined }
+}
+
+export type LogLevel = 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'silent'
+
+/** A leader beats every 50 ms; a follower that hears nothing for 500 ms to 1 s stands for election. */
+export const defaultRaftTiming = { tickMs: 50, electionTimeoutTicks: 10, heartbeatTicks: 1 } as const
+export const defaultTrustTtlMs = 180_000
+
+const validator = Compile(schema)
+
+/** The configuration in a file. Throws `config-invalid` with the field, or `not-found`. */
+export async function readNodeConfig(file: string): Promise<NodeConfig> {
+  let content: string
+  try {
+    content = await readFile(file, 'utf8')
+  } catch (cause) {
+    throw new MoteError('config-invalid', `${file}: cannot be read`, { cause })
+  }
+  return parseNodeConfig(content, file)
+}
+
+/** The configuration in `content`, which was read from `file`. Throws `config-invalid`. */
+export function parseNodeConfig(content: string, file: string): NodeConfig {
+  let value: unknown
+  try {
+    value = JSON.parse(content)
+  } catch (cause) {
+    throw new MoteError('config-invalid', `${file}: expected JSON`, { cause })
+  }
+  if (!validator.Check(value)) throw new MoteError('config-invalid', `${file}: ${firstError(value)}`)
+  checkTogether(value, file)
+  return withDefaults(value, dirname(resolve(file)))
+}
+
+/** Writes a configuration that `readNodeConfig` accepts. Throws `config-invalid` for one that it would not. */
+export async function writeNodeConfig(file: string, config: NodeConfigFile): Promise<void> {
+  const content = `${JSON.stringify(config, undefined, 2)}\n`
+  parseNodeConfig(content, file)
+  await writeFileAtomic(file, content)
+}
+
+/** What no single field shows. */
+function checkTogether(config: NodeConfigFile, file: string): void {
+  const invalid = (detail: string) => new MoteError('config-invalid', `${file}: ${detail}`)
+  if (config.label !== 'lightweight' && !config.p2p)
+    throw invalid(`p2p: expected an address to listen on for a ${config.label} node, got nothing`)
+  if (config.p2p && isIP(config.p2p.host) === 0)
+    throw invalid(`p2p.host: expected an IP address, got ${config.p2p.host}`)
+  const { electionTimeoutTicks, heartbeatTicks } = { ...defaultRaftTiming, ...config.raft }
+  if (heartbeatTicks >= electionTimeoutTicks)
+    throw invalid(`raft.heartbeatTicks: expected less than ${electionTimeoutTicks}, got ${heartbeatTicks}`)
+}
+
+function withDefaults(config: NodeConfigFile, base: string): NodeConfig {
+  const peers = (list: NodeConfigFile['peers']): readonly ConfiguredPeer[] =>
+    list.map(({ id, address, api }) => ({ id: DeviceId(id), address, api: api?.replace(/\/$/, '') }))
+  return {
+    name: config.name,
+    label: config.label,
+    chainId: ChainId(config.chainId),
+    genesis: resolve(base, config.genesis),
+    data: resolve(base, config.data),
+    key: resolve(base, config.key),
+    api: config.api,
+    p2p: config.p2p,
+    peers: peers(config.peers),
+    coordination: peers(config.coordination),
+    heartbeatMs: config.heartbeatMs,
+    trustTtlMs: config.trustTtlMs ?? defaultTrustTtlMs,
+    raft: { ...defaultRaftTiming, ...config.raft },
+    log: {
+      level: config.log?.level ?? 'info',
+      file: config.log?.file === undefined ? undefined : resolve(base, config.log.file),
+    },
+  }
+}
+
+/** The first thing that is wrong, as `field: expected X, got Y`. */
+function firstError(value: unknown): string {
+  const errors = validator.Errors(value)
+  const error =
+    errors.find(({ keyword }) => keyword === 'additionalProperties' || keyword === 'required') ?? errors[0]
+  if (!error) return 'expected a configuration'
+  const field = fieldName(error.instancePath)
+  const { requiredProperties = [], additionalProperties = [] } = error.params as {
+    requiredProperties?: string[]
+    additionalProperties?: string[]
+  }
+  if (error.keyword === 'required')
+    return `${join(field, requiredProperties.find(name => !hasField(value, error.instancePath, name)) ?? '')}: expected a value, got nothing`
+  if (error.keyword === 'additionalProperties')
+    return `${join(field, additionalProperties[0] ?? '')}: expected no such field`
+  return `${field || 'configuration'}: expected ${expectation(error)}, got ${JSON.stringify(at(value, error.instancePath))}`
+}
+
+function expectation(error: TLocalizedValidationError): string {
+  const { allowedValues, allowedValue } = error.params as {
+    allowedValues?: unknown[]
+    allowedValue?: unknown
+  }
+  if (error.keyword === 'enum') return `one of ${allowedValues?.join(', ')}`
+  if (error.keyword === 'const') return String(allowedValue)
+  if (error.keyword === 'pattern') return descriptionAt(error.schemaPath)
+  return error.message.replace(/^must (be |have |match )?/, '')
+}
+
+/** The description of the schema that a path such as `#/properties/chainId` names. */
+function descriptionAt(schemaPath: string): string {
+  const found = at(schema, schemaPath.replace(/^#/, '')) as { description?: string } | undefined
+  return found?.description ?? 'another form'
+}
+
+function at(value: unknown, pointer: string): unknown {
+  return pointer
+    .split('/')
+    .filter(part => part !== '')
+    .reduce<unknown>((inner, part) => (inner as Record<string, unknown> | undefined)?.[part], value)
+}
+
+function hasField(value: unknown, pointer: string, name: string): boolean {
+  return Object.hasOwn(at(value, pointer) as object, name)
+}
+
+/** `/peers/0/id` as `peers[0].id`. */
+function fieldName(pointer: string): string {
+  return pointer.split('/').filter(Boolean).reduce(join, '')
+}
+
+function join(path: string, name: string): string {
+  if (/^\d+$/.test(name)) return `${path}[${name}]`
+  return path === '' ? name : `${path}.${name}`
+}
