@@ -8,6 +8,7 @@
  * Invariants: 1. `matchIndex` only grows, and only from a success. 2. `nextIndex` > `matchIndex`. 3. Rejections move
  * `nextIndex` and nothing else.
  */
+import type { Position } from './log.ts'
 import type { NodeId, SnapshotMeta } from './types.ts'
 
 interface FlightLimits {
@@ -28,10 +29,12 @@ export class Progress {
   commitSent = 0
   /** An append is due in this step even if there is nothing to append (heartbeat, read round). */
   mustSend = false
-  /** In `probe`: the one append is out. Cleared by an answer; a heartbeat repeats it without entries. */
+  /** In `probe`: the append at `nextIndex` is out. Cleared by an answer; a heartbeat repeats it without entries. */
   probeSent = false
   /** In `snapshot`: what is offered. */
   snapshot: SnapshotMeta | undefined
+  /** In `replicate`: the last entry sent. Its term is needed again when memory has let go of it. */
+  lastSent: Position | undefined
   #inFlight: { readonly lastIndex: number; readonly bytes: number }[] = []
   #bytesInFlight = 0
 
@@ -58,11 +61,12 @@ export class Progress {
     )
   }
 
-  /** Notes an append of entries up to `lastIndex`: from here on the follower is assumed to get them. */
-  sent(lastIndex: number, bytes: number): void {
-    this.#inFlight.push({ lastIndex, bytes })
+  /** Notes an append of entries up to `last`: from here on the follower is assumed to get them. */
+  sent(last: Position, bytes: number): void {
+    this.#inFlight.push({ lastIndex: last.index, bytes })
     this.#bytesInFlight += bytes
-    this.nextIndex = lastIndex + 1
+    this.lastSent = last
+    this.nextIndex = last.index + 1
   }
 
   /** The follower's log agrees with ours up to `matchIndex`, durably. True if that is news. */
@@ -107,6 +111,7 @@ export class Progress {
     this.nextIndex = nextIndex
     this.probeSent = false
     this.snapshot = undefined
+    this.lastSent = undefined
     this.#inFlight = []
     this.#bytesInFlight = 0
   }

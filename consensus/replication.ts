@@ -6,7 +6,7 @@
  * with all that is new, or an empty one if a heartbeat, a read round or a higher `leaderCommit` is due.
  */
 import { appendToLog, send } from './durability.ts'
-import { entryBytes } from './log.ts'
+import { entryBytes, type Position } from './log.ts'
 import { Progress } from './progress.ts'
 import { quorumValue } from './quorum.ts'
 import { refuse, refuseNotLeader } from './roles.ts'
@@ -90,6 +90,10 @@ export function handleAppendResponse(state: State, leadership: Leadership, respo
     if (progress.acknowledge(response.matchIndex)) leadership.commitDue = true
   } else {
     progress.reject(response.prevLogIndex, nextIndexHint(state, response))
+    // A probe that memory cannot repeat: the follower is there, so storage is asked again.
+    if (progress.state === 'probe' && state.log.termAt(progress.nextIndex - 1) === undefined) {
+      progress.probeSent = false
+    }
   }
 }
 
@@ -170,26 +174,34 @@ function sendEntries(state: State, leadership: Leadership, progress: Progress): 
   return sent
 }
 
-/** An append without entries, at the place where the next one would start, or at the edge of what is in memory. */
+/** An append without entries, where the next one would start, or at the edge of what is in memory. */
 function sendEmpty(state: State, leadership: Leadership, progress: Progress): void {
   const { log } = state
-  const index = progress.state === 'snapshot' ? log.before.index : progress.nextIndex - 1
+  const index = progress.nextIndex - 1
   const term = log.termAt(index)
-  sendAppend(state, leadership, progress, term === undefined ? log.before : { index, term }, [])
+  const { lastSent } = progress
+  if (progress.state !== 'snapshot' && term !== undefined) {
+    sendAppend(state, leadership, progress, { index, term }, [])
+  } else if (lastSent?.index === index) {
+    sendAppend(state, leadership, progress, lastSent, [])
+  } else {
+    sendAppend(state, leadership, progress, log.before, [])
+  }
 }
 
 function sendAppend(
   state: State,
   leadership: Leadership,
   progress: Progress,
-  previous: { readonly index: number; readonly term: number },
+  previous: Position,
   entries: readonly Entry[],
 ): void {
+  const last = entries.at(-1)
   if (progress.state === 'probe') {
-    progress.probeSent = true
-  } else if (entries.length > 0) {
+    if (previous.index === progress.nextIndex - 1) progress.probeSent = true
+  } else if (last !== undefined) {
     const bytes = entries.reduce((sum, entry) => sum + entryBytes(entry), 0)
-    progress.sent(previous.index + entries.length, bytes)
+    progress.sent({ index: last.index, term: last.term }, bytes)
   }
   progress.commitSent = state.commitIndex
   send(state, progress.id, {

@@ -38,7 +38,7 @@ describe('progress of a follower (Figure 2; thesis §10.2.1)', () => {
 
   it('replicate: a stale rejection never rolls back what is acknowledged', () => {
     const progress = replicating(8)
-    progress.sent(12, 10)
+    progress.sent({ index: 12, term: 1 }, 10)
     progress.reject(8, 3)
     expect(place(progress)).toEqual({ state: 'replicate', matchIndex: 8, nextIndex: 13 })
     progress.reject(10, 3)
@@ -54,15 +54,15 @@ describe('progress of a follower (Figure 2; thesis §10.2.1)', () => {
 
   it('replicate: appends and bytes in flight are bounded, and freed by what an answer covers', () => {
     const progress = replicating(0)
-    progress.sent(3, 10)
+    progress.sent({ index: 3, term: 1 }, 10)
     expect(progress.mayReplicate(limits)).toBe(true)
-    progress.sent(5, 10)
+    progress.sent({ index: 5, term: 1 }, 10)
     expect(progress.mayReplicate(limits)).toBe(false)
     progress.acknowledge(4)
     expect([progress.appendsInFlight, progress.bytesInFlight]).toEqual([1, 10])
     expect(progress.mayReplicate(limits)).toBe(true)
     progress.acknowledge(5)
-    progress.sent(6, 100)
+    progress.sent({ index: 6, term: 1 }, 100)
     expect(progress.mayReplicate(limits)).toBe(false)
   })
 

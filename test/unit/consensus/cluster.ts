@@ -1,0 +1,255 @@
+/**
+ * A cluster in one process, driven by one seed: every tick, delivery, write and fault is an event that the seed
+ * picks. Cores run unchanged; the rest is `node.ts` and a list of messages on their way.
+ *
+ * Two phases: `disturb` picks events at random, faults among them, with the invariants judged at each; `heal` ends
+ * all faults, after which the cluster has to elect a leader, commit, and agree.
+ */
+import type { Config, Configuration, Effect, Input, Message, NodeId } from '../../../consensus/types.ts'
+import { Invariants } from './invariants.ts'
+import { Node } from './node.ts'
+import { SeededRandom } from './random.ts'
+import { simple } from './server.ts'
+
+interface Envelope {
+  readonly to: NodeId
+  readonly message: Message
+}
+
+type Fetch = Extract<Effect, { type: 'fetch-snapshot' }> & { readonly to: NodeId }
+
+const ids = ['a', 'b', 'c', 'd', 'e']
+const nobody: Configuration = { voters: [], votersOutgoing: [], learners: [] }
+
+export class Cluster {
+  readonly random: SeededRandom
+  readonly invariants = new Invariants()
+  readonly nodes = new Map<NodeId, Node>()
+  #network: Envelope[] = []
+  #fetches: Fetch[] = []
+  /** `a>b`: nothing that a sends reaches b. */
+  #cut = new Set<string>()
+  #context = 0
+
+  constructor(seed: number, config: Partial<Config> = {}) {
+    this.random = new SeededRandom(seed)
+    const voters = ids.slice(0, this.random.pick([1, 3, 3, 3, 5]))
+    for (const id of ids) {
+      const initial = voters.includes(id) ? simple(...voters) : nobody
+      const node = new Node(id, { config, initial, random: this.random })
+      this.nodes.set(id, node)
+      node.start()
+    }
+  }
+
+  get leader(): Node | undefined {
+    const leaders = [...this.nodes.values()].filter(node => node.raft?.status.role === 'leader')
+    return leaders.toSorted((left, right) => termOf(right) - termOf(left))[0]
+  }
+
+  /** Lets `count` events happen. */
+  disturb(count: number): void {
+    for (let event = 0; event < count; event += 1) this.#event()
+  }
+
+  /** Ends all faults and gives the cluster `rounds` of time. True once everybody agrees and new work is done. */
+  heal(rounds: number): boolean {
+    this.#cut.clear()
+    for (const node of this.nodes.values()) if (node.raft === undefined) node.start()
+    const goal = this.invariants.highestCommitted
+    for (let round = 0; round < rounds; round += 1) {
+      for (const node of this.nodes.values()) this.step(node, { type: 'tick' })
+      this.#drain()
+      const { leader } = this
+      if (leader === undefined) continue
+      this.#propose(leader)
+      this.step(leader, { type: 'leave-joint', context: this.#nextContext() })
+      this.#drain()
+      if (this.invariants.highestCommitted > goal && this.#isAgreed()) return true
+    }
+    return false
+  }
+
+  /** Steps one node and carries out what it asks for. */
+  step(node: Node, input: Input): void {
+    const { raft } = node
+    if (raft === undefined) return
+    const before = raft.status
+    const intended = node.intended
+    const effects = node.step(input)
+    const after = node.intended
+    node.intended = intended
+    for (const effect of effects) if (effect.type === 'persist') this.invariants.written(node, before, effect)
+    node.intended = after
+    this.invariants.step(node, before, effects)
+    for (const effect of effects) this.#perform(node, effect)
+  }
+
+  #perform(node: Node, effect: Effect): void {
+    switch (effect.type) {
+      case 'send':
+        if (node.mayLeave(effect)) this.#leave(node, effect)
+        return
+      case 'commit':
+        node.apply(effect.entries)
+        this.step(node, { type: 'applied', index: node.lastApplied })
+        return
+      case 'load':
+        this.step(node, node.load(effect))
+        return
+      case 'fetch-snapshot':
+        this.#fetches = this.#fetches.filter(fetch => fetch.to !== node.id)
+        this.#fetches.push({ ...effect, to: node.id })
+        return
+      default:
+        return
+    }
+  }
+
+  #leave(node: Node, { to, message }: Envelope): void {
+    this.invariants.leaves(node, message)
+    if (message.type === 'vote' && message.voteGranted && !message.preVote) {
+      this.invariants.voteLeaves(node, to, message.term)
+    }
+    if (!this.#cut.has(`${node.id}>${to}`)) this.#network.push({ to, message })
+  }
+
+  #sync(node: Node): void {
+    const done = node.sync()
+    if (done === undefined) return
+    for (const send of done.sends) this.#leave(node, send)
+    this.step(node, { type: 'persisted', token: done.token })
+  }
+
+  #deliver({ to, message }: Envelope): void {
+    const node = this.nodes.get(to)
+    if (node !== undefined) this.step(node, { type: 'message', message })
+  }
+
+  #fetched({ to, from, snapshot }: Fetch): void {
+    const node = this.nodes.get(to)
+    const source = this.nodes.get(from)
+    if (node?.raft === undefined) return
+    const { lastIncludedIndex } = snapshot
+    const isThere = source?.raft !== undefined && source.lastApplied >= lastIncludedIndex
+    if (!isThere || this.#cut.has(`${from}>${to}`)) {
+      this.step(node, { type: 'snapshot-failed', lastIncludedIndex })
+      return
+    }
+    node.fetched.set(lastIncludedIndex, source.applied.slice(0, lastIncludedIndex))
+    this.step(node, { type: 'snapshot-installed', snapshot })
+  }
+
+  #propose(node: Node): void {
+    const context = this.#nextContext()
+    const data = Array.from({ length: 1 + this.random.below(3) }, (_, part) => {
+      return new TextEncoder().encode(`${context}.${part}`)
+    })
+    this.step(node, { type: 'propose', data, context })
+  }
+
+  #nextContext(): number {
+    this.#context += 1
+    return this.#context
+  }
+
+  #event(): void {
+    const { random } = this
+    const node = random.pick([...this.nodes.values()])
+    const kind = random.below(1000)
+    if (kind < 440) this.#deliverOne()
+    else if (kind < 640) this.#sync(node)
+    else if (kind < 840) this.step(node, { type: 'tick' })
+    else if (kind < 900) this.#propose(this.leader ?? node)
+    else if (kind < 930) this.#read(node)
+    else if (kind < 945) this.#fetchOne()
+    else if (kind < 955) this.#changeMembers()
+    else if (kind < 965) this.step(node, { type: 'transfer', to: random.pick(ids) })
+    else if (kind < 975) node.compact()
+    else this.#fault(node)
+  }
+
+  #fault(node: Node): void {
+    const { random } = this
+    switch (random.below(6)) {
+      case 0:
+        node.crash()
+        this.#fetches = this.#fetches.filter(fetch => fetch.to !== node.id)
+        return
+      case 1:
+        for (const other of this.nodes.values()) if (other.raft === undefined) other.start()
+        return
+      case 2:
+        for (const id of ids) this.#cut.add(random.chance(0.5) ? `${node.id}>${id}` : `${id}>${node.id}`)
+        return
+      case 3:
+      case 4:
+        this.#cut.clear()
+        return
+      default:
+        this.step(node, { type: 'unreachable', peer: random.pick(ids) })
+    }
+  }
+
+  /** Any message may be next, and may be lost or come again. */
+  #deliverOne(): void {
+    const { random } = this
+    if (this.#network.length === 0) return
+    // Mostly in order, as streams give them; sometimes not.
+    const position = random.chance(0.8) ? 0 : random.below(this.#network.length)
+    const [envelope] = random.chance(0.03)
+      ? this.#network.slice(position, position + 1)
+      : this.#network.splice(position, 1)
+    if (envelope !== undefined && !random.chance(0.03)) this.#deliver(envelope)
+  }
+
+  #fetchOne(): void {
+    const fetch = this.#fetches.shift()
+    if (fetch !== undefined) this.#fetched(fetch)
+  }
+
+  #read(node: Node): void {
+    const context = this.#nextContext()
+    this.invariants.readStarted(context)
+    this.step(node, { type: 'read', context })
+  }
+
+  #changeMembers(): void {
+    const { leader, random } = this
+    if (leader === undefined) return
+    const context = this.#nextContext()
+    this.step(leader, { type: 'leave-joint', context })
+    const voters = ids.filter(() => random.chance(0.6))
+    const learners = ids.filter(id => !voters.includes(id) && random.chance(0.5))
+    this.step(leader, { type: 'change-membership', voters, learners, context })
+  }
+
+  /** Lets everything that is under way happen, in order. */
+  #drain(): void {
+    for (let pass = 0; pass < 1_000; pass += 1) {
+      const batch = this.#network
+      this.#network = []
+      for (const envelope of batch) this.#deliver(envelope)
+      for (const node of this.nodes.values()) while (node.writes.length > 0) this.#sync(node)
+      while (this.#fetches.length > 0) this.#fetchOne()
+      if (this.#network.length === 0) return
+    }
+    throw new Error('the cluster never comes to rest')
+  }
+
+  #isAgreed(): boolean {
+    const { leader } = this
+    const status = leader?.raft?.status
+    if (leader === undefined || status === undefined) return false
+    const { voters, votersOutgoing, learners } = status.configuration
+    const members = [...voters, ...learners].map(id => this.nodes.get(id))
+    const agrees = (node: Node | undefined) =>
+      node?.lastApplied === leader.lastApplied &&
+      node.applied.every((entry, index) => entry?.data.join() === leader.applied[index]?.data.join())
+    return votersOutgoing.length === 0 && members.every(agrees)
+  }
+}
+
+function termOf(node: Node): number {
+  return node.raft?.status.currentTerm ?? 0
+}
