@@ -1,0 +1,231 @@
+/**
+ * The agent on a device (seeds.md C1): seals and signs what the application sends, verifies and opens what arrives.
+ * `mote device send` and `listen` are thin faces of it.
+ *
+ * It never trusts the gateway with content or with identity; it does believe its verdict on whether a message was
+ * relayed. Keys come in as `IdentityKeys` and leave this process in no form.
+ */
+import type { DeviceId, GroupId, Milliseconds } from '../chain/brands.ts'
+import { keyIdOf, type SignatureVerifier, type Signer } from '../chain/keys.ts'
+import { currentEncryptionKey } from '../chain/records.ts'
+import { MoteError, type Refusal, unwrap } from '../chain/result.ts'
+import { type IdentityKeys, signerOf } from '../client/key-directory.ts'
+import { nativeVerifier } from '../client/native-crypto.ts'
+import { EpochKeys } from './agent-epochs.ts'
+import type { AgentChain } from './agent-ports.ts'
+import type { BrokerAddress } from './broker.ts'
+import { type Contact, DeviceState } from './device-state.ts'
+import { type SealTarget, sealEnvelope } from './envelope.ts'
+import { epochKeyHash } from './group-keys.ts'
+import { type DeliveredMessage, Listener, refusalOf } from './listener.ts'
+import { MqttConnection } from './mqtt-connection.ts'
+import { filters, topics } from './topics.ts'
+import type { TrustedGroup } from './trust.ts'
+import { type Verdict, VerdictInbox } from './verdict-inbox.ts'
+
+export interface AgentOptions {
+  readonly keys: IdentityKeys
+  readonly chain: AgentChain
+  readonly gateway: BrokerAddress
+  /** Where contacts, counters, replay window and epoch keys live. One directory per device. */
+  readonly stateDirectory: string
+  /** For connecting, acknowledgements and verdicts. Default 10 s. */
+  readonly timeoutMs?: number
+  /** Messages are refused when the device's own view of the chain is older. Default 180 s. */
+  readonly trustTtlMs?: number
+  readonly verifier?: SignatureVerifier
+  readonly now?: () => Milliseconds
+}
+
+export interface OutgoingText {
+  readonly content: Uint8Array
+  /** The sender's name for the stream; '' by default. */
+  readonly channel?: string
+}
+
+export interface ListenHandlers {
+  readonly message: (message: DeliveredMessage) => void | Promise<void>
+  /** Told of what arrived for this device and must not be believed. */
+  readonly refused?: (refusal: Refusal) => void
+}
+
+/** How long an envelope is good for. */
+const envelopeLifetimeMs = 60_000
+/** How long a sender waits for the box with the current epoch key before it makes a new epoch. */
+const senderBoxWaitMs = 2_000
+
+export class DeviceAgent {
+  readonly #device: DeviceId
+  readonly #signer: Signer
+  readonly #chain: AgentChain
+  readonly #state: DeviceState
+  readonly #connection: MqttConnection
+  readonly #verdicts: VerdictInbox
+  readonly #listener: Listener
+  readonly #now: () => Milliseconds
+  readonly epochs: EpochKeys
+
+  private constructor(parts: AgentParts) {
+    const { options, signer, state, connection, verdicts, now } = parts
+    const { keys, chain, verifier = nativeVerifier, trustTtlMs = 180_000 } = options
+    const device = keys.id
+    // One array for the agent's life: the HPKE side keeps the imported key beside it.
+    const encryptionSecret = keys.encryption.seed.expose()
+    this.#device = device
+    this.#signer = signer
+    this.#chain = chain
+    this.#state = state
+    this.#connection = connection
+    this.#verdicts = verdicts
+    this.#now = now
+    this.epochs = new EpochKeys({ device, encryptionSecret, chain, state, connection, verdicts })
+    const { epochs } = this
+    this.#listener = new Listener({
+      device,
+      encryptionSecret,
+      chain,
+      state,
+      epochs,
+      verifier,
+      trustTtlMs,
+      now,
+    })
+  }
+
+  /** Connects to the gateway. Throws `not-authorised`, `unreachable`, `timeout`. */
+  static async connect(options: AgentOptions): Promise<DeviceAgent> {
+    const { keys, chain, gateway, stateDirectory, timeoutMs = 10_000 } = options
+    const now = options.now ?? (() => Date.now() as Milliseconds)
+    const signer = signerOf(keys)
+    const state = await DeviceState.open(stateDirectory)
+    const { chainId } = chain
+    const connection = await MqttConnection.open({
+      gateway,
+      chainId,
+      device: keys.id,
+      signer,
+      now,
+      timeoutMs,
+    })
+    try {
+      const verdicts = await VerdictInbox.open(connection, keys.id, timeoutMs)
+      return new DeviceAgent({ options, signer, state, connection, verdicts, now })
+    } catch (error) {
+      await connection.close()
+      throw error
+    }
+  }
+
+  /** Resolves, with the reason, when the gateway will not have this device any more, or after `close`. */
+  get ended(): Promise<MoteError> {
+    return this.#connection.ended
+  }
+
+  /**
+   * Sends to one device, sealed to the contact's key as this device has it, and resolves to the gateway's verdict.
+   * Throws `recipient-not-active` when there is no contact and the chain has no key either.
+   */
+  async send(to: DeviceId, text: OutgoingText): Promise<Verdict> {
+    const { key } = (await this.#state.contact(to)) ?? (await this.refreshContact(to))
+    return this.#seal({ type: 'device', id: to, key }, text)
+  }
+
+  /** Replaces the copy of a device's key by the chain's: after a rotation, or when the gateway says it differs. */
+  async refreshContact(id: DeviceId): Promise<Contact> {
+    const { value, height, time } = await this.#chain.device(id)
+    const now = Math.max(time, this.#now()) as Milliseconds
+    const entry = value?.status === 'active' ? currentEncryptionKey(value, now) : undefined
+    if (!entry)
+      throw new MoteError('recipient-not-active', `device ${id}: not active, or without an encryption key`)
+    const contact = { key: entry.key, height }
+    await this.#state.setContact(id, contact)
+    return contact
+  }
+
+  /**
+   * Sends to a group under its current epoch, re-keying first if the membership has changed, and once again if the
+   * gateway knows a newer epoch. Throws `unknown-subject`, `not-member`.
+   */
+  async sendToGroup(id: GroupId, text: OutgoingText): Promise<Verdict> {
+    const first = await this.#seal(await this.#groupTarget(id), text)
+    if (first.code !== 'epoch-mismatch') return first
+    await this.#chain.refresh()
+    return this.#seal(await this.#groupTarget(id), text)
+  }
+
+  /** Makes a new epoch of a group: after its membership changed, say. */
+  rekey(id: GroupId): Promise<TrustedGroup> {
+    return this.epochs.rekey(id)
+  }
+
+  /** Resolves once subscribed; from then on every message goes to `handlers`, one after another. */
+  async listen(handlers: ListenHandlers): Promise<void> {
+    let turn: Promise<void> = Promise.resolve()
+    this.#connection.onMessage(({ topicName, payload }) => {
+      const [, , type] = topicName.split('/')
+      if (type === 'to' || type === 'group') turn = turn.then(() => this.#receive(payload, handlers))
+    })
+    await this.epochs.subscribe()
+    await this.#connection.subscribe(filters.toDevice(this.#device))
+    await this.#connection.subscribe(filters.anyGroup)
+  }
+
+  async close(): Promise<void> {
+    await this.#connection.close()
+  }
+
+  async #receive(payload: Uint8Array, { message, refused }: ListenHandlers): Promise<void> {
+    try {
+      const received = await this.#listener.receive(payload)
+      if (!received.ok) refused?.(received.error)
+      else if (received.value) await message(received.value)
+    } catch (error) {
+      refused?.(refusalOf(error))
+    }
+  }
+
+  async #groupTarget(id: GroupId): Promise<SealTarget> {
+    const { value } = await this.#chain.group(id)
+    if (!value) throw new MoteError('unknown-subject', `group ${id}: not on the chain`)
+    if (!value.members.includes(this.#device)) throw new MoteError('not-member', `group ${id}: not a member`)
+    const current = await this.epochs.ensureEpoch(value)
+    const known = await this.epochs.key(id, current.record.epoch, senderBoxWaitMs)
+    // Nobody handed the current key over: whoever made it failed half-way.
+    const { epoch } = known ? current.record : (await this.rekey(id)).record
+    const epochKey = known ?? (await this.epochs.key(id, epoch, senderBoxWaitMs))
+    if (!epochKey) throw new MoteError('cannot-open', `group ${id}: no key of epoch ${epoch}`)
+    const name = { chainId: this.#chain.chainId, group: id, epoch }
+    return { type: 'group', id, epoch, epochKeyHash: epochKeyHash(name, epochKey), epochKey }
+  }
+
+  async #seal(target: SealTarget, { content, channel = '' }: OutgoingText): Promise<Verdict> {
+    const counter = await this.#state.nextCounter(keyIdOf(this.#signer.publicKey))
+    const { bytes, messageId } = unwrap(
+      await sealEnvelope({
+        chainId: this.#chain.chainId,
+        sender: this.#device,
+        signer: this.#signer,
+        target,
+        counter,
+        seenHeight: this.#chain.head().height,
+        expiry: (this.#now() + envelopeLifetimeMs) as Milliseconds,
+        channel,
+        content,
+      }),
+    )
+    const verdict = this.#verdicts.expect(messageId)
+    const published = this.#connection.publish(topics.send(this.#device), bytes)
+    // A refusal that may pass later is not acknowledged: the verdict comes, the acknowledgement does not.
+    published.catch(() => {})
+    return verdict
+  }
+}
+
+interface AgentParts {
+  readonly options: AgentOptions
+  readonly signer: Signer
+  readonly state: DeviceState
+  readonly connection: MqttConnection
+  readonly verdicts: VerdictInbox
+  readonly now: () => Milliseconds
+}

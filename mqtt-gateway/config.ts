@@ -1,0 +1,157 @@
+/**
+ * The configuration file of a gateway: versioned JSON, checked before anything starts. An error names the field.
+ * Relative paths are relative to the file. Secrets are not in it: `key` names the key file.
+ */
+import { readFile } from 'node:fs/promises'
+import { dirname, resolve } from 'node:path'
+import { type Static, Type } from 'typebox'
+import { Compile } from 'typebox/compile'
+import { ChainId } from '../chain/brands.ts'
+import { MoteError } from '../chain/result.ts'
+import { writeFileAtomic } from '../client/atomic-file.ts'
+
+const closed = { additionalProperties: false }
+const path = Type.String({ minLength: 1 })
+const listener = Type.Object(
+  { host: Type.String({ minLength: 1 }), port: Type.Integer({ minimum: 0, maximum: 65535 }) },
+  closed,
+)
+const limit = (minimum: number, maximum: number) => Type.Optional(Type.Integer({ minimum, maximum }))
+
+const schema = Type.Object(
+  {
+    version: Type.Literal(1),
+    /** For people, in logs and status. */
+    name: Type.String({ pattern: '^[a-zA-Z0-9][a-zA-Z0-9._-]{0,63}$' }),
+    chainId: Type.String({ pattern: '^[0-9a-f]{64}$' }),
+    genesis: path,
+    /** Key file of the gateway's own identity. */
+    key: path,
+    /** HTTP APIs of nodes to read the chain from, the preferred one first. */
+    fullNodes: Type.Array(Type.String({ pattern: '^https?://[^\\s/]+/?$' }), { minItems: 1, maxItems: 64 }),
+    mqtt: listener,
+    /** Liveness, readiness and status by HTTP; off unless given. */
+    api: Type.Optional(listener),
+    /** Trust data older than this refuses every message. */
+    trustTtlMs: Type.Integer({ minimum: 100, maximum: 86_400_000 }),
+    /** Directory for the decision log, the sealed boxes and the checkpoint. */
+    data: path,
+    limits: Type.Optional(
+      Type.Object(
+        {
+          connections: limit(1, 100_000),
+          subscriptionsPerClient: limit(4, 1000),
+          queuedPerClient: limit(1, 10_000),
+        },
+        closed,
+      ),
+    ),
+    log: Type.Optional(
+      Type.Object(
+        {
+          level: Type.Optional(Type.Enum(['trace', 'debug', 'info', 'warn', 'error', 'silent'])),
+          /** Written to standard error unless given. */
+          file: Type.Optional(path),
+        },
+        closed,
+      ),
+    ),
+  },
+  closed,
+)
+
+/** What the file says, before defaults. */
+export type GatewayConfigFile = Static<typeof schema>
+
+export interface ListenAddress {
+  readonly host: string
+  readonly port: number
+}
+
+/** A checked configuration with defaults filled in and absolute paths. */
+export interface GatewayConfig {
+  readonly name: string
+  readonly chainId: ChainId
+  readonly genesis: string
+  readonly key: string
+  readonly fullNodes: readonly string[]
+  readonly mqtt: ListenAddress
+  readonly api: ListenAddress | undefined
+  readonly trustTtlMs: number
+  readonly data: string
+  readonly limits: {
+    readonly connections: number
+    readonly subscriptionsPerClient: number
+    readonly queuedPerClient: number
+  }
+  readonly log: {
+    readonly level: NonNullable<NonNullable<GatewayConfigFile['log']>['level']>
+    readonly file: string | undefined
+  }
+}
+
+const defaultLimits = { connections: 10_000, subscriptionsPerClient: 32, queuedPerClient: 1000 } as const
+const validator = Compile(schema)
+
+/** The configuration in a file. Throws `config-invalid` with the field. */
+export async function readGatewayConfig(file: string): Promise<GatewayConfig> {
+  let content: string
+  try {
+    content = await readFile(file, 'utf8')
+  } catch (cause) {
+    throw new MoteError('config-invalid', `${file}: cannot be read`, { cause })
+  }
+  return parseGatewayConfig(content, file)
+}
+
+/** The configuration in `content`, which was read from `file`. Throws `config-invalid`. */
+export function parseGatewayConfig(content: string, file: string): GatewayConfig {
+  let value: unknown
+  try {
+    value = JSON.parse(content)
+  } catch (cause) {
+    throw new MoteError('config-invalid', `${file}: expected JSON`, { cause })
+  }
+  if (!validator.Check(value)) throw new MoteError('config-invalid', `${file}: ${firstError(value)}`)
+  const base = dirname(resolve(file))
+  return {
+    name: value.name,
+    chainId: ChainId(value.chainId),
+    genesis: resolve(base, value.genesis),
+    key: resolve(base, value.key),
+    fullNodes: value.fullNodes.map(url => url.replace(/\/$/, '')),
+    mqtt: value.mqtt,
+    api: value.api,
+    trustTtlMs: value.trustTtlMs,
+    data: resolve(base, value.data),
+    limits: { ...defaultLimits, ...value.limits },
+    log: {
+      level: value.log?.level ?? 'info',
+      file: value.log?.file === undefined ? undefined : resolve(base, value.log.file),
+    },
+  }
+}
+
+/** Writes a configuration that `readGatewayConfig` accepts. Throws `config-invalid` for one that it would not. */
+export async function writeGatewayConfig(file: string, config: GatewayConfigFile): Promise<void> {
+  const content = `${JSON.stringify(config, undefined, 2)}\n`
+  parseGatewayConfig(content, file)
+  await writeFileAtomic(file, content)
+}
+
+/** The first thing that is wrong, with its field. */
+function firstError(value: unknown): string {
+  const errors = validator.Errors(value)
+  const error =
+    errors.find(({ keyword }) => keyword === 'additionalProperties' || keyword === 'required') ?? errors[0]
+  if (!error) return 'expected a configuration'
+  const field = error.instancePath.split('/').filter(Boolean).join('.')
+  const { requiredProperties, additionalProperties } = error.params as {
+    readonly requiredProperties?: readonly string[]
+    readonly additionalProperties?: readonly string[]
+  }
+  const inside = field === '' ? '' : `${field}.`
+  if (requiredProperties) return `${inside}${requiredProperties.join(', ')}: expected a value, got nothing`
+  if (additionalProperties) return `${inside}${additionalProperties[0]}: expected no such field`
+  return `${field || 'configuration'}: ${error.message.replace(/^must /, 'expected to ')}`
+}

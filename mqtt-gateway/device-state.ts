@@ -1,0 +1,178 @@
+/**
+ * What a device must remember between runs, as files of its own directory (0700, files 0600, atomic, locked):
+ *
+ * - `contacts.json`: its copy of other devices' encryption keys (seeds.md B1, the node list). A key is written down at
+ *   first contact and used as it stands; whether it is still the chain's, the gateway checks on every message (B2).
+ * - `counters.json`: the next free counter per signing key. A range is reserved durably before its first counter is
+ *   used, so a crash skips counters and never repeats one.
+ * - `replay.json`: which counters of which senders it has accepted; durable before a message is given out.
+ * - `epoch-keys.json`: the epoch keys it knows, the newest few of each group.
+ */
+import { join } from 'node:path'
+import { bytesToHex, hexToBytes } from '@noble/hashes/utils.js'
+import type { DeviceId, GroupId, Height, KeyId, Milliseconds } from '../chain/brands.ts'
+import type { EncryptionKey } from '../chain/keys.ts'
+import { MoteError, type Result } from '../chain/result.ts'
+import {
+  privateDirectory,
+  readFileIfThere,
+  withDirectoryLock,
+  writeFileAtomic,
+} from '../client/atomic-file.ts'
+import { ReplayWindow, type Sighting, type StoredKeyWindow } from './replay-window.ts'
+
+/** Counters reserved at a time. */
+const counterRange = 64
+/** Senders' keys whose counters are remembered. */
+const maxReplayKeys = 10_000
+/** Epoch keys of one group that are kept: messages under an older one may still be on their way. */
+const epochKeysKept = 4
+
+/** Another device's encryption key as this device has it. */
+export interface Contact {
+  readonly key: EncryptionKey
+  /** Height at which it was read from the chain. */
+  readonly height: Height
+}
+
+interface ContactsFile {
+  readonly contacts: Record<
+    string,
+    { readonly suite: 'x25519'; readonly publicKey: string; readonly height: number }
+  >
+}
+interface CountersFile {
+  readonly next: Record<string, number>
+}
+interface ReplayFile {
+  readonly windows: Record<string, StoredKeyWindow>
+}
+interface EpochKeysFile {
+  readonly groups: Record<string, Record<string, string>>
+}
+
+export class DeviceState {
+  readonly #directory: string
+  /** Counters reserved and not used yet, per key. */
+  readonly #ranges = new Map<KeyId, { next: number; readonly end: number }>()
+  /** Edits of this process, one after another; the lock is for other processes. */
+  #turn: Promise<unknown> = Promise.resolve()
+
+  private constructor(directory: string) {
+    this.#directory = directory
+  }
+
+  static async open(directory: string): Promise<DeviceState> {
+    await privateDirectory(directory)
+    return new DeviceState(directory)
+  }
+
+  async contact(id: DeviceId): Promise<Contact | undefined> {
+    const { contacts } = await this.#read<ContactsFile>('contacts', { contacts: {} })
+    const stored = contacts[id]
+    if (!stored) return undefined
+    return {
+      key: { suite: stored.suite, bytes: hexToBytes(stored.publicKey) },
+      height: stored.height as Height,
+    }
+  }
+
+  /** Replaces the copy of a device's key. */
+  async setContact(id: DeviceId, { key, height }: Contact): Promise<void> {
+    if (key.suite !== 'x25519')
+      throw new MoteError('recipient-key-mismatch', `device ${id}: its key is ${key.suite}, expected x25519`)
+    const entry = { suite: key.suite, publicKey: bytesToHex(key.bytes), height }
+    await this.#inTurn(() =>
+      this.#edit<ContactsFile, void>('contacts', { contacts: {} }, ({ contacts }) => ({
+        file: { contacts: { ...contacts, [id]: entry } },
+        result: undefined,
+      })),
+    )
+  }
+
+  /** A counter that this key has never used. */
+  nextCounter(keyId: KeyId): Promise<number> {
+    return this.#inTurn(async () => {
+      let range = this.#ranges.get(keyId)
+      if (!range || range.next === range.end) {
+        const start = await this.#reserve(keyId)
+        range = { next: start, end: start + counterRange }
+        this.#ranges.set(keyId, range)
+      }
+      range.next += 1
+      return range.next - 1
+    })
+  }
+
+  /** Marks a sender's counter as used, durably. Refuses `replayed`, `overloaded`. */
+  acceptOnce(sighting: Sighting, now: Milliseconds): Promise<Result<void>> {
+    return this.#inTurn(() =>
+      this.#edit<ReplayFile, Result<void>>('replay', { windows: {} }, ({ windows }) => {
+        const window = new ReplayWindow(maxReplayKeys, windows)
+        const result = window.accept(sighting, now)
+        return { file: result.ok ? { windows: window.toStored() } : undefined, result }
+      }),
+    )
+  }
+
+  async epochKey(group: GroupId, epoch: number): Promise<Uint8Array | undefined> {
+    const { groups } = await this.#read<EpochKeysFile>('epoch-keys', { groups: {} })
+    const stored = groups[group]?.[epoch]
+    return stored === undefined ? undefined : hexToBytes(stored)
+  }
+
+  /** Keeps a key that the chain's hash confirms. */
+  putEpochKey(group: GroupId, epoch: number, key: Uint8Array): Promise<void> {
+    return this.#inTurn(() =>
+      this.#edit<EpochKeysFile, void>('epoch-keys', { groups: {} }, ({ groups }) => {
+        const known: Record<string, string> = { ...groups[group], [epoch]: bytesToHex(key) }
+        const epochs = Object.entries(known)
+          .toSorted(([a], [b]) => Number(b) - Number(a))
+          .slice(0, epochKeysKept)
+        return { file: { groups: { ...groups, [group]: Object.fromEntries(epochs) } }, result: undefined }
+      }),
+    )
+  }
+
+  #reserve(keyId: KeyId): Promise<number> {
+    return this.#edit<CountersFile, number>('counters', { next: {} }, ({ next }) => {
+      const start = next[keyId] ?? 0
+      return { file: { next: { ...next, [keyId]: start + counterRange } }, result: start }
+    })
+  }
+
+  #inTurn<T>(step: () => Promise<T>): Promise<T> {
+    const turn = this.#turn.then(step)
+    this.#turn = turn.catch(() => {})
+    return turn
+  }
+
+  #pathOf(name: string): string {
+    return join(this.#directory, `${name}.json`)
+  }
+
+  async #read<File>(name: string, empty: File): Promise<File> {
+    const path = this.#pathOf(name)
+    const content = await readFileIfThere(path)
+    if (!content) return empty
+    try {
+      const file = JSON.parse(Buffer.from(content).toString('utf8')) as File & { version?: unknown }
+      if (file.version === 1) return file
+    } catch (cause) {
+      throw new MoteError('storage-corrupt', `${path}: expected JSON`, { cause })
+    }
+    throw new MoteError('storage-corrupt', `${path}: version: expected 1`)
+  }
+
+  #edit<File extends object, T>(
+    name: string,
+    empty: File,
+    change: (file: File) => { readonly file: File | undefined; readonly result: T },
+  ): Promise<T> {
+    return withDirectoryLock(this.#directory, async () => {
+      const { file, result } = change(await this.#read(name, empty))
+      if (file) await writeFileAtomic(this.#pathOf(name), `${JSON.stringify({ version: 1, ...file })}\n`)
+      return result
+    })
+  }
+}

@@ -1,0 +1,114 @@
+/**
+ * The receiving half of the agent: takes ciphertext off the wire and gives out messages that are proven to be from
+ * who they say (docs/ARCHITECTURE.md, "Life of a message").
+ *
+ * The gateway is not trusted with any of it. Checked here, against the device's own view of the chain: the sender is
+ * active and signed with a valid key; for a group, it is a member; the envelope is in time; it opens; its counter was
+ * not used, which is durable before the message is given out. One message after another, in order of arrival.
+ */
+import type { DeviceId, Milliseconds } from '../chain/brands.ts'
+import type { SignatureVerifier } from '../chain/keys.ts'
+import { findKey, isKeyValidAt } from '../chain/records.ts'
+import { MoteError, ok, type Refusal, type Result, refuse } from '../chain/result.ts'
+import type { EpochKeys } from './agent-epochs.ts'
+import type { AgentChain } from './agent-ports.ts'
+import type { DeviceState } from './device-state.ts'
+import { type Envelope, type OpeningKey, openEnvelope, parseEnvelope, verifyEnvelope } from './envelope.ts'
+import { checkEnvelopeLifetime, checkTrustAge } from './verification.ts'
+
+/** A message as the application gets it. */
+export interface DeliveredMessage {
+  readonly from: DeviceId
+  readonly to: Envelope['header']['target']
+  readonly channel: string
+  readonly content: Uint8Array
+  readonly messageId: string
+  /** When it was accepted here. */
+  readonly at: Milliseconds
+}
+
+export interface ListenerOptions {
+  readonly device: DeviceId
+  readonly encryptionSecret: Uint8Array
+  readonly chain: AgentChain
+  readonly state: DeviceState
+  readonly epochs: EpochKeys
+  readonly verifier: SignatureVerifier
+  readonly trustTtlMs: number
+  readonly now: () => Milliseconds
+}
+
+/** How long a message may wait for the box with its epoch key. */
+const boxWaitMs = 5_000
+
+export class Listener {
+  readonly #options: ListenerOptions
+
+  constructor(options: ListenerOptions) {
+    this.#options = options
+  }
+
+  /**
+   * The message in an envelope; undefined if it is not for this device (another's, a group it is not in, its own).
+   * Refuses with the reason if it is, and must not be believed. Throws when the chain is out of reach.
+   */
+  async receive(wire: Uint8Array): Promise<Result<DeliveredMessage | undefined>> {
+    const { chain, device, state } = this.#options
+    const parsed = parseEnvelope(chain.chainId, wire)
+    if (!parsed.ok) return parsed
+    const envelope = parsed.value
+    const { header, channel, messageId } = envelope
+    if (header.sender === device || !(await this.#isForMe(envelope))) return ok(undefined)
+    const authentic = await this.#authenticate(envelope)
+    if (!authentic.ok) return authentic
+    const opened = await this.#open(envelope)
+    if (!opened.ok) return opened
+    const { senderKeyId: keyId, counter, expiry } = header
+    const at = this.#options.now()
+    const first = await state.acceptOnce({ keyId, counter, expiry }, at)
+    if (!first.ok) return first
+    return ok({ from: header.sender, to: header.target, channel, content: opened.value, messageId, at })
+  }
+
+  async #isForMe({ header: { target } }: Envelope): Promise<boolean> {
+    const { chain, device } = this.#options
+    if (target.type === 'device') return target.id === device
+    return (await chain.group(target.id)).value?.members.includes(device) ?? false
+  }
+
+  async #authenticate(envelope: Envelope): Promise<Result<void>> {
+    const { chain, verifier, trustTtlMs, now } = this.#options
+    const { sender, senderKeyId, seenHeight, target, expiry } = envelope.header
+    if (chain.head().height < seenHeight) await chain.refresh()
+    const { value: record, time } = await chain.device(sender)
+    const fresh = checkTrustAge(now() - time, trustTtlMs)
+    if (!fresh.ok) return fresh
+    if (!record) return refuse('unknown-signer', `sender ${sender} is not on the chain`)
+    if (record.status !== 'active') return refuse('signer-not-active', `sender ${sender} is ${record.status}`)
+    const entry = findKey(record, senderKeyId)
+    if (entry?.purpose !== 'sign' || !isKeyValidAt(entry, Math.max(now(), time) as Milliseconds))
+      return refuse('key-not-valid', `senderKeyId: ${senderKeyId} is no valid signing key of ${sender}`)
+    if (!verifyEnvelope(envelope, entry.key, verifier))
+      return refuse('bad-signature', `signature: does not verify under key ${senderKeyId}`)
+    if (target.type === 'group' && !(await chain.group(target.id)).value?.members.includes(sender))
+      return refuse('not-member', `sender ${sender} is not in group ${target.id}`)
+    return checkEnvelopeLifetime(expiry, now())
+  }
+
+  async #open(envelope: Envelope): Promise<Result<Uint8Array>> {
+    const { chain, epochs, encryptionSecret } = this.#options
+    const { target } = envelope.header
+    let key: OpeningKey = { type: 'device', secret: encryptionSecret }
+    if (target.type === 'group') {
+      const epochKey = await epochs.key(target.id, target.epoch, boxWaitMs)
+      if (!epochKey) return refuse('cannot-open', `group ${target.id}: no key of epoch ${target.epoch}`)
+      key = { type: 'group', epochKey }
+    }
+    return openEnvelope(chain.chainId, envelope, key)
+  }
+}
+
+/** A failure as a refusal, where one message must not end the listening. */
+export function refusalOf(error: unknown): Refusal {
+  return error instanceof MoteError ? error : { code: 'internal', detail: String(error) }
+}

@@ -1,0 +1,161 @@
+/**
+ * A running gateway: picks the adapters and wires them (`mote gateway start --config FILE`).
+ *
+ * It counts as started when its MQTT port listens and it has verified a certified header by itself. While no node
+ * answers it keeps asking; the HTTP face, if there is one, says that it is not ready.
+ */
+import { join } from 'node:path'
+import { setTimeout as pause } from 'node:timers/promises'
+import pino, { type Logger } from 'pino'
+import roll from 'pino-roll'
+import type { Milliseconds } from '../chain/brands.ts'
+import { checkpointFromGenesis } from '../chain/genesis.ts'
+import { MoteError } from '../chain/result.ts'
+import { privateDirectory } from '../client/atomic-file.ts'
+import { ChainClient } from '../client/chain-client.ts'
+import { checkpointFile } from '../client/checkpoint-file.ts'
+import { readGenesisFile } from '../client/genesis-file.ts'
+import { httpSource } from '../client/http-source.ts'
+import { readKeyFile } from '../client/key-directory.ts'
+import { nativeVerifier } from '../client/native-crypto.ts'
+import { aedesBroker } from './aedes-broker.ts'
+import { fileBoxStore } from './box-store.ts'
+import { chainTrust } from './chain-trust.ts'
+import { type GatewayConfig, readGatewayConfig } from './config.ts'
+import { fileDecisionLog } from './decision-log.ts'
+import { maxEnvelopeBytes } from './envelope.ts'
+import { Gateway } from './gateway.ts'
+import { openStatusFace } from './status-face.ts'
+
+export interface RunningGateway {
+  /** What its ready line says. */
+  readonly ready: object
+  /** Drains: takes no new connections, ends the old ones, writes its files. */
+  stop(): Promise<void>
+  /** Resolves when it has ended by itself: never, since it goes on through every failure of others. */
+  readonly ended: Promise<void>
+}
+
+const retryDelayMs = 250
+
+/** Starts the gateway of a configuration file. Throws `config-invalid`, `wrong-chain`, `key-not-found`, `interrupted`. */
+export async function startGateway(configFile: string, signal: AbortSignal): Promise<RunningGateway> {
+  const config = await readGatewayConfig(configFile)
+  const { id } = await readKeyFile(config.key)
+  await privateDirectory(config.data)
+  const log = await openLog(config)
+  const client = await openChain(config, log)
+  const stopping = new AbortController()
+  const gateway = await makeGateway(config, client, log)
+  let started = false
+  const face =
+    config.api &&
+    (await openStatusFace(config.api, {
+      ready: () => started && gateway.status().fresh,
+      status: () => ({
+        name: config.name,
+        id,
+        chainId: config.chainId,
+        pid: process.pid,
+        ...gateway.status(),
+      }),
+    }))
+  const following = client.follower.run(stopping.signal)
+  const stop = async (): Promise<void> => {
+    log.info('stopping')
+    stopping.abort()
+    await gateway.stop()
+    await face?.close()
+    await following
+    log.flush()
+  }
+  try {
+    await firstHeader(client, log, signal)
+    const mqtt = await gateway.start()
+    started = true
+    log.info({ mqtt, height: gateway.status().height }, 'ready')
+    const ready = { name: config.name, id, mqtt, ...(face && { api: face.address }), pid: process.pid }
+    return { ready, stop, ended: new Promise(() => {}) }
+  } catch (error) {
+    await stop()
+    throw error
+  }
+}
+
+async function openChain(config: GatewayConfig, log: Logger): Promise<ChainClient> {
+  const checkpoint = checkpointFromGenesis(await readGenesisFile(config.genesis))
+  if (checkpoint.chainId !== config.chainId)
+    throw new MoteError(
+      'wrong-chain',
+      `${config.genesis}: expected chain ${config.chainId}, got ${checkpoint.chainId}`,
+    )
+  return ChainClient.open({
+    sources: config.fullNodes.map(url => httpSource(url)),
+    checkpoint,
+    store: checkpointFile(join(config.data, 'checkpoint')),
+    // A source that is silent must be passed over while the head is still fresh enough to act on.
+    waitMs: Math.min(10_000, Math.ceil(config.trustTtlMs / 3)),
+    quietMs: Math.ceil((2 * config.trustTtlMs) / 3),
+    onError: error => log.warn({ err: error }, 'no news from the chain'),
+    onFault: (source, fault, error) =>
+      log.warn({ source: source.name, fault, err: error }, 'source passed over'),
+  })
+}
+
+async function makeGateway(config: GatewayConfig, client: ChainClient, log: Logger): Promise<Gateway> {
+  const { connections, subscriptionsPerClient, queuedPerClient } = config.limits
+  return new Gateway({
+    trust: chainTrust(client.records, client.pool),
+    verifier: nativeVerifier,
+    broker: aedesBroker(config.mqtt, {
+      packetBytesMax: maxEnvelopeBytes + 1024,
+      connectionsMax: connections,
+      subscriptionsPerClientMax: subscriptionsPerClient,
+      queuedPerClientMax: queuedPerClient,
+      keepAliveSecondsMax: 600,
+      connectTimeoutMs: 10_000,
+      drainTimeoutMs: 10_000,
+    }),
+    boxes: await fileBoxStore(join(config.data, 'boxes')),
+    log: await fileDecisionLog(config.data, log),
+    trustTtlMs: config.trustTtlMs,
+    now: () => Date.now() as Milliseconds,
+    onError: error => log.error({ err: error }, 'failure that no client can be told of'),
+  })
+}
+
+/** Waits until one header beyond the checkpoint is verified, or one is known to be the newest. */
+async function firstHeader(client: ChainClient, log: Logger, signal: AbortSignal): Promise<void> {
+  for (;;) {
+    if (signal.aborted) throw new MoteError('interrupted', 'stopped before the chain answered')
+    try {
+      await client.follower.sync()
+      return
+    } catch (error) {
+      log.warn({ err: error }, 'the chain does not answer yet')
+      await pause(retryDelayMs, undefined, { signal }).catch(() => {})
+    }
+  }
+}
+
+async function openLog({ name, log: { level, file } }: GatewayConfig): Promise<Logger> {
+  const stream =
+    file === undefined
+      ? pino.destination({ dest: 2, sync: true })
+      : await roll({ file, extension: '.log', size: '10m', limit: { count: 5 }, mkdir: true, sync: true })
+  const base = { name }
+  return pino(
+    {
+      level,
+      base,
+      timestamp: pino.stdTimeFunctions.isoTime,
+      messageKey: 'message',
+      formatters: { level: label => ({ level: label }) },
+      redact: {
+        paths: ['seed', 'secret', 'password', '*.seed', '*.secret', '*.password'],
+        censor: '[secret]',
+      },
+    },
+    stream,
+  )
+}
