@@ -194,6 +194,9 @@ export function refusalFrom({ code, detail }: { code: string; detail: string }):
 /** Longest wait for news in one query: shorter than an answer may take (network-limits.ts). */
 export const maxWaitMs = 25_000
 
+/** More transactions than one forwarded batch carries. */
+export const maxForwardedTransactions = 4096
+
 /** The reads and the submission of the HTTP API, over libp2p. An answer's body is the codec that the comment names. */
 export type Query =
   /** `certifiedHeaderCodec`. Answered before hello. */
@@ -212,6 +215,8 @@ export type Query =
   | { readonly type: 'transaction'; readonly id: TransactionId }
   /** `stateAnswerCodec` of one's own identity: how a device learns that it was admitted. Answered before hello. */
   | { readonly type: 'own-status'; readonly device: DeviceId }
+  /** From a full node to the leader. List of refusals, nil where the transaction was taken (forwarder.ts). */
+  | { readonly type: 'forward'; readonly transactions: readonly Uint8Array[] }
   /** `certifiedHeaderCodec` of the newest header once it is higher than `after`; empty when the time is over. */
   | { readonly type: 'wait'; readonly after: Height; readonly timeoutMs: number }
   /** `certifiedHeaderCodec`, its certificate possibly absent. */
@@ -236,11 +241,13 @@ export const queryCodec: Codec<Query> = union<Query>({
   ],
   transaction: [5, struct({ id: digest<TransactionId>() })],
   'own-status': [6, struct({ device: digest<DeviceId>() })],
+  forward: [12, struct({ transactions: list(bytes(1, maxTransactionBytes), maxForwardedTransactions, 1) })],
   wait: [7, struct({ after: uint<Height>(), timeoutMs: uint(maxWaitMs) })],
   header: [8, struct({ height: uint<Height>() })],
   group: [9, struct({ id: digest<GroupId>() })],
   status: [10, struct({})],
   history: [11, struct({ device: digest<DeviceId>() })],
+  forward: [12, struct({ transactions: list(bytes(1, maxTransactionBytes), maxForwardedTransactions, 1) })],
 })
 
 /** What a caller may ask before its hello has passed. */

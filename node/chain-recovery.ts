@@ -1,0 +1,122 @@
+/**
+ * From a data directory to the values a replica starts with. A fresh directory begins with the genesis.
+ *
+ * What is restored is checked against the roots in the newest stored header: damage stops the node here
+ * (`storage-corrupt`), before it could sign anything.
+ */
+import { Height, type Milliseconds, Term } from '../chain/brands.ts'
+import { type Certificate, certificateCodec } from '../chain/certificate.ts'
+import { type Codec, decode } from '../chain/codec.ts'
+import { type GenesisDocument, genesisLedger, genesisState } from '../chain/genesis.ts'
+import { headerCodec, headerHash } from '../chain/header.ts'
+import { historyFrontierCodec, type Ledger, restoreLedger } from '../chain/ledger.ts'
+import { slotOf } from '../chain/replay.ts'
+import { MoteError, unwrap } from '../chain/result.ts'
+import type { Configuration, Recovered } from '../consensus/types.ts'
+import type { ExecutedBlock } from './certifier.ts'
+import { genesisWriteOf } from './live-chain.ts'
+import type { RecoveredNode, Storage } from './ports.ts'
+
+export interface RecoveredChain {
+  readonly raft: Recovered
+  readonly ledger: Ledger
+  /** The highest certificate for a block that is here. */
+  readonly certificate: Certificate | undefined
+  /** One for a block above that; it is judged when the block is executed. */
+  readonly certificateAhead: Certificate | undefined
+  /** Blocks above the certified height, in order: their signatures are to be made again. */
+  readonly uncertified: readonly ExecutedBlock[]
+}
+
+/** Reads what is stored, or stores the genesis. Throws `storage-corrupt`, `storage-failed` or `wrong-chain`. */
+export async function recoverChain(storage: Storage, genesis: GenesisDocument): Promise<RecoveredChain> {
+  const found = (await storage.recover()) ?? (await initialise(storage, genesis))
+  const ledger = found.height === 0 ? genesisLedger(genesis) : await restore(storage, found)
+  const chainId = genesisLedger(genesis).header.chainId
+  if (ledger.header.chainId !== chainId)
+    throw new MoteError(
+      'wrong-chain',
+      `data directory: expected chain ${chainId}, got ${ledger.header.chainId}`,
+    )
+  const { hardState, snapshot, entries, before, configuration, applied } = found
+  return {
+    raft: { hardState, snapshot, entries, before, configuration, applied },
+    ledger,
+    ...(await certificates(storage, found.height)),
+  }
+}
+
+async function initialise(storage: Storage, genesis: GenesisDocument): Promise<RecoveredNode> {
+  const voters = genesis.consenters.map(consenter => consenter.id)
+  const configuration: Configuration = { voters, votersOutgoing: [], learners: [] }
+  await storage.initialise({
+    configuration,
+    block: genesisWriteOf(genesisLedger(genesis), genesisState(genesis)),
+  })
+  return {
+    hardState: { currentTerm: 0, votedFor: null },
+    snapshot: { lastIncludedIndex: 0, lastIncludedTerm: 0, configuration },
+    configuration,
+    applied: 0,
+    before: { index: 0, term: 0 },
+    entries: [],
+    height: Height(0),
+    history: new Uint8Array(),
+  }
+}
+
+async function restore(storage: Storage, { height, history }: RecoveredNode): Promise<Ledger> {
+  const header = stored(headerCodec, await storage.header(height), `header ${height}`)
+  return unwrap(
+    restoreLedger({
+      header,
+      leaves: await collect(storage.leaves()),
+      replay: await collect(storage.replay(slotOf(header.time as Milliseconds))),
+      historyFrontier: stored(historyFrontierCodec, history, 'history'),
+    }),
+  )
+}
+
+async function certificates(
+  storage: Storage,
+  height: Height,
+): Promise<Pick<RecoveredChain, 'certificate' | 'certificateAhead' | 'uncertified'>> {
+  const latest = await storage.latestCertificate()
+  const newest = latest && stored(certificateCodec, latest.certificate, `certificate ${latest.height}`)
+  if (newest && newest.height <= height)
+    return {
+      certificate: newest,
+      certificateAhead: undefined,
+      uncertified: await blocksAbove(storage, newest.height, height),
+    }
+  // Certificates are not synced one by one: one may have outlived the block that it is for.
+  let certificate: Certificate | undefined
+  for (let below = height; below > 0 && !certificate && newest; below = Height(below - 1)) {
+    const bytes = await storage.certificate(below)
+    certificate = bytes && stored(certificateCodec, bytes, `certificate ${below}`)
+  }
+  const from = certificate?.height ?? Height(0)
+  return { certificate, certificateAhead: newest, uncertified: await blocksAbove(storage, from, height) }
+}
+
+async function blocksAbove(storage: Storage, from: Height, to: Height): Promise<ExecutedBlock[]> {
+  const blocks: ExecutedBlock[] = []
+  for (let height = from + 1; height <= to; height++) {
+    const header = stored(headerCodec, await storage.header(Height(height)), `header ${height}`)
+    blocks.push({ height: Height(height), term: Term(header.term), headerHash: headerHash(header) })
+  }
+  return blocks
+}
+
+function stored<T>(codec: Codec<T>, bytes: Uint8Array | undefined, name: string): T {
+  if (!bytes) throw new MoteError('storage-corrupt', `${name}: the record is missing`)
+  const value = decode(codec, bytes, Number.MAX_SAFE_INTEGER)
+  if (!value.ok) throw new MoteError('storage-corrupt', `${name}: ${value.error.detail}`)
+  return value.value
+}
+
+async function collect<T>(items: AsyncIterable<T>): Promise<T[]> {
+  const list: T[] = []
+  for await (const item of items) list.push(item)
+  return list
+}

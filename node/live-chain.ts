@@ -1,0 +1,161 @@
+/**
+ * The chain of a full node in memory: the newest ledger, the recent ones that proofs are asked for, and what became
+ * of recent transactions. Executes committed entries; storage keeps what it leaves behind.
+ *
+ * Invariants: `ledger` is the result of executing every applied entry in order; ledgers share what blocks did not
+ * change, so keeping some costs little; the newest certified one is always kept, because proofs are made at it.
+ */
+import { decodeProposal, devicesOf, receiptsCodec } from '../chain/block.ts'
+import type { Height, Milliseconds, StateKey, Term, TransactionId } from '../chain/brands.ts'
+import type { Certificate } from '../chain/certificate.ts'
+import { type Codec, digest, encode, list } from '../chain/codec.ts'
+import { type ExecutedBlock as ChainBlock, executeBlock } from '../chain/execution.ts'
+import { headerCodec } from '../chain/header.ts'
+import type { SignatureVerifier } from '../chain/keys.ts'
+import { historyFrontierCodec, type Ledger } from '../chain/ledger.ts'
+import { maxChangesPerBlock } from '../chain/light-client.ts'
+import { bodies } from '../chain/transaction.ts'
+import type { BlockWrite } from './ports.ts'
+import type { Execution, Outcome, ReplicatedChain } from './replica.ts'
+
+/** Sorted state keys of one block, as they are stored. */
+export const changesCodec: Codec<readonly StateKey[]> = list(digest<StateKey>(), maxChangesPerBlock)
+
+/** A transaction that was executed here lately. */
+export interface RecentOutcome extends Outcome {
+  readonly height: Height
+  readonly term: Term
+  readonly time: Milliseconds
+}
+
+export interface LiveChainLimits {
+  /** Ledgers kept below the newest one. */
+  readonly ledgers: number
+  /** Outcomes kept in memory; older ones are read from storage. */
+  readonly outcomes: number
+}
+
+export const defaultLiveChainLimits: LiveChainLimits = { ledgers: 256, outcomes: 50_000 }
+
+export class LiveChain implements ReplicatedChain {
+  readonly #verifier: SignatureVerifier
+  readonly #limits: LiveChainLimits
+  #ledger: Ledger
+  readonly #recent = new Map<number, Ledger>()
+  readonly #outcomes = new Map<TransactionId, RecentOutcome>()
+  #certificate: Certificate | undefined
+
+  constructor(ledger: Ledger, verifier: SignatureVerifier, limits = defaultLiveChainLimits) {
+    this.#ledger = ledger
+    this.#verifier = verifier
+    this.#limits = limits
+    this.#recent.set(ledger.header.height, ledger)
+  }
+
+  get ledger(): Ledger {
+    return this.#ledger
+  }
+
+  get height(): Height {
+    return this.#ledger.header.height
+  }
+
+  /** The newest certificate for a block that was executed here. */
+  get certificate(): Certificate | undefined {
+    return this.#certificate
+  }
+
+  /** The ledger after the block at `height`, if it is kept. */
+  at(height: Height): Ledger | undefined {
+    return this.#recent.get(height)
+  }
+
+  outcomeOf(id: TransactionId): RecentOutcome | undefined {
+    return this.#outcomes.get(id)
+  }
+
+  certified(certificate: Certificate): void {
+    this.#certificate = certificate
+    this.#prune()
+  }
+
+  execute(data: Uint8Array, term: Term): Execution | undefined {
+    const proposal = decodeProposal(data)
+    if (!proposal.ok) return undefined
+    const result = executeBlock(this.#ledger, { proposal: proposal.value, term, verify: this.#verifier })
+    const { height, time } = result.header
+    this.#ledger = result.ledger
+    this.#recent.set(height, result.ledger)
+    this.#prune()
+    const outcomes = outcomesOf(result)
+    for (const outcome of outcomes) if (outcome.final) this.#remember({ ...outcome, height, term, time })
+    return {
+      block: { height, term, headerHash: result.headerHash },
+      time,
+      outcomes,
+      write: blockWriteOf(result, data),
+    }
+  }
+
+  #remember(outcome: RecentOutcome): void {
+    this.#outcomes.set(outcome.id, outcome)
+    if (this.#outcomes.size <= this.#limits.outcomes) return
+    for (const oldest of this.#outcomes.keys()) {
+      this.#outcomes.delete(oldest)
+      return
+    }
+  }
+
+  /** Certification lags by little: a leader stops long before that is many ledgers. */
+  #prune(): void {
+    const floor = Math.min(this.#certificate?.height ?? 0, this.height - this.#limits.ledgers)
+    for (const height of this.#recent.keys()) {
+      if (height >= floor) return
+      this.#recent.delete(height)
+    }
+  }
+}
+
+function outcomesOf({ receipts, executed }: ChainBlock): Outcome[] {
+  const final = new Set(executed.map(transaction => transaction.index))
+  return receipts.map(({ id, code }, index) => ({ id, code, index, final: final.has(index) }))
+}
+
+/** What an executed block leaves in storage. `data` is its proposal as it was ordered. */
+function blockWriteOf(result: ChainBlock, data: Uint8Array): BlockWrite {
+  return {
+    height: result.header.height,
+    headerHash: result.headerHash,
+    header: encode(headerCodec, result.header),
+    changes: encode(changesCodec, result.changes),
+    block: data,
+    receipts: encode(receiptsCodec, result.receipts),
+    transactions: result.executed.map(({ index, parsed }) => ({
+      id: parsed.id,
+      index,
+      kind: bodies[parsed.unsigned.body.type][0],
+      devices: devicesOf(parsed.unsigned),
+    })),
+    leaves: result.writes,
+    replay: result.replayAdded,
+    replayFloor: result.replayFloor,
+    history: encode(historyFrontierCodec, result.ledger.history),
+  }
+}
+
+/** What the genesis leaves in storage. */
+export function genesisWriteOf(ledger: Ledger, leaves: ReadonlyMap<StateKey, Uint8Array>): BlockWrite {
+  return {
+    height: ledger.header.height,
+    headerHash: ledger.headerHash,
+    header: encode(headerCodec, ledger.header),
+    changes: encode(changesCodec, [...leaves.keys()]),
+    block: new Uint8Array(),
+    receipts: encode(receiptsCodec, []),
+    transactions: [],
+    leaves,
+    replay: new Map(),
+    replayFloor: 0,
+    history: encode(historyFrontierCodec, ledger.history),
+  }
+}

@@ -1,0 +1,407 @@
+/**
+ * Drives one Raft core: feeds it inputs, carries its effects out in order, executes what is committed, and keeps
+ * everything durable in the right order. The same code runs in a node and in the simulator: the world is reached
+ * through node/ports.ts alone, and chance is injected.
+ *
+ * Invariants:
+ *   - inputs are stepped one at a time, in order of arrival; effects are carried out before the next input;
+ *   - a send that waits for a persist leaves after that persist is durable, and not before;
+ *   - committed entries are executed in order, synchronously; a block, its state and the applied index reach the
+ *     disk in one atomic write, behind the entries they come from;
+ *   - a header is signed after that write (certifier.ts), and the write itself records what will be signed;
+ *   - after the disk has refused a write nothing is acknowledged any more: the replica stops and says so.
+ *
+ * Not here: who may submit (submission.ts), what a block does (chain/), when to cut one (producer.ts).
+ */
+
+import { proposalCodec, type ReceiptCode } from '../chain/block.ts'
+import type { DeviceId, Hash, Height, Milliseconds, Term, TransactionId } from '../chain/brands.ts'
+import { encode } from '../chain/codec.ts'
+import { assertNever, MoteError } from '../chain/result.ts'
+import { Raft } from '../consensus/raft.ts'
+import type {
+  Configuration,
+  Effect,
+  Entry,
+  Input,
+  Message,
+  Config as RaftConfig,
+  Random,
+  Recovered,
+  Role,
+} from '../consensus/types.ts'
+import type { Certifier, ExecutedBlock } from './certifier.ts'
+import type { BlockWrite, Clock, Network, Storage } from './ports.ts'
+import type { Producer } from './producer.ts'
+
+/** What execution did with one transaction of a block. */
+export interface Outcome {
+  readonly id: TransactionId
+  readonly index: number
+  readonly code: ReceiptCode
+  /** False for a duplicate and for bytes whose id is not used up: the id's own outcome is another one. */
+  readonly final: boolean
+}
+
+/** An executed block and what it leaves behind. */
+export interface Execution {
+  readonly block: ExecutedBlock
+  readonly time: Milliseconds
+  readonly outcomes: readonly Outcome[]
+  readonly write: BlockWrite
+}
+
+/** The chain as the replica sees it. */
+export interface ReplicatedChain {
+  readonly height: Height
+  /** Executes the data of a committed entry on top of everything before. Undefined: the entry makes no block. */
+  execute(data: Uint8Array, term: Term): Execution | undefined
+}
+
+export interface Leadership {
+  readonly role: Role
+  readonly term: number
+  readonly leader: DeviceId | undefined
+}
+
+/** What the node around the replica learns. Called synchronously; must not throw. */
+export interface ReplicaEvents {
+  executed(execution: Execution): void
+  leadership(leadership: Leadership): void
+  /** The replica has stopped for good: `storage-failed`, `storage-corrupt` or `execution-diverged`. */
+  failed(error: MoteError): void
+}
+
+export interface ReplicaParts {
+  readonly id: DeviceId
+  readonly incarnation: number
+  readonly raft: RaftConfig
+  readonly recovered: Recovered
+  readonly random: Random
+  readonly tickMs: number
+  readonly storage: Storage
+  readonly network: Pick<Network, 'send'>
+  readonly clock: Clock
+  readonly chain: ReplicatedChain
+  readonly certifier: Certifier
+  readonly producer: Producer
+  readonly events: ReplicaEvents
+}
+
+interface HeldSend {
+  readonly after: number
+  readonly to: DeviceId
+  readonly message: Message
+}
+
+export class Replica {
+  readonly #parts: ReplicaParts
+  readonly #raft: Raft
+  #inputs: Input[] = []
+  #stepping = false
+  #stopped = false
+  #cancelTick: (() => void) | undefined
+  /** Sends that wait for a persist, in order of their tokens. */
+  #held: HeldSend[] = []
+  /** Executed since the last write. */
+  #executions: Execution[] = []
+  #applied: number
+  #appliedWritten: number
+  #configuration: Configuration
+  #configurationChanged = false
+  #leadership: Leadership
+  /** Index of a proposal in the log to its context in the producer. */
+  readonly #proposals = new Map<number, { readonly context: number; readonly term: number }>()
+  #lastBlockAt: Milliseconds
+  #writesInFlight = 0
+  #idle: (() => void) | undefined
+
+  constructor(parts: ReplicaParts) {
+    this.#parts = parts
+    this.#raft = new Raft(parts.raft, parts.recovered, parts.random)
+    this.#applied = parts.recovered.applied
+    this.#appliedWritten = parts.recovered.applied
+    this.#configuration = parts.recovered.configuration
+    this.#lastBlockAt = parts.clock.now()
+    this.#leadership = { role: 'follower', term: parts.recovered.hardState.currentTerm, leader: undefined }
+  }
+
+  get leadership(): Leadership {
+    return this.#leadership
+  }
+
+  /** Raft index executed so far; blocks are fewer (no-op and configuration entries make none). */
+  get appliedIndex(): number {
+    return this.#applied
+  }
+
+  get configuration(): Configuration {
+    return this.#configuration
+  }
+
+  get stopped(): boolean {
+    return this.#stopped
+  }
+
+  /** Begins to tick. */
+  start(): void {
+    this.#scheduleTick()
+  }
+
+  /** A Raft message from a peer that the transport has proven. */
+  receive(message: Message): void {
+    this.#step({ type: 'message', message })
+  }
+
+  /** The transport dropped messages to this peer. */
+  unreachable(peer: DeviceId): void {
+    this.#step({ type: 'unreachable', peer })
+  }
+
+  /** Something may have become ready for a block: a transaction was admitted, a block was certified. */
+  wake(): void {
+    if (this.#stepping || this.#stopped || this.#leadership.role !== 'leader') return
+    this.#drain()
+  }
+
+  /** Hands leadership to another voter, if this node has it. The outcome shows in `leadership` events. */
+  handOver(to: DeviceId): void {
+    this.#step({ type: 'transfer', to })
+  }
+
+  /** Takes no more input and waits until what was begun is on disk. */
+  async stop(): Promise<void> {
+    this.#halt()
+    if (this.#writesInFlight > 0) await new Promise<void>(resolve => (this.#idle = resolve))
+  }
+
+  /** A quorum contradicts this node: it stops serving. */
+  diverged(detail: string): void {
+    this.#fail(new MoteError('execution-diverged', detail))
+  }
+
+  #halt(): void {
+    this.#stopped = true
+    this.#inputs = []
+    this.#held = []
+    this.#cancelTick?.()
+  }
+
+  #fail(error: MoteError): void {
+    if (this.#stopped) return
+    // Told before the halt, so that the core stops acknowledging in the same breath.
+    this.#raft.step({ type: 'persist-failed' })
+    this.#halt()
+    this.#parts.events.failed(error)
+  }
+
+  #scheduleTick(): void {
+    this.#cancelTick = this.#parts.clock.after(this.#parts.tickMs, () => {
+      if (this.#stopped) return
+      this.#scheduleTick()
+      this.#parts.certifier.tick(this.#parts.clock.now())
+      this.#step({ type: 'tick' })
+    })
+  }
+
+  #step(input: Input): void {
+    if (this.#stopped) return
+    this.#inputs.push(input)
+    if (!this.#stepping) this.#drain()
+  }
+
+  /** Steps until nothing is left to do. Inputs that effects cause join the queue and are stepped here too. */
+  #drain(): void {
+    this.#stepping = true
+    try {
+      do {
+        while (this.#inputs.length > 0) {
+          const inputs = this.#inputs
+          this.#inputs = []
+          for (const input of inputs) {
+            if (this.#stopped) return
+            for (const effect of this.#raft.step(input)) this.#carryOut(effect)
+          }
+        }
+        this.#writeExecuted()
+        this.#propose()
+      } while (this.#inputs.length > 0 && !this.#stopped)
+    } finally {
+      this.#stepping = false
+    }
+  }
+
+  #carryOut(effect: Effect): void {
+    switch (effect.type) {
+      case 'persist':
+        this.#persist(effect)
+        return
+      case 'send':
+        if (effect.after === undefined) this.#send(effect.to, effect.message)
+        else this.#held.push({ after: effect.after, to: effect.to as DeviceId, message: effect.message })
+        return
+      case 'commit':
+        for (const entry of effect.entries) this.#execute(entry)
+        return
+      case 'status':
+        this.#becomes({
+          role: effect.role,
+          term: effect.currentTerm,
+          leader: (effect.leader ?? undefined) as DeviceId | undefined,
+        })
+        return
+      case 'proposed':
+        this.#proposals.set(effect.firstIndex, { context: effect.context, term: effect.term })
+        return
+      case 'refused':
+        this.#parts.producer.settled(effect.context, 'refused')
+        return
+      case 'load':
+        this.#load(effect)
+        return
+      case 'configuration':
+        this.#configuration = effect.configuration
+        this.#configurationChanged = true
+        return
+      case 'fetch-snapshot':
+        // Logs are kept whole, so no honest leader of this version offers a snapshot.
+        this.#step({ type: 'snapshot-failed', lastIncludedIndex: effect.snapshot.lastIncludedIndex })
+        return
+      case 'send-snapshot':
+      case 'read-ready':
+      case 'read-refused':
+        return
+      default:
+        assertNever(effect)
+    }
+  }
+
+  #send(to: string, message: Message): void {
+    this.#parts.network.send(to as DeviceId, { type: 'raft', message })
+  }
+
+  #persist(effect: Extract<Effect, { type: 'persist' }>): void {
+    const { token, entries, hardState, truncateAfter } = effect
+    const write = {
+      entries,
+      ...(hardState === undefined ? {} : { hardState }),
+      ...(truncateAfter === undefined ? {} : { truncateAfter }),
+    }
+    this.#track(this.#parts.storage.persist(write), () => {
+      this.#release(token)
+      this.#step({ type: 'persisted', token })
+    })
+  }
+
+  /** Sends what waited for this persist or an earlier one. */
+  #release(token: number): void {
+    const later = this.#held.findIndex(send => send.after > token)
+    const released = later < 0 ? this.#held.splice(0) : this.#held.splice(0, later)
+    for (const { to, message } of released) this.#send(to, message)
+  }
+
+  #track(write: Promise<void>, then: () => void): void {
+    this.#writesInFlight++
+    const settled = () => {
+      this.#writesInFlight--
+      if (this.#writesInFlight === 0) this.#idle?.()
+    }
+    write.then(
+      () => {
+        if (!this.#stopped) then()
+        settled()
+      },
+      (error: unknown) => {
+        this.#fail(
+          error instanceof MoteError
+            ? error
+            : new MoteError('storage-failed', String(error), { cause: error }),
+        )
+        settled()
+      },
+    )
+  }
+
+  #load({ from, to, maxBytes }: Extract<Effect, { type: 'load' }>): void {
+    this.#parts.storage.readEntries({ from, to, maxBytes }).then(
+      read =>
+        this.#step(
+          read.type === 'entries'
+            ? { type: 'loaded', before: read.before, entries: read.entries }
+            : { type: 'compacted', snapshot: read.snapshot },
+        ),
+      (error: unknown) =>
+        this.#fail(error instanceof MoteError ? error : new MoteError('storage-failed', String(error))),
+    )
+  }
+
+  #execute(entry: Entry): void {
+    this.#applied = entry.index
+    const proposal = this.#proposals.get(entry.index)
+    if (proposal) {
+      this.#proposals.delete(entry.index)
+      this.#parts.producer.settled(proposal.context, proposal.term === entry.term ? 'committed' : 'refused')
+    }
+    if (entry.type !== 'command') return
+    const execution = this.#parts.chain.execute(entry.data, entry.term as Term)
+    if (!execution) return
+    this.#lastBlockAt = this.#parts.clock.now()
+    this.#executions.push(execution)
+    this.#parts.events.executed(execution)
+    this.#parts.certifier.executed(execution.block)
+  }
+
+  /** One atomic write for everything executed since the last one. */
+  #writeExecuted(): void {
+    if (this.#applied === this.#appliedWritten || this.#stopped) return
+    const { certifier, incarnation, storage } = this.#parts
+    const executions = this.#executions
+    const index = this.#applied
+    this.#executions = []
+    this.#appliedWritten = index
+    const blocks = executions.map(({ block, write }) =>
+      certifier.signs ? { ...write, signed: signedRecord(incarnation, block) } : write,
+    )
+    const write = storage.apply({
+      applied: index,
+      blocks,
+      ...(this.#configurationChanged ? { configuration: this.#configuration } : {}),
+    })
+    this.#configurationChanged = false
+    this.#track(write, () => {
+      certifier.durable(executions.map(execution => execution.block))
+      this.#step({ type: 'applied', index })
+    })
+  }
+
+  #becomes(leadership: Leadership): void {
+    const led = this.#leadership.role === 'leader'
+    this.#leadership = leadership
+    if (leadership.role === 'leader' && !led) this.#lastBlockAt = this.#parts.clock.now()
+    if (led && leadership.role !== 'leader') {
+      this.#proposals.clear()
+      this.#parts.producer.reset()
+    }
+    this.#parts.events.leadership(leadership)
+  }
+
+  #propose(): void {
+    if (this.#leadership.role !== 'leader' || this.#stopped) return
+    const { producer, certifier, chain, clock } = this.#parts
+    const now = clock.now()
+    const cut = producer.cut({
+      now,
+      committedHeight: chain.height,
+      certifiedHeight: certifier.certifiedHeight,
+      lastBlockAt: this.#lastBlockAt,
+    })
+    if (cut.type === 'wait') return
+    const { type, transactions, context } = cut
+    const data = encode(proposalCodec, { version: 1 as const, type, time: now, transactions })
+    this.#inputs.push({ type: 'propose', data: [data], context })
+  }
+}
+
+function signedRecord(incarnation: number, { height, headerHash }: { height: Height; headerHash: Hash }) {
+  return { incarnation, height, headerHash }
+}

@@ -1,0 +1,375 @@
+/**
+ * The way of a transaction through this node: checked, sent on to the leader, watched until it is committed or
+ * certified, answered (docs/ARCHITECTURE.md, life of a transaction).
+ *
+ * Invariants:
+ *   - the same bytes get the same answer, whichever node they come to and however often: an id is executed once, and
+ *     what became of it is looked up before anything else;
+ *   - a lost leader is no error while there is time left: what was taken in here is sent to the next one;
+ *   - what this node answers as committed or certified, it has executed itself;
+ *   - bounded: at most `inFlightMax` transactions are watched, one timer serves them all.
+ *
+ * A refusal by the leader ends the watch only if no earlier leader may have put the transaction into its log.
+ */
+import type { Height, Milliseconds, TransactionId } from '../chain/brands.ts'
+import { type ErrorCode, errorTable } from '../chain/errors.ts'
+import { checkTransaction } from '../chain/execution.ts'
+import type { SignatureVerifier } from '../chain/keys.ts'
+import { MoteError, ok, type Refusal, type Result, refuse } from '../chain/result.ts'
+import { type ParsedTransaction, parseTransaction } from '../chain/transaction.ts'
+import type { SubmitWait, TransactionStatus } from '../client/chain-source.ts'
+import type { Forwarder } from './forwarder.ts'
+import type { LiveChain, RecentOutcome } from './live-chain.ts'
+import type { Lane, Mempool } from './mempool.ts'
+import type { Clock } from './ports.ts'
+import type { Execution, Leadership } from './replica.ts'
+
+export interface SubmissionLimits {
+  readonly inFlightMax: number
+  /** A watch without an outcome ends after this time with what is known. */
+  readonly watchMs: number
+  /** Sent on again if nothing was heard for this long. */
+  readonly forwardAgainMs: number
+  readonly sweepMs: number
+}
+
+export const defaultSubmissionLimits: SubmissionLimits = {
+  inFlightMax: 20_000,
+  watchMs: 15_000,
+  forwardAgainMs: 1_500,
+  sweepMs: 250,
+}
+
+export interface SubmissionParts {
+  readonly chain: LiveChain
+  readonly mempool: Mempool
+  readonly verifier: SignatureVerifier
+  readonly clock: Clock
+  readonly forwarder: Forwarder
+  readonly leadership: () => Leadership
+  readonly certifiedHeight: () => Height
+  /** Something was added to the mempool of this leader. */
+  readonly admitted: () => void
+  /** What storage knows of a transaction that left memory. */
+  readonly lookUp: (id: TransactionId) => Promise<RecentOutcome | undefined>
+  readonly limits?: SubmissionLimits
+}
+
+interface Waiter {
+  readonly wait: Exclude<SubmitWait, 'none'>
+  readonly resolve: (status: TransactionStatus) => void
+}
+
+interface Watched {
+  readonly id: TransactionId
+  readonly bytes: Uint8Array
+  readonly expiry: Milliseconds
+  readonly deadline: number
+  waiters: Waiter[]
+  /** Leaders it has been given to; a leader that gave a final refusal does not count. */
+  handedOver: number
+  handedOverAt: number
+  lastRefusal: Refusal | undefined
+  outcome: RecentOutcome | undefined
+}
+
+/** Refusals that depend on what the refusing node has executed so far: the leader knows better. */
+const leaderDecides: ReadonlySet<ErrorCode> = new Set([
+  'unknown-signer',
+  'signer-not-active',
+  'key-not-valid',
+  'not-authorised',
+  'unknown-subject',
+])
+
+const revocationKinds: ReadonlySet<string> = new Set(['identity.revoke', 'identity.suspend', 'key.revoke'])
+
+export class Submission {
+  readonly #parts: SubmissionParts
+  readonly #limits: SubmissionLimits
+  readonly #watched = new Map<TransactionId, Watched>()
+  /** Executed and waiting for their block's certificate, by height. */
+  readonly #uncertified = new Map<Height, Watched[]>()
+  #cancelSweep: (() => void) | undefined
+  #stopped = false
+
+  constructor(parts: SubmissionParts) {
+    this.#parts = parts
+    this.#limits = parts.limits ?? defaultSubmissionLimits
+  }
+
+  /** Transactions whose outcome is still open. */
+  get watched(): number {
+    return this.#watched.size
+  }
+
+  start(): void {
+    this.#cancelSweep = this.#parts.clock.after(this.#limits.sweepMs, () => {
+      if (this.#stopped) return
+      this.start()
+      this.#sweep()
+    })
+  }
+
+  /** Every open answer is given with what is known now. */
+  stop(): void {
+    this.#stopped = true
+    this.#cancelSweep?.()
+    for (const watched of [...this.#watched.values()]) this.#giveUp(watched, 'not-ready')
+  }
+
+  /**
+   * Takes in one signed transaction. Throws `malformed`, `too-large`, `unknown-version` or `kind-not-supported` for
+   * bytes that have no id; whatever has one gets a status.
+   */
+  async submit(bytes: Uint8Array, wait: SubmitWait): Promise<TransactionStatus> {
+    const parsed = parseTransaction(bytes)
+    if (!parsed.ok) throw new MoteError(parsed.error.code, parsed.error.detail)
+    const { id } = parsed.value
+    const known = this.#parts.chain.outcomeOf(id)
+    if (known) return this.#afterExecution(known, bytes, parsed.value.unsigned.expiry, wait)
+    let watched = this.#watched.get(id)
+    if (!watched || !equal(watched.bytes, bytes)) {
+      const checked = this.#check(parsed.value)
+      if (!checked.ok) return this.#refused(id, checked.error)
+      watched = this.#watched.get(id) ?? this.#watch(parsed.value)
+      this.#handOver([watched])
+    }
+    const { lastRefusal } = watched
+    if (!this.#watched.has(id) && lastRefusal) return this.#refused(id, lastRefusal)
+    return wait === 'none' ? { id, status: 'pending' } : waitFor(watched, wait)
+  }
+
+  /** What is known of an id. */
+  async status(id: TransactionId): Promise<TransactionStatus> {
+    const known = this.#parts.chain.outcomeOf(id) ?? (await this.#parts.lookUp(id))
+    if (known) return this.#statusOf(known)
+    return { id, status: this.#watched.has(id) || this.#parts.mempool.has(id) ? 'pending' : 'unknown' }
+  }
+
+  /** Leader's side: transactions another full node took in. One result for each; `no-leader` for all if this is none. */
+  admit(transactions: readonly Uint8Array[]): Result<void>[] {
+    if (this.#parts.leadership().role !== 'leader')
+      return transactions.map(() => refuse('no-leader', 'this node is not the leader'))
+    const results = transactions.map(bytes => {
+      const parsed = parseTransaction(bytes)
+      return parsed.ok ? this.#admitOne(parsed.value) : parsed
+    })
+    this.#parts.admitted()
+    return results
+  }
+
+  /** A block was executed here. */
+  executed(execution: Execution): void {
+    const { mempool, chain } = this.#parts
+    mempool.remove(execution.outcomes.filter(outcome => outcome.final).map(outcome => outcome.id))
+    for (const { id, final, code } of execution.outcomes) {
+      const watched = this.#watched.get(id)
+      if (!watched) continue
+      const outcome = chain.outcomeOf(id)
+      if (final && outcome) this.#executedOne(watched, outcome)
+      else if (code !== 'duplicate' && code !== 'ok')
+        this.#end(watched, this.#refused(id, { code, detail: sentenceOf(code) }))
+    }
+  }
+
+  /** Everything up to `height` is certified. */
+  certified(height: Height): void {
+    for (const [executedAt, list] of this.#uncertified) {
+      if (executedAt > height) return
+      this.#uncertified.delete(executedAt)
+      for (const watched of list)
+        if (watched.outcome) this.#resolve(watched, this.#statusOf(watched.outcome), () => true)
+    }
+  }
+
+  /** The leader changed: what is open goes to the new one. */
+  leadership({ leader }: Leadership): void {
+    if (!leader) return
+    for (const watched of this.#watched.values()) watched.handedOverAt = 0
+    this.#handOver([...this.#watched.values()])
+  }
+
+  #check(parsed: ParsedTransaction): Result<void> {
+    const { chain, clock, verifier, leadership } = this.#parts
+    if (this.#stopped) return refuse('not-ready', 'the node is stopping')
+    if (this.#watched.size >= this.#limits.inFlightMax)
+      return refuse('overloaded', `transactions in flight: expected at most ${this.#limits.inFlightMax}`)
+    const checked = checkTransaction(chain.ledger, parsed, clock.now(), verifier)
+    if (checked.ok) return ok(undefined)
+    const undecided = leaderDecides.has(checked.error.code) && leadership().role !== 'leader'
+    return undecided ? ok(undefined) : checked
+  }
+
+  #watch(parsed: ParsedTransaction): Watched {
+    const watched: Watched = {
+      id: parsed.id,
+      bytes: parsed.bytes,
+      expiry: parsed.unsigned.expiry,
+      deadline: this.#parts.clock.now() + this.#limits.watchMs,
+      waiters: [],
+      handedOver: 0,
+      handedOverAt: 0,
+      lastRefusal: undefined,
+      outcome: undefined,
+    }
+    this.#watched.set(parsed.id, watched)
+    return watched
+  }
+
+  /** Gives transactions to the leader, if there is one: to this node's mempool, or over the network. */
+  #handOver(list: readonly Watched[]): void {
+    const { leadership, clock, forwarder } = this.#parts
+    const { role, leader } = leadership()
+    const now = clock.now()
+    if (role === 'leader') {
+      for (const watched of list) {
+        watched.handedOverAt = now
+        const parsed = parseTransaction(watched.bytes)
+        if (parsed.ok) this.#answered(watched, this.#admitOne(parsed.value))
+      }
+      this.#parts.admitted()
+    } else if (leader) {
+      for (const watched of list) {
+        watched.handedOverAt = now
+        watched.handedOver++
+        forwarder.forward(leader, watched.bytes, result => this.#answered(watched, result))
+      }
+    }
+  }
+
+  #admitOne(parsed: ParsedTransaction): Result<void> {
+    const { chain, clock, verifier, mempool } = this.#parts
+    const { id, unsigned, bytes } = parsed
+    if (mempool.has(id)) return ok(undefined)
+    const checked = checkTransaction(chain.ledger, parsed, clock.now(), verifier)
+    if (!checked.ok) return checked
+    const lane: Lane = revocationKinds.has(unsigned.body.type) ? 'revocation' : 'ordinary'
+    const added = mempool.add({ id, signer: unsigned.signer.deviceId, expiry: unsigned.expiry, lane, bytes })
+    return added.ok ? ok(undefined) : added
+  }
+
+  /** The leader's answer for one transaction. A positive one is no news: the block will say it. */
+  #answered(watched: Watched, result: Result<void>): void {
+    if (result.ok || !this.#watched.has(watched.id) || watched.outcome) return
+    const { code } = result.error
+    watched.lastRefusal = result.error
+    // Executed already, and on its way here; or nobody to give it to at the moment.
+    if (code === 'duplicate' || isTransient(code)) return
+    const mayBeInALog = watched.handedOver > 1
+    if (!mayBeInALog) this.#end(watched, this.#refused(watched.id, result.error))
+  }
+
+  #executedOne(watched: Watched, outcome: RecentOutcome): void {
+    watched.outcome = outcome
+    this.#watched.delete(watched.id)
+    this.#resolve(watched, this.#statusOf(outcome), waiter => waiter.wait === 'committed')
+    if (watched.waiters.length > 0) this.#awaitCertificate(watched, outcome)
+  }
+
+  #awaitCertificate(watched: Watched, { height }: RecentOutcome): void {
+    const list = this.#uncertified.get(height)
+    if (list) list.push(watched)
+    else this.#uncertified.set(height, [watched])
+  }
+
+  /** Sent again after it was executed: the same answer as the first time. */
+  #afterExecution(
+    outcome: RecentOutcome,
+    bytes: Uint8Array,
+    expiry: Milliseconds,
+    wait: SubmitWait,
+  ): TransactionStatus | Promise<TransactionStatus> {
+    const status = this.#statusOf(outcome)
+    if (wait !== 'certified' || outcome.height <= this.#parts.certifiedHeight()) return status
+    const watched: Watched = {
+      id: outcome.id,
+      bytes,
+      expiry,
+      deadline: this.#parts.clock.now() + this.#limits.watchMs,
+      waiters: [],
+      handedOver: 0,
+      handedOverAt: 0,
+      lastRefusal: undefined,
+      outcome,
+    }
+    this.#awaitCertificate(watched, outcome)
+    return waitFor(watched, wait)
+  }
+
+  #statusOf(outcome: RecentOutcome): TransactionStatus {
+    const { id, height, term, time, index, code } = outcome
+    const place = { id, height, term, time, index }
+    if (code !== 'ok') return { ...place, status: 'invalid', code, detail: sentenceOf(code) }
+    return { ...place, status: height <= this.#parts.certifiedHeight() ? 'certified' : 'committed' }
+  }
+
+  #refused(id: TransactionId, { code, detail }: Refusal): TransactionStatus {
+    return { id, status: 'refused', code, detail }
+  }
+
+  #end(watched: Watched, status: TransactionStatus): void {
+    this.#watched.delete(watched.id)
+    this.#resolve(watched, status, () => true)
+  }
+
+  #resolve(watched: Watched, status: TransactionStatus, which: (waiter: Waiter) => boolean): void {
+    const { waiters } = watched
+    watched.waiters = waiters.filter(waiter => !which(waiter))
+    for (const waiter of waiters) if (which(waiter)) waiter.resolve(status)
+  }
+
+  /** Time is up: what is known now. The outcome stays open, and sending the same bytes again is safe. */
+  #giveUp(watched: Watched, code: ErrorCode): void {
+    const { leader } = this.#parts.leadership()
+    const refusal = watched.lastRefusal ?? {
+      code: leader ? code : 'no-leader',
+      detail: leader ? sentenceOf(code) : sentenceOf('no-leader'),
+    }
+    this.#end(watched, { id: watched.id, status: watched.handedOver > 0 ? 'pending' : 'unknown', ...refusal })
+  }
+
+  #sweep(): void {
+    const { clock, chain, mempool, leadership } = this.#parts
+    const now = clock.now()
+    if (leadership().role === 'leader') mempool.expire(chain.ledger.header.time)
+    const again: Watched[] = []
+    for (const watched of this.#watched.values()) {
+      // Certified time past the expiry: no block will ever take it.
+      if (this.#certifiedTime() > watched.expiry)
+        this.#end(watched, { id: watched.id, status: 'invalid', code: 'transaction-expired' })
+      else if (watched.deadline <= now) this.#giveUp(watched, 'timeout')
+      else if (now - watched.handedOverAt >= this.#limits.forwardAgainMs) again.push(watched)
+    }
+    if (again.length > 0) this.#handOver(again)
+    for (const [height, list] of this.#uncertified) {
+      const open = list.filter(watched => watched.deadline > now)
+      for (const watched of list)
+        if (watched.deadline <= now && watched.outcome)
+          this.#resolve(watched, this.#statusOf(watched.outcome), () => true)
+      if (open.length === 0) this.#uncertified.delete(height)
+      else this.#uncertified.set(height, open)
+    }
+  }
+
+  #certifiedTime(): number {
+    return this.#parts.chain.at(this.#parts.certifiedHeight())?.header.time ?? 0
+  }
+}
+
+function waitFor(watched: Watched, wait: Exclude<SubmitWait, 'none'>): Promise<TransactionStatus> {
+  return new Promise(resolve => watched.waiters.push({ wait, resolve }))
+}
+
+/** Refusals that pass when there is a leader again. A full mempool is not among them: its back-pressure is the point. */
+function isTransient(code: ErrorCode): boolean {
+  return code === 'no-leader' || code === 'not-ready' || code === 'unreachable' || code === 'timeout'
+}
+
+function sentenceOf(code: ErrorCode | 'ok'): string {
+  return code === 'ok' ? '' : errorTable[code].sentence
+}
+
+function equal(a: Uint8Array, b: Uint8Array): boolean {
+  return Buffer.compare(a, b) === 0
+}
