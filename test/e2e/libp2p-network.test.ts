@@ -1,0 +1,404 @@
+/** The libp2p adapter over real sockets on loopback: order, requests, hello, garbage, loss and reconnection. */
+import { once } from 'node:events'
+import { connect } from 'node:net'
+import type { Connection, Stream } from '@libp2p/interface'
+import { multiaddr } from '@multiformats/multiaddr'
+import { afterEach, describe, expect, test } from 'vitest'
+import type { Height } from '../../chain/brands.ts'
+import { encode } from '../../chain/codec.ts'
+import { MoteError } from '../../chain/result.ts'
+import { framesOf } from '../../node/framing.ts'
+import { helloCodec } from '../../node/hello.ts'
+import { createHost } from '../../node/libp2p-host.ts'
+import { defaultNetworkLimits } from '../../node/network-limits.ts'
+import type { PeerMessage } from '../../node/ports.ts'
+import { protocols } from '../../node/wire.ts'
+import {
+  eventually,
+  isConnected,
+  sampleChain,
+  startTestNode,
+  type TestNode,
+  type TestNodeOptions,
+} from '../support/network-nodes.ts'
+import { type SampleIdentity, sampleGenesis, sampleIdentity } from '../support/sample-genesis.ts'
+
+const [a, b, c] = [sampleIdentity('a'), sampleIdentity('b'), sampleIdentity('c')] as const
+const chain = sampleChain(sampleGenesis([a, b, c]), [a, b, c])
+const stoppers: (() => Promise<unknown>)[] = []
+
+afterEach(async () => {
+  await Promise.all(stoppers.splice(0).map(stop => stop()))
+})
+
+async function start(identity: SampleIdentity = a, options: TestNodeOptions = {}): Promise<TestNode> {
+  const node = await startTestNode(chain, identity, options)
+  stoppers.push(() => node.network.stop())
+  return node
+}
+
+function keep(node: TestNode, other: TestNode): void {
+  node.network.keep({ id: other.identity.id, address: other.address })
+}
+
+async function pair(options: TestNodeOptions = {}): Promise<[TestNode, TestNode]> {
+  const [first, second] = [await start(a, options), await start(b, options)]
+  keep(first, second)
+  keep(second, first)
+  await eventually('both connected', () => isConnected(first, second) && isConnected(second, first))
+  return [first, second]
+}
+
+function append(number: number, bytes = 100): PeerMessage {
+  return {
+    type: 'raft',
+    message: {
+      type: 'append-entries',
+      from: 'somebody else',
+      term: 1,
+      prevLogIndex: number,
+      prevLogTerm: 1,
+      leaderCommit: 0,
+      readContext: 0,
+      entries: [{ index: number + 1, term: 1, type: 'command', data: new Uint8Array(bytes).fill(number) }],
+    },
+  }
+}
+
+/** A bare libp2p node with these keys, and a connection from it; it says nothing by itself. */
+async function stranger(to: TestNode, seed = a.transportSeed): Promise<Connection> {
+  const host = await createHost({
+    host: '127.0.0.1',
+    port: 0,
+    transportSeed: seed,
+    limits: defaultNetworkLimits,
+  })
+  await host.start()
+  stoppers.push(async () => host.stop())
+  return host.dial(multiaddr(to.address))
+}
+
+async function sendAndAwaitEnd(stream: Stream, bytes: Uint8Array): Promise<string> {
+  stream.send(bytes)
+  if (stream.status === 'open') await once(stream as unknown as EventTarget, 'close')
+  return stream.status
+}
+
+async function sayHello(connection: Connection): Promise<void> {
+  const hello = await connection.newStream(protocols.hello.id)
+  const reply = once(hello as unknown as EventTarget, 'message')
+  hello.send(
+    framesOf([
+      encode(helloCodec, { version: 1, chainId: chain.chainId, deviceId: a.id, proof: { type: 'genesis' } }),
+    ]),
+  )
+  await reply
+  hello.send(framesOf([Uint8Array.of(0x91, 0xc0)]))
+}
+
+describe('messages', () => {
+  test('arrive in order, from whom the connection proved, with nothing lost', async () => {
+    const [first, second] = await pair()
+    for (let i = 0; i < 2000; i++) first.network.send(b.id, append(i))
+    await eventually('2000 messages', () => second.received.length === 2000)
+    const numbers = second.received.map(({ message }) =>
+      message.type === 'raft' && message.message.type === 'append-entries'
+        ? message.message.prevLogIndex
+        : -1,
+    )
+    expect(numbers).toEqual(Array.from({ length: 2000 }, (_, i) => i))
+    expect(second.received[7]).toMatchObject({
+      from: a.id,
+      message: { message: { from: a.id, entries: [{ index: 8, data: new Uint8Array(100).fill(7) }] } },
+    })
+    expect(first.unreachable).toEqual([])
+  })
+
+  test('of some megabytes pass, with signatures beside them', async () => {
+    const [first, second] = await pair()
+    const signature = new Uint8Array(64).fill(9)
+    const signatures = [
+      {
+        incarnation: 0,
+        height: 3 as Height,
+        term: 1 as never,
+        headerHash: 'ab'.repeat(32) as never,
+        signature,
+      },
+    ]
+    for (let i = 0; i < 8; i++) first.network.send(b.id, append(i, 1024 * 1024))
+    first.network.send(b.id, { type: 'signatures', signatures })
+    await eventually('9 messages', () => second.received.length === 9)
+    expect(second.received.find(({ message }) => message.type === 'signatures')?.message).toEqual({
+      type: 'signatures',
+      signatures,
+    })
+  })
+
+  test('to a peer that is not connected are reported once, and again after a later loss', async () => {
+    const first = await start(a)
+    for (let i = 0; i < 10; i++) first.network.send(b.id, append(i))
+    expect(first.unreachable).toEqual([b.id])
+
+    const second = await start(b)
+    keep(first, second)
+    await eventually('connected', () => isConnected(first, second))
+    first.network.send(b.id, append(1))
+    await eventually('delivered', () => second.received.length === 1)
+    await second.network.stop()
+    await eventually('reported', () => first.unreachable.length === 2)
+    first.network.send(b.id, append(2))
+    expect(first.unreachable).toHaveLength(2)
+    expect(first.states).toEqual([`${b.id} connected`, `${b.id} disconnected`])
+  })
+
+  test('beyond the outbound limit are dropped with a signal, and the connection goes on', async () => {
+    const [first, second] = await pair({ limits: { maxQueuedBytes: 1024 * 1024 } })
+    for (let i = 0; i < 20; i++) first.network.send(b.id, append(i, 500_000))
+    await eventually('reported', () => first.unreachable.length === 1)
+    const before = second.received.length
+    first.network.send(b.id, append(99))
+    await eventually('delivered', () => second.received.length > before)
+    expect(second.received.length).toBeLessThan(20)
+  })
+})
+
+describe('reconnection', () => {
+  test('a peer that comes back on the same port is found again', async () => {
+    const first = await start(a, { limits: { retryDelayMs: 20, retryDelayMsMax: 50 } })
+    const second = await start(b)
+    const port = Number(second.address.split('/').at(-1))
+    keep(first, second)
+    await eventually('connected', () => isConnected(first, second))
+    await second.network.stop()
+    await eventually('noticed', () => !isConnected(first, second))
+    const again = await start(b, { port })
+    await eventually('connected again', () => isConnected(first, again) && isConnected(again, first))
+    first.network.send(b.id, append(5))
+    await eventually('delivered', () => again.received.length === 1)
+  })
+
+  test('a listening port that is taken is a clear error', async () => {
+    const first = await start(a)
+    const port = Number(first.address.split('/').at(-1))
+    await expect(startTestNode(chain, b, { port })).rejects.toMatchObject({ code: 'start-failed' })
+  })
+})
+
+describe('requests', () => {
+  const echo = (options: TestNodeOptions = {}): TestNodeOptions => ({
+    ...options,
+    prepare: network => {
+      network.handle('query', async (caller, body) => {
+        if (body[0] === 0) throw new MoteError('not-found', 'nothing there')
+        if (body[0] === 1) throw new Error('a bug in the handler')
+        if (body[0] === 2) await new Promise(() => {})
+        return body[0] === 3 ? Buffer.from(caller.deviceId ?? 'nobody') : body
+      })
+      network.handle('registry', async () => new Uint8Array())
+    },
+  })
+
+  test('are answered, refused with the code of the handler, or time out', async () => {
+    const [first] = await pair(echo())
+    const ask = (...body: number[]) => first.network.request(b.id, 'query', Uint8Array.from(body), 2000)
+    expect(await ask(7, 8, 9)).toEqual(Uint8Array.of(7, 8, 9))
+    await expect(ask(0)).rejects.toMatchObject({ code: 'not-found', detail: 'nothing there' })
+    await expect(ask(1)).rejects.toMatchObject({ code: 'internal' })
+    expect(Buffer.from(await ask(3)).toString()).toBe(a.id)
+    await expect(first.network.request(b.id, 'query', Uint8Array.of(2), 200)).rejects.toMatchObject({
+      code: 'timeout',
+    })
+    await expect(first.network.request(c.id, 'query', Uint8Array.of(5), 200)).rejects.toMatchObject({
+      code: 'unreachable',
+    })
+  })
+
+  test('many at once are all answered', async () => {
+    const [first] = await pair(echo())
+    const answers = await Promise.all(
+      Array.from({ length: 30 }, (_, i) => first.network.request(b.id, 'query', Uint8Array.of(4, i), 5000)),
+    )
+    expect(answers.map(answer => answer[1])).toEqual(Array.from({ length: 30 }, (_, i) => i))
+  })
+
+  test('of a newcomer: query reaches the handler as nobody, the registry says hello-required', async () => {
+    const listener = await start(b, echo())
+    const newcomer = await start(sampleIdentity('newcomer'), { proof: { type: 'none' } })
+    keep(newcomer, listener)
+    const ask = (protocol: 'query' | 'registry') =>
+      newcomer.network.request(b.id, protocol, Uint8Array.of(3), 2000)
+    expect(Buffer.from(await ask('query')).toString()).toBe('nobody')
+    await expect(ask('registry')).rejects.toMatchObject({ code: 'hello-required' })
+    expect(isConnected(newcomer, listener)).toBe(false)
+  })
+
+  test('of a newcomer are limited in rate', async () => {
+    const listener = await start(b, echo({ limits: { unprovenBurst: 3, unprovenPerSecond: 0.001 } }))
+    const newcomer = await start(sampleIdentity('newcomer'), { proof: { type: 'none' } })
+    keep(newcomer, listener)
+    const codes: string[] = []
+    for (let i = 0; i < 5; i++)
+      await newcomer.network.request(b.id, 'query', Uint8Array.of(5), 2000).then(
+        () => codes.push('ok'),
+        error => codes.push(error.code),
+      )
+    expect(codes).toEqual(['ok', 'ok', 'ok', 'rate-limited', 'rate-limited'])
+  })
+})
+
+describe('hello', () => {
+  /** One attempt of `dialler` at `listener`; both sides' refusals. */
+  async function refusedAt(listener: TestNode, dialler: TestNode): Promise<void> {
+    keep(dialler, listener)
+    await eventually('refused', () => listener.network.counters.refusedHellos > 0)
+    expect(isConnected(listener, dialler)).toBe(false)
+    expect(isConnected(dialler, listener)).toBe(false)
+  }
+
+  test('a certified proof passes where the genesis says another transport key', async () => {
+    const moved = { ...a, transportSeed: sampleIdentity('new key').transportSeed }
+    const proof = chain.proofOf(a.id, 7, record => ({
+      ...record,
+      transportKey: sampleIdentity('new key').transportKey,
+    }))
+    const [listener, dialler] = [await start(b), await start(moved, { proof })]
+    keep(dialler, listener)
+    await eventually('connected', () => isConnected(listener, dialler) && isConnected(dialler, listener))
+  })
+
+  test('a proof on another transport key than the record names is refused', async () => {
+    const thief = { ...a, transportSeed: sampleIdentity('thief').transportSeed }
+    await refusedAt(await start(b), await start(thief))
+  })
+
+  test('a proof with one byte changed is refused', async () => {
+    const proof = chain.proofOf(a.id, 7)
+    if (proof.type === 'certified') proof.answer[proof.answer.length - 40]! ^= 1
+    await refusedAt(await start(b), await start(a, { proof }))
+  })
+
+  test('a proof of a suspended identity is refused', async () => {
+    const proof = chain.proofOf(a.id, 7, record => ({ ...record, status: 'suspended' }))
+    await refusedAt(await start(b), await start(a, { proof }))
+  })
+
+  test('an identity that is not on the chain is refused', async () => {
+    await refusedAt(await start(b), await start(sampleIdentity('unknown')))
+  })
+
+  test('the last good proof of a revoked device is refused by who knows better', async () => {
+    const listener = await start(b)
+    const record = chain.record(a.id)!
+    listener.known.set(a.id, { height: 9 as Height, record: { ...record, status: 'revoked' } })
+    await refusedAt(listener, await start(a, { proof: chain.proofOf(a.id, 8) }))
+  })
+
+  test('a proof from before a change is refused until a newer one is shown', async () => {
+    const limits = { retryDelayMs: 20, retryDelayMsMax: 50 }
+    const [listener, dialler] = [await start(b), await start(a, { proof: chain.proofOf(a.id, 8), limits })]
+    listener.known.set(a.id, { height: 9 as Height, record: 'changed' })
+    await refusedAt(listener, dialler)
+    dialler.proof = chain.proofOf(a.id, 9)
+    await eventually('connected', () => isConnected(listener, dialler))
+  })
+
+  test('a dialled address where another device answers is refused', async () => {
+    const [first, second] = [await start(a), await start(b)]
+    first.network.keep({ id: c.id, address: second.address })
+    await eventually('refused', () => first.network.counters.refusedHellos > 0)
+    expect(first.network.peers()).toEqual([{ id: c.id, state: 'disconnected', address: second.address }])
+  })
+
+  test('recheck closes the connections of a device that was revoked, and of no other', async () => {
+    const [first, second] = await pair()
+    const third = await start(c)
+    keep(third, second)
+    await eventually('third connected', () => isConnected(second, third))
+    second.known.set(a.id, {
+      height: 9 as Height,
+      record: { ...chain.record(a.id)!, status: 'revoked' },
+    })
+    second.network.recheck(c.id)
+    second.network.recheck(a.id)
+    await eventually('cut', () => !isConnected(second, first), 1000)
+    expect(isConnected(second, third)).toBe(true)
+  })
+})
+
+describe('garbage', () => {
+  const garbage = Uint8Array.from({ length: 64 }, (_, i) => (i * 37 + 11) % 256)
+
+  test('on a TCP port before Noise harms nobody', async () => {
+    const [first, second] = await pair()
+    const port = Number(second.address.split('/').at(-1))
+    for (let i = 0; i < 5; i++) {
+      const socket = connect(port, '127.0.0.1')
+      socket.on('error', () => {})
+      socket.write(Buffer.alloc(100_000, i * 51))
+      await new Promise(resolve => socket.on('close', resolve))
+    }
+    first.network.send(b.id, append(1))
+    await eventually('still served', () => second.received.length === 1)
+  })
+
+  test('frames before hello reset the stream, and too many close the connection', async () => {
+    const listener = await start(b)
+    const connection = await stranger(listener)
+    for (let i = 0; i < defaultNetworkLimits.maxViolations; i++) {
+      const stream = await connection.newStream(protocols.raft.id).catch(() => undefined)
+      if (stream) await sendAndAwaitEnd(stream, framesOf([garbage])).catch(() => {})
+    }
+    await eventually('closed', () => connection.status !== 'open')
+    expect(listener.received).toEqual([])
+    expect(listener.network.counters.malformedFrames).toBe(defaultNetworkLimits.maxViolations)
+  })
+
+  test.each(['raft', 'certify'] as const)(
+    'in a %s frame of a proven peer resets the stream',
+    async protocol => {
+      const listener = await start(b)
+      const connection = await stranger(listener)
+      await sayHello(connection)
+      const status = await sendAndAwaitEnd(
+        await connection.newStream(protocols[protocol].id),
+        framesOf([garbage]),
+      )
+      expect(status).toBe('reset')
+      expect(listener.received).toEqual([])
+      expect(listener.network.counters.malformedFrames).toBe(1)
+      expect(connection.status).toBe('open')
+    },
+  )
+
+  test('a frame length over the limit resets the stream before its bytes are kept', async () => {
+    const listener = await start(b)
+    const connection = await stranger(listener)
+    await sayHello(connection)
+    const stream = await connection.newStream(protocols.raft.id)
+    expect(await sendAndAwaitEnd(stream, Uint8Array.of(0xff, 0xff, 0xff, 0xff, 1, 2, 3))).toBe('reset')
+    expect(listener.network.counters.malformedFrames).toBe(1)
+  })
+
+  test('in hello is counted and leaves nothing proven', async () => {
+    const listener = await start(b)
+    const connection = await stranger(listener)
+    const stream = await connection.newStream(protocols.hello.id)
+    await sendAndAwaitEnd(stream, framesOf([garbage]))
+    await eventually('counted', () => listener.network.counters.malformedFrames === 1)
+    expect(listener.network.peers()).toEqual([])
+  })
+
+  test.each(['query', 'join', 'registry'] as const)(
+    'over the limit in a %s request resets the stream',
+    async name => {
+      const listener = await start(b, {
+        prepare: network => network.handle(name, async () => new Uint8Array()),
+      })
+      const connection = await stranger(listener)
+      const stream = await connection.newStream(protocols[name].id)
+      expect(await sendAndAwaitEnd(stream, Uint8Array.of(0x7f, 0xff, 0xff, 0xff))).toBe('reset')
+      expect(listener.network.counters.malformedFrames).toBe(1)
+    },
+  )
+})

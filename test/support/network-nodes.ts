@@ -1,0 +1,141 @@
+/** Real libp2p nodes on loopback for tests: what each has received, and helpers that wait on conditions. */
+import type { ChainId, DeviceId } from '../../chain/brands.ts'
+import { Height, Term } from '../../chain/brands.ts'
+import { type Certificate, certificateSigningBytes } from '../../chain/certificate.ts'
+import { decodeOwn, encode } from '../../chain/codec.ts'
+import { consenterSet, indexOfConsenter } from '../../chain/consenters.ts'
+import { type GenesisDocument, genesisLedger } from '../../chain/genesis.ts'
+import { type Header, headerHash } from '../../chain/header.ts'
+import { checkpointOf, stateAnswer, stateAnswerCodec, type TrustedHead } from '../../chain/light-client.ts'
+import { nobleVerifier } from '../../chain/noble-crypto.ts'
+import { type IdentityRecord, identityCodec, stateKeyOf } from '../../chain/records.ts'
+import { unwrap } from '../../chain/result.ts'
+import { get, prove, rootOf, type StateTree, update } from '../../chain/state-tree.ts'
+import type { HelloBook, HelloProof, KnownIdentity } from '../../node/hello.ts'
+import { Libp2pNetwork, type Libp2pNetworkOptions } from '../../node/libp2p-network.ts'
+import type { NetworkEvents, PeerMessage } from '../../node/ports.ts'
+import { systemClock } from '../../node/system-clock.ts'
+import type { SampleIdentity } from './sample-genesis.ts'
+
+/** A chain of one header at `height` over the genesis state and these changes, certified by all consenters. */
+export interface SampleChain {
+  readonly chainId: ChainId
+  readonly genesis: GenesisDocument
+  readonly trusted: TrustedHead
+  record(id: DeviceId): IdentityRecord | undefined
+  /** A certified proof of an identity, at `height`, with its record changed by `change`. */
+  proofOf(id: DeviceId, height: number, change?: (record: IdentityRecord) => IdentityRecord): HelloProof
+}
+
+export function sampleChain(genesis: GenesisDocument, full: readonly SampleIdentity[]): SampleChain {
+  const ledger = genesisLedger(genesis)
+  const set = consenterSet(genesis.consenters, genesis.quorumPolicy)
+  const recordIn = (tree: StateTree, id: DeviceId) => {
+    const value = get(tree, stateKeyOf.identity(id))
+    return value && decodeOwn(identityCodec, value)
+  }
+  const certify = (header: Header): Certificate => {
+    const hash = headerHash(header)
+    const message = certificateSigningBytes(header.chainId, 0, header.height, hash)
+    const signatures = full
+      .map(({ id, signer }) => ({ signer: indexOfConsenter(set, id)!, signature: signer.sign(message) }))
+      .sort((a, b) => a.signer - b.signer)
+    return { height: header.height, headerHash: hash, signatures }
+  }
+  return {
+    chainId: ledger.header.chainId,
+    genesis,
+    trusted: unwrap(checkpointOf(ledger.header, set)),
+    record: id => recordIn(ledger.tree, id),
+    proofOf: (id, height, change = record => record) => {
+      const key = stateKeyOf.identity(id)
+      const before = recordIn(ledger.tree, id)
+      const tree = before
+        ? update(ledger.tree, new Map([[key, encode(identityCodec, change(before))]]))
+        : ledger.tree
+      const header = { ...ledger.header, height: Height(height), term: Term(1), stateRoot: rootOf(tree) }
+      const answer = stateAnswer(header, certify(header), get(tree, key), prove(tree, key))
+      return { type: 'certified', answer: encode(stateAnswerCodec, answer) }
+    },
+  }
+}
+
+export interface TestNode {
+  readonly identity: SampleIdentity
+  readonly network: Libp2pNetwork
+  readonly address: string
+  readonly received: { readonly from: DeviceId; readonly message: PeerMessage }[]
+  readonly unreachable: DeviceId[]
+  readonly states: string[]
+  /** What this node knows of identities beyond the genesis. */
+  readonly known: Map<DeviceId, KnownIdentity>
+  proof: HelloProof
+}
+
+export interface TestNodeOptions extends Partial<Libp2pNetworkOptions> {
+  readonly proof?: HelloProof
+  /** Called before the network starts: register handlers here. */
+  readonly prepare?: (network: Libp2pNetwork) => void
+}
+
+const silent = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} }
+
+export async function startTestNode(
+  chain: SampleChain,
+  identity: SampleIdentity,
+  options: TestNodeOptions = {},
+): Promise<TestNode> {
+  const { proof, prepare, ...more } = options
+  const known = new Map<DeviceId, KnownIdentity>()
+  const state = { proof: proof ?? ({ type: 'genesis' } as HelloProof) }
+  const book: HelloBook = {
+    chainId: chain.chainId,
+    deviceId: identity.id,
+    verifier: nobleVerifier,
+    ownProof: () => state.proof,
+    trusted: () => chain.trusted,
+    genesisIdentity: id => chain.record(id),
+    known: id => known.get(id),
+  }
+  const network = new Libp2pNetwork({
+    host: '127.0.0.1',
+    port: 0,
+    transportSeed: identity.transportSeed,
+    book,
+    clock: systemClock,
+    log: silent,
+    ...more,
+  })
+  prepare?.(network)
+  const received: TestNode['received'] = []
+  const unreachable: DeviceId[] = []
+  const states: string[] = []
+  const events: NetworkEvents = {
+    message: (from, message) => void received.push({ from, message }),
+    unreachable: peer => void unreachable.push(peer),
+    peer: (peer, state) => void states.push(`${peer} ${state}`),
+  }
+  await network.start(events)
+  return Object.assign(state, {
+    identity,
+    network,
+    address: network.addresses()[0]!.replace(/\/p2p\/.*/, ''),
+    received,
+    unreachable,
+    states,
+    known,
+  })
+}
+
+/** Waits until `condition` holds; fails with `what` after `withinMs`. */
+export async function eventually(what: string, condition: () => boolean, withinMs = 10_000): Promise<void> {
+  const deadline = Date.now() + withinMs
+  while (!condition()) {
+    if (Date.now() > deadline) throw new Error(`not within ${withinMs} ms: ${what}`)
+    await new Promise(resolve => setTimeout(resolve, 5))
+  }
+}
+
+export function isConnected(node: TestNode, to: TestNode): boolean {
+  return node.network.peers().some(({ id, state }) => id === to.identity.id && state === 'connected')
+}
