@@ -11,6 +11,7 @@ import type { Hash } from './brands.ts'
 
 /** Every domain in use. A format that changes gets a new number; a name is never reused. */
 export const domains = [
+  'mote/assignment/1',
   'mote/authorities/1',
   'mote/boxes/1',
   'mote/certificate/1',

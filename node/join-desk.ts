@@ -1,0 +1,145 @@
+/**
+ * The counter at which newcomers are received (seeds.md A3, A6): challenges, and the checks before a registration is
+ * submitted. Its verdict admits nobody: execution makes every one of these checks again but the challenge's, and a
+ * grant binds one token key's signature to one device id, so a coordination node cannot spend it on another.
+ *
+ * Invariants: a challenge is good once, for `challengeLifetimeMs`, for the device that asked; memory is bounded, and
+ * what one address asks for pushes out only its own challenges.
+ */
+import type { ChainId, DeviceId, Milliseconds } from '../chain/brands.ts'
+import { deviceIdOf, type SignatureVerifier } from '../chain/keys.ts'
+import type { GrantRecord, IdentityRecord } from '../chain/records.ts'
+import { ok, type Result, refuse } from '../chain/result.ts'
+import {
+  type CoordinatorChallenge,
+  grantTokenSigningBytes,
+  type Label,
+  type ParsedTransaction,
+  parsedSigningBytes,
+  type RegisterBody,
+} from '../chain/transaction.ts'
+
+/** How long a challenge is good. */
+export const challengeLifetimeMs = 30_000
+const maxChallenges = 4096
+const maxChallengesPerAddress = 64
+
+interface OpenChallenge extends CoordinatorChallenge {
+  readonly device: DeviceId
+  readonly address: string
+}
+
+/** The challenges that are out. */
+export class ChallengeTable {
+  readonly #coordinator: DeviceId
+  readonly #random: () => Uint8Array
+  /** By nonce, oldest first. */
+  readonly #open = new Map<string, OpenChallenge>()
+
+  /** @param random 16 unpredictable bytes each time */
+  constructor(coordinator: DeviceId, random: () => Uint8Array) {
+    this.#coordinator = coordinator
+    this.#random = random
+  }
+
+  get size(): number {
+    return this.#open.size
+  }
+
+  /** A new challenge for a device. Refuses `overloaded` when too many are out. */
+  issue(device: DeviceId, address: string, now: Milliseconds): Result<CoordinatorChallenge> {
+    this.#dropOver(now)
+    const own = [...this.#open].filter(([, challenge]) => challenge.address === address)
+    const [oldest] = own
+    if (own.length >= maxChallengesPerAddress && oldest) this.#open.delete(oldest[0])
+    if (this.#open.size >= maxChallenges) return refuse('overloaded', 'challenges: too many are out')
+    const nonce = this.#random()
+    const challenge = { coordinator: this.#coordinator, nonce, issuedAt: now }
+    this.#open.set(keyOf(nonce), { ...challenge, device, address })
+    return ok(challenge)
+  }
+
+  /** Takes a challenge back: from now on it is void, whatever becomes of the request. Refuses `challenge-expired`. */
+  redeem(challenge: CoordinatorChallenge, device: DeviceId, now: Milliseconds): Result<void> {
+    const open = this.#open.get(keyOf(challenge.nonce))
+    this.#open.delete(keyOf(challenge.nonce))
+    if (challenge.coordinator !== this.#coordinator)
+      return refuse('challenge-expired', `coordinator: expected ${this.#coordinator}`)
+    if (!open || open.device !== device || open.issuedAt !== challenge.issuedAt)
+      return refuse('challenge-expired', 'challenge: not given to this device, or used already')
+    if (now - open.issuedAt > challengeLifetimeMs)
+      return refuse('challenge-expired', `challenge: good for ${challengeLifetimeMs} ms`)
+    return ok(undefined)
+  }
+
+  #dropOver(now: Milliseconds): void {
+    for (const [key, { issuedAt }] of this.#open) {
+      if (now - issuedAt <= challengeLifetimeMs) return
+      this.#open.delete(key)
+    }
+  }
+}
+
+function keyOf(nonce: Uint8Array): string {
+  return Buffer.from(nonce).toString('hex')
+}
+
+/** A register transaction that has the right form; its records are not looked at yet. */
+export interface Registration {
+  readonly device: DeviceId
+  readonly body: RegisterBody
+}
+
+/** What the desk knows of the chain, verified, when it judges. */
+export interface DeskView {
+  readonly chainId: ChainId
+  /** Block time is near this. */
+  readonly now: Milliseconds
+  readonly identity: IdentityRecord | undefined
+  readonly grant: GrantRecord | undefined
+}
+
+/** The registration in a transaction whose signature is its device's own. No state needed, so this comes first. */
+export function readRegistration(
+  parsed: ParsedTransaction,
+  chainId: ChainId,
+  verifier: SignatureVerifier,
+): Result<Registration> {
+  const { body, signer, chainId: named } = parsed.unsigned
+  if (body.type !== 'identity.register')
+    return refuse('malformed', `transaction: expected identity.register, got ${body.type}`)
+  if (named !== chainId) return refuse('wrong-chain', `chainId: expected ${chainId}, got ${named}`)
+  const device = deviceIdOf(body.inceptionKey)
+  if (signer.deviceId !== device)
+    return refuse('possession-not-proven', `signer: expected ${device}, the id of the inception key`)
+  if (!verifier.verify(body.inceptionKey, parsedSigningBytes(parsed), parsed.signature))
+    return refuse('bad-signature', 'signature: does not verify under the inception key')
+  return ok({ device, body })
+}
+
+const rank: Readonly<Record<Label, number>> = { lightweight: 1, coordination: 2, full: 3 }
+
+/**
+ * Whether a registration is worth submitting. Refuses with the codes of execution: `id-active`, `invalid-state`,
+ * `grant-not-valid`, `label-not-allowed`, `possession-not-proven`, `transaction-expired`.
+ */
+export function judgeRegistration(
+  { device, body }: Registration,
+  view: DeskView,
+  verifier: SignatureVerifier,
+): Result<void> {
+  const { identity, grant, now, chainId } = view
+  if (identity) {
+    const live = identity.status === 'active' || identity.status === 'pending'
+    return refuse(live ? 'id-active' : 'invalid-state', `${device} is ${identity.status}`)
+  }
+  if (!grant) return refuse('grant-not-valid', `grant ${body.grant}: there is none`)
+  if (grant.expiry <= now) return refuse('grant-not-valid', `grant ${grant.id}: expired at ${grant.expiry}`)
+  if (grant.used >= grant.quota)
+    return refuse('grant-not-valid', `grant ${grant.id}: all ${grant.quota} uses are spent`)
+  if (rank[body.label] > rank[grant.highestLabel])
+    return refuse('label-not-allowed', `label: expected at most ${grant.highestLabel}, got ${body.label}`)
+  if (!verifier.verify(grant.tokenKey, grantTokenSigningBytes(chainId, device), body.tokenSignature))
+    return refuse('possession-not-proven', `tokenSignature: the token key did not sign ${device}`)
+  return ok(undefined)
+}
