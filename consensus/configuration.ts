@@ -97,6 +97,15 @@ export class ConfigurationHistory {
     return last
   }
 
+  /**
+   * True if this node votes in the committed configuration or in any later one. Who is not part of its own latest
+   * configuration may still be needed to bring that about (thesis section 4.2.2).
+   */
+  mayCampaign(id: NodeId, commitIndex: number): boolean {
+    const committed = this.#placed.findLastIndex(placed => placed.index <= commitIndex)
+    return this.#placed.slice(Math.max(committed, 0)).some(({ configuration }) => isVoter(configuration, id))
+  }
+
   append(placed: PlacedConfiguration): void {
     assert(placed.index > this.latest.index, 'configuration history: expected an ascending index')
     this.#placed.push(placed)

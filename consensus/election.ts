@@ -29,7 +29,7 @@ export function tick(state: State): void {
   }
   state.electionElapsed += 1
   if (state.electionElapsed < state.randomizedElectionTimeout) return
-  if (!isVoter(state.configurations.latest.configuration, state.config.id)) return
+  if (!state.configurations.mayCampaign(state.config.id, state.commitIndex)) return
   if (state.config.preVote) startPreVote(state)
   else startElection(state, false)
 }
@@ -186,6 +186,6 @@ function becomeLeader(state: State): void {
 /** Thesis section 3.10: the leader asks this server to take over; it campaigns without asking first. */
 export function handleTimeoutNow(state: State, message: Message): void {
   if (state.leader !== message.from || state.role !== 'follower') return
-  if (!isVoter(state.configurations.latest.configuration, state.config.id)) return
+  if (!state.configurations.mayCampaign(state.config.id, state.commitIndex)) return
   startElection(state, true)
 }

@@ -6,8 +6,8 @@ import { describe, expect, it } from 'vitest'
 import type { Config } from '../../../consensus/types.ts'
 import { Cluster } from './cluster.ts'
 
-const schedules = 150
-const events = 1_500
+const schedules = 100
+const events = 4_000
 
 const variants: [name: string, config: Partial<Config>][] = [
   ['defaults', {}],
