@@ -12,7 +12,7 @@
 import type { Connection, Libp2p, Stream } from '@libp2p/interface'
 import { multiaddr } from '@multiformats/multiaddr'
 import type { DeviceId } from '../chain/brands.ts'
-import { decode, encode } from '../chain/codec.ts'
+import { encode } from '../chain/codec.ts'
 import { assert, MoteError, type Refusal } from '../chain/result.ts'
 import { Conversation } from './conversation.ts'
 import { Dialler } from './dialler.ts'
@@ -24,6 +24,7 @@ import { createHost } from './libp2p-host.ts'
 import { defaultNetworkLimits, type NetworkLimits } from './network-limits.ts'
 import type { PeerLink } from './peer-link.ts'
 import { PeerLinks } from './peer-links.ts'
+import { askPeer } from './peer-request.ts'
 import type {
   Clock,
   Network,
@@ -34,7 +35,7 @@ import type {
   RequestHandler,
   RequestProtocol,
 } from './ports.ts'
-import { type Answer, answerCodec, protocols, raftCodec, refusalFrom, signaturesCodec } from './wire.ts'
+import { protocols, raftCodec, signaturesCodec } from './wire.ts'
 
 /** What the adapter needs of a logger. */
 export interface NetworkLog {
@@ -164,22 +165,7 @@ export class Libp2pNetwork implements Network {
   ): Promise<Uint8Array> {
     const deadline = AbortSignal.timeout(timeoutMs)
     const link = this.#links.proven(to) ?? (await this.#awaitLink(to, deadline))
-    let conversation: Conversation | undefined
-    try {
-      conversation = await link.converse(protocol, timeoutMs, deadline)
-      conversation.send(body)
-      const answer = decode(answerCodec, await conversation.receive())
-      if (!answer.ok) {
-        link.violation(`${protocol}: ${answer.error.detail}`)
-        throw new MoteError(answer.error.code, answer.error.detail)
-      }
-      void conversation.finish()
-      return bodyOf(answer.value)
-    } catch (cause) {
-      const failure = requestFailure(cause, deadline, `${protocol} to ${to}`)
-      conversation?.fail(failure)
-      throw failure
-    }
+    return askPeer(link, protocol, body, { timeoutMs, deadline })
   }
 
   keep({ id, address }: PeerAddress): void {
@@ -391,16 +377,4 @@ export class Libp2pNetwork implements Network {
         'stream failed',
       )
   }
-}
-
-function bodyOf(answer: Answer): Uint8Array {
-  if (answer.type === 'body') return answer.body
-  const { code, detail } = refusalFrom(answer)
-  throw new MoteError(code, detail)
-}
-
-function requestFailure(cause: unknown, deadline: AbortSignal, what: string): MoteError {
-  if (cause instanceof MoteError) return cause
-  if (deadline.aborted) return new MoteError('timeout', `${what}: no answer in time`, { cause })
-  return new MoteError('unreachable', `${what}: ${String(cause)}`, { cause })
 }

@@ -1,19 +1,9 @@
 /** The libp2p adapter over real sockets on loopback: order, requests, hello, garbage, loss and reconnection. */
-import { once } from 'node:events'
-import { connect } from 'node:net'
-import type { Connection, Stream } from '@libp2p/interface'
-import { multiaddr } from '@multiformats/multiaddr'
 import { afterEach, describe, expect, test } from 'vitest'
 import type { Height } from '../../chain/brands.ts'
-import { encode } from '../../chain/codec.ts'
 import { MoteError } from '../../chain/result.ts'
-import { framesOf } from '../../node/framing.ts'
-import { helloCodec } from '../../node/hello.ts'
-import { createHost } from '../../node/libp2p-host.ts'
-import { defaultNetworkLimits } from '../../node/network-limits.ts'
-import type { PeerMessage } from '../../node/ports.ts'
-import { protocols } from '../../node/wire.ts'
 import {
+  append,
   eventually,
   isConnected,
   sampleChain,
@@ -47,53 +37,6 @@ async function pair(options: TestNodeOptions = {}): Promise<[TestNode, TestNode]
   keep(second, first)
   await eventually('both connected', () => isConnected(first, second) && isConnected(second, first))
   return [first, second]
-}
-
-function append(number: number, bytes = 100): PeerMessage {
-  return {
-    type: 'raft',
-    message: {
-      type: 'append-entries',
-      from: 'somebody else',
-      term: 1,
-      prevLogIndex: number,
-      prevLogTerm: 1,
-      leaderCommit: 0,
-      readContext: 0,
-      entries: [{ index: number + 1, term: 1, type: 'command', data: new Uint8Array(bytes).fill(number) }],
-    },
-  }
-}
-
-/** A bare libp2p node with these keys, and a connection from it; it says nothing by itself. */
-async function stranger(to: TestNode, seed = a.transportSeed): Promise<Connection> {
-  const host = await createHost({
-    host: '127.0.0.1',
-    port: 0,
-    transportSeed: seed,
-    limits: defaultNetworkLimits,
-  })
-  await host.start()
-  stoppers.push(async () => host.stop())
-  return host.dial(multiaddr(to.address))
-}
-
-async function sendAndAwaitEnd(stream: Stream, bytes: Uint8Array): Promise<string> {
-  stream.send(bytes)
-  if (stream.status === 'open') await once(stream as unknown as EventTarget, 'close')
-  return stream.status
-}
-
-async function sayHello(connection: Connection): Promise<void> {
-  const hello = await connection.newStream(protocols.hello.id)
-  const reply = once(hello as unknown as EventTarget, 'message')
-  hello.send(
-    framesOf([
-      encode(helloCodec, { version: 1, chainId: chain.chainId, deviceId: a.id, proof: { type: 'genesis' } }),
-    ]),
-  )
-  await reply
-  hello.send(framesOf([Uint8Array.of(0x91, 0xc0)]))
 }
 
 describe('messages', () => {
@@ -324,81 +267,4 @@ describe('hello', () => {
     await eventually('cut', () => !isConnected(second, first), 1000)
     expect(isConnected(second, third)).toBe(true)
   })
-})
-
-describe('garbage', () => {
-  const garbage = Uint8Array.from({ length: 64 }, (_, i) => (i * 37 + 11) % 256)
-
-  test('on a TCP port before Noise harms nobody', async () => {
-    const [first, second] = await pair()
-    const port = Number(second.address.split('/').at(-1))
-    for (let i = 0; i < 5; i++) {
-      const socket = connect(port, '127.0.0.1')
-      socket.on('error', () => {})
-      socket.write(Buffer.alloc(100_000, i * 51))
-      await new Promise(resolve => socket.on('close', resolve))
-    }
-    first.network.send(b.id, append(1))
-    await eventually('still served', () => second.received.length === 1)
-  })
-
-  test('frames before hello reset the stream, and too many close the connection', async () => {
-    const listener = await start(b)
-    const connection = await stranger(listener)
-    for (let i = 0; i < defaultNetworkLimits.maxViolations; i++) {
-      const stream = await connection.newStream(protocols.raft.id).catch(() => undefined)
-      if (stream) await sendAndAwaitEnd(stream, framesOf([garbage])).catch(() => {})
-    }
-    await eventually('closed', () => connection.status !== 'open')
-    expect(listener.received).toEqual([])
-    expect(listener.network.counters.malformedFrames).toBe(defaultNetworkLimits.maxViolations)
-  })
-
-  test.each(['raft', 'certify'] as const)(
-    'in a %s frame of a proven peer resets the stream',
-    async protocol => {
-      const listener = await start(b)
-      const connection = await stranger(listener)
-      await sayHello(connection)
-      const status = await sendAndAwaitEnd(
-        await connection.newStream(protocols[protocol].id),
-        framesOf([garbage]),
-      )
-      expect(status).toBe('reset')
-      expect(listener.received).toEqual([])
-      expect(listener.network.counters.malformedFrames).toBe(1)
-      expect(connection.status).toBe('open')
-    },
-  )
-
-  test('a frame length over the limit resets the stream before its bytes are kept', async () => {
-    const listener = await start(b)
-    const connection = await stranger(listener)
-    await sayHello(connection)
-    const stream = await connection.newStream(protocols.raft.id)
-    expect(await sendAndAwaitEnd(stream, Uint8Array.of(0xff, 0xff, 0xff, 0xff, 1, 2, 3))).toBe('reset')
-    expect(listener.network.counters.malformedFrames).toBe(1)
-  })
-
-  test('in hello is counted and leaves nothing proven', async () => {
-    const listener = await start(b)
-    const connection = await stranger(listener)
-    const stream = await connection.newStream(protocols.hello.id)
-    await sendAndAwaitEnd(stream, framesOf([garbage]))
-    await eventually('counted', () => listener.network.counters.malformedFrames === 1)
-    expect(listener.network.peers()).toEqual([])
-  })
-
-  test.each(['query', 'join', 'registry'] as const)(
-    'over the limit in a %s request resets the stream',
-    async name => {
-      const listener = await start(b, {
-        prepare: network => network.handle(name, async () => new Uint8Array()),
-      })
-      const connection = await stranger(listener)
-      const stream = await connection.newStream(protocols[name].id)
-      expect(await sendAndAwaitEnd(stream, Uint8Array.of(0x7f, 0xff, 0xff, 0xff))).toBe('reset')
-      expect(listener.network.counters.malformedFrames).toBe(1)
-    },
-  )
 })

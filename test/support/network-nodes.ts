@@ -139,3 +139,20 @@ export async function eventually(what: string, condition: () => boolean, withinM
 export function isConnected(node: TestNode, to: TestNode): boolean {
   return node.network.peers().some(({ id, state }) => id === to.identity.id && state === 'connected')
 }
+
+/** An append with one entry of `bytes` bytes, told apart by its `prevLogIndex`. */
+export function append(number: number, bytes = 100): PeerMessage {
+  return {
+    type: 'raft',
+    message: {
+      type: 'append-entries',
+      from: 'somebody else',
+      term: 1,
+      prevLogIndex: number,
+      prevLogTerm: 1,
+      leaderCommit: 0,
+      readContext: 0,
+      entries: [{ index: number + 1, term: 1, type: 'command', data: new Uint8Array(bytes).fill(number) }],
+    },
+  }
+}

@@ -1,0 +1,48 @@
+/** The asking side of the request protocols: one request frame, one answer frame. */
+import { decode } from '../chain/codec.ts'
+import { MoteError } from '../chain/result.ts'
+import type { Conversation } from './conversation.ts'
+import type { PeerLink } from './peer-link.ts'
+import type { RequestProtocol } from './ports.ts'
+import { type Answer, answerCodec, refusalFrom } from './wire.ts'
+
+/**
+ * The body of the peer's answer. Throws `unreachable`, `timeout`, `malformed`, or the refusal that the peer
+ * answered with.
+ */
+export async function askPeer(
+  link: PeerLink,
+  protocol: RequestProtocol,
+  body: Uint8Array,
+  limits: { readonly timeoutMs: number; readonly deadline: AbortSignal },
+): Promise<Uint8Array> {
+  const { timeoutMs, deadline } = limits
+  let conversation: Conversation | undefined
+  try {
+    conversation = await link.converse(protocol, timeoutMs, deadline)
+    conversation.send(body)
+    const answer = decode(answerCodec, await conversation.receive())
+    if (!answer.ok) {
+      link.violation(`${protocol}: ${answer.error.detail}`)
+      throw new MoteError(answer.error.code, answer.error.detail)
+    }
+    void conversation.finish()
+    return bodyOf(answer.value)
+  } catch (cause) {
+    const failure = failureOf(cause, deadline, `${protocol} to ${link.peer?.id}`)
+    conversation?.fail(failure)
+    throw failure
+  }
+}
+
+function bodyOf(answer: Answer): Uint8Array {
+  if (answer.type === 'body') return answer.body
+  const { code, detail } = refusalFrom(answer)
+  throw new MoteError(code, detail)
+}
+
+function failureOf(cause: unknown, deadline: AbortSignal, what: string): MoteError {
+  if (cause instanceof MoteError) return cause
+  if (deadline.aborted) return new MoteError('timeout', `${what}: no answer in time`, { cause })
+  return new MoteError('unreachable', `${what}: ${String(cause)}`, { cause })
+}
