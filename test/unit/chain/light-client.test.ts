@@ -162,6 +162,16 @@ describe('light client: headers', () => {
     )
   })
 
+  test('light client: refuses a certificate for another header of the same height', () => {
+    const chain = chainOf(1)
+    const fork = { ...chain.headers[1]!, executionVersion: 2 }
+    const certificate = certify(fork, three)
+    expect(codeOf(advance(trustedGenesis(chain), chain.headers[1]!, certificate, verifier))).toBe(
+      'bad-certificate',
+    )
+    expect(codeOf(advance(trustedGenesis(chain), fork, certificate, verifier))).toBe('ok')
+  })
+
   test('light client: a checkpoint must name the set that the header names', () => {
     expect(codeOf(checkpointOf(chainOf(0).headers[0]!, others.set))).toBe('bad-header')
   })
@@ -197,6 +207,8 @@ describe('light client: headers', () => {
     for (let height = 0; height < 7; height++) {
       const proof = proveMerkle(perfectNodesOf(hashes), height, 7)
       expect(verifyEarlierHeader(head, chain.headers[height]!, proof)).toBe(true)
+      const claimsOther = { ...proof, size: 8 }
+      expect(verifyEarlierHeader(head, chain.headers[height]!, claimsOther)).toBe(false)
       expect(verifyEarlierHeader(head, { ...chain.headers[height]!, executionVersion: 2 }, proof)).toBe(false)
       expect(verifyEarlierHeader(head, chain.headers[(height + 1) % 7]!, proof)).toBe(false)
     }
@@ -377,6 +389,8 @@ describe('equivocation', () => {
     expect(
       verifyEquivocation({ ...evidence!, second: evidence!.first }, three.set.consenters[1]!, verifier),
     ).toBe(false)
+    const framed = { ...evidence!, consenter: three.set.consenters[0]!.id }
+    expect(verifyEquivocation(framed, three.set.consenters[1]!, verifier)).toBe(false)
     expect(verifyEquivocation({ ...evidence!, incarnation: 1 }, three.set.consenters[1]!, verifier)).toBe(
       false,
     )

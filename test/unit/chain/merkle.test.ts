@@ -32,7 +32,12 @@ const roots = [
   '5dc9da79a70659a9ad559cb701ded9a2ab9d823aad2f4960cfe370eff4604328',
 ] as Hash[]
 
-const data = fc.array(fc.uint8Array({ maxLength: 40 }), { minLength: 1, maxLength: 70 })
+/** Distinct leaves: equal ones prove each other's place. */
+const data = fc.uniqueArray(fc.uint8Array({ maxLength: 40 }), {
+  minLength: 1,
+  maxLength: 70,
+  selector: String,
+})
 
 describe('merkle', () => {
   test.each(roots.map((root, size) => [size, root] as const))(
@@ -87,6 +92,24 @@ describe('merkle', () => {
         expect(verifyMerkleProof(root, leaf, { ...proof, path: proof.path.slice(1) })).toBe(false)
       }),
     )
+  })
+
+  test('merkle: refuses a true path under a false size', () => {
+    const [first, second] = [leaves[1]!, leaves[2]!]
+    const one = merkleRoot([first])
+    expect(verifyMerkleProof(one, first, { index: 0, size: 2, path: [] })).toBe(false)
+    const proof = HistoryTree.empty
+      .append(first)
+      .append(second)
+      .prove(0, perfectNodesOf([first, second]))
+    const two = merkleRoot([first, second])
+    expect(verifyMerkleProof(two, first, proof)).toBe(true)
+    const other = HistoryTree.empty
+      .append(first)
+      .append(second)
+      .prove(1, perfectNodesOf([first, second]))
+    expect(verifyMerkleProof(two, second, { ...other, index: 0, size: 1 })).toBe(false)
+    expect(verifyMerkleProof(two, first, { ...proof, size: 3 })).toBe(false)
   })
 
   test('merkle: refuses an index or size that is no place in a tree', () => {

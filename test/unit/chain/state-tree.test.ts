@@ -185,6 +185,29 @@ describe('state tree', () => {
     expect(check({ ...good, depth: 257 })).toBe(false)
   })
 
+  test('state tree: a value cannot be hidden behind its own leaf', () => {
+    const [at, found] = [StateKey('7'.repeat(64)), Uint8Array.of(1)]
+    const tree = treeOf(new Map([[at, found]]))
+    const valueHash = sha256('mote/state-value/1\0', found).toString('hex') as Hash
+    const proof = { ...prove(tree, at), other: { key: at, valueHash } }
+    expect(verifyStateProof(rootOf(tree), at, undefined, proof)).toBe(false)
+    expect(verifyStateProof(rootOf(tree), at, found, proof)).toBe(false)
+  })
+
+  test('state tree: under a root that no tree has, a misplaced leaf proves nothing', () => {
+    const [at, elsewhere, found] = [StateKey('0'.repeat(64)), StateKey('f'.repeat(64)), Uint8Array.of(1)]
+    const valueHash = sha256('mote/state-value/1\0', found)
+    const leafOf = (key: StateKey) => sha256('mote/state-leaf/1\0', Buffer.from(key, 'hex'), valueHash)
+    const other = { key: elsewhere, valueHash: valueHash.toString('hex') as Hash }
+    const sibling = Uint8Array.from(leafOf(elsewhere))
+    const misplaced = sha256('mote/state-branch/1\0', leafOf(elsewhere), sibling).toString('hex') as Hash
+    const proof = { depth: 1, present: Uint8Array.of(0x80), siblings: sibling, other }
+    expect(verifyStateProof(misplaced, at, undefined, proof)).toBe(false)
+    const lone = sha256('mote/state-branch/1\0', leafOf(at), new Uint8Array(32)).toString('hex') as Hash
+    const beside = { depth: 1, present: Uint8Array.of(0), siblings: new Uint8Array(0), other: undefined }
+    expect(verifyStateProof(lone, at, found, beside)).toBe(false)
+  })
+
   test('state tree: the vectors of test/vectors/state-tree.json', () => {
     const { trees } = JSON.parse(
       readFileSync(new URL('../../vectors/state-tree.json', import.meta.url), 'utf8'),
