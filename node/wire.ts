@@ -241,7 +241,6 @@ export const queryCodec: Codec<Query> = union<Query>({
   ],
   transaction: [5, struct({ id: digest<TransactionId>() })],
   'own-status': [6, struct({ device: digest<DeviceId>() })],
-  forward: [12, struct({ transactions: list(bytes(1, maxTransactionBytes), maxForwardedTransactions, 1) })],
   wait: [7, struct({ after: uint<Height>(), timeoutMs: uint(maxWaitMs) })],
   header: [8, struct({ height: uint<Height>() })],
   group: [9, struct({ id: digest<GroupId>() })],

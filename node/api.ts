@@ -1,0 +1,216 @@
+/**
+ * The HTTP API of a node (docs/FORMATS.md, section HTTP API): typed routes over a `ChainSource`, the same for every
+ * label; a label without a service simply leaves its routes out.
+ *
+ * Chain objects travel as octets in their canonical encoding, what people read as JSON, errors as RFC 9457 problems.
+ * Invariants: a body over its route's limit is refused while it is read; no input makes a handler throw anything but a
+ * `MoteError`; nothing is logged per request.
+ */
+import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
+import fastify, { type FastifyInstance } from 'fastify'
+import { Type } from 'typebox'
+import { DeviceId, GroupId, Height, StateKey, TransactionId } from '../chain/brands.ts'
+import { bytes, type Codec, decode, encode, list } from '../chain/codec.ts'
+import { certifiedHeaderCodec, stateAnswerCodec } from '../chain/light-client.ts'
+import { stateKeyOf } from '../chain/records.ts'
+import { MoteError } from '../chain/result.ts'
+import { maxTransactionBytes } from '../chain/transaction.ts'
+import {
+  type ChainSource,
+  groupAnswerCodec,
+  headerListCodec,
+  maxHeadersPerAnswer,
+  type SubmitWait,
+  type TransactionStatus,
+} from '../client/chain-source.ts'
+import { problemOf, sendProblem, useProblems } from './problem.ts'
+
+/** What a node serves over HTTP. */
+export interface ApiParts {
+  readonly source: ChainSource
+  /** Undefined when the node can serve; else why not. */
+  readonly readiness: () => MoteError | undefined
+  /** Undefined while the process is sound. */
+  readonly failure: () => MoteError | undefined
+  /** JSON of one block, for nodes that keep blocks. */
+  readonly block?: (height: Height | 'latest') => Promise<object>
+  readonly onUnexpected: (error: Error) => void
+  /** Routes of one label alone. */
+  readonly extend?: (app: FastifyInstance) => void
+}
+
+/** Transactions in one POST to /v1/transactions/batch. */
+export const maxBatch = 256
+const octets = 'application/octet-stream'
+/** Largest body of any route that takes chain objects and names no limit of its own. */
+const defaultBodyLimit = 64 * 1024
+const maxWaitMs = 30_000
+
+/** A list of signed transactions, as they are on the wire: the body of a batch. */
+export const batchCodec: Codec<readonly Uint8Array[]> = list(bytes(1, maxTransactionBytes), maxBatch, 1)
+
+const digest = Type.String({ pattern: '^[0-9a-f]{64}$' })
+const height = Type.String({ pattern: '^(latest|0|[1-9][0-9]{0,14})$' })
+const natural = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER })
+const wait = Type.Enum(['none', 'committed', 'certified'])
+const waitQuery = Type.Object({ wait: Type.Optional(wait) })
+const statusSchema = Type.Object(
+  {
+    id: Type.String(),
+    status: Type.String(),
+    height: Type.Optional(Type.Integer()),
+    term: Type.Optional(Type.Integer()),
+    index: Type.Optional(Type.Integer()),
+    time: Type.Optional(Type.Integer()),
+    code: Type.Optional(Type.String()),
+    detail: Type.Optional(Type.String()),
+  },
+  { description: 'TransactionStatus' },
+)
+const byId = Type.Object({ id: digest })
+const byHeight = Type.Object({ height })
+
+/** The routes, not listening yet. */
+export function createApi(parts: ApiParts): FastifyInstance {
+  const app = fastify({
+    bodyLimit: defaultBodyLimit,
+    forceCloseConnections: 'idle',
+    routerOptions: { maxParamLength: 128 },
+    // Ends what dawdles over sending its request; long polls wait after theirs.
+    requestTimeout: 30_000,
+  }).withTypeProvider<TypeBoxTypeProvider>()
+  useProblems(app, parts.onUnexpected)
+  app.removeAllContentTypeParsers()
+  app.addContentTypeParser(octets, { parseAs: 'buffer' }, (_request, body, done) => done(null, body))
+  healthRoutes(app, parts)
+  transactionRoutes(app, parts)
+  headerRoutes(app, parts)
+  stateRoutes(app, parts)
+  parts.extend?.(app)
+  return app
+}
+
+function withTypes(app: FastifyInstance) {
+  return app.withTypeProvider<TypeBoxTypeProvider>()
+}
+
+function healthRoutes(routes: FastifyInstance, { source, readiness, failure }: ApiParts): void {
+  const app = withTypes(routes)
+  app.get('/livez', async (_request, reply) => {
+    const failed = failure()
+    if (failed) return sendProblem(reply, problemOf(failed.code, failed.detail, 500))
+    return reply.send({ status: 'alive' })
+  })
+  app.get('/readyz', async (_request, reply) => {
+    const missing = readiness()
+    if (missing) return sendProblem(reply, problemOf(missing.code, missing.detail, 503))
+    return reply.send({ status: 'ready' })
+  })
+  app.get('/v1/status', async () => source.status())
+}
+
+function transactionRoutes(routes: FastifyInstance, { source }: ApiParts): void {
+  const app = withTypes(routes)
+  const response = { 200: statusSchema, 202: statusSchema }
+  app.post(
+    '/v1/transactions',
+    { bodyLimit: maxTransactionBytes, schema: { querystring: waitQuery, response } },
+    async (request, reply) => {
+      const status = await source.submit(bodyOf(request.body), waitOf(request.query.wait))
+      return reply.code(isOpen(status) ? 202 : 200).send(status)
+    },
+  )
+  app.post(
+    '/v1/transactions/batch',
+    {
+      bodyLimit: maxBatch * (maxTransactionBytes + 8),
+      schema: { querystring: waitQuery, response: { 200: Type.Array(statusSchema) } },
+    },
+    async request => {
+      const batch = decode(batchCodec, bodyOf(request.body))
+      if (!batch.ok) throw new MoteError(batch.error.code, batch.error.detail)
+      const wanted = waitOf(request.query.wait)
+      return Promise.all(batch.value.map(transaction => source.submit(transaction, wanted)))
+    },
+  )
+  app.get(
+    '/v1/transactions/:id',
+    { schema: { params: byId, response: { 200: statusSchema } } },
+    async request => source.transactionStatus(TransactionId(request.params.id)),
+  )
+}
+
+function headerRoutes(routes: FastifyInstance, { source, block }: ApiParts): void {
+  const app = withTypes(routes)
+  const range = Type.Object({
+    from: natural,
+    limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 100_000 })),
+  })
+  const after = Type.Object({
+    after: natural,
+    timeoutMs: Type.Optional(Type.Integer({ minimum: 0, maximum: 3_600_000 })),
+  })
+  app.get('/v1/headers', { schema: { querystring: range } }, async (request, reply) => {
+    const { from, limit = maxHeadersPerAnswer } = request.query
+    const headers = await source.headersFrom(Height(from), Math.min(limit, maxHeadersPerAnswer))
+    return reply.type(octets).send(encode(headerListCodec, headers))
+  })
+  app.get('/v1/headers/wait', { schema: { querystring: after } }, async (request, reply) => {
+    const { after, timeoutMs = maxWaitMs } = request.query
+    const header = await source.waitForHeader(Height(after), Math.min(timeoutMs, maxWaitMs))
+    if (!header) return reply.code(204).send()
+    return reply.type(octets).send(encode(certifiedHeaderCodec, header))
+  })
+  app.get('/v1/headers/:height', { schema: { params: byHeight } }, async (request, reply) => {
+    const header = await source.certifiedHeader(heightOf(request.params.height))
+    return reply.type(octets).send(encode(certifiedHeaderCodec, header))
+  })
+  if (block)
+    app.get('/v1/blocks/:height', { schema: { params: byHeight } }, async request =>
+      block(heightOf(request.params.height)),
+    )
+}
+
+function stateRoutes(routes: FastifyInstance, { source }: ApiParts): void {
+  const app = withTypes(routes)
+  const atHeight = Type.Object({ height: Type.Optional(natural) })
+  const optionalHeight = (height: number | undefined) => (height === undefined ? undefined : Height(height))
+  app.get(
+    '/v1/state/:key',
+    { schema: { params: Type.Object({ key: digest }), querystring: atHeight } },
+    async (request, reply) => {
+      const answer = await source.state(StateKey(request.params.key), optionalHeight(request.query.height))
+      return reply.type(octets).send(encode(stateAnswerCodec, answer))
+    },
+  )
+  app.get('/v1/devices/:id', { schema: { params: byId, querystring: atHeight } }, async (request, reply) => {
+    const key = stateKeyOf.identity(DeviceId(request.params.id))
+    const answer = await source.state(key, optionalHeight(request.query.height))
+    return reply.type(octets).send(encode(stateAnswerCodec, answer))
+  })
+  app.get('/v1/devices/:id/transactions', { schema: { params: byId } }, async request =>
+    source.deviceTransactions(DeviceId(request.params.id)),
+  )
+  app.get('/v1/groups/:id', { schema: { params: byId } }, async (request, reply) =>
+    reply.type(octets).send(encode(groupAnswerCodec, await source.group(GroupId(request.params.id)))),
+  )
+}
+
+/** The octets of a request. Refuses, as `malformed`, one without any. */
+export function bodyOf(body: unknown): Uint8Array {
+  if (body instanceof Uint8Array && body.length > 0) return body
+  throw new MoteError('malformed', `body: expected ${octets}, got nothing`)
+}
+
+function waitOf(wait: SubmitWait | undefined): SubmitWait {
+  return wait ?? 'certified'
+}
+
+function heightOf(text: string): Height | 'latest' {
+  return text === 'latest' ? text : Height(Number(text))
+}
+
+/** The outcome is not known yet: 202 Accepted. */
+function isOpen({ status }: TransactionStatus): boolean {
+  return status === 'pending' || status === 'unknown'
+}

@@ -1,0 +1,289 @@
+/**
+ * What a full node answers, once: the HTTP API (api.ts) and `/mote/query/1` (query-protocol.ts) are two thin faces of
+ * this object, so that an answer does not depend on how one asked.
+ *
+ * Reads are at the newest certified height unless a height is named: what is committed only may not be proven yet.
+ * A node that has diverged or failed answers nothing but its status.
+ */
+import { decodeProposal, receiptsCodec } from '../chain/block.ts'
+import { type DeviceId, type GroupId, Height, type StateKey, type TransactionId } from '../chain/brands.ts'
+import { certificateCodec } from '../chain/certificate.ts'
+import { type Codec, decode } from '../chain/codec.ts'
+import { headerCodec, headerHash } from '../chain/header.ts'
+import { type CertifiedHeader, type StateAnswer, stateAnswer } from '../chain/light-client.ts'
+import { membersCodec, stateKeyOf } from '../chain/records.ts'
+import { MoteError } from '../chain/result.ts'
+import { get, prove } from '../chain/state-tree.ts'
+import { parseTransaction, typeOfKind } from '../chain/transaction.ts'
+import {
+  type ChainSource,
+  type DeviceTransaction,
+  type GroupAnswer,
+  maxHeadersPerAnswer,
+  type NodeStatus,
+  type SubmitWait,
+  type TransactionStatus,
+} from '../client/chain-source.ts'
+import { changesCodec, type LiveChain, type RecentOutcome } from './live-chain.ts'
+import type { Clock, Storage } from './ports.ts'
+import type { Submission } from './submission.ts'
+
+/** A block for people and dashboards. Nothing in it is proof. */
+export interface BlockView {
+  readonly height: Height
+  readonly headerHash: string
+  readonly term: number
+  readonly time: number
+  readonly previousHash: string
+  readonly stateRoot: string
+  readonly certified: boolean
+  readonly signatures: number
+  readonly type: string
+  readonly transactions: readonly {
+    readonly id: string
+    readonly index: number
+    readonly kind: string
+    readonly signer: string | undefined
+    readonly code: string
+  }[]
+}
+
+export interface NodeServiceParts {
+  readonly name: string
+  readonly chain: LiveChain
+  readonly storage: Storage
+  readonly clock: Clock
+  readonly submission: Submission
+  readonly certifiedHeight: () => Height
+  readonly status: () => NodeStatus
+  /** Why the node does not serve, if it does not. */
+  readonly failure: () => MoteError | undefined
+}
+
+interface HeaderWaiter {
+  readonly after: Height
+  readonly resolve: (header: CertifiedHeader | undefined) => void
+}
+
+/** History rows in one answer. */
+const maxHistory = 1000
+/** Callers that wait for a header at the same time. */
+const maxWaiters = 10_000
+
+export class NodeService implements ChainSource {
+  readonly name: string
+  readonly #parts: NodeServiceParts
+  readonly #waiters = new Set<HeaderWaiter>()
+  #newest: Promise<CertifiedHeader> | undefined
+  #stopped = false
+
+  constructor(parts: NodeServiceParts) {
+    this.name = parts.name
+    this.#parts = parts
+  }
+
+  /** A block was certified: who waits for a header gets it. */
+  certified(height: Height): void {
+    this.#newest = undefined
+    for (const waiter of this.#waiters) {
+      if (height <= waiter.after) continue
+      this.#waiters.delete(waiter)
+      this.#newestHeader().then(waiter.resolve, () => waiter.resolve(undefined))
+    }
+  }
+
+  /** Ends every wait. */
+  stop(): void {
+    this.#stopped = true
+    for (const waiter of this.#waiters) waiter.resolve(undefined)
+    this.#waiters.clear()
+  }
+
+  /** Undefined when the node can serve; else why not. */
+  readiness(): MoteError | undefined {
+    const failure = this.#parts.failure()
+    if (failure) return failure
+    if (this.#stopped) return new MoteError('not-ready', 'the node is stopping')
+    const { leader } = this.#parts.status()
+    return leader === undefined ? new MoteError('no-leader', 'no leader is known') : undefined
+  }
+
+  async status(): Promise<NodeStatus> {
+    return this.#parts.status()
+  }
+
+  async submit(bytes: Uint8Array, wait: SubmitWait): Promise<TransactionStatus> {
+    this.#mustServe()
+    return this.#parts.submission.submit(bytes, wait)
+  }
+
+  async transactionStatus(id: TransactionId): Promise<TransactionStatus> {
+    this.#mustServe()
+    return this.#parts.submission.status(id)
+  }
+
+  async certifiedHeader(height: Height | 'latest'): Promise<CertifiedHeader> {
+    this.#mustServe()
+    return height === 'latest' ? this.#newestHeader() : this.#header(height)
+  }
+
+  async headersFrom(from: Height, limit: number): Promise<readonly CertifiedHeader[]> {
+    this.#mustServe()
+    const last = Math.min(from + Math.min(limit, maxHeadersPerAnswer) - 1, this.#parts.certifiedHeight())
+    const heights = Array.from({ length: Math.max(0, last - from + 1) }, (_, i) => Height(from + i))
+    return Promise.all(heights.map(height => this.#header(height)))
+  }
+
+  waitForHeader(after: Height, timeoutMs: number): Promise<CertifiedHeader | undefined> {
+    this.#mustServe()
+    if (this.#parts.certifiedHeight() > after) return this.#newestHeader()
+    if (this.#waiters.size >= maxWaiters)
+      throw new MoteError('overloaded', `headers: expected at most ${maxWaiters} callers waiting`)
+    return new Promise(resolve => {
+      const waiter: HeaderWaiter = {
+        after,
+        resolve: header => {
+          cancel()
+          resolve(header)
+        },
+      }
+      const cancel = this.#parts.clock.after(timeoutMs, () => {
+        this.#waiters.delete(waiter)
+        resolve(undefined)
+      })
+      this.#waiters.add(waiter)
+    })
+  }
+
+  async state(key: StateKey, height?: Height): Promise<StateAnswer> {
+    this.#mustServe()
+    return (await this.#stateAt(key, height)).answer
+  }
+
+  async group(id: GroupId): Promise<GroupAnswer> {
+    this.#mustServe()
+    const { answer, members } = await this.#stateAt(stateKeyOf.group(id), undefined, stateKeyOf.members(id))
+    return { group: answer, members: members ? decoded(membersCodec, members, 'members') : [] }
+  }
+
+  async deviceTransactions(id: DeviceId): Promise<readonly DeviceTransaction[]> {
+    this.#mustServe()
+    const rows = await this.#parts.storage.deviceTransactions(id, maxHistory)
+    return rows.map(row => ({
+      id: row.id,
+      height: row.height,
+      index: row.index,
+      kind: typeOfKind.get(row.kind) ?? String(row.kind),
+    }))
+  }
+
+  /** Throws `not-found` above the newest block. */
+  async block(at: Height | 'latest'): Promise<BlockView> {
+    this.#mustServe()
+    const { storage, certifiedHeight } = this.#parts
+    const height = at === 'latest' ? certifiedHeight() : at
+    const [header, data, receipts, certificate] = await Promise.all([
+      storage.header(height),
+      storage.block(height),
+      storage.receipts(height),
+      storage.certificate(height),
+    ])
+    if (!header || !data || !receipts) throw new MoteError('not-found', `block ${height}: not here`)
+    const { term, time, previousHash, stateRoot, ...rest } = decoded(headerCodec, header, 'header')
+    const proposal = decodeProposal(data)
+    const signed = certificate && decoded(certificateCodec, certificate, 'certificate')
+    return {
+      height,
+      headerHash: headerHash({ term, time, previousHash, stateRoot, ...rest }),
+      term,
+      time,
+      previousHash,
+      stateRoot,
+      certified: height <= certifiedHeight(),
+      signatures: signed?.signatures.length ?? 0,
+      type: height === 0 ? 'genesis' : proposal.ok ? proposal.value.type : 'unreadable',
+      transactions: decoded(receiptsCodec, receipts, 'receipts').map(({ id, code }, index) => {
+        const bytes = proposal.ok ? proposal.value.transactions[index] : undefined
+        const parsed = bytes && parseTransaction(bytes)
+        return parsed?.ok
+          ? {
+              id,
+              index,
+              kind: parsed.value.unsigned.body.type,
+              signer: parsed.value.unsigned.signer.deviceId,
+              code,
+            }
+          : { id, index, kind: 'unreadable', signer: undefined, code }
+      }),
+    }
+  }
+
+  #mustServe(): void {
+    const failure = this.#parts.failure()
+    if (failure) throw failure
+    if (this.#stopped) throw new MoteError('not-ready', 'the node is stopping')
+  }
+
+  /** Read once per certified block, however many ask. */
+  #newestHeader(): Promise<CertifiedHeader> {
+    const newest = this.#newest ?? this.#header(this.#parts.certifiedHeight())
+    this.#newest = newest
+    return newest
+  }
+
+  async #header(height: Height): Promise<CertifiedHeader> {
+    const { storage } = this.#parts
+    const [header, changes, certificate] = await Promise.all([
+      storage.header(height),
+      storage.changes(height),
+      storage.certificate(height),
+    ])
+    if (!header || !changes || height > this.#parts.certifiedHeight())
+      throw new MoteError('height-not-available', `header ${height}: not certified here`)
+    return {
+      header: decoded(headerCodec, header, 'header'),
+      certificate: certificate && decoded(certificateCodec, certificate, 'certificate'),
+      handover: undefined,
+      changes: decoded(changesCodec, changes, 'changes'),
+    }
+  }
+
+  async #stateAt(
+    key: StateKey,
+    height: Height | undefined,
+    also?: StateKey,
+  ): Promise<{ answer: StateAnswer; members: Uint8Array | undefined }> {
+    const { chain, storage, certifiedHeight } = this.#parts
+    const newest = chain.certificate
+    const wanted = height ?? certifiedHeight()
+    const ledger = chain.at(wanted)
+    if (!ledger || wanted > certifiedHeight())
+      throw new MoteError('height-not-available', `height ${wanted}: its state is not kept here`)
+    let certificate = newest?.height === wanted ? newest : undefined
+    if (!certificate && wanted > 0) {
+      const stored = await storage.certificate(wanted)
+      if (!stored)
+        throw new MoteError('height-not-available', `height ${wanted}: has no certificate of its own`)
+      certificate = decoded(certificateCodec, stored, 'certificate')
+    }
+    const answer = stateAnswer(ledger.header, certificate, get(ledger.tree, key), prove(ledger.tree, key))
+    return { answer, members: also && get(ledger.tree, also) }
+  }
+}
+
+/** What storage knows of a transaction: the outcome that its receipt records. */
+export async function storedOutcome(storage: Storage, id: TransactionId): Promise<RecentOutcome | undefined> {
+  const place = await storage.transaction(id)
+  if (!place) return undefined
+  const [header, receipts] = await Promise.all([storage.header(place.height), storage.receipts(place.height)])
+  if (!header || !receipts) return undefined
+  const { term, time } = decoded(headerCodec, header, 'header')
+  const receipt = decoded(receiptsCodec, receipts, 'receipts')[place.index]
+  return receipt && { id, ...place, code: receipt.code, final: true, term, time }
+}
+
+function decoded<T>(codec: Codec<T>, bytes: Uint8Array, name: string): T {
+  const result = decode(codec, bytes, Number.MAX_SAFE_INTEGER)
+  if (!result.ok) throw new MoteError('storage-corrupt', `${name}: ${result.error.detail}`)
+  return result.value
+}
