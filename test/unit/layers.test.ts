@@ -22,7 +22,7 @@ const arrows: Readonly<Record<string, readonly string[]>> = {
 
 /** A devnet writes the configuration files of the programs that it starts, so it shares their formats. */
 const exceptions: Readonly<Record<string, readonly string[]>> = {
-  devnet: ['node/config.ts', 'node/genesis-file.ts', 'mqtt-gateway/config.ts'],
+  devnet: ['node/config.ts', 'mqtt-gateway/config.ts'],
 }
 
 /** Packages that the pure folders may use. Everything else there is their own code. */

@@ -1,0 +1,112 @@
+/**
+ * A command's way to the chain: the devnet's description names the nodes, the genesis is where trust starts, and
+ * every answer is verified from there. Names are looked up in the key directory on this machine.
+ */
+import { join } from 'node:path'
+import { type DeviceId, GroupId, isDigest } from '../chain/brands.ts'
+import { checkpointFromGenesis } from '../chain/genesis.ts'
+import { groupIdOf } from '../chain/records.ts'
+import { MoteError } from '../chain/result.ts'
+import { readFileIfThere, writeFileAtomic } from '../client/atomic-file.ts'
+import { ChainClient } from '../client/chain-client.ts'
+import { checkpointFile } from '../client/checkpoint-file.ts'
+import { readGenesisFile } from '../client/genesis-file.ts'
+import { httpSource } from '../client/http-source.ts'
+import { type IdentityKeys, KeyDirectory } from '../client/key-directory.ts'
+import { apiUrl, type DevnetDescription, layout, readDescription } from '../devnet/layout.ts'
+import type { Context } from './context.ts'
+
+export interface ChainAccess {
+  readonly directory: string
+  readonly description: DevnetDescription
+  readonly client: ChainClient
+  /** Keys and names of devices. */
+  readonly keys: KeyDirectory
+}
+
+/** The description of the devnet in the context's directory. Throws `not-running`. */
+export async function requireDescription(context: Context): Promise<DevnetDescription> {
+  const description = await readDescription(context.directory)
+  if (description) return description
+  throw new MoteError('not-running', `${context.directory}: no devnet here`)
+}
+
+/** Opens the chain and catches up with its newest certified header. Throws when no node gives a valid one. */
+export async function openChain(context: Context): Promise<ChainAccess> {
+  const access = await openChainUnsynced(context)
+  await access.client.follower.sync()
+  return access
+}
+
+/** The same without asking any node yet. */
+export async function openChainUnsynced(context: Context): Promise<ChainAccess> {
+  const { directory } = context
+  const description = await requireDescription(context)
+  const genesis = await readGenesisFile(layout.genesis(directory))
+  const sources = description.nodes
+    .filter(node => node.label === 'full')
+    .map(node => httpSource(apiUrl(node.api)))
+  const client = await ChainClient.open({
+    sources,
+    checkpoint: checkpointFromGenesis(genesis),
+    store: checkpointFile(join(directory, 'checkpoint')),
+  })
+  if (client.chainId !== description.chainId)
+    throw new MoteError('wrong-chain', `${layout.genesis(directory)}: not the genesis of this devnet`)
+  return { directory, description, client, keys: await KeyDirectory.open(directory) }
+}
+
+/** The id of a device that was named or written out. Throws `not-found`. */
+export async function requireDevice({ keys }: ChainAccess, nameOrId: string): Promise<DeviceId> {
+  const id = await keys.resolve(nameOrId)
+  if (id) return id
+  throw new MoteError(
+    'not-found',
+    `device: '${nameOrId}' is no name here and no id of 64 hexadecimal characters`,
+  )
+}
+
+/** The local name of an id, if there is one. */
+export async function nameOf({ keys }: ChainAccess, id: DeviceId): Promise<string | null> {
+  return (await keys.names()).find(entry => entry.id === id)?.name ?? null
+}
+
+/** The operator's keys, which lie apart from those of the devices. Throws `key-not-found`. */
+export async function operatorKeys({ directory }: ChainAccess): Promise<IdentityKeys> {
+  return (await KeyDirectory.open(layout.operator(directory))).load('operator')
+}
+
+const groupNamesFile = (directory: string): string => join(directory, 'groups.json')
+
+/** Local names of groups. A name belongs to an owner on the chain; here it is unique. */
+export async function readGroupNames(directory: string): Promise<Map<string, GroupId>> {
+  const content = await readFileIfThere(groupNamesFile(directory))
+  if (!content) return new Map()
+  const names = JSON.parse(Buffer.from(content).toString('utf8')) as Record<string, string>
+  return new Map(Object.entries(names).map(([name, id]) => [name, GroupId(id)]))
+}
+
+export async function rememberGroup(directory: string, name: string, id: GroupId): Promise<void> {
+  const names = (await readGroupNames(directory)).set(name, id)
+  await writeFileAtomic(
+    groupNamesFile(directory),
+    `${JSON.stringify(Object.fromEntries(names), undefined, 2)}\n`,
+  )
+}
+
+/** The id of a group that was named here, written out, or is named by its owner. Throws `not-found`. */
+export async function requireGroup(
+  { directory, description }: ChainAccess,
+  nameOrId: string,
+  owner?: DeviceId,
+): Promise<GroupId> {
+  if (isDigest(nameOrId)) return GroupId(nameOrId)
+  const known = (await readGroupNames(directory)).get(nameOrId)
+  const id = known ?? description.groups.find(group => group.name === nameOrId)?.id
+  if (id) return id
+  if (owner) return groupIdOf(owner, nameOrId)
+  throw new MoteError(
+    'not-found',
+    `group: '${nameOrId}' is no name here and no id of 64 hexadecimal characters`,
+  )
+}

@@ -1,0 +1,61 @@
+/**
+ * `mote chaos …`: faults on the real processes of a devnet, through its supervisor.
+ */
+import type { Command } from 'commander'
+import { exitCodes } from '../chain/errors.ts'
+import { askControl, type FaultSignal } from '../devnet/control.ts'
+import { requireDescription } from './chain-access.ts'
+import type { AddCommand } from './command.ts'
+import type { Context } from './context.ts'
+import { killLeader } from './kill-leader.ts'
+
+export function chaosCommands(family: Command, add: AddCommand): void {
+  add<{ watch?: boolean }>({
+    parent: family,
+    usage: 'kill-leader',
+    description:
+      "SIGKILL to the leader's process under a load of its own; reads every acknowledged transaction back; loss: exit 1",
+    options: [{ flags: '--watch', description: 'show what happens while it happens' }],
+    lifetime: 'listens',
+    action: killLeader,
+  })
+  const signals: readonly (readonly [string, FaultSignal, string])[] = [
+    ['kill', 'SIGKILL', 'SIGKILL to a node or the gateway; it stays down until `restart`'],
+    ['pause', 'SIGSTOP', 'stop a process in its tracks; the others see silence'],
+    ['resume', 'SIGCONT', 'let a paused process go on'],
+  ]
+  for (const [name, signal, description] of signals)
+    add({
+      parent: family,
+      usage: `${name} <node>`,
+      description,
+      action: (context, [node = '']) => sendSignal(context, { node, signal, done: name }),
+    })
+  add({
+    parent: family,
+    usage: 'restart <node>',
+    description: 'stop a node if it runs, start it, and wait until it has answered a query',
+    action: restart,
+  })
+}
+
+async function sendSignal(
+  context: Context,
+  { node, signal, done }: { readonly node: string; readonly signal: FaultSignal; readonly done: string },
+): Promise<number> {
+  const { controlSocket } = await requireDescription(context)
+  const request = { command: 'signal', node, signal } as const
+  const { pid } = (await askControl(controlSocket, request, context.signal)) as { pid: number }
+  context.output.data({ node, pid, signal }, () => `${done} ${node}: ${signal} to process ${pid}`)
+  return exitCodes.ok
+}
+
+async function restart(context: Context, [node = '']: readonly string[]): Promise<number> {
+  const { controlSocket } = await requireDescription(context)
+  const started = performance.now()
+  const request = { command: 'restart', node } as const
+  const { pid } = (await askControl(controlSocket, request, context.signal)) as { pid: number }
+  const tookMs = Math.round(performance.now() - started)
+  context.output.data({ node, pid, tookMs }, () => `${node} answers again after ${tookMs} ms, process ${pid}`)
+  return exitCodes.ok
+}

@@ -1,0 +1,191 @@
+/**
+ * `mote devnet up|down|status|logs`: a local network of real processes.
+ */
+import { randomBytes } from 'node:crypto'
+import type { Command } from 'commander'
+import { exitCodes } from '../chain/errors.ts'
+import { MoteError } from '../chain/result.ts'
+import { askControl } from '../devnet/control.ts'
+import { defaultSize, removeDirectory } from '../devnet/generate.ts'
+import { readDescription } from '../devnet/layout.ts'
+import { isLive, startDevnet } from '../devnet/run.ts'
+import type { AddCommand, OptionSpec } from './command.ts'
+import { type Context, parseCount } from './context.ts'
+import { startDetached } from './detached-devnet.ts'
+import { devnetLogs } from './devnet-logs.ts'
+import { devnetStatus, printStatus } from './devnet-status.ts'
+import { thisProgram } from './this-program.ts'
+
+export interface UpOptions {
+  readonly full: number
+  readonly coordination: number
+  readonly lightweight: number
+  readonly devices: number
+  readonly seed?: string
+  readonly ports: number | 'auto'
+  readonly detach?: boolean
+  /** Set by `--detach` for the process it leaves behind: the directory is the default one. */
+  readonly temporary?: boolean
+}
+
+function readPorts(text: string): number | 'auto' {
+  return text === 'auto' ? 'auto' : parseCount('ports', 1024, 65_000)(text)
+}
+
+const upOptions: readonly OptionSpec[] = [
+  {
+    flags: '--full <n>',
+    description: 'full nodes',
+    default: defaultSize.full,
+    read: parseCount('full', 1, 7),
+  },
+  {
+    flags: '--coordination <n>',
+    description: 'coordination nodes',
+    default: defaultSize.coordination,
+    read: parseCount('coordination', 1, 4),
+  },
+  {
+    flags: '--lightweight <n>',
+    description: 'lightweight nodes',
+    default: defaultSize.lightweight,
+    read: parseCount('lightweight', 0, 16),
+  },
+  {
+    flags: '--devices <n>',
+    description: 'devices: 1111, 1112, …',
+    default: defaultSize.devices,
+    read: parseCount('devices', 0, 64),
+  },
+  { flags: '--seed <text>', description: 'every key follows from it (default: random)' },
+  {
+    flags: '--ports <ports>',
+    description: "the first of consecutive ports, or 'auto'",
+    default: 'auto',
+    read: readPorts,
+  },
+]
+
+export function devnetCommands(family: Command, add: AddCommand): void {
+  add<UpOptions>({
+    parent: family,
+    usage: 'up',
+    description: 'start a devnet; ready when every node and the gateway have answered a query',
+    options: [
+      ...upOptions,
+      { flags: '--detach', description: 'return when it is ready and leave it running' },
+    ],
+    lifetime: 'drains',
+    action: (context, _args, options) =>
+      options.detach ? startDetached(context, options) : up(context, options),
+  })
+  add<UpOptions>({
+    parent: family,
+    usage: 'supervise',
+    description: 'what `up --detach` leaves running',
+    options: [...upOptions, { flags: '--temporary', description: 'remove the directory at the end' }],
+    lifetime: 'drains',
+    hidden: true,
+    action: (context, _args, options) => up(context, options),
+  })
+  add({ parent: family, usage: 'down', description: 'stop the devnet', action: down })
+  add({
+    parent: family,
+    usage: 'status',
+    description: 'every node, the gateway and the devices',
+    action: devnetStatus,
+  })
+  add<{ follow?: boolean; lines: number }>({
+    parent: family,
+    usage: 'logs [node]',
+    description: 'the end of the logs of one node, or of all',
+    options: [
+      { flags: '-f, --follow', description: 'go on as they grow' },
+      {
+        flags: '-n, --lines <n>',
+        description: 'how many lines of each',
+        default: 50,
+        read: parseCount('lines', 0, 100_000),
+      },
+    ],
+    lifetime: 'listens',
+    action: devnetLogs,
+  })
+}
+
+/** Tells the process that asked for a detached devnet, if that is how this one was started. */
+function report(message: object): void {
+  process.send?.(message)
+}
+
+async function up(context: Context, options: UpOptions): Promise<number> {
+  const { output, directory, signal } = context
+  if (options.seed !== undefined)
+    output.note(
+      'WARNING: every key of this devnet follows from --seed; whoever knows the seed holds them all.',
+    )
+  const onProgress = (text: string): void => {
+    output.note(text)
+    report({ type: 'progress', text })
+  }
+  const devnet = await startDevnet({
+    directory,
+    temporary: options.temporary ?? !context.directoryNamed,
+    size: options,
+    seed: options.seed ?? randomBytes(16).toString('hex'),
+    ports: options.ports,
+    program: thisProgram(),
+    probeGateway: async (description, probeSignal) => {
+      const { askGateway } = await import('./gateway-probe.ts')
+      await askGateway(directory, description, probeSignal)
+    },
+    onProgress,
+    signal,
+  }).catch((error: unknown) => {
+    const { code, detail } = error instanceof MoteError ? error : new MoteError('internal', String(error))
+    report({ type: 'failed', code, detail })
+    throw error
+  })
+  report({ type: 'ready' })
+  if (process.connected) process.disconnect()
+  else await printStatus(context, devnet.description, await devnet.supervisor.status(), { banner: true })
+  const stopAsked = new Promise<void>(resolve => {
+    if (signal.aborted) resolve()
+    signal.addEventListener('abort', () => resolve(), { once: true })
+  })
+  await Promise.race([stopAsked, devnet.supervisor.closed])
+  output.note('stopping; once more to force')
+  await devnet.stop()
+  return exitCodes.ok
+}
+
+const downPollMs = 20
+
+async function down(context: Context): Promise<number> {
+  const { directory, output } = context
+  const description = await readDescription(directory)
+  if (!description) throw new MoteError('not-running', `${directory}: no devnet here`)
+  const live = await isLive(description)
+  if (live) {
+    await askControl(description.controlSocket, { command: 'down' }, context.signal)
+    while (isProcess(description.supervisorPid) && !context.signal.aborted)
+      await new Promise(resolve => setTimeout(resolve, downPollMs))
+  } else if (!description.temporary) throw new MoteError('not-running', `${directory}: no devnet runs here`)
+  if (description.temporary) await removeDirectory(directory)
+  const removed = description.temporary
+  output.data({ stopped: live, directory, removed }, () =>
+    removed
+      ? `stopped, ${directory} removed`
+      : `stopped; ${directory} is kept, \`mote devnet up --dir\` goes on with it`,
+  )
+  return exitCodes.ok
+}
+
+function isProcess(pid: number): boolean {
+  try {
+    process.kill(pid, 0)
+    return true
+  } catch {
+    return false
+  }
+}

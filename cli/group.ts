@@ -1,0 +1,138 @@
+/**
+ * `mote group create|add|remove|show`: who may read what is sent to a group. The chain holds the members; the key
+ * of each epoch is made by a member and sealed to the others when somebody next sends.
+ */
+import type { Command } from 'commander'
+import { exitCodes } from '../chain/errors.ts'
+import { groupIdOf } from '../chain/records.ts'
+import { MoteError } from '../chain/result.ts'
+import { addMembers, createGroup, removeMembers } from '../client/group-actions.ts'
+import type { Verified, VerifiedGroup } from '../client/verified-chain.ts'
+import {
+  type ChainAccess,
+  nameOf,
+  openChain,
+  rememberGroup,
+  requireDevice,
+  requireGroup,
+} from './chain-access.ts'
+import type { AddCommand } from './command.ts'
+import type { Context } from './context.ts'
+import { provenance, shortId } from './output.ts'
+
+interface FromOption {
+  readonly from: string
+}
+
+const from = {
+  flags: '--from <owner>',
+  description: 'the device that signs: the owner of the group',
+  required: true,
+} as const
+
+export function groupCommands(family: Command, add: AddCommand): void {
+  add<FromOption>({
+    parent: family,
+    usage: 'create <group> [devices...]',
+    description: 'make a group, whose owner is its first member, and add devices',
+    options: [from],
+    action: create,
+  })
+  add<FromOption>({
+    parent: family,
+    usage: 'add <group> <devices...>',
+    description: 'let devices read what is sent from now on',
+    options: [from],
+    action: (context, args, options) => edit(context, args, options, addMembers),
+  })
+  add<FromOption>({
+    parent: family,
+    usage: 'remove <group> <devices...>',
+    description: 'end the membership of devices; the next message is under a new key',
+    options: [from],
+    action: (context, args, options) => edit(context, args, options, removeMembers),
+  })
+  add<Partial<FromOption>>({
+    parent: family,
+    usage: 'show <group>',
+    description: 'the group and its complete member list, verified',
+    options: [{ ...from, required: false, description: 'the owner, for a group that has no name here' }],
+    action: show,
+  })
+}
+
+async function create(
+  context: Context,
+  [name = '', ...devices]: readonly string[],
+  options: FromOption,
+): Promise<number> {
+  const access = await openChain(context)
+  const owner = await access.keys.load(options.from)
+  let group: Verified<VerifiedGroup> = await createGroup(access.client, owner, name)
+  const id = groupIdOf(owner.id, name)
+  await rememberGroup(access.directory, name, id)
+  if (devices.length > 0) {
+    const members = await Promise.all(devices.map(device => requireDevice(access, device)))
+    group = await addMembers(access.client, owner, { group: id, devices: members })
+  }
+  return print(context, access, group)
+}
+
+async function edit(
+  context: Context,
+  [name = '', ...devices]: readonly string[],
+  options: FromOption,
+  change: typeof addMembers,
+): Promise<number> {
+  const access = await openChain(context)
+  const owner = await access.keys.load(options.from)
+  const group = await requireGroup(access, name, owner.id)
+  const members = await Promise.all(devices.map(device => requireDevice(access, device)))
+  return print(context, access, await change(access.client, owner, { group, devices: members }))
+}
+
+async function show(
+  context: Context,
+  [name = '']: readonly string[],
+  options: Partial<FromOption>,
+): Promise<number> {
+  const access = await openChain(context)
+  const owner = options.from === undefined ? undefined : await requireDevice(access, options.from)
+  const id = await requireGroup(access, name, owner)
+  const group = await access.client.records.group(id, { maxAgeMs: access.description.trustTtlMs })
+  if (!group.value) throw new MoteError('not-found', `group ${id}: proven absent at height ${group.height}`)
+  return print(context, access, group)
+}
+
+async function print(context: Context, access: ChainAccess, group: Verified<VerifiedGroup>): Promise<number> {
+  const { value, height, term, ageMs } = group
+  if (!value) throw new MoteError('not-found', 'group: not on the chain')
+  const { record } = value
+  const members = await Promise.all(value.members.map(async id => ({ name: await nameOf(access, id), id })))
+  const answer = {
+    id: record.id,
+    name: record.name,
+    owner: { name: await nameOf(access, record.owner), id: record.owner },
+    members,
+    membershipVersion: record.membershipVersion,
+    epoch: record.epoch,
+    height,
+    term,
+    ageMs,
+    verified: true,
+  }
+  context.output.data(answer, () =>
+    [
+      context.output.fields({
+        id: record.id,
+        name: record.name,
+        owner: answer.owner.name ?? shortId(record.owner),
+        members: members.map(member => member.name ?? shortId(member.id)).join(', '),
+        'membership version': record.membershipVersion,
+        epoch: record.epoch,
+      }),
+      provenance(answer),
+    ].join('\n'),
+  )
+  return exitCodes.ok
+}

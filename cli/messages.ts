@@ -1,0 +1,190 @@
+/**
+ * `mote device send|listen|credentials`: the agent of a device, from the command line.
+ */
+import { join } from 'node:path'
+import type { Command } from 'commander'
+import type { DeviceId, GroupId, Milliseconds } from '../chain/brands.ts'
+import { exitCodes } from '../chain/errors.ts'
+import { MoteError } from '../chain/result.ts'
+import { type IdentityKeys, signerOf } from '../client/key-directory.ts'
+import {
+  type ChainAccess,
+  nameOf,
+  openChain,
+  openChainUnsynced,
+  readGroupNames,
+  requireDevice,
+  requireGroup,
+} from './chain-access.ts'
+import type { AddCommand } from './command.ts'
+import { type Context, parseCount } from './context.ts'
+import { durationText } from './output.ts'
+
+// The agent brings an MQTT client along, which the other commands start faster without.
+type Agent = import('../mqtt-gateway/agent.ts').DeviceAgent
+type Delivered = import('../mqtt-gateway/listener.ts').DeliveredMessage
+
+interface SendOptions {
+  readonly from: string
+  readonly group?: string
+  readonly channel?: string
+}
+interface ListenOptions {
+  readonly count?: number
+}
+
+export function messageCommands(family: Command, add: AddCommand): void {
+  add({
+    parent: family,
+    usage: 'credentials <name>',
+    description:
+      'host, port, client id, user name and password for any MQTT client: good for one connection, 60 s',
+    action: credentials,
+  })
+  add<ListenOptions>({
+    parent: family,
+    usage: 'listen <name>',
+    description: 'print the messages that a device can read, one per line',
+    options: [
+      { flags: '--count <n>', description: 'end after so many', read: parseCount('count', 1, 1_000_000) },
+    ],
+    lifetime: 'listens',
+    action: listen,
+  })
+  add<SendOptions>({
+    parent: family,
+    usage: 'send [to] [text]',
+    description: 'send a sealed message to a device, or with --group to a group; refused: exit 5',
+    options: [
+      { flags: '--from <name>', description: 'the sending device', required: true },
+      { flags: '--group <group>', description: 'send to a group: then the only argument is the text' },
+      { flags: '--channel <name>', description: "the sender's name for the stream" },
+    ],
+    action: send,
+  })
+}
+
+async function connect(context: Context, access: ChainAccess, keys: IdentityKeys): Promise<Agent> {
+  const [{ DeviceAgent }, { agentChain }] = await Promise.all([
+    import('../mqtt-gateway/agent.ts'),
+    import('../mqtt-gateway/agent-ports.ts'),
+  ])
+  const { client, description, directory } = access
+  return DeviceAgent.connect({
+    keys,
+    chain: agentChain(client, keys),
+    gateway: description.gateway.mqtt,
+    stateDirectory: join(directory, 'devices', keys.name),
+    timeoutMs: context.timeoutMs,
+    trustTtlMs: description.trustTtlMs,
+  })
+}
+
+async function credentials(context: Context, [name = '']: readonly string[]): Promise<number> {
+  const { makeCredentials } = await import('../mqtt-gateway/mqtt-connection.ts')
+  const access = await openChainUnsynced(context)
+  const keys = await access.keys.load(name)
+  const { host, port } = access.description.gateway.mqtt
+  const now = () => Date.now() as Milliseconds
+  const { clientId, username, password, expiresAt } = makeCredentials({
+    chainId: access.client.chainId,
+    device: keys.id,
+    signer: signerOf(keys),
+    now,
+  })
+  const answer = { host, port, clientId, username, password, expiresAt: new Date(expiresAt).toISOString() }
+  context.output.data(answer, () => context.output.fields(answer))
+  return exitCodes.ok
+}
+
+async function send(context: Context, args: readonly string[], options: SendOptions): Promise<number> {
+  const [to, text] = options.group === undefined ? args : [undefined, args[0]]
+  if (text === undefined || args.length > (options.group === undefined ? 2 : 1))
+    throw new MoteError('usage', 'send: expected <to> <text>, or --group <group> <text>')
+  const access = await openChain(context)
+  const keys = await access.keys.load(options.from)
+  const agent = await connect(context, access, keys)
+  const outgoing = {
+    content: new TextEncoder().encode(text),
+    ...(options.channel === undefined ? {} : { channel: options.channel }),
+  }
+  try {
+    const verdict =
+      options.group === undefined
+        ? await agent.send(await requireDevice(access, to ?? ''), outgoing)
+        : await agent.sendToGroup(await requireGroup(access, options.group, keys.id), outgoing)
+    const { verdict: word, code, reason, messageId, height, ageMs } = verdict
+    const answer = { verdict: word, reason: reason ?? null, code: code ?? null, messageId, height, ageMs }
+    context.output.data(answer, () => {
+      const asOf = `at height ${height}, trust data ${durationText(ageMs)} old`
+      return word === 'Check'
+        ? `${context.output.paint('green', 'Check')}  relayed, ${asOf}\nmessage ${messageId}`
+        : `${context.output.paint('red', 'Error')}  not relayed: ${code}: ${reason}\n${asOf}\nmessage ${messageId}`
+    })
+    return word === 'Check' ? exitCodes.ok : exitCodes.predicateFalse
+  } finally {
+    await agent.close()
+  }
+}
+
+async function listen(
+  context: Context,
+  [name = '']: readonly string[],
+  { count }: ListenOptions,
+): Promise<number> {
+  const access = await openChain(context)
+  const keys = await access.keys.load(name)
+  const agent = await connect(context, access, keys)
+  const following = new AbortController()
+  const run = access.client.follower.run(following.signal)
+  const done = Promise.withResolvers<number>()
+  let left = count ?? Number.POSITIVE_INFINITY
+  await agent.listen({
+    message: async message => {
+      if (left === 0) return
+      left -= 1
+      await printMessage(context, access, message)
+      if (left === 0) done.resolve(exitCodes.ok)
+    },
+    refused: ({ code, detail }) => context.output.note(`refused: ${code}: ${detail}`),
+  })
+  context.output.note('listening')
+  void agent.ended.then(reason => done.reject(reason))
+  try {
+    return await done.promise
+  } finally {
+    following.abort()
+    await Promise.all([agent.close(), run])
+  }
+}
+
+async function printMessage(context: Context, access: ChainAccess, message: Delivered): Promise<void> {
+  const { from, to, channel, content, messageId, at } = message
+  const text = new TextDecoder().decode(content)
+  const sender = (await nameOf(access, from)) ?? from
+  const target =
+    to.type === 'group'
+      ? { group: await groupName(access, to.id), groupId: to.id }
+      : { to: await deviceName(access, to.id), toId: to.id }
+  const answer = {
+    from: sender,
+    fromId: from,
+    ...target,
+    ...(channel === '' ? {} : { channel }),
+    text,
+    messageId,
+    at: new Date(at).toISOString(),
+  }
+  const place = 'group' in target ? `${target.group}: ` : ''
+  context.output.data(answer, () => `${sender} → ${place}${text}`)
+}
+
+async function deviceName(access: ChainAccess, id: DeviceId): Promise<string> {
+  return (await nameOf(access, id)) ?? id
+}
+
+async function groupName({ directory, description }: ChainAccess, id: GroupId): Promise<string> {
+  const described = description.groups.find(group => group.id === id)?.name
+  if (described) return described
+  return [...(await readGroupNames(directory))].find(([, known]) => known === id)?.[0] ?? id
+}

@@ -1,0 +1,44 @@
+/**
+ * A long-running program of ours in this process: says when it is ready, and ends in order on a signal or when the
+ * supervisor that started it is gone.
+ */
+import { exitCodes } from '../chain/errors.ts'
+import type { Context } from './context.ts'
+
+/** What a program hands back once it serves. */
+export interface RunningProgram {
+  /** Told to people and programs in the ready line. */
+  readonly ready: object
+  /** Drains and resolves when everything is closed. */
+  stop(): Promise<void>
+  /** Resolves when the program has ended by itself, rejects with the reason if it failed. Never, if it just runs. */
+  readonly ended?: Promise<void>
+}
+
+/** A program that has not drained by then is ended all the same. */
+const drainDeadlineMs = 8_000
+
+/** Starts, prints `{"ready":true,…}`, waits, stops. The exit code is 0 after an orderly stop. */
+export async function runProgram(
+  context: Context,
+  start: (signal: AbortSignal) => Promise<RunningProgram>,
+): Promise<number> {
+  const orphaned = new AbortController()
+  if (context.variables['MOTE_SUPERVISED'] === '1') {
+    // The supervisor holds the other end and writes nothing: the end of the pipe is the end of the supervisor.
+    process.stdin.on('end', () => orphaned.abort()).on('error', () => orphaned.abort())
+    process.stdin.resume()
+  }
+  const signal = AbortSignal.any([context.signal, orphaned.signal])
+  const program = await start(signal)
+  process.stdout.write(`${JSON.stringify({ ready: true, ...program.ready })}\n`)
+  const stopAsked = new Promise<void>(resolve => {
+    if (signal.aborted) resolve()
+    signal.addEventListener('abort', () => resolve(), { once: true })
+  })
+  await Promise.race(program.ended ? [stopAsked, program.ended] : [stopAsked])
+  const late = setTimeout(() => process.exit(exitCodes.failure), drainDeadlineMs)
+  await program.stop()
+  clearTimeout(late)
+  return exitCodes.ok
+}

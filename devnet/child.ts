@@ -1,0 +1,166 @@
+/**
+ * One program of a devnet as a child process of the supervisor.
+ *
+ * - The child's standard input is a pipe that only the supervisor holds: when the supervisor goes, however it goes,
+ *   the pipe closes and the child ends (`MOTE_SUPERVISED=1` tells it to watch).
+ * - It has a process group of its own, so Ctrl-C reaches the supervisor alone and the supervisor drains in order.
+ * - It says `{"ready":true}` as one line on standard output when its interface listens. All that it prints is kept.
+ */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { MoteError } from '../chain/result.ts'
+import { LogFile } from './log-file.ts'
+
+/** How to run a program of ours: the Node binary that runs this one, and the command's own entry file. */
+export interface Program {
+  readonly executable: string
+  readonly entry: string
+}
+
+export type ChildState =
+  | { readonly type: 'stopped' }
+  | { readonly type: 'running'; readonly pid: number; readonly ready: boolean }
+  | { readonly type: 'ended'; readonly code: number | null; readonly signal: NodeJS.Signals | null }
+
+export interface ChildOptions {
+  readonly name: string
+  readonly program: Program
+  readonly arguments: readonly string[]
+  readonly logPath: string
+  /** Told when the process ends although nobody asked it to. */
+  readonly onUnexpectedEnd: (child: Child) => void
+}
+
+/** Bounds what is kept of a line that never ends. */
+const maxLineBytes = 64 * 1024
+
+export class Child {
+  readonly name: string
+  readonly log: LogFile
+  readonly #options: ChildOptions
+  #process: ChildProcess | undefined
+  #state: ChildState = { type: 'stopped' }
+  #stopping = false
+  #ended: Promise<void> = Promise.resolve()
+  #ready = Promise.withResolvers<void>()
+
+  constructor(options: ChildOptions) {
+    this.name = options.name
+    this.log = new LogFile(options.logPath)
+    this.#options = options
+  }
+
+  get state(): ChildState {
+    return this.#state
+  }
+
+  get pid(): number | undefined {
+    return this.#state.type === 'running' ? this.#state.pid : undefined
+  }
+
+  /** Starts the process. Throws `in-use` if it runs already. */
+  start(): void {
+    if (this.#state.type === 'running') throw new MoteError('in-use', `${this.name}: runs already`)
+    const { program } = this.#options
+    this.#stopping = false
+    this.#ready = Promise.withResolvers<void>()
+    this.#ready.promise.catch(() => {})
+    const child = spawn(program.executable, [program.entry, ...this.#options.arguments], {
+      stdio: ['pipe', 'pipe', 'pipe'],
+      detached: true,
+      env: { ...process.env, MOTE_SUPERVISED: '1' },
+    })
+    this.#process = child
+    this.#state = { type: 'running', pid: child.pid ?? -1, ready: false }
+    this.#ended = new Promise(resolve => {
+      const end = (code: number | null, signal: NodeJS.Signals | null): void => {
+        this.#state = { type: 'ended', code, signal }
+        this.#ready.reject(this.#failure(`ended before it was ready (${describeEnd(code, signal)})`))
+        this.log.append(`supervisor: ${this.name} ended, ${describeEnd(code, signal)}\n`)
+        resolve()
+        if (!this.#stopping) this.#options.onUnexpectedEnd(this)
+      }
+      child.once('exit', end)
+      child.once('error', error => {
+        this.log.append(`supervisor: ${this.name}: ${error.message}\n`)
+        if (child.pid === undefined) end(null, null)
+      })
+    })
+    child.stdin?.on('error', () => {}) // The child may end first.
+    child.stdout?.on('data', this.#readOutput())
+    child.stderr?.on('data', (chunk: Buffer) => this.log.append(chunk))
+  }
+
+  /** Resolves when the child has said that it is ready; throws `start-failed` with the tail of its log otherwise. */
+  async waitUntilReady(signal: AbortSignal): Promise<void> {
+    const aborted = Promise.withResolvers<never>()
+    const abort = (): void => aborted.reject(this.#failure('did not become ready in time'))
+    if (signal.aborted) abort()
+    signal.addEventListener('abort', abort, { once: true })
+    try {
+      await Promise.race([this.#ready.promise, aborted.promise])
+    } finally {
+      signal.removeEventListener('abort', abort)
+    }
+  }
+
+  /** Resolves when the process is gone. */
+  get ended(): Promise<void> {
+    return this.#ended
+  }
+
+  /** Sends a signal; `expected` when the supervisor means it to end by it. Throws `not-running`. */
+  signal(name: NodeJS.Signals, expected = true): void {
+    if (this.#state.type !== 'running') throw new MoteError('not-running', `${this.name}: does not run`)
+    if (expected) this.#stopping = true
+    this.#process?.kill(name)
+  }
+
+  /** SIGTERM, and SIGKILL after the deadline; a paused process is woken first. Resolves when it is gone. */
+  async stop(deadlineMs: number): Promise<void> {
+    if (this.#state.type !== 'running') return
+    this.signal('SIGCONT')
+    this.signal('SIGTERM')
+    const timer = setTimeout(() => this.kill(), deadlineMs)
+    await this.#ended
+    clearTimeout(timer)
+  }
+
+  kill(): void {
+    if (this.#state.type === 'running') this.signal('SIGKILL')
+  }
+
+  #failure(reason: string): MoteError {
+    const tail = this.log.tail(20).map(line => `  ${line}`)
+    return new MoteError(
+      'start-failed',
+      [`${this.name} ${reason}; the end of ${this.log.path}:`, ...tail].join('\n'),
+    )
+  }
+
+  #readOutput(): (chunk: Buffer) => void {
+    let line = ''
+    return chunk => {
+      this.log.append(chunk)
+      if (this.#state.type !== 'running' || this.#state.ready) return
+      line += chunk.toString('utf8')
+      const lines = line.split('\n')
+      line = (lines.pop() ?? '').slice(-maxLineBytes)
+      if (!lines.some(isReadyLine)) return
+      this.#state = { ...this.#state, ready: true }
+      this.#ready.resolve()
+    }
+  }
+}
+
+function isReadyLine(line: string): boolean {
+  if (!line.startsWith('{')) return false
+  try {
+    return (JSON.parse(line) as { ready?: unknown }).ready === true
+  } catch {
+    return false
+  }
+}
+
+function describeEnd(code: number | null, signal: NodeJS.Signals | null): string {
+  return signal ? `signal ${signal}` : `exit code ${code}`
+}

@@ -1,0 +1,158 @@
+/**
+ * The control socket of a devnet: one JSON object per line each way, over a Unix socket of mode 0600.
+ *
+ * A request is `{"command": …}`; the answer is `{"ok":true,"value":…}` or `{"ok":false,"code":…,"detail":…}`, in the
+ * order of the requests. Lines, connections and waiting requests are bounded.
+ */
+import { chmodSync, rmSync } from 'node:fs'
+import { createConnection, createServer, type Server, type Socket } from 'node:net'
+import { createInterface } from 'node:readline'
+import type { ErrorCode } from '../chain/errors.ts'
+import { errorTable } from '../chain/errors.ts'
+import { MoteError } from '../chain/result.ts'
+
+/** The signals that a fault may send to a child. */
+export type FaultSignal = 'SIGKILL' | 'SIGSTOP' | 'SIGCONT' | 'SIGTERM'
+
+export type ControlRequest =
+  | { readonly command: 'ping' }
+  | { readonly command: 'status' }
+  /** Stops every child and the supervisor; the answer comes when all are gone. */
+  | { readonly command: 'down' }
+  | { readonly command: 'signal'; readonly node: string; readonly signal: FaultSignal }
+  /** Stops the node if it runs, starts it, and answers when it has answered a query. */
+  | { readonly command: 'restart'; readonly node: string }
+
+type ControlAnswer =
+  | { readonly ok: true; readonly value: unknown }
+  | { readonly ok: false; readonly code: ErrorCode; readonly detail: string }
+
+const maxLineBytes = 64 * 1024
+const maxConnections = 32
+const maxWaitingPerConnection = 16
+
+/** Listens at `path` and answers with `handle`. Close the server to end it; the socket file goes with it. */
+export async function serveControl(
+  path: string,
+  handle: (request: ControlRequest) => Promise<unknown>,
+): Promise<Server> {
+  rmSync(path, { force: true })
+  const server = createServer(socket => serveConnection(socket, handle))
+  server.maxConnections = maxConnections
+  const previous = process.umask(0o177)
+  try {
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', reject)
+      server.listen(path, resolve)
+    })
+  } finally {
+    process.umask(previous)
+  }
+  chmodSync(path, 0o600)
+  return server
+}
+
+function serveConnection(socket: Socket, handle: (request: ControlRequest) => Promise<unknown>): void {
+  let waiting = 0
+  let buffered = ''
+  let previous: Promise<void> = Promise.resolve()
+  const refuse = (detail: string): void => {
+    socket.end(line({ ok: false, code: 'malformed', detail }))
+  }
+  socket.setEncoding('utf8')
+  socket.on('error', () => socket.destroy())
+  socket.on('data', (text: string) => {
+    buffered += text
+    const lines = buffered.split('\n')
+    buffered = lines.pop() ?? ''
+    if (buffered.length > maxLineBytes || waiting + lines.length > maxWaitingPerConnection) {
+      refuse('request: too long, or too many at once')
+      return
+    }
+    for (const text of lines) {
+      waiting += 1
+      previous = previous.then(async () => {
+        const answer = await answerTo(text, handle)
+        waiting -= 1
+        if (socket.writable) socket.write(line(answer))
+      })
+    }
+  })
+}
+
+async function answerTo(
+  text: string,
+  handle: (request: ControlRequest) => Promise<unknown>,
+): Promise<ControlAnswer> {
+  try {
+    const request = parseRequest(text)
+    return { ok: true, value: (await handle(request)) ?? null }
+  } catch (error) {
+    if (error instanceof MoteError) return { ok: false, code: error.code, detail: error.detail }
+    return { ok: false, code: 'internal', detail: error instanceof Error ? error.message : String(error) }
+  }
+}
+
+const faultSignals: readonly string[] = ['SIGKILL', 'SIGSTOP', 'SIGCONT', 'SIGTERM'] satisfies FaultSignal[]
+
+/** Reads one request. Throws `malformed`. */
+export function parseRequest(text: string): ControlRequest {
+  let value: { command?: unknown; node?: unknown; signal?: unknown }
+  try {
+    value = JSON.parse(text) as typeof value
+  } catch (cause) {
+    throw new MoteError('malformed', 'request: expected JSON', { cause })
+  }
+  const { command, node, signal } = value ?? {}
+  if (command === 'ping' || command === 'status' || command === 'down') return { command }
+  if (typeof node !== 'string')
+    throw new MoteError('malformed', 'request: expected a known command and a node')
+  if (command === 'restart') return { command, node }
+  if (command === 'signal' && typeof signal === 'string' && faultSignals.includes(signal))
+    return { command, node, signal: signal as FaultSignal }
+  throw new MoteError('malformed', 'request: expected a known command and signal')
+}
+
+function line(answer: ControlAnswer | ControlRequest): string {
+  return `${JSON.stringify(answer)}\n`
+}
+
+/** Asks the supervisor at `path`. Throws its refusal, or `not-running` if nobody listens there. */
+export async function askControl(
+  path: string,
+  request: ControlRequest,
+  signal?: AbortSignal,
+): Promise<unknown> {
+  const socket = createConnection(path)
+  const stop = (): void => {
+    socket.destroy(new MoteError('timeout', 'the supervisor did not answer in time'))
+  }
+  signal?.addEventListener('abort', stop, { once: true })
+  try {
+    await new Promise<void>((resolve, reject) => {
+      socket.once('connect', resolve)
+      socket.once('error', cause =>
+        reject(new MoteError('not-running', `${path}: no devnet runs here`, { cause })),
+      )
+    })
+    socket.write(line(request))
+    const text = await firstLine(socket)
+    const answer = JSON.parse(text) as ControlAnswer
+    if (answer.ok) return answer.value
+    throw new MoteError(answer.code in errorTable ? answer.code : 'internal', answer.detail)
+  } finally {
+    signal?.removeEventListener('abort', stop)
+    socket.destroy()
+  }
+}
+
+function firstLine(socket: Socket): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const lines = createInterface({ input: socket })
+    lines.once('line', resolve)
+    lines.once('close', () => reject(new MoteError('not-running', 'the supervisor closed the connection')))
+    socket.once('error', error =>
+      reject(error instanceof MoteError ? error : new MoteError('not-running', error.message)),
+    )
+  })
+}

@@ -1,0 +1,175 @@
+/**
+ * Everything a new devnet needs on disk: keys, genesis, a configuration for each program, and the description.
+ *
+ * All keys follow from the seed, so a devnet can be made again exactly; whoever knows the seed holds every key,
+ * the operator's included. That is why `up` warns, and why nothing here is fit for anything but a test.
+ */
+import { rm } from 'node:fs/promises'
+import { sha256 } from '@noble/hashes/sha2.js'
+import { utf8ToBytes } from '@noble/hashes/utils.js'
+import type { DeviceId, Milliseconds } from '../chain/brands.ts'
+import {
+  chainIdOf,
+  defaultGenesisParameters,
+  type GenesisDocument,
+  genesisDocument,
+} from '../chain/genesis.ts'
+import { groupIdOf } from '../chain/records.ts'
+import type { Label } from '../chain/transaction-bodies.ts'
+import { privateDirectory } from '../client/atomic-file.ts'
+import { writeGenesisFile } from '../client/genesis-file.ts'
+import { type IdentityKeys, KeyDirectory, makeKeys, writeKeyFile } from '../client/key-directory.ts'
+import { writeGatewayConfiguration, writeNodeConfiguration } from './configuration.ts'
+import { type DevnetDescription, type DevnetNode, layout, writeDescription } from './layout.ts'
+import { choosePorts, loopback } from './ports.ts'
+
+export interface DevnetSize {
+  readonly full: number
+  readonly coordination: number
+  readonly lightweight: number
+  readonly devices: number
+}
+
+export const defaultSize: DevnetSize = { full: 3, coordination: 1, lightweight: 2, devices: 4 }
+
+export interface GenerateOptions {
+  readonly directory: string
+  readonly size: DevnetSize
+  readonly seed: string
+  readonly ports: number | 'auto'
+  readonly temporary: boolean
+}
+
+/** Short, so that what happens can be watched: a block at least this often, trust data no older than that. */
+const devnetHeartbeatMs = 5_000
+export const devnetTrustTtlMs = 15_000
+/** The first device's name; the others count up (the source papers' run has 1111 to 1114). */
+const firstDevice = 1111
+
+/** 32 bytes that follow from the seed, for one purpose of one identity. */
+export function devnetSeed(seed: string, name: string, purpose: string): Uint8Array {
+  return sha256(utf8ToBytes(`mote devnet\0${seed}\0${name}\0${purpose}`))
+}
+
+function keysOf(seed: string, name: string, transport: boolean): IdentityKeys {
+  return makeKeys(name, { transport, seedOf: purpose => devnetSeed(seed, name, purpose) })
+}
+
+interface Member {
+  readonly keys: IdentityKeys
+  readonly label: Label
+}
+
+function nodeMembers(seed: string, size: DevnetSize): Member[] {
+  const labels = ['full', 'coordination', 'lightweight'] as const
+  return labels.flatMap(label =>
+    Array.from({ length: size[label] }, (_, i) => ({ keys: keysOf(seed, `${label}-${i + 1}`, true), label })),
+  )
+}
+
+function genesisOf(members: readonly Member[], operator: IdentityKeys): GenesisDocument {
+  const full = members.filter(member => member.label === 'full')
+  return genesisDocument({
+    name: 'devnet',
+    createdAt: Date.now() as Milliseconds,
+    consenters: full.map(({ keys }) => ({ id: keys.id, key: keys.signing.publicKey })),
+    quorumPolicy: 'majority',
+    authorities: [{ id: operator.id, key: operator.signing.publicKey }],
+    threshold: 1,
+    parameters: { ...defaultGenesisParameters, heartbeatMs: devnetHeartbeatMs },
+    identities: members.map(({ keys, label }) => ({
+      inceptionKey: keys.signing.publicKey,
+      label,
+      encryptionKey: keys.encryption.publicKey,
+      transportKey: keys.transport?.publicKey,
+      metadataHash: undefined,
+    })),
+  })
+}
+
+/** Makes the directory of a new devnet. Throws `in-use` if a port is taken. */
+export async function generate(options: GenerateOptions): Promise<DevnetDescription> {
+  const { directory, size, seed } = options
+  const nodes = nodeMembers(seed, size)
+  const gateway = keysOf(seed, 'gateway', false)
+  const operator = keysOf(seed, 'operator', false)
+  const devices = Array.from({ length: size.devices }, (_, i) => keysOf(seed, `${firstDevice + i}`, false))
+  const genesis = genesisOf(
+    [...nodes, { keys: gateway, label: 'lightweight' }, { keys: operator, label: 'lightweight' }],
+    operator,
+  )
+  const ports = await choosePorts(2 * nodes.length + 1, options.ports)
+  const address = (index: number) => ({ host: loopback, port: ports[index] ?? 0 })
+  const description: DevnetDescription = {
+    version: 1,
+    chainId: chainIdOf(genesis),
+    seed,
+    temporary: options.temporary,
+    supervisorPid: process.pid,
+    controlSocket: layout.controlSocket(directory),
+    nodes: nodes.map(({ keys, label }, i) => ({
+      name: keys.name,
+      id: keys.id,
+      label,
+      api: address(1 + 2 * i),
+      p2p: address(2 + 2 * i),
+    })),
+    gateway: { name: gateway.name, id: gateway.id, mqtt: address(0) },
+    devices: devices.map(({ name, id }) => ({ name, id })),
+    groups: groupsOf(devices),
+    trustTtlMs: devnetTrustTtlMs,
+  }
+  await writeDirectory(directory, { description, genesis, nodes, gateway, operator, devices })
+  return description
+}
+
+function groupsOf(devices: readonly IdentityKeys[]): DevnetDescription['groups'] {
+  const owners: readonly (readonly [string, string])[] = [
+    ['hsu0001', '1111'],
+    ['hsu0002', '1114'],
+  ]
+  return owners.flatMap(([name, ownerName]) => {
+    const owner = devices.find(device => device.name === ownerName)
+    return owner ? [{ name, id: groupIdOf(owner.id, name), owner: ownerName }] : []
+  })
+}
+
+interface Contents {
+  readonly description: DevnetDescription
+  readonly genesis: GenesisDocument
+  readonly nodes: readonly Member[]
+  readonly gateway: IdentityKeys
+  readonly operator: IdentityKeys
+  readonly devices: readonly IdentityKeys[]
+}
+
+async function writeDirectory(directory: string, contents: Contents): Promise<void> {
+  const { description, genesis, nodes, gateway, operator, devices } = contents
+  await privateDirectory(directory)
+  await writeGenesisFile(layout.genesis(directory), genesis)
+  await (await KeyDirectory.open(layout.operator(directory))).store(operator)
+  const keys = await KeyDirectory.open(directory)
+  for (const device of devices) await keys.store(device)
+  const names: readonly (readonly [string, DeviceId])[] = [
+    ...nodes.map(member => [member.keys.name, member.keys.id] as const),
+    [gateway.name, gateway.id],
+    [operator.name, operator.id],
+  ]
+  for (const [name, id] of names) await keys.alias(name, id)
+  for (const node of nodes) {
+    const described = description.nodes.find(candidate => candidate.id === node.keys.id) as DevnetNode
+    await privateDirectory(layout.node(directory, node.keys.name))
+    await writeKeyFile(layout.nodeKey(directory, node.keys.name), node.keys)
+    await writeNodeConfiguration(directory, description, described)
+  }
+  await privateDirectory(layout.node(directory, gateway.name))
+  await writeKeyFile(layout.nodeKey(directory, gateway.name), gateway)
+  await writeGatewayConfiguration(directory, description)
+  // Last: a directory with a description is a whole one.
+  await writeDescription(directory, description)
+}
+
+/** Removes what `generate` made, whole or in part. */
+export async function removeDirectory(directory: string): Promise<void> {
+  await rm(directory, { recursive: true, force: true })
+}

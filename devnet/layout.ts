@@ -1,0 +1,95 @@
+/**
+ * Where a devnet keeps what, and the file that describes it (`DIR/devnet.json`, mode 0600, format version 1).
+ *
+ * ```
+ * DIR/devnet.json            this description: names, ids, ports, process id of the supervisor
+ * DIR/genesis.json           the genesis that every node and client starts from
+ * DIR/keys/<name>.json       keys of the devices; DIR/names.json: names of every identity
+ * DIR/operator/keys/…        keys of the operator, apart from those of the devices
+ * DIR/nodes/<name>/          config.json, key.json, data/, log
+ * DIR/control.sock           the supervisor listens here
+ * ```
+ */
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { sha256 } from '@noble/hashes/sha2.js'
+import { bytesToHex, utf8ToBytes } from '@noble/hashes/utils.js'
+import { DeviceId, type GroupId } from '../chain/brands.ts'
+import { MoteError } from '../chain/result.ts'
+import type { Label } from '../chain/transaction-bodies.ts'
+import { readFileIfThere, writeFileAtomic } from '../client/atomic-file.ts'
+
+export interface Address {
+  readonly host: string
+  readonly port: number
+}
+
+export interface DevnetNode {
+  readonly name: string
+  readonly id: DeviceId
+  readonly label: Label
+  readonly api: Address
+  readonly p2p: Address
+}
+
+export interface DevnetDescription {
+  readonly version: 1
+  readonly chainId: string
+  /** Every key of this network follows from it. */
+  readonly seed: string
+  /** Made by `up` without a name: `down` removes it. */
+  readonly temporary: boolean
+  readonly supervisorPid: number
+  readonly controlSocket: string
+  readonly nodes: readonly DevnetNode[]
+  readonly gateway: { readonly name: string; readonly id: DeviceId; readonly mqtt: Address }
+  readonly devices: readonly { readonly name: string; readonly id: DeviceId }[]
+  readonly groups: readonly { readonly name: string; readonly id: GroupId; readonly owner: string }[]
+  readonly trustTtlMs: number
+}
+
+/** Longest path that a Unix socket may have on every system (sun_path is 104 bytes on macOS). */
+const maxSocketPathBytes = 100
+
+export const layout = {
+  description: (directory: string) => join(directory, 'devnet.json'),
+  genesis: (directory: string) => join(directory, 'genesis.json'),
+  operator: (directory: string) => join(directory, 'operator'),
+  node: (directory: string, name: string) => join(directory, 'nodes', name),
+  nodeConfig: (directory: string, name: string) => join(directory, 'nodes', name, 'config.json'),
+  nodeKey: (directory: string, name: string) => join(directory, 'nodes', name, 'key.json'),
+  nodeData: (directory: string, name: string) => join(directory, 'nodes', name, 'data'),
+  nodeLog: (directory: string, name: string) => join(directory, 'nodes', name, 'log'),
+  supervisorLog: (directory: string) => join(directory, 'supervisor.log'),
+  /** In the directory, or in the system's temporary one where that path would be too long for a socket. */
+  controlSocket: (directory: string) => {
+    const path = join(directory, 'control.sock')
+    if (Buffer.byteLength(path) <= maxSocketPathBytes) return path
+    return join(tmpdir(), `mote-${bytesToHex(sha256(utf8ToBytes(directory))).slice(0, 16)}.sock`)
+  },
+} as const
+
+/** `http://host:port` of an API. */
+export function apiUrl({ host, port }: Address): string {
+  return `http://${host}:${port}`
+}
+
+/** The description of a devnet that is or was in this directory; undefined if there is none. */
+export async function readDescription(directory: string): Promise<DevnetDescription | undefined> {
+  const path = layout.description(directory)
+  const content = await readFileIfThere(path)
+  if (!content) return undefined
+  let description: DevnetDescription
+  try {
+    description = JSON.parse(Buffer.from(content).toString('utf8')) as DevnetDescription
+    if (description.version !== 1) throw new Error(`version: expected 1, got ${description.version}`)
+    for (const { id } of [...description.nodes, ...description.devices, description.gateway]) DeviceId(id)
+  } catch (cause) {
+    throw new MoteError('config-invalid', `${path}: expected the description of a devnet`, { cause })
+  }
+  return description
+}
+
+export async function writeDescription(directory: string, description: DevnetDescription): Promise<void> {
+  await writeFileAtomic(layout.description(directory), `${JSON.stringify(description, undefined, 2)}\n`)
+}

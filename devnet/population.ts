@@ -1,0 +1,82 @@
+/**
+ * The devices and groups of a new devnet, made on its chain as an operator and its devices would make them: one
+ * grant, a registration by each device through a coordination node, and the groups of the devices' owners.
+ *
+ * Running it again changes nothing: what is there already is left as it is.
+ */
+import type { DeviceId } from '../chain/brands.ts'
+import { signerFromSeed } from '../chain/noble-crypto.ts'
+import { groupIdOf } from '../chain/records.ts'
+import { MoteError } from '../chain/result.ts'
+import type { CapabilityProfile } from '../chain/transaction-bodies.ts'
+import type { ChainClient } from '../client/chain-client.ts'
+import { addMembers, createGroup } from '../client/group-actions.ts'
+import { type CoordinationContact, join } from '../client/join.ts'
+import type { IdentityKeys, KeyDirectory } from '../client/key-directory.ts'
+import { grant } from '../client/operator-actions.ts'
+import { devnetSeed } from './generate.ts'
+import type { DevnetDescription } from './layout.ts'
+
+/** What a small sensor would say of itself. */
+const profile: CapabilityProfile = {
+  connectionLifetime: 'days',
+  cores: 1,
+  memoryMebibytes: 128,
+  storageMebibytes: 512,
+}
+
+/** Members of the groups beside their owners (C4 of the source papers' run). */
+const membersOf: Readonly<Record<string, readonly string[]>> = {
+  hsu0001: ['1112', '1113'],
+  hsu0002: ['1113'],
+}
+
+export interface Population {
+  readonly client: ChainClient
+  readonly description: DevnetDescription
+  readonly keys: KeyDirectory
+  readonly operator: IdentityKeys
+  readonly contacts: readonly CoordinationContact[]
+  readonly signal: AbortSignal
+  readonly onProgress: (message: string) => void
+}
+
+/** Registers every device of the description and makes its groups. Throws what the chain or a coordinator refused. */
+export async function populate(population: Population): Promise<void> {
+  await registerDevices(population)
+  await makeGroups(population)
+}
+
+async function registerDevices(population: Population): Promise<void> {
+  const { client, description, keys, operator, contacts, signal, onProgress } = population
+  await client.follower.sync()
+  const missing: string[] = []
+  for (const { name, id } of description.devices)
+    if ((await client.records.device(id)).value === undefined) missing.push(name)
+  if (missing.length === 0) return
+  // A fresh token each time: an earlier one may be spent or expired.
+  const token = signerFromSeed('ed25519', devnetSeed(description.seed, `grant ${Date.now()}`, 'token'))
+  await grant(client, operator, { tokenKey: token.publicKey, quota: missing.length }, { signal })
+  for (const name of missing) {
+    const device = await keys.load(name)
+    const newcomer = { keys: device, label: 'lightweight', profile, token } as const
+    const { height } = await join(client, newcomer, contacts, { signal })
+    onProgress(`device ${name} joined at height ${height}`)
+  }
+}
+
+async function makeGroups({ client, description, keys, signal, onProgress }: Population): Promise<void> {
+  const idOf = (name: string): DeviceId | undefined =>
+    description.devices.find(device => device.name === name)?.id
+  for (const { name, id, owner: ownerName } of description.groups) {
+    const owner = await keys.load(ownerName)
+    if (id !== groupIdOf(owner.id, name))
+      throw new MoteError('config-invalid', `group ${name}: not its owner's`)
+    await client.follower.sync()
+    const existing = (await client.records.group(id)).value
+    if (!existing) await createGroup(client, owner, name, { signal })
+    const devices = (membersOf[name] ?? []).map(idOf).filter(member => member !== undefined)
+    const group = await addMembers(client, owner, { group: id, devices }, { signal })
+    if (!existing) onProgress(`group ${name} with ${group.value.members.length} members`)
+  }
+}

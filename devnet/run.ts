@@ -1,0 +1,124 @@
+/**
+ * A devnet from nothing to answering, and down again: the composition root of `mote devnet up`.
+ */
+import { checkpointFromGenesis } from '../chain/genesis.ts'
+import { MoteError } from '../chain/result.ts'
+import { ChainClient } from '../client/chain-client.ts'
+import { readGenesisFile } from '../client/genesis-file.ts'
+import { httpSource } from '../client/http-source.ts'
+import { httpContact } from '../client/join.ts'
+import { KeyDirectory } from '../client/key-directory.ts'
+import type { Program } from './child.ts'
+import { askControl } from './control.ts'
+import { type DevnetSize, generate, removeDirectory } from './generate.ts'
+import { apiUrl, type DevnetDescription, layout, readDescription, writeDescription } from './layout.ts'
+import { populate } from './population.ts'
+import { Supervisor } from './supervisor.ts'
+
+export interface DevnetOptions {
+  readonly directory: string
+  /** Nobody named the directory: it is removed when the devnet goes down. */
+  readonly temporary: boolean
+  readonly size: DevnetSize
+  readonly seed: string
+  readonly ports: number | 'auto'
+  readonly program: Program
+  readonly probeGateway: (description: DevnetDescription, signal: AbortSignal) => Promise<void>
+  readonly onProgress: (message: string) => void
+  /** Ends the start when it fires. */
+  readonly signal: AbortSignal
+}
+
+export interface RunningDevnet {
+  readonly description: DevnetDescription
+  readonly supervisor: Supervisor
+  /** Stops everything; removes a temporary directory. Safe to call twice. */
+  stop(): Promise<void>
+}
+
+/** Everything must have answered by then. */
+const readyDeadlineMs = 60_000
+
+/** True if a supervisor answers on this devnet's control socket. */
+export async function isLive(description: DevnetDescription): Promise<boolean> {
+  try {
+    await askControl(description.controlSocket, { command: 'ping' }, AbortSignal.timeout(5_000))
+    return true
+  } catch (error) {
+    // A supervisor that is too busy to answer is there.
+    return error instanceof MoteError && error.code === 'timeout'
+  }
+}
+
+/** Starts a devnet. Throws `in-use` if one lives in the directory, `start-failed` if a part does not come up. */
+export async function startDevnet(options: DevnetOptions): Promise<RunningDevnet> {
+  const { directory, program, probeGateway, onProgress } = options
+  const description = await prepare(options)
+  const supervisor = await Supervisor.open({ directory, description, program, probeGateway, onProgress })
+  process.once('exit', () => supervisor.killAll())
+  const deadline = AbortSignal.timeout(readyDeadlineMs)
+  const signal = AbortSignal.any([options.signal, deadline])
+  try {
+    await supervisor.startNodes(signal)
+    await Promise.all([supervisor.startGateway(signal), settle(options, description, signal)])
+    await supervisor.waitForGateway(signal)
+  } catch (error) {
+    await supervisor.stop()
+    if (options.signal.aborted) {
+      if (options.temporary) await removeDirectory(directory)
+      throw new MoteError('interrupted', 'stopped before the devnet was up', { cause: error })
+    }
+    onProgress(`the logs are kept in ${directory}`)
+    throw deadline.aborted && error instanceof MoteError && error.code !== 'start-failed'
+      ? new MoteError('start-failed', `not up after ${readyDeadlineMs / 1_000} s: ${error.message}`, {
+          cause: error,
+        })
+      : error
+  }
+  const stop = async (): Promise<void> => {
+    await supervisor.stop()
+    if (description.temporary) await removeDirectory(directory)
+  }
+  // `mote devnet down` stops the supervisor from outside; its directory goes all the same.
+  return { description, supervisor, stop }
+}
+
+/** A new directory, or the one of a devnet that was here before and goes on. */
+async function prepare(options: DevnetOptions): Promise<DevnetDescription> {
+  const { directory, temporary, onProgress } = options
+  const before = await readDescription(directory)
+  if (before && (await isLive(before)))
+    throw new MoteError('in-use', `${directory}: a devnet runs here; \`mote devnet down\` stops it`)
+  if (before && !before.temporary) {
+    onProgress(`going on with the devnet in ${directory}`)
+    const again = { ...before, supervisorPid: process.pid, controlSocket: layout.controlSocket(directory) }
+    await writeDescription(directory, again)
+    return again
+  }
+  if (temporary) await removeDirectory(directory)
+  return generate(options)
+}
+
+/** Devices and groups through the chain's front door. */
+async function settle(
+  { directory, onProgress }: DevnetOptions,
+  description: DevnetDescription,
+  signal: AbortSignal,
+): Promise<void> {
+  const genesis = await readGenesisFile(layout.genesis(directory))
+  const urlsOf = (label: string): string[] =>
+    description.nodes.filter(node => node.label === label).map(node => apiUrl(node.api))
+  const client = await ChainClient.open({
+    sources: urlsOf('full').map(url => httpSource(url)),
+    checkpoint: checkpointFromGenesis(genesis),
+  })
+  await populate({
+    client,
+    description,
+    keys: await KeyDirectory.open(directory),
+    operator: await (await KeyDirectory.open(layout.operator(directory))).load('operator'),
+    contacts: urlsOf('coordination').map(url => httpContact(url)),
+    signal,
+    onProgress,
+  })
+}
