@@ -42,6 +42,9 @@ export function signatureVerifierContract(
             const signer = signerFromSeed(suite, seed)
             const signature = signer.sign(message)
             expect(verifier.verify(signer.publicKey, message, signature)).toBe(true)
+            const padded = Buffer.concat([signature, message, signature])
+            const [text, tail] = [padded.subarray(64, -64), padded.subarray(-64)]
+            expect(verifier.verify(signer.publicKey, text, tail)).toBe(true)
             const changed = signature.with(bit >> 3, signature[bit >> 3]! ^ (1 << (bit & 7)))
             expect(verifier.verify(signer.publicKey, message, changed)).toBe(false)
           },

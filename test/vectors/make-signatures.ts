@@ -101,16 +101,36 @@ function addRfc8032(): void {
 function addEdwardsTorsion(): void {
   const add25519 = (name: string, valid: boolean, key: EdwardsPoint, signature: Uint8Array, text = message) =>
     add('ed25519', name, valid, key.toBytes(), text, signature)
-  add25519('R has a component of order 8 (valid only with the cofactor)', false, A, construct(A, message, torsion))
+  add25519(
+    'R has a component of order 8 (valid only with the cofactor)',
+    false,
+    A,
+    construct(A, message, torsion),
+  )
   const empty = new Uint8Array(0)
   add25519('R has a component of order 8, empty message', false, A, construct(A, empty, torsion), empty)
   const mixed = A.add(torsion)
   const divides = (k: bigint) => k % 8n === 0n
-  add25519('A has a component of order 8 and k is not a multiple of 8', false, mixed, construct(mixed, message, E.ZERO, k => k % 8n === 1n))
-  add25519('A has a component of order 8 and k is a multiple of 8', true, mixed, construct(mixed, message, E.ZERO, divides))
+  add25519(
+    'A has a component of order 8 and k is not a multiple of 8',
+    false,
+    mixed,
+    construct(mixed, message, E.ZERO, k => k % 8n === 1n),
+  )
+  add25519(
+    'A has a component of order 8 and k is a multiple of 8',
+    true,
+    mixed,
+    construct(mixed, message, E.ZERO, divides),
+  )
   // R = r·B − k·T with k = 3 (mod 8): both have torsion, and the equation holds byte for byte.
   const cancelling = torsion.multiplyUnsafe(3n).negate()
-  add25519('A and R have components of order 8 that cancel', true, mixed, construct(mixed, message, cancelling, k => k % 8n === 3n))
+  add25519(
+    'A and R have components of order 8 that cancel',
+    true,
+    mixed,
+    construct(mixed, message, cancelling, k => k % 8n === 3n),
+  )
 }
 
 function addEdwardsSmallOrder(): void {
@@ -124,11 +144,25 @@ function addEdwardsSmallOrder(): void {
     for (let i = r; ; i++) {
       const R = E.BASE.multiply(i).toBytes()
       if (!torsionFree(challenge(R, key, message), multiple)) continue
-      add('ed25519', `A is ${multiple} times a point of order 8`, false, key, message, concatBytes(R, littleEndian(i)))
+      add(
+        'ed25519',
+        `A is ${multiple} times a point of order 8`,
+        false,
+        key,
+        message,
+        concatBytes(R, littleEndian(i)),
+      )
       break
     }
     const k = challenge(key, A.toBytes(), message)
-    add('ed25519', `R is ${multiple} times a point of order 8`, false, A.toBytes(), message, concatBytes(key, littleEndian(modulo(k * a, L))))
+    add(
+      'ed25519',
+      `R is ${multiple} times a point of order 8`,
+      false,
+      A.toBytes(),
+      message,
+      concatBytes(key, littleEndian(modulo(k * a, L))),
+    )
   }
   const nonCanonical: [string, Uint8Array][] = [
     ['y = 1 with the sign of x set', littleEndian(1n | (1n << 255n))],
@@ -142,7 +176,14 @@ function addEdwardsSmallOrder(): void {
   for (const [name, bytes] of nonCanonical) {
     add('ed25519', `A not canonical: ${name}`, false, bytes, message, base)
     const k = challenge(bytes, A.toBytes(), message)
-    add('ed25519', `R not canonical: ${name}`, false, A.toBytes(), message, concatBytes(bytes, littleEndian(modulo(k * a, L))))
+    add(
+      'ed25519',
+      `R not canonical: ${name}`,
+      false,
+      A.toBytes(),
+      message,
+      concatBytes(bytes, littleEndian(modulo(k * a, L))),
+    )
   }
 }
 
@@ -170,7 +211,14 @@ function addEdwardsScalarsAndLengths(): void {
   add('ed25519', 'A is not on the curve (y = 2)', false, littleEndian(2n), message, good)
   add('ed25519', 'all zero', false, new Uint8Array(32), message, new Uint8Array(64))
   for (const length of [0, 32, 63, 65])
-    add('ed25519', `signature of ${length} bytes`, false, key, message, concatBytes(good, good).slice(0, length))
+    add(
+      'ed25519',
+      `signature of ${length} bytes`,
+      false,
+      key,
+      message,
+      concatBytes(good, good).slice(0, length),
+    )
   for (const length of [0, 31, 33])
     add('ed25519', `key of ${length} bytes`, false, concatBytes(key, key).slice(0, length), message, good)
 }
@@ -193,7 +241,9 @@ function pair(r: bigint, s: bigint): Uint8Array {
 /** The key under which (x of R mod n, s) is a valid signature of `message`: r⁻¹·(s·R − z·G). */
 function keyFor(R: P256Point, s: bigint): Uint8Array {
   const inverse = P.Fn.inv(modulo(R.toAffine().x, n))
-  return R.multiply(modulo(s * inverse, n)).subtract(P.BASE.multiply(modulo(z * inverse, n))).toBytes(true)
+  return R.multiply(modulo(s * inverse, n))
+    .subtract(P.BASE.multiply(modulo(z * inverse, n)))
+    .toBytes(true)
 }
 
 function addP256Signatures(): void {
@@ -220,7 +270,14 @@ function addP256Signatures(): void {
     add('p256', name, false, key, message, pair(first, second))
   for (const length of [0, 32, 63, 65])
     add('p256', `signature of ${length} bytes`, false, key, message, concatBytes(good, good).slice(0, length))
-  add('p256', 'a DER signature', false, key, message, p256.sign(message, secret, { lowS: true, format: 'der' }))
+  add(
+    'p256',
+    'a DER signature',
+    false,
+    key,
+    message,
+    p256.sign(message, secret, { lowS: true, format: 'der' }),
+  )
 }
 
 function addP256Edges(): void {
