@@ -1,0 +1,105 @@
+/** The genesis document: what makes a chain id, what is refused, and the checkpoint that follows from it. */
+import { describe, expect, test } from 'vitest'
+import { decode, encode } from '../../../chain/codec.ts'
+import {
+  chainIdOf,
+  checkGenesis,
+  checkpointFromGenesis,
+  decodeGenesis,
+  type GenesisDocument,
+  genesisCodec,
+  genesisDocument,
+  genesisHeader,
+  genesisLedger,
+  genesisState,
+} from '../../../chain/genesis.ts'
+import { headerHash } from '../../../chain/header.ts'
+import { identityCodec, isKeyValidAt, parametersCodec, stateKeyOf } from '../../../chain/records.ts'
+import { unwrap } from '../../../chain/result.ts'
+import { rootOf } from '../../../chain/state-tree.ts'
+import { coordinator, devices, fullNode, newcomer, operator, sampleGenesis } from './sample-ledger.ts'
+
+const document = sampleGenesis()
+
+function codeOf(wrong: Partial<GenesisDocument>): string {
+  const checked = checkGenesis({ ...document, ...wrong })
+  return checked.ok ? 'ok' : checked.error.code
+}
+
+describe('genesis', () => {
+  test('genesis: every byte of the document makes the chain id', () => {
+    const bytes = encode(genesisCodec, document)
+    expect(decodeGenesis(bytes)).toEqual({ ok: true, value: document })
+    expect(chainIdOf(sampleGenesis())).toBe(chainIdOf(document))
+    expect(chainIdOf({ ...document, name: 'other' })).not.toBe(chainIdOf(document))
+    expect(chainIdOf({ ...document, threshold: 2 })).not.toBe(chainIdOf(document))
+  })
+
+  test('genesis: the order in which its makers list members does not matter', () => {
+    const { version: _, ...parts } = document
+    const reversed = {
+      ...parts,
+      identities: [...parts.identities].reverse(),
+      authorities: [...parts.authorities].reverse(),
+    }
+    expect(chainIdOf(genesisDocument(reversed))).toBe(chainIdOf(document))
+  })
+
+  test('genesis: its identities are active from time 0, its parameters are a leaf', () => {
+    const state = genesisState(document)
+    const record = unwrap(decode(identityCodec, state.get(stateKeyOf.identity(devices[0]!.id))!))
+    expect(record).toMatchObject({ status: 'active', trustLevel: 3, version: 1, admittedBy: undefined })
+    expect(isKeyValidAt(record.keys[0]!, document.createdAt)).toBe(true)
+    const parameters = unwrap(decode(parametersCodec, state.get(stateKeyOf.parameters())!))
+    expect(parameters.authorities).toEqual(document.authorities)
+    expect(state.size).toBe(document.identities.length + 1)
+    expect([...state.keys()]).toEqual([...state.keys()].sort())
+  })
+
+  test('genesis: ledger, header and checkpoint agree', () => {
+    const ledger = genesisLedger(document)
+    expect(ledger.header).toEqual(genesisHeader(document))
+    expect(ledger.headerHash).toBe(headerHash(ledger.header))
+    expect(ledger.header).toMatchObject({ height: 0, term: 0, chainId: chainIdOf(document) })
+    expect(rootOf(ledger.tree)).toBe(ledger.header.stateRoot)
+    const checkpoint = checkpointFromGenesis(document)
+    expect(checkpoint).toMatchObject({ headerHash: ledger.headerHash, chainId: chainIdOf(document) })
+    expect(checkpoint.consenters.consenters.map(each => each.id)).toEqual([fullNode.id])
+  })
+
+  test('genesis: refuses members out of order or twice', () => {
+    expect(codeOf({})).toBe('ok')
+    expect(codeOf({ identities: [...document.identities].reverse() })).toBe('malformed')
+    expect(codeOf({ identities: [document.identities[0]!, ...document.identities] })).toBe('malformed')
+    expect(codeOf({ authorities: [...document.authorities].reverse() })).toBe('malformed')
+    const [first] = document.consenters
+    expect(codeOf({ consenters: [first!, first!] })).toBe('malformed')
+  })
+
+  test('genesis: refuses a consenter that is no full node among its identities', () => {
+    const consenter = (who: typeof newcomer) => [{ id: who.id, key: who.signer.publicKey }]
+    expect(codeOf({ consenters: consenter(coordinator) })).toBe('malformed')
+    expect(codeOf({ consenters: consenter(newcomer) })).toBe('malformed')
+  })
+
+  test('genesis: refuses an authority that is not among its identities', () => {
+    expect(codeOf({ authorities: [{ id: newcomer.id, key: newcomer.signer.publicKey }] })).toBe('malformed')
+  })
+
+  test('genesis: refuses a threshold that no set of authorities can meet, or none', () => {
+    expect(codeOf({ threshold: 3 })).toBe('malformed')
+    expect(codeOf({ threshold: 0 })).toBe('malformed')
+    expect(codeOf({ threshold: 2 })).toBe('ok')
+  })
+
+  test('genesis: refuses rules that this program does not have', () => {
+    expect(codeOf({ parameters: { ...document.parameters, executionVersion: 2 } })).toBe('unknown-version')
+  })
+
+  test('genesis: refuses bytes whose parts do not fit together', () => {
+    const bytes = encode(genesisCodec, { ...document, threshold: 3 })
+    expect(decodeGenesis(bytes)).toMatchObject({ error: { code: 'malformed' } })
+    expect(() => genesisLedger({ ...document, threshold: 3 })).toThrow('threshold')
+    expect(operator.id).toMatch(/^[0-9a-f]{64}$/)
+  })
+})

@@ -1,0 +1,203 @@
+/**
+ * Makes test/vectors/transactions.json: one transaction of each kind, and bytes that must be refused, for
+ * implementations in other languages. `node test/vectors/make-transactions.ts` writes the file.
+ */
+import { writeFileSync } from 'node:fs'
+import { bytesToHex, concatBytes, hexToBytes } from '@noble/hashes/utils.js'
+import { ChainId, DeviceId, GroupId, Hash, Milliseconds } from '../../chain/brands.ts'
+import { deviceIdOf, keyIdOf, type SigningSuite } from '../../chain/keys.ts'
+import { signerFromSeed } from '../../chain/noble-crypto.ts'
+import { unwrap } from '../../chain/result.ts'
+import {
+  bodies,
+  grantIdOf,
+  grantTokenSigningBytes,
+  keyPossessionSigningBytes,
+  parseTransaction,
+  signTransaction,
+  type TransactionBody,
+  type TransactionType,
+  transactionSigningBytes,
+} from '../../chain/transaction.ts'
+
+export interface TransactionVectors {
+  readonly about: string
+  readonly transactions: readonly {
+    readonly type: TransactionType
+    readonly kind: number
+    readonly suite: SigningSuite
+    /** Secret key of the signer, 32 bytes. */
+    readonly seed: string
+    readonly payload: string
+    readonly id: string
+    /** The bytes that the signature covers. */
+    readonly signed: string
+    readonly wire: string
+  }[]
+  readonly refused: readonly { readonly what: string; readonly wire: string; readonly code: string }[]
+}
+
+const chainId = ChainId('c0'.repeat(32))
+const seedOf = (n: number) => new Uint8Array(32).fill(n)
+const device = signerFromSeed('ed25519', seedOf(1))
+const secure = signerFromSeed('p256', seedOf(2))
+const token = signerFromSeed('ed25519', seedOf(3))
+const deviceId = deviceIdOf(device.publicKey)
+const secureId = deviceIdOf(secure.publicKey)
+const hash = Hash('ab'.repeat(32))
+const group = GroupId('9d'.repeat(32))
+const members = [DeviceId('01'.repeat(32)), DeviceId('02'.repeat(32))]
+const spare = {
+  purpose: 'sign',
+  key: secure.publicKey,
+  notAfter: Milliseconds(2_000_000_000_000),
+  possession: secure.sign(keyPossessionSigningBytes(chainId, deviceId, secure.publicKey)),
+} as const
+const sealing = {
+  purpose: 'encrypt',
+  key: { suite: 'x25519', bytes: seedOf(7) },
+  notAfter: undefined,
+} as const
+
+const samples: { readonly [K in TransactionType]: Extract<TransactionBody, { type: K }> } = {
+  'identity.grant': {
+    type: 'identity.grant',
+    tokenKey: token.publicKey,
+    quota: 65_535,
+    expiry: Milliseconds(1_800_000_000_000),
+    highestLabel: 'coordination',
+  },
+  'identity.register': {
+    type: 'identity.register',
+    inceptionKey: secure.publicKey,
+    label: 'lightweight',
+    keys: [sealing],
+    transportKey: seedOf(8),
+    profile: { connectionLifetime: 'hours', cores: 1, memoryMebibytes: 64, storageMebibytes: 70_000 },
+    metadataHash: hash,
+    grant: grantIdOf(token.publicKey),
+    tokenSignature: token.sign(grantTokenSigningBytes(chainId, secureId)),
+    challenge: {
+      coordinator: deviceId,
+      nonce: new Uint8Array(16).fill(5),
+      issuedAt: Milliseconds(1_790_000_000_000),
+    },
+  },
+  'identity.suspend': {
+    type: 'identity.suspend',
+    subject: secureId,
+    expectedVersion: 1,
+    reason: 'lost in the field',
+  },
+  'identity.revoke': { type: 'identity.revoke', subject: secureId, expectedVersion: 300, reason: '' },
+  'key.add': { type: 'key.add', subject: deviceId, expectedVersion: 1, key: spare },
+  'key.rotate': {
+    type: 'key.rotate',
+    subject: deviceId,
+    expectedVersion: 2,
+    oldKey: keyIdOf(device.publicKey),
+    key: spare,
+    overlap: Milliseconds(3_600_000),
+  },
+  'key.revoke': {
+    type: 'key.revoke',
+    subject: deviceId,
+    expectedVersion: 3,
+    key: keyIdOf(secure.publicKey),
+  },
+  'group.create': { type: 'group.create', name: 'hsu0001', epochKeyHash: undefined },
+  'group.add': { type: 'group.add', group, expectedVersion: 1, members },
+  'group.remove': { type: 'group.remove', group, expectedVersion: 2, members },
+  'group.rekey': {
+    type: 'group.rekey',
+    group,
+    membershipVersion: 3,
+    epoch: 1,
+    epochKeyHash: hash,
+    boxesHash: hash,
+  },
+}
+
+function vectorOf(type: TransactionType): TransactionVectors['transactions'][number] {
+  const signer = type === 'identity.register' ? secure : device
+  const wire = signTransaction(
+    {
+      version: 1,
+      chainId,
+      body: samples[type],
+      signer: { deviceId: deviceIdOf(signer.publicKey), keyId: keyIdOf(signer.publicKey) },
+      nonce: new Uint8Array(16).fill(6),
+      expiry: Milliseconds(1_790_000_600_000),
+    },
+    signer,
+  )
+  const { payload, id } = unwrap(parseTransaction(wire))
+  return {
+    type,
+    kind: bodies[type][0],
+    suite: signer.publicKey.suite,
+    seed: bytesToHex(signer === secure ? seedOf(2) : seedOf(1)),
+    payload: bytesToHex(payload),
+    id,
+    signed: bytesToHex(transactionSigningBytes(payload)),
+    wire: bytesToHex(wire),
+  }
+}
+
+/** The wire bytes around another payload: `[bin payload, bin signature]`. */
+function wrap(payload: Uint8Array, signature: Uint8Array = new Uint8Array(64)): Uint8Array {
+  const bin = (bytes: Uint8Array) =>
+    concatBytes(
+      bytes.length < 256
+        ? Uint8Array.of(0xc4, bytes.length)
+        : Uint8Array.of(0xc5, bytes.length >> 8, bytes.length & 0xff),
+      bytes,
+    )
+  return concatBytes(Uint8Array.of(0x92), bin(payload), bin(signature))
+}
+
+function refusals(payload: Uint8Array): TransactionVectors['refused'] {
+  const set = (at: number, value: number) => {
+    const changed = Uint8Array.from(payload)
+    changed[at] = value
+    return wrap(changed)
+  }
+  // The name is the last field of the payload, with its length before it.
+  const cases: readonly (readonly [what: string, wire: Uint8Array, code: string])[] = [
+    ['nothing', new Uint8Array(0), 'malformed'],
+    ['not an array', Uint8Array.of(0x01), 'malformed'],
+    ['a signature of 63 bytes', wrap(payload, new Uint8Array(63)), 'malformed'],
+    ['a byte behind the end', concatBytes(wrap(payload), Uint8Array.of(0)), 'malformed'],
+    ['an empty payload', wrap(new Uint8Array(0)), 'malformed'],
+    ['version 2', set(1, 2), 'unknown-version'],
+    ['a kind without meaning', set(2, 120), 'malformed'],
+    ['a reserved kind: record.one', set(2, 80), 'kind-not-supported'],
+    ['another kind than its fields', set(2, 35), 'malformed'],
+    ['seven fields', set(0, 0x97), 'malformed'],
+    ['an upper-case letter in a group name', set(payload.length - 2, 0x41), 'malformed'],
+    [
+      'an integer that is not in its shortest form',
+      wrap(concatBytes(payload.slice(0, 1), Uint8Array.of(0xcc, 1), payload.slice(2))),
+      'malformed',
+    ],
+    ['a byte behind the payload', wrap(concatBytes(payload, Uint8Array.of(0xc0))), 'malformed'],
+  ]
+  return cases.map(([what, wire, code]) => ({ what, wire: bytesToHex(wire), code }))
+}
+
+export function transactionVectors(): TransactionVectors {
+  const transactions = (Object.keys(samples) as TransactionType[]).map(vectorOf)
+  const group = transactions.find(vector => vector.type === 'group.create')
+  return {
+    about:
+      'One transaction of each kind on chain c0…c0; hexadecimal. `refused` are wire bytes and the code of their refusal.',
+    transactions,
+    refused: refusals(hexToBytes(group?.payload ?? '')),
+  }
+}
+
+if (import.meta.main)
+  writeFileSync(
+    new URL('transactions.json', import.meta.url),
+    `${JSON.stringify(transactionVectors(), null, 2)}\n`,
+  )
