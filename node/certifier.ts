@@ -12,7 +12,14 @@
  * uncertified. A peer that still sends signatures for what was certified a while ago lags: it gets ours again.
  * Verification is lazy: what arrives after the quorum, or before the block, costs nothing until it is needed.
  */
-import type { ChainId, DeviceId, Hash, Height, Milliseconds, Term } from '../chain/brands.ts'
+import {
+  type ChainId,
+  type DeviceId,
+  type Hash,
+  Height,
+  type Milliseconds,
+  type Term,
+} from '../chain/brands.ts'
 import {
   type Certificate,
   type ConsenterSignature,
@@ -60,6 +67,9 @@ export interface CertifierConfig {
   readonly keptSignatures?: number
   readonly announceAgainMs?: number
 }
+
+/** Needs no certificate: everybody who knows the chain id knows its header. */
+export const genesisHeight = Height(0)
 
 interface HeightState {
   /** What this node computed; undefined until it has executed the height. */

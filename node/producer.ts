@@ -34,7 +34,7 @@ export interface ProducerView {
   readonly now: Milliseconds
   readonly committedHeight: number
   readonly certifiedHeight: number
-  /** When this node last executed a block or became leader, on the clock of `now`. */
+  /** When this node last executed a block, on the clock of `now`; long ago for a new leader. */
   readonly lastBlockAt: Milliseconds
 }
 

@@ -377,7 +377,8 @@ export class Replica {
   #becomes(leadership: Leadership): void {
     const led = this.#leadership.role === 'leader'
     this.#leadership = leadership
-    if (leadership.role === 'leader' && !led) this.#lastBlockAt = this.#parts.clock.now()
+    // A new leader renews the certified time at once: nobody knows how long there was none.
+    if (leadership.role === 'leader' && !led) this.#lastBlockAt = Number.NEGATIVE_INFINITY as Milliseconds
     if (led && leadership.role !== 'leader') {
       this.#proposals.clear()
       this.#parts.producer.reset()

@@ -1,0 +1,63 @@
+/** What a full node knows when a peer says hello: its own state at the newest certified height. */
+import type { DeviceId } from '../chain/brands.ts'
+import { decodeOwn, encode } from '../chain/codec.ts'
+import { consentersOf, type GenesisDocument, genesisLedger } from '../chain/genesis.ts'
+import { headerHash } from '../chain/header.ts'
+import type { SignatureVerifier } from '../chain/keys.ts'
+import type { Ledger } from '../chain/ledger.ts'
+import { stateAnswer, stateAnswerCodec } from '../chain/light-client.ts'
+import { type IdentityRecord, identityCodec, stateKeyOf } from '../chain/records.ts'
+import { get, prove } from '../chain/state-tree.ts'
+import type { HelloBook } from './hello.ts'
+import type { LiveChain } from './live-chain.ts'
+
+export interface FullNodeBookParts {
+  readonly id: DeviceId
+  readonly genesis: GenesisDocument
+  /** Undefined while the node is being put together. */
+  readonly chain: () => LiveChain | undefined
+  readonly verifier: SignatureVerifier
+}
+
+/** The book of a full node. */
+export function fullNodeBook({ id, genesis, chain, verifier }: FullNodeBookParts): HelloBook {
+  const atGenesis = genesisLedger(genesis)
+  const { chainId, incarnation } = atGenesis.header
+  const certified = (): Ledger => {
+    const live = chain()
+    return (live?.certificate && live.at(live.certificate.height)) ?? atGenesis
+  }
+  return {
+    chainId,
+    deviceId: id,
+    verifier,
+    ownProof: () => {
+      const { header, tree } = certified()
+      const certificate = chain()?.certificate
+      if (header.height === 0 || certificate?.height !== header.height) return { type: 'genesis' }
+      const key = stateKeyOf.identity(id)
+      const answer = stateAnswer(header, certificate, get(tree, key), prove(tree, key))
+      return { type: 'certified', answer: encode(stateAnswerCodec, answer) }
+    },
+    trusted: () => {
+      const { header } = certified()
+      return {
+        chainId,
+        incarnation,
+        header,
+        headerHash: headerHash(header),
+        consenters: consentersOf(genesis),
+      }
+    },
+    genesisIdentity: device => identityIn(atGenesis, device),
+    known: device => {
+      const ledger = certified()
+      return { height: ledger.header.height, record: identityIn(ledger, device) }
+    },
+  }
+}
+
+function identityIn({ tree }: Ledger, id: DeviceId): IdentityRecord | undefined {
+  const value = get(tree, stateKeyOf.identity(id))
+  return value && decodeOwn(identityCodec, value)
+}

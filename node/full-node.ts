@@ -1,0 +1,155 @@
+/**
+ * Composition root of a full node: keeps and executes the chain, takes transactions in, serves proofs. Consenters of
+ * the chain's set also order (Raft voters) and sign.
+ *
+ * Order of starting: what is stored is checked, then peers are met, then the API listens. Order of stopping: leadership
+ * is handed over and open transactions get their answers, then API, network and storage close.
+ */
+import type { AddressInfo } from 'node:net'
+import { join } from 'node:path'
+import type { FastifyInstance } from 'fastify'
+import { chainIdOf, type GenesisDocument } from '../chain/genesis.ts'
+import { MoteError } from '../chain/result.ts'
+import { type IdentityKeys, readKeyFile } from '../client/key-directory.ts'
+import { nativeSignerFromSeed, nativeVerifier } from '../client/native-crypto.ts'
+import { createApi } from './api.ts'
+import { recoverChain } from './chain-recovery.ts'
+import type { NodeConfig } from './config.ts'
+import { fullNodeBook } from './full-node-book.ts'
+import { readGenesisFile } from './genesis-file.ts'
+import { LedgerNode } from './ledger-node.ts'
+import { openLevelStorage } from './level-storage.ts'
+import { Libp2pNetwork } from './libp2p-network.ts'
+import type { Logger } from './log.ts'
+import type { Storage } from './ports.ts'
+import { RegistryHeartbeat } from './registry-heartbeat.ts'
+import { RememberingVerifier } from './remembering-verifier.ts'
+import { systemClock as clock } from './system-clock.ts'
+
+/** A program that serves until it is stopped. */
+export interface RunningNode {
+  /** Told to whoever started the process, in the ready line. */
+  readonly ready: object
+  stop(): Promise<void>
+  /** Rejects with the reason when the node cannot go on. */
+  readonly ended: Promise<void>
+}
+
+/** Starts the full node of a configuration. Throws the `MoteError` that says what is in its way. */
+export async function startFullNode(config: NodeConfig, log: Logger): Promise<RunningNode> {
+  const genesis = await readGenesisFile(config.genesis)
+  const chainId = chainIdOf(genesis)
+  if (chainId !== config.chainId)
+    throw new MoteError('wrong-chain', `genesis: expected chain ${config.chainId}, got ${chainId}`)
+  const keys = await readKeyFile(config.key)
+  const storage = await openLevelStorage(join(config.data, 'chain'), { chainId, deviceId: keys.id })
+  try {
+    return await startOver(storage, { config, log, genesis, keys })
+  } catch (error) {
+    await storage.close()
+    throw error
+  }
+}
+
+interface Prepared {
+  readonly config: NodeConfig
+  readonly log: Logger
+  readonly genesis: GenesisDocument
+  readonly keys: IdentityKeys
+}
+
+async function startOver(storage: Storage, { config, log, genesis, keys }: Prepared): Promise<RunningNode> {
+  const { id, signing, transport } = keys
+  if (!transport || !config.p2p)
+    throw new MoteError('config-invalid', `${config.key}: transport: a full node needs a transport key`)
+  const verifier = new RememberingVerifier(nativeVerifier)
+  const recovered = await recoverChain(storage, genesis)
+  const network = new Libp2pNetwork({
+    ...config.p2p,
+    transportSeed: transport.seed.expose(),
+    book: fullNodeBook({ id, genesis, chain: () => node.chain, verifier }),
+    clock,
+    log,
+  })
+  const ended = Promise.withResolvers<void>()
+  ended.promise.catch(() => {}) // Whoever runs the node may look later.
+  let api = ''
+  const node = new LedgerNode({
+    name: config.name,
+    id,
+    signer: nativeSignerFromSeed(signing.publicKey.suite, signing.seed.expose()),
+    recovered,
+    storage,
+    network,
+    clock,
+    random: Math.random,
+    verifier,
+    raft: config.raft,
+    heartbeatMs: config.heartbeatMs,
+    processId: process.pid,
+    api: () => api,
+    log,
+    onFailed: ended.reject,
+  })
+  for (const peer of [...config.peers, ...config.coordination]) network.keep(peer)
+  await network.start(node)
+  node.start()
+  const app = apiOf(node, log)
+  await listen(app, config)
+  api = `http://${config.api.host}:${(app.server.address() as AddressInfo).port}`
+  const registry = startRegistry(config, network, node)
+  log.info({ api, addresses: network.addresses(), height: node.chain.height }, 'serving')
+  return {
+    ready: {
+      name: config.name,
+      id,
+      label: config.label,
+      api,
+      addresses: network.addresses(),
+      pid: process.pid,
+    },
+    ended: ended.promise,
+    stop: async () => {
+      registry.stop()
+      await node.stop()
+      await app.close()
+      await network.stop()
+      await storage.close()
+      log.info('stopped')
+    },
+  }
+}
+
+function apiOf(node: LedgerNode, log: Logger): FastifyInstance {
+  return createApi({
+    source: node.service,
+    readiness: () => node.service.readiness(),
+    failure: () => node.failure,
+    block: height => node.service.block(height),
+    onUnexpected: error => log.error({ error }, 'unexpected error in a request'),
+  })
+}
+
+async function listen(app: FastifyInstance, { api }: NodeConfig): Promise<void> {
+  try {
+    await app.listen(api)
+  } catch (cause) {
+    throw new MoteError('start-failed', `api: cannot listen on ${api.host} port ${api.port}`, { cause })
+  }
+}
+
+function startRegistry(config: NodeConfig, network: Libp2pNetwork, node: LedgerNode): RegistryHeartbeat {
+  const { coordination, peers } = config
+  const nodes = new Set([...coordination, ...peers].map(peer => peer.id))
+  const clients = () =>
+    network.peers().filter(peer => peer.state === 'connected' && !nodes.has(peer.id)).length
+  const registry = new RegistryHeartbeat({
+    network,
+    clock,
+    coordination,
+    status: () => node.status(),
+    clients,
+  })
+  registry.start()
+  return registry
+}

@@ -1,0 +1,294 @@
+/**
+ * The inside of a full node: chain, certifier, replica, submission and service, wired together over the ports of
+ * node/ports.ts. A node process puts LevelDB, libp2p and the system clock around it (full-node.ts), the simulator its
+ * own world; nothing in here knows which.
+ *
+ * It registers the `query` handler and is the receiver of the network's events, so it must be made before the network
+ * starts. It does not open or close what it is given.
+ */
+import type { DeviceId, StateKey } from '../chain/brands.ts'
+import { type Certificate, certificateCodec } from '../chain/certificate.ts'
+import { encode } from '../chain/codec.ts'
+import type { SignatureVerifier, Signer } from '../chain/keys.ts'
+import { stateKeyOf } from '../chain/records.ts'
+import type { MoteError } from '../chain/result.ts'
+import type { NodeStatus } from '../client/chain-source.ts'
+import { defaultConfig } from '../consensus/config.ts'
+import type { Random } from '../consensus/types.ts'
+import { Certifier, genesisHeight } from './certifier.ts'
+import type { RecoveredChain } from './chain-recovery.ts'
+import { encodeForwardAnswer, Forwarder } from './forwarder.ts'
+import { LiveChain } from './live-chain.ts'
+import { Mempool } from './mempool.ts'
+import { NodeService, storedOutcome } from './node-service.ts'
+import type { Clock, Network, NetworkEvents, PeerMessage, SignatureMessage, Storage } from './ports.ts'
+import { defaultProducerLimits, Producer, type ProducerLimits } from './producer.ts'
+import { queryHandler } from './query-protocol.ts'
+import { type Execution, type Leadership, Replica } from './replica.ts'
+import { Submission } from './submission.ts'
+
+/** What the node tells whoever runs it. The shape of a pino logger. */
+export interface NodeLog {
+  info(detail: object, message: string): void
+  error(detail: object, message: string): void
+}
+
+export interface LedgerNodeParts {
+  readonly name: string
+  readonly id: DeviceId
+  readonly signer: Signer
+  readonly recovered: RecoveredChain
+  readonly storage: Storage
+  readonly network: Network
+  readonly clock: Clock
+  readonly random: Random
+  readonly verifier: SignatureVerifier
+  readonly raft: {
+    readonly tickMs: number
+    readonly electionTimeoutTicks: number
+    readonly heartbeatTicks: number
+  }
+  /** The chain's parameter unless given. */
+  readonly heartbeatMs?: number | undefined
+  readonly producer?: Partial<ProducerLimits>
+  readonly processId: number
+  /** Base URL of the HTTP API, once it listens. */
+  readonly api: () => string
+  readonly log: NodeLog
+  /** The node cannot go on: its disk fails (`storage-failed`, `storage-corrupt`). */
+  readonly onFailed: (error: MoteError) => void
+}
+
+/** Time for a leader to hand over, and for open transactions to be answered, when the node stops. */
+const handOverMs = 1_500
+const drainMs = 2_000
+
+export class LedgerNode implements NetworkEvents {
+  readonly chain: LiveChain
+  readonly mempool = new Mempool()
+  readonly certifier: Certifier
+  readonly replica: Replica
+  readonly submission: Submission
+  readonly service: NodeService
+  readonly #parts: LedgerNodeParts
+  /** State keys written by executed blocks that are not certified yet. */
+  #written: StateKey[] = []
+  #failure: MoteError | undefined
+
+  constructor(parts: LedgerNodeParts) {
+    this.#parts = parts
+    const { recovered, verifier, storage, network, clock } = parts
+    this.chain = new LiveChain(recovered.ledger, verifier)
+    this.certifier = this.#makeCertifier()
+    this.replica = this.#makeReplica()
+    const certifiedHeight = () => this.certifier.certifiedHeight
+    this.submission = new Submission({
+      chain: this.chain,
+      mempool: this.mempool,
+      verifier,
+      clock,
+      forwarder: new Forwarder(network),
+      leadership: () => this.replica.leadership,
+      certifiedHeight,
+      admitted: () => this.replica.wake(),
+      lookUp: id => storedOutcome(storage, id),
+    })
+    this.service = new NodeService({
+      name: parts.name,
+      chain: this.chain,
+      storage,
+      clock,
+      submission: this.submission,
+      certifiedHeight,
+      status: () => this.status(),
+      failure: () => this.#failure,
+    })
+    network.handle(
+      'query',
+      queryHandler(this.service, (_from, transactions) =>
+        encodeForwardAnswer(this.submission.admit(transactions)),
+      ),
+    )
+  }
+
+  /** Why the node does not serve, if it does not. */
+  get failure(): MoteError | undefined {
+    return this.#failure
+  }
+
+  /** Begins to take part; the network has started. */
+  start(): void {
+    const { certificate, certificateAhead, uncertified } = this.#parts.recovered
+    if (certificate) this.chain.certified(certificate)
+    this.certifier.restore({
+      certifiedHeight: certificate?.height ?? genesisHeight,
+      now: this.#parts.clock.now(),
+    })
+    for (const block of uncertified) this.certifier.executed(block)
+    this.certifier.durable(uncertified)
+    if (certificateAhead) this.certifier.adopt(certificateAhead)
+    this.replica.start()
+    this.submission.start()
+  }
+
+  /** Hands leadership over, answers what is open, and waits until everything begun is on disk. */
+  async stop(): Promise<void> {
+    await this.#handOver()
+    await this.#until(drainMs, () => this.submission.watched === 0)
+    this.service.stop()
+    this.submission.stop()
+    await this.replica.stop()
+  }
+
+  message(from: DeviceId, message: PeerMessage): void {
+    if (message.type === 'raft') this.replica.receive(message.message)
+    else this.certifier.receive(from, message.signatures)
+  }
+
+  unreachable(peer: DeviceId): void {
+    this.replica.unreachable(peer)
+  }
+
+  peer(peer: DeviceId, state: 'connected' | 'disconnected'): void {
+    if (state === 'connected') this.certifier.connected(peer)
+  }
+
+  status(): NodeStatus {
+    const { name, id, network, processId, api } = this.#parts
+    const { role, term, leader } = this.replica.leadership
+    const { chainId, height, time } = this.chain.ledger.header
+    const { certifiedHeight } = this.certifier
+    return {
+      name,
+      id,
+      label: 'full',
+      chainId,
+      role: this.#failure?.code ?? role,
+      term,
+      leader,
+      height,
+      certifiedHeight,
+      lag: height - certifiedHeight,
+      time,
+      pid: processId,
+      api: api(),
+      addresses: network.addresses(),
+      peers: network.peers(),
+    }
+  }
+
+  /** Everybody else who keeps this chain. */
+  #others(): readonly DeviceId[] {
+    const { voters, votersOutgoing, learners } = this.replica.configuration
+    const all = new Set([...voters, ...votersOutgoing, ...learners])
+    all.delete(this.#parts.id)
+    return [...all] as DeviceId[]
+  }
+
+  #makeCertifier(): Certifier {
+    const { recovered, verifier, id, signer, log } = this.#parts
+    const { header, parameters } = recovered.ledger
+    const { chainId, incarnation } = header
+    const self = { id, signer }
+    return new Certifier(
+      { chainId, incarnation, consenters: parameters.consenters, self, verifier },
+      {
+        announce: (to, signatures) => this.#announce(to, signatures),
+        certified: certificate => this.#certified(certificate),
+        disagreement: disagreement => log.error(disagreement, 'a consenter signed another header'),
+        diverged: detail => this.replica.diverged(detail),
+      },
+    )
+  }
+
+  #makeReplica(): Replica {
+    const { id, recovered, raft, random, storage, network, clock, heartbeatMs, producer } = this.#parts
+    const { header, parameters } = recovered.ledger
+    const { blockTransactions, blockBytes } = parameters.limits
+    const limits = {
+      ...defaultProducerLimits,
+      transactionsPerBlock: blockTransactions,
+      bytesPerBlock: blockBytes,
+      heartbeatMs: heartbeatMs ?? parameters.heartbeatMs,
+      ...producer,
+    }
+    const { electionTimeoutTicks, heartbeatTicks, tickMs } = raft
+    return new Replica({
+      id,
+      incarnation: header.incarnation,
+      raft: { ...defaultConfig(id), electionTimeoutTicks, heartbeatTicks, maxBytesPerAppend: 2 * blockBytes },
+      recovered: recovered.raft,
+      random,
+      tickMs,
+      storage,
+      network,
+      clock,
+      chain: this.chain,
+      certifier: this.certifier,
+      producer: new Producer(this.mempool, limits),
+      events: {
+        executed: execution => this.#executed(execution),
+        leadership: leadership => this.#leadershipChanged(leadership),
+        failed: error => this.#failed(error),
+      },
+    })
+  }
+
+  #announce(to: DeviceId | 'all', signatures: readonly SignatureMessage[]): void {
+    const { network } = this.#parts
+    for (const peer of to === 'all' ? this.#others() : [to])
+      network.send(peer, { type: 'signatures', signatures })
+  }
+
+  #executed(execution: Execution): void {
+    for (const key of execution.write.leaves.keys()) this.#written.push(key)
+    this.submission.executed(execution)
+  }
+
+  #certified(certificate: Certificate): void {
+    const { storage, network } = this.#parts
+    this.chain.certified(certificate)
+    storage.putCertificate(certificate.height, encode(certificateCodec, certificate)).catch(() => {
+      // The replica meets the same disk with its next write, and stops there.
+    })
+    this.submission.certified(certificate.height)
+    this.service.certified(certificate.height)
+    // Connections of peers whose records have just changed are judged again.
+    const written = new Set(this.#written)
+    this.#written = []
+    for (const { id } of network.peers()) if (written.has(stateKeyOf.identity(id))) network.recheck(id)
+    this.replica.wake()
+  }
+
+  #leadershipChanged(leadership: Leadership): void {
+    this.#parts.log.info(leadership, 'leadership')
+    this.submission.leadership(leadership)
+  }
+
+  #failed(error: MoteError): void {
+    this.#failure = error
+    this.#parts.log.error({ code: error.code, detail: error.detail }, 'the node has stopped serving')
+    // One that diverged stays up and says so; one without a disk has nothing left to say.
+    if (error.code !== 'execution-diverged') this.#parts.onFailed(error)
+  }
+
+  async #handOver(): Promise<void> {
+    if (this.replica.leadership.role !== 'leader' || this.#failure) return
+    const connected = this.#parts.network.peers().filter(peer => peer.state === 'connected')
+    const successor = connected.find(peer => this.replica.configuration.voters.includes(peer.id))
+    if (!successor) return
+    this.replica.handOver(successor.id)
+    await this.#until(handOverMs, () => {
+      const { role, leader } = this.replica.leadership
+      return role !== 'leader' && leader !== undefined
+    })
+  }
+
+  /** Waits until `condition` holds, at most `timeoutMs`. */
+  async #until(timeoutMs: number, condition: () => boolean): Promise<void> {
+    const { clock } = this.#parts
+    const deadline = clock.now() + timeoutMs
+    while (!condition() && clock.now() < deadline)
+      await new Promise<void>(resolve => clock.after(10, () => resolve()))
+  }
+}

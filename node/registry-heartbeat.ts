@@ -1,0 +1,62 @@
+/** A full node tells every coordination node it is configured with that it lives (seeds.md A4). Lost beats are not repeated. */
+import { Height, Milliseconds } from '../chain/brands.ts'
+import { encode } from '../chain/codec.ts'
+import type { NodeStatus } from '../client/chain-source.ts'
+import { heartbeatEveryMs } from './live-nodes.ts'
+import type { Clock, Network, PeerAddress } from './ports.ts'
+import { heartbeatCodec } from './wire.ts'
+
+export interface RegistryHeartbeatParts {
+  readonly network: Pick<Network, 'request' | 'peers'>
+  readonly clock: Clock
+  readonly coordination: readonly PeerAddress[]
+  readonly status: () => NodeStatus
+  /** Lightweight nodes connected now. */
+  readonly clients: () => number
+}
+
+/** Lightweight nodes that one full node is willing to serve; advice to coordination nodes. */
+const maxClients = 1_000
+
+export class RegistryHeartbeat {
+  readonly #parts: RegistryHeartbeatParts
+  #cancel: (() => void) | undefined
+
+  constructor(parts: RegistryHeartbeatParts) {
+    this.#parts = parts
+  }
+
+  start(): void {
+    this.#beat()
+    this.#cancel = this.#parts.clock.after(heartbeatEveryMs, () => this.start())
+  }
+
+  stop(): void {
+    this.#cancel?.()
+  }
+
+  #beat(): void {
+    const { network, clock, coordination, status, clients } = this.#parts
+    const connected = new Set(
+      network
+        .peers()
+        .filter(peer => peer.state === 'connected')
+        .map(peer => peer.id),
+    )
+    const { addresses, api, height, certifiedHeight } = status()
+    const body = encode(heartbeatCodec, {
+      addresses: addresses.slice(0, 8),
+      api,
+      height: Height(height),
+      certifiedHeight: Height(certifiedHeight),
+      clients: clients(),
+      maxClients,
+      time: Milliseconds(clock.now()),
+    })
+    for (const { id } of coordination)
+      if (connected.has(id))
+        network.request(id, 'registry', body, heartbeatEveryMs).catch(() => {
+          // The next beat says the same.
+        })
+  }
+}
