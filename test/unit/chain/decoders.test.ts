@@ -1,91 +1,161 @@
-import { readFileSync } from 'node:fs'
+/** Every decoder of records, blocks and genesis on hostile bytes: a typed refusal, or a value that encodes to the same bytes. */
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { certificateCodec } from '../../../chain/certificate.ts'
+import {
+  type Block,
+  type BlockProposal,
+  blockCodec,
+  decodeProposal,
+  proposalCodec,
+  type Receipt,
+  receiptCodec,
+  receiptsCodec,
+} from '../../../chain/block.ts'
+import { Milliseconds, TransactionId } from '../../../chain/brands.ts'
 import { type Codec, decode, encode } from '../../../chain/codec.ts'
-import { consenterSetCodec } from '../../../chain/consenters.ts'
-import { equivocationCodec, equivocationsBetween } from '../../../chain/equivocation.ts'
-import { headerCodec, headerHash } from '../../../chain/header.ts'
-import { encryptionKeyCodec, publicKeyCodec } from '../../../chain/keys.ts'
-import { certifiedHeaderCodec, stateAnswerCodec } from '../../../chain/light-client.ts'
-import { HistoryTree, merkleProofCodec, perfectNodesOf } from '../../../chain/merkle.ts'
-import { stateProofCodec } from '../../../chain/state-tree.ts'
-import { nativeVerifier } from '../../../client/native-crypto.ts'
-import { certify, committee, SampleChain } from './sample-chain.ts'
+import { genesisCodec } from '../../../chain/genesis.ts'
+import { decodeLedgerSnapshot, encodeLedgerSnapshot } from '../../../chain/ledger.ts'
+import {
+  grantCodec,
+  groupCodec,
+  groupIdOf,
+  identityCodec,
+  membersCodec,
+  membershipsCodec,
+  parametersCodec,
+  stateKeyOf,
+} from '../../../chain/records.ts'
+import { get } from '../../../chain/state-tree.ts'
+import { grantIdOf, parseTransaction } from '../../../chain/transaction.ts'
+import {
+  type Actor,
+  devices,
+  newcomer,
+  operator,
+  SampleLedger,
+  sampleGenesis,
+  token,
+} from './sample-ledger.ts'
 
-const three = committee(3)
-const chain = new SampleChain(three)
-const header = chain.append({ 'device 1': 'record', 'device 2': 'record' })
-const certificate = certify(header, three)
-const fork = certify({ ...header, stateRoot: headerHash(header) }, three)
-const [evidence] = equivocationsBetween(three.set, header, [certificate, fork], nativeVerifier)
-const leaves = [1, 2, 3].map(byte => Uint8Array.of(byte))
-const history = leaves.reduce((tree, leaf) => tree.append(leaf), HistoryTree.empty)
+const [device, member] = devices as [Actor, Actor]
+const chain = new SampleLedger()
+chain.run(operator, chain.grantBody({ quota: 5 }))
+chain.run(newcomer, chain.registerBody(newcomer))
+chain.run(device, { type: 'group.create', name: 'fleet', epochKeyHash: undefined })
+const group = groupIdOf(device.id, 'fleet')
+const transaction = chain.sign(device, {
+  type: 'group.add',
+  group,
+  expectedVersion: 1,
+  members: [member.id],
+})
+const executed = chain.execute(transaction, Uint8Array.of(1))
 
-function sample<T>(name: string, codec: Codec<T>, value: T): [string, Codec<unknown>, Uint8Array] {
-  return [name, codec as Codec<unknown>, encode(codec, value)]
+const leaf = (key: Parameters<typeof get>[1]) => get(chain.ledger.tree, key)!
+const proposal: BlockProposal = {
+  version: 1,
+  type: 'block',
+  time: Milliseconds(2 ** 41),
+  transactions: [transaction, Uint8Array.of(1)],
+}
+const receipts: readonly Receipt[] = [
+  ...executed.receipts,
+  {
+    id: TransactionId('ee'.repeat(32)),
+    code: 'ok',
+    events: [
+      { type: 'grant.created', grant: grantIdOf(token.signer.publicKey) },
+      { type: 'identity.status', subject: device.id, status: 'revoked' },
+      { type: 'group.rekeyed', group, epoch: 70_000 },
+    ],
+  },
+]
+const block: Block = { header: executed.header, transactions: proposal.transactions, receipts }
+
+function sample<T>(codec: Codec<T>, bytes: Uint8Array): readonly [Codec<unknown>, Uint8Array] {
+  return [codec as Codec<unknown>, bytes]
 }
 
-const samples = [
-  sample('public key', publicKeyCodec, three.set.consenters[0]!.key),
-  sample('encryption key', encryptionKeyCodec, { suite: 'x25519', bytes: new Uint8Array(32) }),
-  sample('consenter set', consenterSetCodec, three.set),
-  sample('header', headerCodec, header),
-  sample('certificate', certificateCodec, certificate),
-  sample('certified header', certifiedHeaderCodec, {
-    ...chain.served(1, certificate),
-    handover: { consenters: three.set, certificate },
-  }),
-  sample('state answer', stateAnswerCodec, chain.answer(1, 'device 1')),
-  sample('state answer of absence', stateAnswerCodec, chain.answer(1, 'nobody')),
-  sample('state proof', stateProofCodec, chain.answer(1, 'device 1').proof),
-  sample('merkle proof', merkleProofCodec, history.prove(1, perfectNodesOf(leaves))),
-  sample('equivocation', equivocationCodec, evidence!),
-]
+const samples: Readonly<Record<string, readonly [Codec<unknown>, Uint8Array]>> = {
+  identity: sample(identityCodec, leaf(stateKeyOf.identity(newcomer.id))),
+  group: sample(groupCodec, leaf(stateKeyOf.group(group))),
+  members: sample(membersCodec, leaf(stateKeyOf.members(group))),
+  memberships: sample(membershipsCodec, leaf(stateKeyOf.memberships(device.id))),
+  grant: sample(grantCodec, leaf(stateKeyOf.grant(grantIdOf(token.signer.publicKey)))),
+  parameters: sample(parametersCodec, leaf(stateKeyOf.parameters())),
+  genesis: sample(genesisCodec, encode(genesisCodec, sampleGenesis())),
+  proposal: sample(proposalCodec, encode(proposalCodec, proposal)),
+  receipt: sample(receiptCodec, encode(receiptCodec, receipts[0]!)),
+  receipts: sample(receiptsCodec, encode(receiptsCodec, receipts)),
+  block: sample(blockCodec, encode(blockCodec, block)),
+}
 
-describe.each(samples)('decoder of %s', (_, codec, bytes) => {
-  test('decoder: mutated bytes are refused or are the canonical bytes of another value', () => {
-    const edit = fc.record({
-      at: fc.nat(bytes.length - 1),
-      remove: fc.nat(3),
-      add: fc.uint8Array({ maxLength: 4 }),
+function mutationsOf(bytes: Uint8Array): fc.Arbitrary<Uint8Array> {
+  const edits = fc.array(fc.tuple(fc.nat(bytes.length - 1), fc.nat(255)), { minLength: 1, maxLength: 3 })
+  return fc.tuple(edits, fc.nat(bytes.length)).map(([changes, cut]) => {
+    const changed = Uint8Array.from(bytes)
+    for (const [at, value] of changes) changed[at] = value
+    return cut % 4 === 0 ? changed.slice(0, cut) : changed
+  })
+}
+
+describe('decoders', () => {
+  for (const [name, [codec, bytes]] of Object.entries(samples))
+    test(`${name}: hostile bytes are refused or are the one encoding of their value`, () => {
+      const decoded = decode(codec, bytes)
+      expect(decoded.ok && encode(codec, decoded.value)).toEqual(bytes)
+      const hostile = fc.oneof(fc.uint8Array({ maxLength: 100 }), mutationsOf(bytes))
+      fc.assert(
+        fc.property(hostile, input => {
+          const result = decode(codec, input)
+          if (result.ok) expect(encode(codec, result.value)).toEqual(input)
+          else expect(['malformed', 'too-large']).toContain(result.error.code)
+        }),
+        { numRuns: 300, seed: 1 },
+      )
     })
+
+  test('records: bytes of one type do not read as another', () => {
+    const leaves = ['identity', 'group', 'members', 'memberships', 'grant', 'parameters']
+    for (const from of leaves)
+      for (const to of leaves)
+        if (from !== to) expect(decode(samples[to]![0], samples[from]![1]).ok, `${from} as ${to}`).toBe(false)
+  })
+
+  test('transaction: hostile bytes are refused or parse to the same bytes', () => {
     fc.assert(
-      fc.property(fc.array(edit, { minLength: 1, maxLength: 4 }), edits => {
-        let mutated = bytes
-        for (const { at, remove, add } of edits)
-          mutated = Uint8Array.from([...mutated.slice(0, at), ...add, ...mutated.slice(at + remove)])
-        const decoded = decode(codec, mutated)
-        if (decoded.ok) expect(encode(codec, decoded.value)).toEqual(mutated)
-        else expect(decoded.error.code).toBe('malformed')
+      fc.property(fc.oneof(fc.uint8Array({ maxLength: 300 }), mutationsOf(transaction)), wire => {
+        const parsed = parseTransaction(wire)
+        if (parsed.ok) expect(parsed.value.bytes).toEqual(wire)
+        else
+          expect(['malformed', 'too-large', 'unknown-version', 'kind-not-supported']).toContain(
+            parsed.error.code,
+          )
       }),
-      { numRuns: 500 },
+      { numRuns: 2000, seed: 1 },
     )
   })
 
-  test('decoder: random bytes are refused', () => {
+  test('proposal: a heartbeat with transactions, an oversized transaction and a new version are refused', () => {
+    expect(decodeProposal(encode(proposalCodec, proposal))).toEqual({ ok: true, value: proposal })
+    const heartbeat: BlockProposal = { ...proposal, type: 'heartbeat', transactions: [] }
+    expect(decodeProposal(encode(proposalCodec, heartbeat)).ok).toBe(true)
+    const busy = encode(proposalCodec, { ...heartbeat, transactions: [transaction] })
+    expect(decodeProposal(busy)).toMatchObject({ error: { code: 'malformed' } })
+    const future = Uint8Array.from(encode(proposalCodec, proposal))
+    future[1] = 2
+    expect(decodeProposal(future)).toMatchObject({ error: { code: 'malformed' } })
+  })
+
+  test('snapshot: hostile bytes are refused', () => {
+    const snapshot = encodeLedgerSnapshot(chain.ledger)
     fc.assert(
-      fc.property(fc.uint8Array({ maxLength: 200 }), random => {
-        expect(decode(codec, random).ok).toBe(false)
+      fc.property(fc.oneof(fc.uint8Array({ maxLength: 300 }), mutationsOf(snapshot)), input => {
+        const decoded = decodeLedgerSnapshot(input, 1 << 24)
+        if (!decoded.ok) expect(['malformed', 'storage-corrupt']).toContain(decoded.error.code)
+        else expect(encodeLedgerSnapshot(decoded.value)).toEqual(input)
       }),
-      { numRuns: 500 },
+      { numRuns: 300, seed: 1 },
     )
   })
-
-  test('decoder: every shorter or longer form is refused', () => {
-    expect(decode(codec, bytes).ok).toBe(true)
-    for (let length = 0; length < bytes.length; length++)
-      expect(decode(codec, bytes.slice(0, length)).ok).toBe(false)
-    expect(decode(codec, Uint8Array.of(...bytes, 0xc0)).ok).toBe(false)
-  })
-})
-
-test('vectors: the domains of docs/FORMATS.md exist', async () => {
-  const { domains } = await import('../../../chain/hashing.ts')
-  const named = readFileSync(new URL('../../../docs/FORMATS.md', import.meta.url), 'utf8').matchAll(
-    /`(mote\/[a-z-]+\/1)`/g,
-  )
-  const names = [...named].map(([, name]) => name as string)
-  expect(names.length).toBeGreaterThan(8)
-  for (const name of names) expect(domains as readonly string[]).toContain(name)
 })
