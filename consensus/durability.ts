@@ -51,6 +51,7 @@ export function replaceBySnapshot(state: State, snapshot: SnapshotMeta): void {
   state.commitIndex = index
   state.delivered = index
   state.lastApplied = index
+  state.unappliedBytes = 0
   state.unwritten.snapshot = snapshot
   // Until the snapshot is durable, no index of the new log is: an acknowledgement of it has to wait.
   capPersisted(state, 0)

@@ -6,6 +6,7 @@
  * log is: what follows may be another leader's. 2. Committed entries are never cut; a message that would do it is
  * impossible and ignored. 3. Entries are delivered in order, once, and only when durable here.
  */
+import { assert } from './assert.ts'
 import { appendToLog, send, sendWhenDurable, truncateLog } from './durability.ts'
 import { entryBytes, type Position } from './log.ts'
 import { isFull, type State } from './state.ts'
@@ -54,8 +55,8 @@ function insideWindow(
 }
 
 /**
- * False while memory is full of entries that wait to be applied: the message then counts as a heartbeat, and the
- * leader sends the entries again. Entries in place of others are taken, for they free what they replace.
+ * False while too much waits to be applied here: the message then counts as a heartbeat, and the leader sends the
+ * entries again. Entries in place of others are taken: they add nothing.
  */
 function mayTake(state: State, entries: readonly Entry[]): boolean {
   const first = entries[0]
@@ -129,15 +130,20 @@ export function deliver(state: State): void {
   if (upTo <= state.delivered) return
   const entries = state.log.range(state.delivered + 1, upTo)
   state.delivered = upTo
-  if (state.leadership !== undefined) {
-    for (const entry of entries) state.leadership.uncommittedBytes -= entryBytes(entry)
-  }
+  const bytes = entries.reduce((sum, entry) => sum + entryBytes(entry), 0)
+  state.unappliedBytes += bytes
+  if (state.leadership !== undefined) state.leadership.uncommittedBytes -= bytes
   state.effects.push({ type: 'commit', entries })
 }
 
 /** The driver has applied up to `index`: memory may let go of what is older. */
 export function markApplied(state: State, index: number): void {
-  state.lastApplied = Math.max(state.lastApplied, Math.min(index, state.delivered))
+  assert(index <= state.delivered, `applied: ${index} was not delivered, only up to ${state.delivered}`)
+  for (let applied = state.lastApplied + 1; applied <= index; applied += 1) {
+    const entry = state.log.entryAt(applied)
+    if (entry !== undefined) state.unappliedBytes -= entryBytes(entry)
+  }
+  state.lastApplied = Math.max(state.lastApplied, index)
   state.log.shrink(state.lastApplied, state.config.maxLogBytesInMemory)
   state.configurations.forgetBefore(state.lastApplied)
 }

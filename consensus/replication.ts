@@ -43,7 +43,12 @@ export function propose(state: State, { data, context }: Propose): void {
     return
   }
   if (isFull(state)) {
-    refuse(state, context, 'overloaded', `entries not applied: ${state.log.bytes} bytes of log in memory`)
+    refuse(
+      state,
+      context,
+      'overloaded',
+      `bytes to be applied: expected at most ${config.maxUncommittedBytes}, got ${state.unappliedBytes}`,
+    )
     return
   }
   appendAsLeader(state, leadership, entries)

@@ -10,7 +10,7 @@
  *  3. votedFor changes only from null, or when currentTerm grows.
  *  4. log.before.index ≤ lastApplied: what may still be truncated or delivered is in memory.
  *  5. An acknowledgement or a vote names the token of the persist that holds what it speaks of.
- *  6. log.bytes ≤ maxLogBytesInMemory + maxUncommittedBytes + one append.
+ *  6. Entries in memory that are applied, that wait to be applied, and that wait to be committed are each bounded.
  */
 import { assert } from './assert.ts'
 import { configProblems } from './config.ts'
@@ -34,6 +34,8 @@ export interface State {
   /** The last index handed out in a `commit` effect, or covered by a snapshot. */
   delivered: number
   lastApplied: number
+  /** Bytes of entries delivered and not yet applied. */
+  unappliedBytes: number
 
   /** Ticks since this server last heard from a leader, granted a vote, or stood for election. */
   electionElapsed: number
@@ -129,6 +131,7 @@ export function initialState(config: Config, recovered: Recovered, random: Rando
     commitIndex: applied,
     delivered: applied,
     lastApplied: applied,
+    unappliedBytes: 0,
     electionElapsed: 0,
     randomizedElectionTimeout: 0,
     votes: new Map(),
@@ -150,11 +153,11 @@ export function initialState(config: Config, recovered: Recovered, random: Rando
 }
 
 /**
- * True while entries that the driver has not yet applied fill the memory that is set aside for them: new commands have
- * to wait, on a leader as on a follower.
+ * True while the driver is far behind in applying: new commands have to wait, on a leader as on a follower. Entries that
+ * are not committed never count: they may need a further entry, of a new leader's term, to become so.
  */
-export function isFull({ log, config }: State): boolean {
-  return log.bytes > config.maxLogBytesInMemory + config.maxUncommittedBytes
+export function isFull({ unappliedBytes, config }: State): boolean {
+  return unappliedBytes > config.maxUncommittedBytes
 }
 
 /** Section 5.2: "election timeouts are chosen randomly from a fixed interval". */

@@ -33,6 +33,8 @@ export interface RaftStatus {
   readonly configurationIndex: number
   /** On a leader: bytes of entries that are not yet committed and durable. */
   readonly uncommittedBytes: number
+  /** Bytes of entries in `commit` effects that the driver has not yet applied. */
+  readonly unappliedBytes: number
   readonly transferTo: NodeId | null
   readonly readsWaiting: number
   readonly followers: ReadonlyMap<NodeId, FollowerStatus>
@@ -69,6 +71,7 @@ export function statusOf(state: State): RaftStatus {
     configuration,
     configurationIndex,
     uncommittedBytes: leadership?.uncommittedBytes ?? 0,
+    unappliedBytes: state.unappliedBytes,
     transferTo: leadership?.transfer?.to ?? null,
     readsWaiting: (reads?.waiting.length ?? 0) + (reads?.round?.contexts.length ?? 0),
     followers,

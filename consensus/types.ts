@@ -239,7 +239,10 @@ export interface Config {
   readonly maxBytesPerAppend: number
   readonly maxAppendsInFlight: number
   readonly maxBytesInFlight: number
-  /** A leader refuses proposals (`overloaded`) over this many bytes of entries that are not yet committed and durable. */
+  /**
+   * A leader refuses proposals (`overloaded`) over this many bytes of entries that are not yet committed and durable,
+   * and while more than this is committed and not yet applied; a follower then takes no new entries either.
+   */
   readonly maxUncommittedBytes: number
   /** Applied entries beyond this many bytes are dropped from memory; older ones come through `load`. */
   readonly maxLogBytesInMemory: number

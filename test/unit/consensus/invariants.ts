@@ -35,9 +35,9 @@ export class Invariants {
   }
 
   /** Judges a write when the core asks for it; `node.intended` does not include it yet. */
-  written(node: Node, status: RaftStatus, persist: Persist): void {
+  written(node: Node, before: RaftStatus, persist: Persist): void {
     const { truncateAfter, snapshot } = persist
-    if (status.role === 'leader') {
+    if (before.role === 'leader' && node.raft?.status.role === 'leader') {
       check(truncateAfter === undefined && snapshot === undefined, 'leader append-only', node.id)
     }
     check((truncateAfter ?? Infinity) >= node.lastApplied, 'applied entries are never cut', node.id)
