@@ -1,0 +1,242 @@
+/**
+ * Three (or so) full nodes as real processes in a temporary directory, with a genesis of their own that holds an operator
+ * and as many active devices as asked for. For the benchmark and for tests of processes; people use `mote devnet`.
+ *
+ * Everything derives from one seed. The nodes end when this process does: they watch their standard input.
+ */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { mkdir, mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { sha256 } from '@noble/hashes/sha2.js'
+import { utf8ToBytes } from '@noble/hashes/utils.js'
+import { type ChainId, type DeviceId, Milliseconds } from '../chain/brands.ts'
+import {
+  chainIdOf,
+  defaultGenesisParameters,
+  type GenesisDocument,
+  genesisDocument,
+} from '../chain/genesis.ts'
+import type { NodeStatus } from '../client/chain-source.ts'
+import { httpSource } from '../client/http-source.ts'
+import { type IdentityKeys, makeKeys, writeKeyFile } from '../client/key-directory.ts'
+import { choosePorts, loopback } from '../devnet/ports.ts'
+import { type NodeConfigFile, writeNodeConfig } from '../node/config.ts'
+import { writeGenesisFile } from '../node/genesis-file.ts'
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)))
+
+export interface ClusterOptions {
+  readonly fullNodes?: number
+  readonly devices?: number
+  readonly seed?: string
+  readonly heartbeatMs?: number
+  readonly raft?: NodeConfigFile['raft']
+  /** Arguments for Node itself, `--cpu-prof` say. */
+  readonly nodeArguments?: readonly string[]
+}
+
+/** The same keys in every run with this seed. */
+export function derivedKeys(seed: string, name: string, transport = false): IdentityKeys {
+  const seedOf = (purpose: string) => sha256(utf8ToBytes(`${seed}/${name}/${purpose}`))
+  return makeKeys(name, { seedOf, transport })
+}
+
+export class ClusterNode {
+  readonly name: string
+  readonly id: DeviceId
+  readonly api: string
+  readonly directory: string
+  readonly #nodeArguments: readonly string[]
+  #process: ChildProcess | undefined
+  #exited: Promise<void> = Promise.resolve()
+  #output = ''
+
+  constructor(options: {
+    name: string
+    id: DeviceId
+    api: string
+    directory: string
+    nodeArguments: readonly string[]
+  }) {
+    this.name = options.name
+    this.id = options.id
+    this.api = options.api
+    this.directory = options.directory
+    this.#nodeArguments = options.nodeArguments
+  }
+
+  get pid(): number | undefined {
+    return this.#process?.pid
+  }
+
+  /** What it wrote to its standard error. */
+  get output(): string {
+    return this.#output
+  }
+
+  /** Starts the process and waits for its ready line. */
+  async start(): Promise<void> {
+    const config = join(this.directory, 'config.json')
+    const entry = join(root, 'cli', 'main.ts')
+    const child = spawn(
+      process.execPath,
+      [...this.#nodeArguments, entry, 'node', 'start', '--config', config],
+      {
+        stdio: ['pipe', 'pipe', 'pipe'],
+        cwd: this.directory,
+        env: { ...process.env, MOTE_SUPERVISED: '1' },
+      },
+    )
+    this.#process = child
+    const exited = Promise.withResolvers<void>()
+    this.#exited = exited.promise
+    const ready = Promise.withResolvers<void>()
+    child.once('exit', (code, signal) => {
+      exited.resolve()
+      ready.reject(
+        new Error(`${this.name} ended before it was ready (${code ?? signal}): ${this.#output.slice(-2000)}`),
+      )
+    })
+    ready.promise.catch(() => {})
+    child.stderr?.on('data', chunk => {
+      this.#output = (this.#output + String(chunk)).slice(-100_000)
+    })
+    let line = ''
+    child.stdout?.on('data', chunk => {
+      line += String(chunk)
+      if (line.includes('"ready":true')) ready.resolve()
+    })
+    child.stdin?.on('error', () => {})
+    await ready.promise
+  }
+
+  /** Sends a signal; resolves when the process is gone. */
+  async end(signal: NodeJS.Signals): Promise<void> {
+    this.#process?.kill(signal)
+    await this.#exited
+    this.#process = undefined
+  }
+
+  status(): Promise<NodeStatus> {
+    return httpSource(this.api, { requestTimeoutMs: 2_000 }).status()
+  }
+}
+
+export class LocalCluster {
+  readonly directory: string
+  readonly genesis: GenesisDocument
+  readonly chainId: ChainId
+  readonly nodes: readonly ClusterNode[]
+  readonly operator: IdentityKeys
+  readonly devices: readonly IdentityKeys[]
+
+  constructor(parts: Omit<LocalCluster, 'start' | 'leader' | 'until' | 'stop' | 'chainId'>) {
+    this.directory = parts.directory
+    this.genesis = parts.genesis
+    this.chainId = chainIdOf(parts.genesis)
+    this.nodes = parts.nodes
+    this.operator = parts.operator
+    this.devices = parts.devices
+  }
+
+  /** Starts every node and waits until a leader has certified a block. */
+  async start(): Promise<void> {
+    await Promise.all(this.nodes.map(node => node.start()))
+    await this.leader()
+  }
+
+  /** The node that leads, once a block is certified there. */
+  async leader(timeoutMs = 30_000): Promise<ClusterNode> {
+    return this.until('a leader', timeoutMs, async () => {
+      for (const node of this.nodes) {
+        if (node.pid === undefined) continue
+        const status = await node.status().catch(() => undefined)
+        if (status?.role === 'leader' && status.certifiedHeight > 0) return node
+      }
+      return undefined
+    })
+  }
+
+  /** Asks again and again until there is a value. */
+  async until<T>(what: string, timeoutMs: number, ask: () => Promise<T | undefined>): Promise<T> {
+    const deadline = performance.now() + timeoutMs
+    for (;;) {
+      const value = await ask()
+      if (value !== undefined) return value
+      if (performance.now() > deadline) {
+        const outputs = this.nodes.map(node => `${node.name}: ${node.output.slice(-1500)}`).join('\n')
+        throw new Error(`${what}: not within ${timeoutMs} ms\n${outputs}`)
+      }
+      await new Promise(resolve => setTimeout(resolve, 20))
+    }
+  }
+
+  /** Ends every process and removes the directory. */
+  async stop(options: { signal?: NodeJS.Signals; keep?: boolean } = {}): Promise<void> {
+    await Promise.all(
+      this.nodes.filter(node => node.pid !== undefined).map(node => node.end(options.signal ?? 'SIGTERM')),
+    )
+    if (!options.keep) await rm(this.directory, { recursive: true, force: true })
+  }
+}
+
+/** Writes genesis, keys and configurations; starts nothing. */
+export async function createCluster(options: ClusterOptions = {}): Promise<LocalCluster> {
+  const { fullNodes = 3, devices = 0, seed = 'cluster', heartbeatMs = 1_000, raft } = options
+  const directory = await mkdtemp(join(tmpdir(), 'mote-cluster-'))
+  const names = Array.from({ length: fullNodes }, (_, i) => `full-${i + 1}`)
+  const keys = names.map(name => derivedKeys(seed, name, true))
+  const operator = derivedKeys(seed, 'operator')
+  const deviceKeys = Array.from({ length: devices }, (_, i) => derivedKeys(seed, `device-${i + 1}`))
+  const identity = (label: 'full' | 'lightweight') => (each: IdentityKeys) => ({
+    inceptionKey: each.signing.publicKey,
+    label,
+    encryptionKey: each.encryption.publicKey,
+    transportKey: each.transport?.publicKey,
+    metadataHash: undefined,
+  })
+  const genesis = genesisDocument({
+    name: 'cluster',
+    createdAt: Milliseconds(Date.now()),
+    consenters: keys.map(each => ({ id: each.id, key: each.signing.publicKey })),
+    quorumPolicy: 'majority',
+    authorities: [{ id: operator.id, key: operator.signing.publicKey }],
+    threshold: 1,
+    parameters: defaultGenesisParameters,
+    identities: [...keys.map(identity('full')), ...[operator, ...deviceKeys].map(identity('lightweight'))],
+  })
+  const genesisPath = join(directory, 'genesis.json')
+  await writeGenesisFile(genesisPath, genesis)
+  const ports = await choosePorts(2 * fullNodes, 'auto')
+  const portOf = (i: number, use: 'api' | 'p2p') => ports[2 * i + (use === 'api' ? 0 : 1)] as number
+  const nodes: ClusterNode[] = []
+  for (const [i, each] of keys.entries()) {
+    const home = join(directory, each.name)
+    await mkdir(home, { recursive: true })
+    await writeKeyFile(join(home, 'key.json'), each)
+    await writeNodeConfig(join(home, 'config.json'), {
+      version: 1,
+      name: each.name,
+      label: 'full',
+      chainId: chainIdOf(genesis),
+      genesis: genesisPath,
+      data: join(home, 'data'),
+      key: join(home, 'key.json'),
+      api: { host: loopback, port: portOf(i, 'api') },
+      p2p: { host: loopback, port: portOf(i, 'p2p') },
+      peers: keys.flatMap((peer, j) =>
+        i === j ? [] : [{ id: peer.id, address: `/ip4/${loopback}/tcp/${portOf(j, 'p2p')}` }],
+      ),
+      coordination: [],
+      heartbeatMs,
+      ...(raft && { raft }),
+      log: { level: 'info' },
+    })
+    const api = `http://${loopback}:${portOf(i, 'api')}`
+    const nodeArguments = options.nodeArguments ?? []
+    nodes.push(new ClusterNode({ name: each.name, id: each.id, api, directory: home, nodeArguments }))
+  }
+  return new LocalCluster({ directory, genesis, nodes, operator, devices: deviceKeys })
+}
