@@ -11,7 +11,7 @@ import { layout, readDescription } from '../devnet/layout.ts'
 import { isLive } from '../devnet/run.ts'
 import type { ProcessStatus } from '../devnet/supervisor.ts'
 import type { Context } from './context.ts'
-import type { UpOptions } from './devnet.ts'
+import type { UpOptions } from './devnet-options.ts'
 import { printStatus } from './devnet-status.ts'
 import { thisProgram } from './this-program.ts'
 

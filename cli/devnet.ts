@@ -6,65 +6,16 @@ import type { Command } from 'commander'
 import { exitCodes } from '../chain/errors.ts'
 import { MoteError } from '../chain/result.ts'
 import { askControl } from '../devnet/control.ts'
-import { defaultSize, removeDirectory } from '../devnet/generate.ts'
+import { removeDirectory } from '../devnet/generate.ts'
 import { readDescription } from '../devnet/layout.ts'
 import { isLive, startDevnet } from '../devnet/run.ts'
-import type { AddCommand, OptionSpec } from './command.ts'
+import type { AddCommand } from './command.ts'
 import { type Context, parseCount } from './context.ts'
 import { startDetached } from './detached-devnet.ts'
 import { devnetLogs } from './devnet-logs.ts'
+import { type UpOptions, upOptions } from './devnet-options.ts'
 import { devnetStatus, printStatus } from './devnet-status.ts'
 import { thisProgram } from './this-program.ts'
-
-export interface UpOptions {
-  readonly full: number
-  readonly coordination: number
-  readonly lightweight: number
-  readonly devices: number
-  readonly seed?: string
-  readonly ports: number | 'auto'
-  readonly detach?: boolean
-  /** Set by `--detach` for the process it leaves behind: the directory is the default one. */
-  readonly temporary?: boolean
-}
-
-function readPorts(text: string): number | 'auto' {
-  return text === 'auto' ? 'auto' : parseCount('ports', 1024, 65_000)(text)
-}
-
-const upOptions: readonly OptionSpec[] = [
-  {
-    flags: '--full <n>',
-    description: 'full nodes',
-    default: defaultSize.full,
-    read: parseCount('full', 1, 7),
-  },
-  {
-    flags: '--coordination <n>',
-    description: 'coordination nodes',
-    default: defaultSize.coordination,
-    read: parseCount('coordination', 1, 4),
-  },
-  {
-    flags: '--lightweight <n>',
-    description: 'lightweight nodes',
-    default: defaultSize.lightweight,
-    read: parseCount('lightweight', 0, 16),
-  },
-  {
-    flags: '--devices <n>',
-    description: 'devices: 1111, 1112, …',
-    default: defaultSize.devices,
-    read: parseCount('devices', 0, 64),
-  },
-  { flags: '--seed <text>', description: 'every key follows from it (default: random)' },
-  {
-    flags: '--ports <ports>',
-    description: "the first of consecutive ports, or 'auto'",
-    default: 'auto',
-    read: readPorts,
-  },
-]
 
 export function devnetCommands(family: Command, add: AddCommand): void {
   add<UpOptions>({

@@ -6,9 +6,7 @@
  */
 import { chmodSync, rmSync } from 'node:fs'
 import { createConnection, createServer, type Server, type Socket } from 'node:net'
-import { createInterface } from 'node:readline'
-import type { ErrorCode } from '../chain/errors.ts'
-import { errorTable } from '../chain/errors.ts'
+import { type ErrorCode, errorTable } from '../chain/errors.ts'
 import { MoteError } from '../chain/result.ts'
 
 /** The signals that a fault may send to a child. */
@@ -117,42 +115,36 @@ function line(answer: ControlAnswer | ControlRequest): string {
   return `${JSON.stringify(answer)}\n`
 }
 
-/** Asks the supervisor at `path`. Throws its refusal, or `not-running` if nobody listens there. */
+/** Asks the supervisor at `path`. Throws its refusal, `not-running` if nobody listens there, `timeout` at the signal. */
 export async function askControl(
   path: string,
   request: ControlRequest,
   signal?: AbortSignal,
 ): Promise<unknown> {
-  const socket = createConnection(path)
-  const stop = (): void => {
-    socket.destroy(new MoteError('timeout', 'the supervisor did not answer in time'))
-  }
-  signal?.addEventListener('abort', stop, { once: true })
-  try {
-    await new Promise<void>((resolve, reject) => {
-      socket.once('connect', resolve)
-      socket.once('error', cause =>
-        reject(new MoteError('not-running', `${path}: no devnet runs here`, { cause })),
-      )
-    })
-    socket.write(line(request))
-    const text = await firstLine(socket)
-    const answer = JSON.parse(text) as ControlAnswer
-    if (answer.ok) return answer.value
-    throw new MoteError(answer.code in errorTable ? answer.code : 'internal', answer.detail)
-  } finally {
-    signal?.removeEventListener('abort', stop)
-    socket.destroy()
-  }
+  const answer = JSON.parse(await exchange(path, line(request), signal)) as ControlAnswer
+  if (answer.ok) return answer.value
+  throw new MoteError(answer.code in errorTable ? answer.code : 'internal', answer.detail)
 }
 
-function firstLine(socket: Socket): Promise<string> {
-  return new Promise((resolve, reject) => {
-    const lines = createInterface({ input: socket })
-    lines.once('line', resolve)
-    lines.once('close', () => reject(new MoteError('not-running', 'the supervisor closed the connection')))
-    socket.once('error', error =>
-      reject(error instanceof MoteError ? error : new MoteError('not-running', error.message)),
-    )
+/** Sends one line and resolves to the first line that comes back. */
+function exchange(path: string, text: string, signal: AbortSignal | undefined): Promise<string> {
+  const { promise, resolve, reject } = Promise.withResolvers<string>()
+  const socket = createConnection(path)
+  const stop = (): void => reject(new MoteError('timeout', 'the supervisor did not answer in time'))
+  if (signal?.aborted) stop()
+  signal?.addEventListener('abort', stop, { once: true })
+  let received = ''
+  socket.setEncoding('utf8')
+  socket.on('connect', () => socket.write(text))
+  socket.on('data', (chunk: string) => {
+    received += chunk
+    const end = received.indexOf('\n')
+    if (end >= 0) resolve(received.slice(0, end))
+  })
+  socket.on('error', cause => reject(new MoteError('not-running', `${path}: no devnet runs here`, { cause })))
+  socket.on('close', () => reject(new MoteError('not-running', `${path}: the supervisor hung up`)))
+  return promise.finally(() => {
+    signal?.removeEventListener('abort', stop)
+    socket.destroy()
   })
 }

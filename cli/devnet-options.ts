@@ -1,0 +1,56 @@
+/**
+ * The options of `mote devnet up`, read once for the foreground and for the detached supervisor.
+ */
+import { defaultSize } from '../devnet/generate.ts'
+import type { OptionSpec } from './command.ts'
+import { parseCount } from './context.ts'
+
+export interface UpOptions {
+  readonly full: number
+  readonly coordination: number
+  readonly lightweight: number
+  readonly devices: number
+  readonly seed?: string
+  readonly ports: number | 'auto'
+  readonly detach?: boolean
+  /** Set by `--detach` for the process it leaves behind: the directory is the default one. */
+  readonly temporary?: boolean
+}
+
+function readPorts(text: string): number | 'auto' {
+  return text === 'auto' ? 'auto' : parseCount('ports', 1024, 65_000)(text)
+}
+
+export const upOptions: readonly OptionSpec[] = [
+  {
+    flags: '--full <n>',
+    description: 'full nodes',
+    default: defaultSize.full,
+    read: parseCount('full', 1, 7),
+  },
+  {
+    flags: '--coordination <n>',
+    description: 'coordination nodes',
+    default: defaultSize.coordination,
+    read: parseCount('coordination', 1, 4),
+  },
+  {
+    flags: '--lightweight <n>',
+    description: 'lightweight nodes',
+    default: defaultSize.lightweight,
+    read: parseCount('lightweight', 0, 16),
+  },
+  {
+    flags: '--devices <n>',
+    description: 'devices: 1111, 1112, …',
+    default: defaultSize.devices,
+    read: parseCount('devices', 0, 64),
+  },
+  { flags: '--seed <text>', description: 'every key follows from it (default: random)' },
+  {
+    flags: '--ports <ports>',
+    description: "the first of consecutive ports, or 'auto'",
+    default: 'auto',
+    read: readPorts,
+  },
+]

@@ -1,0 +1,70 @@
+/**
+ * What people and programs read: colour only on a terminal, tables that line up, one JSON value per line.
+ */
+import { PassThrough } from 'node:stream'
+import { expect, test } from 'vitest'
+import { longestGap } from '../../../cli/kill-leader.ts'
+import { durationText, Output, provenance } from '../../../cli/output.ts'
+
+function output(options: { json?: boolean; terminal?: boolean; environment?: NodeJS.ProcessEnv } = {}): {
+  output: Output
+  read: () => string
+} {
+  const stdout = Object.assign(new PassThrough(), { isTTY: options.terminal ?? false })
+  const stderr = new PassThrough()
+  return {
+    output: new Output({
+      streams: { stdout, stderr },
+      json: options.json ?? false,
+      environment: options.environment ?? {},
+    }),
+    read: () => (stdout.read() as Buffer | null)?.toString('utf8') ?? '',
+  }
+}
+
+test('output: colour on a terminal only, and never with NO_COLOR or --json', () => {
+  expect(output({ terminal: true }).output.paint('red', 'x')).toBe('\u001b[31mx\u001b[0m')
+  expect(output().output.paint('red', 'x')).toBe('x')
+  expect(output({ terminal: true, environment: { NO_COLOR: '1' } }).output.paint('red', 'x')).toBe('x')
+  expect(output({ terminal: true, environment: { NO_COLOR: '' } }).output.paint('red', 'x')).not.toBe('x')
+  expect(output({ terminal: true, json: true }).output.paint('red', 'x')).toBe('x')
+})
+
+test('output: JSON is one value on one line and leaves the text out', () => {
+  const { output: json, read } = output({ json: true })
+  json.data({ a: 1, b: undefined, c: null }, () => 'text')
+  expect(read()).toBe('{"a":1,"c":null}\n')
+})
+
+test('output: columns line up, absent values are a dash, no blanks at the end of a line', () => {
+  const table = output().output.table(
+    [
+      { a: 'long name', b: 1 as number | null },
+      { a: 'x', b: null },
+    ],
+    {
+      a: row => row.a,
+      b: row => row.b,
+    },
+  )
+  expect(table).toBe('a          b\nlong name  1\nx          -')
+})
+
+test('output: durations and provenance as people say them', () => {
+  expect([12, 999, 1_000, 119_000, 300_000].map(durationText)).toEqual([
+    '12 ms',
+    '999 ms',
+    '1.0 s',
+    '119.0 s',
+    '5 min',
+  ])
+  expect(provenance({ height: 7, term: 2, ageMs: 1_500 })).toBe('at height 7, term 2, 1.5 s old')
+})
+
+test('kill-leader: the gap is the longest wait for an acknowledgement that came after the kill', () => {
+  const at = (...times: number[]) => times.map(atMs => ({ atMs }))
+  expect(longestGap(at(0, 90, 100), 100)).toBe(0)
+  expect(longestGap(at(0, 90, 105, 900, 910), 100)).toBe(795)
+  expect(longestGap(at(910, 0, 900, 105), 100)).toBe(795)
+  expect(longestGap(at(0, 50, 400), 100)).toBe(300)
+})
