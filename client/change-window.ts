@@ -69,6 +69,11 @@ export class ChangeWindow {
     return at !== undefined && at > height ? { type: 'changed', at } : { type: 'holds' }
   }
 
+  /** Height of the newest block in the window that wrote the key. */
+  lastChange(key: StateKey): Height | undefined {
+    return this.#lastChange.get(key)
+  }
+
   #dropOldest(): void {
     const oldest = this.#blocks.shift()
     assert(oldest, 'a window over capacity has blocks')

@@ -85,6 +85,7 @@ function readDocument(
       limits: {
         blockTransactions: parameters.field('limits').field('blockTransactions').natural(),
         blockBytes: parameters.field('limits').field('blockBytes').natural(),
+        blockChanges: parameters.field('limits').field('blockChanges').natural(),
         unexpiredTransactions: parameters.field('limits').field('unexpiredTransactions').natural(),
         groupMembers: parameters.field('limits').field('groupMembers').natural(),
         groupsPerIdentity: parameters.field('limits').field('groupsPerIdentity').natural(),

@@ -20,6 +20,7 @@ import {
   type CertifiedHeader,
   checkpointOf,
   follow,
+  matchesChanges,
   type TrustedHead,
 } from '../chain/light-client.ts'
 import { MoteError, unwrap } from '../chain/result.ts'
@@ -74,6 +75,7 @@ export class HeaderFollower {
   readonly #listeners = new Set<(event: HeadEvent) => void>()
   /** Every change of the head goes through here, one after another. */
   #turn: Promise<unknown> = Promise.resolve()
+  #newest: CertifiedHeader | undefined
   readonly #shownBy = new WeakMap<ChainSource, Height>()
   #lastNews = performance.now()
   #lastSave = Number.NEGATIVE_INFINITY
@@ -93,6 +95,11 @@ export class HeaderFollower {
 
   get head(): TrustedHead {
     return this.#head
+  }
+
+  /** The head with its certificate, as it was taken; undefined while the head is the checkpoint. */
+  get newest(): CertifiedHeader | undefined {
+    return this.#newest
   }
 
   /** Calls `listener` for each advance, in order, before anyone who waits for the head sees it. */
@@ -173,7 +180,10 @@ export class HeaderFollower {
     const sameSigners = header.signersHash === this.#head.header.nextSignersHash
     if (sameSigners && gap > (this.#options.longestRun ?? 1024)) {
       const { verifier } = this.#options
+      if (!matchesChanges(header, newest.changes))
+        throw new MoteError('bad-header', `${source.name}: changes: expected the keys that changesHash names`)
       this.#head = unwrap(advance(this.#head, header, certificate, verifier, newest.handover))
+      this.#newest = newest
       return this.#publish({ type: 'skipped', head: this.#head })
     }
     await this.#walk(source, newest)
@@ -215,6 +225,7 @@ export class HeaderFollower {
     if (!followed.ok) throw new MoteError(followed.error.code, `${source.name}: ${followed.error.detail}`)
     this.#head = followed.value
     const headers = run.slice(0, this.#head.header.height - before)
+    this.#newest = headers.at(-1) ?? this.#newest
     this.#publish({ type: 'headers', headers, head: this.#head })
   }
 

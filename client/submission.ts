@@ -9,8 +9,8 @@
 import { randomBytes } from 'node:crypto'
 import type { ChainId, Height, Milliseconds, TransactionId } from '../chain/brands.ts'
 import { errorTable } from '../chain/errors.ts'
-import { MoteError } from '../chain/result.ts'
-import { signTransaction, type TransactionBody } from '../chain/transaction.ts'
+import { MoteError, unwrap } from '../chain/result.ts'
+import { parseTransaction, signTransaction, type TransactionBody } from '../chain/transaction.ts'
 import type { SourcePool, SubmitWait, TransactionStatus } from './chain-source.ts'
 import { type IdentityKeys, signerOf, transactionSignerOf } from './key-directory.ts'
 
@@ -106,4 +106,9 @@ function judge(status: TransactionStatus, wait: 'certified' | 'committed'): Fina
 
 function isWorthRetrying(error: unknown): boolean {
   return error instanceof MoteError && errorTable[error.code].retry
+}
+
+/** The id of signed bytes. Throws `malformed` for bytes that are no transaction. */
+export function idOfSigned(bytes: Uint8Array): TransactionId {
+  return unwrap(parseTransaction(bytes)).id
 }

@@ -36,7 +36,7 @@ import {
   stateKeyOf,
 } from '../chain/records.ts'
 import { MoteError, unwrap } from '../chain/result.ts'
-import type { ChainSource, SourcePool } from './chain-source.ts'
+import type { ChainSource, GroupAnswer, SourcePool } from './chain-source.ts'
 import { ChangeWindow } from './change-window.ts'
 import type { HeadEvent, HeaderFollower } from './header-follower.ts'
 
@@ -152,6 +152,27 @@ export class VerifiedChain {
     return this.#record(stateKeyOf.parameters(), parametersCodec, options)
   }
 
+  /** The proof of a leaf, verified, as it stands at the head: to hand on to whoever verifies by itself. */
+  stateProof(key: StateKey): Promise<StateAnswer> {
+    return this.#proof(key, async source => {
+      const answer = await source.state(key)
+      return { whole: answer, answer, read: () => undefined }
+    })
+  }
+
+  /** The same of a group and its members. */
+  groupProof(id: GroupId): Promise<GroupAnswer> {
+    return this.#proof(stateKeyOf.group(id), async source => {
+      const whole = await source.group(id)
+      return { whole, answer: whole.group, read: value => readGroup(value, whole.members) }
+    })
+  }
+
+  /** Height of the last change of an identity that is known of; undefined if there was none in the window. */
+  deviceChangedAt(id: DeviceId): Height | undefined {
+    return this.#window.lastChange(stateKeyOf.identity(id))
+  }
+
   /** Age of the certified head in milliseconds; at least 0. */
   ageMs(): number {
     return Math.max(0, this.#now() - this.follower.head.header.time)
@@ -235,6 +256,19 @@ export class VerifiedChain {
           `${source.name}: shows headers up to ${this.follower.shownBy(source)}, but the record as of ${height}, without the change at ${verdict.at}`,
         )
     }
+  }
+
+  #proof<A>(
+    key: StateKey,
+    ask: (source: ChainSource) => Promise<Unverified<unknown> & { readonly whole: A }>,
+  ): Promise<A> {
+    return this.#pool.attempt(async source => {
+      const asked = await ask(source)
+      const { height } = await this.#answered(source, { key, ask: () => Promise.resolve(asked) })
+      if (this.#window.judge(key, height).type !== 'holds')
+        throw new MoteError('stale', `${source.name}: answered for height ${height}`)
+      return asked.whole
+    })
   }
 
   async #answered<T>(

@@ -202,6 +202,13 @@ export class Libp2pNetwork implements Network {
     }
   }
 
+  /** Closes connections whose other end did not take this node's proof; dialled again, they begin with the newer one. */
+  greetAgain(): void {
+    for (const id of [...this.#links.devices()])
+      for (const link of this.#links.all(id))
+        if (!link.accepted) link.close(new MoteError('hello-required', 'there is a newer proof to show'))
+  }
+
   peers(): readonly PeerStatus[] {
     return [...new Set([...this.#kept.keys(), ...this.#links.devices()])].map(id => ({
       id,

@@ -1,0 +1,127 @@
+/**
+ * Composition root of a coordination node (seeds.md A2 to A4): keeps headers and the registry of live full nodes,
+ * receives newcomers, assigns full nodes to lightweight nodes, and moves them when a full node dies.
+ *
+ * It holds no power: it cannot admit anyone (execution checks the grant and the token key's signature over the device
+ * id), and what it assigns is advice. It can delay or deny; then a newcomer asks another one.
+ */
+import type { AddressInfo } from 'node:net'
+import { Type } from 'typebox'
+import { DeviceId } from '../chain/brands.ts'
+import { decode, encode } from '../chain/codec.ts'
+import { MoteError } from '../chain/result.ts'
+import { assignmentCodec } from '../client/join-messages.ts'
+import { bodyOf, createApi } from './api.ts'
+import type { NodeConfig } from './config.ts'
+import type { RunningNode } from './full-node.ts'
+import { JoinService } from './join-service.ts'
+import { LightChain } from './light-chain.ts'
+import { heartbeatEveryMs, LiveNodes } from './live-nodes.ts'
+import type { Logger } from './log.ts'
+import type { Caller } from './ports.ts'
+import { relaySource } from './relay-source.ts'
+import { systemClock } from './system-clock.ts'
+import { heartbeatCodec } from './wire.ts'
+
+const moveTimeoutMs = 3_000
+
+/** Starts the coordination node of a configuration. Throws the `MoteError` that says what is in its way. */
+export async function startCoordinationNode(config: NodeConfig, log: Logger): Promise<RunningNode> {
+  const chain = await LightChain.open(config, log)
+  const { client, network } = chain
+  const live = new LiveNodes(systemClock)
+  const desk = new JoinService({ client, live, clock: systemClock, coordinator: chain.keys.id, log })
+  client.pool.replace(config.peers.map(({ id }) => chain.sourceOf(id)))
+
+  const lost = (ids: readonly DeviceId[]): void => {
+    for (const id of ids) log.warn({ fullNode: id }, 'a full node is gone')
+    if (ids.length > 0) chain.inBackground('moving lightweight nodes', move(chain, desk, ids, log))
+  }
+  network.handle('registry', (caller, body) => takeHeartbeat(chain, live, caller, body, log))
+  network.handle('join', (caller, body) => desk.answer(caller.remoteAddress, body))
+  let api = ''
+  const status = () => ({
+    ...chain.status(api),
+    fullNodes: live.all().map(({ id, api: url, addresses, at }) => ({ id, api: url, addresses, seenAt: at })),
+  })
+  const app = createApi({
+    source: relaySource({ client, status }),
+    readiness: () =>
+      chain.readiness() ??
+      (live.all().length === 0 ? new MoteError('no-full-node', 'no full node is alive') : undefined),
+    failure: () => undefined,
+    onUnexpected: error => log.error({ error }, 'unexpected error in a request'),
+    extend: routes => {
+      routes.post('/v1/join', async (request, reply) => {
+        const answer = await desk.answer(request.ip, bodyOf(request.body))
+        return reply.type('application/octet-stream').send(Buffer.from(answer))
+      })
+      const params = Type.Object({ id: Type.String({ pattern: '^[0-9a-f]{64}$' }) })
+      routes.get<{ Params: { id: string } }>('/v1/assignment/:id', { schema: { params } }, async request => {
+        const { fullNode, backups } = await desk.assignmentOf(DeviceId(request.params.id))
+        return { assignedFullNode: fullNode, backups }
+      })
+    },
+  })
+  await chain.start((peer, state) => {
+    if (state === 'disconnected' && live.remove(peer)) lost([peer])
+  })
+  const watch = setInterval(() => lost(live.expire()), heartbeatEveryMs / 2)
+  await app.listen(config.api)
+  const { port } = app.server.address() as AddressInfo
+  api = `http://${config.api.host}:${port}`
+  const addresses = network.addresses()
+  log.info({ api, addresses }, 'serving')
+  return {
+    ready: { name: config.name, id: chain.keys.id, label: config.label, api, addresses, pid: process.pid },
+    ended: new Promise(() => {}),
+    stop: async () => {
+      clearInterval(watch)
+      await app.close()
+      await chain.stop()
+      log.info('stopped')
+    },
+  }
+}
+
+/** A full node beats. Only an identity that is proven active with label full is believed. */
+async function takeHeartbeat(
+  { client }: LightChain,
+  live: LiveNodes,
+  caller: Caller,
+  body: Uint8Array,
+  log: Logger,
+): Promise<Uint8Array> {
+  const heartbeat = decode(heartbeatCodec, body)
+  if (!heartbeat.ok) throw new MoteError(heartbeat.error.code, heartbeat.error.detail)
+  if (!caller.deviceId) throw new MoteError('hello-required', 'registry: prove an identity first')
+  const { value } = await client.records.device(caller.deviceId)
+  if (value?.label !== 'full' || value.status !== 'active')
+    throw new MoteError('not-authorised', 'registry: expected an active full node')
+  if (live.beat(caller.deviceId, heartbeat.value))
+    log.info({ fullNode: caller.deviceId }, 'a full node lives')
+  return new Uint8Array(0)
+}
+
+/** Tells connected lightweight nodes that a dead full node served who serves them now. */
+async function move(
+  { network }: LightChain,
+  desk: JoinService,
+  dead: readonly DeviceId[],
+  log: Logger,
+): Promise<void> {
+  const connected = network.peers().filter(peer => peer.state === 'connected')
+  await Promise.all(
+    connected.map(async ({ id }) => {
+      const served = desk.servedBy(id)
+      if (!served || !dead.includes(served)) return
+      try {
+        const assignment = await desk.assignmentOf(id)
+        await network.request(id, 'registry', encode(assignmentCodec, assignment), moveTimeoutMs)
+        log.info({ device: id, from: served, to: assignment.fullNode.id }, 'moved a lightweight node')
+      } catch (error) {
+        log.warn({ device: id, error: String(error) }, 'a lightweight node was not told of its new full node')
+      }
+    }),
+  )
+}

@@ -1,0 +1,149 @@
+/**
+ * What a coordination node does with join messages (client/join-messages.ts): challenges, registrations, assignments.
+ * The judging is in join-desk.ts and assignment.ts, pure; here are the clock, the chain and the registry around it.
+ */
+import { randomBytes } from 'node:crypto'
+import type { DeviceId } from '../chain/brands.ts'
+import { decode, encode } from '../chain/codec.ts'
+import type { SignatureVerifier } from '../chain/keys.ts'
+import { assertNever, MoteError, unwrap } from '../chain/result.ts'
+import { parseTransaction } from '../chain/transaction.ts'
+import type { ChainClient } from '../client/chain-client.ts'
+import {
+  type Assignment,
+  type JoinReply,
+  type JoinRequest,
+  joinReplyCodec,
+  joinRequestCodec,
+  maxJoinMessageBytes,
+  type NodeAddress,
+} from '../client/join-messages.ts'
+import { nativeVerifier } from '../client/native-crypto.ts'
+import { assign } from './assignment.ts'
+import { ChallengeTable, challengeLifetimeMs, judgeRegistration, readRegistration } from './join-desk.ts'
+import type { LiveNodes } from './live-nodes.ts'
+import type { Clock } from './ports.ts'
+
+/** A registration must be certified within this time: less than a libp2p answer may take. */
+const certifyTimeoutMs = 20_000
+/** Devices of which it is remembered who serves them. */
+const maxServed = 100_000
+
+export interface JoinServiceParts {
+  readonly client: ChainClient
+  readonly live: LiveNodes
+  readonly clock: Clock
+  readonly coordinator: DeviceId
+  readonly verifier?: SignatureVerifier
+  readonly log: { info(detail: object, message: string): void }
+}
+
+export class JoinService {
+  readonly #client: ChainClient
+  readonly #live: LiveNodes
+  readonly #clock: Clock
+  readonly #verifier: SignatureVerifier
+  readonly #log: JoinServiceParts['log']
+  readonly #challenges: ChallengeTable
+  /** Who serves whom, as last told. Oldest first. */
+  readonly #served = new Map<DeviceId, DeviceId>()
+
+  constructor({ client, live, clock, coordinator, verifier, log }: JoinServiceParts) {
+    this.#client = client
+    this.#live = live
+    this.#clock = clock
+    this.#verifier = verifier ?? nativeVerifier
+    this.#log = log
+    this.#challenges = new ChallengeTable(coordinator, () => Uint8Array.from(randomBytes(16)))
+  }
+
+  /** The answer to one join message. Throws the refusal. */
+  async answer(address: string, body: Uint8Array): Promise<Uint8Array> {
+    const request = unwrap(decode(joinRequestCodec, body, maxJoinMessageBytes))
+    return encode(joinReplyCodec, await this.#reply(hostOf(address), request))
+  }
+
+  /** The full node this device was last told of. */
+  servedBy(device: DeviceId): DeviceId | undefined {
+    return this.#served.get(device)
+  }
+
+  /** Who serves an active device now. Throws `unknown-subject`, `signer-not-active`, `no-full-node`. */
+  async assignmentOf(device: DeviceId): Promise<Assignment> {
+    let { value } = await this.#client.records.device(device)
+    if (!value) {
+      await this.#client.follower.sync()
+      value = (await this.#client.records.device(device)).value
+    }
+    if (!value) throw new MoteError('unknown-subject', `device ${device}: not on the chain`)
+    if (value.status !== 'active')
+      throw new MoteError('signer-not-active', `device ${device}: ${value.status}`)
+    return this.#assign(device)
+  }
+
+  async #reply(host: string, request: JoinRequest): Promise<JoinReply> {
+    switch (request.type) {
+      case 'challenge':
+        return this.#challenge(host, request)
+      case 'register':
+        return this.#register(request.transaction)
+      case 'assignment':
+        return { type: 'assignment', assignment: await this.assignmentOf(request.device) }
+      default:
+        return assertNever(request)
+    }
+  }
+
+  #challenge(host: string, request: Extract<JoinRequest, { type: 'challenge' }>): JoinReply {
+    const { chainId } = this.#client
+    if (request.chainId !== chainId)
+      throw new MoteError('wrong-chain', `chainId: expected ${chainId}, got ${request.chainId}`)
+    this.#mustHaveFullNode()
+    const challenge = unwrap(this.#challenges.issue(request.device, host, this.#clock.now()))
+    return { type: 'challenge', ...challenge, lifetimeMs: challengeLifetimeMs }
+  }
+
+  async #register(transaction: Uint8Array): Promise<JoinReply> {
+    const parsed = unwrap(parseTransaction(transaction))
+    const registration = unwrap(readRegistration(parsed, this.#client.chainId, this.#verifier))
+    const { device, body } = registration
+    this.#mustHaveFullNode()
+    unwrap(this.#challenges.redeem(body.challenge, device, this.#clock.now()))
+    const { records, follower, chainId } = this.#client
+    await follower.sync()
+    const [identity, grant] = await Promise.all([records.device(device), records.grant(body.grant)])
+    const now = this.#clock.now()
+    const view = { chainId, now, identity: identity.value, grant: grant.value }
+    unwrap(judgeRegistration(registration, view, this.#verifier))
+    const { height } = await this.#client.submit(transaction, { timeoutMs: certifyTimeoutMs })
+    const admitted = await records.device(device)
+    if (admitted.value?.status !== 'active')
+      throw new MoteError('not-authorised', `device ${device}: ${admitted.value?.status ?? 'not registered'}`)
+    const assignment = this.#assign(device)
+    this.#log.info({ device, height, fullNode: assignment.fullNode.id }, 'a device joined')
+    return { type: 'registered', height, assignment }
+  }
+
+  #assign(device: DeviceId): Assignment {
+    const assigned = assign(device, this.#live.all())
+    if (!assigned) throw new MoteError('no-full-node', 'no full node is alive')
+    this.#served.delete(device)
+    this.#served.set(device, assigned.fullNode.id)
+    const [oldest] = this.#served.keys()
+    if (this.#served.size > maxServed && oldest) this.#served.delete(oldest)
+    return { fullNode: addressOf(assigned.fullNode), backups: assigned.backups.map(addressOf) }
+  }
+
+  #mustHaveFullNode(): void {
+    if (this.#live.all().length === 0) throw new MoteError('no-full-node', 'no full node is alive')
+  }
+}
+
+function addressOf({ id, api, addresses }: NodeAddress): NodeAddress {
+  return { id, api, addresses }
+}
+
+/** An IP address, or the part of a multiaddr that names the host. */
+function hostOf(address: string): string {
+  return address.startsWith('/') ? address.split('/').slice(0, 3).join('/') : address
+}

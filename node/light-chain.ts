@@ -1,0 +1,229 @@
+/**
+ * What lightweight and coordination nodes have in common: a data directory, a chain client whose sources are full nodes
+ * over libp2p, and the proof of their own record that opens those connections.
+ *
+ * Trust comes from the genesis and the header follower alone. A node that is in no genesis and has no stored proof asks
+ * for its own record first, which full nodes answer before hello, and says hello again with it.
+ */
+import { join } from 'node:path'
+import { setTimeout as pause } from 'node:timers/promises'
+import type { DeviceId } from '../chain/brands.ts'
+import { decode, encode } from '../chain/codec.ts'
+import { chainIdOf, checkpointFromGenesis, type GenesisDocument } from '../chain/genesis.ts'
+import { type StateAnswer, stateAnswerCodec, verifyStateAnswer } from '../chain/light-client.ts'
+import { identityCodec, stateKeyOf } from '../chain/records.ts'
+import { MoteError, unwrap } from '../chain/result.ts'
+import { ChainClient } from '../client/chain-client.ts'
+import type { ChainSource, NodeStatus } from '../client/chain-source.ts'
+import { checkpointFile } from '../client/checkpoint-file.ts'
+import type { HeadEvent } from '../client/header-follower.ts'
+import { type IdentityKeys, readKeyFile } from '../client/key-directory.ts'
+import { nativeVerifier } from '../client/native-crypto.ts'
+import type { NodeConfig } from './config.ts'
+import { type DirectoryLock, lockDirectory } from './directory-lock.ts'
+import { readGenesisFile } from './genesis-file.ts'
+import { Libp2pNetwork } from './libp2p-network.ts'
+import { LightBook } from './light-book.ts'
+import type { Logger } from './log.ts'
+import type { PeerStatus } from './ports.ts'
+import { libp2pSource } from './query-protocol.ts'
+import { systemClock } from './system-clock.ts'
+import { queryCodec } from './wire.ts'
+
+/** A query that waits for news lasts this long: a full node that hangs is noticed a little later. */
+const waitMs = 3_000
+const requestTimeoutMs = 2_000
+const proofRetryMs = 500
+
+export class LightChain {
+  readonly config: NodeConfig
+  readonly keys: IdentityKeys
+  readonly client: ChainClient
+  readonly book: LightBook
+  readonly network: Libp2pNetwork
+  readonly #log: Logger
+  readonly #lock: DirectoryLock
+  readonly #stopping = new AbortController()
+  readonly #running: Promise<unknown>[] = []
+
+  private constructor(
+    parts: Pick<LightChain, 'config' | 'keys' | 'client' | 'book'>,
+    log: Logger,
+    lock: DirectoryLock,
+  ) {
+    const { config, keys, client, book } = parts
+    this.config = config
+    this.keys = keys
+    this.client = client
+    this.book = book
+    this.#log = log
+    this.#lock = lock
+    this.network = new Libp2pNetwork({
+      ...(config.p2p ?? { host: '127.0.0.1', port: 0 }),
+      transportSeed: transportOf(keys).seed.expose(),
+      book,
+      clock: systemClock,
+      log,
+    })
+  }
+
+  /** Opens what is on disk; meets nobody yet. Throws `config-invalid`, `wrong-chain`, `in-use`, `storage-corrupt`. */
+  static async open(config: NodeConfig, log: Logger): Promise<LightChain> {
+    const genesis = await readGenesisFile(config.genesis)
+    const chainId = chainIdOf(genesis)
+    if (chainId !== config.chainId)
+      throw new MoteError('wrong-chain', `genesis: expected chain ${config.chainId}, got ${chainId}`)
+    const keys = await readKeyFile(config.key)
+    transportOf(keys)
+    const lock = await lockDirectory(config.data)
+    try {
+      const client = await openClient(config, genesis, log)
+      const book = await LightBook.open({
+        deviceId: keys.id,
+        genesis,
+        records: client.records,
+        verifier: nativeVerifier,
+        proofStore: checkpointFile(join(config.data, 'own-proof')),
+      })
+      return new LightChain({ config, keys, client, book }, log, lock)
+    } catch (error) {
+      await lock.release()
+      throw error
+    }
+  }
+
+  /** Aborts when the node stops. */
+  get stopping(): AbortSignal {
+    return this.#stopping.signal
+  }
+
+  /** A full node that the network keeps, as a chain source. */
+  sourceOf(id: DeviceId): ChainSource {
+    return libp2pSource(this.network, id, { requestTimeoutMs })
+  }
+
+  /** Meets the configured peers, and follows the chain from then on. */
+  async start(onPeer: (peer: DeviceId, state: PeerStatus['state']) => void): Promise<void> {
+    for (const peer of [...this.config.peers, ...this.config.coordination]) this.network.keep(peer)
+    await this.network.start({ message: () => {}, unreachable: () => {}, peer: onPeer })
+    this.client.follower.onAdvance(event => this.#onAdvance(event))
+    this.inBackground('following headers', this.client.follower.run(this.stopping))
+    this.inBackground('own proof', this.#provideProof())
+  }
+
+  /** A task that ends when the node stops. Its failure is logged: the others go on. */
+  inBackground(name: string, task: Promise<unknown>): void {
+    this.#running.push(
+      task.catch(error => {
+        if (!this.stopping.aborted) this.#log.error({ task: name, error: String(error) }, 'task failed')
+      }),
+    )
+  }
+
+  /** Undefined while the head is fresh enough to be trusted. */
+  readiness(): MoteError | undefined {
+    const ageMs = this.client.records.ageMs()
+    if (ageMs <= this.config.trustTtlMs) return undefined
+    return new MoteError('stale', `head: expected at most ${this.config.trustTtlMs} ms old, got ${ageMs} ms`)
+  }
+
+  /** The part of the status that both labels share. */
+  status(api: string): NodeStatus {
+    const { header } = this.client.follower.head
+    const { name, label } = this.config
+    return {
+      name,
+      id: this.keys.id,
+      label,
+      chainId: header.chainId,
+      role: label,
+      term: header.term,
+      leader: undefined,
+      height: header.height,
+      certifiedHeight: header.height,
+      lag: 0,
+      time: header.time,
+      pid: process.pid,
+      api,
+      addresses: this.network.addresses(),
+      peers: this.network.peers(),
+    }
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping.abort()
+    await this.network.stop()
+    await Promise.all(this.#running)
+    await this.#lock.release()
+  }
+
+  /** Peers whose record changed are judged again; a change of one's own needs a new proof. */
+  #onAdvance(event: HeadEvent): void {
+    const peers = this.network.peers().map(peer => peer.id)
+    if (event.type === 'skipped') {
+      for (const id of peers) this.network.recheck(id)
+      return
+    }
+    const changed = new Set(event.headers.flatMap(({ changes }) => changes))
+    for (const id of peers) if (changed.has(stateKeyOf.identity(id))) this.network.recheck(id)
+    if (changed.has(stateKeyOf.identity(this.keys.id))) this.inBackground('own proof', this.#provideProof())
+  }
+
+  /** Tries until there is a proof of one's own record as it stands. */
+  async #provideProof(): Promise<void> {
+    while (!this.stopping.aborted) {
+      try {
+        const isNewcomer = this.book.ownProof().type === 'none'
+        const key = stateKeyOf.identity(this.keys.id)
+        const answer = isNewcomer ? await this.#ownStatus() : await this.client.records.stateProof(key)
+        await this.book.showProof(answer)
+        if (isNewcomer) this.network.greetAgain()
+        return
+      } catch (error) {
+        this.#log.debug({ error: String(error) }, 'no proof of the own record yet')
+      }
+      await pause(proofRetryMs, undefined, { signal: this.stopping }).catch(() => {})
+    }
+  }
+
+  /** One's own record, proven active, from whichever full node answers. */
+  async #ownStatus(): Promise<StateAnswer> {
+    const key = stateKeyOf.identity(this.keys.id)
+    const body = encode(queryCodec, { type: 'own-status', device: this.keys.id })
+    let last: unknown
+    for (const { id } of this.config.peers) {
+      try {
+        const answer = unwrap(
+          decode(stateAnswerCodec, await this.network.request(id, 'query', body, requestTimeoutMs)),
+        )
+        const { value } = unwrap(verifyStateAnswer(this.client.follower.head, key, answer, nativeVerifier))
+        if (value && unwrap(decode(identityCodec, value)).status === 'active') return answer
+        last = new MoteError('unknown-subject', `device ${this.keys.id}: not active on the chain`)
+      } catch (error) {
+        last = error
+      }
+    }
+    throw last ?? new MoteError('unreachable', 'peers: expected full nodes in the configuration')
+  }
+}
+
+function transportOf(keys: IdentityKeys): NonNullable<IdentityKeys['transport']> {
+  if (keys.transport) return keys.transport
+  throw new MoteError('config-invalid', `key: transport: a node needs a transport key, ${keys.name} has none`)
+}
+
+function openClient(config: NodeConfig, genesis: GenesisDocument, log: Logger): Promise<ChainClient> {
+  return ChainClient.open({
+    sources: [],
+    checkpoint: checkpointFromGenesis(genesis),
+    store: checkpointFile(join(config.data, 'checkpoint')),
+    waitMs,
+    quietMs: 3 * genesis.parameters.heartbeatMs,
+    onError: error => log.debug({ error: String(error) }, 'no news from any full node'),
+    onFault: (source, fault, error) => {
+      const detail = { source: source.name, code: error.code, detail: error.detail }
+      if (fault === 'lie') log.warn(detail, 'a full node gave an answer that does not verify')
+      else log.info(detail, 'a full node did not answer; the next one is asked')
+    },
+  })
+}
