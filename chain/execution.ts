@@ -27,7 +27,7 @@ import { hashHex } from './hashing.ts'
 import { changesHash, type Header, headerHash } from './header.ts'
 import type { SignatureVerifier } from './keys.ts'
 import { executionVersion, type Ledger, nextHistory } from './ledger.ts'
-import { maxBlockTimeStepMs } from './limits.ts'
+import { maxBlockTimeStepMs, maxTransactionChanges } from './limits.ts'
 import { type CompletedNode, merkleRoot } from './merkle.ts'
 import type { Outcome } from './outcome.ts'
 import { authoritiesHash } from './records.ts'
@@ -169,7 +169,7 @@ function executeTransactions(
   replay: ReplayDraft,
   transactions: readonly Uint8Array[],
 ): { receipts: Receipt[]; executed: ExecutedTransaction[] } {
-  const { blockBytes, blockTransactions } = context.view.parameters().limits
+  const { blockBytes, blockChanges, blockTransactions } = context.view.parameters().limits
   const receipts: Receipt[] = []
   const executed: ExecutedTransaction[] = []
   let size = 0
@@ -178,7 +178,11 @@ function executeTransactions(
     const parsed = parseTransaction(wire)
     if (!parsed.ok) {
       receipts.push(failure(unreadableId(wire), parsed.error.code as RefusalCode))
-    } else if (index >= blockTransactions || size > blockBytes) {
+    } else if (
+      index >= blockTransactions ||
+      size > blockBytes ||
+      context.view.changeCount + maxTransactionChanges > blockChanges
+    ) {
       receipts.push(failure(parsed.value.id, 'overloaded'))
     } else {
       const author = authenticate(context, parsed.value)

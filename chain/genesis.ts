@@ -27,7 +27,7 @@ import { changesHash, type Header, headerHash, noHash } from './header.ts'
 import { deviceIdOf, type EncryptionKey, encryptionKeyCodec, type PublicKey, publicKeyCodec } from './keys.ts'
 import { executionVersion, type Ledger } from './ledger.ts'
 import { checkpointOf, type TrustedHead } from './light-client.ts'
-import { maxAuthorities } from './limits.ts'
+import { maxAuthorities, maxTransactionBytes, maxTransactionChanges } from './limits.ts'
 import { emptyMerkleRoot, HistoryTree } from './merkle.ts'
 import {
   type Authority,
@@ -38,6 +38,7 @@ import {
   type IdentityRecord,
   identityCodec,
   type KeyEntry,
+  limitBounds,
   limitsCodec,
   parametersCodec,
   stateKeyOf,
@@ -86,6 +87,7 @@ export const defaultGenesisParameters: GenesisParameters = {
   limits: {
     blockTransactions: 2000,
     blockBytes: 1024 * 1024,
+    blockChanges: 65_536,
     unexpiredTransactions: 1_000_000,
     groupMembers: 256,
     groupsPerIdentity: 32,
@@ -171,11 +173,33 @@ export function checkGenesis(document: GenesisDocument): Result<void> {
     if (!labels.has(id)) return refuse('malformed', `authorities: expected ${id} among the identities`)
   if (threshold < 1 || threshold > authorities.length)
     return refuse('malformed', `threshold: expected 1 to ${authorities.length}, got ${threshold}`)
+  const limits = checkLimits(parameters.limits)
+  if (!limits.ok) return limits
   if (parameters.executionVersion !== executionVersion)
     return refuse(
       'unknown-version',
       `executionVersion: expected ${executionVersion}, got ${parameters.executionVersion}`,
     )
+  return ok(undefined)
+}
+
+/** Each limit is within its bound, and a block has room for a transaction. */
+function checkLimits(limits: ChainLimits): Result<void> {
+  const least: Readonly<Record<keyof ChainLimits, number>> = {
+    blockTransactions: 1,
+    blockBytes: maxTransactionBytes,
+    blockChanges: maxTransactionChanges,
+    unexpiredTransactions: 1,
+    groupMembers: 1,
+    groupsPerIdentity: 1,
+    grantQuota: 1,
+  }
+  for (const name of Object.keys(least) as (keyof ChainLimits)[])
+    if (limits[name] < least[name] || limits[name] > limitBounds[name])
+      return refuse(
+        'malformed',
+        `limits.${name}: expected ${least[name]} to ${limitBounds[name]}, got ${limits[name]}`,
+      )
   return ok(undefined)
 }
 

@@ -5,7 +5,7 @@
  * Invariant: the roots in `header` are those of `tree`, `replay` and `history`, where `history` holds the hashes of the
  * headers before `header`. A ledger that is restored is checked against them.
  */
-import { hexToBytes } from '@noble/hashes/utils.js'
+import { bytesToHex, concatBytes, hexToBytes } from '@noble/hashes/utils.js'
 import type { Hash, StateKey } from './brands.ts'
 import { bytes, type Codec, constant, decode, digest, encode, list, struct, uint } from './codec.ts'
 import { type Header, headerCodec, headerHash } from './header.ts'
@@ -80,19 +80,19 @@ function corrupt(what: string, expected: Hash, got: Hash): Result<never> {
 interface Snapshot {
   readonly version: 1
   readonly header: Header
-  readonly leaves: readonly { readonly key: StateKey; readonly value: Uint8Array }[]
+  /** For each leaf, ascending by key: key ‖ u32be length ‖ value. */
+  readonly leaves: Uint8Array
   readonly replay: readonly StoredSlot[]
   readonly historyFrontier: HistoryFrontier
 }
 
 const most = 0xffff_ffff
+/** A key and the length of its value. */
+const leafHeadBytes = 36
 const snapshotCodec: Codec<Snapshot> = struct<Snapshot>({
   version: constant(1),
   header: headerCodec,
-  leaves: list(
-    struct<{ key: StateKey; value: Uint8Array }>({ key: digest<StateKey>(), value: bytes(0, most) }),
-    most,
-  ),
+  leaves: bytes(0, most),
   replay: list(struct<StoredSlot>({ slot: uint(), ids: bytes(0, most) }), most),
   historyFrontier: historyFrontierCodec,
 })
@@ -102,7 +102,7 @@ export function encodeLedgerSnapshot(ledger: Ledger): Uint8Array {
   return encode(snapshotCodec, {
     version: 1,
     header: ledger.header,
-    leaves: [...entries(ledger.tree)].map(([key, value]) => ({ key, value })),
+    leaves: joinLeaves(entries(ledger.tree)),
     replay: ledger.replay.stored(),
     historyFrontier: ledger.history,
   })
@@ -115,11 +115,37 @@ export function encodeLedgerSnapshot(ledger: Ledger): Uint8Array {
 export function decodeLedgerSnapshot(snapshot: Uint8Array, maxBytes: number): Result<Ledger> {
   const decoded = decode(snapshotCodec, snapshot, maxBytes)
   if (!decoded.ok) return decoded
-  const { leaves, ...parts } = decoded.value
-  const keys = leaves.map(leaf => leaf.key)
-  if (keys.some((key, i) => i > 0 && (keys[i - 1] as StateKey) >= key))
-    return refuse('malformed', 'leaves: expected sorted and distinct keys')
-  return restoreLedger({ ...parts, leaves: leaves.map(({ key, value }) => [key, value] as const) })
+  const leaves = splitLeaves(decoded.value.leaves)
+  return leaves.ok ? restoreLedger({ ...decoded.value, leaves: leaves.value }) : leaves
+}
+
+function joinLeaves(leaves: Iterable<readonly [StateKey, Uint8Array]>): Uint8Array {
+  const parts: Uint8Array[] = []
+  for (const [key, value] of leaves) {
+    const length = new Uint8Array(4)
+    new DataView(length.buffer).setUint32(0, value.length)
+    parts.push(hexToBytes(key), length, value)
+  }
+  return concatBytes(...parts)
+}
+
+function splitLeaves(joined: Uint8Array): Result<Map<StateKey, Uint8Array>> {
+  const view = new DataView(joined.buffer, joined.byteOffset, joined.length)
+  const leaves = new Map<StateKey, Uint8Array>()
+  let previous = ''
+  let offset = 0
+  while (offset < joined.length) {
+    const start = offset + leafHeadBytes
+    if (start > joined.length) return refuse('malformed', 'leaves: end within the head of a leaf')
+    const key = bytesToHex(joined.subarray(offset, offset + 32)) as StateKey
+    const end = start + view.getUint32(start - 4)
+    if (end > joined.length) return refuse('malformed', `leaf ${key}: longer than what is left`)
+    if (key <= previous) return refuse('malformed', 'leaves: expected sorted and distinct keys')
+    leaves.set(key, joined.slice(start, end))
+    previous = key
+    offset = end
+  }
+  return ok(leaves)
 }
 
 /** The history of the ledger's next block: every header up to and including its own. */

@@ -37,11 +37,12 @@ import {
   restHashOf,
 } from './header.ts'
 import type { SignatureVerifier } from './keys.ts'
+import { maxChangesPerBlock } from './limits.ts'
 import { type MerkleProof, verifyMerkleProof } from './merkle.ts'
 import { ok, type Result, refuse } from './result.ts'
 import { rootOfProof, type StateProof, stateProofCodec } from './state-tree.ts'
 
-export { changesHash }
+export { changesHash, maxChangesPerBlock }
 
 /** A header that is trusted, and the consenters that certify the next one. */
 export interface TrustedHead {
@@ -67,8 +68,6 @@ export interface CertifiedHeader {
   readonly changes: readonly StateKey[]
 }
 
-/** More state keys than one block may write. */
-export const maxChangesPerBlock = 65_536
 /** Largest value of a state leaf. */
 export const maxStateValueBytes = 65_536
 

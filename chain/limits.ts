@@ -27,5 +27,9 @@ export const maxAuthorities = 16
 export const maxBlockTransactions = 4096
 /** Bytes of all transactions in one block: 2 MiB, so that a block fits a network frame. */
 export const maxBlockBytes = 2 * 1024 * 1024
+/** State leaves that one block writes: what a served header may list. */
+export const maxChangesPerBlock = 65_536
+/** State leaves that one transaction writes: a group, its member list, and a membership list for each member named. */
+export const maxTransactionChanges = 2 + maxMembersPerTransaction
 /** Transactions whose expiry lies ahead and which are therefore remembered. */
 export const maxUnexpiredTransactions = 8 * 1024 * 1024

@@ -29,6 +29,7 @@ import {
   maxAuthorities,
   maxBlockBytes,
   maxBlockTransactions,
+  maxChangesPerBlock,
   maxGrantQuota,
   maxGroupMembers,
   maxGroupsPerIdentity,
@@ -130,6 +131,8 @@ export interface Authority {
 export interface ChainLimits {
   readonly blockTransactions: number
   readonly blockBytes: number
+  /** Leaves written; at least what one transaction can write, or nothing fits. */
+  readonly blockChanges: number
   readonly unexpiredTransactions: number
   readonly groupMembers: number
   readonly groupsPerIdentity: number
@@ -258,13 +261,24 @@ export const authoritiesCodec: Codec<readonly Authority[]> = list(
   maxAuthorities,
   1,
 )
+/** What each limit of a chain may be at most. */
+export const limitBounds: Readonly<Record<keyof ChainLimits, number>> = {
+  blockTransactions: maxBlockTransactions,
+  blockBytes: maxBlockBytes,
+  blockChanges: maxChangesPerBlock,
+  unexpiredTransactions: maxUnexpiredTransactions,
+  groupMembers: maxGroupMembers,
+  groupsPerIdentity: maxGroupsPerIdentity,
+  grantQuota: maxGrantQuota,
+}
 export const limitsCodec: Codec<ChainLimits> = struct<ChainLimits>({
-  blockTransactions: uint(maxBlockTransactions),
-  blockBytes: uint(maxBlockBytes),
-  unexpiredTransactions: uint(maxUnexpiredTransactions),
-  groupMembers: uint(maxGroupMembers),
-  groupsPerIdentity: uint(maxGroupsPerIdentity),
-  grantQuota: uint(maxGrantQuota),
+  blockTransactions: uint(limitBounds.blockTransactions),
+  blockBytes: uint(limitBounds.blockBytes),
+  blockChanges: uint(limitBounds.blockChanges),
+  unexpiredTransactions: uint(limitBounds.unexpiredTransactions),
+  groupMembers: uint(limitBounds.groupMembers),
+  groupsPerIdentity: uint(limitBounds.groupsPerIdentity),
+  grantQuota: uint(limitBounds.grantQuota),
 })
 export const parametersCodec: Codec<ChainParameters> = leaf(
   'parameters',

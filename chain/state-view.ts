@@ -115,6 +115,11 @@ export class StateView {
     this.#transaction.clear()
   }
 
+  /** Leaves that the kept transactions wrote. */
+  get changeCount(): number {
+    return this.#block.size
+  }
+
   /** The block's writes in the order of their keys. */
   encodedWrites(): Map<StateKey, Uint8Array> {
     const sorted = [...this.#block].sort(([a], [b]) => (a < b ? -1 : 1))

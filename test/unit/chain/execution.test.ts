@@ -7,7 +7,12 @@ import { encode } from '../../../chain/codec.ts'
 import { checkTransaction, clampBlockTime, executeBlock } from '../../../chain/execution.ts'
 import { changesHash, headerHash } from '../../../chain/header.ts'
 import { deviceIdOf, keyIdOf } from '../../../chain/keys.ts'
-import { maxBlockTimeStepMs, maxExpiryAheadMs } from '../../../chain/limits.ts'
+import {
+  maxBlockTimeStepMs,
+  maxExpiryAheadMs,
+  maxTransactionBytes,
+  maxTransactionChanges,
+} from '../../../chain/limits.ts'
 import { merkleRoot } from '../../../chain/merkle.ts'
 import { groupIdOf, parametersCodec, stateKeyOf } from '../../../chain/records.ts'
 import { unwrap } from '../../../chain/result.ts'
@@ -217,9 +222,15 @@ describe('blocks', () => {
     const wires = ['a', 'b'].map(name => chain.sign(device, createGroup(name)))
     expect(chain.execute(...wires).receipts.map(receipt => receipt.code)).toEqual(['ok', 'overloaded'])
     expect(chain.execute(wires[1]!).receipts[0]?.code).toBe('ok')
-    const small = new SampleLedger({ limits: { blockBytes: wires[0]!.length + 1 } })
-    const two = ['a', 'b'].map(name => small.sign(device, createGroup(name)))
-    expect(small.execute(...two).receipts.map(receipt => receipt.code)).toEqual(['ok', 'overloaded'])
+    const small = new SampleLedger({ limits: { blockBytes: maxTransactionBytes } })
+    const many = Array.from({ length: 80 }, (_, i) => small.sign(operator, createGroup(`g${i}`)))
+    const fitting = Math.floor(maxTransactionBytes / many[10]!.length)
+    const codes = small.execute(...many).receipts.map(receipt => receipt.code)
+    expect(codes.indexOf('overloaded')).toBeGreaterThanOrEqual(fitting)
+    expect(codes.at(-1)).toBe('overloaded')
+    const narrow = new SampleLedger({ limits: { blockChanges: maxTransactionChanges + 2 } })
+    const both = ['a', 'b'].map(name => narrow.sign(device, createGroup(name)))
+    expect(narrow.execute(...both).receipts.map(receipt => receipt.code)).toEqual(['ok', 'overloaded'])
   })
 
   test('block: time is the clock of the leader between the parent and a day later', () => {

@@ -14,7 +14,13 @@ import {
   genesisState,
 } from '../../../chain/genesis.ts'
 import { headerHash } from '../../../chain/header.ts'
-import { identityCodec, isKeyValidAt, parametersCodec, stateKeyOf } from '../../../chain/records.ts'
+import {
+  identityCodec,
+  isKeyValidAt,
+  limitBounds,
+  parametersCodec,
+  stateKeyOf,
+} from '../../../chain/records.ts'
 import { unwrap } from '../../../chain/result.ts'
 import { rootOf } from '../../../chain/state-tree.ts'
 import { coordinator, devices, fullNode, newcomer, operator, sampleGenesis } from './sample-ledger.ts'
@@ -90,6 +96,21 @@ describe('genesis', () => {
     expect(codeOf({ threshold: 3 })).toBe('malformed')
     expect(codeOf({ threshold: 0 })).toBe('malformed')
     expect(codeOf({ threshold: 2 })).toBe('ok')
+  })
+
+  test('genesis: refuses limits over their bounds, and blocks without room for a transaction', () => {
+    const withLimit = (name: keyof typeof limitBounds, value: number) =>
+      codeOf({
+        parameters: {
+          ...document.parameters,
+          limits: { ...document.parameters.limits, [name]: value },
+        },
+      })
+    for (const name of Object.keys(limitBounds) as (keyof typeof limitBounds)[]) {
+      expect(withLimit(name, limitBounds[name]), name).toBe('ok')
+      expect(withLimit(name, limitBounds[name] + 1), name).toBe('malformed')
+      expect(withLimit(name, 0), name).toBe('malformed')
+    }
   })
 
   test('genesis: refuses rules that this program does not have', () => {
