@@ -1,19 +1,27 @@
 /** Starts the node that a configuration file describes: one composition root per label. */
 import { MoteError } from '../chain/result.ts'
-import { readNodeConfig } from './config.ts'
+import { type NodeConfig, readNodeConfig } from './config.ts'
+import { startCoordinationNode } from './coordination-node.ts'
 import { type RunningNode, startFullNode } from './full-node.ts'
-import { openLog } from './log.ts'
+import { startLightweightNode } from './lightweight-node.ts'
+import { type Logger, openLog } from './log.ts'
 
 export type { RunningNode } from './full-node.ts'
+
+const startByLabel: Readonly<
+  Record<NodeConfig['label'], (config: NodeConfig, log: Logger) => Promise<RunningNode>>
+> = {
+  full: startFullNode,
+  coordination: startCoordinationNode,
+  lightweight: startLightweightNode,
+}
 
 /** Starts the node; `signal` gives up before it serves. Throws the `MoteError` that says what is in its way. */
 export async function startNode(configFile: string, signal?: AbortSignal): Promise<RunningNode> {
   const config = await readNodeConfig(configFile)
   const { log, close } = await openLog({ ...config.log, name: config.name })
   try {
-    if (config.label !== 'full')
-      throw new MoteError('config-invalid', `label: expected full, got ${config.label}`)
-    const node = await startFullNode(config, log)
+    const node = await startByLabel[config.label](config, log)
     if (signal?.aborted) {
       await node.stop()
       throw new MoteError('interrupted', 'stopped while starting')

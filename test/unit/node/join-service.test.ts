@@ -1,0 +1,224 @@
+import { describe, expect, it } from 'vitest'
+import { Height, Milliseconds } from '../../../chain/brands.ts'
+import { decode, encode } from '../../../chain/codec.ts'
+import { MoteError, unwrap } from '../../../chain/result.ts'
+import {
+  type CapabilityProfile,
+  type CoordinatorChallenge,
+  parseTransaction,
+} from '../../../chain/transaction.ts'
+import { ChainClient } from '../../../client/chain-client.ts'
+import { type CoordinationContact, join, type Newcomer, registration } from '../../../client/join.ts'
+import { joinReplyCodec, joinRequestCodec } from '../../../client/join-messages.ts'
+import { challengeLifetimeMs } from '../../../node/join-desk.ts'
+import { JoinService } from '../../../node/join-service.ts'
+import { LiveNodes } from '../../../node/live-nodes.ts'
+import { ManualClock } from '../../support/manual-clock.ts'
+import { keysOf, TestChain, tokenOf } from '../../support/test-chain.ts'
+
+const profile: CapabilityProfile = {
+  connectionLifetime: 'hours',
+  cores: 1,
+  memoryMebibytes: 64,
+  storageMebibytes: 128,
+}
+
+function newcomer(name: string, token = 'token', change: Partial<Newcomer> = {}): Newcomer {
+  return { keys: keysOf(name), label: 'lightweight', profile, token: tokenOf(token), ...change }
+}
+
+async function setUp(options: { readonly fullNodes?: number } = {}) {
+  const chain = new TestChain({ devices: ['veteran'] })
+  const clock = new ManualClock(chain.time)
+  const live = new LiveNodes(clock)
+  const { fullNodes = 3 } = options
+  for (const { id } of chain.fullNodes.slice(0, fullNodes))
+    live.beat(id, {
+      addresses: ['/ip4/127.0.0.1/tcp/4001'],
+      api: `http://${id.slice(0, 8)}.invalid:4000`,
+      height: Height(0),
+      certifiedHeight: Height(0),
+      clients: 0,
+      maxClients: 1,
+      time: Milliseconds(0),
+    })
+  const opened = () => ChainClient.open({ sources: [chain.source()], checkpoint: chain.checkpoint })
+  const client = await opened()
+  const coordinator = chain.coordination.id
+  const desk = new JoinService({ client, live, clock, coordinator, log: { info: () => {} } })
+  const contact: CoordinationContact = { name: 'desk', exchange: body => desk.answer('192.0.2.1', body) }
+  /** A challenge for a device. */
+  const challenge = async (name: string): Promise<CoordinatorChallenge> => {
+    const request = { type: 'challenge', chainId: chain.chainId, device: keysOf(name).id } as const
+    const reply = unwrap(decode(joinReplyCodec, await contact.exchange(encode(joinRequestCodec, request))))
+    if (reply.type !== 'challenge') throw new Error(`got ${reply.type}`)
+    return { coordinator: reply.coordinator, nonce: reply.nonce, issuedAt: reply.issuedAt }
+  }
+  const register = (transaction: Uint8Array) =>
+    contact.exchange(encode(joinRequestCodec, { type: 'register', transaction }))
+  return { chain, clock, live, desk, contact, challenge, register, device: await opened() }
+}
+
+async function refusal(promise: Promise<unknown>): Promise<string> {
+  const error = await promise.then(
+    () => undefined,
+    (cause: unknown) => cause,
+  )
+  return error instanceof MoteError ? error.code : `not refused: ${String(error)}`
+}
+
+describe('join', () => {
+  it('join: a device with a granted token is admitted, proves its own record, and gets a full node and backups', async () => {
+    const { chain, contact, device } = await setUp()
+    chain.grant('token')
+    const joined = await join(device, newcomer('sensor'), [contact])
+    expect(joined.id).toBe(keysOf('sensor').id)
+    expect(joined.record.value.status).toBe('active')
+    expect(joined.height).toBe(joined.record.value.registeredAt)
+    const { fullNode, backups } = joined.assignment
+    expect(new Set([fullNode, ...backups].map(node => node.id))).toEqual(
+      new Set(chain.fullNodes.map(node => node.id)),
+    )
+  })
+
+  it('join: asking again after a lost answer is a success', async () => {
+    const { chain, contact, device } = await setUp()
+    chain.grant('token')
+    let lost = 0
+    const lossy: CoordinationContact = {
+      name: 'lossy',
+      exchange: async body => {
+        const answer = await contact.exchange(body)
+        if (unwrap(decode(joinReplyCodec, answer)).type !== 'registered' || lost++ > 0) return answer
+        throw new MoteError('timeout', 'the answer was lost')
+      },
+    }
+    const joined = await join(device, newcomer('sensor'), [lossy, contact])
+    expect([lost, joined.record.value.status]).toEqual([1, 'active'])
+  })
+
+  it('join: a coordination node cannot spend a grant on another device', async () => {
+    const { chain, challenge, register } = await setUp()
+    chain.grant('token')
+    const honest = registration(chain.chainId, newcomer('sensor'), await challenge('sensor'))
+    const thief = newcomer('thief')
+    // It has seen sensor's token signature, and puts it into a registration of its own device.
+    const stolen: Newcomer = { ...thief, token: { ...thief.token, sign: () => signatureIn(honest) } }
+    const forged = registration(chain.chainId, stolen, await challenge('thief'))
+    expect(await refusal(register(forged))).toBe('possession-not-proven')
+    // Nor past the desk: execution says the same.
+    expect(chain.append([forged]).map(receipt => receipt.code)).toEqual(['possession-not-proven'])
+    expect(chain.append([honest]).map(receipt => receipt.code)).toEqual(['ok'])
+  })
+
+  it('join: refuses an id that is active, and one that was revoked', async () => {
+    const { chain, challenge, register } = await setUp()
+    chain.grant('token', { quota: 3 })
+    const veteran = async () => registration(chain.chainId, newcomer('veteran'), await challenge('veteran'))
+    expect(await refusal(register(await veteran()))).toBe('id-active')
+    chain.revoke(keysOf('veteran').id)
+    expect(await refusal(register(await veteran()))).toBe('invalid-state')
+  })
+
+  it('join: refuses a token without a grant, a spent grant, an expired grant and a label above it', async () => {
+    const { chain, clock, challenge, register } = await setUp()
+    const attempt = async (who: Newcomer) =>
+      refusal(register(registration(chain.chainId, who, await challenge(who.keys.name))))
+    expect(await attempt(newcomer('a', 'nobody granted this'))).toBe('grant-not-valid')
+    chain.grant('once')
+    expect(await attempt(newcomer('b', 'once'))).toMatch(/not refused/)
+    expect(await attempt(newcomer('c', 'once'))).toBe('grant-not-valid')
+    chain.grant('short', { validForMs: 10_000 })
+    clock.advance(20_000)
+    expect(await attempt(newcomer('d', 'short'))).toBe('grant-not-valid')
+    chain.grant('light')
+    expect(await attempt(newcomer('e', 'light', { label: 'full' }))).toBe('label-not-allowed')
+  })
+
+  it('join: a challenge is good once, for its device, and for thirty seconds', async () => {
+    const { chain, clock, challenge, register } = await setUp()
+    chain.grant('token', { quota: 10 })
+    const make = (name: string, given: CoordinatorChallenge) =>
+      registration(chain.chainId, newcomer(name), given)
+    const first = await challenge('a')
+    expect(await refusal(register(make('b', first)))).toBe('challenge-expired')
+    expect(await refusal(register(make('a', first))), 'b has used it up').toBe('challenge-expired')
+    const late = await challenge('a')
+    clock.advance(challengeLifetimeMs + 1)
+    expect(await refusal(register(make('a', late)))).toBe('challenge-expired')
+    const invented = { ...late, nonce: new Uint8Array(16) }
+    expect(await refusal(register(make('a', invented)))).toBe('challenge-expired')
+    const good = make('a', await challenge('a'))
+    expect(await refusal(register(good))).toMatch(/not refused/)
+    expect(await refusal(register(good))).toBe('challenge-expired')
+  })
+
+  it('join: refuses a registration that the device did not sign itself', async () => {
+    const { chain, challenge, register } = await setUp()
+    chain.grant('token')
+    const other = keysOf('other')
+    const keys = keysOf('sensor')
+    const mixed: Newcomer = newcomer('sensor', 'token', {
+      keys: { ...keys, signing: { publicKey: keys.signing.publicKey, seed: other.signing.seed } },
+    })
+    const forged = registration(chain.chainId, mixed, await challenge('sensor'))
+    expect(await refusal(register(forged))).toBe('bad-signature')
+    const wire = registration(chain.chainId, newcomer('sensor'), await challenge('sensor'))
+    wire[wire.length - 1] = wire[wire.length - 1]! ^ 1
+    expect(await refusal(register(wire))).toBe('bad-signature')
+  })
+
+  it('join: refuses another chain, and takes nobody while no full node lives', async () => {
+    const { contact } = await setUp()
+    const device = keysOf('sensor').id
+    const request = { type: 'challenge', chainId: new TestChain({ name: 'twin' }).chainId, device } as const
+    expect(await refusal(contact.exchange(encode(joinRequestCodec, request)))).toBe('wrong-chain')
+    const alone = await setUp({ fullNodes: 0 })
+    expect(await refusal(alone.challenge('sensor'))).toBe('no-full-node')
+  })
+
+  it('join: every changed byte of a request is refused or answered, never a crash', async () => {
+    const { chain, desk, challenge } = await setUp()
+    chain.grant('token')
+    const transaction = registration(chain.chainId, newcomer('sensor'), await challenge('sensor'))
+    const honest = encode(joinRequestCodec, { type: 'register', transaction })
+    const before = chain.height
+    for (let i = 0; i < honest.length; i++) {
+      const changed = Uint8Array.from(honest)
+      changed[i] = changed[i]! ^ 1
+      expect(await refusal(desk.answer('192.0.2.1', changed))).not.toMatch(/^not refused/)
+    }
+    expect(chain.height, 'nothing was submitted').toBe(before)
+  })
+
+  it('join: assignments are given to active devices only', async () => {
+    const { chain, desk } = await setUp()
+    const { id } = keysOf('veteran')
+    expect((await desk.assignmentOf(id)).backups).toHaveLength(2)
+    expect(desk.servedBy(id)).toBeDefined()
+    expect(await refusal(desk.assignmentOf(keysOf('stranger').id))).toBe('unknown-subject')
+    chain.revoke(id)
+    await desk.assignmentOf(keysOf('stranger').id).catch(() => {})
+    expect(await refusal(desk.assignmentOf(id))).toBe('signer-not-active')
+  })
+
+  it('join: one address cannot push out the challenges of another', async () => {
+    const { chain, desk, challenge, register } = await setUp()
+    chain.grant('token')
+    const mine = await challenge('sensor')
+    for (let i = 0; i < 200; i++) {
+      const request = { type: 'challenge', chainId: chain.chainId, device: keysOf('veteran').id } as const
+      await desk.answer('198.51.100.7', encode(joinRequestCodec, request))
+    }
+    expect(await refusal(register(registration(chain.chainId, newcomer('sensor'), mine)))).toMatch(
+      /not refused/,
+    )
+  })
+})
+
+/** The token key's signature inside a registration. */
+function signatureIn(transaction: Uint8Array): Uint8Array {
+  const { body } = unwrap(parseTransaction(transaction)).unsigned
+  if (body.type !== 'identity.register') throw new Error(body.type)
+  return body.tokenSignature
+}
