@@ -1,0 +1,157 @@
+/**
+ * Closed-loop clients: each is a device with a group of its own and has one transaction in flight at a time, a re-key
+ * of its group, over plain HTTP. For the benchmark and for tests that need continuous load.
+ *
+ * A client that gets no final answer sends the same bytes again, to the next node: what a device does, too. So every
+ * acknowledged transaction is known, and nothing is signed twice.
+ */
+import { randomBytes } from 'node:crypto'
+import { Agent, request } from 'node:http'
+import type { ChainId, GroupId, Hash, TransactionId } from '../chain/brands.ts'
+import { Milliseconds } from '../chain/brands.ts'
+import { keyIdOf } from '../chain/keys.ts'
+import { groupIdOf } from '../chain/records.ts'
+import { signTransaction, type TransactionBody } from '../chain/transaction.ts'
+import type { SubmitWait, TransactionStatus } from '../client/chain-source.ts'
+import type { IdentityKeys } from '../client/key-directory.ts'
+import { nativeSignerFromSeed } from '../client/native-crypto.ts'
+
+export interface LoadOptions {
+  readonly chainId: ChainId
+  /** Base URLs; clients spread over them. */
+  readonly apis: readonly string[]
+  /** One client each. */
+  readonly devices: readonly IdentityKeys[]
+  readonly wait: Exclude<SubmitWait, 'none'>
+  /** Called for every transaction that is acknowledged. */
+  readonly onAcknowledged?: (acknowledged: Acknowledged) => void
+  readonly requestTimeoutMs?: number
+}
+
+export interface Acknowledged {
+  readonly id: TransactionId
+  readonly height: number
+  /** From the first sending to the answer. */
+  readonly latencyMs: number
+}
+
+const expiryAheadMs = 5 * 60_000
+const retryDelayMs = 20
+
+export class LoadClients {
+  readonly #options: LoadOptions
+  readonly #agent: Agent
+  #stopping = false
+  #resends = 0
+  #running: Promise<void>[] = []
+  readonly #failures: string[] = []
+
+  constructor(options: LoadOptions) {
+    this.#options = options
+    this.#agent = new Agent({ keepAlive: true, maxSockets: options.devices.length })
+  }
+
+  /** Times the same bytes went out again. */
+  get resends(): number {
+    return this.#resends
+  }
+
+  /** Answers that no client should ever get: a transaction refused for good or executed with an error. */
+  get failures(): readonly string[] {
+    return this.#failures
+  }
+
+  /** Makes every client's group and starts the loops. Resolves when all have begun. */
+  async start(): Promise<void> {
+    const clients = this.#options.devices.map((keys, index) => this.#client(keys, index))
+    const epochs = await Promise.all(clients.map(client => client.begin()))
+    this.#running = clients.map((client, i) => client.loop(epochs[i] ?? 0))
+  }
+
+  /** Ends every loop after the answer it waits for. */
+  async stop(): Promise<void> {
+    this.#stopping = true
+    await Promise.all(this.#running)
+    this.#agent.destroy()
+  }
+
+  #client(keys: IdentityKeys, index: number) {
+    const { chainId } = this.#options
+    const signer = nativeSignerFromSeed(keys.signing.publicKey.suite, keys.signing.seed.expose())
+    const who = { deviceId: keys.id, keyId: keyIdOf(keys.signing.publicKey) }
+    const group: GroupId = groupIdOf(keys.id, 'load')
+    const submit = (body: TransactionBody) => {
+      const expiry = Milliseconds(Date.now() + expiryAheadMs)
+      const unsigned = { version: 1 as const, chainId, body, signer: who, nonce: randomBytes(16), expiry }
+      return this.#submit(signTransaction(unsigned, signer), index)
+    }
+    return {
+      begin: async () => {
+        const made = await submit({ type: 'group.create', name: 'load', epochKeyHash: undefined })
+        if (made?.status === 'invalid' && made.code !== 'already-exists')
+          this.#failures.push(JSON.stringify(made))
+        return 0
+      },
+      loop: async (from: number) => {
+        for (let epoch = from; !this.#stopping; epoch++) {
+          const hash = randomBytes(32).toString('hex') as Hash
+          const fields = { group, membershipVersion: 1, epoch, epochKeyHash: hash, boxesHash: hash }
+          const status = await submit({ type: 'group.rekey', ...fields })
+          if (status && status.status !== 'committed' && status.status !== 'certified') {
+            this.#failures.push(JSON.stringify(status))
+            return
+          }
+        }
+      },
+    }
+  }
+
+  /** Sends until there is a final answer; undefined if the clients are stopped before. */
+  async #submit(bytes: Uint8Array, index: number): Promise<TransactionStatus | undefined> {
+    const { apis, onAcknowledged } = this.#options
+    const startedAt = performance.now()
+    for (let attempt = 0; ; attempt++) {
+      const api = apis[(index + attempt) % apis.length] as string
+      const status = await this.#post(api, bytes)
+      if (status?.status === 'committed' || status?.status === 'certified') {
+        const latencyMs = performance.now() - startedAt
+        onAcknowledged?.({ id: status.id, height: status.height ?? 0, latencyMs })
+        return status
+      }
+      if (status?.status === 'invalid') return status
+      if (status?.status === 'refused' && status.code === 'duplicate') return status
+      if (this.#stopping) return undefined
+      this.#resends++
+      await new Promise(resolve => setTimeout(resolve, retryDelayMs))
+    }
+  }
+
+  /** The answer, or undefined when there was none or it was an error worth another try. */
+  #post(api: string, bytes: Uint8Array): Promise<TransactionStatus | undefined> {
+    return new Promise(resolve => {
+      const outgoing = request(
+        `${api}/v1/transactions?wait=${this.#options.wait}`,
+        {
+          method: 'POST',
+          agent: this.#agent,
+          timeout: this.#options.requestTimeoutMs ?? 20_000,
+          headers: { 'content-type': 'application/octet-stream', 'content-length': bytes.length },
+        },
+        incoming => {
+          const chunks: Buffer[] = []
+          incoming.on('data', (chunk: Buffer) => chunks.push(chunk))
+          incoming.on('error', () => resolve(undefined))
+          incoming.on('end', () => resolve(statusIn(Buffer.concat(chunks), incoming.statusCode)))
+        },
+      )
+      outgoing.on('timeout', () => outgoing.destroy())
+      outgoing.on('error', () => resolve(undefined))
+      outgoing.end(bytes)
+    })
+  }
+}
+
+function statusIn(body: Buffer, httpStatus: number | undefined): TransactionStatus | undefined {
+  if (httpStatus !== 200 && httpStatus !== 202) return undefined
+  return JSON.parse(body.toString('utf8')) as TransactionStatus
+}

@@ -1,0 +1,14 @@
+/** `npm run bench -- NAME [options]`: each benchmark prints what it measured. */
+import { benchCluster } from './cluster.ts'
+
+const benchmarks: Readonly<Record<string, (args: readonly string[]) => Promise<void>>> = {
+  cluster: benchCluster,
+}
+
+const [name = '', ...args] = process.argv.slice(2)
+const benchmark = benchmarks[name]
+if (benchmark) await benchmark(args)
+else {
+  process.stderr.write(`usage: npm run bench -- ${Object.keys(benchmarks).join('|')} [options]\n`)
+  process.exitCode = 2
+}
