@@ -175,7 +175,7 @@ export class HeaderFollower {
     const gap = header.height - this.#head.header.height
     if (gap <= 0) return this.#checkNotForked(source, header)
     if (!certificate)
-      throw new MoteError('bad-header', `${source.name}: expected a certificate on the newest header`)
+      throw new MoteError('stale', `${source.name}: has no certificate for its newest header yet`)
     if (gap === 1) return this.#accept(source, [newest])
     const sameSigners = header.signersHash === this.#head.header.nextSignersHash
     if (sameSigners && gap > (this.#options.longestRun ?? 1024)) {

@@ -232,17 +232,19 @@ export class NodeService implements ChainSource {
   }
 
   async #header(height: Height): Promise<CertifiedHeader> {
-    const { storage } = this.#parts
-    const [header, changes, certificate] = await Promise.all([
+    const { storage, chain } = this.#parts
+    // The newest one may still be on its way to the disk.
+    const newest = chain.certificate?.height === height ? chain.certificate : undefined
+    const [header, changes, stored] = await Promise.all([
       storage.header(height),
       storage.changes(height),
-      storage.certificate(height),
+      newest ? undefined : storage.certificate(height),
     ])
     if (!header || !changes || height > this.#parts.certifiedHeight())
       throw new MoteError('height-not-available', `header ${height}: not certified here`)
     return {
       header: decoded(headerCodec, header, 'header'),
-      certificate: certificate && decoded(certificateCodec, certificate, 'certificate'),
+      certificate: newest ?? (stored && decoded(certificateCodec, stored, 'certificate')),
       handover: undefined,
       changes: decoded(changesCodec, changes, 'changes'),
     }
