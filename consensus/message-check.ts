@@ -15,7 +15,9 @@ const maxNatural = 2 ** 52
 /** True if a correct peer could have sent this. */
 export function isWellFormed(message: Message): boolean {
   if (typeof message.from !== 'string' || message.from === '') return false
-  if (!isNatural(message.term) || message.term < 1) return false
+  if (!isNatural(message.term)) return false
+  // Term 0 is where a server starts; only its refusal of a pre-vote speaks of it.
+  if (message.term === 0 && message.type !== 'vote') return false
   switch (message.type) {
     case 'request-vote':
       return (

@@ -13,6 +13,7 @@ import type {
   Input,
   Message,
   NodeId,
+  Random,
   Recovered,
 } from '../../../consensus/types.ts'
 
@@ -37,6 +38,7 @@ interface ServerOptions {
   readonly entries?: readonly Entry[]
   readonly recovered?: Partial<Recovered>
   readonly config?: Partial<Config>
+  readonly random?: Random
 }
 
 type MessageBody<T extends Message['type']> = Partial<Omit<Extract<Message, { type: T }>, 'type' | 'from'>>
@@ -59,7 +61,7 @@ export class Server {
         applied: 0,
         ...options.recovered,
       },
-      () => 0,
+      options.random ?? (() => 0),
     )
   }
 
