@@ -113,6 +113,8 @@ export class Replica {
   /** Index of a proposal in the log to its context in the producer. */
   readonly #proposals = new Map<number, { readonly context: number; readonly term: number }>()
   #lastBlockAt: Milliseconds
+  /** False from a refused proposal to the next tick. */
+  #proposing = true
   #writesInFlight = 0
   #idle: (() => void) | undefined
 
@@ -199,6 +201,7 @@ export class Replica {
     this.#cancelTick = this.#parts.clock.after(this.#parts.tickMs, () => {
       if (this.#stopped) return
       this.#scheduleTick()
+      this.#proposing = true
       this.#parts.certifier.tick(this.#parts.clock.now())
       this.#step({ type: 'tick' })
     })
@@ -255,6 +258,8 @@ export class Replica {
         return
       case 'refused':
         this.#parts.producer.settled(effect.context, 'refused')
+        // At once again would be refused again, for ever: the next tick tries.
+        this.#proposing = false
         return
       case 'load':
         this.#load(effect)
@@ -387,7 +392,7 @@ export class Replica {
   }
 
   #propose(): void {
-    if (this.#leadership.role !== 'leader' || this.#stopped) return
+    if (this.#leadership.role !== 'leader' || !this.#proposing || this.#stopped) return
     const { producer, certifier, chain, clock } = this.#parts
     const now = clock.now()
     const cut = producer.cut({
