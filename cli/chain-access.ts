@@ -9,7 +9,6 @@ import { groupIdOf } from '../chain/records.ts'
 import { MoteError } from '../chain/result.ts'
 import { readFileIfThere, writeFileAtomic } from '../client/atomic-file.ts'
 import { ChainClient } from '../client/chain-client.ts'
-import { checkpointFile } from '../client/checkpoint-file.ts'
 import { readGenesisFile } from '../client/genesis-file.ts'
 import { httpSource } from '../client/http-source.ts'
 import { type IdentityKeys, KeyDirectory } from '../client/key-directory.ts'
@@ -48,8 +47,8 @@ export async function openChainUnsynced(context: Context): Promise<ChainAccess> 
     .map(node => httpSource(apiUrl(node.api)))
   const client = await ChainClient.open({
     sources,
+    // From the genesis each time: one header with its certificate skips the whole way, and nothing is left behind.
     checkpoint: checkpointFromGenesis(genesis),
-    store: checkpointFile(join(directory, 'checkpoint')),
   })
   if (client.chainId !== description.chainId)
     throw new MoteError('wrong-chain', `${layout.genesis(directory)}: not the genesis of this devnet`)

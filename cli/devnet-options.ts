@@ -32,7 +32,7 @@ export const upOptions: readonly OptionSpec[] = [
     flags: '--coordination <n>',
     description: 'coordination nodes',
     default: defaultSize.coordination,
-    read: parseCount('coordination', 1, 4),
+    read: parseCount('coordination', 0, 4),
   },
   {
     flags: '--lightweight <n>',

@@ -66,11 +66,13 @@ export function devnetCommands(family: Command, add: AddCommand): void {
 
 /** Tells the process that asked for a detached devnet, if that is how this one was started. */
 function report(message: object): void {
-  process.send?.(message)
+  if (process.connected) process.send?.(message)
 }
 
 async function up(context: Context, options: UpOptions): Promise<number> {
   const { output, directory, signal } = context
+  if (options.devices > 0 && options.coordination === 0)
+    throw new MoteError('usage', 'coordination: devices join through a coordination node; expected at least 1')
   if (options.seed !== undefined)
     output.note(
       'WARNING: every key of this devnet follows from --seed; whoever knows the seed holds them all.',
