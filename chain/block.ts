@@ -29,7 +29,7 @@ export type ReceiptCode = keyof typeof receiptNumbers
 export type RefusalCode = Exclude<ReceiptCode, 'ok'>
 
 /** Wire numbers of receipt codes; never reused. */
-const receiptNumbers = {
+export const receiptNumbers = {
   ok: 0,
   malformed: 1,
   'too-large': 2,

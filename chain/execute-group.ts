@@ -120,7 +120,7 @@ export function executeGroupRekey(
 ): Outcome<readonly ChainEvent[]> {
   const { view, time, height } = context
   const group = view.group(body.group)
-  if (!group) return reject('unknown-subject', `group: there is no ${body.group}`)
+  assert(group, 'the permission of a group transaction is judged by its group')
   if (group.membershipVersion !== body.membershipVersion || group.epoch !== body.epoch)
     return reject(
       'epoch-conflict',
@@ -145,7 +145,7 @@ function checkMembershipEdit(
   body: GroupAddBody | GroupRemoveBody,
 ): Outcome<GroupRecord> {
   const group = view.group(body.group)
-  if (!group) return reject('unknown-subject', `group: there is no ${body.group}`)
+  assert(group, 'the permission of a group transaction is judged by its group')
   if (group.version !== body.expectedVersion)
     return reject('version-conflict', `version: expected ${group.version}, got ${body.expectedVersion}`)
   const { members } = body

@@ -105,6 +105,38 @@ describe('ledger', () => {
     expect(decodeLedgerSnapshot(snapshot.slice(0, -1), max)).toMatchObject({ error: { code: 'malformed' } })
   })
 
+  test('snapshot: leaves that are out of order, cut or too long are refused as such', () => {
+    const { ledger } = grown()
+    const snapshot = encodeLedgerSnapshot(ledger)
+    const leaves = [...entries(ledger.tree)]
+    const sizes = leaves.map(([, value]) => 36 + value.length)
+    const total = sizes.reduce((sum, size) => sum + size, 0)
+    const start = Buffer.from(snapshot).indexOf(Buffer.from(leaves[0]![0], 'hex'))
+    const code = (change: (part: Uint8Array) => Uint8Array) => {
+      const changed = Uint8Array.from(snapshot)
+      changed.set(change(changed.slice(start, start + total)), start)
+      const decoded = decodeLedgerSnapshot(changed, max)
+      return decoded.ok ? 'ok' : decoded.error.code
+    }
+    const last = total - sizes.at(-1)!
+    const withLength = (difference: number) => (part: Uint8Array) => {
+      const view = new DataView(part.buffer)
+      view.setUint32(last + 32, view.getUint32(last + 32) + difference)
+      return part
+    }
+    expect(code(part => part)).toBe('ok')
+    expect(code(withLength(1))).toBe('malformed')
+    expect(code(withLength(-10))).toBe('malformed')
+    const [first, second] = sizes as [number, number]
+    const swapped = (part: Uint8Array) =>
+      Buffer.concat([
+        part.subarray(first, first + second),
+        part.subarray(0, first),
+        part.subarray(first + second),
+      ])
+    expect(code(swapped)).toBe('malformed')
+  })
+
   test('snapshot: one ledger has one encoding, whatever its history of restores', () => {
     const { ledger } = grown()
     const snapshot = encodeLedgerSnapshot(ledger)

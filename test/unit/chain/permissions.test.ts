@@ -1,0 +1,66 @@
+/** The permission table in force: every kind, sent by somebody active who may not. */
+import { expect, test } from 'vitest'
+import { Hash, Milliseconds } from '../../../chain/brands.ts'
+import { keyIdOf } from '../../../chain/keys.ts'
+import { permissions } from '../../../chain/permissions.ts'
+import { groupIdOf } from '../../../chain/records.ts'
+import type { TransactionBody, TransactionType } from '../../../chain/transaction.ts'
+import { type Actor, devices, encryptionKey, fullNode, operator, SampleLedger } from './sample-ledger.ts'
+
+const [owner, member, stranger] = devices as [Actor, Actor, Actor]
+const group = groupIdOf(owner.id, 'fleet')
+const subject = owner.id
+const edit = { subject, expectedVersion: 1 } as const
+const hash = Hash('aa'.repeat(32))
+const key = encryptionKey(1)
+const oldKey = keyIdOf(owner.signer.publicKey)
+
+function forbidden(chain: SampleLedger): Readonly<Partial<Record<TransactionType, TransactionBody>>> {
+  return {
+    'identity.grant': chain.grantBody(),
+    'identity.suspend': { type: 'identity.suspend', ...edit, reason: '' },
+    'identity.revoke': { type: 'identity.revoke', ...edit, reason: '' },
+    'key.add': { type: 'key.add', ...edit, key },
+    'key.rotate': { type: 'key.rotate', ...edit, oldKey, key, overlap: Milliseconds(0) },
+    'key.revoke': { type: 'key.revoke', ...edit, key: oldKey },
+    'group.add': { type: 'group.add', group, expectedVersion: 2, members: [stranger.id] },
+    'group.remove': { type: 'group.remove', group, expectedVersion: 2, members: [member.id] },
+    'group.rekey': {
+      type: 'group.rekey',
+      group,
+      membershipVersion: 2,
+      epoch: 0,
+      epochKeyHash: hash,
+      boxesHash: hash,
+    },
+  }
+}
+
+function withGroup(): SampleLedger {
+  const chain = new SampleLedger()
+  chain.run(owner, { type: 'group.create', name: 'fleet', epochKeyHash: undefined })
+  chain.run(owner, { type: 'group.add', group, expectedVersion: 1, members: [member.id] })
+  return chain
+}
+
+test('permissions: every kind is refused to an active identity that the table does not name', () => {
+  const chain = withGroup()
+  const { stateRoot } = chain.ledger.header
+  for (const [type, body] of Object.entries(forbidden(chain)))
+    for (const who of [stranger, fullNode])
+      expect(chain.run(who, body), `${type} by ${who.id}`).toBe('not-authorised')
+  expect(chain.ledger.header.stateRoot).toBe(stateRoot)
+})
+
+test('permissions: the kinds above are all that are not open to every active identity or newcomer', () => {
+  const closed = Object.entries(permissions)
+    .filter(([, who]) => !['nobody yet', 'active identity', 'newcomer'].includes(who))
+    .map(([type]) => type)
+  expect(Object.keys(forbidden(withGroup()))).toEqual(closed)
+})
+
+test('permissions: an operator has no power over keys and groups of devices', () => {
+  const chain = withGroup()
+  for (const [type, body] of Object.entries(forbidden(chain)))
+    if (!type.startsWith('identity.')) expect(chain.run(operator, body), type).toBe('not-authorised')
+})
