@@ -58,7 +58,10 @@ export class EpochKeys {
     return this.#subscribed
   }
 
-  /** The key of an epoch as soon as it is known here; undefined when the time is over. */
+  /**
+   * The key of an epoch as soon as it is known here; undefined when the time is over, or as soon as a newer epoch's
+   * key has come: the gateway retains the newest box only.
+   */
   async key(group: GroupId, epoch: number, timeoutMs: number): Promise<Uint8Array | undefined> {
     const { state } = this.#options
     const known = await state.epochKey(group, epoch)
@@ -68,7 +71,7 @@ export class EpochKeys {
     for (;;) {
       const news = this.#nextBox(deadline - performance.now())
       const key = await state.epochKey(group, epoch)
-      if (key || !(await news)) return key
+      if (key || (await state.newestEpoch(group)) > epoch || !(await news)) return key
     }
   }
 

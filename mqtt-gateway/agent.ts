@@ -17,7 +17,7 @@ import type { BrokerAddress } from './broker.ts'
 import { type Contact, DeviceState } from './device-state.ts'
 import { type SealTarget, sealEnvelope } from './envelope.ts'
 import { epochKeyHash } from './group-keys.ts'
-import { type DeliveredMessage, Listener, refusalOf } from './listener.ts'
+import { type DeliveredMessage, Lanes, Listener, refusalOf } from './listener.ts'
 import { MqttConnection } from './mqtt-connection.ts'
 import { filters, topics } from './topics.ts'
 import type { TrustedGroup } from './trust.ts'
@@ -158,12 +158,14 @@ export class DeviceAgent {
     return this.epochs.rekey(id)
   }
 
-  /** Resolves once subscribed; from then on every message goes to `handlers`, one after another. */
+  /** Resolves once subscribed; from then on every message goes to `handlers`, those of one source in order. */
   async listen(handlers: ListenHandlers): Promise<void> {
-    let turn: Promise<void> = Promise.resolve()
+    const lanes = new Lanes()
     this.#connection.onMessage(({ topicName, payload }) => {
-      const [, , type] = topicName.split('/')
-      if (type === 'to' || type === 'group') turn = turn.then(() => this.#receive(payload, handlers))
+      const [, , type, id] = topicName.split('/')
+      if (type !== 'to' && type !== 'group') return
+      if (!lanes.add(`${type}/${id}`, () => this.#receive(payload, handlers)))
+        handlers.refused?.({ code: 'overloaded', detail: `${type}/${id}: too many messages wait` })
     })
     await this.epochs.subscribe()
     await this.#connection.subscribe(filters.toDevice(this.#device))
@@ -172,6 +174,7 @@ export class DeviceAgent {
 
   async close(): Promise<void> {
     await this.#connection.close()
+    await this.#state.settled()
   }
 
   async #receive(payload: Uint8Array, { message, refused }: ListenHandlers): Promise<void> {

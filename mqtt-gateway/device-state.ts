@@ -121,6 +121,17 @@ export class DeviceState {
     return stored === undefined ? undefined : hexToBytes(stored)
   }
 
+  /** The newest epoch whose key is here; 0 if none is. */
+  async newestEpoch(group: GroupId): Promise<number> {
+    const { groups } = await this.#read<EpochKeysFile>('epoch-keys', { groups: {} })
+    return Math.max(0, ...Object.keys(groups[group] ?? {}).map(Number))
+  }
+
+  /** Resolves when everything that was begun is on disk. */
+  async settled(): Promise<void> {
+    await this.#turn
+  }
+
   /** Keeps a key that the chain's hash confirms. */
   putEpochKey(group: GroupId, epoch: number, key: Uint8Array): Promise<void> {
     return this.#inTurn(() =>

@@ -4,7 +4,10 @@
  *
  * The gateway is not trusted with any of it. Checked here, against the device's own view of the chain: the sender is
  * active and signed with a valid key; for a group, it is a member; the envelope is in time; it opens; its counter was
- * not used, which is durable before the message is given out. One message after another, in order of arrival.
+ * not used, which is durable before the message is given out.
+ *
+ * Messages of one source (the device itself, or one group) are taken one after another, in order of arrival; a group
+ * whose key is still on its way holds up no other source.
  */
 import type { DeviceId, Milliseconds } from '../chain/brands.ts'
 import type { SignatureVerifier } from '../chain/keys.ts'
@@ -100,11 +103,33 @@ export class Listener {
     const { target } = envelope.header
     let key: OpeningKey = { type: 'device', secret: encryptionSecret }
     if (target.type === 'group') {
-      const epochKey = await epochs.key(target.id, target.epoch, boxWaitMs)
+      const current = (await chain.group(target.id)).value?.record.epoch ?? 0
+      const epochKey = await epochs.key(target.id, target.epoch, target.epoch < current ? 0 : boxWaitMs)
       if (!epochKey) return refuse('cannot-open', `group ${target.id}: no key of epoch ${target.epoch}`)
       key = { type: 'group', epochKey }
     }
     return openEnvelope(chain.chainId, envelope, key)
+  }
+}
+
+/** Messages of one source that may wait; more are refused as `overloaded`. */
+const maxWaiting = 256
+
+/** Runs steps of one lane one after another, and the lanes beside each other. */
+export class Lanes {
+  readonly #lanes = new Map<string, { turn: Promise<void>; waiting: number }>()
+
+  /** False if too many steps wait in this lane already. `step` must not reject. */
+  add(name: string, step: () => Promise<void>): boolean {
+    const lane = this.#lanes.get(name) ?? { turn: Promise.resolve(), waiting: 0 }
+    if (lane.waiting >= maxWaiting) return false
+    this.#lanes.set(name, lane)
+    lane.waiting += 1
+    lane.turn = lane.turn.then(step).finally(() => {
+      lane.waiting -= 1
+      if (lane.waiting === 0) this.#lanes.delete(name)
+    })
+    return true
   }
 }
 

@@ -2,7 +2,7 @@
  * A chain of one process behind the gateway's trust port: records in memory, a height that rises with every change.
  * It proves nothing, so only the gateway's own behaviour is tested with it; the real chain is test/e2e's devnet.
  */
-import type { ChainId, DeviceId, GroupId, Hash, Height, Milliseconds, StateKey } from '../../chain/brands.ts'
+import type { ChainId, DeviceId, GroupId, Height, Milliseconds, StateKey } from '../../chain/brands.ts'
 import {
   type GroupRecord,
   groupIdOf,
@@ -13,6 +13,7 @@ import {
 } from '../../chain/records.ts'
 import { MoteError } from '../../chain/result.ts'
 import type { IdentityKeys } from '../../client/key-directory.ts'
+import type { AgentChain, RekeyChange } from '../../mqtt-gateway/agent-ports.ts'
 import type {
   TrustAdvance,
   Trusted,
@@ -21,7 +22,7 @@ import type {
   TrustView,
 } from '../../mqtt-gateway/trust.ts'
 
-export class MemoryTrust implements TrustView {
+export class MemoryTrust implements TrustView, AgentChain {
   readonly chainId = 'c4'.repeat(32) as ChainId
   /** False: every lookup fails, and time stands still, as when all full nodes are stopped. */
   reachable = true
@@ -158,24 +159,27 @@ export class MemoryTrust implements TrustView {
   }
 
   /** Compare-and-set, as execution does it. Throws `epoch-conflict`. */
-  rekey(
-    id: GroupId,
-    change: { membershipVersion: number; epoch: number; epochKeyHash: Hash; boxesHash: Hash },
-  ): void {
+  async rekey({ group, epochKeyHash, boxesHash }: RekeyChange): Promise<TrustedGroup> {
+    const { id, membershipVersion, epoch } = group.record
     const { record, members } = this.#group(id)
-    if (change.membershipVersion !== record.membershipVersion || change.epoch !== record.epoch)
+    if (membershipVersion !== record.membershipVersion || epoch !== record.epoch)
       throw new MoteError('epoch-conflict', `group ${id}: epoch is ${record.epoch}`)
     this.#setGroup(
       {
         ...record,
-        epoch: record.epoch + 1,
-        epochKeyHash: change.epochKeyHash,
-        boxesHash: change.boxesHash,
-        epochMembershipVersion: record.membershipVersion,
+        epoch: epoch + 1,
+        epochKeyHash,
+        boxesHash,
+        epochMembershipVersion: membershipVersion,
         epochGraceUntil: undefined,
       },
       members,
     )
+    return this.#group(id)
+  }
+
+  async refresh(): Promise<void> {
+    if (!this.reachable) throw new MoteError('unreachable', 'memory trust: switched off')
   }
 
   #group(id: GroupId): TrustedGroup {

@@ -1,0 +1,518 @@
+/**
+ * The gateway on a real MQTT wire: real aedes, real mqtt.js, a chain of one process behind the trust port. The same
+ * with real chain processes runs in the devnet's tests.
+ */
+import { readFile, writeFile } from 'node:fs/promises'
+import { connect } from 'node:net'
+import { join } from 'node:path'
+import { bytesToHex } from '@noble/hashes/utils.js'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import type { Height, Milliseconds } from '../../chain/brands.ts'
+import { keyIdOf } from '../../chain/keys.ts'
+import { unwrap } from '../../chain/result.ts'
+import { type IdentityKeys, makeKeys, signerOf } from '../../client/key-directory.ts'
+import type { DeviceAgent } from '../../mqtt-gateway/agent.ts'
+import { type SealRequest, sealEnvelope } from '../../mqtt-gateway/envelope.ts'
+import type { DeliveredMessage } from '../../mqtt-gateway/listener.ts'
+import { topics } from '../../mqtt-gateway/topics.ts'
+import { GatewayFixture, type SeenMessage, testLimits, until } from '../support/gateway-fixture.ts'
+
+const text = (content: string) => ({ content: new TextEncoder().encode(content) })
+
+let fixture: GatewayFixture
+let d1111: IdentityKeys
+let d1112: IdentityKeys
+let d1113: IdentityKeys
+let d1114: IdentityKeys
+beforeEach(async () => {
+  fixture = await GatewayFixture.start()
+  d1111 = fixture.device('1111')
+  d1112 = fixture.device('1112')
+  d1113 = fixture.device('1113')
+  d1114 = fixture.device('1114')
+})
+afterEach(async () => {
+  await fixture.stop()
+  expect(fixture.errors).toEqual([])
+})
+
+interface Inbox {
+  readonly texts: string[]
+  readonly messages: DeliveredMessage[]
+  readonly refusals: string[]
+}
+
+async function listen(agent: DeviceAgent): Promise<Inbox> {
+  const inbox: Inbox = { texts: [], messages: [], refusals: [] }
+  await agent.listen({
+    message: message => {
+      inbox.messages.push(message)
+      inbox.texts.push(new TextDecoder().decode(message.content))
+    },
+    refused: ({ code }) => inbox.refusals.push(code),
+  })
+  return inbox
+}
+
+/** A sealed message as bytes, for clients that are not our agent. */
+async function envelope(
+  from: IdentityKeys,
+  to: IdentityKeys,
+  changes: Partial<SealRequest> = {},
+): Promise<Buffer> {
+  const sealed = await sealEnvelope({
+    chainId: fixture.trust.chainId,
+    sender: from.id,
+    signer: signerOf(from),
+    target: { type: 'device', id: to.id, key: to.encryption.publicKey },
+    counter: 1,
+    seenHeight: 1 as Height,
+    expiry: (Date.now() + 30_000) as Milliseconds,
+    channel: '',
+    ...text('by hand'),
+    ...changes,
+  })
+  return Buffer.from(unwrap(sealed).bytes)
+}
+
+const delivered = (seen: readonly SeenMessage[]): SeenMessage[] =>
+  seen.filter(({ topic }) => /^mote\/1\/(to|group|send)\//.test(topic))
+
+function verdicts(seen: readonly SeenMessage[], keys: IdentityKeys): { verdict: string; code?: string }[] {
+  return seen
+    .filter(({ topic }) => topic === topics.verdict(keys.id))
+    .map(({ payload }) => JSON.parse(payload.toString('utf8')))
+}
+
+describe('one recipient (seeds.md B2, B5, C7)', () => {
+  test('gateway: 1113 reads what 1111 sends; 1112, 1114 and a wildcard subscriber get bytes they cannot read', async () => {
+    const seen = await fixture.observe(d1114)
+    const [sender, recipient, other] = await Promise.all(
+      [d1111, d1113, d1112].map(keys => fixture.agent(keys)),
+    )
+    const [inbox, otherInbox] = [await listen(recipient!), await listen(other!)]
+    const verdict = await sender!.send(d1113.id, text('open valve 3'))
+    expect(verdict).toMatchObject({ verdict: 'Check' })
+    await until(() => inbox.texts.length === 1, '1113 reads the message')
+    expect(inbox.messages[0]).toMatchObject({ from: d1111.id, messageId: verdict.messageId })
+    expect(inbox.texts).toEqual(['open valve 3'])
+    const ciphertext = await until(() => delivered(seen)[0], 'the wildcard subscriber gets the bytes')
+    expect(ciphertext.topic).toBe(`mote/1/to/${d1113.id}`)
+    for (const { payload } of seen) expect(payload.includes('open valve 3')).toBe(false)
+    expect(otherInbox).toEqual({ texts: [], messages: [], refusals: [] })
+  })
+
+  test('gateway: an altered recipient key is an Error with both key ids in the log, and nothing is relayed', async () => {
+    const seen = await fixture.observe(d1114)
+    const stateDirectory = await fixture.stateDirectory()
+    const sender = await fixture.agent(d1111, stateDirectory)
+    expect(await sender.send(d1113.id, text('before'))).toMatchObject({ verdict: 'Check' })
+    await until(() => delivered(seen).length === 1, 'the first message')
+    const contacts = join(stateDirectory, 'contacts.json')
+    const [genuine, forged] = [d1113, d1112].map(keys => bytesToHex(keys.encryption.publicKey.bytes))
+    await writeFile(contacts, (await readFile(contacts, 'utf8')).replace(genuine!, forged!))
+    const verdict = await sender.send(d1113.id, text('after'))
+    expect(verdict).toMatchObject({ verdict: 'Error', code: 'recipient-key-mismatch' })
+    expect(fixture.decisions.find(({ code }) => code === 'recipient-key-mismatch')).toMatchObject({
+      id: verdict.messageId,
+      sender: d1111.id,
+      recipient: d1113.id,
+      verdict: 'Error',
+      mismatch: {
+        inEnvelope: keyIdOf(d1112.encryption.publicKey),
+        onChain: keyIdOf(d1113.encryption.publicKey),
+      },
+    })
+    await sender.refreshContact(d1113.id)
+    expect(await sender.send(d1113.id, text('mended'))).toMatchObject({ verdict: 'Check' })
+    await until(() => delivered(seen).length === 2, 'the mended message')
+    expect(delivered(seen)).toHaveLength(2)
+  })
+
+  test('gateway: two connections of one device do not end each other', async () => {
+    const [listening, sending] = [await fixture.agent(d1111), await fixture.agent(d1111)]
+    const inbox = await listen(listening)
+    expect(await sending.send(d1112.id, text('out'))).toMatchObject({ verdict: 'Check' })
+    const other = await fixture.agent(d1112)
+    expect(await other.send(d1111.id, text('in'))).toMatchObject({ verdict: 'Check' })
+    await until(() => inbox.texts.includes('in'), 'the older connection still listens')
+  })
+
+  test("gateway: a device's messages arrive in the order in which it sent them", async () => {
+    const inbox = await listen(await fixture.agent(d1113))
+    const client = await fixture.client(fixture.credentials(d1111))
+    const sent = Array.from({ length: 60 }, (_, i) => String(i))
+    const wires = await Promise.all(
+      sent.map((body, counter) => envelope(d1111, d1113, { counter, ...text(body) })),
+    )
+    await Promise.all(wires.map(wire => client.publishAsync(topics.send(d1111.id), wire, { qos: 1 })))
+    await until(() => inbox.texts.length === sent.length, 'every message')
+    expect(inbox.texts).toEqual(sent)
+  })
+})
+
+describe('refusals, each with its reason', () => {
+  interface Refused {
+    readonly name: string
+    readonly code: string
+    readonly wire: () => Promise<Buffer>
+    readonly topic?: () => string
+  }
+  const stranger = makeKeys('stranger')
+  const rows: readonly Refused[] = [
+    { name: 'an unknown sender', code: 'unknown-signer', wire: () => envelope(stranger, d1113) },
+    { name: "another device's envelope", code: 'topic-not-allowed', wire: () => envelope(d1112, d1113) },
+    {
+      name: 'an expired envelope',
+      code: 'envelope-expired',
+      wire: () => envelope(d1111, d1113, { expiry: (Date.now() - 1) as Milliseconds }),
+    },
+    { name: 'an unknown recipient', code: 'recipient-not-active', wire: () => envelope(d1111, stranger) },
+    { name: 'bytes that are no envelope', code: 'malformed', wire: async () => Buffer.from('hello') },
+    {
+      name: "another device's send topic",
+      code: 'topic-not-allowed',
+      wire: () => envelope(d1112, d1113),
+      topic: () => topics.send(d1112.id),
+    },
+    {
+      name: 'a delivery topic',
+      code: 'topic-not-allowed',
+      wire: () => envelope(d1111, d1113),
+      topic: () => `mote/1/to/${d1113.id}`,
+    },
+    {
+      name: "another device's verdict topic",
+      code: 'topic-not-allowed',
+      wire: async () => Buffer.from('{"verdict":"Check"}'),
+      topic: () => topics.verdict(d1113.id),
+    },
+  ]
+
+  test.each(rows)('gateway: refuses $name: $code', async ({ code, wire, topic }) => {
+    const seen = await fixture.observe(d1114)
+    const client = await fixture.client(fixture.credentials(d1111))
+    const mine: SeenMessage[] = []
+    client.on('message', (name, payload) => mine.push({ topic: name, payload }))
+    await client.subscribeAsync('#', { qos: 1 })
+    await client.publishAsync(topic?.() ?? topics.send(d1111.id), await wire(), { qos: 1 })
+    const [verdict] = await until(() => {
+      const all = verdicts(mine, d1111)
+      return all.length > 0 && all
+    }, 'a verdict')
+    expect(verdict).toMatchObject({ verdict: 'Error', code })
+    const error = mine.find(({ topic: name }) => name === topics.error(d1111.id))
+    expect(JSON.parse(error!.payload.toString('utf8'))).toMatchObject({ code, retry: false })
+    expect(fixture.decisions.at(-1)).toMatchObject({ verdict: 'Error', code, sender: d1111.id })
+    // A good message after it is relayed, and it is the only one: so nothing of the refused one came through.
+    await client.publishAsync(topics.send(d1111.id), await envelope(d1111, d1113, { counter: 77 }), {
+      qos: 1,
+    })
+    await until(() => delivered(seen).length > 0, 'the good message')
+    expect(delivered(seen)).toHaveLength(1)
+    expect(seen.filter(({ topic: name }) => /\/(verdict|error)\//.test(name))).toEqual([])
+  })
+
+  test('gateway: refuses a replayed envelope, and relays it once', async () => {
+    const seen = await fixture.observe(d1114)
+    const client = await fixture.client(fixture.credentials(d1111))
+    const mine: SeenMessage[] = []
+    client.on('message', (name, payload) => mine.push({ topic: name, payload }))
+    await client.subscribeAsync(topics.verdict(d1111.id), { qos: 1 })
+    const wire = await envelope(d1111, d1113)
+    for (let i = 0; i < 2; i++) await client.publishAsync(topics.send(d1111.id), wire, { qos: 1 })
+    await until(() => verdicts(mine, d1111).length === 2, 'two verdicts')
+    expect(verdicts(mine, d1111).map(({ verdict, code }) => code ?? verdict)).toEqual(['Check', 'replayed'])
+    const next = await envelope(d1111, d1113, { counter: 2 })
+    await client.publishAsync(topics.send(d1111.id), next, { qos: 1 })
+    await until(() => delivered(seen).length >= 2, 'the next message')
+    expect(delivered(seen).map(({ payload }) => payload.equals(next))).toEqual([false, true])
+  })
+})
+
+describe('sessions', () => {
+  const refusedWith = async (attempt: Promise<unknown>): Promise<unknown> =>
+    attempt.then(
+      () => 'connected',
+      error => (error as { code?: unknown }).code,
+    )
+
+  test('gateway: a revoked sender is refused and its live session dropped within a second', async () => {
+    const client = await fixture.client(fixture.credentials(d1111))
+    const closed = new Promise<void>(resolve => client.once('close', resolve))
+    const bystander = await fixture.client(fixture.credentials(d1112))
+    const start = performance.now()
+    fixture.trust.setStatus(d1111.id, 'revoked')
+    await closed
+    expect(performance.now() - start).toBeLessThan(1_000)
+    expect(bystander.connected).toBe(true)
+    expect(await refusedWith(fixture.client(fixture.credentials(d1111)))).toBe(5)
+    const cut = fixture.decisions.find(({ event }) => event === 'cut')
+    expect(cut).toMatchObject({ sender: d1111.id, code: 'device-revoked' })
+  })
+
+  test('gateway: a session ends with the key that opened it', async () => {
+    const client = await fixture.client(fixture.credentials(d1111))
+    const closed = new Promise<void>(resolve => client.once('close', resolve))
+    const record = fixture.trust.record(d1111.id)
+    const keys = record.keys.map(entry => ({ ...entry, revokedAt: 1 as Milliseconds }))
+    fixture.trust.put({ ...record, keys })
+    await closed
+    expect(fixture.decisions.find(({ event }) => event === 'cut')).toMatchObject({ code: 'key-not-valid' })
+  })
+
+  test('gateway: an agent that is revoked while it listens learns that it is over', async () => {
+    const agent = await fixture.agent(d1113)
+    fixture.trust.setStatus(d1113.id, 'revoked')
+    expect(await agent.ended).toMatchObject({ code: 'not-authorised' })
+  })
+
+  test('gateway: an assertion opens one connection, and nobody else can use it', async () => {
+    const credentials = fixture.credentials(d1111)
+    await fixture.client(credentials)
+    expect(await refusedWith(fixture.client(credentials))).toBe(4)
+    const stolen = fixture.credentials(d1112)
+    const taken = { ...stolen, clientId: d1113.id, username: d1113.id }
+    expect(await refusedWith(fixture.client(taken))).toBe(4)
+    expect(await refusedWith(fixture.client({ ...stolen, password: 'guess' }))).toBe(4)
+    expect(await refusedWith(fixture.client(fixture.credentials(makeKeys('unknown'))))).toBe(5)
+  })
+
+  test('gateway: offers no more subscriptions than the limit, and none to $ topics', async () => {
+    const client = await fixture.client(fixture.credentials(d1111))
+    expect((await client.subscribeAsync('$SYS/#').catch(() => [{ qos: 128 }]))[0]?.qos).toBe(128)
+    for (let i = 0; i < testLimits.subscriptionsPerClientMax; i++)
+      await client.subscribeAsync(`mote/1/to/${i}`)
+    const over = await client.subscribeAsync('mote/1/to/over').catch(() => [{ qos: 128 }])
+    expect(over[0]?.qos).toBe(128)
+  })
+})
+
+describe('groups (seeds.md C4)', () => {
+  test('gateway: 1111 to hsu0001 is read by 1112 and 1113, not by 1114; 1113, removed, cannot read the next', async () => {
+    const { trust } = fixture
+    const group = trust.createGroup(d1111.id, 'hsu0001')
+    trust.changeMembers(group, { add: [d1112.id, d1113.id] })
+    const seen = await fixture.observe(d1114)
+    const agents = await Promise.all([d1111, d1112, d1113, d1114].map(keys => fixture.agent(keys)))
+    const [sender, ...listeners] = agents
+    const [in1112, in1113, in1114] = await Promise.all(listeners.map(listen))
+    expect(await sender!.sendToGroup(group, text('tank is full'))).toMatchObject({ verdict: 'Check' })
+    await until(() => in1112!.texts.length === 1 && in1113!.texts.length === 1, 'both members read it')
+    expect(in1112!.messages[0]).toMatchObject({ from: d1111.id, to: { type: 'group', id: group, epoch: 1 } })
+
+    trust.changeMembers(group, { remove: [d1113.id] })
+    expect(await sender!.sendToGroup(group, text('without 1113'))).toMatchObject({ verdict: 'Check' })
+    await until(() => in1112!.texts.length === 2, 'the remaining member reads it')
+    expect(in1112!.messages[1]).toMatchObject({ to: { epoch: 2 } })
+    await until(() => delivered(seen).length === 2, "1114's connection receives the bytes")
+    expect(in1112!.texts).toEqual(['tank is full', 'without 1113'])
+    expect(in1113!.texts).toEqual(['tank is full'])
+    expect(in1114!.texts).toEqual([])
+    for (const { payload } of seen) expect(payload.includes('tank is full')).toBe(false)
+  })
+
+  test('gateway: one more device reads what is sent from then on, and can send itself', async () => {
+    const { trust } = fixture
+    const group = trust.createGroup(d1114.id, 'hsu0002')
+    const [owner, late] = [await fixture.agent(d1114), await fixture.agent(d1113)]
+    const ownerInbox = await listen(owner)
+    const inbox = await listen(late)
+    await owner.sendToGroup(group, text('alone'))
+    trust.changeMembers(group, { add: [d1113.id] })
+    await owner.sendToGroup(group, text('together'))
+    await until(() => inbox.texts.length === 1, 'the new member reads')
+    expect(inbox.texts).toEqual(['together'])
+    expect(await late.sendToGroup(group, text('thanks'))).toMatchObject({ verdict: 'Check' })
+    await until(() => ownerInbox.texts.includes('thanks'), 'the owner reads the new member')
+  })
+
+  test('gateway: a member that was removed is refused, though it still has the old key', async () => {
+    const { trust } = fixture
+    const group = trust.createGroup(d1111.id, 'hsu0001')
+    trust.changeMembers(group, { add: [d1113.id] })
+    const [owner, leaver] = [await fixture.agent(d1111), await fixture.agent(d1113)]
+    await owner.sendToGroup(group, text('hello'))
+    expect(await leaver.sendToGroup(group, text('hello too'))).toMatchObject({ verdict: 'Check' })
+    trust.changeMembers(group, { remove: [d1113.id] })
+    await expect(leaver.sendToGroup(group, text('still here'))).rejects.toMatchObject({ code: 'not-member' })
+    const epochKey = new Uint8Array(32).fill(1)
+    const record = (await trust.group(group)).value!.record
+    const target = {
+      type: 'group',
+      id: group,
+      epoch: 1,
+      epochKeyHash: record.epochKeyHash!,
+      epochKey,
+    } as const
+    const client = await fixture.client(fixture.credentials(d1113))
+    await client.publishAsync(topics.send(d1113.id), await envelope(d1113, d1111, { target, counter: 999 }), {
+      qos: 1,
+    })
+    expect(fixture.decisions.at(-1)).toMatchObject({ verdict: 'Error', code: 'not-member' })
+  })
+
+  test('gateway: a message under the epoch before a removal is refused at once', async () => {
+    const { trust } = fixture
+    const group = trust.createGroup(d1111.id, 'hsu0001')
+    trust.changeMembers(group, { add: [d1112.id, d1113.id] })
+    const owner = await fixture.agent(d1111)
+    await owner.sendToGroup(group, text('one'))
+    trust.changeMembers(group, { remove: [d1113.id] })
+    const record = (await trust.group(group)).value!.record
+    const target = {
+      type: 'group',
+      id: group,
+      epoch: 1,
+      epochKeyHash: record.epochKeyHash!,
+      epochKey: new Uint8Array(32),
+    } as const
+    const client = await fixture.client(fixture.credentials(d1112))
+    await client.publishAsync(topics.send(d1112.id), await envelope(d1112, d1111, { target }), { qos: 1 })
+    expect(fixture.decisions.at(-1)).toMatchObject({ verdict: 'Error', code: 'epoch-mismatch' })
+  })
+
+  test('gateway: boxes that the chain does not name, or of a stranger to the group, are refused', async () => {
+    const { trust } = fixture
+    const group = trust.createGroup(d1111.id, 'hsu0001')
+    const owner = await fixture.agent(d1111)
+    await owner.rekey(group)
+    const client = await fixture.client(fixture.credentials(d1114))
+    await client.publishAsync(topics.boxes(group), Buffer.from('no boxes'), { qos: 1 })
+    expect(fixture.decisions.at(-1)).toMatchObject({ event: 'boxes', code: 'malformed' })
+  })
+
+  test('gateway: of two members that re-key at once both end up with the same key', async () => {
+    const { trust } = fixture
+    const group = trust.createGroup(d1111.id, 'hsu0001')
+    trust.changeMembers(group, { add: [d1112.id, d1113.id] })
+    const [one, two, three] = await Promise.all([d1111, d1112, d1113].map(keys => fixture.agent(keys)))
+    const inbox = await listen(three!)
+    const sent = await Promise.all([
+      one!.sendToGroup(group, text('from one')),
+      two!.sendToGroup(group, text('from two')),
+    ])
+    expect(sent.map(({ verdict }) => verdict)).toEqual(['Check', 'Check'])
+    await until(() => inbox.texts.length === 2, 'both messages')
+    expect(inbox.texts.toSorted()).toEqual(['from one', 'from two'])
+  })
+})
+
+describe('without fresh trust data', () => {
+  test('gateway: refuses while its trust data is stale, closes without acknowledging, and recovers', async () => {
+    const { trust } = fixture
+    const client = await fixture.client(fixture.credentials(d1111))
+    const closed = new Promise<void>(resolve => client.once('close', resolve))
+    trust.reachable = false
+    trust.age(fixture.trustTtlMs + 1)
+    let acknowledged = false
+    client.publish(topics.send(d1111.id), await envelope(d1111, d1113), { qos: 1 }, error => {
+      acknowledged = !error
+    })
+    await closed
+    expect(acknowledged).toBe(false)
+    expect(fixture.decisions.at(-1)).toMatchObject({ verdict: 'Error', code: 'stale' })
+    await expect(fixture.client(fixture.credentials(d1111))).rejects.toMatchObject({ code: 3 })
+    expect(fixture.gateway.status().fresh).toBe(false)
+
+    trust.reachable = true
+    trust.heartbeat()
+    const sender = await fixture.agent(d1111)
+    expect(await sender.send(d1113.id, text('again'))).toMatchObject({ verdict: 'Check' })
+  })
+
+  test('gateway: a chain out of reach is no Check either, though the last header is fresh', async () => {
+    const client = await fixture.client(fixture.credentials(d1111))
+    const closed = new Promise<void>(resolve => client.once('close', resolve))
+    fixture.trust.reachable = false
+    client.publish(topics.send(d1111.id), await envelope(d1111, d1113), { qos: 1 })
+    await closed
+    expect(fixture.decisions.at(-1)).toMatchObject({ verdict: 'Error', code: 'unreachable' })
+  })
+
+  test('gateway: waits for a header that the sender has seen, and refuses when it does not come', async () => {
+    const { trust } = fixture
+    const client = await fixture.client(fixture.credentials(d1111))
+    const ahead = (trust.head().height + 1) as Height
+    const waiting = client.publishAsync(
+      topics.send(d1111.id),
+      await envelope(d1111, d1113, { seenHeight: ahead }),
+      { qos: 1 },
+    )
+    trust.heartbeat()
+    await waiting
+    expect(fixture.decisions.at(-1)).toMatchObject({ verdict: 'Check' })
+    const closed = new Promise<void>(resolve => client.once('close', resolve))
+    const never = await envelope(d1111, d1113, { seenHeight: (ahead + 99) as Height, counter: 2 })
+    client.publish(topics.send(d1111.id), never, { qos: 1 })
+    await closed
+    expect(fixture.decisions.at(-1)).toMatchObject({ verdict: 'Error', code: 'stale' })
+  })
+})
+
+describe('malformed bytes on the MQTT face', () => {
+  /** Sends raw bytes and resolves when the gateway has closed the connection. */
+  function raw(bytes: Uint8Array, withinMs = 3_000): Promise<void> {
+    const { promise, resolve, reject } = Promise.withResolvers<void>()
+    const socket = connect(fixture.address.port, fixture.address.host)
+    const timer = setTimeout(() => reject(new Error(`still open after ${withinMs} ms`)), withinMs)
+    socket.on('error', () => {})
+    socket.on('close', () => resolve())
+    socket.on('data', () => {})
+    socket.write(bytes)
+    return promise.finally(() => {
+      clearTimeout(timer)
+      socket.destroy()
+    })
+  }
+
+  test.each([
+    ['garbage', Buffer.alloc(300, 0xff)],
+    ['a packet before CONNECT', Buffer.from([0x30, 0x05, 0x00, 0x01, 0x61, 0x62, 0x63])],
+    ['an announced CONNECT of 256 MiB', Buffer.from([0x10, 0xff, 0xff, 0xff, 0x7f])],
+    ['a CONNECT over the limit before authentication', Buffer.from([0x10, 0x81, 0x20, ...Buffer.alloc(64)])],
+    ['a cut CONNECT', Buffer.from([0x10, 0x20, 0x00, 0x04, 0x4d, 0x51])],
+    ['nothing', Buffer.alloc(0)],
+  ])('gateway: closes a connection that sends %s, and goes on serving', async (_, bytes) => {
+    await raw(bytes)
+    const sender = await fixture.agent(d1111)
+    expect(await sender.send(d1113.id, text('still here'))).toMatchObject({ verdict: 'Check' })
+  })
+
+  test('gateway: closes a client whose packet is over the limit', async () => {
+    const client = await fixture.client(fixture.credentials(d1111))
+    const closed = new Promise<void>(resolve => client.once('close', resolve))
+    client.publish(topics.send(d1111.id), Buffer.alloc(testLimits.packetBytesMax + 1), { qos: 0 })
+    await closed
+    expect(fixture.decisions.filter(({ event }) => event === 'message')).toEqual([])
+  })
+
+  test('gateway: holds at most so many connections', async () => {
+    const sockets = Array.from({ length: testLimits.connectionsMax + 10 }, () =>
+      connect(fixture.address.port, fixture.address.host).on('error', () => {}),
+    )
+    await until(() => sockets.filter(socket => socket.destroyed).length >= 10, 'the ones over the limit end')
+    for (const socket of sockets) socket.destroy()
+    await until(() => sockets.every(socket => socket.closed), 'all are gone')
+  })
+
+  test('gateway: wills and retained messages of clients come to nothing', async () => {
+    const seen = await fixture.observe(d1114)
+    const will = {
+      topic: `mote/1/to/${d1113.id}`,
+      payload: Buffer.from('will'),
+      qos: 1 as const,
+      retain: true,
+    }
+    const client = await fixture.client(fixture.credentials(d1111), { will })
+    await client.publishAsync(topics.send(d1111.id), await envelope(d1111, d1113), { qos: 1, retain: true })
+    client.stream.destroy()
+    await until(() => delivered(seen).length === 1, 'the message, relayed')
+    const late = await fixture.observe(d1112)
+    const sender = await fixture.agent(d1113)
+    await sender.send(d1112.id, text('after'))
+    await until(() => delivered(late).length > 0, 'what is sent after')
+    expect(delivered(late)).toHaveLength(1)
+    expect(seen.some(({ payload }) => payload.toString() === 'will')).toBe(false)
+  })
+})

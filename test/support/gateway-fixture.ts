@@ -1,0 +1,149 @@
+/**
+ * A real gateway on loopback, real aedes and real mqtt.js, with a chain of one process behind the trust port: what
+ * the tests of the gateway's own behaviour run on.
+ */
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import mqtt, { type IClientOptions, type MqttClient } from 'mqtt'
+import type { Milliseconds } from '../../chain/brands.ts'
+import { nobleVerifier } from '../../chain/noble-crypto.ts'
+import { type IdentityKeys, makeKeys, signerOf } from '../../client/key-directory.ts'
+import { type AedesLimits, aedesBroker } from '../../mqtt-gateway/aedes-broker.ts'
+import { DeviceAgent } from '../../mqtt-gateway/agent.ts'
+import { memoryBoxStore } from '../../mqtt-gateway/box-store.ts'
+import type { BrokerAddress } from '../../mqtt-gateway/broker.ts'
+import type { DecisionLine } from '../../mqtt-gateway/decision-log.ts'
+import { Gateway } from '../../mqtt-gateway/gateway.ts'
+import { type Credentials, makeCredentials } from '../../mqtt-gateway/mqtt-connection.ts'
+import { MemoryTrust } from './memory-trust.ts'
+
+export const testLimits: AedesLimits = {
+  packetBytesMax: 1024 * 1024 + 2048,
+  connectionsMax: 32,
+  subscriptionsPerClientMax: 8,
+  queuedPerClientMax: 500,
+  keepAliveSecondsMax: 600,
+  connectTimeoutMs: 1_000,
+  drainTimeoutMs: 2_000,
+}
+
+/** A message as an independent client sees it. */
+export interface SeenMessage {
+  readonly topic: string
+  readonly payload: Buffer
+}
+
+export class GatewayFixture {
+  readonly trust = new MemoryTrust()
+  readonly decisions: DecisionLine[] = []
+  readonly errors: unknown[] = []
+  readonly trustTtlMs = 60_000
+  readonly #directories: string[] = []
+  readonly #closing: (() => Promise<unknown>)[] = []
+  address: BrokerAddress = { host: '127.0.0.1', port: 0 }
+  readonly gateway: Gateway
+
+  private constructor() {
+    this.gateway = new Gateway({
+      trust: this.trust,
+      verifier: nobleVerifier,
+      broker: aedesBroker(this.address, testLimits),
+      boxes: memoryBoxStore(),
+      log: { write: line => this.decisions.push(line), close: async () => {} },
+      trustTtlMs: this.trustTtlMs,
+      now: () => Date.now() as Milliseconds,
+      onError: error => this.errors.push(error),
+      catchUpMs: 200,
+    })
+  }
+
+  static async start(): Promise<GatewayFixture> {
+    const fixture = new GatewayFixture()
+    fixture.address = await fixture.gateway.start()
+    return fixture
+  }
+
+  async stop(): Promise<void> {
+    await Promise.all(this.#closing.map(close => close()))
+    await this.gateway.stop()
+    await Promise.all(
+      this.#directories.map(directory => rm(directory, { recursive: true, force: true, maxRetries: 5 })),
+    )
+  }
+
+  /** Keys of a device that the chain knows. */
+  device(name: string): IdentityKeys {
+    const keys = makeKeys(name)
+    this.trust.register(keys)
+    return keys
+  }
+
+  async stateDirectory(): Promise<string> {
+    const directory = await mkdtemp(join(tmpdir(), 'mote-agent-'))
+    this.#directories.push(directory)
+    return directory
+  }
+
+  async agent(keys: IdentityKeys, stateDirectory?: string): Promise<DeviceAgent> {
+    const agent = await DeviceAgent.connect({
+      keys,
+      chain: this.trust,
+      gateway: this.address,
+      stateDirectory: stateDirectory ?? (await this.stateDirectory()),
+      timeoutMs: 5_000,
+      trustTtlMs: this.trustTtlMs,
+    })
+    this.#closing.push(() => agent.close())
+    return agent
+  }
+
+  credentials(keys: IdentityKeys): Credentials {
+    return makeCredentials({
+      chainId: this.trust.chainId,
+      device: keys.id,
+      signer: signerOf(keys),
+      now: () => Date.now() as Milliseconds,
+    })
+  }
+
+  /** An mqtt.js client that has nothing of ours but the credentials. Rejects when the gateway refuses. */
+  async client(credentials: Partial<Credentials>, options: IClientOptions = {}): Promise<MqttClient> {
+    const { expiresAt: _, ...login } = credentials
+    const client = await mqtt.connectAsync({
+      ...this.address,
+      ...login,
+      protocolVersion: 4,
+      reconnectPeriod: 0,
+      connectTimeout: 3_000,
+      ...options,
+    })
+    client.on('error', () => {})
+    this.#closing.push(() => client.endAsync(true))
+    return client
+  }
+
+  /** Everything that a client with these keys gets when it subscribes to `#`. */
+  async observe(keys: IdentityKeys): Promise<SeenMessage[]> {
+    const client = await this.client(this.credentials(keys))
+    const seen: SeenMessage[] = []
+    client.on('message', (topic, payload) => seen.push({ topic, payload }))
+    await client.subscribeAsync('#', { qos: 1 })
+    return seen
+  }
+}
+
+/** Waits until `condition` gives something, looking again after each turn of the event loop. */
+export async function until<T>(
+  condition: () => T | undefined | false,
+  what: string,
+  withinMs = 5_000,
+): Promise<T> {
+  const deadline = performance.now() + withinMs
+  for (;;) {
+    const value = condition()
+    if (value) return value
+    if (performance.now() > deadline) throw new Error(`not within ${withinMs} ms: ${what}`)
+    await new Promise(resolve => setTimeout(resolve, 2))
+  }
+}

@@ -1,0 +1,40 @@
+/** The gateway's configuration: what is wrong is named by its field. */
+import { expect, test } from 'vitest'
+import { type GatewayConfigFile, parseGatewayConfig } from '../../../mqtt-gateway/config.ts'
+
+const valid: GatewayConfigFile = {
+  version: 1,
+  name: 'gateway',
+  chainId: 'ab'.repeat(32),
+  genesis: '../genesis.json',
+  key: 'key.json',
+  fullNodes: ['http://127.0.0.1:4100/'],
+  mqtt: { host: '127.0.0.1', port: 0 },
+  trustTtlMs: 15_000,
+  data: 'data',
+}
+const parse = (config: object) => parseGatewayConfig(JSON.stringify(config), '/etc/mote/gateway/config.json')
+
+test('gateway config: paths are relative to the file, defaults are filled in', () => {
+  expect(parse(valid)).toMatchObject({
+    genesis: '/etc/mote/genesis.json',
+    key: '/etc/mote/gateway/key.json',
+    data: '/etc/mote/gateway/data',
+    fullNodes: ['http://127.0.0.1:4100'],
+    api: undefined,
+    limits: { connections: 10_000 },
+    log: { level: 'info', file: undefined },
+  })
+})
+
+test.each([
+  [{ chainId: 'xyz' }, /chainId/],
+  [{ mqtt: { host: '127.0.0.1', port: 70_000 } }, /mqtt\.port/],
+  [{ fullNodes: [] }, /fullNodes/],
+  [{ trustTtlMs: undefined }, /trustTtlMs: expected a value/],
+  [{ secret: 'x' }, /secret: expected no such field/],
+  [{ version: 2 }, /version/],
+])('gateway config: %j is refused by its field', (change, field) => {
+  expect(() => parse({ ...valid, ...change })).toThrow(field)
+  expect(() => parse({ ...valid, ...change })).toThrow(/config-invalid/)
+})

@@ -1,0 +1,71 @@
+/** What a device remembers: no counter twice, no message twice, contacts as they were written. */
+import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import type { DeviceId, GroupId, Height, KeyId, Milliseconds } from '../../../chain/brands.ts'
+import { DeviceState } from '../../../mqtt-gateway/device-state.ts'
+
+const key = 'aa'.repeat(32) as KeyId
+const device = 'bb'.repeat(32) as DeviceId
+const group = 'cc'.repeat(32) as GroupId
+const now = 1000 as Milliseconds
+
+let directory: string
+beforeEach(async () => {
+  directory = await mkdtemp(join(tmpdir(), 'mote-state-'))
+})
+afterEach(() => rm(directory, { recursive: true }))
+
+test('device state: counters never repeat, across runs and between two at once', async () => {
+  const seen = new Set<number>()
+  let drawn = 0
+  for (let run = 0; run < 3; run++) {
+    const states = await Promise.all([DeviceState.open(directory), DeviceState.open(directory)])
+    const batches = await Promise.all(
+      states.flatMap(state => Array.from({ length: 70 }, () => state.nextCounter(key))),
+    )
+    for (const counter of batches) seen.add(counter)
+    drawn += batches.length
+  }
+  expect(seen.size).toBe(drawn)
+})
+
+test('device state: a message is accepted once, after a restart too', async () => {
+  const sighting = { keyId: key, counter: 7, expiry: 2000 as Milliseconds }
+  const first = await DeviceState.open(directory)
+  expect((await first.acceptOnce(sighting, now)).ok).toBe(true)
+  const again = await DeviceState.open(directory)
+  expect(await again.acceptOnce(sighting, now)).toMatchObject({ ok: false, error: { code: 'replayed' } })
+})
+
+test('device state: a contact comes back as it was written, and an altered file is used as it stands (B5)', async () => {
+  const state = await DeviceState.open(directory)
+  expect(await state.contact(device)).toBeUndefined()
+  const contact = {
+    key: { suite: 'x25519', bytes: new Uint8Array(32).fill(3) },
+    height: 9 as Height,
+  } as const
+  await state.setContact(device, contact)
+  expect(await state.contact(device)).toEqual(contact)
+  const path = join(directory, 'contacts.json')
+  await writeFile(path, (await readFile(path, 'utf8')).replace('03'.repeat(32), '04'.repeat(32)))
+  expect((await state.contact(device))?.key.bytes).toEqual(new Uint8Array(32).fill(4))
+})
+
+test('device state: keeps the newest epoch keys of a group, in files of mode 0600', async () => {
+  const state = await DeviceState.open(directory)
+  for (let epoch = 1; epoch <= 6; epoch++)
+    await state.putEpochKey(group, epoch, new Uint8Array(32).fill(epoch))
+  expect(await state.epochKey(group, 1)).toBeUndefined()
+  for (let epoch = 3; epoch <= 6; epoch++)
+    expect(await state.epochKey(group, epoch)).toEqual(new Uint8Array(32).fill(epoch))
+  expect((await stat(join(directory, 'epoch-keys.json'))).mode & 0o777).toBe(0o600)
+})
+
+test('device state: a broken file is an error with its path, not an empty start', async () => {
+  const state = await DeviceState.open(directory)
+  await writeFile(join(directory, 'replay.json'), '{"version":1')
+  const sighting = { keyId: key, counter: 7, expiry: 2000 as Milliseconds }
+  await expect(state.acceptOnce(sighting, now)).rejects.toMatchObject({ code: 'storage-corrupt' })
+})

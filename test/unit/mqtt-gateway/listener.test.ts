@@ -1,0 +1,159 @@
+/** The recipient trusts no gateway: each check of its own, one row each, on bytes a gateway could hand over. */
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import type { Height, Milliseconds } from '../../../chain/brands.ts'
+import { nobleVerifier } from '../../../chain/noble-crypto.ts'
+import { unwrap } from '../../../chain/result.ts'
+import { makeKeys, signerOf } from '../../../client/key-directory.ts'
+import type { EpochKeys } from '../../../mqtt-gateway/agent-epochs.ts'
+import { DeviceState } from '../../../mqtt-gateway/device-state.ts'
+import { type SealRequest, sealEnvelope } from '../../../mqtt-gateway/envelope.ts'
+import { epochKeyHash } from '../../../mqtt-gateway/group-keys.ts'
+import { Lanes, Listener } from '../../../mqtt-gateway/listener.ts'
+import { MemoryTrust } from '../../support/memory-trust.ts'
+
+const alice = makeKeys('alice')
+const bob = makeKeys('bob')
+const carol = makeKeys('carol')
+const epochKey = new Uint8Array(32).fill(9)
+
+let trust: MemoryTrust
+let directory: string
+let listener: Listener
+beforeEach(async () => {
+  trust = new MemoryTrust()
+  for (const keys of [alice, bob, carol]) trust.register(keys)
+  directory = await mkdtemp(join(tmpdir(), 'mote-listener-'))
+  listener = new Listener({
+    device: bob.id,
+    encryptionSecret: bob.encryption.seed.expose(),
+    chain: trust,
+    state: await DeviceState.open(directory),
+    // Only `key` is asked of it.
+    epochs: { key: async () => epochKey } as unknown as EpochKeys,
+    verifier: nobleVerifier,
+    trustTtlMs: 60_000,
+    now: () => Date.now() as Milliseconds,
+  })
+})
+afterEach(() => rm(directory, { recursive: true }))
+
+async function wire(changes: Partial<SealRequest> = {}): Promise<Uint8Array> {
+  const sealed = await sealEnvelope({
+    chainId: trust.chainId,
+    sender: alice.id,
+    signer: signerOf(alice),
+    target: { type: 'device', id: bob.id, key: bob.encryption.publicKey },
+    counter: 1,
+    seenHeight: 1 as Height,
+    expiry: (Date.now() + 10_000) as Milliseconds,
+    channel: '',
+    content: new TextEncoder().encode('hello'),
+    ...changes,
+  })
+  return unwrap(sealed).bytes
+}
+
+async function outcome(bytes: Uint8Array): Promise<string> {
+  const received = await listener.receive(bytes)
+  if (!received.ok) return received.error.code
+  return received.value ? new TextDecoder().decode(received.value.content) : 'not mine'
+}
+
+test('listener: gives out a sound message once, and refuses it the second time', async () => {
+  const bytes = await wire()
+  expect(await outcome(bytes)).toBe('hello')
+  expect(await outcome(bytes)).toBe('replayed')
+})
+
+test('listener: a sender that is unknown, suspended or revoked', async () => {
+  const stranger = makeKeys('stranger')
+  expect(await outcome(await wire({ sender: stranger.id, signer: signerOf(stranger) }))).toBe(
+    'unknown-signer',
+  )
+  for (const status of ['suspended', 'revoked'] as const) {
+    trust.setStatus(alice.id, status)
+    expect(await outcome(await wire())).toBe('signer-not-active')
+  }
+})
+
+test("listener: a signature under somebody else's key, or one that does not verify", async () => {
+  expect(await outcome(await wire({ signer: signerOf(carol) }))).toBe('key-not-valid')
+  const bytes = await wire()
+  bytes[bytes.length - 1] = (bytes.at(-1) as number) ^ 1
+  expect(await outcome(bytes)).toBe('bad-signature')
+})
+
+test('listener: an expired message', async () => {
+  expect(await outcome(await wire({ expiry: (Date.now() - 1) as Milliseconds }))).toBe('envelope-expired')
+})
+
+test('listener: its own view of the chain is too old', async () => {
+  const bytes = await wire()
+  trust.age(60_001)
+  expect(await outcome(bytes)).toBe('stale')
+})
+
+test('listener: a body that is sealed to another key', async () => {
+  const target = { type: 'device', id: bob.id, key: carol.encryption.publicKey } as const
+  expect(await outcome(await wire({ target }))).toBe('cannot-open')
+})
+
+test("listener: what is another device's, or another group's, is passed over", async () => {
+  const target = { type: 'device', id: carol.id, key: carol.encryption.publicKey } as const
+  expect(await outcome(await wire({ target }))).toBe('not mine')
+  const group = trust.createGroup(carol.id, 'others')
+  const name = { chainId: trust.chainId, group, epoch: 1 }
+  const toGroup = {
+    type: 'group',
+    id: group,
+    epoch: 1,
+    epochKeyHash: epochKeyHash(name, epochKey),
+    epochKey,
+  } as const
+  expect(await outcome(await wire({ target: toGroup }))).toBe('not mine')
+})
+
+test('listener: a group message of who is no member', async () => {
+  const group = trust.createGroup(bob.id, 'mine')
+  const name = { chainId: trust.chainId, group, epoch: 1 }
+  const target = {
+    type: 'group',
+    id: group,
+    epoch: 1,
+    epochKeyHash: epochKeyHash(name, epochKey),
+    epochKey,
+  } as const
+  expect(await outcome(await wire({ target }))).toBe('not-member')
+  trust.changeMembers(group, { add: [alice.id] })
+  expect(await outcome(await wire({ target }))).toBe('hello')
+})
+
+test('lanes: one lane is in order, and a lane that waits holds up no other; too many waiting are refused', async () => {
+  const lanes = new Lanes()
+  const order: string[] = []
+  const gate = Promise.withResolvers<void>()
+  lanes.add('a', async () => {
+    await gate.promise
+    order.push('a1')
+  })
+  lanes.add('a', async () => {
+    order.push('a2')
+  })
+  const b = Promise.withResolvers<void>()
+  lanes.add('b', async () => {
+    order.push('b1')
+    b.resolve()
+  })
+  await b.promise
+  expect(order).toEqual(['b1'])
+  let accepted = 2
+  const last = Promise.withResolvers<void>()
+  while (lanes.add('a', async () => last.resolve())) accepted += 1
+  expect(accepted).toBe(256)
+  gate.resolve()
+  await last.promise
+  expect(order).toEqual(['b1', 'a1', 'a2'])
+})

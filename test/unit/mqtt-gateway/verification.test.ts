@@ -1,0 +1,240 @@
+/**
+ * The decision table: one row per refusal. Every row starts from a message that passes and breaks one thing, so it
+ * goes red when the one check behind it is taken out (seeds.md B2, B4, B5).
+ */
+import { beforeEach, describe, expect, test } from 'vitest'
+import type { DeviceId, GroupId, Hash, Height, KeyId, Milliseconds } from '../../../chain/brands.ts'
+import { keyIdOf } from '../../../chain/keys.ts'
+import { nobleVerifier } from '../../../chain/noble-crypto.ts'
+import type { IdentityRecord, KeyEntry } from '../../../chain/records.ts'
+import { unwrap } from '../../../chain/result.ts'
+import { makeKeys, signerOf } from '../../../client/key-directory.ts'
+import {
+  type Envelope,
+  maxEnvelopeLifetimeMs,
+  parseEnvelope,
+  type SealRequest,
+  sealEnvelope,
+} from '../../../mqtt-gateway/envelope.ts'
+import { epochKeyHash } from '../../../mqtt-gateway/group-keys.ts'
+import { ReplayWindow } from '../../../mqtt-gateway/replay-window.ts'
+import type { TrustedGroup } from '../../../mqtt-gateway/trust.ts'
+import { type Decision, type DecisionInput, decide } from '../../../mqtt-gateway/verification.ts'
+import { MemoryTrust } from '../../support/memory-trust.ts'
+
+const seeded = (name: string, byte: number) =>
+  makeKeys(name, { seedOf: purpose => new Uint8Array(32).fill(byte + purpose.length) })
+const alice = seeded('alice', 1)
+const bob = seeded('bob', 50)
+const mallory = seeded('mallory', 100)
+const now = 1_700_000_000_000 as Milliseconds
+const trust = new MemoryTrust()
+for (const keys of [alice, bob, mallory]) trust.register(keys)
+const aliceRecord = trust.record(alice.id)
+const bobRecord = trust.record(bob.id)
+const epochKey = new Uint8Array(32).fill(9)
+
+const request: SealRequest = {
+  chainId: trust.chainId,
+  sender: alice.id,
+  signer: signerOf(alice),
+  target: { type: 'device', id: bob.id, key: bob.encryption.publicKey },
+  counter: 5,
+  seenHeight: 3 as Height,
+  expiry: (now + 60_000) as Milliseconds,
+  channel: '',
+  content: new Uint8Array([1]),
+}
+
+async function sealed(changes: Partial<SealRequest> = {}): Promise<Envelope> {
+  return unwrap(parseEnvelope(trust.chainId, unwrap(await sealEnvelope({ ...request, ...changes })).bytes))
+}
+
+function withKeys(record: IdentityRecord, change: (entry: KeyEntry) => KeyEntry): IdentityRecord {
+  return { ...record, keys: record.keys.map(change) }
+}
+
+const codeOf = (decision: Decision): string => (decision.verdict === 'Check' ? 'Check' : decision.code)
+
+let input: DecisionInput
+beforeEach(async () => {
+  input = {
+    envelope: await sealed(),
+    session: alice.id,
+    facts: {
+      sender: aliceRecord,
+      target: { type: 'device', record: bobRecord },
+      height: 3 as Height,
+      ageMs: 100,
+    },
+    now,
+    trustTtlMs: 1000,
+    replayWindow: new ReplayWindow(10),
+    verifier: nobleVerifier,
+  }
+})
+const decideWith = (changes: Partial<DecisionInput>): Decision => decide({ ...input, ...changes })
+const withFacts = (facts: Partial<DecisionInput['facts']>): Decision =>
+  decideWith({ facts: { ...input.facts, ...facts } })
+
+describe('verification of a message for one recipient', () => {
+  test('verification: a sound message is a Check, at the last millisecond of freshness too', () => {
+    expect(codeOf(decide(input))).toBe('Check')
+    expect(codeOf(withFacts({ ageMs: 1000 }))).toBe('Check')
+  })
+
+  test('verification: trust data older than trustTtl refuses, whatever it says', () => {
+    expect(codeOf(withFacts({ ageMs: 1001 }))).toBe('stale')
+  })
+
+  test('verification: an unknown sender', () => {
+    expect(codeOf(withFacts({ sender: undefined }))).toBe('unknown-signer')
+  })
+
+  test("verification: an active device's envelope on another device's connection", () => {
+    expect(codeOf(decideWith({ session: mallory.id }))).toBe('topic-not-allowed')
+  })
+
+  test.each(['pending', 'suspended', 'revoked'] as const)('verification: a %s sender', status => {
+    expect(codeOf(withFacts({ sender: { ...aliceRecord, status } }))).toBe('signer-not-active')
+  })
+
+  test('verification: a sender key that is revoked, over, or not yet begun', () => {
+    const sender = (lifetime: Partial<KeyEntry>): string =>
+      codeOf(withFacts({ sender: withKeys(aliceRecord, entry => ({ ...entry, ...lifetime }) as KeyEntry) }))
+    expect(sender({ revokedAt: now })).toBe('key-not-valid')
+    expect(sender({ notAfter: now })).toBe('key-not-valid')
+    expect(sender({ notBefore: (now + 1) as Milliseconds })).toBe('key-not-valid')
+  })
+
+  test('verification: a key that is on the chain, but of another device', () => {
+    expect(codeOf(withFacts({ sender: { ...trust.record(mallory.id), id: alice.id } }))).toBe('key-not-valid')
+  })
+
+  test("verification: a signature by another key than the header's", async () => {
+    const envelope = await sealed({ signer: signerOf(mallory) })
+    const header = { ...envelope.header, senderKeyId: keyIdOf(alice.signing.publicKey) }
+    expect(codeOf(decideWith({ envelope: { ...envelope, header } }))).toBe('bad-signature')
+  })
+
+  test.each([undefined, 'suspended', 'revoked'] as const)('verification: a recipient that is %s', status => {
+    const record = status && { ...bobRecord, status }
+    expect(codeOf(withFacts({ target: { type: 'device', record } }))).toBe('recipient-not-active')
+  })
+
+  test('verification: an altered recipient key is an Error that names both key ids (B5)', async () => {
+    const target = { type: 'device', id: bob.id, key: mallory.encryption.publicKey } as const
+    expect(decideWith({ envelope: await sealed({ target }) })).toMatchObject({
+      verdict: 'Error',
+      code: 'recipient-key-mismatch',
+      mismatch: {
+        inEnvelope: keyIdOf(mallory.encryption.publicKey),
+        onChain: keyIdOf(bob.encryption.publicKey),
+      },
+    })
+  })
+
+  test('verification: a recipient key that the chain holds no longer valid, or for signing', async () => {
+    const record = withKeys(bobRecord, entry => ({ ...entry, revokedAt: now }) as KeyEntry)
+    expect(codeOf(withFacts({ target: { type: 'device', record } }))).toBe('recipient-key-mismatch')
+    const header = {
+      ...input.envelope.header,
+      target: { type: 'device' as const, id: bob.id, keyId: keyIdOf(bob.signing.publicKey) },
+    }
+    const forged = { ...input.envelope, header }
+    expect(codeOf(decideWith({ envelope: forged }))).toBe('recipient-key-mismatch')
+  })
+
+  test('verification: an expired message, and one that outlives the replay window', async () => {
+    const expiring = async (ahead: number): Promise<string> =>
+      codeOf(decideWith({ envelope: await sealed({ expiry: (now + ahead) as Milliseconds }) }))
+    expect(await expiring(0)).toBe('Check')
+    expect(await expiring(-1)).toBe('envelope-expired')
+    expect(await expiring(maxEnvelopeLifetimeMs)).toBe('Check')
+    expect(await expiring(maxEnvelopeLifetimeMs + 1)).toBe('expiry-too-far')
+  })
+
+  test('verification: a counter that was used; deciding alone does not use it', () => {
+    expect(codeOf(decide(input))).toBe('Check')
+    expect(codeOf(decide(input))).toBe('Check')
+    const { senderKeyId: keyId, counter, expiry } = input.envelope.header
+    unwrap(input.replayWindow.accept({ keyId, counter, expiry }, now))
+    expect(codeOf(decide(input))).toBe('replayed')
+  })
+
+  test('verification: no room to remember the counter', () => {
+    const replayWindow = new ReplayWindow(1)
+    const other = { keyId: 'ee'.repeat(32) as KeyId, counter: 1, expiry: (now + 1) as Milliseconds }
+    unwrap(replayWindow.accept(other, now))
+    expect(codeOf(decideWith({ replayWindow }))).toBe('overloaded')
+  })
+})
+
+describe('verification of a message for a group', () => {
+  const group = trust.createGroup(alice.id, 'valves')
+  trust.changeMembers(group, { add: [bob.id] })
+  const name = { chainId: trust.chainId, group, epoch: 1 }
+  const hash = epochKeyHash(name, epochKey)
+  let current: TrustedGroup
+
+  async function toGroup(changes: { epoch?: number; epochKeyHash?: Hash } = {}): Promise<Envelope> {
+    const target = { type: 'group', id: group, epoch: 1, epochKeyHash: hash, epochKey, ...changes } as const
+    return sealed({ target })
+  }
+  async function decideFor(changed: TrustedGroup | undefined, envelope?: Envelope): Promise<Decision> {
+    return decideWith({
+      envelope: envelope ?? (await toGroup()),
+      facts: { ...input.facts, target: { type: 'group', group: changed } },
+    })
+  }
+  const withRecord = (record: Partial<TrustedGroup['record']>): TrustedGroup => ({
+    ...current,
+    record: { ...current.record, ...record },
+  })
+
+  beforeEach(async () => {
+    const { value } = await trust.group(group)
+    const record = { ...value!.record, epoch: 1, epochKeyHash: hash, epochGraceUntil: undefined }
+    current = { members: value!.members, record }
+  })
+
+  test('verification: a sound group message is a Check', async () => {
+    expect(codeOf(await decideFor(current))).toBe('Check')
+  })
+
+  test('verification: an unknown group', async () => {
+    expect(codeOf(await decideFor(undefined))).toBe('unknown-subject')
+  })
+
+  test('verification: a sender that is no member', async () => {
+    expect(codeOf(await decideFor({ ...current, members: [bob.id] as DeviceId[] }))).toBe('not-member')
+  })
+
+  test('verification: another epoch than the current one', async () => {
+    expect(codeOf(await decideFor(withRecord({ epoch: 2 })))).toBe('epoch-mismatch')
+    expect(codeOf(await decideFor(current, await toGroup({ epoch: 0 })))).toBe('epoch-mismatch')
+    expect(codeOf(await decideFor(current, await toGroup({ epoch: 2 })))).toBe('epoch-mismatch')
+  })
+
+  test('verification: after a removal the old epoch is refused at once, after a join it has a grace', async () => {
+    const until = (epochGraceUntil: number): TrustedGroup =>
+      withRecord({ epochGraceUntil: epochGraceUntil as Milliseconds })
+    expect(codeOf(await decideFor(until(0)))).toBe('epoch-mismatch')
+    expect(codeOf(await decideFor(until(now + 1)))).toBe('Check')
+    expect(codeOf(await decideFor(until(now)))).toBe('epoch-mismatch')
+  })
+
+  test('verification: an epoch key that is not the one of the chain is an Error with both hashes (B4)', async () => {
+    const wrong = 'ab'.repeat(32) as Hash
+    expect(await decideFor(current, await toGroup({ epochKeyHash: wrong }))).toMatchObject({
+      code: 'epoch-mismatch',
+      mismatch: { inEnvelope: wrong, onChain: hash },
+    })
+  })
+
+  test('verification: facts about another kind of target are never a Check', async () => {
+    expect(codeOf(decideWith({ envelope: await toGroup() }))).toBe('internal')
+    expect(codeOf(await decideFor(current, input.envelope))).toBe('internal')
+    expect(group as GroupId).toHaveLength(64)
+  })
+})
