@@ -1,0 +1,165 @@
+/** The broker port's contract, on aedes: order, acknowledgement, and nothing that passes by itself (broker.ts). */
+import mqtt, { type MqttClient } from 'mqtt'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { ok } from '../../chain/result.ts'
+import { aedesBroker } from '../../mqtt-gateway/aedes-broker.ts'
+import type { Broker, BrokerAddress, IncomingMessage, PublishOutcome } from '../../mqtt-gateway/broker.ts'
+import { testLimits, until } from '../support/gateway-fixture.ts'
+
+let broker: Broker
+let address: BrokerAddress
+let published: (message: IncomingMessage) => Promise<PublishOutcome>
+let closedSessions: string[]
+let clients: MqttClient[]
+
+beforeEach(async () => {
+  published = async () => 'acknowledge'
+  closedSessions = []
+  clients = []
+  broker = aedesBroker(
+    { host: '127.0.0.1', port: 0 },
+    { ...testLimits, queuedPerClientMax: 20 },
+  )({
+    authenticate: async clientId => ok({ clientId }),
+    published: (_, message) => published(message),
+    maySubscribe: () => true,
+    mayReceive: () => true,
+    closed: ({ clientId }) => closedSessions.push(clientId),
+  })
+  address = await broker.listen()
+})
+afterEach(async () => {
+  for (const client of clients) await client.endAsync(true)
+  await broker.close()
+})
+
+async function client(clientId: string): Promise<MqttClient> {
+  const connected = await mqtt.connectAsync({
+    ...address,
+    clientId,
+    username: 'u',
+    password: 'p',
+    protocolVersion: 4,
+    reconnectPeriod: 0,
+  })
+  connected.on('error', () => {})
+  clients.push(connected)
+  return connected
+}
+
+const textOf = ({ payload }: IncomingMessage): string => new TextDecoder().decode(payload)
+
+test.each([0, 1, 2] as const)(
+  'broker: messages of one client are taken one after another at QoS %i, however long each takes',
+  async qos => {
+    const taken: string[] = []
+    let running = 0
+    let mostAtOnce = 0
+    published = async message => {
+      running += 1
+      mostAtOnce = Math.max(mostAtOnce, running)
+      // The earlier, the slower: without a queue they would finish in reverse.
+      const turns = 12 - Number(textOf(message))
+      for (let i = 0; i < turns; i++) await new Promise(resolve => setImmediate(resolve))
+      taken.push(textOf(message))
+      running -= 1
+      return 'acknowledge'
+    }
+    const sender = await client('sender')
+    for (let i = 0; i < 12; i++) sender.publish('t', String(i), { qos })
+    await until(() => taken.length === 12, 'all are taken')
+    expect(taken).toEqual(Array.from({ length: 12 }, (_, i) => String(i)))
+    expect(mostAtOnce).toBe(1)
+  },
+)
+
+test('broker: one client that waits holds up no other', async () => {
+  const gate = Promise.withResolvers<void>()
+  published = async message => {
+    if (textOf(message) === 'slow') await gate.promise
+    return 'acknowledge'
+  }
+  const [slow, quick] = [await client('slow'), await client('quick')]
+  let slowDone = false
+  slow.publish('t', 'slow', { qos: 1 }, () => {
+    slowDone = true
+  })
+  await quick.publishAsync('t', 'quick', { qos: 1 })
+  expect(slowDone).toBe(false)
+  gate.resolve()
+  await until(() => slowDone, 'the slow one, in the end')
+})
+
+test('broker: acknowledges only after the handler has resolved, and passes nothing on by itself', async () => {
+  const gate = Promise.withResolvers<void>()
+  published = async () => {
+    await gate.promise
+    return 'acknowledge'
+  }
+  const [sender, observer] = [await client('sender'), await client('observer')]
+  const seen: string[] = []
+  observer.on('message', (topic, payload) => seen.push(`${topic}=${payload}`))
+  await observer.subscribeAsync('#', { qos: 1 })
+  let acknowledged = false
+  sender.publish('mote/1/to/x', 'raw', { qos: 1, retain: true }, () => {
+    acknowledged = true
+  })
+  await broker.publish({ topicName: 'marker', payload: Buffer.from('1'), retain: false })
+  await until(() => seen.length > 0, 'a marker')
+  expect(acknowledged).toBe(false)
+  gate.resolve()
+  await until(() => acknowledged, 'the acknowledgement')
+  await broker.publish({ topicName: 'marker', payload: Buffer.from('2'), retain: false })
+  await until(() => seen.includes('marker=2'), 'the second marker')
+  expect(seen).toEqual(['marker=1', 'marker=2'])
+})
+
+test("broker: outcome 'close' ends the connection without an acknowledgement, a failing handler too", async () => {
+  for (const outcome of [async () => 'close' as const, () => Promise.reject(new Error('broken'))]) {
+    published = outcome
+    const sender = await client('sender')
+    const closed = new Promise<void>(resolve => sender.once('close', resolve))
+    let acknowledged = false
+    sender.publish('t', 'x', { qos: 1 }, error => {
+      acknowledged = !error
+    })
+    await closed
+    expect(acknowledged).toBe(false)
+  }
+})
+
+test('broker: more waiting messages than the limit close the connection', async () => {
+  const gate = Promise.withResolvers<void>()
+  published = async () => {
+    await gate.promise
+    return 'acknowledge'
+  }
+  const sender = await client('sender')
+  const closed = new Promise<void>(resolve => sender.once('close', resolve))
+  for (let i = 0; i < 30; i++) sender.publish('t', String(i), { qos: 0 })
+  await closed
+  gate.resolve()
+})
+
+test('broker: tells of every session that ended, disconnects by client id, and gives a retained message to who comes later', async () => {
+  await broker.publish({ topicName: 'kept', payload: Buffer.from('box'), retain: true })
+  const one = await client('one')
+  const seen: string[] = []
+  one.on('message', (_, payload) => seen.push(payload.toString()))
+  await one.subscribeAsync('kept', { qos: 1 })
+  await until(() => seen.includes('box'), 'the retained message')
+  const closed = new Promise<void>(resolve => one.once('close', resolve))
+  expect(broker.connections).toBe(1)
+  broker.disconnect('one')
+  await closed
+  await until(() => closedSessions.includes('one'), 'the session is reported')
+  expect(broker.connections).toBe(0)
+})
+
+test('broker: a second connection with the same client id ends the first [MQTT-3.1.4-2]', async () => {
+  const first = await client('same')
+  const closed = new Promise<void>(resolve => first.once('close', resolve))
+  const second = await client('same')
+  await closed
+  expect(second.connected).toBe(true)
+})
