@@ -9,7 +9,7 @@ import { framesOf } from '../../node/framing.ts'
 import { helloCodec } from '../../node/hello.ts'
 import { createHost } from '../../node/libp2p-host.ts'
 import { defaultNetworkLimits } from '../../node/network-limits.ts'
-import { protocols } from '../../node/wire.ts'
+import { protocols, raftCodec } from '../../node/wire.ts'
 import {
   append,
   eventually,
@@ -84,12 +84,13 @@ describe('garbage', () => {
     await eventually('still served', () => second.received.length === 1)
   })
 
-  test('frames before hello reset the stream, and too many close the connection', async () => {
+  test('well-formed frames before hello reset the stream, and too many close the connection', async () => {
     const listener = await start(b)
     const connection = await stranger(listener)
+    const wellFormed = encode(raftCodec, { type: 'timeout-now', term: 1 })
     for (let i = 0; i < defaultNetworkLimits.maxViolations; i++) {
       const stream = await connection.newStream(protocols.raft.id).catch(() => undefined)
-      if (stream) await sendAndAwaitEnd(stream, framesOf([garbage])).catch(() => {})
+      if (stream) await sendAndAwaitEnd(stream, framesOf([wellFormed])).catch(() => {})
     }
     await eventually('closed', () => connection.status !== 'open')
     expect(listener.received).toEqual([])

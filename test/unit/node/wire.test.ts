@@ -1,0 +1,151 @@
+import fc from 'fast-check'
+import { describe, expect, test } from 'vitest'
+import { type DeviceId, type Hash, Height, Milliseconds, type StateKey, Term } from '../../../chain/brands.ts'
+import { type Codec, decode, encode } from '../../../chain/codec.ts'
+import { unwrap } from '../../../chain/result.ts'
+import { type Hello, helloCodec, helloReplyCodec, helloVerdictCodec } from '../../../node/hello.ts'
+import {
+  answerCodec,
+  type Heartbeat,
+  heartbeatCodec,
+  openToUnproven,
+  type Query,
+  queryCodec,
+  type RaftFrame,
+  raftCodec,
+  refusalFrame,
+  refusalFrom,
+  signaturesCodec,
+} from '../../../node/wire.ts'
+
+const digest = 'ab'.repeat(32)
+const configuration = { voters: ['a'], votersOutgoing: [], learners: ['b'] }
+const snapshot = { lastIncludedIndex: 5, lastIncludedTerm: 2, configuration }
+
+const raft: readonly RaftFrame[] = [
+  {
+    type: 'request-vote',
+    term: 3,
+    lastLogIndex: 9,
+    lastLogTerm: 2,
+    preVote: true,
+    leadershipTransfer: false,
+  },
+  { type: 'vote', term: 3, voteGranted: true, preVote: false },
+  {
+    type: 'append-entries',
+    term: 2 ** 40,
+    prevLogIndex: 7,
+    prevLogTerm: 1,
+    leaderCommit: 6,
+    readContext: 4,
+    entries: [
+      { index: 8, term: 2, type: 'command', data: Uint8Array.of(1, 2) },
+      { index: 9, term: 2, type: 'noop', data: new Uint8Array() },
+      { index: 10, term: 2, type: 'configuration', data: new Uint8Array(), configuration },
+    ],
+  },
+  {
+    type: 'append-response',
+    term: 3,
+    success: false,
+    prevLogIndex: 1,
+    matchIndex: 0,
+    conflictIndex: 4,
+    conflictTerm: 1,
+    readContext: 0,
+  },
+  { type: 'install-snapshot', term: 3, snapshot },
+  { type: 'snapshot-response', term: 3, lastIncludedIndex: 5, success: true },
+  { type: 'timeout-now', term: 3 },
+]
+
+const queries: readonly Query[] = [
+  { type: 'head' },
+  { type: 'headers', from: Height(4), limit: 10 },
+  { type: 'state', key: digest as StateKey, height: undefined },
+  { type: 'submit', transaction: Uint8Array.of(1), wait: 'certified' },
+  { type: 'transaction', id: digest as never },
+  { type: 'own-status', device: digest as DeviceId },
+]
+
+const hello: Hello = {
+  version: 1,
+  chainId: digest as never,
+  deviceId: digest as DeviceId,
+  proof: { type: 'certified', answer: Uint8Array.of(1, 2, 3) },
+}
+const heartbeat: Heartbeat = {
+  addresses: ['/ip4/127.0.0.1/tcp/1'],
+  api: 'http://127.0.0.1:4100',
+  height: Height(5),
+  certifiedHeight: Height(4),
+  clients: 2,
+  maxClients: 100,
+  time: Milliseconds(1),
+}
+const signature = {
+  incarnation: 0,
+  height: Height(3),
+  term: Term(1),
+  headerHash: digest as Hash,
+  signature: new Uint8Array(64),
+}
+
+function sample<T>(name: string, codec: Codec<T>, values: readonly T[]) {
+  return [name, codec as unknown as Codec<unknown>, values as readonly unknown[]] as const
+}
+
+const samples = [
+  sample('raft', raftCodec, raft),
+  sample('query', queryCodec, queries),
+  sample('hello', helloCodec, [hello, { ...hello, proof: { type: 'none' } }]),
+  sample('hello reply', helloReplyCodec, [{ verdict: { code: 'stale', detail: 'x' }, hello }]),
+  sample('hello verdict', helloVerdictCodec, [{ verdict: undefined }]),
+  sample('heartbeat', heartbeatCodec, [heartbeat]),
+  sample('signatures', signaturesCodec, [[signature, signature]]),
+  sample('answer', answerCodec, [{ type: 'body', body: Uint8Array.of(1) }]),
+]
+
+describe.each(samples)('%s frames', (_, codec, values) => {
+  test('decode to what was encoded', () => {
+    for (const value of values) expect(unwrap(decode(codec, encode(codec, value)))).toEqual(value)
+  })
+
+  test('of random or damaged bytes are refused or valid, and never throw', () => {
+    fc.assert(fc.property(fc.uint8Array({ maxLength: 200 }), bytes => void decode(codec, bytes)))
+    const frames = values.map(value => encode(codec, value))
+    fc.assert(
+      fc.property(
+        fc.constantFrom(...frames),
+        fc.nat(),
+        fc.integer({ min: 1, max: 255 }),
+        (frame, at, flip) => {
+          const damaged = Uint8Array.from(frame)
+          damaged[at % damaged.length]! ^= flip
+          const decoded = decode(codec, damaged)
+          if (decoded.ok) expect(encode(codec, decoded.value)).toEqual(damaged)
+        },
+      ),
+    )
+  })
+})
+
+describe('wire', () => {
+  test('before hello: head and own status, nothing else', () => {
+    expect(queries.filter(openToUnproven).map(({ type }) => type)).toEqual(['head', 'own-status'])
+  })
+
+  test('a refusal of a later version is still a refusal', () => {
+    expect(refusalFrom({ code: 'from-the-future', detail: 'x' })).toEqual({
+      code: 'internal',
+      detail: 'from-the-future: x',
+    })
+    expect(refusalFrom({ code: 'stale', detail: 'x' })).toEqual({ code: 'stale', detail: 'x' })
+  })
+
+  test('a long detail is cut to what a frame takes', () => {
+    const refusal = { type: 'refusal' as const, ...refusalFrame({ code: 'stale', detail: 'é'.repeat(5000) }) }
+    expect(unwrap(decode(answerCodec, encode(answerCodec, refusal)))).toEqual(refusal)
+  })
+})
