@@ -1,5 +1,5 @@
 /**
- * The embedded broker: aedes 1.2 (MQTT 3.1 and 3.1.1) behind the broker port (docs/decisions/aedes.md).
+ * The embedded broker: aedes 1.2 (MQTT 3.1 and 3.1.1) behind the broker port (docs/decisions/0011-aedes.md).
  *
  * What aedes does by itself would break the port's contract in three places, mended here:
  * - it calls an asynchronous `authorizePublish` for several messages of a client at once, and they finish in any

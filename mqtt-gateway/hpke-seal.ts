@@ -1,6 +1,6 @@
 /**
  * Sealing bytes to a device's X25519 key: HPKE base mode (RFC 9180), DHKEM(X25519, HKDF-SHA256), HKDF-SHA256 and
- * AES-128-GCM, one message per encapsulation (docs/decisions/hpke-library.md).
+ * AES-128-GCM, one message per encapsulation (docs/decisions/0010-hpke-library.md).
  *
  * Base mode does not authenticate the sender; the signature around it does (envelope.ts) or the hash on the chain
  * (group-keys.ts). Keys that are not valid points, and ciphertexts that do not open, are refusals, never crashes.
