@@ -99,7 +99,7 @@ function sample<T>(name: string, codec: Codec<T>, values: readonly T[]) {
 const samples = [
   sample('raft', raftCodec, raft),
   sample('query', queryCodec, queries),
-  sample('hello', helloCodec, [hello, { ...hello, proof: { type: 'none' } }]),
+  sample<Hello>('hello', helloCodec, [hello, { ...hello, proof: { type: 'none' } }]),
   sample('hello reply', helloReplyCodec, [{ verdict: { code: 'stale', detail: 'x' }, hello }]),
   sample('hello verdict', helloVerdictCodec, [{ verdict: undefined }]),
   sample('heartbeat', heartbeatCodec, [heartbeat]),
