@@ -11,7 +11,7 @@
  *
  * A refusal by the leader ends the watch only if no earlier leader may have put the transaction into its log.
  */
-import type { Height, Milliseconds, TransactionId } from '../chain/brands.ts'
+import type { Height, TransactionId } from '../chain/brands.ts'
 import { type ErrorCode, errorTable } from '../chain/errors.ts'
 import { checkTransaction } from '../chain/execution.ts'
 import type { SignatureVerifier } from '../chain/keys.ts'
@@ -62,8 +62,7 @@ interface Waiter {
 
 interface Watched {
   readonly id: TransactionId
-  readonly bytes: Uint8Array
-  readonly expiry: Milliseconds
+  readonly parsed: ParsedTransaction
   readonly deadline: number
   waiters: Waiter[]
   /** Leaders it has been given to; a leader that gave a final refusal does not count. */
@@ -127,16 +126,16 @@ export class Submission {
     if (!parsed.ok) throw new MoteError(parsed.error.code, parsed.error.detail)
     const { id } = parsed.value
     const known = this.#parts.chain.outcomeOf(id)
-    if (known) return this.#afterExecution(known, bytes, parsed.value.unsigned.expiry, wait)
+    if (known) return this.#afterExecution(known, parsed.value, wait)
     let watched = this.#watched.get(id)
-    if (!watched || !equal(watched.bytes, bytes)) {
+    if (!watched || !equal(watched.parsed.bytes, bytes)) {
       const checked = this.#check(parsed.value)
       if (!checked.ok) return this.#refused(id, checked.error)
-      watched = this.#watched.get(id) ?? this.#watch(parsed.value)
-      this.#handOver([watched])
+      watched ??= this.#watch(parsed.value)
+      this.#handOver([watched], 'checked')
+      const { lastRefusal } = watched
+      if (!this.#watched.has(id) && lastRefusal) return this.#refused(id, lastRefusal)
     }
-    const { lastRefusal } = watched
-    if (!this.#watched.has(id) && lastRefusal) return this.#refused(id, lastRefusal)
     return wait === 'none' ? { id, status: 'pending' } : waitFor(watched, wait)
   }
 
@@ -153,7 +152,9 @@ export class Submission {
       return transactions.map(() => refuse('no-leader', 'this node is not the leader'))
     const results = transactions.map(bytes => {
       const parsed = parseTransaction(bytes)
-      return parsed.ok ? this.#admitOne(parsed.value) : parsed
+      if (!parsed.ok) return parsed
+      const checked = this.#checkAgain(parsed.value)
+      return checked.ok ? this.#pool(parsed.value) : checked
     })
     this.#parts.admitted()
     return results
@@ -187,7 +188,7 @@ export class Submission {
   leadership({ leader }: Leadership): void {
     if (!leader) return
     for (const watched of this.#watched.values()) watched.handedOverAt = 0
-    this.#handOver([...this.#watched.values()])
+    this.#handOver([...this.#watched.values()], 'old')
   }
 
   #check(parsed: ParsedTransaction): Result<void> {
@@ -202,50 +203,50 @@ export class Submission {
   }
 
   #watch(parsed: ParsedTransaction): Watched {
-    const watched: Watched = {
-      id: parsed.id,
-      bytes: parsed.bytes,
-      expiry: parsed.unsigned.expiry,
-      deadline: this.#parts.clock.now() + this.#limits.watchMs,
-      waiters: [],
-      handedOver: 0,
-      handedOverAt: 0,
-      lastRefusal: undefined,
-      outcome: undefined,
-    }
+    const watched = this.#newWatch(parsed, undefined)
     this.#watched.set(parsed.id, watched)
     return watched
   }
 
+  #newWatch(parsed: ParsedTransaction, outcome: RecentOutcome | undefined): Watched {
+    const deadline = this.#parts.clock.now() + this.#limits.watchMs
+    const nothing = { waiters: [], handedOver: 0, handedOverAt: 0, lastRefusal: undefined }
+    return { id: parsed.id, parsed, deadline, outcome, ...nothing }
+  }
+
   /** Gives transactions to the leader, if there is one: to this node's mempool, or over the network. */
-  #handOver(list: readonly Watched[]): void {
+  #handOver(list: readonly Watched[], state: 'checked' | 'old'): void {
     const { leadership, clock, forwarder } = this.#parts
     const { role, leader } = leadership()
     const now = clock.now()
     if (role === 'leader') {
       for (const watched of list) {
         watched.handedOverAt = now
-        const parsed = parseTransaction(watched.bytes)
-        if (parsed.ok) this.#answered(watched, this.#admitOne(parsed.value))
+        const checked = state === 'checked' ? ok(undefined) : this.#checkAgain(watched.parsed)
+        this.#answered(watched, checked.ok ? this.#pool(watched.parsed) : checked)
       }
       this.#parts.admitted()
     } else if (leader) {
       for (const watched of list) {
         watched.handedOverAt = now
         watched.handedOver++
-        forwarder.forward(leader, watched.bytes, result => this.#answered(watched, result))
+        forwarder.forward(leader, watched.parsed.bytes, result => this.#answered(watched, result))
       }
     }
   }
 
-  #admitOne(parsed: ParsedTransaction): Result<void> {
+  #checkAgain(parsed: ParsedTransaction): Result<void> {
     const { chain, clock, verifier, mempool } = this.#parts
-    const { id, unsigned, bytes } = parsed
-    if (mempool.has(id)) return ok(undefined)
+    if (mempool.has(parsed.id)) return ok(undefined)
     const checked = checkTransaction(chain.ledger, parsed, clock.now(), verifier)
-    if (!checked.ok) return checked
-    const lane: Lane = revocationKinds.has(unsigned.body.type) ? 'revocation' : 'ordinary'
-    const added = mempool.add({ id, signer: unsigned.signer.deviceId, expiry: unsigned.expiry, lane, bytes })
+    return checked.ok ? ok(undefined) : checked
+  }
+
+  /** A checked transaction into the mempool of this leader. */
+  #pool({ id, unsigned, bytes }: ParsedTransaction): Result<void> {
+    const { body, expiry, signer } = unsigned
+    const lane: Lane = revocationKinds.has(body.type) ? 'revocation' : 'ordinary'
+    const added = this.#parts.mempool.add({ id, signer: signer.deviceId, expiry, lane, bytes })
     return added.ok ? ok(undefined) : added
   }
 
@@ -276,23 +277,12 @@ export class Submission {
   /** Sent again after it was executed: the same answer as the first time. */
   #afterExecution(
     outcome: RecentOutcome,
-    bytes: Uint8Array,
-    expiry: Milliseconds,
+    parsed: ParsedTransaction,
     wait: SubmitWait,
   ): TransactionStatus | Promise<TransactionStatus> {
     const status = this.#statusOf(outcome)
     if (wait !== 'certified' || outcome.height <= this.#parts.certifiedHeight()) return status
-    const watched: Watched = {
-      id: outcome.id,
-      bytes,
-      expiry,
-      deadline: this.#parts.clock.now() + this.#limits.watchMs,
-      waiters: [],
-      handedOver: 0,
-      handedOverAt: 0,
-      lastRefusal: undefined,
-      outcome,
-    }
+    const watched = this.#newWatch(parsed, outcome)
     this.#awaitCertificate(watched, outcome)
     return waitFor(watched, wait)
   }
@@ -336,12 +326,12 @@ export class Submission {
     const again: Watched[] = []
     for (const watched of this.#watched.values()) {
       // Certified time past the expiry: no block will ever take it.
-      if (this.#certifiedTime() > watched.expiry)
+      if (this.#certifiedTime() > watched.parsed.unsigned.expiry)
         this.#end(watched, { id: watched.id, status: 'invalid', code: 'transaction-expired' })
       else if (watched.deadline <= now) this.#giveUp(watched, 'timeout')
       else if (now - watched.handedOverAt >= this.#limits.forwardAgainMs) again.push(watched)
     }
-    if (again.length > 0) this.#handOver(again)
+    if (again.length > 0) this.#handOver(again, 'old')
     for (const [height, list] of this.#uncertified) {
       const open = list.filter(watched => watched.deadline > now)
       for (const watched of list)
