@@ -11,7 +11,7 @@ import { layout, readDescription } from '../devnet/layout.ts'
 import { isLive } from '../devnet/run.ts'
 import type { ProcessStatus } from '../devnet/supervisor.ts'
 import type { Context } from './context.ts'
-import type { UpOptions } from './devnet-options.ts'
+import { seedWarning, type UpOptions } from './devnet-options.ts'
 import { printStatus } from './devnet-status.ts'
 import { thisProgram } from './this-program.ts'
 
@@ -26,6 +26,7 @@ export async function startDetached(context: Context, options: UpOptions): Promi
   // Asked here too, so that the running devnet's log is not touched.
   if (before && (await isLive(before)))
     throw new MoteError('in-use', `${directory}: a devnet runs here; \`mote devnet down\` stops it`)
+  if (options.seed !== undefined) context.output.note(seedWarning)
   mkdirSync(directory, { recursive: true, mode: 0o700 })
   const log = openSync(layout.supervisorLog(directory), 'a', 0o600)
   const { executable, entry } = thisProgram()

@@ -3,13 +3,20 @@
  */
 import type { Command } from 'commander'
 import { type DeviceId, isDigest, type Milliseconds } from '../chain/brands.ts'
-import { exitCodes } from '../chain/errors.ts'
+import { errorTable, exitCodes } from '../chain/errors.ts'
 import { keyIdOf } from '../chain/keys.ts'
 import { type IdentityRecord, isKeyValidAt } from '../chain/records.ts'
 import { MoteError } from '../chain/result.ts'
 import { revoke } from '../client/operator-actions.ts'
 import type { Verified } from '../client/verified-chain.ts'
-import { nameOf, openChain, operatorKeys, requireDevice } from './chain-access.ts'
+import {
+  type ChainAccess,
+  nameOf,
+  openChain,
+  openChainUnsynced,
+  operatorKeys,
+  requireDevice,
+} from './chain-access.ts'
 import type { AddCommand } from './command.ts'
 import { type Context, parseCount } from './context.ts'
 import { joinCommands } from './join.ts'
@@ -76,10 +83,28 @@ async function trust(
   [nameOrId = '']: readonly string[],
   { level }: { readonly level: number },
 ): Promise<number> {
-  const access = await openChain(context)
+  const access = await openChainUnsynced(context)
   const id = await requireDevice(access, nameOrId)
   const name = isDigest(nameOrId) ? await nameOf(access, id) : nameOrId
-  const record = await access.client.records.device(id)
+  const record = await readVerified(access, id)
+  if (record instanceof MoteError) {
+    const { code, detail: reason } = record
+    const answer = {
+      id,
+      name,
+      status: 'unverified',
+      trustLevel: null,
+      label: null,
+      keyIds: [],
+      verified: false,
+    }
+    const nothing = { height: null, term: null, ageMs: null, trusted: false, stale: code === 'stale' }
+    context.output.data(
+      { ...answer, ...nothing, code, reason },
+      () => `not trusted: unverified: ${code}: ${reason}`,
+    )
+    return exitCodes.failure
+  }
   const { trustTtlMs } = access.description
   const { value } = record
   const stale = record.ageMs > trustTtlMs
@@ -111,6 +136,20 @@ async function trust(
   if (stale) return exitCodes.failure
   if (!value) return exitCodes.notFound
   return isTrusted ? exitCodes.ok : exitCodes.predicateFalse
+}
+
+/** The record as of the newest header, or why there is no answer to believe. Throws what is no matter of belief. */
+async function readVerified(
+  { client }: ChainAccess,
+  id: DeviceId,
+): Promise<Verified<IdentityRecord> | MoteError> {
+  try {
+    await client.follower.sync()
+    return await client.records.device(id)
+  } catch (error) {
+    if (error instanceof MoteError && errorTable[error.code].exit === exitCodes.failure) return error
+    throw error
+  }
 }
 
 async function show(context: Context, [nameOrId = '']: readonly string[]): Promise<number> {

@@ -54,3 +54,6 @@ export const upOptions: readonly OptionSpec[] = [
     read: readPorts,
   },
 ]
+
+export const seedWarning =
+  'WARNING: every key of this devnet follows from --seed; whoever knows the seed holds them all. For tests only.'

@@ -13,7 +13,7 @@ import type { AddCommand } from './command.ts'
 import { type Context, parseCount } from './context.ts'
 import { startDetached } from './detached-devnet.ts'
 import { devnetLogs } from './devnet-logs.ts'
-import { type UpOptions, upOptions } from './devnet-options.ts'
+import { seedWarning, type UpOptions, upOptions } from './devnet-options.ts'
 import { devnetStatus, printStatus } from './devnet-status.ts'
 import { thisProgram } from './this-program.ts'
 
@@ -72,11 +72,11 @@ function report(message: object): void {
 async function up(context: Context, options: UpOptions): Promise<number> {
   const { output, directory, signal } = context
   if (options.devices > 0 && options.coordination === 0)
-    throw new MoteError('usage', 'coordination: devices join through a coordination node; expected at least 1')
-  if (options.seed !== undefined)
-    output.note(
-      'WARNING: every key of this devnet follows from --seed; whoever knows the seed holds them all.',
+    throw new MoteError(
+      'usage',
+      'coordination: devices join through a coordination node; expected at least 1',
     )
+  if (options.seed !== undefined) output.note(seedWarning)
   const onProgress = (text: string): void => {
     output.note(text)
     report({ type: 'progress', text })

@@ -4,7 +4,7 @@
 import { join } from 'node:path'
 import type { Command } from 'commander'
 import type { DeviceId, GroupId, Milliseconds } from '../chain/brands.ts'
-import { exitCodes } from '../chain/errors.ts'
+import { type ErrorCode, errorTable, exitCodes } from '../chain/errors.ts'
 import { MoteError } from '../chain/result.ts'
 import { type IdentityKeys, signerOf } from '../client/key-directory.ts'
 import {
@@ -22,6 +22,7 @@ import { durationText } from './output.ts'
 
 // The agent brings an MQTT client along, which the other commands start faster without.
 type Agent = import('../mqtt-gateway/agent.ts').DeviceAgent
+type Verdict = import('../mqtt-gateway/verdict-inbox.ts').Verdict
 type Delivered = import('../mqtt-gateway/listener.ts').DeliveredMessage
 
 interface SendOptions {
@@ -103,25 +104,72 @@ async function send(context: Context, args: readonly string[], options: SendOpti
     throw new MoteError('usage', 'send: expected <to> <text>, or --group <group> <text>')
   const access = await openChain(context)
   const keys = await access.keys.load(options.from)
-  const agent = await connect(context, access, keys)
-  const outgoing = {
+  const answer = await sendOrRefusal(context, access, { keys, to, text, options })
+  context.output.data(answer, () => {
+    const { verdict, code, reason, messageId, height, ageMs } = answer
+    const asOf = `at height ${height}, trust data ${durationText(ageMs)} old`
+    const id = messageId === null ? '' : `\nmessage ${messageId}`
+    return verdict === 'Check'
+      ? `${context.output.paint('green', 'Check')}  relayed, ${asOf}${id}`
+      : `${context.output.paint('red', 'Error')}  not relayed: ${code}: ${reason}\n${asOf}${id}`
+  })
+  return answer.verdict === 'Check' ? exitCodes.ok : exitCodes.predicateFalse
+}
+
+interface SendAnswer {
+  readonly verdict: 'Check' | 'Error'
+  readonly reason: string | null
+  readonly code: ErrorCode | null
+  readonly messageId: string | null
+  readonly height: number
+  readonly ageMs: number
+}
+
+interface Outgoing {
+  readonly keys: IdentityKeys
+  readonly to: string | undefined
+  readonly text: string
+  readonly options: SendOptions
+}
+
+/** The gateway's verdict, or a refusal that came before there was a message to judge. */
+async function sendOrRefusal(context: Context, access: ChainAccess, outgoing: Outgoing): Promise<SendAnswer> {
+  const { client } = access
+  try {
+    const { verdict, reason, code, messageId, height, ageMs } = await sendText(context, access, outgoing)
+    return { verdict, reason: reason ?? null, code: code ?? null, messageId, height, ageMs }
+  } catch (error) {
+    if (!(error instanceof MoteError)) throw error
+    const { exit } = errorTable[error.code]
+    if (exit !== exitCodes.predicateFalse && exit !== exitCodes.notAuthorised) throw error
+    const { value, height, ageMs } = await client.records.device(outgoing.keys.id)
+    const inactive = value?.status !== 'active'
+    return {
+      verdict: 'Error',
+      code: inactive ? 'signer-not-active' : error.code,
+      reason: inactive ? `sender ${outgoing.keys.id} is ${value?.status ?? 'unknown'}` : error.detail,
+      messageId: null,
+      height,
+      ageMs,
+    }
+  }
+}
+
+async function sendText(context: Context, access: ChainAccess, outgoing: Outgoing): Promise<Verdict> {
+  const { keys, to = '', text, options } = outgoing
+  const message = {
     content: new TextEncoder().encode(text),
     ...(options.channel === undefined ? {} : { channel: options.channel }),
   }
+  const target =
+    options.group === undefined
+      ? ({ type: 'device', id: await requireDevice(access, to) } as const)
+      : ({ type: 'group', id: await requireGroup(access, options.group, keys.id) } as const)
+  const agent = await connect(context, access, keys)
   try {
-    const verdict =
-      options.group === undefined
-        ? await agent.send(await requireDevice(access, to ?? ''), outgoing)
-        : await agent.sendToGroup(await requireGroup(access, options.group, keys.id), outgoing)
-    const { verdict: word, code, reason, messageId, height, ageMs } = verdict
-    const answer = { verdict: word, reason: reason ?? null, code: code ?? null, messageId, height, ageMs }
-    context.output.data(answer, () => {
-      const asOf = `at height ${height}, trust data ${durationText(ageMs)} old`
-      return word === 'Check'
-        ? `${context.output.paint('green', 'Check')}  relayed, ${asOf}\nmessage ${messageId}`
-        : `${context.output.paint('red', 'Error')}  not relayed: ${code}: ${reason}\n${asOf}\nmessage ${messageId}`
-    })
-    return word === 'Check' ? exitCodes.ok : exitCodes.predicateFalse
+    return await (target.type === 'device'
+      ? agent.send(target.id, message)
+      : agent.sendToGroup(target.id, message))
   } finally {
     await agent.close()
   }

@@ -100,6 +100,26 @@ export async function join(
   throw last
 }
 
+const retryDelayMs = 200
+
+/** Joins, and tries again while a retry may help (no leader yet, no full node known yet), until the signal fires. */
+export async function joinPatiently(
+  client: ChainClient,
+  newcomer: Newcomer,
+  contacts: readonly CoordinationContact[],
+  signal: AbortSignal,
+): Promise<Joined> {
+  for (;;) {
+    try {
+      return await join(client, newcomer, contacts, { signal })
+    } catch (error) {
+      const mayPass = error instanceof MoteError && errorTable[error.code].retry
+      if (!mayPass || signal.aborted) throw error
+      await new Promise(resolve => setTimeout(resolve, retryDelayMs))
+    }
+  }
+}
+
 /** Challenge, signed registration, assignment. Having been registered before counts as done. */
 async function registerWith(
   contact: CoordinationContact,

@@ -11,7 +11,7 @@ import { MoteError } from '../chain/result.ts'
 import type { CapabilityProfile } from '../chain/transaction-bodies.ts'
 import type { ChainClient } from '../client/chain-client.ts'
 import { addMembers, createGroup } from '../client/group-actions.ts'
-import { type CoordinationContact, join } from '../client/join.ts'
+import { type CoordinationContact, joinPatiently } from '../client/join.ts'
 import type { IdentityKeys, KeyDirectory } from '../client/key-directory.ts'
 import { grant } from '../client/operator-actions.ts'
 import { devnetSeed } from './generate.ts'
@@ -60,7 +60,7 @@ async function registerDevices(population: Population): Promise<void> {
   for (const name of missing) {
     const device = await keys.load(name)
     const newcomer = { keys: device, label: 'lightweight', profile, token } as const
-    const { height } = await join(client, newcomer, contacts, { signal })
+    const { height } = await joinPatiently(client, newcomer, contacts, signal)
     onProgress(`device ${name} joined at height ${height}`)
   }
 }
