@@ -80,6 +80,8 @@ export class HeaderFollower {
   #lastNews = performance.now()
   #lastSave = Number.NEGATIVE_INFINITY
   #saved: Height
+  /** The write under way. A program that ends after a read must not cut it in two. */
+  #saving: Promise<void> = Promise.resolve()
 
   private constructor(options: FollowerOptions, head: TrustedHead) {
     this.#options = options
@@ -121,18 +123,25 @@ export class HeaderFollower {
   /** The same from a given source. A source that is behind changes nothing. */
   async syncFrom(source: ChainSource): Promise<TrustedHead> {
     await this.#take(source, await source.certifiedHeader('latest'))
+    await this.#saving
     return this.#head
   }
 
-  /** Catches up to this height at least. Throws `stale` if no source gets there within the time. */
+  /** Catches up to this height at least, by whichever source gets there. Throws `stale` when the time is over. */
   async reach(height: Height, timeoutMs = 5_000): Promise<TrustedHead> {
     const deadline = AbortSignal.timeout(timeoutMs)
-    while (this.#head.header.height < height) {
-      if (deadline.aborted)
-        throw new MoteError('stale', `head: expected height ${height}, got ${this.#head.header.height}`)
-      await this.#options.pool.attempt(source => this.#awaitNews(source, deadline, 500))
+    while (this.#head.header.height < height && !deadline.aborted) {
+      const attempt = this.#options.pool.attempt(async source => {
+        await this.#takeNews(source, deadline, 500)
+        if (this.#head.header.height < height)
+          throw new MoteError('stale', `${source.name}: behind height ${height}`)
+      })
+      // A failure is followed by another round; what else advances the head ends the wait as well.
+      await Promise.race([attempt.catch(() => pause(retryDelayMsMin, deadline)), this.#advanced(deadline)])
     }
-    return this.#head
+    await this.#saving
+    if (this.#head.header.height >= height) return this.#head
+    throw new MoteError('stale', `head: expected height ${height}, got ${this.#head.header.height}`)
   }
 
   /** Follows until the signal fires. Failures are reported and tried again. */
@@ -140,9 +149,7 @@ export class HeaderFollower {
     let delayMs = retryDelayMsMin
     while (!signal.aborted) {
       try {
-        await this.#options.pool.attempt(source =>
-          this.#awaitNews(source, signal, this.#options.waitMs ?? 10_000),
-        )
+        await this.#options.pool.attempt(source => this.#awaitNews(source, signal))
         delayMs = retryDelayMsMin
       } catch (error) {
         if (signal.aborted) break
@@ -154,12 +161,30 @@ export class HeaderFollower {
     await this.#save(true)
   }
 
-  async #awaitNews(source: ChainSource, signal: AbortSignal, waitMs: number): Promise<void> {
-    const newest = await source.waitForHeader(this.#head.header.height, waitMs, { signal })
-    if (newest) return this.#take(source, newest)
+  async #awaitNews(source: ChainSource, signal: AbortSignal): Promise<void> {
+    if (await this.#takeNews(source, signal, this.#options.waitMs ?? 10_000)) return
     const quietMs = performance.now() - this.#lastNews
     if (quietMs > (this.#options.quietMs ?? 180_000))
       throw new MoteError('stale', `${source.name}: no new header for ${Math.round(quietMs / 1000)} s`)
+  }
+
+  /** False if the source had no news within the time. */
+  async #takeNews(source: ChainSource, signal: AbortSignal, waitMs: number): Promise<boolean> {
+    const newest = await source.waitForHeader(this.#head.header.height, waitMs, { signal })
+    if (newest) await this.#take(source, newest)
+    return newest !== undefined
+  }
+
+  /** Resolves with the next advance, or when the signal fires. */
+  #advanced(signal: AbortSignal): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>()
+    const detach = this.onAdvance(() => resolve())
+    const stop = () => resolve()
+    signal.addEventListener('abort', stop, { once: true })
+    return promise.finally(() => {
+      detach()
+      signal.removeEventListener('abort', stop)
+    })
   }
 
   /** Takes the newest header of a source and all between. Calls wait for each other. */
@@ -232,7 +257,7 @@ export class HeaderFollower {
   #publish(event: HeadEvent): void {
     this.#lastNews = performance.now()
     for (const listener of this.#listeners) listener(event)
-    void this.#save(false).catch(error => this.#options.onError?.(error))
+    this.#saving = this.#saving.then(() => this.#save(false)).catch(error => this.#options.onError?.(error))
   }
 
   async #save(now: boolean): Promise<void> {

@@ -69,14 +69,20 @@ export async function submitUntilFinal(
     if (remainingMs <= 0)
       throw new MoteError('timeout', `transaction: not ${wait} after ${timeoutMs} ms (${last})`)
     const limit = AbortSignal.timeout(remainingMs)
-    try {
-      const status = await pool.attempt(source =>
+    const sent = await pool
+      .attempt(source =>
         source.submit(bytes, wait, { signal: signal ? AbortSignal.any([limit, signal]) : limit }),
       )
-      const final = judge(status, wait)
+      .then(
+        status => ({ status }),
+        (error: unknown) => ({ error }),
+      )
+    if ('status' in sent) {
+      const final = judge(sent.status, wait)
       if (final) return final
-      last = status.code ?? status.status
-    } catch (error) {
+      last = sent.status.code ?? sent.status.status
+    } else {
+      const { error } = sent
       if (signal?.aborted) throw new MoteError('interrupted', 'transaction: stopped', { cause: error })
       if (!isWorthRetrying(error) && !limit.aborted) throw error
       last = error instanceof MoteError ? error.message : String(error)

@@ -1,0 +1,75 @@
+import { describe, expect, it } from 'vitest'
+import { MoteError } from '../../../chain/result.ts'
+import { FailoverSource } from '../../../client/failover-source.ts'
+import { TestChain } from '../../support/test-chain.ts'
+
+function setUp() {
+  const chain = new TestChain()
+  const [a, b, c] = [chain.source('a'), chain.source('b'), chain.source('c')]
+  let now = 0
+  const pool = new FailoverSource([a, b, c], { distrustMs: 1_000, now: () => now })
+  const ask = () => pool.attempt(async source => (await source.status()).name)
+  return { a, b, c, pool, ask, wait: (ms: number) => (now += ms) }
+}
+
+const down = new MoteError('unreachable', 'down')
+
+describe('failover source', () => {
+  it('failover source: stays with the one that works', async () => {
+    const { a, b, ask } = setUp()
+    expect([await ask(), await ask()]).toEqual(['a', 'a'])
+    a.failure = down
+    expect(await ask()).toBe('b')
+    a.failure = undefined
+    expect(await ask()).toBe('b')
+    b.failure = new MoteError('no-leader', 'election')
+    expect(await ask()).toBe('c')
+    expect(a.asked.get('status')).toBe(3)
+  })
+
+  it('failover source: fails with the last failure when all are down, and recovers', async () => {
+    const { a, b, c, ask } = setUp()
+    a.failure = b.failure = c.failure = down
+    await expect(ask()).rejects.toMatchObject({ code: 'unreachable' })
+    b.failure = undefined
+    expect(await ask()).toBe('b')
+  })
+
+  it('failover source: an answer that refuses is not asked for elsewhere', async () => {
+    const { a, b, ask } = setUp()
+    a.failure = new MoteError('not-found', 'no such transaction')
+    await expect(ask()).rejects.toMatchObject({ code: 'not-found' })
+    expect(b.asked.size).toBe(0)
+  })
+
+  it('failover source: leaves one that lied alone for the whole of distrustMs', async () => {
+    for (const code of ['bad-proof', 'bad-certificate', 'bad-header', 'wrong-chain', 'withheld'] as const) {
+      const { a, b, c, pool, ask, wait } = setUp()
+      a.failure = new MoteError(code, 'a lie')
+      expect(await ask()).toBe('b')
+      expect(pool.isDistrusted(a)).toBe(true)
+      a.failure = undefined
+      b.failure = c.failure = down
+      wait(999)
+      await expect(ask()).rejects.toMatchObject({ code: 'unreachable' })
+      wait(1)
+      expect(await ask()).toBe('a')
+    }
+  })
+
+  it('failover source: asks nobody once all have lied', async () => {
+    const { a, b, c, ask } = setUp()
+    a.failure = b.failure = c.failure = new MoteError('bad-proof', 'a lie')
+    await expect(ask()).rejects.toMatchObject({ code: 'bad-proof' })
+    await expect(ask()).rejects.toMatchObject({ code: 'unreachable' })
+    expect(a.asked.get('status')).toBe(1)
+  })
+
+  it('failover source: takes new sources, and none means unreachable', async () => {
+    const { b, pool, ask } = setUp()
+    pool.replace([b])
+    expect(await ask()).toBe('b')
+    pool.replace([])
+    await expect(ask()).rejects.toMatchObject({ code: 'unreachable' })
+  })
+})

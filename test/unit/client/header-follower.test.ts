@@ -1,0 +1,183 @@
+import { describe, expect, it } from 'vitest'
+import { Height } from '../../../chain/brands.ts'
+import { headerHash } from '../../../chain/header.ts'
+import type { CertifiedHeader } from '../../../chain/light-client.ts'
+import { MoteError } from '../../../chain/result.ts'
+import { FailoverSource } from '../../../client/failover-source.ts'
+import { type CheckpointStore, type HeadEvent, HeaderFollower } from '../../../client/header-follower.ts'
+import { nativeVerifier } from '../../../client/native-crypto.ts'
+import { keysOf, TestChain, type TestSource } from '../../support/test-chain.ts'
+
+function memoryStore(): CheckpointStore & { bytes: Uint8Array | undefined } {
+  const store: CheckpointStore & { bytes: Uint8Array | undefined } = {
+    bytes: undefined,
+    load: async () => store.bytes,
+    save: async bytes => {
+      store.bytes = bytes
+    },
+  }
+  return store
+}
+
+async function followerOf(chain: TestChain, source: TestSource, store?: CheckpointStore, longestRun = 1024) {
+  const pool = new FailoverSource([source])
+  const options = { pool, verifier: nativeVerifier, checkpoint: chain.checkpoint, longestRun }
+  return HeaderFollower.open({ ...options, ...(store && { store, saveEveryMs: 0 }) })
+}
+
+describe('header follower', () => {
+  it('header follower: tells of every header in order with its changes', async () => {
+    const chain = new TestChain({ devices: ['sensor'] })
+    chain.append()
+    chain.revoke(keysOf('sensor').id)
+    chain.append()
+    const follower = await followerOf(chain, chain.source())
+    const events: HeadEvent[] = []
+    follower.onAdvance(event => events.push(event))
+    await follower.sync()
+    const seen = events.flatMap(event => (event.type === 'headers' ? event.headers : []))
+    expect(seen.map(entry => entry.header.height)).toEqual([1, 2, 3])
+    expect(seen[1]?.changes).toEqual(chain.at(2).changes)
+    expect(follower.newest).toEqual(chain.served(3))
+  })
+
+  it('header follower: a gap in certificates is covered by the next one', async () => {
+    const chain = new TestChain()
+    for (let i = 0; i < 30; i++) chain.append([], { certify: i % 10 === 9 })
+    chain.append([], { certify: false })
+    const follower = await followerOf(chain, chain.source())
+    expect((await follower.sync()).header.height).toBe(30)
+  })
+
+  it('header follower: far behind it skips, and says that changes in between are unknown', async () => {
+    const chain = new TestChain()
+    for (let i = 0; i < 12; i++) chain.append()
+    const source = chain.source()
+    const follower = await followerOf(chain, source, undefined, 10)
+    const events: HeadEvent[] = []
+    follower.onAdvance(event => events.push(event))
+    await follower.sync()
+    expect(events.map(event => event.type)).toEqual(['skipped'])
+    expect(source.asked.get('headersFrom')).toBeUndefined()
+    chain.append()
+    await follower.sync()
+    expect(events.map(event => event.type)).toEqual(['skipped', 'headers'])
+  })
+
+  it('header follower: refuses a list of changes that leaves a key out', async () => {
+    const chain = new TestChain({ devices: ['sensor'] })
+    chain.append()
+    chain.revoke(keysOf('sensor').id)
+    for (const longestRun of [1024, 1]) {
+      const source = chain.source()
+      source.tamperHeader = entry => ({ ...entry, changes: entry.changes.slice(1) })
+      const follower = await followerOf(chain, source, undefined, longestRun)
+      await expect(follower.sync()).rejects.toMatchObject({ code: 'bad-header' })
+      expect(follower.head.header.height).toBeLessThan(2)
+    }
+  })
+
+  it('header follower: refuses an uncertified run, a broken link, and a header signed by strangers', async () => {
+    const chain = new TestChain()
+    const twin = new TestChain({ name: 'twin' })
+    for (let i = 0; i < 3; i++) {
+      chain.append()
+      twin.append([], { afterMs: 2000 })
+    }
+    const lies: [(entry: CertifiedHeader) => CertifiedHeader, string][] = [
+      [entry => ({ ...entry, certificate: undefined }), 'stale'],
+      [entry => (entry.header.height === 2 ? twin.served(2) : entry), 'wrong-chain'],
+      [
+        entry => {
+          if (entry.header.height !== 2) return entry
+          return { ...entry, header: { ...entry.header, time: chain.time } }
+        },
+        'bad-',
+      ],
+      [
+        entry => {
+          const header = { ...entry.header, stateRoot: entry.header.receiptsRoot }
+          const certificate = entry.certificate && { ...entry.certificate, headerHash: headerHash(header) }
+          return { ...entry, header, certificate }
+        },
+        'bad-',
+      ],
+    ]
+    for (const [lie, code] of lies) {
+      const source = chain.source()
+      source.tamperHeader = lie
+      const follower = await followerOf(chain, source)
+      await expect(follower.sync()).rejects.toMatchObject({ code: expect.stringContaining(code) })
+      expect(follower.head.header.height).toBe(0)
+    }
+  })
+
+  it('header follower: refuses another certified header at its height', async () => {
+    const chain = new TestChain()
+    chain.append()
+    const source = chain.source()
+    const follower = await followerOf(chain, source)
+    await follower.sync()
+    const fork = new TestChain()
+    fork.append([], { afterMs: 5000 })
+    source.tamperHeader = () => fork.served(1)
+    await expect(follower.sync()).rejects.toMatchObject({ code: 'bad-header' })
+  })
+
+  it('header follower: goes on from its stored checkpoint, and refuses one of another chain', async () => {
+    const chain = new TestChain()
+    for (let i = 0; i < 5; i++) chain.append()
+    const store = memoryStore()
+    await (await followerOf(chain, chain.source(), store)).sync()
+    const source = chain.source()
+    const again = await followerOf(chain, source, store)
+    expect(again.head.header.height).toBe(5)
+    expect(again.head.headerHash).toBe(chain.ledger.headerHash)
+    const other = new TestChain({ name: 'other' })
+    await expect(followerOf(other, other.source(), store)).rejects.toMatchObject({ code: 'wrong-chain' })
+    store.bytes = store.bytes!.slice(1)
+    await expect(followerOf(chain, source, store)).rejects.toMatchObject({ code: 'storage-corrupt' })
+  })
+
+  it('header follower: runs until it is told to stop, and outlives failures', async () => {
+    const chain = new TestChain()
+    const source = chain.source()
+    const follower = await followerOf(chain, source)
+    const stop = new AbortController()
+    const running = follower.run(stop.signal)
+    const reached = (height: number) =>
+      new Promise<void>(resolve => {
+        const check = () => follower.head.header.height >= height && resolve()
+        follower.onAdvance(check)
+        check()
+      })
+    chain.append()
+    await reached(1)
+    source.failure = new MoteError('unreachable', 'down')
+    chain.append()
+    source.failure = undefined
+    await reached(2)
+    stop.abort()
+    await running
+  })
+
+  it('header follower: a silent source is passed over after quietMs', async () => {
+    const chain = new TestChain()
+    chain.append()
+    const [silent, lively] = [chain.source('silent'), chain.source('lively')]
+    silent.frozenAt = 1
+    const pool = new FailoverSource([silent, lively])
+    const { checkpoint } = chain
+    const timing = { waitMs: 1, quietMs: 0 }
+    const follower = await HeaderFollower.open({ pool, verifier: nativeVerifier, checkpoint, ...timing })
+    await follower.sync()
+    chain.append()
+    const stop = new AbortController()
+    const running = follower.run(stop.signal)
+    await follower.reach(Height(2))
+    expect(pool.preferred).toBe(lively)
+    expect(pool.isDistrusted(silent)).toBe(false)
+    stop.abort()
+    await running
+  })
+})

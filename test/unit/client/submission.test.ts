@@ -1,0 +1,133 @@
+import { describe, expect, it } from 'vitest'
+import { MoteError } from '../../../chain/result.ts'
+import { ChainClient } from '../../../client/chain-client.ts'
+import { addMembers, createGroup, rekeyGroup, removeMembers } from '../../../client/group-actions.ts'
+import { grant, revoke, suspend } from '../../../client/operator-actions.ts'
+import { idOfSigned, signedBody } from '../../../client/submission.ts'
+import { keysOf, TestChain, tokenOf } from '../../support/test-chain.ts'
+
+async function setUp(...devices: string[]) {
+  const chain = new TestChain({ devices })
+  chain.append()
+  const source = chain.source()
+  const client = await ChainClient.open({ sources: [source], checkpoint: chain.checkpoint })
+  await client.follower.sync()
+  return { chain, source, client }
+}
+
+describe('submission', () => {
+  it('submission: sends the same bytes again until they are final, and they count once', async () => {
+    const { chain, source, client } = await setUp('sensor')
+    const { operator: keys, chainId, time } = chain
+    const body = {
+      type: 'identity.revoke',
+      subject: keysOf('sensor').id,
+      expectedVersion: 1,
+      reason: '',
+    } as const
+    const bytes = signedBody({ chainId, body, keys, time })
+    const submit = source.submit.bind(source)
+    const troubles = ['timeout', 'no-leader', 'overloaded', 'unreachable'] as const
+    let sent = 0
+    source.submit = async given => {
+      expect(given).toBe(bytes)
+      const trouble = troubles[sent++]
+      // The first attempt is carried out although its answer is lost.
+      if (trouble === 'timeout') await submit(given)
+      if (trouble) throw new MoteError(trouble, 'try again')
+      return submit(given)
+    }
+    const { height, id } = await client.submit(bytes)
+    expect([sent, height, id]).toEqual([5, 2, idOfSigned(bytes)])
+    expect(client.follower.head.header.height).toBe(2)
+    expect(chain.height).toBe(2)
+  })
+
+  it('submission: reports the code of a transaction that was executed and failed', async () => {
+    const { chain, client } = await setUp('sensor')
+    const body = { type: 'identity.revoke', subject: keysOf('x').id, expectedVersion: 1, reason: '' } as const
+    await expect(client.perform(chain.operator, body)).rejects.toMatchObject({ code: 'unknown-subject' })
+    await expect(client.perform(keysOf('sensor'), body)).rejects.toMatchObject({ code: 'not-authorised' })
+  })
+
+  it('submission: gives up with timeout, because the outcome is unknown', async () => {
+    const { chain, source, client } = await setUp('sensor')
+    source.failure = new MoteError('no-leader', 'none')
+    const body = {
+      type: 'identity.revoke',
+      subject: keysOf('sensor').id,
+      expectedVersion: 1,
+      reason: '',
+    } as const
+    const attempt = client.perform(chain.operator, body, { timeoutMs: 60 })
+    await expect(attempt).rejects.toMatchObject({ code: 'timeout' })
+  })
+})
+
+describe('operator actions', () => {
+  it('operator actions: grant, suspend and revoke come back as verified records', async () => {
+    const { chain, client } = await setUp('sensor')
+    const { id } = keysOf('sensor')
+    const granted = await grant(client, chain.operator, { tokenKey: tokenOf('t').publicKey, quota: 2 })
+    expect((await client.records.grant(granted.grant)).value?.quota).toBe(2)
+    const suspended = await suspend(client, chain.operator, { id, reason: 'odd' })
+    expect(suspended.record.value?.status).toBe('suspended')
+    const revoked = await revoke(client, chain.operator, { id, reason: 'stolen' })
+    expect(revoked.record.value?.status).toBe('revoked')
+    expect(revoked.record.height).toBeGreaterThanOrEqual(revoked.transaction!.height)
+    expect((await revoke(client, chain.operator, { id, reason: 'again' })).transaction).toBeUndefined()
+  })
+
+  it('operator actions: an edit that lost a race reads again and goes on', async () => {
+    const { chain, source, client } = await setUp('sensor')
+    const { id } = keysOf('sensor')
+    let raced = false
+    const submit = source.submit.bind(source)
+    source.submit = async bytes => {
+      if (!raced) {
+        raced = true
+        chain.perform(chain.operator, {
+          type: 'identity.suspend',
+          subject: id,
+          expectedVersion: 1,
+          reason: '',
+        })
+      }
+      return submit(bytes)
+    }
+    const { record } = await revoke(client, chain.operator, { id, reason: 'stolen' })
+    expect(record.value).toMatchObject({ status: 'revoked', version: 3 })
+  })
+
+  it('operator actions: does not believe a certified status without a proof', async () => {
+    const { chain, source, client } = await setUp('sensor')
+    source.submit = async bytes => ({
+      id: idOfSigned(bytes),
+      status: 'certified',
+      height: client.follower.head.header.height,
+    })
+    const attempt = revoke(client, chain.operator, { id: keysOf('sensor').id, reason: '' })
+    await expect(attempt).rejects.toMatchObject({ code: 'withheld' })
+  })
+})
+
+describe('group actions', () => {
+  it('group actions: create, add, remove and re-key give the verified group', async () => {
+    const { client } = await setUp('1111', '1112', '1113')
+    const [owner, b, c] = [keysOf('1111'), keysOf('1112'), keysOf('1113')]
+    const made = await createGroup(client, owner, 'hsu0001')
+    const { id: group } = made.value.record
+    const added = await addMembers(client, owner, { group, devices: [b.id, c.id, b.id] })
+    expect(added.value.members).toEqual([owner.id, b.id, c.id].sort())
+    expect((await addMembers(client, owner, { group, devices: [b.id] })).height).toBe(added.height)
+    const hashes = { epochKeyHash: 'a1'.repeat(32) as never, boxesHash: 'b2'.repeat(32) as never }
+    const keyed = await rekeyGroup(client, b, { group: added.value, ...hashes })
+    expect(keyed.value.record.epoch).toBe(1)
+    const late = rekeyGroup(client, c, { group: added.value, ...hashes })
+    await expect(late).rejects.toMatchObject({ code: 'epoch-conflict' })
+    const removed = await removeMembers(client, owner, { group, devices: [c.id] })
+    expect(removed.value.members).not.toContain(c.id)
+    const again = createGroup(client, owner, 'hsu0001')
+    await expect(again).rejects.toMatchObject({ code: 'already-exists' })
+  })
+})
