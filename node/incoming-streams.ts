@@ -87,7 +87,8 @@ export interface ServeOptions {
 /** Reads one request, answers it, ends the stream. Throws what the conversation throws. */
 export async function serveRequest(stream: Stream, link: PeerLink, options: ServeOptions): Promise<void> {
   const { protocol, timeoutMs, clock } = options
-  const { maxFrameBytes } = protocols[protocol]
+  const row = protocols[protocol]
+  const maxFrameBytes = link.peer?.record.label === 'full' ? row.maxFullNodeFrameBytes : row.maxFrameBytes
   const conversation = new Conversation(stream, { maxFrameBytes, timeoutMs, clock })
   const body = await conversation.receive()
   conversation.send(encode(answerCodec, await answerRequest(body, link, options)))

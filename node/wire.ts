@@ -46,6 +46,8 @@ interface ProtocolRow {
   readonly id: string
   /** Largest message or request. */
   readonly maxFrameBytes: number
+  /** The same from a full node, which forwards transactions in batches. */
+  readonly maxFullNodeFrameBytes: number
   /** Largest answer; 0 where nothing is answered. */
   readonly maxAnswerBytes: number
   /** Streams of this protocol that one connection may have open in one direction. */
@@ -55,15 +57,33 @@ interface ProtocolRow {
 const kibibyte = 1024
 const mebibyte = 1024 * kibibyte
 
-function row(id: string, limits: { frame: number; answer: number; streams: number }): ProtocolRow {
-  return { id, maxFrameBytes: limits.frame, maxAnswerBytes: limits.answer, maxStreams: limits.streams }
+interface RowLimits {
+  readonly frame: number
+  readonly fullNodeFrame?: number
+  readonly answer: number
+  readonly streams: number
+}
+
+function row(id: string, { frame, fullNodeFrame = frame, answer, streams }: RowLimits): ProtocolRow {
+  return {
+    id,
+    maxFrameBytes: frame,
+    maxFullNodeFrameBytes: fullNodeFrame,
+    maxAnswerBytes: answer,
+    maxStreams: streams,
+  }
 }
 
 export const protocols: { readonly [K in ProtocolName]: ProtocolRow } = {
   hello: row('/mote/hello/1', { frame: 128 * kibibyte, answer: 128 * kibibyte, streams: 1 }),
   raft: row('/mote/raft/1', { frame: 4 * mebibyte, answer: 0, streams: 2 }),
   certify: row('/mote/certify/1', { frame: 256 * kibibyte, answer: 0, streams: 2 }),
-  query: row('/mote/query/1', { frame: 32 * kibibyte, answer: 4 * mebibyte, streams: 32 }),
+  query: row('/mote/query/1', {
+    frame: 32 * kibibyte,
+    fullNodeFrame: 2 * mebibyte,
+    answer: 4 * mebibyte,
+    streams: 32,
+  }),
   join: row('/mote/join/1', { frame: 64 * kibibyte, answer: 64 * kibibyte, streams: 4 }),
   registry: row('/mote/registry/1', { frame: 64 * kibibyte, answer: 64 * kibibyte, streams: 4 }),
 }

@@ -165,6 +165,17 @@ describe('requests', () => {
     expect(answers.map(answer => answer[1])).toEqual(Array.from({ length: 30 }, (_, i) => i))
   })
 
+  test('of a full node may be large batches; those of a newcomer may not', async () => {
+    const [first, second] = await pair(echo())
+    const large = new Uint8Array(1024 * 1024).fill(7)
+    expect(await first.network.request(b.id, 'query', large, 5000)).toEqual(large)
+    const newcomer = await start(sampleIdentity('newcomer'), { proof: { type: 'none' } })
+    keep(newcomer, second)
+    await expect(newcomer.network.request(b.id, 'query', large, 2000)).rejects.toMatchObject({
+      code: 'unreachable',
+    })
+  })
+
   test('of a newcomer: query reaches the handler as nobody, the registry says hello-required', async () => {
     const listener = await start(b, echo())
     const newcomer = await start(sampleIdentity('newcomer'), { proof: { type: 'none' } })
