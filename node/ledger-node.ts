@@ -242,6 +242,7 @@ export class LedgerNode implements NetworkEvents {
 
   #executed(execution: Execution): void {
     for (const key of execution.write.leaves.keys()) this.#written.push(key)
+    this.service.executed(execution.write)
     this.submission.executed(execution)
   }
 

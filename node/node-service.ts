@@ -25,7 +25,7 @@ import {
   type TransactionStatus,
 } from '../client/chain-source.ts'
 import { changesCodec, type LiveChain, type RecentOutcome } from './live-chain.ts'
-import type { Clock, Storage } from './ports.ts'
+import type { BlockWrite, Clock, Storage } from './ports.ts'
 import type { Submission } from './submission.ts'
 
 /** A block for people and dashboards. Nothing in it is proof. */
@@ -60,6 +60,9 @@ export interface NodeServiceParts {
   readonly failure: () => MoteError | undefined
 }
 
+/** More blocks than may be certified and not yet durable. */
+const keptBlocks = 256
+
 interface HeaderWaiter {
   readonly after: Height
   readonly resolve: (header: CertifiedHeader | undefined) => void
@@ -74,12 +77,20 @@ export class NodeService implements ChainSource {
   readonly name: string
   readonly #parts: NodeServiceParts
   readonly #waiters = new Set<HeaderWaiter>()
+  /** Blocks that may be on their way to the disk. */
+  readonly #recent = new Map<Height, BlockWrite>()
   #newest: Promise<CertifiedHeader> | undefined
   #stopped = false
 
   constructor(parts: NodeServiceParts) {
     this.name = parts.name
     this.#parts = parts
+  }
+
+  /** A block was executed. The others' signatures can certify it before it is on this node's disk. */
+  executed(write: BlockWrite): void {
+    this.#recent.set(write.height, write)
+    this.#recent.delete(Height(Math.max(0, write.height - keptBlocks)))
   }
 
   /** A block was certified: who waits for a header gets it. */
@@ -233,11 +244,12 @@ export class NodeService implements ChainSource {
 
   async #header(height: Height): Promise<CertifiedHeader> {
     const { storage, chain } = this.#parts
-    // The newest one may still be on its way to the disk.
+    // The newest ones may still be on their way to the disk.
+    const recent = this.#recent.get(height)
     const newest = chain.certificate?.height === height ? chain.certificate : undefined
     const [header, changes, stored] = await Promise.all([
-      storage.header(height),
-      storage.changes(height),
+      recent?.header ?? storage.header(height),
+      recent?.changes ?? storage.changes(height),
       newest ? undefined : storage.certificate(height),
     ])
     if (!header || !changes || height > this.#parts.certifiedHeight())
