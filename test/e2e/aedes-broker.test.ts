@@ -1,5 +1,5 @@
 /** The broker port's contract, on aedes: order, acknowledgement, and nothing that passes by itself (broker.ts). */
-import mqtt, { type MqttClient } from 'mqtt'
+import mqtt, { type IClientOptions, type MqttClient } from 'mqtt'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { ok } from '../../chain/result.ts'
 import { aedesBroker } from '../../mqtt-gateway/aedes-broker.ts'
@@ -33,7 +33,7 @@ afterEach(async () => {
   await broker.close()
 })
 
-async function client(clientId: string): Promise<MqttClient> {
+async function client(clientId: string, options: IClientOptions = {}): Promise<MqttClient> {
   const connected = await mqtt.connectAsync({
     ...address,
     clientId,
@@ -41,6 +41,7 @@ async function client(clientId: string): Promise<MqttClient> {
     password: 'p',
     protocolVersion: 4,
     reconnectPeriod: 0,
+    ...options,
   })
   connected.on('error', () => {})
   clients.push(connected)
@@ -162,4 +163,35 @@ test('broker: a second connection with the same client id ends the first [MQTT-3
   const second = await client('same')
   await closed
   expect(second.connected).toBe(true)
+})
+
+test('broker: keeps nothing for who is not there, whatever session the client asks for', async () => {
+  const first = await client('away', { clean: false })
+  await first.subscribeAsync('t', { qos: 1 })
+  await first.endAsync()
+  await until(() => closedSessions.includes('away'), 'it is gone')
+  await broker.publish({ topicName: 't', payload: Buffer.from('missed'), retain: false })
+  const second = await client('away', { clean: false })
+  const seen: string[] = []
+  second.on('message', (_, payload) => seen.push(payload.toString()))
+  await second.subscribeAsync('t', { qos: 1 })
+  await broker.publish({ topicName: 't', payload: Buffer.from('there'), retain: false })
+  await until(() => seen.includes('there'), 'what is sent while it is there')
+  expect(seen).toEqual(['there'])
+})
+
+test('broker: a will is dropped', async () => {
+  const taken: string[] = []
+  published = async message => {
+    taken.push(textOf(message))
+    return 'acknowledge'
+  }
+  const dying = await client('dying', {
+    will: { topic: 't', payload: Buffer.from('will'), qos: 1, retain: false },
+  })
+  dying.stream.destroy()
+  await until(() => closedSessions.includes('dying'), 'it is gone')
+  const living = await client('living')
+  await living.publishAsync('t', 'alive', { qos: 1 })
+  expect(taken).toEqual(['alive'])
 })

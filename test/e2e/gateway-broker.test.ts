@@ -172,7 +172,7 @@ describe('refusals, each with its reason', () => {
     {
       name: "another device's send topic",
       code: 'topic-not-allowed',
-      wire: () => envelope(d1112, d1113),
+      wire: () => envelope(d1111, d1113),
       topic: () => topics.send(d1112.id),
     },
     {
@@ -275,6 +275,9 @@ describe('sessions', () => {
     const taken = { ...stolen, clientId: d1113.id, username: d1113.id }
     expect(await refusedWith(fixture.client(taken))).toBe(4)
     expect(await refusedWith(fixture.client({ ...stolen, password: 'guess' }))).toBe(4)
+    const forger = { publicKey: d1113.signing.publicKey, sign: signerOf(d1112).sign }
+    expect(await refusedWith(fixture.client(fixture.credentials(d1113, forger)))).toBe(4)
+    expect(fixture.decisions.at(-1)).toMatchObject({ event: 'connect', code: 'bad-signature' })
     expect(await refusedWith(fixture.client(fixture.credentials(makeKeys('unknown'))))).toBe(5)
   })
 
@@ -403,8 +406,9 @@ describe('without fresh trust data', () => {
     const { trust } = fixture
     const client = await fixture.client(fixture.credentials(d1111))
     const closed = new Promise<void>(resolve => client.once('close', resolve))
-    trust.reachable = false
     trust.age(fixture.trustTtlMs + 1)
+    await expect(fixture.client(fixture.credentials(d1112))).rejects.toMatchObject({ code: 3 })
+    expect(fixture.decisions.at(-1)).toMatchObject({ event: 'connect', code: 'stale' })
     let acknowledged = false
     client.publish(topics.send(d1111.id), await envelope(d1111, d1113), { qos: 1 }, error => {
       acknowledged = !error
@@ -412,10 +416,8 @@ describe('without fresh trust data', () => {
     await closed
     expect(acknowledged).toBe(false)
     expect(fixture.decisions.at(-1)).toMatchObject({ verdict: 'Error', code: 'stale' })
-    await expect(fixture.client(fixture.credentials(d1111))).rejects.toMatchObject({ code: 3 })
     expect(fixture.gateway.status().fresh).toBe(false)
 
-    trust.reachable = true
     trust.heartbeat()
     const sender = await fixture.agent(d1111)
     expect(await sender.send(d1113.id, text('again'))).toMatchObject({ verdict: 'Check' })

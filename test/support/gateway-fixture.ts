@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import mqtt, { type IClientOptions, type MqttClient } from 'mqtt'
 import type { Milliseconds } from '../../chain/brands.ts'
+import type { Signer } from '../../chain/keys.ts'
 import { nobleVerifier } from '../../chain/noble-crypto.ts'
 import { type IdentityKeys, makeKeys, signerOf } from '../../client/key-directory.ts'
 import { type AedesLimits, aedesBroker } from '../../mqtt-gateway/aedes-broker.ts'
@@ -98,11 +99,12 @@ export class GatewayFixture {
     return agent
   }
 
-  credentials(keys: IdentityKeys): Credentials {
+  /** @param signer who signs them: the device itself, unless a test forges them */
+  credentials(keys: IdentityKeys, signer: Signer = signerOf(keys)): Credentials {
     return makeCredentials({
       chainId: this.trust.chainId,
       device: keys.id,
-      signer: signerOf(keys),
+      signer,
       now: () => Date.now() as Milliseconds,
     })
   }

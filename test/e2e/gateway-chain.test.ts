@@ -1,0 +1,214 @@
+/**
+ * The gateway and the agents on a real ledger: real transactions, certificates and proofs through the header
+ * follower and verified reads, on a real MQTT wire. Only Raft, storage and the network between nodes are left out.
+ */
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import type { Milliseconds } from '../../chain/brands.ts'
+import { nobleVerifier } from '../../chain/noble-crypto.ts'
+import { MoteError, unwrap } from '../../chain/result.ts'
+import { ChainClient } from '../../client/chain-client.ts'
+import { addMembers, createGroup, removeMembers } from '../../client/group-actions.ts'
+import { type IdentityKeys, signerOf } from '../../client/key-directory.ts'
+import { nativeVerifier } from '../../client/native-crypto.ts'
+import { aedesBroker } from '../../mqtt-gateway/aedes-broker.ts'
+import { DeviceAgent } from '../../mqtt-gateway/agent.ts'
+import { agentChain } from '../../mqtt-gateway/agent-ports.ts'
+import { askGateway, verifyDeviceAnswer } from '../../mqtt-gateway/ask.ts'
+import { fileBoxStore } from '../../mqtt-gateway/box-store.ts'
+import type { BrokerAddress } from '../../mqtt-gateway/broker.ts'
+import { chainTrust } from '../../mqtt-gateway/chain-trust.ts'
+import type { DecisionLine } from '../../mqtt-gateway/decision-log.ts'
+import { Gateway } from '../../mqtt-gateway/gateway.ts'
+import { MqttConnection } from '../../mqtt-gateway/mqtt-connection.ts'
+import { testLimits, until } from '../support/gateway-fixture.ts'
+import { keysOf, TestChain, type TestSource } from '../support/test-chain.ts'
+
+const names = ['1111', '1112', '1113', '1114'] as const
+const [d1111, d1112, d1113, d1114] = names.map(keysOf) as [
+  IdentityKeys,
+  IdentityKeys,
+  IdentityKeys,
+  IdentityKeys,
+]
+const text = (content: string) => ({ content: new TextEncoder().encode(content) })
+const now = () => Date.now() as Milliseconds
+const trustTtlMs = 60_000
+
+let chain: TestChain
+let source: TestSource
+let directory: string
+let gateway: Gateway
+let address: BrokerAddress
+let decisions: DecisionLine[]
+let closing: (() => Promise<unknown>)[]
+
+/** A client of its own for each program, kept fresh as in a real one. */
+async function follow(from: TestSource): Promise<ChainClient> {
+  const client = await ChainClient.open({ sources: [from], checkpoint: chain.checkpoint, waitMs: 500 })
+  await client.follower.sync()
+  const stopping = new AbortController()
+  const run = client.follower.run(stopping.signal)
+  closing.push(() => {
+    stopping.abort()
+    return run
+  })
+  return client
+}
+
+async function startGateway(): Promise<void> {
+  const client = await follow(source)
+  decisions = []
+  gateway = new Gateway({
+    trust: chainTrust(client.records, client.pool),
+    verifier: nativeVerifier,
+    broker: aedesBroker({ host: '127.0.0.1', port: 0 }, testLimits),
+    boxes: await fileBoxStore(join(directory, 'boxes')),
+    log: { write: line => decisions.push(line), close: async () => {} },
+    trustTtlMs,
+    now,
+    onError: error => {
+      throw error
+    },
+  })
+  address = await gateway.start()
+}
+
+async function agent(
+  keys: IdentityKeys,
+): Promise<{ agent: DeviceAgent; client: ChainClient; texts: string[] }> {
+  const client = await follow(chain.source(`full node of ${keys.name}`))
+  const connected = await DeviceAgent.connect({
+    keys,
+    chain: agentChain(client, keys),
+    gateway: address,
+    stateDirectory: join(directory, keys.name),
+    trustTtlMs,
+  })
+  closing.push(() => connected.close())
+  const texts: string[] = []
+  await connected.listen({ message: ({ content }) => void texts.push(new TextDecoder().decode(content)) })
+  return { agent: connected, client, texts }
+}
+
+beforeEach(async () => {
+  closing = []
+  directory = await mkdtemp(join(tmpdir(), 'mote-gateway-'))
+  // Blocks of the test chain are a second apart: some room before its time passes the clock's.
+  chain = new TestChain({ devices: names, startTime: Date.now() - 45_000 })
+  chain.append()
+  source = chain.source('full node of the gateway')
+  await startGateway()
+})
+afterEach(async () => {
+  await Promise.all(closing.map(close => close()))
+  await gateway.stop()
+  await rm(directory, { recursive: true, force: true, maxRetries: 5 })
+})
+
+test('gateway on a ledger: a message is checked against certified records, and read by its recipient alone', async () => {
+  const [sender, recipient, other] = [await agent(d1111), await agent(d1113), await agent(d1112)]
+  const verdict = await sender.agent.send(d1113.id, text('pump 2 off'))
+  expect(verdict).toMatchObject({ verdict: 'Check', height: chain.height })
+  await until(() => recipient.texts.length === 1, '1113 reads it')
+  expect(recipient.texts).toEqual(['pump 2 off'])
+  expect(other.texts).toEqual([])
+})
+
+test('gateway on a ledger: a revocation cuts the session within a second of its certification', async () => {
+  const [revoked, other] = [await agent(d1111), await agent(d1112)]
+  expect(await revoked.agent.send(d1113.id, text('before'))).toMatchObject({ verdict: 'Check' })
+  expect(await other.agent.send(d1111.id, text('before'))).toMatchObject({ verdict: 'Check' })
+  const start = performance.now()
+  chain.revoke(d1111.id)
+  await until(() => decisions.some(({ event }) => event === 'cut'), 'the cut', 1_000)
+  expect(performance.now() - start).toBeLessThan(1_000)
+  expect(await revoked.agent.ended).toMatchObject({ code: 'not-authorised' })
+  expect(await other.agent.send(d1111.id, text('to the revoked'))).toMatchObject({
+    verdict: 'Error',
+    code: 'recipient-not-active',
+  })
+})
+
+test('gateway on a ledger: the group run of C4 with real membership transactions', async () => {
+  const [owner, in1112, in1113, in1114] = [
+    await agent(d1111),
+    await agent(d1112),
+    await agent(d1113),
+    await agent(d1114),
+  ]
+  const created = await createGroup(owner.client, d1111, 'hsu0001')
+  const group = created.value.record.id
+  await addMembers(owner.client, d1111, { group, devices: [d1112.id, d1113.id] })
+  expect(await owner.agent.sendToGroup(group, text('tank is full'))).toMatchObject({ verdict: 'Check' })
+  await until(() => in1112.texts.length === 1 && in1113.texts.length === 1, 'both members read it')
+  await removeMembers(owner.client, d1111, { group, devices: [d1113.id] })
+  expect(await owner.agent.sendToGroup(group, text('without 1113'))).toMatchObject({ verdict: 'Check' })
+  await until(() => in1112.texts.length === 2, 'the remaining member reads it')
+  expect(in1112.texts).toEqual(['tank is full', 'without 1113'])
+  expect(in1113.texts).toEqual(['tank is full'])
+  expect(in1114.texts).toEqual([])
+})
+
+test('gateway on a ledger: a restarted gateway has the sealed boxes still', async () => {
+  const owner = await agent(d1111)
+  const created = await createGroup(owner.client, d1111, 'hsu0001')
+  const group = created.value.record.id
+  await addMembers(owner.client, d1111, { group, devices: [d1112.id] })
+  await owner.agent.rekey(group)
+  const { epoch } = (await owner.client.records.group(group)).value!.record
+  await owner.agent.close()
+  await gateway.stop()
+  await startGateway()
+  const member = await agent(d1112)
+  expect(await member.agent.sendToGroup(group, text('same epoch'))).toMatchObject({ verdict: 'Check' })
+  expect((await member.client.records.group(group)).value!.record.epoch).toBe(epoch)
+})
+
+test('gateway on a ledger: full nodes stopped, it refuses; when they are back, it goes on', async () => {
+  const sender = await agent(d1111)
+  expect(await sender.agent.send(d1113.id, text('known'))).toMatchObject({ verdict: 'Check' })
+  source.failure = new MoteError('unreachable', 'switched off')
+  // 1112 was never asked for, so nothing proven about it is in memory.
+  expect(await sender.agent.send(d1112.id, text('unknown'))).toMatchObject({
+    verdict: 'Error',
+    code: 'unreachable',
+  })
+  source.failure = undefined
+  chain.append()
+  const again = await agent(d1114)
+  await until(() => gateway.status().height === chain.height, 'the gateway follows again')
+  expect(await again.agent.send(d1112.id, text('back'))).toMatchObject({ verdict: 'Check' })
+})
+
+test('gateway on a ledger: a full node that lies about a record costs a refusal, never a Check', async () => {
+  const sender = await agent(d1111)
+  source.tamperState = answer => ({
+    ...answer,
+    value: answer.value?.map((byte, i) => (i ? byte : byte ^ 1)),
+  })
+  expect(await sender.agent.send(d1113.id, text('x'))).toMatchObject({ verdict: 'Error', code: 'bad-proof' })
+})
+
+test('gateway on a ledger: a device asks over MQTT and verifies the answer, and any changed byte of it is refused', async () => {
+  const connection = await MqttConnection.open({
+    gateway: address,
+    chainId: chain.chainId,
+    device: d1111.id,
+    signer: signerOf(d1111),
+    now,
+    timeoutMs: 3_000,
+  })
+  closing.push(() => connection.close())
+  const asker = { connection, device: d1111.id, timeoutMs: 3_000 }
+  const proof = await askGateway(asker, { type: 'device', id: d1113.id })
+  const judge = (bytes: Uint8Array) => verifyDeviceAnswer(chain.checkpoint, d1113.id, bytes, nobleVerifier)
+  expect(unwrap(judge(proof))).toMatchObject({ record: { id: d1113.id, status: 'active' } })
+  for (let i = 0; i < proof.length; i += 7)
+    expect(judge(proof.map((byte, at) => (at === i ? byte ^ 1 : byte))).ok, `byte ${i}`).toBe(false)
+  const absent = keysOf('nobody').id
+  const absence = await askGateway(asker, { type: 'device', id: absent })
+  expect(unwrap(verifyDeviceAnswer(chain.checkpoint, absent, absence, nobleVerifier)).record).toBeUndefined()
+})
