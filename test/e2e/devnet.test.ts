@@ -1,0 +1,291 @@
+/**
+ * A devnet of real processes from the command line, as a newcomer uses it: up, look, join, send, break, down.
+ * Nothing is left behind (test/leftovers.ts looks again at the end of the run).
+ */
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { layout } from '../../devnet/layout.ts'
+import { type CommandResult, MoteCommand, runMote } from '../support/mote-command.ts'
+
+const root = mkdtempSync(join(tmpdir(), 'mote-e2e-devnet-'))
+const directory = join(root, 'net')
+const size = ['--lightweight', '1', '--seed', 'end-to-end']
+
+interface StatusJson {
+  readonly chainId: string
+  readonly height: number
+  readonly nodes: readonly Record<string, unknown>[]
+  readonly gateway: { readonly mqtt: string; readonly pid: number }
+  readonly devices: readonly { readonly name: string; readonly id: string; readonly status: string }[]
+}
+
+function mote(...args: string[]): Promise<CommandResult> {
+  return runMote(args, { MOTE_DIR: directory })
+}
+
+/** Runs with --json and returns the exit code and the one value printed. */
+async function json<T = Record<string, unknown>>(
+  ...args: string[]
+): Promise<{ code: number | null; value: T }> {
+  const { code, stdout, stderr } = await mote(...args, '--json')
+  const lines = stdout.trimEnd().split('\n')
+  expect(lines, stderr).toHaveLength(1)
+  return { code, value: JSON.parse(lines[0]!) as T }
+}
+
+function isRunning(pid: number): boolean {
+  try {
+    process.kill(pid, 0)
+    return true
+  } catch {
+    return false
+  }
+}
+
+async function untilGone(pids: readonly number[]): Promise<void> {
+  const deadline = performance.now() + 15_000
+  while (pids.some(isRunning)) {
+    if (performance.now() > deadline) throw new Error(`still running: ${pids.filter(isRunning)}`)
+    await new Promise(resolve => setTimeout(resolve, 20))
+  }
+}
+
+const pidsOf = ({ nodes, gateway }: StatusJson): number[] => [
+  ...nodes.map(node => node['pid'] as number),
+  gateway.pid,
+]
+
+let started: { code: number | null; value: StatusJson }
+
+beforeAll(async () => {
+  started = await json<StatusJson>('devnet', 'up', '--detach', ...size)
+})
+afterAll(async () => {
+  await mote('devnet', 'down')
+  rmSync(root, { recursive: true, force: true })
+})
+
+describe('devnet', () => {
+  test('up --detach returns when every node and the gateway have answered', () => {
+    expect(started.code).toBe(0)
+    const { nodes, gateway, devices } = started.value
+    expect(nodes.map(node => node['name'])).toEqual([
+      'full-1',
+      'full-2',
+      'full-3',
+      'coordination-1',
+      'lightweight-1',
+    ])
+    for (const node of nodes)
+      expect(node).toMatchObject({
+        id: expect.stringMatching(/^[0-9a-f]{64}$/),
+        state: 'answers',
+        role: expect.any(String),
+        term: expect.any(Number),
+        height: expect.any(Number),
+        lag: expect.any(Number),
+        pid: expect.any(Number),
+        api: expect.stringMatching(/^http:/),
+        addresses: expect.any(Array),
+      })
+    expect(nodes.filter(node => node['role'] === 'leader')).toHaveLength(1)
+    expect(gateway.mqtt).toMatch(/^mqtt:\/\/127\.0\.0\.1:\d+$/)
+    expect(devices.map(({ name, status }) => `${name} ${status}`)).toEqual([
+      '1111 active',
+      '1112 active',
+      '1113 active',
+      '1114 active',
+    ])
+  })
+
+  test('a second up on the live directory exits 1 and harms nothing', async () => {
+    for (const detach of [[], ['--detach']]) {
+      const { code, stderr } = await mote('devnet', 'up', ...detach)
+      expect(code).toBe(1)
+      expect(stderr).toContain('in-use')
+    }
+    expect(
+      (await json<StatusJson>('devnet', 'status')).value.nodes.every(node => node['state'] === 'answers'),
+    ).toBe(true)
+  })
+
+  test('trust: 0 for a device, 3 with an absence proof for an unknown id, 3 for an unknown name', async () => {
+    const known = await json('device', 'trust', '1113')
+    expect(known.code).toBe(0)
+    expect(known.value).toMatchObject({
+      name: '1113',
+      status: 'active',
+      trustLevel: 2,
+      label: 'lightweight',
+      verified: true,
+      term: expect.any(Number),
+      ageMs: expect.any(Number),
+    })
+    expect(known.value['keyIds']).toHaveLength(2)
+    expect((await json('device', 'trust', '1113', '--level', '3')).code).toBe(5)
+    const unknown = await json('device', 'trust', '0'.repeat(64))
+    expect(unknown).toMatchObject({ code: 3, value: { status: 'unknown', verified: true } })
+    expect((await mote('device', 'trust', 'nobody')).code).toBe(3)
+  })
+
+  test('join: keys, grant, challenge, registration, assignment; a spent token is refused with exit 4', async () => {
+    const granted = await json<{ token: string }>('device', 'grant')
+    expect(granted.code).toBe(0)
+    const joined = await json('device', 'join', 'sensor-9', '--token', granted.value.token)
+    expect(joined.code).toBe(0)
+    expect(joined.value).toMatchObject({ name: 'sensor-9', height: expect.any(Number), verified: true })
+    expect(joined.value['assignedFullNode']).toMatchObject({ name: expect.stringMatching(/^full-/) })
+    expect(joined.value['backups']).toHaveLength(2)
+    const again = await mote('device', 'join', 'sensor-10', '--token', granted.value.token)
+    expect(again.stderr).toContain('grant-not-valid')
+    expect(again.code).toBe(4)
+    expect((await json('device', 'trust', 'sensor-10')).code).toBe(3)
+    const shown = await json<{ transactions: { kind: string; id: string }[] }>('device', 'show', 'sensor-9')
+    expect(shown.value.transactions.map(({ kind }) => kind)).toEqual(['identity.register'])
+    const status = await json('tx', 'status', shown.value.transactions[0]!.id)
+    expect(status).toMatchObject({ code: 0, value: { status: 'certified', height: joined.value['height'] } })
+    expect((await mote('tx', 'status', 'f'.repeat(64))).code).toBe(3)
+    expect((await json('block', String(joined.value['height']))).code).toBe(0)
+  })
+
+  test('send and listen: the recipient reads it; a group is read by its members only', async () => {
+    const environment = { MOTE_DIR: directory }
+    const reader = new MoteCommand(['device', 'listen', '1113', '--count', '2', '--json'], environment)
+    const outsider = new MoteCommand(['device', 'listen', '1114', '--json'], environment)
+    await Promise.all([reader.untilSays('listening'), outsider.untilSays('listening')])
+    const sent = await json('device', 'send', '1113', 'hello', '--from', '1111')
+    expect(sent).toMatchObject({ code: 0, value: { verdict: 'Check', reason: null } })
+    const toGroup = await json('device', 'send', '--group', 'hsu0001', 'hello group', '--from', '1111')
+    expect(toGroup).toMatchObject({ code: 0, value: { verdict: 'Check' } })
+    const { code, stdout } = await reader.ended
+    expect(code).toBe(0)
+    const messages = stdout
+      .trimEnd()
+      .split('\n')
+      .map(line => JSON.parse(line) as Record<string, unknown>)
+    expect(messages).toMatchObject([
+      { from: '1111', to: '1113', text: 'hello', messageId: sent.value['messageId'], at: expect.any(String) },
+      { from: '1111', group: 'hsu0001', text: 'hello group', messageId: toGroup.value['messageId'] },
+    ])
+    outsider.process.kill('SIGINT')
+    expect(await outsider.ended).toMatchObject({ code: 130, stdout: '' })
+  })
+
+  test('group: create, add, remove, show', async () => {
+    expect((await json('group', 'create', 'valves', '1112', '--from', '1114')).code).toBe(0)
+    expect((await json('group', 'add', 'valves', '1113', '--from', '1114')).code).toBe(0)
+    const names = async (): Promise<string[]> => {
+      const { value } = await json<{ members: { name: string }[] }>('group', 'show', 'valves')
+      return value.members.map(({ name }) => name).sort()
+    }
+    expect(await names()).toEqual(['1112', '1113', '1114'])
+    expect((await json('group', 'remove', 'valves', '1112', '--from', '1114')).code).toBe(0)
+    expect(await names()).toEqual(['1113', '1114'])
+    expect((await mote('group', 'add', 'valves', '1111', '--from', '1113')).code).toBe(4)
+    expect((await mote('group', 'show', 'nothing')).code).toBe(3)
+  })
+
+  test('revoke: trust says 5, sending says 5', async () => {
+    expect(await json('device', 'revoke', 'sensor-9')).toMatchObject({
+      code: 0,
+      value: { status: 'revoked' },
+    })
+    expect(await json('device', 'trust', 'sensor-9')).toMatchObject({ code: 5, value: { status: 'revoked' } })
+    const sent = await json('device', 'send', '1113', 'let me in', '--from', 'sensor-9')
+    expect(sent).toMatchObject({ code: 5, value: { verdict: 'Error', code: 'signer-not-active' } })
+  })
+
+  test('credentials: what any MQTT client needs', async () => {
+    const { code, value } = await json('device', 'credentials', '1112')
+    expect(code).toBe(0)
+    expect(Object.keys(value).sort()).toEqual([
+      'clientId',
+      'expiresAt',
+      'host',
+      'password',
+      'port',
+      'username',
+    ])
+  })
+
+  test('kill-leader loses nothing; restart brings the node back', async () => {
+    const { code, value } = await json<{
+      oldLeader: string
+      newLeader: string
+      oldTerm: number
+      newTerm: number
+      acked: number
+      ackedLost: number
+      electionMs: number
+      unavailableMs: number
+    }>('chaos', 'kill-leader')
+    expect(code).toBe(0)
+    expect(value.ackedLost).toBe(0)
+    expect(value.acked).toBeGreaterThan(0)
+    expect(value.newLeader).not.toBe(value.oldLeader)
+    expect(value.newTerm).toBeGreaterThan(value.oldTerm)
+    const down = (await json<StatusJson>('devnet', 'status')).value.nodes.find(
+      node => node['name'] === value.oldLeader,
+    )
+    expect(down).toMatchObject({ state: 'down (SIGKILL)', role: null, pid: null })
+    expect((await json('chaos', 'restart', value.oldLeader)).code).toBe(0)
+    expect((await mote('chaos', 'restart', 'full-9')).code).toBe(3)
+  })
+
+  test('without a full node nothing is trusted: exit 1, unverified', async () => {
+    for (const node of ['full-1', 'full-2', 'full-3'])
+      expect((await json('chaos', 'kill', node)).code).toBe(0)
+    const answer = await json('device', 'trust', '1113')
+    expect(answer).toMatchObject({ code: 1, value: { verified: false, status: 'unverified' } })
+    expect((await json('devnet', 'status')).code).toBe(0)
+  })
+
+  test('down stops everything and keeps a named directory; up goes on with it; SIGTERM drains', async () => {
+    const before = (await json<StatusJson>('devnet', 'status')).value
+    expect(await json('devnet', 'down')).toMatchObject({ code: 0, value: { removed: false } })
+    await untilGone(pidsOf(before).filter(pid => pid !== null))
+    expect((await mote('devnet', 'status')).code).toBe(3)
+
+    const foreground = new MoteCommand(['devnet', 'up', '--json'], { MOTE_DIR: directory })
+    await foreground.untilSays('gateway answers', 60_000)
+    const after = (await json<StatusJson>('devnet', 'status')).value
+    expect(after.chainId).toBe(before.chainId)
+    expect(after.devices.map(({ status }) => status)).toEqual(['active', 'active', 'active', 'active'])
+    expect((await json('device', 'trust', 'sensor-9')).code).toBe(5)
+    foreground.process.kill('SIGTERM')
+    expect((await foreground.ended).code).toBe(0)
+    await untilGone(pidsOf(after))
+  })
+
+  test('a node that cannot start: exit 1, its name, the end of its log, nothing left running', async () => {
+    const config = layout.nodeConfig(directory, 'full-2')
+    const good = readFileSync(config, 'utf8')
+    writeFileSync(config, good.replace('"version": 1', '"version": 99'))
+    const { code, stderr } = await mote('devnet', 'up', '--detach')
+    writeFileSync(config, good)
+    expect(code).toBe(1)
+    expect(stderr).toContain('start-failed: full-2 ended before it was ready')
+    expect(stderr).toContain('version: expected 1')
+    expect((await mote('devnet', 'status')).code).toBe(3)
+  })
+
+  test('children end when their supervisor is killed; without --dir the directory is temporary', async () => {
+    const environment = { XDG_STATE_HOME: join(root, 'state') }
+    const up = await runMote(
+      ['devnet', 'up', '--detach', '--json', '--lightweight', '0', '--devices', '0'],
+      environment,
+    )
+    expect(up.code, up.stderr).toBe(0)
+    const status = JSON.parse(up.stdout) as StatusJson & { directory: string }
+    const { supervisorPid } = JSON.parse(readFileSync(layout.description(status.directory), 'utf8')) as {
+      supervisorPid: number
+    }
+    process.kill(supervisorPid, 'SIGKILL')
+    await untilGone(pidsOf(status))
+    const down = await runMote(['devnet', 'down', '--json'], environment)
+    expect(JSON.parse(down.stdout)).toMatchObject({ stopped: false, removed: true })
+    expect((await runMote(['devnet', 'down'], environment)).code).toBe(3)
+  })
+})
