@@ -2,7 +2,7 @@
  * Several chain sources as one: it stays with the source that works and goes on with the next when that one fails.
  *
  * - A source that is down, slow, behind or without a leader is passed over for this operation, and the next one becomes
- *   the preferred one.
+ *   the preferred one. The first of the list is tried again after `returnMs`: it is first for a reason.
  * - A source that was caught lying (a proof, header or certificate that does not verify, or a withheld change) is not
  *   asked again for `distrustMs`, however many addresses are left.
  * - Any other refusal is an answer, and goes to the caller: asking elsewhere would not change it.
@@ -47,6 +47,8 @@ export function sourceFaultOf(error: unknown): SourceFault {
 export interface FailoverOptions {
   /** How long a source that lied is left alone. Default 10 minutes. */
   readonly distrustMs?: number
+  /** How long the first source is left alone after a passing failure. Default 5 s. */
+  readonly returnMs?: number
   /** Milliseconds of any steady clock; for tests. */
   readonly now?: () => number
   /** Told of every failure that made it go on: for the log. */
@@ -58,6 +60,8 @@ export class FailoverSource implements SourcePool {
   #preferred: ChainSource | undefined
   readonly #distrustedUntil = new Map<string, number>()
   readonly #distrustMs: number
+  readonly #returnMs: number
+  #returnAt = 0
   readonly #now: () => number
   readonly #onFault: NonNullable<FailoverOptions['onFault']>
 
@@ -66,6 +70,7 @@ export class FailoverSource implements SourcePool {
     this.#sources = sources
     this.#preferred = sources[0]
     this.#distrustMs = options.distrustMs ?? 10 * 60_000
+    this.#returnMs = options.returnMs ?? 5_000
     this.#now = options.now ?? (() => performance.now())
     this.#onFault = options.onFault ?? (() => {})
   }
@@ -111,11 +116,13 @@ export class FailoverSource implements SourcePool {
   }
 
   #inTurn(): readonly ChainSource[] {
-    const start = Math.max(0, this.#preferred ? this.#sources.indexOf(this.#preferred) : 0)
+    const isBackOnTrial = this.#now() >= this.#returnAt
+    const start = isBackOnTrial || !this.#preferred ? 0 : Math.max(0, this.#sources.indexOf(this.#preferred))
     return [...this.#sources.slice(start), ...this.#sources.slice(0, start)]
   }
 
   #blame(source: ChainSource, fault: 'passing' | 'lie', error: MoteError): void {
+    if (source === this.#sources[0]) this.#returnAt = this.#now() + this.#returnMs
     if (fault === 'lie') this.#distrustedUntil.set(source.name, this.#now() + this.#distrustMs)
     this.#onFault(source, fault, error)
   }

@@ -9,7 +9,7 @@ import type { AddressInfo } from 'node:net'
 import { Type } from 'typebox'
 import { DeviceId } from '../chain/brands.ts'
 import { decode, encode } from '../chain/codec.ts'
-import { MoteError } from '../chain/result.ts'
+import { MoteError, unwrap } from '../chain/result.ts'
 import { assignmentCodec } from '../client/join-messages.ts'
 import { bodyOf, createApi } from './api.ts'
 import type { NodeConfig } from './config.ts'
@@ -21,7 +21,7 @@ import type { Logger } from './log.ts'
 import type { Caller } from './ports.ts'
 import { relaySource } from './relay-source.ts'
 import { systemClock } from './system-clock.ts'
-import { heartbeatCodec } from './wire.ts'
+import { type Heartbeat, heartbeatCodec } from './wire.ts'
 
 const moveTimeoutMs = 3_000
 
@@ -33,11 +33,19 @@ export async function startCoordinationNode(config: NodeConfig, log: Logger): Pr
   const desk = new JoinService({ client, live, clock: systemClock, coordinator: chain.keys.id, log })
   client.pool.replace(config.peers.map(({ id }) => chain.sourceOf(id)))
 
+  const changed = (): void => chain.inBackground('moving lightweight nodes', move(chain, desk, log))
   const lost = (ids: readonly DeviceId[]): void => {
     for (const id of ids) log.warn({ fullNode: id }, 'a full node is gone')
-    if (ids.length > 0) chain.inBackground('moving lightweight nodes', move(chain, desk, ids, log))
+    if (ids.length > 0) changed()
   }
-  network.handle('registry', (caller, body) => takeHeartbeat(chain, live, caller, body, log))
+  network.handle('registry', async (caller, body) => {
+    const { id, heartbeat } = await judgeHeartbeat(chain, caller, body)
+    if (live.beat(id, heartbeat)) {
+      log.info({ fullNode: id }, 'a full node lives')
+      changed()
+    }
+    return new Uint8Array(0)
+  })
   network.handle('join', (caller, body) => desk.answer(caller.remoteAddress, body))
   let api = ''
   const status = () => ({
@@ -85,42 +93,34 @@ export async function startCoordinationNode(config: NodeConfig, log: Logger): Pr
 }
 
 /** A full node beats. Only an identity that is proven active with label full is believed. */
-async function takeHeartbeat(
+async function judgeHeartbeat(
   { client }: LightChain,
-  live: LiveNodes,
   caller: Caller,
   body: Uint8Array,
-  log: Logger,
-): Promise<Uint8Array> {
-  const heartbeat = decode(heartbeatCodec, body)
-  if (!heartbeat.ok) throw new MoteError(heartbeat.error.code, heartbeat.error.detail)
-  if (!caller.deviceId) throw new MoteError('hello-required', 'registry: prove an identity first')
-  const { value } = await client.records.device(caller.deviceId)
+): Promise<{ readonly id: DeviceId; readonly heartbeat: Heartbeat }> {
+  const heartbeat = unwrap(decode(heartbeatCodec, body))
+  const id = caller.deviceId
+  if (!id) throw new MoteError('hello-required', 'registry: prove an identity first')
+  const { value } = await client.records.device(id)
   if (value?.label !== 'full' || value.status !== 'active')
     throw new MoteError('not-authorised', 'registry: expected an active full node')
-  if (live.beat(caller.deviceId, heartbeat.value))
-    log.info({ fullNode: caller.deviceId }, 'a full node lives')
-  return new Uint8Array(0)
+  return { id, heartbeat }
 }
 
-/** Tells connected lightweight nodes that a dead full node served who serves them now. */
-async function move(
-  { network }: LightChain,
-  desk: JoinService,
-  dead: readonly DeviceId[],
-  log: Logger,
-): Promise<void> {
+/** Tells connected lightweight nodes whose full node or backups are others now: one has died, or has come. */
+async function move({ network }: LightChain, desk: JoinService, log: Logger): Promise<void> {
   const connected = network.peers().filter(peer => peer.state === 'connected')
   await Promise.all(
     connected.map(async ({ id }) => {
-      const served = desk.servedBy(id)
-      if (!served || !dead.includes(served)) return
+      if (!desk.isOutdated(id)) return
+      const [from] = desk.told(id) ?? []
       try {
         const assignment = await desk.assignmentOf(id)
         await network.request(id, 'registry', encode(assignmentCodec, assignment), moveTimeoutMs)
-        log.info({ device: id, from: served, to: assignment.fullNode.id }, 'moved a lightweight node')
+        const { fullNode, backups } = assignment
+        log.info({ device: id, from, to: fullNode.id, backups: backups.length }, 'told a lightweight node')
       } catch (error) {
-        log.warn({ device: id, error: String(error) }, 'a lightweight node was not told of its new full node')
+        log.warn({ device: id, error: String(error) }, 'a lightweight node was not told of its full nodes')
       }
     }),
   )

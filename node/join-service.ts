@@ -26,8 +26,8 @@ import type { Clock } from './ports.ts'
 
 /** A registration must be certified within this time: less than a libp2p answer may take. */
 const certifyTimeoutMs = 20_000
-/** Devices of which it is remembered who serves them. */
-const maxServed = 100_000
+/** Devices of which it is remembered what they were told. */
+const maxTold = 100_000
 
 export interface JoinServiceParts {
   readonly client: ChainClient
@@ -45,8 +45,8 @@ export class JoinService {
   readonly #verifier: SignatureVerifier
   readonly #log: JoinServiceParts['log']
   readonly #challenges: ChallengeTable
-  /** Who serves whom, as last told. Oldest first. */
-  readonly #served = new Map<DeviceId, DeviceId>()
+  /** Who was told of which full nodes, the serving one first. Oldest first. */
+  readonly #told = new Map<DeviceId, readonly DeviceId[]>()
 
   constructor({ client, live, clock, coordinator, verifier, log }: JoinServiceParts) {
     this.#client = client
@@ -63,9 +63,16 @@ export class JoinService {
     return encode(joinReplyCodec, await this.#reply(hostOf(address), request))
   }
 
-  /** The full node this device was last told of. */
-  servedBy(device: DeviceId): DeviceId | undefined {
-    return this.#served.get(device)
+  /** The full nodes this device was last told of, the serving one first; undefined if it never asked. */
+  told(device: DeviceId): readonly DeviceId[] | undefined {
+    return this.#told.get(device)
+  }
+
+  /** True if the device was told of other full nodes than serve and back up now. */
+  isOutdated(device: DeviceId): boolean {
+    const told = this.#told.get(device)
+    const now = assign(device, this.#live.all())
+    return told !== undefined && now !== undefined && told.join() !== idsOf(now).join()
   }
 
   /** Who serves an active device now. Throws `unknown-subject`, `signer-not-active`, `no-full-node`. */
@@ -127,16 +134,26 @@ export class JoinService {
   #assign(device: DeviceId): Assignment {
     const assigned = assign(device, this.#live.all())
     if (!assigned) throw new MoteError('no-full-node', 'no full node is alive')
-    this.#served.delete(device)
-    this.#served.set(device, assigned.fullNode.id)
-    const [oldest] = this.#served.keys()
-    if (this.#served.size > maxServed && oldest) this.#served.delete(oldest)
+    this.#told.delete(device)
+    this.#told.set(device, idsOf(assigned))
+    const [oldest] = this.#told.keys()
+    if (this.#told.size > maxTold && oldest) this.#told.delete(oldest)
     return { fullNode: addressOf(assigned.fullNode), backups: assigned.backups.map(addressOf) }
   }
 
   #mustHaveFullNode(): void {
     if (this.#live.all().length === 0) throw new MoteError('no-full-node', 'no full node is alive')
   }
+}
+
+function idsOf({
+  fullNode,
+  backups,
+}: {
+  readonly fullNode: NodeAddress
+  readonly backups: readonly NodeAddress[]
+}): readonly DeviceId[] {
+  return [fullNode.id, ...backups.map(({ id }) => id)]
 }
 
 function addressOf({ id, api, addresses }: NodeAddress): NodeAddress {

@@ -176,6 +176,8 @@ export class LightChain {
         const isNewcomer = this.book.ownProof().type === 'none'
         const key = stateKeyOf.identity(this.keys.id)
         const answer = isNewcomer ? await this.#ownStatus() : await this.client.records.stateProof(key)
+        // An answer under the bare genesis convinces only who has seen nothing newer.
+        if (answer.signatures.length === 0) throw new MoteError('not-ready', 'no block is certified yet')
         await this.book.showProof(answer)
         if (isNewcomer) this.network.greetAgain()
         return

@@ -89,8 +89,11 @@ export function libp2pSource(
   options: Libp2pSourceOptions = {},
 ): ChainSource {
   const { requestTimeoutMs = 5_000, submitTimeoutMs = 20_000 } = options
-  const ask = (query: Query, timeoutMs = requestTimeoutMs) =>
-    network.request(id, 'query', encode(queryCodec, query), timeoutMs)
+  const ask = async (query: Query, timeoutMs = requestTimeoutMs) => {
+    // Waiting for a connection is for those who have no other source.
+    if (!isConnected(network, id)) throw new MoteError('unreachable', `${id}: not connected`)
+    return network.request(id, 'query', encode(queryCodec, query), timeoutMs)
+  }
   const value = async <T>(codec: Codec<T>, query: Query) => decoded(id, codec, await ask(query))
   const parsed = async <T>(query: Query, check: (value: unknown) => boolean, timeoutMs?: number) =>
     parse<T>(id, await ask(query, timeoutMs), check)
@@ -115,6 +118,10 @@ export function libp2pSource(
     deviceTransactions: device =>
       parsed<readonly DeviceTransaction[]>({ type: 'history', device }, isDeviceTransactions),
   }
+}
+
+function isConnected(network: Network, id: DeviceId): boolean {
+  return network.peers().some(peer => peer.id === id && peer.state === 'connected')
 }
 
 function decoded<T>(id: string, codec: Codec<T>, bytes: Uint8Array): T {

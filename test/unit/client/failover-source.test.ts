@@ -16,15 +16,28 @@ const down = new MoteError('unreachable', 'down')
 
 describe('failover source', () => {
   it('failover source: stays with the one that works', async () => {
-    const { a, b, ask } = setUp()
+    const { a, b, ask, wait } = setUp()
     expect([await ask(), await ask()]).toEqual(['a', 'a'])
     a.failure = down
     expect(await ask()).toBe('b')
     a.failure = undefined
+    wait(4_999)
     expect(await ask()).toBe('b')
     b.failure = new MoteError('no-leader', 'election')
     expect(await ask()).toBe('c')
     expect(a.asked.get('status')).toBe(3)
+  })
+
+  it('failover source: returns to its first source after a while', async () => {
+    const { a, b, ask, wait } = setUp()
+    a.failure = down
+    expect(await ask()).toBe('b')
+    wait(5_000)
+    expect(await ask()).toBe('b')
+    wait(5_000)
+    a.failure = undefined
+    expect([await ask(), await ask()]).toEqual(['a', 'a'])
+    expect(b.asked.get('status')).toBe(2)
   })
 
   it('failover source: fails with the last failure when all are down, and recovers', async () => {

@@ -195,7 +195,7 @@ describe('join', () => {
     const { chain, desk } = await setUp()
     const { id } = keysOf('veteran')
     expect((await desk.assignmentOf(id)).backups).toHaveLength(2)
-    expect(desk.servedBy(id)).toBeDefined()
+    expect(desk.told(id)).toHaveLength(3)
     expect(await refusal(desk.assignmentOf(keysOf('stranger').id))).toBe('unknown-subject')
     chain.revoke(id)
     await desk.assignmentOf(keysOf('stranger').id).catch(() => {})
