@@ -494,6 +494,7 @@ describe('malformed bytes on the MQTT face', () => {
       connect(fixture.address.port, fixture.address.host).on('error', () => {}),
     )
     await until(() => sockets.filter(socket => socket.destroyed).length >= 10, 'the ones over the limit end')
+    expect(sockets.filter(socket => !socket.destroyed)).toHaveLength(testLimits.connectionsMax)
     for (const socket of sockets) socket.destroy()
     await until(() => sockets.every(socket => socket.closed), 'all are gone')
   })
