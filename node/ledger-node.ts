@@ -24,7 +24,8 @@ import { NodeService, storedOutcome } from './node-service.ts'
 import type { Clock, Network, NetworkEvents, PeerMessage, SignatureMessage, Storage } from './ports.ts'
 import { defaultProducerLimits, Producer, type ProducerLimits } from './producer.ts'
 import { queryHandler } from './query-protocol.ts'
-import { type Execution, type Leadership, Replica } from './replica.ts'
+import { type Leadership, Replica } from './replica.ts'
+import type { Execution } from './replicated-chain.ts'
 import { Submission } from './submission.ts'
 
 /** What the node tells whoever runs it. The shape of a pino logger. */

@@ -16,7 +16,7 @@ import { historyFrontierCodec, type Ledger } from '../chain/ledger.ts'
 import { maxChangesPerBlock } from '../chain/light-client.ts'
 import { bodies } from '../chain/transaction.ts'
 import type { BlockWrite } from './ports.ts'
-import type { Execution, Outcome, ReplicatedChain } from './replica.ts'
+import type { Execution, Outcome, ReplicatedChain } from './replicated-chain.ts'
 
 /** Sorted state keys of one block, as they are stored. */
 export const changesCodec: Codec<readonly StateKey[]> = list(digest<StateKey>(), maxChangesPerBlock)
@@ -58,6 +58,10 @@ export class LiveChain implements ReplicatedChain {
 
   get height(): Height {
     return this.#ledger.header.height
+  }
+
+  get time(): Milliseconds {
+    return this.#ledger.header.time
   }
 
   /** The newest certificate for a block that was executed here. */

@@ -36,6 +36,8 @@ export interface ProducerView {
   readonly certifiedHeight: number
   /** When this node last executed a block, on the clock of `now`; long ago for a new leader. */
   readonly lastBlockAt: Milliseconds
+  /** Time of that block. It lags behind `now` after a long stop, because one block moves it by a day at most. */
+  readonly blockTime: Milliseconds
 }
 
 export type Cut =
@@ -72,8 +74,9 @@ export class Producer {
       bytes: this.#limits.bytesPerBlock,
     })
     if (taken.length === 0) {
-      const quiet = this.#inFlight.size === 0 && view.now - view.lastBlockAt >= this.#limits.heartbeatMs
-      if (!quiet) return { type: 'wait', reason: 'nothing-to-do' }
+      const quietMs = view.now - Math.min(view.lastBlockAt, view.blockTime)
+      if (this.#inFlight.size > 0 || quietMs < this.#limits.heartbeatMs)
+        return { type: 'wait', reason: 'nothing-to-do' }
     }
     const context = this.#nextContext++
     const ids = taken.map(transaction => transaction.id)

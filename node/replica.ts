@@ -14,8 +14,8 @@
  * Not here: who may submit (submission.ts), what a block does (chain/), when to cut one (producer.ts).
  */
 
-import { proposalCodec, type ReceiptCode } from '../chain/block.ts'
-import type { DeviceId, Hash, Height, Milliseconds, Term, TransactionId } from '../chain/brands.ts'
+import { proposalCodec } from '../chain/block.ts'
+import type { DeviceId, Hash, Height, Milliseconds, Term } from '../chain/brands.ts'
 import { encode } from '../chain/codec.ts'
 import { assertNever, MoteError } from '../chain/result.ts'
 import { Raft } from '../consensus/raft.ts'
@@ -30,33 +30,10 @@ import type {
   Recovered,
   Role,
 } from '../consensus/types.ts'
-import type { Certifier, ExecutedBlock } from './certifier.ts'
-import type { BlockWrite, Clock, Network, Storage } from './ports.ts'
+import type { Certifier } from './certifier.ts'
+import type { Clock, Network, Storage } from './ports.ts'
 import type { Producer } from './producer.ts'
-
-/** What execution did with one transaction of a block. */
-export interface Outcome {
-  readonly id: TransactionId
-  readonly index: number
-  readonly code: ReceiptCode
-  /** False for a duplicate and for bytes whose id is not used up: the id's own outcome is another one. */
-  readonly final: boolean
-}
-
-/** An executed block and what it leaves behind. */
-export interface Execution {
-  readonly block: ExecutedBlock
-  readonly time: Milliseconds
-  readonly outcomes: readonly Outcome[]
-  readonly write: BlockWrite
-}
-
-/** The chain as the replica sees it. */
-export interface ReplicatedChain {
-  readonly height: Height
-  /** Executes the data of a committed entry on top of everything before. Undefined: the entry makes no block. */
-  execute(data: Uint8Array, term: Term): Execution | undefined
-}
+import type { Execution, ReplicatedChain } from './replicated-chain.ts'
 
 export interface Leadership {
   readonly role: Role
@@ -400,6 +377,7 @@ export class Replica {
       committedHeight: chain.height,
       certifiedHeight: certifier.certifiedHeight,
       lastBlockAt: this.#lastBlockAt,
+      blockTime: chain.time,
     })
     if (cut.type === 'wait') return
     const { type, transactions, context } = cut

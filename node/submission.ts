@@ -22,7 +22,8 @@ import type { Forwarder } from './forwarder.ts'
 import type { LiveChain, RecentOutcome } from './live-chain.ts'
 import type { Lane, Mempool } from './mempool.ts'
 import type { Clock } from './ports.ts'
-import type { Execution, Leadership } from './replica.ts'
+import type { Leadership } from './replica.ts'
+import type { Execution } from './replicated-chain.ts'
 
 export interface SubmissionLimits {
   readonly inFlightMax: number
@@ -130,7 +131,11 @@ export class Submission {
     let watched = this.#watched.get(id)
     if (!watched || !equal(watched.parsed.bytes, bytes)) {
       const checked = this.#check(parsed.value)
-      if (!checked.ok) return this.#refused(id, checked.error)
+      if (!checked.ok) {
+        // It may have been executed before this node's memory begins.
+        const old = looksExecuted(checked.error.code) ? await this.#parts.lookUp(id) : undefined
+        return old ? this.#afterExecution(old, parsed.value, wait) : this.#refused(id, checked.error)
+      }
       watched ??= this.#watch(parsed.value)
       this.#handOver([watched], 'checked')
       const { lastRefusal } = watched
@@ -354,6 +359,11 @@ function waitFor(watched: Watched, wait: Exclude<SubmitWait, 'none'>): Promise<T
 /** Refusals that pass when there is a leader again. A full mempool is not among them: its back-pressure is the point. */
 function isTransient(code: ErrorCode): boolean {
   return code === 'no-leader' || code === 'not-ready' || code === 'unreachable' || code === 'timeout'
+}
+
+/** Refusals that a transaction gets which is on the chain already. */
+function looksExecuted(code: ErrorCode): boolean {
+  return code === 'duplicate' || code === 'transaction-expired'
 }
 
 function sentenceOf(code: ErrorCode | 'ok'): string {

@@ -20,6 +20,7 @@ function setUp(limits: Partial<typeof defaultProducerLimits> = {}) {
   return { mempool, producer, add }
 }
 const view = {
+  blockTime: Milliseconds(5000),
   now: Milliseconds(5000),
   committedHeight: 1,
   certifiedHeight: 1,
@@ -61,6 +62,12 @@ test('producer: a heartbeat block after the quiet time, and not before', () => {
   const heartbeat = producer.cut({ ...view, now: Milliseconds(6000) })
   expect(heartbeat).toMatchObject({ type: 'heartbeat', transactions: [] })
   expect(producer.cut({ ...view, now: Milliseconds(9000) })).toEqual({ type: 'wait', reason: 'in-flight' })
+})
+
+test('producer: empty blocks bring block time up to the clock after a long stop', () => {
+  const { producer } = setUp({ heartbeatMs: 1000 })
+  expect(producer.cut({ ...view, blockTime: Milliseconds(4001) }).type).toBe('wait')
+  expect(producer.cut({ ...view, blockTime: Milliseconds(4000) }).type).toBe('heartbeat')
 })
 
 test('producer: stops when certification lags behind by more than the limit', () => {
