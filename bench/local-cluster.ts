@@ -50,7 +50,7 @@ export class ClusterNode {
   readonly directory: string
   readonly #nodeArguments: readonly string[]
   #process: ChildProcess | undefined
-  #exited: Promise<void> = Promise.resolve()
+  #exited: Promise<number | NodeJS.Signals | null> = Promise.resolve(null)
   #output = ''
 
   constructor(options: {
@@ -90,11 +90,11 @@ export class ClusterNode {
       },
     )
     this.#process = child
-    const exited = Promise.withResolvers<void>()
+    const exited = Promise.withResolvers<number | NodeJS.Signals | null>()
     this.#exited = exited.promise
     const ready = Promise.withResolvers<void>()
     child.once('exit', (code, signal) => {
-      exited.resolve()
+      exited.resolve(code ?? signal)
       ready.reject(
         new Error(`${this.name} ended before it was ready (${code ?? signal}): ${this.#output.slice(-2000)}`),
       )
@@ -112,11 +112,12 @@ export class ClusterNode {
     await ready.promise
   }
 
-  /** Sends a signal; resolves when the process is gone. */
-  async end(signal: NodeJS.Signals): Promise<void> {
+  /** Sends a signal; resolves with the exit code, or the signal that ended it, when the process is gone. */
+  async end(signal: NodeJS.Signals): Promise<number | NodeJS.Signals | null> {
     this.#process?.kill(signal)
-    await this.#exited
+    const outcome = await this.#exited
     this.#process = undefined
+    return outcome
   }
 
   status(): Promise<NodeStatus> {
