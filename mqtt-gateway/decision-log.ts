@@ -48,8 +48,11 @@ export async function fileDecisionLog(directory: string, logger: Logger): Promis
     limit: { count: oldFilesKept },
     mkdir: true,
     sync: true,
+    mode: 0o600,
   })
-  const lines = pino({ base: null, timestamp: pino.stdTimeFunctions.isoTime, messageKey: 'message' }, stream)
+  // Every line is a decision: a level would say nothing.
+  const formatters = { level: () => ({}) }
+  const lines = pino({ base: null, timestamp: pino.stdTimeFunctions.isoTime, formatters }, stream)
   return {
     write: line => {
       lines.info(line)

@@ -12,6 +12,8 @@ declare module 'pino-roll' {
     readonly limit?: { readonly count: number }
     readonly mkdir?: boolean
     readonly sync?: boolean
+    /** Permissions of the files. */
+    readonly mode?: number
   }
 
   export default function roll(options: RollOptions): Promise<DestinationStream & { end(): void }>
