@@ -86,6 +86,7 @@ function report(result: GeneratorResult, circumstances: Circumstances, json: boo
     resends: result.resends,
     failures: result.failures,
     cores: availableParallelism(),
+    nodeCpuMsPerTransaction: round((nodeCpu.reduce((sum, used) => sum + used, 0) * 1000) / result.total),
     generatorCpuShare: round(result.cpuShare),
     nodeCpuSeconds: statuses.map(({ name, role }, i) => ({ name, role, seconds: round(nodeCpu[i] ?? 0) })),
   }
@@ -96,7 +97,7 @@ function report(result: GeneratorResult, circumstances: Circumstances, json: boo
   const lines = [
     `${summary.transactionsPerSecond} ${wait} signed transactions per second (${clients} clients, ${statuses.length} full nodes, ${summary.cores} cores)`,
     `latency p50 ${summary.p50Ms} ms, p99 ${summary.p99Ms} ms; ${summary.blocks} blocks; ${summary.resends} sent again`,
-    `load generator: ${summary.generatorCpuShare} of a core; nodes, in CPU seconds with start and warm-up: ${summary.nodeCpuSeconds.map(node => `${node.name} (${node.role}) ${node.seconds}`).join(', ')}`,
+    `CPU: load generator ${summary.generatorCpuShare} of a core; nodes together ${summary.nodeCpuMsPerTransaction} ms per transaction, in seconds ${summary.nodeCpuSeconds.map(node => `${node.name} (${node.role}) ${node.seconds}`).join(', ')}`,
     ...result.failures.map(failure => `FAILED: ${failure}`),
   ]
   process.stdout.write(`${lines.join('\n')}\n`)

@@ -19,6 +19,8 @@ export interface GeneratorOptions {
 
 export interface GeneratorResult {
   readonly transactions: number
+  /** Acknowledged in all, warm-up included. */
+  readonly total: number
   readonly seconds: number
   readonly p50Ms: number
   readonly p99Ms: number
@@ -37,12 +39,16 @@ async function generate(options: GeneratorOptions): Promise<GeneratorResult> {
     derivedKeys(options.seed, `device-${i + 1}`),
   )
   let latencies: number[] = []
+  let total = 0
   const clients = new LoadClients({
     chainId: ChainId(options.chainId),
     apis: options.apis,
     devices,
     wait: options.wait,
-    onAcknowledged: ({ latencyMs }) => latencies.push(latencyMs),
+    onAcknowledged: ({ latencyMs }) => {
+      total++
+      latencies.push(latencyMs)
+    },
   })
   const pause = (ms: number) => new Promise(resolve => setTimeout(resolve, ms))
   await clients.start()
@@ -60,6 +66,7 @@ async function generate(options: GeneratorOptions): Promise<GeneratorResult> {
   const sorted = [...measured].sort((a, b) => a - b)
   return {
     transactions: measured.length,
+    total,
     seconds,
     p50Ms: percentile(sorted, 0.5),
     p99Ms: percentile(sorted, 0.99),
