@@ -46,8 +46,10 @@ export class Cluster {
   }
 
   get leader(): Node | undefined {
-    const leaders = [...this.nodes.values()].filter(node => node.raft?.status.role === 'leader')
-    return leaders.toSorted((left, right) => termOf(right) - termOf(left))[0]
+    const [latest] = [...this.nodes.values()]
+      .filter(({ raft }) => raft?.status.role === 'leader')
+      .toSorted((left, right) => termOf(right) - termOf(left))
+    return latest
   }
 
   /** Lets `count` events happen. */
@@ -164,7 +166,7 @@ export class Cluster {
     else if (kind < 640) this.#sync(node)
     else if (kind < 840) this.step(node, { type: 'tick' })
     else if (kind < 900) this.#propose(this.leader ?? node)
-    else if (kind < 930) this.#read(node)
+    else if (kind < 930) this.#read(random.chance(0.3) ? node : random.pick(this.#leaders(node)))
     else if (kind < 945) this.#fetchOne()
     else if (kind < 955) this.#changeMembers()
     else if (kind < 965) this.step(node, { type: 'transfer', to: random.pick(ids) })
@@ -183,7 +185,7 @@ export class Cluster {
         for (const other of this.nodes.values()) if (other.raft === undefined) other.start()
         return
       case 2:
-        for (const id of ids) this.#cut.add(random.chance(0.5) ? `${node.id}>${id}` : `${id}>${node.id}`)
+        this.#isolate(random.chance(0.5) ? node : random.pick(this.#leaders(node)))
         return
       case 3:
       case 4:
@@ -192,6 +194,22 @@ export class Cluster {
       default:
         this.step(node, { type: 'unreachable', peer: random.pick(ids) })
     }
+  }
+
+  /** Cuts a node off: from everybody, or one way from each. */
+  #isolate({ id }: Node): void {
+    const isWhole = this.random.chance(0.5)
+    for (const other of ids) {
+      const isOutward = this.random.chance(0.5)
+      if (isWhole || isOutward) this.#cut.add(`${id}>${other}`)
+      if (isWhole || !isOutward) this.#cut.add(`${other}>${id}`)
+    }
+  }
+
+  /** Everybody who believes to lead, or else `node`. */
+  #leaders(node: Node): Node[] {
+    const leaders = [...this.nodes.values()].filter(({ raft }) => raft?.status.role === 'leader')
+    return leaders.length > 0 ? leaders : [node]
   }
 
   /** Any message may be next, and may be lost or come again. */

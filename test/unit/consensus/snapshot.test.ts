@@ -131,6 +131,17 @@ describe('snapshots, follower (§7)', () => {
     expect(server.status).toMatchObject({ commitIndex: 10, lastLogIndex: 12 })
   })
 
+  it('entries that arrived during the fetch and agree with it are retained, acknowledged as they are', () => {
+    const server = new Server()
+    offer(server)
+    const terms = Array.from({ length: 12 }, () => 2)
+    server.append('b', { term: 3, entries: logOf(...terms) })
+    server.durable()
+    const effects = server.step({ type: 'snapshot-installed', snapshot })
+    expect(effectsOf(effects, 'persist')).toEqual([])
+    expect(server.status).toMatchObject({ commitIndex: 10, lastLogIndex: 12 })
+  })
+
   it('a failed fetch is reported, and the next offer is fetched again', () => {
     const server = new Server()
     offer(server)
