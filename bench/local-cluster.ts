@@ -19,11 +19,11 @@ import {
   genesisDocument,
 } from '../chain/genesis.ts'
 import type { NodeStatus } from '../client/chain-source.ts'
+import { writeGenesisFile } from '../client/genesis-file.ts'
 import { httpSource } from '../client/http-source.ts'
 import { type IdentityKeys, makeKeys, writeKeyFile } from '../client/key-directory.ts'
 import { choosePorts, loopback } from '../devnet/ports.ts'
 import { type NodeConfigFile, writeNodeConfig } from '../node/config.ts'
-import { writeGenesisFile } from '../node/genesis-file.ts'
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)))
 

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { chainIdOf } from '../../../chain/genesis.ts'
-import { formatGenesis, parseGenesis } from '../../../node/genesis-file.ts'
+import { formatGenesis, parseGenesis } from '../../../client/genesis-file.ts'
 import { sampleGenesis, sampleIdentity } from '../../support/sample-genesis.ts'
 
 const document = sampleGenesis(['a', 'b', 'c'].map(sampleIdentity))
