@@ -1,6 +1,7 @@
 /**
- * Sends transactions that came to a follower on to the leader: in batches, one request at a time per leader, so that
- * batches grow under load and a lone transaction does not wait.
+ * Sends transactions that came to a follower on to the leader: in batches, one request at a time per leader and a pause
+ * between two, so that batches grow under load (opening a stream costs as much as many transactions) and a lone
+ * transaction does not wait.
  *
  * Fire and answer: every transaction gets one result, a refusal if the request failed. Nothing is sent twice here;
  * whether to try again is the caller's decision.
@@ -9,7 +10,7 @@ import type { DeviceId } from '../chain/brands.ts'
 import { type Codec, decode, encode, list, optional, struct, text } from '../chain/codec.ts'
 import { type ErrorCode, errorTable } from '../chain/errors.ts'
 import { MoteError, ok, type Result, refuse } from '../chain/result.ts'
-import type { Network } from './ports.ts'
+import type { Clock, Network } from './ports.ts'
 import { maxForwardedTransactions, queryCodec } from './wire.ts'
 
 interface Waiting {
@@ -18,6 +19,8 @@ interface Waiting {
 }
 
 export interface ForwarderOptions {
+  /** From the end of one request to the next. Default 5 ms. */
+  readonly pauseMs?: number
   readonly timeoutMs?: number
   readonly bytesPerRequest?: number
   readonly waitingMax?: number
@@ -46,14 +49,18 @@ export function encodeForwardAnswer(results: readonly Result<void>[]): Uint8Arra
 
 export class Forwarder {
   readonly #network: Pick<Network, 'request'>
+  readonly #clock: Clock
+  readonly #pauseMs: number
   readonly #timeoutMs: number
   readonly #bytesPerRequest: number
   readonly #waitingMax: number
   readonly #waiting = new Map<DeviceId, Waiting[]>()
   readonly #busy = new Set<DeviceId>()
 
-  constructor(network: Pick<Network, 'request'>, options: ForwarderOptions = {}) {
+  constructor(network: Pick<Network, 'request'>, clock: Clock, options: ForwarderOptions = {}) {
     this.#network = network
+    this.#clock = clock
+    this.#pauseMs = options.pauseMs ?? 5
     this.#timeoutMs = options.timeoutMs ?? 3_000
     this.#bytesPerRequest = options.bytesPerRequest ?? 1024 * 1024
     this.#waitingMax = options.waitingMax ?? 20_000
@@ -82,6 +89,7 @@ export class Forwarder {
       const batch = this.#take(leader)
       if (batch.length === 0) break
       await this.#send(leader, batch)
+      await new Promise<void>(resolve => this.#clock.after(this.#pauseMs, resolve))
     }
     this.#busy.delete(leader)
     this.#waiting.delete(leader)

@@ -6,12 +6,12 @@
  * It registers the `query` handler and is the receiver of the network's events, so it must be made before the network
  * starts. It does not open or close what it is given.
  */
-import type { DeviceId, StateKey } from '../chain/brands.ts'
+import type { DeviceId } from '../chain/brands.ts'
 import { type Certificate, certificateCodec } from '../chain/certificate.ts'
 import { encode } from '../chain/codec.ts'
 import type { SignatureVerifier, Signer } from '../chain/keys.ts'
-import { stateKeyOf } from '../chain/records.ts'
 import type { MoteError } from '../chain/result.ts'
+import { bodies } from '../chain/transaction.ts'
 import type { NodeStatus } from '../client/chain-source.ts'
 import { defaultConfig } from '../consensus/config.ts'
 import type { Random } from '../consensus/types.ts'
@@ -60,6 +60,13 @@ export interface LedgerNodeParts {
   readonly onFailed: (error: MoteError) => void
 }
 
+/** Kinds of transactions that change identity records. */
+const identityKinds: ReadonlySet<number> = new Set(
+  (['identity.suspend', 'identity.revoke', 'key.add', 'key.rotate', 'key.revoke'] as const).map(
+    type => bodies[type][0],
+  ),
+)
+
 /** Time for a leader to hand over, and for open transactions to be answered, when the node stops. */
 const handOverMs = 1_500
 const drainMs = 2_000
@@ -72,8 +79,8 @@ export class LedgerNode implements NetworkEvents {
   readonly submission: Submission
   readonly service: NodeService
   readonly #parts: LedgerNodeParts
-  /** State keys written by executed blocks that are not certified yet. */
-  #written: StateKey[] = []
+  /** Devices whose records executed blocks that are not certified yet may have changed. */
+  readonly #writtenRecords = new Set<DeviceId>()
   #failure: MoteError | undefined
 
   constructor(parts: LedgerNodeParts) {
@@ -88,7 +95,7 @@ export class LedgerNode implements NetworkEvents {
       mempool: this.mempool,
       verifier,
       clock,
-      forwarder: new Forwarder(network),
+      forwarder: new Forwarder(network, clock),
       leadership: () => this.replica.leadership,
       certifiedHeight,
       admitted: () => this.replica.wake(),
@@ -242,24 +249,29 @@ export class LedgerNode implements NetworkEvents {
   }
 
   #executed(execution: Execution): void {
-    for (const key of execution.write.leaves.keys()) this.#written.push(key)
+    for (const { kind, devices } of execution.write.transactions)
+      if (identityKinds.has(kind)) for (const device of devices) this.#writtenRecords.add(device)
     this.service.executed(execution.write)
     this.submission.executed(execution)
   }
 
   #certified(certificate: Certificate): void {
-    const { storage, network } = this.#parts
+    const { storage } = this.#parts
     this.chain.certified(certificate)
     storage.putCertificate(certificate.height, encode(certificateCodec, certificate)).catch(() => {
       // The replica meets the same disk with its next write, and stops there.
     })
     this.submission.certified(certificate.height)
     this.service.certified(certificate.height)
-    // Connections of peers whose records have just changed are judged again.
-    const written = new Set(this.#written)
-    this.#written = []
-    for (const { id } of network.peers()) if (written.has(stateKeyOf.identity(id))) network.recheck(id)
+    if (this.#writtenRecords.size > 0) this.#recheckPeers()
     this.replica.wake()
+  }
+
+  /** Connections of peers whose records have just changed are judged again. */
+  #recheckPeers(): void {
+    const { network } = this.#parts
+    for (const { id } of network.peers()) if (this.#writtenRecords.has(id)) network.recheck(id)
+    this.#writtenRecords.clear()
   }
 
   #leadershipChanged(leadership: Leadership): void {
