@@ -5,10 +5,8 @@
 import { membersProblem } from './configuration.ts'
 import type { Configuration, Entry, Message, SnapshotMeta } from './types.ts'
 
-/** More entries than this in one append are refused. */
-export const maxEntriesPerMessage = 65_536
-/** More bytes of commands than this in one append are refused. */
-export const maxBytesPerMessage = 64 * 1024 * 1024
+const maxEntriesPerMessage = 65_536
+const maxBytesPerMessage = 64 * 1024 * 1024
 /** Far above what any cluster reaches, far below where numbers lose precision. */
 const maxNatural = 2 ** 52
 

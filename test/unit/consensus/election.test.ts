@@ -83,6 +83,17 @@ describe('leader election (§5.2)', () => {
     expect(server.status.role).toBe('leader')
   })
 
+  it('an earlier write that completes does not make the own vote durable', () => {
+    const server = new Server({ config: noPreVote })
+    const [earlier] = effectsOf(server.append('b', { term: 1, entries: logOf(1) }), 'persist')
+    server.ticks(electionTimeoutTicks)
+    server.vote('c')
+    server.step({ type: 'persisted', token: earlier!.token })
+    expect(server.status.role).toBe('candidate')
+    server.durable()
+    expect(server.status.role).toBe('leader')
+  })
+
   it('a vote of the same server counts once', () => {
     const server = new Server({ configuration: simple('a', 'b', 'c', 'd', 'e'), config: noPreVote })
     server.ticks(electionTimeoutTicks)

@@ -127,6 +127,16 @@ describe('log replication, leader (§5.3)', () => {
   })
 })
 
+describe('answers of an older term (§5.1)', () => {
+  it('an acknowledgement from an earlier leadership says nothing about the log of this one', () => {
+    const server = new Server({ hardState: { currentTerm: 4, votedFor: null } })
+    server.becomeLeader()
+    expect(committed(server.answer('b', { matchIndex: 1, term: 4 }))).toEqual([])
+    expect(server.status.followers.get('b')?.matchIndex).toBe(0)
+    expect(committed(server.answer('b', { matchIndex: 1 }))).toEqual(['1@5'])
+  })
+})
+
 describe('flow control (thesis §10.2.1)', () => {
   const size = entryBytes(command(2, 1, 'x'))
 
