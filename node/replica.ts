@@ -330,7 +330,6 @@ export class Replica {
     this.#lastBlockAt = this.#parts.clock.now()
     this.#executions.push(execution)
     this.#parts.events.executed(execution)
-    this.#parts.certifier.executed(execution.block)
   }
 
   /** One atomic write for everything executed since the last one. */
@@ -351,6 +350,8 @@ export class Replica {
     })
     this.#configurationChanged = false
     this.#track(write, () => {
+      // Only now, so that whatever is certified here can be read from disk.
+      for (const { block } of executions) certifier.executed(block)
       certifier.durable(executions.map(execution => execution.block))
       this.#step({ type: 'applied', index })
     })

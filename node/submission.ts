@@ -63,10 +63,10 @@ interface Waiter {
 
 interface Watched {
   readonly id: TransactionId
-  readonly parsed: ParsedTransaction
+  parsed: ParsedTransaction
   readonly deadline: number
   waiters: Waiter[]
-  /** Leaders it has been given to; a leader that gave a final refusal does not count. */
+  /** Times it was given to a leader. */
   handedOver: number
   handedOverAt: number
   lastRefusal: Refusal | undefined
@@ -137,6 +137,7 @@ export class Submission {
         return old ? this.#afterExecution(old, parsed.value, wait) : this.#refused(id, checked.error)
       }
       watched ??= this.#watch(parsed.value)
+      watched.parsed = parsed.value
       this.#handOver([watched], 'checked')
       const { lastRefusal } = watched
       if (!this.#watched.has(id) && lastRefusal) return this.#refused(id, lastRefusal)
@@ -227,6 +228,7 @@ export class Submission {
     if (role === 'leader') {
       for (const watched of list) {
         watched.handedOverAt = now
+        watched.handedOver++
         const checked = state === 'checked' ? ok(undefined) : this.#checkAgain(watched.parsed)
         this.#answered(watched, checked.ok ? this.#pool(watched.parsed) : checked)
       }
