@@ -75,7 +75,7 @@ export class FailoverSource implements SourcePool {
     this.#onFault = options.onFault ?? (() => {})
   }
 
-  /** The source that is asked first. */
+  /** The source that answered last; before there was an answer, the first one. */
   get preferred(): ChainSource | undefined {
     return this.#preferred
   }
@@ -101,8 +101,8 @@ export class FailoverSource implements SourcePool {
       if (this.isDistrusted(source)) continue
       try {
         const answer = await operation(source)
-        // Another operation may have replaced the list while this one ran.
-        if (this.#sources.includes(source)) this.#preferred = source
+        // The list may have been replaced while this operation ran.
+        this.#preferred = this.#sources.find(({ name }) => name === source.name) ?? this.#preferred
         return answer
       } catch (error) {
         const fault = sourceFaultOf(error)

@@ -263,15 +263,17 @@ export class Libp2pNetwork implements Network {
   }
 
   async #hello(link: PeerLink, expected: DeviceId, signal: AbortSignal): Promise<void> {
+    const { book } = this.#options
     const conversation = await link.converse('hello', this.#limits.helloTimeoutMs, signal)
-    const outcome = await sayHello(conversation, { book: this.#options.book, link, expected }).catch(
-      error => {
-        link.close(error as MoteError)
-        throw error
-      },
-    )
+    const shown = book.ownProof()
+    const outcome = await sayHello(conversation, { book, link, expected }).catch(error => {
+      link.close(error as MoteError)
+      throw error
+    })
     if (!outcome.judged.ok) throw this.#refuse(link, outcome.judged.error)
     this.#admit(link, outcome.judged.value, outcome.accepted)
+    // A better proof that came meanwhile is shown on a new connection.
+    if (!outcome.accepted && book.ownProof() !== shown) this.greetAgain()
   }
 
   async #onHello(stream: Stream, link: PeerLink): Promise<void> {

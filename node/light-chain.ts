@@ -45,6 +45,8 @@ export class LightChain {
   readonly #lock: DirectoryLock
   readonly #stopping = new AbortController()
   readonly #running: Promise<unknown>[] = []
+  /** One per full node, so that what it has shown is remembered when assignments change. */
+  readonly #sources = new Map<DeviceId, ChainSource>()
 
   private constructor(
     parts: Pick<LightChain, 'config' | 'keys' | 'client' | 'book'>,
@@ -99,7 +101,9 @@ export class LightChain {
 
   /** A full node that the network keeps, as a chain source. */
   sourceOf(id: DeviceId): ChainSource {
-    return libp2pSource(this.network, id, { requestTimeoutMs })
+    const source = this.#sources.get(id) ?? libp2pSource(this.network, id, { requestTimeoutMs })
+    this.#sources.set(id, source)
+    return source
   }
 
   /** Meets the configured peers, and follows the chain from then on. */

@@ -1,0 +1,373 @@
+/**
+ * Joining and light nodes with real processes: a device is admitted and proves it, every lie of a full node is caught,
+ * and the death of a full node costs its lightweight nodes nothing.
+ */
+import { randomBytes } from 'node:crypto'
+import { mkdir, mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import type { ChainId } from '../../chain/brands.ts'
+import { decode } from '../../chain/codec.ts'
+import { checkpointFromGenesis, type GenesisDocument } from '../../chain/genesis.ts'
+import type { Signer } from '../../chain/keys.ts'
+import { stateAnswerCodec } from '../../chain/light-client.ts'
+import { stateKeyOf } from '../../chain/records.ts'
+import { MoteError } from '../../chain/result.ts'
+import { type CapabilityProfile, grantTokenSigningBytes } from '../../chain/transaction.ts'
+import { ChainClient } from '../../client/chain-client.ts'
+import { readGenesisFile } from '../../client/genesis-file.ts'
+import { httpSource } from '../../client/http-source.ts'
+import {
+  askAssignment,
+  httpContact,
+  join as joinChain,
+  type Newcomer,
+  registration,
+} from '../../client/join.ts'
+import { type IdentityKeys, KeyDirectory, makeKeys, writeKeyFile } from '../../client/key-directory.ts'
+import { nativeSignerFromSeed } from '../../client/native-crypto.ts'
+import { grant, revoke } from '../../client/operator-actions.ts'
+import { apiUrl, type DevnetDescription, layout, readDescription } from '../../devnet/layout.ts'
+import { writeNodeConfig } from '../../node/config.ts'
+import { lyingProxy } from '../support/lying-proxy.ts'
+import { MoteCommand, runMote } from '../support/mote-command.ts'
+
+interface Status {
+  readonly id: string
+  readonly pid: number
+  readonly height: number
+  readonly servedBy?: string
+  readonly assignedFullNode?: { readonly id: string }
+  readonly backups?: readonly { readonly id: string }[]
+  readonly peers?: readonly { readonly id: string; readonly state: string }[]
+}
+
+const profile: CapabilityProfile = {
+  connectionLifetime: 'hours',
+  cores: 1,
+  memoryMebibytes: 64,
+  storageMebibytes: 128,
+}
+
+let root = ''
+let directory = ''
+let devnet: DevnetDescription
+let genesis: GenesisDocument
+let operator: IdentityKeys
+
+const nodeNamed = (name: string) => devnet.nodes.find(node => node.name === name)!
+const urlOf = (name: string) => apiUrl(nodeNamed(name).api)
+const nameOf = (id: string) => devnet.nodes.find(node => node.id === id)?.name ?? id
+const contact = () => httpContact(urlOf('coordination-1'))
+
+function clientOf(...urls: readonly string[]): Promise<ChainClient> {
+  const sources = urls.map(url => httpSource(url))
+  return ChainClient.open({ sources, checkpoint: checkpointFromGenesis(genesis) })
+}
+
+const honestClient = () => clientOf(urlOf('full-1'), urlOf('full-2'), urlOf('full-3'))
+
+async function grantedToken(): Promise<Signer> {
+  const token = nativeSignerFromSeed('ed25519', randomBytes(32))
+  await grant(await honestClient(), operator, { tokenKey: token.publicKey })
+  return token
+}
+
+/** Has a block made, and returns its height. */
+async function newBlock(): Promise<number> {
+  const { publicKey: tokenKey } = nativeSignerFromSeed('ed25519', randomBytes(32))
+  return (await grant(await honestClient(), operator, { tokenKey })).height
+}
+
+function newcomerNamed(name: string, token: Signer): Newcomer {
+  return { keys: makeKeys(name, { transport: true }), label: 'lightweight', profile, token }
+}
+
+async function joined(name: string): Promise<IdentityKeys> {
+  const newcomer = newcomerNamed(name, await grantedToken())
+  await joinChain(await honestClient(), newcomer, [contact()])
+  return newcomer.keys
+}
+
+async function statusOf(url: string): Promise<Status> {
+  return (await httpSource(url).status()) as unknown as Status
+}
+
+/** Asks until the condition holds; fails with the last answer after the time. */
+async function until<T>(ask: () => Promise<T>, holds: (value: T) => boolean, timeoutMs = 15_000): Promise<T> {
+  const deadline = performance.now() + timeoutMs
+  for (let last: unknown; ; ) {
+    try {
+      const value = await ask()
+      if (holds(value)) return value
+      last = value
+    } catch (error) {
+      last = error
+    }
+    if (performance.now() > deadline) throw new Error(`not within ${timeoutMs} ms: ${JSON.stringify(last)}`)
+    await new Promise(resolve => setTimeout(resolve, 25))
+  }
+}
+
+async function refusal(promise: Promise<unknown>): Promise<string> {
+  const error = await promise.then(
+    () => undefined,
+    (cause: unknown) => cause,
+  )
+  return error instanceof MoteError ? error.code : `not refused: ${String(error)}`
+}
+
+beforeAll(async () => {
+  root = await mkdtemp(join(tmpdir(), 'mote-e2e-light-'))
+  directory = join(root, 'net')
+  const size = ['--full', '3', '--coordination', '2', '--lightweight', '2', '--devices', '1']
+  const up = await runMote(['devnet', 'up', '--detach', '--seed', 'light', '--dir', directory, ...size])
+  expect(up.code, up.stderr).toBe(0)
+  devnet = (await readDescription(directory))!
+  genesis = await readGenesisFile(layout.genesis(directory))
+  operator = await (await KeyDirectory.open(layout.operator(directory))).load('operator')
+})
+
+afterAll(async () => {
+  await runMote(['devnet', 'down', '--dir', directory])
+  await rm(root, { recursive: true, force: true })
+})
+
+describe('light node: joining', () => {
+  test('light node: a device joins, is assigned a full node and backups, and verifies its own record', async () => {
+    const newcomer = newcomerNamed('sensor', await grantedToken())
+    const client = await honestClient()
+    const { record, height, assignment } = await joinChain(client, newcomer, [contact()])
+    expect(record.value).toMatchObject({ id: newcomer.keys.id, status: 'active', registeredAt: height })
+    const all = [assignment.fullNode, ...assignment.backups]
+    expect(all.map(({ id }) => nameOf(id)).sort()).toEqual(['full-1', 'full-2', 'full-3'])
+    expect(all.map(({ api }) => api).sort()).toEqual(['full-1', 'full-2', 'full-3'].map(urlOf).sort())
+    expect(client.follower.head.header.height).toBeGreaterThanOrEqual(height)
+  })
+
+  test('light node: both coordination nodes give the same assignment', async () => {
+    const { id } = devnet.devices[0]!
+    const [one, two] = ['coordination-1', 'coordination-2'].map(name => httpContact(urlOf(name)))
+    expect(await askAssignment(one!, id)).toEqual(await askAssignment(two!, id))
+    const response = await fetch(`${urlOf('coordination-1')}/v1/assignment/${id}`)
+    const { assignedFullNode } = (await response.json()) as { assignedFullNode: unknown }
+    expect(assignedFullNode).toEqual((await askAssignment(one!, id)).fullNode)
+  })
+
+  test('light node: a coordinator cannot spend a grant on another device, not even past its own checks', async () => {
+    const token = await grantedToken()
+    const client = await honestClient()
+    await client.follower.sync()
+    const victim = newcomerNamed('victim', token)
+    const { chainId } = client
+    const { id: coordinator } = nodeNamed('coordination-1')
+    const nonce = Uint8Array.from(randomBytes(16))
+    const { time: issuedAt } = client.follower.head.header
+    const seen = registration(chainId, victim, { coordinator, nonce, issuedAt })
+    const thief = newcomerNamed('thief', { ...token, sign: () => signatureFor(token, chainId, victim) })
+    const forged = registration(chainId, thief, { coordinator, nonce, issuedAt })
+    expect(await refusal(client.submit(forged))).toBe('possession-not-proven')
+    expect((await client.records.device(thief.keys.id)).value).toBeUndefined()
+    await client.submit(seen)
+    expect((await client.records.device(victim.keys.id)).value?.status).toBe('active')
+  })
+
+  test('light node: no grant, no admission, by any way', async () => {
+    const stranger = newcomerNamed('stranger', nativeSignerFromSeed('ed25519', randomBytes(32)))
+    const client = await honestClient()
+    expect(await refusal(joinChain(client, stranger, [contact()]))).toBe('grant-not-valid')
+    await client.follower.sync()
+    expect((await client.records.device(stranger.keys.id)).value).toBeUndefined()
+  })
+})
+
+describe('light node: full nodes that lie', () => {
+  test('light node: refuses the answer of a full node with one byte changed anywhere', async () => {
+    const { id } = devnet.devices[0]!
+    await using proxy = await lyingProxy(urlOf('full-1'))
+    const path = `/v1/state/${stateKeyOf.identity(id)}`
+    let honest = new Uint8Array(0)
+    proxy.lie = (asked, body) => {
+      if (asked === path) honest = Uint8Array.from(body)
+      return body
+    }
+    const reader = await clientOf(proxy.url)
+    await reader.follower.sync()
+    expect((await reader.records.device(id)).value?.status).toBe('active')
+    expect(decode(stateAnswerCodec, honest).ok).toBe(true)
+    for (let i = 0; i < honest.length; i++) {
+      proxy.lie = (asked, body) => {
+        if (asked !== path) return body
+        const changed = Uint8Array.from(honest)
+        changed[i] = changed[i]! ^ 0x01
+        return changed
+      }
+      const client = await clientOf(proxy.url)
+      expect(await refusal(client.records.device(id)), `byte ${i}`).toMatch(
+        /^(bad-proof|bad-certificate|bad-header|stale)$/,
+      )
+    }
+  })
+
+  test('light node: catches a full node that withholds a revocation while it serves fresh headers', async () => {
+    const { id } = await joined('soon-revoked')
+    await using proxy = await lyingProxy(urlOf('full-1'))
+    const path = `/v1/state/${stateKeyOf.identity(id)}`
+    const client = await clientOf(proxy.url, urlOf('full-2'), urlOf('full-3'))
+    await client.follower.sync()
+    let old: Uint8Array | undefined
+    proxy.lie = (asked, body) => {
+      if (asked !== path) return body
+      old ??= body
+      return old
+    }
+    expect((await client.records.device(id)).value?.status).toBe('active')
+    const { transaction } = await revoke(await honestClient(), operator, { id, reason: 'stolen' })
+    await client.follower.reach(transaction!.height)
+    expect((await client.records.device(id)).value?.status).toBe('revoked')
+    const liar = client.pool.preferred
+    expect(liar?.name).not.toBe(proxy.url)
+    expect(proxy.served.filter(asked => asked === path).length).toBeGreaterThan(1)
+
+    const alone = await clientOf(proxy.url)
+    await alone.follower.sync()
+    expect(await refusal(alone.records.device(id))).toBe('withheld')
+  })
+})
+
+describe('light node: processes', () => {
+  test('light node: serves verified answers from its own API', async () => {
+    const client = await clientOf(urlOf('lightweight-1'))
+    await client.follower.sync()
+    const { value, ageMs } = await client.records.device(devnet.devices[0]!.id)
+    expect(value?.status).toBe('active')
+    expect(ageMs).toBeLessThan(devnet.trustTtlMs)
+    expect((await fetch(`${urlOf('lightweight-1')}/readyz`)).status).toBe(200)
+  })
+
+  test('light node: a joined device runs as a light node; its revocation closes its connections', async () => {
+    const keys = await joined('camera')
+    const home = join(root, 'camera')
+    await mkdir(home, { recursive: true })
+    await writeKeyFile(join(home, 'key.json'), keys)
+    const peer = (name: string) => {
+      const { id, p2p, api } = nodeNamed(name)
+      return { id, address: `/ip4/${p2p.host}/tcp/${p2p.port}`, api: apiUrl(api) }
+    }
+    await writeNodeConfig(join(home, 'config.json'), {
+      version: 1,
+      name: 'camera',
+      label: 'lightweight',
+      chainId: devnet.chainId,
+      genesis: layout.genesis(directory),
+      data: 'data',
+      key: 'key.json',
+      api: { host: '127.0.0.1', port: 0 },
+      peers: ['full-1', 'full-2', 'full-3'].map(peer),
+      coordination: ['coordination-1', 'coordination-2'].map(peer),
+      trustTtlMs: devnet.trustTtlMs,
+    })
+    const node = new MoteCommand(['node', 'start', '--config', join(home, 'config.json')])
+    try {
+      const ready = await until(
+        async () => JSON.parse(node.stdout.split('\n').find(line => line.includes('"ready"')) ?? '{}'),
+        (line: { ready?: boolean }) => line.ready === true,
+      )
+      const { api } = ready as unknown as { api: string }
+      const connectedTo = (status: Status) =>
+        status.peers?.filter(({ state }) => state === 'connected').map(({ id }) => nameOf(id)) ?? []
+      const status = await until(
+        () => statusOf(api),
+        now => now.assignedFullNode !== undefined && connectedTo(now).length === 5 && now.height > 0,
+      )
+      expect(status.backups).toHaveLength(2)
+      const { transaction } = await revoke(await honestClient(), operator, { id: keys.id, reason: 'lost' })
+      const certifiedAt = performance.now()
+      await until(
+        () => statusOf(urlOf('full-1')),
+        now => !now.peers?.some(({ id, state }) => id === keys.id && state === 'connected'),
+      )
+      expect(performance.now() - certifiedAt).toBeLessThan(1_000)
+      await until(
+        () => statusOf(api),
+        now => connectedTo(now).length === 0,
+      )
+      expect((await statusOf(urlOf('full-1'))).height).toBeGreaterThanOrEqual(transaction!.height)
+    } finally {
+      node.process.kill('SIGTERM')
+      expect((await node.ended).code).toBe(0)
+    }
+  })
+
+  test('light node: its full node is killed; it goes on with a backup and verifies new blocks', async () => {
+    const url = urlOf('lightweight-1')
+    const before = await until(
+      () => statusOf(url),
+      status => status.backups?.length === 2 && status.servedBy === status.assignedFullNode?.id,
+    )
+    const dead = nameOf(before.assignedFullNode!.id)
+    const backups = before.backups!.map(({ id }) => nameOf(id))
+    process.kill((await statusOf(urlOf(dead))).pid, 'SIGKILL')
+    const height = await newBlock()
+    const after = await until(
+      () => statusOf(url),
+      status => nameOf(status.assignedFullNode!.id) !== dead && status.height >= height,
+    )
+    expect(nameOf(after.assignedFullNode!.id), 'the first backup serves').toBe(backups[0])
+    const client = await clientOf(url)
+    await client.follower.sync()
+    expect((await client.records.device(devnet.devices[0]!.id)).value?.status).toBe('active')
+    expect((await runMote(['chaos', 'restart', dead, '--dir', directory])).code).toBe(0)
+    await until(
+      () => statusOf(url),
+      status => nameOf(status.assignedFullNode!.id) === dead && status.backups?.length === 2,
+    )
+  })
+
+  test('light node: a full node that hangs is left by timeout', async () => {
+    const url = urlOf('lightweight-1')
+    const before = await statusOf(url)
+    const hung = nameOf(before.assignedFullNode!.id)
+    const { pid } = await statusOf(urlOf(hung))
+    process.kill(pid, 'SIGSTOP')
+    try {
+      const height = await newBlock()
+      await until(
+        () => statusOf(url),
+        status => nameOf(status.servedBy ?? '') !== hung && status.height >= height,
+        30_000,
+      )
+    } finally {
+      process.kill(pid, 'SIGCONT')
+    }
+    await until(
+      () => statusOf(url),
+      status => nameOf(status.servedBy ?? '') === hung,
+      30_000,
+    )
+  })
+
+  test('light node: goes on by itself when both coordination nodes are gone too', async () => {
+    const url = urlOf('lightweight-1')
+    for (const name of ['coordination-1', 'coordination-2'])
+      process.kill((await statusOf(urlOf(name))).pid, 'SIGKILL')
+    const before = await statusOf(url)
+    const dead = nameOf(before.assignedFullNode!.id)
+    process.kill((await statusOf(urlOf(dead))).pid, 'SIGKILL')
+    const height = await newBlock()
+    const after = await until(
+      () => statusOf(url),
+      status => status.height >= height,
+      30_000,
+    )
+    expect(nameOf(after.servedBy ?? '')).not.toBe(dead)
+    const client = await clientOf(url)
+    expect((await client.records.device(devnet.devices[0]!.id)).value?.status).toBe('active')
+  })
+})
+
+/** What the token key signed for its rightful newcomer. */
+function signatureFor(token: Signer, chainId: ChainId, newcomer: Newcomer): Uint8Array {
+  return token.sign(grantTokenSigningBytes(chainId, newcomer.keys.id))
+}
