@@ -138,6 +138,9 @@ async function trust(
   return isTrusted ? exitCodes.ok : exitCodes.predicateFalse
 }
 
+/** Exit codes of failures that leave the question open. */
+const unbelieved: readonly number[] = [exitCodes.failure, exitCodes.timeout, exitCodes.noLeader]
+
 /** The record as of the newest header, or why there is no answer to believe. Throws what is no matter of belief. */
 async function readVerified(
   { client }: ChainAccess,
@@ -147,7 +150,7 @@ async function readVerified(
     await client.follower.sync()
     return await client.records.device(id)
   } catch (error) {
-    if (error instanceof MoteError && errorTable[error.code].exit === exitCodes.failure) return error
+    if (error instanceof MoteError && unbelieved.includes(errorTable[error.code].exit)) return error
     throw error
   }
 }

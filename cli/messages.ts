@@ -102,7 +102,7 @@ async function send(context: Context, args: readonly string[], options: SendOpti
   const [to, text] = options.group === undefined ? args : [undefined, args[0]]
   if (text === undefined || args.length > (options.group === undefined ? 2 : 1))
     throw new MoteError('usage', 'send: expected <to> <text>, or --group <group> <text>')
-  const access = await openChain(context)
+  const access = await openChainIfReachable(context)
   const keys = await access.keys.load(options.from)
   const answer = await sendOrRefusal(context, access, { keys, to, text, options })
   context.output.data(answer, () => {
@@ -114,6 +114,28 @@ async function send(context: Context, args: readonly string[], options: SendOpti
       : `${context.output.paint('red', 'Error')}  not relayed: ${code}: ${reason}\n${asOf}${id}`
   })
   return answer.verdict === 'Check' ? exitCodes.ok : exitCodes.predicateFalse
+}
+
+/** How long a sender waits for the chain before it sends by what it knows: the gateway judges in any case. */
+const syncPatienceMs = 3_000
+
+async function openChainIfReachable(context: Context): Promise<ChainAccess> {
+  const access = await openChainUnsynced(context)
+  const late = Promise.withResolvers<never>()
+  const timer = setTimeout(
+    () => late.reject(new MoteError('timeout', `no answer within ${syncPatienceMs} ms`)),
+    syncPatienceMs,
+  )
+  try {
+    await Promise.race([access.client.follower.sync(), late.promise])
+  } catch (error) {
+    context.output.note(
+      `the chain is out of reach (${error instanceof Error ? error.message : String(error)})`,
+    )
+  } finally {
+    clearTimeout(timer)
+  }
+  return access
 }
 
 interface SendAnswer {
@@ -142,7 +164,9 @@ async function sendOrRefusal(context: Context, access: ChainAccess, outgoing: Ou
     if (!(error instanceof MoteError)) throw error
     const { exit } = errorTable[error.code]
     if (exit !== exitCodes.predicateFalse && exit !== exitCodes.notAuthorised) throw error
-    const { value, height, ageMs } = await client.records.device(outgoing.keys.id)
+    const sender = await client.records.device(outgoing.keys.id).catch(() => undefined)
+    if (!sender) throw error
+    const { value, height, ageMs } = sender
     const inactive = value?.status !== 'active'
     return {
       verdict: 'Error',
