@@ -8,12 +8,19 @@
  */
 import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
+import * as module from 'node:module'
 import { constants } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)))
 const program = join(root, 'cli', 'main.ts')
+
+/**
+ * Compiled code is kept between runs, which halves the processor time of a start (a devnet starts eight programs).
+ * Children inherit the variable; a directory that cannot be written to is passed over by Node.
+ */
+process.env.NODE_COMPILE_CACHE ??= join(root, 'node_modules', '.cache', 'mote')
 
 /** package.json, "engines". */
 const needed = { major: 22, minor: 18 }
@@ -45,6 +52,7 @@ function runAsChild(node) {
 }
 
 if (isNewEnough()) {
+  module.enableCompileCache?.(process.env.NODE_COMPILE_CACHE)
   await import(pathToFileURL(program).href)
 } else {
   const node = findNode()
