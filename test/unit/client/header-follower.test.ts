@@ -161,6 +161,22 @@ describe('header follower', () => {
     await running
   })
 
+  it('header follower: reaches a height by whichever source gets there', async () => {
+    const chain = new TestChain()
+    chain.append()
+    const [behind, ahead] = [chain.source('behind'), chain.source('ahead')]
+    behind.frozenAt = 1
+    const pool = new FailoverSource([behind, ahead])
+    const follower = await HeaderFollower.open({
+      pool,
+      verifier: nativeVerifier,
+      checkpoint: chain.checkpoint,
+    })
+    chain.append()
+    expect((await follower.reach(Height(2))).header.height).toBe(2)
+    await expect(follower.reach(Height(3), 30)).rejects.toMatchObject({ code: 'stale' })
+  })
+
   it('header follower: a silent source is passed over after quietMs', async () => {
     const chain = new TestChain()
     chain.append()
@@ -173,11 +189,12 @@ describe('header follower', () => {
     await follower.sync()
     chain.append()
     const stop = new AbortController()
+    const advanced = new Promise<void>(resolve => follower.onAdvance(() => resolve()))
     const running = follower.run(stop.signal)
-    await follower.reach(Height(2))
-    expect(pool.preferred).toBe(lively)
-    expect(pool.isDistrusted(silent)).toBe(false)
+    await advanced
     stop.abort()
     await running
+    expect(pool.preferred).toBe(lively)
+    expect(pool.isDistrusted(silent)).toBe(false)
   })
 })
