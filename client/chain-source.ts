@@ -130,11 +130,6 @@ export interface SourcePool {
   attempt<T>(operation: (source: ChainSource) => Promise<T>): Promise<T>
 }
 
-/** A pool of one: for tests, and for a program that was given exactly one address. */
-export function poolOf(source: ChainSource): SourcePool {
-  return { attempt: operation => operation(source) }
-}
-
 const transactionStates = new Set(['unknown', 'pending', 'committed', 'certified', 'invalid', 'refused'])
 
 function isRecord(value: unknown): value is Record<string, unknown> {

@@ -14,7 +14,7 @@ import { MoteError } from '../chain/result.ts'
 import type { ChainSource, SourcePool } from './chain-source.ts'
 
 /** What a failure says about the source it came from. */
-export type SourceFault = 'passing' | 'lie' | 'none'
+type SourceFault = 'passing' | 'lie' | 'none'
 
 const faults: Partial<Record<ErrorCode, SourceFault>> = {
   unreachable: 'passing',
@@ -40,7 +40,7 @@ const faults: Partial<Record<ErrorCode, SourceFault>> = {
 }
 
 /** `passing`: try another source now. `lie`: and do not come back. `none`: the failure is the answer. */
-export function sourceFaultOf(error: unknown): SourceFault {
+function sourceFaultOf(error: unknown): SourceFault {
   return error instanceof MoteError ? (faults[error.code] ?? 'none') : 'none'
 }
 

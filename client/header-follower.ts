@@ -158,7 +158,7 @@ export class HeaderFollower {
         delayMs = Math.min(2 * delayMs, retryDelayMsMax)
       }
     }
-    await this.#save(true)
+    await this.save()
   }
 
   async #awaitNews(source: ChainSource, signal: AbortSignal): Promise<void> {
@@ -272,6 +272,7 @@ export class HeaderFollower {
 
   /** Stores the head as it is: for a program that ends. */
   async save(): Promise<void> {
+    await this.#saving
     await this.#save(true)
   }
 }

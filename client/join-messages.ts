@@ -62,9 +62,9 @@ function versioned<T>(message: Codec<T>): Codec<T> {
 }
 
 const maxAddresses = 8
-export const maxBackups = 7
+const maxBackups = 7
 
-export const nodeAddressCodec: Codec<NodeAddress> = struct<NodeAddress>({
+const nodeAddressCodec: Codec<NodeAddress> = struct<NodeAddress>({
   id: digest<DeviceId>(),
   api: text(256, /^(https?:\/\/[!-~]*)?$/),
   addresses: list(text(256, /^[!-~]*$/), maxAddresses),

@@ -22,6 +22,7 @@ import { signerFromSeed, x25519PublicKey } from '../chain/noble-crypto.ts'
 import { assert, MoteError } from '../chain/result.ts'
 import type { TransactionSigner } from '../chain/transaction.ts'
 import { privateDirectory, readFileIfThere, withDirectoryLock, writeFileAtomic } from './atomic-file.ts'
+import { nativeSignerFromSeed } from './native-crypto.ts'
 
 const inspect = Symbol.for('nodejs.util.inspect.custom')
 
@@ -95,7 +96,7 @@ function transportKeys(seed: Uint8Array): NonNullable<IdentityKeys['transport']>
 
 /** Signs with the identity's signing key. */
 export function signerOf(keys: IdentityKeys): Signer {
-  return signerFromSeed(keys.signing.publicKey.suite, keys.signing.seed.expose())
+  return nativeSignerFromSeed(keys.signing.publicKey.suite, keys.signing.seed.expose())
 }
 
 /** How a transaction names this identity and its signing key. */

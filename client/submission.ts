@@ -15,7 +15,7 @@ import type { SourcePool, SubmitWait, TransactionStatus } from './chain-source.t
 import { type IdentityKeys, signerOf, transactionSignerOf } from './key-directory.ts'
 
 /** How far ahead a client sets the expiry: half of what the chain allows. */
-export const expiryAheadMs = 5 * 60_000
+const expiryAheadMs = 5 * 60_000
 
 /**
  * A signed transaction with a fresh nonce.

@@ -11,7 +11,7 @@ import type { DeviceId } from '../chain/brands.ts'
 import { hashHex } from '../chain/hashing.ts'
 
 /** Backups that are named beside the serving full node. */
-export const backupCount = 2
+const backupCount = 2
 
 /** The full nodes in the order in which they serve `device`. */
 export function rendezvousOrder<N extends { readonly id: DeviceId }>(
