@@ -13,6 +13,7 @@ import type { Clock, PeerMessage, RequestHandler, RequestProtocol } from './port
 import {
   type Answer,
   answerCodec,
+  forwardCodec,
   protocols,
   raftCodec,
   refusalFrame,
@@ -69,6 +70,12 @@ function takeFrame(
     onMessage(from, { type: 'raft', message: { ...decoded.value, from } })
     return undefined
   }
+  if (protocol === 'forward') {
+    const decoded = decode(forwardCodec, frame)
+    if (!decoded.ok) return decoded.error
+    onMessage(from, decoded.value)
+    return undefined
+  }
   const decoded = decode(signaturesCodec, frame)
   if (!decoded.ok) return decoded.error
   onMessage(from, { type: 'signatures', signatures: decoded.value })
@@ -87,8 +94,7 @@ export interface ServeOptions {
 /** Reads one request, answers it, ends the stream. Throws what the conversation throws. */
 export async function serveRequest(stream: Stream, link: PeerLink, options: ServeOptions): Promise<void> {
   const { protocol, timeoutMs, clock } = options
-  const row = protocols[protocol]
-  const maxFrameBytes = link.peer?.record.label === 'full' ? row.maxFullNodeFrameBytes : row.maxFrameBytes
+  const { maxFrameBytes } = protocols[protocol]
   const conversation = new Conversation(stream, { maxFrameBytes, timeoutMs, clock })
   const body = await conversation.receive()
   conversation.send(encode(answerCodec, await answerRequest(body, link, options)))
@@ -101,7 +107,8 @@ async function answerRequest(body: Uint8Array, link: PeerLink, options: ServeOpt
     if (!link.mayRequest()) throw new MoteError('rate-limited', `${protocol}: too many requests before hello`)
     if (protocol === 'registry' && !link.peer)
       throw new MoteError('hello-required', 'registry: hello comes first')
-    const caller = { deviceId: link.peer?.id, remoteAddress: link.remoteAddress }
+    const { peer, remoteAddress } = link
+    const caller = { deviceId: peer?.id, label: peer?.record.label, remoteAddress }
     return { type: 'body', body: await handler(caller, body) }
   } catch (error) {
     if (error instanceof MoteError) return { type: 'refusal', ...refusalFrame(error) }

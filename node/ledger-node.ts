@@ -10,14 +10,14 @@ import type { DeviceId } from '../chain/brands.ts'
 import { type Certificate, certificateCodec } from '../chain/certificate.ts'
 import { encode } from '../chain/codec.ts'
 import type { SignatureVerifier, Signer } from '../chain/keys.ts'
-import type { MoteError } from '../chain/result.ts'
+import { assertNever, type MoteError } from '../chain/result.ts'
 import { bodies } from '../chain/transaction.ts'
 import type { NodeStatus } from '../client/chain-source.ts'
 import { defaultConfig } from '../consensus/config.ts'
-import type { Random } from '../consensus/types.ts'
+import type { Configuration, Random } from '../consensus/types.ts'
 import { Certifier, genesisHeight } from './certifier.ts'
 import type { RecoveredChain } from './chain-recovery.ts'
-import { encodeForwardAnswer, Forwarder } from './forwarder.ts'
+import { Forwarder } from './forwarder.ts'
 import { LiveChain } from './live-chain.ts'
 import { Mempool } from './mempool.ts'
 import { NodeService, storedOutcome } from './node-service.ts'
@@ -82,6 +82,7 @@ export class LedgerNode implements NetworkEvents {
   /** Devices whose records executed blocks that are not certified yet may have changed. */
   readonly #writtenRecords = new Set<DeviceId>()
   #failure: MoteError | undefined
+  #members: { readonly configuration: Configuration; readonly others: ReadonlySet<string> } | undefined
 
   constructor(parts: LedgerNodeParts) {
     this.#parts = parts
@@ -111,12 +112,7 @@ export class LedgerNode implements NetworkEvents {
       status: () => this.status(),
       failure: () => this.#failure,
     })
-    network.handle(
-      'query',
-      queryHandler(this.service, (_from, transactions) =>
-        encodeForwardAnswer(this.submission.admit(transactions)),
-      ),
-    )
+    network.handle('query', queryHandler(this.service))
   }
 
   /** Why the node does not serve, if it does not. */
@@ -148,9 +144,27 @@ export class LedgerNode implements NetworkEvents {
     await this.replica.stop()
   }
 
+  /** Raft, signatures and forwarded transactions are between those who keep this chain; others are not heard. */
   message(from: DeviceId, message: PeerMessage): void {
-    if (message.type === 'raft') this.replica.receive(message.message)
-    else this.certifier.receive(from, message.signatures)
+    if (!this.#others().has(from)) return
+    switch (message.type) {
+      case 'raft':
+        this.replica.receive(message.message)
+        return
+      case 'signatures':
+        this.certifier.receive(from, message.signatures)
+        return
+      case 'transactions': {
+        const refusals = this.submission.admit(message.transactions)
+        if (refusals.length > 0) this.#parts.network.send(from, { type: 'refusals', refusals })
+        return
+      }
+      case 'refusals':
+        this.submission.refused(message.refusals)
+        return
+      default:
+        assertNever(message)
+    }
   }
 
   unreachable(peer: DeviceId): void {
@@ -186,11 +200,15 @@ export class LedgerNode implements NetworkEvents {
   }
 
   /** Everybody else who keeps this chain. */
-  #others(): readonly DeviceId[] {
-    const { voters, votersOutgoing, learners } = this.replica.configuration
-    const all = new Set([...voters, ...votersOutgoing, ...learners])
-    all.delete(this.#parts.id)
-    return [...all] as DeviceId[]
+  #others(): ReadonlySet<string> {
+    const { configuration } = this.replica
+    if (this.#members?.configuration !== configuration) {
+      const { voters, votersOutgoing, learners } = configuration
+      const others = new Set([...voters, ...votersOutgoing, ...learners])
+      others.delete(this.#parts.id)
+      this.#members = { configuration, others }
+    }
+    return this.#members.others
   }
 
   #makeCertifier(): Certifier {
@@ -245,7 +263,7 @@ export class LedgerNode implements NetworkEvents {
   #announce(to: DeviceId | 'all', signatures: readonly SignatureMessage[]): void {
     const { network } = this.#parts
     for (const peer of to === 'all' ? this.#others() : [to])
-      network.send(peer, { type: 'signatures', signatures })
+      network.send(peer as DeviceId, { type: 'signatures', signatures })
   }
 
   #executed(execution: Execution): void {

@@ -12,7 +12,6 @@
 import type { Connection, Libp2p, Stream } from '@libp2p/interface'
 import { multiaddr } from '@multiformats/multiaddr'
 import type { DeviceId } from '../chain/brands.ts'
-import { encode } from '../chain/codec.ts'
 import { assert, MoteError, type Refusal } from '../chain/result.ts'
 import { Conversation } from './conversation.ts'
 import { Dialler } from './dialler.ts'
@@ -35,7 +34,7 @@ import type {
   RequestHandler,
   RequestProtocol,
 } from './ports.ts'
-import { protocols, raftCodec, signaturesCodec } from './wire.ts'
+import { framed, protocols } from './wire.ts'
 
 /** What the adapter needs of a logger. */
 export interface NetworkLog {
@@ -143,11 +142,7 @@ export class Libp2pNetwork implements Network {
       return
     }
     this.#lossReported.delete(to)
-    const protocol = message.type === 'raft' ? 'raft' : 'certify'
-    const payload =
-      message.type === 'raft'
-        ? encode(raftCodec, message.message)
-        : encode(signaturesCodec, message.signatures)
+    const { protocol, payload } = framed(message)
     if (payload.length > protocols[protocol].maxFrameBytes) {
       this.#options.log.error(
         { to, protocol, bytes: payload.length },
@@ -368,6 +363,7 @@ export class Libp2pNetwork implements Network {
     const onMessage: NetworkEvents['message'] = (from, message) => this.#events?.message(from, message)
     await serve('raft', (stream, link) => takeFrames('raft', stream, link, onMessage))
     await serve('certify', (stream, link) => takeFrames('certify', stream, link, onMessage))
+    await serve('forward', (stream, link) => takeFrames('forward', stream, link, onMessage))
     const { clock, log } = this.#options
     for (const [protocol, handler] of this.#handlers) {
       const onHandlerFailure = (error: unknown) =>

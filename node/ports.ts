@@ -20,6 +20,7 @@ import type {
   Term,
   TransactionId,
 } from '../chain/brands.ts'
+import type { Label } from '../chain/transaction-bodies.ts'
 import type { Configuration, Entry, HardState, Message, SnapshotMeta } from '../consensus/types.ts'
 
 /** Time for people and time-outs. `after` never runs its callback before it returns. */
@@ -202,6 +203,17 @@ export type PeerMessage =
   /** The transport fills in `from` on arrival; on the wire it does not exist. */
   | { readonly type: 'raft'; readonly message: Message }
   | { readonly type: 'signatures'; readonly signatures: readonly SignatureMessage[] }
+  /** Signed transactions that a full node took in, to the leader. */
+  | { readonly type: 'transactions'; readonly transactions: readonly Uint8Array[] }
+  /** The leader's answer for those of them that it did not take. */
+  | { readonly type: 'refusals'; readonly refusals: readonly TransactionRefusal[] }
+
+/** Why a forwarded transaction was not taken. `code` is the peer's text until it is looked up. */
+export interface TransactionRefusal {
+  readonly id: TransactionId
+  readonly code: string
+  readonly detail: string
+}
 
 /** Protocols of one request and one answer each. */
 export type RequestProtocol = 'query' | 'join' | 'registry'
@@ -210,6 +222,8 @@ export type RequestProtocol = 'query' | 'join' | 'registry'
 export interface Caller {
   /** Proven by hello; undefined before. */
   readonly deviceId: DeviceId | undefined
+  /** The label of its record, as of the proof it was admitted by. */
+  readonly label: Label | undefined
   readonly remoteAddress: string
 }
 

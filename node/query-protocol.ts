@@ -23,24 +23,18 @@ import {
 import type { Network, RequestHandler } from './ports.ts'
 import { maxWaitMs, openToUnproven, protocols, type Query, queryCodec } from './wire.ts'
 
-/** Takes transactions that another full node sends on to the leader; the bytes are its answer (forwarder.ts). */
-export type ForwardHandler = (from: DeviceId, transactions: readonly Uint8Array[]) => Uint8Array
-
-/** Answers queries from a source inside this process. Without `forward` a batch of another node is refused. */
-export function queryHandler(source: ChainSource, forward?: ForwardHandler): RequestHandler {
+/** Answers queries from a source inside this process. */
+export function queryHandler(source: ChainSource): RequestHandler {
   return async (caller, body) => {
     const query = decode(queryCodec, body, protocols.query.maxFrameBytes)
     if (!query.ok) throw new MoteError(query.error.code, query.error.detail)
     if (caller.deviceId === undefined && !openToUnproven(query.value))
       throw new MoteError('hello-required', `query ${query.value.type}: prove an identity first`)
-    if (query.value.type !== 'forward') return answer(source, query.value)
-    if (!forward || caller.deviceId === undefined)
-      throw new MoteError('not-authorised', 'query forward: only full nodes take and send batches')
-    return forward(caller.deviceId, query.value.transactions)
+    return answer(source, query.value)
   }
 }
 
-async function answer(source: ChainSource, query: Exclude<Query, { type: 'forward' }>): Promise<Uint8Array> {
+async function answer(source: ChainSource, query: Query): Promise<Uint8Array> {
   switch (query.type) {
     case 'head':
       return encode(certifiedHeaderCodec, await source.certifiedHeader('latest'))

@@ -21,9 +21,10 @@ import type { SubmitWait, TransactionStatus } from '../client/chain-source.ts'
 import type { Forwarder } from './forwarder.ts'
 import type { LiveChain, RecentOutcome } from './live-chain.ts'
 import type { Lane, Mempool } from './mempool.ts'
-import type { Clock } from './ports.ts'
+import type { Clock, TransactionRefusal } from './ports.ts'
 import type { Leadership } from './replica.ts'
 import type { Execution } from './replicated-chain.ts'
+import { refusalFrom } from './wire.ts'
 
 export interface SubmissionLimits {
   readonly inFlightMax: number
@@ -152,18 +153,30 @@ export class Submission {
     return { id, status: this.#watched.has(id) || this.#parts.mempool.has(id) ? 'pending' : 'unknown' }
   }
 
-  /** Leader's side: transactions another full node took in. One result for each; `no-leader` for all if this is none. */
-  admit(transactions: readonly Uint8Array[]): Result<void>[] {
-    if (this.#parts.leadership().role !== 'leader')
-      return transactions.map(() => refuse('no-leader', 'this node is not the leader'))
-    const results = transactions.map(bytes => {
+  /**
+   * Leader's side: transactions that another full node took in. What is refused, and why. A node that does not lead says
+   * nothing: the sender learns of the leader as this node does, and sends them there.
+   */
+  admit(transactions: readonly Uint8Array[]): TransactionRefusal[] {
+    if (this.#parts.leadership().role !== 'leader') return []
+    const refusals: TransactionRefusal[] = []
+    for (const bytes of transactions) {
       const parsed = parseTransaction(bytes)
-      if (!parsed.ok) return parsed
+      if (!parsed.ok) continue // No honest node forwards such bytes.
       const checked = this.#checkAgain(parsed.value)
-      return checked.ok ? this.#pool(parsed.value) : checked
-    })
+      const pooled = checked.ok ? this.#pool(parsed.value) : checked
+      if (!pooled.ok) refusals.push({ id: parsed.value.id, ...pooled.error })
+    }
     this.#parts.admitted()
-    return results
+    return refusals
+  }
+
+  /** The leader's refusals of what this node forwarded. */
+  refused(refusals: readonly TransactionRefusal[]): void {
+    for (const { id, code, detail } of refusals) {
+      const watched = this.#watched.get(id)
+      if (watched) this.#answered(watched, refusalFrom({ code, detail }))
+    }
   }
 
   /** A block was executed here. */
@@ -230,14 +243,15 @@ export class Submission {
         watched.handedOverAt = now
         watched.handedOver++
         const checked = state === 'checked' ? ok(undefined) : this.#checkAgain(watched.parsed)
-        this.#answered(watched, checked.ok ? this.#pool(watched.parsed) : checked)
+        const pooled = checked.ok ? this.#pool(watched.parsed) : checked
+        if (!pooled.ok) this.#answered(watched, pooled.error)
       }
       this.#parts.admitted()
     } else if (leader) {
       for (const watched of list) {
         watched.handedOverAt = now
         watched.handedOver++
-        forwarder.forward(leader, watched.parsed.bytes, result => this.#answered(watched, result))
+        forwarder.forward(leader, watched.parsed.bytes)
       }
     }
   }
@@ -257,15 +271,13 @@ export class Submission {
     return added.ok ? ok(undefined) : added
   }
 
-  /** The leader's answer for one transaction. A positive one is no news: the block will say it. */
-  #answered(watched: Watched, result: Result<void>): void {
-    if (result.ok || !this.#watched.has(watched.id) || watched.outcome) return
-    const { code } = result.error
-    watched.lastRefusal = result.error
-    // Executed already, and on its way here; or nobody to give it to at the moment.
-    if (code === 'duplicate' || isTransient(code)) return
+  /** The leader did not take it. */
+  #answered(watched: Watched, refusal: Refusal): void {
+    watched.lastRefusal = refusal
+    // Executed already, and on its way here.
+    if (refusal.code === 'duplicate') return
     const mayBeInALog = watched.handedOver > 1
-    if (!mayBeInALog) this.#end(watched, this.#refused(watched.id, result.error))
+    if (!mayBeInALog) this.#end(watched, this.#refused(watched.id, refusal))
   }
 
   #executedOne(watched: Watched, outcome: RecentOutcome): void {
@@ -356,11 +368,6 @@ export class Submission {
 
 function waitFor(watched: Watched, wait: Exclude<SubmitWait, 'none'>): Promise<TransactionStatus> {
   return new Promise(resolve => watched.waiters.push({ wait, resolve }))
-}
-
-/** Refusals that pass when there is a leader again. A full mempool is not among them: its back-pressure is the point. */
-function isTransient(code: ErrorCode): boolean {
-  return code === 'no-leader' || code === 'not-ready' || code === 'unreachable' || code === 'timeout'
 }
 
 /** Refusals that a transaction gets which is on the chain already. */

@@ -23,6 +23,7 @@ import {
   bytes,
   type Codec,
   digest,
+  encode,
   list,
   oneOf,
   optional,
@@ -36,18 +37,16 @@ import type { Refusal } from '../chain/result.ts'
 import { maxTransactionBytes } from '../chain/transaction.ts'
 import { maxHeadersPerAnswer } from '../client/chain-source.ts'
 import type { Entry, Message } from '../consensus/types.ts'
-import type { RequestProtocol, SignatureMessage } from './ports.ts'
+import type { PeerMessage, RequestProtocol, SignatureMessage, TransactionRefusal } from './ports.ts'
 import { configurationCodec, snapshotCodec } from './store-records.ts'
 
-export type StreamProtocol = 'raft' | 'certify'
+export type StreamProtocol = 'raft' | 'certify' | 'forward'
 export type ProtocolName = StreamProtocol | RequestProtocol | 'hello'
 
 interface ProtocolRow {
   readonly id: string
   /** Largest message or request. */
   readonly maxFrameBytes: number
-  /** The same from a full node, which forwards transactions in batches. */
-  readonly maxFullNodeFrameBytes: number
   /** Largest answer; 0 where nothing is answered. */
   readonly maxAnswerBytes: number
   /** Streams of this protocol that one connection may have open in one direction. */
@@ -59,31 +58,20 @@ const mebibyte = 1024 * kibibyte
 
 interface RowLimits {
   readonly frame: number
-  readonly fullNodeFrame?: number
   readonly answer: number
   readonly streams: number
 }
 
-function row(id: string, { frame, fullNodeFrame = frame, answer, streams }: RowLimits): ProtocolRow {
-  return {
-    id,
-    maxFrameBytes: frame,
-    maxFullNodeFrameBytes: fullNodeFrame,
-    maxAnswerBytes: answer,
-    maxStreams: streams,
-  }
+function row(id: string, { frame, answer, streams }: RowLimits): ProtocolRow {
+  return { id, maxFrameBytes: frame, maxAnswerBytes: answer, maxStreams: streams }
 }
 
 export const protocols: { readonly [K in ProtocolName]: ProtocolRow } = {
   hello: row('/mote/hello/1', { frame: 128 * kibibyte, answer: 128 * kibibyte, streams: 1 }),
   raft: row('/mote/raft/1', { frame: 4 * mebibyte, answer: 0, streams: 2 }),
   certify: row('/mote/certify/1', { frame: 256 * kibibyte, answer: 0, streams: 2 }),
-  query: row('/mote/query/1', {
-    frame: 32 * kibibyte,
-    fullNodeFrame: 2 * mebibyte,
-    answer: 4 * mebibyte,
-    streams: 32,
-  }),
+  forward: row('/mote/forward/1', { frame: 2 * mebibyte, answer: 0, streams: 2 }),
+  query: row('/mote/query/1', { frame: 32 * kibibyte, answer: 4 * mebibyte, streams: 32 }),
   join: row('/mote/join/1', { frame: 64 * kibibyte, answer: 64 * kibibyte, streams: 4 }),
   registry: row('/mote/registry/1', { frame: 64 * kibibyte, answer: 64 * kibibyte, streams: 4 }),
 }
@@ -182,15 +170,57 @@ export const signaturesCodec: Codec<readonly SignatureMessage[]> = list(
   1,
 )
 
+/* ---------------------------------------------------------------- /mote/forward/1 */
+
+/** Most transactions, or refusals, of one frame. */
+export const maxForwardedTransactions = 4096
+/** Most bytes of the transactions of one frame; leaves room for the encoding. */
+export const maxForwardedBytes = 1024 * 1024
+
+/** Transactions on their way to the leader, and what it refused. */
+export type ForwardFrame = Extract<PeerMessage, { type: 'transactions' | 'refusals' }>
+
+const maxDetailLength = 512
+export const refusalFields = { code: text(64, /^[a-z0-9-]+$/), detail: text(maxDetailLength * 4) }
+
+export const forwardCodec: Codec<ForwardFrame> = union<ForwardFrame>({
+  transactions: [
+    1,
+    struct({ transactions: list(bytes(1, maxTransactionBytes), maxForwardedTransactions, 1) }),
+  ],
+  refusals: [
+    2,
+    struct({
+      refusals: list(
+        struct<TransactionRefusal>({ id: digest<TransactionId>(), ...refusalFields }),
+        maxForwardedTransactions,
+        1,
+      ),
+    }),
+  ],
+})
+
+/** The stream that a message travels on, and its bytes. */
+export function framed(message: PeerMessage): {
+  readonly protocol: StreamProtocol
+  readonly payload: Uint8Array
+} {
+  switch (message.type) {
+    case 'raft':
+      return { protocol: 'raft', payload: encode(raftCodec, message.message) }
+    case 'signatures':
+      return { protocol: 'certify', payload: encode(signaturesCodec, message.signatures) }
+    default:
+      return { protocol: 'forward', payload: encode(forwardCodec, message) }
+  }
+}
+
 /* ---------------------------------------------------------------- answers of request protocols */
 
 /** What comes back on a request stream: the protocol's own body, or a refusal. */
 export type Answer =
   | { readonly type: 'body'; readonly body: Uint8Array }
   | { readonly type: 'refusal'; readonly code: string; readonly detail: string }
-
-const maxDetailLength = 512
-export const refusalFields = { code: text(64, /^[a-z0-9-]+$/), detail: text(maxDetailLength * 4) }
 
 export const answerCodec: Codec<Answer> = union<Answer>({
   body: [1, struct({ body: bytes(0, protocols.query.maxAnswerBytes) })],
@@ -214,9 +244,6 @@ export function refusalFrom({ code, detail }: { code: string; detail: string }):
 /** Longest wait for news in one query: shorter than an answer may take (network-limits.ts). */
 export const maxWaitMs = 25_000
 
-/** More transactions than one forwarded batch carries. */
-export const maxForwardedTransactions = 4096
-
 /** The reads and the submission of the HTTP API, over libp2p. An answer's body is the codec that the comment names. */
 export type Query =
   /** `certifiedHeaderCodec`. Answered before hello. */
@@ -235,8 +262,6 @@ export type Query =
   | { readonly type: 'transaction'; readonly id: TransactionId }
   /** `stateAnswerCodec` of one's own identity: how a device learns that it was admitted. Answered before hello. */
   | { readonly type: 'own-status'; readonly device: DeviceId }
-  /** From a full node to the leader. List of refusals, nil where the transaction was taken (forwarder.ts). */
-  | { readonly type: 'forward'; readonly transactions: readonly Uint8Array[] }
   /** `certifiedHeaderCodec` of the newest header once it is higher than `after`; empty when the time is over. */
   | { readonly type: 'wait'; readonly after: Height; readonly timeoutMs: number }
   /** `certifiedHeaderCodec`, its certificate possibly absent. */
@@ -266,7 +291,6 @@ export const queryCodec: Codec<Query> = union<Query>({
   group: [9, struct({ id: digest<GroupId>() })],
   status: [10, struct({})],
   history: [11, struct({ device: digest<DeviceId>() })],
-  forward: [12, struct({ transactions: list(bytes(1, maxTransactionBytes), maxForwardedTransactions, 1) })],
 })
 
 /** What a caller may ask before its hello has passed. */
