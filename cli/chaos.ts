@@ -7,14 +7,19 @@ import { askControl, type FaultSignal } from '../devnet/control.ts'
 import { requireDescription } from './chain-access.ts'
 import type { AddCommand } from './command.ts'
 import type { Context } from './context.ts'
-import { killLeader } from './kill-leader.ts'
+import { killLeader, measures } from './kill-leader.ts'
 
 export function chaosCommands(family: Command, add: AddCommand): void {
   add<{ watch?: boolean }>({
     parent: family,
     usage: 'kill-leader',
     description:
-      "SIGKILL to the leader's process under a load of its own; reads every acknowledged transaction back; loss: exit 1",
+      "SIGKILL to the leader's process under a load of its own; reads every acknowledged transaction back",
+    exits: {
+      0: 'nothing acknowledged was lost',
+      1: 'an acknowledged transaction was lost, or the run failed',
+    },
+    notes: measures,
     options: [{ flags: '--watch', description: 'show what happens while it happens' }],
     lifetime: 'listens',
     action: killLeader,

@@ -3,6 +3,7 @@
  * code.
  */
 import { type Command, InvalidArgumentError } from 'commander'
+import { exitCodes } from '../chain/errors.ts'
 import { MoteError } from '../chain/result.ts'
 import {
   type Context,
@@ -33,6 +34,10 @@ export interface CommandSpec<Options = object> {
    */
   readonly lifetime?: 'deadline' | 'listens' | 'drains'
   readonly hidden?: boolean
+  /** What an exit code means here, where that is more than its name. Codes that cannot come are left out of the help. */
+  readonly exits?: Readonly<Partial<Record<ExitCode, string>>>
+  /** More for `--help`, below the options. */
+  readonly notes?: string
   readonly action: Action<Options>
 }
 
@@ -42,6 +47,25 @@ export interface OptionSpec {
   readonly read?: (text: string) => unknown
   readonly default?: unknown
   readonly required?: boolean
+}
+
+type ExitCode = (typeof exitCodes)[keyof typeof exitCodes]
+
+/** What every command may end with. */
+const commonExits = {
+  [exitCodes.ok]: 'done',
+  [exitCodes.failure]: 'failed',
+  [exitCodes.usage]: 'wrong command line or configuration',
+  [exitCodes.notFound]: 'no such device, group, transaction, block, node or devnet',
+  [exitCodes.notAuthorised]: 'not authorised',
+  [exitCodes.noLeader]: 'no leader, or too much work: try again',
+  [exitCodes.timeout]: 'no answer in time',
+  [exitCodes.interrupted]: 'stopped by a signal',
+} as const satisfies Partial<Record<ExitCode, string>>
+
+function exitsText(exits: CommandSpec['exits']): string {
+  const all = Object.entries({ ...commonExits, ...exits }).sort(([a], [b]) => Number(a) - Number(b))
+  return ['Exit codes:', ...all.map(([code, meaning]) => `  ${code.padEnd(3)}  ${meaning}`)].join('\n')
 }
 
 /** Adds a command; the families of commands are built with it. */
@@ -72,6 +96,10 @@ export function addCommand(environment: Environment, outcome: Outcome): AddComma
       .option('--dir <directory>', 'the devnet or node to talk to (MOTE_DIR)')
       .option('--timeout <seconds>', 'give up after this long (MOTE_TIMEOUT; 30)', reader(parseSeconds))
       .option('--json', 'JSON on standard output (MOTE_JSON)')
+      .addHelpText(
+        'after',
+        `${spec.notes === undefined ? '' : `\n${spec.notes}\n`}\n${exitsText(spec.exits)}`,
+      )
     for (const { flags, description, read, default: fallback, required } of spec.options ?? []) {
       const option = command.createOption(flags, description)
       if (read) option.argParser(reader(read))

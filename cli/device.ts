@@ -31,8 +31,13 @@ export function deviceCommands(family: Command, add: AddCommand): void {
   add<{ level: number }>({
     parent: family,
     usage: 'trust <device>',
-    description:
-      'exit 0: trusted; 5: suspended, revoked or below the level; 3: proven unknown; 1: unverified or stale',
+    description: 'whether a device is to be trusted now, verified from the genesis on',
+    exits: {
+      0: 'trusted',
+      1: 'unverified or stale',
+      3: 'unknown: its absence is proven',
+      5: 'not trusted: suspended, revoked or below the level',
+    },
     options: [
       {
         flags: '--level <n>',

@@ -52,7 +52,8 @@ export function joinCommands(family: Command, add: AddCommand): void {
   add<JoinOptions>({
     parent: family,
     usage: 'join <name>',
-    description: 'make keys, ask a coordination node to be let in, and get a full node; refused: exit 4',
+    description: 'make keys, ask a coordination node to be let in, and get a full node',
+    exits: { 0: 'joined', 4: 'refused: the grant, the challenge or the identity does not hold' },
     options: [
       labelOption,
       {

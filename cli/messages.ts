@@ -55,7 +55,8 @@ export function messageCommands(family: Command, add: AddCommand): void {
   add<SendOptions>({
     parent: family,
     usage: 'send [to] [text]',
-    description: 'send a sealed message to a device, or with --group to a group; refused: exit 5',
+    description: 'send a sealed message to a device, or with --group to a group',
+    exits: { 0: 'checked and relayed', 5: 'refused: the answer has verdict, code and reason' },
     options: [
       { flags: '--from <name>', description: 'the sending device', required: true },
       { flags: '--group <group>', description: 'send to a group: then the only argument is the text' },
@@ -162,6 +163,7 @@ async function sendOrRefusal(context: Context, access: ChainAccess, outgoing: Ou
     return { verdict, reason: reason ?? null, code: code ?? null, messageId, height, ageMs }
   } catch (error) {
     if (!(error instanceof MoteError)) throw error
+    if (error.code === 'not-ready') return closedGateway(access, error)
     const { exit } = errorTable[error.code]
     if (exit !== exitCodes.predicateFalse && exit !== exitCodes.notAuthorised) throw error
     const sender = await client.records.device(outgoing.keys.id).catch(() => undefined)
@@ -177,6 +179,14 @@ async function sendOrRefusal(context: Context, access: ChainAccess, outgoing: Ou
       ageMs,
     }
   }
+}
+
+/** A gateway that takes nobody now refuses the message too: it fails closed. 3.1.1 has no room for the reason. */
+function closedGateway({ client, description }: ChainAccess, { code, detail }: MoteError): SendAnswer {
+  const { height } = client.follower.head.header
+  const ageMs = client.records.ageMs()
+  const stale = ageMs > description.trustTtlMs
+  return { verdict: 'Error', code: stale ? 'stale' : code, reason: detail, messageId: null, height, ageMs }
 }
 
 async function sendText(context: Context, access: ChainAccess, outgoing: Outgoing): Promise<Verdict> {

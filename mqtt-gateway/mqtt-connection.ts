@@ -38,6 +38,8 @@ export interface Credentials {
 const reconnectPeriodMs = 500
 /** CONNACK return codes 4 and 5: the same attempt would be refused again (MQTT 3.1.1, section 3.2.2.3). */
 const finalReturnCodes: readonly unknown[] = [4, 5]
+/** CONNACK return code "server unavailable": the gateway is there, and takes nobody now. */
+const unavailableReturnCode = 3
 
 /** Credentials for one connection. */
 export function makeCredentials(
@@ -65,7 +67,7 @@ export class MqttConnection {
     })
   }
 
-  /** Resolves when the gateway has accepted the device. Throws `not-authorised`, `unreachable`, `timeout`. */
+  /** Resolves when the gateway has accepted the device. Throws `not-authorised`, `not-ready`, `unreachable`, `timeout`. */
   static async open(options: ConnectionOptions): Promise<MqttConnection> {
     const { gateway, timeoutMs, device } = options
     // Several connections of one device must not end each other [MQTT-3.1.4-2].
@@ -103,9 +105,8 @@ export class MqttConnection {
       resolve()
     })
     this.#client.on('error', error => {
-      const final = finalReturnCodes.includes((error as { code?: unknown }).code)
-      const failure = new MoteError(final ? 'not-authorised' : 'unreachable', `gateway: ${error.message}`)
-      if (final || !connected) this.#end(failure)
+      const failure = connectionFailure(error)
+      if (failure.code === 'not-authorised' || !connected) this.#end(failure)
       reject(failure)
     })
     const timer = setTimeout(() => {
@@ -152,4 +153,14 @@ export class MqttConnection {
     )
     return Promise.race([step, promise]).finally(() => clearTimeout(timer))
   }
+}
+
+function connectionFailure(error: Error): MoteError {
+  const { code } = error as { readonly code?: unknown }
+  if (finalReturnCodes.includes(code)) return new MoteError('not-authorised', `gateway: ${error.message}`)
+  if (code !== unavailableReturnCode) return new MoteError('unreachable', `gateway: ${error.message}`)
+  return new MoteError(
+    'not-ready',
+    'gateway: takes nobody now: its trust data is older than trustTtl, the chain out of its reach, or it is overloaded',
+  )
 }

@@ -3,7 +3,7 @@
  */
 import { PassThrough } from 'node:stream'
 import { expect, test } from 'vitest'
-import { longestGap } from '../../../cli/kill-leader.ts'
+import { firstAcknowledgedAfterTerm } from '../../../cli/kill-leader.ts'
 import { durationText, Output, provenance } from '../../../cli/output.ts'
 
 function output(options: { json?: boolean; terminal?: boolean; environment?: NodeJS.ProcessEnv } = {}): {
@@ -61,10 +61,13 @@ test('output: durations and provenance as people say them', () => {
   expect(provenance({ height: 7, term: 2, ageMs: 1_500 })).toBe('at height 7, term 2, 1.5 s old')
 })
 
-test('kill-leader: the gap is the longest wait for an acknowledgement that came after the kill', () => {
-  const at = (...times: number[]) => times.map(atMs => ({ atMs }))
-  expect(longestGap(at(0, 90, 100), 100)).toBe(0)
-  expect(longestGap(at(0, 90, 105, 900, 910), 100)).toBe(795)
-  expect(longestGap(at(910, 0, 900, 105), 100)).toBe(795)
-  expect(longestGap(at(0, 50, 400), 100)).toBe(300)
+test('kill-leader: service is back with the first acknowledgement out of a later term, not of an old one that came late', () => {
+  const acknowledged = [
+    { term: 1, atMs: 90 },
+    { term: 1, atMs: 105 },
+    { term: 3, atMs: 910 },
+    { term: 3, atMs: 900 },
+  ]
+  expect(firstAcknowledgedAfterTerm(acknowledged, 1)).toBe(900)
+  expect(firstAcknowledgedAfterTerm(acknowledged, 3)).toBeUndefined()
 })
