@@ -15,6 +15,8 @@ export class Invariants {
   readonly #entries = new Map<string, string>()
   /** What was first applied anywhere, by index. */
   readonly #committed = new Map<number, Entry>()
+  /** The lowest term of a server that applied this index: the entry was committed in it or before. */
+  readonly #committedBy = new Map<number, number>()
   readonly #readFloors = new Map<number, number>()
   #highestCommitted = 0
 
@@ -86,12 +88,14 @@ export class Invariants {
     check((this.#leaders.get(term) ?? node.id) === node.id, 'election safety', `term ${term}`)
     this.#leaders.set(term, node.id)
     for (const [index, entry] of this.#committed) {
-      if (index <= node.intended.before.index) continue
+      // Late votes may make a leader of a term that is over; it need not hold what later terms committed.
+      if (index <= node.intended.before.index || (this.#committedBy.get(index) ?? 0) >= term) continue
       check(entryAt(node.intended, index)?.term === entry.term, 'leader completeness', `${node.id} ${index}`)
     }
   }
 
   #applied(node: Node, entries: readonly Entry[]): void {
+    const { currentTerm = 0 } = node.raft?.status ?? {}
     let expected = node.lastApplied + 1
     for (const entry of entries) {
       check(entry.index === expected, 'applied in order, once', `${node.id} ${entry.index}`)
@@ -100,6 +104,8 @@ export class Invariants {
       const isSame = first.term === entry.term && first.data.join() === entry.data.join()
       check(isSame, 'state machine safety', `${node.id} ${entry.index}`)
       this.#committed.set(entry.index, first)
+      const known = this.#committedBy.get(entry.index) ?? currentTerm
+      this.#committedBy.set(entry.index, Math.min(known, currentTerm))
       this.#highestCommitted = Math.max(this.#highestCommitted, entry.index)
       expected += 1
     }
