@@ -6,15 +6,16 @@
  * acknowledged transaction is known, and nothing is signed twice.
  */
 import { randomBytes } from 'node:crypto'
-import { Agent, request } from 'node:http'
 import type { ChainId, GroupId, Hash, TransactionId } from '../chain/brands.ts'
 import { Milliseconds } from '../chain/brands.ts'
+import { errorTable } from '../chain/errors.ts'
 import { keyIdOf } from '../chain/keys.ts'
 import { groupIdOf } from '../chain/records.ts'
 import { signTransaction, type TransactionBody } from '../chain/transaction.ts'
 import type { SubmitWait, TransactionStatus } from '../client/chain-source.ts'
 import type { IdentityKeys } from '../client/key-directory.ts'
 import { nativeSignerFromSeed } from '../client/native-crypto.ts'
+import { type PlainAnswer, PlainHttp } from './plain-http.ts'
 
 export interface LoadOptions {
   readonly chainId: ChainId
@@ -40,7 +41,7 @@ const retryDelayMs = 20
 
 export class LoadClients {
   readonly #options: LoadOptions
-  readonly #agent: Agent
+  readonly #connections = new Set<PlainHttp>()
   #stopping = false
   #resends = 0
   #running: Promise<void>[] = []
@@ -48,7 +49,6 @@ export class LoadClients {
 
   constructor(options: LoadOptions) {
     this.#options = options
-    this.#agent = new Agent({ keepAlive: true, maxSockets: options.devices.length })
   }
 
   /** Times the same bytes went out again. */
@@ -72,18 +72,20 @@ export class LoadClients {
   async stop(): Promise<void> {
     this.#stopping = true
     await Promise.all(this.#running)
-    this.#agent.destroy()
+    for (const connection of this.#connections) connection.close()
   }
 
   #client(keys: IdentityKeys, index: number) {
-    const { chainId } = this.#options
+    const { chainId, apis, requestTimeoutMs = 20_000 } = this.#options
+    const connections = apis.map(api => new PlainHttp(api, requestTimeoutMs))
+    for (const connection of connections) this.#connections.add(connection)
     const signer = nativeSignerFromSeed(keys.signing.publicKey.suite, keys.signing.seed.expose())
     const who = { deviceId: keys.id, keyId: keyIdOf(keys.signing.publicKey) }
     const group: GroupId = groupIdOf(keys.id, 'load')
     const submit = (body: TransactionBody) => {
       const expiry = Milliseconds(Date.now() + expiryAheadMs)
       const unsigned = { version: 1 as const, chainId, body, signer: who, nonce: randomBytes(16), expiry }
-      return this.#submit(signTransaction(unsigned, signer), index)
+      return this.#submit(connections, signTransaction(unsigned, signer), index)
     }
     return {
       begin: async () => {
@@ -107,51 +109,32 @@ export class LoadClients {
   }
 
   /** Sends until there is a final answer; undefined if the clients are stopped before. */
-  async #submit(bytes: Uint8Array, index: number): Promise<TransactionStatus | undefined> {
-    const { apis, onAcknowledged } = this.#options
+  async #submit(
+    connections: readonly PlainHttp[],
+    bytes: Uint8Array,
+    index: number,
+  ): Promise<TransactionStatus | undefined> {
+    const { wait, onAcknowledged } = this.#options
     const startedAt = performance.now()
     for (let attempt = 0; ; attempt++) {
-      const api = apis[(index + attempt) % apis.length] as string
-      const status = await this.#post(api, bytes)
+      const connection = connections[(index + attempt) % connections.length] as PlainHttp
+      const status = statusIn(await connection.post(`/v1/transactions?wait=${wait}`, bytes))
       if (status?.status === 'committed' || status?.status === 'certified') {
         const latencyMs = performance.now() - startedAt
         onAcknowledged?.({ id: status.id, height: status.height ?? 0, latencyMs })
         return status
       }
       if (status?.status === 'invalid') return status
-      if (status?.status === 'refused' && status.code === 'duplicate') return status
+      if (status?.status === 'refused' && status.code && !errorTable[status.code].retry) return status
       if (this.#stopping) return undefined
       this.#resends++
       await new Promise(resolve => setTimeout(resolve, retryDelayMs))
     }
   }
-
-  /** The answer, or undefined when there was none or it was an error worth another try. */
-  #post(api: string, bytes: Uint8Array): Promise<TransactionStatus | undefined> {
-    return new Promise(resolve => {
-      const outgoing = request(
-        `${api}/v1/transactions?wait=${this.#options.wait}`,
-        {
-          method: 'POST',
-          agent: this.#agent,
-          timeout: this.#options.requestTimeoutMs ?? 20_000,
-          headers: { 'content-type': 'application/octet-stream', 'content-length': bytes.length },
-        },
-        incoming => {
-          const chunks: Buffer[] = []
-          incoming.on('data', (chunk: Buffer) => chunks.push(chunk))
-          incoming.on('error', () => resolve(undefined))
-          incoming.on('end', () => resolve(statusIn(Buffer.concat(chunks), incoming.statusCode)))
-        },
-      )
-      outgoing.on('timeout', () => outgoing.destroy())
-      outgoing.on('error', () => resolve(undefined))
-      outgoing.end(bytes)
-    })
-  }
 }
 
-function statusIn(body: Buffer, httpStatus: number | undefined): TransactionStatus | undefined {
-  if (httpStatus !== 200 && httpStatus !== 202) return undefined
-  return JSON.parse(body.toString('utf8')) as TransactionStatus
+/** The status in an answer; undefined for none, or for an error worth another try. */
+function statusIn(answer: PlainAnswer | undefined): TransactionStatus | undefined {
+  if (answer?.status !== 200 && answer?.status !== 202) return undefined
+  return JSON.parse(answer.body) as TransactionStatus
 }

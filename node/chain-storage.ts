@@ -29,6 +29,7 @@ import type {
   StorageOwner,
   TransactionPlace,
 } from './ports.ts'
+import { SignedRecords } from './signed-records.ts'
 import {
   corrupt,
   describeKey,
@@ -44,9 +45,6 @@ import * as records from './store-records.ts'
 import { WriteQueue } from './write-queue.ts'
 
 const nothing = new Uint8Array()
-/** Signed records kept in memory, so that a contradiction within one batch is seen. More than one batch can hold. */
-const maxRecentSigned = 16_384
-
 interface HeightAndCertificate {
   readonly height: Height
   readonly certificate: Uint8Array
@@ -88,7 +86,10 @@ class ChainStorage implements Storage {
   #snapshot: SnapshotMeta | undefined
   /** Last index of the log once every queued persist is carried out. */
   #lastIndex = 0
-  readonly #recentSigned = new Map<string, SignedHeader>()
+  readonly #signed = new SignedRecords({
+    newest: () => this.#newestSigned(),
+    at: place => this.signedHeader(place),
+  })
 
   constructor(store: ByteStore) {
     this.#store = store
@@ -199,10 +200,10 @@ class ChainStorage implements Storage {
         operations.push(
           put(storeKey('configuration'), encode(records.configurationCodec, write.configuration)),
         )
-      for (const block of write.blocks) if (block.signed) await this.#checkSigned(block.signed)
+      for (const block of write.blocks) if (block.signed) await this.#signed.check(block.signed)
       for (const block of write.blocks) operations.push(...blockOperations(block))
       if (last) operations.push(...(await this.#forgetReplay(last.replayFloor)))
-      for (const block of write.blocks) if (block.signed) this.#rememberSigned(block.signed)
+      for (const block of write.blocks) if (block.signed) await this.#signed.remember(block.signed)
       this.#height = height
       return operations
     }, true)
@@ -230,33 +231,21 @@ class ChainStorage implements Storage {
 
   recordSigned(signed: SignedHeader): Promise<void> {
     return this.#queue.write(async () => {
-      await this.#checkSigned(signed)
-      this.#rememberSigned(signed)
+      await this.#signed.check(signed)
+      await this.#signed.remember(signed)
       return [signedOperation(signed)]
     }, true)
-  }
-
-  async #checkSigned(signed: SignedHeader): Promise<void> {
-    const earlier = this.#recentSigned.get(signedName(signed)) ?? (await this.signedHeader(signed))
-    if (!earlier || earlier.headerHash === signed.headerHash) return
-    throw new MoteError(
-      'execution-diverged',
-      `height ${signed.height}: signed ${earlier.headerHash} before, refusing to sign ${signed.headerHash}`,
-    )
-  }
-
-  #rememberSigned(signed: SignedHeader): void {
-    this.#recentSigned.set(signedName(signed), signed)
-    if (this.#recentSigned.size <= maxRecentSigned) return
-    for (const oldest of this.#recentSigned.keys()) {
-      this.#recentSigned.delete(oldest)
-      return
-    }
   }
 
   async signedHeader(at: { incarnation: number; height: Height }): Promise<SignedHeader | undefined> {
     const record = await this.#record('signed', records.signedCodec, at.incarnation, at.height)
     return record && { incarnation: at.incarnation, height: at.height, ...record }
+  }
+
+  async #newestSigned(): Promise<Pick<SignedHeader, 'incarnation' | 'height'> | undefined> {
+    for await (const [key] of this.#store.range({ ...rangeOf('signed'), reverse: true, limit: 1 }))
+      return { incarnation: numberInKey(key, 1), height: numberInKey(key, 9) as Height }
+    return undefined
   }
 
   putCertificate(height: Height, certificate: Uint8Array): Promise<void> {
@@ -389,8 +378,4 @@ class ChainStorage implements Storage {
       operations.push({ key, value: null })
     if (operations.length > 0) await this.#store.write(operations, true)
   }
-}
-
-function signedName(signed: { incarnation: number; height: Height }): string {
-  return `${signed.incarnation}/${signed.height}`
 }
