@@ -5,8 +5,9 @@
  *
  * The file rotates by size and keeps a bounded number of old files.
  */
+import { once } from 'node:events'
 import { join } from 'node:path'
-import pino, { type Logger } from 'pino'
+import type { Logger } from 'pino'
 import roll from 'pino-roll'
 import type { ErrorCode } from '../chain/errors.ts'
 import type { KeyMismatch } from './verification.ts'
@@ -50,17 +51,16 @@ export async function fileDecisionLog(directory: string, logger: Logger): Promis
     sync: true,
     mode: 0o600,
   })
-  // Every line is a decision: a level would say nothing.
-  const formatters = { level: () => ({}) }
-  const lines = pino({ base: null, timestamp: pino.stdTimeFunctions.isoTime, formatters }, stream)
   return {
     write: line => {
-      lines.info(line)
+      stream.write(`${JSON.stringify({ time: new Date().toISOString(), ...line })}\n`)
       const { id, event, sender, recipient, verdict, code } = line
       logger.debug({ id, event, sender, recipient, verdict, code }, 'decision')
     },
     close: async () => {
+      const closed = once(stream, 'close')
       stream.end()
+      await closed
     },
   }
 }
