@@ -107,8 +107,7 @@ async function answerRequest(body: Uint8Array, link: PeerLink, options: ServeOpt
     if (!link.mayRequest()) throw new MoteError('rate-limited', `${protocol}: too many requests before hello`)
     if (protocol === 'registry' && !link.peer)
       throw new MoteError('hello-required', 'registry: hello comes first')
-    const { peer, remoteAddress } = link
-    const caller = { deviceId: peer?.id, label: peer?.record.label, remoteAddress }
+    const caller = { deviceId: link.peer?.id, remoteAddress: link.remoteAddress }
     return { type: 'body', body: await handler(caller, body) }
   } catch (error) {
     if (error instanceof MoteError) return { type: 'refusal', ...refusalFrame(error) }

@@ -20,7 +20,6 @@ import type {
   Term,
   TransactionId,
 } from '../chain/brands.ts'
-import type { Label } from '../chain/transaction-bodies.ts'
 import type { Configuration, Entry, HardState, Message, SnapshotMeta } from '../consensus/types.ts'
 
 /** Time for people and time-outs. `after` never runs its callback before it returns. */
@@ -222,8 +221,6 @@ export type RequestProtocol = 'query' | 'join' | 'registry'
 export interface Caller {
   /** Proven by hello; undefined before. */
   readonly deviceId: DeviceId | undefined
-  /** The label of its record, as of the proof it was admitted by. */
-  readonly label: Label | undefined
   readonly remoteAddress: string
 }
 

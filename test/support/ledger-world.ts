@@ -52,7 +52,7 @@ class WorldNetwork implements Network {
     const peer = this.#world.reachableFrom(this.id).find(other => other.id === to)
     const handler = peer?.handlers.get(protocol)
     if (!handler) throw new MoteError('unreachable', `${to}: not connected`)
-    return handler({ deviceId: this.id, label: 'full', remoteAddress: 'memory' }, body)
+    return handler({ deviceId: this.id, remoteAddress: 'memory' }, body)
   }
 
   handle(protocol: RequestProtocol, handler: RequestHandler): void {
