@@ -16,5 +16,7 @@ declare module 'pino-roll' {
     readonly mode?: number
   }
 
-  export default function roll(options: RollOptions): Promise<DestinationStream & { end(): void }>
+  export default function roll(
+    options: RollOptions,
+  ): Promise<DestinationStream & NodeJS.EventEmitter & { end(): void }>
 }
