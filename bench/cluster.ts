@@ -1,6 +1,7 @@
 /**
  * Committed signed transactions per second of three full-node processes on this machine:
- * `npm run bench -- cluster [--clients 256] [--seconds 10] [--wait certified] [--nodes 3] [--profile DIR] [--json]`.
+ * `npm run bench -- cluster [--clients 256] [--seconds 10] [--wait certified] [--nodes 3] [--profile DIR] [--node-arguments '…']
+ * [--json]`.
  *
  * The workload is real: every client is an active device that re-keys a group of its own, a signed transaction that
  * every node verifies, executes and stores, synced. The load generator is one more process and shares the cores; its
@@ -26,6 +27,7 @@ export async function benchCluster(args: readonly string[]): Promise<void> {
       wait: { type: 'string', default: 'certified' },
       nodes: { type: 'string', default: '3' },
       profile: { type: 'string' },
+      'node-arguments': { type: 'string', default: '' },
       json: { type: 'boolean', default: false },
     },
   })
@@ -37,7 +39,10 @@ export async function benchCluster(args: readonly string[]): Promise<void> {
     devices: clients,
     seed,
     raft: { tickMs: 50, electionTimeoutTicks: 40, heartbeatTicks: 2 },
-    nodeArguments: values.profile ? ['--cpu-prof', `--cpu-prof-dir=${values.profile}`] : [],
+    nodeArguments: [
+      ...values['node-arguments'].split(' ').filter(argument => argument !== ''),
+      ...(values.profile ? ['--cpu-prof', `--cpu-prof-dir=${values.profile}`] : []),
+    ],
   })
   try {
     await cluster.start()
@@ -48,7 +53,7 @@ export async function benchCluster(args: readonly string[]): Promise<void> {
       seed,
       clients,
       wait,
-      warmUpMs: 2_000,
+      warmUpMs: 5_000,
       measureMs: Number(values.seconds) * 1_000,
     })
     const after = await cpuSeconds(cluster)
