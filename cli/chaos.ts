@@ -5,6 +5,7 @@ import type { Command } from 'commander'
 import { exitCodes } from '../chain/errors.ts'
 import { askControl, type FaultSignal } from '../devnet/control.ts'
 import { requireDescription } from './chain-access.ts'
+import { linkCommands } from './chaos-links.ts'
 import type { AddCommand } from './command.ts'
 import type { Context } from './context.ts'
 import { killLeader, measures } from './kill-leader.ts'
@@ -42,6 +43,7 @@ export function chaosCommands(family: Command, add: AddCommand): void {
     description: 'stop a node if it runs, start it, and wait until it has answered a query',
     action: restart,
   })
+  linkCommands(family, add)
 }
 
 async function sendSignal(

@@ -1,24 +1,38 @@
 /**
  * The configuration files of a devnet's programs: the same that an operator would write. Paths in them are relative,
- * so that the directory can be moved as a whole.
+ * so that the directory can be moved as a whole. Full and coordination nodes and the gateway reach one another through
+ * the supervisor's links, which is how a devnet has network faults.
  */
 import { writeGatewayConfig } from '../mqtt-gateway/config.ts'
 import { type NodeConfigFile, writeNodeConfig } from '../node/config.ts'
-import { apiUrl, type DevnetDescription, type DevnetNode, layout } from './layout.ts'
+import { type Address, apiUrl, type DevnetDescription, type DevnetNode, layout } from './layout.ts'
+import { loopback } from './ports.ts'
 
 const genesis = '../../genesis.json'
 const key = 'key.json'
 const data = 'data'
 
-function peer({ id, api, p2p }: DevnetNode): NodeConfigFile['peers'][number] {
-  return { id, address: `/ip4/${p2p.host}/tcp/${p2p.port}`, api: apiUrl(api) }
+/** Where `from` dials `to`: the link between them, where there is one; else `to` itself. */
+function dialled({ links }: DevnetDescription, from: string, to: string, direct: Address): Address {
+  const link = links.find(candidate => candidate.from === from && candidate.to === to)
+  return link ? { host: loopback, port: link.port } : direct
+}
+
+/** How `from` knows a peer. Interfaces are named directly: a lightweight node may ask them, and people do. */
+function peerOf(description: DevnetDescription, from: string) {
+  return ({ id, name, api, p2p }: DevnetNode): NodeConfigFile['peers'][number] => {
+    const { host, port } = dialled(description, from, name, p2p)
+    return { id, address: `/ip4/${host}/tcp/${port}`, api: apiUrl(api) }
+  }
 }
 
 export async function writeNodeConfiguration(
   directory: string,
-  { chainId, nodes, trustTtlMs }: DevnetDescription,
+  description: DevnetDescription,
   { name, id, label, api, p2p }: DevnetNode,
 ): Promise<void> {
+  const { chainId, nodes, trustTtlMs } = description
+  const peer = peerOf(description, name)
   const others = nodes.filter(node => node.id !== id)
   await writeNodeConfig(layout.nodeConfig(directory, name), {
     version: 1,
@@ -38,8 +52,10 @@ export async function writeNodeConfiguration(
 
 export async function writeGatewayConfiguration(
   directory: string,
-  { chainId, gateway, nodes, trustTtlMs }: DevnetDescription,
+  description: DevnetDescription,
 ): Promise<void> {
+  const { chainId, gateway, nodes, trustTtlMs } = description
+  const full = nodes.filter(node => node.label === 'full')
   await writeGatewayConfig(layout.nodeConfig(directory, gateway.name), {
     version: 1,
     name: gateway.name,
@@ -47,7 +63,7 @@ export async function writeGatewayConfiguration(
     genesis,
     data,
     key,
-    fullNodes: nodes.filter(node => node.label === 'full').map(node => apiUrl(node.api)),
+    fullNodes: full.map(({ name, api }) => apiUrl(dialled(description, gateway.name, name, api))),
     mqtt: gateway.mqtt,
     trustTtlMs,
   })

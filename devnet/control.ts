@@ -8,6 +8,7 @@ import { chmodSync, rmSync } from 'node:fs'
 import { createConnection, createServer, type Server, type Socket } from 'node:net'
 import { type ErrorCode, errorTable } from '../chain/errors.ts'
 import { MoteError } from '../chain/result.ts'
+import { type LinkChange, linkChange } from './link-faults.ts'
 
 /** The signals that a fault may send to a child. */
 export type FaultSignal = 'SIGKILL' | 'SIGSTOP' | 'SIGCONT' | 'SIGTERM'
@@ -20,6 +21,12 @@ export type ControlRequest =
   | { readonly command: 'signal'; readonly node: string; readonly signal: FaultSignal }
   /** Stops the node if it runs, starts it, and answers when it has answered a query. */
   | { readonly command: 'restart'; readonly node: string }
+  /** Changes the faults of links; answers with all that are in force. */
+  | { readonly command: 'links'; readonly change: LinkChange }
+  /** Stops the node, moves its data away, starts it, and answers whether it came up without. */
+  | { readonly command: 'wipe'; readonly node: string }
+  /** Puts back what the last `wipe` moved away, and starts the node. */
+  | { readonly command: 'unwipe'; readonly node: string }
 
 type ControlAnswer =
   | { readonly ok: true; readonly value: unknown }
@@ -95,17 +102,18 @@ const faultSignals: readonly string[] = ['SIGKILL', 'SIGSTOP', 'SIGCONT', 'SIGTE
 
 /** Reads one request. Throws `malformed`. */
 export function parseRequest(text: string): ControlRequest {
-  let value: { command?: unknown; node?: unknown; signal?: unknown }
+  let value: { command?: unknown; node?: unknown; signal?: unknown; change?: unknown }
   try {
     value = JSON.parse(text) as typeof value
   } catch (cause) {
     throw new MoteError('malformed', 'request: expected JSON', { cause })
   }
-  const { command, node, signal } = value ?? {}
+  const { command, node, signal, change } = value ?? {}
   if (command === 'ping' || command === 'status' || command === 'down') return { command }
+  if (command === 'links') return { command, change: linkChange(change) }
   if (typeof node !== 'string')
     throw new MoteError('malformed', 'request: expected a known command and a node')
-  if (command === 'restart') return { command, node }
+  if (command === 'restart' || command === 'wipe' || command === 'unwipe') return { command, node }
   if (command === 'signal' && typeof signal === 'string' && faultSignals.includes(signal))
     return { command, node, signal: signal as FaultSignal }
   throw new MoteError('malformed', 'request: expected a known command and signal')

@@ -21,6 +21,7 @@ import { writeGenesisFile } from '../client/genesis-file.ts'
 import { type IdentityKeys, KeyDirectory, makeKeys, writeKeyFile } from '../client/key-directory.ts'
 import { writeGatewayConfiguration, writeNodeConfiguration } from './configuration.ts'
 import { type DevnetDescription, type DevnetNode, layout, writeDescription } from './layout.ts'
+import type { Link } from './link-faults.ts'
 import { choosePorts, loopback } from './ports.ts'
 
 export interface DevnetSize {
@@ -98,7 +99,9 @@ export async function generate(options: GenerateOptions): Promise<DevnetDescript
     [...nodes, { keys: gateway, label: 'lightweight' }, { keys: operator, label: 'lightweight' }],
     operator,
   )
-  const ports = await choosePorts(2 * nodes.length + 1, options.ports)
+  const links = linksOf(nodes, gateway.name)
+  const ports = await choosePorts(2 * nodes.length + 1 + links.length, options.ports)
+  const firstLinkPort = 2 * nodes.length + 1
   const address = (index: number) => ({ host: loopback, port: ports[index] ?? 0 })
   const description: DevnetDescription = {
     version: 1,
@@ -118,9 +121,21 @@ export async function generate(options: GenerateOptions): Promise<DevnetDescript
     devices: devices.map(({ name, id }) => ({ name, id })),
     groups: groupsOf(devices),
     trustTtlMs: devnetTrustTtlMs,
+    links: links.map((link, i) => ({ ...link, port: ports[firstLinkPort + i] ?? 0 })),
   }
   await writeDirectory(directory, { description, genesis, nodes, gateway, operator, devices })
   return description
+}
+
+/** Who reaches whom through the supervisor: full and coordination nodes each other, the gateway the full nodes. */
+function linksOf(nodes: readonly Member[], gateway: string): readonly Link[] {
+  const named = (labels: readonly Label[]): readonly string[] =>
+    nodes.filter(({ label }) => labels.includes(label)).map(({ keys }) => keys.name)
+  const peers = named(['full', 'coordination'])
+  return [
+    ...peers.flatMap(from => peers.filter(to => to !== from).map(to => ({ from, to }))),
+    ...named(['full']).map(to => ({ from: gateway, to })),
+  ]
 }
 
 function groupsOf(devices: readonly IdentityKeys[]): DevnetDescription['groups'] {

@@ -46,6 +46,8 @@ export interface DevnetDescription {
   readonly devices: readonly { readonly name: string; readonly id: DeviceId }[]
   readonly groups: readonly { readonly name: string; readonly id: GroupId; readonly owner: string }[]
   readonly trustTtlMs: number
+  /** The supervisor listens on `port` and passes on what `from` sends there to `to`, faults included. */
+  readonly links: readonly { readonly from: string; readonly to: string; readonly port: number }[]
 }
 
 /** Longest path that a Unix socket may have on every system (sun_path is 104 bytes on macOS). */
@@ -83,6 +85,8 @@ export async function readDescription(directory: string): Promise<DevnetDescript
   try {
     description = JSON.parse(Buffer.from(content).toString('utf8')) as DevnetDescription
     if (description.version !== 1) throw new Error(`version: expected 1, got ${description.version}`)
+    for (const { from, to, port } of description.links)
+      if (!Number.isInteger(port)) throw new Error(`links: expected a port from ${from} to ${to}`)
     for (const { id } of [...description.nodes, ...description.devices, description.gateway]) DeviceId(id)
   } catch (cause) {
     throw new MoteError('config-invalid', `${path}: expected the description of a devnet`, { cause })

@@ -13,6 +13,8 @@ import { httpSource } from '../client/http-source.ts'
 import { Child, type Program } from './child.ts'
 import { type ControlRequest, serveControl } from './control.ts'
 import { apiUrl, type DevnetDescription, type DevnetNode, layout } from './layout.ts'
+import { LinkNetwork } from './link-network.ts'
+import { moveDataAway, putDataBack } from './wipe.ts'
 
 /** A process as `mote devnet status` shows it. A node that does not answer has no `role`, `term` or `height`. */
 export interface NodeRow {
@@ -45,6 +47,11 @@ export interface ProcessStatus {
   readonly gateway: GatewayRow
 }
 
+/** What came of a wipe. `kept`: where the data went. */
+export type WipeAnswer =
+  | { readonly started: true; readonly kept: string; readonly pid: number }
+  | { readonly started: false; readonly kept: string; readonly reason: string }
+
 export interface SupervisorOptions {
   readonly directory: string
   readonly description: DevnetDescription
@@ -64,11 +71,13 @@ export class Supervisor {
   readonly #options: SupervisorOptions
   readonly #children = new Map<string, Child>()
   readonly #closed = Promise.withResolvers<void>()
+  readonly #links: LinkNetwork
   #control: Server | undefined
   #stopping: Promise<void> | undefined
 
-  private constructor(options: SupervisorOptions) {
+  private constructor(options: SupervisorOptions, links: LinkNetwork) {
     this.#options = options
+    this.#links = links
     const { description, directory, program } = options
     for (const name of [...description.nodes, description.gateway].map(node => node.name)) {
       const family = name === description.gateway.name ? 'gateway' : 'node'
@@ -83,9 +92,9 @@ export class Supervisor {
     }
   }
 
-  /** Listens on the control socket; no child runs yet. */
+  /** Listens on the control socket and on the links; no child runs yet. Throws `in-use`. */
   static async open(options: SupervisorOptions): Promise<Supervisor> {
-    const supervisor = new Supervisor(options)
+    const supervisor = new Supervisor(options, await LinkNetwork.open(options.description))
     const path = options.description.controlSocket
     supervisor.#control = await serveControl(path, request => supervisor.#handle(request))
     return supervisor
@@ -155,6 +164,7 @@ export class Supervisor {
     const byLabel = Map.groupBy(description.nodes, node => (node.label === 'full' ? 'full' : 'other'))
     for (const group of ['other', 'full'] as const)
       await Promise.all((byLabel.get(group) ?? []).map(node => this.#child(node.name).stop(drainDeadlineMs)))
+    this.#links.close()
     this.#control?.close()
     rmSync(description.controlSocket, { force: true })
     this.#closed.resolve()
@@ -173,6 +183,12 @@ export class Supervisor {
         return this.#fault(request)
       case 'restart':
         return this.#restart(request.node)
+      case 'links':
+        return this.#links.apply(request.change)
+      case 'wipe':
+        return this.#wipe(request.node)
+      case 'unwipe':
+        return this.#unwipe(request.node)
     }
   }
 
@@ -197,6 +213,25 @@ export class Supervisor {
       await this.waitForGateway(signal)
     }
     return { pid: child.pid ?? -1 }
+  }
+
+  /** A node may refuse to start without what it has said and signed before: that is an answer, not a failure. */
+  async #wipe(name: string): Promise<WipeAnswer> {
+    const child = this.#child(name)
+    await child.stop(drainDeadlineMs)
+    const kept = await moveDataAway(layout.nodeData(this.#options.directory, name))
+    try {
+      return { started: true, kept, ...(await this.#restart(name)) }
+    } catch (error) {
+      if (!(error instanceof MoteError) || child.pid !== undefined) throw error
+      return { started: false, kept, reason: error.detail }
+    }
+  }
+
+  async #unwipe(name: string): Promise<{ pid: number }> {
+    await this.#child(name).stop(drainDeadlineMs)
+    await putDataBack(layout.nodeData(this.#options.directory, name))
+    return this.#restart(name)
   }
 
   #child(name: string): Child {

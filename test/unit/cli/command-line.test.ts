@@ -61,7 +61,8 @@ async function silentDevnet(): Promise<{ close(): Promise<void> }> {
     gateway: { name: 'gateway', id: DeviceId('b'.repeat(64)), mqtt: { host: '127.0.0.1', port: 1 } },
     devices: [],
     groups: [],
-    trustTtlMs: 1000,
+    links: [],
+      trustTtlMs: 1000,
   }
   await writeDescription(directory, description)
   const server = createServer(socket => socket.on('error', () => {}).resume())
