@@ -1,0 +1,300 @@
+/**
+ * The gateway as a process beside real full nodes, seen by MQTT clients that are not ours: mqtt.js, and mosquitto_sub
+ * where it is installed. Messages travel through `mote device send` and `listen`.
+ */
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { bytesToHex } from '@noble/hashes/utils.js'
+import mqtt, { type MqttClient } from 'mqtt'
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
+import type { ChainId, Height, Milliseconds } from '../../chain/brands.ts'
+import { keyIdOf } from '../../chain/keys.ts'
+import { unwrap } from '../../chain/result.ts'
+import { type IdentityKeys, makeKeys, signerOf } from '../../client/key-directory.ts'
+import { revoke } from '../../client/operator-actions.ts'
+import { layout } from '../../devnet/layout.ts'
+import { type SealRequest, sealEnvelope } from '../../mqtt-gateway/envelope.ts'
+import { topics } from '../../mqtt-gateway/topics.ts'
+import { DevnetFixture } from '../support/devnet-fixture.ts'
+import { type SeenMessage, until } from '../support/gateway-fixture.ts'
+
+interface Login {
+  readonly host: string
+  readonly port: number
+  readonly clientId: string
+  readonly username: string
+  readonly password: string
+}
+
+let devnet: DevnetFixture
+let d1112: IdentityKeys
+let d1113: IdentityKeys
+const closing: (() => unknown)[] = []
+
+beforeAll(async () => {
+  devnet = await DevnetFixture.start('gateway', ['--lightweight', '0'])
+  d1112 = await devnet.keys('1112')
+  d1113 = await devnet.keys('1113')
+})
+afterEach(async () => {
+  await Promise.all(closing.splice(0).map(close => close()))
+})
+afterAll(() => devnet.stop())
+
+const credentials = async (name: string): Promise<Login> =>
+  (await devnet.json<Login>('device', 'credentials', name)).value
+
+/** An mqtt.js client that has nothing of ours but the credentials. */
+async function connect(name: string): Promise<MqttClient> {
+  const { host, port, clientId, username, password } = await credentials(name)
+  const login = { host, port, clientId, username, password }
+  const client = await mqtt.connectAsync({ ...login, protocolVersion: 4, reconnectPeriod: 0 })
+  client.on('error', () => {})
+  closing.push(() => client.endAsync(true))
+  return client
+}
+
+async function subscribe(client: MqttClient, topicFilter = '#'): Promise<SeenMessage[]> {
+  const seen: SeenMessage[] = []
+  client.on('message', (topic, payload) => seen.push({ topic, payload }))
+  await client.subscribeAsync(topicFilter, { qos: 1 })
+  return seen
+}
+
+const delivered = (seen: readonly SeenMessage[]) =>
+  seen.filter(({ topic }) => /^mote\/1\/(to|group)\//.test(topic))
+
+/** `mote device listen`; its messages' texts so far. */
+async function listener(name: string) {
+  const command = devnet.spawn('device', 'listen', name, '--json')
+  closing.push(() => {
+    command.process.kill('SIGINT')
+    return command.ended
+  })
+  await command.untilSays('listening')
+  const texts = () =>
+    command.stdout
+      .split('\n')
+      .filter(line => line !== '')
+      .map(line => (JSON.parse(line) as { text: string }).text)
+  return { command, texts }
+}
+
+const send = (...args: string[]) => devnet.json('device', 'send', ...args, '--from', '1111')
+
+/** A sealed message from 1112 to 1113 as bytes. Its counters are the test's: `mote device send` counts for 1111 only. */
+async function envelope(counter: number, changes: Partial<SealRequest> = {}): Promise<Buffer> {
+  const sealed = await sealEnvelope({
+    chainId: devnet.description.chainId as ChainId,
+    sender: d1112.id,
+    signer: signerOf(d1112),
+    target: { type: 'device', id: d1113.id, key: d1113.encryption.publicKey },
+    counter,
+    seenHeight: 1 as Height,
+    expiry: (Date.now() + 30_000) as Milliseconds,
+    channel: '',
+    content: new TextEncoder().encode('by hand'),
+    ...changes,
+  })
+  return Buffer.from(unwrap(sealed).bytes)
+}
+
+interface DecisionRow {
+  readonly event: string
+  readonly sender: string
+  readonly code: string | null
+  readonly mismatch: unknown
+}
+
+function decisions(): DecisionRow[] {
+  const data = layout.nodeData(devnet.directory, 'gateway')
+  return readdirSync(data)
+    .filter(name => name.startsWith('decisions.'))
+    .flatMap(name => readFileSync(join(data, name), 'utf8').trimEnd().split('\n'))
+    .filter(line => line !== '')
+    .map(line => JSON.parse(line) as DecisionRow)
+}
+
+describe('gateway process: who can read', () => {
+  test('gateway process: 1113 reads what 1111 sends; 1112, 1114 and an mqtt.js client on # do not', async () => {
+    const seen = await subscribe(await connect('1114'))
+    const [in1113, in1112, in1114] = await Promise.all(['1113', '1112', '1114'].map(listener))
+    const sent = await send('1113', 'open valve 3')
+    expect(sent).toMatchObject({ code: 0, value: { verdict: 'Check', messageId: expect.any(String) } })
+    await until(() => in1113!.texts().length > 0, '1113 reads it')
+    expect(in1113!.texts()).toEqual(['open valve 3'])
+    await until(() => delivered(seen).length === 1, 'the observer gets the bytes')
+    expect(delivered(seen)[0]!.topic).toBe(`mote/1/to/${d1113.id}`)
+    for (const { payload } of seen) expect(payload.includes('open valve 3')).toBe(false)
+    expect([...in1112!.texts(), ...in1114!.texts()]).toEqual([])
+  })
+
+  const installed = spawnSync('mosquitto_sub', ['--help']).error === undefined
+  test('gateway process: mosquitto_sub on # gets ciphertext only', async context => {
+    if (!installed) context.skip('mosquitto_sub is not installed')
+    const { host, port, clientId, username, password } = await credentials('1112')
+    const login = ['-h', host, '-p', String(port), '-i', clientId, '-u', username, '-P', password]
+    const args = [...login, '-V', 'mqttv311', '-t', '#', '-q', '1', '-C', '1', '-F', '%t %x']
+    const child: ChildProcess = spawn('mosquitto_sub', args, { stdio: ['ignore', 'pipe', 'pipe'] })
+    closing.push(() => child.kill('SIGTERM'))
+    let output = ''
+    let ended = false
+    child.stdout?.setEncoding('utf8').on('data', (text: string) => {
+      output += text
+    })
+    child.once('close', () => {
+      ended = true
+    })
+    // It does not say when it is subscribed: one message after another, until it has got one and ends.
+    for (let i = 0; i < 20 && !ended; i++) expect((await send('1113', 'close valve 3')).code).toBe(0)
+    await until(() => ended, 'mosquitto_sub gets the bytes')
+    const line = /^(mote\/1\/to\/\S+) ([0-9a-f]+)$/m.exec(output)
+    expect(line?.[1]).toBe(`mote/1/to/${d1113.id}`)
+    expect(output).not.toContain('close valve 3')
+    expect(output).not.toContain(Buffer.from('close valve 3').toString('hex'))
+  })
+
+  test('gateway process: to hsu0001: 1112 and 1113 read it, 1114 gets bytes; 1113, removed, cannot read the next', async () => {
+    const seen = await subscribe(await connect('1114'))
+    const [in1112, in1113, in1114] = await Promise.all(['1112', '1113', '1114'].map(listener))
+    expect((await send('--group', 'hsu0001', 'tank is full')).value).toMatchObject({ verdict: 'Check' })
+    await until(() => in1112!.texts().length === 1 && in1113!.texts().length === 1, 'both members read it')
+    expect((await devnet.json('group', 'remove', 'hsu0001', '1113', '--from', '1111')).code).toBe(0)
+    expect((await send('--group', 'hsu0001', 'without 1113')).value).toMatchObject({ verdict: 'Check' })
+    await until(() => in1112!.texts().length === 2, '1112 reads the next')
+    await until(() => delivered(seen).length === 2, "1114's connection receives both")
+    // A message for 1113 alone comes after it on the same connection: so the other is not still under way.
+    expect((await send('1113', 'last')).value).toMatchObject({ verdict: 'Check' })
+    await until(() => in1113!.texts().includes('last'), '1113 reads on')
+    expect(in1112!.texts()).toEqual(['tank is full', 'without 1113'])
+    expect(in1113!.texts()).toEqual(['tank is full', 'last'])
+    expect(in1114!.texts()).toEqual([])
+    for (const { payload } of seen) expect(payload.includes('tank is full')).toBe(false)
+    const asStranger = await devnet.json(
+      'device',
+      'send',
+      '--group',
+      'hsu0001',
+      'let me in',
+      '--from',
+      '1114',
+    )
+    expect(asStranger).toMatchObject({ code: 5, value: { verdict: 'Error', code: 'not-member' } })
+  })
+})
+
+describe('gateway process: refusals', () => {
+  test("gateway process: the recipient's key altered at the sender: Error, nothing relayed, both key ids logged", async () => {
+    const seen = await subscribe(await connect('1114'))
+    const contacts = join(devnet.directory, 'devices', '1111', 'contacts.json')
+    const [genuine, forged] = [d1113, d1112].map(keys => bytesToHex(keys.encryption.publicKey.bytes))
+    const before = readFileSync(contacts, 'utf8')
+    expect(before).toContain(genuine)
+    writeFileSync(contacts, before.replace(genuine!, forged!))
+    expect(await send('1113', 'to the wrong key')).toMatchObject({
+      code: 5,
+      value: { verdict: 'Error', code: 'recipient-key-mismatch', reason: expect.any(String) },
+    })
+    writeFileSync(contacts, before)
+    expect((await send('1113', 'to the right key')).code).toBe(0)
+    await until(() => delivered(seen).length > 0, 'the good message')
+    expect(delivered(seen), 'and nothing before it').toHaveLength(1)
+    const mismatch = {
+      inEnvelope: keyIdOf(d1112.encryption.publicKey),
+      onChain: keyIdOf(d1113.encryption.publicKey),
+    }
+    expect(decisions()).toContainEqual(expect.objectContaining({ code: 'recipient-key-mismatch', mismatch }))
+  })
+
+  test('gateway process: an unknown sender, a replayed envelope and an expired one, each with its reason', async () => {
+    const seen = await subscribe(await connect('1114'))
+    const client = await connect('1112')
+    const verdicts = await subscribe(client, topics.verdict(d1112.id))
+    const stranger = makeKeys('stranger')
+    const good = await envelope(1)
+    const wires = [
+      good,
+      good,
+      await envelope(2, { sender: stranger.id, signer: signerOf(stranger) }),
+      await envelope(3, { expiry: (Date.now() - 1) as Milliseconds }),
+      await envelope(4),
+    ]
+    for (const wire of wires) await client.publishAsync(topics.send(d1112.id), wire, { qos: 1 })
+    await until(() => verdicts.length === wires.length, 'a verdict for each')
+    const codes = verdicts.map(({ payload }) => {
+      const { verdict, code } = JSON.parse(payload.toString('utf8')) as { verdict: string; code?: string }
+      return code ?? verdict
+    })
+    expect(codes).toEqual(['Check', 'replayed', 'unknown-signer', 'envelope-expired', 'Check'])
+    await until(() => delivered(seen).length === 2, 'the two good ones')
+    expect(delivered(seen).map(({ payload }) => payload.equals(good))).toEqual([true, false])
+  })
+
+  test('gateway process: a sender revoked on the chain is dropped within a second of certification, and refused', async () => {
+    const joined = await devnet.json<{ id: string }>('device', 'join', 'sensor-9')
+    const live = await connect('sensor-9')
+    const closed = new Promise<number>(resolve => live.once('close', () => resolve(performance.now())))
+    const { id } = await devnet.keys('sensor-9')
+    expect(joined.value.id).toBe(id)
+    await revoke(await devnet.client(), await devnet.operator(), { id, reason: 'stolen' })
+    const certifiedAt = performance.now()
+    expect((await closed) - certifiedAt).toBeLessThan(1_000)
+    await expect(connect('sensor-9')).rejects.toMatchObject({ code: 5 })
+    const refused = await devnet.json('device', 'send', '1113', 'let me in', '--from', 'sensor-9')
+    expect(refused).toMatchObject({ code: 5, value: { verdict: 'Error', code: 'signer-not-active' } })
+    const cut = { event: 'cut', sender: id, code: 'device-revoked' }
+    expect(decisions()).toContainEqual(expect.objectContaining(cut))
+  })
+
+  test('gateway process: cut off from the chain it refuses once its trust data is older than trustTtl, and recovers', async () => {
+    const trustTtlMs = 7_000 // heartbeat blocks come every 5 s
+    for (const file of [
+      layout.nodeConfig(devnet.directory, 'gateway'),
+      layout.description(devnet.directory),
+    ]) {
+      const changed = { ...JSON.parse(readFileSync(file, 'utf8')), trustTtlMs }
+      writeFileSync(file, JSON.stringify(changed))
+    }
+    expect((await devnet.mote('chaos', 'restart', 'gateway')).code).toBe(0)
+    expect((await send('1113', 'before')).value).toMatchObject({ verdict: 'Check' })
+    const client = await connect('1112')
+    const closed = new Promise<void>(resolve => client.once('close', () => resolve()))
+    const verdicts = await subscribe(client, topics.verdict(d1112.id))
+    const nodes = ['full-1', 'full-2', 'full-3']
+    for (const node of nodes) expect((await devnet.mote('chaos', 'pause', node)).code).toBe(0)
+    try {
+      let counter = 5
+      const publish = async () => {
+        const count = verdicts.length
+        client.publish(topics.send(d1112.id), await envelope(counter++), { qos: 1 }, () => {})
+        await until(() => verdicts.length > count, 'a verdict')
+        return JSON.parse(verdicts.at(-1)!.payload.toString('utf8')) as { verdict: string; ageMs: number }
+      }
+      let last = await publish()
+      expect(last.ageMs).toBeLessThanOrEqual(trustTtlMs)
+      const deadline = performance.now() + 3 * trustTtlMs
+      while (last.verdict === 'Check') {
+        // The age is told a moment after it was judged.
+        expect(last.ageMs).toBeLessThan(trustTtlMs + 500)
+        expect(performance.now(), 'it refuses in time').toBeLessThan(deadline)
+        await new Promise(resolve => setTimeout(resolve, 50))
+        last = await publish()
+      }
+      expect(last).toMatchObject({ verdict: 'Error', code: 'stale' })
+      expect(last.ageMs).toBeGreaterThan(trustTtlMs)
+      await closed
+      await expect(connect('1114'), 'server unavailable').rejects.toMatchObject({ code: 3 })
+      expect(await send('1113', 'stale')).toMatchObject({
+        code: 5,
+        value: { verdict: 'Error', code: 'stale', reason: expect.any(String), messageId: null },
+      })
+      expect((await devnet.mote('device', 'trust', '1113', '--timeout', '3')).code).not.toBe(0)
+    } finally {
+      for (const node of nodes) await devnet.mote('chaos', 'resume', node)
+    }
+    const deadline = performance.now() + 20_000
+    for (let again = await send('1113', 'again'); again.code !== 0; again = await send('1113', 'again'))
+      expect(performance.now(), 'it recovers in time').toBeLessThan(deadline)
+  })
+})
