@@ -84,8 +84,10 @@ export class Replica {
   #executions: Execution[] = []
   #applied: number
   #appliedWritten: number
+  /** In force: the latest in the log, committed or not. */
   #configuration: Configuration
-  #configurationChanged = false
+  /** The latest applied one, while it waits to be written. */
+  #appliedConfiguration: Configuration | undefined
   #leadership: Leadership
   /** Index of a proposal in the log to its context in the producer. */
   readonly #proposals = new Map<number, { readonly context: number; readonly term: number }>()
@@ -100,7 +102,7 @@ export class Replica {
     this.#raft = new Raft(parts.raft, parts.recovered, parts.random)
     this.#applied = parts.recovered.applied
     this.#appliedWritten = parts.recovered.applied
-    this.#configuration = parts.recovered.configuration
+    this.#configuration = this.#raft.status.configuration
     this.#lastBlockAt = parts.clock.now()
     this.#leadership = { role: 'follower', term: parts.recovered.hardState.currentTerm, leader: undefined }
   }
@@ -168,8 +170,10 @@ export class Replica {
 
   #fail(error: MoteError): void {
     if (this.#stopped) return
-    // Told before the halt, so that the core stops acknowledging in the same breath.
-    this.#raft.step({ type: 'persist-failed' })
+    // Told before the halt, so that the core stops acknowledging in the same breath and names a successor.
+    for (const effect of this.#raft.step({ type: 'persist-failed' }))
+      if (effect.type === 'status' || (effect.type === 'send' && effect.after === undefined))
+        this.#carryOut(effect)
     this.#halt()
     this.#parts.events.failed(error)
   }
@@ -243,7 +247,6 @@ export class Replica {
         return
       case 'configuration':
         this.#configuration = effect.configuration
-        this.#configurationChanged = true
         return
       case 'fetch-snapshot':
         // Logs are kept whole, so no honest leader of this version offers a snapshot.
@@ -324,6 +327,7 @@ export class Replica {
       this.#proposals.delete(entry.index)
       this.#parts.producer.settled(proposal.context, proposal.term === entry.term ? 'committed' : 'refused')
     }
+    if (entry.configuration) this.#appliedConfiguration = entry.configuration
     if (entry.type !== 'command') return
     const execution = this.#parts.chain.execute(entry.data, entry.term as Term)
     if (!execution) return
@@ -338,17 +342,14 @@ export class Replica {
     const { certifier, incarnation, storage } = this.#parts
     const executions = this.#executions
     const index = this.#applied
+    const configuration = this.#appliedConfiguration
     this.#executions = []
+    this.#appliedConfiguration = undefined
     this.#appliedWritten = index
     const blocks = executions.map(({ block, write }) =>
       certifier.signs ? { ...write, signed: signedRecord(incarnation, block) } : write,
     )
-    const write = storage.apply({
-      applied: index,
-      blocks,
-      ...(this.#configurationChanged ? { configuration: this.#configuration } : {}),
-    })
-    this.#configurationChanged = false
+    const write = storage.apply({ applied: index, blocks, ...(configuration && { configuration }) })
     this.#track(write, () => {
       // Only now, so that whatever is certified here can be read from disk.
       for (const { block } of executions) certifier.executed(block)
