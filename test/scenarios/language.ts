@@ -236,8 +236,8 @@ class Parser {
 
   #read(words: Words): Statement {
     const node = this.#node(words)
+    if (this.#reads.has(words.peek)) words.fail('a name that no other read has')
     const name = words.take('a name for the read')
-    if (this.#reads.has(name)) words.fail(`a name other than ${name}`)
     this.#reads.add(name)
     return { verb: 'read', node, name }
   }
@@ -288,7 +288,8 @@ class Parser {
         return { verb: 'expect', expectation: { about: 'refused', reason, detail } }
       }
       case 'read': {
-        const name = words.oneOf([...this.#reads])
+        if (!this.#reads.has(words.peek)) words.fail('the name of a read that was begun')
+        const name = words.take('a name')
         const answer = words.oneOf(['at', 'waiting', 'refused'])
         const expected = answer === 'at' ? words.number('an index') : answer
         return { verb: 'expect', expectation: { about: 'read', name, answer: expected } }

@@ -14,9 +14,9 @@ import { CommitLedger } from './commit-ledger.ts'
 import type { Selector, Settings } from './statements.ts'
 
 /** Every server's shortest election timeout. */
-export const electionTimeoutTicks = 10
+const electionTimeoutTicks = 10
 
-export interface Envelope {
+interface Envelope {
   readonly from: NodeId
   readonly to: NodeId
   readonly message: Message
