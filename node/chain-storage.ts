@@ -15,7 +15,7 @@
 import { DeviceId, type Height, StateKey, type TransactionId } from '../chain/brands.ts'
 import { type Codec, encode } from '../chain/codec.ts'
 import { assert, MoteError } from '../chain/result.ts'
-import type { Configuration, Entry, SnapshotMeta } from '../consensus/types.ts'
+import type { Configuration, SnapshotMeta } from '../consensus/types.ts'
 import type { ByteStore, KeyRange, Operation } from './byte-store.ts'
 import type {
   ApplyWrite,
@@ -40,8 +40,10 @@ import {
   rangeOf,
   storeKey,
 } from './store-keys.ts'
+import { cutOutside, deletions, readEntries, termAt } from './store-log.ts'
 import { blockOperations, entryOperation, put, signedOperation } from './store-operations.ts'
 import * as records from './store-records.ts'
+import { snapshotOperations } from './store-snapshot.ts'
 import { WriteQueue } from './write-queue.ts'
 
 const nothing = new Uint8Array()
@@ -109,7 +111,7 @@ class ChainStorage implements Storage {
     const applied = await this.#required('applied', records.appliedCodec)
     if (applied.index > lastIndex || applied.index < snapshot.lastIncludedIndex)
       throw corrupt(`applied: index ${applied.index} is outside the log, which ends at ${lastIndex}`)
-    await this.#cutAbove(lastIndex)
+    await cutOutside(this.#store, snapshot.lastIncludedIndex + 1, lastIndex)
     this.#snapshot = snapshot
     this.#lastIndex = lastIndex
     return {
@@ -117,8 +119,12 @@ class ChainStorage implements Storage {
       snapshot,
       configuration: await this.#required('configuration', records.configurationCodec),
       applied: applied.index,
-      before: { index: applied.index, term: await this.#termAt(applied.index, snapshot) },
-      entries: await this.#entries(applied.index + 1, lastIndex, Number.POSITIVE_INFINITY),
+      before: { index: applied.index, term: await termAt(this.#store, applied.index, snapshot) },
+      entries: await readEntries(this.#store, {
+        from: applied.index + 1,
+        to: lastIndex,
+        maxBytes: Number.POSITIVE_INFINITY,
+      }),
       height: applied.height,
       history: (await this.#bytes('history')) ?? nothing,
     }
@@ -144,7 +150,12 @@ class ChainStorage implements Storage {
 
   persist(write: LogWrite): Promise<void> {
     const operations: Operation[] = []
-    if (write.truncateAfter !== undefined) {
+    const { snapshot } = write
+    if (snapshot) {
+      this.#snapshot = snapshot.meta
+      this.#lastIndex = snapshot.meta.lastIncludedIndex
+    }
+    if (write.truncateAfter !== undefined && !snapshot) {
       for (let index = write.truncateAfter + 1; index <= this.#lastIndex; index++)
         operations.push({ key: storeKey('entry', index), value: null })
       this.#lastIndex = Math.min(this.#lastIndex, write.truncateAfter)
@@ -160,7 +171,12 @@ class ChainStorage implements Storage {
     operations.push(put(storeKey('logTail'), encode(records.logTailCodec, { lastIndex: this.#lastIndex })))
     if (write.hardState)
       operations.push(put(storeKey('hardState'), encode(records.hardStateCodec, write.hardState)))
-    return this.#queue.write(() => operations, true)
+    if (!snapshot) return this.#queue.write(() => operations, true)
+    const build = async () => {
+      this.#height = snapshot.state.height
+      return [...(await snapshotOperations(this.#store, snapshot)), ...operations]
+    }
+    return this.#queue.write(build, true, 'alone')
   }
 
   async readEntries(range: { from: number; to: number; maxBytes: number }): Promise<EntriesRead> {
@@ -169,10 +185,17 @@ class ChainStorage implements Storage {
     assert(snapshot, 'readEntries comes after recover or initialise')
     if (range.from <= snapshot.lastIncludedIndex) return { type: 'compacted', snapshot }
     const to = Math.min(range.to, this.#lastIndex)
-    return {
-      type: 'entries',
-      before: { index: range.from - 1, term: await this.#termAt(range.from - 1, snapshot) },
-      entries: await this.#entries(range.from, to, range.maxBytes),
+    try {
+      return {
+        type: 'entries',
+        before: { index: range.from - 1, term: await termAt(this.#store, range.from - 1, snapshot) },
+        entries: await readEntries(this.#store, { ...range, to }),
+      }
+    } catch (error) {
+      const now = this.#snapshot
+      // Forgotten while they were read.
+      if (now && range.from <= now.lastIncludedIndex) return { type: 'compacted', snapshot: now }
+      throw error
     }
   }
 
@@ -183,10 +206,12 @@ class ChainStorage implements Storage {
       'compact: the snapshot ends beyond the log',
     )
     this.#snapshot = snapshot
-    const operations = [put(storeKey('snapshot'), encode(records.snapshotCodec, snapshot))]
-    for (let index = earlier.lastIncludedIndex + 1; index <= snapshot.lastIncludedIndex; index++)
-      operations.push({ key: storeKey('entry', index), value: null })
-    return this.#queue.write(() => operations, true)
+    const record = put(storeKey('snapshot'), encode(records.snapshotCodec, snapshot))
+    const writes = [this.#queue.write(() => [record], true)]
+    // What a crash leaves of these is below the log's beginning, and cut at the next start.
+    for (const operations of deletions(earlier.lastIncludedIndex + 1, snapshot.lastIncludedIndex))
+      writes.push(this.#queue.write(() => operations, false))
+    return Promise.all(writes).then(() => {})
   }
 
   apply(write: ApplyWrite): Promise<void> {
@@ -340,42 +365,5 @@ class ChainStorage implements Storage {
     const value = await this.#record(kind, codec)
     if (value === undefined) throw corrupt(`${kind}: the record is missing`)
     return value
-  }
-
-  async #termAt(index: number, snapshot: SnapshotMeta): Promise<number> {
-    if (index === snapshot.lastIncludedIndex) return snapshot.lastIncludedTerm
-    const key = storeKey('entry', index)
-    const value = await this.#store.get(key)
-    if (!value) throw corrupt(`${describeKey(key)}: the record is missing`)
-    return records.openEntry(index, key, value).term
-  }
-
-  /** Entries `from`..`to`, all of them there and sound; stops before `maxBytes` of data, but never before the first. */
-  async #entries(from: number, to: number, maxBytes: number): Promise<readonly Entry[]> {
-    const entries: Entry[] = []
-    if (from > to) return entries
-    let size = 0
-    const range = { from: storeKey('entry', from), to: storeKey('entry', to + 1) }
-    for await (const [key, value] of this.#store.range(range)) {
-      const index = from + entries.length
-      if (numberInKey(key, 1) !== index) throw corrupt(`entry ${index}: the record is missing`)
-      const entry = records.openEntry(index, key, value)
-      size += entry.data.length
-      if (size > maxBytes && entries.length > 0) return entries
-      entries.push(entry)
-    }
-    if (entries.length !== to - from + 1)
-      throw corrupt(`entry ${from + entries.length}: the record is missing`)
-    return entries
-  }
-
-  async #cutAbove(lastIndex: number): Promise<void> {
-    const operations: Operation[] = []
-    for await (const [key] of this.#store.range({
-      ...rangeOf('entry'),
-      from: storeKey('entry', lastIndex + 1),
-    }))
-      operations.push({ key, value: null })
-    if (operations.length > 0) await this.#store.write(operations, true)
   }
 }

@@ -31,8 +31,28 @@ export interface Clock {
 
 /* ---------------------------------------------------------------- storage */
 
-/** One persist effect of Raft. Atomic and durable: cut, append, hard state. */
+/** The state after one block, verified against its certificate, as it is stored. */
+export interface SnapshotState {
+  readonly height: Height
+  readonly header: Uint8Array
+  /** The sorted state keys the block wrote, encoded. */
+  readonly changes: Uint8Array
+  readonly certificate: Uint8Array
+  readonly leaves: Iterable<readonly [StateKey, Uint8Array]>
+  /** Ids in order of execution; each slot once. */
+  readonly replay: Iterable<{ readonly slot: number; readonly ids: Uint8Array }>
+  readonly history: Uint8Array
+}
+
+export interface SnapshotWrite {
+  readonly meta: SnapshotMeta
+  readonly state: SnapshotState
+}
+
+/** One persist effect of Raft. Atomic and durable: snapshot, cut, append, hard state. */
 export interface LogWrite {
+  /** Takes the place of the state and of the whole log, before anything else of this write. */
+  readonly snapshot?: SnapshotWrite
   /** Cut every entry above this index before appending. */
   readonly truncateAfter?: number
   /** Contiguous, and contiguous with what remains of the log. */

@@ -10,9 +10,13 @@ import type { ByteStore, Operation } from './byte-store.ts'
 /** Called in order, after all earlier writes have been built. Throwing rejects this write alone. */
 export type BuildWrite = () => readonly Operation[] | Promise<readonly Operation[]>
 
+/** A write that is built from what the store holds goes `alone`: what is joined with it would not be there yet. */
+export type Company = 'joined' | 'alone'
+
 interface QueuedWrite {
   readonly build: BuildWrite
   readonly durable: boolean
+  readonly company: Company
   readonly resolve: () => void
   readonly reject: (error: unknown) => void
 }
@@ -32,10 +36,10 @@ export class WriteQueue {
   }
 
   /** Resolves when the write is carried out (and durable, if asked). */
-  write(build: BuildWrite, durable: boolean): Promise<void> {
+  write(build: BuildWrite, durable: boolean, company: Company = 'joined'): Promise<void> {
     if (this.#closed) return Promise.reject(new MoteError('not-ready', 'storage: closed'))
     return new Promise((resolve, reject) => {
-      this.#waiting.push({ build, durable, resolve, reject })
+      this.#waiting.push({ build, durable, company, resolve, reject })
       this.#running ??= this.#run()
     })
   }
@@ -54,8 +58,14 @@ export class WriteQueue {
   async #run(): Promise<void> {
     // Writes called in the same turn of the event loop travel together.
     await Promise.resolve()
-    while (this.#waiting.length > 0) await this.#writeBatch(this.#waiting.splice(0, maxJoinedWrites))
+    while (this.#waiting.length > 0) await this.#writeBatch(this.#takeBatch())
     this.#running = undefined
+  }
+
+  #takeBatch(): readonly QueuedWrite[] {
+    const alone = this.#waiting.findIndex(write => write.company === 'alone')
+    if (alone === 0) return this.#waiting.splice(0, 1)
+    return this.#waiting.splice(0, alone < 0 ? maxJoinedWrites : Math.min(alone, maxJoinedWrites))
   }
 
   async #writeBatch(writes: readonly QueuedWrite[]): Promise<void> {

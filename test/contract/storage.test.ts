@@ -5,9 +5,10 @@ import { expect, test } from 'vitest'
 import { openStorage } from '../../node/chain-storage.ts'
 import { openLevelByteStore, openLevelStorage } from '../../node/level-storage.ts'
 import { MemoryDisk } from '../support/memory-byte-store.ts'
-import { block, configuration, entry, owner, storageContract } from './storage.ts'
+import { block, configuration, entry, owner, type StorageUnderTest, storageContract } from './storage.ts'
+import { snapshotContract } from './storage-snapshot.ts'
 
-storageContract('LevelDB', async () => {
+async function onLevel(): Promise<StorageUnderTest> {
   const path = await mkdtemp(join(tmpdir(), 'mote-storage-'))
   return {
     open: owner => openLevelStorage(path, owner),
@@ -19,16 +20,24 @@ storageContract('LevelDB', async () => {
     },
     destroy: () => rm(path, { recursive: true, force: true }),
   }
-})
+}
 
-storageContract('memory', async () => {
+async function inMemory(): Promise<StorageUnderTest> {
   const disk = new MemoryDisk()
   return {
     open: async owner => openStorage(disk.open(), owner),
     damage: async (key, change) => disk.damage(key, change),
     destroy: async () => {},
   }
-})
+}
+
+for (const [name, create] of [
+  ['LevelDB', onLevel],
+  ['memory', inMemory],
+] as const) {
+  storageContract(name, create)
+  snapshotContract(name, create)
+}
 
 test('crash: what was documented as durable is there, what was not may be gone', async () => {
   const disk = new MemoryDisk()
