@@ -4,9 +4,12 @@
  *
  * Checked after each step: 1. what is committed never changes (state machine safety, Figure 3); 2. who becomes leader
  * holds all that was committed in earlier terms (leader completeness); 3. whoever's commitIndex covers an index holds
- * that entry; 4. a read is answered at an index that covers everything committed when it began.
+ * that entry; 4. a read is answered at an index that covers everything committed when it began; 5. what a server
+ * acknowledges to the leader of its term is on its disk as it is in its log, not only as long.
  */
+
 import type { RaftStatus } from '../../consensus/status.ts'
+import type { Message } from '../../consensus/types.ts'
 import { entryAt, type Node } from '../unit/consensus/node.ts'
 
 interface Committed {
@@ -28,6 +31,17 @@ export class CommitLedger {
     if (after.role === 'leader' && before.role !== 'leader') this.#elected(node, after.currentTerm)
     for (let index = before.commitIndex + 1; index <= after.commitIndex; index += 1) {
       this.#commits(node, index, after.currentTerm)
+    }
+  }
+
+  /** Judges a message at the moment it leaves. */
+  leaves({ id, raft, disk, intended }: Node, message: Message): void {
+    if (message.type !== 'append-response' || !message.success) return
+    const { matchIndex, term } = message
+    // In a later term the log may have changed since; what the message speaks of was on disk then.
+    if (raft?.status.currentTerm !== term || matchIndex <= intended.before.index) return
+    if (entryAt(disk, matchIndex)?.term !== entryAt(intended, matchIndex)?.term) {
+      throw new Error(`violated: acknowledged entries are durable (${id} ${matchIndex})`)
     }
   }
 

@@ -139,6 +139,7 @@ export class World {
 
   #leave(node: Node, { to, message }: { readonly to: NodeId; readonly message: Message }): void {
     this.#invariants.leaves(node, message)
+    this.#ledger.leaves(node, message)
     if (message.type === 'vote' && message.voteGranted && !message.preVote) {
       this.#invariants.voteLeaves(node, to, message.term)
     }
