@@ -114,7 +114,8 @@ export async function killLeader(
   }
 }
 
-function report({ output }: Context, result: KillLeaderReport): number {
+/** Prints the report and returns the exit code: 1 if anything acknowledged was lost. */
+export function report({ output }: Pick<Context, 'output'>, result: KillLeaderReport): number {
   const lost = result.ackedLost > 0
   output.data(result, () =>
     output.fields({

@@ -6,7 +6,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { layout } from '../../devnet/layout.ts'
+import { layout, readDescription } from '../../devnet/layout.ts'
 import { type CommandResult, MoteCommand, runMote } from '../support/mote-command.ts'
 
 const root = mkdtempSync(join(tmpdir(), 'mote-e2e-devnet-'))
@@ -141,6 +141,9 @@ describe('devnet', () => {
     const again = await mote('device', 'join', 'sensor-10', '--token', granted.value.token)
     expect(again.stderr).toContain('grant-not-valid')
     expect(again.code).toBe(4)
+    const foreign = await mote('device', 'join', 'sensor-10', '--token', 'ab'.repeat(32))
+    expect(foreign.stderr).toContain('grant-not-valid')
+    expect(foreign.code).toBe(4)
     expect((await json('device', 'trust', 'sensor-10')).code).toBe(3)
     const shown = await json<{ transactions: { kind: string; id: string }[] }>('device', 'show', 'sensor-9')
     expect(shown.value.transactions.map(({ kind }) => kind)).toEqual(['identity.register'])
@@ -226,12 +229,16 @@ describe('devnet', () => {
     expect(value.acked).toBeGreaterThan(0)
     expect(value.newLeader).not.toBe(value.oldLeader)
     expect(value.newTerm).toBeGreaterThan(value.oldTerm)
+    expect(value.electionMs).toBeGreaterThan(0)
+    expect(value.unavailableMs).toBeGreaterThanOrEqual(value.electionMs)
     const down = (await json<StatusJson>('devnet', 'status')).value.nodes.find(
       node => node['name'] === value.oldLeader,
     )
     expect(down).toMatchObject({ state: 'down (SIGKILL)', role: null, pid: null })
     expect((await json('chaos', 'restart', value.oldLeader)).code).toBe(0)
     expect((await mote('chaos', 'restart', 'full-9')).code).toBe(3)
+    for (const { name } of (await readDescription(directory))!.nodes)
+      expect(readFileSync(layout.nodeLog(directory, name), 'utf8'), name).not.toContain('peer refused')
   })
 
   test('without a full node nothing is trusted: exit 1, unverified', async () => {

@@ -62,7 +62,7 @@ async function silentDevnet(): Promise<{ close(): Promise<void> }> {
     devices: [],
     groups: [],
     links: [],
-      trustTtlMs: 1000,
+    trustTtlMs: 1000,
   }
   await writeDescription(directory, description)
   const server = createServer(socket => socket.on('error', () => {}).resume())
@@ -104,6 +104,20 @@ describe('command line', () => {
       expect(code, command).toBe(0)
       expect(stdout, command).toContain(`Usage: mote ${command}`)
       for (const option of ['--json', '--dir', '--timeout']) expect(stdout, command).toContain(option)
+      expect(stdout, command).toMatch(/^Exit codes:(\n {2}\d+ +\S.*)+$/m)
+    }
+  })
+
+  test('the help of a command says what an exit code means there', async () => {
+    const meanings = {
+      'device trust': ['0    trusted', '1    unverified or stale', '3    unknown', '5    not trusted'],
+      'device send': ['0    checked and relayed', '5    refused'],
+      'device join': ['0    joined', '4    refused'],
+      'chaos kill-leader': ['1    an acknowledged transaction was lost', 'electionMs', 'unavailableMs'],
+    }
+    for (const [command, texts] of Object.entries(meanings)) {
+      const { stdout } = await mote([...command.split(' '), '--help'])
+      for (const text of texts) expect(stdout).toContain(text)
     }
   })
 

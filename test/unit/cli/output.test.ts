@@ -3,7 +3,7 @@
  */
 import { PassThrough } from 'node:stream'
 import { expect, test } from 'vitest'
-import { firstAcknowledgedAfterTerm } from '../../../cli/kill-leader.ts'
+import { firstAcknowledgedAfterTerm, type KillLeaderReport, report } from '../../../cli/kill-leader.ts'
 import { durationText, Output, provenance } from '../../../cli/output.ts'
 
 function output(options: { json?: boolean; terminal?: boolean; environment?: NodeJS.ProcessEnv } = {}): {
@@ -70,4 +70,21 @@ test('kill-leader: service is back with the first acknowledgement out of a later
   ]
   expect(firstAcknowledgedAfterTerm(acknowledged, 1)).toBe(900)
   expect(firstAcknowledgedAfterTerm(acknowledged, 3)).toBeUndefined()
+})
+
+test('kill-leader: an acknowledged transaction that is lost exits 1', () => {
+  const result: KillLeaderReport = {
+    oldLeader: 'full-1',
+    newLeader: 'full-2',
+    oldTerm: 1,
+    newTerm: 2,
+    electionMs: 600,
+    unavailableMs: 700,
+    acked: 400,
+    ackedLost: 0,
+  }
+  const kept = output({ json: true })
+  expect(report(kept, result)).toBe(0)
+  expect(JSON.parse(kept.read())).toEqual(result)
+  expect(report(output({ json: true }), { ...result, ackedLost: 1 })).toBe(1)
 })

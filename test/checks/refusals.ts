@@ -1,0 +1,244 @@
+/**
+ * The refusals that the project promises, each with the one check behind it and a test that must go red without it
+ * (main.ts takes them out one at a time). `find` occurs once in its file.
+ */
+export interface RefusalCheck {
+  readonly refusal: string
+  readonly file: string
+  readonly find: string
+  readonly replace: string
+  /** Test file that goes red. */
+  readonly test: string
+  /** Part of the names of the tests to run in it. */
+  readonly only?: string
+}
+
+const never = 'if (false)'
+
+function takenOut(
+  file: string,
+  test: string,
+  rows: Readonly<Record<string, string>>,
+): readonly RefusalCheck[] {
+  return Object.entries(rows).map(([refusal, find]) => ({ refusal, file, find, replace: never, test }))
+}
+
+const answers: readonly RefusalCheck[] = [
+  {
+    refusal: 'an answer with a changed record, proof or header',
+    file: 'chain/light-client.ts',
+    find: '  return signed.ok ? verified : signed\n',
+    replace: '  return verified\n',
+    test: 'test/unit/chain/light-client.test.ts',
+  },
+  ...takenOut('chain/light-client.ts', 'test/unit/chain/light-client.test.ts', {
+    'an answer under another state root than the trusted header of its height':
+      'if (height === trusted.header.height && hash !== trusted.headerHash)',
+    'a proof that is not in its one valid form': 'if (stateRoot === undefined)',
+    'a certificate of another header':
+      'if (certificate.height !== header.height || certificate.headerHash !== hash)',
+    'a header of another signer set': 'if (header.signersHash !== last.nextSignersHash)',
+    'a list of changes that leaves a key out': 'if (!matchesChanges(header, changes))',
+  }),
+  ...takenOut('chain/certificate.ts', 'test/unit/chain/light-client.test.ts', {
+    'a certificate with a changed signature': 'if (!verifier.verify(consenter.key, message, signature))',
+    'a certificate of fewer than a quorum': 'if (signatures.length < quorum)',
+    'a certificate with one consenter twice': 'if (signer <= previous)',
+  }),
+  {
+    refusal: 'a record without a change that later certified headers name (withheld revocation)',
+    file: 'client/verified-chain.ts',
+    find: "if (verdict.type === 'holds') return this.#remember",
+    replace: "if (verdict.type !== 'unknown') return this.#remember",
+    test: 'test/unit/client/verified-chain.test.ts',
+  },
+  ...takenOut('client/verified-chain.ts', 'test/unit/client/verified-chain.test.ts', {
+    'a member list that is not the one of the record': 'if (!isMemberListOf(record, members))',
+  }),
+]
+
+const joining: readonly RefusalCheck[] = [
+  ...takenOut('chain/execute-identity.ts', 'test/unit/chain/execute-identity.test.ts', {
+    'a grant spent on another device than its token key signed':
+      'if (!verifies(verification, { key: grant.tokenKey, message, signature: body.tokenSignature }))',
+    'a grant that is used up': 'if (grant.used >= grant.quota)',
+    'a grant past its expiry': 'if (grant.expiry <= time)',
+    'a label above the grant': 'if (rank[body.label] > rank[grant.highestLabel])',
+    'a challenge of who is no coordination node':
+      "if (record?.label !== 'coordination' || record.status !== 'active')",
+    'a challenge that is over': 'if (Math.abs(time - issuedAt) > most)',
+  }),
+  {
+    refusal: 'a registration whose signer is not the inception key',
+    file: 'chain/admission.ts',
+    find: 'if (signer.deviceId !== deviceIdOf(inceptionKey) || signer.keyId !== keyIdOf(inceptionKey))',
+    replace: never,
+    test: 'test/unit/chain/execute-identity.test.ts',
+  },
+  {
+    refusal: 'a challenge that the coordinator did not give, or gave and saw used',
+    file: 'node/join-service.ts',
+    find: 'unwrap(this.#challenges.redeem(body.challenge, device, this.#clock.now()))',
+    replace: '',
+    test: 'test/unit/node/join-service.test.ts',
+  },
+]
+
+const transactions: readonly RefusalCheck[] = takenOut(
+  'chain/admission.ts',
+  'test/unit/chain/execution.test.ts',
+  {
+    'a transaction with a forged signature':
+      'if (!verifies(around.verification, { key, message, signature: parsed.signature }))',
+    'a transaction of a suspended or revoked signer': "if (record.status !== 'active')",
+    'a transaction under a key that is over': 'if (!isKeyValidAt(entry, around.time))',
+    'a transaction that was executed before': 'if (remembered.has(id, expiry))',
+    'a transaction past its expiry': 'if (expiry <= time)',
+    'a transaction for another chain': 'if (chainId !== around.chainId)',
+    'a transaction of an unknown signer': 'if (!record)',
+  },
+)
+
+const decisions = 'test/unit/mqtt-gateway/verification.test.ts'
+const messages: readonly RefusalCheck[] = [
+  ...takenOut('mqtt-gateway/verification.ts', decisions, {
+    'a message of an unknown sender': 'if (!facts.sender)',
+    "a message on another device's connection": 'if (sender !== session)',
+    'a message of a suspended or revoked sender': "if (facts.sender.status !== 'active')",
+    'a message under a key that is no valid signing key of the sender':
+      "if (entry?.purpose !== 'sign' || !isKeyValidAt(entry, now))",
+    'a message to a revoked recipient': "if (record?.status !== 'active')",
+    'a message of no member of the group': 'if (!group.members.includes(sender))',
+    'a message under an epoch that is over': 'if (!isEpochAccepted(group.record, target.epoch, now))',
+    "a message under another epoch key than the chain's":
+      'if (target.epoch === epoch && target.epochKeyHash !== epochKeyHash)',
+    'an expired message': 'if (expiry < now)',
+  }),
+  {
+    refusal: 'a message whose signature does not verify',
+    file: 'mqtt-gateway/verification.ts',
+    find: 'return verifyEnvelope(envelope, entry.key, verifier)\n    ? undefined',
+    replace: 'return verifyEnvelope(envelope, entry.key, verifier) || true\n    ? undefined',
+    test: decisions,
+  },
+  {
+    refusal: "a message sealed to another key than the recipient's on the chain",
+    file: 'mqtt-gateway/verification.ts',
+    find: "if (entry?.purpose === 'encrypt' && isKeyValidAt(entry, now)) return undefined",
+    replace: 'return undefined',
+    test: decisions,
+  },
+  {
+    refusal: 'a replayed message',
+    file: 'mqtt-gateway/verification.ts',
+    find: 'return errorOf(replayWindow.check({ keyId, counter, expiry }, now))',
+    replace: 'return undefined',
+    test: decisions,
+  },
+  {
+    refusal: 'any message while the trust data is older than trustTtl',
+    file: 'mqtt-gateway/verification.ts',
+    find: 'return ageMs <= trustTtlMs\n',
+    replace: 'return ageMs <= Number.POSITIVE_INFINITY\n',
+    test: decisions,
+  },
+  {
+    refusal: 'an epoch that a removal ended',
+    file: 'chain/execute-group.ts',
+    find: 'epochGraceUntil: never, previousEpochGraceUntil: never }, members)',
+    replace: '}, members)',
+    test: 'test/unit/chain/execute-group.test.ts',
+  },
+  ...takenOut('mqtt-gateway/listener.ts', 'test/unit/mqtt-gateway/listener.test.ts', {
+    'at the recipient: an unknown sender': 'if (!record)',
+    'at the recipient: a revoked sender': "if (record.status !== 'active')",
+    'at the recipient: a signature that does not verify':
+      'if (!verifyEnvelope(envelope, entry.key, verifier))',
+    'at the recipient: a message that was given out before': 'if (!first.ok)',
+    'at the recipient: a view of the chain that is too old': 'if (!fresh.ok)',
+  }),
+]
+
+const broker = 'test/e2e/gateway-broker.test.ts'
+const sessions: readonly RefusalCheck[] = [
+  {
+    refusal: 'the live session of a revoked device',
+    file: 'mqtt-gateway/gateway.ts',
+    find: '    this.#broker.disconnect(session.clientId)\n',
+    replace: '',
+    test: broker,
+    only: 'a revoked sender is refused',
+  },
+  {
+    refusal: 'the connection of a revoked device',
+    file: 'mqtt-gateway/sessions.ts',
+    find: "if (record.status !== 'active')",
+    replace: never,
+    test: broker,
+    only: 'a revoked sender is refused',
+  },
+  ...takenOut('mqtt-gateway/sessions.ts', broker, {
+    'a password that somebody else signed': 'if (!verifyAssertion(parsed.value, valid.value, verifier))',
+    'a password that opened a connection before': 'if (!used.ok)',
+    "another device's password": 'if (assertion.device !== device)',
+  }).map(check => ({ ...check, only: 'an assertion opens one connection' })),
+  {
+    refusal: 'a connection while the trust data is too old',
+    file: 'mqtt-gateway/sessions.ts',
+    find: 'if (!fresh.ok) return fresh',
+    replace: '',
+    test: broker,
+    only: 'while its trust data is stale',
+  },
+]
+
+const peers = 'test/e2e/libp2p-network.test.ts'
+const faces: readonly RefusalCheck[] = [
+  ...takenOut('node/hello.ts', peers, {
+    'a peer whose identity is suspended or revoked': "if (record.status !== 'active')",
+    'a peer that is not on the chain': 'if (!record)',
+    "a peer on another transport key than its record's":
+      'if (!record.transportKey || !transportKey || !equalBytes(record.transportKey, transportKey))',
+    'a peer with a changed proof': 'if (!verified.ok)',
+  }).map(check => ({ ...check, only: 'hello' })),
+  {
+    refusal: 'libp2p: a message before hello',
+    file: 'node/incoming-streams.ts',
+    find: '  if (!from) {\n    stream.abort(',
+    replace: '  if (!from) {\n    void (',
+    test: 'test/e2e/libp2p-garbage.test.ts',
+    only: 'before hello',
+  },
+  ...takenOut('node/framing.ts', 'test/unit/node/framing.test.ts', {
+    'libp2p: a frame over the limit': 'if (this.#expected > this.#maxFrameBytes)',
+  }),
+  ...takenOut('mqtt-gateway/packet-framing.ts', 'test/unit/mqtt-gateway/packet-framing.test.ts', {
+    'MQTT: a packet over the limit': 'if (this.#length > this.#limit())',
+    'MQTT: a length of more than four bytes': 'if (this.#lengthBytes === 4)',
+  }),
+  {
+    refusal: 'HTTP: a body over the limit',
+    file: 'node/api.ts',
+    find: '{ bodyLimit: maxTransactionBytes, schema: { querystring: waitQuery, response } }',
+    replace: '{ bodyLimit: 1 << 28, schema: { querystring: waitQuery, response } }',
+    test: 'test/e2e/full-node.test.ts',
+    only: 'malformed',
+  },
+  ...takenOut('chain/codec.ts', 'test/unit/chain/codec.test.ts', {
+    'any face: more bytes than the limit': 'if (bytes.length > maxBytes)',
+  }),
+  ...takenOut('chain/messagepack.ts', 'test/unit/chain/codec.test.ts', {
+    'any face: bytes after the end': 'if (!reader.atEnd())',
+    'any face: an integer that is not in its shortest form': 'if (value <= below)',
+    'any face: arrays in arrays without end': 'if (depth >= maxDepth)',
+  }),
+]
+
+export const refusalChecks: readonly RefusalCheck[] = [
+  ...answers,
+  ...joining,
+  ...transactions,
+  ...messages,
+  ...sessions,
+  ...faces,
+]
