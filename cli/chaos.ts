@@ -6,6 +6,7 @@ import { exitCodes } from '../chain/errors.ts'
 import { askControl, type FaultSignal } from '../devnet/control.ts'
 import { requireDescription } from './chain-access.ts'
 import { linkCommands } from './chaos-links.ts'
+import { scenarioCommand } from './chaos-scenario.ts'
 import type { AddCommand } from './command.ts'
 import type { Context } from './context.ts'
 import { killLeader, measures } from './kill-leader.ts'
@@ -44,6 +45,7 @@ export function chaosCommands(family: Command, add: AddCommand): void {
     action: restart,
   })
   linkCommands(family, add)
+  scenarioCommand(family, add)
 }
 
 async function sendSignal(

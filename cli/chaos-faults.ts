@@ -1,0 +1,182 @@
+/** Puts the faults of an episode on a running devnet, and takes them off again. */
+import { assertNever, MoteError } from '../chain/result.ts'
+import type { ChainSource, NodeStatus } from '../client/chain-source.ts'
+import { httpSource } from '../client/http-source.ts'
+import { askControl, type ControlRequest } from '../devnet/control.ts'
+import { apiUrl, type DevnetDescription } from '../devnet/layout.ts'
+import type { Link } from '../devnet/link-faults.ts'
+import type { Fault, Target } from '../devnet/scenarios.ts'
+import type { ProcessStatus, WipeAnswer } from '../devnet/supervisor.ts'
+import { pause } from './chaos-clock.ts'
+import { changeLinks, linkedNames } from './chaos-links.ts'
+
+/** Who is who when an episode begins. */
+export interface Roles {
+  /** Undefined: nobody led for a while. */
+  readonly leader: string | undefined
+  readonly term: number
+  readonly followers: readonly string[]
+}
+
+export interface FullNode {
+  readonly name: string
+  readonly source: ChainSource
+}
+
+export function fullNodesOf({ nodes }: DevnetDescription): readonly FullNode[] {
+  return nodes
+    .filter(({ label }) => label === 'full')
+    .map(({ name, api }) => ({
+      name,
+      source: httpSource(apiUrl(api), { requestTimeoutMs: 2_000, submitTimeoutMs: 4_000 }),
+    }))
+}
+
+export async function statusOf({ source }: FullNode): Promise<NodeStatus | undefined> {
+  return source.status().catch(() => undefined)
+}
+
+const leaderWaitMs = 3_000
+const pollMs = 20
+
+/** Asks until a node leads, for a while. */
+export async function rolesOf(nodes: readonly FullNode[]): Promise<Roles> {
+  const deadline = performance.now() + leaderWaitMs
+  for (;;) {
+    const answers = await Promise.all(
+      nodes.map(async node => ({ name: node.name, status: await statusOf(node) })),
+    )
+    const term = Math.max(0, ...answers.map(({ status }) => status?.term ?? 0))
+    const leader = answers.find(({ status }) => status?.role === 'leader' && status.term === term)?.name
+    if (leader !== undefined || performance.now() > deadline)
+      return { leader, term, followers: nodes.map(({ name }) => name).filter(name => name !== leader) }
+    await pause(pollMs)
+  }
+}
+
+/** What became of a wiped node. */
+export interface WipeOutcome {
+  readonly node: string
+  readonly refused: boolean
+}
+
+export class FaultInjector {
+  readonly wipes: WipeOutcome[] = []
+  readonly #description: DevnetDescription
+  readonly #nodes: readonly string[]
+  readonly #note: (text: string) => void
+  #blocked: Link[] = []
+  #undo: (() => Promise<unknown>)[] = []
+
+  constructor(description: DevnetDescription, note: (text: string) => void) {
+    this.#description = description
+    this.#nodes = fullNodesOf(description).map(({ name }) => name)
+    this.#note = note
+  }
+
+  async apply(fault: Fault, roles: Roles): Promise<void> {
+    switch (fault.type) {
+      case 'kill':
+        return this.#kill(nameOf(fault.target, roles))
+      case 'everyone':
+        await Promise.all(this.#nodes.map(name => this.#kill(name)))
+        return
+      case 'pause': {
+        const node = nameOf(fault.target, roles)
+        await this.#ask({ command: 'signal', node, signal: 'SIGSTOP' })
+        this.#undo.push(() => this.#ask({ command: 'signal', node, signal: 'SIGCONT' }))
+        return
+      }
+      case 'wipe':
+        return this.#wipe(nameOf(fault.target, roles))
+      case 'isolate':
+        return this.#cut(this.#isolated(nameOf(fault.target, roles), fault.direction))
+      case 'cut': {
+        const [from, to] = fault.between.map(target => nameOf(target, roles)) as [string, string]
+        return this.#cut(both(from, to))
+      }
+      case 'gateway':
+        return this.#cut(this.#nodes.flatMap(name => both(this.#description.gateway.name, name)))
+      case 'delay':
+      case 'loss':
+        await changeLinks(this.#description, { ...fault, nodes: [] })
+        return
+      default:
+        return assertNever(fault)
+    }
+  }
+
+  /** Takes every fault off; what was killed runs and answers again. */
+  async undo(): Promise<void> {
+    this.#blocked = []
+    await changeLinks(this.#description, { type: 'heal' })
+    const undo = this.#undo
+    this.#undo = []
+    await Promise.all(undo.map(step => step()))
+  }
+
+  /** Whatever state the devnet is in: everything runs and every link is whole. */
+  async restoreAll(): Promise<void> {
+    await this.undo()
+    const status = (await this.#ask({ command: 'status' })) as ProcessStatus
+    for (const { name, pid } of [...status.nodes, status.gateway])
+      if (pid === null) await this.#ask({ command: 'restart', node: name })
+      else await this.#ask({ command: 'signal', node: name, signal: 'SIGCONT' })
+  }
+
+  #ask(request: ControlRequest): Promise<unknown> {
+    return askControl(this.#description.controlSocket, request)
+  }
+
+  async #kill(node: string): Promise<void> {
+    await this.#ask({ command: 'signal', node, signal: 'SIGKILL' })
+    this.#undo.push(() => this.#ask({ command: 'restart', node }))
+  }
+
+  async #wipe(node: string): Promise<void> {
+    const answer = (await this.#ask({ command: 'wipe', node })) as WipeAnswer
+    this.wipes.push({ node, refused: !answer.started })
+    this.#note(
+      `  ${node} ${answer.started ? 'came up without its data' : 'refused to start without its data'}`,
+    )
+    this.#undo.push(() => this.#ask({ command: 'unwipe', node }))
+  }
+
+  async #cut(links: readonly Link[]): Promise<void> {
+    this.#blocked.push(...links)
+    await changeLinks(this.#description, { type: 'partition', blocked: this.#blocked })
+  }
+
+  #isolated(node: string, direction: 'both' | 'out' | 'in'): readonly Link[] {
+    const others = this.#nodes.filter(name => name !== node)
+    return others
+      .flatMap(other => both(node, other))
+      .filter(({ from, to }) =>
+        direction === 'both' ? true : direction === 'out' ? from === node : to === node,
+      )
+  }
+}
+
+function both(a: string, b: string): readonly Link[] {
+  return [
+    { from: a, to: b },
+    { from: b, to: a },
+  ]
+}
+
+/** Without a leader, its place is taken by the first of the others. */
+function nameOf(target: Target, { leader, followers }: Roles): string {
+  const number = target.type === 'leader' ? 0 : target.number
+  const name =
+    target.type === 'leader' && leader !== undefined ? leader : followers[number % followers.length]
+  if (name === undefined) throw new MoteError('not-found', 'chaos: the devnet has too few full nodes')
+  return name
+}
+
+/** Throws `usage` for a devnet on which scenarios make no sense. */
+export function requireQuorumToLose(description: DevnetDescription): void {
+  if (fullNodesOf(description).length < 3)
+    throw new MoteError('usage', 'chaos: expected a devnet of at least 3 full nodes')
+  if (linkedNames(description).length === 0)
+    throw new MoteError('usage', 'chaos: this devnet has no links; make it anew with `mote devnet up`')
+}

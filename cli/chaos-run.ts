@@ -1,0 +1,287 @@
+/**
+ * `mote chaos run SCENARIO`: faults on the processes and links of a devnet by a schedule that the seed fixes, under a
+ * load, and then the checks of what must hold. Any FAIL: exit 1.
+ */
+import { randomBytes } from 'node:crypto'
+import type { Height } from '../chain/brands.ts'
+import { createGroup } from '../client/group-actions.ts'
+import { type Episode, faultText, type ScheduleOptions, scheduleOf } from '../devnet/scenarios.ts'
+import { type ChainAccess, operatorKeys } from './chain-access.ts'
+import { nowMs, pause, type Spread, spreadOf } from './chaos-clock.ts'
+import {
+  FaultInjector,
+  type FullNode,
+  fullNodesOf,
+  type Roles,
+  requireQuorumToLose,
+  rolesOf,
+} from './chaos-faults.ts'
+import * as invariants from './chaos-invariants.ts'
+import { ChaosLoad } from './chaos-load.ts'
+import { MessageTraffic } from './chaos-messages.ts'
+import { decisionsSince, type Election, electionsSince } from './chaos-observation.ts'
+
+export interface ChaosReport {
+  readonly scenario: string
+  readonly seed: string
+  readonly durationMs: number
+  readonly episodes: number
+  readonly elections: number
+  /** From the loss of a leader until another node led, where that happened. */
+  readonly electionMs: Spread
+  /** Longest time between two acknowledgements, of each episode. */
+  readonly withoutCommitsMs: Spread
+  readonly transactions: {
+    readonly sent: number
+    readonly acknowledged: number
+    readonly pending: number
+    readonly invalidated: number
+    /** Attempts that were repeated, by the code that they met. */
+    readonly retried: Readonly<Record<string, number>>
+  }
+  readonly gateway: {
+    readonly relayed: number
+    readonly refused: number
+    /** Refused because the trust data was too old. */
+    readonly refusedStale: number
+    readonly relayedStale: number
+    readonly unanswered: number
+  }
+  readonly invariants: readonly invariants.Invariant[]
+  readonly pass: boolean
+}
+
+export interface RunOptions extends ScheduleOptions {
+  readonly access: ChainAccess
+  readonly note: (text: string) => void
+  readonly signal: AbortSignal
+}
+
+const load = { writers: 6, groups: 2, racers: 3 } as const
+/** How long after an episode nothing may be acknowledged. */
+const recoverMs = 20_000
+/** Transactions under way at the end get this long. */
+const finishMs = 30_000
+const healedWithinMs = 30_000
+/** Load without faults at the end. */
+const calmAtLastMs = 1_500
+const progressMs = 5_000
+
+interface RanEpisode {
+  readonly episode: Episode
+  readonly roles: Roles
+  readonly fromMs: number
+  readonly untilMs: number
+  /** From its end until the next acknowledgement. */
+  readonly recoveredMs: number | undefined
+}
+
+/** Runs a scenario and checks. Throws if the devnet cannot be brought back to work. */
+export async function runScenario(options: RunOptions): Promise<ChaosReport> {
+  const { access, note, signal } = options
+  requireQuorumToLose(access.description)
+  const nodes = fullNodesOf(access.description)
+  const sinceMs = nowMs()
+  const first = ((await invariants.certifiedHeightOf(nodes)) + 1) as Height
+  const chaos = await makeLoad(access, nodes)
+  const traffic = new MessageTraffic(access)
+  const injector = new FaultInjector(access.description, note)
+  const ticker = setInterval(() => note(progressText(chaos)), progressMs)
+  try {
+    chaos.start()
+    traffic.start()
+    const ran = await runEpisodes(options, { nodes, injector, chaos })
+    if (!signal.aborted) await pause(calmAtLastMs)
+    const healed = await invariants
+      .untilCertified(nodes, first, healedWithinMs)
+      .finally(() => chaos.finish(finishMs))
+    await traffic.stop()
+    const settled = await invariants.untilCertified(nodes, first, healedWithinMs)
+    clearInterval(ticker)
+    return await judge({
+      options,
+      nodes,
+      chaos,
+      traffic,
+      injector,
+      ran,
+      sinceMs,
+      first,
+      caughtUp: settled.pass ? settled : healed,
+    })
+  } finally {
+    clearInterval(ticker)
+    await Promise.all([chaos.stop(), traffic.stop()])
+    await injector.undo()
+  }
+}
+
+/** Groups of the operator's own, new for this run. */
+async function makeLoad(access: ChainAccess, nodes: readonly FullNode[]): Promise<ChaosLoad> {
+  const operator = await operatorKeys(access)
+  const groups = []
+  for (let i = 0; i < load.groups; i++) {
+    const name = `chaos-${randomBytes(6).toString('hex')}`
+    const { value } = await createGroup(access.client, operator, name)
+    groups.push({ id: value.record.id, state: { epoch: value.record.epoch, value: '' } })
+  }
+  const { writers, racers } = load
+  const sources = nodes.map(({ source }) => source)
+  return new ChaosLoad({ sources, chainId: access.client.chainId, operator, writers, racers, groups })
+}
+
+function progressText({ acknowledged, counts }: ChaosLoad): string {
+  return `  ${acknowledged.length} acknowledged, ${counts.pending} under way`
+}
+
+interface Running {
+  readonly nodes: readonly FullNode[]
+  readonly injector: FaultInjector
+  readonly chaos: ChaosLoad
+}
+
+async function runEpisodes(
+  options: RunOptions,
+  { nodes, injector, chaos }: Running,
+): Promise<readonly RanEpisode[]> {
+  const { note, signal } = options
+  const schedule = scheduleOf(options)
+  const startedMs = nowMs()
+  const ran: RanEpisode[] = []
+  for (const [i, episode] of schedule.entries()) {
+    await pause(episode.calmMs, signal)
+    if (signal.aborted || nowMs() - startedMs > options.durationMs) break
+    const roles = await rolesOf(nodes)
+    const fromMs = nowMs()
+    const text = episode.faults.map(faultText).join(' + ')
+    note(
+      `${i + 1}/${schedule.length}  ${text} for ${episode.lastsMs} ms (leader ${roles.leader ?? 'none'}, term ${roles.term})`,
+    )
+    for (const fault of episode.faults) await injector.apply(fault, roles)
+    await pause(fromMs + episode.lastsMs - nowMs(), signal)
+    await injector.undo()
+    const untilMs = nowMs()
+    const recovered = await untilAcknowledgedAfter(chaos, untilMs)
+    ran.push({ episode, roles, fromMs, untilMs, recoveredMs: recovered && recovered - untilMs })
+  }
+  // What is left of the time is calm.
+  await pause(startedMs + options.durationMs - nowMs(), signal)
+  await injector.restoreAll()
+  return ran
+}
+
+/** The first acknowledgement after a time; undefined if none comes. */
+async function untilAcknowledgedAfter(
+  { acknowledged }: ChaosLoad,
+  atMs: number,
+): Promise<number | undefined> {
+  for (;;) {
+    const last = acknowledged.at(-1)
+    if (last && last.atMs > atMs) return acknowledged.find(each => each.atMs > atMs)?.atMs
+    if (nowMs() > atMs + recoverMs) return undefined
+    await pause(20)
+  }
+}
+
+interface Finished {
+  readonly options: RunOptions
+  readonly nodes: readonly FullNode[]
+  readonly chaos: ChaosLoad
+  readonly traffic: MessageTraffic
+  readonly injector: FaultInjector
+  readonly ran: readonly RanEpisode[]
+  readonly sinceMs: number
+  readonly first: Height
+  readonly caughtUp: invariants.Invariant
+}
+
+async function judge(finished: Finished): Promise<ChaosReport> {
+  const { options, nodes, chaos, traffic, injector, ran, sinceMs, first, caughtUp } = finished
+  const { directory, description } = options.access
+  const last = await invariants.certifiedHeightOf(nodes)
+  const names = nodes.map(({ name }) => name)
+  const elections = await electionsSince(directory, names, sinceMs)
+  const decisions = await decisionsSince(directory, description.gateway.name, sinceMs)
+  const chains = await invariants.readChains(nodes, { first, last }, options.note)
+  const { acknowledged, histories } = chaos
+  const checked = [
+    invariants.acknowledgedNeverLost(chains, first, acknowledged),
+    invariants.oneHashPerHeight(chains, first),
+    invariants.executedOnce(chains),
+    invariants.oneLeaderPerTerm(elections),
+    caughtUp,
+    invariants.servesAgain(
+      ran.map(({ recoveredMs }) => recoveredMs),
+      recoverMs,
+    ),
+    invariants.linearizable(histories),
+    invariants.certifiedReadsAgree(histories),
+    invariants.gatewayNeverStale(decisions, description.trustTtlMs),
+    ...(injector.wipes.length > 0 ? [invariants.wipedStaysOut(injector.wipes)] : []),
+  ]
+  const messages = decisions.filter(({ event }) => event === 'message')
+  const refused = messages.filter(({ verdict }) => verdict === 'Error')
+  const { sent, pending, invalid } = chaos.counts
+  const setCount = histories.reduce((sum, { setAt }) => sum + setAt.size, 0)
+  return {
+    scenario: options.scenario,
+    seed: options.seed,
+    durationMs: Math.round(nowMs() - sinceMs),
+    episodes: ran.length,
+    elections: new Set(elections.map(({ term }) => term)).size,
+    electionMs: spreadOf(ran.flatMap(each => electionTime(each, elections) ?? [])),
+    withoutCommitsMs: spreadOf(
+      ran.flatMap(
+        each =>
+          longestGap(
+            acknowledged.map(({ atMs }) => atMs),
+            each,
+          ) ?? [],
+      ),
+    ),
+    transactions: {
+      sent,
+      acknowledged: acknowledged.length + setCount,
+      pending,
+      invalidated: invalid,
+      retried: chaos.met,
+    },
+    gateway: {
+      relayed: messages.length - refused.length,
+      refused: refused.length,
+      refusedStale: decisions.filter(({ verdict, code }) => verdict === 'Error' && code === 'stale').length,
+      relayedStale: messages.filter(
+        ({ verdict, ageMs }) => verdict === 'Check' && ageMs > description.trustTtlMs,
+      ).length,
+      unanswered: traffic.counts.unanswered,
+    },
+    invariants: checked,
+    pass: checked.every(({ pass }) => pass),
+  }
+}
+
+/** From the beginning of an episode until another node led a later term; undefined where nobody else did. */
+export function electionTime(
+  { roles, fromMs, untilMs }: Pick<RanEpisode, 'roles' | 'fromMs' | 'untilMs'>,
+  elections: readonly Election[],
+): number | undefined {
+  const won = elections.find(
+    ({ term, atMs }) => term > roles.term && atMs >= fromMs && atMs <= untilMs + calmAtLastMs,
+  )
+  return won && roles.leader !== undefined ? won.atMs - fromMs : undefined
+}
+
+/** The longest time between two acknowledgements that reaches into an episode. */
+export function longestGap(
+  times: readonly number[],
+  { fromMs, untilMs }: Pick<RanEpisode, 'fromMs' | 'untilMs'>,
+): number | undefined {
+  let longest: number | undefined
+  const sorted = [...times].sort((a, b) => a - b)
+  for (const [i, atMs] of sorted.entries()) {
+    const before = sorted[i - 1]
+    if (before === undefined || atMs < fromMs || before > untilMs) continue
+    longest = Math.max(longest ?? 0, atMs - before)
+  }
+  return longest
+}
