@@ -192,6 +192,20 @@ test.each([
   expect(answer.status).toBe(status)
 })
 
+test('full node: a body over the limit is refused at its announced length, before it comes', async () => {
+  const url = `${cluster.nodes[0]!.api}/v1/transactions`
+  const headers = { 'content-type': octets, 'content-length': String(2 ** 29) }
+  const status = await new Promise((resolve, reject) => {
+    const outgoing = request(url, { method: 'POST', headers }, incoming => {
+      resolve(incoming.statusCode)
+      outgoing.destroy()
+    })
+    outgoing.on('error', reject)
+    outgoing.write('the first bytes')
+  })
+  expect(status).toBe(413)
+})
+
 test('full node: a forged signature is refused with its code, and the process is sound after all this', async () => {
   const answer = await post(flipped())
   expect(JSON.parse(answer.body)).toMatchObject({ status: 'refused', code: 'bad-signature' })
