@@ -148,6 +148,13 @@ export class Certifier {
     }
   }
 
+  /** A snapshot, verified and durable here, took the place of everything up to its certified block. */
+  installed(certificate: Certificate): void {
+    if (this.#stopped) return
+    this.#executed = Math.max(this.#executed, certificate.height)
+    if (certificate.height > this.#certified) this.#settle(certificate)
+  }
+
   /** Block and signed record are on disk: the signature may leave. */
   durable(blocks: readonly ExecutedBlock[]): void {
     const { self, chainId, incarnation } = this.#config

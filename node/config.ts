@@ -13,6 +13,7 @@ import type { TLocalizedValidationError } from 'typebox/error'
 import { ChainId, DeviceId } from '../chain/brands.ts'
 import { MoteError } from '../chain/result.ts'
 import { writeFileAtomic } from '../client/atomic-file.ts'
+import { type CompactionLimits, defaultCompactionLimits } from './compaction.ts'
 
 const digest = Type.String({ pattern: '^[0-9a-f]{64}$', description: '64 lowercase hexadecimal characters' })
 const url = Type.String({
@@ -60,6 +61,16 @@ const schema = Type.Object(
           tickMs: Type.Optional(Type.Integer({ minimum: 1, maximum: 10_000 })),
           electionTimeoutTicks: Type.Optional(Type.Integer({ minimum: 2, maximum: 1000 })),
           heartbeatTicks: Type.Optional(Type.Integer({ minimum: 1, maximum: 500 })),
+        },
+        closed,
+      ),
+    ),
+    /** How much of the log is kept; who is further behind gets a snapshot. */
+    compaction: Type.Optional(
+      Type.Object(
+        {
+          entriesKept: Type.Optional(Type.Integer({ minimum: 1, maximum: 10_000_000 })),
+          bytesKept: Type.Optional(Type.Integer({ minimum: 1, maximum: 2 ** 40 })),
         },
         closed,
       ),
@@ -113,6 +124,7 @@ export interface NodeConfig {
     readonly electionTimeoutTicks: number
     readonly heartbeatTicks: number
   }
+  readonly compaction: CompactionLimits
   readonly log: { readonly level: LogLevel; readonly file: string | undefined }
 }
 
@@ -184,6 +196,7 @@ function withDefaults(config: NodeConfigFile, base: string): NodeConfig {
     heartbeatMs: config.heartbeatMs,
     trustTtlMs: config.trustTtlMs ?? defaultTrustTtlMs,
     raft: { ...defaultRaftTiming, ...config.raft },
+    compaction: { ...defaultCompactionLimits, ...config.compaction },
     log: {
       level: config.log?.level ?? 'info',
       file: config.log?.file === undefined ? undefined : resolve(base, config.log.file),

@@ -85,6 +85,7 @@ async function startOver(storage: Storage, { config, log, genesis, keys }: Prepa
     random: Math.random,
     verifier,
     raft: config.raft,
+    compaction: config.compaction,
     heartbeatMs: config.heartbeatMs,
     processId: process.pid,
     api: () => api,

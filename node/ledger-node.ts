@@ -17,8 +17,10 @@ import { defaultConfig } from '../consensus/config.ts'
 import type { Configuration, Random } from '../consensus/types.ts'
 import { Certifier, genesisHeight } from './certifier.ts'
 import type { RecoveredChain } from './chain-recovery.ts'
+import type { CompactionLimits } from './compaction.ts'
 import { Forwarder } from './forwarder.ts'
 import { LiveChain } from './live-chain.ts'
+import { memberHandler } from './member-protocol.ts'
 import { Mempool } from './mempool.ts'
 import { NodeService, storedOutcome } from './node-service.ts'
 import type { Clock, Network, NetworkEvents, PeerMessage, SignatureMessage, Storage } from './ports.ts'
@@ -26,6 +28,7 @@ import { defaultProducerLimits, Producer, type ProducerLimits } from './producer
 import { queryHandler } from './query-protocol.ts'
 import { type Leadership, Replica } from './replica.ts'
 import type { Execution } from './replicated-chain.ts'
+import { Snapshots } from './snapshots.ts'
 import { Submission } from './submission.ts'
 
 /** What the node tells whoever runs it. The shape of a pino logger. */
@@ -48,7 +51,10 @@ export interface LedgerNodeParts {
     readonly tickMs: number
     readonly electionTimeoutTicks: number
     readonly heartbeatTicks: number
+    /** Applied entries beyond this are read from disk for who needs them. */
+    readonly maxLogBytesInMemory?: number
   }
+  readonly compaction?: Partial<CompactionLimits> | undefined
   /** The chain's parameter unless given. */
   readonly heartbeatMs?: number | undefined
   readonly producer?: Partial<ProducerLimits>
@@ -76,6 +82,7 @@ export class LedgerNode implements NetworkEvents {
   readonly mempool = new Mempool()
   readonly certifier: Certifier
   readonly replica: Replica
+  readonly snapshots: Snapshots
   readonly submission: Submission
   readonly service: NodeService
   readonly #parts: LedgerNodeParts
@@ -89,8 +96,20 @@ export class LedgerNode implements NetworkEvents {
     const { recovered, verifier, storage, network, clock } = parts
     this.chain = new LiveChain(recovered.ledger, verifier)
     this.certifier = this.#makeCertifier()
-    this.replica = this.#makeReplica()
     const certifiedHeight = () => this.certifier.certifiedHeight
+    this.snapshots = new Snapshots({
+      recovered,
+      chain: this.chain,
+      network,
+      clock,
+      verifier,
+      certifiedHeight,
+      changesAt: height => this.service.recentChanges(height),
+      onInstalled: () => this.#recheckAllPeers(),
+      log: (detail, message) => parts.log.info(detail, message),
+      compaction: parts.compaction,
+    })
+    this.replica = this.#makeReplica()
     this.submission = new Submission({
       chain: this.chain,
       mempool: this.mempool,
@@ -113,6 +132,13 @@ export class LedgerNode implements NetworkEvents {
       failure: () => this.#failure,
     })
     network.handle('query', queryHandler(this.service))
+    network.handle(
+      'member',
+      memberHandler({
+        isMember: id => this.#others().has(id),
+        snapshotChunk: (from, index, chunk) => this.snapshots.chunk(from, index, chunk),
+      }),
+    )
   }
 
   /** Why the node does not serve, if it does not. */
@@ -141,6 +167,7 @@ export class LedgerNode implements NetworkEvents {
     await this.#until(drainMs, () => this.submission.watched === 0)
     this.service.stop()
     this.submission.stop()
+    this.snapshots.stop()
     await this.replica.stop()
   }
 
@@ -238,11 +265,11 @@ export class LedgerNode implements NetworkEvents {
       heartbeatMs: heartbeatMs ?? parameters.heartbeatMs,
       ...producer,
     }
-    const { electionTimeoutTicks, heartbeatTicks, tickMs } = raft
+    const { tickMs, ...timing } = raft
     return new Replica({
       id,
       incarnation: header.incarnation,
-      raft: { ...defaultConfig(id), electionTimeoutTicks, heartbeatTicks, maxBytesPerAppend: 2 * blockBytes },
+      raft: { ...defaultConfig(id), ...timing, maxBytesPerAppend: 2 * blockBytes },
       recovered: recovered.raft,
       random,
       tickMs,
@@ -251,6 +278,7 @@ export class LedgerNode implements NetworkEvents {
       clock,
       chain: this.chain,
       certifier: this.certifier,
+      snapshots: this.snapshots,
       producer: new Producer(this.mempool, limits),
       events: {
         executed: execution => this.#executed(execution),
@@ -290,6 +318,12 @@ export class LedgerNode implements NetworkEvents {
     const { network } = this.#parts
     for (const { id } of network.peers()) if (this.#writtenRecords.has(id)) network.recheck(id)
     this.#writtenRecords.clear()
+  }
+
+  /** The records of everybody may have changed. */
+  #recheckAllPeers(): void {
+    const { network } = this.#parts
+    for (const { id } of network.peers()) network.recheck(id)
   }
 
   #leadershipChanged(leadership: Leadership): void {

@@ -83,6 +83,14 @@ export class LiveChain implements ReplicatedChain {
     this.#prune()
   }
 
+  /** The ledger of a snapshot in place of the own one. */
+  install(ledger: Ledger, certificate: Certificate): void {
+    this.#ledger = ledger
+    this.#certificate = certificate
+    this.#recent.clear()
+    this.#recent.set(ledger.header.height, ledger)
+  }
+
   execute(data: Uint8Array, term: Term): Execution | undefined {
     const proposal = decodeProposal(data)
     if (!proposal.ok) return undefined

@@ -93,6 +93,12 @@ export class NodeService implements ChainSource {
     this.#recent.delete(Height(Math.max(0, write.height - keptBlocks)))
   }
 
+  /** The keys that one of the newest blocks changed; undefined for an older one. */
+  recentChanges(height: Height): readonly StateKey[] | undefined {
+    const recent = this.#recent.get(height)
+    return recent && decoded(changesCodec, recent.changes, 'changes')
+  }
+
   /** A block was certified: who waits for a header gets it. */
   certified(height: Height): void {
     this.#newest = undefined

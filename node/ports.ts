@@ -235,7 +235,7 @@ export interface TransactionRefusal {
 }
 
 /** Protocols of one request and one answer each. */
-export type RequestProtocol = 'query' | 'join' | 'registry'
+export type RequestProtocol = 'query' | 'join' | 'registry' | 'member'
 
 /** Who asks. Before its hello has passed, a peer is a bare address. */
 export interface Caller {

@@ -13,63 +13,18 @@
  *
  * Not here: who may submit (submission.ts), what a block does (chain/), when to cut one (producer.ts).
  */
-
 import { proposalCodec } from '../chain/block.ts'
-import type { DeviceId, Hash, Height, Milliseconds, Term } from '../chain/brands.ts'
+import type { DeviceId, Milliseconds, Term } from '../chain/brands.ts'
 import { encode } from '../chain/codec.ts'
-import { assertNever, MoteError } from '../chain/result.ts'
+import { assert, assertNever, MoteError } from '../chain/result.ts'
 import { Raft } from '../consensus/raft.ts'
-import type {
-  Configuration,
-  Effect,
-  Entry,
-  Input,
-  Message,
-  Config as RaftConfig,
-  Random,
-  Recovered,
-  Role,
-} from '../consensus/types.ts'
-import type { Certifier } from './certifier.ts'
-import type { Clock, Network, Storage } from './ports.ts'
-import type { Producer } from './producer.ts'
-import type { Execution, ReplicatedChain } from './replicated-chain.ts'
+import type { Configuration, Effect, Entry, Input, Message, SnapshotMeta } from '../consensus/types.ts'
+import { HeldSends } from './held-sends.ts'
+import { ReadRounds } from './read-rounds.ts'
+import type { Leadership, ReplicaParts, VerifiedSnapshot } from './replica-parts.ts'
+import type { Execution } from './replicated-chain.ts'
 
-export interface Leadership {
-  readonly role: Role
-  readonly term: number
-  readonly leader: DeviceId | undefined
-}
-
-/** What the node around the replica learns. Called synchronously; must not throw. */
-export interface ReplicaEvents {
-  executed(execution: Execution): void
-  leadership(leadership: Leadership): void
-  /** The replica has stopped for good: `storage-failed`, `storage-corrupt` or `execution-diverged`. */
-  failed(error: MoteError): void
-}
-
-export interface ReplicaParts {
-  readonly id: DeviceId
-  readonly incarnation: number
-  readonly raft: RaftConfig
-  readonly recovered: Recovered
-  readonly random: Random
-  readonly tickMs: number
-  readonly storage: Storage
-  readonly network: Pick<Network, 'send'>
-  readonly clock: Clock
-  readonly chain: ReplicatedChain
-  readonly certifier: Certifier
-  readonly producer: Producer
-  readonly events: ReplicaEvents
-}
-
-interface HeldSend {
-  readonly after: number
-  readonly to: DeviceId
-  readonly message: Message
-}
+export type { Leadership, ReplicaEvents, ReplicaParts, ReplicaSnapshots } from './replica-parts.ts'
 
 export class Replica {
   readonly #parts: ReplicaParts
@@ -78,8 +33,10 @@ export class Replica {
   #stepping = false
   #stopped = false
   #cancelTick: (() => void) | undefined
-  /** Sends that wait for a persist, in order of their tokens. */
-  #held: HeldSend[] = []
+  readonly #held = new HeldSends()
+  readonly #reads = new ReadRounds()
+  /** Raft waits for a snapshot to offer, and there was none. */
+  #owesOffer = false
   /** Executed since the last write. */
   #executions: Execution[] = []
   #applied: number
@@ -150,6 +107,17 @@ export class Replica {
     this.#step({ type: 'transfer', to })
   }
 
+  /**
+   * What a linearizable read must have seen: the index that was committed when a quorum confirmed this leadership, or
+   * later. Rejects with `no-leader`.
+   */
+  readIndex(): Promise<number> {
+    return this.#reads.read(context => {
+      if (this.#stopped) this.#reads.refused(context)
+      else this.#step({ type: 'read', context })
+    })
+  }
+
   /** Takes no more input and waits until what was begun is on disk. */
   async stop(): Promise<void> {
     this.#halt()
@@ -164,7 +132,8 @@ export class Replica {
   #halt(): void {
     this.#stopped = true
     this.#inputs = []
-    this.#held = []
+    this.#held.clear()
+    this.#reads.refuseAll()
     this.#cancelTick?.()
   }
 
@@ -183,6 +152,7 @@ export class Replica {
       if (this.#stopped) return
       this.#scheduleTick()
       this.#proposing = true
+      if (this.#owesOffer) this.#offerSnapshot()
       this.#parts.certifier.tick(this.#parts.clock.now())
       this.#step({ type: 'tick' })
     })
@@ -222,7 +192,7 @@ export class Replica {
         return
       case 'send':
         if (effect.after === undefined) this.#send(effect.to, effect.message)
-        else this.#held.push({ after: effect.after, to: effect.to as DeviceId, message: effect.message })
+        else this.#held.hold({ after: effect.after, to: effect.to, message: effect.message })
         return
       case 'commit':
         for (const entry of effect.entries) this.#execute(entry)
@@ -249,12 +219,16 @@ export class Replica {
         this.#configuration = effect.configuration
         return
       case 'fetch-snapshot':
-        // Logs are kept whole, so no honest leader of this version offers a snapshot.
-        this.#step({ type: 'snapshot-failed', lastIncludedIndex: effect.snapshot.lastIncludedIndex })
+        this.#fetchSnapshot(effect)
         return
       case 'send-snapshot':
+        this.#parts.snapshots?.keep(effect.snapshot)
+        return
       case 'read-ready':
+        this.#reads.ready(effect.context, effect.index)
+        return
       case 'read-refused':
+        this.#reads.refused(effect.context)
         return
       default:
         assertNever(effect)
@@ -265,24 +239,47 @@ export class Replica {
     this.#parts.network.send(to as DeviceId, { type: 'raft', message })
   }
 
-  #persist(effect: Extract<Effect, { type: 'persist' }>): void {
-    const { token, entries, hardState, truncateAfter } = effect
+  #persist({ token, entries, ...effect }: Extract<Effect, { type: 'persist' }>): void {
+    const { hardState, truncateAfter, snapshot: meta } = effect
+    const snapshot = meta && this.#takeSnapshot(meta)
     const write = {
       entries,
+      ...(meta && snapshot && { snapshot: { meta, state: snapshot.state } }),
       ...(hardState === undefined ? {} : { hardState }),
       ...(truncateAfter === undefined ? {} : { truncateAfter }),
     }
     this.#track(this.#parts.storage.persist(write), () => {
-      this.#release(token)
+      if (meta && snapshot) this.#installed(meta, snapshot)
+      for (const { to, message } of this.#held.release(token)) this.#send(to, message)
       this.#step({ type: 'persisted', token })
     })
   }
 
-  /** Sends what waited for this persist or an earlier one. */
-  #release(token: number): void {
-    const later = this.#held.findIndex(send => send.after > token)
-    const released = later < 0 ? this.#held.splice(0) : this.#held.splice(0, later)
-    for (const { to, message } of released) this.#send(to, message)
+  #fetchSnapshot({ from, snapshot }: Extract<Effect, { type: 'fetch-snapshot' }>): void {
+    const { lastIncludedIndex } = snapshot
+    const done = (fetched: boolean) =>
+      this.#step(
+        fetched ? { type: 'snapshot-installed', snapshot } : { type: 'snapshot-failed', lastIncludedIndex },
+      )
+    if (this.#parts.snapshots) this.#parts.snapshots.fetch(from as DeviceId, snapshot, done)
+    else done(false)
+  }
+
+  /** The snapshot that Raft puts in place of everything; what is executed goes to disk ahead of it. */
+  #takeSnapshot(meta: SnapshotMeta): VerifiedSnapshot {
+    this.#writeExecuted()
+    const snapshot = this.#parts.snapshots?.take(meta)
+    assert(snapshot, `snapshot ${meta.lastIncludedIndex}: to be installed, but never fetched`)
+    return snapshot
+  }
+
+  /** It is on disk. Nothing can have been committed here since: Raft waits for it. */
+  #installed(meta: SnapshotMeta, snapshot: VerifiedSnapshot): void {
+    this.#applied = meta.lastIncludedIndex
+    this.#appliedWritten = meta.lastIncludedIndex
+    this.#lastBlockAt = this.#parts.clock.now()
+    snapshot.install()
+    this.#parts.certifier.installed(snapshot.certificate)
   }
 
   #track(write: Promise<void>, then: () => void): void {
@@ -309,15 +306,21 @@ export class Replica {
 
   #load({ from, to, maxBytes }: Extract<Effect, { type: 'load' }>): void {
     this.#parts.storage.readEntries({ from, to, maxBytes }).then(
-      read =>
-        this.#step(
-          read.type === 'entries'
-            ? { type: 'loaded', before: read.before, entries: read.entries }
-            : { type: 'compacted', snapshot: read.snapshot },
-        ),
+      read => {
+        if (read.type === 'entries')
+          this.#step({ type: 'loaded', before: read.before, entries: read.entries })
+        else this.#offerSnapshot()
+      },
       (error: unknown) =>
         this.#fail(error instanceof MoteError ? error : new MoteError('storage-failed', String(error))),
     )
+  }
+
+  /** A follower needs entries that are forgotten. Right after a start there may be no certified block to offer yet. */
+  #offerSnapshot(): void {
+    const snapshot = this.#parts.snapshots?.offer()
+    this.#owesOffer = snapshot === undefined
+    if (snapshot) this.#step({ type: 'compacted', snapshot })
   }
 
   #execute(entry: Entry): void {
@@ -328,8 +331,9 @@ export class Replica {
       this.#parts.producer.settled(proposal.context, proposal.term === entry.term ? 'committed' : 'refused')
     }
     if (entry.configuration) this.#appliedConfiguration = entry.configuration
-    if (entry.type !== 'command') return
-    const execution = this.#parts.chain.execute(entry.data, entry.term as Term)
+    const { chain, snapshots } = this.#parts
+    const execution = entry.type === 'command' ? chain.execute(entry.data, entry.term as Term) : undefined
+    snapshots?.applied(entry, execution?.block.height)
     if (!execution) return
     this.#lastBlockAt = this.#parts.clock.now()
     this.#executions.push(execution)
@@ -347,7 +351,7 @@ export class Replica {
     this.#appliedConfiguration = undefined
     this.#appliedWritten = index
     const blocks = executions.map(({ block, write }) =>
-      certifier.signs ? { ...write, signed: signedRecord(incarnation, block) } : write,
+      certifier.signs ? { ...write, signed: { ...block, incarnation } } : write,
     )
     const write = storage.apply({ applied: index, blocks, ...(configuration && { configuration }) })
     this.#track(write, () => {
@@ -355,7 +359,14 @@ export class Replica {
       for (const { block } of executions) certifier.executed(block)
       certifier.durable(executions.map(execution => execution.block))
       this.#step({ type: 'applied', index })
+      this.#compact()
     })
+  }
+
+  #compact(): void {
+    const { snapshots, storage } = this.#parts
+    const due = snapshots?.due()
+    if (due) this.#track(storage.compact(due), () => {})
   }
 
   #becomes(leadership: Leadership): void {
@@ -386,8 +397,4 @@ export class Replica {
     const data = encode(proposalCodec, { version: 1 as const, type, time: now, transactions })
     this.#inputs.push({ type: 'propose', data: [data], context })
   }
-}
-
-function signedRecord(incarnation: number, { height, headerHash }: { height: Height; headerHash: Hash }) {
-  return { incarnation, height, headerHash }
 }

@@ -2,7 +2,8 @@
  * The libp2p protocols of a node and the values that travel on them (docs/FORMATS.md has the byte tables).
  *
  * Long-lived, one frame per message, one stream per direction: `/mote/raft/1`, `/mote/certify/1`.
- * One request frame, one answer frame, then the stream ends: `/mote/query/1`, `/mote/join/1`, `/mote/registry/1`.
+ * One request frame, one answer frame, then the stream ends: `/mote/query/1`, `/mote/join/1`, `/mote/registry/1`,
+ * `/mote/member/1` (member-protocol.ts).
  * `/mote/hello/1` is in hello.ts; the bodies of join are the same bytes as `POST /v1/join` takes.
  *
  * A Raft message does not say whom it is from: the transport knows. Entries of an append do not say their index:
@@ -73,6 +74,7 @@ export const protocols: { readonly [K in ProtocolName]: ProtocolRow } = {
   forward: row('/mote/forward/1', { frame: 2 * mebibyte, answer: 0, streams: 2 }),
   query: row('/mote/query/1', { frame: 32 * kibibyte, answer: 4 * mebibyte, streams: 32 }),
   join: row('/mote/join/1', { frame: 64 * kibibyte, answer: 64 * kibibyte, streams: 4 }),
+  member: row('/mote/member/1', { frame: kibibyte, answer: 4 * mebibyte, streams: 16 }),
   registry: row('/mote/registry/1', { frame: 64 * kibibyte, answer: 64 * kibibyte, streams: 4 }),
 }
 

@@ -11,6 +11,7 @@ import { signTransaction, type TransactionBody } from '../../chain/transaction.t
 import { nativeVerifier } from '../../client/native-crypto.ts'
 import { recoverChain } from '../../node/chain-recovery.ts'
 import { openStorage } from '../../node/chain-storage.ts'
+import type { CompactionLimits } from '../../node/compaction.ts'
 import { LedgerNode } from '../../node/ledger-node.ts'
 import type {
   Network,
@@ -52,7 +53,10 @@ class WorldNetwork implements Network {
     const peer = this.#world.reachableFrom(this.id).find(other => other.id === to)
     const handler = peer?.handlers.get(protocol)
     if (!handler) throw new MoteError('unreachable', `${to}: not connected`)
-    return handler({ deviceId: this.id, remoteAddress: 'memory' }, body)
+    if (!this.#world.requestFilter(this.id, to, protocol, body))
+      throw new MoteError('timeout', `${to}: no answer in time`)
+    const answer = await handler({ deviceId: this.id, remoteAddress: 'memory' }, body)
+    return this.#world.answerFilter(protocol, answer)
   }
 
   handle(protocol: RequestProtocol, handler: RequestHandler): void {
@@ -92,6 +96,13 @@ export class LedgerWorld {
   readonly #cutOff = new Set<DeviceId>()
   /** Tests may look at, or swallow, what travels. */
   filter: (from: DeviceId, to: DeviceId, message: PeerMessage) => boolean = () => true
+  /** The same for requests: false loses one, and answers may be changed. */
+  requestFilter: (from: DeviceId, to: DeviceId, protocol: RequestProtocol, body: Uint8Array) => boolean =
+    () => true
+  answerFilter: (protocol: RequestProtocol, answer: Uint8Array) => Uint8Array = (_protocol, answer) => answer
+  /** For nodes that are started from now on. */
+  compaction: Partial<CompactionLimits> = {}
+  maxLogBytesInMemory = 32 * 1024 * 1024
   #random = 1
 
   constructor(size: number, devices: readonly SampleIdentity[] = []) {
@@ -117,6 +128,12 @@ export class LedgerWorld {
 
   disk(i: number): MemoryDisk {
     return this.#nodes[i]!.disk
+  }
+
+  handler(i: number, protocol: RequestProtocol): RequestHandler {
+    const handler = this.#nodes[i]?.network.handlers.get(protocol)
+    if (!handler) throw new Error(`node ${i} does not answer ${protocol}`)
+    return handler
   }
 
   id(i: number): DeviceId {
@@ -157,7 +174,13 @@ export class LedgerWorld {
       clock: this.clock,
       random: () => this.#nextRandom(),
       verifier: nativeVerifier,
-      raft: { tickMs: 10, electionTimeoutTicks: 10, heartbeatTicks: 2 },
+      raft: {
+        tickMs: 10,
+        electionTimeoutTicks: 10,
+        heartbeatTicks: 2,
+        maxLogBytesInMemory: this.maxLogBytesInMemory,
+      },
+      compaction: this.compaction,
       heartbeatMs: 60_000,
       processId: 0,
       api: () => '',

@@ -1,0 +1,45 @@
+/**
+ * `/mote/member/1`: what the full nodes that keep one chain ask of each other, beside Raft messages and signatures. One
+ * request, one answer; served to proven members of the configuration alone (docs/FORMATS.md, libp2p protocols).
+ */
+import type { DeviceId } from '../chain/brands.ts'
+import { type Codec, decode, encode, struct, uint, union } from '../chain/codec.ts'
+import { assertNever, MoteError } from '../chain/result.ts'
+import type { RequestHandler } from './ports.ts'
+
+export type MemberRequest =
+  /** The answer is one chunk of a snapshot that the asked node offered (snapshot-stream.ts). */
+  { readonly type: 'snapshot'; readonly lastIncludedIndex: number; readonly chunk: number }
+
+const maxRequestBytes = 256
+
+const requestCodec: Codec<MemberRequest> = union<MemberRequest>({
+  snapshot: [1, struct({ lastIncludedIndex: uint(), chunk: uint() })],
+})
+
+/** What a member answers. Methods throw the `MoteError` that travels to the asker. */
+export interface MemberServices {
+  isMember(id: DeviceId): boolean
+  snapshotChunk(from: DeviceId, lastIncludedIndex: number, chunk: number): Uint8Array
+}
+
+export function encodeMemberRequest(request: MemberRequest): Uint8Array {
+  return encode(requestCodec, request)
+}
+
+export function memberHandler(services: MemberServices): RequestHandler {
+  return async ({ deviceId }, body) => {
+    if (deviceId === undefined) throw new MoteError('hello-required', 'member: prove an identity first')
+    if (!services.isMember(deviceId))
+      throw new MoteError('not-authorised', 'member: only those who keep this chain may ask')
+    const request = decode(requestCodec, body, maxRequestBytes)
+    if (!request.ok) throw new MoteError(request.error.code, request.error.detail)
+    const { value } = request
+    switch (value.type) {
+      case 'snapshot':
+        return services.snapshotChunk(deviceId, value.lastIncludedIndex, value.chunk)
+      default:
+        return assertNever(value.type)
+    }
+  }
+}

@@ -1,0 +1,71 @@
+/** What the replica driver is made of and what it tells: the types of replica.ts. */
+import type { DeviceId, Height } from '../chain/brands.ts'
+import type { Certificate } from '../chain/certificate.ts'
+import type { MoteError } from '../chain/result.ts'
+import type {
+  Entry,
+  Config as RaftConfig,
+  Random,
+  Recovered,
+  Role,
+  SnapshotMeta,
+} from '../consensus/types.ts'
+import type { Certifier } from './certifier.ts'
+import type { Clock, Network, SnapshotState, Storage } from './ports.ts'
+import type { Producer } from './producer.ts'
+import type { Execution, ReplicatedChain } from './replicated-chain.ts'
+
+export interface Leadership {
+  readonly role: Role
+  readonly term: number
+  readonly leader: DeviceId | undefined
+}
+
+/** What the node around the replica learns. Called synchronously; must not throw. */
+export interface ReplicaEvents {
+  executed(execution: Execution): void
+  leadership(leadership: Leadership): void
+  /** The replica has stopped for good: `storage-failed`, `storage-corrupt` or `execution-diverged`. */
+  failed(error: MoteError): void
+}
+
+/** A fetched and verified snapshot that is to take the place of state and log. */
+export interface VerifiedSnapshot {
+  readonly state: SnapshotState
+  readonly certificate: Certificate
+  /** Puts it in place of the state in memory; it is on disk. */
+  install(): void
+}
+
+/** Snapshots as the replica sees them (snapshots.ts). Without them it keeps its log whole, and neither offers nor takes any. */
+export interface ReplicaSnapshots {
+  /** An entry was applied; `height` is that of its block, if it made one. */
+  applied(entry: Entry, height: Height | undefined): void
+  /** Up to where the log is to be forgotten now. What it returns counts as forgotten. */
+  due(): SnapshotMeta | undefined
+  /** What can be offered to a follower that needs entries which are forgotten; undefined as long as nothing can. */
+  offer(): SnapshotMeta | undefined
+  /** This one is being offered to a follower. */
+  keep(meta: SnapshotMeta): void
+  /** Fetches and verifies; touches nothing. `done` is told once, or never if a later fetch takes its place. */
+  fetch(from: DeviceId, meta: SnapshotMeta, done: (fetched: boolean) => void): void
+  /** The snapshot that was fetched last, if it is this one. */
+  take(meta: SnapshotMeta): VerifiedSnapshot | undefined
+}
+
+export interface ReplicaParts {
+  readonly id: DeviceId
+  readonly incarnation: number
+  readonly raft: RaftConfig
+  readonly recovered: Recovered
+  readonly random: Random
+  readonly tickMs: number
+  readonly storage: Storage
+  readonly network: Pick<Network, 'send'>
+  readonly clock: Clock
+  readonly chain: ReplicatedChain
+  readonly certifier: Certifier
+  readonly producer: Producer
+  readonly snapshots?: ReplicaSnapshots
+  readonly events: ReplicaEvents
+}

@@ -1,0 +1,237 @@
+/**
+ * A ledger as a stream of chunks, and back (docs/FORMATS.md, section Snapshot chunks): the certified header first, then
+ * leaves, then remembered transaction ids, then an end. The same ledger gives the same chunks, so that a fetch can be
+ * resumed at any of them.
+ *
+ * Chunks are made when they are asked for: the sender's ledger is immutable, so nothing has to be copied or held up.
+ * The receiver believes nothing: a snapshot is a ledger only if its parts have the roots that its header names, and if
+ * the header is certified by the consenters that the receiver trusts.
+ */
+import type { StateKey } from '../chain/brands.ts'
+import { verifyCertificate } from '../chain/certificate.ts'
+import {
+  bytes,
+  type Codec,
+  constant,
+  decode,
+  digest,
+  encode,
+  list,
+  struct,
+  uint,
+  union,
+} from '../chain/codec.ts'
+import { signersHash } from '../chain/consenters.ts'
+import { headerHash } from '../chain/header.ts'
+import type { SignatureVerifier } from '../chain/keys.ts'
+import {
+  executionVersion,
+  type HistoryFrontier,
+  historyFrontierCodec,
+  type Ledger,
+  restoreLedger,
+} from '../chain/ledger.ts'
+import { type CertifiedHeader, certifiedHeaderCodec, matchesChanges } from '../chain/light-client.ts'
+import type { StoredSlot } from '../chain/replay.ts'
+import { assertNever, ok, type Result, refuse } from '../chain/result.ts'
+import { entries } from '../chain/state-tree.ts'
+
+const kibibyte = 1024
+/** A chunk is closed once it holds this much; one leaf more fits any frame. */
+const chunkBytes = 512 * kibibyte
+const maxChunkBytes = 3 * 1024 * kibibyte
+const maxItemsPerChunk = 65_536
+
+interface Leaf {
+  readonly key: StateKey
+  readonly value: Uint8Array
+}
+
+type Chunk =
+  | {
+      readonly type: 'head'
+      readonly version: 1
+      readonly head: CertifiedHeader
+      readonly historyFrontier: HistoryFrontier
+    }
+  | { readonly type: 'leaves'; readonly leaves: readonly Leaf[] }
+  | { readonly type: 'replay'; readonly slots: readonly StoredSlot[] }
+  | { readonly type: 'end' }
+
+const chunkCodec: Codec<Chunk> = union<Chunk>({
+  head: [
+    1,
+    struct({ version: constant(1), head: certifiedHeaderCodec, historyFrontier: historyFrontierCodec }),
+  ],
+  leaves: [
+    2,
+    struct({
+      leaves: list(
+        struct<Leaf>({ key: digest<StateKey>(), value: bytes(0, maxChunkBytes) }),
+        maxItemsPerChunk,
+        1,
+      ),
+    }),
+  ],
+  replay: [
+    3,
+    struct({
+      slots: list(struct<StoredSlot>({ slot: uint(), ids: bytes(0, maxChunkBytes) }), maxItemsPerChunk, 1),
+    }),
+  ],
+  end: [4, struct({})],
+})
+
+/** A ledger at a certified height, with what proves that it is certified. */
+export interface CertifiedLedger {
+  readonly ledger: Ledger
+  readonly head: CertifiedHeader
+}
+
+/** The chunks of one ledger for one receiver, mostly asked for in order. */
+export class SnapshotStream {
+  readonly #source: CertifiedLedger
+  #chunks: Generator<Uint8Array>
+  #next = 0
+  #last: Uint8Array | undefined
+
+  constructor(source: CertifiedLedger) {
+    this.#source = source
+    this.#chunks = chunksOf(source)
+  }
+
+  /** Chunk number `index`, from 0; undefined past the end. */
+  chunk(index: number): Uint8Array | undefined {
+    if (index < this.#next - 1) {
+      this.#chunks = chunksOf(this.#source)
+      this.#next = 0
+    }
+    while (this.#next <= index) {
+      const next = this.#chunks.next()
+      if (next.done) return undefined
+      this.#last = next.value
+      this.#next++
+    }
+    return this.#last
+  }
+}
+
+function* chunksOf({ ledger, head }: CertifiedLedger): Generator<Uint8Array> {
+  yield encode(chunkCodec, { type: 'head', version: 1, head, historyFrontier: ledger.history })
+  for (const leaves of gathered(leavesOf(ledger), ({ value }) => value.length))
+    yield encode(chunkCodec, { type: 'leaves', leaves })
+  for (const slots of gathered(pieces(ledger.replay.stored()), ({ ids }) => ids.length))
+    yield encode(chunkCodec, { type: 'replay', slots })
+  yield encode(chunkCodec, { type: 'end' })
+}
+
+function* leavesOf({ tree }: Ledger): Generator<Leaf> {
+  for (const [key, value] of entries(tree)) yield { key, value }
+}
+
+/** Slots in pieces that fit a chunk; an id is 32 bytes, and so divides one. */
+function* pieces(slots: readonly StoredSlot[]): Generator<StoredSlot> {
+  for (const { slot, ids } of slots)
+    for (let offset = 0; offset < ids.length; offset += chunkBytes)
+      yield { slot, ids: ids.subarray(offset, offset + chunkBytes) }
+}
+
+const itemOverheadBytes = 48
+
+function* gathered<T>(items: Iterable<T>, bytesOf: (item: T) => number): Generator<T[]> {
+  let chunk: T[] = []
+  let size = 0
+  for (const item of items) {
+    chunk.push(item)
+    size += bytesOf(item) + itemOverheadBytes
+    if (size < chunkBytes && chunk.length < maxItemsPerChunk) continue
+    yield chunk
+    chunk = []
+    size = 0
+  }
+  if (chunk.length > 0) yield chunk
+}
+
+/** What a receiver judges a snapshot by: its own newest ledger. */
+export interface SnapshotJudge {
+  readonly own: Ledger
+  readonly verifier: SignatureVerifier
+  readonly maxBytes: number
+}
+
+/** Chunks in order, put together. */
+export class SnapshotAssembly {
+  readonly #judge: SnapshotJudge
+  readonly #leaves = new Map<StateKey, Uint8Array>()
+  readonly #slots: StoredSlot[] = []
+  #head: Extract<Chunk, { type: 'head' }> | undefined
+  #bytes = 0
+
+  constructor(judge: SnapshotJudge) {
+    this.#judge = judge
+  }
+
+  /** Takes the next chunk. Refuses what no honest sender sends; `end` says that it was the last one. */
+  add(bytes: Uint8Array): Result<'more' | 'end'> {
+    this.#bytes += bytes.length
+    const { maxBytes } = this.#judge
+    if (this.#bytes > maxBytes) return refuse('too-large', `snapshot: expected at most ${maxBytes} bytes`)
+    const decoded = decode(chunkCodec, bytes, maxChunkBytes)
+    if (!decoded.ok) return decoded
+    const chunk = decoded.value
+    if ((chunk.type === 'head') !== (this.#head === undefined))
+      return refuse('malformed', 'snapshot: expected one head, first')
+    switch (chunk.type) {
+      case 'head': {
+        const certified = checkHead(chunk.head, this.#judge)
+        if (!certified.ok) return certified
+        this.#head = chunk
+        return ok('more')
+      }
+      case 'leaves':
+        for (const { key, value } of chunk.leaves) this.#leaves.set(key, value)
+        return ok('more')
+      case 'replay':
+        for (const slot of chunk.slots) this.#slots.push(slot)
+        return ok('more')
+      case 'end':
+        return ok('end')
+      default:
+        return assertNever(chunk)
+    }
+  }
+
+  /** The ledger, after `end`. Refuses `storage-corrupt` when a part does not have the root in the certified header. */
+  finish(): Result<CertifiedLedger> {
+    const chunk = this.#head
+    if (!chunk) return refuse('malformed', 'snapshot: no head')
+    const { head, historyFrontier } = chunk
+    const ledger = restoreLedger({
+      header: head.header,
+      leaves: this.#leaves,
+      replay: this.#slots,
+      historyFrontier,
+    })
+    return ledger.ok ? ok({ ledger: ledger.value, head }) : ledger
+  }
+}
+
+/** The header is certified by the consenters of the receiver's own ledger, and ahead of it. */
+function checkHead({ header, certificate, changes }: CertifiedHeader, judge: SnapshotJudge): Result<void> {
+  const { own, verifier } = judge
+  const { chainId, incarnation, height } = own.header
+  if (header.chainId !== chainId)
+    return refuse('wrong-chain', `snapshot: expected chain ${chainId}, got ${header.chainId}`)
+  if (header.incarnation !== incarnation || header.height <= height)
+    return refuse('bad-header', `snapshot: expected a height above ${height}, got ${header.height}`)
+  if (header.executionVersion !== executionVersion)
+    return refuse('unknown-version', `snapshot: expected execution version ${executionVersion}`)
+  if (!matchesChanges(header, changes))
+    return refuse('bad-header', 'snapshot: expected the changed keys that the header names')
+  const { consenters } = own.parameters
+  if (header.signersHash !== signersHash(consenters))
+    return refuse('bad-header', 'snapshot: signed by other consenters than this node knows')
+  if (!certificate || certificate.height !== header.height || certificate.headerHash !== headerHash(header))
+    return refuse('bad-certificate', 'snapshot: expected a certificate for its header')
+  return verifyCertificate(consenters, chainId, incarnation, certificate, verifier)
+}

@@ -1,0 +1,140 @@
+/**
+ * Everything a full node does with snapshots, as its replica sees it: forgetting the log (compaction.ts), handing its
+ * state to others (snapshot-desk.ts), fetching theirs (snapshot-fetch.ts), and putting a fetched one in place.
+ */
+import type { DeviceId, Height } from '../chain/brands.ts'
+import { certificateCodec } from '../chain/certificate.ts'
+import { encode } from '../chain/codec.ts'
+import { headerCodec } from '../chain/header.ts'
+import type { SignatureVerifier } from '../chain/keys.ts'
+import { historyFrontierCodec } from '../chain/ledger.ts'
+import { assert } from '../chain/result.ts'
+import { entries } from '../chain/state-tree.ts'
+import type { Entry, SnapshotMeta } from '../consensus/types.ts'
+import type { RecoveredChain } from './chain-recovery.ts'
+import { Compaction, type CompactionLimits, defaultCompactionLimits } from './compaction.ts'
+import { changesCodec, type LiveChain } from './live-chain.ts'
+import type { Clock, Network } from './ports.ts'
+import type { ReplicaSnapshots, VerifiedSnapshot } from './replica-parts.ts'
+import { SnapshotDesk } from './snapshot-desk.ts'
+import { type FetchedSnapshot, SnapshotFetch, type SnapshotFetchLimits } from './snapshot-fetch.ts'
+import type { CertifiedLedger } from './snapshot-stream.ts'
+
+export interface SnapshotsParts {
+  readonly recovered: RecoveredChain
+  readonly chain: LiveChain
+  readonly network: Pick<Network, 'request'>
+  readonly clock: Clock
+  readonly verifier: SignatureVerifier
+  readonly certifiedHeight: () => Height
+  /** The changed keys of a block, if they are in memory. */
+  readonly changesAt: (height: Height) => CertifiedLedger['head']['changes'] | undefined
+  /** The state was replaced: nothing that was derived from the old one holds. */
+  readonly onInstalled: (height: Height) => void
+  readonly log: (detail: object, message: string) => void
+  readonly compaction?: Partial<CompactionLimits> | undefined
+  readonly fetch?: Partial<SnapshotFetchLimits> | undefined
+}
+
+export class Snapshots implements ReplicaSnapshots {
+  readonly #parts: SnapshotsParts
+  readonly #compaction: Compaction
+  readonly #desk: SnapshotDesk
+  readonly #fetch: SnapshotFetch
+
+  constructor(parts: SnapshotsParts) {
+    this.#parts = parts
+    const { recovered, chain, network, clock, verifier, certifiedHeight, log } = parts
+    const { before, configuration, snapshot } = recovered.raft
+    const start = {
+      height: chain.height,
+      meta: { lastIncludedIndex: before.index, lastIncludedTerm: before.term, configuration },
+    }
+    const limits = { ...defaultCompactionLimits, ...parts.compaction }
+    this.#compaction = new Compaction(start, snapshot.lastIncludedIndex, limits)
+    this.#desk = new SnapshotDesk({
+      now: () => clock.now(),
+      certifiedHeight,
+      pointAt: height => this.#compaction.pointAt(height),
+      ledgerAt: height => this.#certifiedLedger(height),
+    })
+    this.#fetch = new SnapshotFetch({
+      network,
+      clock,
+      verifier,
+      own: () => chain.ledger,
+      onProgress: log,
+      ...(parts.fetch && { limits: parts.fetch }),
+    })
+  }
+
+  applied(entry: Entry, height: Height | undefined): void {
+    this.#compaction.applied(entry, height)
+  }
+
+  due(): SnapshotMeta | undefined {
+    const due = this.#compaction.due(this.#parts.certifiedHeight(), this.#desk.floor)
+    if (due) this.#parts.log({ index: due.lastIncludedIndex }, 'log compacted')
+    return due
+  }
+
+  offer(): SnapshotMeta | undefined {
+    return this.#desk.offer()
+  }
+
+  keep(meta: SnapshotMeta): void {
+    this.#desk.keep(meta)
+  }
+
+  fetch(from: DeviceId, meta: SnapshotMeta, done: (fetched: boolean) => void): void {
+    this.#fetch.begin(from, meta, done)
+  }
+
+  take(meta: SnapshotMeta): VerifiedSnapshot | undefined {
+    const fetched = this.#fetch.take(meta)
+    return fetched && this.#verified(fetched)
+  }
+
+  /** One chunk for a member that was offered a snapshot. Throws `height-not-available`. */
+  chunk(from: DeviceId, lastIncludedIndex: number, index: number): Uint8Array {
+    return this.#desk.chunk(from, lastIncludedIndex, index)
+  }
+
+  stop(): void {
+    this.#fetch.stop()
+  }
+
+  #certifiedLedger(height: Height): CertifiedLedger | undefined {
+    const { chain, changesAt } = this.#parts
+    const ledger = chain.at(height)
+    const { certificate } = chain
+    const changes = changesAt(height)
+    if (!ledger || certificate?.height !== height || !changes) return undefined
+    return { ledger, head: { header: ledger.header, certificate, handover: undefined, changes } }
+  }
+
+  #verified({ meta, ledger, head }: FetchedSnapshot): VerifiedSnapshot {
+    const { certificate, header, changes } = head
+    const { chain, onInstalled, log } = this.#parts
+    const { height } = header
+    assert(certificate, 'snapshot: verified, but without a certificate')
+    return {
+      certificate,
+      state: {
+        height,
+        header: encode(headerCodec, header),
+        changes: encode(changesCodec, changes),
+        certificate: encode(certificateCodec, certificate),
+        leaves: entries(ledger.tree),
+        replay: ledger.replay.stored(),
+        history: encode(historyFrontierCodec, ledger.history),
+      },
+      install: () => {
+        this.#compaction.reset({ height, meta })
+        chain.install(ledger, certificate)
+        log({ height, index: meta.lastIncludedIndex }, 'snapshot installed')
+        onInstalled(height)
+      },
+    }
+  }
+}

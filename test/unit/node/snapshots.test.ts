@@ -1,0 +1,136 @@
+import { expect, test } from 'vitest'
+import type { TransactionStatus } from '../../../client/chain-source.ts'
+import { encodeMemberRequest } from '../../../node/member-protocol.ts'
+import { LedgerWorld } from '../../support/ledger-world.ts'
+import { sampleIdentity } from '../../support/sample-genesis.ts'
+
+const devices = Array.from({ length: 12 }, (_, i) => sampleIdentity(`device-${i}`))
+const device = devices[0]!
+let nonce = 0
+
+/** Three nodes that keep next to no log. */
+async function forgetfulWorld(): Promise<LedgerWorld> {
+  const world = new LedgerWorld(3, devices)
+  world.compaction = { entriesKept: 10 }
+  world.maxLogBytesInMemory = 1
+  await world.startAll()
+  await world.until('a leader with a certified block', () => {
+    const { leader } = world
+    return leader !== undefined && world.running.every(node => node.certifier.certifiedHeight > 0)
+  })
+  return world
+}
+
+async function answerOf(world: LedgerWorld, answer: Promise<TransactionStatus>): Promise<TransactionStatus> {
+  let status: TransactionStatus | undefined
+  void answer.then(value => {
+    status = value
+  })
+  await world.until('an answer', () => status !== undefined)
+  return status!
+}
+
+/** Transactions in a block each. */
+async function blocks(world: LedgerWorld, count: number, through = world.leader!): Promise<void> {
+  for (let i = 0; i < count; i++) {
+    const bytes = world.group(devices[nonce % devices.length]!, `group-${nonce++}`)
+    const status = await answerOf(world, world.node(through).submission.submit(bytes, 'certified'))
+    expect(status.status).toBe('certified')
+  }
+}
+
+async function expectSameChain(world: LedgerWorld): Promise<void> {
+  await world.until('equal certified heights', () => {
+    const heights = world.running.flatMap(node => [node.chain.height, node.certifier.certifiedHeight])
+    return new Set(heights).size === 1
+  })
+  expect(new Set(world.running.map(node => node.chain.ledger.headerHash)).size).toBe(1)
+}
+
+/** A node that was away for longer than the others keep their log. */
+async function leftBehind(world: LedgerWorld): Promise<number> {
+  const away = world.running.findIndex((_, i) => i !== world.leader)
+  world.cutOff(away)
+  await blocks(world, 40)
+  const read = await world.storage(world.leader!).readEntries({ from: 1, to: 1, maxBytes: 1 })
+  expect(read.type, 'the log from the beginning is forgotten').toBe('compacted')
+  return away
+}
+
+test('snapshot: a node that is behind the log gets the state, then the log, and signs again', async () => {
+  const world = await forgetfulWorld()
+  const away = await leftBehind(world)
+  const before = world.node(away).chain.height
+  world.heal()
+  await expectSameChain(world)
+  expect(await world.storage(away).block((before + 1) as never), 'a block nobody sent').toBeUndefined()
+
+  const other = [0, 1, 2].find(i => i !== away && i !== world.leader)!
+  world.crash(other)
+  await blocks(world, 3)
+  await world.start(other)
+  await blocks(world, 3, away)
+  await expectSameChain(world)
+})
+
+test('snapshot: what was installed survives a crash, and the node restarts from it', async () => {
+  const world = await forgetfulWorld()
+  const away = await leftBehind(world)
+  world.heal()
+  await expectSameChain(world)
+  const { height } = world.node(away).chain
+  world.crash(away)
+  await world.start(away)
+  expect(world.node(away).chain.height).toBe(height)
+  expect(world.node(away).certifier.certifiedHeight).toBe(height)
+  await blocks(world, 2, away)
+  await expectSameChain(world)
+})
+
+test('snapshot: a fetch that loses answers asks again for the same chunk and goes on', async () => {
+  const world = await forgetfulWorld()
+  const away = await leftBehind(world)
+  const asked: number[] = []
+  let lost = 0
+  world.requestFilter = (_from, _to, protocol, body) => {
+    if (protocol !== 'member') return true
+    asked.push(body.at(-1)!)
+    return asked.length % 2 === 0 || lost++ > 5
+  }
+  world.heal()
+  await expectSameChain(world)
+  expect(lost).toBeGreaterThan(0)
+  expect(asked.slice(0, 4)).toEqual([0, 0, 1, 1])
+  expect(world.node(away).chain.height).toBeGreaterThan(40)
+})
+
+test('snapshot: a chunk that was changed on the way is refused, and nothing is touched', async () => {
+  const world = await forgetfulWorld()
+  const away = await leftBehind(world)
+  const { height, ledger } = world.node(away).chain
+  let changed = 0
+  world.answerFilter = (protocol, answer) => {
+    if (protocol !== 'member' || answer.length < 500) return answer
+    const copy = Uint8Array.from(answer)
+    copy[copy.length - 40]! ^= 1
+    changed++
+    return copy
+  }
+  world.heal()
+  await world.until('several attempts', () => changed >= 3)
+  expect(world.node(away).chain.height).toBe(height)
+  expect(world.node(away).chain.ledger).toBe(ledger)
+  world.answerFilter = (_protocol, answer) => answer
+  await expectSameChain(world)
+})
+
+test('snapshot: only members of the configuration are served, and only what was offered', async () => {
+  const world = await forgetfulWorld()
+  await blocks(world, 1)
+  const body = encodeMemberRequest({ type: 'snapshot', lastIncludedIndex: 1, chunk: 0 })
+  const ask = (deviceId: typeof device.id | undefined) =>
+    world.handler(world.leader!, 'member')({ deviceId, remoteAddress: 'memory' }, body)
+  await expect(ask(undefined)).rejects.toMatchObject({ code: 'hello-required' })
+  await expect(ask(device.id)).rejects.toMatchObject({ code: 'not-authorised' })
+  await expect(ask(world.id(1))).rejects.toMatchObject({ code: 'height-not-available' })
+})
