@@ -4,11 +4,11 @@
  * It lives outside every hash, so different quorums may certify the same header. Every signature in it must verify,
  * also those beyond the quorum: a certificate with one changed byte is refused.
  */
-import { hexToBytes } from '@noble/hashes/utils.js'
 import type { ChainId, Hash, Height } from './brands.ts'
 import { type Codec, digest, list, struct, uint } from './codec.ts'
 import { type ConsenterSet, maxConsenters, quorumOf } from './consenters.ts'
 import { domainBytes, u64be } from './hashing.ts'
+import { hexToBytes } from './hex.ts'
 import { type SignatureVerifier, signatureCodec } from './keys.ts'
 import { ok, type Result, refuse } from './result.ts'
 

@@ -10,8 +10,8 @@
  * refuses every form but the canonical one, then the codec refuses wrong arity, types and ranges. A codec's `fromWire`
  * must be injective (two wire values never give one value); so bytes that decode are the bytes that encode.
  */
-import { bytesToHex, hexToBytes } from '@noble/hashes/utils.js'
 import { Packr } from 'msgpackr'
+import { bytesToHex, hexToBytes } from './hex.ts'
 import { Malformed, readMessagePack, utf8Length, type Wire } from './messagepack.ts'
 import { assert, ok, type Refusal, type Result, refuse } from './result.ts'
 

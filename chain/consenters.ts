@@ -53,9 +53,15 @@ export function checkConsenterSet(set: ConsenterSet): Result<void> {
   return ok(undefined)
 }
 
-/** Digest of the set: `signersHash` and `nextSignersHash` of headers. */
+const signersHashes = new WeakMap<ConsenterSet, Hash>()
+
+/** Digest of the set: `signersHash` and `nextSignersHash` of headers. Computed once for one object. */
 export function signersHash(set: ConsenterSet): Hash {
-  return hashHex('mote/signers/1', encode(consenterSetCodec, set))
+  const known = signersHashes.get(set)
+  if (known !== undefined) return known
+  const hash = hashHex('mote/signers/1', encode(consenterSetCodec, set))
+  signersHashes.set(set, hash)
+  return hash
 }
 
 /** How many consenters must sign. */

@@ -6,8 +6,9 @@
  * exception: their prefixes are the RFC's.
  */
 import { sha256 } from '@noble/hashes/sha2.js'
-import { bytesToHex, concatBytes, utf8ToBytes } from '@noble/hashes/utils.js'
+import { concatBytes, utf8ToBytes } from '@noble/hashes/utils.js'
 import type { Hash } from './brands.ts'
+import { bytesToHex } from './hex.ts'
 
 /** Every domain in use. A format that changes gets a new number; a name is never reused. */
 export const domains = [

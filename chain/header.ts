@@ -7,10 +7,11 @@
  *   rest    hash('mote/header-rest/1', all other fields)
  *   header  hash('mote/header/1', u64be height ‖ u64be time ‖ stateRoot ‖ signersHash ‖ rest)
  */
-import { concatBytes, hexToBytes } from '@noble/hashes/utils.js'
+import { concatBytes } from '@noble/hashes/utils.js'
 import type { ChainId, Hash, Height, Milliseconds, StateKey, Term } from './brands.ts'
 import { type Codec, constant, digest, encode, struct, uint } from './codec.ts'
 import { hashHex, u64be } from './hashing.ts'
+import { hexToBytes } from './hex.ts'
 import { assert } from './result.ts'
 
 export interface Header {

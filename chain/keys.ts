@@ -94,9 +94,15 @@ function suiteByte(key: PublicKey | EncryptionKey): Uint8Array {
   return Uint8Array.of(suites[key.suite].number)
 }
 
-/** The id of a key: digest of its suite number (one byte) and its bytes. */
+const keyIds = new WeakMap<PublicKey | EncryptionKey, KeyId>()
+
+/** The id of a key: digest of its suite number (one byte) and its bytes. Computed once for one object. */
 export function keyIdOf(key: PublicKey | EncryptionKey): KeyId {
-  return hashHex('mote/key/1', suiteByte(key), key.bytes) as string as KeyId
+  const known = keyIds.get(key)
+  if (known !== undefined) return known
+  const id = hashHex('mote/key/1', suiteByte(key), key.bytes) as string as KeyId
+  keyIds.set(key, id)
+  return id
 }
 
 /** The id of the device that a key founds; it stays when the key is rotated. */

@@ -5,10 +5,11 @@
  * Invariant: the roots in `header` are those of `tree`, `replay` and `history`, where `history` holds the hashes of the
  * headers before `header`. A ledger that is restored is checked against them.
  */
-import { bytesToHex, concatBytes, hexToBytes } from '@noble/hashes/utils.js'
+import { concatBytes } from '@noble/hashes/utils.js'
 import type { Hash, StateKey } from './brands.ts'
 import { bytes, type Codec, constant, decode, digest, encode, list, struct, uint } from './codec.ts'
 import { type Header, headerCodec, headerHash } from './header.ts'
+import { bytesToHex, hexToBytes } from './hex.ts'
 import { HistoryTree } from './merkle.ts'
 import { type ChainParameters, parametersCodec, stateKeyOf } from './records.ts'
 import { type ReplaySlots, restoreReplay, type StoredSlot } from './replay.ts'

@@ -11,7 +11,6 @@
  *
  * Not here: how old an answer may be. The caller compares its `time` and `height` with what it knows.
  */
-import { hexToBytes } from '@noble/hashes/utils.js'
 import type { ChainId, Hash, Height, Milliseconds, StateKey } from './brands.ts'
 import {
   type Certificate,
@@ -36,6 +35,7 @@ import {
   headerHashOfSummary,
   restHashOf,
 } from './header.ts'
+import { hexToBytes } from './hex.ts'
 import type { SignatureVerifier } from './keys.ts'
 import { maxChangesPerBlock } from './limits.ts'
 import { type MerkleProof, verifyMerkleProof } from './merkle.ts'

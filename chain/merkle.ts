@@ -8,10 +8,10 @@
  * however long the chain is. Immutable; appending gives a new tree.
  */
 import { sha256 } from '@noble/hashes/sha2.js'
-import { bytesToHex, hexToBytes } from '@noble/hashes/utils.js'
 import type { Hash } from './brands.ts'
 import { type Codec, digest, list, struct, uint } from './codec.ts'
 import { hasherFor } from './hashing.ts'
+import { bytesToHex, hexToBytes } from './hex.ts'
 
 /** Root of the tree without leaves: SHA-256 of nothing. */
 export const emptyMerkleRoot = bytesToHex(sha256(new Uint8Array(0))) as Hash

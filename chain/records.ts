@@ -8,7 +8,7 @@
  * Lists are leaves of their own: `members` of a group (checked against `memberCount` and `memberRoot` of the group's
  * record, so the list is provably complete) and `memberships` of an identity (so a revocation finds the groups it must leave).
  */
-import { hexToBytes, utf8ToBytes } from '@noble/hashes/utils.js'
+import { utf8ToBytes } from '@noble/hashes/utils.js'
 import type { DeviceId, GrantId, GroupId, Hash, Height, KeyId, Milliseconds, StateKey } from './brands.ts'
 import {
   type Codec,
@@ -24,6 +24,7 @@ import {
 } from './codec.ts'
 import { type ConsenterSet, consenterSetCodec } from './consenters.ts'
 import { hashHex } from './hashing.ts'
+import { hexToBytes } from './hex.ts'
 import { type EncryptionKey, encryptionKeyCodec, keyIdOf, type PublicKey, publicKeyCodec } from './keys.ts'
 import {
   maxAuthorities,
@@ -37,6 +38,7 @@ import {
   maxUnexpiredTransactions,
 } from './limits.ts'
 import { merkleRoot } from './merkle.ts'
+import { RecentMap } from './recent-map.ts'
 import { byPurpose, groupNameCodec, type Label, labelCodec, transportKeyCodec } from './transaction-bodies.ts'
 
 export type IdentityStatus = 'pending' | 'active' | 'suspended' | 'revoked'
@@ -302,13 +304,25 @@ function stateKey(type: keyof typeof recordTypes, id = ''): StateKey {
 }
 const parametersKey = stateKey('parameters')
 
+/** State keys of records used lately: every look at a record asks for its key, and several looks make a transaction. */
+function rememberedKeys<Id extends string>(type: keyof typeof recordTypes): (id: Id) => StateKey {
+  const remembered = new RecentMap<Id, StateKey>(8192)
+  return id => {
+    const known = remembered.get(id)
+    if (known !== undefined) return known
+    const key = stateKey(type, id)
+    remembered.set(id, key)
+    return key
+  }
+}
+
 /** Where a record lies in the state: hash of its type number and the id it is about. */
 export const stateKeyOf = {
-  identity: (id: DeviceId): StateKey => stateKey('identity', id),
-  group: (id: GroupId): StateKey => stateKey('group', id),
-  members: (id: GroupId): StateKey => stateKey('members', id),
-  memberships: (id: DeviceId): StateKey => stateKey('memberships', id),
-  grant: (id: GrantId): StateKey => stateKey('grant', id),
+  identity: rememberedKeys<DeviceId>('identity'),
+  group: rememberedKeys<GroupId>('group'),
+  members: rememberedKeys<GroupId>('members'),
+  memberships: rememberedKeys<DeviceId>('memberships'),
+  grant: rememberedKeys<GrantId>('grant'),
   parameters: (): StateKey => parametersKey,
 } as const
 
@@ -363,11 +377,18 @@ export function isEpochAccepted(group: GroupRecord, epoch: number, now: Millisec
   return epoch === group.epoch - 1 && now < group.previousEpochGraceUntil
 }
 
-/** `authoritiesHash` of headers: covers the threshold and every authority with its key. */
-export function authoritiesHash(parameters: Pick<ChainParameters, 'authorities' | 'threshold'>): Hash {
-  const codec = struct<Pick<ChainParameters, 'authorities' | 'threshold'>>({
-    threshold: uint(maxAuthorities),
-    authorities: authoritiesCodec,
-  })
-  return hashHex('mote/authorities/1', encode(codec, parameters))
+type AuthorityRules = Pick<ChainParameters, 'authorities' | 'threshold'>
+const authorityRulesCodec = struct<AuthorityRules>({
+  threshold: uint(maxAuthorities),
+  authorities: authoritiesCodec,
+})
+const authoritiesHashes = new WeakMap<AuthorityRules, Hash>()
+
+/** `authoritiesHash` of headers: covers the threshold and every authority with its key. Computed once for one object. */
+export function authoritiesHash(parameters: AuthorityRules): Hash {
+  const known = authoritiesHashes.get(parameters)
+  if (known !== undefined) return known
+  const hash = hashHex('mote/authorities/1', encode(authorityRulesCodec, parameters))
+  authoritiesHashes.set(parameters, hash)
+  return hash
 }

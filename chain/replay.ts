@@ -9,9 +9,10 @@
  * Values are immutable. Successive versions of a slot share one growing map of ids; a version knows those below its own
  * count. A version that is not the newest copies the map when it grows, so an old ledger can be executed upon again.
  */
-import { bytesToHex, concatBytes, hexToBytes } from '@noble/hashes/utils.js'
+import { concatBytes } from '@noble/hashes/utils.js'
 import type { Hash, Milliseconds, TransactionId } from './brands.ts'
 import { hashHex, hashOf, u64be } from './hashing.ts'
+import { bytesToHex, hexToBytes } from './hex.ts'
 import { assert, ok, type Result, refuse } from './result.ts'
 
 interface Slot {

@@ -14,10 +14,11 @@
  * the key (inclusion), or at an empty place or another key's leaf (absence). Exactly one proof verifies for a key
  * and a root: no byte of it can be changed.
  */
-import { bytesToHex, concatBytes, hexToBytes } from '@noble/hashes/utils.js'
+import { concatBytes } from '@noble/hashes/utils.js'
 import type { Hash, StateKey } from './brands.ts'
 import { bytes, type Codec, digest, equalBytes, optional, struct, uint } from './codec.ts'
 import { hashOf } from './hashing.ts'
+import { bytesToHex, hexToBytes } from './hex.ts'
 import { assert } from './result.ts'
 
 interface Leaf {

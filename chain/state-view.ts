@@ -51,57 +51,57 @@ export class StateView {
   readonly #state: StateReader
   readonly #block = new Map<StateKey, Write>()
   readonly #transaction = new Map<StateKey, Write>()
-  /** State keys computed so far: each is a hash, and one transaction asks for the same ones several times. */
-  readonly #keys = new Map<string, StateKey>()
+  /** No transaction writes them. */
+  #parameters: ChainParameters | undefined
 
   constructor(state: StateReader) {
     this.#state = state
   }
 
   identity(id: DeviceId): IdentityRecord | undefined {
-    return this.#read(this.#key('identity', id), identityCodec)
+    return this.#read(stateKeyOf.identity(id), identityCodec)
   }
 
   group(id: GroupId): GroupRecord | undefined {
-    return this.#read(this.#key('group', id), groupCodec)
+    return this.#read(stateKeyOf.group(id), groupCodec)
   }
 
   members(id: GroupId): readonly DeviceId[] {
-    return this.#read(this.#key('members', id), membersCodec) ?? []
+    return this.#read(stateKeyOf.members(id), membersCodec) ?? []
   }
 
   memberships(id: DeviceId): readonly GroupId[] {
-    return this.#read(this.#key('memberships', id), membershipsCodec) ?? []
+    return this.#read(stateKeyOf.memberships(id), membershipsCodec) ?? []
   }
 
   grant(id: GrantId): GrantRecord | undefined {
-    return this.#read(this.#key('grant', id), grantCodec)
+    return this.#read(stateKeyOf.grant(id), grantCodec)
   }
 
   parameters(): ChainParameters {
-    const parameters = this.#read(stateKeyOf.parameters(), parametersCodec)
-    assert(parameters, 'every state has parameters: the genesis puts them there')
-    return parameters
+    this.#parameters ??= this.#read(stateKeyOf.parameters(), parametersCodec)
+    assert(this.#parameters, 'every state has parameters: the genesis puts them there')
+    return this.#parameters
   }
 
   putIdentity(record: IdentityRecord): void {
-    this.#write(this.#key('identity', record.id), identityCodec, record)
+    this.#write(stateKeyOf.identity(record.id), identityCodec, record)
   }
 
   putGroup(record: GroupRecord): void {
-    this.#write(this.#key('group', record.id), groupCodec, record)
+    this.#write(stateKeyOf.group(record.id), groupCodec, record)
   }
 
   putMembers(id: GroupId, members: readonly DeviceId[]): void {
-    this.#write(this.#key('members', id), membersCodec, members)
+    this.#write(stateKeyOf.members(id), membersCodec, members)
   }
 
   putMemberships(id: DeviceId, groups: readonly GroupId[]): void {
-    this.#write(this.#key('memberships', id), membershipsCodec, groups)
+    this.#write(stateKeyOf.memberships(id), membershipsCodec, groups)
   }
 
   putGrant(record: GrantRecord): void {
-    this.#write(this.#key('grant', record.id), grantCodec, record)
+    this.#write(stateKeyOf.grant(record.id), grantCodec, record)
   }
 
   /** The transaction succeeded: its writes belong to the block. */
@@ -130,18 +130,6 @@ export class StateView {
         return [key, encoded]
       }),
     )
-  }
-
-  #key<T extends 'identity' | 'group' | 'members' | 'memberships' | 'grant'>(
-    type: T,
-    id: Parameters<(typeof stateKeyOf)[T]>[0],
-  ): StateKey {
-    const name = `${type} ${id}`
-    const known = this.#keys.get(name)
-    if (known) return known
-    const key = (stateKeyOf[type] as (id: unknown) => StateKey)(id)
-    this.#keys.set(name, key)
-    return key
   }
 
   #read<T>(key: StateKey, codec: Codec<T>): T | undefined {

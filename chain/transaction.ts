@@ -8,10 +8,10 @@
  *
  * Whether the signer may do it is not judged here (permissions.ts, execution.ts).
  */
-import { hexToBytes } from '@noble/hashes/utils.js'
 import type { ChainId, DeviceId, GrantId, KeyId, Milliseconds, TransactionId } from './brands.ts'
 import { bytes, type Codec, constant, decode, digest, encode, struct, uint, type Wire } from './codec.ts'
 import { domainBytes, hashHex, hashOf } from './hashing.ts'
+import { hexToBytes } from './hex.ts'
 import { type PublicKey, publicKeyCodec, type Signer, signatureCodec } from './keys.ts'
 import { maxTransactionBytes } from './limits.ts'
 import { assert, ok, type Result, refuse } from './result.ts'

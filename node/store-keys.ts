@@ -6,7 +6,7 @@
  * damaged, or that turned up under another key, does not open. docs/decisions/storage.md has the same table.
  */
 import { crc32 } from 'node:zlib'
-import { bytesToHex, hexToBytes } from '@noble/hashes/utils.js'
+import { bytesToHex, hexToBytes } from '../chain/hex.ts'
 import { MoteError } from '../chain/result.ts'
 import type { KeyRange } from './byte-store.ts'
 
