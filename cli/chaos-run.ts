@@ -81,11 +81,12 @@ export async function runScenario(options: RunOptions): Promise<ChaosReport> {
   const { access, note, signal } = options
   requireQuorumToLose(access.description)
   const nodes = fullNodesOf(access.description)
+  const injector = new FaultInjector(access.description, note)
+  await injector.restoreAll()
   const sinceMs = nowMs()
   const first = ((await invariants.certifiedHeightOf(nodes)) + 1) as Height
   const chaos = await makeLoad(access, nodes)
   const traffic = new MessageTraffic(access)
-  const injector = new FaultInjector(access.description, note)
   const ticker = setInterval(() => note(progressText(chaos)), progressMs)
   try {
     chaos.start()

@@ -1,0 +1,151 @@
+/**
+ * Faults on real processes and the links between them, through `mote chaos` (docs/OPERATIONS.md, section Faults): a
+ * short storm, what a client with a plain retry meets when the leader is killed, and a network without a majority.
+ */
+import { randomBytes } from 'node:crypto'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import type { Milliseconds } from '../../chain/brands.ts'
+import { checkpointFromGenesis } from '../../chain/genesis.ts'
+import { signerFromSeed } from '../../chain/noble-crypto.ts'
+import { fullNodesOf, rolesOf, statusOf } from '../../cli/chaos-faults.ts'
+import type { ChaosReport } from '../../cli/chaos-run.ts'
+import { PlainClient } from '../../cli/chaos-submission.ts'
+import { readGenesisFile } from '../../client/genesis-file.ts'
+import { type IdentityKeys, KeyDirectory } from '../../client/key-directory.ts'
+import { idOfSigned, signedBody } from '../../client/submission.ts'
+import { type DevnetDescription, layout, readDescription } from '../../devnet/layout.ts'
+import { type CommandResult, runMote } from '../support/mote-command.ts'
+
+const root = mkdtempSync(join(tmpdir(), 'mote-e2e-faults-'))
+const directory = join(root, 'net')
+let description: DevnetDescription
+let operator: IdentityKeys
+
+function mote(...args: string[]): Promise<CommandResult> {
+  return runMote(args, { MOTE_DIR: directory })
+}
+
+async function succeeds(...args: string[]): Promise<CommandResult> {
+  const result = await mote(...args)
+  expect(result.code, result.stderr + result.stdout).toBe(0)
+  return result
+}
+
+beforeAll(async () => {
+  await succeeds('devnet', 'up', '--detach', '--seed', 'faults', '--lightweight', '0', '--devices', '2')
+  description = (await readDescription(directory))!
+  operator = await (await KeyDirectory.open(layout.operator(directory))).load('operator')
+})
+afterAll(async () => {
+  await mote('devnet', 'down')
+  rmSync(root, { recursive: true, force: true })
+})
+
+async function grant(): Promise<Uint8Array> {
+  const { chainId } = checkpointFromGenesis(await readGenesisFile(layout.genesis(directory)))
+  const tokenKey = signerFromSeed('ed25519', Uint8Array.from(randomBytes(32))).publicKey
+  const time = Date.now() as Milliseconds
+  const expiry = (time + 60_000) as Milliseconds
+  const body = { type: 'identity.grant', tokenKey, quota: 1, expiry, highestLabel: 'lightweight' } as const
+  return signedBody({ chainId, body, keys: operator, time })
+}
+
+async function until(what: string, holds: () => Promise<boolean>, deadlineMs = 20_000): Promise<void> {
+  const deadline = performance.now() + deadlineMs
+  while (!(await holds())) {
+    if (performance.now() > deadline) throw new Error(`${what}: not within ${deadlineMs} ms`)
+    await new Promise(resolve => setTimeout(resolve, 20))
+  }
+}
+
+describe('faults on real processes', () => {
+  test('a client with a plain retry meets nothing but "no leader" when the leader is killed, and no duplicate', async () => {
+    const nodes = fullNodesOf(description)
+    const { leader } = await rolesOf(nodes)
+    const survivors = nodes.filter(({ name }) => name !== leader)
+    const client = new PlainClient({ sources: survivors.map(({ source }) => source) })
+    const stopping = AbortSignal.timeout(30_000)
+    const heights = new Map<string, number>()
+    const write = async (): Promise<void> => {
+      const bytes = await grant()
+      const outcome = await client.submit(bytes, stopping)
+      expect(outcome.type).toBe('acknowledged')
+      if (outcome.type === 'acknowledged') heights.set(outcome.id, outcome.height)
+      expect(heights.has(idOfSigned(bytes))).toBe(true)
+    }
+    for (let i = 0; i < 20; i++) await write()
+    const killed = mote('chaos', 'kill', leader!)
+    let gone = false
+    void killed.then(() => {
+      gone = true
+    })
+    while (!gone) await write()
+    expect((await killed).code).toBe(0)
+    for (let i = 0; i < 20; i++) await write()
+    expect([...client.met.keys()].filter(code => code !== 'no-leader')).toEqual([])
+    await succeeds('chaos', 'restart', leader!)
+    const last = Math.max(...heights.values())
+    for (const node of nodes) {
+      await until(
+        `${node.name} caught up`,
+        async () => ((await statusOf(node))?.certifiedHeight ?? 0) >= last,
+      )
+      const found = new Map<string, number[]>()
+      for (const height of new Set(heights.values())) {
+        const response = await fetch(`${node.source.name}/v1/blocks/${height}`)
+        const { transactions } = (await response.json()) as { transactions: { id: string; code: string }[] }
+        for (const { id, code } of transactions)
+          if (code === 'ok') found.set(id, [...(found.get(id) ?? []), height])
+      }
+      for (const [id, height] of heights) expect(found.get(id), `${id} on ${node.name}`).toEqual([height])
+    }
+  })
+
+  test('without a majority nothing is acknowledged; healed, the same bytes are, once', async () => {
+    const nodes = fullNodesOf(description)
+    const names = nodes.map(({ name }) => name)
+    const { stdout } = await succeeds('chaos', 'partition', names.join('/'), '--json')
+    expect((JSON.parse(stdout) as { blocked: unknown[] }).blocked).toHaveLength(6)
+    await until('every leader stepped down', async () =>
+      (await Promise.all(nodes.map(statusOf))).every(status => status && status.role !== 'leader'),
+    )
+    const bytes = await grant()
+    const client = new PlainClient({ sources: nodes.map(({ source }) => source) })
+    expect(await client.submit(bytes, AbortSignal.timeout(1_000))).toEqual({ type: 'open' })
+    expect([...client.met.keys()].filter(code => code !== 'no-leader')).toEqual([])
+    await succeeds('chaos', 'heal')
+    const outcome = await client.submit(bytes, AbortSignal.timeout(20_000))
+    expect(outcome.type).toBe('acknowledged')
+    // Sent once more: the same answer.
+    const again = await client.submit(bytes, AbortSignal.timeout(20_000))
+    expect(again).toMatchObject({ type: 'acknowledged', height: 'height' in outcome ? outcome.height : 0 })
+  })
+
+  test('a leader that can send but hears nobody steps down; the others elect and go on', async () => {
+    const nodes = fullNodesOf(description)
+    const { leader, followers, term } = await rolesOf(nodes)
+    await succeeds('chaos', 'partition', ...followers.map(name => `${name}>${leader}`))
+    await until('another leads a later term', async () => {
+      const now = await rolesOf(nodes.filter(({ name }) => name !== leader))
+      return now.leader !== undefined && now.term > term
+    })
+    const old = nodes.find(({ name }) => name === leader)!
+    await until('the old one knows', async () => (await statusOf(old))?.role !== 'leader')
+    await succeeds('chaos', 'heal')
+  })
+
+  test('a short storm under load breaks no invariant', async () => {
+    const seed = process.env['MOTE_FAULTS_SEED'] ?? 'short'
+    const { stdout } = await succeeds('chaos', 'run', 'storm', '--seed', seed, '--duration', '6', '--json')
+    const report = JSON.parse(stdout) as ChaosReport
+    expect(report.invariants.filter(({ pass }) => !pass)).toEqual([])
+    expect(report.invariants.length).toBeGreaterThanOrEqual(9)
+    expect(report.episodes).toBeGreaterThan(0)
+    expect(report.transactions.acknowledged).toBeGreaterThan(50)
+    expect(report.transactions.pending).toBe(0)
+    expect(report.gateway.relayed).toBeGreaterThan(0)
+  })
+})

@@ -1,0 +1,176 @@
+/** The checks behind a chaos report: each passes on what is right and fails on the one thing it is there for. */
+import { describe, expect, test } from 'vitest'
+import { DeviceId, type GroupId, type Height, type TransactionId } from '../../../chain/brands.ts'
+import { MoteError } from '../../../chain/result.ts'
+import { spreadOf } from '../../../cli/chaos-clock.ts'
+import {
+  acknowledgedNeverLost,
+  type Chains,
+  certifiedReadsAgree,
+  executedOnce,
+  gatewayNeverStale,
+  linearizable,
+  oneHashPerHeight,
+  oneLeaderPerTerm,
+  servesAgain,
+  wipedStaysOut,
+} from '../../../cli/chaos-invariants.ts'
+import type { EpochHistory } from '../../../cli/chaos-load.ts'
+import { electionTime, longestGap } from '../../../cli/chaos-run.ts'
+import { PlainClient } from '../../../cli/chaos-submission.ts'
+import type { ChainSource, TransactionStatus } from '../../../client/chain-source.ts'
+
+const block = (headerHash: string, ...transactions: (readonly [string, string])[]) => ({
+  headerHash,
+  transactions: transactions.map(([id, code]) => ({ id, code })),
+})
+const first = 10 as Height
+const good = [block('h10', ['a', 'ok']), block('h11', ['b', 'ok'], ['a', 'duplicate'])]
+const chains = (...nodes: (typeof good | undefined)[]): Chains =>
+  new Map(nodes.map((blocks, i) => [`full-${i + 1}`, blocks ?? good]))
+const acknowledged = (id: string, height: number) => ({
+  id: id as TransactionId,
+  height: height as Height,
+  atMs: 0,
+})
+
+describe('chaos invariants', () => {
+  test('acknowledged is never lost: on every node, at its height, executed', () => {
+    const all = [acknowledged('a', 10), acknowledged('b', 11)]
+    expect(acknowledgedNeverLost(chains(good, good), first, all).pass).toBe(true)
+    const without = [block('h10', ['a', 'ok']), block('h11')]
+    expect(acknowledgedNeverLost(chains(good, without), first, all).pass).toBe(false)
+    const failed = [block('h10', ['a', 'ok']), block('h11', ['b', 'expired'])]
+    expect(acknowledgedNeverLost(chains(failed), first, all).pass).toBe(false)
+    expect(acknowledgedNeverLost(chains(good), first, [acknowledged('a', 11)]).pass).toBe(false)
+  })
+  test('acknowledged is never lost: a run in which nothing was acknowledged proves nothing', () => {
+    expect(acknowledgedNeverLost(chains(good), first, []).pass).toBe(false)
+  })
+  test('one hash per height: another hash or a missing block fails', () => {
+    expect(oneHashPerHeight(chains(good, good, good), first).pass).toBe(true)
+    expect(oneHashPerHeight(chains(good, [block('h10'), block('other')]), first).pass).toBe(false)
+    expect(oneHashPerHeight(chains(good, [block('h10')]), first).pass).toBe(false)
+  })
+  test('executed once: a duplicate receipt is no execution, a second one is', () => {
+    expect(executedOnce(chains(good)).pass).toBe(true)
+    expect(executedOnce(chains([block('h10', ['a', 'ok']), block('h11', ['a', 'ok'])])).pass).toBe(false)
+  })
+  test('one leader per term', () => {
+    const won = (node: string, term: number) => ({ node, term, atMs: 0 })
+    expect(oneLeaderPerTerm([won('a', 1), won('b', 2), won('a', 3), won('a', 3)]).pass).toBe(true)
+    expect(oneLeaderPerTerm([won('a', 1), won('b', 1)]).pass).toBe(false)
+  })
+  test('serves again: one episode without is enough to fail', () => {
+    expect(servesAgain([5, 7], 100).pass).toBe(true)
+    expect(servesAgain([5, undefined], 100).pass).toBe(false)
+  })
+  test('the gateway relays nothing on stale data; refusing on it is right', () => {
+    const decision = (verdict: string, ageMs: number) => ({ event: 'message', verdict, code: null, ageMs })
+    expect(gatewayNeverStale([decision('Check', 10), decision('Error', 99)], 15).pass).toBe(true)
+    expect(gatewayNeverStale([decision('Check', 16)], 15).pass).toBe(false)
+  })
+  test('a wiped node that comes back fails', () => {
+    expect(wipedStaysOut([{ node: 'a', refused: true }]).pass).toBe(true)
+    expect(wipedStaysOut([{ node: 'a', refused: false }]).pass).toBe(false)
+  })
+
+  const history = (parts: Partial<EpochHistory>): EpochHistory => ({
+    group: 'g' as GroupId,
+    initial: { epoch: 0, value: '' },
+    operations: [],
+    certifiedReads: [],
+    setAt: new Map(),
+    ...parts,
+  })
+  test('linearizable: two winners of one epoch fail', () => {
+    const set = (value: string, calledAt: number) => ({
+      client: value,
+      input: { type: 'set', epoch: 0, value } as const,
+      calledAt,
+      returned: { at: calledAt + 5, output: { type: 'set' } as const },
+    })
+    expect(linearizable([history({ operations: [set('a', 0)] })]).pass).toBe(true)
+    expect(linearizable([history({ operations: [set('a', 0), set('b', 2)] })]).pass).toBe(false)
+    expect(linearizable([history({})]).pass).toBe(false)
+  })
+  test('certified reads: an epoch before it was set, or after it was replaced, fails', () => {
+    const setAt = new Map([
+      [1, 20 as Height],
+      [2, 30 as Height],
+    ])
+    const agrees = (height: number, epoch: number): boolean =>
+      certifiedReadsAgree([
+        history({ setAt, certifiedReads: [{ height: height as Height, state: { epoch, value: '' } }] }),
+      ]).pass
+    expect([agrees(19, 0), agrees(20, 1), agrees(29, 1), agrees(30, 2)]).toEqual([true, true, true, true])
+    expect([agrees(20, 0), agrees(19, 1), agrees(30, 1), agrees(29, 2)]).toEqual([false, false, false, false])
+  })
+})
+
+describe('chaos measures', () => {
+  test('percentiles by nearest rank', () => {
+    expect(spreadOf([])).toEqual({ count: 0, median: null, p99: null, max: null })
+    expect(spreadOf([3, 1, 2])).toEqual({ count: 3, median: 2, p99: 3, max: 3 })
+    expect(spreadOf(Array.from({ length: 200 }, (_, i) => i + 1))).toMatchObject({ median: 100, p99: 198 })
+  })
+  test('the longest gap reaches into the episode', () => {
+    const episode = { fromMs: 100, untilMs: 200 }
+    expect(longestGap([0, 90, 120, 190, 260, 900], episode)).toBe(70)
+    expect(longestGap([0, 50], episode)).toBeUndefined()
+  })
+  test('an election counts if a later term was won because of the episode', () => {
+    const ran = { roles: { leader: 'a', term: 4, followers: [] }, fromMs: 100, untilMs: 200 }
+    const won = (term: number, atMs: number) => [{ node: 'b', term, atMs }]
+    expect(electionTime(ran, won(5, 160))).toBe(60)
+    expect(electionTime(ran, won(4, 160))).toBeUndefined()
+    expect(electionTime(ran, won(5, 90))).toBeUndefined()
+  })
+})
+
+describe('plain client', () => {
+  const id = DeviceId('a'.repeat(64)) as unknown as TransactionId
+  const source = (name: string, answer: () => Partial<TransactionStatus> | MoteError): ChainSource =>
+    ({
+      name,
+      submit: async () => {
+        const given = answer()
+        if (given instanceof MoteError) throw given
+        return { id, status: 'unknown', ...given }
+      },
+    }) as unknown as ChainSource
+  const never = new AbortController().signal
+  const certified = { status: 'certified', height: 3, term: 2 } as Partial<TransactionStatus>
+
+  test('goes on with the next node, sends until certified, and counts what it met', async () => {
+    const answers = [new MoteError('no-leader', ''), { status: 'pending' } as const, certified]
+    let asked = ''
+    const next = (name: string) =>
+      source(name, () => {
+        asked += name
+        return answers.shift() ?? certified
+      })
+    const client = new PlainClient({ sources: [next('a'), next('b'), next('c')], retryMs: 1 })
+    expect(await client.submit(new Uint8Array(), never)).toMatchObject({
+      type: 'acknowledged',
+      height: 3,
+      term: 2,
+    })
+    expect(asked).toBe('abc')
+    expect(Object.fromEntries(client.met)).toEqual({ 'no-leader': 1, 'not-ready': 1 })
+  })
+  test('invalid and refused for good are final; an unknown failure is not swallowed', async () => {
+    const outcome = (answer: Partial<TransactionStatus> | MoteError) =>
+      new PlainClient({ sources: [source('a', () => answer)], retryMs: 1 }).submit(new Uint8Array(), never)
+    expect(await outcome({ status: 'invalid', code: 'epoch-conflict' })).toMatchObject({ type: 'invalid' })
+    expect(await outcome({ status: 'refused', code: 'malformed' })).toMatchObject({ type: 'invalid' })
+    await expect(outcome(new MoteError('malformed', ''))).rejects.toThrow()
+  })
+  test('stopped, it says that the outcome is open', async () => {
+    const client = new PlainClient({
+      sources: [source('a', () => new MoteError('no-leader', ''))],
+      retryMs: 1,
+    })
+    expect(await client.submit(new Uint8Array(), AbortSignal.timeout(20))).toEqual({ type: 'open' })
+  })
+})
