@@ -209,6 +209,10 @@ const faces: readonly RefusalCheck[] = [
     test: 'test/e2e/libp2p-garbage.test.ts',
     only: 'before hello',
   },
+  ...takenOut('node/ledger-node.ts', 'test/unit/node/replica.test.ts', {
+    'libp2p: transactions, Raft messages and signatures of who does not keep the chain':
+      'if (!this.#others().has(from))',
+  }),
   ...takenOut('node/framing.ts', 'test/unit/node/framing.test.ts', {
     'libp2p: a frame over the limit': 'if (this.#expected > this.#maxFrameBytes)',
   }),

@@ -2,6 +2,7 @@
 import { afterEach, describe, expect, test } from 'vitest'
 import type { Height } from '../../chain/brands.ts'
 import { MoteError } from '../../chain/result.ts'
+import { protocols } from '../../node/wire.ts'
 import {
   append,
   eventually,
@@ -165,15 +166,16 @@ describe('requests', () => {
     expect(answers.map(answer => answer[1])).toEqual(Array.from({ length: 30 }, (_, i) => i))
   })
 
-  test('of a full node may be large batches; those of a newcomer may not', async () => {
+  test('over the limit reset their stream; batches of transactions have one of their own', async () => {
     const [first, second] = await pair(echo())
-    const large = new Uint8Array(1024 * 1024).fill(7)
-    expect(await first.network.request(b.id, 'query', large, 5000)).toEqual(large)
-    const newcomer = await start(sampleIdentity('newcomer'), { proof: { type: 'none' } })
-    keep(newcomer, second)
-    await expect(newcomer.network.request(b.id, 'query', large, 2000)).rejects.toMatchObject({
+    const large = new Uint8Array(protocols.query.maxFrameBytes + 1).fill(7)
+    await expect(first.network.request(b.id, 'query', large, 2000)).rejects.toMatchObject({
       code: 'unreachable',
     })
+    const transactions = Array.from({ length: 100 }, (_, i) => new Uint8Array(10_000).fill(i))
+    first.network.send(b.id, { type: 'transactions', transactions })
+    await eventually('the batch', () => second.received.length === 1)
+    expect(second.received[0]).toEqual({ from: a.id, message: { type: 'transactions', transactions } })
   })
 
   test('of a newcomer: query reaches the handler as nobody, the registry says hello-required', async () => {

@@ -260,3 +260,19 @@ test('replica: a refused transaction says why, and whether a retry helps', async
     code: 'malformed',
   })
 })
+
+test('replica: transactions forwarded by a peer that does not keep this chain are not heard', async () => {
+  const world = await worldWithLeader()
+  const leader = world.leader!
+  const stranger = world.group(devices[0]!, 'of-a-stranger')
+  const member = world.group(devices[1]!, 'of-a-member')
+  const forwarded = (bytes: Uint8Array) => ({ type: 'transactions', transactions: [bytes] }) as const
+  world.node(leader).message(devices[7]!.id, forwarded(stranger))
+  world.node(leader).message(world.id((leader + 1) % 3), forwarded(member))
+  await world.until(
+    "the member's is certified",
+    () => world.node(leader).chain.outcomeOf(idOf(member)) !== undefined,
+  )
+  await world.run(100)
+  expect(world.node(leader).chain.outcomeOf(idOf(stranger))).toBeUndefined()
+})
