@@ -1,8 +1,10 @@
 /** `npm run bench -- NAME [options]`: each benchmark prints what it measured. */
 import { benchCluster } from './cluster.ts'
+import { benchLeaderLoss } from './leader-loss.ts'
 
 const benchmarks: Readonly<Record<string, (args: readonly string[]) => Promise<void>>> = {
   cluster: benchCluster,
+  'leader-loss': benchLeaderLoss,
 }
 
 const [name = '', ...args] = process.argv.slice(2)

@@ -3,7 +3,7 @@
  * clients that race to set and read the epochs of a few groups (docs/OPERATIONS.md, section Faults).
  */
 import { randomBytes } from 'node:crypto'
-import type { ChainId, GroupId, Hash, Height, Milliseconds, TransactionId } from '../chain/brands.ts'
+import type { ChainId, GroupId, Hash, Height, Milliseconds, Term, TransactionId } from '../chain/brands.ts'
 import { decode } from '../chain/codec.ts'
 import type { ErrorCode } from '../chain/errors.ts'
 import { signerFromSeed } from '../chain/noble-crypto.ts'
@@ -20,6 +20,7 @@ import { PlainClient } from './chaos-submission.ts'
 export interface Acknowledged {
   readonly id: TransactionId
   readonly height: Height
+  readonly term: Term
   readonly atMs: number
 }
 
@@ -163,8 +164,8 @@ export class ChaosLoad {
       })
       const outcome = await client.submit(bytes, this.#stopping.signal)
       if (outcome.type === 'acknowledged') {
-        const { id, height, atMs } = outcome
-        this.acknowledged.push({ id, height, atMs })
+        const { id, height, term, atMs } = outcome
+        this.acknowledged.push({ id, height, term, atMs })
       } else if (outcome.type === 'invalid')
         throw new MoteError(outcome.code, `transaction ${idOfSigned(bytes)}: invalid`)
       await pause(thinkMs.writer, this.#finishing.signal)

@@ -1,6 +1,6 @@
 /** The checks behind a chaos report: each passes on what is right and fails on the one thing it is there for. */
 import { describe, expect, test } from 'vitest'
-import { DeviceId, type GroupId, type Height, type TransactionId } from '../../../chain/brands.ts'
+import { DeviceId, type GroupId, type Height, type Term, type TransactionId } from '../../../chain/brands.ts'
 import { MoteError } from '../../../chain/result.ts'
 import { spreadOf } from '../../../cli/chaos-clock.ts'
 import {
@@ -31,6 +31,7 @@ const chains = (...nodes: (typeof good | undefined)[]): Chains =>
 const acknowledged = (id: string, height: number) => ({
   id: id as TransactionId,
   height: height as Height,
+  term: 1 as Term,
   atMs: 0,
 })
 
