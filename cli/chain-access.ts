@@ -55,6 +55,16 @@ export async function openChainUnsynced(context: Context): Promise<ChainAccess> 
   return { directory, description, client, keys: await KeyDirectory.open(directory) }
 }
 
+/** Catches up with the newest certified header. Throws `timeout` after `patienceMs`, when nodes hang say. */
+export async function syncWithin({ client }: ChainAccess, patienceMs: number): Promise<void> {
+  const late = Promise.withResolvers<never>()
+  const timer = setTimeout(
+    () => late.reject(new MoteError('timeout', `no answer within ${patienceMs} ms`)),
+    patienceMs,
+  )
+  await Promise.race([client.follower.sync(), late.promise]).finally(() => clearTimeout(timer))
+}
+
 /** The id of a device that was named or written out. Throws `not-found`. */
 export async function requireDevice({ keys }: ChainAccess, nameOrId: string): Promise<DeviceId> {
   const id = await keys.resolve(nameOrId)

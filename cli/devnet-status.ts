@@ -6,9 +6,12 @@ import { exitCodes } from '../chain/errors.ts'
 import { askControl } from '../devnet/control.ts'
 import type { DevnetDescription } from '../devnet/layout.ts'
 import type { ProcessStatus } from '../devnet/supervisor.ts'
-import { openChain, requireDescription } from './chain-access.ts'
+import { openChainUnsynced, requireDescription, syncWithin } from './chain-access.ts'
 import type { Context } from './context.ts'
 import { provenance, shortId } from './output.ts'
+
+/** How long the nodes may take to prove the devices; the processes are shown in any case. */
+const devicesPatienceMs = 3_000
 
 interface Devices {
   readonly devices: readonly { readonly name: string; readonly id: string; readonly status: string | null }[]
@@ -30,7 +33,9 @@ export async function devnetStatus(context: Context): Promise<number> {
 /** Statuses of the devices, verified; null where no full node gives a valid answer. */
 async function readDevices(context: Context, description: DevnetDescription): Promise<Devices> {
   try {
-    const { client } = await openChain(context)
+    const access = await openChainUnsynced(context)
+    await syncWithin(access, devicesPatienceMs)
+    const { client } = access
     const devices = await Promise.all(
       description.devices.map(async ({ name, id }) => {
         const { value } = await client.records.device(id)

@@ -15,6 +15,7 @@ import {
   readGroupNames,
   requireDevice,
   requireGroup,
+  syncWithin,
 } from './chain-access.ts'
 import type { AddCommand } from './command.ts'
 import { type Context, parseCount } from './context.ts'
@@ -122,20 +123,11 @@ const syncPatienceMs = 3_000
 
 async function openChainIfReachable(context: Context): Promise<ChainAccess> {
   const access = await openChainUnsynced(context)
-  const late = Promise.withResolvers<never>()
-  const timer = setTimeout(
-    () => late.reject(new MoteError('timeout', `no answer within ${syncPatienceMs} ms`)),
-    syncPatienceMs,
-  )
-  try {
-    await Promise.race([access.client.follower.sync(), late.promise])
-  } catch (error) {
+  await syncWithin(access, syncPatienceMs).catch(error => {
     context.output.note(
       `the chain is out of reach (${error instanceof Error ? error.message : String(error)})`,
     )
-  } finally {
-    clearTimeout(timer)
-  }
+  })
   return access
 }
 

@@ -36,6 +36,8 @@ export interface RunningGateway {
   readonly ended: Promise<void>
 }
 
+/** A full node that hangs is passed over after this long: a device waits for the answer. */
+const requestTimeoutMs = 2_000
 const retryDelayMs = 250
 
 /** Starts the gateway of a configuration file. Throws `config-invalid`, `wrong-chain`, `key-not-found`, `interrupted`. */
@@ -90,7 +92,7 @@ async function openChain(config: GatewayConfig, log: Logger): Promise<ChainClien
       `${config.genesis}: expected chain ${config.chainId}, got ${checkpoint.chainId}`,
     )
   return ChainClient.open({
-    sources: config.fullNodes.map(url => httpSource(url)),
+    sources: config.fullNodes.map(url => httpSource(url, { requestTimeoutMs })),
     checkpoint,
     store: checkpointFile(join(config.data, 'checkpoint')),
     // A source that is silent must be passed over while the head is still fresh enough to act on.
