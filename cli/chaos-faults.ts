@@ -6,7 +6,7 @@ import { askControl, type ControlRequest } from '../devnet/control.ts'
 import { apiUrl, type DevnetDescription } from '../devnet/layout.ts'
 import type { Link } from '../devnet/link-faults.ts'
 import type { Fault, Target } from '../devnet/scenarios.ts'
-import type { ProcessStatus, WipeAnswer } from '../devnet/supervisor.ts'
+import type { ProcessStatus } from '../devnet/supervisor.ts'
 import { pause } from './chaos-clock.ts'
 import { changeLinks, linkedNames } from './chaos-links.ts'
 
@@ -134,12 +134,15 @@ export class FaultInjector {
   }
 
   async #wipe(node: string): Promise<void> {
-    const answer = (await this.#ask({ command: 'wipe', node })) as WipeAnswer
-    this.wipes.push({ node, refused: !answer.started })
-    this.#note(
-      `  ${node} ${answer.started ? 'came up without its data' : 'refused to start without its data'}`,
-    )
-    this.#undo.push(() => this.#ask({ command: 'unwipe', node }))
+    await this.#ask({ command: 'wipe', node })
+    this.#undo.push(async () => {
+      // It may have learned from its peers only after it had started.
+      const { nodes } = (await this.#ask({ command: 'status' })) as ProcessStatus
+      const refused = nodes.find(({ name }) => name === node)?.pid === null
+      this.wipes.push({ node, refused })
+      this.#note(`  ${node} ${refused ? 'did not stay up' : 'runs'} without its data`)
+      await this.#ask({ command: 'unwipe', node })
+    })
   }
 
   async #cut(links: readonly Link[]): Promise<void> {
