@@ -29,8 +29,10 @@ export interface ChaosReport {
   readonly elections: number
   /** From the loss of a leader until another node led, where that happened. */
   readonly electionMs: Spread
-  /** Longest time between two acknowledgements, of each episode. */
+  /** Longest time between two acknowledgements, of each episode that left a majority running. */
   readonly withoutCommitsMs: Spread
+  /** The same of the episodes that left none: mostly as long as they lasted. */
+  readonly outageMs: Spread
   readonly transactions: {
     readonly sent: number
     readonly acknowledged: number
@@ -220,6 +222,8 @@ async function judge(finished: Finished): Promise<ChaosReport> {
     invariants.gatewayNeverStale(decisions, description.trustTtlMs),
     ...(injector.wipes.length > 0 ? [invariants.wipedStaysOut(injector.wipes)] : []),
   ]
+  const survived = ran.filter(each => !isOutage(each))
+  const times = acknowledged.map(({ atMs }) => atMs)
   const messages = decisions.filter(({ event }) => event === 'message')
   const refused = messages.filter(({ verdict }) => verdict === 'Error')
   const { sent, pending, invalid } = chaos.counts
@@ -230,16 +234,9 @@ async function judge(finished: Finished): Promise<ChaosReport> {
     durationMs: Math.round(nowMs() - sinceMs),
     episodes: ran.length,
     elections: new Set(elections.map(({ term }) => term)).size,
-    electionMs: spreadOf(ran.flatMap(each => electionTime(each, elections) ?? [])),
-    withoutCommitsMs: spreadOf(
-      ran.flatMap(
-        each =>
-          longestGap(
-            acknowledged.map(({ atMs }) => atMs),
-            each,
-          ) ?? [],
-      ),
-    ),
+    electionMs: spreadOf(survived.flatMap(each => electionTime(each, elections) ?? [])),
+    withoutCommitsMs: spreadOf(survived.flatMap(each => longestGap(times, each) ?? [])),
+    outageMs: spreadOf(ran.filter(isOutage).flatMap(each => longestGap(times, each) ?? [])),
     transactions: {
       sent,
       acknowledged: acknowledged.length + setCount,
@@ -259,6 +256,11 @@ async function judge(finished: Finished): Promise<ChaosReport> {
     invariants: checked,
     pass: checked.every(({ pass }) => pass),
   }
+}
+
+/** No majority was left. */
+function isOutage({ episode }: RanEpisode): boolean {
+  return episode.faults.some(({ type }) => type === 'everyone')
 }
 
 /** From the beginning of an episode until another node led a later term; undefined where nobody else did. */

@@ -63,6 +63,7 @@ function reportText(output: Output, report: ChaosReport): string {
     elections: report.elections,
     'election time': spreadText(report.electionMs),
     'without commits': spreadText(report.withoutCommitsMs),
+    'all nodes down': spreadText(report.outageMs),
     transactions: `${transactions.sent} sent, ${transactions.acknowledged} acknowledged, ${transactions.pending} pending, ${transactions.invalidated} invalidated`,
     retried: retried.length === 0 ? 'nothing' : retried.join(', '),
     gateway: `${gateway.relayed} relayed, ${gateway.refused} refused (${gateway.refusedStale} on stale data), ${gateway.unanswered} unanswered; relayed on stale data: ${gateway.relayedStale}`,
