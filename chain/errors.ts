@@ -280,6 +280,13 @@ export const errorTable = {
     'Stored data fails its check; move the directory away and join again as a new member.',
   ),
   'storage-failed': row(500, 0x80, 1, true, 'The disk refused a read or a write.'),
+  'state-lost': row(
+    500,
+    0x80,
+    1,
+    false,
+    'Peers remember more of this node than its data directory does; put the newest directory back, or join again as a new member.',
+  ),
   'execution-diverged': row(
     500,
     0x80,

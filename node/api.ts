@@ -34,6 +34,8 @@ export interface ApiParts {
   readonly failure: () => MoteError | undefined
   /** JSON of one block, for nodes that keep blocks. */
   readonly block?: (height: Height | 'latest') => Promise<object>
+  /** Resolves when certified state here holds everything that was committed before; nodes that cannot say leave it out. */
+  readonly barrier?: () => Promise<void>
   readonly onUnexpected: (error: Error) => void
   /** Routes of one label alone. */
   readonly extend?: (app: FastifyInstance) => void
@@ -67,6 +69,8 @@ const statusSchema = Type.Object(
   },
   { description: 'TransactionStatus' },
 )
+const consistency = Type.Optional(Type.Enum(['stale', 'linearizable']))
+const readQuery = Type.Object({ consistency })
 const byId = Type.Object({ id: digest })
 const byHeight = Type.Object({ height })
 
@@ -94,7 +98,7 @@ function withTypes(app: FastifyInstance) {
   return app.withTypeProvider<TypeBoxTypeProvider>()
 }
 
-function healthRoutes(routes: FastifyInstance, { source, readiness, failure }: ApiParts): void {
+function healthRoutes(routes: FastifyInstance, { source, readiness, failure, barrier }: ApiParts): void {
   const app = withTypes(routes)
   app.get('/livez', async (_request, reply) => {
     const failed = failure()
@@ -106,10 +110,13 @@ function healthRoutes(routes: FastifyInstance, { source, readiness, failure }: A
     if (missing) return sendProblem(reply, problemOf(missing.code, missing.detail, 503))
     return reply.send({ status: 'ready' })
   })
-  app.get('/v1/status', async () => source.status())
+  app.get('/v1/status', { schema: { querystring: readQuery } }, async request => {
+    await before(request.query, barrier)
+    return source.status()
+  })
 }
 
-function transactionRoutes(routes: FastifyInstance, { source }: ApiParts): void {
+function transactionRoutes(routes: FastifyInstance, { source, barrier }: ApiParts): void {
   const app = withTypes(routes)
   const response = { 200: statusSchema, 202: statusSchema }
   app.post(
@@ -135,8 +142,11 @@ function transactionRoutes(routes: FastifyInstance, { source }: ApiParts): void 
   )
   app.get(
     '/v1/transactions/:id',
-    { schema: { params: byId, response: { 200: statusSchema } } },
-    async request => source.transactionStatus(TransactionId(request.params.id)),
+    { schema: { params: byId, querystring: readQuery, response: { 200: statusSchema } } },
+    async request => {
+      await before(request.query, barrier)
+      return source.transactionStatus(TransactionId(request.params.id))
+    },
   )
 }
 
@@ -171,19 +181,21 @@ function headerRoutes(routes: FastifyInstance, { source, block }: ApiParts): voi
     )
 }
 
-function stateRoutes(routes: FastifyInstance, { source }: ApiParts): void {
+function stateRoutes(routes: FastifyInstance, { source, barrier }: ApiParts): void {
   const app = withTypes(routes)
-  const atHeight = Type.Object({ height: Type.Optional(natural) })
+  const atHeight = Type.Object({ height: Type.Optional(natural), consistency })
   const optionalHeight = (height: number | undefined) => (height === undefined ? undefined : Height(height))
   app.get(
     '/v1/state/:key',
     { schema: { params: Type.Object({ key: digest }), querystring: atHeight } },
     async (request, reply) => {
+      await before(request.query, barrier)
       const answer = await source.state(StateKey(request.params.key), optionalHeight(request.query.height))
       return reply.type(octets).send(encode(stateAnswerCodec, answer))
     },
   )
   app.get('/v1/devices/:id', { schema: { params: byId, querystring: atHeight } }, async (request, reply) => {
+    await before(request.query, barrier)
     const key = stateKeyOf.identity(DeviceId(request.params.id))
     const answer = await source.state(key, optionalHeight(request.query.height))
     return reply.type(octets).send(encode(stateAnswerCodec, answer))
@@ -191,15 +203,27 @@ function stateRoutes(routes: FastifyInstance, { source }: ApiParts): void {
   app.get('/v1/devices/:id/transactions', { schema: { params: byId } }, async request =>
     source.deviceTransactions(DeviceId(request.params.id)),
   )
-  app.get('/v1/groups/:id', { schema: { params: byId } }, async (request, reply) =>
-    reply.type(octets).send(encode(groupAnswerCodec, await source.group(GroupId(request.params.id)))),
-  )
+  app.get('/v1/groups/:id', { schema: { params: byId, querystring: readQuery } }, async (request, reply) => {
+    await before(request.query, barrier)
+    return reply.type(octets).send(encode(groupAnswerCodec, await source.group(GroupId(request.params.id))))
+  })
 }
 
 /** The octets of a request. Refuses, as `malformed`, one without any. */
 export function bodyOf(body: unknown): Uint8Array {
   if (body instanceof Uint8Array && body.length > 0) return body
   throw new MoteError('malformed', `body: expected ${octets}, got nothing`)
+}
+
+/** What has to happen before a read: nothing, unless it is to be linearizable. */
+async function before(
+  { consistency }: { readonly consistency?: 'stale' | 'linearizable' },
+  barrier: ApiParts['barrier'],
+): Promise<void> {
+  if (consistency !== 'linearizable') return
+  if (!barrier)
+    throw new MoteError('malformed', 'consistency: expected stale here; only full nodes know more')
+  await barrier()
 }
 
 function waitOf(wait: SubmitWait | undefined): SubmitWait {

@@ -29,7 +29,7 @@ import {
 import { type ConsenterSet, indexOfConsenter, quorumOf } from '../chain/consenters.ts'
 import type { SignatureVerifier, Signer } from '../chain/keys.ts'
 import { ok, type Result, refuse } from '../chain/result.ts'
-import type { SignatureMessage } from './ports.ts'
+import type { SignatureMessage, SignedHeader } from './ports.ts'
 
 /** A block that this node has executed. */
 export interface ExecutedBlock {
@@ -231,6 +231,25 @@ export class Certifier {
   /** A peer connected: it may have missed anything. */
   connected(peer: DeviceId): void {
     if (this.#own.size > 0 && !this.#stopped) this.#output.announce(peer, [...this.#own.values()])
+  }
+
+  /** The highest header that a consenter has signed, as far as it is in memory. */
+  latestSignatureOf(id: DeviceId): SignedHeader | undefined {
+    const signer = indexOfConsenter(this.#config.consenters, id)
+    if (signer === undefined) return undefined
+    let latest: SignedHeader | undefined
+    for (const [height, { ours, received, verified }] of this.#open) {
+      const message = received.get(signer)
+      const signed =
+        ours && verified.has(signer)
+          ? ours.headerHash
+          : message && this.#isValid(signer, message)
+            ? message.headerHash
+            : undefined
+      if (signed === undefined || height <= (latest?.height ?? 0)) continue
+      latest = { incarnation: this.#config.incarnation, height: height as Height, headerHash: signed }
+    }
+    return latest
   }
 
   #stateOf(height: number): HeightState {

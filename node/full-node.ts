@@ -13,6 +13,7 @@ import { MoteError } from '../chain/result.ts'
 import { readGenesisFile } from '../client/genesis-file.ts'
 import { type IdentityKeys, readKeyFile } from '../client/key-directory.ts'
 import { nativeSignerFromSeed, nativeVerifier } from '../client/native-crypto.ts'
+import { adminRoutes } from './admin-routes.ts'
 import { createApi } from './api.ts'
 import { recoverChain } from './chain-recovery.ts'
 import type { NodeConfig } from './config.ts'
@@ -127,6 +128,8 @@ function apiOf(node: LedgerNode, log: Logger): FastifyInstance {
     readiness: () => node.service.readiness(),
     failure: () => node.failure,
     block: height => node.service.block(height),
+    barrier: () => node.members.reads.barrier(),
+    extend: routes => adminRoutes(routes, { transfer: to => node.transfer(to) }),
     onUnexpected: error => log.error({ error }, 'unexpected error in a request'),
   })
 }

@@ -10,7 +10,7 @@ import type { DeviceId } from '../chain/brands.ts'
 import { type Certificate, certificateCodec } from '../chain/certificate.ts'
 import { encode } from '../chain/codec.ts'
 import type { SignatureVerifier, Signer } from '../chain/keys.ts'
-import { assertNever, type MoteError } from '../chain/result.ts'
+import { assertNever, MoteError } from '../chain/result.ts'
 import { bodies } from '../chain/transaction.ts'
 import type { NodeStatus } from '../client/chain-source.ts'
 import { defaultConfig } from '../consensus/config.ts'
@@ -19,8 +19,9 @@ import { Certifier, genesisHeight } from './certifier.ts'
 import type { RecoveredChain } from './chain-recovery.ts'
 import type { CompactionLimits } from './compaction.ts'
 import { Forwarder } from './forwarder.ts'
+import { type TransferReport, transferLeadership } from './leader-transfer.ts'
 import { LiveChain } from './live-chain.ts'
-import { memberHandler } from './member-protocol.ts'
+import { MemberDesk } from './member-desk.ts'
 import { Mempool } from './mempool.ts'
 import { NodeService, storedOutcome } from './node-service.ts'
 import type { Clock, Network, NetworkEvents, PeerMessage, SignatureMessage, Storage } from './ports.ts'
@@ -73,8 +74,7 @@ const identityKinds: ReadonlySet<number> = new Set(
   ),
 )
 
-/** Time for a leader to hand over, and for open transactions to be answered, when the node stops. */
-const handOverMs = 1_500
+/** Time for open transactions to be answered when the node stops. */
 const drainMs = 2_000
 
 export class LedgerNode implements NetworkEvents {
@@ -85,6 +85,7 @@ export class LedgerNode implements NetworkEvents {
   readonly snapshots: Snapshots
   readonly submission: Submission
   readonly service: NodeService
+  readonly members: MemberDesk
   readonly #parts: LedgerNodeParts
   /** Devices whose records executed blocks that are not certified yet may have changed. */
   readonly #writtenRecords = new Set<DeviceId>()
@@ -132,13 +133,20 @@ export class LedgerNode implements NetworkEvents {
       failure: () => this.#failure,
     })
     network.handle('query', queryHandler(this.service))
-    network.handle(
-      'member',
-      memberHandler({
-        isMember: id => this.#others().has(id),
-        snapshotChunk: (from, index, chunk) => this.snapshots.chunk(from, index, chunk),
-      }),
-    )
+    this.members = new MemberDesk({
+      network,
+      storage,
+      clock,
+      replica: this.replica,
+      certifier: this.certifier,
+      chain: this.chain,
+      snapshots: this.snapshots,
+      consenters: () => this.chain.ledger.parameters.consenters,
+      incarnation: recovered.ledger.header.incarnation,
+      rebuiltUpTo: 0,
+      others: () => this.#others(),
+      onStateLost: error => this.replica.fail(error),
+    })
   }
 
   /** Why the node does not serve, if it does not. */
@@ -163,12 +171,23 @@ export class LedgerNode implements NetworkEvents {
 
   /** Hands leadership over, answers what is open, and waits until everything begun is on disk. */
   async stop(): Promise<void> {
-    await this.#handOver()
+    this.service.drain()
+    if (this.replica.leadership.role === 'leader' && !this.#failure)
+      await this.transfer().catch((error: MoteError) =>
+        this.#parts.log.info({ detail: error.detail }, 'leadership not handed over'),
+      )
     await this.#until(drainMs, () => this.submission.watched === 0)
     this.service.stop()
     this.submission.stop()
     this.snapshots.stop()
+    this.members.stop()
     await this.replica.stop()
+  }
+
+  /** Hands leadership over, to `to` if given. Throws what `transferLeadership` does. */
+  transfer(to?: DeviceId): Promise<TransferReport> {
+    const { id, clock, network } = this.#parts
+    return transferLeadership({ id, replica: this.replica, clock, peers: () => network.peers() }, to)
   }
 
   /** Raft, signatures and forwarded transactions are between those who keep this chain; others are not heard. */
@@ -176,7 +195,7 @@ export class LedgerNode implements NetworkEvents {
     if (!this.#others().has(from)) return
     switch (message.type) {
       case 'raft':
-        this.replica.receive(message.message)
+        if (this.members.hears(from)) this.replica.receive(message.message)
         return
       case 'signatures':
         this.certifier.receive(from, message.signatures)
@@ -199,7 +218,9 @@ export class LedgerNode implements NetworkEvents {
   }
 
   peer(peer: DeviceId, state: 'connected' | 'disconnected'): void {
-    if (state === 'connected') this.certifier.connected(peer)
+    if (state === 'disconnected') return
+    this.members.greet(peer)
+    this.certifier.connected(peer)
   }
 
   status(): NodeStatus {
@@ -249,13 +270,13 @@ export class LedgerNode implements NetworkEvents {
         announce: (to, signatures) => this.#announce(to, signatures),
         certified: certificate => this.#certified(certificate),
         disagreement: disagreement => log.error(disagreement, 'a consenter signed another header'),
-        diverged: detail => this.replica.diverged(detail),
+        diverged: detail => this.replica.fail(new MoteError('execution-diverged', detail)),
       },
     )
   }
 
   #makeReplica(): Replica {
-    const { id, recovered, raft, random, storage, network, clock, heartbeatMs, producer } = this.#parts
+    const { id, recovered, raft, random, storage, clock, heartbeatMs, producer } = this.#parts
     const { header, parameters } = recovered.ledger
     const { blockTransactions, blockBytes } = parameters.limits
     const limits = {
@@ -274,7 +295,7 @@ export class LedgerNode implements NetworkEvents {
       random,
       tickMs,
       storage,
-      network,
+      network: { send: (to, message) => this.members.send(to, message) },
       clock,
       chain: this.chain,
       certifier: this.certifier,
@@ -282,6 +303,7 @@ export class LedgerNode implements NetworkEvents {
       producer: new Producer(this.mempool, limits),
       events: {
         executed: execution => this.#executed(execution),
+        applied: () => this.members.reads.progress(),
         leadership: leadership => this.#leadershipChanged(leadership),
         failed: error => this.#failed(error),
       },
@@ -308,6 +330,7 @@ export class LedgerNode implements NetworkEvents {
       // The replica meets the same disk with its next write, and stops there.
     })
     this.submission.certified(certificate.height)
+    this.members.reads.progress()
     this.service.certified(certificate.height)
     if (this.#writtenRecords.size > 0) this.#recheckPeers()
     this.replica.wake()
@@ -336,18 +359,6 @@ export class LedgerNode implements NetworkEvents {
     this.#parts.log.error({ code: error.code, detail: error.detail }, 'the node has stopped serving')
     // One that diverged stays up and says so; one without a disk has nothing left to say.
     if (error.code !== 'execution-diverged') this.#parts.onFailed(error)
-  }
-
-  async #handOver(): Promise<void> {
-    if (this.replica.leadership.role !== 'leader' || this.#failure) return
-    const connected = this.#parts.network.peers().filter(peer => peer.state === 'connected')
-    const successor = connected.find(peer => this.replica.configuration.voters.includes(peer.id))
-    if (!successor) return
-    this.replica.handOver(successor.id)
-    await this.#until(handOverMs, () => {
-      const { role, leader } = this.replica.leadership
-      return role !== 'leader' && leader !== undefined
-    })
   }
 
   /** Waits until `condition` holds, at most `timeoutMs`. */

@@ -9,18 +9,39 @@ import type { RequestHandler } from './ports.ts'
 
 export type MemberRequest =
   /** The answer is one chunk of a snapshot that the asked node offered (snapshot-stream.ts). */
-  { readonly type: 'snapshot'; readonly lastIncludedIndex: number; readonly chunk: number }
+  | { readonly type: 'snapshot'; readonly lastIncludedIndex: number; readonly chunk: number }
+  /** What the asked node remembers of the asker (state-witness.ts). */
+  | { readonly type: 'witness' }
+  /** The index that a linearizable read must have seen. Refused with `no-leader`. */
+  | { readonly type: 'read' }
 
 const maxRequestBytes = 256
 
 const requestCodec: Codec<MemberRequest> = union<MemberRequest>({
   snapshot: [1, struct({ lastIncludedIndex: uint(), chunk: uint() })],
+  witness: [2, struct({})],
+  read: [3, struct({})],
 })
 
 /** What a member answers. Methods throw the `MoteError` that travels to the asker. */
 export interface MemberServices {
   isMember(id: DeviceId): boolean
   snapshotChunk(from: DeviceId, lastIncludedIndex: number, chunk: number): Uint8Array
+  witness(from: DeviceId): Promise<Uint8Array>
+  readIndex(): Promise<Uint8Array>
+}
+
+const readIndexCodec = struct<{ readonly index: number }>({ index: uint() })
+
+export function encodeReadIndex(index: number): Uint8Array {
+  return encode(readIndexCodec, { index })
+}
+
+/** Throws `malformed`. */
+export function decodeReadIndex(body: Uint8Array): number {
+  const decoded = decode(readIndexCodec, body, maxRequestBytes)
+  if (!decoded.ok) throw new MoteError(decoded.error.code, decoded.error.detail)
+  return decoded.value.index
 }
 
 export function encodeMemberRequest(request: MemberRequest): Uint8Array {
@@ -38,8 +59,12 @@ export function memberHandler(services: MemberServices): RequestHandler {
     switch (value.type) {
       case 'snapshot':
         return services.snapshotChunk(deviceId, value.lastIncludedIndex, value.chunk)
+      case 'witness':
+        return services.witness(deviceId)
+      case 'read':
+        return services.readIndex()
       default:
-        return assertNever(value.type)
+        return assertNever(value)
     }
   }
 }

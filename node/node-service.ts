@@ -81,6 +81,7 @@ export class NodeService implements ChainSource {
   readonly #recent = new Map<Height, BlockWrite>()
   #newest: Promise<CertifiedHeader> | undefined
   #stopped = false
+  #draining = false
 
   constructor(parts: NodeServiceParts) {
     this.name = parts.name
@@ -109,6 +110,11 @@ export class NodeService implements ChainSource {
     }
   }
 
+  /** The node is going to stop: it still answers, and asks to be left alone. */
+  drain(): void {
+    this.#draining = true
+  }
+
   /** Ends every wait. */
   stop(): void {
     this.#stopped = true
@@ -120,7 +126,7 @@ export class NodeService implements ChainSource {
   readiness(): MoteError | undefined {
     const failure = this.#parts.failure()
     if (failure) return failure
-    if (this.#stopped) return new MoteError('not-ready', 'the node is stopping')
+    if (this.#stopped || this.#draining) return new MoteError('not-ready', 'the node is stopping')
     const { leader } = this.#parts.status()
     return leader === undefined ? new MoteError('no-leader', 'no leader is known') : undefined
   }

@@ -24,6 +24,8 @@ export interface Leadership {
 /** What the node around the replica learns. Called synchronously; must not throw. */
 export interface ReplicaEvents {
   executed(execution: Execution): void
+  /** The state of this index is reached; entries without a block move it too. */
+  applied(index: number): void
   leadership(leadership: Leadership): void
   /** The replica has stopped for good: `storage-failed`, `storage-corrupt` or `execution-diverged`. */
   failed(error: MoteError): void

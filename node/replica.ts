@@ -18,6 +18,7 @@ import type { DeviceId, Milliseconds, Term } from '../chain/brands.ts'
 import { encode } from '../chain/codec.ts'
 import { assert, assertNever, MoteError } from '../chain/result.ts'
 import { Raft } from '../consensus/raft.ts'
+import type { RaftStatus } from '../consensus/status.ts'
 import type { Configuration, Effect, Entry, Input, Message, SnapshotMeta } from '../consensus/types.ts'
 import { HeldSends } from './held-sends.ts'
 import { ReadRounds } from './read-rounds.ts'
@@ -77,6 +78,10 @@ export class Replica {
     return this.#configuration
   }
 
+  get raftStatus(): RaftStatus {
+    return this.#raft.status
+  }
+
   get stopped(): boolean {
     return this.#stopped
   }
@@ -107,10 +112,7 @@ export class Replica {
     this.#step({ type: 'transfer', to })
   }
 
-  /**
-   * What a linearizable read must have seen: the index that was committed when a quorum confirmed this leadership, or
-   * later. Rejects with `no-leader`.
-   */
+  /** The index that a linearizable read which begins now must have seen. Rejects with `no-leader`. */
   readIndex(): Promise<number> {
     return this.#reads.read(context => {
       if (this.#stopped) this.#reads.refused(context)
@@ -124,11 +126,6 @@ export class Replica {
     if (this.#writesInFlight > 0) await new Promise<void>(resolve => (this.#idle = resolve))
   }
 
-  /** A quorum contradicts this node: it stops serving. */
-  diverged(detail: string): void {
-    this.#fail(new MoteError('execution-diverged', detail))
-  }
-
   #halt(): void {
     this.#stopped = true
     this.#inputs = []
@@ -137,7 +134,8 @@ export class Replica {
     this.#cancelTick?.()
   }
 
-  #fail(error: MoteError): void {
+  /** Stops for good and says why. */
+  fail(error: MoteError): void {
     if (this.#stopped) return
     // Told before the halt, so that the core stops acknowledging in the same breath and names a successor.
     for (const effect of this.#raft.step({ type: 'persist-failed' }))
@@ -294,7 +292,7 @@ export class Replica {
         settled()
       },
       (error: unknown) => {
-        this.#fail(
+        this.fail(
           error instanceof MoteError
             ? error
             : new MoteError('storage-failed', String(error), { cause: error }),
@@ -312,7 +310,7 @@ export class Replica {
         else this.#offerSnapshot()
       },
       (error: unknown) =>
-        this.#fail(error instanceof MoteError ? error : new MoteError('storage-failed', String(error))),
+        this.fail(error instanceof MoteError ? error : new MoteError('storage-failed', String(error))),
     )
   }
 
@@ -343,7 +341,7 @@ export class Replica {
   /** One atomic write for everything executed since the last one. */
   #writeExecuted(): void {
     if (this.#applied === this.#appliedWritten || this.#stopped) return
-    const { certifier, incarnation, storage } = this.#parts
+    const { certifier, incarnation, storage, events } = this.#parts
     const executions = this.#executions
     const index = this.#applied
     const configuration = this.#appliedConfiguration
@@ -354,6 +352,7 @@ export class Replica {
       certifier.signs ? { ...write, signed: { ...block, incarnation } } : write,
     )
     const write = storage.apply({ applied: index, blocks, ...(configuration && { configuration }) })
+    events.applied(index)
     this.#track(write, () => {
       // Only now, so that whatever is certified here can be read from disk.
       for (const { block } of executions) certifier.executed(block)

@@ -80,7 +80,7 @@ class WorldNetwork implements Network {
 
 interface WorldNode {
   readonly identity: SampleIdentity
-  readonly disk: MemoryDisk
+  disk: MemoryDisk
   network: WorldNetwork
   storage: Storage | undefined
   node: LedgerNode | undefined
@@ -128,6 +128,11 @@ export class LedgerWorld {
 
   disk(i: number): MemoryDisk {
     return this.#nodes[i]!.disk
+  }
+
+  /** Another disk for a node that does not run. */
+  replaceDisk(i: number, disk: MemoryDisk): void {
+    this.#nodes[i]!.disk = disk
   }
 
   handler(i: number, protocol: RequestProtocol): RequestHandler {

@@ -30,6 +30,14 @@ export class MemoryDisk {
     this.#written = new Map(this.#durable)
   }
 
+  /** Another disk with everything that is durable here. */
+  copy(): MemoryDisk {
+    const copy = new MemoryDisk()
+    copy.#durable = new Map(this.#durable)
+    copy.#written = new Map(this.#durable)
+    return copy
+  }
+
   released(): void {
     this.#open = undefined
   }

@@ -1,0 +1,105 @@
+/**
+ * Where a full node speaks with the other members of its chain beside Raft: who may speak at all (member-gate.ts), the
+ * requests of `/mote/member/1` both ways, and the reads that need the leader.
+ */
+import type { DeviceId } from '../chain/brands.ts'
+import type { ConsenterSet } from '../chain/consenters.ts'
+import type { MoteError } from '../chain/result.ts'
+import type { Certifier } from './certifier.ts'
+import { LinearizableReads } from './linearizable-reads.ts'
+import { MemberGate } from './member-gate.ts'
+import { decodeReadIndex, encodeMemberRequest, encodeReadIndex, memberHandler } from './member-protocol.ts'
+import type { Clock, Network, PeerMessage, Storage } from './ports.ts'
+import type { Replica } from './replica.ts'
+import type { ReplicatedChain } from './replicated-chain.ts'
+import type { Snapshots } from './snapshots.ts'
+import { encodeWitness, lostState } from './state-witness.ts'
+
+export interface MemberDeskParts {
+  readonly network: Network
+  readonly storage: Storage
+  readonly clock: Clock
+  readonly replica: Replica
+  readonly certifier: Certifier
+  readonly chain: Pick<ReplicatedChain, 'height'>
+  readonly snapshots: Snapshots
+  readonly consenters: () => ConsenterSet
+  readonly incarnation: number
+  /** The last index of a log that is being rebuilt. */
+  readonly rebuiltUpTo: number
+  /** Everybody else who keeps this chain. */
+  readonly others: () => ReadonlySet<string>
+  /** A peer remembers more of this node than its directory does. */
+  readonly onStateLost: (error: MoteError) => void
+}
+
+const askTimeoutMs = 2_000
+
+export class MemberDesk {
+  readonly reads: LinearizableReads
+  readonly #parts: MemberDeskParts
+  readonly #gate: MemberGate
+
+  constructor(parts: MemberDeskParts) {
+    this.#parts = parts
+    const { network, clock, replica, certifier, chain, others, onStateLost } = parts
+    this.#gate = new MemberGate({
+      clock,
+      ask: peer => this.#askWitness(peer),
+      opened: peer => replica.unreachable(peer),
+      refused: onStateLost,
+    })
+    this.reads = new LinearizableReads({
+      clock,
+      leadership: () => replica.leadership,
+      readIndex: () => replica.readIndex(),
+      askLeader: async leader => decodeReadIndex(await this.#ask(leader, { type: 'read' })),
+      appliedIndex: () => replica.appliedIndex,
+      height: () => chain.height,
+      certifiedHeight: () => certifier.certifiedHeight,
+    })
+    const handler = memberHandler({
+      isMember: id => others().has(id),
+      snapshotChunk: (from, index, chunk) => parts.snapshots.chunk(from, index, chunk),
+      witness: from => this.#witness(from),
+      readIndex: async () => encodeReadIndex(await replica.readIndex()),
+    })
+    network.handle('member', handler)
+  }
+
+  /** A peer connected: a member is asked at once. */
+  greet(peer: DeviceId): void {
+    if (this.#parts.others().has(peer)) this.#gate.passes(peer)
+  }
+
+  /** True if this peer may be heard. The first message of each waits for what it remembers of this node. */
+  hears(peer: DeviceId): boolean {
+    return this.#parts.others().has(peer) && this.#gate.passes(peer)
+  }
+
+  /** Raft's messages, held back from peers that have not been asked yet. */
+  send(to: DeviceId, message: PeerMessage): void {
+    if (this.#gate.passes(to)) this.#parts.network.send(to, message)
+  }
+
+  stop(): void {
+    this.#gate.stop()
+  }
+
+  #ask(peer: DeviceId, request: Parameters<typeof encodeMemberRequest>[0]): Promise<Uint8Array> {
+    return this.#parts.network.request(peer, 'member', encodeMemberRequest(request), askTimeoutMs)
+  }
+
+  async #askWitness(peer: DeviceId): Promise<MoteError | undefined> {
+    const answer = await this.#ask(peer, { type: 'witness' })
+    const { storage, replica, rebuiltUpTo } = this.#parts
+    return lostState(peer, answer, { storage, raft: replica.raftStatus, rebuiltUpTo })
+  }
+
+  #witness(id: DeviceId): Promise<Uint8Array> {
+    const { storage, replica, certifier, consenters, incarnation } = this.#parts
+    const latestSignatureOf = (id: DeviceId) => certifier.latestSignatureOf(id)
+    const raft = replica.raftStatus
+    return encodeWitness(id, { storage, consenters: consenters(), incarnation, raft, latestSignatureOf })
+  }
+}
