@@ -6,11 +6,13 @@ import { randomBytes } from 'node:crypto'
 import type { ChainId, GroupId, Hash, Height, Milliseconds, Term, TransactionId } from '../chain/brands.ts'
 import { decode } from '../chain/codec.ts'
 import type { ErrorCode } from '../chain/errors.ts'
+import { stateAnswerCodec } from '../chain/light-client.ts'
 import { signerFromSeed } from '../chain/noble-crypto.ts'
 import { groupCodec, stateKeyOf } from '../chain/records.ts'
-import { MoteError } from '../chain/result.ts'
+import { MoteError, unwrap } from '../chain/result.ts'
 import type { TransactionBody } from '../chain/transaction.ts'
 import type { ChainSource } from '../client/chain-source.ts'
+import { exchange } from '../client/http-source.ts'
 import type { IdentityKeys } from '../client/key-directory.ts'
 import { idOfSigned, signedBody } from '../client/submission.ts'
 import type { EpochInput, EpochOperation, EpochOutput, EpochState } from '../devnet/epoch-register.ts'
@@ -53,6 +55,7 @@ export interface LoadOptions {
 
 /** Pause of a writer after an acknowledgement, and of a racer after an operation. */
 const thinkMs = { writer: 5, racer: 25 } as const
+const readTimeoutMs = 4_000
 /** How far ahead transactions expire: longer than any fault lasts. */
 const expiryMs = 9 * 60_000
 
@@ -172,17 +175,20 @@ export class ChaosLoad {
     }
   }
 
+  /** Reads, by turns as it stands and linearizable, and sets what it has read last. */
   async #race(history: EpochHistory, client: PlainClient, name: string): Promise<void> {
     let known = history.initial
-    while (!this.#finishing.signal.aborted) {
-      known = (await this.#read(history, client, name)) ?? known
+    for (let round = 0; !this.#finishing.signal.aborted; round++) {
+      const read =
+        round % 2 === 0 ? this.#readLinearizable(history, client, name) : this.#read(history, client)
+      known = (await read) ?? known
       if (this.#finishing.signal.aborted) return
       await this.#set(history, client, { name, epoch: known.epoch })
       await pause(thinkMs.racer, this.#finishing.signal)
     }
   }
 
-  async #read(history: EpochHistory, client: PlainClient, _name: string): Promise<EpochState | undefined> {
+  async #read(history: EpochHistory, client: PlainClient): Promise<EpochState | undefined> {
     const key = stateKeyOf.group(history.group)
     const answer = await client.ask(
       (source, signal) => source.state(key, undefined, { signal }),
@@ -191,6 +197,26 @@ export class ChaosLoad {
     if (!answer) return undefined
     const state = epochStateOf(answer.value)
     history.certifiedReads.push({ height: answer.height, state })
+    return state
+  }
+
+  async #readLinearizable(
+    history: EpochHistory,
+    client: PlainClient,
+    name: string,
+  ): Promise<EpochState | undefined> {
+    const path = `/v1/state/${stateKeyOf.group(history.group)}?consistency=linearizable`
+    const calledAt = nowMs()
+    const answer = await client.ask(
+      (source, signal) => exchange(source.name, { path, timeoutMs: readTimeoutMs, signal }),
+      this.#stopping.signal,
+    )
+    // A read of unknown outcome says nothing about the object.
+    if (!answer) return undefined
+    const at = nowMs()
+    const state = epochStateOf(unwrap(decode(stateAnswerCodec, answer.body)).value)
+    const returned = { at, output: { type: 'state', state } } as const
+    history.operations.push({ client: name, input: { type: 'read' }, calledAt, returned })
     return state
   }
 
