@@ -10,6 +10,7 @@
  * refuses every form but the canonical one, then the codec refuses wrong arity, types and ranges. A codec's `fromWire`
  * must be injective (two wire values never give one value); so bytes that decode are the bytes that encode.
  */
+import { concatBytes } from '@noble/hashes/utils.js'
 import { Packr } from 'msgpackr'
 import { bytesToHex, hexToBytes } from './hex.ts'
 import { Malformed, readMessagePack, utf8Length, type Wire } from './messagepack.ts'
@@ -42,6 +43,14 @@ const packr = new Packr({
 export function encode<T>(codec: Codec<T>, value: T): Uint8Array {
   // A copy: msgpackr returns a view of a buffer that it shares between calls.
   return new Uint8Array(packr.pack(codec.toWire(value)))
+}
+
+/** The encoding of a list whose items are encoded already. */
+export function encodedList(items: readonly Uint8Array[]): Uint8Array {
+  const { length } = items
+  assert(length <= 0xffff, 'list: expected at most 65,535 items')
+  const head = length < 16 ? Uint8Array.of(0x90 | length) : Uint8Array.of(0xdc, length >> 8, length & 0xff)
+  return concatBytes(head, ...items)
 }
 
 /**
@@ -125,7 +134,7 @@ export function bytes(min: number, max: number = min): Codec<Uint8Array> {
     fromWire: (wire, path) => {
       if (!(wire instanceof Uint8Array) || wire.length < min || wire.length > max)
         malformed(path, expected, wire)
-      return wire.slice()
+      return wire
     },
   }
 }

@@ -58,6 +58,8 @@ export interface ExecutedBlock {
   readonly headerHash: Hash
   /** One for each transaction of the proposal, in order. */
   readonly receipts: readonly Receipt[]
+  /** The same, encoded one by one: the leaves of `receiptsRoot`. */
+  readonly encodedReceipts: readonly Uint8Array[]
   /**
    * The transactions that count for replay: an index by id lists these and no others. A receipt of a duplicate, or of bytes
    * whose signature does not verify, says nothing about the transaction with that id.
@@ -102,6 +104,7 @@ export function executeBlock(ledger: Ledger, input: BlockInput): ExecutedBlock {
   }
   const transactions = proposal.type === 'heartbeat' ? [] : proposal.transactions
   const { receipts, executed } = executeTransactions(context, replay, transactions)
+  const encodedReceipts = receipts.map(receipt => encode(receiptCodec, receipt))
   const writes = view.encodedWrites()
   const changes = [...writes.keys()]
   const tree = update(ledger.tree, writes)
@@ -116,7 +119,7 @@ export function executeBlock(ledger: Ledger, input: BlockInput): ExecutedBlock {
     time,
     previousHash: ledger.headerHash,
     transactionsRoot: merkleRoot(transactions),
-    receiptsRoot: merkleRoot(receipts.map(receipt => encode(receiptCodec, receipt))),
+    receiptsRoot: merkleRoot(encodedReceipts),
     stateRoot: rootOf(tree),
     replayRoot: slots.root,
     changesHash: changesHash(changes),
@@ -132,6 +135,7 @@ export function executeBlock(ledger: Ledger, input: BlockInput): ExecutedBlock {
     header,
     headerHash: hash,
     receipts,
+    encodedReceipts,
     executed,
     changes,
     writes,

@@ -5,10 +5,11 @@
  * made for one purpose never mean anything for another. The trees of RFC 6962 (chain/merkle.ts) are the one
  * exception: their prefixes are the RFC's.
  */
-import { sha256 } from '@noble/hashes/sha2.js'
+import { sha256 as nobleSha256 } from '@noble/hashes/sha2.js'
 import { concatBytes, utf8ToBytes } from '@noble/hashes/utils.js'
 import type { Hash } from './brands.ts'
 import { bytesToHex } from './hex.ts'
+import { assert } from './result.ts'
 
 /** Every domain in use. A format that changes gets a new number; a name is never reused. */
 export const domains = [
@@ -61,16 +62,52 @@ export function domainBytes(domain: Domain, ...parts: readonly Uint8Array[]): Ui
   return concatBytes(prefixes.get(domain) as Uint8Array, ...parts)
 }
 
-/** The one hash state that is computed in: making a new one for each hash costs as much as hashing a tree node. */
-const working = sha256.create()
+/** SHA-256 of bytes that belong to the caller and are gone after the call: 32 bytes of its own. */
+export type Sha256 = (bytes: Uint8Array) => Uint8Array
 
-/** SHA-256 of `prefix` and then the parts, with the prefix absorbed once for all calls. */
+const fresh = nobleSha256.create()
+/** The one hash state that noble computes in: making a new one for each hash costs as much as hashing a tree node. */
+const working = nobleSha256.create()
+
+const portableSha256: Sha256 = bytes => {
+  fresh._cloneInto(working)
+  return working.update(bytes).digest()
+}
+
+let sha256 = portableSha256
+
+/**
+ * From now on hashes with native code. It must be SHA-256: it is compared with the portable one first, for every length
+ * of padding, and a different one throws.
+ */
+export function useSha256(native: Sha256): void {
+  for (let length = 0; length <= 130; length++) {
+    const bytes = Uint8Array.from({ length }, (_, i) => (i * 7 + length) & 0xff)
+    assert(equal(native(bytes), portableSha256(bytes)), `native SHA-256: differs for ${length} bytes`)
+  }
+  sha256 = native
+}
+
+function equal(a: Uint8Array, b: Uint8Array): boolean {
+  return a.length === b.length && a.every((byte, i) => byte === b[i])
+}
+
+/** What is hashed next, gathered. Longer input is gathered elsewhere. */
+const gathered = new Uint8Array(4096)
+
+/** SHA-256 of `prefix` and then the parts. */
 export function hasherFor(prefix: Uint8Array): (...parts: readonly Uint8Array[]) => Uint8Array {
-  const started = sha256.create().update(prefix)
   return (...parts) => {
-    started._cloneInto(working)
-    for (const part of parts) working.update(part)
-    return working.digest()
+    let length = prefix.length
+    for (const part of parts) length += part.length
+    const input = length <= gathered.length ? gathered : new Uint8Array(length)
+    input.set(prefix)
+    let offset = prefix.length
+    for (const part of parts) {
+      input.set(part, offset)
+      offset += part.length
+    }
+    return sha256(input.subarray(0, length))
   }
 }
 

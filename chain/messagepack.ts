@@ -85,7 +85,7 @@ class Reader {
     const start = this.#position
     if (length > this.#source.length - start) this.refuse(`expected ${length} bytes more`)
     this.#position = start + length
-    return this.#source.subarray(start, start + length)
+    return this.#source.slice(start, start + length)
   }
 
   #text(length: number): string {
@@ -167,7 +167,7 @@ class Reader {
   }
 }
 
-/** The one value that `source` encodes; throws `Malformed`. Byte strings in it are views of `source`. */
+/** The one value that `source` encodes; throws `Malformed`. Shares no memory with `source`. */
 export function readMessagePack(source: Uint8Array, itemsMax: number = maxItems): Wire {
   // A plain view: subarray and slice of a Buffer mean something else, and cost more.
   const reader = new Reader(new Uint8Array(source.buffer, source.byteOffset, source.length), itemsMax)

@@ -8,12 +8,13 @@
 import { decodeProposal, devicesOf, receiptsCodec } from '../chain/block.ts'
 import type { Height, Milliseconds, StateKey, Term, TransactionId } from '../chain/brands.ts'
 import type { Certificate } from '../chain/certificate.ts'
-import { type Codec, digest, encode, list } from '../chain/codec.ts'
+import { type Codec, digest, encode, encodedList, list } from '../chain/codec.ts'
 import { type ExecutedBlock as ChainBlock, executeBlock } from '../chain/execution.ts'
 import { headerCodec } from '../chain/header.ts'
 import type { SignatureVerifier } from '../chain/keys.ts'
 import { historyFrontierCodec, type Ledger } from '../chain/ledger.ts'
 import { maxChangesPerBlock } from '../chain/light-client.ts'
+import { RecentMap } from '../chain/recent-map.ts'
 import { bodies } from '../chain/transaction.ts'
 import type { BlockWrite } from './ports.ts'
 import type { Execution, Outcome, ReplicatedChain } from './replicated-chain.ts'
@@ -31,7 +32,7 @@ export interface RecentOutcome extends Outcome {
 export interface LiveChainLimits {
   /** Ledgers kept below the newest one. */
   readonly ledgers: number
-  /** Outcomes kept in memory; older ones are read from storage. */
+  /** Outcomes kept in memory: at most this many, and at least half as many; older ones are read from storage. */
   readonly outcomes: number
 }
 
@@ -42,13 +43,14 @@ export class LiveChain implements ReplicatedChain {
   readonly #limits: LiveChainLimits
   #ledger: Ledger
   readonly #recent = new Map<number, Ledger>()
-  readonly #outcomes = new Map<TransactionId, RecentOutcome>()
+  readonly #outcomes: RecentMap<TransactionId, RecentOutcome>
   #certificate: Certificate | undefined
 
   constructor(ledger: Ledger, verifier: SignatureVerifier, limits = defaultLiveChainLimits) {
     this.#ledger = ledger
     this.#verifier = verifier
     this.#limits = limits
+    this.#outcomes = new RecentMap(Math.ceil(limits.outcomes / 2))
     this.#recent.set(ledger.header.height, ledger)
   }
 
@@ -100,21 +102,13 @@ export class LiveChain implements ReplicatedChain {
     this.#recent.set(height, result.ledger)
     this.#prune()
     const outcomes = outcomesOf(result)
-    for (const outcome of outcomes) if (outcome.final) this.#remember({ ...outcome, height, term, time })
+    for (const outcome of outcomes)
+      if (outcome.final) this.#outcomes.set(outcome.id, { ...outcome, height, term, time })
     return {
       block: { height, term, headerHash: result.headerHash },
       time,
       outcomes,
       write: blockWriteOf(result, data),
-    }
-  }
-
-  #remember(outcome: RecentOutcome): void {
-    this.#outcomes.set(outcome.id, outcome)
-    if (this.#outcomes.size <= this.#limits.outcomes) return
-    for (const oldest of this.#outcomes.keys()) {
-      this.#outcomes.delete(oldest)
-      return
     }
   }
 
@@ -141,7 +135,7 @@ function blockWriteOf(result: ChainBlock, data: Uint8Array): BlockWrite {
     header: encode(headerCodec, result.header),
     changes: encode(changesCodec, result.changes),
     block: data,
-    receipts: encode(receiptsCodec, result.receipts),
+    receipts: encodedList(result.encodedReceipts),
     transactions: result.executed.map(({ index, parsed }) => ({
       id: parsed.id,
       index,

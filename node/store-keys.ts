@@ -6,7 +6,7 @@
  * damaged, or that turned up under another key, does not open. docs/decisions/storage.md has the same table.
  */
 import { crc32 } from 'node:zlib'
-import { bytesToHex, hexToBytes } from '../chain/hex.ts'
+import { bytesToHex } from '../chain/hex.ts'
 import { MoteError } from '../chain/result.ts'
 import type { KeyRange } from './byte-store.ts'
 
@@ -42,8 +42,10 @@ export function storeKey(kind: RecordKind, ...parts: readonly KeyPart[]): Uint8A
   key[0] = recordKinds[kind]
   let offset = 1
   for (const part of parts) {
-    if (typeof part === 'number') key.writeBigUInt64BE(BigInt(part), offset)
-    else key.set(hexToBytes(part), offset)
+    if (typeof part === 'number') {
+      key.writeUInt32BE(Math.floor(part / 2 ** 32), offset)
+      key.writeUInt32BE(part % 2 ** 32, offset + 4)
+    } else key.write(part, offset, 'hex')
     offset += partSize(part)
   }
   return key

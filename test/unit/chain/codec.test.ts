@@ -224,3 +224,13 @@ describe('messagepack', () => {
     expect(() => readMessagePack(many)).toThrow('fewer values')
   })
 })
+
+test('encoded list: is the encoding of the list of the values', () => {
+  const numbers = codec.list(codec.uint(), 70_000)
+  for (const length of [0, 1, 15, 16, 255, 256, 4096, 65_535]) {
+    const values = Array.from({ length }, (_, i) => i)
+    const items = values.map(value => codec.encode(codec.uint(), value))
+    expect(codec.encodedList(items)).toEqual(codec.encode(numbers, values))
+  }
+  expect(() => codec.encodedList(Array.from({ length: 65_536 }, () => new Uint8Array(1)))).toThrow('65,535')
+})

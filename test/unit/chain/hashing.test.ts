@@ -1,0 +1,43 @@
+import { createHash } from 'node:crypto'
+import { afterAll, describe, expect, test } from 'vitest'
+import { domainBytes, hasherFor, hashOf, useSha256 } from '../../../chain/hashing.ts'
+
+const openssl = (bytes: Uint8Array) => new Uint8Array(createHash('sha256').update(bytes).digest())
+const inputs = [0, 1, 55, 56, 64, 250, 4075, 4096, 10_000].map(length =>
+  Uint8Array.from({ length }, (_, i) => i % 251),
+)
+
+describe.each(['portable', 'native'])('hashing, %s', adapter => {
+  let calls = 0
+  if (adapter === 'native')
+    useSha256(bytes => {
+      calls++
+      return openssl(bytes)
+    })
+  afterAll(() => {
+    if (adapter === 'native') expect(calls).toBeGreaterThan(inputs.length)
+  })
+
+  test('hashing: is SHA-256 of domain, zero byte and parts, however long', () => {
+    for (const input of inputs) {
+      const expected = openssl(domainBytes('mote/genesis/1', input))
+      expect(hashOf('mote/genesis/1', input)).toEqual(expected)
+      expect(hashOf('mote/genesis/1', input.subarray(0, 20), input.subarray(20))).toEqual(expected)
+      expect(hasherFor(Uint8Array.of(0))(input)).toEqual(openssl(Uint8Array.of(0, ...input)))
+    }
+  })
+
+  test('hashing: a result is not touched by the next hash', () => {
+    const first = hashOf('mote/genesis/1', Uint8Array.of(1))
+    const copy = first.slice()
+    hashOf('mote/genesis/1', Uint8Array.of(2))
+    expect(first).toEqual(copy)
+  })
+})
+
+test('hashing: another function than SHA-256 is refused', () => {
+  expect(() => useSha256(bytes => openssl(bytes).fill(0, 31))).toThrow('native SHA-256')
+  expect(() => useSha256(bytes => new Uint8Array(createHash('sha512').update(bytes).digest()))).toThrow(
+    'native',
+  )
+})
