@@ -37,6 +37,8 @@ export async function statusOf({ source }: FullNode): Promise<NodeStatus | undef
 }
 
 const leaderWaitMs = 3_000
+/** A wiped node learns from its peers that it is one, once it has reached them. */
+const refusalMs = 10_000
 const pollMs = 20
 
 /** Asks until a node leads, for a while. */
@@ -136,13 +138,19 @@ export class FaultInjector {
   async #wipe(node: string): Promise<void> {
     await this.#ask({ command: 'wipe', node })
     this.#undo.push(async () => {
-      // It may have learned from its peers only after it had started.
-      const { nodes } = (await this.#ask({ command: 'status' })) as ProcessStatus
-      const refused = nodes.find(({ name }) => name === node)?.pid === null
+      const refused = await this.#endsWithin(node, refusalMs)
       this.wipes.push({ node, refused })
       this.#note(`  ${node} ${refused ? 'did not stay up' : 'runs'} without its data`)
       await this.#ask({ command: 'unwipe', node })
     })
+  }
+
+  async #endsWithin(node: string, limitMs: number): Promise<boolean> {
+    for (const deadline = performance.now() + limitMs; performance.now() < deadline; await pause(pollMs)) {
+      const { nodes } = (await this.#ask({ command: 'status' })) as ProcessStatus
+      if (nodes.find(({ name }) => name === node)?.pid === null) return true
+    }
+    return false
   }
 
   async #cut(links: readonly Link[]): Promise<void> {
