@@ -23,26 +23,31 @@ export type Outcome =
 
 export interface PlainClientOptions {
   readonly sources: readonly ChainSource[]
-  /** Which of them to begin with. */
+  /** Which of them is its own: it goes back there. */
   readonly first?: number
   readonly retryMs?: number
 }
+
+/** How long a node that failed is passed over. */
+const avoidMs = 2_000
 
 export class PlainClient {
   /** How often an attempt ended with which code. */
   readonly met = new Map<ErrorCode, number>()
   readonly #options: PlainClientOptions
-  #next: number
+  readonly #failedAtMs = new Map<ChainSource, number>()
 
   constructor(options: PlainClientOptions) {
     this.#options = options
-    this.#next = options.first ?? 0
   }
 
-  /** The node that it talks to now. */
+  /** Its own node, or the next that has not failed just now; if all have, the one for which that is longest ago. */
   get source(): ChainSource {
-    const { sources } = this.#options
-    const source = sources[this.#next % sources.length]
+    const { sources, first = 0 } = this.#options
+    const inTurn = sources.map((_, i) => sources[(first + i) % sources.length] as ChainSource)
+    const failedAt = (source: ChainSource): number => this.#failedAtMs.get(source) ?? Number.NEGATIVE_INFINITY
+    const [oldest] = [...inTurn].sort((a, b) => failedAt(a) - failedAt(b))
+    const source = inTurn.find(each => nowMs() - failedAt(each) > avoidMs) ?? oldest
     if (!source) throw new MoteError('unreachable', 'sources: none is known')
     return source
   }
@@ -54,12 +59,13 @@ export class PlainClient {
   ): Promise<T | undefined> {
     const { retryMs = 20 } = this.#options
     while (!stopping.aborted) {
+      const { source } = this
       try {
-        const answer = await operation(this.source, stopping)
+        const answer = await operation(source, stopping)
         if (answer !== undefined) return answer
       } catch (error) {
         if (stopping.aborted) return undefined
-        this.failed(error)
+        this.#failed(source, error)
       }
       await pause(retryMs, stopping)
     }
@@ -80,11 +86,11 @@ export class PlainClient {
     return outcome ?? { type: 'open' }
   }
 
-  /** Counts a failure and turns to the next node. Throws it if a retry does not help. */
-  failed(error: unknown): void {
+  /** Counts a failure; throws it if a retry does not help. */
+  #failed(source: ChainSource, error: unknown): void {
     const { code } = error instanceof MoteError ? error : new MoteError('internal', String(error))
     this.met.set(code, (this.met.get(code) ?? 0) + 1)
     if (!errorTable[code].retry) throw error
-    this.#next += 1
+    this.#failedAtMs.set(source, nowMs())
   }
 }
