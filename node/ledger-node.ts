@@ -18,6 +18,7 @@ import type { Configuration, Random } from '../consensus/types.ts'
 import { Certifier, genesisHeight } from './certifier.ts'
 import type { RecoveredChain } from './chain-recovery.ts'
 import type { CompactionLimits } from './compaction.ts'
+import { watchCorruption } from './corruption-watch.ts'
 import { Forwarder } from './forwarder.ts'
 import { type TransferReport, transferLeadership } from './leader-transfer.ts'
 import { LiveChain } from './live-chain.ts'
@@ -37,6 +38,18 @@ export interface NodeLog {
   info(detail: object, message: string): void
   error(detail: object, message: string): void
 }
+
+export type RaftLimits = Partial<
+  Pick<
+    RaftConfig,
+    | 'maxEntriesPerAppend'
+    | 'maxBytesPerAppend'
+    | 'maxAppendsInFlight'
+    | 'maxBytesInFlight'
+    | 'maxUncommittedBytes'
+    | 'maxLogBytesInMemory'
+  >
+>
 
 export interface LedgerNodeParts {
   readonly name: string
@@ -93,8 +106,9 @@ export class LedgerNode implements NetworkEvents {
   #members: { readonly configuration: Configuration; readonly others: ReadonlySet<string> } | undefined
 
   constructor(parts: LedgerNodeParts) {
-    this.#parts = parts
-    const { recovered, verifier, storage, network, clock } = parts
+    const storage = watchCorruption(parts.storage, error => this.replica.fail(error))
+    this.#parts = { ...parts, storage }
+    const { recovered, verifier, network, clock } = parts
     this.chain = new LiveChain(recovered.ledger, verifier)
     this.certifier = this.#makeCertifier()
     const certifiedHeight = () => this.certifier.certifiedHeight
@@ -143,7 +157,6 @@ export class LedgerNode implements NetworkEvents {
       snapshots: this.snapshots,
       consenters: () => this.chain.ledger.parameters.consenters,
       incarnation: recovered.ledger.header.incarnation,
-      rebuiltUpTo: 0,
       others: () => this.#others(),
       onStateLost: error => this.replica.fail(error),
     })
@@ -300,6 +313,7 @@ export class LedgerNode implements NetworkEvents {
       chain: this.chain,
       certifier: this.certifier,
       snapshots: this.snapshots,
+      rebuildUpTo: recovered.rebuildUpTo,
       producer: new Producer(this.mempool, limits),
       events: {
         executed: execution => this.#executed(execution),

@@ -18,7 +18,7 @@ import type { DeviceId, Milliseconds, Term } from '../chain/brands.ts'
 import { encode } from '../chain/codec.ts'
 import { assert, assertNever, MoteError } from '../chain/result.ts'
 import { Raft } from '../consensus/raft.ts'
-import type { RaftStatus } from '../consensus/status.ts'
+import type { RaftStatus, RaftStatus } from '../consensus/status.ts'
 import type { Configuration, Effect, Entry, Input, Message, SnapshotMeta } from '../consensus/types.ts'
 import { HeldSends } from './held-sends.ts'
 import { ReadRounds } from './read-rounds.ts'
@@ -78,12 +78,22 @@ export class Replica {
     return this.#configuration
   }
 
+  /** The consensus core as it stands, for metrics and for those who judge it from outside. */
+  get consensus(): RaftStatus {
+    return this.#raft.status
+  }
+
   get raftStatus(): RaftStatus {
     return this.#raft.status
   }
 
   get stopped(): boolean {
     return this.#stopped
+  }
+
+  /** The log that this node acknowledged is not all here again yet. */
+  get #rebuilding(): boolean {
+    return this.#appliedWritten < (this.#parts.rebuildUpTo ?? 0)
   }
 
   /** Begins to tick. */
@@ -93,7 +103,8 @@ export class Replica {
 
   /** A Raft message from a peer that the transport has proven. */
   receive(message: Message): void {
-    this.#step({ type: 'message', message })
+    const electing = message.type === 'request-vote' || message.type === 'timeout-now'
+    if (!electing || !this.#rebuilding) this.#step({ type: 'message', message })
   }
 
   /** The transport dropped messages to this peer. */
@@ -152,7 +163,8 @@ export class Replica {
       this.#proposing = true
       if (this.#owesOffer) this.#offerSnapshot()
       this.#parts.certifier.tick(this.#parts.clock.now())
-      this.#step({ type: 'tick' })
+      // A follower's ticks serve elections alone.
+      if (!this.#rebuilding) this.#step({ type: 'tick' })
     })
   }
 
@@ -237,15 +249,9 @@ export class Replica {
     this.#parts.network.send(to as DeviceId, { type: 'raft', message })
   }
 
-  #persist({ token, entries, ...effect }: Extract<Effect, { type: 'persist' }>): void {
-    const { hardState, truncateAfter, snapshot: meta } = effect
+  #persist({ token, snapshot: meta, ...rest }: Extract<Effect, { type: 'persist' }>): void {
     const snapshot = meta && this.#takeSnapshot(meta)
-    const write = {
-      entries,
-      ...(meta && snapshot && { snapshot: { meta, state: snapshot.state } }),
-      ...(hardState === undefined ? {} : { hardState }),
-      ...(truncateAfter === undefined ? {} : { truncateAfter }),
-    }
+    const write = meta && snapshot ? { ...rest, snapshot: { meta, state: snapshot.state } } : rest
     this.#track(this.#parts.storage.persist(write), () => {
       if (meta && snapshot) this.#installed(meta, snapshot)
       for (const { to, message } of this.#held.release(token)) this.#send(to, message)
