@@ -277,7 +277,7 @@ export const errorTable = {
     0x80,
     1,
     false,
-    'Stored data fails its check; move the directory away and join again as a new member.',
+    'Stored data fails its check; the message says how to rebuild it from peers.',
   ),
   'storage-failed': row(500, 0x80, 1, true, 'The disk refused a read or a write.'),
   'state-lost': row(

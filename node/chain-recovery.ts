@@ -11,15 +11,18 @@ import { type GenesisDocument, genesisLedger, genesisState } from '../chain/gene
 import { headerCodec, headerHash } from '../chain/header.ts'
 import { historyFrontierCodec, type Ledger, restoreLedger } from '../chain/ledger.ts'
 import { slotOf } from '../chain/replay.ts'
-import { MoteError, unwrap } from '../chain/result.ts'
+import { MoteError } from '../chain/result.ts'
 import type { Configuration, Recovered } from '../consensus/types.ts'
 import type { ExecutedBlock } from './certifier.ts'
 import { genesisWriteOf } from './live-chain.ts'
 import type { RecoveredNode, Storage } from './ports.ts'
+import { corrupt } from './store-keys.ts'
 
 export interface RecoveredChain {
   readonly raft: Recovered
   readonly ledger: Ledger
+  /** The last index of a log that is being rebuilt from peers; 0 otherwise. */
+  readonly rebuildUpTo: number
   /** The highest certificate for a block that is here. */
   readonly certificate: Certificate | undefined
   /** One for a block above that; it is judged when the block is executed. */
@@ -42,6 +45,7 @@ export async function recoverChain(storage: Storage, genesis: GenesisDocument): 
   return {
     raft: { hardState, snapshot, entries, before, configuration, applied },
     ledger,
+    rebuildUpTo: (await storage.rebuilding())?.upTo ?? 0,
     ...(await certificates(storage, found.height)),
   }
 }
@@ -53,8 +57,9 @@ async function initialise(storage: Storage, genesis: GenesisDocument): Promise<R
     configuration,
     block: genesisWriteOf(genesisLedger(genesis), genesisState(genesis)),
   })
+  const rebuilding = await storage.rebuilding()
   return {
-    hardState: { currentTerm: 0, votedFor: null },
+    hardState: rebuilding?.hardState ?? { currentTerm: 0, votedFor: null },
     snapshot: { lastIncludedIndex: 0, lastIncludedTerm: 0, configuration },
     configuration,
     applied: 0,
@@ -67,14 +72,14 @@ async function initialise(storage: Storage, genesis: GenesisDocument): Promise<R
 
 async function restore(storage: Storage, { height, history }: RecoveredNode): Promise<Ledger> {
   const header = stored(headerCodec, await storage.header(height), `header ${height}`)
-  return unwrap(
-    restoreLedger({
-      header,
-      leaves: await collect(storage.leaves()),
-      replay: await collect(storage.replay(slotOf(header.time as Milliseconds))),
-      historyFrontier: stored(historyFrontierCodec, history, 'history'),
-    }),
-  )
+  const ledger = restoreLedger({
+    header,
+    leaves: await collect(storage.leaves()),
+    replay: await collect(storage.replay(slotOf(header.time as Milliseconds))),
+    historyFrontier: stored(historyFrontierCodec, history, 'history'),
+  })
+  if (!ledger.ok) throw corrupt(ledger.error.detail)
+  return ledger.value
 }
 
 async function certificates(
@@ -109,9 +114,9 @@ async function blocksAbove(storage: Storage, from: Height, to: Height): Promise<
 }
 
 function stored<T>(codec: Codec<T>, bytes: Uint8Array | undefined, name: string): T {
-  if (!bytes) throw new MoteError('storage-corrupt', `${name}: the record is missing`)
+  if (!bytes) throw corrupt(`${name}: the record is missing`)
   const value = decode(codec, bytes, Number.MAX_SAFE_INTEGER)
-  if (!value.ok) throw new MoteError('storage-corrupt', `${name}: ${value.error.detail}`)
+  if (!value.ok) throw corrupt(`${name}: ${value.error.detail}`)
   return value.value
 }
 

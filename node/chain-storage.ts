@@ -23,6 +23,7 @@ import type {
   DeviceTransaction,
   EntriesRead,
   LogWrite,
+  Rebuilding,
   RecoveredNode,
   SignedHeader,
   Storage,
@@ -106,6 +107,7 @@ class ChainStorage implements Storage {
         throw corrupt(`${describeKey(key)}: a log without a hard state`)
       return undefined
     }
+    if (await this.#isEmptied()) return undefined
     const snapshot = await this.#required('snapshot', records.snapshotCodec)
     const { lastIndex } = await this.#required('logTail', records.logTailCodec)
     const applied = await this.#required('applied', records.appliedCodec)
@@ -130,14 +132,26 @@ class ChainStorage implements Storage {
     }
   }
 
+  async rebuilding(): Promise<Rebuilding | undefined> {
+    const record = await this.#record('rebuilding', records.rebuildingCodec)
+    return record && { ...record, hardState: await this.#required('hardState', records.hardStateCodec) }
+  }
+
+  /** True in a directory that is to be rebuilt and holds nothing but promises yet. */
+  async #isEmptied(): Promise<boolean> {
+    const rebuilding = await this.#record('rebuilding', records.rebuildingCodec)
+    return rebuilding !== undefined && !(await this.#store.get(storeKey('snapshot')))
+  }
+
   async initialise(genesis: { configuration: Configuration; block: BlockWrite }): Promise<void> {
     assert(!this.#snapshot, 'initialise comes once, in a fresh directory')
     const { configuration, block } = genesis
     const snapshot = { lastIncludedIndex: 0, lastIncludedTerm: 0, configuration }
     this.#snapshot = snapshot
+    const hardState = (await this.rebuilding())?.hardState ?? { currentTerm: 0, votedFor: null }
     await this.#queue.write(
       () => [
-        put(storeKey('hardState'), encode(records.hardStateCodec, { currentTerm: 0, votedFor: null })),
+        put(storeKey('hardState'), encode(records.hardStateCodec, hardState)),
         put(storeKey('snapshot'), encode(records.snapshotCodec, snapshot)),
         put(storeKey('logTail'), encode(records.logTailCodec, { lastIndex: 0 })),
         put(storeKey('configuration'), encode(records.configurationCodec, configuration)),

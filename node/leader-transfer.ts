@@ -38,7 +38,7 @@ export async function transferLeadership(
   if (role !== 'leader')
     throw new MoteError('no-leader', `transfer: this node does not lead; ask ${leader ?? 'again later'}`)
   const { voters } = replica.configuration
-  const { followers } = replica.raftStatus
+  const { followers } = replica.consensus
   const ready = peers()
     .filter(peer => peer.state === 'connected' && voters.includes(peer.id))
     .map(peer => ({ id: peer.id, matchIndex: followers.get(peer.id)?.matchIndex ?? 0 }))

@@ -14,7 +14,7 @@ import { assertNever, MoteError } from '../chain/result.ts'
 import { bodies } from '../chain/transaction.ts'
 import type { NodeStatus } from '../client/chain-source.ts'
 import { defaultConfig } from '../consensus/config.ts'
-import type { Configuration, Random } from '../consensus/types.ts'
+import type { Configuration, Config as RaftConfig, Random } from '../consensus/types.ts'
 import { Certifier, genesisHeight } from './certifier.ts'
 import type { RecoveredChain } from './chain-recovery.ts'
 import type { CompactionLimits } from './compaction.ts'
@@ -39,6 +39,7 @@ export interface NodeLog {
   error(detail: object, message: string): void
 }
 
+/** Limits of the core that a node may be given; the defaults are in consensus/config.ts. */
 export type RaftLimits = Partial<
   Pick<
     RaftConfig,
@@ -65,9 +66,7 @@ export interface LedgerNodeParts {
     readonly tickMs: number
     readonly electionTimeoutTicks: number
     readonly heartbeatTicks: number
-    /** Applied entries beyond this are read from disk for who needs them. */
-    readonly maxLogBytesInMemory?: number
-  }
+  } & RaftLimits
   readonly compaction?: Partial<CompactionLimits> | undefined
   /** The chain's parameter unless given. */
   readonly heartbeatMs?: number | undefined

@@ -25,8 +25,6 @@ export interface MemberDeskParts {
   readonly snapshots: Snapshots
   readonly consenters: () => ConsenterSet
   readonly incarnation: number
-  /** The last index of a log that is being rebuilt. */
-  readonly rebuiltUpTo: number
   /** Everybody else who keeps this chain. */
   readonly others: () => ReadonlySet<string>
   /** A peer remembers more of this node than its directory does. */
@@ -92,14 +90,14 @@ export class MemberDesk {
 
   async #askWitness(peer: DeviceId): Promise<MoteError | undefined> {
     const answer = await this.#ask(peer, { type: 'witness' })
-    const { storage, replica, rebuiltUpTo } = this.#parts
-    return lostState(peer, answer, { storage, raft: replica.raftStatus, rebuiltUpTo })
+    const { storage, replica } = this.#parts
+    return lostState(peer, answer, { storage, raft: replica.consensus })
   }
 
   #witness(id: DeviceId): Promise<Uint8Array> {
     const { storage, replica, certifier, consenters, incarnation } = this.#parts
     const latestSignatureOf = (id: DeviceId) => certifier.latestSignatureOf(id)
-    const raft = replica.raftStatus
+    const raft = replica.consensus
     return encodeWitness(id, { storage, consenters: consenters(), incarnation, raft, latestSignatureOf })
   }
 }

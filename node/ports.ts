@@ -124,6 +124,13 @@ export interface RecoveredNode {
   readonly history: Uint8Array
 }
 
+/** What a directory that was emptied after damage still promises (store-rebuild.ts). */
+export interface Rebuilding {
+  /** The node may have acknowledged its log up to here: it votes for nobody before it has applied that. */
+  readonly upTo: number
+  readonly hardState: HardState
+}
+
 /** Where a transaction was executed. */
 export interface TransactionPlace {
   readonly height: Height
@@ -147,6 +154,8 @@ export type EntriesRead =
 export interface Storage {
   /** What was durable, checked; undefined in a fresh directory. Call once, before any write. */
   recover(): Promise<RecoveredNode | undefined>
+  /** Whether, and up to where, the log of this directory is being fetched again from peers. */
+  rebuilding(): Promise<Rebuilding | undefined>
   /** First write of a fresh directory: bootstrap configuration and the genesis block (height 0). Durable. */
   initialise(genesis: { readonly configuration: Configuration; readonly block: BlockWrite }): Promise<void>
 

@@ -69,5 +69,7 @@ export interface ReplicaParts {
   readonly certifier: Certifier
   readonly producer: Producer
   readonly snapshots?: ReplicaSnapshots
+  /** No part is taken in elections before this index is applied (store-rebuild.ts). */
+  readonly rebuildUpTo?: number
   readonly events: ReplicaEvents
 }

@@ -18,7 +18,7 @@ import type { DeviceId, Milliseconds, Term } from '../chain/brands.ts'
 import { encode } from '../chain/codec.ts'
 import { assert, assertNever, MoteError } from '../chain/result.ts'
 import { Raft } from '../consensus/raft.ts'
-import type { RaftStatus, RaftStatus } from '../consensus/status.ts'
+import type { RaftStatus } from '../consensus/status.ts'
 import type { Configuration, Effect, Entry, Input, Message, SnapshotMeta } from '../consensus/types.ts'
 import { HeldSends } from './held-sends.ts'
 import { ReadRounds } from './read-rounds.ts'
@@ -80,10 +80,6 @@ export class Replica {
 
   /** The consensus core as it stands, for metrics and for those who judge it from outside. */
   get consensus(): RaftStatus {
-    return this.#raft.status
-  }
-
-  get raftStatus(): RaftStatus {
     return this.#raft.status
   }
 
@@ -163,7 +159,6 @@ export class Replica {
       this.#proposing = true
       if (this.#owesOffer) this.#offerSnapshot()
       this.#parts.certifier.tick(this.#parts.clock.now())
-      // A follower's ticks serve elections alone.
       if (!this.#rebuilding) this.#step({ type: 'tick' })
     })
   }

@@ -71,8 +71,6 @@ async function latestCertified(id: DeviceId, source: WitnessSource): Promise<Sig
 export interface OwnState {
   readonly storage: Pick<Storage, 'signedHeader'>
   readonly raft: RaftStatus
-  /** The last index of the log that was there before it was rebuilt. */
-  readonly rebuiltUpTo: number
 }
 
 /** Why this node must not act under its name, going by a peer's answer; undefined if nothing speaks against it. */
@@ -94,10 +92,9 @@ export async function lostState(
   const { currentTerm, lastLogIndex } = own.raft
   // What a leader of an older term believes may have been replaced since.
   if (acknowledged === 0 || term < currentTerm) return undefined
-  const holds = Math.max(lastLogIndex, own.rebuiltUpTo)
-  if (term === currentTerm && acknowledged <= holds) return undefined
+  if (term === currentTerm && acknowledged <= lastLogIndex) return undefined
   return stateLost(
-    `${peer} was told by this node that it holds the log up to ${acknowledged} in term ${term}; the data directory ends at ${holds} in term ${currentTerm}`,
+    `${peer} was told by this node that it holds the log up to ${acknowledged} in term ${term}; the data directory ends at ${lastLogIndex} in term ${currentTerm}`,
   )
 }
 

@@ -18,6 +18,7 @@ export const recordKinds = {
   applied: 4,
   configuration: 5,
   history: 6,
+  rebuilding: 7,
   entry: 16,
   header: 17,
   changes: 18,
@@ -110,7 +111,7 @@ export function open(key: Uint8Array, value: Uint8Array): Uint8Array {
 export function corrupt(detail: string): MoteError {
   return new MoteError(
     'storage-corrupt',
-    `${detail}; stop this node, move its data directory away, and join again as a new member`,
+    `${detail}; stop this node and run "mote node rebuild --config FILE", which lets it fetch everything from its peers (docs/OPERATIONS.md)`,
   )
 }
 

@@ -26,6 +26,8 @@ export const ownerCodec: Codec<StorageOwner & { readonly format: 1 }> = struct({
 })
 /** The last index of the log: the commit point of a persist. Entries above it were never acknowledged. */
 export const logTailCodec = struct<{ lastIndex: number }>({ lastIndex: uint() })
+/** The log that was there before a rebuild ended at `upTo`. */
+export const rebuildingCodec = struct<{ upTo: number }>({ upTo: uint() })
 export const appliedCodec = struct<{ index: number; height: Height }>({
   index: uint(),
   height: uint<Height>(),

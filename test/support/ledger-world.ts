@@ -149,6 +149,10 @@ export class LedgerWorld {
     return this.#nodes[i]!.storage!
   }
 
+  isRunning(i: number): boolean {
+    return this.#nodes[i]?.node !== undefined
+  }
+
   get running(): LedgerNode[] {
     return this.#nodes.flatMap(({ node }) => (node ? [node] : []))
   }

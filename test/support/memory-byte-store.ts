@@ -14,6 +14,10 @@ export class MemoryDisk {
   #open: MemoryByteStore | undefined
   /** Durable batches so far. */
   syncs = 0
+  /** Batches so far, durable or not. */
+  writes = 0
+  /** The process ends at the write with this number, before or after it has reached the disk. */
+  endsAt: { readonly write: number; readonly when: 'before' | 'after'; readonly end: () => void } | undefined
   /** The next write fails with this error. */
   failNextWrite: Error | undefined
 
@@ -104,7 +108,13 @@ class MemoryByteStore implements ByteStore {
     const failure = this.#disk.failNextWrite
     this.#disk.failNextWrite = undefined
     if (failure) throw failure
-    this.#disk.apply(operations, durable)
+    const { endsAt } = this.#disk
+    const ends = endsAt?.write === ++this.#disk.writes
+    if (!ends || endsAt?.when === 'after') this.#disk.apply(operations, durable)
+    if (!ends) return
+    endsAt?.end()
+    // Nobody is left to be told.
+    await new Promise<never>(() => {})
   }
 
   async close(): Promise<void> {

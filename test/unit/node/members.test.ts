@@ -51,7 +51,7 @@ test('lost state: a wiped directory of a member stops as soon as a peer remember
   await world.until('the refusal', () => world.failures.length > 0)
   expect(world.failures[0]).toMatchObject({ code: 'state-lost' })
   expect(world.failures[0]!.detail).toContain('join as a new member')
-  expect(world.node(wiped).replica.raftStatus).toMatchObject({ currentTerm: 0, lastLogIndex: 0 })
+  expect(world.node(wiped).replica.consensus).toMatchObject({ currentTerm: 0, lastLogIndex: 0 })
 })
 
 test('lost state: a directory restored from an older copy is found out by what was signed since', async () => {
