@@ -330,7 +330,7 @@ function corruption(
       const storage = await withLog(at => at.damage(key(entryKind, 3), flip))
       await expect(storage.recover()).rejects.toMatchObject({
         code: 'storage-corrupt',
-        detail: expect.stringMatching(/^entry 3: .*mote node rebuild$/),
+        detail: expect.stringMatching(/^entry 3: .*mote node rebuild --config FILE/),
       })
     })
 
