@@ -4,6 +4,9 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { LoadClients } from '../../bench/load-clients.ts'
 import { type ClusterNode, createCluster, type LocalCluster } from '../../bench/local-cluster.ts'
+import { openLevelByteStore } from '../../node/level-storage.ts'
+import { storeKey } from '../../node/store-keys.ts'
+import { runMote } from '../support/mote-command.ts'
 
 let cluster: LocalCluster
 const acknowledgedAt: number[] = []
@@ -136,4 +139,29 @@ test('linearizable read: every node answers, and at a height no lower than the l
   }
   const other = await fetch(`${leader.api}/v1/status?consistency=eventual`)
   expect(await other.json()).toMatchObject({ code: 'malformed' })
+})
+
+test('rebuild: a damaged node says what to do, and that works', async () => {
+  const leader = await cluster.leader()
+  const damaged = cluster.nodes.find(node => node.id !== leader.id)!
+  const config = join(damaged.directory, 'config.json')
+  const { certifiedHeight } = await leader.status()
+  expect(await damaged.end('SIGKILL')).toBe('SIGKILL')
+  const store = await openLevelByteStore(join(damaged.directory, 'data', 'chain'))
+  const key = storeKey('applied')
+  await store.write([{ key, value: Uint8Array.of(0, 0, 0, 0, 1) }], true)
+  await store.close()
+  await expect(damaged.start()).rejects.toThrow(/storage-corrupt.*mote node rebuild --config FILE/s)
+  const rebuilt = await runMote(['node', 'rebuild', '--config', config, '--json'])
+  expect(rebuilt).toMatchObject({ code: 0 })
+  expect(JSON.parse(rebuilt.stdout)).toMatchObject({ setAside: expect.stringContaining('chain.damaged-') })
+  await damaged.start()
+  await cluster.until('the rebuilt node in step', 30_000, async () => {
+    const status = await damaged.status().catch(() => undefined)
+    return (status?.certifiedHeight ?? 0) >= certifiedHeight || undefined
+  })
+  const transferred = await runMote(['node', 'transfer', '--config', config, '--json'])
+  expect([0, 6], transferred.stderr).toContain(transferred.code)
+  await more(50)
+  expect(load.failures).toEqual([])
 })
