@@ -188,7 +188,7 @@ export class LedgerNode implements NetworkEvents {
       await this.transfer().catch((error: MoteError) =>
         this.#parts.log.info({ detail: error.detail }, 'leadership not handed over'),
       )
-    await this.#until(drainMs, () => this.submission.watched === 0)
+    await this.#until(drainMs, () => this.submission.open === 0)
     this.service.stop()
     this.submission.stop()
     this.snapshots.stop()

@@ -99,9 +99,11 @@ export class Submission {
     this.#limits = parts.limits ?? defaultSubmissionLimits
   }
 
-  /** Transactions whose outcome is still open. */
-  get watched(): number {
-    return this.#watched.size
+  /** Transactions whose answer is still open: not executed yet, or without the certificate that somebody waits for. */
+  get open(): number {
+    let open = this.#watched.size
+    for (const list of this.#uncertified.values()) open += list.length
+    return open
   }
 
   start(): void {
@@ -117,6 +119,10 @@ export class Submission {
     this.#stopped = true
     this.#cancelSweep?.()
     for (const watched of [...this.#watched.values()]) this.#giveUp(watched, 'not-ready')
+    for (const list of this.#uncertified.values())
+      for (const watched of list)
+        if (watched.outcome) this.#resolve(watched, this.#statusOf(watched.outcome), () => true)
+    this.#uncertified.clear()
   }
 
   /**
@@ -300,7 +306,8 @@ export class Submission {
     wait: SubmitWait,
   ): TransactionStatus | Promise<TransactionStatus> {
     const status = this.#statusOf(outcome)
-    if (wait !== 'certified' || outcome.height <= this.#parts.certifiedHeight()) return status
+    if (wait !== 'certified' || this.#stopped || outcome.height <= this.#parts.certifiedHeight())
+      return status
     const watched = this.#newWatch(parsed, outcome)
     this.#awaitCertificate(watched, outcome)
     return waitFor(watched, wait)
