@@ -3,8 +3,9 @@
  *
  * Source: "blocks on demand" (docs/ARCHITECTURE.md). Rules:
  *   - idle: a waiting transaction is proposed at once;
- *   - under load: at most `blocksInFlight` proposals are uncommitted, so what arrives meanwhile gathers and blocks
- *     grow by themselves (no timer to tune);
+ *   - under load: while a proposal is uncommitted, what arrives gathers, so blocks grow by themselves (no timer to
+ *     tune); another one follows before that only if it carries `pipelinedTransactions`, because a block has a price of
+ *     its own (messages, signatures, syncs) that a small one does not earn, and at most `blocksInFlight` are uncommitted;
  *   - quiet: after `heartbeatMs` without a block, an empty heartbeat block renews the certified time, because a
  *     frozen header is how a revoked key would stay "valid";
  *   - committed − certified over `certificationLagMax`: no more blocks, since nobody could prove what is in them.
@@ -17,6 +18,8 @@ export interface ProducerLimits {
   readonly transactionsPerBlock: number
   readonly bytesPerBlock: number
   readonly blocksInFlight: number
+  /** Fewer waiting transactions do not make a block beside one that is in flight. */
+  readonly pipelinedTransactions: number
   readonly certificationLagMax: number
   readonly heartbeatMs: number
 }
@@ -25,6 +28,7 @@ export const defaultProducerLimits: ProducerLimits = {
   transactionsPerBlock: 2_000,
   bytesPerBlock: 1024 * 1024,
   blocksInFlight: 2,
+  pipelinedTransactions: 500,
   certificationLagMax: 64,
   heartbeatMs: 60_000,
 }
@@ -66,7 +70,9 @@ export class Producer {
 
   /** The next proposal, or why there is none. What it returns counts as in flight until `settled`. */
   cut(view: ProducerView): Cut {
-    if (this.#inFlight.size >= this.#limits.blocksInFlight) return { type: 'wait', reason: 'in-flight' }
+    const { blocksInFlight, pipelinedTransactions } = this.#limits
+    const inFlightMax = this.#mempool.waiting < pipelinedTransactions ? 1 : blocksInFlight
+    if (this.#inFlight.size >= inFlightMax) return { type: 'wait', reason: 'in-flight' }
     const uncertified = view.committedHeight + this.#inFlight.size - view.certifiedHeight
     if (uncertified > this.#limits.certificationLagMax) return { type: 'wait', reason: 'certification-lag' }
     const taken = this.#mempool.take({

@@ -5,7 +5,7 @@ import { type Cut, defaultProducerLimits, Producer } from '../../../node/produce
 
 function setUp(limits: Partial<typeof defaultProducerLimits> = {}) {
   const mempool = new Mempool()
-  const producer = new Producer(mempool, { ...defaultProducerLimits, blocksInFlight: 1, ...limits })
+  const producer = new Producer(mempool, { ...defaultProducerLimits, ...limits })
   let count = 0
   const add = (number = 1) => {
     for (let i = 0; i < number; i++)
@@ -45,6 +45,18 @@ test('producer: blocks grow while a proposal is in flight', () => {
   producer.settled(contextOf(first), 'committed')
   expect(sizeOf(producer.cut(view))).toBe(50)
   expect(mempool.size).toBe(50)
+})
+
+test('producer: a second block is in flight only if it carries much', () => {
+  const { producer, add } = setUp({ blocksInFlight: 2, pipelinedTransactions: 10, transactionsPerBlock: 15 })
+  add()
+  producer.cut(view)
+  add(9)
+  expect(producer.cut(view)).toEqual({ type: 'wait', reason: 'in-flight' })
+  add()
+  expect(sizeOf(producer.cut(view))).toBe(10)
+  add(100)
+  expect(producer.cut(view)).toEqual({ type: 'wait', reason: 'in-flight' })
 })
 
 test('producer: a block keeps its limits of transactions and bytes', () => {
