@@ -1,20 +1,19 @@
 /**
  * Committed signed transactions per second of three full-node processes on this machine:
- * `npm run bench -- cluster [--clients 256] [--seconds 10] [--wait certified] [--nodes 3] [--profile DIR] [--node-arguments '…']
- * [--json]`.
+ * `npm run bench -- cluster [--clients 256] [--seconds 10] [--transactions N] [--warm-up 10000] [--wait certified] [--nodes 3]
+ * [--profile DIR] [--node-arguments='…'] [--json]` (docs/BENCHMARKS.md).
  *
  * The workload is real: every client is an active device that re-keys a group of its own, a signed transaction that
  * every node verifies, executes and stores, synced. The load generator is one more process and shares the cores; its
  * part is printed beside the result.
  */
 import { spawn } from 'node:child_process'
-import { mkdir, readdir, readFile } from 'node:fs/promises'
+import { mkdir, readdir } from 'node:fs/promises'
 import { availableParallelism } from 'node:os'
-import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import type { GeneratorOptions, GeneratorResult } from './load-generator.ts'
-import { createCluster, type LocalCluster } from './local-cluster.ts'
+import { createCluster } from './local-cluster.ts'
 
 const seed = 'bench'
 
@@ -24,6 +23,8 @@ export async function benchCluster(args: readonly string[]): Promise<void> {
     options: {
       clients: { type: 'string', default: '256' },
       seconds: { type: 'string', default: '10' },
+      transactions: { type: 'string', default: '0' },
+      'warm-up': { type: 'string', default: '10000' },
       wait: { type: 'string', default: 'certified' },
       nodes: { type: 'string', default: '3' },
       profile: { type: 'string' },
@@ -46,23 +47,19 @@ export async function benchCluster(args: readonly string[]): Promise<void> {
   })
   try {
     await cluster.start()
-    const before = await cpuSeconds(cluster)
     const result = await generate({
       chainId: cluster.chainId,
       apis: cluster.nodes.map(node => node.api),
       seed,
       clients,
       wait,
-      warmUpMs: 5_000,
+      warmUpTransactions: Number(values['warm-up']),
       measureMs: Number(values.seconds) * 1_000,
+      measureTransactions: Number(values.transactions),
+      pids: cluster.nodes.flatMap(node => node.pid ?? []),
     })
-    const after = await cpuSeconds(cluster)
     const statuses = await Promise.all(cluster.nodes.map(node => node.status()))
-    report(
-      result,
-      { clients, wait, statuses, nodeCpu: after.map((used, i) => used - (before[i] ?? 0)) },
-      values.json,
-    )
+    report(result, { clients, wait, statuses }, values.json)
   } finally {
     await cluster.stop()
   }
@@ -73,11 +70,11 @@ interface Circumstances {
   readonly clients: number
   readonly wait: string
   readonly statuses: readonly { readonly name: string; readonly role: string; readonly height: number }[]
-  readonly nodeCpu: readonly number[]
 }
 
 function report(result: GeneratorResult, circumstances: Circumstances, json: boolean): void {
-  const { clients, wait, statuses, nodeCpu } = circumstances
+  const { clients, wait, statuses } = circumstances
+  const { cpuSeconds } = result
   const rate = result.transactions / result.seconds
   const height = Math.max(...statuses.map(status => status.height))
   const summary = {
@@ -91,9 +88,11 @@ function report(result: GeneratorResult, circumstances: Circumstances, json: boo
     resends: result.resends,
     failures: result.failures,
     cores: availableParallelism(),
-    nodeCpuMsPerTransaction: round((nodeCpu.reduce((sum, used) => sum + used, 0) * 1000) / result.total),
+    nodeCpuMsPerTransaction: round(
+      (cpuSeconds.reduce((sum, used) => sum + used, 0) * 1000) / result.transactions,
+    ),
     generatorCpuShare: round(result.cpuShare),
-    nodeCpuSeconds: statuses.map(({ name, role }, i) => ({ name, role, seconds: round(nodeCpu[i] ?? 0) })),
+    nodeCpuSeconds: statuses.map(({ name, role }, i) => ({ name, role, seconds: round(cpuSeconds[i] ?? 0) })),
   }
   if (json) {
     process.stdout.write(`${JSON.stringify(summary)}\n`)
@@ -127,16 +126,4 @@ function generate(options: GeneratorOptions): Promise<GeneratorResult> {
       else reject(new Error(`load generator: exit code ${code}`))
     })
   })
-}
-
-/** CPU time that each node has used so far (Linux; zeros elsewhere). */
-async function cpuSeconds(cluster: LocalCluster): Promise<number[]> {
-  const ticksPerSecond = 100
-  return Promise.all(
-    cluster.nodes.map(async node => {
-      const stat = await readFile(join('/proc', String(node.pid), 'stat'), 'utf8').catch(() => '')
-      const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
-      return (Number(fields[11] ?? 0) + Number(fields[12] ?? 0)) / ticksPerSecond
-    }),
-  )
 }

@@ -2,6 +2,7 @@
  * The load generator as a process of its own, so that its share of the machine can be told from that of the nodes.
  * Reads one JSON line of options from standard input, prints one JSON line of results.
  */
+import { readFile } from 'node:fs/promises'
 import { createInterface } from 'node:readline'
 import { ChainId } from '../chain/brands.ts'
 import { LoadClients } from './load-clients.ts'
@@ -13,14 +14,17 @@ export interface GeneratorOptions {
   readonly seed: string
   readonly clients: number
   readonly wait: 'committed' | 'certified'
-  readonly warmUpMs: number
+  /** Acknowledged before the measurement begins, so that code is compiled by then. */
+  readonly warmUpTransactions: number
+  /** The measurement ends after this time, but not before it has seen `measureTransactions`. */
   readonly measureMs: number
+  readonly measureTransactions: number
+  /** Processes whose CPU time is told. */
+  readonly pids: readonly number[]
 }
 
 export interface GeneratorResult {
   readonly transactions: number
-  /** Acknowledged in all, warm-up included. */
-  readonly total: number
   readonly seconds: number
   readonly p50Ms: number
   readonly p99Ms: number
@@ -28,7 +32,12 @@ export interface GeneratorResult {
   readonly failures: readonly string[]
   /** CPU seconds of this process per second of the measurement. */
   readonly cpuShare: number
+  /** CPU seconds of the processes asked for, during the measurement. */
+  readonly cpuSeconds: readonly number[]
 }
+
+/** The longest a warm-up or a measurement by number waits. */
+const patienceMs = 120_000
 
 function percentile(sorted: readonly number[], fraction: number): number {
   return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * fraction))] ?? Number.NaN
@@ -39,41 +48,58 @@ async function generate(options: GeneratorOptions): Promise<GeneratorResult> {
     derivedKeys(options.seed, `device-${i + 1}`),
   )
   let latencies: number[] = []
-  let total = 0
   const clients = new LoadClients({
     chainId: ChainId(options.chainId),
     apis: options.apis,
     devices,
     wait: options.wait,
     onAcknowledged: ({ latencyMs }) => {
-      total++
       latencies.push(latencyMs)
     },
   })
-  const pause = (ms: number) => new Promise(resolve => setTimeout(resolve, ms))
+  const acknowledged = async (count: number, leastMs: number) => {
+    const begunAt = performance.now()
+    const elapsedMs = () => performance.now() - begunAt
+    while (elapsedMs() < leastMs || (latencies.length < count && elapsedMs() < patienceMs))
+      await new Promise(resolve => setTimeout(resolve, 10))
+  }
   await clients.start()
-  await pause(options.warmUpMs)
+  await acknowledged(options.warmUpTransactions, 0)
   latencies = []
+  const before = await cpuSecondsOf(options.pids)
   const cpu = process.cpuUsage()
   const startedAt = performance.now()
-  await pause(options.measureMs)
+  await acknowledged(options.measureTransactions, options.measureMs)
   const measured = latencies
+  latencies = []
   const seconds = (performance.now() - startedAt) / 1000
   const { user, system } = process.cpuUsage(cpu)
-  latencies = []
+  const after = await cpuSecondsOf(options.pids)
   const resends = clients.resends
   await clients.stop()
   const sorted = [...measured].sort((a, b) => a - b)
   return {
     transactions: measured.length,
-    total,
     seconds,
     p50Ms: percentile(sorted, 0.5),
     p99Ms: percentile(sorted, 0.99),
     resends,
     failures: clients.failures.slice(0, 5),
     cpuShare: (user + system) / 1e6 / seconds,
+    cpuSeconds: after.map((used, i) => used - (before[i] ?? 0)),
   }
+}
+
+/** CPU time that each process has used so far (Linux; zeros elsewhere). */
+async function cpuSecondsOf(pids: readonly number[]): Promise<number[]> {
+  const ticksPerSecond = 100
+  return Promise.all(
+    pids.map(async pid => {
+      const stat = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '')
+      const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
+      return (Number(fields[11] ?? 0) + Number(fields[12] ?? 0)) / ticksPerSecond
+    }),
+  )
 }
 
 for await (const line of createInterface({ input: process.stdin })) {
