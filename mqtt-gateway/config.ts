@@ -2,13 +2,11 @@
  * The configuration file of a gateway: versioned JSON, checked before anything starts. An error names the field.
  * Relative paths are relative to the file. Secrets are not in it: `key` names the key file.
  */
-import { readFile } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
 import { type Static, Type } from 'typebox'
-import { Compile } from 'typebox/compile'
 import { ChainId } from '../chain/brands.ts'
-import { MoteError } from '../chain/result.ts'
 import { writeFileAtomic } from '../client/atomic-file.ts'
+import { configurationParser, readConfigurationFile } from '../client/configuration-file.ts'
 
 const closed = { additionalProperties: false }
 const path = Type.String({ minLength: 1 })
@@ -91,28 +89,16 @@ export interface GatewayConfig {
 }
 
 const defaultLimits = { connections: 10_000, subscriptionsPerClient: 32, queuedPerClient: 1000 } as const
-const validator = Compile(schema)
+const parse = configurationParser(schema)
 
 /** The configuration in a file. Throws `config-invalid` with the field. */
 export async function readGatewayConfig(file: string): Promise<GatewayConfig> {
-  let content: string
-  try {
-    content = await readFile(file, 'utf8')
-  } catch (cause) {
-    throw new MoteError('config-invalid', `${file}: cannot be read`, { cause })
-  }
-  return parseGatewayConfig(content, file)
+  return parseGatewayConfig(await readConfigurationFile(file), file)
 }
 
 /** The configuration in `content`, which was read from `file`. Throws `config-invalid`. */
 export function parseGatewayConfig(content: string, file: string): GatewayConfig {
-  let value: unknown
-  try {
-    value = JSON.parse(content)
-  } catch (cause) {
-    throw new MoteError('config-invalid', `${file}: expected JSON`, { cause })
-  }
-  if (!validator.Check(value)) throw new MoteError('config-invalid', `${file}: ${firstError(value)}`)
+  const value = parse(content, file)
   const base = dirname(resolve(file))
   return {
     name: value.name,
@@ -137,21 +123,4 @@ export async function writeGatewayConfig(file: string, config: GatewayConfigFile
   const content = `${JSON.stringify(config, undefined, 2)}\n`
   parseGatewayConfig(content, file)
   await writeFileAtomic(file, content)
-}
-
-/** The first thing that is wrong, with its field. */
-function firstError(value: unknown): string {
-  const errors = validator.Errors(value)
-  const error =
-    errors.find(({ keyword }) => keyword === 'additionalProperties' || keyword === 'required') ?? errors[0]
-  if (!error) return 'expected a configuration'
-  const field = error.instancePath.split('/').filter(Boolean).join('.')
-  const { requiredProperties, additionalProperties } = error.params as {
-    readonly requiredProperties?: readonly string[]
-    readonly additionalProperties?: readonly string[]
-  }
-  const inside = field === '' ? '' : `${field}.`
-  if (requiredProperties) return `${inside}${requiredProperties.join(', ')}: expected a value, got nothing`
-  if (additionalProperties) return `${inside}${additionalProperties[0]}: expected no such field`
-  return `${field || 'configuration'}: ${error.message.replace(/^must /, 'expected to ')}`
 }

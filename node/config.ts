@@ -4,15 +4,13 @@
  *
  * Secrets are not in it: `key` names the key file.
  */
-import { readFile } from 'node:fs/promises'
 import { isIP } from 'node:net'
 import { dirname, resolve } from 'node:path'
 import { type Static, Type } from 'typebox'
-import { Compile } from 'typebox/compile'
-import type { TLocalizedValidationError } from 'typebox/error'
 import { ChainId, DeviceId } from '../chain/brands.ts'
 import { MoteError } from '../chain/result.ts'
 import { writeFileAtomic } from '../client/atomic-file.ts'
+import { configurationParser, readConfigurationFile } from '../client/configuration-file.ts'
 import { type CompactionLimits, defaultCompactionLimits } from './compaction.ts'
 
 const digest = Type.String({ pattern: '^[0-9a-f]{64}$', description: '64 lowercase hexadecimal characters' })
@@ -134,28 +132,16 @@ export type LogLevel = 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'silent'
 export const defaultRaftTiming = { tickMs: 50, electionTimeoutTicks: 10, heartbeatTicks: 1 } as const
 export const defaultTrustTtlMs = 180_000
 
-const validator = Compile(schema)
+const parse = configurationParser(schema)
 
 /** The configuration in a file. Throws `config-invalid` with the field, or `not-found`. */
 export async function readNodeConfig(file: string): Promise<NodeConfig> {
-  let content: string
-  try {
-    content = await readFile(file, 'utf8')
-  } catch (cause) {
-    throw new MoteError('config-invalid', `${file}: cannot be read`, { cause })
-  }
-  return parseNodeConfig(content, file)
+  return parseNodeConfig(await readConfigurationFile(file), file)
 }
 
 /** The configuration in `content`, which was read from `file`. Throws `config-invalid`. */
 export function parseNodeConfig(content: string, file: string): NodeConfig {
-  let value: unknown
-  try {
-    value = JSON.parse(content)
-  } catch (cause) {
-    throw new MoteError('config-invalid', `${file}: expected JSON`, { cause })
-  }
-  if (!validator.Check(value)) throw new MoteError('config-invalid', `${file}: ${firstError(value)}`)
+  const value = parse(content, file)
   checkTogether(value, file)
   return withDefaults(value, dirname(resolve(file)))
 }
@@ -202,60 +188,4 @@ function withDefaults(config: NodeConfigFile, base: string): NodeConfig {
       file: config.log?.file === undefined ? undefined : resolve(base, config.log.file),
     },
   }
-}
-
-/** The first thing that is wrong, as `field: expected X, got Y`. */
-function firstError(value: unknown): string {
-  const errors = validator.Errors(value)
-  const error =
-    errors.find(({ keyword }) => keyword === 'additionalProperties' || keyword === 'required') ?? errors[0]
-  if (!error) return 'expected a configuration'
-  const field = fieldName(error.instancePath)
-  const { requiredProperties = [], additionalProperties = [] } = error.params as {
-    requiredProperties?: string[]
-    additionalProperties?: string[]
-  }
-  if (error.keyword === 'required')
-    return `${join(field, requiredProperties.find(name => !hasField(value, error.instancePath, name)) ?? '')}: expected a value, got nothing`
-  if (error.keyword === 'additionalProperties')
-    return `${join(field, additionalProperties[0] ?? '')}: expected no such field`
-  return `${field || 'configuration'}: expected ${expectation(error)}, got ${JSON.stringify(at(value, error.instancePath))}`
-}
-
-function expectation(error: TLocalizedValidationError): string {
-  const { allowedValues, allowedValue } = error.params as {
-    allowedValues?: unknown[]
-    allowedValue?: unknown
-  }
-  if (error.keyword === 'enum') return `one of ${allowedValues?.join(', ')}`
-  if (error.keyword === 'const') return String(allowedValue)
-  if (error.keyword === 'pattern') return descriptionAt(error.schemaPath)
-  return error.message.replace(/^must (be |have |match )?/, '')
-}
-
-/** The description of the schema that a path such as `#/properties/chainId` names. */
-function descriptionAt(schemaPath: string): string {
-  const found = at(schema, schemaPath.replace(/^#/, '')) as { description?: string } | undefined
-  return found?.description ?? 'another form'
-}
-
-function at(value: unknown, pointer: string): unknown {
-  return pointer
-    .split('/')
-    .filter(part => part !== '')
-    .reduce<unknown>((inner, part) => (inner as Record<string, unknown> | undefined)?.[part], value)
-}
-
-function hasField(value: unknown, pointer: string, name: string): boolean {
-  return Object.hasOwn(at(value, pointer) as object, name)
-}
-
-/** `/peers/0/id` as `peers[0].id`. */
-function fieldName(pointer: string): string {
-  return pointer.split('/').filter(Boolean).reduce(join, '')
-}
-
-function join(path: string, name: string): string {
-  if (/^\d+$/.test(name)) return `${path}[${name}]`
-  return path === '' ? name : `${path}.${name}`
 }
