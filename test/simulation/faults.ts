@@ -1,0 +1,242 @@
+/**
+ * What goes wrong in a run: which kinds of faults, how often, and to whom. A seed turns kinds on and off, so that some runs
+ * see one kind many times and others all of them (swarm testing, Groce et al. 2012).
+ */
+import { recordKinds } from '../../node/store-keys.ts'
+import type { CrashKind } from './disk.ts'
+import type { Host, Site } from './host.ts'
+import { calmNetwork } from './network.ts'
+import type { Random } from './random.ts'
+
+export const faultKinds = [
+  'crash',
+  'crash-at-boundary',
+  'stop',
+  'partition',
+  'one-way',
+  'pause',
+  'slow-disk',
+  'disk-failure',
+  'bit-rot',
+  'transfer',
+  'clock-jump',
+] as const
+export type FaultKind = (typeof faultKinds)[number]
+
+const calmDisk = { writeMsMin: 0.2, writeMsMax: 3, failNext: false }
+
+/** State that a node can fetch from its peers again. */
+const fetchable: readonly number[] = [
+  recordKinds.entry,
+  recordKinds.header,
+  recordKinds.block,
+  recordKinds.receipts,
+  recordKinds.changes,
+  recordKinds.leaf,
+  recordKinds.replay,
+  recordKinds.applied,
+  recordKinds.snapshot,
+  recordKinds.configuration,
+  recordKinds.history,
+  recordKinds.certificate,
+]
+/** What others count on; without it the node cannot come back under its name. */
+const promises: readonly number[] = [recordKinds.hardState, recordKinds.logTail, recordKinds.signed]
+
+export class Faults {
+  readonly #site: Site
+  readonly #random: Random
+  readonly #hosts: readonly Host[]
+  readonly #kinds: readonly FaultKind[]
+  readonly #meanMs: number
+  #over = false
+  /** Faults that were made, by kind. */
+  readonly made = new Map<FaultKind, number>()
+
+  constructor(site: Site, hosts: readonly Host[], random: Random) {
+    this.#site = site
+    this.#random = random
+    this.#hosts = hosts
+    const kinds = faultKinds.filter(() => random.chance(0.5))
+    this.#kinds = kinds.length > 0 ? kinds : [random.pick(faultKinds)]
+    this.#meanMs = random.pick([150, 400, 1_000])
+  }
+
+  get kinds(): readonly FaultKind[] {
+    return this.#kinds
+  }
+
+  begin(): void {
+    const { network } = this.#site
+    const random = this.#random
+    const isRough = random.chance(0.6)
+    network.faults = {
+      lossChance: isRough ? random.pick([0, 0.01, 0.05, 0.2]) : 0,
+      duplicateChance: isRough ? random.pick([0, 0.02, 0.1]) : 0,
+      reorderChance: isRough ? random.pick([0, 0.05, 0.2]) : 0,
+      reorderMsMax: random.pick([50, 500, 3_000]),
+      delayMsMin: random.pick([0.5, 1, 10]),
+      delayMsMax: random.pick([11, 20, 40]),
+    }
+    for (const host of this.#hosts) {
+      host.skewMs = Math.floor(random.between(-300, 300))
+      host.rate = random.chance(0.3) ? random.between(0.9, 1.1) : 1
+    }
+    this.#next()
+  }
+
+  /** Everything works from now on, and everybody who can come back does. */
+  end(): void {
+    this.#over = true
+    const { network, timeline } = this.#site
+    this.#site.note('faults end')
+    network.faults = { ...calmNetwork }
+    network.heal(1)
+    for (const host of this.#hosts) {
+      Object.assign(host.disk.faults, calmDisk)
+      if (host.process) {
+        host.process.endsIn = undefined
+        this.#resume(host)
+      }
+      timeline.schedule(this.#random.between(0, 50), undefined, `restart ${host.name}`, () => host.start())
+    }
+  }
+
+  /** A process has stopped by itself. */
+  failed(host: Host, isCorrupt: boolean): void {
+    host.crash('process')
+    const restart = () => this.#after(this.#random.between(20, 1_500), () => host.start())
+    if (!isCorrupt) restart()
+    else host.rebuild(rebuilt => (rebuilt ? restart() : undefined))
+  }
+
+  #next(): void {
+    this.#after(this.#random.exponential(this.#meanMs), () => {
+      if (this.#over) return
+      const kind = this.#random.pick(this.#kinds)
+      this.made.set(kind, (this.made.get(kind) ?? 0) + 1)
+      this.#make(kind, this.#victim())
+      this.#next()
+    })
+  }
+
+  #after(delayMs: number, happen: () => void): void {
+    this.#site.timeline.schedule(delayMs, undefined, 'fault', happen)
+  }
+
+  #victim(): Host {
+    const leader = this.#hosts.find(({ node }) => node?.replica.leadership.role === 'leader')
+    return leader && this.#random.chance(0.5) ? leader : this.#random.pick(this.#hosts)
+  }
+
+  #make(kind: FaultKind, host: Host): void {
+    const random = this.#random
+    const crashKind: CrashKind = random.chance(0.5) ? 'process' : 'power'
+    const restart = () => this.#after(random.between(10, 2_500), () => host.start())
+    switch (kind) {
+      case 'crash':
+        host.crash(crashKind)
+        restart()
+        return
+      case 'crash-at-boundary':
+        if (host.process) host.process.endsIn = { count: 1 + random.below(60), kind: crashKind }
+        this.#after(random.between(200, 3_000), () => host.start())
+        return
+      case 'stop':
+        host.stop(restart)
+        return
+      case 'partition':
+        this.#partition()
+        return
+      case 'one-way':
+        this.#oneWay(host)
+        return
+      case 'pause':
+        this.#pause(host)
+        return
+      case 'slow-disk':
+        Object.assign(host.disk.faults, { writeMsMin: 20, writeMsMax: random.pick([60, 400, 1_500]) })
+        this.#after(random.between(200, 3_000), () =>
+          Object.assign(host.disk.faults, { writeMsMin: 0.2, writeMsMax: 3 }),
+        )
+        return
+      case 'disk-failure':
+        host.disk.faults.failNext = true
+        return
+      case 'bit-rot':
+        this.#rot(host)
+        return
+      case 'transfer':
+        this.#transfer(host)
+        return
+      case 'clock-jump':
+        host.skewMs = Math.floor(random.between(-2_000, 2_000))
+        return
+    }
+  }
+
+  #partition(): void {
+    const random = this.#random
+    const { network } = this.#site
+    const ids = random.shuffled(this.#hosts.map(({ id }) => id))
+    const size = 1 + random.below(ids.length - 1)
+    for (const a of ids.slice(0, size))
+      for (const b of ids.slice(size)) {
+        network.cut(a, b)
+        network.cut(b, a)
+      }
+    this.#site.note(`partition ${size}/${ids.length - size}`)
+    this.#after(random.between(100, 4_000), () => network.heal(random.fraction()))
+  }
+
+  #oneWay(host: Host): void {
+    const random = this.#random
+    const { network } = this.#site
+    const outward = random.chance(0.5)
+    for (const other of this.#hosts) {
+      if (other === host || random.chance(0.3)) continue
+      if (outward) network.cut(host.id, other.id)
+      else network.cut(other.id, host.id)
+    }
+    this.#site.note(`${host.name} cut ${outward ? 'outward' : 'inward'}`)
+    this.#after(random.between(100, 4_000), () => network.heal(random.fraction()))
+  }
+
+  #pause(host: Host): void {
+    const { process } = host
+    if (!process?.alive || process.paused) return
+    process.paused = true
+    this.#site.note(`${host.name} pauses`)
+    this.#after(this.#random.between(50, 3_000), () => {
+      if (host.process === process) this.#resume(host)
+    })
+  }
+
+  #resume(host: Host): void {
+    const { process } = host
+    if (!process?.paused) return
+    process.paused = false
+    this.#site.note(`${host.name} goes on`)
+    this.#site.timeline.release(process)
+  }
+
+  /** As long as a majority has sound disks: nobody can do better. */
+  #rot(host: Host): void {
+    const unsound = this.#hosts.filter(
+      ({ rotten, retired, promisedUpTo }) => rotten || retired || promisedUpTo > 0,
+    )
+    if (!unsound.includes(host) && unsound.length >= Math.floor((this.#hosts.length - 1) / 2)) return
+    if (host.retired || host.busy) return
+    const key = host.disk.rot(this.#random.chance(0.9) ? fetchable : promises)
+    if (!key) return
+    host.rotten = true
+    this.#site.note(`${host.name} rots at ${Buffer.from(key).toString('hex').slice(0, 24)}`)
+  }
+
+  #transfer(host: Host): void {
+    const { process, node } = host
+    if (!process || !node) return
+    const to = this.#random.pick(this.#hosts)
+    this.#site.timeline.schedule(0, process, `hand over to ${to.name}`, () => node.replica.handOver(to.id))
+  }
+}

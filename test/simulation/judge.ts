@@ -1,0 +1,406 @@
+/**
+ * What must hold at every event of a run, judged from outside and by means of its own: the judge keeps the log that each
+ * node believes to have, what is durable on each disk, what was ever voted for, signed, committed and executed by anybody,
+ * and compares. The first violation ends the run.
+ *
+ * Properties (Figure 3 of the Raft paper, and docs/ARCHITECTURE.md): election safety, leader append-only, log matching,
+ * leader completeness, state machine safety; commitment means durable on a quorum; votes, acknowledgements and signatures
+ * leave only when what they promise is durable; one header hash per height; one signature per height; certificates cover
+ * committed blocks only; a transaction is executed once; indexes and heights never go back; memory is bounded.
+ */
+import { receiptsCodec } from '../../chain/block.ts'
+import type { DeviceId, Hash, TransactionId } from '../../chain/brands.ts'
+import { type Certificate, certificateSigningBytes } from '../../chain/certificate.ts'
+import { decodeOwn } from '../../chain/codec.ts'
+import { type ConsenterSet, quorumOf } from '../../chain/consenters.ts'
+import type { SignatureVerifier } from '../../chain/keys.ts'
+import type { Ledger } from '../../chain/ledger.ts'
+import type { MoteError } from '../../chain/result.ts'
+import { quorumShortfall } from '../../consensus/configuration.ts'
+import type { RaftStatus } from '../../consensus/status.ts'
+import type { Configuration, Message } from '../../consensus/types.ts'
+import type { ApplyWrite, LogWrite, PeerMessage, RecoveredNode, SignatureMessage } from '../../node/ports.ts'
+import { DiskView } from './disk-view.ts'
+import type { Host, SimulatedProcess, Witness } from './host.ts'
+import { type LogEntry, LogMirror } from './log-mirror.ts'
+import { judgeBounds, judgeProgress } from './status-rules.ts'
+import { must, Violation } from './violation.ts'
+
+/** What the judge remembers of one process. */
+interface Seen {
+  readonly log: LogMirror
+  status: RaftStatus | undefined
+  height: number
+  certificate: Certificate | undefined
+  certifiedHeight: number
+}
+
+interface CommittedBlock {
+  readonly headerHash: Hash
+  readonly ledger: Ledger
+}
+
+export interface Execution {
+  readonly height: number
+  readonly index: number
+  readonly code: string
+}
+
+export interface JudgeParts {
+  readonly consenters: ConsenterSet
+  readonly verifier: SignatureVerifier
+  readonly host: (id: string) => Host | undefined
+  /** A process that cannot go on for a reason that its world gave it. */
+  readonly onFailed: (process: SimulatedProcess, error: MoteError) => void
+}
+
+export class Judge implements Witness {
+  readonly #parts: JudgeParts
+  readonly #seen = new WeakMap<SimulatedProcess, Seen>()
+  readonly #disk = new DiskView()
+  readonly #leaders = new Map<number, string>()
+  readonly #votes = new Map<string, string>()
+  readonly #entries = new Map<string, LogEntry & { readonly previousTerm: number | undefined }>()
+  /** By index. */
+  readonly #committed = new Map<number, LogEntry>()
+  /** By height. */
+  readonly #blocks = new Map<number, CommittedBlock>()
+  readonly #executed = new Map<TransactionId, Execution>()
+  readonly #signed = new Map<string, Hash>()
+  readonly #certificatesSeen = new WeakSet<Certificate>()
+  /** Thrown where only an event may be ended: judged when it is over. */
+  #pending: unknown
+  highestCommitted = 0
+  elections = 0
+
+  constructor(parts: JudgeParts) {
+    this.#parts = parts
+  }
+
+  get highestBlock(): number {
+    return this.#blocks.size === 0 ? 0 : Math.max(...this.#blocks.keys())
+  }
+
+  get executions(): ReadonlyMap<TransactionId, Execution> {
+    return this.#executed
+  }
+
+  get certificatesMade(): number {
+    return this.#highestCertified
+  }
+  #highestCertified = 0
+
+  block(height: number): CommittedBlock | undefined {
+    return this.#blocks.get(height)
+  }
+
+  /** Runs a rule inside of production code, which must not be unwound by it. */
+  #inside(rule: () => void): void {
+    try {
+      rule()
+    } catch (error) {
+      this.#pending ??= error
+    }
+  }
+
+  /* ------------------------------------------------------------ what processes do */
+
+  recovered(process: SimulatedProcess, found: RecoveredNode | undefined): void {
+    const log = new LogMirror(found?.before ?? { index: 0, term: 0 })
+    if (found) log.append(found.entries)
+    this.#seen.set(process, {
+      log,
+      status: undefined,
+      height: -1,
+      certificate: undefined,
+      certifiedHeight: 0,
+    })
+  }
+
+  started(_process: SimulatedProcess): void {}
+
+  failed(process: SimulatedProcess, error: MoteError): void {
+    const { host } = process
+    this.#inside(() => {
+      must(error.code !== 'execution-diverged', 'nobody diverges', `${host.name}: ${error.detail}`)
+      must(
+        error.code !== 'state-lost',
+        'nobody is taken for one that lost its state',
+        `${host.name}: ${error.detail}`,
+      )
+      must(
+        error.code !== 'storage-corrupt' || host.rotten,
+        'sound disks are not taken for corrupt',
+        `${host.name}: ${error.detail}`,
+      )
+    })
+    this.#parts.onFailed(process, error)
+  }
+
+  threw(process: SimulatedProcess, error: unknown): void {
+    this.#pending ??= new Violation('nothing throws', `${process.name}: ${errorText(error)}`)
+  }
+
+  persists(process: SimulatedProcess, write: LogWrite): void {
+    this.#inside(() => {
+      const { log, status } = this.#must(process)
+      const now = process.node?.replica.consensus
+      const leads =
+        status?.role === 'leader' && now?.role === 'leader' && status.currentTerm === now.currentTerm
+      const cuts = write.truncateAfter !== undefined || write.snapshot !== undefined
+      must(!leads || !cuts, 'leader append-only', process.name)
+      const { truncateAfter, snapshot } = write
+      if (snapshot) {
+        const { lastIncludedIndex: index, lastIncludedTerm: term } = snapshot.meta
+        must(index > (status?.commitIndex ?? 0), 'a snapshot takes nothing back', `${process.name} ${index}`)
+        const committed = this.#committed.get(index)
+        must(
+          committed?.term === term,
+          'a snapshot ends at a committed entry',
+          `${process.name} ${index}@${term}`,
+        )
+        log.reset({ index, term })
+      }
+      if (truncateAfter !== undefined) {
+        const floor = status?.commitIndex ?? 0
+        must(
+          truncateAfter >= floor,
+          'committed entries are never cut',
+          `${process.name} ${truncateAfter} < ${floor}`,
+        )
+        log.truncateAfter(truncateAfter)
+      }
+      for (const entry of write.entries) {
+        const previousTerm = log.termAt(entry.index - 1)
+        const key = `${entry.index}@${entry.term}`
+        const known = this.#entries.get(key)
+        const same = !known || (isSame(known, entry) && sameTerm(known.previousTerm, previousTerm))
+        must(same, 'log matching', `${process.name} ${key}`)
+        if (!known) this.#entries.set(key, { ...entry, previousTerm })
+        log.append([entry])
+      }
+    })
+  }
+
+  applies(process: SimulatedProcess, { applied, blocks }: ApplyWrite): void {
+    this.#inside(() => {
+      const commitIndex = process.node?.replica.consensus.commitIndex ?? 0
+      must(applied <= commitIndex, 'only what is committed is applied', `${process.name} ${applied}`)
+      for (const block of blocks) {
+        const receipts = decodeOwn(receiptsCodec, block.receipts)
+        for (const { id, index } of block.transactions) {
+          const { height } = block
+          const code = receipts[index]?.code ?? 'no receipt'
+          const known = this.#executed.get(id)
+          const same = !known || (known.height === height && known.index === index && known.code === code)
+          must(same, 'executed once', `${id}: ${JSON.stringify(known)}, then ${height}/${index}`)
+          this.#executed.set(id, { height, index, code })
+        }
+        must(
+          !block.signed || block.signed.headerHash === block.headerHash,
+          'what is recorded as signed is the block',
+          `${process.name} ${block.height}`,
+        )
+      }
+    })
+  }
+
+  sends(process: SimulatedProcess, to: DeviceId, message: PeerMessage): void {
+    this.#inside(() => {
+      if (message.type === 'raft') this.#sendsRaft(process, to, message.message)
+      if (message.type === 'signatures')
+        for (const signature of message.signatures) this.#sendsSignature(process, signature)
+    })
+  }
+
+  #sendsRaft(process: SimulatedProcess, to: DeviceId, message: Message): void {
+    const { disk, id, name } = process.host
+    const { term } = message
+    if (message.type === 'vote' && message.voteGranted && !message.preVote) {
+      const { currentTerm, votedFor } = this.#disk.hardState(disk)
+      const isDurable = currentTerm > term || (currentTerm === term && votedFor === to)
+      must(isDurable, 'a vote is durable before it leaves', `${name} term ${term}`)
+      this.#voted(id, term, to)
+    }
+    if (message.type === 'request-vote' && !message.preVote) {
+      const { currentTerm, votedFor } = this.#disk.hardState(disk)
+      const isDurable = currentTerm > term || (currentTerm === term && votedFor === id)
+      must(isDurable, 'a vote for oneself is durable before it leaves', `${name} term ${term}`)
+      this.#voted(id, term, id)
+    }
+    if (message.type === 'append-response' && message.success) {
+      const { matchIndex } = message
+      const end = this.#disk.logEnd(disk)
+      must(matchIndex <= end, 'acknowledged entries are durable', `${name} ${matchIndex} > ${end}`)
+      this.#acknowledges(process, to, term, matchIndex)
+    }
+  }
+
+  /** Who leads the term that is answered must have the same entry there. */
+  #acknowledges(process: SimulatedProcess, to: DeviceId, term: number, matchIndex: number): void {
+    const leader = this.#parts.host(to)?.process
+    const theirs = leader && this.#seen.get(leader)
+    if (!leader?.alive || theirs?.status?.role !== 'leader' || theirs.status.currentTerm !== term) return
+    const [a, b] = [theirs.log.termAt(matchIndex), this.#must(process).log.termAt(matchIndex)]
+    must(
+      a === undefined || b === undefined || a === b,
+      'what is acknowledged agrees with the leader',
+      `${process.name} ${matchIndex}: ${b}, leader ${a}`,
+    )
+  }
+
+  #voted(id: string, term: number, to: string): void {
+    const key = `${id}@${term}`
+    must((this.#votes.get(key) ?? to) === to, 'one vote per term', `${key}: ${to}`)
+    this.#votes.set(key, to)
+  }
+
+  #sendsSignature(process: SimulatedProcess, { height, headerHash }: SignatureMessage): void {
+    const { disk, id, name } = process.host
+    const where = `${name} ${height}`
+    const key = `${id}/${height}`
+    must((this.#signed.get(key) ?? headerHash) === headerHash, 'one signature per height', where)
+    this.#signed.set(key, headerHash)
+    must(
+      this.#disk.signedHash(disk, height) === headerHash,
+      'a signature is recorded before it leaves',
+      where,
+    )
+    must(this.#disk.hasHeader(disk, height), 'what is signed is executed and durable', where)
+    must(this.#blocks.get(height)?.headerHash === headerHash, 'what is signed is committed', where)
+  }
+
+  /* ------------------------------------------------------------ after every event */
+
+  /** Judges what the event has made of this process. Throws the first violation. */
+  after(process: SimulatedProcess): void {
+    this.settle()
+    const { node } = process
+    if (!process.alive || !node) return
+    const seen = this.#must(process)
+    const status = node.replica.consensus
+    judgeProgress(process.name, seen.status, status)
+    judgeBounds(process, seen.log, status)
+    if (status.role === 'leader') this.#leads(process, seen, status)
+    this.#commits(process, seen, status)
+    seen.status = status
+    this.#executes(process, seen)
+    this.#certifies(process, seen)
+    this.settle()
+  }
+
+  /** Throws what was found inside of an event. */
+  settle(): void {
+    const error = this.#pending
+    this.#pending = undefined
+    if (error !== undefined) throw error
+  }
+
+  #leads({ host }: SimulatedProcess, { log, status: before }: Seen, status: RaftStatus): void {
+    const { currentTerm } = status
+    if (before?.role === 'leader' && before.currentTerm === currentTerm) return
+    this.elections++
+    const known = this.#leaders.get(currentTerm) ?? host.id
+    must(known === host.id, 'election safety', `term ${currentTerm}: ${host.name} and another`)
+    this.#leaders.set(currentTerm, host.id)
+    for (const [index, { term }] of this.#committed)
+      must(
+        index <= log.before.index || log.termAt(index) === term || term > currentTerm,
+        'leader completeness',
+        `${host.name} term ${currentTerm} lacks ${index}@${term}`,
+      )
+  }
+
+  #commits({ name }: SimulatedProcess, { log, status: before }: Seen, status: RaftStatus): void {
+    const from = Math.max((before?.commitIndex ?? 0) + 1, log.before.index + 1)
+    for (let index = from; index <= status.commitIndex; index++) {
+      const entry = log.entryAt(index)
+      must(entry !== undefined, 'what is committed is in the log', `${name} ${index}`)
+      if (!entry) return
+      const known = this.#committed.get(index)
+      must(
+        !known || isSame(known, entry),
+        'state machine safety',
+        `${name} ${index}@${entry.term}, was ${known?.term}`,
+      )
+      if (known) continue
+      this.#isOnQuorum(index, entry, status.configuration)
+      this.#committed.set(index, entry)
+      this.highestCommitted = Math.max(this.highestCommitted, index)
+    }
+  }
+
+  /** Whoever commits an entry first, a quorum holds it durably by then, or has promised not to vote before it does. */
+  #isOnQuorum(index: number, { term }: LogEntry, configuration: Configuration): void {
+    const holds = (id: string) => {
+      const host = this.#parts.host(id)
+      return host !== undefined && (host.promisedUpTo >= index || this.#disk.holds(host.disk, index, term))
+    }
+    const shortfall = quorumShortfall(configuration, holds)
+    must(shortfall === undefined, 'what is committed is durable on a quorum', `${index}@${term} ${shortfall}`)
+  }
+
+  #executes({ node, name }: SimulatedProcess, seen: Seen): void {
+    const chain = node?.chain
+    if (!chain || chain.height === seen.height) return
+    must(chain.height > seen.height, 'the height never goes back', name)
+    for (let height = Math.max(0, seen.height); height <= chain.height; height++) {
+      const ledger = chain.at(height as typeof chain.height)
+      if (!ledger) continue
+      const known = this.#blocks.get(height)
+      const { headerHash } = ledger
+      must(!known || known.headerHash === headerHash, 'one header per height', `${name} ${height}`)
+      if (!known) this.#blocks.set(height, { headerHash, ledger })
+    }
+    seen.height = chain.height
+  }
+
+  #certifies({ node, name }: SimulatedProcess, seen: Seen): void {
+    if (!node) return
+    const { certifiedHeight } = node.certifier
+    must(certifiedHeight >= seen.certifiedHeight, 'the certified height never goes back', name)
+    seen.certifiedHeight = certifiedHeight
+    const { certificate } = node.chain
+    if (!certificate || certificate === seen.certificate) return
+    seen.certificate = certificate
+    if (this.#certificatesSeen.has(certificate)) return
+    this.#certificatesSeen.add(certificate)
+    const { height, headerHash, signatures } = certificate
+    const where = `${name} ${height}`
+    must(
+      this.#blocks.get(height)?.headerHash === headerHash,
+      'no certificate over an uncommitted block',
+      where,
+    )
+    const { consenters, verifier } = this.#parts
+    const signers = new Set(signatures.map(({ signer }) => signer))
+    must(signers.size >= quorumOf(consenters), 'a certificate is of a quorum', where)
+    const { chainId, incarnation } = node.chain.ledger.header
+    const message = certificateSigningBytes(chainId, incarnation, height, headerHash)
+    for (const { signer, signature } of signatures) {
+      const key = consenters.consenters[signer]?.key
+      must(key !== undefined && verifier.verify(key, message, signature), 'a certificate verifies', where)
+    }
+    this.#highestCertified = Math.max(this.#highestCertified, height)
+  }
+
+  #must(process: SimulatedProcess): Seen {
+    const seen = this.#seen.get(process)
+    if (!seen) throw new Violation('nothing happens before recovery', process.name)
+    return seen
+  }
+}
+
+function isSame(a: LogEntry, b: LogEntry): boolean {
+  return a.term === b.term && a.type === b.type && (a.data === b.data || Buffer.compare(a.data, b.data) === 0)
+}
+
+function sameTerm(a: number | undefined, b: number | undefined): boolean {
+  return a === undefined || b === undefined || a === b
+}
+
+function errorText(error: unknown): string {
+  return error instanceof Error
+    ? (error.stack ?? error.message).split('\n').slice(0, 4).join(' | ')
+    : String(error)
+}

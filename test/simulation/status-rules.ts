@@ -1,0 +1,61 @@
+/** Rules on the state of one core alone: what never goes back, and what stays within its limits. */
+import { defaultConfig } from '../../consensus/config.ts'
+import { entryBytes } from '../../consensus/log.ts'
+import type { RaftStatus } from '../../consensus/status.ts'
+import type { SimulatedProcess } from './host.ts'
+import type { LogMirror } from './log-mirror.ts'
+import { must } from './violation.ts'
+
+export function judgeProgress(name: string, before: RaftStatus | undefined, after: RaftStatus): void {
+  must(after.commitIndex <= after.lastLogIndex, 'commitIndex is in the log', name)
+  must(after.lastApplied <= after.commitIndex, 'only what is committed is applied', name)
+  for (const [id, follower] of after.followers) {
+    const where = `${name} of ${id.slice(0, 4)}`
+    must(follower.nextIndex > follower.matchIndex, 'nextIndex is past matchIndex', where)
+    must(follower.matchIndex <= after.lastLogIndex, 'matchIndex is in the log', where)
+  }
+  if (!before) return
+  must(after.currentTerm >= before.currentTerm, 'currentTerm is monotone', name)
+  must(after.commitIndex >= before.commitIndex, 'commitIndex is monotone', name)
+  must(after.lastApplied >= before.lastApplied, 'lastApplied is monotone', name)
+  if (after.currentTerm !== before.currentTerm) return
+  must(before.votedFor === null || after.votedFor === before.votedFor, 'a vote is kept for its term', name)
+  if (before.role !== 'leader' || after.role !== 'leader') return
+  for (const [id, follower] of after.followers) {
+    const earlier = before.followers.get(id)
+    must(!earlier || follower.matchIndex >= earlier.matchIndex, 'matchIndex is monotone', `${name} of ${id}`)
+  }
+}
+
+export function judgeBounds(
+  { node, host, name }: SimulatedProcess,
+  log: LogMirror,
+  status: RaftStatus,
+): void {
+  const limits = { ...defaultConfig(host.id), ...host.site.limits }
+  for (const follower of status.followers.values()) {
+    must(follower.appendsInFlight <= limits.maxAppendsInFlight, 'appends in flight are bounded', name)
+    const most = limits.maxBytesInFlight + limits.maxBytesPerAppend + largestEntry
+    must(follower.bytesInFlight <= most, 'bytes in flight are bounded', name)
+  }
+  must(
+    status.uncommittedBytes <= limits.maxUncommittedBytes + 4 * largestEntry,
+    'uncommitted bytes are bounded',
+    name,
+  )
+  if (status.logBytesInMemory > limits.maxLogBytesInMemory) {
+    let needed = 0
+    for (let index = status.lastApplied + 1; index <= status.lastLogIndex; index++) {
+      const entry = log.entryAt(index)
+      if (entry) needed += entryBytes(entry)
+    }
+    must(status.logBytesInMemory <= limits.maxLogBytesInMemory + needed, 'the log in memory is bounded', name)
+  }
+  if (!node) return
+  must(node.mempool.size <= mempoolMax, 'the mempool is bounded', name)
+}
+
+/** More than any block of a simulation holds. */
+const largestEntry = 64 * 1024
+/** More than all clients of a simulation have open. */
+const mempoolMax = 200

@@ -1,0 +1,259 @@
+/**
+ * One run: a chain of a few full nodes with clients and faults, decided by one seed. Nothing but the seed and the number of
+ * events goes in, so that two runs of one seed are the same to the byte.
+ *
+ * First faults are made, and every rule is judged at every event. Then all faults end: within a bound of time everybody
+ * who can must run, agree, certify all blocks and serve, and what clients were told must still be so.
+ */
+import { chainIdOf, checkpointFromGenesis, consentersOf } from '../../chain/genesis.ts'
+import { nativeSignerFromSeed, nativeVerifier } from '../../client/native-crypto.ts'
+import { epochModel } from '../../devnet/epoch-register.ts'
+import { checkLinearizable } from '../../devnet/linearizability.ts'
+import { RememberingVerifier } from '../../node/remembering-verifier.ts'
+import { sampleGenesis, sampleIdentity, seedOf } from '../support/sample-genesis.ts'
+import { Clients } from './clients.ts'
+import { Faults } from './faults.ts'
+import { Host, SimulatedProcess, type Site } from './host.ts'
+import { Judge } from './judge.ts'
+import { SimulatedNetwork } from './network.ts'
+import { Random } from './random.ts'
+import { Timeline } from './timeline.ts'
+import { Trace } from './trace.ts'
+import { must, Violation } from './violation.ts'
+
+export interface RunOptions {
+  readonly seed: number
+  /** Events before the faults end. */
+  readonly events?: number
+  readonly trace?: boolean
+}
+
+export interface RunReport {
+  readonly seed: number
+  /** Undefined if everything held. */
+  readonly violation: { readonly property: string; readonly message: string } | undefined
+  readonly events: number
+  readonly simulatedMs: number
+  readonly elections: number
+  readonly blocks: number
+  readonly acknowledged: number
+  readonly faults: number
+  readonly traceHash: string
+  readonly trace: string
+}
+
+export const defaultEvents = 2_500
+/** Simulated time for everything to come right. */
+const healMsMax = 60_000
+
+const names = ['a', 'b', 'c', 'd', 'e']
+const owners = ['owner-1', 'owner-2'].map(sampleIdentity)
+
+function identityOf(name: string) {
+  const signer = nativeSignerFromSeed('ed25519', seedOf(name, 'signing'))
+  return { ...sampleIdentity(name), signer }
+}
+const identities = names.map(identityOf)
+const genesisOf = new Map(
+  [3, 5].map(size => {
+    const full = identities.slice(0, size)
+    const more = owners.map(identity => ({ identity, label: 'lightweight' as const }))
+    return [size, { full, genesis: sampleGenesis(full, more) }]
+  }),
+)
+/** Remembers valid signatures from run to run: what is valid once is valid always. */
+const verifier = new RememberingVerifier(nativeVerifier)
+
+export class World {
+  readonly #options: RunOptions
+  readonly #timeline = new Timeline()
+  readonly #trace: Trace
+  readonly #judge: Judge
+  readonly #hosts: Host[]
+  readonly #clients: Clients
+  readonly #faults: Faults
+  readonly #site: Site
+  #events = 0
+
+  constructor(options: RunOptions) {
+    this.#options = options
+    const { seed } = options
+    this.#trace = new Trace(options.trace ?? false)
+    const random = new Random(seed, 'world')
+    const { full, genesis } = genesisOf.get(random.pick([3, 3, 3, 5]))!
+    const network = new SimulatedNetwork(this.#timeline, new Random(seed, 'network'))
+    this.#judge = new Judge({
+      consenters: consentersOf(genesis),
+      verifier,
+      host: id => this.#hosts.find(host => host.id === id),
+      onFailed: ({ host }, error) => this.#faults.failed(host, error.code === 'storage-corrupt'),
+    })
+    this.#site = {
+      seed,
+      timeline: this.#timeline,
+      network,
+      genesis,
+      verifier,
+      witness: this.#judge,
+      note: text => this.#trace.line(this.#timeline.now, `. ${text}`),
+      ...settings(random),
+    }
+    this.#hosts = full.map(identity => new Host(this.#site, identity))
+    this.#clients = new Clients({
+      site: this.#site,
+      random: new Random(seed, 'clients'),
+      hosts: this.#hosts,
+      judge: this.#judge,
+      trusted: checkpointFromGenesis(genesis),
+      owners: owners.slice(0, 1 + random.below(2)),
+      count: 2 + random.below(4),
+    })
+    this.#faults = new Faults(this.#site, this.#hosts, new Random(seed, 'faults'))
+    this.#site.note(
+      `chain ${chainIdOf(genesis).slice(0, 8)}, ${full.length} nodes, ${this.#faults.kinds.join(' ')}`,
+    )
+  }
+
+  async run(): Promise<RunReport> {
+    let violation: RunReport['violation']
+    const unhandled = (error: unknown) => this.#judge.threw(this.#hosts[0]!.process!, error)
+    process.on('unhandledRejection', unhandled)
+    try {
+      await this.#disturb()
+      await this.#heal()
+      this.#judgeHistories()
+    } catch (error) {
+      const property = error instanceof Violation ? error.property : 'nothing throws'
+      violation = {
+        property,
+        message: error instanceof Violation ? error.message : String((error as Error).stack),
+      }
+      this.#site.note(`VIOLATION ${violation.message}`)
+    } finally {
+      process.off('unhandledRejection', unhandled)
+    }
+    return {
+      seed: this.#options.seed,
+      violation,
+      events: this.#events,
+      simulatedMs: this.#timeline.now,
+      elections: this.#judge.elections,
+      blocks: this.#judge.highestBlock,
+      acknowledged: this.#clients.acknowledged.size,
+      faults: [...this.#faults.made.values()].reduce((sum, count) => sum + count, 0),
+      traceHash: this.#trace.hash,
+      trace: this.#trace.text,
+    }
+  }
+
+  async #disturb(): Promise<void> {
+    for (const host of this.#hosts) host.start()
+    this.#clients.start()
+    this.#faults.begin()
+    const events = this.#options.events ?? defaultEvents
+    while (this.#events < events) await this.#step()
+  }
+
+  async #heal(): Promise<void> {
+    this.#clients.stop()
+    this.#faults.end()
+    const deadline = this.#timeline.now + healMsMax
+    const present = () => this.#hosts.filter(({ retired }) => !retired)
+    let probes = 0
+    for (const host of present()) {
+      probes++
+      this.#clients.probe(host, () => probes--)
+    }
+    while (probes > 0 || !this.#clients.idle || !this.#agree(present())) {
+      must(this.#timeline.now < deadline, 'all comes right when faults end', this.#state(probes))
+      await this.#step()
+    }
+    await this.#judgeAcknowledged(present())
+  }
+
+  async #step(): Promise<void> {
+    const event = this.#timeline.next()
+    if (!event) throw new Violation('time goes on', 'nothing is going to happen any more')
+    const { actor, label } = event
+    this.#events++
+    this.#trace.line(this.#timeline.now, actor ? `${actor.name} ${label}` : label)
+    event.happen()
+    // Every promise that this event has settled is done with before the next one.
+    await new Promise<void>(resolve => setImmediate(resolve))
+    if (actor instanceof SimulatedProcess) this.#judge.after(actor)
+    else this.#judge.settle()
+  }
+
+  /** Everybody runs, follows one leader, has executed the same and has it certified. */
+  #agree(hosts: readonly Host[]): boolean {
+    const nodes = hosts.flatMap(({ node }) => (node ? [node] : []))
+    const [first] = nodes
+    if (nodes.length < hosts.length || !first) return false
+    const { leader } = first.replica.leadership
+    const { headerHash } = first.chain.ledger
+    return nodes.every(
+      ({ replica, chain, certifier }) =>
+        leader !== undefined &&
+        replica.leadership.leader === leader &&
+        chain.ledger.headerHash === headerHash &&
+        certifier.certifiedHeight === chain.height,
+    )
+  }
+
+  #state(probes: number): string {
+    const hosts = this.#hosts.map(({ name, node, retired, busy }) => {
+      if (!node) return `${name}: ${retired ? 'retired' : busy ? 'busy' : 'down'}`
+      const { role, term } = node.replica.leadership
+      return `${name}: ${role} ${term}, ${node.chain.height}/${node.certifier.certifiedHeight}`
+    })
+    return `${hosts.join('; ')}; ${probes} probes open, clients ${this.#clients.idle ? 'idle' : 'busy'}`
+  }
+
+  /** Whoever has all blocks knows every transaction that a client was told of, at the place that it was told. */
+  async #judgeAcknowledged(hosts: readonly Host[]): Promise<void> {
+    for (const { id, height, index } of this.#clients.acknowledged.values())
+      for (const { name, node, hasGaps } of hosts) {
+        const status = await node?.service.transactionStatus(id)
+        if (status?.status === 'unknown' && hasGaps) continue
+        const same = status?.height === height && status.index === index
+        must(same, 'acknowledged is never lost', `${name} ${id.slice(0, 8)}: ${JSON.stringify(status)}`)
+      }
+  }
+
+  #judgeHistories(): void {
+    for (const id of this.#clients.ruledOut)
+      must(!this.#judge.executions.has(id), 'what is ruled out is never executed', id)
+    for (const { history } of this.#clients.groups) {
+      const verdict = checkLinearizable(history, epochModel({ epoch: 0, value: '' }), { maxSteps: 50_000 })
+      const stuck = verdict.type === 'violation' ? JSON.stringify(verdict.stuckAt.slice(0, 4)) : ''
+      must(verdict.type !== 'violation', 'histories are linearizable', stuck)
+    }
+  }
+}
+
+/** Limits and timing of a run: defaults, or so small that every one of them is met. */
+function settings(random: Random): Pick<Site, 'raft' | 'limits' | 'compaction' | 'producer' | 'heartbeatMs'> {
+  const kibibyte = 1024
+  const tight = {
+    maxEntriesPerAppend: 1 + random.below(4),
+    maxAppendsInFlight: 1 + random.below(3),
+    maxBytesInFlight: 2 * kibibyte,
+    maxLogBytesInMemory: random.pick([1, 4, 16]) * kibibyte,
+    maxUncommittedBytes: random.pick([4, 64]) * kibibyte,
+  }
+  return {
+    raft: { tickMs: 50, electionTimeoutTicks: 10, heartbeatTicks: random.pick([1, 2, 3]) },
+    limits: random.chance(0.5) ? tight : {},
+    compaction: random.chance(0.5) ? { entriesKept: 2 + random.below(30) } : {},
+    producer: {
+      transactionsPerBlock: random.pick([1, 3, 2_000]),
+      blocksInFlight: 1 + random.below(3),
+      certificationLagMax: random.pick([4, 16, 64]),
+    },
+    heartbeatMs: random.pick([300, 1_000, 5_000]),
+  }
+}
+
+export function runSeed(options: RunOptions): Promise<RunReport> {
+  return new World(options).run()
+}
