@@ -74,12 +74,14 @@ class LevelByteStore implements ByteStore {
   }
 
   async write(operations: readonly Operation[], durable: boolean): Promise<void> {
-    await this.#level.batch(
-      operations.map(({ key, value }) =>
-        value === null ? { type: 'del', key } : { type: 'put', key, value },
-      ),
-      { sync: durable },
+    const batch = operations.map(({ key, value }) =>
+      value === null ? ({ type: 'del', key } as const) : ({ type: 'put', key, value } as const),
     )
+    try {
+      await this.#level.batch(batch, { sync: durable })
+    } catch (error) {
+      throw new MoteError('storage-failed', `write: ${(error as Error).message}`, { cause: error })
+    }
   }
 
   close(): Promise<void> {
