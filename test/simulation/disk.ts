@@ -7,6 +7,7 @@
  *
  * Bit rot changes what is read and nothing else: what was durable before it stays known to those who judge the run.
  */
+import { MoteError } from '../../chain/result.ts'
 import type { ByteStore, KeyRange, Operation } from '../../node/byte-store.ts'
 import { recordKinds } from '../../node/store-keys.ts'
 import type { Random } from './random.ts'
@@ -121,7 +122,7 @@ export class SimulatedDisk {
     return new Promise((resolve, reject) => {
       this.#timeline.schedule(this.#random.between(writeMsMin, writeMsMax), user, 'disk', () => {
         if (failNext) {
-          reject(new Error('simulated disk: input/output error'))
+          reject(new MoteError('storage-failed', 'simulated disk: input/output error'))
           return
         }
         this.#finish(batch)
