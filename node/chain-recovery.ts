@@ -4,7 +4,7 @@
  * What is restored is checked against the roots in the newest stored header: damage stops the node here
  * (`storage-corrupt`), before it could sign anything.
  */
-import { Height, type Milliseconds, Term } from '../chain/brands.ts'
+import { Height, type Milliseconds, type StateKey, Term } from '../chain/brands.ts'
 import { type Certificate, certificateCodec } from '../chain/certificate.ts'
 import { type Codec, decode } from '../chain/codec.ts'
 import { type GenesisDocument, genesisLedger, genesisState } from '../chain/genesis.ts'
@@ -14,13 +14,15 @@ import { slotOf } from '../chain/replay.ts'
 import { MoteError } from '../chain/result.ts'
 import type { Configuration, Recovered } from '../consensus/types.ts'
 import type { ExecutedBlock } from './certifier.ts'
-import { genesisWriteOf } from './live-chain.ts'
+import { changesCodec, genesisWriteOf } from './live-chain.ts'
 import type { RecoveredNode, Storage } from './ports.ts'
 import { corrupt } from './store-keys.ts'
 
 export interface RecoveredChain {
   readonly raft: Recovered
   readonly ledger: Ledger
+  /** The state keys that the newest block wrote. */
+  readonly changes: readonly StateKey[]
   /** The last index of a log that is being rebuilt from peers; 0 otherwise. */
   readonly rebuildUpTo: number
   /** The highest certificate for a block that is here. */
@@ -45,6 +47,7 @@ export async function recoverChain(storage: Storage, genesis: GenesisDocument): 
   return {
     raft: { hardState, snapshot, entries, before, configuration, applied },
     ledger,
+    changes: stored(changesCodec, await storage.changes(found.height), `changes ${found.height}`),
     rebuildUpTo: (await storage.rebuilding())?.upTo ?? 0,
     ...(await certificates(storage, found.height)),
   }

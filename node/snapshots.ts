@@ -41,11 +41,14 @@ export class Snapshots implements ReplicaSnapshots {
   readonly #compaction: Compaction
   readonly #desk: SnapshotDesk
   readonly #fetch: SnapshotFetch
+  /** Of the block that this node began with, or of the last snapshot: no block was executed for them here. */
+  #begun: { readonly height: Height; readonly changes: CertifiedLedger['head']['changes'] }
 
   constructor(parts: SnapshotsParts) {
     this.#parts = parts
     const { recovered, chain, network, clock, verifier, certifiedHeight, log } = parts
     const { before, configuration, snapshot } = recovered.raft
+    this.#begun = { height: chain.height, changes: recovered.changes }
     const start = {
       height: chain.height,
       meta: { lastIncludedIndex: before.index, lastIncludedTerm: before.term, configuration },
@@ -108,7 +111,7 @@ export class Snapshots implements ReplicaSnapshots {
     const { chain, changesAt } = this.#parts
     const ledger = chain.at(height)
     const { certificate } = chain
-    const changes = changesAt(height)
+    const changes = changesAt(height) ?? (height === this.#begun.height ? this.#begun.changes : undefined)
     if (!ledger || certificate?.height !== height || !changes) return undefined
     return { ledger, head: { header: ledger.header, certificate, handover: undefined, changes } }
   }
@@ -131,6 +134,7 @@ export class Snapshots implements ReplicaSnapshots {
       },
       install: () => {
         this.#compaction.reset({ height, meta })
+        this.#begun = { height, changes }
         chain.install(ledger, certificate)
         log({ height, index: meta.lastIncludedIndex }, 'snapshot installed')
         onInstalled(height)
