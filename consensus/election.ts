@@ -16,7 +16,7 @@ import { appendInternal, heartbeat, trackMembers } from './replication.ts'
 import { becomeFollower } from './roles.ts'
 import { type Leadership, resetElectionTimer, type State } from './state.ts'
 import { tickTransfer } from './transfer.ts'
-import type { Message } from './types.ts'
+import type { Message, NodeId } from './types.ts'
 
 type RequestVote = Extract<Message, { type: 'request-vote' }>
 type Vote = Extract<Message, { type: 'vote' }>
@@ -122,6 +122,7 @@ export function handleRequestVote(state: State, request: RequestVote): void {
   const voteGranted = isCurrentEnough && isFree
   if (!voteGranted) {
     refuseVote(state, request)
+    if (request.preVote && !isCurrentEnough) standInstead(state, request.from)
     return
   }
   const { from: to, preVote, term } = request
@@ -135,6 +136,20 @@ export function handleRequestVote(state: State, request: RequestVote): void {
   if (state.votedFor === null) setHardState(state, currentTerm, to)
   state.electionElapsed = 0
   sendWhenDurable(state, to, vote, 0)
+}
+
+/**
+ * Somebody with a shorter log has lost the leader. If this server has too, and the two of them are a quorum, then it can
+ * win and the other cannot: it need not wait for the rest of its random time. Of three servers with links that delay,
+ * the two that are left mostly have logs of different length, and half of all elections would cost the longer of their
+ * two waits. Where a third vote is needed, others with a longer log may stand as well, and chance has to part them.
+ */
+function standInstead(state: State, other: NodeId): void {
+  const { role, electionElapsed, config, configurations, commitIndex } = state
+  if (role !== 'follower' || !config.preVote || electionElapsed < config.electionTimeoutTicks) return
+  if (!configurations.mayCampaign(config.id, commitIndex)) return
+  if (isQuorum(configurations.latest.configuration, id => id === config.id || id === other))
+    startPreVote(state)
 }
 
 /** Tells a candidate no, and our term: it learns if it is behind. */

@@ -232,6 +232,46 @@ describe('pre-vote (thesis §9.6)', () => {
     expect(asking.status.role).toBe('precandidate')
   })
 
+  it('a server with a longer log that has lost its leader too stands when it refuses, without waiting further', () => {
+    const longer = new Server({ entries: logOf(1, 1), random: () => 0.99 })
+    longer.ticks(electionTimeoutTicks)
+    expect(longer.status.role).toBe('follower')
+    const question = { term: 2, lastLogIndex: 1, lastLogTerm: 1, preVote: true }
+    const effects = longer.requestVote('b', question)
+    expect(grants(effects)).toEqual([false])
+    expect(sendsOf(effects, 'request-vote')[0]?.message).toMatchObject({ term: 2, preVote: true })
+    expect(longer.status).toMatchObject({ role: 'precandidate', currentTerm: 1 })
+    // Its timer has begun anew: one question makes it stand once.
+    expect(sendsOf(longer.requestVote('b', question), 'request-vote')).toEqual([])
+  })
+
+  it('it does not stand while it may still have a leader, nor for a question it may answer with yes', () => {
+    const early = new Server({ entries: logOf(1, 1), random: () => 0.99 })
+    early.ticks(electionTimeoutTicks - 1)
+    early.requestVote('b', { term: 2, lastLogIndex: 1, lastLogTerm: 1, preVote: true })
+    expect(early.status.role).toBe('follower')
+    const equal = new Server({ entries: logOf(1, 1), random: () => 0.99 })
+    equal.ticks(electionTimeoutTicks)
+    equal.requestVote('b', { term: 2, lastLogIndex: 2, lastLogTerm: 1, preVote: true })
+    expect(equal.status.role).toBe('follower')
+    const five = new Server({
+      entries: logOf(1, 1),
+      random: () => 0.99,
+      configuration: simple('a', 'b', 'c', 'd', 'e'),
+    })
+    five.ticks(electionTimeoutTicks)
+    five.requestVote('b', { term: 2, lastLogIndex: 1, lastLogTerm: 1, preVote: true })
+    expect(five.status.role).toBe('follower')
+    const learner = new Server({
+      entries: logOf(1, 1),
+      random: () => 0.99,
+      configuration: { voters: ['b', 'c'], votersOutgoing: [], learners: ['a'] },
+    })
+    learner.ticks(electionTimeoutTicks)
+    learner.requestVote('b', { term: 2, lastLogIndex: 1, lastLogTerm: 1, preVote: true })
+    expect(learner.status.role).toBe('follower')
+  })
+
   it('a refusal with a newer term is learnt from', () => {
     const server = new Server()
     server.ticks(electionTimeoutTicks)
