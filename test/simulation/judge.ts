@@ -61,8 +61,8 @@ export class Judge implements Witness {
   readonly #leaders = new Map<number, string>()
   readonly #votes = new Map<string, string>()
   readonly #entries = new Map<string, LogEntry & { readonly previousTerm: number | undefined }>()
-  /** By index. */
-  readonly #committed = new Map<number, LogEntry>()
+  /** By index; with the term in which it was committed. */
+  readonly #committed = new Map<number, LogEntry & { readonly committedIn: number }>()
   /** By height. */
   readonly #blocks = new Map<number, CommittedBlock>()
   readonly #executed = new Map<TransactionId, Execution>()
@@ -303,9 +303,9 @@ export class Judge implements Witness {
     const known = this.#leaders.get(currentTerm) ?? host.id
     must(known === host.id, 'election safety', `term ${currentTerm}: ${host.name} and another`)
     this.#leaders.set(currentTerm, host.id)
-    for (const [index, { term }] of this.#committed)
+    for (const [index, { term, committedIn }] of this.#committed)
       must(
-        index <= log.before.index || log.termAt(index) === term || term > currentTerm,
+        index <= log.before.index || log.termAt(index) === term || committedIn >= currentTerm,
         'leader completeness',
         `${host.name} term ${currentTerm} lacks ${index}@${term}`,
       )
@@ -325,7 +325,7 @@ export class Judge implements Witness {
       )
       if (known) continue
       this.#isOnQuorum(index, entry, status.configuration)
-      this.#committed.set(index, entry)
+      this.#committed.set(index, { ...entry, committedIn: status.currentTerm })
       this.highestCommitted = Math.max(this.highestCommitted, index)
     }
   }
