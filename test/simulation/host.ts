@@ -136,7 +136,7 @@ export class Host {
   /** Ends as an operator would end it: leadership handed over, everything answered. */
   stop(then: () => void): void {
     const { process } = this
-    if (!process?.alive || !process.node || this.busy) return
+    if (!process?.alive || !process.node || process.ending || this.busy) return
     this.site.note(`${this.name} stops`)
     process.end().then(
       () => {
@@ -187,6 +187,8 @@ export class SimulatedProcess implements DiskUser, NetworkUser {
   alive = true
   paused = false
   node: LedgerNode | undefined
+  /** It has begun to end as an operator would end it. */
+  ending = false
   /** Set to end it after it has touched the world this many times. */
   endsIn: { count: number; readonly kind: CrashKind } | undefined
   #storage: Storage | undefined
@@ -250,6 +252,7 @@ export class SimulatedProcess implements DiskUser, NetworkUser {
   }
 
   async end(): Promise<void> {
+    this.ending = true
     await this.node?.stop()
     if (this.alive) await this.#storage?.close()
   }

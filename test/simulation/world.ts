@@ -185,7 +185,7 @@ export class World {
 
   /** Everybody runs, follows one leader, has executed the same and has it certified. */
   #agree(hosts: readonly Host[]): boolean {
-    const nodes = hosts.flatMap(({ node }) => (node ? [node] : []))
+    const nodes = hosts.flatMap(({ node, process }) => (node && !process?.ending ? [node] : []))
     const [first] = nodes
     if (nodes.length < hosts.length || !first) return false
     const { leader } = first.replica.leadership
