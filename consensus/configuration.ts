@@ -62,6 +62,16 @@ export function leaveJoint(joint: Configuration): Configuration {
   return { ...joint, votersOutgoing: [] }
 }
 
+/**
+ * The configuration that takes a change back. As safe as going on: what is decided in joint consensus has a majority of
+ * either half. Who was to become a voter goes on as a learner.
+ */
+export function abandonJoint({ voters, votersOutgoing, learners }: Configuration): Configuration {
+  const others = new Set([...learners, ...voters])
+  for (const id of votersOutgoing) others.delete(id)
+  return { voters: votersOutgoing, votersOutgoing: [], learners: [...others] }
+}
+
 /** Says how the voters that are in step fall short of a quorum of `configuration`, or undefined if they do not. */
 export function quorumShortfall(
   configuration: Configuration,

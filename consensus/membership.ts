@@ -6,6 +6,7 @@
  * do what has to be done under both majorities; `autoLeaveJoint` leaves as soon as the joint entry is committed.
  */
 import {
+  abandonJoint,
   isJoint,
   isVoter,
   leaveJoint,
@@ -20,6 +21,7 @@ import type { Leadership, State } from './state.ts'
 import type { Configuration, Input, NodeId } from './types.ts'
 
 type ChangeMembership = Extract<Input, { type: 'change-membership' }>
+type LeaveJoint = Extract<Input, { type: 'leave-joint' }>
 
 /** Starts a change towards these members, if the voters that are in step suffice for every quorum on the way. */
 export function changeMembership(state: State, { voters, learners, context }: ChangeMembership): void {
@@ -46,8 +48,8 @@ export function changeMembership(state: State, { voters, learners, context }: Ch
   appendConfiguration(state, leadership, { configuration, context })
 }
 
-/** Leaves joint consensus for the new members. */
-export function leaveJointConsensus(state: State, context: number): void {
+/** Leaves joint consensus for the new members, or for the old ones. */
+export function leaveJointConsensus(state: State, { abandon = false, context }: LeaveJoint): void {
   const leadership = leadershipForChange(state, context)
   if (leadership === undefined) return
   const { configuration } = state.configurations.latest
@@ -55,7 +57,8 @@ export function leaveJointConsensus(state: State, context: number): void {
     refuse(state, context, 'not-joint', 'no joint consensus to leave')
     return
   }
-  appendConfiguration(state, leadership, { configuration: leaveJoint(configuration), context })
+  const simple = abandon ? abandonJoint(configuration) : leaveJoint(configuration)
+  appendConfiguration(state, leadership, { configuration: simple, context })
 }
 
 /** Leaves joint consensus unasked if so configured, whichever leader finds it committed. */

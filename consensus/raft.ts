@@ -108,7 +108,7 @@ function handleInput(state: State, input: Input): void {
       changeMembership(state, input)
       return
     case 'leave-joint':
-      leaveJointConsensus(state, input.context)
+      leaveJointConsensus(state, input)
       return
     case 'snapshot-installed':
       snapshotFetched(state, input.snapshot)

@@ -151,8 +151,11 @@ export type Input =
       readonly learners: readonly NodeId[]
       readonly context: number
     }
-  /** Leave joint consensus; the driver decides when (after a certified handover). */
-  | { readonly type: 'leave-joint'; readonly context: number }
+  /**
+   * Leave joint consensus; the driver decides when (after a certified handover). `abandon` leaves it for the outgoing
+   * voters: the change is taken back.
+   */
+  | { readonly type: 'leave-joint'; readonly abandon?: boolean; readonly context: number }
   /**
    * The driver has fetched and verified the snapshot it was told of by `fetch-snapshot`, and keeps it aside. If the
    * core still needs it, the effect `persist` of this step carries it; only then it replaces state and log.

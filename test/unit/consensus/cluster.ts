@@ -239,7 +239,7 @@ export class Cluster {
     const { leader, random } = this
     if (leader === undefined) return
     const context = this.#nextContext()
-    this.step(leader, { type: 'leave-joint', context })
+    this.step(leader, { type: 'leave-joint', abandon: random.chance(0.3), context })
     const voters = ids.filter(() => random.chance(0.6))
     const learners = ids.filter(id => !voters.includes(id) && random.chance(0.5))
     this.step(leader, { type: 'change-membership', voters, learners, context })

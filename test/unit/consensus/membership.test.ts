@@ -81,6 +81,20 @@ describe('joint consensus (§6)', () => {
     expect(reasons(server.step({ type: 'leave-joint', context: 7 }))).toEqual(['not-joint'])
   })
 
+  it('a change can be taken back: joint consensus is left for the outgoing voters', () => {
+    const server = leaderOf()
+    change(server, ['a', 'b', 'd'], ['e'])
+    everybodyHolds(server)
+    server.step({ type: 'leave-joint', abandon: true, context: 6 })
+    expect(server.status.configuration).toEqual({
+      voters: ['a', 'b', 'c'],
+      votersOutgoing: [],
+      learners: ['e', 'd'],
+    })
+    everybodyHolds(server)
+    expect([...server.status.followers.keys()]).toEqual(['b', 'c', 'd', 'e'])
+  })
+
   it('leaving happens by itself if so configured', () => {
     const server = leaderOf(simple('a', 'b', 'c'), { autoLeaveJoint: true })
     change(server, ['a', 'b', 'd'])
