@@ -4,25 +4,51 @@
  *
  * A proposal's transactions are opaque here: bytes that do not parse get a receipt `malformed` and harm nobody.
  */
-import type { DeviceId, GrantId, GroupId, KeyId, Milliseconds, TransactionId } from './brands.ts'
-import { bytes, type Codec, constant, decode, digest, list, oneOf, struct, uint, union } from './codec.ts'
+import type { DeviceId, GrantId, GroupId, Hash, KeyId, Milliseconds, TransactionId } from './brands.ts'
+import {
+  bytes,
+  type Codec,
+  constant,
+  decode,
+  digest,
+  list,
+  malformed,
+  oneOf,
+  struct,
+  uint,
+  union,
+} from './codec.ts'
 import { type Header, headerCodec } from './header.ts'
 import { maxBlockTransactions, maxTransactionBytes } from './limits.ts'
 import { type IdentityStatus, identityStatusCodec } from './records.ts'
 import { type Result, refuse } from './result.ts'
-import { type Label, labelCodec, type UnsignedTransaction } from './transaction.ts'
+import { type Label, labelCodec, type TransactionBody, type UnsignedTransaction } from './transaction.ts'
 
-/** A heartbeat keeps headers fresh when nothing happens and has no transactions. Numbers 3 and 4 are kept for handover and recovery. */
-export type ProposalType = 'block' | 'heartbeat'
-
-export interface BlockProposal {
+interface ProposalHead {
   readonly version: 1
-  readonly type: ProposalType
   /** The leader's clock. Execution clamps it, so that a wrong clock cannot turn time back. */
   readonly time: Milliseconds
+}
+
+/** A heartbeat keeps headers fresh when nothing happens and has no transactions. */
+export interface TransactionsProposal extends ProposalHead {
+  readonly type: 'block' | 'heartbeat'
   /** Signed transactions as they came, in order. */
   readonly transactions: readonly Uint8Array[]
 }
+
+/**
+ * Asks that the consenters on whom governance has decided take over after this block. It has no transactions: who follows
+ * headers only must be able to check a handover by itself.
+ */
+export interface HandoverProposal extends ProposalHead {
+  readonly type: 'handover'
+  /** `signersHash` of the set that takes over. If the decision is another one by then, the block is a heartbeat. */
+  readonly signersHash: Hash
+}
+
+export type BlockProposal = TransactionsProposal | HandoverProposal
+export type ProposalType = BlockProposal['type']
 
 /** How a transaction ended: 'ok', or the code of its refusal. */
 export type ReceiptCode = keyof typeof receiptNumbers
@@ -78,6 +104,15 @@ export type ChainEvent =
       readonly memberCount: number
     }
   | { readonly type: 'group.rekeyed'; readonly group: GroupId; readonly epoch: number }
+  | {
+      readonly type: 'consenters.approved'
+      readonly authority: DeviceId
+      /** `signersHash` of the set. */
+      readonly target: Hash
+      /** How many active authorities approve of it now, this one included. */
+      readonly approvals: number
+    }
+  | { readonly type: 'consenters.decided'; readonly target: Hash; readonly parametersVersion: number }
 
 export interface Receipt {
   /** Of the payload; for bytes that do not parse, their hash under `mote/unreadable-transaction/1`. */
@@ -94,12 +129,33 @@ export interface Block {
 
 const transactionsCodec = list(bytes(0, maxTransactionBytes), maxBlockTransactions)
 
-export const proposalCodec: Codec<BlockProposal> = struct<BlockProposal>({
+/** Wire numbers of proposal types; 4 is kept for recovery. */
+const proposalTypeCodec = oneOf<ProposalType>({ block: 1, heartbeat: 2, handover: 3 })
+const transactionsProposalCodec = struct<TransactionsProposal>({
   version: constant(1),
-  type: oneOf<ProposalType>({ block: 1, heartbeat: 2 }),
+  type: proposalTypeCodec as Codec<TransactionsProposal['type']>,
   time: uint<Milliseconds>(),
   transactions: transactionsCodec,
 })
+const handoverProposalCodec = struct<HandoverProposal>({
+  version: constant(1),
+  type: proposalTypeCodec as Codec<'handover'>,
+  time: uint<Milliseconds>(),
+  signersHash: digest<Hash>(),
+})
+
+/** `[version, type, time, …]`: the type says what comes last. */
+export const proposalCodec: Codec<BlockProposal> = {
+  toWire: proposal =>
+    proposal.type === 'handover'
+      ? handoverProposalCodec.toWire(proposal)
+      : transactionsProposalCodec.toWire(proposal),
+  fromWire: (wire, path) => {
+    if (!Array.isArray(wire) || wire.length !== 4) malformed(path, 'an array of 4', wire)
+    const type = proposalTypeCodec.fromWire(wire[1], `${path}.type`)
+    return (type === 'handover' ? handoverProposalCodec : transactionsProposalCodec).fromWire(wire, path)
+  },
+}
 
 /** Reads the data of a Raft entry. Refuses `malformed` and `too-large`; such an entry makes no block on any node. */
 export function decodeProposal(data: Uint8Array): Result<BlockProposal> {
@@ -144,6 +200,18 @@ const eventCodec: Codec<ChainEvent> = union<ChainEvent>({
     }),
   ],
   'group.rekeyed': [7, struct<Fields<'group.rekeyed'>>({ group: digest<GroupId>(), epoch: counter })],
+  'consenters.approved': [
+    8,
+    struct<Fields<'consenters.approved'>>({
+      authority: digest<DeviceId>(),
+      target: digest<Hash>(),
+      approvals: counter,
+    }),
+  ],
+  'consenters.decided': [
+    9,
+    struct<Fields<'consenters.decided'>>({ target: digest<Hash>(), parametersVersion: counter }),
+  ],
 })
 
 /** Events of one transaction: a revocation ends one membership per group. */
@@ -166,6 +234,12 @@ export const blockCodec: Codec<Block> = struct<Block>({
 
 /** The devices whose history lists a transaction (seeds.md A7): its signer, and whom it is about. */
 export function devicesOf({ signer, body }: UnsignedTransaction): DeviceId[] {
-  const about = 'subject' in body ? [body.subject] : 'members' in body ? body.members : []
+  const about = aboutWhom(body)
   return [...new Set([signer.deviceId, ...about])]
+}
+
+function aboutWhom(body: TransactionBody): readonly DeviceId[] {
+  if ('subject' in body) return [body.subject]
+  if ('members' in body) return body.members
+  return 'target' in body ? body.target.consenters.map(({ id }) => id) : []
 }

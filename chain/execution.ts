@@ -5,7 +5,8 @@
  * 1. A pure function of (ledger, proposal, term): every full node derives the same header from the same log.
  * 2. Total: no bytes in a proposal make it throw. Bytes that do not parse get a receipt `malformed`.
  * 3. A failed transaction leaves no write, only its receipt; but from its signature on it counts for replay.
- * 4. Block time never goes back and never jumps more than a day, whatever the leader's clock says.
+ * 4. Only a handover block changes who signs the next header, to a set that governance decided on; it has no transactions.
+ * 5. Block time never goes back and never jumps more than a day, whatever the leader's clock says.
  *
  * Who may ask is judged in admission.ts, what each kind does in execute-*.ts.
  */
@@ -13,7 +14,8 @@ import { type Author, authenticate, authorise, type Surroundings, type Verificat
 import { type BlockProposal, type ChainEvent, type Receipt, type RefusalCode, receiptCodec } from './block.ts'
 import { type Hash, Height, Milliseconds, type StateKey, type Term, type TransactionId } from './brands.ts'
 import { encode } from './codec.ts'
-import { signersHash } from './consenters.ts'
+import { type ConsenterSet, signersHash } from './consenters.ts'
+import { executeConsenters, executeHandover } from './execute-governance.ts'
 import {
   executeGroupAdd,
   executeGroupCreate,
@@ -56,6 +58,8 @@ export interface ExecutedBlock {
   readonly ledger: Ledger
   readonly header: Header
   readonly headerHash: Hash
+  /** The set that takes over after this block, if it is a handover block. */
+  readonly handover: ConsenterSet | undefined
   /** One for each transaction of the proposal, in order. */
   readonly receipts: readonly Receipt[]
   /** The same, encoded one by one: the leaves of `receiptsRoot`. */
@@ -83,10 +87,10 @@ export function clampBlockTime(time: Milliseconds, parent: Milliseconds): Millis
 
 /** Executes a committed proposal. Throws only if the ledger asks for rules this program does not have. */
 export function executeBlock(ledger: Ledger, input: BlockInput): ExecutedBlock {
-  const { parameters } = ledger
+  const needed = ledger.parameters.executionVersion
   assert(
-    parameters.executionVersion === executionVersion,
-    `execution version: this program has ${executionVersion}, the chain needs ${parameters.executionVersion}`,
+    needed === executionVersion,
+    `execution version: this program has ${executionVersion}, the chain needs ${needed}`,
   )
   const { proposal } = input
   const parent = ledger.header
@@ -102,11 +106,13 @@ export function executeBlock(ledger: Ledger, input: BlockInput): ExecutedBlock {
     remembered: replay,
     verification: input.verify,
   }
-  const transactions = proposal.type === 'heartbeat' ? [] : proposal.transactions
+  const transactions = proposal.type === 'block' ? proposal.transactions : []
   const { receipts, executed } = executeTransactions(context, replay, transactions)
+  const handover = proposal.type === 'handover' ? executeHandover(view, proposal.signersHash) : undefined
   const encodedReceipts = receipts.map(receipt => encode(receiptCodec, receipt))
   const writes = view.encodedWrites()
   const changes = [...writes.keys()]
+  const parameters = view.parameters()
   const tree = update(ledger.tree, writes)
   const slots = replay.finish()
   const history = nextHistory(ledger)
@@ -125,7 +131,7 @@ export function executeBlock(ledger: Ledger, input: BlockInput): ExecutedBlock {
     changesHash: changesHash(changes),
     historyRoot: history.tree.root(),
     signersHash: parent.nextSignersHash,
-    nextSignersHash: signersHash(parameters.nextConsenters ?? parameters.consenters),
+    nextSignersHash: signersHash(parameters.consenters),
     authoritiesHash: authoritiesHash(parameters),
     executionVersion,
   }
@@ -134,6 +140,7 @@ export function executeBlock(ledger: Ledger, input: BlockInput): ExecutedBlock {
     ledger: { header, headerHash: hash, tree, replay: slots, history: history.tree, parameters },
     header,
     headerHash: hash,
+    handover,
     receipts,
     encodedReceipts,
     executed,
@@ -249,6 +256,8 @@ function executeBody(
       return executeGroupRemove(context, body)
     case 'group.rekey':
       return executeGroupRekey(context, body)
+    case 'governance.consenters':
+      return executeConsenters(context, body, record)
     default:
       return assertNever(body)
   }

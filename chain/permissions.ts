@@ -40,7 +40,7 @@ export const permissions: Readonly<Record<TransactionType | keyof typeof reserve
   'group.rekey': 'group member',
   'report.misbehaviour': 'nobody yet',
   'evidence.equivocation': 'nobody yet',
-  'governance.consenters': 'nobody yet',
+  'governance.consenters': 'authority',
   'governance.authorities': 'nobody yet',
   'governance.parameters': 'nobody yet',
   'governance.execution-version': 'nobody yet',

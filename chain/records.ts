@@ -1,6 +1,6 @@
 /**
- * What the state holds: one leaf per identity, group, member list, membership list and grant, and one for the parameters
- * (docs/FORMATS.md, section Records).
+ * What the state holds: one leaf per identity, group, member list, membership list, grant and approval, and one for the
+ * parameters (docs/FORMATS.md, section Records).
  *
  * A leaf's value begins with the number of its record type and format, so bytes of one type never read as another. Every
  * record counts its edits in `version`; an edit names the version it changes.
@@ -10,36 +10,18 @@
  */
 import { utf8ToBytes } from '@noble/hashes/utils.js'
 import type { DeviceId, GrantId, GroupId, Hash, Height, KeyId, Milliseconds, StateKey } from './brands.ts'
-import {
-  type Codec,
-  digest,
-  encode,
-  list,
-  malformed,
-  oneOf,
-  optional,
-  struct,
-  uint,
-  type Wire,
-} from './codec.ts'
+import { type ChainParameters, parametersFields } from './chain-parameters.ts'
+import { type Codec, digest, list, malformed, oneOf, optional, struct, uint, type Wire } from './codec.ts'
 import { type ConsenterSet, consenterSetCodec } from './consenters.ts'
 import { hashHex } from './hashing.ts'
 import { hexToBytes } from './hex.ts'
 import { type EncryptionKey, encryptionKeyCodec, keyIdOf, type PublicKey, publicKeyCodec } from './keys.ts'
-import {
-  maxAuthorities,
-  maxBlockBytes,
-  maxBlockTransactions,
-  maxChangesPerBlock,
-  maxGrantQuota,
-  maxGroupMembers,
-  maxGroupsPerIdentity,
-  maxKeysPerIdentity,
-  maxUnexpiredTransactions,
-} from './limits.ts'
+import { maxGrantQuota, maxGroupMembers, maxGroupsPerIdentity, maxKeysPerIdentity } from './limits.ts'
 import { merkleRoot } from './merkle.ts'
 import { RecentMap } from './recent-map.ts'
 import { byPurpose, groupNameCodec, type Label, labelCodec, transportKeyCodec } from './transaction-bodies.ts'
+
+export * from './chain-parameters.ts'
 
 export type IdentityStatus = 'pending' | 'active' | 'suspended' | 'revoked'
 /** 0 quarantined · 1 watched · 2 as registered · 3 raised by governance or by genesis. */
@@ -123,46 +105,26 @@ export interface GrantRecord {
   readonly grantedAt: Height
 }
 
-/** An operator. `key` is what it signs governance and recovery with, so that a holder of headers can verify those. */
-export interface Authority {
-  readonly id: DeviceId
-  readonly key: PublicKey
+/**
+ * What an authority approves of now. Each authority has one such slot, so a new approval takes the place of its last one.
+ * Whether it still counts, `countsAsApproval` says.
+ */
+export interface ApprovalRecord {
+  /** The whole set and not its hash, so that whoever is asked to approve as well can read what. */
+  readonly target: ConsenterSet
+  /** Version of the parameters at that time. */
+  readonly parametersVersion: number
 }
 
-/** Limits a chain sets for itself, each at most the bound in limits.ts. */
-export interface ChainLimits {
-  readonly blockTransactions: number
-  readonly blockBytes: number
-  /** Leaves written; at least what one transaction can write, or nothing fits. */
-  readonly blockChanges: number
-  readonly unexpiredTransactions: number
-  readonly groupMembers: number
-  readonly groupsPerIdentity: number
-  readonly grantQuota: number
-}
-
-export interface ChainParameters {
-  readonly version: number
-  readonly consenters: ConsenterSet
-  /** Set that governance has decided on and that signs after a handover. */
-  readonly nextConsenters: ConsenterSet | undefined
-  /** Sorted by id. */
-  readonly authorities: readonly Authority[]
-  /** How many authorities must approve what one alone may not do. */
-  readonly threshold: number
-  readonly limits: ChainLimits
-  /** A block is cut after this quiet time even without transactions, in milliseconds. */
-  readonly heartbeatMs: number
-  /** How long an epoch key is accepted after a join or a rotation, in milliseconds. */
-  readonly epochGraceMs: number
-  /** How old a join challenge may be, in milliseconds. */
-  readonly challengeAgeMs: number
-  readonly executionVersion: number
-  /** Execution version that starts at a height. */
-  readonly nextExecution: { readonly version: number; readonly height: Height } | undefined
-}
-
-const recordTypes = { identity: 1, group: 2, members: 3, memberships: 4, grant: 5, parameters: 6 } as const
+const recordTypes = {
+  identity: 1,
+  group: 2,
+  members: 3,
+  memberships: 4,
+  grant: 5,
+  parameters: 6,
+  approval: 7,
+} as const
 
 /** `[record type, format 1, value]`. */
 function leaf<T>(type: keyof typeof recordTypes, codec: Codec<T>): Codec<T> {
@@ -179,7 +141,6 @@ function leaf<T>(type: keyof typeof recordTypes, codec: Codec<T>): Codec<T> {
 const counter = uint(0xffff_ffff)
 const time = uint<Milliseconds>()
 const height = uint<Height>()
-const duration = uint(0xffff_ffff)
 type EntryFields<P extends KeyEntry['purpose']> = Omit<Extract<KeyEntry, { purpose: P }>, 'purpose'>
 const lifetime = { notBefore: time, notAfter: optional(time), revokedAt: optional(time) }
 const keyEntryCodec = byPurpose<KeyEntry>(
@@ -258,45 +219,12 @@ export const grantCodec: Codec<GrantRecord> = leaf(
   }),
 )
 
-export const authoritiesCodec: Codec<readonly Authority[]> = list(
-  struct<Authority>({ id: digest<DeviceId>(), key: publicKeyCodec }),
-  maxAuthorities,
-  1,
-)
-/** What each limit of a chain may be at most. */
-export const limitBounds: Readonly<Record<keyof ChainLimits, number>> = {
-  blockTransactions: maxBlockTransactions,
-  blockBytes: maxBlockBytes,
-  blockChanges: maxChangesPerBlock,
-  unexpiredTransactions: maxUnexpiredTransactions,
-  groupMembers: maxGroupMembers,
-  groupsPerIdentity: maxGroupsPerIdentity,
-  grantQuota: maxGrantQuota,
-}
-export const limitsCodec: Codec<ChainLimits> = struct<ChainLimits>({
-  blockTransactions: uint(limitBounds.blockTransactions),
-  blockBytes: uint(limitBounds.blockBytes),
-  blockChanges: uint(limitBounds.blockChanges),
-  unexpiredTransactions: uint(limitBounds.unexpiredTransactions),
-  groupMembers: uint(limitBounds.groupMembers),
-  groupsPerIdentity: uint(limitBounds.groupsPerIdentity),
-  grantQuota: uint(limitBounds.grantQuota),
-})
-export const parametersCodec: Codec<ChainParameters> = leaf(
-  'parameters',
-  struct<ChainParameters>({
-    version: counter,
-    consenters: consenterSetCodec,
-    nextConsenters: optional(consenterSetCodec),
-    authorities: authoritiesCodec,
-    threshold: uint(maxAuthorities),
-    limits: limitsCodec,
-    heartbeatMs: duration,
-    epochGraceMs: duration,
-    challengeAgeMs: duration,
-    executionVersion: counter,
-    nextExecution: optional(struct<{ version: number; height: Height }>({ version: counter, height })),
-  }),
+export const parametersCodec: Codec<ChainParameters> = leaf('parameters', parametersFields)
+
+/** The slot of an authority. */
+export const approvalCodec: Codec<ApprovalRecord> = leaf(
+  'approval',
+  struct<ApprovalRecord>({ target: consenterSetCodec, parametersVersion: counter }),
 )
 
 function stateKey(type: keyof typeof recordTypes, id = ''): StateKey {
@@ -324,6 +252,8 @@ export const stateKeyOf = {
   memberships: rememberedKeys<DeviceId>('memberships'),
   grant: rememberedKeys<GrantId>('grant'),
   parameters: (): StateKey => parametersKey,
+  /** By the id of the authority. */
+  approval: rememberedKeys<DeviceId>('approval'),
 } as const
 
 /** Id of the group that `owner` names `name`. */
@@ -375,20 +305,4 @@ export function isEpochAccepted(group: GroupRecord, epoch: number, now: Millisec
   if (epoch === 0) return false
   if (epoch === group.epoch) return group.epochGraceUntil === undefined || now < group.epochGraceUntil
   return epoch === group.epoch - 1 && now < group.previousEpochGraceUntil
-}
-
-type AuthorityRules = Pick<ChainParameters, 'authorities' | 'threshold'>
-const authorityRulesCodec = struct<AuthorityRules>({
-  threshold: uint(maxAuthorities),
-  authorities: authoritiesCodec,
-})
-const authoritiesHashes = new WeakMap<AuthorityRules, Hash>()
-
-/** `authoritiesHash` of headers: covers the threshold and every authority with its key. Computed once for one object. */
-export function authoritiesHash(parameters: AuthorityRules): Hash {
-  const known = authoritiesHashes.get(parameters)
-  if (known !== undefined) return known
-  const hash = hashHex('mote/authorities/1', encode(authorityRulesCodec, parameters))
-  authoritiesHashes.set(parameters, hash)
-  return hash
 }

@@ -7,6 +7,8 @@
 import type { DeviceId, GrantId, GroupId, StateKey } from './brands.ts'
 import { type Codec, decodeOwn, encode } from './codec.ts'
 import {
+  type ApprovalRecord,
+  approvalCodec,
   type ChainParameters,
   type GrantRecord,
   type GroupRecord,
@@ -51,7 +53,7 @@ export class StateView {
   readonly #state: StateReader
   readonly #block = new Map<StateKey, Write>()
   readonly #transaction = new Map<StateKey, Write>()
-  /** No transaction writes them. */
+  /** Asked for with every transaction; forgotten when they are written, or a write of them is discarded. */
   #parameters: ChainParameters | undefined
 
   constructor(state: StateReader) {
@@ -84,6 +86,10 @@ export class StateView {
     return this.#parameters
   }
 
+  approval(id: DeviceId): ApprovalRecord | undefined {
+    return this.#read(stateKeyOf.approval(id), approvalCodec)
+  }
+
   putIdentity(record: IdentityRecord): void {
     this.#write(stateKeyOf.identity(record.id), identityCodec, record)
   }
@@ -104,6 +110,15 @@ export class StateView {
     this.#write(stateKeyOf.grant(record.id), grantCodec, record)
   }
 
+  putParameters(parameters: ChainParameters): void {
+    this.#write(stateKeyOf.parameters(), parametersCodec, parameters)
+    this.#parameters = undefined
+  }
+
+  putApproval(id: DeviceId, approval: ApprovalRecord): void {
+    this.#write(stateKeyOf.approval(id), approvalCodec, approval)
+  }
+
   /** The transaction succeeded: its writes belong to the block. */
   keep(): void {
     for (const [key, write] of this.#transaction) this.#block.set(key, write)
@@ -112,6 +127,7 @@ export class StateView {
 
   /** The transaction failed: its writes never were. */
   discard(): void {
+    if (this.#transaction.has(stateKeyOf.parameters())) this.#parameters = undefined
     this.#transaction.clear()
   }
 

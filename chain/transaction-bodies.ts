@@ -8,6 +8,7 @@
  */
 import type { DeviceId, GrantId, GroupId, Hash, KeyId, Milliseconds } from './brands.ts'
 import { bytes, type Codec, digest, list, malformed, oneOf, optional, struct, text, uint } from './codec.ts'
+import { type ConsenterSet, consenterSetCodec } from './consenters.ts'
 import {
   type EncryptionKey,
   encryptionKeyCodec,
@@ -143,6 +144,13 @@ export interface GroupRekeyBody {
   readonly boxesHash: Hash
 }
 
+/** An authority approves of these consenters. With enough approvals it is decided, and a handover follows. */
+export interface ConsentersBody {
+  readonly type: 'governance.consenters'
+  /** The present set takes a pending decision back. */
+  readonly target: ConsenterSet
+}
+
 export type TransactionBody =
   | GrantBody
   | RegisterBody
@@ -155,6 +163,7 @@ export type TransactionBody =
   | GroupAddBody
   | GroupRemoveBody
   | GroupRekeyBody
+  | ConsentersBody
 
 /** A kind that is executed now. */
 export type TransactionType = TransactionBody['type']
@@ -297,6 +306,7 @@ export const bodies: {
       boxesHash: digest<Hash>(),
     }),
   ],
+  'governance.consenters': [64, struct<Fields<'governance.consenters'>>({ target: consenterSetCodec })],
 }
 
 /** Kinds whose numbers are taken but which this execution version refuses. */
@@ -307,7 +317,6 @@ export const reservedKinds = {
   'key.exchange': 19,
   'report.misbehaviour': 48,
   'evidence.equivocation': 49,
-  'governance.consenters': 64,
   'governance.authorities': 65,
   'governance.parameters': 66,
   'governance.execution-version': 67,

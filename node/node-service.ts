@@ -214,6 +214,7 @@ export class NodeService implements ChainSource {
     if (!header || !data || !receipts) throw new MoteError('not-found', `block ${height}: not here`)
     const { term, time, previousHash, stateRoot, ...rest } = decoded(headerCodec, header, 'header')
     const proposal = decodeProposal(data)
+    const transactions = proposal.ok && proposal.value.type !== 'handover' ? proposal.value.transactions : []
     const signed = certificate && decoded(certificateCodec, certificate, 'certificate')
     return {
       height,
@@ -226,7 +227,7 @@ export class NodeService implements ChainSource {
       signatures: signed?.signatures.length ?? 0,
       type: height === 0 ? 'genesis' : proposal.ok ? proposal.value.type : 'unreadable',
       transactions: decoded(receiptsCodec, receipts, 'receipts').map(({ id, code }, index) => {
-        const bytes = proposal.ok ? proposal.value.transactions[index] : undefined
+        const bytes = transactions[index]
         const parsed = bytes && parseTransaction(bytes)
         return parsed?.ok
           ? {

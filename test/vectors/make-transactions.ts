@@ -5,6 +5,7 @@
 import { writeFileSync } from 'node:fs'
 import { bytesToHex, concatBytes, hexToBytes } from '@noble/hashes/utils.js'
 import { ChainId, DeviceId, GroupId, Hash, Milliseconds } from '../../chain/brands.ts'
+import { consenterSet } from '../../chain/consenters.ts'
 import { deviceIdOf, keyIdOf, type SigningSuite } from '../../chain/keys.ts'
 import { signerFromSeed } from '../../chain/noble-crypto.ts'
 import { unwrap } from '../../chain/result.ts'
@@ -115,6 +116,13 @@ const samples: { readonly [K in TransactionType]: Extract<TransactionBody, { typ
     epoch: 1,
     epochKeyHash: hash,
     boxesHash: hash,
+  },
+  'governance.consenters': {
+    type: 'governance.consenters',
+    target: consenterSet(
+      [device, secure].map(({ publicKey }) => ({ id: deviceIdOf(publicKey), key: publicKey })),
+      'majority',
+    ),
   },
 }
 

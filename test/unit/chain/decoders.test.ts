@@ -3,19 +3,21 @@ import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import {
   type Block,
-  type BlockProposal,
   blockCodec,
   decodeProposal,
+  type HandoverProposal,
   proposalCodec,
   type Receipt,
   receiptCodec,
   receiptsCodec,
+  type TransactionsProposal,
 } from '../../../chain/block.ts'
-import { Milliseconds, TransactionId } from '../../../chain/brands.ts'
+import { Hash, Milliseconds, TransactionId } from '../../../chain/brands.ts'
 import { type Codec, decode, encode } from '../../../chain/codec.ts'
 import { genesisCodec } from '../../../chain/genesis.ts'
 import { decodeLedgerSnapshot, encodeLedgerSnapshot } from '../../../chain/ledger.ts'
 import {
+  approvalCodec,
   grantCodec,
   groupCodec,
   groupIdOf,
@@ -49,14 +51,21 @@ const transaction = chain.sign(device, {
   expectedVersion: 1,
   members: [member.id],
 })
+chain.run(operator, { type: 'governance.consenters', target: chain.ledger.parameters.consenters })
 const executed = chain.execute(transaction, Uint8Array.of(1))
 
 const leaf = (key: Parameters<typeof get>[1]) => get(chain.ledger.tree, key)!
-const proposal: BlockProposal = {
+const proposal: TransactionsProposal = {
   version: 1,
   type: 'block',
   time: Milliseconds(2 ** 41),
   transactions: [transaction, Uint8Array.of(1)],
+}
+const handover: HandoverProposal = {
+  version: 1,
+  type: 'handover',
+  time: Milliseconds(2 ** 41),
+  signersHash: Hash('ab'.repeat(32)),
 }
 const receipts: readonly Receipt[] = [
   ...executed.receipts,
@@ -67,6 +76,8 @@ const receipts: readonly Receipt[] = [
       { type: 'grant.created', grant: grantIdOf(token.signer.publicKey) },
       { type: 'identity.status', subject: device.id, status: 'revoked' },
       { type: 'group.rekeyed', group, epoch: 70_000 },
+      { type: 'consenters.approved', authority: operator.id, target: handover.signersHash, approvals: 2 },
+      { type: 'consenters.decided', target: handover.signersHash, parametersVersion: 3 },
     ],
   },
 ]
@@ -82,9 +93,11 @@ const samples: Readonly<Record<string, readonly [Codec<unknown>, Uint8Array]>> =
   members: sample(membersCodec, leaf(stateKeyOf.members(group))),
   memberships: sample(membershipsCodec, leaf(stateKeyOf.memberships(device.id))),
   grant: sample(grantCodec, leaf(stateKeyOf.grant(grantIdOf(token.signer.publicKey)))),
+  approval: sample(approvalCodec, leaf(stateKeyOf.approval(operator.id))),
   parameters: sample(parametersCodec, leaf(stateKeyOf.parameters())),
   genesis: sample(genesisCodec, encode(genesisCodec, sampleGenesis())),
   proposal: sample(proposalCodec, encode(proposalCodec, proposal)),
+  handover: sample(proposalCodec, encode(proposalCodec, handover)),
   receipt: sample(receiptCodec, encode(receiptCodec, receipts[0]!)),
   receipts: sample(receiptsCodec, encode(receiptsCodec, receipts)),
   block: sample(blockCodec, encode(blockCodec, block)),
@@ -116,7 +129,7 @@ describe('decoders', () => {
     })
 
   test('records: bytes of one type do not read as another', () => {
-    const leaves = ['identity', 'group', 'members', 'memberships', 'grant', 'parameters']
+    const leaves = ['identity', 'group', 'members', 'memberships', 'grant', 'parameters', 'approval']
     for (const from of leaves)
       for (const to of leaves)
         if (from !== to) expect(decode(samples[to]![0], samples[from]![1]).ok, `${from} as ${to}`).toBe(false)
@@ -138,13 +151,24 @@ describe('decoders', () => {
 
   test('proposal: a heartbeat with transactions, an oversized transaction and a new version are refused', () => {
     expect(decodeProposal(encode(proposalCodec, proposal))).toEqual({ ok: true, value: proposal })
-    const heartbeat: BlockProposal = { ...proposal, type: 'heartbeat', transactions: [] }
+    const heartbeat: TransactionsProposal = { ...proposal, type: 'heartbeat', transactions: [] }
     expect(decodeProposal(encode(proposalCodec, heartbeat)).ok).toBe(true)
     const busy = encode(proposalCodec, { ...heartbeat, transactions: [transaction] })
     expect(decodeProposal(busy)).toMatchObject({ error: { code: 'malformed' } })
     const future = Uint8Array.from(encode(proposalCodec, proposal))
     future[1] = 2
     expect(decodeProposal(future)).toMatchObject({ error: { code: 'malformed' } })
+  })
+
+  test('proposal: a handover names one set and carries no transactions', () => {
+    const bytes = encode(proposalCodec, handover)
+    expect(decodeProposal(bytes)).toEqual({ ok: true, value: handover })
+    const asBlock = Uint8Array.from(bytes)
+    asBlock[2] = 1
+    const asHandover = encode(proposalCodec, proposal)
+    asHandover[2] = 3
+    for (const wrong of [asBlock, asHandover])
+      expect(decodeProposal(wrong)).toMatchObject({ error: { code: 'malformed' } })
   })
 
   test('snapshot: hostile bytes are refused', () => {

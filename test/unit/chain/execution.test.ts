@@ -248,7 +248,7 @@ describe('blocks', () => {
     const chain = new SampleLedger()
     const transactions = [chain.sign(device, createGroup('a'))]
     const block = executeBlock(chain.ledger, {
-      proposal: { ...propose(startedAt + 5, transactions), type: 'heartbeat' },
+      proposal: { version: 1, type: 'heartbeat', time: Milliseconds(startedAt + 5), transactions },
       term: Term(4),
       verify: nativeVerifier,
     })

@@ -33,6 +33,10 @@ function forbidden(chain: SampleLedger): Readonly<Partial<Record<TransactionType
       epochKeyHash: hash,
       boxesHash: hash,
     },
+    'governance.consenters': {
+      type: 'governance.consenters',
+      target: chain.ledger.parameters.consenters,
+    },
   }
 }
 
@@ -62,5 +66,5 @@ test('permissions: the kinds above are all that are not open to every active ide
 test('permissions: an operator has no power over keys and groups of devices', () => {
   const chain = withGroup()
   for (const [type, body] of Object.entries(forbidden(chain)))
-    if (!type.startsWith('identity.')) expect(chain.run(operator, body), type).toBe('not-authorised')
+    if (/^(key|group)\./.test(type)) expect(chain.run(operator, body), type).toBe('not-authorised')
 })

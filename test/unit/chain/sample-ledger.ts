@@ -3,6 +3,7 @@
 import type { ReceiptCode } from '../../../chain/block.ts'
 import { DeviceId, type GroupId, Milliseconds, type StateKey, Term } from '../../../chain/brands.ts'
 import { type Codec, decodeOwn, encode } from '../../../chain/codec.ts'
+import { type ConsenterSet, signersHash } from '../../../chain/consenters.ts'
 import { type ExecutedBlock, executeBlock } from '../../../chain/execution.ts'
 import {
   defaultGenesisParameters,
@@ -71,7 +72,11 @@ export function encryptionKey(fill: number, notAfter?: number): NewKey {
 }
 
 export interface SampleChoices {
+  /** Operators, the two of above unless said otherwise. */
+  readonly authorities?: readonly Actor[]
   readonly threshold?: number
+  /** Full nodes of the genesis besides the one of above, which is the consenter alone. */
+  readonly fullNodes?: readonly Actor[]
   readonly parameters?: Partial<Omit<GenesisParameters, 'limits'>>
   readonly limits?: Partial<GenesisParameters['limits']>
 }
@@ -85,12 +90,13 @@ export function sampleGenesis(choices: SampleChoices = {}): GenesisDocument {
     metadataHash: undefined,
   })
   const { limits } = defaultGenesisParameters
+  const { authorities = [operator, secondOperator], fullNodes = [] } = choices
   return genesisDocument({
     name: 'sample',
     createdAt: Milliseconds(startedAt),
     consenters: [{ id: fullNode.id, key: fullNode.signer.publicKey }],
     quorumPolicy: 'majority',
-    authorities: [operator, secondOperator].map(({ id, signer }) => ({ id, key: signer.publicKey })),
+    authorities: authorities.map(({ id, signer }) => ({ id, key: signer.publicKey })),
     threshold: choices.threshold ?? 1,
     parameters: {
       ...defaultGenesisParameters,
@@ -98,9 +104,8 @@ export function sampleGenesis(choices: SampleChoices = {}): GenesisDocument {
       limits: { ...limits, ...choices.limits },
     },
     identities: [
-      identity(operator, 'lightweight'),
-      identity(secondOperator, 'lightweight'),
-      identity(fullNode, 'full'),
+      ...authorities.map(authority => identity(authority, 'lightweight')),
+      ...[fullNode, ...fullNodes].map(node => identity(node, 'full')),
       identity(coordinator, 'coordination'),
       ...devices.map(device => identity(device, 'lightweight')),
     ],
@@ -148,6 +153,19 @@ export class SampleLedger {
     this.time += second
     const block = executeBlock(this.ledger, {
       proposal: { version: 1, type: 'block', time: Milliseconds(this.time), transactions },
+      term: Term(1),
+      verify: nativeVerifier,
+    })
+    this.ledger = block.ledger
+    return block
+  }
+
+  /** A block whose proposal asks for a handover to the set. */
+  handOver(target: ConsenterSet): ExecutedBlock {
+    this.time += second
+    const time = Milliseconds(this.time)
+    const block = executeBlock(this.ledger, {
+      proposal: { version: 1, type: 'handover', time, signersHash: signersHash(target) },
       term: Term(1),
       verify: nativeVerifier,
     })
