@@ -149,7 +149,7 @@ export const errorTable = {
   unreachable: row(503, 0x88, 1, true, 'No node answered; check the addresses and that the network is up.'),
 
   // Reads and proofs
-  'not-found': row(404, 0x90, 3, false, 'There is no such device, group, transaction or block.'),
+  'not-found': row(404, 0x90, 3, false, 'There is no such device, group, transaction, block, node or file.'),
   'height-not-available': row(
     404,
     0x90,
@@ -300,7 +300,7 @@ export const errorTable = {
     0x80,
     3,
     false,
-    'No devnet runs in this directory; start one with `mote devnet up`.',
+    'What was asked does not run; `mote devnet up` starts a devnet, `mote chaos restart NODE` one of its nodes.',
   ),
   usage: row(400, 0x83, 2, false, 'The command line is not valid; see --help.'),
   interrupted: row(500, 0x80, 130, true, 'Stopped by a signal.'),

@@ -6,7 +6,7 @@ import { askControl, type ControlRequest } from '../devnet/control.ts'
 import { apiUrl, type DevnetDescription } from '../devnet/layout.ts'
 import type { Link } from '../devnet/link-faults.ts'
 import type { Fault, Target } from '../devnet/scenarios.ts'
-import type { ProcessStatus } from '../devnet/supervisor.ts'
+import type { ProcessStatus, WipeAnswer } from '../devnet/supervisor.ts'
 import { pause } from './chaos-clock.ts'
 import { changeLinks, linkedNames } from './chaos-links.ts'
 
@@ -37,8 +37,6 @@ export async function statusOf({ source }: FullNode): Promise<NodeStatus | undef
 }
 
 const leaderWaitMs = 3_000
-/** A wiped node learns from its peers that it is one, once it has reached them. */
-const refusalMs = 10_000
 const pollMs = 20
 
 /** Asks until a node leads, for a while. */
@@ -89,6 +87,9 @@ export class FaultInjector {
         this.#undo.push(() => this.#ask({ command: 'signal', node, signal: 'SIGCONT' }))
         return
       }
+      case 'restart':
+        await this.#ask({ command: 'restart', node: nameOf(fault.target, roles) })
+        return
       case 'wipe':
         return this.#wipe(nameOf(fault.target, roles))
       case 'isolate':
@@ -122,7 +123,7 @@ export class FaultInjector {
     await this.undo()
     const status = (await this.#ask({ command: 'status' })) as ProcessStatus
     for (const { name, pid } of [...status.nodes, status.gateway])
-      if (pid === null) await this.#ask({ command: 'restart', node: name })
+      if (pid === null) await this.#bringBack(name)
       else await this.#ask({ command: 'signal', node: name, signal: 'SIGCONT' })
   }
 
@@ -136,21 +137,18 @@ export class FaultInjector {
   }
 
   async #wipe(node: string): Promise<void> {
-    await this.#ask({ command: 'wipe', node })
-    this.#undo.push(async () => {
-      const refused = await this.#endsWithin(node, refusalMs)
-      this.wipes.push({ node, refused })
-      this.#note(`  ${node} ${refused ? 'did not stay up' : 'runs'} without its data`)
-      await this.#ask({ command: 'unwipe', node })
-    })
+    this.#undo.push(() => this.#ask({ command: 'unwipe', node }))
+    const { started } = (await this.#ask({ command: 'wipe', node })) as WipeAnswer
+    this.wipes.push({ node, refused: !started })
+    this.#note(`  ${node} ${started ? 'runs' : 'did not stay up'} without its data`)
   }
 
-  async #endsWithin(node: string, limitMs: number): Promise<boolean> {
-    for (const deadline = performance.now() + limitMs; performance.now() < deadline; await pause(pollMs)) {
-      const { nodes } = (await this.#ask({ command: 'status' })) as ProcessStatus
-      if (nodes.find(({ name }) => name === node)?.pid === null) return true
-    }
-    return false
+  /** Starts a node that is down, with its data if somebody has wiped it. */
+  async #bringBack(node: string): Promise<void> {
+    await this.#ask({ command: 'unwipe', node }).catch((error: unknown) => {
+      if (!(error instanceof MoteError) || error.code !== 'not-found') throw error
+      return this.#ask({ command: 'restart', node })
+    })
   }
 
   async #cut(links: readonly Link[]): Promise<void> {

@@ -235,9 +235,13 @@ function operationText({ client, input, calledAt, returned }: EpochOperation): s
 export function certifiedReadsAgree(histories: readonly EpochHistory[]): Invariant {
   const wrong: string[] = []
   let reads = 0
-  for (const { group, certifiedReads, setAt, initial } of histories)
+  for (const { group, since, certifiedReads, setAt, initial } of histories)
     for (const { height, state } of certifiedReads) {
       reads += 1
+      if (!state) {
+        if (height >= since) wrong.push(`group ${group}: not there at height ${height}`)
+        continue
+      }
       const made = setAt.get(state.epoch)
       const replaced = setAt.get(state.epoch + 1)
       const early = state.epoch !== initial.epoch && made !== undefined && made > height

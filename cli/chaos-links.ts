@@ -54,8 +54,10 @@ export function linkCommands(family: Command, add: AddCommand): void {
     usage: 'wipe <node>',
     description:
       'stop a node, move its data away, start it; a consenter must not come back as the member it was',
-    exits: { 0: 'the answer says whether it started without its data' },
-    notes: 'The data is kept beside its place; `mote chaos unwipe NODE` puts it back.',
+    exits: { 0: 'the answer says whether it stays up without its data' },
+    notes:
+      'A full node asks its peers what they remember of it, and ends; that takes seconds, and the command waits for it.\n' +
+      'The data is kept beside its place; `mote chaos unwipe NODE` puts it back.',
     action: wipe,
   })
   add({
@@ -111,7 +113,7 @@ function linkText({ blocked, qualities }: LinkStatus): string {
     ...blocked.map(({ from, to }) => `${from} > ${to}  cut`),
     ...Object.entries(qualities).map(([name, { delayMs, jitterMs, loss: share }]) => {
       const parts = [
-        ...(delayMs > 0 ? [`delay ${delayMs}±${jitterMs} ms`] : []),
+        ...(delayMs > 0 ? [`delay ${delayMs}${jitterMs > 0 ? `±${jitterMs}` : ''} ms`] : []),
         ...(share > 0 ? [`loss ${+(share * 100).toFixed(2)} %`] : []),
       ]
       return `${name}  ${parts.join(', ')}`
@@ -153,8 +155,8 @@ async function wipe(context: Context, [node = '']: readonly string[]): Promise<n
   const answer = (await askControl(controlSocket, { command: 'wipe', node }, context.signal)) as WipeAnswer
   context.output.data({ node, ...answer }, () =>
     answer.started
-      ? `${node} came up without its data; that is kept in ${answer.kept}`
-      : `${node} does not start without its data, which is kept in ${answer.kept}:\n${answer.reason}`,
+      ? `${node} runs without its data; that is kept in ${answer.kept}`
+      : `${node} does not run without its data, which is kept in ${answer.kept}:\n${answer.reason}`,
   )
   return exitCodes.ok
 }

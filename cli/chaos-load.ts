@@ -29,12 +29,15 @@ export interface Acknowledged {
 /** A read of a group's epoch from certified state, which may be older than the newest write. */
 export interface CertifiedRead {
   readonly height: Height
-  readonly state: EpochState
+  /** Undefined: no such group at that height. */
+  readonly state: EpochState | undefined
 }
 
 /** What happened to one group. */
 export interface EpochHistory {
   readonly group: GroupId
+  /** From this height on it is on the chain. */
+  readonly since: Height
   readonly initial: EpochState
   /** Sets, and linearizable reads. */
   readonly operations: EpochOperation[]
@@ -48,7 +51,7 @@ export interface LoadOptions {
   readonly chainId: ChainId
   readonly operator: IdentityKeys
   readonly writers: number
-  readonly groups: readonly { readonly id: GroupId; readonly state: EpochState }[]
+  readonly groups: readonly { readonly id: GroupId; readonly since: Height; readonly state: EpochState }[]
   /** For each group. */
   readonly racers: number
 }
@@ -75,8 +78,9 @@ export class ChaosLoad {
 
   constructor(options: LoadOptions) {
     this.#options = options
-    this.histories = options.groups.map(({ id, state }) => ({
+    this.histories = options.groups.map(({ id, since, state }) => ({
       group: id,
+      since,
       initial: state,
       operations: [],
       certifiedReads: [],
@@ -96,8 +100,14 @@ export class ChaosLoad {
     ]
     this.#running = Promise.all(loops).catch(error => {
       this.#failure = error
+      this.#finishing.abort()
       this.#stopping.abort()
     })
+  }
+
+  /** Fires when nothing new is sent any more: asked to, or because a client could not go on. */
+  get ending(): AbortSignal {
+    return this.#finishing.signal
   }
 
   /** No new transactions; those under way get this long. Throws what a client could not go on with. */
@@ -195,7 +205,8 @@ export class ChaosLoad {
       this.#stopping.signal,
     )
     if (!answer) return undefined
-    const state = epochStateOf(answer.value)
+    // A node that starts from nothing shows how it was before the group.
+    const state = answer.value && epochStateOf(answer.value)
     history.certifiedReads.push({ height: answer.height, state })
     return state
   }

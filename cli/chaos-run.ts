@@ -74,6 +74,8 @@ interface RanEpisode {
   readonly roles: Roles
   readonly fromMs: number
   readonly untilMs: number
+  /** When the next one began. */
+  calmUntilMs: number
   /** From its end until the next acknowledgement. */
   readonly recoveredMs: number | undefined
 }
@@ -125,8 +127,8 @@ async function makeLoad(access: ChainAccess, nodes: readonly FullNode[]): Promis
   const groups = []
   for (let i = 0; i < load.groups; i++) {
     const name = `chaos-${randomBytes(6).toString('hex')}`
-    const { value } = await createGroup(access.client, operator, name)
-    groups.push({ id: value.record.id, state: { epoch: value.record.epoch, value: '' } })
+    const { value, height } = await createGroup(access.client, operator, name)
+    groups.push({ id: value.record.id, since: height, state: { epoch: value.record.epoch, value: '' } })
   }
   const { writers, racers } = load
   const sources = nodes.map(({ source }) => source)
@@ -153,7 +155,8 @@ async function runEpisodes(
   const ran: RanEpisode[] = []
   for (const [i, episode] of schedule.entries()) {
     await pause(episode.calmMs, signal)
-    if (signal.aborted || nowMs() - startedMs > options.durationMs) break
+    if (signal.aborted || chaos.ending.aborted || nowMs() - startedMs > options.durationMs) break
+    for (const last of ran.slice(-1)) last.calmUntilMs = nowMs()
     const roles = await rolesOf(nodes)
     const fromMs = nowMs()
     const text = episode.faults.map(faultText).join(' + ')
@@ -165,7 +168,8 @@ async function runEpisodes(
     await injector.undo()
     const untilMs = nowMs()
     const recovered = await untilAcknowledgedAfter(chaos, untilMs)
-    ran.push({ episode, roles, fromMs, untilMs, recoveredMs: recovered && recovered - untilMs })
+    const recoveredMs = recovered && recovered - untilMs
+    ran.push({ episode, roles, fromMs, untilMs, recoveredMs, calmUntilMs: Number.POSITIVE_INFINITY })
   }
   // What is left of the time is calm.
   await pause(startedMs + options.durationMs - nowMs(), signal)
@@ -175,13 +179,13 @@ async function runEpisodes(
 
 /** The first acknowledgement after a time; undefined if none comes. */
 async function untilAcknowledgedAfter(
-  { acknowledged }: ChaosLoad,
+  { acknowledged, ending }: ChaosLoad,
   atMs: number,
 ): Promise<number | undefined> {
   for (;;) {
     const last = acknowledged.at(-1)
     if (last && last.atMs > atMs) return acknowledged.find(each => each.atMs > atMs)?.atMs
-    if (nowMs() > atMs + recoverMs) return undefined
+    if (ending.aborted || nowMs() > atMs + recoverMs) return undefined
     await pause(20)
   }
 }
@@ -265,12 +269,11 @@ function isOutage({ episode }: RanEpisode): boolean {
 
 /** From the beginning of an episode until another node led a later term; undefined where nobody else did. */
 export function electionTime(
-  { roles, fromMs, untilMs }: Pick<RanEpisode, 'roles' | 'fromMs' | 'untilMs'>,
+  { roles, fromMs, untilMs, calmUntilMs }: Pick<RanEpisode, 'roles' | 'fromMs' | 'untilMs' | 'calmUntilMs'>,
   elections: readonly Election[],
 ): number | undefined {
-  const won = elections.find(
-    ({ term, atMs }) => term > roles.term && atMs >= fromMs && atMs <= untilMs + calmAtLastMs,
-  )
+  const lastMs = Math.min(untilMs + calmAtLastMs, calmUntilMs)
+  const won = elections.find(({ term, atMs }) => term > roles.term && atMs >= fromMs && atMs <= lastMs)
   return won && roles.leader !== undefined ? won.atMs - fromMs : undefined
 }
 

@@ -49,7 +49,7 @@ export function defaultDirectory(variables: NodeJS.ProcessEnv): string {
 export function parseSeconds(text: string): number {
   const seconds = Number(text)
   if (!Number.isFinite(seconds) || seconds <= 0 || seconds > 86_400 * 7)
-    throw new MoteError('usage', `timeout: expected seconds above 0, got '${text}'`)
+    throw new MoteError('usage', `expected seconds above 0, got '${text}'`)
   return seconds
 }
 

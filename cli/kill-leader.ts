@@ -82,6 +82,7 @@ export async function killLeader(
     const old = await waitForLeader(nodes, () => true)
     await pause(calmMs)
     if (load.acknowledged.length === 0) throw load.failure()
+    await requireMajorityWithout(nodes, old.name)
     note(`killing ${old.name}, leader of term ${old.term}, after ${load.acknowledged.length} acknowledged`)
     const { controlSocket } = access.description
     const killedAtMs = performance.now()
@@ -164,6 +165,22 @@ async function waitForLeader(
   while (!found && performance.now() < deadline) await Promise.race([Promise.all(watching), pause(pollMs)])
   if (found) return found
   throw new MoteError('no-leader', `no full node leads after ${electionDeadlineMs / 1_000} s`)
+}
+
+/** Throws `no-leader` if too few of the others answer to elect a new one. */
+async function requireMajorityWithout(
+  nodes: ReadonlyMap<string, ChainSource>,
+  leader: string,
+): Promise<void> {
+  const others = [...nodes].filter(([name]) => name !== leader)
+  const answers = await Promise.all(others.map(([, source]) => statusOrNothing(source)))
+  const silent = others.flatMap(([name], i) => (answers[i] ? [] : [name]))
+  if (others.length - silent.length > nodes.size / 2) return
+  throw new MoteError(
+    'no-leader',
+    `not killed: without ${leader}, ${others.length - silent.length} of ${nodes.size} full nodes would be left, and no majority;` +
+      ` ${silent.length === 0 ? 'it takes 3 full nodes' : `\`mote chaos restart\` ${silent.join(', ')} first`}`,
+  )
 }
 
 /** When the first transaction of a term after `term` was acknowledged. */

@@ -35,7 +35,7 @@ export class LinkNetwork implements LinkConditions {
     description: DevnetDescription,
     random: () => number = Math.random,
   ): Promise<LinkNetwork> {
-    const names = [...description.nodes, description.gateway].map(({ name }) => name)
+    const names = [...new Set(description.links.flatMap(({ from, to }) => [from, to]))]
     const network = new LinkNetwork(names, random)
     try {
       for (const { from, to, port } of description.links) {

@@ -18,6 +18,8 @@ export type Fault =
   | { readonly type: 'kill'; readonly target: Target }
   /** SIGSTOP; SIGCONT at the end. */
   | { readonly type: 'pause'; readonly target: Target }
+  /** SIGTERM, which drains, and started again at once; a leader hands over first. */
+  | { readonly type: 'restart'; readonly target: Target }
   /** Cut off from the other full nodes: both ways, or only what it sends, or only what it hears. */
   | { readonly type: 'isolate'; readonly target: Target; readonly direction: 'both' | 'out' | 'in' }
   /** The link between two full nodes; a third still reaches both. */
@@ -29,7 +31,7 @@ export type Fault =
   | { readonly type: 'everyone' }
   /** The gateway reaches no full node. */
   | { readonly type: 'gateway' }
-  /** Data moved away; put back at the end. */
+  /** Data moved away: the node must end by itself. At the end the operator finds the directory and puts it back. */
   | { readonly type: 'wipe'; readonly target: Target }
 
 export interface Episode {
@@ -103,6 +105,8 @@ function stormFaults(chance: Chance): readonly Fault[] {
     partitionFault,
     () => ({ type: 'everyone' }),
     () => ({ type: 'gateway' }),
+    () => ({ type: 'restart', target: anyone(chance) }),
+    () => ({ type: 'wipe', target: anyone(chance) }),
   ])(chance)
   return chance.between(1, 3) === 1 ? [linkFault(chance), main] : [main]
 }
@@ -137,6 +141,12 @@ const scenarios = {
     lastsMs: [2_000, 5_000],
     calmMs: [500, 1_500],
     faults: chance => [linkFault(chance)],
+  },
+  restarts: {
+    about: 'nodes are restarted in order, as for an upgrade; a leader hands over first',
+    lastsMs: [300, 1_000],
+    calmMs: [500, 1_500],
+    faults: chance => [{ type: 'restart', target: anyone(chance) }],
   },
   outages: {
     about: 'every full node is killed at once',
@@ -204,6 +214,7 @@ export function faultText(fault: Fault): string {
   switch (fault.type) {
     case 'kill':
     case 'pause':
+    case 'restart':
     case 'wipe':
       return `${fault.type} ${targetText(fault.target)}`
     case 'isolate':

@@ -14,7 +14,7 @@ import { Child, type Program } from './child.ts'
 import { type ControlRequest, serveControl } from './control.ts'
 import { apiUrl, type DevnetDescription, type DevnetNode, layout } from './layout.ts'
 import { LinkNetwork } from './link-network.ts'
-import { moveDataAway, putDataBack } from './wipe.ts'
+import { isWiped, moveDataAway, putDataBack } from './wipe.ts'
 
 /** A process as `mote devnet status` shows it. A node that does not answer has no `role`, `term` or `height`. */
 export interface NodeRow {
@@ -47,7 +47,7 @@ export interface ProcessStatus {
   readonly gateway: GatewayRow
 }
 
-/** What came of a wipe. `kept`: where the data went. */
+/** What came of a wipe: whether the node stays up. `kept`: where the data went. */
 export type WipeAnswer =
   | { readonly started: true; readonly kept: string; readonly pid: number }
   | { readonly started: false; readonly kept: string; readonly reason: string }
@@ -65,6 +65,8 @@ export interface SupervisorOptions {
 const drainDeadlineMs = 10_000
 const statusTimeoutMs = 1_000
 const restartDeadlineMs = 60_000
+/** A wiped consenter learns from its peers that it is one, once it has reached them. */
+const refusalDeadlineMs = 10_000
 const pollMs = 50
 
 export class Supervisor {
@@ -221,7 +223,13 @@ export class Supervisor {
     await child.stop(drainDeadlineMs)
     const kept = await moveDataAway(layout.nodeData(this.#options.directory, name))
     try {
-      return { started: true, kept, ...(await this.#restart(name)) }
+      const started = await this.#restart(name)
+      const consenter = this.#options.description.nodes.some(
+        node => node.name === name && node.label === 'full',
+      )
+      if (!consenter || !(await endsWithin(child, refusalDeadlineMs)))
+        return { started: true, kept, ...started }
+      return { started: false, kept, reason: child.log.tail(2).join('\n') }
     } catch (error) {
       if (!(error instanceof MoteError) || child.pid !== undefined) throw error
       return { started: false, kept, reason: error.detail }
@@ -229,8 +237,11 @@ export class Supervisor {
   }
 
   async #unwipe(name: string): Promise<{ pid: number }> {
-    await this.#child(name).stop(drainDeadlineMs)
-    await putDataBack(layout.nodeData(this.#options.directory, name))
+    const child = this.#child(name)
+    const data = layout.nodeData(this.#options.directory, name)
+    if (!(await isWiped(data))) throw new MoteError('not-found', `${name}: its data was not wiped`)
+    await child.stop(drainDeadlineMs)
+    await putDataBack(data)
     return this.#restart(name)
   }
 
@@ -301,6 +312,15 @@ function stateText({ state }: Child): string {
     case 'ended':
       return `down (${state.signal ?? `exit ${state.code}`})`
   }
+}
+
+/** True if the child ends by itself before the deadline. */
+async function endsWithin(child: Child, deadlineMs: number): Promise<boolean> {
+  for (const deadline = performance.now() + deadlineMs; performance.now() < deadline; ) {
+    if (child.pid === undefined) return true
+    await new Promise(resolve => setTimeout(resolve, pollMs))
+  }
+  return false
 }
 
 /** Repeats `attempt` until it succeeds. Throws `start-failed` with the end of the child's log when time is over. */

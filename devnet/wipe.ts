@@ -6,6 +6,11 @@ import { MoteError } from '../chain/result.ts'
 
 const aside = (data: string): string => `${data}.wiped`
 
+/** Whether data was moved aside and not put back. */
+export function isWiped(data: string): Promise<boolean> {
+  return exists(aside(data))
+}
+
 async function exists(path: string): Promise<boolean> {
   return access(path).then(
     () => true,

@@ -78,6 +78,7 @@ describe('chaos invariants', () => {
 
   const history = (parts: Partial<EpochHistory>): EpochHistory => ({
     group: 'g' as GroupId,
+    since: 10 as Height,
     initial: { epoch: 0, value: '' },
     operations: [],
     certifiedReads: [],
@@ -94,6 +95,12 @@ describe('chaos invariants', () => {
     expect(linearizable([history({ operations: [set('a', 0)] })]).pass).toBe(true)
     expect(linearizable([history({ operations: [set('a', 0), set('b', 2)] })]).pass).toBe(false)
     expect(linearizable([history({})]).pass).toBe(false)
+  })
+  test('certified reads: that there is no group is right before it was made, and wrong after', () => {
+    const agrees = (height: number): boolean =>
+      certifiedReadsAgree([history({ certifiedReads: [{ height: height as Height, state: undefined }] })])
+        .pass
+    expect([agrees(9), agrees(10)]).toEqual([true, false])
   })
   test('certified reads: an epoch before it was set, or after it was replaced, fails', () => {
     const setAt = new Map([
@@ -121,11 +128,14 @@ describe('chaos measures', () => {
     expect(longestGap([0, 50], episode)).toBeUndefined()
   })
   test('an election counts if a later term was won because of the episode', () => {
-    const ran = { roles: { leader: 'a', term: 4, followers: [] }, fromMs: 100, untilMs: 200 }
+    const roles = { leader: 'a', term: 4, followers: [] }
+    const ran = { roles, fromMs: 100, untilMs: 200, calmUntilMs: 300 }
     const won = (term: number, atMs: number) => [{ node: 'b', term, atMs }]
     expect(electionTime(ran, won(5, 160))).toBe(60)
     expect(electionTime(ran, won(4, 160))).toBeUndefined()
     expect(electionTime(ran, won(5, 90))).toBeUndefined()
+    expect(electionTime(ran, won(5, 250))).toBe(150)
+    expect(electionTime(ran, won(5, 310)), 'of the next episode').toBeUndefined()
   })
 })
 
