@@ -50,13 +50,20 @@ export interface LedgerParts {
 
 /** The ledger with these parts. Refuses `storage-corrupt` if one of them does not have the root that the header names. */
 export function restoreLedger(parts: LedgerParts): Result<Ledger> {
-  const { header } = parts
+  const { header, historyFrontier } = parts
   const tree = update(emptyTree, new Map(parts.leaves))
-  if (rootOf(tree) !== header.stateRoot) return corrupt('state root', header.stateRoot, rootOf(tree))
   const replay = restoreReplay(parts.replay)
   if (!replay.ok) return refuse('storage-corrupt', replay.error.detail)
-  if (replay.value.root !== header.replayRoot)
-    return corrupt('replay root', header.replayRoot, replay.value.root)
+  return ledgerWith({ header, tree, replay: replay.value, historyFrontier })
+}
+
+/** The same, of a tree and replay slots that are in memory: it shares them. */
+export function ledgerWith(
+  parts: Pick<LedgerParts, 'header' | 'historyFrontier'> & Pick<Ledger, 'tree' | 'replay'>,
+): Result<Ledger> {
+  const { header, tree, replay } = parts
+  if (rootOf(tree) !== header.stateRoot) return corrupt('state root', header.stateRoot, rootOf(tree))
+  if (replay.root !== header.replayRoot) return corrupt('replay root', header.replayRoot, replay.root)
   const { size, peaks } = parts.historyFrontier
   const history = new HistoryTree(size, peaks)
   if (size !== header.height || history.root() !== header.historyRoot)
@@ -68,7 +75,7 @@ export function restoreLedger(parts: LedgerParts): Result<Ledger> {
     header,
     headerHash: headerHash(header),
     tree,
-    replay: replay.value,
+    replay,
     history,
     parameters: parameters.value,
   })

@@ -17,10 +17,13 @@ import type { ExecutedBlock } from './certifier.ts'
 import { changesCodec, genesisWriteOf } from './live-chain.ts'
 import type { RecoveredNode, Storage } from './ports.ts'
 import { corrupt } from './store-keys.ts'
+import { type EarlierLedger, ledgersBelow } from './uncertified-blocks.ts'
 
 export interface RecoveredChain {
   readonly raft: Recovered
   readonly ledger: Ledger
+  /** Those below it that no certificate stands above yet, from the certified one on, oldest first. */
+  readonly earlier: readonly EarlierLedger[]
   /** The state keys that the newest block wrote. */
   readonly changes: readonly StateKey[]
   /** The last index of a log that is being rebuilt from peers; 0 otherwise. */
@@ -43,13 +46,15 @@ export async function recoverChain(storage: Storage, genesis: GenesisDocument): 
       'wrong-chain',
       `data directory: expected chain ${chainId}, got ${ledger.header.chainId}`,
     )
+  const certified = await certificates(storage, found.height)
   const { hardState, snapshot, entries, before, configuration, applied } = found
   return {
     raft: { hardState, snapshot, entries, before, configuration, applied },
     ledger,
     changes: stored(changesCodec, await storage.changes(found.height), `changes ${found.height}`),
     rebuildUpTo: (await storage.rebuilding())?.upTo ?? 0,
-    ...(await certificates(storage, found.height)),
+    ...certified,
+    earlier: await ledgersBelow(storage, ledger, certified.certificate?.height ?? Height(0)),
   }
 }
 

@@ -19,6 +19,7 @@ import type { Configuration, SnapshotMeta } from '../consensus/types.ts'
 import type { ByteStore, KeyRange, Operation } from './byte-store.ts'
 import type {
   ApplyWrite,
+  BlockUndo,
   BlockWrite,
   DeviceTransaction,
   EntriesRead,
@@ -241,11 +242,16 @@ class ChainStorage implements Storage {
         )
       for (const block of write.blocks) if (block.signed) await this.#signed.check(block.signed)
       for (const block of write.blocks) operations.push(...blockOperations(block))
-      if (last) operations.push(...(await this.#forgetReplay(last.replayFloor)))
+      if (last) operations.push(...(await this.#forget('replay', last.replayFloor)))
+      if (last?.undoFloor) operations.push(...(await this.#forget('undo', last.undoFloor)))
       for (const block of write.blocks) if (block.signed) await this.#signed.remember(block.signed)
       this.#height = height
       return operations
     }, true)
+  }
+
+  undo(height: Height): Promise<BlockUndo | undefined> {
+    return this.#record('undo', records.undoCodec, height)
   }
 
   /** Height after every built apply; read from the store once. */
@@ -256,15 +262,15 @@ class ChainStorage implements Storage {
     return this.#height
   }
 
-  /** Slots below are forgotten already: what LevelDB has deleted lately is slow to walk over. */
-  #replayFloor = 0
+  /** What is below is forgotten already: what LevelDB has deleted lately is slow to walk over. */
+  readonly #floors = { replay: 0, undo: 0 }
 
-  async #forgetReplay(floor: number): Promise<readonly Operation[]> {
-    if (floor <= this.#replayFloor) return []
+  async #forget(kind: 'replay' | 'undo', floor: number): Promise<readonly Operation[]> {
+    if (floor <= this.#floors[kind]) return []
     const operations: Operation[] = []
-    const range = { from: storeKey('replay', this.#replayFloor), to: storeKey('replay', floor) }
+    const range = { from: storeKey(kind, this.#floors[kind]), to: storeKey(kind, floor) }
     for await (const [key] of this.#store.range(range)) operations.push({ key, value: null })
-    this.#replayFloor = floor
+    this.#floors[kind] = floor
     return operations
   }
 

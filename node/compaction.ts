@@ -44,10 +44,15 @@ export class Compaction {
   #index: number
   #bytes = 0
 
-  /** `start` is what was recovered: the applied index and the height there. */
-  constructor(start: SnapshotPoint, logStart: number, limits: CompactionLimits = defaultCompactionLimits) {
+  /** `start` is what was recovered: the applied index and the height there; `earlier` points below it, ascending. */
+  constructor(
+    start: SnapshotPoint,
+    logStart: number,
+    limits: CompactionLimits = defaultCompactionLimits,
+    earlier: readonly SnapshotPoint[] = [],
+  ) {
     this.#limits = limits
-    this.#points = [{ ...start, bytes: 0 }]
+    this.#points = [...earlier, start].map(point => ({ ...point, bytes: 0 }))
     this.#first = logStart
     this.#configuration = start.meta.configuration
     this.#index = start.meta.lastIncludedIndex

@@ -108,7 +108,8 @@ export class LedgerNode implements NetworkEvents {
     const storage = watchCorruption(parts.storage, error => this.replica.fail(error))
     this.#parts = { ...parts, storage }
     const { recovered, verifier, network, clock } = parts
-    this.chain = new LiveChain(recovered.ledger, verifier)
+    const earlier = recovered.earlier.map(({ ledger }) => ledger)
+    this.chain = new LiveChain(recovered.ledger, verifier, earlier)
     this.certifier = this.#makeCertifier()
     const certifiedHeight = () => this.certifier.certifiedHeight
     this.snapshots = new Snapshots({

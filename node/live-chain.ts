@@ -6,7 +6,7 @@
  * change, so keeping some costs little; the newest certified one is always kept, because proofs are made at it.
  */
 import { decodeProposal, devicesOf, receiptsCodec } from '../chain/block.ts'
-import type { Height, Milliseconds, StateKey, Term, TransactionId } from '../chain/brands.ts'
+import { Height, type Milliseconds, type StateKey, type Term, type TransactionId } from '../chain/brands.ts'
 import type { Certificate } from '../chain/certificate.ts'
 import { type Codec, digest, encode, encodedList, list } from '../chain/codec.ts'
 import { type ExecutedBlock as ChainBlock, executeBlock } from '../chain/execution.ts'
@@ -15,8 +15,10 @@ import type { SignatureVerifier } from '../chain/keys.ts'
 import { historyFrontierCodec, type Ledger } from '../chain/ledger.ts'
 import { maxChangesPerBlock } from '../chain/light-client.ts'
 import { RecentMap } from '../chain/recent-map.ts'
+import { slotOf } from '../chain/replay.ts'
+import { get } from '../chain/state-tree.ts'
 import { bodies } from '../chain/transaction.ts'
-import type { BlockWrite } from './ports.ts'
+import type { BlockUndo, BlockWrite } from './ports.ts'
 import type { Execution, Outcome, ReplicatedChain } from './replicated-chain.ts'
 
 /** Sorted state keys of one block, as they are stored. */
@@ -46,12 +48,18 @@ export class LiveChain implements ReplicatedChain {
   readonly #outcomes: RecentMap<TransactionId, RecentOutcome>
   #certificate: Certificate | undefined
 
-  constructor(ledger: Ledger, verifier: SignatureVerifier, limits = defaultLiveChainLimits) {
+  /** `earlier`: ledgers below it that have no certificate above them yet, oldest first. */
+  constructor(
+    ledger: Ledger,
+    verifier: SignatureVerifier,
+    earlier: readonly Ledger[] = [],
+    limits = defaultLiveChainLimits,
+  ) {
     this.#ledger = ledger
     this.#verifier = verifier
     this.#limits = limits
     this.#outcomes = new RecentMap(Math.ceil(limits.outcomes / 2))
-    this.#recent.set(ledger.header.height, ledger)
+    for (const recent of [...earlier, ledger]) this.#recent.set(recent.header.height, recent)
   }
 
   get ledger(): Ledger {
@@ -96,7 +104,8 @@ export class LiveChain implements ReplicatedChain {
   execute(data: Uint8Array, term: Term): Execution | undefined {
     const proposal = decodeProposal(data)
     if (!proposal.ok) return undefined
-    const result = executeBlock(this.#ledger, { proposal: proposal.value, term, verify: this.#verifier })
+    const before = this.#ledger
+    const result = executeBlock(before, { proposal: proposal.value, term, verify: this.#verifier })
     const { height, time } = result.header
     this.#ledger = result.ledger
     this.#recent.set(height, result.ledger)
@@ -108,8 +117,17 @@ export class LiveChain implements ReplicatedChain {
       block: { height, term, headerHash: result.headerHash },
       time,
       outcomes,
-      write: blockWriteOf(result, data),
+      write: { ...blockWriteOf(result, data), ...this.#floors(result) },
+      replaced: replacedBy(before, result),
     }
+  }
+
+  /** What storage may forget: nothing that the newest certified ledger is made of. */
+  #floors({ replayFloor }: ChainBlock): Pick<BlockWrite, 'replayFloor' | 'undoFloor'> {
+    const height = Height(this.#certificate?.height ?? 0)
+    const certified = this.#recent.get(height)
+    const slot = certified ? slotOf(certified.header.time) : 0
+    return { replayFloor: Math.min(replayFloor, slot), undoFloor: Height(height + 1) }
   }
 
   /** Certification lags by little: a leader stops long before that is many ledgers. */
@@ -146,6 +164,13 @@ function blockWriteOf(result: ChainBlock, data: Uint8Array): BlockWrite {
     replay: result.replayAdded,
     replayFloor: result.replayFloor,
     history: encode(historyFrontierCodec, result.ledger.history),
+  }
+}
+
+function replacedBy(before: Ledger, { writes }: ChainBlock): Omit<BlockUndo, 'point'> {
+  return {
+    leaves: [...writes.keys()].map(key => ({ key, value: get(before.tree, key) })),
+    history: encode(historyFrontierCodec, before.history),
   }
 }
 

@@ -78,6 +78,19 @@ export interface SignedHeader {
   readonly headerHash: Hash
 }
 
+/**
+ * What a block took the place of: with it the state below can be had again, as long as the block has no certificate. A
+ * node that starts again with such blocks could otherwise offer its state to nobody (uncertified-blocks.ts).
+ */
+export interface BlockUndo {
+  /** The place in the log of the block below. */
+  readonly point: SnapshotMeta
+  /** Earlier values of the leaves that the block wrote; undefined where there was none. */
+  readonly leaves: readonly { readonly key: StateKey; readonly value: Uint8Array | undefined }[]
+  /** Frontier of the history tree before this block. */
+  readonly history: Uint8Array
+}
+
 /** Everything one executed block leaves behind. */
 export interface BlockWrite {
   readonly height: Height
@@ -100,6 +113,9 @@ export interface BlockWrite {
   readonly history: Uint8Array
   /** Recorded in the same durable write when this node will sign the header. */
   readonly signed?: SignedHeader
+  /** Kept until it is below `undoFloor` of a later block. */
+  readonly undo?: BlockUndo
+  readonly undoFloor?: Height
 }
 
 /** Blocks executed from committed entries, written atomically with the Raft index they brought the node to. */
@@ -189,6 +205,7 @@ export interface Storage {
   block(height: Height): Promise<Uint8Array | undefined>
   receipts(height: Height): Promise<Uint8Array | undefined>
   certificate(height: Height): Promise<Uint8Array | undefined>
+  undo(height: Height): Promise<BlockUndo | undefined>
   /** The highest stored certificate. */
   latestCertificate(): Promise<{ readonly height: Height; readonly certificate: Uint8Array } | undefined>
   /** The certificate at the lowest height at or above `height`: it covers the header there. */

@@ -16,13 +16,14 @@
 import { proposalCodec } from '../chain/block.ts'
 import type { DeviceId, Milliseconds, Term } from '../chain/brands.ts'
 import { encode } from '../chain/codec.ts'
-import { assert, assertNever, MoteError } from '../chain/result.ts'
+import { assert, assertNever, type MoteError } from '../chain/result.ts'
 import { Raft } from '../consensus/raft.ts'
 import type { RaftStatus } from '../consensus/status.ts'
 import type { Configuration, Effect, Entry, Input, Message, SnapshotMeta } from '../consensus/types.ts'
 import { HeldSends } from './held-sends.ts'
 import { ReadRounds } from './read-rounds.ts'
 import type { Leadership, ReplicaParts, VerifiedSnapshot } from './replica-parts.ts'
+import { storageFailure, storedBlock } from './replica-writes.ts'
 import type { Execution } from './replicated-chain.ts'
 
 export type { Leadership, ReplicaEvents, ReplicaParts, ReplicaSnapshots } from './replica-parts.ts'
@@ -293,11 +294,7 @@ export class Replica {
         settled()
       },
       (error: unknown) => {
-        this.fail(
-          error instanceof MoteError
-            ? error
-            : new MoteError('storage-failed', String(error), { cause: error }),
-        )
+        this.fail(storageFailure(error))
         settled()
       },
     )
@@ -310,8 +307,7 @@ export class Replica {
           this.#step({ type: 'loaded', before: read.before, entries: read.entries })
         else this.#offerSnapshot()
       },
-      (error: unknown) =>
-        this.fail(error instanceof MoteError ? error : new MoteError('storage-failed', String(error))),
+      (error: unknown) => this.fail(storageFailure(error)),
     )
   }
 
@@ -342,15 +338,15 @@ export class Replica {
   /** One atomic write for everything executed since the last one. */
   #writeExecuted(): void {
     if (this.#applied === this.#appliedWritten || this.#stopped) return
-    const { certifier, incarnation, storage, events } = this.#parts
+    const { certifier, incarnation, storage, events, snapshots } = this.#parts
     const executions = this.#executions
     const index = this.#applied
     const configuration = this.#appliedConfiguration
     this.#executions = []
     this.#appliedConfiguration = undefined
     this.#appliedWritten = index
-    const blocks = executions.map(({ block, write }) =>
-      certifier.signs ? { ...write, signed: { ...block, incarnation } } : write,
+    const blocks = executions.map(execution =>
+      storedBlock(execution, { snapshots, signedIn: certifier.signs ? incarnation : undefined }),
     )
     const write = storage.apply({ applied: index, blocks, ...(configuration && { configuration }) })
     events.applied(index)

@@ -2,7 +2,7 @@
 import type { ReceiptCode } from '../chain/block.ts'
 import type { Height, Milliseconds, Term, TransactionId } from '../chain/brands.ts'
 import type { ExecutedBlock } from './certifier.ts'
-import type { BlockWrite } from './ports.ts'
+import type { BlockUndo, BlockWrite } from './ports.ts'
 
 /** What execution did with one transaction of a block. */
 export interface Outcome {
@@ -19,6 +19,8 @@ export interface Execution {
   readonly time: Milliseconds
   readonly outcomes: readonly Outcome[]
   readonly write: BlockWrite
+  /** What the block took the place of. */
+  readonly replaced?: Omit<BlockUndo, 'point'>
 }
 
 /** The chain as the replica sees it. */

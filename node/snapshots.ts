@@ -41,20 +41,25 @@ export class Snapshots implements ReplicaSnapshots {
   readonly #compaction: Compaction
   readonly #desk: SnapshotDesk
   readonly #fetch: SnapshotFetch
-  /** Of the block that this node began with, or of the last snapshot: no block was executed for them here. */
-  #begun: { readonly height: Height; readonly changes: CertifiedLedger['head']['changes'] }
+  /** Changes of the blocks that this node began with, or of the last snapshot: they were not executed by this process. */
+  readonly #begun = new Map<Height, CertifiedLedger['head']['changes']>()
 
   constructor(parts: SnapshotsParts) {
     this.#parts = parts
     const { recovered, chain, network, clock, verifier, certifiedHeight, log } = parts
     const { before, configuration, snapshot } = recovered.raft
-    this.#begun = { height: chain.height, changes: recovered.changes }
+    this.#begun.set(chain.height, recovered.changes)
+    for (const { ledger, changes } of recovered.earlier) this.#begun.set(ledger.header.height, changes)
     const start = {
       height: chain.height,
       meta: { lastIncludedIndex: before.index, lastIncludedTerm: before.term, configuration },
     }
     const limits = { ...defaultCompactionLimits, ...parts.compaction }
-    this.#compaction = new Compaction(start, snapshot.lastIncludedIndex, limits)
+    const earlier = recovered.earlier.map(({ ledger, point }) => ({
+      height: ledger.header.height,
+      meta: point,
+    }))
+    this.#compaction = new Compaction(start, snapshot.lastIncludedIndex, limits, earlier)
     this.#desk = new SnapshotDesk({
       now: () => clock.now(),
       certifiedHeight,
@@ -73,6 +78,10 @@ export class Snapshots implements ReplicaSnapshots {
 
   applied(entry: Entry, height: Height | undefined): void {
     this.#compaction.applied(entry, height)
+  }
+
+  pointAt(height: number): SnapshotMeta | undefined {
+    return this.#compaction.pointAt(height as Height)?.meta
   }
 
   due(): SnapshotMeta | undefined {
@@ -111,7 +120,7 @@ export class Snapshots implements ReplicaSnapshots {
     const { chain, changesAt } = this.#parts
     const ledger = chain.at(height)
     const { certificate } = chain
-    const changes = changesAt(height) ?? (height === this.#begun.height ? this.#begun.changes : undefined)
+    const changes = changesAt(height) ?? this.#begun.get(height)
     if (!ledger || certificate?.height !== height || !changes) return undefined
     return { ledger, head: { header: ledger.header, certificate, handover: undefined, changes } }
   }
@@ -134,7 +143,8 @@ export class Snapshots implements ReplicaSnapshots {
       },
       install: () => {
         this.#compaction.reset({ height, meta })
-        this.#begun = { height, changes }
+        this.#begun.clear()
+        this.#begun.set(height, changes)
         chain.install(ledger, certificate)
         log({ height, index: meta.lastIncludedIndex }, 'snapshot installed')
         onInstalled(height)

@@ -46,5 +46,6 @@ export function blockOperations(block: BlockWrite): Operation[] {
   }
   for (const [slot, ids] of block.replay) operations.push(put(storeKey('replay', slot, height), ids))
   if (block.signed) operations.push(signedOperation(block.signed))
+  if (block.undo) operations.push(put(storeKey('undo', height), encode(records.undoCodec, block.undo)))
   return operations
 }

@@ -1,8 +1,19 @@
 /** Payloads of the database's records (store-keys.ts numbers the kinds). Not seen by any other program. */
-import type { ChainId, DeviceId, Hash, Height, TransactionId } from '../chain/brands.ts'
-import { type Codec, constant, decode, digest, list, optional, struct, text, uint } from '../chain/codec.ts'
+import type { ChainId, DeviceId, Hash, Height, StateKey, TransactionId } from '../chain/brands.ts'
+import {
+  bytes,
+  type Codec,
+  constant,
+  decode,
+  digest,
+  list,
+  optional,
+  struct,
+  text,
+  uint,
+} from '../chain/codec.ts'
 import type { Configuration, Entry, EntryType, HardState, SnapshotMeta } from '../consensus/types.ts'
-import type { StorageOwner } from './ports.ts'
+import type { BlockUndo, StorageOwner } from './ports.ts'
 import { corrupt, describeKey, open } from './store-keys.ts'
 
 const nodeId = text(64)
@@ -40,6 +51,16 @@ export const placeCodec = struct<{ height: Height; index: number }>({
 export const deviceRowCodec = struct<{ id: TransactionId; kind: number }>({
   id: digest<TransactionId>(),
   kind: uint(),
+})
+
+const most = 0xffff_ffff
+export const undoCodec: Codec<BlockUndo> = struct<BlockUndo>({
+  point: snapshotCodec,
+  leaves: list(
+    struct<BlockUndo['leaves'][number]>({ key: digest<StateKey>(), value: optional(bytes(0, most)) }),
+    most,
+  ),
+  history: bytes(0, most),
 })
 
 function nullable<T>(item: Codec<T>): Codec<T | null> {

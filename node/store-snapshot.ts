@@ -29,7 +29,7 @@ export async function snapshotOperations(
     put(storeKey('certificate', height), state.certificate),
     put(storeKey('history'), state.history),
   ]
-  for (const kind of ['entry', 'replay'] as const)
+  for (const kind of ['entry', 'replay', 'undo'] as const)
     for await (const [key] of store.range(rangeOf(kind))) operations.push({ key, value: null })
   const leaves = new Map(state.leaves)
   for await (const [key, value] of store.range(rangeOf('leaf'))) {

@@ -87,6 +87,34 @@ test('snapshot: what was installed survives a crash, and the node restarts from 
   await expectSameChain(world)
 })
 
+test('snapshot: a node that starts with a block nobody certified offers the certified one below it', async () => {
+  const world = await forgetfulWorld()
+  const away = await leftBehind(world)
+  const leader = world.leader!
+  const other = [0, 1, 2].find(i => i !== away && i !== leader)!
+  world.filter = (_from, _to, message) => message.type !== 'signatures'
+  for (const name of ['without-a-certificate', 'nor-this-one']) {
+    const { height } = world.node(other).chain
+    void world.node(leader).submission.submit(world.group(device, name), 'committed')
+    await world.until('a block more', () => world.node(other).chain.height > height)
+  }
+  const { height } = world.node(leader).chain
+  expect(world.node(leader).certifier.certifiedHeight).toBe(height - 2)
+  // One of three is lost for good. Of the others one needs a snapshot, and the other its signature.
+  for (const i of [other, leader]) world.crash(i)
+  world.filter = () => true
+  world.heal()
+  await world.start(leader)
+  await expectSameChain(world)
+  expect(world.node(away).chain.height).toBeGreaterThanOrEqual(height)
+  const forgotten = await world.storage(leader).undo(height as never)
+  await blocks(world, 1)
+  expect([forgotten !== undefined, await world.storage(leader).undo(height as never)]).toEqual([
+    true,
+    undefined,
+  ])
+})
+
 test('snapshot: a fetch that loses answers asks again for the same chunk and goes on', async () => {
   const world = await forgetfulWorld()
   const away = await leftBehind(world)
