@@ -51,6 +51,8 @@ export interface TrustedHead {
   readonly header: Header
   readonly headerHash: Hash
   readonly consenters: ConsenterSet
+  /** Height of the newest handover that is known of: `consenters` certify what is above it, and nothing else. */
+  readonly handoverHeight?: Height
 }
 
 /** What a handover header needs beside its certificate: the new set, and the new set's own certificate. */
@@ -128,12 +130,19 @@ export function checkpointOf(header: Header, consenters: ConsenterSet): Result<T
   if (!sound.ok) return sound
   if (signersHash(consenters) !== header.nextSignersHash)
     return refuse('bad-header', 'consenters: expected the set that the header names as next signers')
-  return ok(headOf(header, consenters))
+  return ok(headOf(header, consenters, undefined))
 }
 
-function headOf(header: Header, consenters: ConsenterSet): TrustedHead {
+/** True if other consenters certify what follows this header: both sets certify the header itself. */
+export function isHandover(header: Header): boolean {
+  return header.nextSignersHash !== header.signersHash
+}
+
+function headOf(header: Header, consenters: ConsenterSet, before: TrustedHead | undefined): TrustedHead {
   const { chainId, incarnation } = header
-  return { chainId, incarnation, header, headerHash: headerHash(header), consenters }
+  const handoverHeight = isHandover(header) ? header.height : before?.handoverHeight
+  const head = { chainId, incarnation, header, headerHash: headerHash(header), consenters }
+  return handoverHeight === undefined ? head : { ...head, handoverHeight }
 }
 
 /** What must hold between a trusted head and any later header of the same chain, before signatures. */
@@ -176,7 +185,7 @@ function nextConsenters(
   handover: Handover | undefined,
   verifier: SignatureVerifier,
 ): Result<ConsenterSet> {
-  if (header.nextSignersHash === header.signersHash)
+  if (!isHandover(header))
     return handover
       ? refuse('bad-header', 'handover: expected none; the signers do not change')
       : ok(trusted.consenters)
@@ -206,7 +215,28 @@ export function advance(
   const signed = checkCertificate(header, hash, trusted.consenters, certificate, verifier)
   if (!signed.ok) return signed
   const next = nextConsenters(trusted, header, hash, handover, verifier)
-  return next.ok ? ok(headOf(header, next.value)) : next
+  return next.ok ? ok(headOf(header, next.value, trusted)) : next
+}
+
+/**
+ * The head after those of these handovers, ascending by height, that come after the trusted head and below `before`. What
+ * comes earlier is passed over. Refuses as `advance` does.
+ */
+export function throughHandovers(
+  trusted: TrustedHead,
+  handovers: readonly CertifiedHeader[],
+  before: number,
+  verifier: SignatureVerifier,
+): Result<TrustedHead> {
+  let head = trusted
+  for (const { header, certificate, handover } of handovers) {
+    if (header.height <= head.header.height || header.height >= before) continue
+    if (!certificate) return refuse('bad-certificate', 'handover: expected a certificate')
+    const next = advance(head, header, certificate, verifier, handover)
+    if (!next.ok) return next
+    head = next.value
+  }
+  return ok(head)
 }
 
 /**
@@ -227,11 +257,11 @@ export function follow(
       return refuse('bad-header', `height: expected ${head.header.height + 1}, got ${header.height}`)
     if (!matchesChanges(header, changes))
       return refuse('bad-header', 'changes: expected the keys that changesHash names')
-    const mustVerify = i === lastCertified || header.nextSignersHash !== header.signersHash
+    const mustVerify = i === lastCertified || isHandover(header)
     if (!mustVerify) {
       const succession = checkSuccession(head, header)
       if (!succession.ok) return succession
-      head = headOf(header, head.consenters)
+      head = headOf(header, head.consenters, head)
       continue
     }
     if (!certificate) return refuse('bad-certificate', 'certificate: expected one on a handover header')
@@ -250,7 +280,8 @@ export function matchesChanges(header: Header, keys: readonly StateKey[]): boole
 
 /**
  * What stands at `key`, proven under the trusted header itself or one that a quorum of the trusted consenters certified. The
- * height may be above or below the trusted one; judging its age is the caller's. Refuses with `bad-proof` or `bad-certificate`.
+ * height may be above or below the trusted one; judging its age is the caller's. Refuses with `bad-proof` or
+ * `bad-certificate`, and with `stale` what other consenters certified, before the last handover.
  */
 export function verifyStateAnswer(
   trusted: TrustedHead,
@@ -259,20 +290,23 @@ export function verifyStateAnswer(
   verifier: SignatureVerifier,
 ): Result<VerifiedState> {
   const { height, time, restHash, signatures, value, proof } = answer
+  const isOfTrusted = height === trusted.header.height
+  if (!isOfTrusted && height <= (trusted.handoverHeight ?? -1))
+    return refuse('stale', `height: expected more than ${trusted.handoverHeight}, a handover, got ${height}`)
   const stateRoot = rootOfProof(key, value, proof)
   if (stateRoot === undefined) return refuse('bad-proof', 'proof: not in its one valid form')
   const hash = headerHashOfSummary({
     height,
     time,
     stateRoot,
-    signersHash:
-      height === trusted.header.height ? trusted.header.signersHash : trusted.header.nextSignersHash,
+    signersHash: isOfTrusted ? trusted.header.signersHash : trusted.header.nextSignersHash,
     restHash,
   })
-  if (height === trusted.header.height && hash !== trusted.headerHash)
+  if (isOfTrusted && hash !== trusted.headerHash)
     return refuse('bad-proof', 'proof: expected the state root of the trusted header of this height')
   const verified = ok({ height, time, headerHash: hash, value })
-  if (hash === trusted.headerHash && signatures.length === 0) return verified
+  // A handover is signed by the consenters of before, whom nobody needs who trusts the header already.
+  if (isOfTrusted && (signatures.length === 0 || isHandover(trusted.header))) return verified
   const certificate = { height, headerHash: hash, signatures }
   const { chainId, incarnation, consenters } = trusted
   const signed = verifyCertificate(consenters, chainId, incarnation, certificate, verifier)

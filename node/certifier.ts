@@ -5,68 +5,25 @@
  *   - a header is signed only after `durable`: the block and the record (height, header hash) are on disk;
  *   - what was recorded as signed is never contradicted (storage refuses the record, and the node stops);
  *   - a certificate is made of verified signatures of a quorum over the hash that this node computed itself;
- *   - a certificate covers all ancestors, so `certifiedHeight` only grows and gaps are legal;
+ *   - a certificate covers all ancestors, so `certifiedHeight` only grows and gaps are legal, but for one: a handover
+ *     header needs a quorum of the old and of the new consenters, and nothing above it counts before that;
  *   - a valid quorum over *another* hash at a height this node executed means that this node is wrong: `diverged`.
  *
  * Signatures are sent once. Loss is mended by sending again: to a peer that connects, and to all while blocks stay
- * uncertified. A peer that still sends signatures for what was certified a while ago lags: it gets ours again.
- * Verification is lazy: what arrives after the quorum, or before the block, costs nothing until it is needed.
+ * uncertified. A peer that still sends signatures for what was certified a while ago lags: it gets ours again. Who lags
+ * further behind than that asks for a certified handover header (`wanted`), the one thing a later certificate cannot replace.
  */
-import {
-  type ChainId,
-  type DeviceId,
-  type Hash,
-  Height,
-  type Milliseconds,
-  type Term,
-} from '../chain/brands.ts'
-import {
-  type Certificate,
-  type ConsenterSignature,
-  certificateSigningBytes,
-  verifyCertificate,
-} from '../chain/certificate.ts'
-import { type ConsenterSet, indexOfConsenter, quorumOf } from '../chain/consenters.ts'
-import type { SignatureVerifier, Signer } from '../chain/keys.ts'
+import { type DeviceId, type Hash, Height, type Milliseconds } from '../chain/brands.ts'
+import { type Certificate, certificateSigningBytes, verifyCertificate } from '../chain/certificate.ts'
+import { equalBytes } from '../chain/codec.ts'
+import type { ConsenterSet } from '../chain/consenters.ts'
+import type { Handover } from '../chain/light-client.ts'
 import { ok, type Result, refuse } from '../chain/result.ts'
+import type { CertifierConfig, CertifierOutput, ExecutedBlock } from './certifier-parts.ts'
 import type { SignatureMessage, SignedHeader } from './ports.ts'
+import { keyIn, SignatureTally } from './signature-tally.ts'
 
-/** A block that this node has executed. */
-export interface ExecutedBlock {
-  readonly height: Height
-  readonly term: Term
-  readonly headerHash: Hash
-}
-
-/** A consenter that validly signed another hash than this node computed. */
-export interface Disagreement {
-  readonly consenter: DeviceId
-  readonly height: Height
-  readonly theirs: Hash
-  readonly ours: Hash
-}
-
-/** What the certifier asks of the node around it. */
-export interface CertifierOutput {
-  announce(to: DeviceId | 'all', signatures: readonly SignatureMessage[]): void
-  certified(certificate: Certificate): void
-  disagreement(disagreement: Disagreement): void
-  diverged(detail: string): void
-}
-
-export interface CertifierConfig {
-  readonly chainId: ChainId
-  readonly incarnation: number
-  readonly consenters: ConsenterSet
-  /** This node's id and signing key, if it is a consenter. */
-  readonly self: { readonly id: DeviceId; readonly signer: Signer } | undefined
-  readonly verifier: SignatureVerifier
-  /** Signatures for blocks this far above the last executed one are kept until the block comes. */
-  readonly aheadMax?: number
-  /** Own signatures kept for peers that lag. At least the certification lag at which leaders stop. */
-  readonly keptSignatures?: number
-  readonly announceAgainMs?: number
-}
+export type { CertifierConfig, CertifierOutput, Disagreement, ExecutedBlock } from './certifier-parts.ts'
 
 /** Needs no certificate: everybody who knows the chain id knows its header. */
 export const genesisHeight = Height(0)
@@ -74,24 +31,35 @@ export const genesisHeight = Height(0)
 interface HeightState {
   /** What this node computed; undefined until it has executed the height. */
   ours: ExecutedBlock | undefined
-  /** By place in the consenter set: the first signature of each consenter for each hash it signed. */
-  readonly received: Map<number, SignatureMessage>
-  readonly verified: Map<number, Uint8Array>
+  /** Signatures that came before that: the first of each consenter. */
+  readonly early: Map<DeviceId, SignatureMessage>
+  /** One for the signers; a second one, of the next signers, at a handover. Empty until the height is executed. */
+  tallies: readonly SignatureTally[]
+}
+
+interface PendingHandover {
+  readonly height: Height
+  readonly next: ConsenterSet
 }
 
 export class Certifier {
   readonly #config: CertifierConfig
   readonly #output: CertifierOutput
-  readonly #self: number | undefined
   readonly #aheadMax: number
   readonly #keptSignatures: number
   readonly #announceAgainMs: number
+  /** Sign the next uncertified height. */
+  #signers: ConsenterSet
+  /** Handover blocks that are executed and not certified, the lowest first. */
+  #handovers: PendingHandover[] = []
   /** Heights above `#certified`. */
   readonly #open = new Map<number, HeightState>()
+  /** Executed heights that this node is to sign once they are durable. */
+  readonly #toSign = new Set<number>()
   /** Own signatures, oldest first. */
   readonly #own = new Map<number, SignatureMessage>()
-  /** Valid signatures over hashes that are not ours: `height:hash` to signatures by place. */
-  readonly #others = new Map<string, Map<number, Uint8Array>>()
+  /** Valid signatures over hashes that are not ours, by `height:hash`. */
+  readonly #others = new Map<string, SignatureTally>()
   readonly #repliedAt = new Map<DeviceId, Milliseconds>()
   /** The newest valid certificate above what this node has executed. */
   #ahead: Certificate | undefined
@@ -106,7 +74,7 @@ export class Certifier {
   constructor(config: CertifierConfig, output: CertifierOutput) {
     this.#config = config
     this.#output = output
-    this.#self = config.self && indexOfConsenter(config.consenters, config.self.id)
+    this.#signers = config.consenters
     this.#aheadMax = config.aheadMax ?? 256
     this.#keptSignatures = config.keptSignatures ?? 256
     this.#announceAgainMs = config.announceAgainMs ?? 1_000
@@ -117,15 +85,23 @@ export class Certifier {
     return this.#certified as Height
   }
 
-  /** True if this node's signature counts. */
-  get signs(): boolean {
-    return this.#self !== undefined && !this.#stopped
+  /** True if this node's signature may be asked for by one of these blocks, or by what is executed already. */
+  signs(blocks: readonly ExecutedBlock[]): boolean {
+    if (this.#stopped) return false
+    const sets = [this.#signers, ...this.#handovers.map(({ next }) => next)]
+    for (const { handover } of blocks) if (handover) sets.push(handover)
+    return sets.some(set => this.#isSelfIn(set))
   }
 
   /** After a restart: what is certified already. Call before anything else; `executed`/`durable` follow for the rest. */
-  restore(state: { readonly certifiedHeight: Height; readonly now: Milliseconds }): void {
+  restore(state: {
+    readonly certifiedHeight: Height
+    readonly consenters: ConsenterSet
+    readonly now: Milliseconds
+  }): void {
     this.#certified = state.certifiedHeight
     this.#executed = state.certifiedHeight
+    this.#signers = state.consenters
     this.#progressAt = state.now
     this.#certifiedAt = state.now
     this.#now = state.now
@@ -136,11 +112,18 @@ export class Certifier {
     if (this.#stopped) return
     this.#executed = Math.max(this.#executed, block.height)
     if (block.height <= this.#certified) return
+    const sets = [this.#signersAt(block.height)]
+    if (block.handover) {
+      sets.push(block.handover)
+      this.#handovers.push({ height: block.height, next: block.handover })
+    }
+    if (sets.some(set => this.#isSelfIn(set))) this.#toSign.add(block.height)
     const state = this.#stateOf(block.height)
     state.ours = block
-    for (const [signer, message] of state.received)
-      if (message.headerHash !== block.headerHash) this.#contradiction(signer, message, block)
-    this.#complete(block.height, state)
+    state.tallies = sets.map(set => this.#tally(set, block.height, block.headerHash))
+    for (const [from, message] of state.early) this.#take(from, message, state, block)
+    state.early.clear()
+    this.#complete(block.height)
     const ahead = this.#ahead
     if (ahead && ahead.height <= this.#executed) {
       this.#ahead = undefined
@@ -149,26 +132,29 @@ export class Certifier {
   }
 
   /** A snapshot, verified and durable here, took the place of everything up to its certified block. */
-  installed(certificate: Certificate): void {
+  installed(certificate: Certificate, consenters: ConsenterSet): void {
     if (this.#stopped) return
     this.#executed = Math.max(this.#executed, certificate.height)
-    if (certificate.height > this.#certified) this.#settle(certificate)
+    if (certificate.height <= this.#certified) return
+    this.#handovers = []
+    this.#signers = consenters
+    this.#settle(certificate)
   }
 
   /** Block and signed record are on disk: the signature may leave. */
   durable(blocks: readonly ExecutedBlock[]): void {
     const { self, chainId, incarnation } = this.#config
-    if (this.#stopped || !self || this.#self === undefined) return
+    if (this.#stopped || !self) return
     const signatures: SignatureMessage[] = []
     for (const { height, term, headerHash } of blocks) {
+      if (!this.#toSign.delete(height)) continue
       const message = certificateSigningBytes(chainId, incarnation, height, headerHash)
       const signed = { incarnation, height, term, headerHash, signature: self.signer.sign(message) }
       signatures.push(signed)
       this.#own.set(height, signed)
-      if (height <= this.#certified) continue
-      const state = this.#stateOf(height)
-      state.verified.set(this.#self, signed.signature)
-      this.#complete(height, state)
+      const state = this.#open.get(height)
+      for (const tally of state?.tallies ?? []) tally.offer(self.id, signed.signature)
+      this.#complete(height)
     }
     for (const height of this.#own.keys()) {
       if (this.#own.size <= this.#keptSignatures) break
@@ -179,8 +165,7 @@ export class Certifier {
 
   /** Signatures from a peer (proven by the transport, so that nobody speaks for another). */
   receive(from: DeviceId, signatures: readonly SignatureMessage[]): void {
-    const signer = indexOfConsenter(this.#config.consenters, from)
-    if (this.#stopped || signer === undefined) return
+    if (this.#stopped || !this.#keyOf(from)) return
     for (const message of signatures) {
       if (message.incarnation !== this.#config.incarnation) continue
       if (message.height <= this.#certified) {
@@ -189,29 +174,42 @@ export class Certifier {
       }
       if (message.height > this.#executed + this.#aheadMax) continue
       const state = this.#stateOf(message.height)
-      if (state.ours && state.ours.headerHash !== message.headerHash) {
-        this.#contradiction(signer, message, state.ours)
-        continue
-      }
-      if (state.received.has(signer) || state.verified.has(signer)) continue
-      state.received.set(signer, message)
-      this.#complete(message.height, state)
+      if (state.ours) {
+        this.#take(from, message, state, state.ours)
+        this.#complete(message.height)
+      } else if (!state.early.has(from)) state.early.set(from, message)
     }
   }
 
-  /** A certificate from a peer's answer. Refuses with `bad-certificate`. Below what is certified it changes nothing. */
-  adopt(certificate: Certificate): Result<void> {
-    const { chainId, incarnation, consenters, verifier } = this.#config
-    if (this.#stopped || certificate.height <= this.#certified) return ok(undefined)
-    const valid = verifyCertificate(consenters, chainId, incarnation, certificate, verifier)
+  /**
+   * A certificate from elsewhere; one for a handover header comes with that of the new consenters. Refuses with
+   * `bad-certificate`. Below what is certified, and above a handover that is not, it changes nothing.
+   */
+  adopt(certificate: Certificate, handover?: Handover): Result<void> {
+    const { chainId, incarnation, verifier } = this.#config
+    const { height } = certificate
+    const pending = this.#handovers[0]
+    if (this.#stopped || height <= this.#certified || (pending && height > pending.height))
+      return ok(undefined)
+    const valid = verifyCertificate(this.#signersAt(height), chainId, incarnation, certificate, verifier)
     if (!valid.ok) return valid
-    if (certificate.height > this.#executed) {
-      if (!this.#ahead || this.#ahead.height < certificate.height) this.#ahead = certificate
+    if (height > this.#executed) {
+      if (!this.#ahead || this.#ahead.height < height) this.#ahead = certificate
       return ok(undefined)
     }
-    const ours = this.#open.get(certificate.height)?.ours
+    const ours = this.#open.get(height)?.ours
     if (!ours) return refuse('height-not-available', `height: expected one executed here`)
-    this.#settleAhead(certificate, ours)
+    if (pending?.height !== height) this.#settleAhead(certificate, ours)
+    else if (certificate.headerHash !== ours.headerHash)
+      this.#diverge(height, certificate.headerHash, ours.headerHash)
+    else if (handover) {
+      const { certificate: theirs } = handover
+      if (theirs.height !== height || theirs.headerHash !== ours.headerHash)
+        return refuse('bad-certificate', 'handover: expected a certificate for the same header')
+      const taken = verifyCertificate(pending.next, chainId, incarnation, theirs, verifier)
+      if (!taken.ok) return taken
+      this.#settle(certificate, { consenters: pending.next, certificate: theirs })
+    }
     return ok(undefined)
   }
 
@@ -226,6 +224,8 @@ export class Certifier {
     this.#progressAt = now
     const pending = [...this.#own.values()].filter(message => message.height > this.#certified)
     if (pending.length > 0) this.#output.announce('all', pending)
+    const [handover] = this.#handovers
+    if (handover) this.#output.wanted(handover.height)
   }
 
   /** A peer connected: it may have missed anything. */
@@ -235,93 +235,120 @@ export class Certifier {
 
   /** The highest header that a consenter has signed, as far as it is in memory. */
   latestSignatureOf(id: DeviceId): SignedHeader | undefined {
-    const signer = indexOfConsenter(this.#config.consenters, id)
-    if (signer === undefined) return undefined
+    const key = this.#keyOf(id)
+    const { chainId, incarnation, verifier } = this.#config
     let latest: SignedHeader | undefined
-    for (const [height, { ours, received, verified }] of this.#open) {
-      const message = received.get(signer)
+    for (const [number, { ours, early, tallies }] of this.#open) {
+      const height = number as Height
+      const message = early.get(id)
+      const isValid = (hash: Hash, signature: Uint8Array) =>
+        key && verifier.verify(key, certificateSigningBytes(chainId, incarnation, height, hash), signature)
       const signed =
-        ours && verified.has(signer)
+        ours && tallies.some(tally => tally.holds(id))
           ? ours.headerHash
-          : message && this.#isValid(signer, message)
+          : message && isValid(message.headerHash, message.signature)
             ? message.headerHash
             : undefined
       if (signed === undefined || height <= (latest?.height ?? 0)) continue
-      latest = { incarnation: this.#config.incarnation, height: height as Height, headerHash: signed }
+      latest = { incarnation, height, headerHash: signed }
     }
     return latest
+  }
+
+  /** The set whose quorum certifies this height, by what has been executed. */
+  #signersAt(height: number): ConsenterSet {
+    return this.#handovers.findLast(handover => handover.height < height)?.next ?? this.#signers
+  }
+
+  /** The key with which this node knows a consenter to sign now. */
+  #keyOf(id: DeviceId): ReturnType<typeof keyIn> {
+    const newest = this.#handovers.at(-1)?.next ?? this.#signers
+    const known = keyIn(newest, id) ?? keyIn(this.#signers, id)
+    return known ?? this.#handovers.map(({ next }) => keyIn(next, id)).find(key => key !== undefined)
+  }
+
+  /** True if this node's key, and not only its id, is in the set. */
+  #isSelfIn(set: ConsenterSet): boolean {
+    const { self } = this.#config
+    if (!self) return false
+    const key = keyIn(set, self.id)
+    return key !== undefined && equalBytes(key.bytes, self.signer.publicKey.bytes)
+  }
+
+  #tally(set: ConsenterSet, height: Height, headerHash: Hash): SignatureTally {
+    const { chainId, incarnation, verifier } = this.#config
+    const message = certificateSigningBytes(chainId, incarnation, height, headerHash)
+    return new SignatureTally(set, (key, signature) => verifier.verify(key, message, signature))
   }
 
   #stateOf(height: number): HeightState {
     let state = this.#open.get(height)
     if (!state) {
-      state = { ours: undefined, received: new Map(), verified: new Map() }
+      state = { ours: undefined, early: new Map(), tallies: [] }
       this.#open.set(height, state)
     }
     return state
   }
 
-  /** Verifies just enough of what has arrived to reach the quorum. */
-  #complete(height: number, state: HeightState): void {
-    const { ours } = state
-    if (!ours || height <= this.#certified || this.#stopped) return
-    const quorum = quorumOf(this.#config.consenters)
-    for (const [signer, message] of state.received) {
-      if (state.verified.size >= quorum) break
-      state.received.delete(signer)
-      if (message.headerHash === ours.headerHash && this.#isValid(signer, message))
-        state.verified.set(signer, message.signature)
-    }
-    if (state.verified.size >= quorum) this.#settle(certificateOf(ours, state.verified))
+  #take(from: DeviceId, message: SignatureMessage, { tallies }: HeightState, ours: ExecutedBlock): void {
+    if (message.headerHash !== ours.headerHash) this.#contradiction(from, message, ours)
+    else for (const tally of tallies) tally.offer(from, message.signature)
   }
 
-  #settle(certificate: Certificate): void {
+  #complete(height: number): void {
+    const state = this.#open.get(height)
+    const pending = this.#handovers[0]
+    if (!state?.ours || height <= this.#certified || this.#stopped) return
+    if (pending && height > pending.height) return
+    if (!state.tallies.every(tally => tally.complete())) return
+    const { headerHash } = state.ours
+    const [certificate, next] = state.tallies.map(tally => tally.certificate(height as Height, headerHash))
+    if (!certificate) return
+    if (pending?.height === height && next)
+      this.#settle(certificate, { consenters: pending.next, certificate: next })
+    else this.#settle(certificate)
+  }
+
+  #settle(certificate: Certificate, handover?: Handover): void {
     this.#certified = certificate.height
     this.#progressAt = this.#now
     this.#certifiedAt = this.#now
     for (const height of this.#open.keys()) if (height <= this.#certified) this.#open.delete(height)
     for (const key of this.#others.keys())
       if (Number(key.split(':')[0]) <= this.#certified) this.#others.delete(key)
-    this.#output.certified(certificate)
+    if (handover) {
+      this.#handovers.shift()
+      this.#signers = handover.consenters
+    }
+    this.#output.certified(certificate, handover)
+    // What was executed above a handover has waited for it.
+    if (handover) for (const height of [...this.#open.keys()].sort((a, b) => a - b)) this.#complete(height)
   }
 
   #settleAhead(certificate: Certificate, ours: ExecutedBlock): void {
     if (certificate.height <= this.#certified || ours.height !== certificate.height) return
+    const pending = this.#handovers[0]
+    if (pending && pending.height <= certificate.height) return
     if (certificate.headerHash === ours.headerHash) this.#settle(certificate)
     else this.#diverge(certificate.height, certificate.headerHash, ours.headerHash)
   }
 
   /** A consenter signed another hash than ours. If a quorum did, it is this node that is wrong. */
-  #contradiction(signer: number, message: SignatureMessage, ours: ExecutedBlock): void {
-    const consenter = this.#config.consenters.consenters[signer]
-    if (!consenter || !this.#isValid(signer, message)) return
-    const key = `${message.height}:${message.headerHash}`
-    const signatures = this.#others.get(key) ?? new Map<number, Uint8Array>()
-    if (signatures.has(signer)) return
-    signatures.set(signer, message.signature)
-    this.#others.set(key, signatures)
-    const { height, headerHash } = ours
-    this.#output.disagreement({
-      consenter: consenter.id,
-      height,
-      theirs: message.headerHash,
-      ours: headerHash,
-    })
-    if (signatures.size >= quorumOf(this.#config.consenters))
-      this.#diverge(height, message.headerHash, headerHash)
+  #contradiction(consenter: DeviceId, message: SignatureMessage, ours: ExecutedBlock): void {
+    const { height, headerHash: theirs, signature } = message
+    const key = `${height}:${theirs}`
+    const tally = this.#others.get(key) ?? this.#tally(this.#signersAt(height), height, theirs)
+    const isKnown = tally.holds(consenter)
+    tally.offer(consenter, signature)
+    if (isKnown || !tally.holds(consenter)) return
+    this.#others.set(key, tally)
+    this.#output.disagreement({ consenter, height, theirs, ours: ours.headerHash })
+    if (tally.complete()) this.#diverge(height, theirs, ours.headerHash)
   }
 
   #diverge(height: number, theirs: Hash, ours: Hash): void {
     this.#stopped = true
     this.#output.diverged(`height ${height}: a quorum certified ${theirs}, this node computed ${ours}`)
-  }
-
-  #isValid(signer: number, message: SignatureMessage): boolean {
-    const { chainId, incarnation, consenters, verifier } = this.#config
-    const key = consenters.consenters[signer]?.key
-    const { height, headerHash, signature } = message
-    const signed = certificateSigningBytes(chainId, incarnation, height, headerHash)
-    return key !== undefined && verifier.verify(key, signed, signature)
   }
 
   /** Late signatures are normal; for as long as we go on certifying they need no answer, and then at most one a second. */
@@ -332,11 +359,4 @@ export class Certifier {
     this.#repliedAt.set(peer, this.#now)
     this.#output.announce(peer, [...this.#own.values()])
   }
-}
-
-function certificateOf(block: ExecutedBlock, verified: ReadonlyMap<number, Uint8Array>): Certificate {
-  const signatures: ConsenterSignature[] = [...verified]
-    .map(([signer, signature]) => ({ signer, signature }))
-    .sort((a, b) => a.signer - b.signer)
-  return { height: block.height, headerHash: block.headerHash, signatures }
 }

@@ -7,13 +7,14 @@
 import { Height, type Milliseconds, type StateKey, Term } from '../chain/brands.ts'
 import { type Certificate, certificateCodec } from '../chain/certificate.ts'
 import { type Codec, decode } from '../chain/codec.ts'
-import { type GenesisDocument, genesisLedger, genesisState } from '../chain/genesis.ts'
+import { consentersOf, type GenesisDocument, genesisLedger, genesisState } from '../chain/genesis.ts'
 import { headerCodec, headerHash } from '../chain/header.ts'
 import { historyFrontierCodec, type Ledger, restoreLedger } from '../chain/ledger.ts'
 import { slotOf } from '../chain/replay.ts'
 import { MoteError } from '../chain/result.ts'
 import type { Configuration, Recovered } from '../consensus/types.ts'
-import type { ExecutedBlock } from './certifier.ts'
+import type { ExecutedBlock } from './certifier-parts.ts'
+import { Handovers, handoverCodec, type PlacedHandover } from './handovers.ts'
 import { changesCodec, genesisWriteOf } from './live-chain.ts'
 import type { RecoveredNode, Storage } from './ports.ts'
 import { corrupt } from './store-keys.ts'
@@ -28,7 +29,8 @@ export interface RecoveredChain {
   readonly changes: readonly StateKey[]
   /** The last index of a log that is being rebuilt from peers; 0 otherwise. */
   readonly rebuildUpTo: number
-  /** The highest certificate for a block that is here. */
+  readonly handovers: Handovers
+  /** The highest certificate for a block that is here, and not above a handover that is not proven here. */
   readonly certificate: Certificate | undefined
   /** One for a block above that; it is judged when the block is executed. */
   readonly certificateAhead: Certificate | undefined
@@ -46,13 +48,15 @@ export async function recoverChain(storage: Storage, genesis: GenesisDocument): 
       'wrong-chain',
       `data directory: expected chain ${chainId}, got ${ledger.header.chainId}`,
     )
-  const certified = await certificates(storage, found.height)
   const { hardState, snapshot, entries, before, configuration, applied } = found
+  const handovers = new Handovers(consentersOf(genesis), await storedHandovers(storage))
+  const certified = await certificates(storage, found.height, handovers)
   return {
     raft: { hardState, snapshot, entries, before, configuration, applied },
     ledger,
     changes: stored(changesCodec, await storage.changes(found.height), `changes ${found.height}`),
     rebuildUpTo: (await storage.rebuilding())?.upTo ?? 0,
+    handovers,
     ...certified,
     earlier: await ledgersBelow(storage, ledger, certified.certificate?.height ?? Height(0)),
   }
@@ -90,33 +94,57 @@ async function restore(storage: Storage, { height, history }: RecoveredNode): Pr
   return ledger.value
 }
 
+async function storedHandovers(storage: Storage): Promise<PlacedHandover[]> {
+  const rows = await collect(storage.handovers())
+  return rows.map(({ height, record }) => ({
+    height,
+    ...stored(handoverCodec, record, `handover ${height}`),
+  }))
+}
+
 async function certificates(
   storage: Storage,
   height: Height,
+  handovers: Handovers,
 ): Promise<Pick<RecoveredChain, 'certificate' | 'certificateAhead' | 'uncertified'>> {
   const latest = await storage.latestCertificate()
   const newest = latest && stored(certificateCodec, latest.certificate, `certificate ${latest.height}`)
-  if (newest && newest.height <= height)
+  const highest = Math.min(height, (handovers.unproven ?? Number.POSITIVE_INFINITY) - 1)
+  const uncertified = (above: Height) => blocksAbove(storage, { above, to: height, handovers })
+  if (newest && newest.height <= highest)
     return {
       certificate: newest,
       certificateAhead: undefined,
-      uncertified: await blocksAbove(storage, newest.height, height),
+      uncertified: await uncertified(newest.height),
     }
   // Certificates are not synced one by one: one may have outlived the block that it is for.
   let certificate: Certificate | undefined
-  for (let below = height; below > 0 && !certificate && newest; below = Height(below - 1)) {
+  for (let below = Height(highest); below > 0 && !certificate && newest; below = Height(below - 1)) {
     const bytes = await storage.certificate(below)
     certificate = bytes && stored(certificateCodec, bytes, `certificate ${below}`)
   }
-  const from = certificate?.height ?? Height(0)
-  return { certificate, certificateAhead: newest, uncertified: await blocksAbove(storage, from, height) }
+  return {
+    certificate,
+    certificateAhead: newest,
+    uncertified: await uncertified(certificate?.height ?? Height(0)),
+  }
 }
 
-async function blocksAbove(storage: Storage, from: Height, to: Height): Promise<ExecutedBlock[]> {
+async function blocksAbove(
+  storage: Storage,
+  { above, to, handovers }: { above: Height; to: Height; handovers: Handovers },
+): Promise<ExecutedBlock[]> {
   const blocks: ExecutedBlock[] = []
-  for (let height = from + 1; height <= to; height++) {
-    const header = stored(headerCodec, await storage.header(Height(height)), `header ${height}`)
-    blocks.push({ height: Height(height), term: Term(header.term), headerHash: headerHash(header) })
+  for (let next = above + 1; next <= to; next++) {
+    const height = Height(next)
+    const header = stored(headerCodec, await storage.header(height), `header ${height}`)
+    const { term } = header
+    blocks.push({
+      height,
+      term: Term(term),
+      headerHash: headerHash(header),
+      handover: handovers.at(height),
+    })
   }
   return blocks
 }

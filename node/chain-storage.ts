@@ -23,6 +23,7 @@ import type {
   BlockWrite,
   DeviceTransaction,
   EntriesRead,
+  HandoverRow,
   LogWrite,
   Rebuilding,
   RecoveredNode,
@@ -295,6 +296,15 @@ class ChainStorage implements Storage {
 
   putCertificate(height: Height, certificate: Uint8Array): Promise<void> {
     return this.#queue.write(() => [put(storeKey('certificate', height), certificate)], false)
+  }
+
+  putHandover({ height, record }: HandoverRow): Promise<void> {
+    return this.#queue.write(() => [put(storeKey('handover', height), record)], false)
+  }
+
+  async *handovers(): AsyncGenerator<HandoverRow> {
+    for await (const [key, value] of this.#store.range(rangeOf('handover')))
+      yield { height: numberInKey(key, 1) as Height, record: open(key, value) }
   }
 
   header(height: Height): Promise<Uint8Array | undefined> {

@@ -1,14 +1,15 @@
 /** What a full node knows when a peer says hello: its own state at the newest certified height. */
 import type { DeviceId } from '../chain/brands.ts'
 import { decodeOwn, encode } from '../chain/codec.ts'
-import { consentersOf, type GenesisDocument, genesisLedger } from '../chain/genesis.ts'
+import { type GenesisDocument, genesisLedger } from '../chain/genesis.ts'
 import { headerHash } from '../chain/header.ts'
 import type { SignatureVerifier } from '../chain/keys.ts'
 import type { Ledger } from '../chain/ledger.ts'
 import { stateAnswer, stateAnswerCodec } from '../chain/light-client.ts'
 import { type IdentityRecord, identityCodec, stateKeyOf } from '../chain/records.ts'
 import { get, prove } from '../chain/state-tree.ts'
-import type { HelloBook } from './hello.ts'
+import type { Handovers } from './handovers.ts'
+import { type HelloBook, maxHelloHandovers } from './hello.ts'
 import type { LiveChain } from './live-chain.ts'
 
 export interface FullNodeBookParts {
@@ -17,10 +18,11 @@ export interface FullNodeBookParts {
   /** Undefined while the node is being put together. */
   readonly chain: () => LiveChain | undefined
   readonly verifier: SignatureVerifier
+  readonly handovers: Pick<Handovers, 'newest'>
 }
 
 /** The book of a full node. */
-export function fullNodeBook({ id, genesis, chain, verifier }: FullNodeBookParts): HelloBook {
+export function fullNodeBook({ id, genesis, chain, verifier, handovers }: FullNodeBookParts): HelloBook {
   const atGenesis = genesisLedger(genesis)
   const { chainId, incarnation } = atGenesis.header
   const certified = (): Ledger => {
@@ -37,16 +39,20 @@ export function fullNodeBook({ id, genesis, chain, verifier }: FullNodeBookParts
       if (header.height === 0 || certificate?.height !== header.height) return { type: 'genesis' }
       const key = stateKeyOf.identity(id)
       const answer = stateAnswer(header, certificate, get(tree, key), prove(tree, key))
-      return { type: 'certified', answer: encode(stateAnswerCodec, answer) }
+      return {
+        type: 'certified',
+        answer: encode(stateAnswerCodec, answer),
+        handovers: handovers.newest(maxHelloHandovers),
+      }
     },
     trusted: () => {
-      const { header } = certified()
+      const { header, parameters } = certified()
       return {
         chainId,
         incarnation,
         header,
         headerHash: headerHash(header),
-        consenters: consentersOf(genesis),
+        consenters: parameters.consenters,
       }
     },
     genesisIdentity: device => identityIn(atGenesis, device),

@@ -68,7 +68,13 @@ async function startOver(storage: Storage, { config, log, genesis, keys }: Prepa
   const network = new Libp2pNetwork({
     ...config.p2p,
     transportSeed: transport.seed.expose(),
-    book: fullNodeBook({ id, genesis, chain: () => node.chain, verifier }),
+    book: fullNodeBook({
+      id,
+      genesis,
+      chain: () => node.chain,
+      verifier,
+      handovers: recovered.handovers,
+    }),
     clock,
     log,
   })

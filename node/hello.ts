@@ -19,12 +19,20 @@ import {
   decode,
   digest,
   equalBytes,
+  list,
   optional,
   struct,
   union,
 } from '../chain/codec.ts'
 import type { SignatureVerifier } from '../chain/keys.ts'
-import { stateAnswerCodec, type TrustedHead, verifyStateAnswer } from '../chain/light-client.ts'
+import {
+  type CertifiedHeader,
+  certifiedHeaderCodec,
+  stateAnswerCodec,
+  type TrustedHead,
+  throughHandovers,
+  verifyStateAnswer,
+} from '../chain/light-client.ts'
 import { type IdentityRecord, identityCodec, stateKeyOf } from '../chain/records.ts'
 import { ok, type Result, refuse } from '../chain/result.ts'
 import { protocols, refusalFields } from './wire.ts'
@@ -32,8 +40,15 @@ import { protocols, refusalFields } from './wire.ts'
 export type HelloProof =
   /** The identity of the genesis document; for a chain that has certified nothing yet. */
   | { readonly type: 'genesis' }
-  /** An encoded `StateAnswer` for the identity's leaf. */
-  | { readonly type: 'certified'; readonly answer: Uint8Array }
+  /**
+   * An encoded `StateAnswer` for the identity's leaf, and the latest changes of the consenters, for a peer that trusts
+   * those of before.
+   */
+  | {
+      readonly type: 'certified'
+      readonly answer: Uint8Array
+      readonly handovers: readonly CertifiedHeader[]
+    }
   /** Not admitted yet: asks for join, head and own status only. */
   | { readonly type: 'none' }
 
@@ -52,8 +67,10 @@ export interface HelloReply {
   readonly hello: Hello
 }
 
+/** Changes of the consenters in a hello, at most; a peer that has missed more of them needs a newer checkpoint. */
+export const maxHelloHandovers = 16
 /** Leaves room in the frame for the rest of a hello. */
-const maxAnswerBytes = protocols.hello.maxFrameBytes - 4096
+const maxAnswerBytes = protocols.hello.maxFrameBytes / 2
 
 export const helloCodec: Codec<Hello> = struct<Hello>({
   version: constant(1),
@@ -61,7 +78,13 @@ export const helloCodec: Codec<Hello> = struct<Hello>({
   deviceId: digest<DeviceId>(),
   proof: union<HelloProof>({
     genesis: [1, struct({})],
-    certified: [2, struct({ answer: bytes(1, maxAnswerBytes) })],
+    certified: [
+      2,
+      struct({
+        answer: bytes(1, maxAnswerBytes),
+        handovers: list(certifiedHeaderCodec, maxHelloHandovers),
+      }),
+    ],
     none: [3, struct({})],
   }),
 })
@@ -142,7 +165,14 @@ function shownRecord(
   if (proof.type === 'genesis') return ok({ height: 0 as Height, record: book.genesisIdentity(id) })
   const answer = decode(stateAnswerCodec, proof.answer)
   if (!answer.ok) return answer
-  const verified = verifyStateAnswer(book.trusted(), stateKeyOf.identity(id), answer.value, book.verifier)
+  const { height: claimed } = answer.value
+  const known = book.known(id)
+  // What this node knows is newer: the proof could add nothing, and earlier consenters may have signed it.
+  if (known && known.height > claimed && known.record !== 'changed') return ok(known as ShownRecord)
+  const trusted = throughHandovers(book.trusted(), proof.handovers, claimed, book.verifier)
+  if (!trusted.ok) return trusted
+  const key = stateKeyOf.identity(id)
+  const verified = verifyStateAnswer(trusted.value, key, answer.value, book.verifier)
   if (!verified.ok) return verified
   const { height, value } = verified.value
   if (value === undefined) return ok({ height, record: undefined })

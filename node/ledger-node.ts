@@ -10,6 +10,7 @@ import type { DeviceId } from '../chain/brands.ts'
 import { type Certificate, certificateCodec } from '../chain/certificate.ts'
 import { encode } from '../chain/codec.ts'
 import type { SignatureVerifier, Signer } from '../chain/keys.ts'
+import type { Handover } from '../chain/light-client.ts'
 import { assertNever, MoteError } from '../chain/result.ts'
 import { bodies } from '../chain/transaction.ts'
 import type { NodeStatus } from '../client/chain-source.ts'
@@ -20,6 +21,7 @@ import type { RecoveredChain } from './chain-recovery.ts'
 import type { CompactionLimits } from './compaction.ts'
 import { watchCorruption } from './corruption-watch.ts'
 import { Forwarder } from './forwarder.ts'
+import { HandoverDesk } from './handover-desk.ts'
 import { type TransferReport, transferLeadership } from './leader-transfer.ts'
 import { LiveChain } from './live-chain.ts'
 import { MemberDesk } from './member-desk.ts'
@@ -98,6 +100,7 @@ export class LedgerNode implements NetworkEvents {
   readonly submission: Submission
   readonly service: NodeService
   readonly members: MemberDesk
+  readonly handovers: HandoverDesk
   readonly #parts: LedgerNodeParts
   /** Devices whose records executed blocks that are not certified yet may have changed. */
   readonly #writtenRecords = new Set<DeviceId>()
@@ -112,8 +115,19 @@ export class LedgerNode implements NetworkEvents {
     this.chain = new LiveChain(recovered.ledger, verifier, earlier)
     this.certifier = this.#makeCertifier()
     const certifiedHeight = () => this.certifier.certifiedHeight
+    const { handovers } = recovered
+    this.handovers = new HandoverDesk({
+      handovers,
+      chain: this.chain,
+      storage,
+      network,
+      certifier: () => this.certifier,
+      others: () => this.#others(),
+      log: (detail, message) => parts.log.info(detail, message),
+    })
     this.snapshots = new Snapshots({
       recovered,
+      handovers,
       chain: this.chain,
       network,
       clock,
@@ -143,6 +157,7 @@ export class LedgerNode implements NetworkEvents {
       clock,
       submission: this.submission,
       certifiedHeight,
+      handovers,
       status: () => this.status(),
       failure: () => this.#failure,
     })
@@ -155,7 +170,7 @@ export class LedgerNode implements NetworkEvents {
       certifier: this.certifier,
       chain: this.chain,
       snapshots: this.snapshots,
-      consenters: () => this.chain.ledger.parameters.consenters,
+      signersAt: height => handovers.signersAt(height),
       incarnation: recovered.ledger.header.incarnation,
       others: () => this.#others(),
       onStateLost: error => this.replica.fail(error),
@@ -169,10 +184,12 @@ export class LedgerNode implements NetworkEvents {
 
   /** Begins to take part; the network has started. */
   start(): void {
-    const { certificate, certificateAhead, uncertified } = this.#parts.recovered
+    const { certificate, certificateAhead, uncertified, handovers } = this.#parts.recovered
     if (certificate) this.chain.certified(certificate)
+    const certifiedHeight = certificate?.height ?? genesisHeight
     this.certifier.restore({
-      certifiedHeight: certificate?.height ?? genesisHeight,
+      certifiedHeight,
+      consenters: handovers.signersAt(certifiedHeight + 1),
       now: this.#parts.clock.now(),
     })
     for (const block of uncertified) this.certifier.executed(block)
@@ -281,7 +298,8 @@ export class LedgerNode implements NetworkEvents {
       { chainId, incarnation, consenters: parameters.consenters, self, verifier },
       {
         announce: (to, signatures) => this.#announce(to, signatures),
-        certified: certificate => this.#certified(certificate),
+        certified: (certificate, handover) => this.#certified(certificate, handover),
+        wanted: height => this.handovers.wanted(height),
         disagreement: disagreement => log.error(disagreement, 'a consenter signed another header'),
         diverged: detail => this.replica.fail(new MoteError('execution-diverged', detail)),
       },
@@ -331,14 +349,16 @@ export class LedgerNode implements NetworkEvents {
   }
 
   #executed(execution: Execution): void {
+    this.handovers.executed(execution)
     for (const { kind, devices } of execution.write.transactions)
       if (identityKinds.has(kind)) for (const device of devices) this.#writtenRecords.add(device)
     this.service.executed(execution.write)
     this.submission.executed(execution)
   }
 
-  #certified(certificate: Certificate): void {
+  #certified(certificate: Certificate, handover: Handover | undefined): void {
     const { storage } = this.#parts
+    this.handovers.certified(certificate, handover)
     this.chain.certified(certificate)
     storage.putCertificate(certificate.height, encode(certificateCodec, certificate)).catch(() => {
       // The replica meets the same disk with its next write, and stops there.

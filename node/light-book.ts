@@ -56,7 +56,7 @@ export class LightBook implements HelloBook {
       const key = stateKeyOf.identity(parts.deviceId)
       const { head } = parts.records.follower
       if (verifyStateAnswer(head, key, answer.value, parts.verifier).ok)
-        return new LightBook(parts, { type: 'certified', answer: stored as Uint8Array })
+        return new LightBook(parts, { type: 'certified', answer: stored as Uint8Array, handovers: [] })
     }
     const book = new LightBook(parts, { type: 'none' })
     if (book.genesisIdentity(parts.deviceId)) book.#proof = { type: 'genesis' }
@@ -70,7 +70,7 @@ export class LightBook implements HelloBook {
   /** Shows this proof of one's own record from now on. It must have been verified. */
   async showProof(answer: StateAnswer): Promise<void> {
     const bytes = encode(stateAnswerCodec, answer)
-    this.#proof = { type: 'certified', answer: bytes }
+    this.#proof = { type: 'certified', answer: bytes, handovers: [] }
     await this.#proofStore.save(bytes)
   }
 

@@ -18,6 +18,7 @@ import { RecentMap } from '../chain/recent-map.ts'
 import { slotOf } from '../chain/replay.ts'
 import { get } from '../chain/state-tree.ts'
 import { bodies } from '../chain/transaction.ts'
+import { encodeHandover } from './handovers.ts'
 import type { BlockUndo, BlockWrite } from './ports.ts'
 import type { Execution, Outcome, ReplicatedChain } from './replicated-chain.ts'
 
@@ -114,7 +115,7 @@ export class LiveChain implements ReplicatedChain {
     for (const outcome of outcomes)
       if (outcome.final) this.#outcomes.set(outcome.id, { ...outcome, height, term, time })
     return {
-      block: { height, term, headerHash: result.headerHash },
+      block: { height, term, headerHash: result.headerHash, handover: result.handover },
       time,
       outcomes,
       write: { ...blockWriteOf(result, data), ...this.#floors(result) },
@@ -164,6 +165,9 @@ function blockWriteOf(result: ChainBlock, data: Uint8Array): BlockWrite {
     replay: result.replayAdded,
     replayFloor: result.replayFloor,
     history: encode(historyFrontierCodec, result.ledger.history),
+    ...(result.handover && {
+      handover: encodeHandover({ consenters: result.handover, proven: undefined }),
+    }),
   }
 }
 

@@ -23,7 +23,7 @@ export interface MemberDeskParts {
   readonly certifier: Certifier
   readonly chain: Pick<ReplicatedChain, 'height'>
   readonly snapshots: Snapshots
-  readonly consenters: () => ConsenterSet
+  readonly signersAt: (height: number) => ConsenterSet
   readonly incarnation: number
   /** Everybody else who keeps this chain. */
   readonly others: () => ReadonlySet<string>
@@ -95,9 +95,9 @@ export class MemberDesk {
   }
 
   #witness(id: DeviceId): Promise<Uint8Array> {
-    const { storage, replica, certifier, consenters, incarnation } = this.#parts
+    const { storage, replica, certifier, signersAt, incarnation } = this.#parts
     const latestSignatureOf = (id: DeviceId) => certifier.latestSignatureOf(id)
     const raft = replica.consensus
-    return encodeWitness(id, { storage, consenters: consenters(), incarnation, raft, latestSignatureOf })
+    return encodeWitness(id, { storage, signersAt, incarnation, raft, latestSignatureOf })
   }
 }

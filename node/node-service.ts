@@ -24,6 +24,7 @@ import {
   type SubmitWait,
   type TransactionStatus,
 } from '../client/chain-source.ts'
+import type { Handovers } from './handovers.ts'
 import { changesCodec, type LiveChain, type RecentOutcome } from './live-chain.ts'
 import type { BlockWrite, Clock, Storage } from './ports.ts'
 import type { Submission } from './submission.ts'
@@ -55,6 +56,7 @@ export interface NodeServiceParts {
   readonly clock: Clock
   readonly submission: Submission
   readonly certifiedHeight: () => Height
+  readonly handovers: Pick<Handovers, 'provenAt'>
   readonly status: () => NodeStatus
   /** Why the node does not serve, if it does not. */
   readonly failure: () => MoteError | undefined
@@ -256,7 +258,9 @@ export class NodeService implements ChainSource {
   }
 
   async #header(height: Height): Promise<CertifiedHeader> {
-    const { storage, chain } = this.#parts
+    const { storage, chain, handovers } = this.#parts
+    const proven = handovers.provenAt(height)
+    if (proven) return proven
     // The newest ones may still be on their way to the disk.
     const recent = this.#recent.get(height)
     const newest = chain.certificate?.height === height ? chain.certificate : undefined

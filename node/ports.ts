@@ -42,6 +42,8 @@ export interface SnapshotState {
   /** Ids in order of execution; each slot once. */
   readonly replay: Iterable<{ readonly slot: number; readonly ids: Uint8Array }>
   readonly history: Uint8Array
+  /** Changes of the consenters up to here that were not stored yet. */
+  readonly handovers: readonly HandoverRow[]
 }
 
 export interface SnapshotWrite {
@@ -91,6 +93,12 @@ export interface BlockUndo {
   readonly history: Uint8Array
 }
 
+/** A change of the consenters at a height, encoded (handovers.ts). */
+export interface HandoverRow {
+  readonly height: Height
+  readonly record: Uint8Array
+}
+
 /** Everything one executed block leaves behind. */
 export interface BlockWrite {
   readonly height: Height
@@ -111,6 +119,8 @@ export interface BlockWrite {
   readonly replayFloor: number
   /** Frontier of the history tree after this block. */
   readonly history: Uint8Array
+  /** Of a handover block: the set that signs what follows, encoded. */
+  readonly handover?: Uint8Array
   /** Recorded in the same durable write when this node will sign the header. */
   readonly signed?: SignedHeader
   /** Kept until it is below `undoFloor` of a later block. */
@@ -199,6 +209,8 @@ export interface Storage {
   }): Promise<SignedHeader | undefined>
   /** Atomic, not durable by itself: a lost certificate is fetched or collected again. */
   putCertificate(height: Height, certificate: Uint8Array): Promise<void>
+  /** The same for a handover whose header has both certificates. */
+  putHandover(handover: HandoverRow): Promise<void>
 
   header(height: Height): Promise<Uint8Array | undefined>
   changes(height: Height): Promise<Uint8Array | undefined>
@@ -212,6 +224,8 @@ export interface Storage {
   certificateAtOrAbove(
     height: Height,
   ): Promise<{ readonly height: Height; readonly certificate: Uint8Array } | undefined>
+  /** Every change of the consenters, by height. */
+  handovers(): AsyncIterable<HandoverRow>
   transaction(id: TransactionId): Promise<TransactionPlace | undefined>
   /** Newest first. */
   deviceTransactions(id: DeviceId, limit: number): Promise<readonly DeviceTransaction[]>

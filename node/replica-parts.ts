@@ -1,6 +1,7 @@
 /** What the replica driver is made of and what it tells: the types of replica.ts. */
 import type { DeviceId, Height } from '../chain/brands.ts'
 import type { Certificate } from '../chain/certificate.ts'
+import type { ConsenterSet } from '../chain/consenters.ts'
 import type { MoteError } from '../chain/result.ts'
 import type {
   Entry,
@@ -35,6 +36,8 @@ export interface ReplicaEvents {
 export interface VerifiedSnapshot {
   readonly state: SnapshotState
   readonly certificate: Certificate
+  /** Sign what follows it. */
+  readonly consenters: ConsenterSet
   /** Puts it in place of the state in memory; it is on disk. */
   install(): void
 }

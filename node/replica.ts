@@ -279,7 +279,7 @@ export class Replica {
     this.#appliedWritten = meta.lastIncludedIndex
     this.#lastBlockAt = this.#parts.clock.now()
     snapshot.install()
-    this.#parts.certifier.installed(snapshot.certificate)
+    this.#parts.certifier.installed(snapshot.certificate, snapshot.consenters)
   }
 
   #track(write: Promise<void>, then: () => void): void {
@@ -345,9 +345,13 @@ export class Replica {
     this.#executions = []
     this.#appliedConfiguration = undefined
     this.#appliedWritten = index
-    const blocks = executions.map(execution =>
-      storedBlock(execution, { snapshots, signedIn: certifier.signs ? incarnation : undefined }),
-    )
+    const signs = certifier.signs(executions.map(({ block }) => block))
+    const blocks = executions.map(({ block, write, replaced }) => {
+      const point = snapshots?.pointAt(block.height - 1)
+      const undo = replaced && point && { ...replaced, point }
+      const signed = signs ? { ...block, incarnation } : undefined
+      return { ...write, ...(undo && { undo }), ...(signed && { signed }) }
+    })
     const write = storage.apply({ applied: index, blocks, ...(configuration && { configuration }) })
     events.applied(index)
     this.#track(write, () => {

@@ -1,7 +1,7 @@
 /** The chain as the replica that drives it sees it: committed data in, an executed block out. */
 import type { ReceiptCode } from '../chain/block.ts'
 import type { Height, Milliseconds, Term, TransactionId } from '../chain/brands.ts'
-import type { ExecutedBlock } from './certifier.ts'
+import type { ExecutedBlock } from './certifier-parts.ts'
 import type { BlockUndo, BlockWrite } from './ports.ts'
 
 /** What execution did with one transaction of a block. */

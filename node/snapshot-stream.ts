@@ -8,7 +8,6 @@
  * the header is certified by the consenters that the receiver trusts.
  */
 import type { StateKey } from '../chain/brands.ts'
-import { verifyCertificate } from '../chain/certificate.ts'
 import {
   bytes,
   type Codec,
@@ -21,8 +20,6 @@ import {
   uint,
   union,
 } from '../chain/codec.ts'
-import { signersHash } from '../chain/consenters.ts'
-import { headerHash } from '../chain/header.ts'
 import type { SignatureVerifier } from '../chain/keys.ts'
 import {
   executionVersion,
@@ -31,7 +28,14 @@ import {
   type Ledger,
   restoreLedger,
 } from '../chain/ledger.ts'
-import { type CertifiedHeader, certifiedHeaderCodec, matchesChanges } from '../chain/light-client.ts'
+import {
+  advance,
+  type CertifiedHeader,
+  certifiedHeaderCodec,
+  matchesChanges,
+  type TrustedHead,
+  throughHandovers,
+} from '../chain/light-client.ts'
 import type { StoredSlot } from '../chain/replay.ts'
 import { assertNever, ok, type Result, refuse } from '../chain/result.ts'
 import { entries } from '../chain/state-tree.ts'
@@ -41,6 +45,8 @@ const kibibyte = 1024
 const chunkBytes = 512 * kibibyte
 const maxChunkBytes = 3 * 1024 * kibibyte
 const maxItemsPerChunk = 65_536
+/** A receiver that lacks more changes of the consenters than this needs a newer start. */
+export const maxHandovers = 512
 
 interface Leaf {
   readonly key: StateKey
@@ -53,6 +59,8 @@ type Chunk =
       readonly version: 1
       readonly head: CertifiedHeader
       readonly historyFrontier: HistoryFrontier
+      /** Changes of the consenters that lead to the head, the newest last. */
+      readonly handovers: readonly CertifiedHeader[]
     }
   | { readonly type: 'leaves'; readonly leaves: readonly Leaf[] }
   | { readonly type: 'replay'; readonly slots: readonly StoredSlot[] }
@@ -61,7 +69,12 @@ type Chunk =
 const chunkCodec: Codec<Chunk> = union<Chunk>({
   head: [
     1,
-    struct({ version: constant(1), head: certifiedHeaderCodec, historyFrontier: historyFrontierCodec }),
+    struct({
+      version: constant(1),
+      head: certifiedHeaderCodec,
+      historyFrontier: historyFrontierCodec,
+      handovers: list(certifiedHeaderCodec, maxHandovers),
+    }),
   ],
   leaves: [
     2,
@@ -86,6 +99,8 @@ const chunkCodec: Codec<Chunk> = union<Chunk>({
 export interface CertifiedLedger {
   readonly ledger: Ledger
   readonly head: CertifiedHeader
+  /** Changes of the consenters below the head, the newest last. */
+  readonly handovers: readonly CertifiedHeader[]
 }
 
 /** The chunks of one ledger for one receiver, mostly asked for in order. */
@@ -116,8 +131,8 @@ export class SnapshotStream {
   }
 }
 
-function* chunksOf({ ledger, head }: CertifiedLedger): Generator<Uint8Array> {
-  yield encode(chunkCodec, { type: 'head', version: 1, head, historyFrontier: ledger.history })
+function* chunksOf({ ledger, head, handovers }: CertifiedLedger): Generator<Uint8Array> {
+  yield encode(chunkCodec, { type: 'head', version: 1, head, historyFrontier: ledger.history, handovers })
   for (const leaves of gathered(leavesOf(ledger), ({ value }) => value.length))
     yield encode(chunkCodec, { type: 'leaves', leaves })
   for (const slots of gathered(pieces(ledger.replay.stored()), ({ ids }) => ids.length))
@@ -160,11 +175,13 @@ export interface SnapshotJudge {
 }
 
 /** Chunks in order, put together. */
+type HeadChunk = Extract<Chunk, { type: 'head' }>
+
 export class SnapshotAssembly {
   readonly #judge: SnapshotJudge
   readonly #leaves = new Map<StateKey, Uint8Array>()
   readonly #slots: StoredSlot[] = []
-  #head: Extract<Chunk, { type: 'head' }> | undefined
+  #head: HeadChunk | undefined
   #bytes = 0
 
   constructor(judge: SnapshotJudge) {
@@ -183,7 +200,7 @@ export class SnapshotAssembly {
       return refuse('malformed', 'snapshot: expected one head, first')
     switch (chunk.type) {
       case 'head': {
-        const certified = checkHead(chunk.head, this.#judge)
+        const certified = checkHead(chunk, this.#judge)
         if (!certified.ok) return certified
         this.#head = chunk
         return ok('more')
@@ -205,20 +222,20 @@ export class SnapshotAssembly {
   finish(): Result<CertifiedLedger> {
     const chunk = this.#head
     if (!chunk) return refuse('malformed', 'snapshot: no head')
-    const { head, historyFrontier } = chunk
+    const { head, historyFrontier, handovers } = chunk
     const ledger = restoreLedger({
       header: head.header,
       leaves: this.#leaves,
       replay: this.#slots,
       historyFrontier,
     })
-    return ledger.ok ? ok({ ledger: ledger.value, head }) : ledger
+    return ledger.ok ? ok({ ledger: ledger.value, head, handovers }) : ledger
   }
 }
 
-/** The header is certified by the consenters of the receiver's own ledger, and ahead of it. */
-function checkHead({ header, certificate, changes }: CertifiedHeader, judge: SnapshotJudge): Result<void> {
-  const { own, verifier } = judge
+/** The header is ahead of the receiver's ledger, and certified by its consenters or by those that took over from them. */
+function checkHead({ head, handovers }: HeadChunk, { own, verifier }: SnapshotJudge): Result<TrustedHead> {
+  const { header, certificate, changes } = head
   const { chainId, incarnation, height } = own.header
   if (header.chainId !== chainId)
     return refuse('wrong-chain', `snapshot: expected chain ${chainId}, got ${header.chainId}`)
@@ -228,10 +245,9 @@ function checkHead({ header, certificate, changes }: CertifiedHeader, judge: Sna
     return refuse('unknown-version', `snapshot: expected execution version ${executionVersion}`)
   if (!matchesChanges(header, changes))
     return refuse('bad-header', 'snapshot: expected the changed keys that the header names')
+  if (!certificate) return refuse('bad-certificate', 'snapshot: expected a certificate for its header')
   const { consenters } = own.parameters
-  if (header.signersHash !== signersHash(consenters))
-    return refuse('bad-header', 'snapshot: signed by other consenters than this node knows')
-  if (!certificate || certificate.height !== header.height || certificate.headerHash !== headerHash(header))
-    return refuse('bad-certificate', 'snapshot: expected a certificate for its header')
-  return verifyCertificate(consenters, chainId, incarnation, certificate, verifier)
+  const start = { chainId, incarnation, header: own.header, headerHash: own.headerHash, consenters }
+  const trusted = throughHandovers(start, handovers, header.height, verifier)
+  return trusted.ok ? advance(trusted.value, header, certificate, verifier, head.handover) : trusted
 }

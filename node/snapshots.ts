@@ -13,12 +13,13 @@ import { entries } from '../chain/state-tree.ts'
 import type { Entry, SnapshotMeta } from '../consensus/types.ts'
 import type { RecoveredChain } from './chain-recovery.ts'
 import { Compaction, type CompactionLimits, defaultCompactionLimits } from './compaction.ts'
+import type { Handovers } from './handovers.ts'
 import { changesCodec, type LiveChain } from './live-chain.ts'
 import type { Clock, Network } from './ports.ts'
 import type { ReplicaSnapshots, VerifiedSnapshot } from './replica-parts.ts'
 import { SnapshotDesk } from './snapshot-desk.ts'
 import { type FetchedSnapshot, SnapshotFetch, type SnapshotFetchLimits } from './snapshot-fetch.ts'
-import type { CertifiedLedger } from './snapshot-stream.ts'
+import { type CertifiedLedger, maxHandovers } from './snapshot-stream.ts'
 
 export interface SnapshotsParts {
   readonly recovered: RecoveredChain
@@ -26,6 +27,7 @@ export interface SnapshotsParts {
   readonly network: Pick<Network, 'request'>
   readonly clock: Clock
   readonly verifier: SignatureVerifier
+  readonly handovers: Handovers
   readonly certifiedHeight: () => Height
   /** The changed keys of a block, if they are in memory. */
   readonly changesAt: (height: Height) => CertifiedLedger['head']['changes'] | undefined
@@ -117,21 +119,28 @@ export class Snapshots implements ReplicaSnapshots {
   }
 
   #certifiedLedger(height: Height): CertifiedLedger | undefined {
-    const { chain, changesAt } = this.#parts
+    const { chain, changesAt, handovers } = this.#parts
     const ledger = chain.at(height)
     const { certificate } = chain
     const changes = changesAt(height) ?? this.#begun.get(height)
     if (!ledger || certificate?.height !== height || !changes) return undefined
-    return { ledger, head: { header: ledger.header, certificate, handover: undefined, changes } }
+    const handover = handovers.provenAt(height)?.handover
+    return {
+      ledger,
+      head: { header: ledger.header, certificate, handover, changes },
+      handovers: handovers.newest(maxHandovers),
+    }
   }
 
-  #verified({ meta, ledger, head }: FetchedSnapshot): VerifiedSnapshot {
+  #verified({ meta, ledger, head, handovers }: FetchedSnapshot): VerifiedSnapshot {
     const { certificate, header, changes } = head
     const { chain, onInstalled, log } = this.#parts
     const { height } = header
     assert(certificate, 'snapshot: verified, but without a certificate')
+    const known = head.handover ? [...handovers, head] : handovers
     return {
       certificate,
+      consenters: ledger.parameters.consenters,
       state: {
         height,
         header: encode(headerCodec, header),
@@ -140,6 +149,7 @@ export class Snapshots implements ReplicaSnapshots {
         leaves: entries(ledger.tree),
         replay: ledger.replay.stored(),
         history: encode(historyFrontierCodec, ledger.history),
+        handovers: this.#parts.handovers.adopt(known.filter(each => each.header.height <= height)),
       },
       install: () => {
         this.#compaction.reset({ height, meta })

@@ -37,7 +37,7 @@ const certificatesSearched = 64
 
 export interface WitnessSource {
   readonly storage: Pick<Storage, 'latestCertificate' | 'certificate'>
-  readonly consenters: ConsenterSet
+  readonly signersAt: (height: number) => ConsenterSet
   readonly incarnation: number
   readonly raft: RaftStatus
   /** The highest signature in memory. */
@@ -55,13 +55,13 @@ export async function encodeWitness(id: DeviceId, source: WitnessSource): Promis
 }
 
 async function latestCertified(id: DeviceId, source: WitnessSource): Promise<SignedHeader | undefined> {
-  const { storage, consenters, incarnation } = source
-  const place = indexOfConsenter(consenters, id)
+  const { storage, signersAt, incarnation } = source
   const latest = await storage.latestCertificate()
-  if (place === undefined || !latest) return undefined
+  if (!latest) return undefined
   for (let height = latest.height; height > latest.height - certificatesSearched && height > 0; height--) {
     const bytes = await storage.certificate(height as Height)
     const certificate = bytes && decode(certificateCodec, bytes)
+    const place = indexOfConsenter(signersAt(height), id)
     if (certificate?.ok && certificate.value.signatures.some(({ signer }) => signer === place))
       return { incarnation, height: height as Height, headerHash: certificate.value.headerHash }
   }

@@ -30,6 +30,7 @@ export const recordKinds = {
   deviceTransaction: 24,
   leaf: 25,
   replay: 26,
+  handover: 27,
   undo: 28,
 } as const
 

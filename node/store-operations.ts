@@ -45,6 +45,7 @@ export function blockOperations(block: BlockWrite): Operation[] {
     operations.push(value === null ? { key, value } : put(key, value))
   }
   for (const [slot, ids] of block.replay) operations.push(put(storeKey('replay', slot, height), ids))
+  if (block.handover) operations.push(put(storeKey('handover', height), block.handover))
   if (block.signed) operations.push(signedOperation(block.signed))
   if (block.undo) operations.push(put(storeKey('undo', height), encode(records.undoCodec, block.undo)))
   return operations

@@ -39,6 +39,7 @@ export async function snapshotOperations(
     else if (Buffer.compare(seal(key, leaf), value) === 0) leaves.delete(stateKey)
   }
   for (const [stateKey, value] of leaves) operations.push(put(storeKey('leaf', stateKey), value))
+  for (const { height: at, record } of state.handovers) operations.push(put(storeKey('handover', at), record))
   for (const { slot, ids } of state.replay) operations.push(put(storeKey('replay', slot, height), ids))
   return operations
 }

@@ -21,7 +21,8 @@ export function snapshotWrite(height: number, lastIncludedIndex: number): Snapsh
         [key(4), bytes(4)],
       ],
       replay: [{ slot: 300, ids: bytes(30) }],
-      history: bytes(14),
+      handovers: [],
+    history: bytes(14),
     },
   }
 }

@@ -55,7 +55,7 @@ export function sampleChain(genesis: GenesisDocument, full: readonly SampleIdent
         : ledger.tree
       const header = { ...ledger.header, height: Height(height), term: Term(1), stateRoot: rootOf(tree) }
       const answer = stateAnswer(header, certify(header), get(tree, key), prove(tree, key))
-      return { type: 'certified', answer: encode(stateAnswerCodec, answer) }
+      return { type: 'certified', answer: encode(stateAnswerCodec, answer), handovers: [] }
     },
   }
 }

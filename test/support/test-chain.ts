@@ -3,7 +3,7 @@
  * Raft, storage or network. `source()` serves it as full nodes do, and lies on demand.
  */
 import { createHash } from 'node:crypto'
-import type { Receipt } from '../../chain/block.ts'
+import type { BlockProposal, Receipt } from '../../chain/block.ts'
 import type { ChainId, DeviceId, GrantId, Hash } from '../../chain/brands.ts'
 import {
   type GroupId,
@@ -15,11 +15,10 @@ import {
 } from '../../chain/brands.ts'
 import { type Certificate, certificateSigningBytes } from '../../chain/certificate.ts'
 import { decodeOwn } from '../../chain/codec.ts'
-import type { ExecutedTransaction } from '../../chain/execution.ts'
-import { executeBlock } from '../../chain/execution.ts'
+import { type ConsenterSet, consenterSet, quorumOf, signersHash } from '../../chain/consenters.ts'
+import { type ExecutedBlock, type ExecutedTransaction, executeBlock } from '../../chain/execution.ts'
 import {
   checkpointFromGenesis,
-  consentersOf,
   defaultGenesisParameters,
   type GenesisDocument,
   type GenesisIdentity,
@@ -31,24 +30,22 @@ import type { Signer } from '../../chain/keys.ts'
 import type { Ledger } from '../../chain/ledger.ts'
 import {
   type CertifiedHeader,
+  type Handover,
   type StateAnswer,
   stateAnswer,
   type TrustedHead,
 } from '../../chain/light-client.ts'
 import { membersCodec, stateKeyOf } from '../../chain/records.ts'
-import { MoteError } from '../../chain/result.ts'
+import { assert, MoteError } from '../../chain/result.ts'
 import { get, prove } from '../../chain/state-tree.ts'
-import { grantIdOf, type Label, parseTransaction, type TransactionBody } from '../../chain/transaction.ts'
-import type {
-  ChainSource,
-  DeviceTransaction,
-  GroupAnswer,
-  NodeStatus,
-  TransactionStatus,
-} from '../../client/chain-source.ts'
+import { grantIdOf, type Label, type TransactionBody } from '../../chain/transaction.ts'
+import type { DeviceTransaction, GroupAnswer, TransactionStatus } from '../../client/chain-source.ts'
 import { type IdentityKeys, makeKeys, signerOf } from '../../client/key-directory.ts'
 import { nativeSignerFromSeed, nativeVerifier } from '../../client/native-crypto.ts'
 import { signedBody } from '../../client/submission.ts'
+import { TestSource } from './test-source.ts'
+
+export { TestSource }
 
 /** Keys that are the same in every run. */
 export function keysOf(name: string): IdentityKeys {
@@ -63,6 +60,8 @@ export function tokenOf(name: string): Signer {
 
 interface ServedBlock {
   readonly ledger: Ledger
+  /** The set that took over after this block, and its certificate. */
+  readonly handover: Handover | undefined
   readonly changes: readonly StateKey[]
   readonly certificate: Certificate | undefined
 }
@@ -70,6 +69,8 @@ interface ServedBlock {
 export interface TestChainOptions {
   /** Active from genesis on, besides three full nodes, a coordination node and the operator. */
   readonly devices?: readonly string[]
+  /** Full nodes that are no consenters yet. */
+  readonly spares?: readonly string[]
   readonly name?: string
   readonly startTime?: number
 }
@@ -80,6 +81,8 @@ export class TestChain {
   readonly operator = keysOf('operator')
   readonly coordination = keysOf('coordination-1')
   readonly fullNodes = ['full-1', 'full-2', 'full-3'].map(keysOf)
+  /** Full nodes that are no consenters of the genesis. */
+  readonly spares: readonly IdentityKeys[]
   /** By height; the first is genesis. */
   readonly blocks: ServedBlock[]
   readonly #placed = new Map<TransactionId, TransactionStatus>()
@@ -91,7 +94,8 @@ export class TestChain {
   readonly #waiting = new Set<() => void>()
 
   constructor(options: TestChainOptions = {}) {
-    const { devices = [], name = 'test-chain', startTime = 1_790_000_000_000 } = options
+    const { devices = [], spares = [], name = 'test-chain', startTime = 1_790_000_000_000 } = options
+    this.spares = spares.map(keysOf)
     const identity = (keys: IdentityKeys, label: Label): GenesisIdentity => ({
       inceptionKey: keys.signing.publicKey,
       label,
@@ -108,7 +112,7 @@ export class TestChain {
       threshold: 1,
       parameters: defaultGenesisParameters,
       identities: [
-        ...this.fullNodes.map(keys => identity(keys, 'full')),
+        ...[...this.fullNodes, ...this.spares].map(keys => identity(keys, 'full')),
         identity(this.coordination, 'coordination'),
         identity(this.operator, 'lightweight'),
         ...devices.map(device => identity(keysOf(device), 'lightweight')),
@@ -116,7 +120,8 @@ export class TestChain {
     })
     this.checkpoint = checkpointFromGenesis(this.genesis)
     const changes = [...genesisState(this.genesis).keys()]
-    this.blocks = [{ ledger: genesisLedger(this.genesis), changes, certificate: undefined }]
+    const ledger = genesisLedger(this.genesis)
+    this.blocks = [{ ledger, changes, certificate: undefined, handover: undefined }]
   }
 
   get chainId(): ChainId {
@@ -149,17 +154,37 @@ export class TestChain {
     const { certify = true, afterMs = 1000 } = options
     const time = Milliseconds(this.time + afterMs)
     const type = transactions.length > 0 ? 'block' : 'heartbeat'
-    const block = executeBlock(this.ledger, {
-      proposal: { version: 1, type, time, transactions },
-      term: Term(1),
-      verify: nativeVerifier,
-    })
-    const { ledger, header, changes, executed } = block
-    this.blocks.push({
-      ledger,
-      changes,
-      certificate: certify ? this.certify(header.height, block.headerHash) : undefined,
-    })
+    const executed = this.#execute({ version: 1, type, time, transactions }, certify)
+    return executed.receipts
+  }
+
+  /** A block that hands over to these full nodes, certified by both sets; governance must have decided on them. */
+  handOver(target: ConsenterSet): Height {
+    const time = Milliseconds(this.time + 1000)
+    const proposal = { version: 1, type: 'handover', time, signersHash: signersHash(target) } as const
+    assert(this.#execute(proposal, true).handover, 'handover: governance has decided on another set')
+    return this.height
+  }
+
+  /** The operator decides on these consenters, and they take over. */
+  changeConsenters(nodes: readonly IdentityKeys[]): Height {
+    const target = consenterSet(
+      nodes.map(keys => ({ id: keys.id, key: keys.signing.publicKey })),
+      'majority',
+    )
+    this.perform(this.operator, { type: 'governance.consenters', target })
+    return this.handOver(target)
+  }
+
+  #execute(proposal: BlockProposal, certify: boolean): ExecutedBlock {
+    const block = executeBlock(this.ledger, { proposal, term: Term(1), verify: nativeVerifier })
+    const { ledger, header, headerHash, changes, executed } = block
+    const certificate = certify ? this.certify(header.height, headerHash) : undefined
+    const handover = block.handover && {
+      consenters: block.handover,
+      certificate: this.certify(header.height, headerHash, undefined, block.handover),
+    }
+    this.blocks.push({ ledger, changes, certificate, handover })
     for (const item of executed) {
       const { id } = item.parsed
       const { code } = item.receipt
@@ -171,15 +196,26 @@ export class TestChain {
       this.#history.push({ id, height: header.height, executed: item })
     }
     for (const wake of this.#waiting) wake()
-    return block.receipts
+    return block
   }
 
-  /** A certificate by two of three; by all, or by a wrong hash, on demand. */
-  certify(height: Height, headerHash: Hash, who: readonly number[] = [0, 1]): Certificate {
-    const set = consentersOf(this.genesis)
+  /** The set whose turn it is to certify the block at this height. */
+  signersAt(height: Height): ConsenterSet {
+    return this.at(height - 1).ledger.parameters.consenters
+  }
+
+  /** A certificate by the quorum that comes first in the set; by others, of another set or for a wrong hash on demand. */
+  certify(
+    height: Height,
+    headerHash: Hash,
+    who?: readonly number[],
+    set: ConsenterSet = this.signersAt(height),
+  ): Certificate {
+    const quorum = Array.from({ length: quorumOf(set) }, (_, signer) => signer)
     const message = certificateSigningBytes(this.chainId, 0, height, headerHash)
-    const signatures = who.map(signer => {
-      const keys = this.fullNodes.find(node => node.id === set.consenters[signer]?.id)
+    const signatures = (who ?? quorum).map(signer => {
+      const nodes = [...this.fullNodes, ...this.spares]
+      const keys = nodes.find(node => node.id === set.consenters[signer]?.id)
       return { signer, signature: signerOf(keys!).sign(message) }
     })
     return { height, headerHash, signatures }
@@ -213,8 +249,8 @@ export class TestChain {
   /* ------------------------------------------------------------ what full nodes serve */
 
   served(height: number): CertifiedHeader {
-    const { ledger, changes, certificate } = this.at(height)
-    return { header: ledger.header, certificate, handover: undefined, changes }
+    const { ledger, changes, certificate, handover } = this.at(height)
+    return { header: ledger.header, certificate, handover, changes }
   }
 
   answer(key: StateKey, height: number): StateAnswer {
@@ -262,126 +298,5 @@ export class TestChain {
 
   source(name = 'honest'): TestSource {
     return new TestSource(this, name)
-  }
-}
-
-/** A full node of a `TestChain`. Its hooks turn it into a broken or lying one. */
-export class TestSource implements ChainSource {
-  readonly name: string
-  readonly chain: TestChain
-  /** Requests that arrived, by method. */
-  readonly asked = new Map<string, number>()
-  /** Every request fails with this. */
-  failure: MoteError | undefined
-  /** It has seen no block above this. */
-  frozenAt: number = Number.POSITIVE_INFINITY
-  /** State is answered as of this height, although headers go on: how a revocation is withheld. */
-  stateFrozenAt: number | undefined
-  tamperState: (answer: StateAnswer) => StateAnswer = answer => answer
-  tamperGroup: (answer: GroupAnswer) => GroupAnswer = answer => answer
-  tamperHeader: (header: CertifiedHeader) => CertifiedHeader = header => header
-  /** Runs after a state answer was made and before it arrives. */
-  beforeStateArrives: () => Promise<void> | void = () => {}
-
-  constructor(chain: TestChain, name: string) {
-    this.chain = chain
-    this.name = name
-  }
-
-  async status(): Promise<NodeStatus> {
-    this.#ask('status')
-    const { header } = this.chain.ledger
-    return {
-      name: this.name,
-      id: this.chain.fullNodes[0]!.id,
-      label: 'full',
-      chainId: this.chain.chainId,
-      role: 'leader',
-      term: 1,
-      leader: undefined,
-      height: header.height,
-      certifiedHeight: this.#certifiedHeight(),
-      lag: 0,
-      time: header.time,
-      pid: 1,
-      api: '',
-      addresses: [],
-    }
-  }
-
-  async submit(bytes: Uint8Array): Promise<TransactionStatus> {
-    this.#ask('submit')
-    const parsed = parseTransaction(bytes)
-    if (!parsed.ok) throw new MoteError(parsed.error.code, parsed.error.detail)
-    const before = this.chain.transactionStatus(parsed.value.id)
-    if (before.status !== 'unknown') return before
-    const [receipt] = this.chain.append([bytes])
-    const status = this.chain.transactionStatus(parsed.value.id)
-    if (status.status !== 'unknown' || !receipt || receipt.code === 'ok') return status
-    return { id: parsed.value.id, status: 'refused', code: receipt.code }
-  }
-
-  async transactionStatus(id: TransactionId): Promise<TransactionStatus> {
-    this.#ask('transactionStatus')
-    return this.chain.transactionStatus(id)
-  }
-
-  async certifiedHeader(height: Height | 'latest'): Promise<CertifiedHeader> {
-    this.#ask('certifiedHeader')
-    return this.tamperHeader(this.chain.served(height === 'latest' ? this.#certifiedHeight() : height))
-  }
-
-  async headersFrom(from: Height, limit: number): Promise<readonly CertifiedHeader[]> {
-    this.#ask('headersFrom')
-    const to = Math.min(from + limit - 1, this.#certifiedHeight())
-    const headers: CertifiedHeader[] = []
-    for (let height = from as number; height <= to; height++)
-      headers.push(this.tamperHeader(this.chain.served(height)))
-    return headers
-  }
-
-  async waitForHeader(
-    after: Height,
-    timeoutMs: number,
-    options: { readonly signal?: AbortSignal } = {},
-  ): Promise<CertifiedHeader | undefined> {
-    this.#ask('waitForHeader')
-    if (this.#certifiedHeight() <= after) await this.chain.news(timeoutMs, options.signal)
-    this.#ask('waitForHeader')
-    const height = this.#certifiedHeight()
-    return height > after ? this.tamperHeader(this.chain.served(height)) : undefined
-  }
-
-  async state(key: StateKey, height?: Height): Promise<StateAnswer> {
-    this.#ask('state')
-    const answer = this.tamperState(this.chain.answer(key, height ?? this.#stateHeight()))
-    await this.beforeStateArrives()
-    return answer
-  }
-
-  async group(id: GroupId): Promise<GroupAnswer> {
-    this.#ask('group')
-    const answer = this.chain.groupAnswer(id, this.#stateHeight())
-    return this.tamperGroup({ ...answer, group: this.tamperState(answer.group) })
-  }
-
-  async deviceTransactions(id: DeviceId): Promise<readonly DeviceTransaction[]> {
-    this.#ask('deviceTransactions')
-    return this.chain.deviceTransactions(id)
-  }
-
-  #ask(method: string): void {
-    this.asked.set(method, (this.asked.get(method) ?? 0) + 1)
-    if (this.failure) throw this.failure
-  }
-
-  #certifiedHeight(): Height {
-    let height = Math.min(this.chain.height, this.frozenAt)
-    while (height > 0 && !this.chain.at(height).certificate) height--
-    return Height(height)
-  }
-
-  #stateHeight(): number {
-    return Math.min(this.#certifiedHeight(), this.stateFrozenAt ?? Number.POSITIVE_INFINITY)
   }
 }

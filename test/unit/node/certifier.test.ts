@@ -31,6 +31,7 @@ function setUp(member: number | undefined = 0) {
     {
       announce: (to, signatures) => sent.push({ to, signatures }),
       certified: certificate => certificates.push(certificate),
+      wanted: () => {},
       disagreement: disagreement => disagreements.push(disagreement),
       diverged: detail => diverged.push(detail),
     },
@@ -163,7 +164,7 @@ test('certifier: a certificate for a block not executed yet is judged when it is
 
 test('certifier: what stays uncertified is sent again, to all in time and to a peer that connects', () => {
   const { certifier, sent } = setUp()
-  certifier.restore({ certifiedHeight: Height(0), now: Milliseconds(0) })
+  certifier.restore({ consenters: set, certifiedHeight: Height(0), now: Milliseconds(0) })
   executeAndStore(certifier, block(1), block(2))
   sent.length = 0
   certifier.tick(Milliseconds(500))
@@ -176,7 +177,7 @@ test('certifier: what stays uncertified is sent again, to all in time and to a p
 
 test('certifier: a peer that lags gets our signatures again, a late signature gets no answer', () => {
   const { certifier, sent } = setUp()
-  certifier.restore({ certifiedHeight: Height(0), now: Milliseconds(0) })
+  certifier.restore({ consenters: set, certifiedHeight: Height(0), now: Milliseconds(0) })
   executeAndStore(certifier, block(1))
   certifier.receive(ids[1]!, [signatureOf(1, block(1))])
   sent.length = 0
@@ -190,7 +191,7 @@ test('certifier: a peer that lags gets our signatures again, a late signature ge
 
 test('certifier: after a restart signatures of blocks above the certified height are made again', () => {
   const { certifier, sent } = setUp()
-  certifier.restore({ certifiedHeight: Height(5), now: Milliseconds(0) })
+  certifier.restore({ consenters: set, certifiedHeight: Height(5), now: Milliseconds(0) })
   executeAndStore(certifier, block(6))
   expect(sent).toMatchObject([{ to: 'all', signatures: [{ height: 6 }] }])
 })

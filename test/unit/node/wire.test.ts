@@ -73,7 +73,7 @@ const hello: Hello = {
   version: 1,
   chainId: digest as never,
   deviceId: digest as DeviceId,
-  proof: { type: 'certified', answer: Uint8Array.of(1, 2, 3) },
+  proof: { type: 'certified', answer: Uint8Array.of(1, 2, 3), handovers: [] },
 }
 const heartbeat: Heartbeat = {
   addresses: ['/ip4/127.0.0.1/tcp/1'],

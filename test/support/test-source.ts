@@ -1,0 +1,134 @@
+/** A full node that serves a `TestChain`, and lies on demand. */
+import { type DeviceId, type GroupId, Height, type StateKey, type TransactionId } from '../../chain/brands.ts'
+import type { CertifiedHeader, StateAnswer } from '../../chain/light-client.ts'
+import { MoteError } from '../../chain/result.ts'
+import { parseTransaction } from '../../chain/transaction.ts'
+import type {
+  ChainSource,
+  DeviceTransaction,
+  GroupAnswer,
+  NodeStatus,
+  TransactionStatus,
+} from '../../client/chain-source.ts'
+import type { TestChain } from './test-chain.ts'
+
+/** A full node of a `TestChain`. Its hooks turn it into a broken or lying one. */
+export class TestSource implements ChainSource {
+  readonly name: string
+  readonly chain: TestChain
+  /** Requests that arrived, by method. */
+  readonly asked = new Map<string, number>()
+  /** Every request fails with this. */
+  failure: MoteError | undefined
+  /** It has seen no block above this. */
+  frozenAt: number = Number.POSITIVE_INFINITY
+  /** State is answered as of this height, although headers go on: how a revocation is withheld. */
+  stateFrozenAt: number | undefined
+  tamperState: (answer: StateAnswer) => StateAnswer = answer => answer
+  tamperGroup: (answer: GroupAnswer) => GroupAnswer = answer => answer
+  tamperHeader: (header: CertifiedHeader) => CertifiedHeader = header => header
+  /** Runs after a state answer was made and before it arrives. */
+  beforeStateArrives: () => Promise<void> | void = () => {}
+
+  constructor(chain: TestChain, name: string) {
+    this.chain = chain
+    this.name = name
+  }
+
+  async status(): Promise<NodeStatus> {
+    this.#ask('status')
+    const { header } = this.chain.ledger
+    return {
+      name: this.name,
+      id: this.chain.fullNodes[0]!.id,
+      label: 'full',
+      chainId: this.chain.chainId,
+      role: 'leader',
+      term: 1,
+      leader: undefined,
+      height: header.height,
+      certifiedHeight: this.#certifiedHeight(),
+      lag: 0,
+      time: header.time,
+      pid: 1,
+      api: '',
+      addresses: [],
+    }
+  }
+
+  async submit(bytes: Uint8Array): Promise<TransactionStatus> {
+    this.#ask('submit')
+    const parsed = parseTransaction(bytes)
+    if (!parsed.ok) throw new MoteError(parsed.error.code, parsed.error.detail)
+    const before = this.chain.transactionStatus(parsed.value.id)
+    if (before.status !== 'unknown') return before
+    const [receipt] = this.chain.append([bytes])
+    const status = this.chain.transactionStatus(parsed.value.id)
+    if (status.status !== 'unknown' || !receipt || receipt.code === 'ok') return status
+    return { id: parsed.value.id, status: 'refused', code: receipt.code }
+  }
+
+  async transactionStatus(id: TransactionId): Promise<TransactionStatus> {
+    this.#ask('transactionStatus')
+    return this.chain.transactionStatus(id)
+  }
+
+  async certifiedHeader(height: Height | 'latest'): Promise<CertifiedHeader> {
+    this.#ask('certifiedHeader')
+    return this.tamperHeader(this.chain.served(height === 'latest' ? this.#certifiedHeight() : height))
+  }
+
+  async headersFrom(from: Height, limit: number): Promise<readonly CertifiedHeader[]> {
+    this.#ask('headersFrom')
+    const to = Math.min(from + limit - 1, this.#certifiedHeight())
+    const headers: CertifiedHeader[] = []
+    for (let height = from as number; height <= to; height++)
+      headers.push(this.tamperHeader(this.chain.served(height)))
+    return headers
+  }
+
+  async waitForHeader(
+    after: Height,
+    timeoutMs: number,
+    options: { readonly signal?: AbortSignal } = {},
+  ): Promise<CertifiedHeader | undefined> {
+    this.#ask('waitForHeader')
+    if (this.#certifiedHeight() <= after) await this.chain.news(timeoutMs, options.signal)
+    this.#ask('waitForHeader')
+    const height = this.#certifiedHeight()
+    return height > after ? this.tamperHeader(this.chain.served(height)) : undefined
+  }
+
+  async state(key: StateKey, height?: Height): Promise<StateAnswer> {
+    this.#ask('state')
+    const answer = this.tamperState(this.chain.answer(key, height ?? this.#stateHeight()))
+    await this.beforeStateArrives()
+    return answer
+  }
+
+  async group(id: GroupId): Promise<GroupAnswer> {
+    this.#ask('group')
+    const answer = this.chain.groupAnswer(id, this.#stateHeight())
+    return this.tamperGroup({ ...answer, group: this.tamperState(answer.group) })
+  }
+
+  async deviceTransactions(id: DeviceId): Promise<readonly DeviceTransaction[]> {
+    this.#ask('deviceTransactions')
+    return this.chain.deviceTransactions(id)
+  }
+
+  #ask(method: string): void {
+    this.asked.set(method, (this.asked.get(method) ?? 0) + 1)
+    if (this.failure) throw this.failure
+  }
+
+  #certifiedHeight(): Height {
+    let height = Math.min(this.chain.height, this.frozenAt)
+    while (height > 0 && !this.chain.at(height).certificate) height--
+    return Height(height)
+  }
+
+  #stateHeight(): number {
+    return Math.min(this.#certifiedHeight(), this.stateFrozenAt ?? Number.POSITIVE_INFINITY)
+  }
+}
