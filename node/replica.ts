@@ -345,13 +345,8 @@ export class Replica {
     this.#executions = []
     this.#appliedConfiguration = undefined
     this.#appliedWritten = index
-    const signs = certifier.signs(executions.map(({ block }) => block))
-    const blocks = executions.map(({ block, write, replaced }) => {
-      const point = snapshots?.pointAt(block.height - 1)
-      const undo = replaced && point && { ...replaced, point }
-      const signed = signs ? { ...block, incarnation } : undefined
-      return { ...write, ...(undo && { undo }), ...(signed && { signed }) }
-    })
+    const signedIn = certifier.signs(executions.map(({ block }) => block)) ? incarnation : undefined
+    const blocks = executions.map(execution => storedBlock(execution, { snapshots, signedIn }))
     const write = storage.apply({ applied: index, blocks, ...(configuration && { configuration }) })
     events.applied(index)
     this.#track(write, () => {
