@@ -15,6 +15,10 @@ import { type IdentityKeys, KeyDirectory } from '../client/key-directory.ts'
 import { apiUrl, type DevnetDescription, layout, readDescription } from '../devnet/layout.ts'
 import type { Context } from './context.ts'
 
+/** A read asks each full node in turn; nodes that hang cost this much together, if there are not too many. */
+const readPatienceMs = 5_000
+const requestTimeoutMsMin = 500
+
 export interface ChainAccess {
   readonly directory: string
   readonly description: DevnetDescription
@@ -42,9 +46,9 @@ export async function openChainUnsynced(context: Context): Promise<ChainAccess> 
   const { directory } = context
   const description = await requireDescription(context)
   const genesis = await readGenesisFile(layout.genesis(directory))
-  const sources = description.nodes
-    .filter(node => node.label === 'full')
-    .map(node => httpSource(apiUrl(node.api)))
+  const full = description.nodes.filter(node => node.label === 'full')
+  const requestTimeoutMs = Math.max(requestTimeoutMsMin, Math.floor(readPatienceMs / full.length))
+  const sources = full.map(node => httpSource(apiUrl(node.api), { requestTimeoutMs }))
   const client = await ChainClient.open({
     sources,
     // From the genesis each time: one header with its certificate skips the whole way, and nothing is left behind.

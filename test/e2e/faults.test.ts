@@ -16,7 +16,7 @@ import { PlainClient } from '../../cli/chaos-submission.ts'
 import { readGenesisFile } from '../../client/genesis-file.ts'
 import { type IdentityKeys, KeyDirectory } from '../../client/key-directory.ts'
 import { idOfSigned, signedBody } from '../../client/submission.ts'
-import { type DevnetDescription, layout, readDescription } from '../../devnet/layout.ts'
+import { type DevnetDescription, layout, readDescription, writeDescription } from '../../devnet/layout.ts'
 import { type CommandResult, runMote } from '../support/mote-command.ts'
 
 const root = mkdtempSync(join(tmpdir(), 'mote-e2e-faults-'))
@@ -122,6 +122,40 @@ describe('faults on real processes', () => {
     // Sent once more: the same answer.
     const again = await client.submit(bytes, AbortSignal.timeout(20_000))
     expect(again).toMatchObject({ type: 'acknowledged', height: 'height' in outcome ? outcome.height : 0 })
+  })
+
+  test('trust: a verified answer that is older than trustTtl exits 1, and 0 again after healing', async () => {
+    const names = fullNodesOf(description).map(({ name }) => name)
+    await writeDescription(directory, { ...description, trustTtlMs: 1_500 })
+    await succeeds('chaos', 'partition', names.join('/'))
+    const ask = async () => {
+      const { code, stdout } = await mote('device', 'trust', '1111', '--json')
+      return { ...(JSON.parse(stdout) as { verified: boolean; stale: boolean }), code }
+    }
+    await until('the answer is stale', async () => (await ask()).stale)
+    expect(await ask()).toMatchObject({
+      code: 1,
+      verified: true,
+      stale: true,
+      status: 'active',
+      trusted: false,
+    })
+    await succeeds('chaos', 'heal')
+    await writeDescription(directory, description)
+    await until('trusted again', async () => (await ask()).code === 0)
+  })
+
+  test('trust: full nodes that hang cost 6 s at most, and exit 1', async () => {
+    const names = fullNodesOf(description).map(({ name }) => name)
+    for (const name of names) await succeeds('chaos', 'pause', name)
+    const startedAt = performance.now()
+    const { code, stdout } = await mote('device', 'trust', '1111', '--json')
+    const tookMs = performance.now() - startedAt
+    await succeeds('chaos', 'heal')
+    expect(code).toBe(1)
+    expect(JSON.parse(stdout)).toMatchObject({ verified: false, trusted: false, code: 'timeout' })
+    // Five seconds of patience, and the start of a program.
+    expect(tookMs).toBeLessThan(6_500)
   })
 
   test('a leader that can send but hears nobody steps down; the others elect and go on', async () => {
