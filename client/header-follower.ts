@@ -3,7 +3,7 @@
  *
  * It starts at a checkpoint, asks for newer headers, and believes what a quorum of the trusted consenters certified:
  * header by header with every list of changed keys (so that cached values stay judged), or, when it is far behind, in
- * one skip, after which nothing older is known. Whatever else a source sends is refused with `bad-header`,
+ * skips from handover to handover, after which nothing older is known. Whatever else a source sends is refused with `bad-header`,
  * `bad-certificate` or `wrong-chain`, inside the pool's attempt, so that the source pays for it.
  *
  * Invariants: the head never goes back; a listener sees every height between two skips, in order.
@@ -25,6 +25,7 @@ import {
 } from '../chain/light-client.ts'
 import { MoteError, unwrap } from '../chain/result.ts'
 import { type ChainSource, maxHeadersPerAnswer, type SourcePool } from './chain-source.ts'
+import { findHandover } from './handover-search.ts'
 
 /** Where the head outlives the program. */
 export interface CheckpointStore {
@@ -202,16 +203,23 @@ export class HeaderFollower {
     if (!certificate)
       throw new MoteError('stale', `${source.name}: has no certificate for its newest header yet`)
     if (gap === 1) return this.#accept(source, [newest])
-    const sameSigners = header.signersHash === this.#head.header.nextSignersHash
-    if (sameSigners && gap > (this.#options.longestRun ?? 1024)) {
-      const { verifier } = this.#options
-      if (!matchesChanges(header, newest.changes))
-        throw new MoteError('bad-header', `${source.name}: changes: expected the keys that changesHash names`)
-      this.#head = unwrap(advance(this.#head, header, certificate, verifier, newest.handover))
-      this.#newest = newest
-      return this.#publish({ type: 'skipped', head: this.#head })
+    while (newest.header.height - this.#head.header.height > (this.#options.longestRun ?? 1024)) {
+      const sameSigners = header.signersHash === this.#head.header.nextSignersHash
+      this.#skipTo(source, sameSigners ? newest : await findHandover(source, this.#head, newest))
     }
     await this.#walk(source, newest)
+  }
+
+  /** Takes a header that the consenters of the head certified, without those in between. */
+  #skipTo(source: ChainSource, { header, certificate, handover, changes }: CertifiedHeader): void {
+    const { verifier } = this.#options
+    if (!certificate)
+      throw new MoteError('bad-certificate', `${source.name}: shows none for a handover at ${header.height}`)
+    if (!matchesChanges(header, changes))
+      throw new MoteError('bad-header', `${source.name}: changes: expected the keys that changesHash names`)
+    this.#head = unwrap(advance(this.#head, header, certificate, verifier, handover))
+    this.#newest = { header, certificate, handover, changes }
+    this.#publish({ type: 'skipped', head: this.#head })
   }
 
   /** A header of the head's height with another hash is a fork or an invention; below, the head says nothing. */

@@ -22,7 +22,7 @@ import type {
 } from '../chain/brands.ts'
 import { type Codec, decode } from '../chain/codec.ts'
 import type { SignatureVerifier } from '../chain/keys.ts'
-import { type StateAnswer, verifyStateAnswer } from '../chain/light-client.ts'
+import { type StateAnswer, type TrustedHead, verifyStateAnswer } from '../chain/light-client.ts'
 import {
   type ChainParameters,
   type GrantRecord,
@@ -275,12 +275,23 @@ export class VerifiedChain {
     source: ChainSource,
     { key, ask }: Question<T>,
   ): Promise<{ readonly value: T | undefined; readonly height: Height }> {
+    const { head } = this.follower
     const { answer, read } = await ask(source)
-    const { value, height } = unwrap(verifyStateAnswer(this.follower.head, key, answer, this.#verifier))
-    const record = value === undefined ? undefined : read(value)
-    // A header above the follower's head certifies it: the changes up to there must be known too.
-    if (height > this.follower.head.header.height) await this.follower.syncFrom(source)
-    return { value: record, height }
+    // A header above the follower's head certifies it: the changes up to there must be known too, and who signs there.
+    if (answer.height > this.follower.head.header.height) await this.follower.syncFrom(source)
+    const trusted = this.#trustedFor(source, answer.height, head)
+    const { value, height } = unwrap(verifyStateAnswer(trusted, key, answer, this.#verifier))
+    return { value: value === undefined ? undefined : read(value), height }
+  }
+
+  /** The head that judges an answer for this height; the one at the time of the question if a handover came in between. */
+  #trustedFor(source: ChainSource, height: Height, atQuestion: TrustedHead): TrustedHead {
+    // Whether it still stands could not be said, and who certified it is not known any more.
+    if (height < this.#window.base)
+      throw new MoteError('stale', `${source.name}: answered for height ${height}, which is too old`)
+    const { head } = this.follower
+    const isAfterHandover = height > (head.handoverHeight ?? -1) || height === head.header.height
+    return isAfterHandover ? head : atQuestion
   }
 
   #remember(key: StateKey, proven: Proven): void {

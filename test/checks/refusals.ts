@@ -33,7 +33,7 @@ const answers: readonly RefusalCheck[] = [
   },
   ...takenOut('chain/light-client.ts', 'test/unit/chain/light-client.test.ts', {
     'an answer under another state root than the trusted header of its height':
-      'if (height === trusted.header.height && hash !== trusted.headerHash)',
+      'if (isOfTrusted && hash !== trusted.headerHash)',
     'a proof that is not in its one valid form': 'if (stateRoot === undefined)',
     'a certificate of another header':
       'if (certificate.height !== header.height || certificate.headerHash !== hash)',
@@ -98,6 +98,52 @@ const transactions: readonly RefusalCheck[] = takenOut(
     'a transaction of an unknown signer': 'if (!record)',
   },
 )
+
+const handovers: readonly RefusalCheck[] = [
+  ...takenOut('chain/light-client.ts', 'test/unit/chain/handover.test.ts', {
+    'a handover without the new consenters': 'if (!handover)',
+    'a handover to others than its header names':
+      'if (signersHash(handover.consenters) !== header.nextSignersHash)',
+  }),
+  {
+    refusal: 'a handover that the new consenters have not certified',
+    file: 'chain/light-client.ts',
+    find: 'return signed.ok ? ok(handover.consenters) : signed',
+    replace: 'return signed.ok || signed ? ok(handover.consenters) : signed',
+    test: 'test/unit/chain/handover.test.ts',
+  },
+  {
+    refusal: 'a handover that the old consenters have not certified',
+    file: 'chain/light-client.ts',
+    find: '  if (!signed.ok) return signed\n  const next =',
+    replace: '  const next =',
+    test: 'test/unit/chain/handover.test.ts',
+  },
+  ...takenOut('chain/execute-governance.ts', 'test/unit/chain/execute-governance.test.ts', {
+    'consenters in no sound set': 'if (!sound.ok)',
+    'a consenter that is suspended or revoked': "if (record.status !== 'active')",
+    'a consenter that is no full node': "if (record.label !== 'full')",
+    'a consenter under a key that is not its own, or over':
+      "if (entry?.purpose !== 'sign' || !isKeyValidAt(entry, time))",
+    'a decision of fewer authorities than the threshold': 'if (approvals < parameters.threshold)',
+    'a handover to others than governance has decided on':
+      'if (!nextConsenters || signersHash(nextConsenters) !== target)',
+  }),
+  {
+    refusal: 'an approval of a suspended or revoked authority',
+    file: 'chain/execute-governance.ts',
+    find: "view.identity(id)?.status === 'active' && ",
+    replace: '',
+    test: 'test/unit/chain/execute-governance.test.ts',
+  },
+  {
+    refusal: 'an approval from before the last change of the parameters',
+    file: 'chain/execute-governance.ts',
+    find: 'approval?.parametersVersion === parameters.version && signersHash',
+    replace: 'approval !== undefined && signersHash',
+    test: 'test/unit/chain/execute-governance.test.ts',
+  },
+]
 
 const decisions = 'test/unit/mqtt-gateway/verification.test.ts'
 const messages: readonly RefusalCheck[] = [
@@ -242,6 +288,7 @@ export const refusalChecks: readonly RefusalCheck[] = [
   ...answers,
   ...joining,
   ...transactions,
+  ...handovers,
   ...messages,
   ...sessions,
   ...faces,

@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
+import { decodeProposal, proposalCodec, receiptCodec } from '../../../chain/block.ts'
 import type { Hash, StateKey } from '../../../chain/brands.ts'
 import { certificateCodec, certificateSigningBytes, verifyCertificate } from '../../../chain/certificate.ts'
 import { decode, encode } from '../../../chain/codec.ts'
@@ -8,8 +9,10 @@ import { changesHash, type Header, headerCodec, headerHash, restHashOf } from '.
 import { deviceIdOf, keyIdOf, type SigningSuite } from '../../../chain/keys.ts'
 import { checkpointOf, stateAnswerCodec, verifyStateAnswer } from '../../../chain/light-client.ts'
 import { nobleVerifier } from '../../../chain/noble-crypto.ts'
+import { approvalCodec, stateKeyOf } from '../../../chain/records.ts'
 import { unwrap } from '../../../chain/result.ts'
 import { nativeVerifier } from '../../../client/native-crypto.ts'
+import { governanceVectors } from '../../vectors/make-governance.ts'
 
 interface HeaderVectors {
   keys: { suite: SigningSuite; key: string; keyId: string; deviceId: string }[]
@@ -62,5 +65,41 @@ describe('vectors of test/vectors/header.json', () => {
     const trusted = unwrap(checkpointOf(header, set))
     const state = unwrap(verifyStateAnswer(trusted, vectors.stateAnswer.key, answer, verifier))
     expect(Buffer.from(state.value ?? []).toString()).toBe('record')
+  })
+})
+
+describe('vectors of test/vectors/governance.json', () => {
+  const governance: ReturnType<typeof governanceVectors> = JSON.parse(
+    readFileSync(new URL('../../vectors/governance.json', import.meta.url), 'utf8'),
+  )
+  const target = unwrap(decode(consenterSetCodec, hex(governance.target.encoded)))
+
+  test('vectors: the script makes the file', () => {
+    expect(governanceVectors()).toEqual(governance)
+  })
+
+  test('vectors: a block, a heartbeat and a handover as the log orders them', () => {
+    expect(governance.proposals.map(({ type }) => type)).toEqual(['block', 'block', 'heartbeat', 'handover'])
+    for (const { encoded, type, time, ...rest } of governance.proposals) {
+      const proposal = unwrap(decodeProposal(hex(encoded)))
+      expect(encode(proposalCodec, proposal)).toEqual(hex(encoded))
+      expect(proposal).toMatchObject({ version: 1, type, time })
+      if (proposal.type === 'handover') expect(rest).toEqual({ signersHash: signersHash(target) })
+      else
+        expect(rest).toEqual({
+          transactions: proposal.transactions.map(bytes => Buffer.from(bytes).toString('hex')),
+        })
+    }
+  })
+
+  test('vectors: the approval of an authority, and the events of a decision', () => {
+    const { authority, parametersVersion, stateKey, leaf } = governance.approval
+    expect(stateKeyOf.approval(authority)).toBe(stateKey)
+    expect(decode(approvalCodec, hex(leaf))).toEqual({ ok: true, value: { target, parametersVersion } })
+    const { events } = unwrap(decode(receiptCodec, hex(governance.receipt)))
+    expect(events).toEqual([
+      { type: 'consenters.approved', authority, target: signersHash(target), approvals: 2 },
+      { type: 'consenters.decided', target: signersHash(target), parametersVersion: 5 },
+    ])
   })
 })

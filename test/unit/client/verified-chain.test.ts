@@ -241,10 +241,16 @@ describe('verified chain: lies', () => {
     const [chain, twin] = [new TestChain({ devices: ['sensor'] }), new TestChain({ name: 'twin' })]
     chain.append()
     twin.append()
-    const source = chain.source()
-    source.tamperState = () => twin.answer(stateKeyOf.identity(sensor.id), 1)
-    const client = await clientOf(chain, source)
-    expect(await refusal(client.records.device(sensor.id))).toBe('bad-certificate')
+    twin.append()
+    for (const [height, code] of [
+      [1, 'bad-proof'],
+      [2, 'bad-certificate'],
+    ] as const) {
+      const source = chain.source()
+      source.tamperState = () => twin.answer(stateKeyOf.identity(sensor.id), height)
+      const client = await clientOf(chain, source)
+      expect(await refusal(client.records.device(sensor.id))).toBe(code)
+    }
   })
 
   it('verified chain: refuses a record at the place of another one', async () => {
