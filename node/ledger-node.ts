@@ -134,7 +134,7 @@ export class LedgerNode implements NetworkEvents {
       verifier,
       certifiedHeight,
       changesAt: height => this.service.recentChanges(height),
-      onInstalled: () => this.#recheckAllPeers(),
+      onInstalled: () => this.#installed(),
       log: (detail, message) => parts.log.info(detail, message),
       compaction: parts.compaction,
     })
@@ -377,9 +377,10 @@ export class LedgerNode implements NetworkEvents {
     this.#writtenRecords.clear()
   }
 
-  /** The records of everybody may have changed. */
-  #recheckAllPeers(): void {
+  /** A snapshot: the records of everybody may have changed. */
+  #installed(): void {
     const { network } = this.#parts
+    this.submission.installed()
     for (const { id } of network.peers()) network.recheck(id)
   }
 

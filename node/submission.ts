@@ -209,6 +209,15 @@ export class Submission {
     }
   }
 
+  /** A snapshot took the place of blocks: what was executed in one of them has its outcome elsewhere, and none here. */
+  installed(): void {
+    const { replay, header } = this.#parts.chain.ledger
+    for (const watched of [...this.#watched.values()]) {
+      const { expiry } = watched.parsed.unsigned
+      if (header.time > expiry || replay.has(watched.id, expiry)) this.#giveUp(watched, 'timeout')
+    }
+  }
+
   /** The leader changed: what is open goes to the new one. */
   leadership({ leader }: Leadership): void {
     if (!leader) return

@@ -115,6 +115,33 @@ test('snapshot: a node that starts with a block nobody certified offers the cert
   ])
 })
 
+test('snapshot: what was executed in blocks that it skips is never said to be expired', async () => {
+  const world = await forgetfulWorld()
+  const away = await leftBehind(world)
+  const bytes = world.sign(
+    device,
+    { type: 'group.create', name: 'in-a-skipped-block', epochKeyHash: undefined },
+    { expiryMs: 6_000 },
+  )
+  let answer: TransactionStatus | undefined
+  void world
+    .node(away)
+    .submission.submit(bytes, 'certified')
+    .then(status => {
+      answer = status
+    })
+  const executed = await answerOf(world, world.node(world.leader!).submission.submit(bytes, 'certified'))
+  expect(executed.status).toBe('certified')
+  await blocks(world, 20)
+  await world.run(6_500)
+  await blocks(world, 1)
+  // The leader would say that it has expired, which is no more than that it was not taken this time.
+  world.filter = (_from, _to, message) => message.type !== 'refusals'
+  world.heal()
+  await world.until('an answer', () => answer !== undefined)
+  expect([answer?.status, answer?.code]).toEqual(['pending', 'timeout'])
+})
+
 test('snapshot: a fetch that loses answers asks again for the same chunk and goes on', async () => {
   const world = await forgetfulWorld()
   const away = await leftBehind(world)
