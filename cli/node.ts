@@ -1,11 +1,12 @@
 /**
  * `mote node start --config FILE`: one node in the foreground, as an operator starts it and as a devnet does; and what
- * an operator does to one: `transfer` its leadership, `rebuild` its damaged directory.
+ * an operator does to one: `transfer` its leadership, `drain` it, `rebuild` its damaged directory.
  */
 import type { Command } from 'commander'
 import { DeviceId } from '../chain/brands.ts'
 import { type ErrorCode, errorTable, exitCodes } from '../chain/errors.ts'
 import { MoteError } from '../chain/result.ts'
+import { httpSource } from '../client/http-source.ts'
 import type { TransferReport } from '../node/leader-transfer.ts'
 import type { AddCommand } from './command.ts'
 import type { Context } from './context.ts'
@@ -33,6 +34,15 @@ export function nodeCommands(family: Command, add: AddCommand): void {
       { flags: '--to <id>', description: 'to this full node (the one that is furthest)', read: DeviceId },
     ],
     action: transfer,
+  })
+  add<{ config: string }>({
+    parent: family,
+    usage: 'drain',
+    description:
+      'stop the node of this configuration, which runs on this machine: it hands leadership over, answers what is open, and ends',
+    options: [{ flags: '--config <file>', description: 'its configuration', required: true }],
+    exits: { 0: 'the process has ended' },
+    action: drain,
   })
   add<{ config: string }>({
     parent: family,
@@ -65,6 +75,45 @@ async function transfer(
   }
   output.data(body, () => `${body.to} leads after ${body.durationMs} ms`)
   return exitCodes.ok
+}
+
+/** How often it is looked whether the process is gone. */
+const lookAgainMs = 20
+
+async function drain(
+  { output, signal }: Context,
+  _args: readonly string[],
+  { config }: { readonly config: string },
+): Promise<number> {
+  const { api, name, chainId } = await (await import('../node/config.ts')).readNodeConfig(config)
+  const url = `http://${api.host}:${api.port}`
+  const status = await httpSource(url).status({ signal })
+  if (status.name !== name || status.chainId !== chainId)
+    throw new MoteError('config-invalid', `${config}: another node answers at ${url}: ${status.name}`)
+  const startedAt = performance.now()
+  terminate(status.pid, 'SIGTERM')
+  while (terminate(status.pid, 0)) {
+    if (signal.aborted) throw new MoteError('timeout', `${name}: process ${status.pid} has not ended`)
+    await new Promise(resolve => setTimeout(resolve, lookAgainMs))
+  }
+  const report = {
+    name,
+    pid: status.pid,
+    role: status.role,
+    tookMs: Math.round(performance.now() - startedAt),
+  }
+  output.data(report, () => `${name} has ended after ${report.tookMs} ms; it was ${report.role}`)
+  return exitCodes.ok
+}
+
+/** Sends a signal; 0 only looks. False if there is no such process. Throws `not-authorised`. */
+function terminate(pid: number, name: NodeJS.Signals | 0): boolean {
+  try {
+    return process.kill(pid, name)
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code === 'ESRCH') return false
+    throw new MoteError('not-authorised', `process ${pid}: ${String(cause)}`, { cause })
+  }
 }
 
 async function rebuild(

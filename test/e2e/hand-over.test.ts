@@ -96,11 +96,16 @@ test('hand-over: a named voter is taken, a follower and a stranger are refused w
   expect(await (await transfer(leader, { to: follower.id })).json()).toMatchObject({ to: follower.id })
 })
 
-test('hand-over: SIGTERM to the leader loses no request', async () => {
+test('hand-over: a leader that is drained loses no request, and ends with 0', async () => {
   const old = await cluster.leader()
   await more(50)
   const from = acknowledgedAt.length - 1
+  const config = join(old.directory, 'config.json')
+  const drained = await runMote(['node', 'drain', '--config', config, '--json'])
+  expect(drained, drained.stderr).toMatchObject({ code: 0 })
+  expect(JSON.parse(drained.stdout)).toMatchObject({ name: old.name, role: 'leader' })
   expect(await old.end('SIGTERM')).toBe(0)
+  expect((await runMote(['node', 'drain', '--config', config])).code, 'nobody there').toBe(1)
   await more(500)
   expect(longestGap(from)).toBeLessThan(1_000)
   expect(load.failures).toEqual([])
