@@ -17,6 +17,7 @@ import { readGenesisFile } from '../../client/genesis-file.ts'
 import { type IdentityKeys, KeyDirectory } from '../../client/key-directory.ts'
 import { idOfSigned, signedBody } from '../../client/submission.ts'
 import { type DevnetDescription, layout, readDescription, writeDescription } from '../../devnet/layout.ts'
+import type { WipeAnswer } from '../../devnet/supervisor.ts'
 import { type CommandResult, runMote } from '../support/mote-command.ts'
 
 const root = mkdtempSync(join(tmpdir(), 'mote-e2e-faults-'))
@@ -62,6 +63,53 @@ async function until(what: string, holds: () => Promise<boolean>, deadlineMs = 2
 }
 
 describe('faults on real processes', () => {
+  test('chaos: what cannot be done is said, with its exit code, and nothing is done', async () => {
+    const refusals: readonly (readonly [number, RegExp, ...string[]])[] = [
+      [3, /node: expected one of full-1.*got 'full-9'/, 'kill', 'full-9'],
+      [3, /expected one of full-1/, 'pause', 'full-9'],
+      [3, /expected one of full-1/, 'restart', 'full-9'],
+      [3, /expected one of full-1/, 'wipe', 'full-9'],
+      [3, /full-1: its data was not wiped/, 'unwipe', 'full-1'],
+      [2, /missing required argument 'node'/, 'resume'],
+      [2, /expected A,B\/C or A>B, got 'full-1'/, 'partition', 'full-1'],
+      [2, /got 'full-9'/, 'partition', 'full-1/full-9'],
+      [2, /delay: expected milliseconds.*got 'soon'/, 'delay', 'full-1', 'soon'],
+      [3, /expected one of full-1/, 'delay', 'full-9', '20±10'],
+      [2, /loss: expected a percentage from 0 to 90, got '500'/, 'loss', 'full-1', '500'],
+      [2, /scenario: expected one of storm/, 'run', 'sunshine'],
+      [2, /--duration.*expected seconds above 0, got 'x'/, 'run', 'storm', '--duration', 'x'],
+    ]
+    for (const [code, message, ...args] of refusals)
+      expect(await mote('chaos', ...args), args.join(' ')).toMatchObject({
+        code,
+        stdout: '',
+        stderr: expect.stringMatching(message),
+      })
+    const nowhere = await runMote(['chaos', 'heal'], { MOTE_DIR: join(root, 'nothing') })
+    expect(nowhere).toMatchObject({ code: 3, stderr: expect.stringContaining('no devnet here') })
+    const nodes = await Promise.all(fullNodesOf(description).map(statusOf))
+    expect(nodes.every(status => status !== undefined)).toBe(true)
+  })
+
+  test('chaos: the leader is not killed when that leaves no majority; a wiped node ends, and comes back', async () => {
+    const { leader, followers } = await rolesOf(fullNodesOf(description))
+    const [away, wiped] = followers as [string, string]
+    await succeeds('chaos', 'kill', away)
+    expect(await mote('chaos', 'kill-leader')).toMatchObject({
+      code: 6,
+      stderr: expect.stringContaining(`not killed: without ${leader}`),
+    })
+    await succeeds('chaos', 'restart', away)
+    const answer = JSON.parse((await succeeds('chaos', 'wipe', wiped, '--json')).stdout) as WipeAnswer
+    expect(answer).toMatchObject({ started: false, reason: expect.stringContaining('Peers remember more') })
+    await succeeds('chaos', 'unwipe', wiped)
+    expect((await rolesOf(fullNodesOf(description))).followers).toContain(wiped)
+    await until('it follows', async () => {
+      const all = await Promise.all(fullNodesOf(description).map(statusOf))
+      return all.every(status => status?.leader !== undefined)
+    })
+  })
+
   test('a client with a plain retry meets nothing but "no leader" when the leader is killed, and no duplicate', async () => {
     const nodes = fullNodesOf(description)
     const { leader } = await rolesOf(nodes)
