@@ -11,7 +11,9 @@ import { ChainId, DeviceId } from '../chain/brands.ts'
 import { MoteError } from '../chain/result.ts'
 import { writeFileAtomic } from '../client/atomic-file.ts'
 import { configurationParser, readConfigurationFile } from '../client/configuration-file.ts'
+import type { Config as RaftConfig } from '../consensus/types.ts'
 import { type CompactionLimits, defaultCompactionLimits } from './compaction.ts'
+import type { ProducerLimits } from './producer.ts'
 
 const digest = Type.String({ pattern: '^[0-9a-f]{64}$', description: '64 lowercase hexadecimal characters' })
 const url = Type.String({
@@ -24,6 +26,7 @@ const multiaddr = Type.String({
 })
 const path = Type.String({ minLength: 1, description: 'a path' })
 const closed = { additionalProperties: false }
+const limit = Type.Optional(Type.Integer({ minimum: 1, maximum: 2 ** 30 }))
 const listener = Type.Object(
   { host: Type.String({ minLength: 1 }), port: Type.Integer({ minimum: 0, maximum: 65535 }) },
   closed,
@@ -59,6 +62,22 @@ const schema = Type.Object(
           tickMs: Type.Optional(Type.Integer({ minimum: 1, maximum: 10_000 })),
           electionTimeoutTicks: Type.Optional(Type.Integer({ minimum: 2, maximum: 1000 })),
           heartbeatTicks: Type.Optional(Type.Integer({ minimum: 1, maximum: 500 })),
+          maxEntriesPerAppend: limit,
+          maxBytesPerAppend: limit,
+          maxAppendsInFlight: limit,
+          maxBytesInFlight: limit,
+        },
+        closed,
+      ),
+    ),
+    /** What a leader puts into one block, and how many blocks it lets wait. */
+    producer: Type.Optional(
+      Type.Object(
+        {
+          transactionsPerBlock: limit,
+          bytesPerBlock: limit,
+          blocksInFlight: limit,
+          pipelinedTransactions: limit,
         },
         closed,
       ),
@@ -89,6 +108,9 @@ const schema = Type.Object(
 
 /** What the file says, before defaults. */
 export type NodeConfigFile = Static<typeof schema>
+
+/** Limits of the core that a configuration may set; the defaults are in consensus/config.ts. */
+type AppendLimit = 'maxEntriesPerAppend' | 'maxBytesPerAppend' | 'maxAppendsInFlight' | 'maxBytesInFlight'
 
 export interface ListenAddress {
   readonly host: string
@@ -121,7 +143,8 @@ export interface NodeConfig {
     readonly tickMs: number
     readonly electionTimeoutTicks: number
     readonly heartbeatTicks: number
-  }
+  } & Partial<Pick<RaftConfig, AppendLimit>>
+  readonly producer: Partial<ProducerLimits>
   readonly compaction: CompactionLimits
   readonly log: { readonly level: LogLevel; readonly file: string | undefined }
 }
@@ -182,6 +205,7 @@ function withDefaults(config: NodeConfigFile, base: string): NodeConfig {
     heartbeatMs: config.heartbeatMs,
     trustTtlMs: config.trustTtlMs ?? defaultTrustTtlMs,
     raft: { ...defaultRaftTiming, ...config.raft },
+    producer: { ...config.producer },
     compaction: { ...defaultCompactionLimits, ...config.compaction },
     log: {
       level: config.log?.level ?? 'info',

@@ -93,10 +93,12 @@ async function startOver(storage: Storage, { config, log, genesis, keys }: Prepa
     verifier,
     raft: config.raft,
     compaction: config.compaction,
+    producer: config.producer,
     heartbeatMs: config.heartbeatMs,
     processId: process.pid,
     api: () => api,
     log,
+    peers: config.peers.map(peer => peer.id),
     onFailed: ended.reject,
   })
   for (const peer of [...config.peers, ...config.coordination]) network.keep(peer)
