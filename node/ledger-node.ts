@@ -9,77 +9,33 @@
 import type { DeviceId } from '../chain/brands.ts'
 import { type Certificate, certificateCodec } from '../chain/certificate.ts'
 import { encode } from '../chain/codec.ts'
-import type { SignatureVerifier, Signer } from '../chain/keys.ts'
 import type { Handover } from '../chain/light-client.ts'
 import { assertNever, MoteError } from '../chain/result.ts'
 import { bodies } from '../chain/transaction.ts'
 import type { NodeStatus } from '../client/chain-source.ts'
 import { defaultConfig } from '../consensus/config.ts'
-import type { Configuration, Config as RaftConfig, Random } from '../consensus/types.ts'
+import type { Configuration } from '../consensus/types.ts'
 import { Certifier, genesisHeight } from './certifier.ts'
-import type { RecoveredChain } from './chain-recovery.ts'
-import type { CompactionLimits } from './compaction.ts'
 import { watchCorruption } from './corruption-watch.ts'
 import { Forwarder } from './forwarder.ts'
+import { FullMembers } from './full-members.ts'
 import { HandoverDesk } from './handover-desk.ts'
 import { type TransferReport, transferLeadership } from './leader-transfer.ts'
+import type { LedgerNodeParts } from './ledger-node-parts.ts'
 import { LiveChain } from './live-chain.ts'
 import { MemberDesk } from './member-desk.ts'
+import { MembershipDriver } from './membership-driver.ts'
 import { Mempool } from './mempool.ts'
 import { NodeService, storedOutcome } from './node-service.ts'
-import type { Clock, Network, NetworkEvents, PeerMessage, SignatureMessage, Storage } from './ports.ts'
-import { defaultProducerLimits, Producer, type ProducerLimits } from './producer.ts'
+import type { NetworkEvents, PeerMessage, SignatureMessage } from './ports.ts'
+import { defaultProducerLimits, Producer } from './producer.ts'
 import { queryHandler } from './query-protocol.ts'
 import { type Leadership, Replica } from './replica.ts'
 import type { Execution } from './replicated-chain.ts'
 import { Snapshots } from './snapshots.ts'
 import { Submission } from './submission.ts'
 
-/** What the node tells whoever runs it. The shape of a pino logger. */
-export interface NodeLog {
-  info(detail: object, message: string): void
-  error(detail: object, message: string): void
-}
-
-/** Limits of the core that a node may be given; the defaults are in consensus/config.ts. */
-export type RaftLimits = Partial<
-  Pick<
-    RaftConfig,
-    | 'maxEntriesPerAppend'
-    | 'maxBytesPerAppend'
-    | 'maxAppendsInFlight'
-    | 'maxBytesInFlight'
-    | 'maxUncommittedBytes'
-    | 'maxLogBytesInMemory'
-  >
->
-
-export interface LedgerNodeParts {
-  readonly name: string
-  readonly id: DeviceId
-  readonly signer: Signer
-  readonly recovered: RecoveredChain
-  readonly storage: Storage
-  readonly network: Network
-  readonly clock: Clock
-  readonly random: Random
-  readonly verifier: SignatureVerifier
-  readonly raft: {
-    readonly tickMs: number
-    readonly electionTimeoutTicks: number
-    readonly heartbeatTicks: number
-  } & RaftLimits
-  readonly compaction?: Partial<CompactionLimits> | undefined
-  /** The chain's parameter unless given. */
-  readonly heartbeatMs?: number | undefined
-  readonly producer?: Partial<ProducerLimits>
-  readonly processId: number
-  /** Base URL of the HTTP API, once it listens. */
-  readonly api: () => string
-  readonly log: NodeLog
-  /** The node cannot go on: its disk fails (`storage-failed`, `storage-corrupt`). */
-  readonly onFailed: (error: MoteError) => void
-}
+export type { LedgerNodeParts, NodeLog, RaftLimits } from './ledger-node-parts.ts'
 
 /** Kinds of transactions that change identity records. */
 const identityKinds: ReadonlySet<number> = new Set(
@@ -101,6 +57,8 @@ export class LedgerNode implements NetworkEvents {
   readonly service: NodeService
   readonly members: MemberDesk
   readonly handovers: HandoverDesk
+  readonly #fullMembers: FullMembers
+  readonly #membership: MembershipDriver
   readonly #parts: LedgerNodeParts
   /** Devices whose records executed blocks that are not certified yet may have changed. */
   readonly #writtenRecords = new Set<DeviceId>()
@@ -137,6 +95,16 @@ export class LedgerNode implements NetworkEvents {
       onInstalled: () => this.#installed(),
       log: (detail, message) => parts.log.info(detail, message),
       compaction: parts.compaction,
+    })
+    this.#fullMembers = new FullMembers(this.chain.ledger)
+    this.#membership = new MembershipDriver({
+      view: () => ({
+        consenters: this.chain.ledger.parameters.consenters,
+        nextConsenters: this.chain.ledger.parameters.nextConsenters,
+        handoversCertified: handovers.unproven === undefined,
+        fullNodes: this.#fullMembers.ids,
+      }),
+      log: (detail, message) => parts.log.info(detail, message),
     })
     this.replica = this.#makeReplica()
     this.submission = new Submission({
@@ -282,7 +250,8 @@ export class LedgerNode implements NetworkEvents {
     const { configuration } = this.replica
     if (this.#members?.configuration !== configuration) {
       const { voters, votersOutgoing, learners } = configuration
-      const others = new Set([...voters, ...votersOutgoing, ...learners])
+      const { peers = [] } = this.#parts
+      const others = new Set<string>([...voters, ...votersOutgoing, ...learners, ...peers])
       others.delete(this.#parts.id)
       this.#members = { configuration, others }
     }
@@ -331,6 +300,7 @@ export class LedgerNode implements NetworkEvents {
       chain: this.chain,
       certifier: this.certifier,
       snapshots: this.snapshots,
+      membership: this.#membership,
       rebuildUpTo: recovered.rebuildUpTo,
       producer: new Producer(this.mempool, limits),
       events: {
@@ -350,6 +320,7 @@ export class LedgerNode implements NetworkEvents {
 
   #executed(execution: Execution): void {
     this.handovers.executed(execution)
+    this.#fullMembers.executed(execution.write, this.chain.ledger)
     for (const { kind, devices } of execution.write.transactions)
       if (identityKinds.has(kind)) for (const device of devices) this.#writtenRecords.add(device)
     this.service.executed(execution.write)
@@ -379,6 +350,7 @@ export class LedgerNode implements NetworkEvents {
 
   /** A snapshot: the records of everybody may have changed. */
   #installed(): void {
+    this.#fullMembers.reset(this.chain.ledger)
     const { network } = this.#parts
     this.submission.installed()
     for (const { id } of network.peers()) network.recheck(id)

@@ -12,6 +12,7 @@ import type {
   SnapshotMeta,
 } from '../consensus/types.ts'
 import type { Certifier } from './certifier.ts'
+import type { MembershipDriver } from './membership-driver.ts'
 import type { Clock, Network, SnapshotState, Storage } from './ports.ts'
 import type { Producer } from './producer.ts'
 import type { Execution, ReplicatedChain } from './replicated-chain.ts'
@@ -74,6 +75,8 @@ export interface ReplicaParts {
   readonly certifier: Certifier
   readonly producer: Producer
   readonly snapshots?: ReplicaSnapshots
+  /** Without it the members stay as they are. */
+  readonly membership?: MembershipDriver
   /** No part is taken in elections before this index is applied (store-rebuild.ts). */
   readonly rebuildUpTo?: number
   readonly events: ReplicaEvents

@@ -13,14 +13,13 @@
  *
  * Not here: who may submit (submission.ts), what a block does (chain/), when to cut one (producer.ts).
  */
-import { proposalCodec } from '../chain/block.ts'
-import type { DeviceId, Milliseconds, Term } from '../chain/brands.ts'
-import { encode } from '../chain/codec.ts'
+import type { DeviceId, Term } from '../chain/brands.ts'
 import { assert, assertNever, type MoteError } from '../chain/result.ts'
 import { Raft } from '../consensus/raft.ts'
 import type { RaftStatus } from '../consensus/status.ts'
 import type { Configuration, Effect, Entry, Input, Message, SnapshotMeta } from '../consensus/types.ts'
 import { HeldSends } from './held-sends.ts'
+import { Proposer } from './proposer.ts'
 import { ReadRounds } from './read-rounds.ts'
 import type { Leadership, ReplicaParts, VerifiedSnapshot } from './replica-parts.ts'
 import { storageFailure, storedBlock } from './replica-writes.ts'
@@ -31,6 +30,7 @@ export type { Leadership, ReplicaEvents, ReplicaParts, ReplicaSnapshots } from '
 export class Replica {
   readonly #parts: ReplicaParts
   readonly #raft: Raft
+  readonly #proposer: Proposer
   #inputs: Input[] = []
   #stepping = false
   #stopped = false
@@ -48,11 +48,6 @@ export class Replica {
   /** The latest applied one, while it waits to be written. */
   #appliedConfiguration: Configuration | undefined
   #leadership: Leadership
-  /** Index of a proposal in the log to its context in the producer. */
-  readonly #proposals = new Map<number, { readonly context: number; readonly term: number }>()
-  #lastBlockAt: Milliseconds
-  /** False from a refused proposal to the next tick. */
-  #proposing = true
   #writesInFlight = 0
   #idle: (() => void) | undefined
 
@@ -62,7 +57,7 @@ export class Replica {
     this.#applied = parts.recovered.applied
     this.#appliedWritten = parts.recovered.applied
     this.#configuration = this.#raft.status.configuration
-    this.#lastBlockAt = parts.clock.now()
+    this.#proposer = new Proposer(parts)
     this.#leadership = { role: 'follower', term: parts.recovered.hardState.currentTerm, leader: undefined }
   }
 
@@ -157,7 +152,7 @@ export class Replica {
     this.#cancelTick = this.#parts.clock.after(this.#parts.tickMs, () => {
       if (this.#stopped) return
       this.#scheduleTick()
-      this.#proposing = true
+      this.#proposer.tick()
       if (this.#owesOffer) this.#offerSnapshot()
       this.#parts.certifier.tick(this.#parts.clock.now())
       if (!this.#rebuilding) this.#step({ type: 'tick' })
@@ -211,12 +206,10 @@ export class Replica {
         })
         return
       case 'proposed':
-        this.#proposals.set(effect.firstIndex, { context: effect.context, term: effect.term })
+        this.#proposer.proposed(effect)
         return
       case 'refused':
-        this.#parts.producer.settled(effect.context, 'refused')
-        // At once again would be refused again, for ever: the next tick tries.
-        this.#proposing = false
+        this.#proposer.refused(effect)
         return
       case 'load':
         this.#load(effect)
@@ -277,7 +270,7 @@ export class Replica {
   #installed(meta: SnapshotMeta, snapshot: VerifiedSnapshot): void {
     this.#applied = meta.lastIncludedIndex
     this.#appliedWritten = meta.lastIncludedIndex
-    this.#lastBlockAt = this.#parts.clock.now()
+    this.#proposer.blockExecuted()
     snapshot.install()
     this.#parts.certifier.installed(snapshot.certificate, snapshot.consenters)
   }
@@ -320,17 +313,13 @@ export class Replica {
 
   #execute(entry: Entry): void {
     this.#applied = entry.index
-    const proposal = this.#proposals.get(entry.index)
-    if (proposal) {
-      this.#proposals.delete(entry.index)
-      this.#parts.producer.settled(proposal.context, proposal.term === entry.term ? 'committed' : 'refused')
-    }
+    this.#proposer.committed(entry)
     if (entry.configuration) this.#appliedConfiguration = entry.configuration
     const { chain, snapshots } = this.#parts
     const execution = entry.type === 'command' ? chain.execute(entry.data, entry.term as Term) : undefined
     snapshots?.applied(entry, execution?.block.height)
     if (!execution) return
-    this.#lastBlockAt = this.#parts.clock.now()
+    this.#proposer.blockExecuted()
     this.#executions.push(execution)
     this.#parts.events.executed(execution)
   }
@@ -365,31 +354,15 @@ export class Replica {
   }
 
   #becomes(leadership: Leadership): void {
-    const led = this.#leadership.role === 'leader'
     this.#leadership = leadership
-    // A new leader renews the certified time at once: nobody knows how long there was none.
-    if (leadership.role === 'leader' && !led) this.#lastBlockAt = Number.NEGATIVE_INFINITY as Milliseconds
-    if (led && leadership.role !== 'leader') {
-      this.#proposals.clear()
-      this.#parts.producer.reset()
-    }
+    if (leadership.role === 'leader') this.#proposer.leads(this.#raft.status.lastLogIndex)
+    else this.#proposer.follows()
     this.#parts.events.leadership(leadership)
   }
 
   #propose(): void {
-    if (this.#leadership.role !== 'leader' || !this.#proposing || this.#stopped) return
-    const { producer, certifier, chain, clock } = this.#parts
-    const now = clock.now()
-    const cut = producer.cut({
-      now,
-      committedHeight: chain.height,
-      certifiedHeight: certifier.certifiedHeight,
-      lastBlockAt: this.#lastBlockAt,
-      blockTime: chain.time,
-    })
-    if (cut.type === 'wait') return
-    const { type, transactions, context } = cut
-    const data = encode(proposalCodec, { version: 1 as const, type, time: now, transactions })
-    this.#inputs.push({ type: 'propose', data: [data], context })
+    if (this.#stopped) return
+    const input = this.#proposer.next(this.#applied, this.#configuration)
+    if (input) this.#inputs.push(input)
   }
 }

@@ -1,0 +1,57 @@
+/** What the inside of a full node is made of: the types of ledger-node.ts. */
+import type { DeviceId } from '../chain/brands.ts'
+import type { SignatureVerifier, Signer } from '../chain/keys.ts'
+import type { MoteError } from '../chain/result.ts'
+import type { Config as RaftConfig, Random } from '../consensus/types.ts'
+import type { RecoveredChain } from './chain-recovery.ts'
+import type { CompactionLimits } from './compaction.ts'
+import type { Clock, Network, Storage } from './ports.ts'
+import type { ProducerLimits } from './producer.ts'
+
+/** What the node tells whoever runs it. The shape of a pino logger. */
+export interface NodeLog {
+  info(detail: object, message: string): void
+  error(detail: object, message: string): void
+}
+
+/** Limits of the core that a node may be given; the defaults are in consensus/config.ts. */
+export type RaftLimits = Partial<
+  Pick<
+    RaftConfig,
+    | 'maxEntriesPerAppend'
+    | 'maxBytesPerAppend'
+    | 'maxAppendsInFlight'
+    | 'maxBytesInFlight'
+    | 'maxUncommittedBytes'
+    | 'maxLogBytesInMemory'
+  >
+>
+
+export interface LedgerNodeParts {
+  readonly name: string
+  readonly id: DeviceId
+  readonly signer: Signer
+  readonly recovered: RecoveredChain
+  readonly storage: Storage
+  readonly network: Network
+  readonly clock: Clock
+  readonly random: Random
+  readonly verifier: SignatureVerifier
+  readonly raft: {
+    readonly tickMs: number
+    readonly electionTimeoutTicks: number
+    readonly heartbeatTicks: number
+  } & RaftLimits
+  readonly compaction?: Partial<CompactionLimits> | undefined
+  /** The chain's parameter unless given. */
+  readonly heartbeatMs?: number | undefined
+  readonly producer?: Partial<ProducerLimits>
+  readonly processId: number
+  /** Base URL of the HTTP API, once it listens. */
+  readonly api: () => string
+  readonly log: NodeLog
+  /** Full nodes that the operator has named: heard even before this node knows them as members. */
+  readonly peers?: readonly DeviceId[]
+  /** The node cannot go on: its disk fails (`storage-failed`, `storage-corrupt`). */
+  readonly onFailed: (error: MoteError) => void
+}
