@@ -63,6 +63,8 @@ export interface NodeStatus {
   readonly api: string
   readonly addresses: readonly string[]
   readonly peers?: readonly unknown[]
+  /** Why the leader cannot bring the members where the chain wants them, if it cannot. */
+  readonly change?: string | undefined
 }
 
 /** One transaction that touched a device. */

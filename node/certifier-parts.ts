@@ -28,8 +28,8 @@ export interface CertifierOutput {
   announce(to: DeviceId | 'all', signatures: readonly SignatureMessage[]): void
   /** `handover` comes with the certificate of a handover header. */
   certified(certificate: Certificate, handover: Handover | undefined): void
-  /** The certified handover header of this height is to be asked for: `adopt`. */
-  wanted(height: Height): void
+  /** The certified handover header of this height, or the newest certified header, is to be asked for: `adopt`. */
+  wanted(height: Height | undefined): void
   disagreement(disagreement: Disagreement): void
   diverged(detail: string): void
 }

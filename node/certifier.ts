@@ -163,9 +163,12 @@ export class Certifier {
     if (signatures.length > 0) this.#output.announce('all', signatures)
   }
 
-  /** Signatures from a peer (proven by the transport, so that nobody speaks for another). */
+  /**
+   * Signatures from a member (proven by the transport, so that nobody speaks for another). Who signs a height is known when
+   * it is executed, so until then anybody's first signature is kept.
+   */
   receive(from: DeviceId, signatures: readonly SignatureMessage[]): void {
-    if (this.#stopped || !this.#keyOf(from)) return
+    if (this.#stopped) return
     for (const message of signatures) {
       if (message.incarnation !== this.#config.incarnation) continue
       if (message.height <= this.#certified) {
@@ -225,7 +228,8 @@ export class Certifier {
     const pending = [...this.#own.values()].filter(message => message.height > this.#certified)
     if (pending.length > 0) this.#output.announce('all', pending)
     const [handover] = this.#handovers
-    if (handover) this.#output.wanted(handover.height)
+    // A consenter's own signatures make the others answer; who only follows has to ask.
+    if (handover || !this.#isSelfIn(this.#signers)) this.#output.wanted(handover?.height)
   }
 
   /** A peer connected: it may have missed anything. */

@@ -38,6 +38,11 @@ export class HandoverDesk {
     this.#parts = parts
   }
 
+  /** Changes of the consenters that are proven here. */
+  get proven(): number {
+    return this.#parts.handovers.newest(Number.POSITIVE_INFINITY).length
+  }
+
   executed({ block }: Execution): void {
     if (!block.handover) return
     this.#parts.handovers.executed(block.height, block.handover)
@@ -59,8 +64,8 @@ export class HandoverDesk {
     log({ height: certificate.height, consenters: idsOf(handover.consenters) }, 'handover certified')
   }
 
-  /** Asks one connected member for the certified handover header; the certifier asks again while it lacks it. */
-  wanted(height: Height): void {
+  /** Asks one connected member for the handover header, or for its newest one; the certifier asks again while it lacks it. */
+  wanted(height: Height | undefined): void {
     const { network, others } = this.#parts
     const connected = network.peers().filter(({ id, state }) => state === 'connected' && others().has(id))
     const peer = connected[this.#turn++ % Math.max(connected.length, 1)]
@@ -68,15 +73,15 @@ export class HandoverDesk {
     this.#asking = true
     this.#fetch(peer.id, height)
       .catch(error =>
-        this.#parts.log({ peer: peer.id, height, error: String(error) }, 'handover not fetched'),
+        this.#parts.log({ peer: peer.id, height, error: String(error) }, 'certificate not fetched'),
       )
       .finally(() => {
         this.#asking = false
       })
   }
 
-  async #fetch(peer: DeviceId, height: Height): Promise<void> {
-    const query = encode(queryCodec, { type: 'header', height })
+  async #fetch(peer: DeviceId, height: Height | undefined): Promise<void> {
+    const query = encode(queryCodec, height === undefined ? { type: 'head' } : { type: 'header', height })
     const bytes = await this.#parts.network.request(peer, 'query', query, askTimeoutMs)
     const decoded = decode<CertifiedHeader>(certifiedHeaderCodec, bytes, protocols.query.maxFrameBytes)
     const { certificate, handover } = decoded.ok ? decoded.value : refused(decoded.error)

@@ -242,6 +242,7 @@ export class LedgerNode implements NetworkEvents {
       api: api(),
       addresses: network.addresses(),
       peers: network.peers(),
+      change: this.#membership.refusal,
     }
   }
 

@@ -105,12 +105,13 @@ export class LedgerWorld {
   maxLogBytesInMemory = 32 * 1024 * 1024
   #random = 1
 
-  constructor(size: number, devices: readonly SampleIdentity[] = []) {
-    const identities = Array.from({ length: size }, (_, i) => sampleIdentity(`full-${i + 1}`))
-    this.genesis = sampleGenesis(
-      identities,
-      devices.map(identity => ({ identity, label: 'lightweight' as const })),
-    )
+  /** `size` consenters come first, then `more` full nodes that are none. */
+  constructor(size: number, devices: readonly SampleIdentity[] = [], more = 0) {
+    const identities = Array.from({ length: size + more }, (_, i) => sampleIdentity(`full-${i + 1}`))
+    this.genesis = sampleGenesis(identities.slice(0, size), [
+      ...identities.slice(size).map(identity => ({ identity, label: 'full' as const })),
+      ...devices.map(identity => ({ identity, label: 'lightweight' as const })),
+    ])
     this.#nodes = identities.map(identity => ({
       identity,
       disk: new MemoryDisk(),
@@ -139,6 +140,10 @@ export class LedgerWorld {
     const handler = this.#nodes[i]?.network.handlers.get(protocol)
     if (!handler) throw new Error(`node ${i} does not answer ${protocol}`)
     return handler
+  }
+
+  identity(i: number): SampleIdentity {
+    return this.#nodes[i]!.identity
   }
 
   id(i: number): DeviceId {
@@ -194,6 +199,7 @@ export class LedgerWorld {
       processId: 0,
       api: () => '',
       log: { info: () => {}, error: () => {} },
+      peers: this.#nodes.map(({ identity }) => identity.id).filter(peer => peer !== id),
       onFailed: error => this.failures.push(error),
     })
     await network.start(each.node)

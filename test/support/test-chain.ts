@@ -71,6 +71,9 @@ export interface TestChainOptions {
   readonly devices?: readonly string[]
   /** Full nodes that are no consenters yet. */
   readonly spares?: readonly string[]
+  /** Operators besides the one of that name, and how many must approve. Default none, and 1. */
+  readonly operators?: readonly string[]
+  readonly threshold?: number
   readonly name?: string
   readonly startTime?: number
 }
@@ -95,6 +98,7 @@ export class TestChain {
 
   constructor(options: TestChainOptions = {}) {
     const { devices = [], spares = [], name = 'test-chain', startTime = 1_790_000_000_000 } = options
+    const operators = [this.operator, ...(options.operators ?? []).map(keysOf)]
     this.spares = spares.map(keysOf)
     const identity = (keys: IdentityKeys, label: Label): GenesisIdentity => ({
       inceptionKey: keys.signing.publicKey,
@@ -108,13 +112,13 @@ export class TestChain {
       createdAt: Milliseconds(startTime),
       consenters: this.fullNodes.map(keys => ({ id: keys.id, key: keys.signing.publicKey })),
       quorumPolicy: 'majority',
-      authorities: [{ id: this.operator.id, key: this.operator.signing.publicKey }],
-      threshold: 1,
+      authorities: operators.map(({ id, signing }) => ({ id, key: signing.publicKey })),
+      threshold: options.threshold ?? 1,
       parameters: defaultGenesisParameters,
       identities: [
         ...[...this.fullNodes, ...this.spares].map(keys => identity(keys, 'full')),
         identity(this.coordination, 'coordination'),
-        identity(this.operator, 'lightweight'),
+        ...operators.map(keys => identity(keys, 'lightweight')),
         ...devices.map(device => identity(keysOf(device), 'lightweight')),
       ],
     })

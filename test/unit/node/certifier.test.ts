@@ -1,8 +1,9 @@
-import { expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { ChainId, DeviceId, Hash, Height, Milliseconds, Term } from '../../../chain/brands.ts'
 import { type Certificate, certificateSigningBytes, verifyCertificate } from '../../../chain/certificate.ts'
 import { consenterSet } from '../../../chain/consenters.ts'
 import { deviceIdOf } from '../../../chain/keys.ts'
+import type { Handover } from '../../../chain/light-client.ts'
 import { nobleVerifier, signerFromSeed } from '../../../chain/noble-crypto.ts'
 import { Certifier, type Disagreement, type ExecutedBlock } from '../../../node/certifier.ts'
 import type { SignatureMessage } from '../../../node/ports.ts'
@@ -194,4 +195,121 @@ test('certifier: after a restart signatures of blocks above the certified height
   certifier.restore({ consenters: set, certifiedHeight: Height(5), now: Milliseconds(0) })
   executeAndStore(certifier, block(6))
   expect(sent).toMatchObject([{ to: 'all', signatures: [{ height: 6 }] }])
+})
+
+/** Sets of three out of five, and who plays which part. */
+const five = [1, 2, 3, 4, 5].map(n => signerFromSeed('ed25519', new Uint8Array(32).fill(n)))
+const fiveIds = five.map(signer => deviceIdOf(signer.publicKey))
+const setOf = (...members: number[]) =>
+  consenterSet(
+    members.map(i => ({ id: fiveIds[i]!, key: five[i]!.publicKey })),
+    'majority',
+  )
+const before = setOf(0, 1, 2)
+const after = setOf(2, 3, 4)
+const handover: ExecutedBlock = { ...block(1), handover: after }
+
+function handingOver(member?: number) {
+  const certificates: { certificate: Certificate; handover: Handover | undefined }[] = []
+  const wanted: (Height | undefined)[] = []
+  const self = member === undefined ? undefined : { id: fiveIds[member]!, signer: five[member]! }
+  const certifier = new Certifier(
+    { chainId, incarnation: 0, consenters: before, self, verifier: nobleVerifier },
+    {
+      announce: () => {},
+      certified: (certificate, taken) => certificates.push({ certificate, handover: taken }),
+      wanted: height => wanted.push(height),
+      disagreement: () => {},
+      diverged: () => {},
+    },
+  )
+  const sign = (i: number, signed: ExecutedBlock) => {
+    const signature = five[i]!.sign(certificateSigningBytes(chainId, 0, signed.height, signed.headerHash))
+    certifier.receive(fiveIds[i]!, [{ incarnation: 0, ...signed, signature }])
+  }
+  return { certifier, certificates, wanted, sign }
+}
+
+describe('certifier: a handover', () => {
+  test.each([
+    { signers: [0, 1], missing: 'the new set' },
+    { signers: [3, 4], missing: 'the old set' },
+    { signers: [0, 1, 3], missing: 'one of the new set' },
+  ])('without $missing it is not certified', ({ signers }) => {
+    const { certifier, certificates, sign } = handingOver()
+    certifier.executed(handover)
+    for (const i of signers) sign(i, handover)
+    expect(certificates).toEqual([])
+  })
+
+  test('a signature of who is in both sets counts in both, and each certificate verifies', () => {
+    const { certifier, certificates, sign } = handingOver()
+    certifier.executed(handover)
+    for (const i of [0, 2, 3]) sign(i, handover)
+    const [{ certificate, handover: taken } = { certificate: undefined }] = certificates
+    expect(verifyCertificate(before, chainId, 0, certificate!, nobleVerifier).ok).toBe(true)
+    expect(verifyCertificate(after, chainId, 0, taken!.certificate, nobleVerifier).ok).toBe(true)
+    expect(taken!.consenters).toBe(after)
+  })
+
+  test('what is above waits for it, is signed by the new set, and follows at once', () => {
+    const { certifier, certificates, sign } = handingOver()
+    certifier.executed(handover)
+    certifier.executed(block(2))
+    for (const i of [3, 4]) sign(i, block(2))
+    for (const i of [0, 1]) sign(i, block(2))
+    expect(certifier.certifiedHeight).toBe(0)
+    for (const i of [0, 1, 3]) sign(i, handover)
+    expect(certifier.certifiedHeight).toBe(0)
+    sign(4, handover)
+    expect(certificates.map(({ certificate }) => certificate.height)).toEqual([1, 2])
+    expect(verifyCertificate(after, chainId, 0, certificates[1]!.certificate, nobleVerifier).ok).toBe(true)
+  })
+
+  test('the old set certifies nothing after it', () => {
+    const { certifier, sign } = handingOver()
+    certifier.executed(handover)
+    for (const i of [0, 1, 3, 4]) sign(i, handover)
+    certifier.executed(block(2))
+    for (const i of [0, 1]) sign(i, block(2))
+    expect(certifier.certifiedHeight).toBe(1)
+  })
+
+  test('who leaves signs it and no more; who comes signs from it on', () => {
+    for (const [member, heights] of [
+      [0, [1]],
+      [4, [1, 2]],
+    ] as const) {
+      const signed: number[] = []
+      const { certifier, sign } = handingOver(member)
+      const executed = [handover, block(2)]
+      expect(certifier.signs(executed)).toBe(true)
+      for (const each of executed) certifier.executed(each)
+      certifier.durable(executed)
+      for (const height of heights)
+        if (certifier.latestSignatureOf(fiveIds[member]!)!.height >= height) signed.push(height)
+      expect(signed).toEqual(heights)
+      for (const i of [0, 1, 3, 4].filter(i => i !== member)) sign(i, handover)
+      expect(certifier.signs([])).toBe(member === 4)
+    }
+  })
+
+  test('who lacks it asks for it, and takes it with both certificates only', () => {
+    const helper = handingOver()
+    helper.certifier.executed(handover)
+    for (const i of [0, 1, 3, 4]) helper.sign(i, handover)
+    const { certificate, handover: taken } = helper.certificates[0]!
+    const { certifier, wanted, certificates } = handingOver()
+    certifier.executed(handover)
+    certifier.tick(Milliseconds(5_000))
+    expect(wanted).toEqual([1])
+    certifier.adopt(certificate)
+    certifier.adopt(certificate, { ...taken!, certificate })
+    expect(certificates).toEqual([])
+    expect(certifier.adopt(certificate, { ...taken!, certificate })).toMatchObject({
+      error: { code: 'bad-certificate' },
+    })
+    expect(certifier.adopt(certificate, taken)).toEqual({ ok: true, value: undefined })
+    expect(certifier.certifiedHeight).toBe(1)
+  })
 })

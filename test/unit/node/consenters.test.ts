@@ -1,0 +1,242 @@
+import { describe, expect, test } from 'vitest'
+import { consenterSet } from '../../../chain/consenters.ts'
+import { checkpointFromGenesis } from '../../../chain/genesis.ts'
+import { advance, throughHandovers } from '../../../chain/light-client.ts'
+import { nativeVerifier } from '../../../client/native-crypto.ts'
+import { LedgerWorld } from '../../support/ledger-world.ts'
+import { sampleIdentity } from '../../support/sample-genesis.ts'
+
+const devices = Array.from({ length: 12 }, (_, i) => sampleIdentity(`device-${i}`))
+let nonce = 0
+
+async function worldOf(consenters: number, more: number): Promise<LedgerWorld> {
+  const world = new LedgerWorld(consenters, devices, more)
+  await world.startAll()
+  await world.until('a certified block everywhere', () =>
+    world.running.every(node => node.certifier.certifiedHeight > 0),
+  )
+  return world
+}
+
+function setOf(world: LedgerWorld, members: readonly number[]) {
+  const consenters = members.map(i => ({ id: world.id(i), key: world.identity(i).signer.publicKey }))
+  return consenterSet(consenters, 'majority')
+}
+
+/** The operator decides; the transaction is certified, or stays committed while a handover is not. */
+async function decide(world: LedgerWorld, members: readonly number[]): Promise<void> {
+  const target = setOf(world, members)
+  const bytes = world.sign(world.operator, { type: 'governance.consenters', target }, { nonce: ++nonce })
+  const { leader } = world
+  let status: string | undefined
+  void world
+    .node(leader!)
+    .submission.submit(bytes, 'committed')
+    .then(answer => {
+      status = answer.status
+    })
+  await world.until('the decision', () => status !== undefined)
+  expect(['committed', 'certified']).toContain(status)
+}
+
+async function submit(world: LedgerWorld): Promise<void> {
+  const bytes = world.group(devices[nonce % devices.length]!, `group-${nonce++}`)
+  await world.until('a leader', () => world.leader !== undefined)
+  let status: string | undefined
+  void world
+    .node(world.leader!)
+    .submission.submit(bytes, 'certified')
+    .then(answer => {
+      status = answer.status
+    })
+  await world.until('an answer', () => status !== undefined)
+  expect(status).toBe('certified')
+}
+
+const idsOf = (world: LedgerWorld, members: readonly number[]) => members.map(i => world.id(i)).sort()
+
+/** True once these are voters and signers everywhere, and nothing is under way. */
+function inOffice(world: LedgerWorld, members: readonly number[], nodes = world.running): boolean {
+  const ids = idsOf(world, members)
+  return nodes.every(({ replica, chain, certifier }) => {
+    const { voters, votersOutgoing } = replica.configuration
+    const { consenters } = chain.ledger.parameters.consenters
+    return (
+      votersOutgoing.length === 0 &&
+      `${[...voters].sort()}` === `${ids}` &&
+      `${consenters.map(({ id }) => id)}` === `${ids}` &&
+      certifier.certifiedHeight === chain.height
+    )
+  })
+}
+
+/** What somebody who knows nothing but the genesis believes the node. */
+async function verifiedFromGenesis(world: LedgerWorld, i: number) {
+  const node = world.node(i)
+  const newest = await node.service.certifiedHeader('latest')
+  const headers = await node.service.headersFrom(1 as never, 500)
+  const handovers = headers.filter(({ handover }) => handover)
+  const start = checkpointFromGenesis(world.genesis)
+  const trusted = throughHandovers(start, handovers, newest.header.height, nativeVerifier)
+  if (!trusted.ok) return trusted
+  return advance(trusted.value, newest.header, newest.certificate!, nativeVerifier, newest.handover)
+}
+
+describe('consenters', () => {
+  test('a full node that is no consenter follows as a learner, and its signature is not asked for', async () => {
+    const world = await worldOf(3, 1)
+    await world.until('the learner', () =>
+      world.running.every(({ replica }) => replica.configuration.learners.includes(world.id(3))),
+    )
+    await submit(world)
+    await world.until('the same height', () => world.node(3).chain.height === world.node(0).chain.height)
+    expect(world.node(3).certifier.certifiedHeight).toBeGreaterThan(0)
+    expect(await world.storage(3).signedHeader({ incarnation: 0, height: 1 as never })).toBeUndefined()
+  })
+
+  test('one is replaced: joint consensus, a handover certified by both sets, and the new set signs', async () => {
+    const world = await worldOf(3, 1)
+    await decide(world, [0, 1, 3])
+    await world.until('the new set', () => inOffice(world, [0, 1, 3]))
+    await submit(world)
+    const verified = await verifiedFromGenesis(world, world.leader!)
+    expect(verified.ok && verified.value.consenters).toEqual(setOf(world, [0, 1, 3]))
+    // Without the third, the new one is needed; without the new one, the third does not help.
+    world.crash(0)
+    await world.until('a leader', () => world.leader !== undefined)
+    await submit(world)
+    world.crash(3)
+    const height = world.node(1).certifier.certifiedHeight
+    await world.run(3_000)
+    expect(world.node(1).certifier.certifiedHeight).toBe(height)
+  })
+
+  test('a dead consenter is replaced in one step (Fabric #3562)', async () => {
+    const world = await worldOf(3, 1)
+    const dead = [0, 1, 2].find(i => i !== world.leader)!
+    world.crash(dead)
+    await submit(world)
+    const members = [0, 1, 2, 3].filter(i => i !== dead)
+    await decide(world, members)
+    await world.until('the new set', () => inOffice(world, members))
+    await submit(world)
+    expect((await verifiedFromGenesis(world, world.leader!)).ok).toBe(true)
+    await world.start(dead)
+    await world.until('the dead one follows', () => inOffice(world, members))
+  })
+
+  test('a change that would lose the quorum waits and says why; it can be taken back', async () => {
+    const world = await worldOf(3, 2)
+    world.crash(3)
+    world.crash(4)
+    await world.run(3_000)
+    await decide(world, [0, 3, 4])
+    await world.run(2_000)
+    const refusal = world.node(world.leader!).status().change
+    expect(refusal).toMatch(/would-lose-quorum: voters: expected 2 of 3 in step, got 1/)
+    await submit(world)
+    expect(inOffice(world, [0, 1, 2])).toBe(true)
+    await decide(world, [0, 1, 2])
+    await world.until('the refusal is gone', () => world.node(world.leader!).status().change === undefined)
+    await world.start(3)
+    await world.start(4)
+    await submit(world)
+    await world.until('nothing has changed', () => inOffice(world, [0, 1, 2]))
+  })
+
+  test('a decision that is replaced at once ends with the last one', async () => {
+    const world = await worldOf(3, 2)
+    await decide(world, [0, 1, 3])
+    await decide(world, [0, 1, 4])
+    await world.until('the last decision', () => inOffice(world, [0, 1, 4]))
+    await submit(world)
+    expect((await verifiedFromGenesis(world, world.leader!)).ok).toBe(true)
+  })
+
+  test('the leader that is replaced leads until it is done, then steps down', async () => {
+    const world = await worldOf(3, 1)
+    const old = world.leader!
+    const members = [0, 1, 2, 3].filter(i => i !== old)
+    await decide(world, members)
+    await world.until('the new set', () => inOffice(world, members))
+    await world.until('another leader', () => world.leader !== undefined && world.leader !== old)
+    await submit(world)
+  })
+
+  test('all are replaced, and who slept through it comes back by the log', async () => {
+    const world = await worldOf(3, 3)
+    const asleep = [0, 1, 2].find(i => i !== world.leader)!
+    world.crash(asleep)
+    await decide(world, [3, 4, 5])
+    const awake = () => world.running
+    await world.until('the new set', () => inOffice(world, [3, 4, 5], awake()))
+    for (let i = 0; i < 5; i++) await submit(world)
+    await world.start(asleep)
+    await world.until('everybody', () => inOffice(world, [3, 4, 5]))
+    expect((await verifiedFromGenesis(world, asleep)).ok).toBe(true)
+  })
+
+  test('who slept through several handovers comes back by a snapshot', async () => {
+    const world = new LedgerWorld(3, devices, 3)
+    world.compaction = { entriesKept: 10 }
+    world.maxLogBytesInMemory = 1
+    await world.startAll()
+    await world.until('a certified block', () => world.running.every(n => n.certifier.certifiedHeight > 0))
+    const asleep = [0, 1, 2].find(i => i !== world.leader)!
+    world.crash(asleep)
+    for (const members of [[3, 4, 5], [0, 1, 2, 3, 4].filter(i => i !== asleep), [3, 4, 5]]) {
+      await world.until('a leader', () => world.leader !== undefined)
+      await decide(world, members)
+      await world.until('the new set', () => inOffice(world, members, world.running))
+      for (let i = 0; i < 8; i++) await submit(world)
+    }
+    const read = await world.storage(world.leader!).readEntries({ from: 1, to: 1, maxBytes: 1 })
+    expect(read.type).toBe('compacted')
+    await world.start(asleep)
+    await world.until('everybody', () => inOffice(world, [3, 4, 5]))
+    expect(world.node(asleep).handovers.proven).toBe(3)
+    world.crash(asleep)
+    await world.start(asleep)
+    await submit(world)
+    await world.until('everybody again', () => inOffice(world, [3, 4, 5]))
+  })
+
+  const stages = {
+    decided: (world: LedgerWorld) =>
+      world.node(world.leader!).chain.ledger.parameters.nextConsenters !== undefined,
+    joint: (world: LedgerWorld) => world.node(world.leader!).replica.configuration.votersOutgoing.length > 0,
+    'handed over': (world: LedgerWorld) =>
+      world
+        .node(world.leader!)
+        .chain.ledger.parameters.consenters.consenters.some(({ id }) => id === world.id(3)),
+    certified: (world: LedgerWorld) => world.node(world.leader!).handovers.proven > 0,
+    left: (world: LedgerWorld) => inOffice(world, [0, 1, 3], [world.node(world.leader!)]),
+  }
+  test.each(Object.entries(stages))(
+    'any later leader resumes: the leader is lost when it is %s',
+    async (_stage, reached) => {
+      const world = await worldOf(3, 1)
+      const lost = world.leader!
+      let isLost = false
+      // Judged at every message, and from then on the leader is silent.
+      world.filter = from => {
+        if (!isLost && world.leader === lost && reached(world)) isLost = true
+        return !isLost || from !== world.id(lost)
+      }
+      await decide(world, [0, 1, 3])
+      await world.until('the stage', () => isLost)
+      world.crash(lost)
+      world.filter = () => true
+      await world.until('another leader', () => world.leader !== undefined && world.leader !== lost)
+      await world.run(1_000)
+      await world.start(lost)
+      await world.until('the new set', () => inOffice(world, [0, 1, 3]))
+      await submit(world)
+      for (const i of [0, 1, 2, 3]) {
+        await world.until('all headers', () => inOffice(world, [0, 1, 3]))
+        expect((await verifiedFromGenesis(world, i)).ok).toBe(true)
+      }
+      expect(world.failures).toEqual([])
+    },
+  )
+})

@@ -1,0 +1,137 @@
+import { describe, expect, test } from 'vitest'
+import { DeviceId, Milliseconds } from '../../../chain/brands.ts'
+import { consenterSet } from '../../../chain/consenters.ts'
+import type { PublicKey } from '../../../chain/keys.ts'
+import {
+  MembershipDriver,
+  type MembershipView,
+  maxLearners,
+  membershipContext,
+  nextStep,
+} from '../../../node/membership-driver.ts'
+
+const id = (letter: string) => DeviceId(letter.repeat(64))
+const ids = (letters: string) => [...letters].map(id)
+const setOf = (letters: string) =>
+  consenterSet(
+    ids(letters).map(device => ({
+      id: device,
+      key: { suite: 'ed25519', bytes: new Uint8Array(32) } as PublicKey,
+    })),
+    'majority',
+  )
+
+/** `voters/outgoing/learners`, the consenters, and the decided set, as letters. */
+function view(
+  members: string,
+  consenters: string,
+  next = '',
+  more: Partial<MembershipView> = {},
+): MembershipView {
+  const [voters = '', votersOutgoing = '', learners = ''] = members.split('/').map(part => part)
+  return {
+    configuration: { voters: ids(voters), votersOutgoing: ids(votersOutgoing), learners: ids(learners) },
+    consenters: setOf(consenters),
+    nextConsenters: next === '' ? undefined : setOf(next),
+    handoversCertified: true,
+    fullNodes: new Set(ids('abcdef')),
+    ...more,
+  }
+}
+
+const letters = (list: readonly string[]) => list.map(each => each[0]).join('')
+
+describe('membership: the next step follows from what is applied', () => {
+  test.each([
+    ['nothing to do', view('abc//def', 'abc'), undefined],
+    ['full nodes become learners', view('abc', 'abc'), 'change abc/def'],
+    [
+      'a learner that is no full node any more goes',
+      view('abc//def', 'abc', '', { fullNodes: new Set(ids('abcde')) }),
+      'change abc/de',
+    ],
+    ['decided: joint consensus', view('abc//def', 'abc', 'abd'), 'change abd/cef'],
+    ['joint: the handover block', view('abd/abc/cef', 'abc', 'abd'), 'handover abd'],
+    [
+      'handed over, not certified: wait',
+      view('abd/abc/cef', 'abd', '', { handoversCertified: false }),
+      undefined,
+    ],
+    ['certified: leave', view('abd/abc/cef', 'abd'), 'leave'],
+    ['handed over and decided again: leave first', view('abd/abc/cef', 'abd', 'abe'), 'leave'],
+    ['decided otherwise before the handover: back', view('abd/abc/cef', 'abc', 'abe'), 'abandon'],
+    ['taken back before the handover: back', view('abd/abc/cef', 'abc'), 'abandon'],
+    [
+      'only keys or policy change: no joint consensus is needed',
+      view('abc//def', 'abc', 'abc'),
+      'handover abc',
+    ],
+    ['the voters are not the consenters: towards them', view('abc//def', 'abd'), 'change abd/cef'],
+  ])('%s', (_name, given, expected) => {
+    const step = nextStep(given)
+    const told =
+      step &&
+      (step.type === 'change'
+        ? `change ${letters(step.voters)}/${letters(step.learners)}`
+        : step.type === 'handover'
+          ? `handover ${letters(step.to.consenters.map(each => each.id))}`
+          : step.type)
+    expect(told).toBe(expected)
+  })
+
+  test('learners are bounded', () => {
+    const many = Array.from({ length: 200 }, (_, i) => DeviceId(i.toString(16).padStart(64, '0')))
+    const step = nextStep(view('abc', 'abc', '', { fullNodes: new Set(many) }))
+    expect(step).toMatchObject({ type: 'change', learners: { length: maxLearners } })
+  })
+})
+
+describe('membership: steps are made one at a time', () => {
+  const now = Milliseconds(0)
+  const driven = (given: MembershipView) => {
+    const told: object[] = []
+    const driver = new MembershipDriver({ view: () => given, log: detail => told.push(detail) })
+    return { driver, told, next: (applied: number) => driver.next(applied, given.configuration, now) }
+  }
+  const pending = view('abc//def', 'abc', 'abd')
+
+  test('not before everything of earlier leaders is applied, and not by a follower', () => {
+    const { driver, next } = driven(pending)
+    expect(next(9)).toBeUndefined()
+    driver.leads(10)
+    expect(next(9)).toBeUndefined()
+    expect(next(10)).toMatchObject({ type: 'change-membership', context: membershipContext })
+    driver.follows()
+    expect(next(20)).toBeUndefined()
+  })
+
+  test('not before the last one is applied', () => {
+    const { driver, next } = driven(pending)
+    driver.leads(10)
+    expect(next(10)).toBeDefined()
+    expect(next(10)).toBeUndefined()
+    driver.proposed(12)
+    expect(next(11)).toBeUndefined()
+    expect(next(12)).toBeDefined()
+  })
+
+  test('a refusal is told once, and tried again at the next tick', () => {
+    const { driver, next, told } = driven(pending)
+    driver.leads(10)
+    for (let tick = 0; tick < 3; tick++) {
+      expect(next(10)).toBeDefined()
+      const context = membershipContext
+      driver.refused({
+        type: 'refused',
+        context,
+        reason: 'would-lose-quorum',
+        detail: 'two are away',
+        leader: null,
+      })
+      expect(next(10)).toBeUndefined()
+      expect(driver.refusal).toBe('would-lose-quorum: two are away')
+      driver.tick()
+    }
+    expect(told).toHaveLength(1)
+  })
+})
