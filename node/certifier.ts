@@ -85,6 +85,11 @@ export class Certifier {
     return this.#certified as Height
   }
 
+  /** Heights that are kept because they lack a certificate. */
+  get openHeights(): number {
+    return this.#open.size
+  }
+
   /** True if this node's signature may be asked for by one of these blocks, or by what is executed already. */
   signs(blocks: readonly ExecutedBlock[]): boolean {
     if (this.#stopped) return false

@@ -10,6 +10,10 @@ interface HeldSend {
 export class HeldSends {
   #held: HeldSend[] = []
 
+  get size(): number {
+    return this.#held.length
+  }
+
   hold(send: HeldSend): void {
     this.#held.push(send)
   }

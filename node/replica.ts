@@ -79,6 +79,11 @@ export class Replica {
     return this.#raft.status
   }
 
+  /** What is on its way to the disk, and messages that wait for it. */
+  get waiting(): { readonly writes: number; readonly sends: number } {
+    return { writes: this.#writesInFlight, sends: this.#held.size }
+  }
+
   get stopped(): boolean {
     return this.#stopped
   }

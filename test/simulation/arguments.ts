@@ -3,10 +3,11 @@ import { execFileSync } from 'node:child_process'
 import { parseArgs } from 'node:util'
 
 export interface SimArguments {
+  readonly help: boolean
   readonly seeds: number
   readonly from: number
   readonly events: number | undefined
-  /** One seed, with its trace. */
+  /** One seed alone. */
   readonly seed: number | undefined
   readonly trace: boolean
   readonly mutants: boolean
@@ -14,18 +15,49 @@ export interface SimArguments {
   readonly jobs: number
 }
 
-export const usage = `npm run sim -- [--seeds N] [--from S] [--events M] [--jobs J]   runs seeds S to S+N-1
+export const usage = `npm run sim -- [--seeds N] [--from S] [--events M] [--jobs J]   runs N seeds from S on (200 from 1)
 npm run sim -- --seed S [--events M] [--trace]                 runs one seed, and prints what happened
-npm run sim -- --mutants [--mutant NAME] [--seeds N]           puts known bugs back in, one at a time
+npm run sim -- --mutants [--seeds N] [--jobs J]                puts known bugs back in, one at a time; each must be caught
+npm run sim -- --mutant NAME [--seeds N]                       one of them
+
+--events M   events before the faults of a run end (2500)
+--jobs J     processes (2)
+--trace      every event of the run, with its time in simulated milliseconds
+
+Exit codes: 0 all as it should be, 1 a failed seed or an uncaught bug, 2 usage, 130 interrupted.
 `
 
 export class UsageError extends Error {}
 
+const most = 2 ** 31
+
 export function simArguments(argv: readonly string[]): SimArguments {
+  const values = parsed(argv)
+  const { seed, events, trace, mutant } = values
+  const mutants = (values.mutants ?? false) || mutant !== undefined
+  if (seed !== undefined)
+    for (const other of ['seeds', 'from', 'jobs', 'mutants', 'mutant'] as const)
+      if (values[other] !== undefined) throw new UsageError(`--seed: runs alone, got --${other} as well`)
+  if (trace && seed === undefined) throw new UsageError('--trace: expected --seed with it')
+  return {
+    help: values.help ?? false,
+    seeds: natural('seeds', values.seeds, 1) ?? (mutants ? 600 : 200),
+    from: natural('from', values.from, 0) ?? 1,
+    events: natural('events', events, 1),
+    seed: natural('seed', seed, 0),
+    trace: trace ?? false,
+    mutants,
+    mutant,
+    jobs: natural('jobs', values.jobs, 1) ?? 2,
+  }
+}
+
+function parsed(argv: readonly string[]) {
   try {
-    const { values } = parseArgs({
+    return parseArgs({
       args: [...argv],
       options: {
+        help: { type: 'boolean', short: 'h' },
         seeds: { type: 'string' },
         from: { type: 'string' },
         events: { type: 'string' },
@@ -35,34 +67,25 @@ export function simArguments(argv: readonly string[]): SimArguments {
         mutant: { type: 'string' },
         jobs: { type: 'string' },
       },
-    })
-    return {
-      seeds: natural('seeds', values.seeds) ?? (values.mutants || values.mutant ? 600 : 200),
-      from: natural('from', values.from) ?? 1,
-      events: natural('events', values.events),
-      seed: natural('seed', values.seed),
-      trace: values.trace ?? false,
-      mutants: (values.mutants ?? false) || values.mutant !== undefined,
-      mutant: values.mutant,
-      jobs: Math.max(1, natural('jobs', values.jobs) ?? 2),
-    }
+    }).values
   } catch (error) {
-    throw error instanceof UsageError ? error : new UsageError((error as Error).message)
+    throw new UsageError((error as Error).message)
   }
 }
 
-function natural(name: string, text: string | undefined): number | undefined {
+function natural(name: string, text: string | undefined, least: number): number | undefined {
   if (text === undefined) return undefined
-  const value = Number(text)
-  if (!Number.isSafeInteger(value) || value < 0)
-    throw new UsageError(`--${name}: expected a natural number, got ${text}`)
+  const value = /^\d+$/.test(text) ? Number(text) : Number.NaN
+  if (!(value >= least && value < most))
+    throw new UsageError(`--${name}: expected a whole number from ${least} to ${most - 1}, got ${text}`)
   return value
 }
 
 /** The commit that a seed belongs to: another one may behave otherwise. */
 export function commitName(): string {
   try {
-    const git = (...args: string[]) => execFileSync('git', args, { encoding: 'utf8' }).trim()
+    const git = (...args: string[]) =>
+      execFileSync('git', args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim()
     const changed = git('status', '--porcelain', '--untracked-files=no') === '' ? '' : ' with changes'
     return `${git('rev-parse', '--short=12', 'HEAD')}${changed}`
   } catch {
@@ -70,6 +93,7 @@ export function commitName(): string {
   }
 }
 
-export function replayCommand(seed: number, events: number | undefined): string {
+/** What a person types to see a run again. */
+export function replayCommand(seed: number, events?: number): string {
   return `npm run sim -- --seed ${seed}${events === undefined ? '' : ` --events ${events}`} --trace`
 }

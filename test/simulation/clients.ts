@@ -212,17 +212,21 @@ export class Clients {
   }
 
   #readLinearizably(client: number, group: Group, then: () => void): void {
-    const { random, hosts, site } = this.#parts
+    const { random, hosts, site, judge } = this.#parts
     this.reads++
     const calledAt = site.timeline.now
     const key = stateKeyOf.group(group.id)
     const work = async (node: LedgerNode) => {
+      const committed = judge.highestCommitted
       await node.members.reads.barrier()
-      return node.service.state(key)
+      const { appliedIndex } = node.replica
+      return { committed, appliedIndex, state: await node.service.state(key) }
     }
     this.#call(random.pick(hosts), 'read', work, answer => {
       if (typeof answer === 'object' && 'ok' in answer) {
-        const state = epochStateOf(this.#verified(group, answer.ok))
+        const { committed, appliedIndex } = answer.ok
+        must(appliedIndex >= committed, 'a linearizable read has seen all', `${appliedIndex} < ${committed}`)
+        const state = epochStateOf(this.#verified(group, answer.ok.state))
         const returned = { at: site.timeline.now, output: { type: 'state', state } } as const
         group.history.push({ client: `${client}`, input: { type: 'read' }, calledAt, returned })
       }
@@ -293,6 +297,12 @@ export class Clients {
     this.#parts.site.note(`${id.slice(0, 6)} is ${status} ${code ?? ''} ${height ?? ''}/${index ?? ''}`)
     const { executions } = this.#parts.judge
     const executed = executions.get(id)
+    if (status === 'committed' || status === 'certified')
+      must(
+        height !== undefined && index !== undefined,
+        'what is acknowledged was executed',
+        `${id} ${status}`,
+      )
     if (height !== undefined && index !== undefined) {
       const expected = code ?? 'ok'
       const same = executed?.height === height && executed.index === index && executed.code === expected

@@ -16,7 +16,6 @@ import { type ConsenterSet, quorumOf } from '../../chain/consenters.ts'
 import type { SignatureVerifier } from '../../chain/keys.ts'
 import type { Ledger } from '../../chain/ledger.ts'
 import type { MoteError } from '../../chain/result.ts'
-import { quorumShortfall } from '../../consensus/configuration.ts'
 import type { RaftStatus } from '../../consensus/status.ts'
 import type { Configuration, Message } from '../../consensus/types.ts'
 import type { ApplyWrite, LogWrite, PeerMessage, RecoveredNode, SignatureMessage } from '../../node/ports.ts'
@@ -78,8 +77,9 @@ export class Judge implements Witness {
   }
 
   get highestBlock(): number {
-    return this.#blocks.size === 0 ? 0 : Math.max(...this.#blocks.keys())
+    return this.#highestBlock
   }
+  #highestBlock = 0
 
   get executions(): ReadonlyMap<TransactionId, Execution> {
     return this.#executed
@@ -232,16 +232,28 @@ export class Judge implements Witness {
       const { matchIndex } = message
       const end = this.#disk.logEnd(disk)
       must(matchIndex <= end, 'acknowledged entries are durable', `${name} ${matchIndex} > ${end}`)
-      this.#acknowledges(process, to, term, matchIndex)
+      this.#acknowledges(process, { to, term, matchIndex })
     }
   }
 
-  /** Who leads the term that is answered must have the same entry there. */
-  #acknowledges(process: SimulatedProcess, to: DeviceId, term: number, matchIndex: number): void {
+  /** It must be the entry of its log that is durable, and who leads the term that is answered must have the same there. */
+  #acknowledges(
+    process: SimulatedProcess,
+    { to, term, matchIndex }: { to: DeviceId; term: number; matchIndex: number },
+  ): void {
+    const { log } = this.#must(process)
+    const termAt = log.termAt(matchIndex)
+    // In a later term the log may have changed since; what the message speaks of was durable then.
+    const isNow = process.node?.replica.consensus.currentTerm === term && matchIndex > log.before.index
+    must(
+      !isNow || (termAt !== undefined && this.#disk.holds(process.host.disk, matchIndex, termAt)),
+      'what is acknowledged is durable as it is in the log',
+      `${process.name} ${matchIndex}@${termAt}`,
+    )
     const leader = this.#parts.host(to)?.process
     const theirs = leader && this.#seen.get(leader)
     if (!leader?.alive || theirs?.status?.role !== 'leader' || theirs.status.currentTerm !== term) return
-    const [a, b] = [theirs.log.termAt(matchIndex), this.#must(process).log.termAt(matchIndex)]
+    const [a, b] = [theirs.log.termAt(matchIndex), termAt]
     must(
       a === undefined || b === undefined || a === b,
       'what is acknowledged agrees with the leader',
@@ -280,7 +292,7 @@ export class Judge implements Witness {
     const seen = this.#must(process)
     const status = node.replica.consensus
     judgeProgress(process.name, seen.status, status)
-    judgeBounds(process, seen.log, status)
+    judgeBounds(process, { log: seen.log, status, highestBlock: this.highestBlock })
     if (status.role === 'leader') this.#leads(process, seen, status)
     this.#commits(process, seen, status)
     seen.status = status
@@ -312,6 +324,14 @@ export class Judge implements Witness {
   }
 
   #commits({ name }: SimulatedProcess, { log, status: before }: Seen, status: RaftStatus): void {
+    const leads = before?.role === 'leader' && status.role === 'leader'
+    const isCount =
+      leads && before.currentTerm === status.currentTerm && before.commitIndex < status.commitIndex
+    must(
+      !isCount || log.termAt(status.commitIndex) === status.currentTerm,
+      'a leader counts entries of its own term alone',
+      `${name} ${status.commitIndex}@${log.termAt(status.commitIndex)} in ${status.currentTerm}`,
+    )
     const from = Math.max((before?.commitIndex ?? 0) + 1, log.before.index + 1)
     for (let index = from; index <= status.commitIndex; index++) {
       const entry = log.entryAt(index)
@@ -336,8 +356,9 @@ export class Judge implements Witness {
       const host = this.#parts.host(id)
       return host !== undefined && (host.promisedUpTo >= index || this.#disk.holds(host.disk, index, term))
     }
-    const shortfall = quorumShortfall(configuration, holds)
-    must(shortfall === undefined, 'what is committed is durable on a quorum', `${index}@${term} ${shortfall}`)
+    const halves = [configuration.voters, configuration.votersOutgoing].filter(ids => ids.length > 0)
+    const short = halves.find(ids => 2 * ids.filter(holds).length <= ids.length)
+    must(!short, 'what is committed is durable on a quorum', `${index}@${term} of ${short?.length} voters`)
   }
 
   #executes({ node, name }: SimulatedProcess, seen: Seen): void {
@@ -350,7 +371,9 @@ export class Judge implements Witness {
       const known = this.#blocks.get(height)
       const { headerHash } = ledger
       must(!known || known.headerHash === headerHash, 'one header per height', `${name} ${height}`)
-      if (!known) this.#blocks.set(height, { headerHash, ledger })
+      if (known) continue
+      this.#blocks.set(height, { headerHash, ledger })
+      this.#highestBlock = Math.max(this.#highestBlock, height)
     }
     seen.height = chain.height
   }

@@ -1,148 +1,162 @@
 /**
  * `npm run sim`: runs seeds, on several processes, or one seed with its trace; or puts known bugs back in and expects each of
- * them to be caught. Exit codes: 0 all as it should be, 1 a failure, 2 usage.
+ * them to be caught. Exit codes: 0 all as it should be, 1 a failure, 2 usage, 130 interrupted.
  */
-import { type ChildProcess, fork } from 'node:child_process'
-import { fileURLToPath } from 'node:url'
 import { commitName, replayCommand, type SimArguments, simArguments, UsageError, usage } from './arguments.ts'
+import { runBoth } from './both.ts'
 import { mutants } from './mutants.ts'
 import { changesOf, type Mutant } from './mutation.ts'
-import { runBoth, type SeedReport, type WorkOrder } from './worker.ts'
+import type { SeedReport } from './worker-messages.ts'
+import { Worker } from './worker-pool.ts'
 
-const workerFile = fileURLToPath(new URL('worker.ts', import.meta.url))
 const seedsPerOrder = 5
+const interruptedExitCode = 130
+/** Of the code that runs: it is loaded by now. */
+const commit = commitName()
+const workers = new Set<Worker>()
+let interrupted = false
 
-function startWorker(mutant?: Mutant): ChildProcess {
-  return fork(workerFile, [], {
-    env: { ...process.env, ...(mutant && { MOTE_MUTANT: mutant.name }) },
-    execArgv: ['--disable-warning=ExperimentalWarning'],
-  })
+function startWorker(mutant?: Mutant): Worker {
+  const worker = new Worker({ mutant: mutant?.name })
+  workers.add(worker)
+  return worker
 }
 
-/** Lets a worker run seeds; resolves when it has done them, rejects when it ends without. */
-function orderOf(
-  worker: ChildProcess,
-  order: WorkOrder,
-  onReport: (report: SeedReport) => void,
-): Promise<void> {
-  const { promise, resolve, reject } = Promise.withResolvers<void>()
-  const heard = (message: SeedReport | 'done') => (message === 'done' ? resolve() : onReport(message))
-  const ended = (code: number | null) =>
-    reject(new Error(`a worker ended with ${code} on seeds ${order.seeds.join()}`))
-  worker.on('message', heard)
-  worker.once('exit', ended)
-  worker.send(order)
-  return promise.finally(() => {
-    worker.off('message', heard)
-    worker.off('exit', ended)
-  })
-}
+process.once('SIGINT', () => {
+  interrupted = true
+  for (const worker of workers) worker.stop()
+})
 
 async function runSeeds({ seeds, from, events, jobs }: SimArguments): Promise<number> {
   const startedAt = performance.now()
   const isTerminal = process.stderr.isTTY
-  const failed: SeedReport[] = []
+  let failed = 0
   let next = from
   let done = 0
   let totalEvents = 0
   const progress = (end: string) => {
     const rate = done / ((performance.now() - startedAt) / 1000)
     process.stderr.write(
-      `${isTerminal ? '\r' : ''}${done}/${seeds} seeds, ${rate.toFixed(1)} seeds/s, ${failed.length} failed${end}`,
+      `${isTerminal ? '\r' : ''}${done}/${seeds} seeds, ${rate.toFixed(1)} seeds/s, ${failed} failed${end}`,
     )
   }
-  const report = (result: SeedReport) => {
+  const report = ({ seed, violation, events: count }: SeedReport) => {
     done++
-    totalEvents += result.events
-    if (result.violation) {
-      failed.push(result)
+    totalEvents += count
+    if (violation) {
+      failed++
       process.stdout.write(
-        `\nseed ${result.seed} at ${commitName()}: ${result.violation.message}\n  again: ${replayCommand(result.seed, events)}\n`,
+        `\nseed ${seed} at ${commit}: ${violation.message}\n  again: ${replayCommand(seed, events)}\n`,
       )
     }
     if (isTerminal || done % 100 === 0) progress(isTerminal ? '' : '\n')
   }
-  await Promise.all(
-    Array.from({ length: Math.min(jobs, seeds) }, async () => {
-      const worker = startWorker()
-      while (next < from + seeds) {
-        const first = next
-        next = Math.min(next + seedsPerOrder, from + seeds)
-        const order = { seeds: Array.from({ length: next - first }, (_, i) => first + i), events }
-        await orderOf(worker, order, report)
-      }
-      worker.disconnect()
-    }),
-  )
+  const job = async () => {
+    const worker = startWorker()
+    while (next < from + seeds && !interrupted) {
+      const first = next
+      next = Math.min(next + seedsPerOrder, from + seeds)
+      await worker.run({ seeds: Array.from({ length: next - first }, (_, i) => first + i), events }, report)
+    }
+    worker.end()
+  }
+  await Promise.all(Array.from({ length: Math.min(jobs, seeds) }, job))
   const seconds = (performance.now() - startedAt) / 1000
   if (isTerminal) progress('\n')
+  const what = interrupted
+    ? `interrupted after ${done} of ${seeds} seeds`
+    : `seeds ${from} to ${from + seeds - 1}`
   process.stdout.write(
-    `seeds ${from} to ${from + seeds - 1} at ${commitName()}: ${totalEvents} events in ${seconds.toFixed(1)} s, ${(done / seconds).toFixed(1)} seeds/s\n` +
-      `${done - failed.length} passed, ${failed.length} failed\n`,
+    `${what} at ${commit}: ${totalEvents} events in ${seconds.toFixed(1)} s, ${(done / seconds).toFixed(1)} seeds/s\n` +
+      `${done - failed} passed, ${failed} failed\n`,
   )
-  return failed.length === 0 ? 0 : 1
+  return failed === 0 ? 0 : 1
 }
 
 async function runOne(seed: number, { events, trace }: SimArguments): Promise<number> {
-  const report = await runBoth(seed, events, true)
+  const report = await runBoth({ seed, events, trace })
   if (trace) process.stdout.write(`${report.trace}\n`)
   const { violation, traceHash, elections, blocks, acknowledged, faults, simulatedMs } = report
   process.stdout.write(
-    `seed ${seed} at ${commitName()}: ${report.events} events, ${(simulatedMs / 1000).toFixed(1)} s simulated, ${faults} faults, ` +
+    `seed ${seed} at ${commit}: ${report.events} events, ${(simulatedMs / 1000).toFixed(1)} s simulated, ${faults} faults, ` +
       `${elections} elections, ${blocks} blocks, ${acknowledged} acknowledged, trace ${traceHash}\n` +
-      `${violation ? `violated: ${violation.message}\n0 passed, 1 failed` : '1 passed, 0 failed'}\n`,
+      `${violation ? `violated: ${violation.message}\n  again: ${replayCommand(seed, events)}\n0 passed, 1 failed` : '1 passed, 0 failed'}\n`,
   )
   return violation ? 1 : 0
 }
 
-/** The first seed that catches a mutant, with how many it took. */
-async function catchMutant(
-  mutant: Mutant,
-  { seeds, from, events }: SimArguments,
-): Promise<(SeedReport & { tried: number }) | undefined> {
-  changesOf(mutant)
+/** How many seeds it took, and what was seen; or why nothing was. */
+type Verdict =
+  | { readonly type: 'caught'; readonly tried: number; readonly seed: number; readonly property: string }
+  | { readonly type: 'uncaught' }
+  | { readonly type: 'broken'; readonly message: string }
+
+async function tryMutant(mutant: Mutant, { seeds, from, events }: SimArguments): Promise<Verdict> {
+  try {
+    changesOf(mutant)
+  } catch (error) {
+    return { type: 'broken', message: (error as Error).message }
+  }
   const worker = startWorker(mutant)
-  let caught: SeedReport | undefined
+  let verdict: Verdict = { type: 'uncaught' }
   let tried = 0
   const order = { seeds: Array.from({ length: seeds }, (_, i) => from + i), events, untilFailure: true }
-  await orderOf(worker, order, report => {
+  await worker.run(order, ({ seed, violation }) => {
     tried++
-    if (report.violation) caught = report
+    if (violation) verdict = { type: 'caught', tried, seed, property: violation.property }
   })
-  worker.disconnect()
-  return caught && { ...caught, tried }
+  worker.end()
+  return verdict
+}
+
+function sentenceOf({ name, source }: Mutant, verdict: Verdict, seeds: number): string {
+  switch (verdict.type) {
+    case 'caught':
+      return `caught   ${name} (${source}): ${verdict.tried} seeds; ${verdict.property}`
+    case 'uncaught':
+      return `UNCAUGHT ${name} (${source}): ${seeds} seeds`
+    case 'broken':
+      return `BROKEN   ${name}: ${verdict.message}`
+  }
 }
 
 async function runMutants(args: SimArguments): Promise<number> {
   const chosen = mutants.filter(({ name }) => args.mutant === undefined || name === args.mutant)
   if (chosen.length === 0)
-    throw new UsageError(`--mutant: expected one of ${mutants.map(({ name }) => name).join(', ')}`)
+    throw new UsageError(
+      `--mutant: expected one of ${mutants.map(({ name }) => name).join(', ')}; got ${args.mutant}`,
+    )
   const waiting = [...chosen]
-  let uncaught = 0
-  await Promise.all(
-    Array.from({ length: Math.min(args.jobs, chosen.length) }, async () => {
-      for (let mutant = waiting.shift(); mutant; mutant = waiting.shift()) {
-        const startedAt = performance.now()
-        const caught = await catchMutant(mutant, args)
-        if (!caught) uncaught++
-        const seconds = ((performance.now() - startedAt) / 1000).toFixed(1)
-        process.stdout.write(
-          caught
-            ? `caught   ${mutant.name} (${mutant.source}): ${caught.tried} seeds, ${seconds} s; ${caught.violation?.property}\n`
-            : `UNCAUGHT ${mutant.name} (${mutant.source}): ${args.seeds} seeds, ${seconds} s\n`,
-        )
-      }
-    }),
+  const counts = { caught: 0, uncaught: 0, broken: 0 }
+  const startedAt = performance.now()
+  const job = async () => {
+    for (let mutant = waiting.shift(); mutant && !interrupted; mutant = waiting.shift()) {
+      const verdict = await tryMutant(mutant, args)
+      if (interrupted) return
+      counts[verdict.type]++
+      process.stdout.write(`${sentenceOf(mutant, verdict, args.seeds)}\n`)
+    }
+  }
+  await Promise.all(Array.from({ length: Math.min(args.jobs, chosen.length) }, job))
+  const seconds = ((performance.now() - startedAt) / 1000).toFixed(0)
+  process.stdout.write(
+    `mutants of ${commit}: ${counts.caught} caught, ${counts.uncaught} uncaught, ${counts.broken} broken, in ${seconds} s\n`,
   )
-  process.stdout.write(`${chosen.length - uncaught} mutants caught, ${uncaught} uncaught\n`)
-  return uncaught === 0 ? 0 : 1
+  return counts.caught === chosen.length ? 0 : 1
+}
+
+function run(args: SimArguments): Promise<number> {
+  if (args.help) {
+    process.stdout.write(usage)
+    return Promise.resolve(0)
+  }
+  if (args.mutants) return runMutants(args)
+  return args.seed === undefined ? runSeeds(args) : runOne(args.seed, args)
 }
 
 try {
-  const args = simArguments(process.argv.slice(2))
-  if (args.mutants) process.exitCode = await runMutants(args)
-  else if (args.seed !== undefined) process.exitCode = await runOne(args.seed, args)
-  else process.exitCode = await runSeeds(args)
+  const code = await run(simArguments(process.argv.slice(2)))
+  process.exitCode = interrupted ? interruptedExitCode : code
 } catch (error) {
   if (!(error instanceof UsageError)) throw error
   process.stderr.write(`${error.message}\n\n${usage}`)

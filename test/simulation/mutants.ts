@@ -82,20 +82,6 @@ export const mutants: readonly Mutant[] = [
     ],
   },
   {
-    name: 'old-snapshot-over-log',
-    source: 'section 7; CCF #5674',
-    file: 'consensus/snapshot.ts',
-    find: '  if (lastIncludedIndex <= state.commitIndex) return true\n',
-    replace: '  if (lastIncludedIndex <= state.lastApplied - 4) return true\n',
-    also: [
-      {
-        file: 'consensus/durability.ts',
-        find: '  assert(index > state.commitIndex, `snapshot: ${index} is not past the committed ${state.commitIndex}`)\n',
-        replace: '',
-      },
-    ],
-  },
-  {
     name: 'snapshot-at-any-state',
     source: 'a snapshot says what it covers',
     file: 'node/snapshots.ts',
@@ -147,28 +133,6 @@ export const mutants: readonly Mutant[] = [
     replace: '  if (reads.round !== undefined || reads.waiting.length === 0) return\n',
   },
   {
-    name: 'sign-before-durable',
-    source: 'order, execute, sign',
-    file: 'node/replica.ts',
-    find: '    const write = storage.apply({ applied: index, blocks, ...(configuration && { configuration }) })\n',
-    replace:
-      '    const write = storage.apply({ applied: index, blocks, ...(configuration && { configuration }) })\n    certifier.durable(executions.map(execution => execution.block))\n',
-  },
-  {
-    name: 'sign-without-record',
-    source: 'one header hash per height is promised for ever',
-    file: 'node/replica.ts',
-    find: '      certifier.signs ? { ...write, signed: { ...block, incarnation } } : write,',
-    replace: '      certifier.signs ? write : write,',
-  },
-  {
-    name: 'sign-twice-at-a-height',
-    source: 'accountability',
-    file: 'node/live-chain.ts',
-    find: 'verify: this.#verifier })',
-    replace: 'verify: this.#verifier, })',
-  },
-  {
     name: 'forget-hard-state-term',
     source: 'Figure 2, persistent state',
     file: 'node/chain-storage.ts',
@@ -213,20 +177,6 @@ export const mutants: readonly Mutant[] = [
     replace: 'state.commitIndex = Math.max(state.commitIndex, Math.min(message.leaderCommit, log.lastIndex))',
   },
   {
-    name: 'certificate-with-duplicate-signers',
-    source: 'a quorum is of different consenters',
-    file: 'node/certifier.ts',
-    find: '    if (state.verified.size >= quorum) this.#settle(',
-    replace: '    if (state.verified.size + state.received.size + 1 >= quorum) this.#settle(',
-  },
-  {
-    name: 'certificate-of-other-hash',
-    source: 'no certificate over an uncommitted block',
-    file: 'node/certifier.ts',
-    find: '    if (this.#stopped || certificate.height <= this.#certified) return ok(undefined)\n',
-    replace: '    if (this.#stopped) return ok(undefined)\n',
-  },
-  {
     name: 'certification-not-repeated',
     source: 'certification catches up after loss',
     file: 'node/certifier.ts',
@@ -248,14 +198,6 @@ export const mutants: readonly Mutant[] = [
     replace: '        if (receipts.length > 0) replay.add(parsed.value.id, parsed.value.unsigned.expiry)\n',
   },
   {
-    name: 'acknowledge-on-proposal',
-    source: 'committed is committed',
-    file: 'node/submission.ts',
-    find: '    if (result.ok || !this.#watched.has(watched.id) || watched.outcome) return\n',
-    replace:
-      "    if (result.ok) { this.#end(watched, { id: watched.id, status: 'committed' }); return }\n    if (!this.#watched.has(watched.id) || watched.outcome) return\n",
-  },
-  {
     name: 'mempool-kept-over-leaderships',
     source: 'memory bounds',
     file: 'node/producer.ts',
@@ -268,5 +210,201 @@ export const mutants: readonly Mutant[] = [
     file: 'node/replica.ts',
     find: '    return this.#appliedWritten < (this.#parts.rebuildUpTo ?? 0)\n',
     replace: '    return false\n',
+  },
+  {
+    name: 'old-snapshot-over-log',
+    source: 'section 7; CCF #5674',
+    file: 'consensus/snapshot.ts',
+    find: '  if (lastIncludedIndex <= state.commitIndex) return true\n',
+    replace: '',
+    also: [
+      {
+        file: 'consensus/durability.ts',
+        find: '  assert(index > state.commitIndex, `snapshot:',
+        replace: '  assert(index > 0, `snapshot:',
+      },
+    ],
+  },
+  {
+    name: 'append-without-consistency-check',
+    source: 'section 5.3, AppendEntries step 2',
+    file: 'consensus/follower.ts',
+    find: '  if (term !== previous.term) {\n',
+    replace: '  if (term === undefined) {\n',
+  },
+  {
+    name: 'commit-index-goes-back',
+    source: 'Figure 2, "increases monotonically"',
+    file: 'consensus/follower.ts',
+    find: 'state.commitIndex = Math.max(state.commitIndex, Math.min(message.leaderCommit, covered))',
+    replace: 'state.commitIndex = Math.min(message.leaderCommit, covered)',
+  },
+  {
+    name: 'new-leader-drops-uncommitted',
+    source: 'section 5.4.2, entries of earlier terms',
+    file: 'consensus/election.ts',
+    find: "  const { log, configurations } = state\n  state.role = 'leader'\n",
+    replace:
+      "  const { log, configurations } = state\n  if (log.lastIndex > state.commitIndex) truncateLog(state, state.commitIndex)\n  state.role = 'leader'\n",
+    also: [
+      {
+        file: 'consensus/election.ts',
+        find: 'import { hardStateIsDurable, send, sendWhenDurable, setHardState } from',
+        replace: 'import { hardStateIsDurable, send, sendWhenDurable, setHardState, truncateLog } from',
+      },
+    ],
+  },
+  {
+    name: 'leader-takes-entries-back',
+    source: 'section 5.3, Leader Append-Only',
+    file: 'consensus/transfer.ts',
+    find: '  leadership.transfer = { to, startedAt: leadership.ticks, sent: false }\n',
+    replace:
+      '  leadership.transfer = { to, startedAt: leadership.ticks, sent: false }\n  if (state.log.lastIndex > state.commitIndex) truncateLog(state, state.commitIndex)\n',
+    also: [
+      {
+        file: 'consensus/transfer.ts',
+        find: "import { send } from './durability.ts'",
+        replace: "import { send, truncateLog } from './durability.ts'",
+      },
+    ],
+  },
+  {
+    name: 'half-is-a-majority',
+    source: 'section 5.2, "votes from a majority"',
+    file: 'consensus/quorum.ts',
+    find: '  return Math.floor(count / 2) + 1\n',
+    replace: '  return Math.ceil(count / 2) - (count > 1 ? 1 : 0)\n',
+  },
+  {
+    name: 'leader-counts-itself-early',
+    source: 'Figure 2, "stable storage"; thesis section 10.2.1',
+    file: 'consensus/replication.ts',
+    find: 'id === state.config.id ? state.persistedIndex :',
+    replace: 'id === state.config.id ? state.log.lastIndex :',
+  },
+  {
+    name: 'execute-before-commit',
+    source: 'section 5.3, "applied to its state machine"',
+    file: 'consensus/follower.ts',
+    find: '  const upTo = Math.min(state.commitIndex, state.persistedIndex)\n',
+    replace: '  const upTo = state.persistedIndex\n',
+  },
+  {
+    name: 'late-write-counts-for-other-entries',
+    source: 'CCF #6016; a write that was overtaken by a cut',
+    file: 'consensus/durability.ts',
+    find: '  for (const write of state.pendingWrites) write.lastIndex = Math.min(write.lastIndex, index)\n',
+    replace: '',
+  },
+  {
+    name: 'header-of-the-executing-term',
+    source: 'one header hash per height',
+    file: 'node/replica.ts',
+    find: 'chain.execute(entry.data, entry.term as Term)',
+    replace: 'chain.execute(entry.data, this.#leadership.term as Term)',
+  },
+  {
+    name: 'sign-before-durable',
+    source: 'order, execute, sign',
+    file: 'node/replica.ts',
+    find: '    events.applied(index)\n',
+    replace:
+      '    events.applied(index)\n    for (const { block } of executions) certifier.executed(block)\n    certifier.durable(executions.map(execution => execution.block))\n',
+  },
+  {
+    name: 'sign-before-execution',
+    source: 'order, execute, sign',
+    file: 'node/certifier.ts',
+    find: '      } else if (!state.early.has(from)) state.early.set(from, message)\n',
+    replace:
+      "      } else if (!state.early.has(from)) {\n        state.early.set(from, message)\n        const { self, chainId, incarnation } = this.#config\n        const bytes = certificateSigningBytes(chainId, incarnation, message.height, message.headerHash)\n        if (self) this.#output.announce('all', [{ ...message, signature: self.signer.sign(bytes) }])\n      }\n",
+  },
+  {
+    name: 'sign-without-record',
+    source: 'one header hash per height is promised for ever',
+    file: 'node/replica-writes.ts',
+    find: '    ...(signedIn !== undefined && { signed: { ...block, incarnation: signedIn } }),\n',
+    replace: '',
+  },
+  {
+    name: 'signature-under-another-height',
+    source: 'one signature per height and incarnation',
+    file: 'node/certifier.ts',
+    find: "    if (pending.length > 0) this.#output.announce('all', pending)\n",
+    replace:
+      "    const shifted = pending.map(message => ({ ...message, height: Height(message.height - 1) }))\n    if (pending.length > 0) this.#output.announce('all', shifted)\n",
+  },
+  {
+    name: 'certificate-for-the-next-height',
+    source: 'no certificate over an uncommitted block',
+    file: 'node/signature-tally.ts',
+    find: '    return { height, headerHash, signatures }\n',
+    replace: '    return { height: (height + 1) as Height, headerHash, signatures }\n',
+  },
+  {
+    name: 'certificate-without-a-quorum',
+    source: 'a certificate is of a quorum',
+    file: 'node/signature-tally.ts',
+    find: '    return this.#verified.size >= quorum\n  }\n\n  /** True if this consenter',
+    replace: '    return this.#verified.size >= quorum - 1\n  }\n\n  /** True if this consenter',
+  },
+  {
+    name: 'acknowledge-on-proposal',
+    source: 'committed is committed',
+    file: 'node/submission.ts',
+    find: '        if (!pooled.ok) this.#answered(watched, pooled.error)\n',
+    replace:
+      "        if (!pooled.ok) this.#answered(watched, pooled.error)\n        else this.#resolve(watched, { id: watched.id, status: 'committed' }, ({ wait }) => wait === 'committed')\n",
+  },
+  {
+    name: 'no-index-of-transactions',
+    source: 'acknowledged is never lost',
+    file: 'node/store-operations.ts',
+    find: "    operations.push(put(storeKey('transaction', id), encode(records.placeCodec, { height, index })))\n",
+    replace:
+      "    if (index > 0) operations.push(put(storeKey('transaction', id), encode(records.placeCodec, { height, index })))\n",
+  },
+  {
+    name: 'snapshot-skips-and-expires',
+    source: 'found by this simulator (docs/CONSENSUS.md)',
+    file: 'node/submission.ts',
+    find: "      if (header.time > expiry || replay.has(watched.id, expiry)) this.#giveUp(watched, 'timeout')\n",
+    replace: '      void [header.time > expiry, replay.has(watched.id, expiry), watched]\n',
+  },
+  {
+    name: 'no-snapshot-below-uncertified-blocks',
+    source: 'found by this simulator (docs/CONSENSUS.md)',
+    file: 'node/uncertified-blocks.ts',
+    find: '    if (!undo) break\n',
+    replace: '    if (undo || !undo) break\n',
+  },
+  {
+    name: 'heights-kept-after-certification',
+    source: 'memory bounds',
+    file: 'node/certifier.ts',
+    find: '    for (const height of this.#open.keys()) if (height <= this.#certified) this.#open.delete(height)\n',
+    replace: '    this.#open.delete(this.#certified)\n',
+  },
+  {
+    name: 'held-messages-never-let-go',
+    source: 'memory bounds',
+    file: 'node/held-sends.ts',
+    find: 'return later < 0 ? this.#held.splice(0) : this.#held.splice(0, later)',
+    replace: 'return later < 0 ? this.#held.slice(0) : this.#held.splice(0, later)',
+  },
+  {
+    name: 'log-never-leaves-memory',
+    source: 'memory bounds',
+    file: 'consensus/follower.ts',
+    find: '  state.log.shrink(state.lastApplied, state.config.maxLogBytesInMemory)\n',
+    replace: '',
+  },
+  {
+    name: 'appends-without-flow-control',
+    source: 'memory bounds; thesis section 10.2.1',
+    file: 'consensus/progress.ts',
+    find: '      this.#inFlight.length < limits.maxAppendsInFlight &&\n',
+    replace: '',
   },
 ]

@@ -23,8 +23,8 @@ const root = new URL('../../', import.meta.url)
 /** The changed source. Throws unless `find` occurs exactly once. */
 export function mutated(source: string, { find, replace }: Pick<Mutant, 'find' | 'replace'>): string {
   const occurrences = source.split(find).length - 1
-  if (occurrences !== 1)
-    throw new Error(`mutant: expected its text once, found it ${occurrences} times: ${find}`)
+  if (occurrences !== 1) throw new Error(`expected once, found ${occurrences} times: ${find.trim()}`)
+  if (find === replace) throw new Error(`changes nothing: ${find.trim()}`)
   return source.replace(find, () => replace)
 }
 
@@ -34,7 +34,13 @@ export function changesOf(mutant: Mutant): ReadonlyMap<string, (source: string) 
   for (const { file, ...change } of [mutant, ...(mutant.also ?? [])]) {
     const url = new URL(file, root).href
     const earlier = changes.get(url) ?? (source => source)
-    const both = (source: string) => mutated(earlier(source), change)
+    const both = (source: string) => {
+      try {
+        return mutated(earlier(source), change)
+      } catch (error) {
+        throw new Error(`mutant ${mutant.name}, ${file}: ${(error as Error).message}`)
+      }
+    }
     both(readFileSync(fileURLToPath(url), 'utf8'))
     changes.set(url, both)
   }

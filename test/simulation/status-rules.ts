@@ -27,10 +27,16 @@ export function judgeProgress(name: string, before: RaftStatus | undefined, afte
   }
 }
 
+/** Of one process: its log and status, and the highest block of the whole chain. */
+export interface BoundsView {
+  readonly log: LogMirror
+  readonly status: RaftStatus
+  readonly highestBlock: number
+}
+
 export function judgeBounds(
   { node, host, name }: SimulatedProcess,
-  log: LogMirror,
-  status: RaftStatus,
+  { log, status, highestBlock }: BoundsView,
 ): void {
   const limits = { ...defaultConfig(host.id), ...host.site.limits }
   for (const follower of status.followers.values()) {
@@ -53,6 +59,13 @@ export function judgeBounds(
   }
   if (!node) return
   must(node.mempool.size <= mempoolMax, 'the mempool is bounded', name)
+  must(node.submission.open <= mempoolMax, 'open submissions are bounded', name)
+  const { openHeights, certifiedHeight } = node.certifier
+  // Nobody signs what nobody has executed.
+  const lag = Math.max(0, highestBlock - certifiedHeight)
+  must(openHeights <= lag, 'heights are kept for want of a certificate', `${name} ${openHeights} > ${lag}`)
+  const { writes, sends } = node.replica.waiting
+  must(writes > 0 || sends === 0, 'messages wait for a write', `${name} ${sends}`)
 }
 
 /** More than any block of a simulation holds. */

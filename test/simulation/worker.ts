@@ -1,48 +1,32 @@
 /**
- * One process that runs seeds for `npm run sim`: asked for a range, it answers seed by seed. Started with the name of a
- * mutant it puts that bug in before it loads anything else.
+ * One process that runs seeds for `npm run sim`: given a list, it answers seed by seed (worker-pool.ts). Started with the name
+ * of a mutant it puts that bug in before it loads anything else.
  */
-
 import { mutants } from './mutants.ts'
 import { installMutant } from './mutation.ts'
-import type { RunReport } from './world.ts'
+import { mutantVariable, type WorkerMessage, type WorkOrder } from './worker-messages.ts'
 
-export interface WorkOrder {
-  readonly seeds: readonly number[]
-  readonly events?: number | undefined
-  /** Stop at the first failure. */
-  readonly untilFailure?: boolean
-}
+const tell = (message: WorkerMessage) => process.send?.(message)
 
-/** One seed's outcome. */
-export type SeedReport = Omit<RunReport, 'trace'>
-
-const name = process.env['MOTE_MUTANT']
+const name = process.env[mutantVariable]
 if (name !== undefined) {
   const mutant = mutants.find(candidate => candidate.name === name)
   if (!mutant) throw new Error(`no mutant ${name}`)
   installMutant(mutant)
 }
-const { runSeed } = await import('./world.ts')
-const { runCore } = await import('./core-run.ts')
-
-/** The whole, and the core alone, on one seed. */
-export async function runBoth(seed: number, events: number | undefined, trace = false): Promise<RunReport> {
-  const core = runCore({ seed })
-  const whole = await runSeed({ seed, ...(events !== undefined && { events }), trace })
-  return core.violation && !whole.violation ? { ...whole, violation: core.violation } : whole
-}
+const { runBoth } = await import('./both.ts')
 
 async function work({ seeds, events, untilFailure }: WorkOrder): Promise<void> {
   for (const seed of seeds) {
-    const { trace: _trace, ...report } = await runBoth(seed, events)
-    process.send?.(report satisfies SeedReport)
+    const { trace: _trace, ...report } = await runBoth({ seed, events })
+    tell(report)
     if (report.violation && untilFailure) break
   }
-  process.send?.('done')
+  tell('done')
 }
 
-if (process.send) {
-  process.on('message', (order: WorkOrder) => void work(order))
-  process.on('disconnect', () => process.exit(0))
-}
+process.on('message', (order: WorkOrder) => void work(order))
+process.on('disconnect', () => process.exit(0))
+// Ctrl-C reaches the whole process group: the one who gives orders decides.
+process.on('SIGINT', () => {})
+tell('ready')
