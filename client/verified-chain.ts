@@ -24,6 +24,8 @@ import { type Codec, decode } from '../chain/codec.ts'
 import type { SignatureVerifier } from '../chain/keys.ts'
 import { type StateAnswer, type TrustedHead, verifyStateAnswer } from '../chain/light-client.ts'
 import {
+  type ApprovalRecord,
+  approvalCodec,
   type ChainParameters,
   type GrantRecord,
   type GroupRecord,
@@ -150,6 +152,11 @@ export class VerifiedChain {
 
   parameters(options?: ReadOptions): Promise<Verified<ChainParameters>> {
     return this.#record(stateKeyOf.parameters(), parametersCodec, options)
+  }
+
+  /** What an authority approves of. */
+  approval(id: DeviceId, options?: ReadOptions): Promise<Verified<ApprovalRecord>> {
+    return this.#record(stateKeyOf.approval(id), approvalCodec, options)
   }
 
   /** The proof of a leaf, verified, as it stands at the head: to hand on to whoever verifies by itself. */

@@ -1,5 +1,16 @@
 /** A full node that serves a `TestChain`, and lies on demand. */
-import { type DeviceId, type GroupId, Height, type StateKey, type TransactionId } from '../../chain/brands.ts'
+
+import type { Receipt } from '../../chain/block.ts'
+import {
+  type ChainId,
+  type DeviceId,
+  type GroupId,
+  Height,
+  type StateKey,
+  type TransactionId,
+} from '../../chain/brands.ts'
+import type { Certificate } from '../../chain/certificate.ts'
+import type { Ledger } from '../../chain/ledger.ts'
 import type { CertifiedHeader, StateAnswer } from '../../chain/light-client.ts'
 import { MoteError } from '../../chain/result.ts'
 import { parseTransaction } from '../../chain/transaction.ts'
@@ -10,12 +21,28 @@ import type {
   NodeStatus,
   TransactionStatus,
 } from '../../client/chain-source.ts'
-import type { TestChain } from './test-chain.ts'
+import type { IdentityKeys } from '../../client/key-directory.ts'
+
+/** What a `TestChain` is to its sources. */
+interface ServableChain {
+  readonly chainId: ChainId
+  readonly fullNodes: readonly IdentityKeys[]
+  readonly ledger: Ledger
+  readonly height: Height
+  at(height: number): { readonly certificate: Certificate | undefined }
+  append(transactions: readonly Uint8Array[]): readonly Receipt[]
+  served(height: number): CertifiedHeader
+  answer(key: StateKey, height: number): StateAnswer
+  groupAnswer(id: GroupId, height: number): GroupAnswer
+  transactionStatus(id: TransactionId): TransactionStatus
+  deviceTransactions(id: DeviceId): readonly DeviceTransaction[]
+  news(timeoutMs: number, signal?: AbortSignal): Promise<void>
+}
 
 /** A full node of a `TestChain`. Its hooks turn it into a broken or lying one. */
 export class TestSource implements ChainSource {
   readonly name: string
-  readonly chain: TestChain
+  readonly chain: ServableChain
   /** Requests that arrived, by method. */
   readonly asked = new Map<string, number>()
   /** Every request fails with this. */
@@ -30,7 +57,7 @@ export class TestSource implements ChainSource {
   /** Runs after a state answer was made and before it arrives. */
   beforeStateArrives: () => Promise<void> | void = () => {}
 
-  constructor(chain: TestChain, name: string) {
+  constructor(chain: ServableChain, name: string) {
     this.chain = chain
     this.name = name
   }
