@@ -9,6 +9,7 @@ import { groupIdOf } from '../chain/records.ts'
 import { MoteError } from '../chain/result.ts'
 import { readFileIfThere, writeFileAtomic } from '../client/atomic-file.ts'
 import { ChainClient } from '../client/chain-client.ts'
+import type { ChainSource } from '../client/chain-source.ts'
 import { readGenesisFile } from '../client/genesis-file.ts'
 import { httpSource } from '../client/http-source.ts'
 import { type IdentityKeys, KeyDirectory } from '../client/key-directory.ts'
@@ -46,17 +47,21 @@ export async function openChainUnsynced(context: Context): Promise<ChainAccess> 
   const { directory } = context
   const description = await requireDescription(context)
   const genesis = await readGenesisFile(layout.genesis(directory))
-  const full = description.nodes.filter(node => node.label === 'full')
-  const requestTimeoutMs = Math.max(requestTimeoutMsMin, Math.floor(readPatienceMs / full.length))
-  const sources = full.map(node => httpSource(apiUrl(node.api), { requestTimeoutMs }))
   const client = await ChainClient.open({
-    sources,
-    // From the genesis each time: one header with its certificate skips the whole way, and nothing is left behind.
+    sources: fullNodeSources(description),
+    // From the genesis each time: a header with its certificate, and each handover, skip the whole way; nothing is left behind.
     checkpoint: checkpointFromGenesis(genesis),
   })
   if (client.chainId !== description.chainId)
     throw new MoteError('wrong-chain', `${layout.genesis(directory)}: not the genesis of this devnet`)
   return { directory, description, client, keys: await KeyDirectory.open(directory) }
+}
+
+/** The full nodes of a devnet, to be asked in this order. */
+export function fullNodeSources({ nodes }: DevnetDescription): ChainSource[] {
+  const full = nodes.filter(node => node.label === 'full')
+  const requestTimeoutMs = Math.max(requestTimeoutMsMin, Math.floor(readPatienceMs / full.length))
+  return full.map(node => httpSource(apiUrl(node.api), { requestTimeoutMs }))
 }
 
 /** Catches up with the newest certified header. Throws `timeout` after `patienceMs`, when nodes hang say. */
@@ -84,9 +89,9 @@ export async function nameOf({ keys }: ChainAccess, id: DeviceId): Promise<strin
   return (await keys.names()).find(entry => entry.id === id)?.name ?? null
 }
 
-/** The operator's keys, which lie apart from those of the devices. Throws `key-not-found`. */
-export async function operatorKeys({ directory }: ChainAccess): Promise<IdentityKeys> {
-  return (await KeyDirectory.open(layout.operator(directory))).load('operator')
+/** The keys of an operator, which lie apart from those of the devices. Throws `key-not-found`. */
+export async function operatorKeys({ directory }: ChainAccess, name = 'operator'): Promise<IdentityKeys> {
+  return (await KeyDirectory.open(layout.operator(directory))).load(name)
 }
 
 const groupNamesFile = (directory: string): string => join(directory, 'groups.json')

@@ -34,6 +34,8 @@ export interface CommandSpec<Options = object> {
    */
   readonly lifetime?: 'deadline' | 'listens' | 'drains'
   readonly hidden?: boolean
+  /** Runs when its family is named without a command. */
+  readonly isDefault?: boolean
   /** What an exit code means here, where that is more than its name. Codes that cannot come are left out of the help. */
   readonly exits?: Readonly<Partial<Record<ExitCode, string>>>
   /** More for `--help`, below the options. */
@@ -91,7 +93,7 @@ export interface Outcome {
 export function addCommand(environment: Environment, outcome: Outcome): AddCommand {
   return spec => {
     const command = spec.parent
-      .command(spec.usage, { hidden: spec.hidden ?? false })
+      .command(spec.usage, { hidden: spec.hidden ?? false, isDefault: spec.isDefault ?? false })
       .description(spec.description)
       .option('--dir <directory>', 'the devnet or node to talk to (MOTE_DIR)')
       .option('--timeout <seconds>', 'give up after this long (MOTE_TIMEOUT; 30)', reader(parseSeconds))

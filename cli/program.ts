@@ -6,6 +6,7 @@
 import { Command, CommanderError } from 'commander'
 import { errorTable, exitCodes } from '../chain/errors.ts'
 import { MoteError } from '../chain/result.ts'
+import { chainCommands } from './chain.ts'
 import { chaosCommands } from './chaos.ts'
 import { addCommand, type Outcome } from './command.ts'
 import type { Environment } from './context.ts'
@@ -42,6 +43,7 @@ function buildProgram(environment: Environment, outcome: Outcome): Command {
   deviceCommands(family('device', 'identities, trust, and messages between devices'), add)
   groupCommands(family('group', 'who may read what is sent to a group'), add)
   transactionCommands(program, family('tx', 'transactions'), add)
+  chainCommands(family('chain', 'who certifies the chain'), add)
   chaosCommands(family('chaos', 'faults on the processes of a devnet'), add)
   nodeCommands(family('node', 'one node'), add)
   gatewayCommands(family('gateway', 'the MQTT gateway'), add)

@@ -25,7 +25,7 @@ import {
   isKeyValidAt,
   type KeyEntry,
 } from '../chain/records.ts'
-import { MoteError, unwrap } from '../chain/result.ts'
+import { MoteError } from '../chain/result.ts'
 import type { ChainClient } from './chain-client.ts'
 import type { IdentityKeys } from './key-directory.ts'
 import type { FinalTransaction, SubmitOptions } from './submission.ts'
@@ -114,8 +114,8 @@ export function missingApprovals({ value, approvals }: ConsenterState, target: H
 
 /**
  * The operator approves of these nodes as consenters, unless that is done already. The present nodes take a pending
- * decision back. Throws `unknown-subject`, `invalid-state`, `label-not-allowed`, `key-not-valid`, `malformed` for nodes that
- * cannot be consenters, and `not-authorised` for who is no authority.
+ * decision back. Throws `unknown-subject`, `invalid-state`, `label-not-allowed`, `key-not-valid` for nodes that cannot be
+ * consenters, `usage` for too few, too many or a policy too strict for them, and `not-authorised` for who is no authority.
  */
 export async function setConsenters(
   client: ChainClient,
@@ -165,7 +165,8 @@ async function targetOf(
     }),
   )
   const target = consenterSet(consenters, policy)
-  unwrap(checkConsenterSet(target))
+  const sound = checkConsenterSet(target)
+  if (!sound.ok) throw new MoteError('usage', sound.error.detail)
   return target
 }
 

@@ -151,8 +151,8 @@ describe('set consenters', () => {
       [{ nodes: [one.id, stranger] }, 'unknown-subject'],
       [{ nodes: ids(one, five) }, 'invalid-state'],
       [{ nodes: ids(one, keysOf('sensor')) }, 'label-not-allowed'],
-      [{ nodes: ids(one, two, three), policy: 'two-thirds' }, 'malformed'],
-      [{ nodes: [] }, 'malformed'],
+      [{ nodes: ids(one, two, three), policy: 'two-thirds' }, 'usage'],
+      [{ nodes: [] }, 'usage'],
     ] as const
     for (const [change, code] of rows)
       expect(await refusal(setConsenters(client, operator, change)), code).toBe(code)
