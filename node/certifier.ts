@@ -52,6 +52,8 @@ export class Certifier {
   #signers: ConsenterSet
   /** Handover blocks that are executed and not certified, the lowest first. */
   #handovers: PendingHandover[] = []
+  /** Handover blocks that are being written. */
+  #coming: PendingHandover[] = []
   /** Heights above `#certified`. */
   readonly #open = new Map<number, HeightState>()
   /** Executed heights that this node is to sign once they are durable. */
@@ -90,12 +92,12 @@ export class Certifier {
     return this.#open.size
   }
 
-  /** True if this node's signature may be asked for by one of these blocks, or by what is executed already. */
+  /** These blocks are about to be written, in order: true if this node may sign one of them, and must record it with the write. */
   signs(blocks: readonly ExecutedBlock[]): boolean {
     if (this.#stopped) return false
-    const sets = [this.#signers, ...this.#handovers.map(({ next }) => next)]
-    for (const { handover } of blocks) if (handover) sets.push(handover)
-    return sets.some(set => this.#isSelfIn(set))
+    for (const { height, handover } of blocks) if (handover) this.#coming.push({ height, next: handover })
+    const sets = [...this.#handovers, ...this.#coming].map(({ next }) => next)
+    return [this.#signers, ...sets].some(set => this.#isSelfIn(set))
   }
 
   /** After a restart: what is certified already. Call before anything else; `executed`/`durable` follow for the rest. */
@@ -116,6 +118,7 @@ export class Certifier {
   executed(block: ExecutedBlock): void {
     if (this.#stopped) return
     this.#executed = Math.max(this.#executed, block.height)
+    this.#coming = this.#coming.filter(({ height }) => height > block.height)
     if (block.height <= this.#certified) return
     const sets = [this.#signersAt(block.height)]
     if (block.handover) {

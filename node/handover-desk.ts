@@ -38,9 +38,9 @@ export class HandoverDesk {
     this.#parts = parts
   }
 
-  /** Changes of the consenters that are proven here. */
-  get proven(): number {
-    return this.#parts.handovers.newest(Number.POSITIVE_INFINITY).length
+  /** The latest changes of the consenters that are proven here, ascending. */
+  newest(count: number): readonly CertifiedHeader[] {
+    return this.#parts.handovers.newest(count)
   }
 
   executed({ block }: Execution): void {

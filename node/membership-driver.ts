@@ -54,14 +54,23 @@ export function nextStep(view: MembershipView): MembershipStep | undefined {
   }
   if (nextConsenters && leads(nextConsenters)) return { type: 'handover', to: nextConsenters }
   const voters = idsOf(nextConsenters ?? consenters)
-  const learners = learnersBeside(voters, view.fullNodes)
-  const isAsWanted = isSame(configuration.voters, voters) && isSame(configuration.learners, learners)
-  return isAsWanted ? undefined : { type: 'change', voters, learners }
+  const present = configuration.voters as readonly DeviceId[]
+  // Whoever is to vote has to hold the log first, or the change would cost the quorum.
+  const learners = learnersBeside(present, view.fullNodes, voters)
+  if (!isSame(configuration.learners, learners)) return { type: 'change', voters: present, learners }
+  if (isSame(present, voters)) return undefined
+  return { type: 'change', voters, learners: learnersBeside(voters, view.fullNodes, present) }
 }
 
-function learnersBeside(voters: readonly DeviceId[], fullNodes: ReadonlySet<DeviceId>): DeviceId[] {
-  const others = [...fullNodes].filter(id => !voters.includes(id))
-  return others.sort().slice(0, maxLearners)
+/** Full nodes that are no voters; `first` are among them if there is not room for all. */
+function learnersBeside(
+  voters: readonly DeviceId[],
+  fullNodes: ReadonlySet<DeviceId>,
+  first: readonly DeviceId[],
+): DeviceId[] {
+  const others = [...fullNodes].filter(id => !voters.includes(id)).sort()
+  const [wanted, rest] = [others.filter(id => first.includes(id)), others.filter(id => !first.includes(id))]
+  return [...wanted, ...rest].slice(0, maxLearners)
 }
 
 function idsOf({ consenters }: ConsenterSet): DeviceId[] {

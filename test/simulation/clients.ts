@@ -10,7 +10,13 @@ import type { GroupId, Hash, TransactionId } from '../../chain/brands.ts'
 import { Milliseconds } from '../../chain/brands.ts'
 import { decodeOwn } from '../../chain/codec.ts'
 import { keyIdOf } from '../../chain/keys.ts'
-import { type StateAnswer, type TrustedHead, verifyStateAnswer } from '../../chain/light-client.ts'
+import {
+  type CertifiedHeader,
+  type StateAnswer,
+  type TrustedHead,
+  throughHandovers,
+  verifyStateAnswer,
+} from '../../chain/light-client.ts'
 import { groupCodec, groupIdOf, stateKeyOf } from '../../chain/records.ts'
 import { MoteError, unwrap } from '../../chain/result.ts'
 import { get } from '../../chain/state-tree.ts'
@@ -18,6 +24,7 @@ import { parseTransaction, signTransaction, type TransactionBody } from '../../c
 import type { SubmitWait, TransactionStatus } from '../../client/chain-source.ts'
 import type { EpochInput, EpochOperation, EpochOutput, EpochState } from '../../devnet/epoch-register.ts'
 import type { LedgerNode } from '../../node/ledger-node.ts'
+import { maxHandovers } from '../../node/snapshot-stream.ts'
 import type { SampleIdentity } from '../support/sample-genesis.ts'
 import type { Host, Site } from './host.ts'
 import type { Judge } from './judge.ts'
@@ -115,6 +122,17 @@ export class Clients {
       })
     }
     attempt()
+  }
+
+  /** Sends these bytes until somebody says that they are committed, or the tries are used up. */
+  submitUntil(bytes: Uint8Array, tries: number, done: () => void): void {
+    const { random, hosts } = this.#parts
+    const sent = { id: unwrap(parseTransaction(bytes)).id, bytes }
+    this.#submit(random.pick(hosts), sent, 'committed', answer => {
+      const told = typeof answer === 'object' && 'ok' in answer && answer.ok.height !== undefined
+      if (told || tries <= 1) done()
+      else this.#later(random.between(10, 300), () => this.submitUntil(bytes, tries - 1, done))
+    })
   }
 
   #later(delayMs: number, happen: () => void): void {
@@ -220,13 +238,14 @@ export class Clients {
       const committed = judge.highestCommitted
       await node.members.reads.barrier()
       const { appliedIndex } = node.replica
-      return { committed, appliedIndex, state: await node.service.state(key) }
+      const state = await node.service.state(key)
+      return { committed, appliedIndex, state, handovers: node.handovers.newest(maxHandovers) }
     }
     this.#call(random.pick(hosts), 'read', work, answer => {
       if (typeof answer === 'object' && 'ok' in answer) {
         const { committed, appliedIndex } = answer.ok
         must(appliedIndex >= committed, 'a linearizable read has seen all', `${appliedIndex} < ${committed}`)
-        const state = epochStateOf(this.#verified(group, answer.ok.state))
+        const state = epochStateOf(this.#verified(group, answer.ok.state, answer.ok.handovers))
         const returned = { at: site.timeline.now, output: { type: 'state', state } } as const
         group.history.push({ client: `${client}`, input: { type: 'read' }, calledAt, returned })
       }
@@ -240,19 +259,28 @@ export class Clients {
     this.#call(
       random.pick(hosts),
       'look',
-      node => node.service.state(key),
+      async node => {
+        const state = await node.service.state(key)
+        return { state, handovers: node.handovers.newest(maxHandovers) }
+      },
       answer => {
-        if (typeof answer === 'object' && 'ok' in answer) this.#verified(group, answer.ok)
+        if (typeof answer === 'object' && 'ok' in answer)
+          this.#verified(group, answer.ok.state, answer.ok.handovers)
         then()
       },
     )
   }
 
   /** What a device that trusts the genesis alone makes of an answer; it must be the state of that height. */
-  #verified(group: Group, answer: StateAnswer): Uint8Array | undefined {
+  #verified(
+    group: Group,
+    answer: StateAnswer,
+    handovers: readonly CertifiedHeader[],
+  ): Uint8Array | undefined {
     const { trusted, site, judge } = this.#parts
     const key = stateKeyOf.group(group.id)
-    const { height, value } = unwrap(verifyStateAnswer(trusted, key, answer, site.verifier))
+    const through = throughHandovers(trusted, handovers, answer.height, site.verifier)
+    const { height, value } = unwrap(verifyStateAnswer(unwrap(through), key, answer, site.verifier))
     const ledger = judge.block(height)?.ledger
     must(ledger !== undefined, 'certified state is of a committed block', `${height}`)
     const expected = ledger && get(ledger.tree, key)
@@ -363,7 +391,7 @@ export class Clients {
 }
 
 const groupName = 'shared'
-const clientClockStart = 1_700_000_100_000
+export const clientClockStart = 1_700_000_100_000
 
 function epochStateOf(value: Uint8Array | undefined): EpochState {
   const group = value && decodeOwn(groupCodec, value)

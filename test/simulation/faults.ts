@@ -53,12 +53,14 @@ export class Faults {
   /** Faults that were made, by kind. */
   readonly made = new Map<FaultKind, number>()
 
-  constructor(site: Site, hosts: readonly Host[], random: Random) {
+  /** @param without kinds that this run cannot bear */
+  constructor(site: Site, hosts: readonly Host[], random: Random, without: readonly FaultKind[] = []) {
     this.#site = site
     this.#random = random
     this.#hosts = hosts
-    const kinds = faultKinds.filter(() => random.chance(0.5))
-    this.#kinds = kinds.length > 0 ? kinds : [random.pick(faultKinds)]
+    const possible = faultKinds.filter(kind => !without.includes(kind))
+    const kinds = possible.filter(() => random.chance(0.5))
+    this.#kinds = kinds.length > 0 ? kinds : [random.pick(possible)]
     this.#meanMs = random.pick([150, 400, 1_000])
   }
 

@@ -41,6 +41,8 @@ export interface Site {
   readonly timeline: Timeline
   readonly network: SimulatedNetwork
   readonly genesis: GenesisDocument
+  /** Every host's id. */
+  readonly members: readonly DeviceId[]
   readonly verifier: SignatureVerifier
   readonly witness: Witness
   readonly note: (text: string) => void
@@ -243,6 +245,7 @@ export class SimulatedProcess implements DiskUser, NetworkUser {
           if (node.failure?.code === 'execution-diverged') this.fails(node.failure)
         },
       },
+      peers: site.members.filter(id => id !== host.id),
       onFailed: error => this.fails(error),
     })
     this.node = node

@@ -12,13 +12,14 @@ import { receiptsCodec } from '../../chain/block.ts'
 import type { DeviceId, Hash, TransactionId } from '../../chain/brands.ts'
 import { type Certificate, certificateSigningBytes } from '../../chain/certificate.ts'
 import { decodeOwn } from '../../chain/codec.ts'
-import { type ConsenterSet, quorumOf } from '../../chain/consenters.ts'
+import { type ConsenterSet, quorumOf, signersHash } from '../../chain/consenters.ts'
 import type { SignatureVerifier } from '../../chain/keys.ts'
 import type { Ledger } from '../../chain/ledger.ts'
 import type { MoteError } from '../../chain/result.ts'
 import type { RaftStatus } from '../../consensus/status.ts'
 import type { Configuration, Message } from '../../consensus/types.ts'
 import type { ApplyWrite, LogWrite, PeerMessage, RecoveredNode, SignatureMessage } from '../../node/ports.ts'
+import { maxHandovers } from '../../node/snapshot-stream.ts'
 import { DiskView } from './disk-view.ts'
 import type { Host, SimulatedProcess, Witness } from './host.ts'
 import { type LogEntry, LogMirror } from './log-mirror.ts'
@@ -46,6 +47,7 @@ export interface Execution {
 }
 
 export interface JudgeParts {
+  /** Of the genesis. */
   readonly consenters: ConsenterSet
   readonly verifier: SignatureVerifier
   readonly host: (id: string) => Host | undefined
@@ -67,6 +69,8 @@ export class Judge implements Witness {
   readonly #executed = new Map<TransactionId, Execution>()
   readonly #signed = new Map<string, Hash>()
   readonly #certificatesSeen = new WeakSet<Certificate>()
+  /** Heights of handovers whose certificates were both judged. */
+  readonly #handovers = new Set<number>()
   /** Thrown where only an event may be ended: judged when it is over. */
   #pending: unknown
   highestCommitted = 0
@@ -295,6 +299,7 @@ export class Judge implements Witness {
     judgeBounds(process, { log: seen.log, status, highestBlock: this.highestBlock })
     if (status.role === 'leader') this.#leads(process, seen, status)
     this.#commits(process, seen, status)
+    this.#leaves(process, seen.status, status)
     seen.status = status
     this.#executes(process, seen)
     this.#certifies(process, seen)
@@ -344,21 +349,22 @@ export class Judge implements Witness {
         `${name} ${index}@${entry.term}, was ${known?.term}`,
       )
       if (known) continue
-      this.#isOnQuorum(index, entry, status.configuration)
+      // In one event an entry may be committed, and then the configuration changed.
+      this.#isOnQuorum(index, entry, [status.configuration, ...(before ? [before.configuration] : [])])
       this.#committed.set(index, { ...entry, committedIn: status.currentTerm })
       this.highestCommitted = Math.max(this.highestCommitted, index)
     }
   }
 
   /** Whoever commits an entry first, a quorum holds it durably by then, or has promised not to vote before it does. */
-  #isOnQuorum(index: number, { term }: LogEntry, configuration: Configuration): void {
+  #isOnQuorum(index: number, { term }: LogEntry, inForce: readonly Configuration[]): void {
     const holds = (id: string) => {
       const host = this.#parts.host(id)
       return host !== undefined && (host.promisedUpTo >= index || this.#disk.holds(host.disk, index, term))
     }
-    const halves = [configuration.voters, configuration.votersOutgoing].filter(ids => ids.length > 0)
-    const short = halves.find(ids => 2 * ids.filter(holds).length <= ids.length)
-    must(!short, 'what is committed is durable on a quorum', `${index}@${term} of ${short?.length} voters`)
+    const isQuorum = ({ voters, votersOutgoing }: Configuration) =>
+      [voters, votersOutgoing].every(ids => ids.length === 0 || 2 * ids.filter(holds).length > ids.length)
+    must(inForce.some(isQuorum), 'what is committed is durable on a quorum', `${index}@${term}`)
   }
 
   #executes({ node, name }: SimulatedProcess, seen: Seen): void {
@@ -388,23 +394,67 @@ export class Judge implements Witness {
     seen.certificate = certificate
     if (this.#certificatesSeen.has(certificate)) return
     this.#certificatesSeen.add(certificate)
-    const { height, headerHash, signatures } = certificate
+    const { height, headerHash } = certificate
     const where = `${name} ${height}`
     must(
       this.#blocks.get(height)?.headerHash === headerHash,
       'no certificate over an uncommitted block',
       where,
     )
-    const { consenters, verifier } = this.#parts
-    const signers = new Set(signatures.map(({ signer }) => signer))
-    must(signers.size >= quorumOf(consenters), 'a certificate is of a quorum', where)
-    const { chainId, incarnation } = node.chain.ledger.header
-    const message = certificateSigningBytes(chainId, incarnation, height, headerHash)
-    for (const { signer, signature } of signatures) {
-      const key = consenters.consenters[signer]?.key
-      must(key !== undefined && verifier.verify(key, message, signature), 'a certificate verifies', where)
+    const below = this.#blocks.get(height - 1)?.ledger.parameters.consenters
+    this.#isOfQuorum(certificate, below ?? this.#parts.consenters, where)
+    for (const { header, certificate: old, handover } of node.handovers.newest(maxHandovers)) {
+      if (!handover || this.#handovers.has(header.height)) continue
+      const known = this.#blocks.get(header.height)?.ledger
+      const isSame = known && signersHash(known.parameters.consenters) === signersHash(handover.consenters)
+      must(isSame === true, 'a handover is to the decided set', where)
+      const before = this.#blocks.get(header.height - 1)?.ledger.parameters.consenters
+      if (before && old) this.#isOfQuorum(old, before, `${where}, handover by the old set`)
+      this.#isOfQuorum(handover.certificate, handover.consenters, `${where}, handover by the new set`)
+      this.#handovers.add(header.height)
     }
     this.#highestCertified = Math.max(this.#highestCertified, height)
+    this.#isHandedOver(name, certifiedHeight)
+  }
+
+  /** Nothing above a handover is certified anywhere before the handover is, by both sets. */
+  #isHandedOver(name: string, certifiedHeight: number): void {
+    for (const [height, { ledger }] of this.#blocks) {
+      if (height > certifiedHeight || ledger.header.nextSignersHash === ledger.header.signersHash) continue
+      must(this.#handovers.has(height), 'a handover is certified by both sets', `${name} ${height}`)
+    }
+  }
+
+  #isOfQuorum({ height, headerHash, signatures }: Certificate, set: ConsenterSet, where: string): void {
+    const signers = new Set(signatures.map(({ signer }) => signer))
+    must(signers.size >= quorumOf(set), 'a certificate is of a quorum', where)
+    const header = this.#blocks.get(height)?.ledger.header
+    must(this.#blocks.get(height)?.headerHash === headerHash, 'a certificate is over the block', where)
+    if (!header) return
+    const message = certificateSigningBytes(header.chainId, header.incarnation, height, headerHash)
+    for (const { signer, signature } of signatures) {
+      const key = set.consenters[signer]?.key
+      const isValid = key !== undefined && this.#parts.verifier.verify(key, message, signature)
+      must(isValid, 'a certificate verifies', where)
+    }
+  }
+
+  /** A leader that has left joint consensus for the new voters has had the handover to them certified. */
+  #leaves({ node, name }: SimulatedProcess, before: RaftStatus | undefined, status: RaftStatus): void {
+    const { votersOutgoing, voters } = before?.configuration ?? { votersOutgoing: [], voters: [] }
+    if (votersOutgoing.length === 0 || status.configuration.votersOutgoing.length > 0) return
+    if (
+      status.role !== 'leader' ||
+      before?.role !== 'leader' ||
+      !isSameSet(voters, status.configuration.voters)
+    )
+      return
+    const consenters = node?.chain.ledger.parameters.consenters.consenters.map(({ id }) => id) ?? []
+    must(isSameSet(consenters, voters), 'joint consensus is left for the consenters', name)
+    const isProven = node?.handovers
+      .newest(1)
+      .some(({ handover }) => isSameSet(handover?.consenters.consenters.map(({ id }) => id) ?? [], voters))
+    must(isProven === true, 'joint consensus is left after a certified handover', name)
   }
 
   #must(process: SimulatedProcess): Seen {
@@ -420,6 +470,10 @@ function isSame(a: LogEntry, b: LogEntry): boolean {
 
 function sameTerm(a: number | undefined, b: number | undefined): boolean {
   return a === undefined || b === undefined || a === b
+}
+
+function isSameSet(a: readonly string[], b: readonly string[]): boolean {
+  return a.length === b.length && a.every(each => b.includes(each))
 }
 
 function errorText(error: unknown): string {

@@ -6,13 +6,16 @@
  * who can must run, agree, certify all blocks and serve, and what clients were told must still be so.
  */
 import { chainIdOf, checkpointFromGenesis, consentersOf } from '../../chain/genesis.ts'
+import type { ChainParameters } from '../../chain/records.ts'
 import { nativeSignerFromSeed, nativeVerifier } from '../../client/native-crypto.ts'
+import type { Configuration } from '../../consensus/types.ts'
 import { epochModel } from '../../devnet/epoch-register.ts'
 import { checkLinearizable } from '../../devnet/linearizability.ts'
 import { RememberingVerifier } from '../../node/remembering-verifier.ts'
 import { sampleGenesis, sampleIdentity, seedOf } from '../support/sample-genesis.ts'
 import { Clients } from './clients.ts'
 import { Faults } from './faults.ts'
+import { Governor } from './governor.ts'
 import { Host, SimulatedProcess, type Site } from './host.ts'
 import { Judge } from './judge.ts'
 import { SimulatedNetwork } from './network.ts'
@@ -53,13 +56,24 @@ function identityOf(name: string) {
 }
 const identities = names.map(identityOf)
 const owners = ['owner-1', 'owner-2'].map(identityOf)
-const genesisOf = new Map(
-  [3, 5].map(size => {
-    const full = identities.slice(0, size)
-    const more = owners.map(identity => ({ identity, label: 'lightweight' as const }))
-    return [size, { full, genesis: sampleGenesis(full, more) }]
-  }),
-)
+const operator = identityOf('operator')
+/** So many consenters, and so many full nodes that are none yet. */
+const sizes = [
+  { consenters: 3, more: 0 },
+  { consenters: 5, more: 0 },
+  { consenters: 3, more: 1 },
+  { consenters: 3, more: 2 },
+] as const
+const chains = sizes.map(({ consenters, more }) => ({
+  full: identities.slice(0, consenters + more),
+  governed: more > 0,
+  genesis: sampleGenesis(identities.slice(0, consenters), [
+    ...identities
+      .slice(consenters, consenters + more)
+      .map(identity => ({ identity, label: 'full' as const })),
+    ...owners.map(identity => ({ identity, label: 'lightweight' as const })),
+  ]),
+}))
 /** Remembers valid signatures from run to run: what is valid once is valid always. */
 const verifier = new RememberingVerifier(nativeVerifier)
 
@@ -71,6 +85,7 @@ export class World {
   readonly #hosts: Host[]
   readonly #clients: Clients
   readonly #faults: Faults
+  readonly #governor: Governor | undefined
   readonly #site: Site
   #events = 0
 
@@ -79,7 +94,7 @@ export class World {
     const { seed } = options
     this.#trace = new Trace(options.trace ?? false)
     const random = new Random(seed, 'world')
-    const { full, genesis } = genesisOf.get(random.pick([3, 3, 3, 5]))!
+    const { full, genesis, governed } = chains[random.pick([0, 0, 0, 1, 2, 3])]!
     const network = new SimulatedNetwork(this.#timeline, new Random(seed, 'network'))
     this.#judge = new Judge({
       consenters: consentersOf(genesis),
@@ -92,6 +107,7 @@ export class World {
       timeline: this.#timeline,
       network,
       genesis,
+      members: full.map(({ id }) => id),
       verifier,
       witness: this.#judge,
       note: text => this.#trace.line(this.#timeline.now, `. ${text}`),
@@ -107,7 +123,20 @@ export class World {
       owners: owners.slice(0, 1 + random.below(2)),
       count: 2 + random.below(4),
     })
-    this.#faults = new Faults(this.#site, this.#hosts, new Random(seed, 'faults'))
+    // A damaged disk costs a vote for good; which votes are needed is not known here where consenters change.
+    const faultRandom = new Random(seed, 'faults')
+    this.#faults = new Faults(this.#site, this.#hosts, faultRandom, governed ? ['bit-rot'] : [])
+    this.#governor = governed
+      ? new Governor({
+          site: this.#site,
+          random: new Random(seed, 'governor'),
+          hosts: this.#hosts,
+          identities: full,
+          operator,
+          clients: this.#clients,
+          chainId: chainIdOf(genesis),
+        })
+      : undefined
     this.#site.note(
       `chain ${chainIdOf(genesis).slice(0, 8)}, ${full.length} nodes, ${this.#faults.kinds.join(' ')}`,
     )
@@ -148,6 +177,7 @@ export class World {
   async #disturb(): Promise<void> {
     for (const host of this.#hosts) host.start()
     this.#clients.start()
+    this.#governor?.start()
     this.#faults.begin()
     const events = this.#options.events ?? defaultEvents
     while (this.#events < events) await this.#step()
@@ -155,6 +185,7 @@ export class World {
 
   async #heal(): Promise<void> {
     this.#clients.stop()
+    this.#governor?.stop()
     this.#faults.end()
     const deadline = this.#timeline.now + healMsMax
     const present = () => this.#hosts.filter(({ retired }) => !retired)
@@ -163,7 +194,8 @@ export class World {
       probes++
       this.#clients.probe(host, () => probes--)
     }
-    while (probes > 0 || !this.#clients.idle || !this.#agree(present())) {
+    const isIdle = () => this.#clients.idle && (this.#governor?.idle ?? true)
+    while (probes > 0 || !isIdle() || !this.#agree(present())) {
       must(this.#timeline.now < deadline, 'all comes right when faults end', this.#state(probes))
       await this.#step()
     }
@@ -195,7 +227,8 @@ export class World {
         leader !== undefined &&
         replica.leadership.leader === leader &&
         chain.ledger.headerHash === headerHash &&
-        certifier.certifiedHeight === chain.height,
+        certifier.certifiedHeight === chain.height &&
+        isSettled(replica.configuration, chain.ledger.parameters),
     )
   }
 
@@ -231,6 +264,14 @@ export class World {
       must(verdict.type !== 'violation', 'histories are linearizable', stuck)
     }
   }
+}
+
+/** No change of the consenters is under way: voters and signers are the same. */
+function isSettled({ voters, votersOutgoing }: Configuration, parameters: ChainParameters): boolean {
+  const { consenters, nextConsenters } = parameters
+  const ids = consenters.consenters.map(({ id }) => id)
+  const isSame = ids.length === voters.length && ids.every(id => voters.includes(id))
+  return isSame && votersOutgoing.length === 0 && nextConsenters === undefined
 }
 
 /** Limits and timing of a run: defaults, or so small that every one of them is met. */

@@ -312,4 +312,12 @@ describe('certifier: a handover', () => {
     expect(certifier.adopt(certificate, taken)).toEqual({ ok: true, value: undefined })
     expect(certifier.certifiedHeight).toBe(1)
   })
+
+  test('what is above it is recorded as signed also while the handover is still being written', () => {
+    const { certifier } = handingOver(4)
+    expect(certifier.signs([handover])).toBe(true)
+    expect(certifier.signs([block(2)])).toBe(true)
+    const stranger = handingOver().certifier
+    expect(stranger.signs([handover])).toBe(false)
+  })
 })

@@ -50,6 +50,7 @@ describe('membership: the next step follows from what is applied', () => {
       view('abc//def', 'abc', '', { fullNodes: new Set(ids('abcde')) }),
       'change abc/de',
     ],
+    ['decided: who is to vote learns first', view('abc//ef', 'abc', 'abd'), 'change abc/def'],
     ['decided: joint consensus', view('abc//def', 'abc', 'abd'), 'change abd/cef'],
     ['joint: the handover block', view('abd/abc/cef', 'abc', 'abd'), 'handover abd'],
     [

@@ -1,0 +1,86 @@
+/**
+ * The operator of a simulated chain, who keeps changing its mind about the consenters: any set of full nodes, dead ones
+ * among them, a new decision before the last one is carried out.
+ */
+import { Milliseconds } from '../../chain/brands.ts'
+import { consenterSet } from '../../chain/consenters.ts'
+import { keyIdOf } from '../../chain/keys.ts'
+import { signTransaction } from '../../chain/transaction.ts'
+import type { SampleIdentity } from '../support/sample-genesis.ts'
+import { type Clients, clientClockStart } from './clients.ts'
+import type { Host, Site } from './host.ts'
+import type { Random } from './random.ts'
+
+export interface GovernorParts {
+  readonly site: Site
+  readonly random: Random
+  readonly hosts: readonly Host[]
+  readonly identities: readonly SampleIdentity[]
+  readonly operator: SampleIdentity
+  readonly clients: Clients
+  readonly chainId: Parameters<typeof signTransaction>[0]['chainId']
+}
+
+const triesMax = 6
+
+export class Governor {
+  readonly #parts: GovernorParts
+  readonly #meanMs: number
+  #stopped = false
+  #busy = 0
+  decisions = 0
+
+  constructor(parts: GovernorParts) {
+    this.#parts = parts
+    this.#meanMs = parts.random.pick([400, 1_500, 4_000])
+  }
+
+  get idle(): boolean {
+    return this.#stopped && this.#busy === 0
+  }
+
+  stop(): void {
+    this.#stopped = true
+  }
+
+  start(): void {
+    const { site, random } = this.#parts
+    site.timeline.schedule(random.exponential(this.#meanMs), undefined, 'govern', () => {
+      if (this.#stopped) return
+      this.#decide()
+      this.start()
+    })
+  }
+
+  #decide(): void {
+    const { identities, random, site, clients } = this.#parts
+    const size = random.pick([1, 2, 3, 3, 3, 4, 5])
+    const chosen = random.shuffled(identities).slice(0, size)
+    const set = chosen.map(({ id, signer }) => ({ id, key: signer.publicKey }))
+    const target = consenterSet(set, 'majority')
+    site.note(
+      `decides on ${chosen
+        .map(({ name }) => name)
+        .sort()
+        .join('')}`,
+    )
+    this.decisions++
+    this.#busy++
+    clients.submitUntil(this.#sign(target), triesMax, () => this.#busy--)
+  }
+
+  #sign(target: ReturnType<typeof consenterSet>): Uint8Array {
+    const { operator, random, site, chainId } = this.#parts
+    return signTransaction(
+      {
+        version: 1,
+        chainId,
+        body: { type: 'governance.consenters', target },
+        signer: { deviceId: operator.id, keyId: keyIdOf(operator.signer.publicKey) },
+        nonce: random.bytes(16),
+        expiry: Milliseconds(Math.floor(clientClockStart + site.timeline.now + 300_000)),
+      },
+      operator.signer,
+    )
+  }
+}
