@@ -11,14 +11,16 @@ export interface SimArguments {
   readonly seed: number | undefined
   readonly trace: boolean
   readonly mutants: boolean
-  readonly mutant: string | undefined
+  /** Names; none means all. */
+  readonly chosen: readonly string[]
   readonly jobs: number
 }
 
 export const usage = `npm run sim -- [--seeds N] [--from S] [--events M] [--jobs J]   runs N seeds from S on (200 from 1)
 npm run sim -- --seed S [--events M] [--trace]                 runs one seed, and prints what happened
 npm run sim -- --mutants [--seeds N] [--jobs J]                puts known bugs back in, one at a time; each must be caught
-npm run sim -- --mutant NAME [--seeds N]                       one of them
+npm run sim -- --mutant NAME[,NAME…] [--seeds N]               some of them
+npm run sim -- --mutant NAME --seed S [--trace]                one seed with that bug
 
 --events M   events before the faults of a run end (2500)
 --jobs J     processes (2)
@@ -36,7 +38,7 @@ export function simArguments(argv: readonly string[]): SimArguments {
   const { seed, events, trace, mutant } = values
   const mutants = (values.mutants ?? false) || mutant !== undefined
   if (seed !== undefined)
-    for (const other of ['seeds', 'from', 'jobs', 'mutants', 'mutant'] as const)
+    for (const other of ['seeds', 'from', 'jobs', 'mutants'] as const)
       if (values[other] !== undefined) throw new UsageError(`--seed: runs alone, got --${other} as well`)
   if (trace && seed === undefined) throw new UsageError('--trace: expected --seed with it')
   return {
@@ -47,7 +49,7 @@ export function simArguments(argv: readonly string[]): SimArguments {
     seed: natural('seed', seed, 0),
     trace: trace ?? false,
     mutants,
-    mutant,
+    chosen: mutant?.split(',') ?? [],
     jobs: natural('jobs', values.jobs, 1) ?? 2,
   }
 }
@@ -94,6 +96,22 @@ export function commitName(): string {
 }
 
 /** What a person types to see a run again. */
-export function replayCommand(seed: number, events?: number): string {
-  return `npm run sim -- --seed ${seed}${events === undefined ? '' : ` --events ${events}`} --trace`
+export function replayCommand({ seed, events, mutant }: Replayed): string {
+  const more = [
+    ...(events === undefined ? [] : [`--events ${events}`]),
+    ...(mutant === undefined ? [] : [`--mutant ${mutant}`]),
+  ]
+  return ['npm run sim --', `--seed ${seed}`, ...more, '--trace'].join(' ')
+}
+
+/** One run, as it was asked for. */
+export interface Replayed {
+  readonly seed: number
+  readonly events?: number | undefined
+  readonly mutant?: string | undefined
+}
+
+/** What is said of a failed seed: what, at which commit, and how to see it. */
+export function failureText(commit: string, violation: string, run: Replayed): string {
+  return `seed ${run.seed} at ${commit}: ${violation}\n  again: ${replayCommand(run)}`
 }

@@ -12,5 +12,6 @@ export interface BothOptions {
 export async function runBoth({ seed, events, trace = false }: BothOptions): Promise<RunReport> {
   const core = runCore({ seed })
   const whole = await runSeed({ seed, ...(events !== undefined && { events }), trace })
-  return core.violation && !whole.violation ? { ...whole, violation: core.violation } : whole
+  if (!core.violation || whole.violation) return whole
+  return { ...whole, violation: core.violation, trace: `${whole.trace}\n${core.trace}` }
 }

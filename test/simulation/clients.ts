@@ -201,6 +201,9 @@ export class Clients {
       if (!this.ruledOut.has(sent.id)) group.history.push({ client: `${client}`, input, calledAt, returned })
       then()
     }
+    // Who hears of it and then misses how it ends must not guess.
+    if (lifeMs !== undefined && random.chance(0.5))
+      this.#submit(random.pick(this.#parts.hosts), sent, 'certified', () => {})
     this.#try(sent, triesMax, done)
   }
 

@@ -13,7 +13,7 @@ const variants = [
 export const defaultCoreEvents = 1_500
 const healRounds = 200
 
-/** Fails as a run of the whole does; its trace is the state at the end. */
+/** Fails as a run of the whole does; the trace of a failed one is the state at its end. */
 export function runCore({ seed, events = defaultCoreEvents }: RunOptions): RunReport {
   const cluster = new Cluster(seed, variants[seed % variants.length])
   let violation: RunReport['violation']
@@ -37,6 +37,19 @@ export function runCore({ seed, events = defaultCoreEvents }: RunOptions): RunRe
     acknowledged: 0,
     faults: 0,
     traceHash: '',
-    trace: '',
+    trace: violation ? stateOf(cluster) : '',
   }
+}
+
+function stateOf({ nodes }: Cluster): string {
+  const lines = [...nodes.values()].map(({ id, raft }) => {
+    if (!raft) return `core ${id}: down`
+    const { role, currentTerm, votedFor, leader, commitIndex, lastLogIndex, lastLogTerm } = raft.status
+    const { voters, votersOutgoing, learners } = raft.status.configuration
+    return (
+      `core ${id}: ${role} t${currentTerm} voted ${votedFor} leader ${leader} c${commitIndex} ${lastLogIndex}@${lastLogTerm} ` +
+      `voters ${voters.join('')}/${votersOutgoing.join('')} learners ${learners.join('')}`
+    )
+  })
+  return lines.join('\n')
 }

@@ -14,6 +14,7 @@ export const faultKinds = [
   'stop',
   'partition',
   'one-way',
+  'lost-signatures',
   'pause',
   'slow-disk',
   'disk-failure',
@@ -93,6 +94,7 @@ export class Faults {
     const { network, timeline } = this.#site
     this.#site.note('faults end')
     network.faults = { ...calmNetwork }
+    network.losesSignatures = false
     network.heal(1)
     for (const host of this.#hosts) {
       Object.assign(host.disk.faults, calmDisk)
@@ -153,6 +155,9 @@ export class Faults {
       case 'one-way':
         this.#oneWay(host)
         return
+      case 'lost-signatures':
+        this.#loseSignatures()
+        return
       case 'pause':
         this.#pause(host)
         return
@@ -202,6 +207,15 @@ export class Faults {
     }
     this.#site.note(`${host.name} cut ${outward ? 'outward' : 'inward'}`)
     this.#after(random.between(100, 4_000), () => network.heal(random.fraction()))
+  }
+
+  #loseSignatures(): void {
+    const { network } = this.#site
+    network.losesSignatures = true
+    this.#site.note('signatures get lost')
+    this.#after(this.#random.between(200, 3_000), () => {
+      network.losesSignatures = false
+    })
   }
 
   #pause(host: Host): void {

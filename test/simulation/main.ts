@@ -2,11 +2,10 @@
  * `npm run sim`: runs seeds, on several processes, or one seed with its trace; or puts known bugs back in and expects each of
  * them to be caught. Exit codes: 0 all as it should be, 1 a failure, 2 usage, 130 interrupted.
  */
-import { commitName, replayCommand, type SimArguments, simArguments, UsageError, usage } from './arguments.ts'
-import { runBoth } from './both.ts'
+import { commitName, failureText, type SimArguments, simArguments, UsageError, usage } from './arguments.ts'
 import { mutants } from './mutants.ts'
-import { changesOf, type Mutant } from './mutation.ts'
-import type { SeedReport } from './worker-messages.ts'
+import { changesOf, installMutant, type Mutant } from './mutation.ts'
+import { mutantVariable, type SeedReport } from './worker-messages.ts'
 import { Worker } from './worker-pool.ts'
 
 const seedsPerOrder = 5
@@ -34,6 +33,7 @@ async function runSeeds({ seeds, from, events, jobs }: SimArguments): Promise<nu
   let next = from
   let done = 0
   let totalEvents = 0
+  process.stderr.write(`seeds ${from} to ${from + seeds - 1} at ${commit}, ${jobs} processes\n`)
   const progress = (end: string) => {
     const rate = done / ((performance.now() - startedAt) / 1000)
     process.stderr.write(
@@ -45,9 +45,8 @@ async function runSeeds({ seeds, from, events, jobs }: SimArguments): Promise<nu
     totalEvents += count
     if (violation) {
       failed++
-      process.stdout.write(
-        `\nseed ${seed} at ${commit}: ${violation.message}\n  again: ${replayCommand(seed, events)}\n`,
-      )
+      const mutant = process.env[mutantVariable]
+      process.stdout.write(`\n${failureText(commit, violation.message, { seed, events, mutant })}\n`)
     }
     if (isTerminal || done % 100 === 0) progress(isTerminal ? '' : '\n')
   }
@@ -73,14 +72,19 @@ async function runSeeds({ seeds, from, events, jobs }: SimArguments): Promise<nu
   return failed === 0 ? 0 : 1
 }
 
-async function runOne(seed: number, { events, trace }: SimArguments): Promise<number> {
+async function runOne(seed: number, { events, trace, chosen }: SimArguments): Promise<number> {
+  const [mutant, another] = chosen.length > 0 ? chosenMutants(chosen) : []
+  if (another) throw new UsageError(`--seed: one bug at a time, got ${chosen.join(' and ')}`)
+  if (mutant) installMutant(mutant)
+  // Only now, so that the bug is in what is loaded.
+  const { runBoth } = await import('./both.ts')
   const report = await runBoth({ seed, events, trace })
   if (trace) process.stdout.write(`${report.trace}\n`)
   const { violation, traceHash, elections, blocks, acknowledged, faults, simulatedMs } = report
   process.stdout.write(
     `seed ${seed} at ${commit}: ${report.events} events, ${(simulatedMs / 1000).toFixed(1)} s simulated, ${faults} faults, ` +
       `${elections} elections, ${blocks} blocks, ${acknowledged} acknowledged, trace ${traceHash}\n` +
-      `${violation ? `violated: ${violation.message}\n  again: ${replayCommand(seed, events)}\n0 passed, 1 failed` : '1 passed, 0 failed'}\n`,
+      `${violation ? `${failureText(commit, violation.message, { seed, events, mutant: chosen[0] })}\n0 passed, 1 failed` : '1 passed, 0 failed'}\n`,
   )
   return violation ? 1 : 0
 }
@@ -112,7 +116,7 @@ async function tryMutant(mutant: Mutant, { seeds, from, events }: SimArguments):
 function sentenceOf({ name, source }: Mutant, verdict: Verdict, seeds: number): string {
   switch (verdict.type) {
     case 'caught':
-      return `caught   ${name} (${source}): ${verdict.tried} seeds; ${verdict.property}`
+      return `caught   ${name} (${source}): ${verdict.tried} seeds (${verdict.seed}); ${verdict.property}`
     case 'uncaught':
       return `UNCAUGHT ${name} (${source}): ${seeds} seeds`
     case 'broken':
@@ -120,12 +124,16 @@ function sentenceOf({ name, source }: Mutant, verdict: Verdict, seeds: number): 
   }
 }
 
+function chosenMutants(names: readonly string[]): readonly Mutant[] {
+  const known = mutants.map(({ name }) => name)
+  for (const name of names)
+    if (!known.includes(name))
+      throw new UsageError(`--mutant: expected one of ${known.join(', ')}; got ${name}`)
+  return names.length === 0 ? mutants : mutants.filter(({ name }) => names.includes(name))
+}
+
 async function runMutants(args: SimArguments): Promise<number> {
-  const chosen = mutants.filter(({ name }) => args.mutant === undefined || name === args.mutant)
-  if (chosen.length === 0)
-    throw new UsageError(
-      `--mutant: expected one of ${mutants.map(({ name }) => name).join(', ')}; got ${args.mutant}`,
-    )
+  const chosen = chosenMutants(args.chosen)
   const waiting = [...chosen]
   const counts = { caught: 0, uncaught: 0, broken: 0 }
   const startedAt = performance.now()
@@ -150,8 +158,8 @@ function run(args: SimArguments): Promise<number> {
     process.stdout.write(usage)
     return Promise.resolve(0)
   }
-  if (args.mutants) return runMutants(args)
-  return args.seed === undefined ? runSeeds(args) : runOne(args.seed, args)
+  if (args.seed !== undefined) return runOne(args.seed, args)
+  return args.mutants ? runMutants(args) : runSeeds(args)
 }
 
 try {

@@ -201,8 +201,8 @@ export const mutants: readonly Mutant[] = [
     name: 'mempool-kept-over-leaderships',
     source: 'memory bounds',
     file: 'node/producer.ts',
-    find: "    if (outcome === 'committed') this.#mempool.remove(ids)\n    else this.#mempool.putBack(ids)\n",
-    replace: '    this.#mempool.putBack(ids)\n',
+    find: '    this.#inFlight.clear()\n    this.#mempool.clear()\n',
+    replace: '    this.#inFlight.clear()\n',
   },
   {
     name: 'rebuilt-node-votes',

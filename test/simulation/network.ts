@@ -46,6 +46,8 @@ export interface NetworkUser extends Actor {
 
 export class SimulatedNetwork {
   faults: NetworkFaults = { ...calmNetwork }
+  /** Signatures get lost, and nothing else: blocks are committed that nobody can prove. */
+  losesSignatures = false
   readonly #timeline: Timeline
   readonly #random: Random
   readonly #endpoints = new Map<DeviceId, Endpoint>()
@@ -126,7 +128,8 @@ export class SimulatedNetwork {
 
   post(from: DeviceId, to: DeviceId, message: PeerMessage): void {
     const random = this.#random
-    if (!this.isReachable(from, to) || random.chance(this.faults.lossChance)) {
+    const isMuted = this.losesSignatures && message.type === 'signatures'
+    if (isMuted || !this.isReachable(from, to) || random.chance(this.faults.lossChance)) {
       // A transport notices some losses, not all, and not at once.
       if (random.chance(0.2)) this.#tell(from, events => events.unreachable(to))
       return

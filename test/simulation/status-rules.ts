@@ -59,6 +59,7 @@ export function judgeBounds(
   }
   if (!node) return
   must(node.mempool.size <= mempoolMax, 'the mempool is bounded', name)
+  must(status.role === 'leader' || node.mempool.size === 0, 'only a leader holds transactions', name)
   must(node.submission.open <= mempoolMax, 'open submissions are bounded', name)
   const { openHeights, certifiedHeight } = node.certifier
   // Nobody signs what nobody has executed.

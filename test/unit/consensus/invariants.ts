@@ -7,6 +7,7 @@ import type { Effect, Entry, Message, NodeId } from '../../../consensus/types.ts
 import { entryAt, lastIndexOf, type Node } from './node.ts'
 
 type Persist = Extract<Effect, { type: 'persist' }>
+type AppendResponse = Extract<Message, { type: 'append-response' }>
 
 export class Invariants {
   readonly #leaders = new Map<number, NodeId>()
@@ -59,12 +60,21 @@ export class Invariants {
     const { hardState } = node.disk
     if (message.type === 'append-response' && message.success) {
       check(message.matchIndex <= lastIndexOf(node.disk), 'acknowledged entries are durable', node.id)
+      this.#acknowledged(node, message)
       return
     }
     if (message.type !== 'request-vote' || message.preVote) return
     this.#voted(node.id, message.term, node.id)
     const isDurable = hardState.currentTerm > message.term || hardState.votedFor === node.id
     check(isDurable, 'a vote for oneself is durable', node.id)
+  }
+
+  /** What is acknowledged is on disk as it is in the log, not only as long; in a later term the log may have changed since. */
+  #acknowledged({ id, raft, disk, intended }: Node, message: AppendResponse): void {
+    const { matchIndex, term } = message
+    if (raft?.status.currentTerm !== term || matchIndex <= intended.before.index) return
+    const isSame = entryAt(disk, matchIndex)?.term === entryAt(intended, matchIndex)?.term
+    check(isSame, 'what is acknowledged is durable as it is in the log', `${id} ${matchIndex}`)
   }
 
   /** Judges a granted vote at the moment it leaves. */
