@@ -39,7 +39,10 @@ export const equivocationCodec: Codec<Equivocation> = struct({
   second: signedHeaderHashCodec,
 })
 
-/** True if both signatures verify under the consenter's key and the two hashes differ. */
+/**
+ * True if both signatures verify under the consenter's key and the two hashes differ.
+ * @param consenter as it stands in the set that signs that height; the set of today may not know it any more
+ */
 export function verifyEquivocation(
   evidence: Equivocation,
   consenter: Consenter,
@@ -59,7 +62,10 @@ export function verifyEquivocation(
   )
 }
 
-/** The evidence that two certificates of one height and set contain; empty if they certify one hash. */
+/**
+ * The evidence that two certificates of one height and set contain; empty if they certify one hash. At a handover each of
+ * the two sets has certificates of its own.
+ */
 export function equivocationsBetween(
   set: ConsenterSet,
   chain: { readonly chainId: ChainId; readonly incarnation: number },
