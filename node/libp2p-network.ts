@@ -34,7 +34,7 @@ import type {
   RequestHandler,
   RequestProtocol,
 } from './ports.ts'
-import { framed, protocols } from './wire.ts'
+import { framed, protocols, type StreamProtocol } from './wire.ts'
 
 /** What the adapter needs of a logger. */
 export interface NetworkLog {
@@ -54,6 +54,8 @@ export interface Libp2pNetworkOptions {
   readonly clock: Clock
   readonly log: NetworkLog
   readonly limits?: Partial<NetworkLimits>
+  /** Opened to every full node as soon as it is connected. */
+  readonly streamsAhead?: readonly StreamProtocol[]
   /** From 0 (inclusive) to 1 (exclusive); spreads reconnections. */
   readonly random?: () => number
 }
@@ -316,6 +318,9 @@ export class Libp2pNetwork implements Network {
     for (const wake of this.#waiting) wake()
     if (!accepted) return
     before?.supersede()
+    // Followers have nothing to say to one another until they need each other's votes: that must not wait.
+    if (peer.record.label === 'full')
+      for (const protocol of this.#options.streamsAhead ?? []) link.prepare(protocol)
     this.#lossReported.delete(peer.id)
     if (before) return
     this.#options.log.info({ peer: peer.id, address: link.remoteAddress }, 'peer connected')

@@ -1,6 +1,7 @@
 /**
  * One libp2p connection and what is known of its other end: who it proved to be, whether it took our proof, how
- * often it broke the protocol. Its long-lived streams are opened when first used and again after a loss.
+ * often it broke the protocol. Its long-lived streams are opened ahead (`prepare`) or when first used, and again after a
+ * loss.
  */
 import type { Connection } from '@libp2p/interface'
 import type { MoteError } from '../chain/result.ts'
@@ -66,6 +67,15 @@ export class PeerLink {
   }
 
   send(protocol: StreamProtocol, payload: Uint8Array): void {
+    this.#stream(protocol).send(payload)
+  }
+
+  /** Opens a stream ahead of its first message, which would otherwise wait for the round trips of the negotiation. */
+  prepare(protocol: StreamProtocol): void {
+    this.#stream(protocol)
+  }
+
+  #stream(protocol: StreamProtocol): OutboundStream {
     let stream = this.#streams.get(protocol)
     if (!stream || stream.over) {
       stream = new OutboundStream(this.connection.newStream(protocols[protocol].id), {
@@ -74,7 +84,7 @@ export class PeerLink {
       })
       this.#streams.set(protocol, stream)
     }
-    stream.send(payload)
+    return stream
   }
 
   /** Another connection to the same peer is used from now on. */
