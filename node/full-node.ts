@@ -68,6 +68,7 @@ async function startOver(storage: Storage, { config, log, genesis, keys }: Prepa
   const network = new Libp2pNetwork({
     ...config.p2p,
     transportSeed: transport.seed.expose(),
+    streamsAhead: ['raft', 'certify', 'forward'],
     book: fullNodeBook({
       id,
       genesis,
