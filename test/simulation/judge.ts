@@ -18,6 +18,7 @@ import type { Ledger } from '../../chain/ledger.ts'
 import type { MoteError } from '../../chain/result.ts'
 import type { RaftStatus } from '../../consensus/status.ts'
 import type { Configuration, Message } from '../../consensus/types.ts'
+import type { LedgerNode } from '../../node/ledger-node.ts'
 import type { ApplyWrite, LogWrite, PeerMessage, RecoveredNode, SignatureMessage } from '../../node/ports.ts'
 import { maxHandovers } from '../../node/snapshot-stream.ts'
 import { DiskView } from './disk-view.ts'
@@ -379,6 +380,7 @@ export class Judge implements Witness {
       must(!known || known.headerHash === headerHash, 'one header per height', `${name} ${height}`)
       if (known) continue
       this.#blocks.set(height, { headerHash, ledger })
+      this.#isHeldByNext(ledger, node, seen)
       this.#highestBlock = Math.max(this.#highestBlock, height)
     }
     seen.height = chain.height
@@ -415,6 +417,20 @@ export class Judge implements Witness {
     }
     this.#highestCertified = Math.max(this.#highestCertified, height)
     this.#isHandedOver(name, certifiedHeight)
+  }
+
+  /** The consenters of a handover can sign it: a quorum of them holds its entry when the first node executes it. */
+  #isHeldByNext({ header, parameters }: Ledger, node: LedgerNode, { log }: Seen): void {
+    if (header.nextSignersHash === header.signersHash) return
+    // Entries that were applied with it were committed by the same majorities.
+    const index = node.replica.appliedIndex
+    const term = log.termAt(index)
+    const { consenters } = parameters
+    const holders = consenters.consenters.filter(({ id }) => {
+      const disk = this.#parts.host(id)?.disk
+      return disk !== undefined && term !== undefined && this.#disk.holds(disk, index, term)
+    })
+    must(holders.length >= quorumOf(consenters), 'a set that takes over can sign', `${header.height}`)
   }
 
   /** Nothing above a handover is certified anywhere before the handover is, by both sets. */
