@@ -22,7 +22,7 @@ export function snapshotWrite(height: number, lastIncludedIndex: number): Snapsh
       ],
       replay: [{ slot: 300, ids: bytes(30) }],
       handovers: [],
-    history: bytes(14),
+      history: bytes(14),
     },
   }
 }
