@@ -4,6 +4,9 @@ import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { openStorage } from '../../node/chain-storage.ts'
 import { openLevelByteStore, openLevelStorage } from '../../node/level-storage.ts'
+import { SimulatedDisk } from '../simulation/disk.ts'
+import { Random } from '../simulation/random.ts'
+import { Timeline } from '../simulation/timeline.ts'
 import { MemoryDisk } from '../support/memory-byte-store.ts'
 import { block, configuration, entry, owner, type StorageUnderTest, storageContract } from './storage.ts'
 import { snapshotContract } from './storage-snapshot.ts'
@@ -31,9 +34,35 @@ async function inMemory(): Promise<StorageUnderTest> {
   }
 }
 
+/** Its events happen as soon as the process is idle. */
+async function simulated(): Promise<StorageUnderTest> {
+  const timeline = new Timeline()
+  const disk = new SimulatedDisk(timeline, new Random(1, 'disk'))
+  const user = { name: 'contract', alive: true, paused: false, backlog: [], boundary: () => {} }
+  let over = false
+  const goOn = () => {
+    timeline.next()?.happen()
+    if (!over) setImmediate(goOn)
+  }
+  goOn()
+  return {
+    open: async owner => openStorage(disk.open(user), owner),
+    damage: async (key, change) => {
+      const store = disk.open(user)
+      const value = await store.get(key)
+      await store.write([{ key, value: change(Uint8Array.from(value!)) }], true)
+      await store.close()
+    },
+    destroy: async () => {
+      over = true
+    },
+  }
+}
+
 for (const [name, create] of [
   ['LevelDB', onLevel],
   ['memory', inMemory],
+  ['a simulated disk', simulated],
 ] as const) {
   storageContract(name, create)
   snapshotContract(name, create)

@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
 import { mutantVariable, type SeedReport } from '../simulation/worker-messages.ts'
 import { Worker } from '../simulation/worker-pool.ts'
@@ -127,7 +128,7 @@ test('sim: Ctrl-C ends the run and its processes with what was done so far', asy
   expect(code).toBe(130)
 })
 
-const breakingWorker = join(repositoryRoot, 'test/support/breaking-worker.ts')
+const breakingWorker = fileURLToPath(new URL('../support/breaking-worker.ts', import.meta.url))
 
 async function reportsOf(worker: Worker, seeds: readonly number[]): Promise<string[]> {
   const reports: SeedReport[] = []

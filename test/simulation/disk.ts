@@ -89,6 +89,7 @@ export class SimulatedDisk {
   /** Written after the last sync. */
   #unsynced: Batch[] = []
   #onItsWay: Batch | undefined
+  #user: DiskUser | undefined
   readonly #rotten = new Map<string, Uint8Array>()
 
   constructor(timeline: Timeline, random: Random) {
@@ -101,8 +102,15 @@ export class SimulatedDisk {
     return this.#durable.get(key)
   }
 
+  /** Throws `in-use` while somebody who lives has it open. */
   open(user: DiskUser): ByteStore {
+    if (this.#user?.alive) throw new MoteError('in-use', `simulated disk: ${this.#user.name} has it open`)
+    this.#user = user
     return new SimulatedByteStore(this, user)
+  }
+
+  close(user: DiskUser): void {
+    if (this.#user === user) this.#user = undefined
   }
 
   read(key: Uint8Array): Uint8Array | undefined {
@@ -219,7 +227,9 @@ class SimulatedByteStore implements ByteStore {
     return this.#disk.write(this.#user, { operations, durable })
   }
 
-  async close(): Promise<void> {}
+  async close(): Promise<void> {
+    this.#disk.close(this.#user)
+  }
 
   /** A dead process learns nothing any more. */
   #lives(): Promise<void> | undefined {

@@ -160,7 +160,9 @@ export class Host {
       backlog: [],
       boundary: () => {},
     }
-    copyPromises(this.disk.open(tool), fresh.open(tool)).then(
+    const [from, to] = [this.disk.open(tool), fresh.open(tool)]
+    const copied = copyPromises(from, to).finally(() => Promise.all([from.close(), to.close()]))
+    copied.then(
       ({ upTo }) => {
         this.site.note(`${this.name} rebuilt, promises up to ${upTo}`)
         this.disk = fresh
