@@ -129,7 +129,10 @@ export class LedgerNode implements NetworkEvents {
       status: () => this.status(),
       failure: () => this.#failure,
     })
-    network.handle('query', queryHandler(this.service))
+    network.handle(
+      'query',
+      queryHandler(this.service, count => this.handovers.newest(count)),
+    )
     this.members = new MemberDesk({
       network,
       storage,

@@ -10,7 +10,7 @@ import { setTimeout as pause } from 'node:timers/promises'
 import type { DeviceId } from '../chain/brands.ts'
 import { decode, encode } from '../chain/codec.ts'
 import { chainIdOf, checkpointFromGenesis, type GenesisDocument } from '../chain/genesis.ts'
-import { type StateAnswer, stateAnswerCodec, verifyStateAnswer } from '../chain/light-client.ts'
+import { isHandover, type StateAnswer, throughHandovers, verifyStateAnswer } from '../chain/light-client.ts'
 import { identityCodec, stateKeyOf } from '../chain/records.ts'
 import { MoteError, unwrap } from '../chain/result.ts'
 import { ChainClient } from '../client/chain-client.ts'
@@ -26,7 +26,7 @@ import { Libp2pNetwork } from './libp2p-network.ts'
 import { LightBook } from './light-book.ts'
 import type { Logger } from './log.ts'
 import type { PeerStatus } from './ports.ts'
-import { libp2pSource } from './query-protocol.ts'
+import { libp2pSource, ownStatusCodec } from './query-protocol.ts'
 import { systemClock } from './system-clock.ts'
 import { queryCodec } from './wire.ts'
 
@@ -161,16 +161,19 @@ export class LightChain {
     await this.#lock.release()
   }
 
-  /** Peers whose record changed are judged again; a change of one's own needs a new proof. */
+  /** Peers whose record changed are judged again; a change of one's own, or of who signs proofs, needs a new proof. */
   #onAdvance(event: HeadEvent): void {
     const peers = this.network.peers().map(peer => peer.id)
     if (event.type === 'skipped') {
       for (const id of peers) this.network.recheck(id)
+      this.inBackground('own proof', this.#provideProof())
       return
     }
     const changed = new Set(event.headers.flatMap(({ changes }) => changes))
     for (const id of peers) if (changed.has(stateKeyOf.identity(id))) this.network.recheck(id)
-    if (changed.has(stateKeyOf.identity(this.keys.id))) this.inBackground('own proof', this.#provideProof())
+    const isOld =
+      changed.has(stateKeyOf.identity(this.keys.id)) || event.headers.some(({ header }) => isHandover(header))
+    if (isOld) this.inBackground('own proof', this.#provideProof())
   }
 
   /** Tries until there is a proof of one's own record as it stands. */
@@ -199,10 +202,12 @@ export class LightChain {
     let last: unknown
     for (const { id } of this.config.peers) {
       try {
-        const answer = unwrap(
-          decode(stateAnswerCodec, await this.network.request(id, 'query', body, requestTimeoutMs)),
+        const { answer, handovers } = unwrap(
+          decode(ownStatusCodec, await this.network.request(id, 'query', body, requestTimeoutMs)),
         )
-        const { value } = unwrap(verifyStateAnswer(this.client.follower.head, key, answer, nativeVerifier))
+        const { head } = this.client.follower
+        const trusted = unwrap(throughHandovers(head, handovers, answer.height, nativeVerifier))
+        const { value } = unwrap(verifyStateAnswer(trusted, key, answer, nativeVerifier))
         if (value && unwrap(decode(identityCodec, value)).status === 'active') return answer
         last = new MoteError('unknown-subject', `device ${this.keys.id}: not active on the chain`)
       } catch (error) {

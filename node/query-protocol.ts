@@ -5,8 +5,13 @@
  * end. What an unproven caller may ask, wire.ts says; the rest is `hello-required`.
  */
 import type { DeviceId, Height } from '../chain/brands.ts'
-import { type Codec, decode, encode } from '../chain/codec.ts'
-import { certifiedHeaderCodec, stateAnswerCodec } from '../chain/light-client.ts'
+import { type Codec, decode, encode, list, struct } from '../chain/codec.ts'
+import {
+  type CertifiedHeader,
+  certifiedHeaderCodec,
+  type StateAnswer,
+  stateAnswerCodec,
+} from '../chain/light-client.ts'
 import { stateKeyOf } from '../chain/records.ts'
 import { assertNever, MoteError } from '../chain/result.ts'
 import {
@@ -20,21 +25,40 @@ import {
   type NodeStatus,
   type TransactionStatus,
 } from '../client/chain-source.ts'
+import { maxHelloHandovers } from './hello.ts'
 import type { Network, RequestHandler } from './ports.ts'
 import { maxWaitMs, openToUnproven, protocols, type Query, queryCodec } from './wire.ts'
 
+/** One's own record, for who is not admitted yet and so cannot follow the chain to the consenters that signed it. */
+export interface OwnStatus {
+  readonly answer: StateAnswer
+  /** The latest changes of the consenters, ascending. */
+  readonly handovers: readonly CertifiedHeader[]
+}
+
+export const ownStatusCodec: Codec<OwnStatus> = struct<OwnStatus>({
+  answer: stateAnswerCodec,
+  handovers: list(certifiedHeaderCodec, maxHelloHandovers),
+})
+
 /** Answers queries from a source inside this process. */
-export function queryHandler(source: ChainSource): RequestHandler {
+export function queryHandler(source: ChainSource, latestHandovers: LatestHandovers): RequestHandler {
   return async (caller, body) => {
     const query = decode(queryCodec, body, protocols.query.maxFrameBytes)
     if (!query.ok) throw new MoteError(query.error.code, query.error.detail)
     if (caller.deviceId === undefined && !openToUnproven(query.value))
       throw new MoteError('hello-required', `query ${query.value.type}: prove an identity first`)
-    return answer(source, query.value)
+    return answer(source, query.value, latestHandovers)
   }
 }
 
-async function answer(source: ChainSource, query: Query): Promise<Uint8Array> {
+type LatestHandovers = (count: number) => readonly CertifiedHeader[]
+
+async function answer(
+  source: ChainSource,
+  query: Query,
+  latestHandovers: LatestHandovers,
+): Promise<Uint8Array> {
   switch (query.type) {
     case 'head':
       return encode(certifiedHeaderCodec, await source.certifiedHeader('latest'))
@@ -49,7 +73,10 @@ async function answer(source: ChainSource, query: Query): Promise<Uint8Array> {
     case 'state':
       return encode(stateAnswerCodec, await source.state(query.key, query.height))
     case 'own-status':
-      return encode(stateAnswerCodec, await source.state(stateKeyOf.identity(query.device)))
+      return encode(ownStatusCodec, {
+        answer: await source.state(stateKeyOf.identity(query.device)),
+        handovers: latestHandovers(maxHelloHandovers),
+      })
     case 'group':
       return encode(groupAnswerCodec, await source.group(query.id))
     case 'submit':

@@ -35,6 +35,8 @@ export function relaySource({ client, status }: RelayParts): ChainSource {
       height === undefined
         ? records.stateProof(key)
         : pool.attempt(async source => {
+            // Other consenters may have signed what the follower has not seen yet.
+            if (height > follower.head.header.height) await follower.syncFrom(source)
             const answer = await source.state(key, height)
             unwrap(verifyStateAnswer(follower.head, key, answer, nativeVerifier))
             return answer
