@@ -111,7 +111,8 @@ function round(value: number): number {
   return Math.round(value * 100) / 100
 }
 
-function generate(options: GeneratorOptions): Promise<GeneratorResult> {
+/** Runs the load generator in a process of its own. */
+export function generate(options: GeneratorOptions): Promise<GeneratorResult> {
   const path = fileURLToPath(new URL('./load-generator.ts', import.meta.url))
   const child = spawn(process.execPath, [path], { stdio: ['pipe', 'pipe', 'inherit'] })
   let output = ''

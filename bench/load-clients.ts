@@ -32,6 +32,8 @@ export interface LoadOptions {
 export interface Acknowledged {
   readonly id: TransactionId
   readonly height: number
+  /** Of the leader that ordered it. */
+  readonly term: number
   /** From the first sending to the answer. */
   readonly latencyMs: number
 }
@@ -121,7 +123,8 @@ export class LoadClients {
       const status = statusIn(await connection.post(`/v1/transactions?wait=${wait}`, bytes))
       if (status?.status === 'committed' || status?.status === 'certified') {
         const latencyMs = performance.now() - startedAt
-        onAcknowledged?.({ id: status.id, height: status.height ?? 0, latencyMs })
+        const { id, height = 0, term = 0 } = status
+        onAcknowledged?.({ id, height, term, latencyMs })
         return status
       }
       if (status?.status === 'invalid') return status

@@ -22,6 +22,7 @@ import type { NodeStatus } from '../client/chain-source.ts'
 import { writeGenesisFile } from '../client/genesis-file.ts'
 import { httpSource } from '../client/http-source.ts'
 import { type IdentityKeys, makeKeys, writeKeyFile } from '../client/key-directory.ts'
+import { LinkNetwork } from '../devnet/link-network.ts'
 import { choosePorts, loopback } from '../devnet/ports.ts'
 import { type NodeConfigFile, writeNodeConfig } from '../node/config.ts'
 
@@ -33,6 +34,9 @@ export interface ClusterOptions {
   readonly seed?: string
   readonly heartbeatMs?: number
   readonly raft?: NodeConfigFile['raft']
+  readonly producer?: NodeConfigFile['producer']
+  /** Nodes reach one another through links of this process, which can be slow. */
+  readonly delay?: LinkDelay
   /** Arguments for Node itself, `--cpu-prof` say. */
   readonly nodeArguments?: readonly string[]
 }
@@ -41,6 +45,18 @@ export interface ClusterOptions {
 export function derivedKeys(seed: string, name: string, transport = false): IdentityKeys {
   const seedOf = (purpose: string) => sha256(utf8ToBytes(`${seed}/${name}/${purpose}`))
   return makeKeys(name, { seedOf, transport })
+}
+
+/** A node became leader. */
+export interface Won {
+  readonly term: number
+  /** Milliseconds since 1970, as the node's log has it. */
+  readonly atMs: number
+}
+
+export interface LinkDelay {
+  readonly delayMs: number
+  readonly jitterMs: number
 }
 
 export class ClusterNode {
@@ -74,6 +90,15 @@ export class ClusterNode {
   /** What it wrote to its standard error. */
   get output(): string {
     return this.#output
+  }
+
+  /** The elections that it has won, as far as they are still in its output. */
+  get won(): readonly Won[] {
+    return this.#output.split('\n').flatMap(line => {
+      if (!line.includes('"role":"leader"')) return []
+      const { term, time } = JSON.parse(line.slice(line.indexOf('{'))) as { term: number; time: string }
+      return [{ term, atMs: Date.parse(time) }]
+    })
   }
 
   /** Starts the process and waits for its ready line. */
@@ -132,6 +157,7 @@ export class LocalCluster {
   readonly nodes: readonly ClusterNode[]
   readonly operator: IdentityKeys
   readonly devices: readonly IdentityKeys[]
+  readonly links: LinkNetwork | undefined
 
   constructor(parts: Omit<LocalCluster, 'start' | 'leader' | 'until' | 'stop' | 'chainId'>) {
     this.directory = parts.directory
@@ -140,6 +166,7 @@ export class LocalCluster {
     this.nodes = parts.nodes
     this.operator = parts.operator
     this.devices = parts.devices
+    this.links = parts.links
   }
 
   /** Starts every node and waits until a leader has certified a block. */
@@ -179,13 +206,14 @@ export class LocalCluster {
     await Promise.all(
       this.nodes.filter(node => node.pid !== undefined).map(node => node.end(options.signal ?? 'SIGTERM')),
     )
+    this.links?.close()
     if (!options.keep) await rm(this.directory, { recursive: true, force: true })
   }
 }
 
 /** Writes genesis, keys and configurations; starts nothing. */
 export async function createCluster(options: ClusterOptions = {}): Promise<LocalCluster> {
-  const { fullNodes = 3, devices = 0, seed = 'cluster', heartbeatMs = 1_000, raft } = options
+  const { fullNodes = 3, devices = 0, seed = 'cluster', heartbeatMs = 1_000, raft, producer, delay } = options
   const directory = await mkdtemp(join(tmpdir(), 'mote-cluster-'))
   const names = Array.from({ length: fullNodes }, (_, i) => `full-${i + 1}`)
   const keys = names.map(name => derivedKeys(seed, name, true))
@@ -210,9 +238,11 @@ export async function createCluster(options: ClusterOptions = {}): Promise<Local
   })
   const genesisPath = join(directory, 'genesis.json')
   await writeGenesisFile(genesisPath, genesis)
-  const ports = await choosePorts(2 * fullNodes, 'auto')
+  const linkCount = delay ? fullNodes * (fullNodes - 1) : 0
+  const ports = await choosePorts(2 * fullNodes + linkCount, 'auto')
   const portOf = (i: number, use: 'api' | 'p2p') => ports[2 * i + (use === 'api' ? 0 : 1)] as number
   const nodes: ClusterNode[] = []
+  const links = delay && (await openLinks({ names, portOf, delay, ports: ports.slice(2 * fullNodes) }))
   for (const [i, each] of keys.entries()) {
     const home = join(directory, each.name)
     await mkdir(home, { recursive: true })
@@ -228,16 +258,53 @@ export async function createCluster(options: ClusterOptions = {}): Promise<Local
       api: { host: loopback, port: portOf(i, 'api') },
       p2p: { host: loopback, port: portOf(i, 'p2p') },
       peers: keys.flatMap((peer, j) =>
-        i === j ? [] : [{ id: peer.id, address: `/ip4/${loopback}/tcp/${portOf(j, 'p2p')}` }],
+        i === j
+          ? []
+          : [{ id: peer.id, address: `/ip4/${loopback}/tcp/${links?.port(each, peer) ?? portOf(j, 'p2p')}` }],
       ),
       coordination: [],
       heartbeatMs,
       ...(raft && { raft }),
+      ...(producer && { producer }),
       log: { level: 'info' },
     })
     const api = `http://${loopback}:${portOf(i, 'api')}`
     const nodeArguments = options.nodeArguments ?? []
     nodes.push(new ClusterNode({ name: each.name, id: each.id, api, directory: home, nodeArguments }))
   }
-  return new LocalCluster({ directory, genesis, nodes, operator, devices: deviceKeys })
+  const network = links?.network
+  return new LocalCluster({ directory, genesis, nodes, operator, devices: deviceKeys, links: network })
+}
+
+interface Links {
+  readonly network: LinkNetwork
+  /** Where `from` dials `to`. */
+  port(from: { readonly name: string }, to: { readonly name: string }): number | undefined
+}
+
+/** A link from every node to every other one, as slow as asked for. */
+async function openLinks({
+  names,
+  portOf,
+  ports,
+  delay,
+}: {
+  readonly names: readonly string[]
+  readonly portOf: (i: number, use: 'api' | 'p2p') => number
+  readonly ports: readonly number[]
+  readonly delay: LinkDelay
+}): Promise<Links> {
+  const pairs = names.flatMap(from => names.filter(to => to !== from).map(to => ({ from, to })))
+  const links = pairs.map((pair, i) => ({ ...pair, port: ports[i] as number }))
+  const nodes = names.map((name, i) => ({
+    name,
+    api: { host: loopback, port: portOf(i, 'api') },
+    p2p: { host: loopback, port: portOf(i, 'p2p') },
+  }))
+  const network = await LinkNetwork.open({ links, nodes, gateway: { name: '' } })
+  network.apply({ type: 'delay', nodes: [], ...delay })
+  return {
+    network,
+    port: (from, to) => links.find(link => link.from === from.name && link.to === to.name)?.port,
+  }
 }

@@ -1,9 +1,11 @@
 /** `npm run bench -- NAME [options]`: each benchmark prints what it measured. */
 import { benchCluster } from './cluster.ts'
+import { benchDefaults } from './defaults.ts'
 import { benchLeaderLoss } from './leader-loss.ts'
 
 const benchmarks: Readonly<Record<string, (args: readonly string[]) => Promise<void>>> = {
   cluster: benchCluster,
+  defaults: benchDefaults,
   'leader-loss': benchLeaderLoss,
 }
 

@@ -6,7 +6,7 @@
  * made it, so each direction is judged by its own link. Lightweight nodes, devices and the command line dial directly.
  */
 import { MoteError } from '../chain/result.ts'
-import type { DevnetDescription } from './layout.ts'
+import type { DevnetDescription, DevnetNode } from './layout.ts'
 import { type Link, type LinkChange, type LinkQuality, perfect, worse } from './link-faults.ts'
 import { type LinkConditions, LinkProxy } from './link-proxy.ts'
 import { loopback } from './ports.ts'
@@ -16,6 +16,13 @@ export interface LinkStatus {
   readonly blocked: readonly Link[]
   /** By node; only those that are not perfect. */
   readonly qualities: Readonly<Record<string, LinkQuality>>
+}
+
+/** The programs that links are between, as a description names them. */
+export interface LinkedPrograms extends Pick<DevnetDescription, 'links'> {
+  readonly nodes: readonly Pick<DevnetNode, 'name' | 'api' | 'p2p'>[]
+  /** Its links lead to interfaces, all others to the nodes' ports for one another. */
+  readonly gateway: { readonly name: string }
 }
 
 export class LinkNetwork implements LinkConditions {
@@ -31,10 +38,7 @@ export class LinkNetwork implements LinkConditions {
   }
 
   /** Listens on every link's port. Throws `in-use`. */
-  static async open(
-    description: DevnetDescription,
-    random: () => number = Math.random,
-  ): Promise<LinkNetwork> {
+  static async open(description: LinkedPrograms, random: () => number = Math.random): Promise<LinkNetwork> {
     const names = [...new Set(description.links.flatMap(({ from, to }) => [from, to]))]
     const network = new LinkNetwork(names, random)
     try {

@@ -1,0 +1,301 @@
+/**
+ * The settings that node/config.ts, consensus/config.ts and node/producer.ts choose, each beside its neighbours, on
+ * loopback and over links that delay: `npm run bench -- defaults [--delays 0,20±10] [--rounds 5] [--seconds 10]
+ * [--default-rounds 12] [--default-seconds 30] [--hand-overs 20] [--clients 256] [--only timing|limits] [--json]`
+ * (docs/BENCHMARKS.md). Prints the Markdown tables of that page.
+ *
+ * Every cell is a cluster of its own: a calm time with many clients, for throughput, latency and elections that nobody
+ * needed; then rounds of leader loss with few clients. Compare within one run only: a ratio says more than a number.
+ */
+import { parseArgs } from 'node:util'
+import { nowMs, type Spread, spreadOf } from '../cli/chaos-clock.ts'
+import { parseDelay } from '../devnet/link-faults.ts'
+import type { NodeConfigFile } from '../node/config.ts'
+import { generate } from './cluster.ts'
+import { electionsSince, handOvers, loseLeaders, TimedLoad } from './fault-rounds.ts'
+import type { GeneratorResult } from './load-generator.ts'
+import { createCluster, type LocalCluster } from './local-cluster.ts'
+import { machineLine } from './machine.ts'
+
+interface Setting {
+  readonly name: string
+  readonly raft?: NodeConfigFile['raft']
+  readonly producer?: NodeConfigFile['producer']
+}
+
+const timing = (tickMs: number, heartbeatTicks: number, electionTimeoutTicks: number): Setting => ({
+  name: `${tickMs * heartbeatTicks} ms / ${tickMs * electionTimeoutTicks} ms`,
+  raft: { tickMs, heartbeatTicks, electionTimeoutTicks },
+})
+
+/** Heartbeat interval / election timeout. The first is the default. */
+const timings: readonly Setting[] = [
+  timing(50, 1, 10),
+  timing(25, 1, 10),
+  timing(100, 1, 5),
+  timing(50, 1, 20),
+]
+
+/** What a block and an append may hold, and how many may be under way. The first row is the default. */
+const limits: readonly Setting[] = [
+  { name: 'default' },
+  { name: 'blocks of 64 transactions', producer: { transactionsPerBlock: 64 } },
+  { name: 'one block in flight', producer: { blocksInFlight: 1 } },
+  { name: 'two in flight, of any size', producer: { pipelinedTransactions: 1 } },
+  { name: 'eight in flight, of any size', producer: { blocksInFlight: 8, pipelinedTransactions: 1 } },
+  { name: 'appends of 16 KiB', raft: { maxBytesPerAppend: 16 * 1024 } },
+  { name: 'one append in flight', raft: { maxAppendsInFlight: 1 } },
+]
+
+const seed = 'defaults'
+/** Clients during leader loss and hand-over: enough to see every gap, too few to fill the machine. */
+const writers = 16
+const warmUpTransactions = 1_500
+
+interface Amounts {
+  readonly clients: number
+  readonly rounds: number
+  readonly seconds: number
+  readonly handOvers: number
+}
+
+interface Cell {
+  readonly setting: string
+  readonly delay: string
+  readonly timeoutMs: number
+  readonly withoutCommitsMs: Spread
+  readonly electionMs: Spread
+  /** Terms that began with nobody gone: during the calm time, and beyond one for each kill and each hand-over. */
+  readonly falseElections: { readonly calm: number; readonly rounds: number }
+  readonly seconds: number
+  readonly transactionsPerSecond: number
+  readonly p50Ms: number
+  readonly p99Ms: number
+  readonly handOverMs: Spread
+  /** Longest gap of the same load with no hand-over. */
+  readonly calmGapMs: Spread
+  /** Transactions that a client had to send again because of a hand-over. */
+  readonly resends: number
+}
+
+export async function benchDefaults(args: readonly string[]): Promise<void> {
+  const { values } = parseArgs({
+    args: [...args],
+    options: {
+      delays: { type: 'string', default: '0,20±10' },
+      rounds: { type: 'string', default: '5' },
+      seconds: { type: 'string', default: '10' },
+      'default-rounds': { type: 'string', default: '12' },
+      'default-seconds': { type: 'string', default: '30' },
+      'hand-overs': { type: 'string', default: '20' },
+      clients: { type: 'string', default: '256' },
+      only: { type: 'string' },
+      json: { type: 'boolean', default: false },
+    },
+  })
+  const machine = machineLine()
+  const startedAt = performance.now()
+  const clients = Number(values.clients)
+  const others = { clients, rounds: Number(values.rounds), seconds: Number(values.seconds), handOvers: 0 }
+  const first = {
+    clients,
+    rounds: Number(values['default-rounds']),
+    seconds: Number(values['default-seconds']),
+    handOvers: Number(values['hand-overs']),
+  }
+  const timingCells: Cell[] = []
+  const limitCells: Cell[] = []
+  for (const delay of values.delays.split(',')) {
+    if (values.only !== 'limits')
+      for (const setting of timings)
+        timingCells.push(await measure(setting, delay, setting === timings[0] ? first : others))
+    if (values.only !== 'timing')
+      for (const setting of limits) limitCells.push(await measure(setting, delay, { ...others, rounds: 0 }))
+  }
+  const minutes = (performance.now() - startedAt) / 60_000
+  if (values.json) process.stdout.write(`${JSON.stringify({ machine, timingCells, limitCells })}\n`)
+  else process.stdout.write(`${report({ machine, clients, minutes, timingCells, limitCells })}\n`)
+}
+
+async function measure(setting: Setting, delay: string, amounts: Amounts): Promise<Cell> {
+  process.stderr.write(`${delay} ms, ${setting.name}\n`)
+  const link = parseDelay(delay)
+  const options = {
+    seed,
+    devices: amounts.clients + writers,
+    ...(setting.raft && { raft: setting.raft }),
+    ...(setting.producer && { producer: setting.producer }),
+    ...(link.delayMs > 0 && { delay: link }),
+  }
+  const cluster = await createCluster(options)
+  try {
+    await cluster.start()
+    const calmFromMs = nowMs()
+    const calm = await calmTime(cluster, amounts)
+    const calmElections = electionsSince(cluster, calmFromMs)
+    const { raft } = setting
+    return {
+      setting: setting.name,
+      delay,
+      timeoutMs: (raft?.tickMs ?? 50) * (raft?.electionTimeoutTicks ?? 10),
+      seconds: amounts.seconds,
+      transactionsPerSecond: Math.round(calm.transactions / calm.seconds),
+      p50Ms: Math.round(calm.p50Ms),
+      p99Ms: Math.round(calm.p99Ms),
+      ...(await faults(cluster, amounts, calmElections)),
+    }
+  } finally {
+    await cluster.stop({ signal: 'SIGKILL' })
+  }
+}
+
+async function calmTime(cluster: LocalCluster, { clients, seconds }: Amounts): Promise<GeneratorResult> {
+  const result = await generate({
+    chainId: cluster.chainId,
+    apis: cluster.nodes.map(node => node.api),
+    seed,
+    clients,
+    wait: 'certified',
+    warmUpTransactions,
+    measureMs: seconds * 1_000,
+    measureTransactions: 0,
+    pids: [],
+  })
+  if (result.failures.length > 0) throw new Error(`clients were refused: ${result.failures.join('; ')}`)
+  return result
+}
+
+async function faults(cluster: LocalCluster, { clients, rounds, handOvers: changes }: Amounts, calm: number) {
+  const load = new TimedLoad(cluster, cluster.devices.slice(clients))
+  if (rounds + changes > 0) await load.start()
+  const sinceMs = nowMs()
+  const progress = (what: string) => (done: number) => process.stderr.write(`\r  ${what} ${done} `)
+  const lost = await loseLeaders(cluster, load, { rounds, onRound: progress('kill') })
+  const { resends } = load
+  const given = await handOvers(cluster, load, {
+    rounds: changes,
+    by: 'transfer',
+    onRound: progress('hand-over'),
+  })
+  if (rounds + changes > 0) process.stderr.write('\n')
+  const resent = load.resends - resends
+  await load.stop()
+  if (load.failures.length > 0) throw new Error(`clients were refused: ${load.failures.join('; ')}`)
+  return {
+    withoutCommitsMs: spreadOf(lost.map(({ withoutCommitsMs }) => withoutCommitsMs)),
+    electionMs: spreadOf(lost.map(({ electionMs }) => electionMs)),
+    falseElections: { calm, rounds: electionsSince(cluster, sinceMs) - rounds - changes },
+    handOverMs: spreadOf(given.map(({ gapMs }) => gapMs)),
+    calmGapMs: spreadOf(given.map(({ calmGapMs }) => calmGapMs)),
+    resends: resent,
+  }
+}
+
+function row(cells: readonly (string | number)[]): string {
+  return `| ${cells.join(' | ')} |`
+}
+
+function table(heads: readonly string[], rows: readonly (readonly (string | number)[])[]): string {
+  return [row(heads), row(heads.map(() => '---')), ...rows.map(row)].join('\n')
+}
+
+function report({
+  machine,
+  clients,
+  minutes,
+  timingCells,
+  limitCells,
+}: {
+  readonly machine: string
+  readonly clients: number
+  readonly minutes: number
+  readonly timingCells: readonly Cell[]
+  readonly limitCells: readonly Cell[]
+}): string {
+  const parts = [
+    `${machine}; 3 full nodes, ${clients} clients in the calm time, ${writers} during faults; ${minutes.toFixed(1)} minutes in all.`,
+  ]
+  if (timingCells.length > 0) parts.push(timingTable(timingCells))
+  const handedOver = timingCells.filter(({ handOverMs }) => handOverMs.count > 0)
+  if (handedOver.length > 0) parts.push(handOverTable(handedOver))
+  if (limitCells.length > 0) parts.push(limitTable(limitCells))
+  return parts.join('\n\n')
+}
+
+/** A time in milliseconds, and in election timeouts. */
+function units(ms: number | null, timeoutMs: number): string {
+  return ms === null ? '-' : `${ms} ms, ${(ms / timeoutMs).toFixed(2)}`
+}
+
+function timingTable(cells: readonly Cell[]): string {
+  return table(
+    [
+      'heartbeat / election timeout',
+      'links',
+      'leader loss: without commits, median (ms, timeouts)',
+      'p99',
+      'of',
+      'election, median',
+      'false elections, calm',
+      'false elections, faults',
+      'tx/s',
+      'p50',
+      'p99',
+    ],
+    cells.map(cell => [
+      cell.setting,
+      `${cell.delay} ms`,
+      units(cell.withoutCommitsMs.median, cell.timeoutMs),
+      units(cell.withoutCommitsMs.p99, cell.timeoutMs),
+      cell.withoutCommitsMs.count,
+      units(cell.electionMs.median, cell.timeoutMs),
+      `${cell.falseElections.calm} in ${cell.seconds} s`,
+      cell.falseElections.rounds,
+      ...throughput(cell, cells),
+    ]),
+  )
+}
+
+function handOverTable(cells: readonly Cell[]): string {
+  return table(
+    [
+      'hand-over',
+      'links',
+      'longest gap, median',
+      'p99',
+      'of',
+      'same load, no hand-over: median',
+      'p99',
+      'sent again',
+    ],
+    cells.map(({ setting, delay, handOverMs, calmGapMs, resends }) => [
+      setting,
+      `${delay} ms`,
+      `${handOverMs.median} ms`,
+      `${handOverMs.p99} ms`,
+      handOverMs.count,
+      `${calmGapMs.median} ms`,
+      `${calmGapMs.p99} ms`,
+      resends,
+    ]),
+  )
+}
+
+function limitTable(cells: readonly Cell[]): string {
+  return table(
+    ['limits', 'links', 'false elections', 'tx/s', 'p50', 'p99'],
+    cells.map(cell => [
+      cell.setting,
+      `${cell.delay} ms`,
+      `${cell.falseElections.calm} in ${cell.seconds} s`,
+      ...throughput(cell, cells),
+    ]),
+  )
+}
+
+/** Throughput, with its ratio to the default of the same links, and latency. */
+function throughput(cell: Cell, cells: readonly Cell[]): readonly string[] {
+  const reference = cells.find(({ delay }) => delay === cell.delay)?.transactionsPerSecond ?? Number.NaN
+  const ratio = (cell.transactionsPerSecond / reference).toFixed(2)
+  return [`${cell.transactionsPerSecond} (${ratio})`, `${cell.p50Ms} ms`, `${cell.p99Ms} ms`]
+}

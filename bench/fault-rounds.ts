@@ -1,0 +1,149 @@
+/**
+ * Rounds of leader loss and of planned hand-over on a local cluster under load, and what each of them cost. Shared by
+ * the benchmarks `leader-loss` and `defaults`.
+ *
+ * - without commits: from the kill until the first acknowledgement of a transaction that a later term ordered.
+ * - election: from the kill until a node has written in its log that it leads.
+ * - hand-over: the longest time between two acknowledgements that reaches from the request to the next leader's first one.
+ */
+import { nowMs, pause } from '../cli/chaos-clock.ts'
+import { longestGap } from '../cli/chaos-run.ts'
+import type { IdentityKeys } from '../client/key-directory.ts'
+import { LoadClients } from './load-clients.ts'
+import type { LocalCluster } from './local-cluster.ts'
+
+/** Load between rounds: long enough for a restarted node to be in step again. */
+const calmMs = 600
+/** Kills must not keep step with heartbeats. */
+const randomCalmMs = 200
+const servedWithinMs = 30_000
+/** After a hand-over, so that a gap that begins late is seen whole. */
+const lookOnMs = 250
+const pollMs = 2
+const requestTimeoutMs = 5_000
+
+export interface Loss {
+  readonly electionMs: number
+  readonly withoutCommitsMs: number
+}
+
+export interface HandOver {
+  readonly gapMs: number
+  /** Longest gap of the calm before it, for comparison. */
+  readonly calmGapMs: number
+}
+
+/** Closed-loop clients that note when each acknowledgement came, and out of which term. */
+export class TimedLoad {
+  readonly acknowledged: { readonly atMs: number; readonly term: number }[] = []
+  readonly #clients: LoadClients
+
+  constructor(cluster: LocalCluster, devices: readonly IdentityKeys[]) {
+    this.#clients = new LoadClients({
+      chainId: cluster.chainId,
+      apis: cluster.nodes.map(node => node.api),
+      devices,
+      wait: 'certified',
+      requestTimeoutMs,
+      onAcknowledged: ({ term }) => this.acknowledged.push({ atMs: nowMs(), term }),
+    })
+  }
+
+  start(): Promise<void> {
+    return this.#clients.start()
+  }
+
+  stop(): Promise<void> {
+    return this.#clients.stop()
+  }
+
+  /** Times the same bytes went out again. */
+  get resends(): number {
+    return this.#clients.resends
+  }
+
+  /** Answers that no client should ever get. */
+  get failures(): readonly string[] {
+    return this.#clients.failures
+  }
+
+  /** When the first transaction of a later term was acknowledged. Throws if none is in time. */
+  async servedAfter(term: number): Promise<number> {
+    const deadline = performance.now() + servedWithinMs
+    while (performance.now() < deadline) {
+      if ((this.acknowledged.at(-1)?.term ?? 0) > term)
+        return this.acknowledged.find(each => each.term > term)?.atMs ?? Number.NaN
+      await pause(pollMs)
+    }
+    throw new Error(`nothing acknowledged after term ${term} within ${servedWithinMs} ms`)
+  }
+
+  /** Longest time between two acknowledgements that reaches into the interval. */
+  longestGap(fromMs: number, untilMs: number): number {
+    const times = this.acknowledged.map(({ atMs }) => atMs)
+    return longestGap(times, { fromMs, untilMs }) ?? Number.NaN
+  }
+}
+
+/** Kills the leader and starts it again when another serves, so many times. */
+export async function loseLeaders(
+  cluster: LocalCluster,
+  load: TimedLoad,
+  { rounds, onRound }: { readonly rounds: number; readonly onRound: (done: number) => void },
+): Promise<readonly Loss[]> {
+  const losses: Loss[] = []
+  for (let round = 1; round <= rounds; round++) {
+    await pause(calmMs + Math.random() * randomCalmMs)
+    const leader = await cluster.leader()
+    const { term } = await leader.status()
+    const atMs = nowMs()
+    await leader.end('SIGKILL')
+    const servedAtMs = await load.servedAfter(term)
+    const won = cluster.nodes.flatMap(node => node.won).filter(each => each.term > term)
+    const electionMs = Math.min(...won.map(each => each.atMs)) - atMs
+    losses.push({ electionMs, withoutCommitsMs: servedAtMs - atMs })
+    await leader.start()
+    onRound(round)
+  }
+  return losses
+}
+
+/** Has the leader hand over to another node, so many times. `drain`: by SIGTERM, and it is started again. */
+export async function handOvers(
+  cluster: LocalCluster,
+  load: TimedLoad,
+  {
+    rounds,
+    by,
+    onRound,
+  }: { readonly rounds: number; readonly by: 'transfer' | 'drain'; readonly onRound: (done: number) => void },
+): Promise<readonly HandOver[]> {
+  const done: HandOver[] = []
+  for (let round = 1; round <= rounds; round++) {
+    const calmFromMs = nowMs()
+    await pause(calmMs + Math.random() * randomCalmMs)
+    const leader = await cluster.leader()
+    const { term } = await leader.status()
+    const fromMs = nowMs()
+    if (by === 'drain') await leader.end('SIGTERM')
+    else {
+      const answer = await fetch(`${leader.api}/v1/transfer`, { method: 'POST' })
+      if (!answer.ok) throw new Error(`transfer: ${answer.status} ${await answer.text()}`)
+    }
+    const untilMs = await load.servedAfter(term)
+    await pause(lookOnMs)
+    done.push({
+      gapMs: load.longestGap(fromMs, untilMs),
+      calmGapMs: load.longestGap(calmFromMs + lookOnMs, fromMs - lookOnMs),
+    })
+    if (by === 'drain') await leader.start()
+    onRound(round)
+  }
+  return done
+}
+
+/** Terms that began with a leader since. */
+export function electionsSince(cluster: LocalCluster, sinceMs: number): number {
+  const won = cluster.nodes.flatMap(node => node.won).filter(({ atMs }) => atMs >= sinceMs)
+  return new Set(won.map(({ term }) => term)).size
+}
