@@ -14,7 +14,7 @@
  * Not here: who may submit (submission.ts), what a block does (chain/), when to cut one (producer.ts).
  */
 import type { DeviceId, Term } from '../chain/brands.ts'
-import { assert, assertNever, type MoteError } from '../chain/result.ts'
+import { assert, assertNever, MoteError } from '../chain/result.ts'
 import { Raft } from '../consensus/raft.ts'
 import type { RaftStatus } from '../consensus/status.ts'
 import type { Configuration, Effect, Entry, Input, Message, SnapshotMeta } from '../consensus/types.ts'
@@ -24,6 +24,7 @@ import { ReadRounds } from './read-rounds.ts'
 import type { Leadership, ReplicaParts, VerifiedSnapshot } from './replica-parts.ts'
 import { storageFailure, storedBlock } from './replica-writes.ts'
 import type { Execution } from './replicated-chain.ts'
+import { WriteWatch, writeDeadlineMs, writeStallMs } from './write-watch.ts'
 
 export type { Leadership, ReplicaEvents, ReplicaParts, ReplicaSnapshots } from './replica-parts.ts'
 
@@ -48,8 +49,7 @@ export class Replica {
   /** The latest applied one, while it waits to be written. */
   #appliedConfiguration: Configuration | undefined
   #leadership: Leadership
-  #writesInFlight = 0
-  #idle: (() => void) | undefined
+  readonly #writes = new WriteWatch()
 
   constructor(parts: ReplicaParts) {
     this.#parts = parts
@@ -81,7 +81,7 @@ export class Replica {
 
   /** What is on its way to the disk, and messages that wait for it. */
   get waiting(): { readonly writes: number; readonly sends: number } {
-    return { writes: this.#writesInFlight, sends: this.#held.size }
+    return { writes: this.#writes.inFlight, sends: this.#held.size }
   }
 
   get stopped(): boolean {
@@ -131,7 +131,7 @@ export class Replica {
   /** Takes no more input and waits until what was begun is on disk. */
   async stop(): Promise<void> {
     this.#halt()
-    if (this.#writesInFlight > 0) await new Promise<void>(resolve => (this.#idle = resolve))
+    await this.#writes.idle()
   }
 
   #halt(): void {
@@ -158,10 +158,26 @@ export class Replica {
       if (this.#stopped) return
       this.#scheduleTick()
       this.#proposer.tick()
+      this.#watchDisk()
       if (this.#owesOffer) this.#offerSnapshot()
       this.#parts.certifier.tick(this.#parts.clock.now())
       if (!this.#rebuilding) this.#step({ type: 'tick' })
     })
+  }
+
+  /** A leader whose disk hangs would keep everybody waiting: somebody else is to lead. */
+  #watchDisk(): void {
+    const waitingMs = this.#writes.waitingMs(this.#parts.clock.now())
+    if (waitingMs <= writeStallMs) return
+    const detail = `a write has taken ${waitingMs} ms`
+    if (waitingMs > writeDeadlineMs) this.fail(new MoteError('storage-failed', detail))
+    if (this.#leadership.role !== 'leader') return
+    const { followers } = this.#raft.status
+    const matchIndexOf = (id: string) => followers.get(id)?.matchIndex ?? 0
+    const [best] = this.#configuration.voters
+      .filter(id => id !== this.#parts.id)
+      .sort((a, b) => matchIndexOf(b) - matchIndexOf(a))
+    if (best) this.handOver(best as DeviceId)
   }
 
   #step(input: Input): void {
@@ -281,19 +297,15 @@ export class Replica {
   }
 
   #track(write: Promise<void>, then: () => void): void {
-    this.#writesInFlight++
-    const settled = () => {
-      this.#writesInFlight--
-      if (this.#writesInFlight === 0) this.#idle?.()
-    }
+    this.#writes.began(this.#parts.clock.now())
     write.then(
       () => {
         if (!this.#stopped) then()
-        settled()
+        this.#writes.ended()
       },
       (error: unknown) => {
         this.fail(storageFailure(error))
-        settled()
+        this.#writes.ended()
       },
     )
   }

@@ -18,6 +18,8 @@ export class MemoryDisk {
   writes = 0
   /** The process ends at the write with this number, before or after it has reached the disk. */
   endsAt: { readonly write: number; readonly when: 'before' | 'after'; readonly end: () => void } | undefined
+  /** Writes wait for this, without an error. */
+  hangsUntil: Promise<void> | undefined
   /** The next write fails with this error. */
   failNextWrite: Error | undefined
 
@@ -105,6 +107,7 @@ class MemoryByteStore implements ByteStore {
 
   async write(operations: readonly Operation[], durable: boolean): Promise<void> {
     this.#check()
+    if (this.#disk.hangsUntil) await this.#disk.hangsUntil
     const failure = this.#disk.failNextWrite
     this.#disk.failNextWrite = undefined
     if (failure) throw failure
