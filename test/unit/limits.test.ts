@@ -1,0 +1,128 @@
+/**
+ * docs/LIMITS.md is the code's own list of limits: every row has the value that is written in its file, and every number
+ * of the code that is called a limit has a row.
+ */
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import { protocols } from '../../node/wire.ts'
+import { readSourceFiles, repositoryRoot } from '../support/source-files.ts'
+
+interface Row {
+  readonly name: string
+  readonly value: string
+  readonly file: string
+}
+
+const folders = ['chain', 'client', 'consensus', 'node', 'mqtt-gateway', 'devnet', 'cli']
+const files = new Map(
+  readSourceFiles()
+    .filter(({ folder }) => folders.includes(folder))
+    .map(({ path, text }) => [path, text]),
+)
+
+/** Numbers that a machine word sets, and an inner step of a loop: bounds of nothing. */
+const noLimits = ['chain/codec.ts uint32Max', 'chain/hex.ts maxCodes']
+
+const rows: readonly Row[] = readFileSync(join(repositoryRoot, 'docs/LIMITS.md'), 'utf8')
+  .split('\n')
+  .flatMap(line => {
+    const [, name, value, , , file] = line.split('|').map(cell => cell.trim().replaceAll('`', ''))
+    return name && value && file?.endsWith('.ts') ? [{ name, value, file }] : []
+  })
+
+/** What a constant, or a field of an object or of what a function returns, is set to in this text. */
+function expressionOf(text: string, name: string): string | undefined {
+  const [object = '', field] = name.split('.')
+  if (field === undefined)
+    return new RegExp(`^(?:export )?const ${object}\\b[^=\\n]*= (.+)$`, 'm').exec(text)?.[1]
+  const from = text.search(new RegExp(`^(?:export )?(?:const|function) ${object}\\b`, 'm'))
+  return from < 0 ? undefined : new RegExp(`\\b${field}: ([^,}\\n]+)`).exec(text.slice(from))?.[1]
+}
+
+/** Products and sums of numbers and of other constants of the same file. */
+function evaluate(text: string, expression: string): number {
+  return expression.split('+').reduce((sum, product) => sum + evaluateProduct(text, product), 0)
+}
+
+function evaluateProduct(text: string, product: string): number {
+  const factors = product
+    .replaceAll('**', '^')
+    .split('*')
+    .map(factor => {
+      const [base = '', power] = factor.split('^').map(part => part.trim().replaceAll('_', ''))
+      if (/^\d+$/.test(base)) return power === undefined ? Number(base) : Number(base) ** Number(power)
+      const other = expressionOf(text, base)
+      if (other === undefined) throw new Error(`${base}: no constant of this file`)
+      return evaluate(text, other)
+    })
+  return factors.reduce((all, factor) => all * factor, 1)
+}
+
+const bytes = [
+  ['GiB', 1024 ** 3],
+  ['MiB', 1024 ** 2],
+  ['KiB', 1024],
+  ['B', 1],
+] as const
+const times = [
+  ['d', 86_400_000],
+  ['h', 3_600_000],
+  ['min', 60_000],
+  ['s', 1_000],
+  ['ms', 1],
+] as const
+
+/** As the document writes it: the name says whether it is bytes or milliseconds. */
+function valueText(name: string, value: number): string {
+  const units = /bytes/i.test(name.split('.').at(-1) ?? '')
+    ? bytes
+    : /Ms(Max|Min)?$/.test(name)
+      ? times
+      : undefined
+  const [unit, size] = units?.find(([, each]) => value >= each && value % each === 0) ?? ['', 1]
+  return `${(value / size).toLocaleString('en-US')} ${unit}`.trim()
+}
+
+function valueIn({ name, file }: Row): number {
+  const [object, protocol = '', field = ''] = name.split('.')
+  if (object === 'protocols') return protocols[protocol as keyof typeof protocols][field as 'maxFrameBytes']
+  const text = files.get(file)
+  const expression = text && expressionOf(text, name)
+  if (!text || !expression) throw new Error(`${name}: not in ${file}`)
+  return evaluate(text, expression)
+}
+
+test('limits: every row of docs/LIMITS.md has the value of its file', () => {
+  expect(rows.length).toBeGreaterThan(140)
+  for (const row of rows)
+    expect(row.value, `${row.name} in ${row.file}`).toBe(valueText(row.name, valueIn(row)))
+})
+
+test('limits: no name is there twice for one file', () => {
+  const names = rows.map(({ name, file }) => `${file} ${name}`)
+  expect(new Set(names).size).toBe(names.length)
+})
+
+test('limits: every constant called a maximum, and every default limit, has a row', () => {
+  const listed = new Set(rows.map(({ name, file }) => `${file} ${name}`))
+  const found = [...files].flatMap(([path, text]) => namesIn(text).map(name => `${path} ${name}`))
+  expect(found.length).toBeGreaterThan(120)
+  expect(found.filter(name => !listed.has(name) && !noLimits.includes(name))).toEqual([])
+})
+
+/** `max…`, `…Max`, and the numbers in objects called `default…Limits`, `…Timing` or `…Parameters`. */
+function namesIn(text: string): readonly string[] {
+  const constants = [...text.matchAll(/^(?:export )?const (\w+)(?:: \w+)? = \d/gm)]
+    .map(match => match[1]!)
+    .filter(name => /^max[A-Z]|Max$/.test(name))
+  const objects = [
+    ...text.matchAll(
+      /^(?:export )?const (default\w*(?:Limits|Timing|Parameters))(?:: \w+)? = \{(.*?)(?:^\}| \} as const$| \}$)/gms,
+    ),
+  ]
+  const fields = objects.flatMap(([, object, body]) =>
+    [...body!.matchAll(/(\w+): \d/g)].map(match => `${object}.${match[1]}`),
+  )
+  return [...constants, ...fields]
+}
