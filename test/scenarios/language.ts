@@ -11,7 +11,7 @@
  *   elect NODE                       ticks it until it stands for election, then `deliver`; it has to win
  *   propose NODE COMMAND…            commands, all or none
  *   read NODE NAME                   a linearizable read; NAME is for `expect read`
- *   transfer NODE to NODE            change NODE voters NODE… [learners NODE…]      leave-joint NODE
+ *   transfer NODE to NODE            change NODE voters NODE… [learners NODE…]      leave-joint NODE      abandon-joint NODE
  *
  *   deliver                          everything on its way arrives, and what it causes, until all is quiet
  *   deliver|drop|duplicate|delay|resume MESSAGES   of what is on its way now; delayed ones are out of reach until resumed
@@ -31,7 +31,7 @@
  *     commands COMMAND… (last) · match PEER N · next PEER N · in-flight PEER N · progress PEER probe|replicate|snapshot ·
  *     configuration NODE… [outgoing NODE…] [learners NODE…] · transfer NODE|none · ahead-of NODE
  *   expect no leader | agreement | message MESSAGES | no message MESSAGES
- *   expect accepted | refused REASON ["PART OF THE DETAIL"]     the last propose, change or leave-joint
+ *   expect accepted | refused REASON ["PART OF THE DETAIL"]     the last propose, change, leave-joint or abandon-joint
  *   expect read NAME at N|waiting|refused
  *   violates "PROPERTY" STATEMENT    STATEMENT breaks this invariant: why a rule outside of the core is there. Last line
  *
@@ -183,6 +183,7 @@ class Parser {
     wipe: words => ({ verb: 'wipe', node: this.#node(words) }),
     compact: words => ({ verb: 'compact', node: this.#node(words) }),
     'leave-joint': words => ({ verb: 'leave-joint', node: this.#node(words) }),
+    'abandon-joint': words => ({ verb: 'abandon-joint', node: this.#node(words) }),
     expect: words => this.#expect(words),
     violates: words => this.#violates(words),
   }

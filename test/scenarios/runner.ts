@@ -116,6 +116,9 @@ class Runner {
       case 'leave-joint':
         this.#ask(node.id, context => ({ type: 'leave-joint', context }))
         return
+      case 'abandon-joint':
+        this.#ask(node.id, context => ({ type: 'leave-joint', abandon: true, context }))
+        return
       case 'read':
         this.#reads.set(statement.name, world.read(node))
         return

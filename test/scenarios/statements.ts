@@ -93,7 +93,10 @@ export type Statement =
   | { readonly verb: 'cut'; readonly from: NodeId; readonly to: NodeId }
   | { readonly verb: 'heal' }
   | { readonly verb: 'crash'; readonly node: NodeId; readonly keeping: number }
-  | { readonly verb: 'elect' | 'restart' | 'wipe' | 'compact' | 'leave-joint'; readonly node: NodeId }
+  | {
+      readonly verb: 'elect' | 'restart' | 'wipe' | 'compact' | 'leave-joint' | 'abandon-joint'
+      readonly node: NodeId
+    }
   | { readonly verb: 'hold' | 'release'; readonly node: NodeId; readonly what: 'disk' | 'applying' }
   | { readonly verb: 'persist'; readonly node: NodeId; readonly count: number }
   | { readonly verb: 'fail-disk'; readonly node: NodeId }
