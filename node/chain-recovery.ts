@@ -12,7 +12,7 @@ import { headerCodec, headerHash } from '../chain/header.ts'
 import { historyFrontierCodec, type Ledger, restoreLedger } from '../chain/ledger.ts'
 import { slotOf } from '../chain/replay.ts'
 import { MoteError } from '../chain/result.ts'
-import type { Configuration, Recovered } from '../consensus/types.ts'
+import type { Configuration, Recovered, SnapshotMeta } from '../consensus/types.ts'
 import type { ExecutedBlock } from './certifier-parts.ts'
 import { Handovers, handoverCodec, type PlacedHandover } from './handovers.ts'
 import { changesCodec, genesisWriteOf } from './live-chain.ts'
@@ -23,6 +23,8 @@ import { type EarlierLedger, ledgersBelow } from './uncertified-blocks.ts'
 export interface RecoveredChain {
   readonly raft: Recovered
   readonly ledger: Ledger
+  /** The place in the log of its block. */
+  readonly place: SnapshotMeta
   /** Those below it that no certificate stands above yet, from the certified one on, oldest first. */
   readonly earlier: readonly EarlierLedger[]
   /** The state keys that the newest block wrote. */
@@ -58,6 +60,7 @@ export async function recoverChain(storage: Storage, genesis: GenesisDocument): 
     rebuildUpTo: (await storage.rebuilding())?.upTo ?? 0,
     handovers,
     ...certified,
+    place: await placeOfNewest(storage, found),
     earlier: await ledgersBelow(storage, ledger, certified.certificate?.height ?? Height(0)),
   }
 }
@@ -92,6 +95,16 @@ async function restore(storage: Storage, { height, history }: RecoveredNode): Pr
   })
   if (!ledger.ok) throw corrupt(ledger.error.detail)
   return ledger.value
+}
+
+/** At the latest where the log was applied up to; nearer to the block, if that is known. */
+async function placeOfNewest(storage: Storage, found: RecoveredNode): Promise<SnapshotMeta> {
+  const { before, snapshot, configuration, height } = found
+  const undo = await storage.undo(height)
+  if (undo) return undo.place
+  // A block that came with a snapshot has no body here, and its place is where the log began.
+  if (!(await storage.block(height))) return snapshot
+  return { lastIncludedIndex: before.index, lastIncludedTerm: before.term, configuration }
 }
 
 async function storedHandovers(storage: Storage): Promise<PlacedHandover[]> {

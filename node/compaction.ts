@@ -44,15 +44,15 @@ export class Compaction {
   #index: number
   #bytes = 0
 
-  /** `start` is what was recovered: the applied index and the height there; `earlier` points below it, ascending. */
+  /** `start` is what was recovered: the applied index and the height there; `places` those of the newest blocks, ascending. */
   constructor(
     start: SnapshotPoint,
     logStart: number,
     limits: CompactionLimits = defaultCompactionLimits,
-    earlier: readonly SnapshotPoint[] = [],
+    places: readonly SnapshotPoint[] = [start],
   ) {
     this.#limits = limits
-    this.#points = [...earlier, start].map(point => ({ ...point, bytes: 0 }))
+    this.#points = places.map(place => ({ ...place, bytes: 0 }))
     this.#first = logStart
     this.#configuration = start.meta.configuration
     this.#index = start.meta.lastIncludedIndex

@@ -171,7 +171,7 @@ function blockWriteOf(result: ChainBlock, data: Uint8Array): BlockWrite {
   }
 }
 
-function replacedBy(before: Ledger, { writes }: ChainBlock): Omit<BlockUndo, 'point'> {
+function replacedBy(before: Ledger, { writes }: ChainBlock): Omit<BlockUndo, 'place' | 'placeBelow'> {
   return {
     leaves: [...writes.keys()].map(key => ({ key, value: get(before.tree, key) })),
     history: encode(historyFrontierCodec, before.history),

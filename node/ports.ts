@@ -85,8 +85,10 @@ export interface SignedHeader {
  * node that starts again with such blocks could otherwise offer its state to nobody (uncertified-blocks.ts).
  */
 export interface BlockUndo {
-  /** The place in the log of the block below. */
-  readonly point: SnapshotMeta
+  /** The place in the log of the block. A node may start far behind it, with entries that made no block. */
+  readonly place: SnapshotMeta
+  /** That of the block below. */
+  readonly placeBelow: SnapshotMeta
   /** Earlier values of the leaves that the block wrote; undefined where there was none. */
   readonly leaves: readonly { readonly key: StateKey; readonly value: Uint8Array | undefined }[]
   /** Frontier of the history tree before this block. */

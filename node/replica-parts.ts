@@ -48,7 +48,7 @@ export interface ReplicaSnapshots {
   /** An entry was applied; `height` is that of its block, if it made one. */
   applied(entry: Entry, height: Height | undefined): void
   /** The place in the log of the block at `height`, if it is known. */
-  pointAt(height: number): SnapshotMeta | undefined
+  placeOf(height: number): SnapshotMeta | undefined
   /** Up to where the log is to be forgotten now. What it returns counts as forgotten. */
   due(): SnapshotMeta | undefined
   /** What can be offered to a follower that needs entries which are forgotten; undefined as long as nothing can. */

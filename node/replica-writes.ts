@@ -9,10 +9,11 @@ export function storedBlock(
   { block, write, replaced }: Execution,
   { snapshots, signedIn }: { snapshots: ReplicaSnapshots | undefined; signedIn: number | undefined },
 ): BlockWrite {
-  const point = snapshots?.pointAt(block.height - 1)
+  const place = snapshots?.placeOf(block.height)
+  const placeBelow = snapshots?.placeOf(block.height - 1)
   return {
     ...write,
-    ...(replaced && point && { undo: { ...replaced, point } }),
+    ...(replaced && place && placeBelow && { undo: { ...replaced, place, placeBelow } }),
     ...(signedIn !== undefined && { signed: { ...block, incarnation: signedIn } }),
   }
 }

@@ -20,7 +20,7 @@ export interface Execution {
   readonly outcomes: readonly Outcome[]
   readonly write: BlockWrite
   /** What the block took the place of. */
-  readonly replaced?: Omit<BlockUndo, 'point'>
+  readonly replaced?: Omit<BlockUndo, 'place' | 'placeBelow'>
 }
 
 /** The chain as the replica sees it. */

@@ -57,11 +57,11 @@ export class Snapshots implements ReplicaSnapshots {
       meta: { lastIncludedIndex: before.index, lastIncludedTerm: before.term, configuration },
     }
     const limits = { ...defaultCompactionLimits, ...parts.compaction }
-    const earlier = recovered.earlier.map(({ ledger, point }) => ({
+    const places = [...recovered.earlier, recovered].map(({ ledger, place }) => ({
       height: ledger.header.height,
-      meta: point,
+      meta: place,
     }))
-    this.#compaction = new Compaction(start, snapshot.lastIncludedIndex, limits, earlier)
+    this.#compaction = new Compaction(start, snapshot.lastIncludedIndex, limits, places)
     this.#desk = new SnapshotDesk({
       now: () => clock.now(),
       certifiedHeight,
@@ -82,7 +82,7 @@ export class Snapshots implements ReplicaSnapshots {
     this.#compaction.applied(entry, height)
   }
 
-  pointAt(height: number): SnapshotMeta | undefined {
+  placeOf(height: number): SnapshotMeta | undefined {
     return this.#compaction.pointAt(height as Height)?.meta
   }
 

@@ -55,7 +55,8 @@ export const deviceRowCodec = struct<{ id: TransactionId; kind: number }>({
 
 const most = 0xffff_ffff
 export const undoCodec: Codec<BlockUndo> = struct<BlockUndo>({
-  point: snapshotCodec,
+  place: snapshotCodec,
+  placeBelow: snapshotCodec,
   leaves: list(
     struct<BlockUndo['leaves'][number]>({ key: digest<StateKey>(), value: optional(bytes(0, most)) }),
     most,

@@ -21,7 +21,7 @@ import { corrupt } from './store-keys.ts'
 /** A ledger, where in the log it stands, and the state keys that its block wrote. */
 export interface EarlierLedger {
   readonly ledger: Ledger
-  readonly point: SnapshotMeta
+  readonly place: SnapshotMeta
   readonly changes: readonly StateKey[]
 }
 
@@ -54,7 +54,7 @@ export async function ledgersBelow(
     })
     if (!ledger.ok) throw corrupt(`block ${height}: ${ledger.error.detail}`)
     const changes = stored(changesCodec, await storage.changes(height), `changes ${height}`)
-    earlier.unshift({ ledger: ledger.value, point: undo.point, changes })
+    earlier.unshift({ ledger: ledger.value, place: undo.placeBelow, changes })
     above = ledger.value
   }
   return earlier

@@ -210,10 +210,11 @@ export class Faults {
   }
 
   #loseSignatures(): void {
+    const random = this.#random
     const { network } = this.#site
     network.losesSignatures = true
     this.#site.note('signatures get lost')
-    this.#after(this.#random.between(200, 3_000), () => {
+    this.#after(random.between(200, random.pick([1_000, 8_000])), () => {
       network.losesSignatures = false
     })
   }

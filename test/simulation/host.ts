@@ -240,7 +240,7 @@ export class SimulatedProcess implements DiskUser, NetworkUser {
       processId: 0,
       api: () => '',
       log: {
-        info: (_detail, message) => this.#note(message),
+        info: (detail, message) => this.#note(`${message} ${JSON.stringify(detail)}`),
         error: (detail, message) => {
           this.#note(`${message} ${JSON.stringify(detail)}`)
           // One that has diverged stays up, so nobody else is told.

@@ -10,13 +10,15 @@ import { Worker } from './worker-pool.ts'
 
 const seedsPerOrder = 5
 const interruptedExitCode = 130
+const mutantSilenceMsMax = 30_000
 /** Of the code that runs: it is loaded by now. */
 const commit = commitName()
 const workers = new Set<Worker>()
 let interrupted = false
 
 function startWorker(mutant?: Mutant): Worker {
-  const worker = new Worker({ mutant: mutant?.name })
+  // A bug may well be one that never comes to an end.
+  const worker = new Worker(mutant ? { mutant: mutant.name, silenceMsMax: mutantSilenceMsMax } : {})
   workers.add(worker)
   return worker
 }

@@ -449,4 +449,47 @@ export const mutants: readonly Mutant[] = [
     find: 'if (nextConsenters && leads(nextConsenters)) return',
     replace: 'if (nextConsenters) return',
   },
+  {
+    name: 'removed-voter-never-campaigns',
+    source: 'found by schedules of the core; thesis section 4.2.2',
+    file: 'consensus/configuration.ts',
+    find: 'return this.#placed.slice(Math.max(committed, 0)).some(',
+    replace: 'return this.#placed.slice(committed < -1 ? 0 : -1).some(',
+  },
+  {
+    name: 'full-by-what-is-not-committed',
+    source: 'found by schedules of the core',
+    file: 'consensus/state.ts',
+    find: 'export function isFull({ unappliedBytes, config }: State): boolean {\n  return unappliedBytes > config.maxUncommittedBytes\n',
+    replace:
+      'export function isFull({ log, config }: State): boolean {\n  return log.bytes > config.maxLogBytesInMemory\n',
+  },
+  {
+    name: 'probe-below-memory-sleeps',
+    source: 'found by schedules of the core',
+    file: 'consensus/replication.ts',
+    find: '      progress.probeSent = false\n',
+    replace: '',
+    also: [
+      {
+        file: 'consensus/replication.ts',
+        find: '    if (previous.index === progress.nextIndex - 1) progress.probeSent = true\n',
+        replace: '    progress.probeSent = true\n',
+      },
+    ],
+  },
+  {
+    name: 'no-snapshot-at-the-first-block',
+    source: 'found by this simulator (docs/CONSENSUS.md)',
+    file: 'node/snapshots.ts',
+    find: 'changesAt(height) ?? this.#begun.get(height)',
+    replace: 'changesAt(height)',
+  },
+  {
+    name: 'refused-proposal-at-once',
+    source: 'a driver that spins',
+    file: 'node/proposer.ts',
+    find: '    this.#proposing = false\n',
+    replace: '',
+  },
 ]

@@ -296,7 +296,7 @@ function settings(random: Random): Pick<Site, 'raft' | 'limits' | 'compaction' |
     producer: {
       transactionsPerBlock: random.pick([1, 3, 2_000]),
       blocksInFlight: 1 + random.below(3),
-      certificationLagMax: random.pick([4, 16, 64]),
+      certificationLagMax: random.pick([1, 4, 16, 64]),
     },
     heartbeatMs: random.pick([300, 1_000, 5_000, 600_000]),
   }

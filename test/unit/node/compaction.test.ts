@@ -55,3 +55,17 @@ test('compaction: begins anew behind an installed snapshot', () => {
   expect(compaction.pointAt(Height(50))).toBeUndefined()
   expect(compaction.pointAt(Height(90))?.meta).toEqual(meta)
 })
+
+test('compaction: a node that starts behind its newest block cuts and offers the log at the block', () => {
+  const at = (lastIncludedIndex: number) => ({ lastIncludedIndex, lastIncludedTerm: 1, configuration })
+  const begun = { height: Height(7), meta: at(25) }
+  const places = [
+    { height: Height(6), meta: at(18) },
+    { height: Height(7), meta: at(20) },
+  ]
+  const compaction = new Compaction(begun, 2, limits, places)
+  expect(compaction.length).toBe(23)
+  expect(compaction.pointAt(Height(7))?.meta).toEqual(at(20))
+  // Who has executed block 7, and not the entries after it, is not told to fetch the state that it has.
+  expect(compaction.due(Height(7))).toEqual(at(18))
+})
