@@ -56,6 +56,15 @@ function heardAt(leadership: Leadership, id: string): number {
   return leadership.progress.get(id)?.heardAt ?? -Infinity
 }
 
+/**
+ * The transport has lost the leader: mostly its process has ended. Silence proves no more than that, so only the random
+ * part of the wait is left, which keeps candidates apart. A leader that lives is heard again before, or the others hear
+ * it: their stickiness protects it from who does not.
+ */
+export function suspectLeader(state: State): void {
+  state.electionElapsed = Math.max(state.electionElapsed, state.config.electionTimeoutTicks)
+}
+
 /** Thesis section 9.6: a candidate first asks whether it would win; term and vote stay as they are. */
 function startPreVote(state: State): void {
   resetElectionTimer(state)

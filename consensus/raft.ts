@@ -17,6 +17,7 @@ import {
   handleVote,
   isSticky,
   refuseVote,
+  suspectLeader,
   tick,
 } from './election.ts'
 import { deliver, handleAppendEntries, markApplied, rejectStaleLeader } from './follower.ts'
@@ -119,6 +120,7 @@ function handleInput(state: State, input: Input): void {
     case 'unreachable': {
       const progress = leadership?.progress.get(input.peer)
       if (progress?.state === 'replicate') progress.becomeProbe(progress.matchIndex + 1)
+      if (state.leader === input.peer) suspectLeader(state)
       return
     }
     default:

@@ -162,7 +162,10 @@ export type Input =
    */
   | { readonly type: 'snapshot-installed'; readonly snapshot: SnapshotMeta }
   | { readonly type: 'snapshot-failed'; readonly lastIncludedIndex: number }
-  /** The transport lost its stream to a peer: pipelined appends in flight are to be sent again. */
+  /**
+   * The transport lost its stream to a peer: pipelined appends in flight are to be sent again; and if that was the leader,
+   * its process may be gone.
+   */
   | { readonly type: 'unreachable'; readonly peer: NodeId }
 
 export type RefusalReason =

@@ -297,6 +297,32 @@ describe('stickiness and check-quorum (§6; thesis §4.2.3 and §6.2)', () => {
     expect(server.status.role).toBe('leader')
   })
 
+  it('a server whose connection to the leader broke has only the random part of its wait left', () => {
+    const server = new Server({ random: () => 0.35 })
+    server.append('b', { term: 1 })
+    server.ticks(1)
+    server.step({ type: 'unreachable', peer: 'c' })
+    server.ticks(3)
+    expect(server.status.role).toBe('follower')
+    server.step({ type: 'unreachable', peer: 'b' })
+    // The tenth tick counts as over; of ten random ones there are three.
+    server.ticks(2)
+    expect(server.status.role).toBe('follower')
+    server.ticks(1)
+    expect(server.status.role).toBe('precandidate')
+  })
+
+  it('a leader that is heard again after its connection broke is protected as before', () => {
+    const server = new Server({ random: () => 0.35 })
+    server.append('b', { term: 1 })
+    server.step({ type: 'unreachable', peer: 'b' })
+    expect(grants(server.requestVote('c', { term: 2, preVote: true }))).toEqual([true])
+    server.append('b', { term: 1 })
+    expect(server.requestVote('c', { term: 2, preVote: true })).toEqual([])
+    server.ticks(electionTimeoutTicks)
+    expect(server.status.role).toBe('follower')
+  })
+
   it('a leader that no quorum answers for an election timeout steps down', () => {
     const server = new Server()
     server.becomeLeader()
