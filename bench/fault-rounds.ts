@@ -2,8 +2,8 @@
  * Rounds of leader loss and of planned hand-over on a local cluster under load, and what each of them cost. Shared by
  * the benchmarks `leader-loss` and `defaults`.
  *
- * - without commits: from the kill until the first acknowledgement of a transaction that a later term ordered.
- * - election: from the kill until a node has written in its log that it leads.
+ * - without commits: from the signal until the first acknowledgement of a transaction that a later term ordered.
+ * - election: from the signal until a node has written in its log that it leads.
  * - hand-over: the longest time between two acknowledgements that reaches from the request to the next leader's first one.
  */
 import { nowMs, pause } from '../cli/chaos-clock.ts'
@@ -85,11 +85,18 @@ export class TimedLoad {
   }
 }
 
-/** Kills the leader and starts it again when another serves, so many times. */
+export interface LossRounds {
+  readonly rounds: number
+  /** `kill`: SIGKILL, and its connections close. `silence`: SIGSTOP, and nobody is told anything. */
+  readonly by: 'kill' | 'silence'
+  readonly onRound: (done: number) => void
+}
+
+/** Takes the leader away and brings it back when another serves, so many times. */
 export async function loseLeaders(
   cluster: LocalCluster,
   load: TimedLoad,
-  { rounds, onRound }: { readonly rounds: number; readonly onRound: (done: number) => void },
+  { rounds, by, onRound }: LossRounds,
 ): Promise<readonly Loss[]> {
   const losses: Loss[] = []
   for (let round = 1; round <= rounds; round++) {
@@ -97,12 +104,14 @@ export async function loseLeaders(
     const leader = await cluster.leader()
     const { term } = await leader.status()
     const atMs = nowMs()
-    await leader.end('SIGKILL')
+    if (by === 'kill') await leader.end('SIGKILL')
+    else leader.signal('SIGSTOP')
     const servedAtMs = await load.servedAfter(term)
     const won = cluster.nodes.flatMap(node => node.won).filter(each => each.term > term)
     const electionMs = Math.min(...won.map(each => each.atMs)) - atMs
     losses.push({ electionMs, withoutCommitsMs: servedAtMs - atMs })
-    await leader.start()
+    if (by === 'kill') await leader.start()
+    else leader.signal('SIGCONT')
     onRound(round)
   }
   return losses

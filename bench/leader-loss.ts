@@ -3,8 +3,9 @@
  * `npm run bench -- leader-loss [--rounds 20] [--hand-overs 20] [--delays 0,20±10] [--tick 50] [--election 10] [--heartbeat 1] [--json]`
  * (docs/BENCHMARKS.md). fault-rounds.ts says what each time is measured from and to.
  *
- * Times are also given in election timeouts (ticks of a tick's length): a follower waits for one to two of them before it
- * stands, so with two survivors the median of the first one's wait is 1.29 of them, before anything is sent.
+ * Times are also given in election timeouts (ticks of a tick's length). A follower that hears nothing waits for one to two
+ * of them before it stands, so with two survivors the median of the first one's wait is 1.29 of them, before anything is
+ * sent; one whose connection breaks waits for nought to one, and the median is 0.29.
  */
 import { parseArgs } from 'node:util'
 import { nowMs, type Spread, spreadOf } from '../cli/chaos-clock.ts'
@@ -25,6 +26,8 @@ interface Row {
   readonly handOvers: number
   readonly electionMs: Spread
   readonly withoutCommitsMs: Spread
+  /** The same when the leader falls silent and no connection closes. */
+  readonly silentMs: Spread
   readonly transferMs: Spread
   readonly drainMs: Spread
   /** Longest gaps of the same load when nothing happens. */
@@ -91,7 +94,8 @@ async function measure({
     const load = new TimedLoad(cluster, cluster.devices)
     await load.start()
     const sinceMs = nowMs()
-    const lost = await loseLeaders(cluster, load, { rounds, onRound: progress('kill') })
+    const lost = await loseLeaders(cluster, load, { rounds, by: 'kill', onRound: progress('kill') })
+    const silent = await loseLeaders(cluster, load, { rounds, by: 'silence', onRound: progress('silence') })
     const resent = [load.resends]
     const transfers = await handOvers(cluster, load, {
       rounds: changes,
@@ -115,11 +119,12 @@ async function measure({
       handOvers: changes,
       electionMs: spreadOf(lost.map(({ electionMs }) => electionMs)),
       withoutCommitsMs: spreadOf(lost.map(({ withoutCommitsMs }) => withoutCommitsMs)),
+      silentMs: spreadOf(silent.map(({ withoutCommitsMs }) => withoutCommitsMs)),
       transferMs: spreadOf(transfers.map(({ gapMs }) => gapMs)),
       drainMs: spreadOf(drains.map(({ gapMs }) => gapMs)),
       calmMs: spreadOf(transfers.map(({ calmGapMs }) => calmGapMs)),
       resends: { transfer: between - before, drain: after - between },
-      needlessElections: electionsSince(cluster, sinceMs) - rounds - 2 * changes,
+      needlessElections: electionsSince(cluster, sinceMs) - 2 * rounds - 2 * changes,
     }
   } finally {
     await cluster.stop({ signal: 'SIGKILL' })
@@ -139,9 +144,10 @@ function reportText(
     machine,
     `3 full nodes, ${writers} writers; heartbeat ${tickMs * heartbeatTicks} ms, election timeout ${timeoutMs} ms (in brackets: in election timeouts)`,
     ...rows.flatMap(row => [
-      `links delayed by ${row.delay} ms, ${row.rounds} kills, ${row.handOvers} transfers, ${row.handOvers} drains:`,
+      `links delayed by ${row.delay} ms, ${row.rounds} kills and silences, ${row.handOvers} transfers, ${row.handOvers} drains:`,
       `  election         median ${units(row.electionMs.median)}, p99 ${units(row.electionMs.p99)}`,
       `  without commits  median ${units(row.withoutCommitsMs.median)}, p99 ${units(row.withoutCommitsMs.p99)}`,
+      `  of a silent one  median ${units(row.silentMs.median)}, p99 ${units(row.silentMs.p99)}`,
       `  transfer         ${plain(row.transferMs)}; sent again ${row.resends.transfer}`,
       `  drain            ${plain(row.drainMs)}; sent again ${row.resends.drain}`,
       `  (nothing)        ${plain(row.calmMs)}`,

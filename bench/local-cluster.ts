@@ -137,6 +137,11 @@ export class ClusterNode {
     await ready.promise
   }
 
+  /** Sends a signal that does not end it: SIGSTOP, SIGCONT. */
+  signal(name: NodeJS.Signals): void {
+    this.#process?.kill(name)
+  }
+
   /** Sends a signal; resolves with the exit code, or the signal that ended it, when the process is gone. */
   async end(signal: NodeJS.Signals): Promise<number | NodeJS.Signals | null> {
     this.#process?.kill(signal)
