@@ -7,6 +7,7 @@ import type { LogMirror } from './log-mirror.ts'
 import { must } from './violation.ts'
 
 export function judgeProgress(name: string, before: RaftStatus | undefined, after: RaftStatus): void {
+  if (before) judgeMonotone(name, before, after)
   must(after.commitIndex <= after.lastLogIndex, 'commitIndex is in the log', name)
   must(after.lastApplied <= after.commitIndex, 'only what is committed is applied', name)
   for (const [id, follower] of after.followers) {
@@ -14,7 +15,9 @@ export function judgeProgress(name: string, before: RaftStatus | undefined, afte
     must(follower.nextIndex > follower.matchIndex, 'nextIndex is past matchIndex', where)
     must(follower.matchIndex <= after.lastLogIndex, 'matchIndex is in the log', where)
   }
-  if (!before) return
+}
+
+function judgeMonotone(name: string, before: RaftStatus, after: RaftStatus): void {
   must(after.currentTerm >= before.currentTerm, 'currentTerm is monotone', name)
   must(after.commitIndex >= before.commitIndex, 'commitIndex is monotone', name)
   must(after.lastApplied >= before.lastApplied, 'lastApplied is monotone', name)
