@@ -1,6 +1,9 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { mutants } from '../../simulation/mutants.ts'
 import { changesOf, mutated } from '../../simulation/mutation.ts'
+import { repositoryRoot } from '../../support/source-files.ts'
 
 describe('mutants', () => {
   test('mutants: there are enough of them, each with a name of its own', () => {
@@ -14,6 +17,13 @@ describe('mutants', () => {
       expect(changesOf(mutant).size).toBeGreaterThan(0)
     },
   )
+
+  test('mutants: the table in docs/CONSENSUS.md has all of them, and no others', () => {
+    const text = readFileSync(join(repositoryRoot, 'docs/CONSENSUS.md'), 'utf8')
+    const [, table = ''] = text.split('### Known bugs, put back in')
+    const listed = [...table.split('###')[0]!.matchAll(/^\| `([a-z-]+)` \|/gm)].map(([, name]) => name)
+    expect(listed).toEqual(mutants.map(({ name }) => name))
+  })
 
   test('mutants: one whose text is gone is an error that names it', () => {
     const gone = {
