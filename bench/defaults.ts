@@ -1,7 +1,7 @@
 /**
  * The settings that node/config.ts, consensus/config.ts and node/producer.ts choose, each beside its neighbours, on
- * loopback and over links that delay: `npm run bench -- defaults [--delays 0,20±10] [--rounds 4] [--seconds 8]
- * [--default-rounds 10] [--default-seconds 20] [--limit-seconds 5] [--hand-overs 20] [--clients 256]
+ * loopback and over links that delay: `npm run bench -- defaults [--delays 0,20±10] [--rounds 4] [--seconds 6]
+ * [--default-rounds 10] [--default-seconds 15] [--limit-seconds 5] [--hand-overs 20] [--clients 256]
  * [--only timing|limits] [--json]`
  * (docs/BENCHMARKS.md). Prints the Markdown tables of that page.
  *
@@ -85,10 +85,10 @@ export async function benchDefaults(args: readonly string[]): Promise<void> {
     options: {
       delays: { type: 'string', default: '0,20±10' },
       rounds: { type: 'string', default: '4' },
-      seconds: { type: 'string', default: '8' },
+      seconds: { type: 'string', default: '6' },
       'limit-seconds': { type: 'string', default: '5' },
       'default-rounds': { type: 'string', default: '10' },
-      'default-seconds': { type: 'string', default: '20' },
+      'default-seconds': { type: 'string', default: '15' },
       'hand-overs': { type: 'string', default: '20' },
       clients: { type: 'string', default: '256' },
       only: { type: 'string' },
