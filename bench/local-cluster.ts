@@ -5,6 +5,7 @@
  * Everything derives from one seed. The nodes end when this process does: they watch their standard input.
  */
 import { type ChildProcess, spawn } from 'node:child_process'
+import { rmSync } from 'node:fs'
 import { mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
@@ -40,6 +41,14 @@ export interface ClusterOptions {
   /** Arguments for Node itself, `--cpu-prof` say. */
   readonly nodeArguments?: readonly string[]
 }
+
+/** A node that is stopped in its tracks does not see that this process has gone: it is ended here. */
+const running = new Set<ChildProcess>()
+const directories = new Set<string>()
+process.on('exit', () => {
+  for (const child of running) child.kill('SIGKILL')
+  for (const directory of directories) rmSync(directory, { recursive: true, force: true, maxRetries: 3 })
+})
 
 /** The same keys in every run with this seed. */
 export function derivedKeys(seed: string, name: string, transport = false): IdentityKeys {
@@ -115,10 +124,12 @@ export class ClusterNode {
       },
     )
     this.#process = child
+    running.add(child)
     const exited = Promise.withResolvers<number | NodeJS.Signals | null>()
     this.#exited = exited.promise
     const ready = Promise.withResolvers<void>()
     child.once('exit', (code, signal) => {
+      running.delete(child)
       exited.resolve(code ?? signal)
       ready.reject(
         new Error(`${this.name} ended before it was ready (${code ?? signal}): ${this.#output.slice(-2000)}`),
@@ -212,6 +223,7 @@ export class LocalCluster {
       this.nodes.filter(node => node.pid !== undefined).map(node => node.end(options.signal ?? 'SIGTERM')),
     )
     this.links?.close()
+    directories.delete(this.directory)
     if (!options.keep) await rm(this.directory, { recursive: true, force: true })
   }
 }
@@ -220,6 +232,7 @@ export class LocalCluster {
 export async function createCluster(options: ClusterOptions = {}): Promise<LocalCluster> {
   const { fullNodes = 3, devices = 0, seed = 'cluster', heartbeatMs = 1_000, raft, producer, delay } = options
   const directory = await mkdtemp(join(tmpdir(), 'mote-cluster-'))
+  directories.add(directory)
   const names = Array.from({ length: fullNodes }, (_, i) => `full-${i + 1}`)
   const keys = names.map(name => derivedKeys(seed, name, true))
   const operator = derivedKeys(seed, 'operator')

@@ -9,6 +9,9 @@ const benchmarks: Readonly<Record<string, (args: readonly string[]) => Promise<v
   'leader-loss': benchLeaderLoss,
 }
 
+// An exit in order, so that no node is left behind.
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(130))
+
 const [name = '', ...args] = process.argv.slice(2)
 const benchmark = benchmarks[name]
 if (benchmark) await benchmark(args)
