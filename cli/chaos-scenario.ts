@@ -2,7 +2,14 @@
 import { randomBytes } from 'node:crypto'
 import type { Command } from 'commander'
 import { exitCodes } from '../chain/errors.ts'
-import { parseScenario, type ScenarioName, scenarioList, scenarioNames } from '../devnet/scenarios.ts'
+import { MoteError } from '../chain/result.ts'
+import {
+  parseScenario,
+  type ScenarioName,
+  scenarioList,
+  scenarioNames,
+  scheduleOf,
+} from '../devnet/scenarios.ts'
 import { openChain } from './chain-access.ts'
 import type { Spread } from './chaos-clock.ts'
 import { type ChaosReport, runScenario } from './chaos-run.ts'
@@ -39,11 +46,16 @@ export function scenarioCommand(family: Command, add: AddCommand): void {
 async function run(context: Context, scenario: ScenarioName, options: ScenarioOptions): Promise<number> {
   const { output, signal } = context
   const seed = options.seed ?? randomBytes(4).toString('hex')
+  const durationMs = options.duration * 1_000
+  if (scheduleOf({ scenario, seed, durationMs }).length === 0)
+    throw new MoteError(
+      'usage',
+      `--duration: ${options.duration} s are too short for one episode of ${scenario}`,
+    )
   const access = await openChain(context)
   const again = `mote chaos run ${scenario} --seed ${seed} --duration ${options.duration}`
   output.note(again)
   const note = (text: string): void => output.note(text)
-  const durationMs = options.duration * 1_000
   const report = await runScenario({ access, scenario, seed, durationMs, note, signal })
   output.data(report, () => reportText(output, report))
   if (!report.pass) output.note(`failed; the same schedule again: ${again}`)

@@ -78,6 +78,7 @@ describe('faults on real processes', () => {
       [2, /loss: expected a percentage from 0 to 90, got '500'/, 'loss', 'full-1', '500'],
       [2, /scenario: expected one of storm/, 'run', 'sunshine'],
       [2, /--duration.*expected seconds above 0, got 'x'/, 'run', 'storm', '--duration', 'x'],
+      [2, /too short for one episode of gateway-cut/, 'run', 'gateway-cut', '--duration', '5'],
     ]
     for (const [code, message, ...args] of refusals)
       expect(await mote('chaos', ...args), args.join(' ')).toMatchObject({
