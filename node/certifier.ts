@@ -235,9 +235,8 @@ export class Certifier {
     this.#progressAt = now
     const pending = [...this.#own.values()].filter(message => message.height > this.#certified)
     if (pending.length > 0) this.#output.announce('all', pending)
-    const [handover] = this.#handovers
-    // A consenter's own signatures make the others answer; who only follows has to ask.
-    if (handover || !this.#isSelfIn(this.#signers)) this.#output.wanted(handover?.height)
+    // Who has certified it, and started again since, has no signatures left to answer with.
+    this.#output.wanted(this.#handovers[0]?.height)
   }
 
   /** A peer connected: it may have missed anything. */

@@ -492,4 +492,11 @@ export const mutants: readonly Mutant[] = [
     find: '    this.#proposing = false\n',
     replace: '',
   },
+  {
+    name: 'certificate-never-asked-for',
+    source: 'found by this simulator (docs/CONSENSUS.md)',
+    file: 'node/certifier.ts',
+    find: '    this.#output.wanted(this.#handovers[0]?.height)\n',
+    replace: '    if (this.#handovers[0]) this.#output.wanted(this.#handovers[0].height)\n',
+  },
 ]

@@ -294,6 +294,15 @@ describe('certifier: a handover', () => {
     }
   })
 
+  test('a consenter whose blocks stay uncertified asks for a certificate: others may have no signatures left', () => {
+    const { certifier, wanted } = handingOver(0)
+    executeAndStore(certifier, block(1))
+    certifier.tick(Milliseconds(500))
+    expect(wanted).toEqual([])
+    certifier.tick(Milliseconds(5_000))
+    expect(wanted).toEqual([undefined])
+  })
+
   test('who lacks it asks for it, and takes it with both certificates only', () => {
     const helper = handingOver()
     helper.certifier.executed(handover)
