@@ -44,7 +44,7 @@ export interface ChaosReport {
   readonly gateway: {
     readonly relayed: number
     readonly refused: number
-    /** Refused because the trust data was too old. */
+    /** Decisions of any kind, connections too, that were refusals because the trust data was too old. */
     readonly refusedStale: number
     readonly relayedStale: number
     readonly unanswered: number

@@ -78,7 +78,8 @@ function reportText(output: Output, report: ChaosReport): string {
     'all nodes down': spreadText(report.outageMs),
     transactions: `${transactions.sent} sent, ${transactions.acknowledged} acknowledged, ${transactions.pending} pending, ${transactions.invalidated} invalidated`,
     retried: retried.length === 0 ? 'nothing' : retried.join(', '),
-    gateway: `${gateway.relayed} relayed, ${gateway.refused} refused (${gateway.refusedStale} on stale data), ${gateway.unanswered} unanswered; relayed on stale data: ${gateway.relayedStale}`,
+    gateway: `${gateway.relayed} messages relayed, ${gateway.refused} refused, ${gateway.unanswered} unanswered`,
+    'on stale data': `${gateway.refusedStale} decisions to refuse, ${gateway.relayedStale} to relay`,
   })
   const lines = report.invariants.map(
     ({ name, pass, detail }) =>
