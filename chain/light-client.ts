@@ -37,6 +37,7 @@ import {
 } from './header.ts'
 import { hexToBytes } from './hex.ts'
 import type { SignatureVerifier } from './keys.ts'
+import type { Ledger } from './ledger.ts'
 import { maxChangesPerBlock } from './limits.ts'
 import { type MerkleProof, verifyMerkleProof } from './merkle.ts'
 import { ok, type Result, refuse } from './result.ts'
@@ -145,6 +146,11 @@ function headOf(header: Header, consenters: ConsenterSet, before: TrustedHead | 
   return handoverHeight === undefined ? head : { ...head, handoverHeight }
 }
 
+/** The head of a ledger that this program has executed, or verified as a whole. */
+export function trustedHeadOf({ header, parameters }: Ledger): TrustedHead {
+  return headOf(header, parameters.consenters, undefined)
+}
+
 /** What must hold between a trusted head and any later header of the same chain, before signatures. */
 function checkSuccession(trusted: TrustedHead, header: Header): Result<void> {
   const last = trusted.header
@@ -229,8 +235,10 @@ export function throughHandovers(
   verifier: SignatureVerifier,
 ): Result<TrustedHead> {
   let head = trusted
-  for (const { header, certificate, handover } of handovers) {
+  for (const { header, certificate, handover, changes } of handovers) {
     if (header.height <= head.header.height || header.height >= before) continue
+    if (!matchesChanges(header, changes))
+      return refuse('bad-header', 'changes: expected the keys that changesHash names')
     if (!certificate) return refuse('bad-certificate', 'handover: expected a certificate')
     const next = advance(head, header, certificate, verifier, handover)
     if (!next.ok) return next

@@ -67,11 +67,15 @@ export class ReplaySlots {
 }
 
 /**
- * The slots that `stored` describes; one slot may come in several pieces, in order.
- * Refuses `malformed` for pieces that are not whole ids or repeat one. The caller compares `root` with its header.
+ * The slots that `stored` describes; one slot may come in several pieces, in order. Added to `base`, if it is given, as by
+ * a block at `time`. Refuses `malformed` for pieces that are not whole ids or repeat one. The caller compares `root` with its header.
  */
-export function restoreReplay(stored: Iterable<StoredSlot>): Result<ReplaySlots> {
-  const slots = new Map<number, Slot>()
+export function restoreReplay(
+  stored: Iterable<StoredSlot>,
+  base: { readonly slots: ReplaySlots; readonly time: Milliseconds } | undefined = undefined,
+): Result<ReplaySlots> {
+  const floor = base ? slotOf(base.time) : 0
+  const slots = new Map<number, Slot>([...(base?.slots.slots ?? [])].filter(([slot]) => slot >= floor))
   for (const { slot, ids } of stored) {
     if (!Number.isSafeInteger(slot) || slot < 0 || ids.length % idBytes !== 0)
       return refuse('malformed', `replay slot ${slot}: expected whole ids, got ${ids.length} bytes`)

@@ -4,6 +4,7 @@
  * What is shown is verified. What a change still lacks while `--wait` waits is partly the word of nodes: whether one that is
  * to be a consenter answers and how far behind it is.
  */
+import { setTimeout as pause } from 'node:timers/promises'
 import type { Command } from 'commander'
 import type { DeviceId } from '../chain/brands.ts'
 import { type ConsenterSet, type QuorumPolicy, quorumOf, signersHash } from '../chain/consenters.ts'
@@ -228,11 +229,43 @@ async function waitForThem(
     )
   }
   try {
-    return await consentersChanged(access.client, target, { signal, onChange })
+    const changed = await consentersChanged(access.client, target, { signal, onChange })
+    await untilOldMayGo(context, access, target, signal)
+    return changed
   } catch (error) {
     if (!late.aborted || context.signal.aborted) throw error
     const detail = await whatIsMissing(access, target, last)
     throw new MoteError('timeout', `consenters: ${detail}`, { cause: error })
+  }
+}
+
+const lookAgainMs = 100
+
+/**
+ * The old consenters are needed until joint consensus is left; the nodes say when. Rejects with the reason of `signal`. Nodes
+ * that are not of this devnet are not asked.
+ */
+async function untilOldMayGo(
+  { output }: Context,
+  { description }: ChainAccess,
+  target: ConsenterSet,
+  signal: AbortSignal,
+): Promise<void> {
+  const nodes = description.nodes.filter(node => target.consenters.some(({ id }) => id === node.id))
+  let told = ''
+  while (nodes.length > 0) {
+    const asked = nodes.map(({ api }) =>
+      httpSource(apiUrl(api), { requestTimeoutMs: statusTimeoutMs }).status({ signal }),
+    )
+    const answers = (await Promise.allSettled(asked)).flatMap(each =>
+      each.status === 'fulfilled' ? [each.value] : [],
+    )
+    const change = answers.find(status => status.change !== undefined)?.change
+    if (answers.length > 0 && change === undefined) return
+    if (change !== undefined && change !== told)
+      output.note(`handed over; the old ones are still needed: ${change}`)
+    told = change ?? told
+    await pause(lookAgainMs, undefined, { signal })
   }
 }
 

@@ -63,7 +63,7 @@ export interface NodeStatus {
   readonly api: string
   readonly addresses: readonly string[]
   readonly peers?: readonly unknown[]
-  /** Why the leader cannot bring the members where the chain wants them, if it cannot. */
+  /** What a change of the consenters waits for, or that one is under way. */
   readonly change?: string | undefined
 }
 

@@ -52,8 +52,6 @@ export class Certifier {
   #signers: ConsenterSet
   /** Handover blocks that are executed and not certified, the lowest first. */
   #handovers: PendingHandover[] = []
-  /** Handover blocks that are being written. */
-  #coming: PendingHandover[] = []
   /** Heights above `#certified`. */
   readonly #open = new Map<number, HeightState>()
   /** Executed heights that this node is to sign once they are durable. */
@@ -92,14 +90,6 @@ export class Certifier {
     return this.#open.size
   }
 
-  /** These blocks are about to be written, in order: true if this node may sign one of them, and must record it with the write. */
-  signs(blocks: readonly ExecutedBlock[]): boolean {
-    if (this.#stopped) return false
-    for (const { height, handover } of blocks) if (handover) this.#coming.push({ height, next: handover })
-    const sets = [...this.#handovers, ...this.#coming].map(({ next }) => next)
-    return [this.#signers, ...sets].some(set => this.#isSelfIn(set))
-  }
-
   /** After a restart: what is certified already. Call before anything else; `executed`/`durable` follow for the rest. */
   restore(state: {
     readonly certifiedHeight: Height
@@ -118,7 +108,6 @@ export class Certifier {
   executed(block: ExecutedBlock): void {
     if (this.#stopped) return
     this.#executed = Math.max(this.#executed, block.height)
-    this.#coming = this.#coming.filter(({ height }) => height > block.height)
     if (block.height <= this.#certified) return
     const sets = [this.#signersAt(block.height)]
     if (block.handover) {
@@ -347,11 +336,13 @@ export class Certifier {
   /** A consenter signed another hash than ours. If a quorum did, it is this node that is wrong. */
   #contradiction(consenter: DeviceId, message: SignatureMessage, ours: ExecutedBlock): void {
     const { height, headerHash: theirs, signature } = message
+    // One contradiction says it all: a consenter that signs anything must not fill the memory.
+    for (const [key, known] of this.#others)
+      if (key.startsWith(`${height}:`) && known.holds(consenter)) return
     const key = `${height}:${theirs}`
     const tally = this.#others.get(key) ?? this.#tally(this.#signersAt(height), height, theirs)
-    const isKnown = tally.holds(consenter)
     tally.offer(consenter, signature)
-    if (isKnown || !tally.holds(consenter)) return
+    if (!tally.holds(consenter)) return
     this.#others.set(key, tally)
     this.#output.disagreement({ consenter, height, theirs, ours: ours.headerHash })
     if (tally.complete()) this.#diverge(height, theirs, ours.headerHash)

@@ -121,7 +121,11 @@ async function certificates(
   handovers: Handovers,
 ): Promise<Pick<RecoveredChain, 'certificate' | 'certificateAhead' | 'uncertified'>> {
   const latest = await storage.latestCertificate()
-  const newest = latest && stored(certificateCodec, latest.certificate, `certificate ${latest.height}`)
+  const found = latest && stored(certificateCodec, latest.certificate, `certificate ${latest.height}`)
+  // A handover's proof is written just before its certificate, which may be lost.
+  const [proven] = handovers.newest(1)
+  const isLost = proven !== undefined && proven.header.height > (found?.height ?? 0)
+  const newest = isLost ? proven.certificate : found
   const highest = Math.min(height, (handovers.unproven ?? Number.POSITIVE_INFINITY) - 1)
   const uncertified = (above: Height) => blocksAbove(storage, { above, to: height, handovers })
   if (newest && newest.height <= highest)

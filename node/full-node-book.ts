@@ -2,10 +2,9 @@
 import type { DeviceId } from '../chain/brands.ts'
 import { decodeOwn, encode } from '../chain/codec.ts'
 import { type GenesisDocument, genesisLedger } from '../chain/genesis.ts'
-import { headerHash } from '../chain/header.ts'
 import type { SignatureVerifier } from '../chain/keys.ts'
 import type { Ledger } from '../chain/ledger.ts'
-import { stateAnswer, stateAnswerCodec } from '../chain/light-client.ts'
+import { stateAnswer, stateAnswerCodec, trustedHeadOf } from '../chain/light-client.ts'
 import { type IdentityRecord, identityCodec, stateKeyOf } from '../chain/records.ts'
 import { get, prove } from '../chain/state-tree.ts'
 import type { Handovers } from './handovers.ts'
@@ -24,10 +23,10 @@ export interface FullNodeBookParts {
 /** The book of a full node. */
 export function fullNodeBook({ id, genesis, chain, verifier, handovers }: FullNodeBookParts): HelloBook {
   const atGenesis = genesisLedger(genesis)
-  const { chainId, incarnation } = atGenesis.header
+  const { chainId } = atGenesis.header
   const certified = (): Ledger => {
     const live = chain()
-    return (live?.certificate && live.at(live.certificate.height)) ?? atGenesis
+    return live?.certificate ? live.certified : atGenesis
   }
   return {
     chainId,
@@ -45,16 +44,7 @@ export function fullNodeBook({ id, genesis, chain, verifier, handovers }: FullNo
         handovers: handovers.newest(maxHelloHandovers),
       }
     },
-    trusted: () => {
-      const { header, parameters } = certified()
-      return {
-        chainId,
-        incarnation,
-        header,
-        headerHash: headerHash(header),
-        consenters: parameters.consenters,
-      }
-    },
+    trusted: () => trustedHeadOf(certified()),
     genesisIdentity: device => identityIn(atGenesis, device),
     known: device => {
       const ledger = certified()

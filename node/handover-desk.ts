@@ -5,6 +5,7 @@
 import type { DeviceId, Height } from '../chain/brands.ts'
 import type { Certificate } from '../chain/certificate.ts'
 import { decode, encode } from '../chain/codec.ts'
+import { quorumOf } from '../chain/consenters.ts'
 import { type CertifiedHeader, certifiedHeaderCodec, type Handover } from '../chain/light-client.ts'
 import { stateKeyOf } from '../chain/records.ts'
 import { MoteError } from '../chain/result.ts'
@@ -16,6 +17,7 @@ import type { Execution } from './replicated-chain.ts'
 import { protocols, queryCodec } from './wire.ts'
 
 export interface HandoverDeskParts {
+  readonly id: DeviceId
   readonly handovers: Handovers
   readonly chain: LiveChain
   readonly storage: Pick<Storage, 'putHandover'>
@@ -33,6 +35,8 @@ export class HandoverDesk {
   #asking = false
   /** Members are asked in turn. */
   #turn = 0
+  /** Who is known to hold the proof of the handover at this height, and who is being asked. */
+  #holders = { height: 0, known: new Set<DeviceId>(), asked: new Set<DeviceId>() }
 
   constructor(parts: HandoverDeskParts) {
     this.#parts = parts
@@ -64,6 +68,39 @@ export class HandoverDesk {
     log({ height: certificate.height, consenters: idsOf(handover.consenters) }, 'handover certified')
   }
 
+  /**
+   * What the newest handover lacks before the old consenters may go: both certificates here, and at a quorum of the new
+   * ones, who could not make them without the old.
+   */
+  lacks(): string | undefined {
+    const { handovers, id } = this.#parts
+    const { unproven } = handovers
+    if (unproven !== undefined) return `handover ${unproven}: signatures of a quorum of both sets are missing`
+    const [newest] = handovers.newest(1)
+    if (!newest?.handover) return undefined
+    const { height } = newest.header
+    const { consenters } = newest.handover
+    if (this.#holders.height !== height) this.#holders = { height, known: new Set([id]), asked: new Set() }
+    const { known } = this.#holders
+    const lacking = consenters.consenters.filter(consenter => !known.has(consenter.id))
+    if (consenters.consenters.length - lacking.length >= quorumOf(consenters)) return undefined
+    for (const consenter of lacking) this.#askHolder(consenter.id, height)
+    const ids = lacking.map(consenter => consenter.id).join(', ')
+    return `handover ${height}: a quorum of the new consenters does not hold its proof yet (asked: ${ids})`
+  }
+
+  #askHolder(peer: DeviceId, height: Height): void {
+    const { known, asked } = this.#holders
+    if (asked.has(peer)) return
+    asked.add(peer)
+    this.#request(peer, height)
+      .then(({ handover }) => {
+        if (handover) known.add(peer)
+      })
+      .catch(() => {}) // It does not hold it yet, or cannot be reached: the next tick asks again.
+      .finally(() => asked.delete(peer))
+  }
+
   /** Asks one connected member for the handover header, or for its newest one; the certifier asks again while it lacks it. */
   wanted(height: Height | undefined): void {
     const { network, others } = this.#parts
@@ -81,12 +118,16 @@ export class HandoverDesk {
   }
 
   async #fetch(peer: DeviceId, height: Height | undefined): Promise<void> {
+    const { certificate, handover } = await this.#request(peer, height)
+    const adopted = certificate && this.#parts.certifier().adopt(certificate, handover)
+    if (adopted && !adopted.ok) refused(adopted.error)
+  }
+
+  async #request(peer: DeviceId, height: Height | undefined): Promise<CertifiedHeader> {
     const query = encode(queryCodec, height === undefined ? { type: 'head' } : { type: 'header', height })
     const bytes = await this.#parts.network.request(peer, 'query', query, askTimeoutMs)
     const decoded = decode<CertifiedHeader>(certifiedHeaderCodec, bytes, protocols.query.maxFrameBytes)
-    const { certificate, handover } = decoded.ok ? decoded.value : refused(decoded.error)
-    const adopted = certificate && this.#parts.certifier().adopt(certificate, handover)
-    if (adopted && !adopted.ok) refused(adopted.error)
+    return decoded.ok ? decoded.value : refused(decoded.error)
   }
 }
 

@@ -35,7 +35,7 @@ import {
 } from '../chain/light-client.ts'
 import { type IdentityRecord, identityCodec, stateKeyOf } from '../chain/records.ts'
 import { ok, type Result, refuse } from '../chain/result.ts'
-import { protocols, refusalFields } from './wire.ts'
+import { refusalFields } from './wire.ts'
 
 export type HelloProof =
   /** The identity of the genesis document; for a chain that has certified nothing yet. */
@@ -68,9 +68,9 @@ export interface HelloReply {
 }
 
 /** Changes of the consenters in a hello, at most; a peer that has missed more of them needs a newer checkpoint. */
-export const maxHelloHandovers = 16
+export const maxHelloHandovers = 128
 /** Leaves room in the frame for the rest of a hello. */
-const maxAnswerBytes = protocols.hello.maxFrameBytes / 2
+const maxAnswerBytes = 64 * 1024
 
 export const helloCodec: Codec<Hello> = struct<Hello>({
   version: constant(1),

@@ -75,6 +75,7 @@ export class LedgerNode implements NetworkEvents {
     const certifiedHeight = () => this.certifier.certifiedHeight
     const { handovers } = recovered
     this.handovers = new HandoverDesk({
+      id: parts.id,
       handovers,
       chain: this.chain,
       storage,
@@ -101,7 +102,8 @@ export class LedgerNode implements NetworkEvents {
       view: () => ({
         consenters: this.chain.ledger.parameters.consenters,
         nextConsenters: this.chain.ledger.parameters.nextConsenters,
-        handoversCertified: handovers.unproven === undefined,
+        inStep: id => this.#isInStep(id),
+        handoverLacks: () => this.handovers.lacks(),
         fullNodes: this.#fullMembers.ids,
       }),
       log: (detail, message) => parts.log.info(detail, message),
@@ -156,7 +158,7 @@ export class LedgerNode implements NetworkEvents {
   /** Begins to take part; the network has started. */
   start(): void {
     const { certificate, certificateAhead, uncertified, handovers } = this.#parts.recovered
-    if (certificate) this.chain.certified(certificate)
+    if (certificate) this.chain.adopt(certificate)
     const certifiedHeight = certificate?.height ?? genesisHeight
     this.certifier.restore({
       certifiedHeight,
@@ -245,8 +247,24 @@ export class LedgerNode implements NetworkEvents {
       api: api(),
       addresses: network.addresses(),
       peers: network.peers(),
-      change: this.#membership.refusal,
+      change: this.#change,
     }
+  }
+
+  /** What a change of the members waits for, or that one is under way. */
+  get #change(): string | undefined {
+    const { votersOutgoing } = this.replica.configuration
+    return (
+      this.#membership.refusal ?? (votersOutgoing.length > 0 ? 'joint consensus is not left yet' : undefined)
+    )
+  }
+
+  /** At the leader: this full node takes the log and has answered lately. */
+  #isInStep(id: DeviceId): boolean {
+    const { electionTimeoutTicks } = this.#parts.raft
+    const follower = this.replica.consensus.followers.get(id)
+    const answers = follower?.state === 'replicate' && follower.silentTicks <= electionTimeoutTicks
+    return answers || id === this.#parts.id
   }
 
   /** Everybody else who keeps this chain. */
@@ -334,7 +352,7 @@ export class LedgerNode implements NetworkEvents {
   #certified(certificate: Certificate, handover: Handover | undefined): void {
     const { storage } = this.#parts
     this.handovers.certified(certificate, handover)
-    this.chain.certified(certificate)
+    this.chain.adopt(certificate)
     storage.putCertificate(certificate.height, encode(certificateCodec, certificate)).catch(() => {
       // The replica meets the same disk with its next write, and stops there.
     })

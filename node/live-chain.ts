@@ -85,11 +85,16 @@ export class LiveChain implements ReplicatedChain {
     return this.#recent.get(height)
   }
 
+  /** The newest certified ledger; the genesis, or what this node began with, as long as there is none. */
+  get certified(): Ledger {
+    return this.at(this.#certificate?.height ?? Height(0)) ?? this.#ledger
+  }
+
   outcomeOf(id: TransactionId): RecentOutcome | undefined {
     return this.#outcomes.get(id)
   }
 
-  certified(certificate: Certificate): void {
+  adopt(certificate: Certificate): void {
     this.#certificate = certificate
     this.#prune()
   }

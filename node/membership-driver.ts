@@ -14,7 +14,7 @@
 import { type BlockProposal, proposalCodec } from '../chain/block.ts'
 import type { DeviceId, Milliseconds } from '../chain/brands.ts'
 import { encode } from '../chain/codec.ts'
-import { type ConsenterSet, signersHash } from '../chain/consenters.ts'
+import { type ConsenterSet, quorumOf, signersHash } from '../chain/consenters.ts'
 import { assertNever } from '../chain/result.ts'
 import type { Configuration, Effect, Input } from '../consensus/types.ts'
 
@@ -26,8 +26,10 @@ export interface MembershipView {
   readonly consenters: ConsenterSet
   /** Decided on, and not in office yet. */
   readonly nextConsenters: ConsenterSet | undefined
-  /** True if every executed handover has both certificates. */
-  readonly handoversCertified: boolean
+  /** True for a full node that answers and takes the log: it can be counted on for the next signature. */
+  readonly inStep: (id: DeviceId) => boolean
+  /** What the newest handover still lacks before joint consensus may be left. */
+  readonly handoverLacks: () => string | undefined
   /** All full nodes that the chain counts as active. */
   readonly fullNodes: ReadonlySet<DeviceId>
 }
@@ -37,22 +39,24 @@ export type MembershipStep =
   | { readonly type: 'handover'; readonly to: ConsenterSet }
   | { readonly type: 'leave' }
   | { readonly type: 'abandon' }
+  | { readonly type: 'wait'; readonly reason: string }
 
 /** Learners beside the voters, at most: the leader sends the log to each of them. */
 export const maxLearners = 64
 
-/** The next step, or undefined if everything is as it should be, or has to wait. */
+/** The next step, or undefined if everything is as it should be. */
 export function nextStep(view: MembershipView): MembershipStep | undefined {
-  const { configuration, consenters, nextConsenters, handoversCertified } = view
+  const { configuration, consenters, nextConsenters } = view
   const leads = (set: ConsenterSet | undefined) =>
     set !== undefined && isSame(configuration.voters, idsOf(set))
   if (configuration.votersOutgoing.length > 0) {
-    if (leads(consenters)) return handoversCertified ? { type: 'leave' } : undefined
-    return nextConsenters && leads(nextConsenters)
-      ? { type: 'handover', to: nextConsenters }
-      : { type: 'abandon' }
+    if (leads(consenters)) {
+      const reason = view.handoverLacks()
+      return reason === undefined ? { type: 'leave' } : { type: 'wait', reason }
+    }
+    return nextConsenters && leads(nextConsenters) ? handOver(view, nextConsenters) : { type: 'abandon' }
   }
-  if (nextConsenters && leads(nextConsenters)) return { type: 'handover', to: nextConsenters }
+  if (nextConsenters && leads(nextConsenters)) return handOver(view, nextConsenters)
   const voters = idsOf(nextConsenters ?? consenters)
   const present = configuration.voters as readonly DeviceId[]
   // Whoever is to vote has to hold the log first, or the change would cost the quorum.
@@ -60,6 +64,19 @@ export function nextStep(view: MembershipView): MembershipStep | undefined {
   if (!isSame(configuration.learners, learners)) return { type: 'change', voters: present, learners }
   if (isSame(present, voters)) return undefined
   return { type: 'change', voters, learners: learnersBeside(voters, view.fullNodes, present) }
+}
+
+/** The handover block, once a quorum of both sets can sign it: afterwards there is no way back. */
+function handOver({ consenters, inStep }: MembershipView, to: ConsenterSet): MembershipStep {
+  for (const set of [consenters, to]) {
+    const missing = idsOf(set).filter(id => !inStep(id))
+    const present = set.consenters.length - missing.length
+    if (present >= quorumOf(set)) continue
+    const expected = `${quorumOf(set)} of ${set.consenters.length} ${set === to ? 'new' : 'present'} consenters`
+    const reason = `handover: expected ${expected} in step, got ${present} (not in step: ${missing.join(', ')})`
+    return { type: 'wait', reason }
+  }
+  return { type: 'handover', to }
 }
 
 /** Full nodes that are no voters; `first` are among them if there is not room for all. */
@@ -98,7 +115,7 @@ export class MembershipDriver {
   #pending: { readonly step: MembershipStep['type']; index: number | undefined } | undefined
   /** There was nothing to do for this one: asked for after every input, so it must cost nothing then. */
   #done: MembershipView | undefined
-  /** Refused since the last tick. */
+  /** Refused, or told to wait, since the last tick. */
   #resting = false
   #refusal: string | undefined
 
@@ -140,25 +157,31 @@ export class MembershipDriver {
     if (this.#done && isUnchanged(this.#done, view)) return undefined
     const step = nextStep(view)
     this.#done = step ? undefined : view
-    if (step) this.#pending = { step: step.type, index: undefined }
-    else this.#refusal = undefined
-    return step && inputOf(step, now)
+    if (!step) this.#refusal = undefined
+    else if (step.type === 'wait') this.#waits(step.reason)
+    else this.#pending = { step: step.type, index: undefined }
+    return step && step.type !== 'wait' ? inputOf(step, now) : undefined
   }
 
   /** The core has put the step into the log. */
   proposed(index: number): void {
+    this.#refusal = undefined
     if (this.#pending) this.#pending.index = index
   }
 
   refused({ reason, detail }: Extract<Effect, { type: 'refused' }>): void {
-    const step = this.#pending?.step
     this.#pending = undefined
     this.#resting = true
     // Others pass by themselves.
     if (reason !== 'would-lose-quorum' && reason !== 'invalid-members') return
-    const refusal = `${reason}: ${detail}`
-    if (refusal !== this.#refusal) this.#parts.log({ step, reason, detail }, 'change of members refused')
-    this.#refusal = refusal
+    this.#waits(`${reason}: ${detail}`)
+  }
+
+  /** Tried again at every tick, and told once. */
+  #waits(reason: string): void {
+    this.#resting = true
+    if (reason !== this.#refusal) this.#parts.log({ reason }, 'a change of members waits')
+    this.#refusal = reason
   }
 }
 
@@ -167,12 +190,11 @@ function isUnchanged(before: MembershipView, now: MembershipView): boolean {
     before.configuration === now.configuration &&
     before.consenters === now.consenters &&
     before.nextConsenters === now.nextConsenters &&
-    before.handoversCertified === now.handoversCertified &&
     before.fullNodes === now.fullNodes
   )
 }
 
-function inputOf(step: MembershipStep, time: Milliseconds): Input {
+function inputOf(step: Exclude<MembershipStep, { type: 'wait' }>, time: Milliseconds): Input {
   const context = membershipContext
   switch (step.type) {
     case 'change':

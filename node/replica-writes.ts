@@ -4,17 +4,20 @@ import type { BlockWrite } from './ports.ts'
 import type { ReplicaSnapshots } from './replica-parts.ts'
 import type { Execution } from './replicated-chain.ts'
 
-/** With what the block took the place of; and if this node will sign in `signedIn`, an incarnation, the record of it. */
+/**
+ * With what the block took the place of, and the record of what this node signs if it is, or becomes, a consenter: who is one
+ * may change before the header is signed.
+ */
 export function storedBlock(
   { block, write, replaced }: Execution,
-  { snapshots, signedIn }: { snapshots: ReplicaSnapshots | undefined; signedIn: number | undefined },
+  { snapshots, incarnation }: { snapshots: ReplicaSnapshots | undefined; incarnation: number },
 ): BlockWrite {
   const place = snapshots?.placeOf(block.height)
   const placeBelow = snapshots?.placeOf(block.height - 1)
   return {
     ...write,
     ...(replaced && place && placeBelow && { undo: { ...replaced, place, placeBelow } }),
-    ...(signedIn !== undefined && { signed: { ...block, incarnation: signedIn } }),
+    signed: { ...block, incarnation },
   }
 }
 

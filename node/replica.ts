@@ -49,7 +49,7 @@ export class Replica {
   /** The latest applied one, while it waits to be written. */
   #appliedConfiguration: Configuration | undefined
   #leadership: Leadership
-  readonly #writes = new WriteWatch()
+  readonly #writes: WriteWatch
 
   constructor(parts: ReplicaParts) {
     this.#parts = parts
@@ -58,6 +58,7 @@ export class Replica {
     this.#appliedWritten = parts.recovered.applied
     this.#configuration = this.#raft.status.configuration
     this.#proposer = new Proposer(parts)
+    this.#writes = new WriteWatch(parts.tickMs)
     this.#leadership = { role: 'follower', term: parts.recovered.hardState.currentTerm, leader: undefined }
   }
 
@@ -167,9 +168,10 @@ export class Replica {
 
   /** A leader whose disk hangs would keep everybody waiting: somebody else is to lead. */
   #watchDisk(): void {
-    const waitingMs = this.#writes.waitingMs(this.#parts.clock.now())
+    this.#writes.tick()
+    const { waitingMs } = this.#writes
     if (waitingMs <= writeStallMs) return
-    const detail = `a write has taken ${waitingMs} ms`
+    const detail = `no write has ended for ${waitingMs} ms`
     if (waitingMs > writeDeadlineMs) this.fail(new MoteError('storage-failed', detail))
     if (this.#leadership.role !== 'leader') return
     const { followers } = this.#raft.status
@@ -262,11 +264,12 @@ export class Replica {
   #persist({ token, snapshot: meta, ...rest }: Extract<Effect, { type: 'persist' }>): void {
     const snapshot = meta && this.#takeSnapshot(meta)
     const write = meta && snapshot ? { ...rest, snapshot: { meta, state: snapshot.state } } : rest
-    this.#track(this.#parts.storage.persist(write), () => {
+    const written = () => {
       if (meta && snapshot) this.#installed(meta, snapshot)
       for (const { to, message } of this.#held.release(token)) this.#send(to, message)
       this.#step({ type: 'persisted', token })
-    })
+    }
+    this.#track(this.#parts.storage.persist(write), written, snapshot ? 'large' : 'usual')
   }
 
   #fetchSnapshot({ from, snapshot }: Extract<Effect, { type: 'fetch-snapshot' }>): void {
@@ -296,8 +299,8 @@ export class Replica {
     this.#parts.certifier.installed(snapshot.certificate, snapshot.consenters)
   }
 
-  #track(write: Promise<void>, then: () => void): void {
-    this.#writes.began(this.#parts.clock.now())
+  #track(write: Promise<void>, then: () => void, size: 'usual' | 'large' = 'usual'): void {
+    this.#writes.began(size)
     write.then(
       () => {
         if (!this.#stopped) then()
@@ -351,8 +354,7 @@ export class Replica {
     this.#executions = []
     this.#appliedConfiguration = undefined
     this.#appliedWritten = index
-    const signedIn = certifier.signs(executions.map(({ block }) => block)) ? incarnation : undefined
-    const blocks = executions.map(execution => storedBlock(execution, { snapshots, signedIn }))
+    const blocks = executions.map(execution => storedBlock(execution, { snapshots, incarnation }))
     const write = storage.apply({ applied: index, blocks, ...(configuration && { configuration }) })
     events.applied(index)
     this.#track(write, () => {
@@ -367,7 +369,7 @@ export class Replica {
   #compact(): void {
     const { snapshots, storage } = this.#parts
     const due = snapshots?.due()
-    if (due) this.#track(storage.compact(due), () => {})
+    if (due) this.#track(storage.compact(due), () => {}, 'large')
   }
 
   #becomes(leadership: Leadership): void {

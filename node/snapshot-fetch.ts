@@ -7,12 +7,11 @@
  */
 import type { DeviceId } from '../chain/brands.ts'
 import type { SignatureVerifier } from '../chain/keys.ts'
-import type { Ledger } from '../chain/ledger.ts'
 import { MoteError } from '../chain/result.ts'
 import type { SnapshotMeta } from '../consensus/types.ts'
 import { encodeMemberRequest } from './member-protocol.ts'
 import type { Clock, Network } from './ports.ts'
-import { type CertifiedLedger, SnapshotAssembly } from './snapshot-stream.ts'
+import { type CertifiedLedger, SnapshotAssembly, type SnapshotJudge } from './snapshot-stream.ts'
 
 export interface SnapshotFetchLimits {
   /** All chunks of one snapshot together: it is put together in memory. */
@@ -34,8 +33,8 @@ export interface SnapshotFetchParts {
   readonly network: Pick<Network, 'request'>
   readonly clock: Clock
   readonly verifier: SignatureVerifier
-  /** The node's newest ledger: what it trusts. */
-  readonly own: () => Ledger
+  /** What the node has, and what it trusts. */
+  readonly own: () => Pick<SnapshotJudge, 'height' | 'trusted'>
   readonly onProgress: (detail: object, message: string) => void
   readonly limits?: Partial<SnapshotFetchLimits>
 }
@@ -104,7 +103,7 @@ export class SnapshotFetch {
 
   #assembly(): SnapshotAssembly {
     const { own, verifier } = this.#parts
-    return new SnapshotAssembly({ own: own(), verifier, maxBytes: this.#limits.maxBytes })
+    return new SnapshotAssembly({ ...own(), verifier, maxBytes: this.#limits.maxBytes })
   }
 
   /** What an earlier fetch of the same snapshot from the same node has got. */

@@ -7,7 +7,7 @@
  * The receiver believes nothing: a snapshot is a ledger only if its parts have the roots that its header names, and if
  * the header is certified by the consenters that the receiver trusts.
  */
-import type { StateKey } from '../chain/brands.ts'
+import type { Height, StateKey } from '../chain/brands.ts'
 import {
   bytes,
   type Codec,
@@ -99,7 +99,7 @@ const chunkCodec: Codec<Chunk> = union<Chunk>({
 export interface CertifiedLedger {
   readonly ledger: Ledger
   readonly head: CertifiedHeader
-  /** Changes of the consenters below the head, the newest last. */
+  /** Changes of the consenters up to the head, the newest last: all for a sender, the verified ones for a receiver. */
   readonly handovers: readonly CertifiedHeader[]
 }
 
@@ -167,21 +167,26 @@ function* gathered<T>(items: Iterable<T>, bytesOf: (item: T) => number): Generat
   if (chunk.length > 0) yield chunk
 }
 
-/** What a receiver judges a snapshot by: its own newest ledger. */
+/** What a receiver judges a snapshot by. */
 export interface SnapshotJudge {
-  readonly own: Ledger
+  /** The height of its own newest ledger: a snapshot must be ahead of it. */
+  readonly height: Height
+  /** Its newest certified head: whatever is above has to prove itself, handovers that it has executed included. */
+  readonly trusted: TrustedHead
   readonly verifier: SignatureVerifier
   readonly maxBytes: number
 }
 
-/** Chunks in order, put together. */
 type HeadChunk = Extract<Chunk, { type: 'head' }>
 
+/** Chunks in order, put together. */
 export class SnapshotAssembly {
   readonly #judge: SnapshotJudge
   readonly #leaves = new Map<StateKey, Uint8Array>()
   readonly #slots: StoredSlot[] = []
   #head: HeadChunk | undefined
+  /** Verified, ascending. */
+  #handovers: readonly CertifiedHeader[] = []
   #bytes = 0
 
   constructor(judge: SnapshotJudge) {
@@ -203,6 +208,7 @@ export class SnapshotAssembly {
         const certified = checkHead(chunk, this.#judge)
         if (!certified.ok) return certified
         this.#head = chunk
+        this.#handovers = certified.value
         return ok('more')
       }
       case 'leaves':
@@ -222,21 +228,24 @@ export class SnapshotAssembly {
   finish(): Result<CertifiedLedger> {
     const chunk = this.#head
     if (!chunk) return refuse('malformed', 'snapshot: no head')
-    const { head, historyFrontier, handovers } = chunk
+    const { head, historyFrontier } = chunk
     const ledger = restoreLedger({
       header: head.header,
       leaves: this.#leaves,
       replay: this.#slots,
       historyFrontier,
     })
-    return ledger.ok ? ok({ ledger: ledger.value, head, handovers }) : ledger
+    return ledger.ok ? ok({ ledger: ledger.value, head, handovers: this.#handovers }) : ledger
   }
 }
 
-/** The header is ahead of the receiver's ledger, and certified by its consenters or by those that took over from them. */
-function checkHead({ head, handovers }: HeadChunk, { own, verifier }: SnapshotJudge): Result<TrustedHead> {
+/** The header is ahead of the receiver, and certified by the consenters it trusts or by those that took over from them. */
+function checkHead(
+  { head, handovers }: HeadChunk,
+  { height, trusted, verifier }: SnapshotJudge,
+): Result<readonly CertifiedHeader[]> {
   const { header, certificate, changes } = head
-  const { chainId, incarnation, height } = own.header
+  const { chainId, incarnation } = trusted
   if (header.chainId !== chainId)
     return refuse('wrong-chain', `snapshot: expected chain ${chainId}, got ${header.chainId}`)
   if (header.incarnation !== incarnation || header.height <= height)
@@ -246,8 +255,12 @@ function checkHead({ head, handovers }: HeadChunk, { own, verifier }: SnapshotJu
   if (!matchesChanges(header, changes))
     return refuse('bad-header', 'snapshot: expected the changed keys that the header names')
   if (!certificate) return refuse('bad-certificate', 'snapshot: expected a certificate for its header')
-  const { consenters } = own.parameters
-  const start = { chainId, incarnation, header: own.header, headerHash: own.headerHash, consenters }
-  const trusted = throughHandovers(start, handovers, header.height, verifier)
-  return trusted.ok ? advance(trusted.value, header, certificate, verifier, head.handover) : trusted
+  // What is not above the trusted head is not verified by what follows, and so not taken.
+  const above = handovers.filter(
+    ({ header: { height: at } }) => at > trusted.header.height && at < header.height,
+  )
+  const through = throughHandovers(trusted, above, header.height, verifier)
+  if (!through.ok) return through
+  const advanced = advance(through.value, header, certificate, verifier, head.handover)
+  return advanced.ok ? ok(head.handover ? [...above, head] : above) : advanced
 }

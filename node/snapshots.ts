@@ -8,6 +8,7 @@ import { encode } from '../chain/codec.ts'
 import { headerCodec } from '../chain/header.ts'
 import type { SignatureVerifier } from '../chain/keys.ts'
 import { historyFrontierCodec } from '../chain/ledger.ts'
+import { trustedHeadOf } from '../chain/light-client.ts'
 import { assert } from '../chain/result.ts'
 import { entries } from '../chain/state-tree.ts'
 import type { Entry, SnapshotMeta } from '../consensus/types.ts'
@@ -72,7 +73,7 @@ export class Snapshots implements ReplicaSnapshots {
       network,
       clock,
       verifier,
-      own: () => chain.ledger,
+      own: () => ({ height: chain.height, trusted: trustedHeadOf(chain.certified) }),
       onProgress: log,
       ...(parts.fetch && { limits: parts.fetch }),
     })
@@ -137,7 +138,6 @@ export class Snapshots implements ReplicaSnapshots {
     const { chain, onInstalled, log } = this.#parts
     const { height } = header
     assert(certificate, 'snapshot: verified, but without a certificate')
-    const known = head.handover ? [...handovers, head] : handovers
     return {
       certificate,
       consenters: ledger.parameters.consenters,
@@ -149,7 +149,7 @@ export class Snapshots implements ReplicaSnapshots {
         leaves: entries(ledger.tree),
         replay: ledger.replay.stored(),
         history: encode(historyFrontierCodec, ledger.history),
-        handovers: this.#parts.handovers.adopt(known.filter(each => each.header.height <= height)),
+        handovers: this.#parts.handovers.adopt(handovers),
       },
       install: () => {
         this.#compaction.reset({ height, meta })

@@ -9,10 +9,10 @@
  */
 import { Height, type StateKey } from '../chain/brands.ts'
 import { type Codec, decode } from '../chain/codec.ts'
-import { headerCodec } from '../chain/header.ts'
-import { historyFrontierCodec, type Ledger, ledgerWith } from '../chain/ledger.ts'
-import { restoreReplay, slotOf } from '../chain/replay.ts'
-import { update } from '../chain/state-tree.ts'
+import { type Header, headerCodec } from '../chain/header.ts'
+import { type HistoryFrontier, historyFrontierCodec, type Ledger, ledgerWith } from '../chain/ledger.ts'
+import { restoreReplay, type StoredSlot, slotOf } from '../chain/replay.ts'
+import { type StateTree, update } from '../chain/state-tree.ts'
 import type { SnapshotMeta } from '../consensus/types.ts'
 import { changesCodec } from './live-chain.ts'
 import type { Storage } from './ports.ts'
@@ -34,30 +34,54 @@ export async function ledgersBelow(
   newest: Ledger,
   certified: Height,
 ): Promise<readonly EarlierLedger[]> {
+  const states = await statesBelow(storage, newest, certified)
+  const [lowest] = states
+  if (!lowest) return []
+  const pieces = new Map<number, StoredSlot[]>()
+  for await (const { height, slot, ids } of storage.replay(slotOf(lowest.header.time))) {
+    const at = Math.max(height, lowest.header.height)
+    pieces.set(at, [...(pieces.get(at) ?? []), { slot, ids }])
+  }
+  // Upwards, so that the ids are kept once and each ledger knows its own part of them.
   const earlier: EarlierLedger[] = []
-  let above = newest
-  while (above.header.height > certified) {
-    const undo = await storage.undo(above.header.height)
-    if (!undo) break
-    const height = Height(above.header.height - 1)
-    const header = stored(headerCodec, await storage.header(height), `header ${height}`)
-    const pieces = []
-    for await (const piece of storage.replay(slotOf(header.time)))
-      if (piece.height <= height) pieces.push(piece)
-    const replay = restoreReplay(pieces)
+  for (const { header, tree, history, place, changes } of states) {
+    const below = earlier.at(-1)?.ledger.replay
+    const replay = restoreReplay(
+      pieces.get(header.height) ?? [],
+      below && { slots: below, time: header.time },
+    )
     if (!replay.ok) throw corrupt(replay.error.detail)
-    const ledger = ledgerWith({
-      header,
-      tree: update(above.tree, new Map(undo.leaves.map(({ key, value }) => [key, value ?? null]))),
-      replay: replay.value,
-      historyFrontier: stored(historyFrontierCodec, undo.history, `undo ${height + 1}`),
-    })
-    if (!ledger.ok) throw corrupt(`block ${height}: ${ledger.error.detail}`)
-    const changes = stored(changesCodec, await storage.changes(height), `changes ${height}`)
-    earlier.unshift({ ledger: ledger.value, place: undo.placeBelow, changes })
-    above = ledger.value
+    const ledger = ledgerWith({ header, tree, replay: replay.value, historyFrontier: history })
+    if (!ledger.ok) throw corrupt(`block ${header.height}: ${ledger.error.detail}`)
+    earlier.push({ ledger: ledger.value, place, changes })
   }
   return earlier
+}
+
+interface EarlierState extends Omit<EarlierLedger, 'ledger'> {
+  readonly header: Header
+  readonly tree: StateTree
+  readonly history: HistoryFrontier
+}
+
+/** Trees and headers, from the newest ledger downwards by what each block took the place of; oldest first. */
+async function statesBelow(storage: Storage, newest: Ledger, certified: Height): Promise<EarlierState[]> {
+  const states: EarlierState[] = []
+  let { tree } = newest
+  for (let above = newest.header.height; above > certified; above = Height(above - 1)) {
+    const undo = await storage.undo(above)
+    if (!undo) break
+    const height = Height(above - 1)
+    tree = update(tree, new Map(undo.leaves.map(({ key, value }) => [key, value ?? null])))
+    states.unshift({
+      header: stored(headerCodec, await storage.header(height), `header ${height}`),
+      tree,
+      history: stored(historyFrontierCodec, undo.history, `undo ${above}`),
+      place: undo.placeBelow,
+      changes: stored(changesCodec, await storage.changes(height), `changes ${height}`),
+    })
+  }
+  return states
 }
 
 function stored<T>(codec: Codec<T>, bytes: Uint8Array | undefined, name: string): T {

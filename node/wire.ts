@@ -68,7 +68,7 @@ function row(id: string, { frame, answer, streams }: RowLimits): ProtocolRow {
 }
 
 export const protocols: { readonly [K in ProtocolName]: ProtocolRow } = {
-  hello: row('/mote/hello/1', { frame: 128 * kibibyte, answer: 128 * kibibyte, streams: 1 }),
+  hello: row('/mote/hello/1', { frame: mebibyte, answer: mebibyte, streams: 1 }),
   raft: row('/mote/raft/1', { frame: 4 * mebibyte, answer: 0, streams: 2 }),
   certify: row('/mote/certify/1', { frame: 256 * kibibyte, answer: 0, streams: 2 }),
   forward: row('/mote/forward/1', { frame: 2 * mebibyte, answer: 0, streams: 2 }),
@@ -262,7 +262,7 @@ export type Query =
     }
   /** UTF-8 JSON of the transaction's status. */
   | { readonly type: 'transaction'; readonly id: TransactionId }
-  /** `stateAnswerCodec` of one's own identity: how a device learns that it was admitted. Answered before hello. */
+  /** `ownStatusCodec`, of one's own identity: how a device learns that it was admitted. Answered before hello. */
   | { readonly type: 'own-status'; readonly device: DeviceId }
   /** `certifiedHeaderCodec` of the newest header once it is higher than `after`; empty when the time is over. */
   | { readonly type: 'wait'; readonly after: Height; readonly timeoutMs: number }

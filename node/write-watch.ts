@@ -1,40 +1,55 @@
 /**
  * How long the disk has kept the replica waiting. A disk that hangs reports no error, and a leader behind it acknowledges
  * nothing while its heartbeats keep everybody else from leading.
+ *
+ * Time is counted in ticks that this process has seen, not by the clock: a process that was paused has not waited.
  */
-import type { Milliseconds } from '../chain/brands.ts'
 
-/** A leader whose write takes longer hands leadership over. */
+/** A leader whose write takes longer hands leadership over. In milliseconds. */
 export const writeStallMs = 2_000
-/** A node whose write takes longer stops: `storage-failed`. */
+/** A node whose write takes longer stops: `storage-failed`. In milliseconds. */
 export const writeDeadlineMs = 30_000
 
 export class WriteWatch {
-  /** When each write that is under way began; they end in order. */
-  readonly #begun: Milliseconds[] = []
+  readonly #tickMs: number
+  /** Writes under way, in the order in which they began and will end. */
+  readonly #underWay: ('usual' | 'large')[] = []
+  #ticks = 0
+  /** The tick at which the disk last ended a write, or began to have one. */
+  #progressAt = 0
   #idle: (() => void) | undefined
 
-  get inFlight(): number {
-    return this.#begun.length
+  constructor(tickMs: number) {
+    this.#tickMs = tickMs
   }
 
-  began(now: Milliseconds): void {
-    this.#begun.push(now)
+  get inFlight(): number {
+    return this.#underWay.length
+  }
+
+  tick(): void {
+    this.#ticks++
+  }
+
+  /** @param size `large` for what may rightly take long: a snapshot, the deletion of a log */
+  began(size: 'usual' | 'large'): void {
+    if (this.#underWay.length === 0) this.#progressAt = this.#ticks
+    this.#underWay.push(size)
   }
 
   ended(): void {
-    this.#begun.shift()
-    if (this.#begun.length === 0) this.#idle?.()
+    this.#underWay.shift()
+    this.#progressAt = this.#ticks
+    if (this.#underWay.length === 0) this.#idle?.()
   }
 
-  /** Milliseconds that the oldest write has taken so far; 0 if there is none. */
-  waitingMs(now: Milliseconds): number {
-    const [oldest] = this.#begun
-    return oldest === undefined ? 0 : now - oldest
+  /** For how many milliseconds the disk has ended no write; 0 if it has none to end, or a large one. */
+  get waitingMs(): number {
+    return this.#underWay[0] === 'usual' ? (this.#ticks - this.#progressAt) * this.#tickMs : 0
   }
 
   /** Resolves when no write is under way. */
   async idle(): Promise<void> {
-    if (this.#begun.length > 0) await new Promise<void>(resolve => (this.#idle = resolve))
+    if (this.#underWay.length > 0) await new Promise<void>(resolve => (this.#idle = resolve))
   }
 }

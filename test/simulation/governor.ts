@@ -57,7 +57,7 @@ export class Governor {
     const size = random.pick([1, 2, 3, 3, 3, 4, 5])
     const chosen = random.shuffled(identities).slice(0, size)
     const set = chosen.map(({ id, signer }) => ({ id, key: signer.publicKey }))
-    const target = consenterSet(set, 'majority')
+    const target = consenterSet(set, size > 3 && random.chance(0.5) ? 'two-thirds' : 'majority')
     site.note(
       `decides on ${chosen
         .map(({ name }) => name)

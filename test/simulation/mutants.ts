@@ -324,7 +324,7 @@ export const mutants: readonly Mutant[] = [
     name: 'sign-without-record',
     source: 'one header hash per height is promised for ever',
     file: 'node/replica-writes.ts',
-    find: '    ...(signedIn !== undefined && { signed: { ...block, incarnation: signedIn } }),\n',
+    find: '    signed: { ...block, incarnation },\n',
     replace: '',
   },
   {
@@ -411,7 +411,7 @@ export const mutants: readonly Mutant[] = [
     name: 'joint-left-before-certified',
     source: 'joint consensus is left after a certified handover',
     file: 'node/membership-driver.ts',
-    find: "return handoversCertified ? { type: 'leave' } : undefined",
+    find: "return reason === undefined ? { type: 'leave' } : { type: 'wait', reason }",
     replace: "return { type: 'leave' }",
   },
   {
@@ -427,13 +427,6 @@ export const mutants: readonly Mutant[] = [
     file: 'node/certifier.ts',
     find: '    if (pending && height > pending.height) return\n    if (!state.tallies',
     replace: '    if (!state.tallies',
-  },
-  {
-    name: 'signed-unrecorded-after-handover',
-    source: 'seed 230 of our own',
-    file: 'node/certifier.ts',
-    find: '[...this.#handovers, ...this.#coming]',
-    replace: '[...this.#handovers]',
   },
   {
     name: 'consenter-without-learning-first',

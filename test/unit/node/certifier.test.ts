@@ -283,14 +283,12 @@ describe('certifier: a handover', () => {
       const signed: number[] = []
       const { certifier, sign } = handingOver(member)
       const executed = [handover, block(2)]
-      expect(certifier.signs(executed)).toBe(true)
       for (const each of executed) certifier.executed(each)
       certifier.durable(executed)
       for (const height of heights)
         if (certifier.latestSignatureOf(fiveIds[member]!)!.height >= height) signed.push(height)
       expect(signed).toEqual(heights)
       for (const i of [0, 1, 3, 4].filter(i => i !== member)) sign(i, handover)
-      expect(certifier.signs([])).toBe(member === 4)
     }
   })
 
@@ -320,13 +318,5 @@ describe('certifier: a handover', () => {
     })
     expect(certifier.adopt(certificate, taken)).toEqual({ ok: true, value: undefined })
     expect(certifier.certifiedHeight).toBe(1)
-  })
-
-  test('what is above it is recorded as signed also while the handover is still being written', () => {
-    const { certifier } = handingOver(4)
-    expect(certifier.signs([handover])).toBe(true)
-    expect(certifier.signs([block(2)])).toBe(true)
-    const stranger = handingOver().certifier
-    expect(stranger.signs([handover])).toBe(false)
   })
 })

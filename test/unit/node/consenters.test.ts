@@ -1,6 +1,8 @@
 import { describe, expect, test } from 'vitest'
-import { consenterSet } from '../../../chain/consenters.ts'
+import type { DeviceId } from '../../../chain/brands.ts'
+import { consenterSet, type QuorumPolicy } from '../../../chain/consenters.ts'
 import { checkpointFromGenesis } from '../../../chain/genesis.ts'
+import type { Signer } from '../../../chain/keys.ts'
 import { advance, throughHandovers } from '../../../chain/light-client.ts'
 import { nativeVerifier } from '../../../client/native-crypto.ts'
 import { LedgerWorld } from '../../support/ledger-world.ts'
@@ -18,14 +20,18 @@ async function worldOf(consenters: number, more: number): Promise<LedgerWorld> {
   return world
 }
 
-function setOf(world: LedgerWorld, members: readonly number[]) {
+function setOf(world: LedgerWorld, members: readonly number[], policy: QuorumPolicy = 'majority') {
   const consenters = members.map(i => ({ id: world.id(i), key: world.identity(i).signer.publicKey }))
-  return consenterSet(consenters, 'majority')
+  return consenterSet(consenters, policy)
 }
 
 /** The operator decides; the transaction is certified, or stays committed while a handover is not. */
-async function decide(world: LedgerWorld, members: readonly number[]): Promise<void> {
-  const target = setOf(world, members)
+async function decide(
+  world: LedgerWorld,
+  members: readonly number[],
+  policy: QuorumPolicy = 'majority',
+): Promise<void> {
+  const target = setOf(world, members, policy)
   const bytes = world.sign(world.operator, { type: 'governance.consenters', target }, { nonce: ++nonce })
   const { leader } = world
   let status: string | undefined
@@ -91,7 +97,7 @@ describe('consenters', () => {
     await submit(world)
     await world.until('the same height', () => world.node(3).chain.height === world.node(0).chain.height)
     expect(world.node(3).certifier.certifiedHeight).toBeGreaterThan(0)
-    expect(await world.storage(3).signedHeader({ incarnation: 0, height: 1 as never })).toBeUndefined()
+    expect(world.node(0).certifier.latestSignatureOf(world.id(3))).toBeUndefined()
   })
 
   test('one is replaced: joint consensus, a handover certified by both sets, and the new set signs', async () => {
@@ -199,6 +205,85 @@ describe('consenters', () => {
     await world.start(asleep)
     await submit(world)
     await world.until('everybody again', () => inOffice(world, [3, 4, 5]))
+  })
+
+  test('a set whose quorum could not sign does not take over, whatever Raft could commit; it can be taken back', async () => {
+    const world = await worldOf(3, 2)
+    world.crash(3)
+    world.crash(4)
+    await world.run(3_000)
+    await decide(world, [0, 1, 2, 3, 4], 'two-thirds')
+    await world.run(3_000)
+    const leader = world.node(world.leader!)
+    expect(leader.status().change).toMatch(/handover: expected 4 of 5 new consenters in step, got 3/)
+    await decide(world, [0, 1, 2])
+    await world.until('the old set', () => inOffice(world, [0, 1, 2]) && leader.status().change === undefined)
+    await submit(world)
+  })
+
+  test('the old ones are let go only when a quorum of the new ones holds the proof', async () => {
+    const world = await worldOf(3, 3)
+    const leader = world.leader!
+    const apart = [0, 1, 2].filter(i => i !== leader).map(i => world.id(i))
+    const fresh = [3, 4, 5].map(i => world.id(i))
+    // Only the leader can reach the new site.
+    const passes = (from: DeviceId, to: DeviceId) =>
+      !(apart.includes(from) && fresh.includes(to)) && !(fresh.includes(from) && apart.includes(to))
+    world.filter = passes
+    let mayTell = false
+    world.requestFilter = (from, to, protocol) =>
+      passes(from, to) && (mayTell || protocol !== 'query' || !fresh.includes(from))
+    await decide(world, [3, 4, 5])
+    const { handovers, replica } = world.node(leader)
+    await world.until('a proof at the leader', () => handovers.newest(1).length === 1)
+    await world.run(3_000)
+    expect(replica.configuration.votersOutgoing).not.toEqual([])
+    expect(world.node(leader).status().change).toMatch(/does not hold its proof yet/)
+    mayTell = true
+    await world.until('joint consensus is left', () => replica.configuration.votersOutgoing.length === 0)
+    for (const i of [0, 1, 2]) world.crash(i)
+    await world.until('the new ones lead', () => world.leader !== undefined && world.leader > 2)
+    await submit(world)
+  })
+
+  test('a proof on the own disk counts, also when power fails between it and its certificate', async () => {
+    const world = await worldOf(1, 1)
+    const storage = world.storage(1)
+    const put = storage.putHandover.bind(storage)
+    storage.putHandover = row => {
+      storage.putCertificate = () => Promise.resolve()
+      return put(row)
+    }
+    await decide(world, [1])
+    await world.until('it leads', () => world.node(1).replica.leadership.role === 'leader')
+    await world.run(1_000)
+    world.crash(0)
+    world.disk(1).apply([], true)
+    world.crash(1)
+    await world.start(1)
+    await world.until('it certifies', () => inOffice(world, [1], [world.node(1)]))
+  })
+
+  test('who becomes a consenter by another key after a restart has a record of what it signs', async () => {
+    const world = new LedgerWorld(3, devices, 1)
+    const right = world.identity(3).signer
+    const wear = (signer: Signer) => Object.assign(world.identity(3), { signer })
+    wear(sampleIdentity('another').signer)
+    await world.startAll()
+    await world.until('a certified block', () => world.running.every(n => n.certifier.certifiedHeight > 0))
+    wear(right)
+    const target = setOf(world, [0, 1, 3])
+    wear(sampleIdentity('another').signer)
+    const bytes = world.sign(world.operator, { type: 'governance.consenters', target }, { nonce: ++nonce })
+    void world.node(world.leader!).submission.submit(bytes, 'committed')
+    await world.run(3_000)
+    for (let restart = 0; restart < 2; restart++) {
+      world.crash(3)
+      wear(right)
+      await world.start(3)
+      await world.until('it is in office', () => inOffice(world, [0, 1, 3]))
+    }
+    expect(world.failures).toEqual([])
   })
 
   const stages = {

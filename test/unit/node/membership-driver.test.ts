@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { DeviceId, Milliseconds } from '../../../chain/brands.ts'
-import { consenterSet } from '../../../chain/consenters.ts'
+import { consenterSet, type QuorumPolicy } from '../../../chain/consenters.ts'
 import type { PublicKey } from '../../../chain/keys.ts'
 import {
   MembershipDriver,
@@ -12,13 +12,13 @@ import {
 
 const id = (letter: string) => DeviceId(letter.repeat(64))
 const ids = (letters: string) => [...letters].map(id)
-const setOf = (letters: string) =>
+const setOf = (letters: string, policy: QuorumPolicy = 'majority') =>
   consenterSet(
     ids(letters).map(device => ({
       id: device,
       key: { suite: 'ed25519', bytes: new Uint8Array(32) } as PublicKey,
     })),
-    'majority',
+    policy,
   )
 
 /** `voters/outgoing/learners`, the consenters, and the decided set, as letters. */
@@ -33,7 +33,8 @@ function view(
     configuration: { voters: ids(voters), votersOutgoing: ids(votersOutgoing), learners: ids(learners) },
     consenters: setOf(consenters),
     nextConsenters: next === '' ? undefined : setOf(next),
-    handoversCertified: true,
+    inStep: () => true,
+    handoverLacks: () => undefined,
     fullNodes: new Set(ids('abcdef')),
     ...more,
   }
@@ -55,8 +56,24 @@ describe('membership: the next step follows from what is applied', () => {
     ['joint: the handover block', view('abd/abc/cef', 'abc', 'abd'), 'handover abd'],
     [
       'handed over, not certified: wait',
-      view('abd/abc/cef', 'abd', '', { handoversCertified: false }),
-      undefined,
+      view('abd/abc/cef', 'abd', '', { handoverLacks: () => 'signatures' }),
+      'wait: signatures',
+    ],
+    [
+      'two-thirds of the new set could not sign: wait, and the way back stays open',
+      view('abcde/abc/f', 'abc', 'abcde', {
+        nextConsenters: setOf('abcde', 'two-thirds'),
+        inStep: device => device !== id('d') && device !== id('e'),
+      }),
+      'wait: handover: expected 4 of 5 new consenters in step, got 3',
+    ],
+    [
+      'a stricter policy that the present set could not keep: wait',
+      view('abcd//ef', 'abcd', '', {
+        nextConsenters: setOf('abcd', 'two-thirds'),
+        inStep: device => device === id('a') || device === id('b'),
+      }),
+      'wait: handover: expected 3 of 4 present consenters in step, got 2',
     ],
     ['certified: leave', view('abd/abc/cef', 'abd'), 'leave'],
     ['handed over and decided again: leave first', view('abd/abc/cef', 'abd', 'abe'), 'leave'],
@@ -76,7 +93,9 @@ describe('membership: the next step follows from what is applied', () => {
         ? `change ${letters(step.voters)}/${letters(step.learners)}`
         : step.type === 'handover'
           ? `handover ${letters(step.to.consenters.map(each => each.id))}`
-          : step.type)
+          : step.type === 'wait'
+            ? `wait: ${step.reason.replace(/ \(.*/, '')}`
+            : step.type)
     expect(told).toBe(expected)
   })
 

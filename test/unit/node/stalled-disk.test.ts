@@ -42,7 +42,7 @@ test('a disk that hangs for good stops the node with storage-failed', async () =
   expect(world.failures).toEqual([])
   await world.until('the failure', () => world.failures.length > 0, writeDeadlineMs)
   expect(world.failures).toMatchObject([
-    { code: 'storage-failed', detail: expect.stringMatching(/a write has taken 30\d+ ms/) },
+    { code: 'storage-failed', detail: expect.stringMatching(/no write has ended for 30\d+ ms/) },
   ])
   release()
 })

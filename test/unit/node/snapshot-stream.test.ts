@@ -1,0 +1,80 @@
+/** What a receiver takes of a snapshot's head: nothing that its own trusted head does not lead to. */
+import { describe, expect, test } from 'vitest'
+import { consenterSet } from '../../../chain/consenters.ts'
+import { type CertifiedHeader, trustedHeadOf } from '../../../chain/light-client.ts'
+import { stateKeyOf } from '../../../chain/records.ts'
+import { nativeVerifier } from '../../../client/native-crypto.ts'
+import { SnapshotAssembly, SnapshotStream } from '../../../node/snapshot-stream.ts'
+import { sampleIdentity } from '../../support/sample-genesis.ts'
+import { TestChain } from '../../support/test-chain.ts'
+
+/** Two handovers, at `first` and `second`, and blocks around them. */
+const chain = new TestChain({ spares: ['full-4', 'full-5'] })
+const [one, two, three] = chain.fullNodes
+chain.append()
+const first = chain.changeConsenters([one!, two!, chain.spares[0]!])
+chain.append()
+const second = chain.changeConsenters([two!, chain.spares[0]!, chain.spares[1]!])
+chain.append()
+const handovers = [first, second].map(height => chain.served(height))
+const head = chain.served(chain.height)
+
+/** A receiver whose newest certified block is at `certified`, and that has executed blocks up to `height`. */
+function receive(
+  { certified = 0, height = certified }: { certified?: number; height?: number },
+  sent: { handovers: readonly CertifiedHeader[]; head?: CertifiedHeader },
+) {
+  const source = { ledger: chain.ledger, head, ...sent }
+  const stream = new SnapshotStream(source)
+  const trusted = trustedHeadOf(chain.at(certified).ledger)
+  const judge = { height: chain.at(height).ledger.header.height, trusted, verifier: nativeVerifier }
+  const assembly = new SnapshotAssembly({ ...judge, maxBytes: 1e9 })
+  for (let index = 0; ; index++) {
+    const added = assembly.add(stream.chunk(index)!)
+    if (!added.ok) return added
+    if (added.value === 'end') return assembly.finish()
+  }
+}
+
+describe('snapshot head', () => {
+  test.each([
+    { certified: 0, taken: [first, second] },
+    { certified: first - 1, taken: [first, second] },
+    { certified: first, taken: [second] },
+    { certified: second, taken: [] },
+  ])('handovers above the trusted head $certified are verified and taken', ({ certified, taken }) => {
+    const result = receive({ certified }, { handovers })
+    expect(result.ok && result.value.handovers.map(({ header }) => header.height)).toEqual(taken)
+  })
+
+  test('a handover that is executed and not proven here is verified like any other', () => {
+    const result = receive({ certified: first - 1, height: first }, { handovers })
+    expect(result.ok && result.value.handovers).toHaveLength(2)
+  })
+
+  test('one that is missing is missed', () => {
+    expect(receive({}, { handovers: handovers.slice(1) })).toMatchObject({ error: { code: 'bad-header' } })
+  })
+
+  const evil = sampleIdentity('evil')
+  const set = consenterSet([{ id: evil.id, key: evil.signer.publicKey }], 'majority')
+  const forged: CertifiedHeader = {
+    ...handovers[0]!,
+    handover: { consenters: set, certificate: handovers[0]!.certificate! },
+  }
+
+  test('one below the trusted head is not taken, and so cannot be forged', () => {
+    const result = receive({ certified: second }, { handovers: [forged, handovers[1]!] })
+    expect(result.ok && result.value.handovers).toEqual([])
+  })
+
+  test.each([
+    ['another set', forged],
+    ['no certificate of the new set', { ...handovers[0]!, handover: undefined }],
+    ['no certificate', { ...handovers[0]!, certificate: undefined }],
+    ['other changes', { ...handovers[0]!, changes: [stateKeyOf.identity(three!.id)] }],
+  ])('with %s it is refused, and the snapshot with it', (_what, bad) => {
+    const result = receive({}, { handovers: [bad, handovers[1]!] })
+    expect(result.ok).toBe(false)
+  })
+})
