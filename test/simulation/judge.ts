@@ -419,7 +419,7 @@ export class Judge implements Witness {
     this.#isHandedOver(name, certifiedHeight)
   }
 
-  /** The consenters of a handover can sign it: a quorum of them holds its entry when the first node executes it. */
+  /** The consenters of a handover can sign it: a majority of them holds its entry when the first node executes it. */
   #isHeldByNext({ header, parameters }: Ledger, node: LedgerNode, { log }: Seen): void {
     if (header.nextSignersHash === header.signersHash) return
     // Entries that were applied with it were committed by the same majorities.
@@ -430,7 +430,8 @@ export class Judge implements Witness {
       const disk = this.#parts.host(id)?.disk
       return disk !== undefined && term !== undefined && this.#disk.holds(disk, index, term)
     })
-    must(holders.length >= quorumOf(consenters), 'a set that takes over can sign', `${header.height}`)
+    const isMajority = 2 * holders.length > consenters.consenters.length
+    must(isMajority, 'a set that takes over can sign', `${header.height}`)
   }
 
   /** Nothing above a handover is certified anywhere before the handover is, by both sets. */
