@@ -9,7 +9,6 @@
  */
 import { sha256 } from '@noble/hashes/sha2.js'
 import type { Hash } from './brands.ts'
-import { type Codec, digest, list, struct, uint } from './codec.ts'
 import { hasherFor } from './hashing.ts'
 import { bytesToHex, hexToBytes } from './hex.ts'
 
@@ -49,12 +48,6 @@ export interface MerkleProof {
   readonly size: number
   readonly path: readonly Hash[]
 }
-
-export const merkleProofCodec: Codec<MerkleProof> = struct({
-  index: uint(),
-  size: uint(),
-  path: list(digest<Hash>(), 53),
-})
 
 /** Hash of the perfect subtree whose leaves are [index·2^level, (index+1)·2^level). */
 export type PerfectNode = (level: number, index: number) => Uint8Array

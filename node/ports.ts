@@ -198,7 +198,7 @@ export interface Storage {
     readonly to: number
     readonly maxBytes: number
   }): Promise<EntriesRead>
-  /** Forget log entries up to the snapshot's last index. Only what is applied may be forgotten. Durable. */
+  /** Forget log entries up to the snapshot's last index, if they are there. Only what is applied may be forgotten. Durable. */
   compact(snapshot: SnapshotMeta): Promise<void>
 
   /** Atomic and durable. A `signed` record that contradicts an earlier one rejects the whole write with `execution-diverged`. */

@@ -101,6 +101,19 @@ export function snapshotContract(name: string, create: () => Promise<StorageUnde
       })
     })
 
+    test('compact: what a snapshot took the place of is not forgotten a second time', async () => {
+      const storage = await started()
+      await storage.persist({ entries: [entry(1), entry(2), entry(3)] })
+      // Asked for while the snapshot is still on its way to the disk.
+      await Promise.all([
+        storage.persist({ snapshot: snapshotWrite(40, 50), entries: [entry(51, 8)] }),
+        storage.compact({ lastIncludedIndex: 2, lastIncludedTerm: 7, configuration }),
+      ])
+      const found = await (await reopen()).recover()
+      expect(found?.snapshot.lastIncludedIndex).toBe(50)
+      expect(found?.entries.map(({ index }) => index)).toEqual([51])
+    })
+
     test('compact: more entries than one write deletes are gone after it, and after a restart', async () => {
       const storage = await started()
       const count = 9000

@@ -2,6 +2,7 @@
  * What goes wrong in a run: which kinds of faults, how often, and to whom. A seed turns kinds on and off, so that some runs
  * see one kind many times and others all of them (swarm testing, Groce et al. 2012).
  */
+import { type ConsenterSet, quorumOf } from '../../chain/consenters.ts'
 import { recordKinds } from '../../node/store-keys.ts'
 import type { CrashKind } from './disk.ts'
 import type { Host, Site } from './host.ts'
@@ -50,18 +51,19 @@ export class Faults {
   readonly #hosts: readonly Host[]
   readonly #kinds: readonly FaultKind[]
   readonly #meanMs: number
+  readonly #sets: () => readonly ConsenterSet[]
   #over = false
   /** Faults that were made, by kind. */
   readonly made = new Map<FaultKind, number>()
 
-  /** @param without kinds that this run cannot bear */
-  constructor(site: Site, hosts: readonly Host[], random: Random, without: readonly FaultKind[] = []) {
+  /** @param sets every set of consenters that is, was or may be in office */
+  constructor(site: Site, hosts: readonly Host[], random: Random, sets: () => readonly ConsenterSet[]) {
     this.#site = site
     this.#random = random
     this.#hosts = hosts
-    const possible = faultKinds.filter(kind => !without.includes(kind))
-    const kinds = possible.filter(() => random.chance(0.5))
-    this.#kinds = kinds.length > 0 ? kinds : [random.pick(possible)]
+    this.#sets = sets
+    const kinds = faultKinds.filter(() => random.chance(0.5))
+    this.#kinds = kinds.length > 0 ? kinds : [random.pick(faultKinds)]
     this.#meanMs = random.pick([150, 400, 1_000])
   }
 
@@ -239,10 +241,8 @@ export class Faults {
 
   /** As long as a majority has sound disks: nobody can do better. */
   #rot(host: Host): void {
-    const unsound = this.#hosts.filter(
-      ({ rotten, retired, promisedUpTo }) => rotten || retired || promisedUpTo > 0,
-    )
-    if (!unsound.includes(host) && unsound.length >= Math.floor((this.#hosts.length - 1) / 2)) return
+    const unsound = new Set([host.id, ...this.#hosts.filter(isUnsound).map(({ id }) => id)])
+    if (!this.#sets().every(set => bears(set, unsound))) return
     if (host.retired || host.busy) return
     const key = host.disk.rot(this.#random.chance(0.9) ? fetchable : promises)
     if (!key) return
@@ -256,4 +256,14 @@ export class Faults {
     const to = this.#random.pick(this.#hosts)
     this.#site.timeline.schedule(0, process, `hand over to ${to.name}`, () => node.replica.handOver(to.id))
   }
+}
+
+/** Its disk is damaged, or was: promises may be lost, or keep it from voting for a while. */
+export function isUnsound({ rotten, retired, promisedUpTo }: Host): boolean {
+  return rotten || retired || promisedUpTo > 0
+}
+
+/** True if the rest of the set is a quorum. */
+export function bears(set: ConsenterSet, unsound: ReadonlySet<string>): boolean {
+  return set.consenters.filter(({ id }) => !unsound.has(id)).length >= quorumOf(set)
 }

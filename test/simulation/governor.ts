@@ -3,11 +3,12 @@
  * among them, a new decision before the last one is carried out.
  */
 import { Milliseconds } from '../../chain/brands.ts'
-import { consenterSet } from '../../chain/consenters.ts'
+import { type ConsenterSet, consenterSet } from '../../chain/consenters.ts'
 import { keyIdOf } from '../../chain/keys.ts'
 import { signTransaction } from '../../chain/transaction.ts'
 import type { SampleIdentity } from '../support/sample-genesis.ts'
 import { type Clients, clientClockStart } from './clients.ts'
+import { bears, isUnsound } from './faults.ts'
 import type { Host, Site } from './host.ts'
 import type { Random } from './random.ts'
 
@@ -18,6 +19,8 @@ export interface GovernorParts {
   readonly identities: readonly SampleIdentity[]
   readonly operator: SampleIdentity
   readonly clients: Clients
+  /** Sets that bear the loss of one: where disks rot, others could not. */
+  readonly careful: boolean
   readonly chainId: Parameters<typeof signTransaction>[0]['chainId']
 }
 
@@ -28,7 +31,8 @@ export class Governor {
   readonly #meanMs: number
   #stopped = false
   #busy = 0
-  decisions = 0
+  /** Every set that was ever decided on: a late transaction may still bring it about. */
+  readonly targets: ConsenterSet[] = []
 
   constructor(parts: GovernorParts) {
     this.#parts = parts
@@ -53,18 +57,20 @@ export class Governor {
   }
 
   #decide(): void {
-    const { identities, random, site, clients } = this.#parts
-    const size = random.pick([1, 2, 3, 3, 3, 4, 5])
+    const { identities, random, site, clients, hosts, careful } = this.#parts
+    const size = random.pick(careful ? [3, 3, 4, 5] : [1, 2, 3, 3, 3, 4, 5])
     const chosen = random.shuffled(identities).slice(0, size)
     const set = chosen.map(({ id, signer }) => ({ id, key: signer.publicKey }))
     const target = consenterSet(set, size > 3 && random.chance(0.5) ? 'two-thirds' : 'majority')
+    const unsound = new Set(hosts.filter(isUnsound).map(({ id }) => id))
+    if (!bears(target, unsound)) return
+    this.targets.push(target)
     site.note(
       `decides on ${chosen
         .map(({ name }) => name)
         .sort()
         .join('')}`,
     )
-    this.decisions++
     this.#busy++
     clients.submitUntil(this.#sign(target), triesMax, () => this.#busy--)
   }

@@ -123,9 +123,10 @@ export class World {
       owners: owners.slice(0, 1 + random.below(2)),
       count: 2 + random.below(4),
     })
-    // A damaged disk costs a vote for good; which votes are needed is not known here where consenters change.
     const faultRandom = new Random(seed, 'faults')
-    this.#faults = new Faults(this.#site, this.#hosts, faultRandom, governed ? ['bit-rot'] : [])
+    const first = consentersOf(genesis)
+    const sets = () => [first, ...(this.#governor?.targets ?? [])]
+    this.#faults = new Faults(this.#site, this.#hosts, faultRandom, sets)
     this.#governor = governed
       ? new Governor({
           site: this.#site,
@@ -134,6 +135,7 @@ export class World {
           identities: full,
           operator,
           clients: this.#clients,
+          careful: this.#faults.kinds.includes('bit-rot'),
           chainId: chainIdOf(genesis),
         })
       : undefined
