@@ -357,12 +357,16 @@ export class Judge implements Witness {
     }
   }
 
+  /** The entry is on this host's disk, or the host has promised not to vote before it is there again. */
+  #holds(id: string, index: number, term: number | undefined): boolean {
+    const host = this.#parts.host(id)
+    if (!host) return false
+    return host.promisedUpTo >= index || (term !== undefined && this.#disk.holds(host.disk, index, term))
+  }
+
   /** Whoever commits an entry first, a quorum holds it durably by then, or has promised not to vote before it does. */
   #isOnQuorum(index: number, { term }: LogEntry, inForce: readonly Configuration[]): void {
-    const holds = (id: string) => {
-      const host = this.#parts.host(id)
-      return host !== undefined && (host.promisedUpTo >= index || this.#disk.holds(host.disk, index, term))
-    }
+    const holds = (id: string) => this.#holds(id, index, term)
     const isQuorum = ({ voters, votersOutgoing }: Configuration) =>
       [voters, votersOutgoing].every(ids => ids.length === 0 || 2 * ids.filter(holds).length > ids.length)
     must(inForce.some(isQuorum), 'what is committed is durable on a quorum', `${index}@${term}`)
@@ -426,10 +430,7 @@ export class Judge implements Witness {
     const index = node.replica.appliedIndex
     const term = log.termAt(index)
     const { consenters } = parameters
-    const holders = consenters.consenters.filter(({ id }) => {
-      const disk = this.#parts.host(id)?.disk
-      return disk !== undefined && term !== undefined && this.#disk.holds(disk, index, term)
-    })
+    const holders = consenters.consenters.filter(({ id }) => this.#holds(id, index, term))
     const isMajority = 2 * holders.length > consenters.consenters.length
     must(isMajority, 'a set that takes over can sign', `${header.height}`)
   }
