@@ -43,7 +43,7 @@ export function simArguments(argv: readonly string[]): SimArguments {
   if (trace && seed === undefined) throw new UsageError('--trace: expected --seed with it')
   return {
     help: values.help ?? false,
-    seeds: natural('seeds', values.seeds, 1) ?? (mutants ? 600 : 200),
+    seeds: natural('seeds', values.seeds, 1) ?? (mutants ? 1_500 : 200),
     from: natural('from', values.from, 0) ?? 1,
     events: natural('events', events, 1),
     seed: natural('seed', seed, 0),
