@@ -3,7 +3,7 @@ import { failureText, replayCommand, simArguments, UsageError } from '../../simu
 
 test('arguments: seeds run from 1, and mutants have more of them to be caught by', () => {
   expect(simArguments([])).toMatchObject({ seeds: 200, from: 1, jobs: 2, mutants: false, events: undefined })
-  expect(simArguments(['--mutants'])).toMatchObject({ seeds: 600, mutants: true, chosen: [] })
+  expect(simArguments(['--mutants'])).toMatchObject({ seeds: 1_500, mutants: true, chosen: [] })
   expect(simArguments(['--mutant', 'a,b', '--seeds', '7'])).toMatchObject({
     seeds: 7,
     mutants: true,
