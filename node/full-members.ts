@@ -4,8 +4,15 @@ import { decode } from '../chain/codec.ts'
 import type { Ledger } from '../chain/ledger.ts'
 import { type IdentityRecord, identityCodec, stateKeyOf } from '../chain/records.ts'
 import { entries, get } from '../chain/state-tree.ts'
-import { typeOfKind } from '../chain/transaction.ts'
+import { bodies, typeOfKind } from '../chain/transaction.ts'
 import type { BlockWrite } from './ports.ts'
+
+/** Kinds of transactions that change identity records. */
+export const identityKinds: ReadonlySet<number> = new Set(
+  (['identity.suspend', 'identity.revoke', 'key.add', 'key.rotate', 'key.revoke'] as const).map(
+    type => bodies[type][0],
+  ),
+)
 
 export class FullMembers {
   #ids: ReadonlySet<DeviceId> = new Set()

@@ -11,14 +11,13 @@ import { type Certificate, certificateCodec } from '../chain/certificate.ts'
 import { encode } from '../chain/codec.ts'
 import type { Handover } from '../chain/light-client.ts'
 import { assertNever, MoteError } from '../chain/result.ts'
-import { bodies } from '../chain/transaction.ts'
 import type { NodeStatus } from '../client/chain-source.ts'
 import { defaultConfig } from '../consensus/config.ts'
 import type { Configuration } from '../consensus/types.ts'
 import { Certifier, genesisHeight } from './certifier.ts'
 import { watchCorruption } from './corruption-watch.ts'
 import { Forwarder } from './forwarder.ts'
-import { FullMembers } from './full-members.ts'
+import { FullMembers, identityKinds } from './full-members.ts'
 import { HandoverDesk } from './handover-desk.ts'
 import { type TransferReport, transferLeadership } from './leader-transfer.ts'
 import type { LedgerNodeParts } from './ledger-node-parts.ts'
@@ -36,13 +35,6 @@ import { Snapshots } from './snapshots.ts'
 import { Submission } from './submission.ts'
 
 export type { LedgerNodeParts, NodeLog, RaftLimits } from './ledger-node-parts.ts'
-
-/** Kinds of transactions that change identity records. */
-const identityKinds: ReadonlySet<number> = new Set(
-  (['identity.suspend', 'identity.revoke', 'key.add', 'key.rotate', 'key.revoke'] as const).map(
-    type => bodies[type][0],
-  ),
-)
 
 /** Time for open transactions to be answered when the node stops. */
 const drainMs = 2_000
@@ -116,6 +108,7 @@ export class LedgerNode implements NetworkEvents {
       clock,
       forwarder: new Forwarder(network, clock),
       leadership: () => this.replica.leadership,
+      log: () => ({ applied: this.replica.appliedIndex, last: this.replica.consensus.lastLogIndex }),
       certifiedHeight,
       admitted: () => this.replica.wake(),
       lookUp: id => storedOutcome(storage, id),
@@ -327,7 +320,10 @@ export class LedgerNode implements NetworkEvents {
       producer: new Producer(this.mempool, limits),
       events: {
         executed: execution => this.#executed(execution),
-        applied: () => this.members.reads.progress(),
+        applied: index => {
+          this.members.reads.progress()
+          this.submission.applied(index)
+        },
         leadership: leadership => this.#leadershipChanged(leadership),
         failed: error => this.#failed(error),
       },

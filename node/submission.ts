@@ -14,48 +14,17 @@
 import type { Height, TransactionId } from '../chain/brands.ts'
 import { type ErrorCode, errorTable } from '../chain/errors.ts'
 import { checkTransaction } from '../chain/execution.ts'
-import type { SignatureVerifier } from '../chain/keys.ts'
 import { MoteError, ok, type Refusal, type Result, refuse } from '../chain/result.ts'
 import { type ParsedTransaction, parseTransaction } from '../chain/transaction.ts'
 import type { SubmitWait, TransactionStatus } from '../client/chain-source.ts'
-import type { Forwarder } from './forwarder.ts'
-import type { LiveChain, RecentOutcome } from './live-chain.ts'
-import type { Lane, Mempool } from './mempool.ts'
-import type { Clock, TransactionRefusal } from './ports.ts'
+import { HeldJudgements } from './held-judgements.ts'
+import type { RecentOutcome } from './live-chain.ts'
+import type { Lane } from './mempool.ts'
+import type { TransactionRefusal } from './ports.ts'
 import type { Leadership } from './replica.ts'
 import type { Execution } from './replicated-chain.ts'
+import { defaultSubmissionLimits, type SubmissionLimits, type SubmissionParts } from './submission-parts.ts'
 import { refusalFrom } from './wire.ts'
-
-export interface SubmissionLimits {
-  readonly inFlightMax: number
-  /** A watch without an outcome ends after this time with what is known. */
-  readonly watchMs: number
-  /** Sent on again if nothing was heard for this long. */
-  readonly forwardAgainMs: number
-  readonly sweepMs: number
-}
-
-export const defaultSubmissionLimits: SubmissionLimits = {
-  inFlightMax: 20_000,
-  watchMs: 15_000,
-  forwardAgainMs: 1_500,
-  sweepMs: 250,
-}
-
-export interface SubmissionParts {
-  readonly chain: LiveChain
-  readonly mempool: Mempool
-  readonly verifier: SignatureVerifier
-  readonly clock: Clock
-  readonly forwarder: Forwarder
-  readonly leadership: () => Leadership
-  readonly certifiedHeight: () => Height
-  /** Something was added to the mempool of this leader. */
-  readonly admitted: () => void
-  /** What storage knows of a transaction that left memory. */
-  readonly lookUp: (id: TransactionId) => Promise<RecentOutcome | undefined>
-  readonly limits?: SubmissionLimits
-}
 
 interface Waiter {
   readonly wait: Exclude<SubmitWait, 'none'>
@@ -91,12 +60,14 @@ export class Submission {
   readonly #watched = new Map<TransactionId, Watched>()
   /** Executed and waiting for their block's certificate, by height. */
   readonly #uncertified = new Map<Height, Watched[]>()
+  readonly #held: HeldJudgements
   #cancelSweep: (() => void) | undefined
   #stopped = false
 
   constructor(parts: SubmissionParts) {
     this.#parts = parts
     this.#limits = parts.limits ?? defaultSubmissionLimits
+    this.#held = new HeldJudgements(this.#limits.inFlightMax)
   }
 
   /** Transactions whose answer is still open: not executed yet, or without the certificate that somebody waits for. */
@@ -145,7 +116,7 @@ export class Submission {
       }
       watched ??= this.#watch(parsed.value)
       watched.parsed = parsed.value
-      this.#handOver([watched], 'checked')
+      this.#handOver([watched], checked.value)
       const { lastRefusal } = watched
       if (!this.#watched.has(id) && lastRefusal) return this.#refused(id, lastRefusal)
     }
@@ -169,9 +140,9 @@ export class Submission {
     for (const bytes of transactions) {
       const parsed = parseTransaction(bytes)
       if (!parsed.ok) continue // No honest node forwards such bytes.
-      const checked = this.#checkAgain(parsed.value)
-      const pooled = checked.ok ? this.#pool(parsed.value) : checked
-      if (!pooled.ok) refusals.push({ id: parsed.value.id, ...pooled.error })
+      // One that is held and refused later is sent again by then.
+      const judged = this.#judge(parsed.value, () => {})
+      if (judged && !judged.ok) refusals.push({ id: parsed.value.id, ...judged.error })
     }
     this.#parts.admitted()
     return refusals
@@ -183,6 +154,11 @@ export class Submission {
       const watched = this.#watched.get(id)
       if (watched) this.#answered(watched, refusalFrom({ code, detail }))
     }
+  }
+
+  /** The log is applied up to `index`. */
+  applied(index: number): void {
+    this.#held.applied(index)
   }
 
   /** A block was executed here. */
@@ -225,15 +201,21 @@ export class Submission {
     this.#handOver([...this.#watched.values()], 'old')
   }
 
-  #check(parsed: ParsedTransaction): Result<void> {
+  /** `old` where somebody has to look again: this node cannot know. */
+  #check(parsed: ParsedTransaction): Result<'checked' | 'old'> {
     const { chain, clock, verifier, leadership } = this.#parts
     if (this.#stopped) return refuse('not-ready', 'the node is stopping')
     if (this.#watched.size >= this.#limits.inFlightMax)
       return refuse('overloaded', `transactions in flight: expected at most ${this.#limits.inFlightMax}`)
     const checked = checkTransaction(chain.ledger, parsed, clock.now(), verifier)
-    if (checked.ok) return ok(undefined)
-    const undecided = leaderDecides.has(checked.error.code) && leadership().role !== 'leader'
-    return undecided ? ok(undefined) : checked
+    if (checked.ok) return ok('checked')
+    const undecided = leadership().role !== 'leader' || this.#isBehind
+    return undecided && leaderDecides.has(checked.error.code) ? ok('old') : checked
+  }
+
+  get #isBehind(): boolean {
+    const { applied, last } = this.#parts.log()
+    return applied < last
   }
 
   #watch(parsed: ParsedTransaction): Watched {
@@ -257,9 +239,9 @@ export class Submission {
       for (const watched of list) {
         watched.handedOverAt = now
         watched.handedOver++
-        const checked = state === 'checked' ? ok(undefined) : this.#checkAgain(watched.parsed)
-        const pooled = checked.ok ? this.#pool(watched.parsed) : checked
-        if (!pooled.ok) this.#answered(watched, pooled.error)
+        const late = (refusal: Refusal) => this.#answered(watched, refusal)
+        const judged = state === 'checked' ? this.#pool(watched.parsed) : this.#judge(watched.parsed, late)
+        if (judged && !judged.ok) late(judged.error)
       }
       this.#parts.admitted()
     } else if (leader) {
@@ -271,11 +253,21 @@ export class Submission {
     }
   }
 
-  #checkAgain(parsed: ParsedTransaction): Result<void> {
-    const { chain, clock, verifier, mempool } = this.#parts
+  /** Leader's side: into the mempool, or why not; undefined if that can be said only when more of the log is executed. */
+  #judge(parsed: ParsedTransaction, late: (refusal: Refusal) => void): Result<void> | undefined {
+    const { chain, clock, verifier, mempool, log } = this.#parts
     if (mempool.has(parsed.id)) return ok(undefined)
     const checked = checkTransaction(chain.ledger, parsed, clock.now(), verifier)
-    return checked.ok ? ok(undefined) : checked
+    if (checked.ok) return this.#pool(parsed)
+    if (!this.#isBehind || !leaderDecides.has(checked.error.code)) return checked
+    const decide = () => {
+      if (this.#parts.leadership().role !== 'leader') return
+      const again = checkTransaction(chain.ledger, parsed, clock.now(), verifier)
+      const pooled = again.ok ? this.#pool(parsed) : again
+      if (pooled.ok) this.#parts.admitted()
+      else late(pooled.error)
+    }
+    return this.#held.hold({ until: log().last, decide }) ? undefined : checked
   }
 
   /** A checked transaction into the mempool of this leader. */
