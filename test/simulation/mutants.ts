@@ -353,9 +353,9 @@ export const mutants: readonly Mutant[] = [
     name: 'acknowledge-on-proposal',
     source: 'committed is committed',
     file: 'node/submission.ts',
-    find: '        if (!pooled.ok) this.#answered(watched, pooled.error)\n',
+    find: '        if (judged && !judged.ok) late(judged.error)\n',
     replace:
-      "        if (!pooled.ok) this.#answered(watched, pooled.error)\n        else this.#resolve(watched, { id: watched.id, status: 'committed' }, ({ wait }) => wait === 'committed')\n",
+      "        if (judged && !judged.ok) late(judged.error)\n        else this.#resolve(watched, { id: watched.id, status: 'committed' }, ({ wait }) => wait === 'committed')\n",
   },
   {
     name: 'no-index-of-transactions',

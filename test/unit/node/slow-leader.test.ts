@@ -35,7 +35,7 @@ async function behind() {
 const add = (world: LedgerWorld, group = groupIdOf(owner.id, 'fleet')) =>
   world.sign(
     owner,
-    { type: 'group.add', group, members: [member.id] },
+    { type: 'group.add', group, expectedVersion: 1, members: [member.id] },
     {
       nonce: 9,
     },
