@@ -10,8 +10,8 @@
  *   - a valid quorum over *another* hash at a height this node executed means that this node is wrong: `diverged`.
  *
  * Signatures are sent once. Loss is mended by sending again: to a peer that connects, and to all while blocks stay
- * uncertified. A peer that still sends signatures for what was certified a while ago lags: it gets ours again. Who lags
- * further behind than that asks for a certified handover header (`wanted`), the one thing a later certificate cannot replace.
+ * uncertified. A peer that still sends signatures for what was certified a while ago lags: it gets ours again. Whoever goes
+ * on lacking a certificate asks for it (`wanted`): that of the next handover, which no later one can replace, or the newest.
  */
 import { type DeviceId, type Hash, Height, type Milliseconds } from '../chain/brands.ts'
 import { type Certificate, certificateSigningBytes, verifyCertificate } from '../chain/certificate.ts'

@@ -6,7 +6,6 @@
  */
 import { Height, type Milliseconds, type StateKey, Term } from '../chain/brands.ts'
 import { type Certificate, certificateCodec } from '../chain/certificate.ts'
-import { type Codec, decode } from '../chain/codec.ts'
 import { consentersOf, type GenesisDocument, genesisLedger, genesisState } from '../chain/genesis.ts'
 import { headerCodec, headerHash } from '../chain/header.ts'
 import { historyFrontierCodec, type Ledger, restoreLedger } from '../chain/ledger.ts'
@@ -18,6 +17,7 @@ import { Handovers, handoverCodec, type PlacedHandover } from './handovers.ts'
 import { changesCodec, genesisWriteOf } from './live-chain.ts'
 import type { RecoveredNode, Storage } from './ports.ts'
 import { corrupt } from './store-keys.ts'
+import { stored } from './store-records.ts'
 import { type EarlierLedger, ledgersBelow } from './uncertified-blocks.ts'
 
 export interface RecoveredChain {
@@ -164,13 +164,6 @@ async function blocksAbove(
     })
   }
   return blocks
-}
-
-function stored<T>(codec: Codec<T>, bytes: Uint8Array | undefined, name: string): T {
-  if (!bytes) throw corrupt(`${name}: the record is missing`)
-  const value = decode(codec, bytes, Number.MAX_SAFE_INTEGER)
-  if (!value.ok) throw corrupt(`${name}: ${value.error.detail}`)
-  return value.value
 }
 
 async function collect<T>(items: AsyncIterable<T>): Promise<T[]> {

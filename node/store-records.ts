@@ -79,6 +79,14 @@ export function openRecord<T>(codec: Codec<T>, key: Uint8Array, value: Uint8Arra
   return result.value
 }
 
+/** The value of a record that must be there; `storage-corrupt` when it is missing or does not decode. */
+export function stored<T>(codec: Codec<T>, bytes: Uint8Array | undefined, name: string): T {
+  if (!bytes) throw corrupt(`${name}: the record is missing`)
+  const value = decode(codec, bytes, Number.MAX_SAFE_INTEGER)
+  if (!value.ok) throw corrupt(`${name}: ${value.error.detail}`)
+  return value.value
+}
+
 const entryTypes: readonly EntryType[] = ['command', 'noop', 'configuration']
 const entryHeadBytes = 9
 

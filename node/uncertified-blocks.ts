@@ -8,7 +8,6 @@
  * Invariant: a ledger from here has the roots that its stored header names.
  */
 import { Height, type StateKey } from '../chain/brands.ts'
-import { type Codec, decode } from '../chain/codec.ts'
 import { type Header, headerCodec } from '../chain/header.ts'
 import { type HistoryFrontier, historyFrontierCodec, type Ledger, ledgerWith } from '../chain/ledger.ts'
 import { restoreReplay, type StoredSlot, slotOf } from '../chain/replay.ts'
@@ -17,6 +16,7 @@ import type { SnapshotMeta } from '../consensus/types.ts'
 import { changesCodec } from './live-chain.ts'
 import type { Storage } from './ports.ts'
 import { corrupt } from './store-keys.ts'
+import { stored } from './store-records.ts'
 
 /** A ledger, where in the log it stands, and the state keys that its block wrote. */
 export interface EarlierLedger {
@@ -82,11 +82,4 @@ async function statesBelow(storage: Storage, newest: Ledger, certified: Height):
     })
   }
   return states
-}
-
-function stored<T>(codec: Codec<T>, bytes: Uint8Array | undefined, name: string): T {
-  if (!bytes) throw corrupt(`${name}: the record is missing`)
-  const value = decode(codec, bytes, Number.MAX_SAFE_INTEGER)
-  if (!value.ok) throw corrupt(`${name}: ${value.error.detail}`)
-  return value.value
 }

@@ -210,6 +210,16 @@ export class LedgerWorld {
     for (const i of this.#nodes.keys()) await this.start(i)
   }
 
+  /** Starts everybody, and waits for a leader and a certified block on every node. */
+  async startCertified(): Promise<this> {
+    await this.startAll()
+    await this.until('a leader with a certified block', () => {
+      const { leader } = this
+      return leader !== undefined && this.running.every(node => node.certifier.certifiedHeight > 0)
+    })
+    return this
+  }
+
   /** The process is gone at once; what was not durable is lost. */
   crash(i: number): void {
     const each = this.#nodes[i]!

@@ -13,10 +13,7 @@ let nonce = 0
 
 async function worldOf(consenters: number, more: number): Promise<LedgerWorld> {
   const world = new LedgerWorld(consenters, devices, more)
-  await world.startAll()
-  await world.until('a certified block everywhere', () =>
-    world.running.every(node => node.certifier.certifiedHeight > 0),
-  )
+  await world.startCertified()
   return world
 }
 

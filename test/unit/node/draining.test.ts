@@ -9,12 +9,7 @@ const device = sampleIdentity('device')
 
 async function startedWorld(): Promise<LedgerWorld> {
   const world = new LedgerWorld(3, [device])
-  await world.startAll()
-  await world.until('a leader with a certified block', () => {
-    const { leader } = world
-    return leader !== undefined && world.running.every(node => node.certifier.certifiedHeight > 0)
-  })
-  return world
+  return world.startCertified()
 }
 
 /** What a promise gives now; 'hangs' if it has to wait for something. */

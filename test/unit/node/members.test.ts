@@ -11,12 +11,7 @@ let nonce = 0
 
 async function startedWorld(): Promise<LedgerWorld> {
   const world = new LedgerWorld(3, devices)
-  await world.startAll()
-  await world.until('a leader with a certified block', () => {
-    const { leader } = world
-    return leader !== undefined && world.running.every(node => node.certifier.certifiedHeight > 0)
-  })
-  return world
+  return world.startCertified()
 }
 
 /** The value of a promise, while the world runs. */

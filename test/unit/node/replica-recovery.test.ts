@@ -9,12 +9,7 @@ const device = sampleIdentity('device')
 
 async function worldWithLeader(): Promise<LedgerWorld> {
   const world = new LedgerWorld(3, [device])
-  await world.startAll()
-  await world.until('a leader with a certified block', () => {
-    const { leader } = world
-    return leader !== undefined && world.running.every(node => node.certifier.certifiedHeight > 0)
-  })
-  return world
+  return world.startCertified()
 }
 
 test('replica: what is stored beside the applied index is the configuration of committed entries alone (§6)', async () => {

@@ -14,12 +14,7 @@ const idOf = (bytes: Uint8Array): TransactionId => unwrap(parseTransaction(bytes
 
 async function worldWithLeader(size = 3): Promise<LedgerWorld> {
   const world = new LedgerWorld(size, devices)
-  await world.startAll()
-  await world.until('a leader with a certified block', () => {
-    const { leader } = world
-    return leader !== undefined && world.running.every(node => node.certifier.certifiedHeight > 0)
-  })
-  return world
+  return world.startCertified()
 }
 
 /** Submits and lets the world run until there is an answer. */

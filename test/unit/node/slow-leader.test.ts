@@ -8,8 +8,7 @@ const [owner, member] = [sampleIdentity('device-1'), sampleIdentity('device-2')]
 /** A leader whose own disk is behind: the other two commit, execute and certify before it has executed anything. */
 async function behind() {
   const world = new LedgerWorld(3, [owner, member])
-  await world.startAll()
-  await world.until('a certified block', () => world.running.every(n => n.certifier.certifiedHeight > 0))
+  await world.startCertified()
   const leader = world.leader!
   const { promise, resolve } = Promise.withResolvers<void>()
   world.disk(leader).hangsUntil = promise

@@ -13,12 +13,7 @@ async function forgetfulWorld(): Promise<LedgerWorld> {
   const world = new LedgerWorld(3, devices)
   world.compaction = { entriesKept: 10 }
   world.maxLogBytesInMemory = 1
-  await world.startAll()
-  await world.until('a leader with a certified block', () => {
-    const { leader } = world
-    return leader !== undefined && world.running.every(node => node.certifier.certifiedHeight > 0)
-  })
-  return world
+  return world.startCertified()
 }
 
 async function answerOf(world: LedgerWorld, answer: Promise<TransactionStatus>): Promise<TransactionStatus> {

@@ -7,8 +7,7 @@ const devices = Array.from({ length: 4 }, (_, i) => sampleIdentity(`device-${i}`
 
 async function worldWithHangingLeader() {
   const world = new LedgerWorld(3, devices)
-  await world.startAll()
-  await world.until('a certified block', () => world.running.every(n => n.certifier.certifiedHeight > 0))
+  await world.startCertified()
   const stuck = world.leader!
   const { promise, resolve } = Promise.withResolvers<void>()
   world.disk(stuck).hangsUntil = promise
