@@ -125,13 +125,22 @@ export function stateAnswer(
   return { height, time, restHash: restHashOf(header), signatures, value, proof }
 }
 
-/** A head to trust from outside knowledge (the genesis, a stored checkpoint). Refuses a set that is not the header's next. */
-export function checkpointOf(header: Header, consenters: ConsenterSet): Result<TrustedHead> {
+/**
+ * A head to trust from outside knowledge: the genesis, a stored checkpoint with the handover below it that was known of.
+ * Refuses, as `bad-header`, a set that is not the header's next, and a handover above the header.
+ */
+export function checkpointOf(
+  header: Header,
+  consenters: ConsenterSet,
+  handoverHeight?: Height,
+): Result<TrustedHead> {
   const sound = checkConsenterSet(consenters)
   if (!sound.ok) return sound
   if (signersHash(consenters) !== header.nextSignersHash)
     return refuse('bad-header', 'consenters: expected the set that the header names as next signers')
-  return ok(headOf(header, consenters, undefined))
+  if (handoverHeight !== undefined && handoverHeight > header.height)
+    return refuse('bad-header', `handoverHeight: expected at most ${header.height}, got ${handoverHeight}`)
+  return ok(headOf(header, consenters, handoverHeight))
 }
 
 /** True if other consenters certify what follows this header: both sets certify the header itself. */
@@ -139,9 +148,10 @@ export function isHandover(header: Header): boolean {
   return header.nextSignersHash !== header.signersHash
 }
 
-function headOf(header: Header, consenters: ConsenterSet, before: TrustedHead | undefined): TrustedHead {
+/** @param handoverBefore height of the newest handover below the header that is known of */
+function headOf(header: Header, consenters: ConsenterSet, handoverBefore: Height | undefined): TrustedHead {
   const { chainId, incarnation } = header
-  const handoverHeight = isHandover(header) ? header.height : before?.handoverHeight
+  const handoverHeight = isHandover(header) ? header.height : handoverBefore
   const head = { chainId, incarnation, header, headerHash: headerHash(header), consenters }
   return handoverHeight === undefined ? head : { ...head, handoverHeight }
 }
@@ -221,7 +231,7 @@ export function advance(
   const signed = checkCertificate(header, hash, trusted.consenters, certificate, verifier)
   if (!signed.ok) return signed
   const next = nextConsenters(trusted, header, hash, handover, verifier)
-  return next.ok ? ok(headOf(header, next.value, trusted)) : next
+  return next.ok ? ok(headOf(header, next.value, trusted.handoverHeight)) : next
 }
 
 /**
@@ -269,7 +279,7 @@ export function follow(
     if (!mustVerify) {
       const succession = checkSuccession(head, header)
       if (!succession.ok) return succession
-      head = headOf(header, head.consenters, head)
+      head = headOf(header, head.consenters, head.handoverHeight)
       continue
     }
     if (!certificate) return refuse('bad-certificate', 'certificate: expected one on a handover header')

@@ -11,7 +11,7 @@
  * is passed over with `stale`. How old the head is, `time` says; whether that is too old, the caller judges.
  */
 import type { Height } from '../chain/brands.ts'
-import { type Codec, decode, encode, struct } from '../chain/codec.ts'
+import { type Codec, decode, encode, optional, struct, uint } from '../chain/codec.ts'
 import { type ConsenterSet, consenterSetCodec } from '../chain/consenters.ts'
 import { type Header, headerCodec, headerHash } from '../chain/header.ts'
 import type { SignatureVerifier } from '../chain/keys.ts'
@@ -59,11 +59,14 @@ export interface FollowerOptions {
 interface StoredCheckpoint {
   readonly header: Header
   readonly consenters: ConsenterSet
+  /** Without it, what other consenters certified below the newest handover would be judged by the set of now. */
+  readonly handoverHeight: Height | undefined
 }
 
 const storedCheckpointCodec: Codec<StoredCheckpoint> = struct({
   header: headerCodec,
   consenters: consenterSetCodec,
+  handoverHeight: optional(uint<Height>()),
 })
 
 /** Shortest and longest pause of `run` after a failure. */
@@ -270,12 +273,12 @@ export class HeaderFollower {
 
   async #save(now: boolean): Promise<void> {
     const { store, saveEveryMs = 5_000 } = this.#options
-    const { header, consenters } = this.#head
+    const { header, consenters, handoverHeight } = this.#head
     if (!store || header.height === this.#saved) return
     if (!now && performance.now() - this.#lastSave < saveEveryMs) return
     this.#lastSave = performance.now()
     this.#saved = header.height
-    await store.save(encode(storedCheckpointCodec, { header, consenters }))
+    await store.save(encode(storedCheckpointCodec, { header, consenters, handoverHeight }))
   }
 
   /** Stores the head as it is: for a program that ends. */
@@ -288,7 +291,7 @@ export class HeaderFollower {
 function restored(bytes: Uint8Array, given: TrustedHead): TrustedHead {
   const stored = decode(storedCheckpointCodec, bytes)
   if (!stored.ok) throw new MoteError('storage-corrupt', `checkpoint: ${stored.error.detail}`)
-  const head = unwrap(checkpointOf(stored.value.header, stored.value.consenters))
+  const head = unwrap(checkpointOf(stored.value.header, stored.value.consenters, stored.value.handoverHeight))
   if (head.chainId !== given.chainId)
     throw new MoteError('wrong-chain', `checkpoint: expected chain ${given.chainId}, got ${head.chainId}`)
   return head.header.height > given.header.height ? head : given

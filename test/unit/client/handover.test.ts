@@ -1,7 +1,7 @@
 /** Clients while the consenters change: the follower walks and skips across handovers, and reads go on. */
 import { describe, expect, it } from 'vitest'
 import { Height } from '../../../chain/brands.ts'
-import type { CertifiedHeader } from '../../../chain/light-client.ts'
+import { type CertifiedHeader, verifyStateAnswer } from '../../../chain/light-client.ts'
 import { stateKeyOf } from '../../../chain/records.ts'
 import { MoteError } from '../../../chain/result.ts'
 import { ChainClient } from '../../../client/chain-client.ts'
@@ -69,6 +69,24 @@ async function refusal(promise: Promise<unknown>): Promise<string> {
 }
 
 describe('header follower: handovers', () => {
+  it.each([
+    ['the set of now signed it too, before it was replaced for a while', [second, first]],
+    ['another set signed it', [second]],
+  ])(
+    'header follower: after a restart it says of what is below the handover that it is old: %s',
+    async (_, sets) => {
+      const chain = chainThrough(2, ...sets)
+      const store = memoryStore()
+      const before = await followerOf(chain, chain.source(), { store })
+      await before.follower.sync()
+      const { follower } = await followerOf(chain, chain.source(), { store })
+      expect(follower.head).toEqual(before.follower.head)
+      const key = stateKeyOf.identity(sensor.id)
+      const old = verifyStateAnswer(follower.head, key, chain.answer(key, 1), nativeVerifier)
+      expect(old).toMatchObject({ ok: false, error: { code: 'stale' } })
+    },
+  )
+
   it('header follower: walks through handovers, telling of every header', async () => {
     const chain = chainThrough(2, second, third, first)
     const { follower, events } = await followerOf(chain, chain.source())
