@@ -16,8 +16,22 @@ export function watchCorruption(storage: Storage, onCorrupt: (error: MoteError) 
       return (...args: unknown[]) => {
         const result: unknown = member.apply(target, args)
         if (result instanceof Promise) result.catch(report)
-        return result
+        return isIterable(result) ? watched(result, report) : result
       }
     },
   })
+}
+
+function isIterable(value: unknown): value is AsyncIterable<unknown> {
+  return typeof value === 'object' && value !== null && Symbol.asyncIterator in value
+}
+
+/** The same items. A read that fails half-way is reported as any other. */
+async function* watched<T>(items: AsyncIterable<T>, report: (error: unknown) => void): AsyncGenerator<T> {
+  try {
+    yield* items
+  } catch (error) {
+    report(error)
+    throw error
+  }
 }
