@@ -177,8 +177,9 @@ export class Submission {
 
   /** Everything up to `height` is certified. */
   certified(height: Height): void {
+    // Not in order of height: what is sent again waits for an older block than what came before it.
     for (const [executedAt, list] of this.#uncertified) {
-      if (executedAt > height) return
+      if (executedAt > height) continue
       this.#uncertified.delete(executedAt)
       for (const watched of list)
         if (watched.outcome) this.#resolve(watched, this.#statusOf(watched.outcome), () => true)
