@@ -43,6 +43,11 @@ export function unwrap<T>(result: Result<T>): T {
   throw new MoteError(result.error.code, result.error.detail)
 }
 
+/** A failure as a refusal, where one item must not end the whole. */
+export function refusalOf(error: unknown): Refusal {
+  return error instanceof MoteError ? error : { code: 'internal', detail: String(error) }
+}
+
 /** Fails on a programmer's mistake, in production too. Never call it on what a peer sent. */
 export function assert(condition: unknown, message: string): asserts condition {
   if (!condition) throw new Error(`assertion failed: ${message}`)

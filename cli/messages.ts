@@ -80,6 +80,7 @@ async function connect(context: Context, access: ChainAccess, keys: IdentityKeys
     stateDirectory: join(directory, 'devices', keys.name),
     timeoutMs: context.timeoutMs,
     trustTtlMs: description.trustTtlMs,
+    onBoxRefused: ({ code, detail }) => context.output.note(`box refused: ${code}: ${detail}`),
   })
 }
 

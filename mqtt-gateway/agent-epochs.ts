@@ -8,7 +8,7 @@
 import { randomBytes } from 'node:crypto'
 import type { DeviceId, GroupId, Milliseconds } from '../chain/brands.ts'
 import { currentEncryptionKey } from '../chain/records.ts'
-import { MoteError, unwrap } from '../chain/result.ts'
+import { MoteError, ok, type Refusal, type Result, refusalOf, refuse, unwrap } from '../chain/result.ts'
 import type { AgentChain } from './agent-ports.ts'
 import type { DeviceState } from './device-state.ts'
 import { epochKeyBytes } from './envelope.ts'
@@ -37,6 +37,8 @@ export interface EpochsOptions {
   readonly state: DeviceState
   readonly connection: MqttConnection
   readonly verdicts: VerdictInbox
+  /** Told of every box for this device whose key was not taken, and why. */
+  readonly onBoxRefused?: ((refusal: Refusal) => void) | undefined
 }
 
 export class EpochKeys {
@@ -47,7 +49,7 @@ export class EpochKeys {
   constructor(options: EpochsOptions) {
     this.#options = options
     options.connection.onMessage(message => {
-      if (isBoxTopic(message.topicName)) void this.#takeBox(message).catch(() => {})
+      if (isBoxTopic(message.topicName)) void this.#onBox(message)
     })
   }
 
@@ -129,20 +131,39 @@ export class EpochKeys {
     if (code) throw new MoteError(code, reason ?? 'the gateway refused the boxes')
   }
 
-  async #takeBox({ payload }: ReceivedMessage): Promise<void> {
+  async #onBox({ topicName, payload }: ReceivedMessage): Promise<void> {
+    // The retained box of a group that this device has left is cleared by an empty message.
+    if (payload.length === 0) return
+    try {
+      const taken = await this.#takeBox(payload)
+      if (!taken.ok) this.#options.onBoxRefused?.(taken.error)
+    } catch (error) {
+      const { code, detail } = refusalOf(error)
+      this.#options.onBoxRefused?.({ code, detail: `${topicName}: ${detail}` })
+    }
+  }
+
+  /** Refuses `malformed`, `epoch-mismatch`, `cannot-open`. Throws when the chain is out of reach. */
+  async #takeBox(payload: Uint8Array): Promise<Result<void>> {
     const parsed = parseMemberBox(payload)
-    if (!parsed.ok || parsed.value.box.member !== this.#options.device) return
-    const { chain, state, encryptionSecret } = this.#options
-    const { group, epoch } = parsed.value
-    if (await state.epochKey(group, epoch)) return
+    if (!parsed.ok) return parsed
+    const { chain, state, encryptionSecret, device } = this.#options
+    const { group, epoch, box } = parsed.value
+    const what = `box of group ${group}, epoch ${epoch}`
+    if (box.member !== device)
+      return refuse('malformed', `${what}: expected one for this device, got one for ${box.member}`)
+    if (await state.epochKey(group, epoch)) return ok(undefined)
     if (((await chain.group(group)).value?.record.epoch ?? 0) < epoch) await chain.refresh()
     const record = (await chain.group(group)).value?.record
+    if (record?.epoch !== epoch)
+      return refuse('epoch-mismatch', `${what}: the chain has epoch ${record?.epoch ?? 'none'}`)
     const opened = await openMemberBox(chain.chainId, parsed.value, encryptionSecret)
-    if (!opened.ok || record?.epoch !== epoch) return
-    const name = { chainId: chain.chainId, group, epoch }
-    if (epochKeyHash(name, opened.value) !== record.epochKeyHash) return
+    if (!opened.ok) return refuse('cannot-open', `${what}: ${opened.error.detail}`)
+    if (epochKeyHash({ chainId: chain.chainId, group, epoch }, opened.value) !== record.epochKeyHash)
+      return refuse('cannot-open', `${what}: not the key that the chain has the hash of`)
     await state.putEpochKey(group, epoch, opened.value)
     for (const wake of this.#waiting) wake()
+    return ok(undefined)
   }
 
   /** True when a key has come in; false when the time is over. */

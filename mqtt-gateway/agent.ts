@@ -8,7 +8,7 @@
 import type { DeviceId, GroupId, Milliseconds } from '../chain/brands.ts'
 import { keyIdOf, type SignatureVerifier, type Signer } from '../chain/keys.ts'
 import { currentEncryptionKey } from '../chain/records.ts'
-import { MoteError, type Refusal, unwrap } from '../chain/result.ts'
+import { MoteError, type Refusal, refusalOf, unwrap } from '../chain/result.ts'
 import { type IdentityKeys, signerOf } from '../client/key-directory.ts'
 import { nativeVerifier } from '../client/native-crypto.ts'
 import { EpochKeys } from './agent-epochs.ts'
@@ -17,7 +17,7 @@ import type { BrokerAddress } from './broker.ts'
 import { type Contact, DeviceState } from './device-state.ts'
 import { type SealTarget, sealEnvelope } from './envelope.ts'
 import { epochKeyHash } from './group-keys.ts'
-import { type DeliveredMessage, Lanes, Listener, refusalOf } from './listener.ts'
+import { type DeliveredMessage, Lanes, Listener } from './listener.ts'
 import { MqttConnection } from './mqtt-connection.ts'
 import { filters, topics } from './topics.ts'
 import type { TrustedGroup } from './trust.ts'
@@ -35,6 +35,8 @@ export interface AgentOptions {
   readonly trustTtlMs?: number
   readonly verifier?: SignatureVerifier
   readonly now?: () => Milliseconds
+  /** Told of every box with an epoch key for this device that was not taken, and why. */
+  readonly onBoxRefused?: (refusal: Refusal) => void
 }
 
 export interface OutgoingText {
@@ -67,7 +69,7 @@ export class DeviceAgent {
 
   private constructor(parts: AgentParts) {
     const { options, signer, state, connection, verdicts, now } = parts
-    const { keys, chain, verifier = nativeVerifier, trustTtlMs = 180_000 } = options
+    const { keys, chain, verifier = nativeVerifier, trustTtlMs = 180_000, onBoxRefused } = options
     const device = keys.id
     // One array for the agent's life: the HPKE side keeps the imported key beside it.
     const encryptionSecret = keys.encryption.seed.expose()
@@ -78,7 +80,15 @@ export class DeviceAgent {
     this.#connection = connection
     this.#verdicts = verdicts
     this.#now = now
-    this.epochs = new EpochKeys({ device, encryptionSecret, chain, state, connection, verdicts })
+    this.epochs = new EpochKeys({
+      device,
+      encryptionSecret,
+      chain,
+      state,
+      connection,
+      verdicts,
+      onBoxRefused,
+    })
     const { epochs } = this
     this.#listener = new Listener({
       device,

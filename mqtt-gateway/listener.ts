@@ -12,7 +12,7 @@
 import type { DeviceId, Milliseconds } from '../chain/brands.ts'
 import type { SignatureVerifier } from '../chain/keys.ts'
 import { findKey, isKeyValidAt } from '../chain/records.ts'
-import { MoteError, ok, type Refusal, type Result, refuse } from '../chain/result.ts'
+import { ok, type Result, refuse } from '../chain/result.ts'
 import type { EpochKeys } from './agent-epochs.ts'
 import type { AgentChain } from './agent-ports.ts'
 import type { DeviceState } from './device-state.ts'
@@ -131,9 +131,4 @@ export class Lanes {
     })
     return true
   }
-}
-
-/** A failure as a refusal, where one message must not end the listening. */
-export function refusalOf(error: unknown): Refusal {
-  return error instanceof MoteError ? error : { code: 'internal', detail: String(error) }
 }

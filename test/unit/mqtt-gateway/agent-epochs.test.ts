@@ -1,0 +1,119 @@
+/** A box whose key is not taken is never passed over in silence: one refusal each, without any secret in it. */
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { type MoteError, type Refusal, unwrap } from '../../../chain/result.ts'
+import { makeKeys } from '../../../client/key-directory.ts'
+import { EpochKeys } from '../../../mqtt-gateway/agent-epochs.ts'
+import { DeviceState } from '../../../mqtt-gateway/device-state.ts'
+import {
+  boxesHash,
+  epochKeyHash,
+  memberBoxes,
+  parseEpochBoxes,
+  sealEpochKey,
+} from '../../../mqtt-gateway/group-keys.ts'
+import type { MqttConnection, ReceivedMessage } from '../../../mqtt-gateway/mqtt-connection.ts'
+import { topics } from '../../../mqtt-gateway/topics.ts'
+import type { VerdictInbox } from '../../../mqtt-gateway/verdict-inbox.ts'
+import { MemoryTrust } from '../../support/memory-trust.ts'
+
+const [alice, bob] = [makeKeys('alice'), makeKeys('bob')]
+const epochKey = new Uint8Array(32).fill(0xa7)
+
+let trust: MemoryTrust
+let directory: string
+let epochs: EpochKeys
+let refusals: Refusal[]
+let deliver: (message: ReceivedMessage) => void
+
+beforeEach(async () => {
+  trust = new MemoryTrust()
+  for (const keys of [alice, bob]) trust.register(keys)
+  directory = await mkdtemp(join(tmpdir(), 'mote-epochs-'))
+  refusals = []
+  const connection = {
+    onMessage: (take: typeof deliver) => {
+      deliver = take
+    },
+    subscribe: async () => {},
+  }
+  epochs = new EpochKeys({
+    device: bob.id,
+    encryptionSecret: bob.encryption.seed.expose(),
+    chain: trust,
+    state: await DeviceState.open(directory),
+    connection: connection as unknown as MqttConnection,
+    verdicts: {} as VerdictInbox,
+    onBoxRefused: refusal => refusals.push(refusal),
+  })
+})
+afterEach(() => rm(directory, { recursive: true }))
+
+/** The group at epoch 1 on the chain, and boxes with `sealed` as its key. */
+async function boxesOf(sealed: Uint8Array, epoch = 1) {
+  const group = trust.createGroup(alice.id, 'fleet')
+  trust.changeMembers(group, { add: [bob.id] })
+  const name = { chainId: trust.chainId, group, epoch }
+  const members = [alice, bob].map(({ id, encryption }) => ({ id, key: encryption.publicKey }))
+  const bytes = unwrap(await sealEpochKey(name, sealed, members))
+  const { value } = await trust.group(group)
+  const hashes = { epochKeyHash: epochKeyHash({ ...name, epoch: 1 }, epochKey), boxesHash: boxesHash(bytes) }
+  await trust.rekey({ group: value!, ...hashes })
+  const boxOf = (member: string) =>
+    memberBoxes(unwrap(parseEpochBoxes(bytes))).find(box => box.member === member)!.payload
+  return { group, boxOf, topicName: topics.box(group, bob.id) }
+}
+
+async function refusedWith(message: ReceivedMessage): Promise<Refusal> {
+  deliver(message)
+  while (refusals.length === 0) await new Promise<void>(resolve => setImmediate(resolve))
+  expect(refusals).toHaveLength(1)
+  expect(JSON.stringify(refusals)).not.toContain('a7a7')
+  return refusals[0]!
+}
+
+test('epoch boxes: the key in a sound box is taken, and nothing is said', async () => {
+  const { group, boxOf, topicName } = await boxesOf(epochKey)
+  const key = epochs.key(group, 1, 5_000)
+  deliver({ topicName, payload: boxOf(bob.id) })
+  expect(await key).toEqual(epochKey)
+  deliver({ topicName, payload: new Uint8Array(0) })
+  expect(refusals).toEqual([])
+})
+
+test('epoch boxes: one that does not open, or holds another key, is refused with the reason', async () => {
+  const { boxOf, topicName } = await boxesOf(epochKey)
+  const payload = Uint8Array.from(boxOf(bob.id))
+  payload[payload.length - 1]! ^= 1
+  expect(await refusedWith({ topicName, payload })).toMatchObject({
+    code: 'cannot-open',
+    detail: expect.stringMatching(/^box of group [0-9a-f]{64}, epoch 1: /),
+  })
+})
+
+test('epoch boxes: one with a key that the chain does not confirm', async () => {
+  const { boxOf, topicName } = await boxesOf(new Uint8Array(32).fill(1))
+  const refusal = await refusedWith({ topicName, payload: boxOf(bob.id) })
+  expect(refusal).toMatchObject({ code: 'cannot-open', detail: expect.stringContaining('hash') })
+})
+
+test('epoch boxes: one of an epoch that the chain does not have', async () => {
+  const { boxOf, topicName } = await boxesOf(epochKey, 2)
+  expect(await refusedWith({ topicName, payload: boxOf(bob.id) })).toMatchObject({ code: 'epoch-mismatch' })
+})
+
+test('epoch boxes: one for another member, and bytes that are none', async () => {
+  const { boxOf, topicName } = await boxesOf(epochKey)
+  expect(await refusedWith({ topicName, payload: boxOf(alice.id) })).toMatchObject({ code: 'malformed' })
+  refusals = []
+  expect(await refusedWith({ topicName, payload: Uint8Array.of(1, 2) })).toMatchObject({ code: 'malformed' })
+})
+
+test('epoch boxes: while the chain is out of reach', async () => {
+  const { boxOf, topicName } = await boxesOf(epochKey)
+  trust.reachable = false
+  const refusal = await refusedWith({ topicName, payload: boxOf(bob.id) })
+  expect(refusal.code).toBe(await trust.group('00' as never).catch((error: MoteError) => error.code))
+})
