@@ -1,12 +1,13 @@
 /**
- * Logs: JSON lines by pino, to standard error or to files that rotate by size. Secrets never reach a line: seeds
- * print as `[secret]` by themselves (client/key-directory.ts), and fields of these names are struck out.
+ * Logs of nodes and gateways: JSON lines by pino, to standard error or to files that rotate by size. Secrets never reach a
+ * line: seeds print as `[secret]` by themselves (key-directory.ts), and fields of these names are struck out.
  */
 import pino, { type Logger } from 'pino'
 import roll from 'pino-roll'
-import type { LogLevel } from './config.ts'
 
 export type { Logger } from 'pino'
+
+export type LogLevel = 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'silent'
 
 const secretNames = ['seed', 'secret', 'password', 'privateKey', 'token']
 /** Struck out at the top of a line and one level below. */
@@ -29,7 +30,7 @@ export interface OpenLog {
   close(): void
 }
 
-/** Opens the log of a node. Throws if the file cannot be created. */
+/** Opens the log of a node or gateway. Throws if the file cannot be created. */
 export async function openLog({ level, file, name }: LogOptions): Promise<OpenLog> {
   const stream = file === undefined ? pino.destination({ dest: 2, sync: true }) : await rotatingFile(file)
   const log = pino(

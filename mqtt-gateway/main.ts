@@ -6,8 +6,6 @@
  */
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
-import pino, { type Logger } from 'pino'
-import roll from 'pino-roll'
 import type { Milliseconds } from '../chain/brands.ts'
 import { checkpointFromGenesis } from '../chain/genesis.ts'
 import { MoteError } from '../chain/result.ts'
@@ -17,6 +15,7 @@ import { checkpointFile } from '../client/checkpoint-file.ts'
 import { readGenesisFile } from '../client/genesis-file.ts'
 import { httpSource } from '../client/http-source.ts'
 import { readKeyFile } from '../client/key-directory.ts'
+import { type Logger, openLog } from '../client/log.ts'
 import { nativeVerifier } from '../client/native-crypto.ts'
 import { aedesBroker } from './aedes-broker.ts'
 import { fileBoxStore } from './box-store.ts'
@@ -45,7 +44,7 @@ export async function startGateway(configFile: string, signal: AbortSignal): Pro
   const config = await readGatewayConfig(configFile)
   const { id } = await readKeyFile(config.key)
   await privateDirectory(config.data)
-  const log = await openLog(config)
+  const { log, close } = await openLog({ ...config.log, name: config.name })
   const client = await openChain(config, log)
   const stopping = new AbortController()
   const gateway = await makeGateway(config, client, log)
@@ -69,7 +68,7 @@ export async function startGateway(configFile: string, signal: AbortSignal): Pro
     await gateway.stop()
     await face?.close()
     await following
-    log.flush()
+    close()
   }
   try {
     await firstHeader(client, log, signal)
@@ -138,26 +137,4 @@ async function firstHeader(client: ChainClient, log: Logger, signal: AbortSignal
       await pause(retryDelayMs, undefined, { signal }).catch(() => {})
     }
   }
-}
-
-async function openLog({ name, log: { level, file } }: GatewayConfig): Promise<Logger> {
-  const stream =
-    file === undefined
-      ? pino.destination({ dest: 2, sync: true })
-      : await roll({ file, extension: '.log', size: '10m', limit: { count: 5 }, mkdir: true, sync: true })
-  const base = { name }
-  return pino(
-    {
-      level,
-      base,
-      timestamp: pino.stdTimeFunctions.isoTime,
-      messageKey: 'message',
-      formatters: { level: label => ({ level: label }) },
-      redact: {
-        paths: ['seed', 'secret', 'password', '*.seed', '*.secret', '*.password'],
-        censor: '[secret]',
-      },
-    },
-    stream,
-  )
 }

@@ -11,6 +11,7 @@ import { ChainId, DeviceId } from '../chain/brands.ts'
 import { MoteError } from '../chain/result.ts'
 import { writeFileAtomic } from '../client/atomic-file.ts'
 import { configurationParser, readConfigurationFile } from '../client/configuration-file.ts'
+import type { LogLevel } from '../client/log.ts'
 import type { Config as RaftConfig } from '../consensus/types.ts'
 import { type CompactionLimits, defaultCompactionLimits } from './compaction.ts'
 import type { ProducerLimits } from './producer.ts'
@@ -148,8 +149,6 @@ export interface NodeConfig {
   readonly compaction: CompactionLimits
   readonly log: { readonly level: LogLevel; readonly file: string | undefined }
 }
-
-export type LogLevel = 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'silent'
 
 /** A leader beats every 50 ms; a follower that hears nothing for 500 ms to 1 s stands for election. */
 export const defaultRaftTiming = { tickMs: 50, electionTimeoutTicks: 10, heartbeatTicks: 1 } as const

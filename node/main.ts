@@ -1,10 +1,10 @@
 /** Starts the node that a configuration file describes: one composition root per label. */
 import { MoteError } from '../chain/result.ts'
+import { type Logger, openLog } from '../client/log.ts'
 import { type NodeConfig, readNodeConfig } from './config.ts'
 import { startCoordinationNode } from './coordination-node.ts'
 import { type RunningNode, startFullNode } from './full-node.ts'
 import { startLightweightNode } from './lightweight-node.ts'
-import { type Logger, openLog } from './log.ts'
 
 export type { RunningNode } from './full-node.ts'
 

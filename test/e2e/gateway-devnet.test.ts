@@ -297,4 +297,22 @@ describe('gateway process: refusals', () => {
     for (let again = await send('1113', 'again'); again.code !== 0; again = await send('1113', 'again'))
       expect(performance.now(), 'it recovers in time').toBeLessThan(deadline)
   })
+
+  test('no seed and no password of the whole run is in the log of a node or of the gateway', async () => {
+    const { directory } = devnet
+    const login = await credentials('1112')
+    await connect('1112')
+    const files = readdirSync(directory, { recursive: true, encoding: 'utf8' })
+    const textOf = (file: string) => readFileSync(join(directory, file), 'utf8')
+    const seeds = files
+      .filter(file => /(^|\/)(key\.json|keys\/.+\.json)$/.test(file))
+      .flatMap(file => [...textOf(file).matchAll(/"seed": ?"([0-9a-f]{64})"/g)].map(([, seed]) => seed!))
+    const logs = files.filter(file => /(^|\/)(log(\.\d)?|[a-z]+(\.\d+)?\.log)$/.test(file))
+    expect(seeds.length).toBeGreaterThan(20)
+    expect(logs).toEqual(expect.arrayContaining(['nodes/full-1/log', 'nodes/gateway/log']))
+    const text = logs.map(textOf).join('\n')
+    expect(text.includes('"event":"connect"'), 'the log of decisions is among them').toBe(true)
+    for (const secret of [...seeds, login.password, Buffer.from(login.password).toString('hex')])
+      expect(text.includes(secret), 'a secret in a log').toBe(false)
+  })
 })

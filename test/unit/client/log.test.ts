@@ -3,8 +3,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { SecretSeed } from '../../../client/key-directory.ts'
+import { openLog } from '../../../client/log.ts'
 import { lockDirectory } from '../../../node/directory-lock.ts'
-import { openLog } from '../../../node/log.ts'
+import { readSourceFiles } from '../../support/source-files.ts'
 
 let directory = ''
 beforeEach(async () => {
@@ -35,6 +36,15 @@ test('log: lines are JSON with time, level and name, and carry no secret', async
     keys: { password: '[secret]', seed: '[secret]' },
     time: expect.stringMatching(/^\d{4}-\d\d-\d\dT/),
   })
+})
+
+test('log: nodes and gateways open theirs here, with one list of what is struck out', () => {
+  const opened = readSourceFiles().filter(({ folder, text }) => folder !== 'test' && /\bpino\(/.test(text))
+  expect(opened.map(({ path }) => path)).toEqual(['client/log.ts'])
+  const users = readSourceFiles().filter(({ text }) => /await openLog\(/.test(text))
+  expect(users.map(({ path }) => path)).toEqual(
+    expect.arrayContaining(['mqtt-gateway/main.ts', 'node/main.ts']),
+  )
 })
 
 test('directory lock: a second holder is refused until the first lets go', async () => {
