@@ -15,7 +15,10 @@ import { type FinalTransaction, type SubmitOptions, signedBody, submitUntilFinal
 import { VerifiedChain } from './verified-chain.ts'
 
 export interface ChainClientOptions
-  extends Pick<FollowerOptions, 'store' | 'saveEveryMs' | 'longestRun' | 'waitMs' | 'quietMs' | 'onError'>,
+  extends Pick<
+      FollowerOptions,
+      'store' | 'saveEveryMs' | 'longestRun' | 'longestRunKeys' | 'waitMs' | 'quietMs' | 'onError'
+    >,
     Pick<FailoverOptions, 'onFault' | 'distrustMs'> {
   /** The preferred one first. */
   readonly sources: readonly ChainSource[]

@@ -16,7 +16,7 @@ import type {
   TransactionId,
 } from '../chain/brands.ts'
 import { isDigest } from '../chain/brands.ts'
-import { type Codec, digest, list, struct } from '../chain/codec.ts'
+import { type Codec, digest, encode, encodedList, list, struct } from '../chain/codec.ts'
 import { type ErrorCode, errorTable } from '../chain/errors.ts'
 import {
   type CertifiedHeader,
@@ -88,12 +88,27 @@ export const groupAnswerCodec: Codec<GroupAnswer> = struct<GroupAnswer>({
 
 /** Headers in one answer of `headersFrom`, at most. */
 export const maxHeadersPerAnswer = 512
+/** Bytes of such an answer, unless its first header alone is larger: a slow link carries it within a request's deadline. */
+export const maxHeaderPageBytes = 1024 * 1024
 
 /** Several headers in order. */
 export const headerListCodec: Codec<readonly CertifiedHeader[]> = list(
   certifiedHeaderCodec,
   maxHeadersPerAnswer,
 )
+
+/** The first of these headers, in the encoding of `headerListCodec`: as many as fit, and at least one if there is one. */
+export function encodeHeaderPage(headers: readonly CertifiedHeader[]): Uint8Array {
+  const page: Uint8Array[] = []
+  let size = 0
+  for (const header of headers) {
+    const encoded = encode(certifiedHeaderCodec, header)
+    if (page.length > 0 && size + encoded.length > maxHeaderPageBytes) break
+    page.push(encoded)
+    size += encoded.length
+  }
+  return encodedList(page)
+}
 
 /** Stops a request: a timeout, or the end of the program. */
 export interface RequestOptions {

@@ -3,7 +3,8 @@
  *
  * It starts at a checkpoint, asks for newer headers, and believes what a quorum of the trusted consenters certified:
  * header by header with every list of changed keys (so that cached values stay judged), or, when it is far behind, in
- * skips from handover to handover, after which nothing older is known. Whatever else a source sends is refused with `bad-header`,
+ * skips from handover to handover, after which nothing older is known. Far is what takes longer to read than to ask
+ * for the cached values again: many headers, or headers of full blocks. Whatever else a source sends is refused with `bad-header`,
  * `bad-certificate` or `wrong-chain`, inside the pool's attempt, so that the source pays for it.
  *
  * Invariants: the head never goes back; a listener sees every height between two skips, in order.
@@ -48,6 +49,8 @@ export interface FollowerOptions {
   readonly saveEveryMs?: number
   /** Further behind than this many headers, it skips. Default 1024. */
   readonly longestRun?: number
+  /** It skips as well after as many changed keys, if it is not there then. Default 65,536: 2.2 MB of headers. */
+  readonly longestRunKeys?: number
   /** How long one request waits for news. Default 10 s. */
   readonly waitMs?: number
   /** Without news for this long, another source is asked. Default 180 s: three heartbeats. */
@@ -206,11 +209,12 @@ export class HeaderFollower {
     if (!certificate)
       throw new MoteError('stale', `${source.name}: has no certificate for its newest header yet`)
     if (gap === 1) return this.#accept(source, [newest])
-    while (newest.header.height - this.#head.header.height > (this.#options.longestRun ?? 1024)) {
+    while (this.#head.header.height < header.height) {
+      const isNear = header.height - this.#head.header.height <= (this.#options.longestRun ?? 1024)
+      if (isNear && (await this.#walk(source, newest))) return
       const sameSigners = header.signersHash === this.#head.header.nextSignersHash
       this.#skipTo(source, sameSigners ? newest : await findHandover(source, this.#head, newest))
     }
-    await this.#walk(source, newest)
   }
 
   /** Takes a header that the consenters of the head certified, without those in between. */
@@ -236,10 +240,15 @@ export class HeaderFollower {
       )
   }
 
-  /** Asks for the headers in between and takes them page by page; a page may end before a certified one. */
-  async #walk(source: ChainSource, newest: CertifiedHeader): Promise<void> {
+  /**
+   * Asks for the headers in between and takes them page by page; a page may end before a certified one. False if they
+   * list more changed keys than a skip is worth.
+   */
+  async #walk(source: ChainSource, newest: CertifiedHeader): Promise<boolean> {
     let waiting: CertifiedHeader[] = []
+    let keysLeft = this.#options.longestRunKeys ?? 65_536
     while (this.#head.header.height < newest.header.height) {
+      if (keysLeft < 0) return false
       const from = (this.#head.header.height + waiting.length + 1) as Height
       const missing = newest.header.height - from
       const page =
@@ -247,12 +256,14 @@ export class HeaderFollower {
       if (page.length === 0 || page.length > maxHeadersPerAnswer)
         throw new MoteError('stale', `${source.name}: lacks the headers from ${from} on`)
       waiting.push(...page)
+      keysLeft -= page.reduce((sum, { changes }) => sum + changes.length, 0)
       if (waiting.length > 16 * maxHeadersPerAnswer)
         throw new MoteError('bad-header', `${source.name}: no certificate in ${waiting.length} headers`)
       const before = this.#head.header.height
       if (waiting.some(entry => entry.certificate)) this.#accept(source, waiting)
       waiting = waiting.slice(this.#head.header.height - before)
     }
+    return true
   }
 
   #accept(source: ChainSource, run: readonly CertifiedHeader[]): void {

@@ -27,7 +27,7 @@ import {
   type TransactionStatus,
 } from './chain-source.ts'
 
-/** Largest answer that is read: 8 MiB. */
+/** Largest answer that is read: 8 MiB. It holds a page of headers, and the largest header that a chain can have. */
 const maxAnswerBytes = 8 * 1024 * 1024
 
 export interface HttpSourceOptions {
@@ -132,7 +132,7 @@ async function readLimited(response: Response): Promise<Uint8Array> {
   for await (const chunk of response.body ?? []) {
     length += chunk.length
     if (length > maxAnswerBytes)
-      throw new MoteError('bad-proof', `answer: expected at most ${maxAnswerBytes} bytes`)
+      throw new MoteError('too-large', `answer: expected at most ${maxAnswerBytes} bytes`)
     chunks.push(chunk)
   }
   return Buffer.concat(chunks)

@@ -17,8 +17,8 @@ import { MoteError } from '../chain/result.ts'
 import { maxTransactionBytes } from '../chain/transaction.ts'
 import {
   type ChainSource,
+  encodeHeaderPage,
   groupAnswerCodec,
-  headerListCodec,
   maxHeadersPerAnswer,
   type SubmitWait,
   type TransactionStatus,
@@ -163,7 +163,7 @@ function headerRoutes(routes: FastifyInstance, { source, block }: ApiParts): voi
   app.get('/v1/headers', { schema: { querystring: range } }, async (request, reply) => {
     const { from, limit = maxHeadersPerAnswer } = request.query
     const headers = await source.headersFrom(Height(from), Math.min(limit, maxHeadersPerAnswer))
-    return reply.type(octets).send(encode(headerListCodec, headers))
+    return reply.type(octets).send(encodeHeaderPage(headers))
   })
   app.get('/v1/headers/wait', { schema: { querystring: after } }, async (request, reply) => {
     const { after, timeoutMs = maxWaitMs } = request.query

@@ -8,7 +8,7 @@
 import type { AddressInfo } from 'node:net'
 import { Type } from 'typebox'
 import { DeviceId } from '../chain/brands.ts'
-import { decode, encode } from '../chain/codec.ts'
+import { encode } from '../chain/codec.ts'
 import { MoteError, unwrap } from '../chain/result.ts'
 import { assignmentCodec } from '../client/join-messages.ts'
 import type { Logger } from '../client/log.ts'
@@ -21,7 +21,7 @@ import { heartbeatEveryMs, LiveNodes } from './live-nodes.ts'
 import type { Caller } from './ports.ts'
 import { relaySource } from './relay-source.ts'
 import { systemClock } from './system-clock.ts'
-import { type Heartbeat, heartbeatCodec } from './wire.ts'
+import { decodeRequest, type Heartbeat, heartbeatCodec } from './wire.ts'
 
 const moveTimeoutMs = 3_000
 
@@ -98,7 +98,7 @@ async function judgeHeartbeat(
   caller: Caller,
   body: Uint8Array,
 ): Promise<{ readonly id: DeviceId; readonly heartbeat: Heartbeat }> {
-  const heartbeat = unwrap(decode(heartbeatCodec, body))
+  const heartbeat = unwrap(decodeRequest('registry', heartbeatCodec, body))
   const id = caller.deviceId
   if (!id) throw new MoteError('hello-required', 'registry: prove an identity first')
   const { value } = await client.records.device(id)

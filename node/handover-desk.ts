@@ -4,7 +4,7 @@
  */
 import type { DeviceId, Height } from '../chain/brands.ts'
 import type { Certificate } from '../chain/certificate.ts'
-import { decode, encode } from '../chain/codec.ts'
+import { encode } from '../chain/codec.ts'
 import { quorumOf } from '../chain/consenters.ts'
 import { type CertifiedHeader, certifiedHeaderCodec, type Handover } from '../chain/light-client.ts'
 import { stateKeyOf } from '../chain/records.ts'
@@ -14,7 +14,7 @@ import type { Handovers } from './handovers.ts'
 import type { LiveChain } from './live-chain.ts'
 import type { Network, Storage } from './ports.ts'
 import type { Execution } from './replicated-chain.ts'
-import { protocols, queryCodec } from './wire.ts'
+import { decodeAnswer, queryCodec } from './wire.ts'
 
 export interface HandoverDeskParts {
   readonly id: DeviceId
@@ -126,7 +126,7 @@ export class HandoverDesk {
   async #request(peer: DeviceId, height: Height | undefined): Promise<CertifiedHeader> {
     const query = encode(queryCodec, height === undefined ? { type: 'head' } : { type: 'header', height })
     const bytes = await this.#parts.network.request(peer, 'query', query, askTimeoutMs)
-    const decoded = decode<CertifiedHeader>(certifiedHeaderCodec, bytes, protocols.query.maxFrameBytes)
+    const decoded = decodeAnswer<CertifiedHeader>('query', certifiedHeaderCodec, bytes)
     return decoded.ok ? decoded.value : refused(decoded.error)
   }
 }

@@ -4,7 +4,7 @@
  */
 import type { Stream } from '@libp2p/interface'
 import type { DeviceId } from '../chain/brands.ts'
-import { decode, encode } from '../chain/codec.ts'
+import { decode } from '../chain/codec.ts'
 import { MoteError, type Refusal } from '../chain/result.ts'
 import { Conversation } from './conversation.ts'
 import { FrameReader } from './framing.ts'
@@ -12,7 +12,7 @@ import type { PeerLink } from './peer-link.ts'
 import type { Clock, PeerMessage, RequestHandler, RequestProtocol } from './ports.ts'
 import {
   type Answer,
-  answerCodec,
+  encodeAnswer,
   forwardCodec,
   protocols,
   raftCodec,
@@ -97,7 +97,7 @@ export async function serveRequest(stream: Stream, link: PeerLink, options: Serv
   const { maxFrameBytes } = protocols[protocol]
   const conversation = new Conversation(stream, { maxFrameBytes, timeoutMs, clock })
   const body = await conversation.receive()
-  conversation.send(encode(answerCodec, await answerRequest(body, link, options)))
+  conversation.send(encodeAnswer(protocol, await answerRequest(body, link, options)))
   await conversation.finish()
 }
 

@@ -28,7 +28,7 @@ import { LightBook } from './light-book.ts'
 import type { PeerStatus } from './ports.ts'
 import { libp2pSource, ownStatusCodec } from './query-protocol.ts'
 import { systemClock } from './system-clock.ts'
-import { queryCodec } from './wire.ts'
+import { decodeAnswer, queryCodec } from './wire.ts'
 
 /** A query that waits for news lasts this long: a full node that hangs is noticed a little later. */
 const waitMs = 3_000
@@ -203,7 +203,11 @@ export class LightChain {
     for (const { id } of this.config.peers) {
       try {
         const { answer, handovers } = unwrap(
-          decode(ownStatusCodec, await this.network.request(id, 'query', body, requestTimeoutMs)),
+          decodeAnswer(
+            'query',
+            ownStatusCodec,
+            await this.network.request(id, 'query', body, requestTimeoutMs),
+          ),
         )
         const { head } = this.client.follower
         const trusted = unwrap(throughHandovers(head, handovers, answer.height, nativeVerifier))

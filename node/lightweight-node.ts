@@ -9,7 +9,6 @@
 import type { AddressInfo } from 'node:net'
 import { setTimeout as pause } from 'node:timers/promises'
 import type { DeviceId } from '../chain/brands.ts'
-import { decode } from '../chain/codec.ts'
 import { MoteError } from '../chain/result.ts'
 import { askAssignment, type CoordinationContact } from '../client/join.ts'
 import { type Assignment, assignmentCodec } from '../client/join-messages.ts'
@@ -20,6 +19,7 @@ import type { RunningNode } from './full-node.ts'
 import { LightChain } from './light-chain.ts'
 import type { Caller } from './ports.ts'
 import { relaySource } from './relay-source.ts'
+import { decodeRequest } from './wire.ts'
 
 const askTimeoutMs = 3_000
 const askRetryMs = 1_000
@@ -96,7 +96,7 @@ class ServingNodes {
     const { coordination } = this.#chain.config
     if (!coordination.some(({ id }) => id === caller.deviceId))
       throw new MoteError('not-authorised', 'assignment: expected it from a coordination node of this node')
-    const assignment = decode(assignmentCodec, body)
+    const assignment = decodeRequest('registry', assignmentCodec, body)
     if (!assignment.ok) throw new MoteError(assignment.error.code, assignment.error.detail)
     this.#adopt(assignment.value)
     return new Uint8Array(0)

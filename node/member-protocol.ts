@@ -3,9 +3,10 @@
  * request, one answer; served to proven members of the configuration alone (docs/FORMATS.md, libp2p protocols).
  */
 import type { DeviceId } from '../chain/brands.ts'
-import { type Codec, decode, encode, struct, uint, union } from '../chain/codec.ts'
+import { type Codec, encode, struct, uint, union } from '../chain/codec.ts'
 import { assertNever, MoteError } from '../chain/result.ts'
 import type { RequestHandler } from './ports.ts'
+import { decodeAnswer, decodeRequest } from './wire.ts'
 
 export type MemberRequest =
   /** The answer is one chunk of a snapshot that the asked node offered (snapshot-stream.ts). */
@@ -14,8 +15,6 @@ export type MemberRequest =
   | { readonly type: 'witness' }
   /** The index that a linearizable read must have seen. Refused with `no-leader`. */
   | { readonly type: 'read' }
-
-const maxRequestBytes = 256
 
 const requestCodec: Codec<MemberRequest> = union<MemberRequest>({
   snapshot: [1, struct({ lastIncludedIndex: uint(), chunk: uint() })],
@@ -39,7 +38,7 @@ export function encodeReadIndex(index: number): Uint8Array {
 
 /** Throws `malformed`. */
 export function decodeReadIndex(body: Uint8Array): number {
-  const decoded = decode(readIndexCodec, body, maxRequestBytes)
+  const decoded = decodeAnswer('member', readIndexCodec, body)
   if (!decoded.ok) throw new MoteError(decoded.error.code, decoded.error.detail)
   return decoded.value.index
 }
@@ -53,7 +52,7 @@ export function memberHandler(services: MemberServices): RequestHandler {
     if (deviceId === undefined) throw new MoteError('hello-required', 'member: prove an identity first')
     if (!services.isMember(deviceId))
       throw new MoteError('not-authorised', 'member: only those who keep this chain may ask')
-    const request = decode(requestCodec, body, maxRequestBytes)
+    const request = decodeRequest('member', requestCodec, body)
     if (!request.ok) throw new MoteError(request.error.code, request.error.detail)
     const { value } = request
     switch (value.type) {

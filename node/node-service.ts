@@ -72,6 +72,9 @@ interface HeaderWaiter {
 
 /** History rows in one answer. */
 const maxHistory = 1000
+/** Changed keys that the headers of one answer list, unless its last few have more: about `maxHeaderPageBytes`. */
+const maxKeysPerPage = 32_768
+const headersReadAtOnce = 8
 /** Callers that wait for a header at the same time. */
 const maxWaiters = 10_000
 
@@ -155,8 +158,18 @@ export class NodeService implements ChainSource {
   async headersFrom(from: Height, limit: number): Promise<readonly CertifiedHeader[]> {
     this.#mustServe()
     const last = Math.min(from + Math.min(limit, maxHeadersPerAnswer) - 1, this.#parts.certifiedHeight())
-    const heights = Array.from({ length: Math.max(0, last - from + 1) }, (_, i) => Height(from + i))
-    return Promise.all(heights.map(height => this.#header(height)))
+    const headers: CertifiedHeader[] = []
+    let keys = 0
+    // What does not fit the answer (chain-source.ts) is not read either.
+    while (from + headers.length <= last && keys < maxKeysPerPage) {
+      const next = from + headers.length
+      const heights = Array.from({ length: Math.min(headersReadAtOnce, last - next + 1) }, (_, i) => next + i)
+      for (const header of await Promise.all(heights.map(height => this.#header(Height(height))))) {
+        headers.push(header)
+        keys += header.changes.length
+      }
+    }
+    return headers
   }
 
   waitForHeader(after: Height, timeoutMs: number): Promise<CertifiedHeader | undefined> {

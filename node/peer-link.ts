@@ -12,7 +12,7 @@ import type { NetworkLimits } from './network-limits.ts'
 import { OutboundStream } from './outbound-stream.ts'
 import type { Clock } from './ports.ts'
 import { RateLimit } from './rate-limit.ts'
-import { type ProtocolName, protocols, type StreamProtocol } from './wire.ts'
+import { maxAnswerFrameBytes, type ProtocolName, protocols, type StreamProtocol } from './wire.ts'
 
 export interface PeerLinkOptions {
   readonly limits: NetworkLimits
@@ -95,9 +95,9 @@ export class PeerLink {
 
   /** A new exchange, opened by us. */
   async converse(protocol: ProtocolName, timeoutMs: number, signal: AbortSignal): Promise<Conversation> {
-    const { id, maxAnswerBytes } = protocols[protocol]
-    const stream = await this.connection.newStream(id, { signal })
-    return new Conversation(stream, { maxFrameBytes: maxAnswerBytes, timeoutMs, clock: this.#options.clock })
+    const stream = await this.connection.newStream(protocols[protocol].id, { signal })
+    const maxFrameBytes = maxAnswerFrameBytes(protocol)
+    return new Conversation(stream, { maxFrameBytes, timeoutMs, clock: this.#options.clock })
   }
 
   /** True if a peer that has not proven itself may be served one more request. */

@@ -1,13 +1,12 @@
 /** The asking side of the request protocols: one request frame, one answer frame. */
-import { decode } from '../chain/codec.ts'
 import { MoteError } from '../chain/result.ts'
 import type { Conversation } from './conversation.ts'
 import type { PeerLink } from './peer-link.ts'
 import type { RequestProtocol } from './ports.ts'
-import { type Answer, answerCodec, refusalFrom } from './wire.ts'
+import { type Answer, decodeAnswerFrame, refusalFrom } from './wire.ts'
 
 /**
- * The body of the peer's answer. Throws `unreachable`, `timeout`, `malformed`, or the refusal that the peer
+ * The body of the peer's answer. Throws `unreachable`, `timeout`, `too-large`, `malformed`, or the refusal that the peer
  * answered with.
  */
 export async function askPeer(
@@ -21,7 +20,7 @@ export async function askPeer(
   try {
     conversation = await link.converse(protocol, timeoutMs, deadline)
     conversation.send(body)
-    const answer = decode(answerCodec, await conversation.receive())
+    const answer = decodeAnswerFrame(protocol, await conversation.receive())
     if (!answer.ok) {
       link.violation(`${protocol}: ${answer.error.detail}`)
       throw new MoteError(answer.error.code, answer.error.detail)

@@ -5,7 +5,7 @@
  * end. What an unproven caller may ask, wire.ts says; the rest is `hello-required`.
  */
 import type { DeviceId, Height } from '../chain/brands.ts'
-import { type Codec, decode, encode, list, struct } from '../chain/codec.ts'
+import { type Codec, encode, list, struct } from '../chain/codec.ts'
 import {
   type CertifiedHeader,
   certifiedHeaderCodec,
@@ -17,6 +17,7 @@ import { assertNever, MoteError } from '../chain/result.ts'
 import {
   type ChainSource,
   type DeviceTransaction,
+  encodeHeaderPage,
   groupAnswerCodec,
   headerListCodec,
   isDeviceTransactions,
@@ -27,7 +28,7 @@ import {
 } from '../client/chain-source.ts'
 import { maxHelloHandovers } from './hello.ts'
 import type { Network, RequestHandler } from './ports.ts'
-import { maxWaitMs, openToUnproven, protocols, type Query, queryCodec } from './wire.ts'
+import { decodeAnswer, decodeRequest, maxWaitMs, openToUnproven, type Query, queryCodec } from './wire.ts'
 
 /** One's own record, for who is not admitted yet and so cannot follow the chain to the consenters that signed it. */
 export interface OwnStatus {
@@ -44,7 +45,7 @@ export const ownStatusCodec: Codec<OwnStatus> = struct<OwnStatus>({
 /** Answers queries from a source inside this process. */
 export function queryHandler(source: ChainSource, latestHandovers: LatestHandovers): RequestHandler {
   return async (caller, body) => {
-    const query = decode(queryCodec, body, protocols.query.maxFrameBytes)
+    const query = decodeRequest('query', queryCodec, body)
     if (!query.ok) throw new MoteError(query.error.code, query.error.detail)
     if (caller.deviceId === undefined && !openToUnproven(query.value))
       throw new MoteError('hello-required', `query ${query.value.type}: prove an identity first`)
@@ -65,7 +66,7 @@ async function answer(
     case 'header':
       return encode(certifiedHeaderCodec, await source.certifiedHeader(query.height))
     case 'headers':
-      return encode(headerListCodec, await source.headersFrom(query.from, query.limit))
+      return encodeHeaderPage(await source.headersFrom(query.from, query.limit))
     case 'wait': {
       const news = await source.waitForHeader(query.after, query.timeoutMs)
       return news ? encode(certifiedHeaderCodec, news) : new Uint8Array(0)
@@ -146,9 +147,11 @@ function isConnected(network: Network, id: DeviceId): boolean {
 }
 
 function decoded<T>(id: string, codec: Codec<T>, bytes: Uint8Array): T {
-  const result = decode(codec, bytes, protocols.query.maxFrameBytes)
+  const result = decodeAnswer('query', codec, bytes)
   if (result.ok) return result.value
-  throw new MoteError('bad-proof', `${id}: ${result.error.detail}`)
+  // Too much is no lie: another node may say it in fewer bytes.
+  const code = result.error.code === 'too-large' ? 'too-large' : 'bad-proof'
+  throw new MoteError(code, `${id}: ${result.error.detail}`)
 }
 
 function parse<T>(id: string, bytes: Uint8Array, check: (value: unknown) => boolean): T {

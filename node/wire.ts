@@ -23,6 +23,7 @@ import {
   boolean,
   bytes,
   type Codec,
+  decode,
   digest,
   encode,
   list,
@@ -34,7 +35,7 @@ import {
   union,
 } from '../chain/codec.ts'
 import { type ErrorCode, errorTable } from '../chain/errors.ts'
-import type { Refusal } from '../chain/result.ts'
+import type { Refusal, Result } from '../chain/result.ts'
 import { maxTransactionBytes } from '../chain/transaction.ts'
 import { maxHeadersPerAnswer } from '../client/chain-source.ts'
 import type { Entry, Message } from '../consensus/types.ts'
@@ -44,12 +45,16 @@ import { configurationCodec, snapshotCodec } from './store-records.ts'
 export type StreamProtocol = 'raft' | 'certify' | 'forward'
 export type ProtocolName = StreamProtocol | RequestProtocol | 'hello'
 
+/** Largest frame towards who serves: a request, or a message of a long-lived stream. */
+export type RequestLimit = number & { readonly limitOf: 'request' }
+/** Largest body of an answer. Another type than `RequestLimit`: neither can stand for the other. */
+export type AnswerLimit = number & { readonly limitOf: 'answer' }
+
 interface ProtocolRow {
   readonly id: string
-  /** Largest message or request. */
-  readonly maxFrameBytes: number
-  /** Largest answer; 0 where nothing is answered. */
-  readonly maxAnswerBytes: number
+  readonly maxFrameBytes: RequestLimit
+  /** 0 where nothing is answered. */
+  readonly maxAnswerBytes: AnswerLimit
   /** Streams of this protocol that one connection may have open in one direction. */
   readonly maxStreams: number
 }
@@ -64,7 +69,12 @@ interface RowLimits {
 }
 
 function row(id: string, { frame, answer, streams }: RowLimits): ProtocolRow {
-  return { id, maxFrameBytes: frame, maxAnswerBytes: answer, maxStreams: streams }
+  return {
+    id,
+    maxFrameBytes: frame as RequestLimit,
+    maxAnswerBytes: answer as AnswerLimit,
+    maxStreams: streams,
+  }
 }
 
 export const protocols: { readonly [K in ProtocolName]: ProtocolRow } = {
@@ -76,6 +86,16 @@ export const protocols: { readonly [K in ProtocolName]: ProtocolRow } = {
   join: row('/mote/join/1', { frame: 64 * kibibyte, answer: 64 * kibibyte, streams: 4 }),
   member: row('/mote/member/1', { frame: kibibyte, answer: 4 * mebibyte, streams: 16 }),
   registry: row('/mote/registry/1', { frame: 64 * kibibyte, answer: 64 * kibibyte, streams: 4 }),
+}
+
+/** The value of a request's body. Refuses with `too-large` or `malformed`. */
+export function decodeRequest<T>(protocol: RequestProtocol, codec: Codec<T>, body: Uint8Array): Result<T> {
+  return decode(codec, body, protocols[protocol].maxFrameBytes)
+}
+
+/** The value of an answer's body. Refuses with `too-large` or `malformed`. */
+export function decodeAnswer<T>(protocol: RequestProtocol, codec: Codec<T>, body: Uint8Array): Result<T> {
+  return decode(codec, body, protocols[protocol].maxAnswerBytes)
 }
 
 /* ---------------------------------------------------------------- /mote/raft/1 */
@@ -224,10 +244,32 @@ export type Answer =
   | { readonly type: 'body'; readonly body: Uint8Array }
   | { readonly type: 'refusal'; readonly code: string; readonly detail: string }
 
+/** What an answer's frame adds to its body: two arrays, a number and the length. */
+const answerFrameBytes = 8
+const largestAnswerBytes = Math.max(...Object.values(protocols).map(({ maxAnswerBytes }) => maxAnswerBytes))
+
 export const answerCodec: Codec<Answer> = union<Answer>({
-  body: [1, struct({ body: bytes(0, protocols.query.maxAnswerBytes) })],
+  body: [1, struct({ body: bytes(0, largestAnswerBytes) })],
   refusal: [2, struct(refusalFields)],
 })
+
+/** Largest frame of an answer; one of hello has no frame of its own around it. */
+export function maxAnswerFrameBytes(protocol: ProtocolName): AnswerLimit {
+  return (protocols[protocol].maxAnswerBytes + answerFrameBytes) as AnswerLimit
+}
+
+/** The frame of an answer. A body over the limit becomes the refusal `too-large`: the asker could not take it. */
+export function encodeAnswer(protocol: RequestProtocol, answer: Answer): Uint8Array {
+  const { maxAnswerBytes } = protocols[protocol]
+  if (answer.type === 'refusal' || answer.body.length <= maxAnswerBytes) return encode(answerCodec, answer)
+  const detail = `${protocol}: expected an answer of at most ${maxAnswerBytes} bytes, got ${answer.body.length}`
+  return encode(answerCodec, { type: 'refusal', code: 'too-large', detail })
+}
+
+/** What is in a frame that `encodeAnswer` made. Refuses with `too-large` or `malformed`. */
+export function decodeAnswerFrame(protocol: RequestProtocol, frame: Uint8Array): Result<Answer> {
+  return decode(answerCodec, frame, maxAnswerFrameBytes(protocol))
+}
 
 /** A refusal as it is sent: the detail is cut to what a frame takes. */
 export function refusalFrame({ code, detail }: Refusal): Refusal {

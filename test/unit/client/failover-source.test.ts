@@ -70,6 +70,16 @@ describe('failover source', () => {
     }
   })
 
+  it('failover source: an answer that is too large is no lie: the next one is asked, and it comes back', async () => {
+    const { a, pool, ask, wait } = setUp()
+    a.failure = new MoteError('too-large', 'more than an answer may have')
+    expect(await ask()).toBe('b')
+    expect(pool.isDistrusted(a)).toBe(false)
+    a.failure = undefined
+    wait(5_000)
+    expect(await ask()).toBe('a')
+  })
+
   it('failover source: asks nobody once all have lied', async () => {
     const { a, b, c, ask } = setUp()
     a.failure = b.failure = c.failure = new MoteError('bad-proof', 'a lie')

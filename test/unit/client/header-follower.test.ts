@@ -6,6 +6,7 @@ import { MoteError } from '../../../chain/result.ts'
 import { FailoverSource } from '../../../client/failover-source.ts'
 import { type CheckpointStore, type HeadEvent, HeaderFollower } from '../../../client/header-follower.ts'
 import { nativeVerifier } from '../../../client/native-crypto.ts'
+import { LongChain, strangeKeys } from '../../support/long-chain.ts'
 import { keysOf, TestChain, type TestSource } from '../../support/test-chain.ts'
 
 function memoryStore(): CheckpointStore & { bytes: Uint8Array | undefined } {
@@ -62,6 +63,26 @@ describe('header follower', () => {
     chain.append()
     await follower.sync()
     expect(events.map(event => event.type)).toEqual(['skipped', 'headers'])
+  })
+
+  it('header follower: many changed keys end a walk as well, in one skip to the newest header', async () => {
+    const chain = new TestChain()
+    const long = new LongChain(chain)
+    long.grow(60, strangeKeys(1_500))
+    const follower = await HeaderFollower.open({
+      pool: new FailoverSource([long.service]),
+      verifier: nativeVerifier,
+      checkpoint: chain.checkpoint,
+    })
+    const events: HeadEvent[] = []
+    follower.onAdvance(event => events.push(event))
+    await follower.sync()
+    expect(follower.head.header.height).toBe(60)
+    expect(events.map(event => event.type)).toEqual(['headers', 'headers', 'skipped'])
+    long.grow(30, strangeKeys(1_500))
+    await follower.sync()
+    expect(events.slice(3).map(event => event.type)).not.toContain('skipped')
+    long.service.stop()
   })
 
   it('header follower: refuses a list of changes that leaves a key out', async () => {

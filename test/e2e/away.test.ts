@@ -1,0 +1,117 @@
+/**
+ * A light node and a coordination node that were away for any number of blocks, empty ones and full ones, are level with
+ * their full node within seconds: all of it in one process, over real connections, real handlers and real frames.
+ */
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import pino from 'pino'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { writeGenesisFile } from '../../client/genesis-file.ts'
+import { httpSource } from '../../client/http-source.ts'
+import { type IdentityKeys, signerOf, writeKeyFile } from '../../client/key-directory.ts'
+import { parseNodeConfig } from '../../node/config.ts'
+import { startCoordinationNode } from '../../node/coordination-node.ts'
+import type { RunningNode } from '../../node/full-node.ts'
+import { startLightweightNode } from '../../node/lightweight-node.ts'
+import { queryHandler } from '../../node/query-protocol.ts'
+import { LongChain, strangeKeys } from '../support/long-chain.ts'
+import { sampleChain, startTestNode, type TestNode } from '../support/network-nodes.ts'
+import type { SampleIdentity } from '../support/sample-genesis.ts'
+import { keysOf, TestChain } from '../support/test-chain.ts'
+
+const away = [1, 50, 57, 58, 500, 1_024, 1_025, 5_000]
+/** What five ordinary transactions of one device change at most, and a little less than the first limit that this met. */
+const keysOfFullBlock = 950
+const levelWithinMs = 5_000
+
+const labels = ['lightweight', 'coordination'] as const
+const fills = { empty: [], full: strangeKeys(keysOfFullBlock) } as const
+
+const chain = new TestChain({ devices: ['sensor'], startTime: Date.now() - 60_000 })
+const long = new LongChain(chain)
+const stoppers: (() => Promise<unknown>)[] = []
+let root = ''
+let fullNode: TestNode
+const nodes = new Map<string, RunningNode>()
+
+function sampleOf({ name, id, signing, transport, ...keys }: IdentityKeys): SampleIdentity {
+  const signer = signerOf({ name, id, signing, transport, ...keys })
+  return {
+    name,
+    id,
+    signer,
+    transportSeed: transport!.seed.expose(),
+    transportKey: transport!.publicKey,
+  }
+}
+
+async function startLight(label: (typeof labels)[number], keys: IdentityKeys): Promise<RunningNode> {
+  const directory = join(root, label)
+  await writeKeyFile(join(root, `${label}.key`), keys)
+  const file = {
+    version: 1,
+    name: label,
+    label,
+    chainId: chain.chainId,
+    genesis: '../genesis.json',
+    data: '.',
+    key: `../${label}.key`,
+    api: { host: '127.0.0.1', port: 0 },
+    p2p: { host: '127.0.0.1', port: 0 },
+    peers: [{ id: fullNode.identity.id, address: fullNode.address }],
+    coordination: [],
+  }
+  const config = parseNodeConfig(JSON.stringify(file), join(directory, 'node.json'))
+  const start = label === 'lightweight' ? startLightweightNode : startCoordinationNode
+  const node = await start(config, pino({ level: 'silent' }))
+  stoppers.push(() => node.stop())
+  return node
+}
+
+beforeAll(async () => {
+  root = await mkdtemp(join(tmpdir(), 'mote-away-'))
+  await writeGenesisFile(join(root, 'genesis.json'), chain.genesis)
+  const full = chain.fullNodes.map(sampleOf)
+  fullNode = await startTestNode(sampleChain(chain.genesis, full), full[0]!, {
+    prepare: network =>
+      network.handle(
+        'query',
+        queryHandler(long.service, () => []),
+      ),
+  })
+  stoppers.push(() => fullNode.network.stop())
+  long.grow(1, [])
+  nodes.set('lightweight', await startLight('lightweight', keysOf('sensor')))
+  nodes.set('coordination', await startLight('coordination', chain.coordination))
+})
+
+afterAll(async () => {
+  long.service.stop()
+  for (const stop of stoppers.reverse()) await stop()
+  await rm(root, { recursive: true, force: true })
+})
+
+const apiOf = (label: string) => (nodes.get(label)!.ready as { api: string }).api
+
+/** Resolves when the node is level with the chain; fails with how far behind it is. */
+async function level(label: string): Promise<void> {
+  const source = httpSource(apiOf(label))
+  const deadline = performance.now() + levelWithinMs
+  for (;;) {
+    const { certifiedHeight } = await source.status()
+    if (certifiedHeight === long.height) return
+    if (performance.now() > deadline)
+      throw new Error(`${label}: at ${certifiedHeight} of ${long.height} after ${levelWithinMs} ms`)
+    await new Promise(resolve => setTimeout(resolve, 10))
+  }
+}
+
+describe.each(Object.entries(fills))('away: for %s blocks', (_, keys) => {
+  test.each(away)('away: %i of them, and level within 5 s', async blocks => {
+    for (const label of labels) await level(label)
+    long.grow(blocks, keys)
+    await Promise.all(labels.map(level))
+    expect(long.height).toBeGreaterThan(blocks)
+  })
+})
