@@ -1,7 +1,6 @@
 /**
  * Committed signed transactions per second of three full-node processes on this machine:
- * `npm run bench -- cluster [--clients 256] [--seconds 10] [--transactions N] [--warm-up 10000] [--wait certified] [--nodes 3]
- * [--profile DIR] [--node-arguments='…'] [--json]` (docs/BENCHMARKS.md).
+ * `npm run bench -- cluster` (docs/BENCHMARKS.md; `--help` lists the options).
  *
  * The workload is real: every client is an active device that re-keys a group of its own, a signed transaction that
  * every node verifies, executes and stores, synced. The load generator is one more process and shares the cores; its
@@ -11,32 +10,33 @@ import { spawn } from 'node:child_process'
 import { mkdir, readdir } from 'node:fs/promises'
 import { availableParallelism } from 'node:os'
 import { fileURLToPath } from 'node:url'
-import { parseArgs } from 'node:util'
+import { type BenchOption, BenchUsageError, benchArguments } from './arguments.ts'
 import type { GeneratorOptions, GeneratorResult } from './load-generator.ts'
 import { createCluster } from './local-cluster.ts'
 
 const seed = 'bench'
 
+export const clusterOptions = {
+  clients: { default: 256, meaning: 'clients at the same time, each an active device' },
+  seconds: { default: 10, meaning: 'how long it measures' },
+  transactions: { default: 0, least: 0, meaning: 'measure so many transactions instead; 0: go by --seconds' },
+  'warm-up': { default: 10_000, least: 0, meaning: 'transactions before it measures' },
+  wait: { default: 'certified', meaning: 'what a client waits for: certified or committed' },
+  nodes: { default: 3, meaning: 'full nodes' },
+  profile: { default: '', meaning: 'directory for CPU profiles of the nodes' },
+  'node-arguments': { default: '', meaning: "arguments for each node's process, in one word" },
+  json: { default: false, meaning: 'JSON on standard output' },
+} as const satisfies Record<string, BenchOption>
+
 export async function benchCluster(args: readonly string[]): Promise<void> {
-  const { values } = parseArgs({
-    args: [...args],
-    options: {
-      clients: { type: 'string', default: '256' },
-      seconds: { type: 'string', default: '10' },
-      transactions: { type: 'string', default: '0' },
-      'warm-up': { type: 'string', default: '10000' },
-      wait: { type: 'string', default: 'certified' },
-      nodes: { type: 'string', default: '3' },
-      profile: { type: 'string' },
-      'node-arguments': { type: 'string', default: '' },
-      json: { type: 'boolean', default: false },
-    },
-  })
-  const clients = Number(values.clients)
-  const wait = values.wait === 'committed' ? 'committed' : 'certified'
+  const values = benchArguments(args, clusterOptions)
+  const { clients } = values
+  if (values.wait !== 'committed' && values.wait !== 'certified')
+    throw new BenchUsageError(`--wait: expected certified or committed, got '${values.wait}'`)
+  const { wait } = values
   if (values.profile) await mkdir(values.profile, { recursive: true })
   const cluster = await createCluster({
-    fullNodes: Number(values.nodes),
+    fullNodes: values.nodes,
     devices: clients,
     seed,
     raft: { tickMs: 50, electionTimeoutTicks: 40, heartbeatTicks: 2 },
@@ -53,9 +53,9 @@ export async function benchCluster(args: readonly string[]): Promise<void> {
       seed,
       clients,
       wait,
-      warmUpTransactions: Number(values['warm-up']),
-      measureMs: Number(values.seconds) * 1_000,
-      measureTransactions: Number(values.transactions),
+      warmUpTransactions: values['warm-up'],
+      measureMs: values.seconds * 1_000,
+      measureTransactions: values.transactions,
       pids: cluster.nodes.flatMap(node => node.pid ?? []),
     })
     const statuses = await Promise.all(cluster.nodes.map(node => node.status()))

@@ -1,17 +1,14 @@
 /**
  * The settings that node/config.ts, consensus/config.ts and node/producer.ts choose, each beside its neighbours, on
- * loopback and over links that delay: `npm run bench -- defaults [--delays 0,20±10] [--rounds 4] [--seconds 6]
- * [--default-rounds 10] [--default-seconds 15] [--limit-seconds 5] [--hand-overs 20] [--clients 256]
- * [--only timing|limits] [--json]`
- * (docs/BENCHMARKS.md). Prints the Markdown tables of that page.
+ * loopback and over links that delay: `npm run bench -- defaults` (docs/BENCHMARKS.md; `--help` lists the options). Prints the Markdown tables of that page.
  *
  * Every cell is a cluster of its own: a calm time with many clients, for throughput, latency and elections that nobody
  * needed; then rounds of leader loss with few clients. Compare within one run only: a ratio says more than a number.
  */
-import { parseArgs } from 'node:util'
 import { nowMs, type Spread, spreadOf } from '../cli/chaos-clock.ts'
 import { parseDelay } from '../devnet/link-faults.ts'
 import type { NodeConfigFile } from '../node/config.ts'
+import { type BenchOption, BenchUsageError, benchArguments } from './arguments.ts'
 import { generate } from './cluster.ts'
 import { electionsSince, handOvers, loseLeaders, TimedLoad } from './fault-rounds.ts'
 import type { GeneratorResult } from './load-generator.ts'
@@ -79,33 +76,34 @@ interface Cell {
   readonly resends: number
 }
 
+export const defaultsOptions = {
+  delays: { default: '0,20±10', meaning: 'delays of the links in ms, one table each' },
+  rounds: { default: 4, meaning: 'leaders lost per neighbour, by a kill and by silence each' },
+  seconds: { default: 6, meaning: 'calm time of a neighbour of the timing' },
+  'limit-seconds': { default: 5, meaning: 'calm time of a row of the limits' },
+  'default-rounds': { default: 10, meaning: 'the same as --rounds for the default itself' },
+  'default-seconds': { default: 15, meaning: 'the same as --seconds for the default itself' },
+  'hand-overs': { default: 20, least: 0, meaning: 'hand-overs of the default' },
+  clients: { default: 256, meaning: 'clients during the calm time' },
+  only: { default: '', meaning: 'timing or limits: one table alone' },
+  json: { default: false, meaning: 'JSON on standard output' },
+} as const satisfies Record<string, BenchOption>
+
 export async function benchDefaults(args: readonly string[]): Promise<void> {
-  const { values } = parseArgs({
-    args: [...args],
-    options: {
-      delays: { type: 'string', default: '0,20±10' },
-      rounds: { type: 'string', default: '4' },
-      seconds: { type: 'string', default: '6' },
-      'limit-seconds': { type: 'string', default: '5' },
-      'default-rounds': { type: 'string', default: '10' },
-      'default-seconds': { type: 'string', default: '15' },
-      'hand-overs': { type: 'string', default: '20' },
-      clients: { type: 'string', default: '256' },
-      only: { type: 'string' },
-      json: { type: 'boolean', default: false },
-    },
-  })
+  const values = benchArguments(args, defaultsOptions)
+  if (!['', 'timing', 'limits'].includes(values.only))
+    throw new BenchUsageError(`--only: expected timing or limits, got '${values.only}'`)
   const machine = machineLine()
   const startedAt = performance.now()
-  const clients = Number(values.clients)
-  const others = { clients, rounds: Number(values.rounds), seconds: Number(values.seconds), handOvers: 0 }
+  const clients = values.clients
+  const others = { clients, rounds: values.rounds, seconds: values.seconds, handOvers: 0 }
   const first = {
     clients,
-    rounds: Number(values['default-rounds']),
-    seconds: Number(values['default-seconds']),
-    handOvers: Number(values['hand-overs']),
+    rounds: values['default-rounds'],
+    seconds: values['default-seconds'],
+    handOvers: values['hand-overs'],
   }
-  const unharmed = { clients, rounds: 0, seconds: Number(values['limit-seconds']), handOvers: 0 }
+  const unharmed = { clients, rounds: 0, seconds: values['limit-seconds'], handOvers: 0 }
   const timingCells: Cell[] = []
   const limitCells: Cell[] = []
   for (const delay of values.delays.split(',')) {

@@ -1,15 +1,14 @@
 /**
  * What the loss of a leader costs, and what handing over costs, on real processes under load:
- * `npm run bench -- leader-loss [--rounds 20] [--hand-overs 20] [--delays 0,20±10] [--tick 50] [--election 10] [--heartbeat 1] [--json]`
- * (docs/BENCHMARKS.md). fault-rounds.ts says what each time is measured from and to.
+ * `npm run bench -- leader-loss` (docs/BENCHMARKS.md; `--help` lists the options). fault-rounds.ts says what each time is measured from and to.
  *
  * Times are also given in election timeouts (ticks of a tick's length). A follower that hears nothing waits for one to two
  * of them before it stands, so with two survivors the median of the first one's wait is 1.29 of them, before anything is
  * sent; one whose connection breaks waits for nought to one, and the median is 0.29.
  */
-import { parseArgs } from 'node:util'
 import { nowMs, type Spread, spreadOf } from '../cli/chaos-clock.ts'
 import { parseDelay } from '../devnet/link-faults.ts'
+import { type BenchOption, benchArguments } from './arguments.ts'
 import { electionsSince, handOvers, loseLeaders, TimedLoad } from './fault-rounds.ts'
 import { createCluster } from './local-cluster.ts'
 import { machineLine } from './machine.ts'
@@ -40,23 +39,22 @@ interface Row {
 
 const writers = 16
 
+export const leaderLossOptions = {
+  rounds: { default: 20, meaning: 'leaders lost, by a kill and by silence each' },
+  'hand-overs': { default: 20, least: 0, meaning: 'hand-overs, by transfer and by drain each' },
+  delays: { default: '0,20±10', meaning: 'delays of the links in ms, one table each' },
+  tick: { default: 50, meaning: 'ms of a tick' },
+  election: { default: 10, meaning: 'ticks of an election timeout' },
+  heartbeat: { default: 1, meaning: 'ticks between heartbeats' },
+  json: { default: false, meaning: 'JSON on standard output' },
+} as const satisfies Record<string, BenchOption>
+
 export async function benchLeaderLoss(args: readonly string[]): Promise<void> {
-  const { values } = parseArgs({
-    args: [...args],
-    options: {
-      rounds: { type: 'string', default: '20' },
-      'hand-overs': { type: 'string', default: '20' },
-      delays: { type: 'string', default: '0,20±10' },
-      tick: { type: 'string', default: '50' },
-      election: { type: 'string', default: '10' },
-      heartbeat: { type: 'string', default: '1' },
-      json: { type: 'boolean', default: false },
-    },
-  })
+  const values = benchArguments(args, leaderLossOptions)
   const timing = {
-    tickMs: Number(values.tick),
-    electionTimeoutTicks: Number(values.election),
-    heartbeatTicks: Number(values.heartbeat),
+    tickMs: values.tick,
+    electionTimeoutTicks: values.election,
+    heartbeatTicks: values.heartbeat,
   }
   const machine = machineLine()
   const rows: Row[] = []
@@ -65,8 +63,8 @@ export async function benchLeaderLoss(args: readonly string[]): Promise<void> {
       await measure({
         delay,
         timing,
-        rounds: Number(values.rounds),
-        handOvers: Number(values['hand-overs']),
+        rounds: values.rounds,
+        handOvers: values['hand-overs'],
       }),
     )
   if (values.json) process.stdout.write(`${JSON.stringify({ machine, timing, rows })}\n`)

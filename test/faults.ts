@@ -1,43 +1,81 @@
 /**
  * `npm run test:faults [-- --seed TEXT --duration SECONDS --scenario NAME]`: a devnet of its own, two minutes of faults
- * on its processes and links under load, and the checks. Exit 1 if one of them fails; the logs are kept then.
+ * on its processes and links under load, and the checks. Exit 1 if one of them fails: only then are logs and data kept,
+ * and the last line says where. A run that passes, is interrupted or was asked for wrongly leaves nothing behind.
  */
-import { spawn } from 'node:child_process'
+import { type ChildProcess, spawn } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { parseArgs } from 'node:util'
+import { benchArguments, benchUsage } from '../bench/arguments.ts'
+import { exitCodes } from '../chain/errors.ts'
+import { parseScenario, scenarioNames } from '../devnet/scenarios.ts'
 import { repositoryRoot } from './support/source-files.ts'
 
-const { values } = parseArgs({
-  options: {
-    seed: { type: 'string', default: Date.now().toString(36) },
-    duration: { type: 'string', default: '120' },
-    scenario: { type: 'string', default: 'storm' },
-  },
-})
+const options = {
+  seed: { default: Date.now().toString(36), meaning: 'the schedule of the faults follows from it' },
+  duration: { default: 120, meaning: 'seconds of faults' },
+  scenario: { default: 'storm', meaning: scenarioNames.join(', ') },
+}
 
-const directory = mkdtempSync(join(tmpdir(), 'mote-faults-'))
+type Faults = ReturnType<typeof benchArguments<typeof options>>
+
+let running: ChildProcess | undefined
+let interrupted = false
+// The terminal has sent Ctrl-C to the command too, and it ends in order; other signals come to this process alone.
+process.on('SIGINT', () => {
+  interrupted = true
+})
+for (const signal of ['SIGTERM', 'SIGHUP'] as const)
+  process.on(signal, () => {
+    interrupted = true
+    running?.kill('SIGTERM')
+  })
 
 /** Runs the command in the foreground; resolves to its exit code. */
-function mote(...args: string[]): Promise<number> {
+function mote(directory: string, ...args: string[]): Promise<number> {
   const child = spawn(process.execPath, [join(repositoryRoot, 'bin/mote.js'), ...args], {
     stdio: 'inherit',
-    env: { ...process.env, MOTE_DIR: join(directory, 'net') },
+    env: { ...process.env, MOTE_DIR: directory },
   })
-  // The terminal has sent Ctrl-C to the command too; it ends in order, and then this does.
-  process.on('SIGINT', () => {})
+  running = child
   return new Promise((resolve, reject) => {
     child.once('error', reject)
-    child.once('close', code => resolve(code ?? 1))
+    child.once('close', code => resolve(code ?? exitCodes.failure))
   })
 }
 
-let code = await mote('devnet', 'up', '--detach', '--seed', 'faults', '--lightweight', '1', '--timeout', '90')
-if (code === 0) {
-  code = await mote('chaos', 'run', values.scenario, '--seed', values.seed, '--duration', values.duration)
-  await mote('devnet', 'down')
+async function runFaults(directory: string, { seed, duration, scenario }: Faults): Promise<number> {
+  const size = ['--seed', 'faults', '--lightweight', '1', '--timeout', '90']
+  const up = await mote(directory, 'devnet', 'up', '--detach', ...size)
+  if (up !== exitCodes.ok) return up
+  const args = [scenario, '--seed', seed, '--duration', `${duration}`]
+  const code = interrupted ? exitCodes.interrupted : await mote(directory, 'chaos', 'run', ...args)
+  const down = await mote(directory, 'devnet', 'down')
+  return code === exitCodes.ok ? down : code
 }
-if (code === 0) rmSync(directory, { recursive: true, force: true })
-else process.stderr.write(`failed; logs and data are kept in ${directory}\n`)
-process.exitCode = code
+
+async function main(args: readonly string[]): Promise<number> {
+  const usage = () =>
+    benchUsage('npm run test:faults --', 'faults on real processes, and the checks', options)
+  if (args.includes('--help') || args.includes('-h')) {
+    process.stdout.write(usage())
+    return exitCodes.ok
+  }
+  let faults: Faults
+  try {
+    faults = benchArguments(args, options)
+    parseScenario(faults.scenario)
+  } catch (error) {
+    process.stderr.write(`${(error as Error).message}\n\n${usage()}`)
+    return exitCodes.usage
+  }
+  const root = mkdtempSync(join(tmpdir(), 'mote-faults-'))
+  const code = await runFaults(join(root, 'net'), faults)
+  const isOver = code === exitCodes.ok || code === exitCodes.usage || interrupted
+  if (isOver) rmSync(root, { recursive: true, force: true })
+  else process.stderr.write(`failed; logs and data are kept in ${root}\n`)
+  return code
+}
+
+process.exitCode = await main(process.argv.slice(2))

@@ -3,7 +3,7 @@
  * the named test to go red each time. A check that can be missing without a red test is a defect of the tests.
  *
  * Takes some minutes, which is why `npm test` does not do it. With TEXT only the refusals that contain it.
- * Exit codes: 0 every test went red, 1 otherwise.
+ * Exit codes: 0 every test went red, 1 otherwise, 2 usage.
  */
 import { spawnSync } from 'node:child_process'
 import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
@@ -106,4 +106,11 @@ function main(filter: string): number {
   return checks.length > 0 && bad === 0 ? 0 : 1
 }
 
-process.exitCode = main(process.argv[2] ?? '')
+const [filter = ''] = process.argv.slice(2)
+if (filter.startsWith('-')) {
+  const isHelp = filter === '--help' || filter === '-h'
+  process[isHelp ? 'stdout' : 'stderr'].write(
+    'usage: npm run test:checks [-- TEXT]   only the refusals that contain it\n',
+  )
+  process.exitCode = isHelp ? 0 : 2
+} else process.exitCode = main(filter)
