@@ -4,6 +4,7 @@
 import type { Command } from 'commander'
 import { type DeviceId, isDigest, type Milliseconds } from '../chain/brands.ts'
 import { errorTable, exitCodes } from '../chain/errors.ts'
+import { bytesToHex } from '../chain/hex.ts'
 import { keyIdOf } from '../chain/keys.ts'
 import { type IdentityRecord, isKeyValidAt } from '../chain/records.ts'
 import { MoteError } from '../chain/result.ts'
@@ -169,11 +170,16 @@ async function show(context: Context, [nameOrId = '']: readonly string[]): Promi
   if (!value) throw new MoteError('not-found', `device ${id}: proven absent at height ${height}`)
   const transactions = await client.pool.attempt(source => source.deviceTransactions(id))
   const { keys, transportKey, ...fields } = value
-  const shownKeys = keys.map(({ key, ...entry }) => ({ keyId: keyIdOf(key), suite: key.suite, ...entry }))
+  const shownKeys = keys.map(({ key, ...entry }) => ({
+    keyId: keyIdOf(key),
+    suite: key.suite,
+    publicKey: bytesToHex(key.bytes),
+    ...entry,
+  }))
   const answer = {
     name: await nameOf(access, id),
     ...fields,
-    transportKey: transportKey && Buffer.from(transportKey).toString('hex'),
+    transportKey: transportKey && bytesToHex(transportKey),
     keys: shownKeys,
     transactions,
     height,

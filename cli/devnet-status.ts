@@ -13,6 +13,9 @@ import { provenance, shortId } from './output.ts'
 /** How long the nodes may take to prove the devices; the processes are shown in any case. */
 const devicesPatienceMs = 3_000
 
+/** With fewer full nodes the loss of the leader stops the chain. */
+const quorumWithoutOne = 3
+
 interface Devices {
   readonly devices: readonly { readonly name: string; readonly id: string; readonly status: string | null }[]
   /** The certified head at which they were read; null when no full node answers. */
@@ -58,7 +61,7 @@ export async function printStatus(
   { nodes, gateway }: ProcessStatus,
   { banner = false }: { readonly banner?: boolean } = {},
 ): Promise<void> {
-  const { output, directory } = context
+  const { output, directory, directoryNamed } = context
   const { devices, asOf } = await readDevices(context, description)
   const answer = { directory, chainId: description.chainId, nodes, gateway, devices, ...asOf }
   output.data(answer, () =>
@@ -82,19 +85,29 @@ export async function printStatus(
         directory,
       }),
       ...(asOf ? [`verified ${provenance(asOf)}`] : []),
-      ...(banner ? ['', nextSteps(context)] : []),
+      ...(banner ? ['', nextSteps(description, directoryNamed ? ` --dir ${directory}` : '')] : []),
     ].join('\n'),
   )
 }
 
-function nextSteps({ directory, directoryNamed }: Context): string {
-  const where = directoryNamed ? ` --dir ${directory}` : ''
-  return [
-    'You can now, in another terminal:',
-    `  npx mote device trust 1113${where}`,
-    `  npx mote device listen 1113${where}`,
-    `  npx mote device send 1113 "hello" --from 1111${where}`,
-    `  npx mote chaos kill-leader --watch${where}`,
-    `  npx mote devnet down${where}`,
-  ].join('\n')
+/** What a newcomer can do with this devnet: commands that name only what is there. `where` ends each of them. */
+export function nextSteps(
+  { nodes, devices }: Pick<DevnetDescription, 'nodes' | 'devices'>,
+  where: string,
+): string {
+  const count = (label: string): number => nodes.filter(node => node.label === label).length
+  const [first, second, third] = devices.map(({ name }) => name)
+  // The third device is in a group with the first one.
+  const recipient = third ?? second
+  const shown = recipient ?? first
+  const steps = [
+    ...(shown === undefined && count('coordination') > 0 ? ['device join sensor-9'] : []),
+    ...(shown === undefined ? [] : [`device trust ${shown}`]),
+    ...(recipient === undefined
+      ? []
+      : [`device listen ${recipient}`, `device send ${recipient} "hello" --from ${first}`]),
+    ...(count('full') < quorumWithoutOne ? [] : ['chaos kill-leader --watch']),
+    'devnet down',
+  ]
+  return ['You can now, in another terminal:', ...steps.map(step => `  npx mote ${step}${where}`)].join('\n')
 }

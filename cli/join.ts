@@ -12,7 +12,7 @@ import type { Signer } from '../chain/keys.ts'
 import { signerFromSeed } from '../chain/noble-crypto.ts'
 import { MoteError } from '../chain/result.ts'
 import type { CapabilityProfile, Label } from '../chain/transaction-bodies.ts'
-import { httpContact, joinPatiently } from '../client/join.ts'
+import { httpContact, isFinalRefusal, joinPatiently } from '../client/join.ts'
 import type { IdentityKeys } from '../client/key-directory.ts'
 import { grant } from '../client/operator-actions.ts'
 import { apiUrl } from '../devnet/layout.ts'
@@ -113,7 +113,14 @@ async function joinDevice(
     .filter(node => node.label === 'coordination')
     .map(node => httpContact(apiUrl(node.api)))
   const newcomer = { keys, label: options.label, profile: profileOfThisMachine(), token }
-  const joined = await joinPatiently(client, newcomer, contacts, context.signal)
+  const joined = await joinPatiently(client, newcomer, contacts, context.signal).catch((error: unknown) => {
+    if (isFinalRefusal(error)) return error
+    throw error
+  })
+  if (joined instanceof MoteError) {
+    context.output.failure(joined)
+    return exitCodes.notAuthorised
+  }
   const { fullNode, backups } = joined.assignment
   const nodeName = (id: string): string => description.nodes.find(node => node.id === id)?.name ?? id
   const { height, term, ageMs } = joined.record

@@ -7,6 +7,7 @@
  * device. A coordination node can refuse or stay silent: then the next one is asked. Asking again after a lost answer
  * is safe: an identity that is active with one's own key *is* the success that was not heard of.
  */
+import { receiptNumbers } from '../chain/block.ts'
 import type { ChainId, DeviceId, Height, Milliseconds } from '../chain/brands.ts'
 import { type Codec, decode, encode } from '../chain/codec.ts'
 import { errorTable } from '../chain/errors.ts'
@@ -98,6 +99,13 @@ export async function join(
     }
   }
   throw last
+}
+
+/** True if the chain's rules say no to this newcomer: with these keys, this label and this grant it stays outside. */
+export function isFinalRefusal(error: unknown): error is MoteError {
+  return (
+    error instanceof MoteError && Object.hasOwn(receiptNumbers, error.code) && !errorTable[error.code].retry
+  )
 }
 
 const retryDelayMs = 200

@@ -145,7 +145,11 @@ describe('devnet', () => {
     expect(foreign.stderr).toContain('grant-not-valid')
     expect(foreign.code).toBe(4)
     expect((await json('device', 'trust', 'sensor-10')).code).toBe(3)
-    const shown = await json<{ transactions: { kind: string; id: string }[] }>('device', 'show', 'sensor-9')
+    const shown = await json<{
+      keys: { publicKey: string }[]
+      transactions: { kind: string; id: string }[]
+    }>('device', 'show', 'sensor-9')
+    for (const { publicKey } of shown.value.keys) expect(publicKey).toMatch(/^[0-9a-f]{64}$/)
     expect(shown.value.transactions.map(({ kind }) => kind)).toEqual(['identity.register'])
     const status = await json('tx', 'status', shown.value.transactions[0]!.id)
     expect(status).toMatchObject({ code: 0, value: { status: 'certified', height: joined.value['height'] } })
@@ -198,6 +202,9 @@ describe('devnet', () => {
     expect(await json('device', 'trust', 'sensor-9')).toMatchObject({ code: 5, value: { status: 'revoked' } })
     const sent = await json('device', 'send', '1113', 'let me in', '--from', 'sensor-9')
     expect(sent).toMatchObject({ code: 5, value: { verdict: 'Error', code: 'signer-not-active' } })
+    const again = await mote('device', 'join', 'sensor-9')
+    expect(again.stderr).toContain('is revoked')
+    expect(again.code).toBe(4)
   })
 
   test('credentials: what any MQTT client needs', async () => {
