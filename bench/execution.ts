@@ -5,7 +5,7 @@
  * Signatures count as verified on admission, as they are in a node. Prints the median block in time by the clock, and in
  * processor time of the process, which says something on a busy machine too.
  */
-import { DeviceId, Height, Milliseconds, Term } from '../chain/brands.ts'
+import { DeviceId, Height, LogIndex, Milliseconds, Term } from '../chain/brands.ts'
 import { encode } from '../chain/codec.ts'
 import { executeBlock } from '../chain/execution.ts'
 import { defaultGenesisParameters, genesisDocument, genesisLedger } from '../chain/genesis.ts'
@@ -114,6 +114,7 @@ for (const [block, transactions] of proposals.entries()) {
   const executed = executeBlock(ledger, {
     proposal: { version: 1, type: 'block', time: Milliseconds(startedAt + block), transactions },
     term: Term(1),
+    index: LogIndex(ledger.header.index + 1),
     verify: 'skip',
   })
   times.push(performance.now() - before)

@@ -6,7 +6,15 @@
  * Run: node bench/proof-size.ts [identities, 1000000 unless told] [answers, 2000]
  */
 import { createHash } from 'node:crypto'
-import { type ChainId, type Hash, Height, Milliseconds, type StateKey, Term } from '../chain/brands.ts'
+import {
+  type ChainId,
+  type Hash,
+  Height,
+  LogIndex,
+  Milliseconds,
+  type StateKey,
+  Term,
+} from '../chain/brands.ts'
 import { certificateSigningBytes } from '../chain/certificate.ts'
 import { encode } from '../chain/codec.ts'
 import { consenterSet, signersHash } from '../chain/consenters.ts'
@@ -50,6 +58,7 @@ export function answerSizes(
     incarnation: 0,
     height: Height(100_000_000),
     term: Term(12),
+    index: LogIndex(1_234_567),
     time: Milliseconds(1_790_000_000_000),
     previousHash: noHash,
     transactionsRoot: noHash,

@@ -30,6 +30,8 @@ export type StateKey = Brand<string, 'StateKey'>
 export type Height = Brand<number, 'Height'>
 /** Raft term in which a block was proposed. */
 export type Term = Brand<number, 'Term'>
+/** Index of an entry of the Raft log; the log begins at 1, so that 0 is the genesis. Not the height. */
+export type LogIndex = Brand<number, 'LogIndex'>
 /** Milliseconds since 1970-01-01T00:00:00Z. */
 export type Milliseconds = Brand<number, 'Milliseconds'>
 
@@ -67,4 +69,5 @@ export const ChainId = digestBrand<ChainId>('ChainId')
 export const StateKey = digestBrand<StateKey>('StateKey')
 export const Height = naturalBrand<Height>('Height')
 export const Term = naturalBrand<Term>('Term')
+export const LogIndex = naturalBrand<LogIndex>('LogIndex')
 export const Milliseconds = naturalBrand<Milliseconds>('Milliseconds')

@@ -2,7 +2,7 @@
  * Execution: a committed proposal on a ledger gives the next ledger, its header and its receipts.
  *
  * Invariants
- * 1. A pure function of (ledger, proposal, term): every full node derives the same header from the same log.
+ * 1. A pure function of (ledger, proposal, term, index): every full node derives the same header from the same log.
  * 2. Total: no bytes in a proposal make it throw. Bytes that do not parse get a receipt `malformed`.
  * 3. A failed transaction leaves no write, only its receipt; but from its signature on it counts for replay.
  * 4. Only a handover block changes who signs the next header, to a set that governance decided on; it has no transactions.
@@ -12,7 +12,15 @@
  */
 import { type Author, authenticate, authorise, type Surroundings, type Verification } from './admission.ts'
 import { type BlockProposal, type ChainEvent, type Receipt, type RefusalCode, receiptCodec } from './block.ts'
-import { type Hash, Height, Milliseconds, type StateKey, type Term, type TransactionId } from './brands.ts'
+import {
+  type Hash,
+  Height,
+  type LogIndex,
+  Milliseconds,
+  type StateKey,
+  type Term,
+  type TransactionId,
+} from './brands.ts'
 import { encode } from './codec.ts'
 import { type ConsenterSet, signersHash } from './consenters.ts'
 import { executeConsenters, executeHandover } from './execute-governance.ts'
@@ -43,6 +51,8 @@ export interface BlockInput {
   readonly proposal: BlockProposal
   /** Term of the log entry. */
   readonly term: Term
+  /** Index of the log entry: above that of every earlier block. */
+  readonly index: LogIndex
   /** 'skip' is for a log that this node has executed and verified before. */
   readonly verify: Verification
 }
@@ -122,6 +132,7 @@ export function executeBlock(ledger: Ledger, input: BlockInput): ExecutedBlock {
     incarnation: parent.incarnation,
     height,
     term: input.term,
+    index: input.index,
     time,
     previousHash: ledger.headerHash,
     transactionsRoot: merkleRoot(transactions),

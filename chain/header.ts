@@ -8,7 +8,7 @@
  *   header  hash('mote/header/1', u64be height ‖ u64be time ‖ stateRoot ‖ signersHash ‖ rest)
  */
 import { concatBytes } from '@noble/hashes/utils.js'
-import type { ChainId, Hash, Height, Milliseconds, StateKey, Term } from './brands.ts'
+import type { ChainId, Hash, Height, LogIndex, Milliseconds, StateKey, Term } from './brands.ts'
 import { type Codec, constant, digest, encode, struct, uint } from './codec.ts'
 import { hashHex, u64be } from './hashing.ts'
 import { hexToBytes } from './hex.ts'
@@ -22,6 +22,8 @@ export interface Header {
   readonly height: Height
   /** Raft term of the log entry. */
   readonly term: Term
+  /** Index of the log entry. Entries without a block (no-op, configuration) leave gaps. */
+  readonly index: LogIndex
   /** The leader's clock, never before the parent's time. */
   readonly time: Milliseconds
   /** Hash of the parent header; 64 zeros at genesis. */
@@ -53,6 +55,7 @@ export const headerCodec: Codec<Header> = struct({
   incarnation: uint(),
   height: uint<Height>(),
   term: uint<Term>(),
+  index: uint<LogIndex>(),
   time: uint<Milliseconds>(),
   previousHash: digest<Hash>(),
   transactionsRoot: digest<Hash>(),
@@ -74,6 +77,7 @@ const restCodec: Codec<RestFields> = struct({
   chainId: digest<ChainId>(),
   incarnation: uint(),
   term: uint<Term>(),
+  index: uint<LogIndex>(),
   previousHash: digest<Hash>(),
   transactionsRoot: digest<Hash>(),
   receiptsRoot: digest<Hash>(),

@@ -174,6 +174,10 @@ function checkSuccession(trusted: TrustedHead, header: Header): Result<void> {
     return refuse('bad-header', `time: expected at least ${last.time}, got ${header.time}`)
   if (header.term < last.term)
     return refuse('bad-header', `term: expected at least ${last.term}, got ${header.term}`)
+  // Each block is an entry of its own.
+  const leastIndex = last.index + header.height - last.height
+  if (header.index < leastIndex)
+    return refuse('bad-header', `index: expected at least ${leastIndex}, got ${header.index}`)
   if (header.height === last.height + 1 && header.previousHash !== trusted.headerHash)
     return refuse('bad-header', 'previousHash: expected the hash of the trusted header')
   if (header.signersHash !== last.nextSignersHash)

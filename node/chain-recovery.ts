@@ -7,12 +7,13 @@
 import { Height, type Milliseconds, type StateKey, Term } from '../chain/brands.ts'
 import { type Certificate, certificateCodec } from '../chain/certificate.ts'
 import { consentersOf, type GenesisDocument, genesisLedger, genesisState } from '../chain/genesis.ts'
-import { headerCodec, headerHash } from '../chain/header.ts'
+import { type Header, headerCodec, headerHash } from '../chain/header.ts'
 import { historyFrontierCodec, type Ledger, restoreLedger } from '../chain/ledger.ts'
 import { slotOf } from '../chain/replay.ts'
 import { MoteError } from '../chain/result.ts'
-import type { Configuration, Recovered, SnapshotMeta } from '../consensus/types.ts'
+import type { Configuration, Recovered } from '../consensus/types.ts'
 import type { ExecutedBlock } from './certifier-parts.ts'
+import { isPlaceOf } from './compaction.ts'
 import { Handovers, handoverCodec, type PlacedHandover } from './handovers.ts'
 import { changesCodec, genesisWriteOf } from './live-chain.ts'
 import type { RecoveredNode, Storage } from './ports.ts'
@@ -23,8 +24,8 @@ import { type EarlierLedger, ledgersBelow } from './uncertified-blocks.ts'
 export interface RecoveredChain {
   readonly raft: Recovered
   readonly ledger: Ledger
-  /** The place in the log of its block. */
-  readonly place: SnapshotMeta
+  /** In force at the place in the log of its block; the applied entries behind it may have changed it since. */
+  readonly configuration: Configuration
   /** Those below it that no certificate stands above yet, from the certified one on, oldest first. */
   readonly earlier: readonly EarlierLedger[]
   /** The state keys that the newest block wrote. */
@@ -60,7 +61,7 @@ export async function recoverChain(storage: Storage, genesis: GenesisDocument): 
     rebuildUpTo: (await storage.rebuilding())?.upTo ?? 0,
     handovers,
     ...certified,
-    place: await placeOfNewest(storage, found),
+    configuration: await configurationAt(storage, found, ledger.header),
     earlier: await ledgersBelow(storage, ledger, certified.certificate?.height ?? Height(0)),
   }
 }
@@ -97,14 +98,19 @@ async function restore(storage: Storage, { height, history }: RecoveredNode): Pr
   return ledger.value
 }
 
-/** At the latest where the log was applied up to; nearer to the block, if that is known. */
-async function placeOfNewest(storage: Storage, found: RecoveredNode): Promise<SnapshotMeta> {
-  const { before, snapshot, configuration, height } = found
+/** Stored with the block; one that was not executed here (the genesis, that of a snapshot) stands where the log begins. */
+async function configurationAt(
+  storage: Storage,
+  { snapshot, height }: RecoveredNode,
+  header: Header,
+): Promise<Configuration> {
   const undo = await storage.undo(height)
-  if (undo) return undo.place
-  // A block that came with a snapshot has no body here, and its place is where the log began.
-  if (!(await storage.block(height))) return snapshot
-  return { lastIncludedIndex: before.index, lastIncludedTerm: before.term, configuration }
+  if (undo) return undo.configuration
+  if (!isPlaceOf(snapshot, header))
+    throw corrupt(
+      `block ${height}: expected its log to begin at ${header.index}, got ${snapshot.lastIncludedIndex}`,
+    )
+  return snapshot.configuration
 }
 
 async function storedHandovers(storage: Storage): Promise<PlacedHandover[]> {

@@ -6,6 +6,7 @@
  * execute and sign whatever still lacks its signature.
  */
 import type { Height } from '../chain/brands.ts'
+import type { Header } from '../chain/header.ts'
 import { entryBytes } from '../consensus/log.ts'
 import type { Configuration, Entry, SnapshotMeta } from '../consensus/types.ts'
 
@@ -28,6 +29,16 @@ const slack = 0.1
 export interface SnapshotPoint {
   readonly height: Height
   readonly meta: SnapshotMeta
+}
+
+/** The place in the log of a block, which its header names, with the configuration in force there. */
+export function placeOf({ index, term }: Header, configuration: Configuration): SnapshotMeta {
+  return { lastIncludedIndex: index, lastIncludedTerm: term, configuration }
+}
+
+/** True if the log up to this place gives the block of this header. */
+export function isPlaceOf(meta: SnapshotMeta, { index, term }: Header): boolean {
+  return meta.lastIncludedIndex === index && meta.lastIncludedTerm === term
 }
 
 interface MeasuredPoint extends SnapshotPoint {

@@ -19,8 +19,8 @@ import { slotOf } from '../chain/replay.ts'
 import { get } from '../chain/state-tree.ts'
 import { bodies } from '../chain/transaction.ts'
 import { encodeHandover } from './handovers.ts'
-import type { BlockUndo, BlockWrite } from './ports.ts'
-import type { Execution, Outcome, ReplicatedChain } from './replicated-chain.ts'
+import type { BlockWrite } from './ports.ts'
+import type { Execution, LogPlace, Outcome, ReplicatedChain } from './replicated-chain.ts'
 
 /** Sorted state keys of one block, as they are stored. */
 export const changesCodec: Codec<readonly StateKey[]> = list(digest<StateKey>(), maxChangesPerBlock)
@@ -107,11 +107,11 @@ export class LiveChain implements ReplicatedChain {
     this.#recent.set(ledger.header.height, ledger)
   }
 
-  execute(data: Uint8Array, term: Term): Execution | undefined {
+  execute(data: Uint8Array, { term, index }: LogPlace): Execution | undefined {
     const proposal = decodeProposal(data)
     if (!proposal.ok) return undefined
     const before = this.#ledger
-    const result = executeBlock(before, { proposal: proposal.value, term, verify: this.#verifier })
+    const result = executeBlock(before, { proposal: proposal.value, term, index, verify: this.#verifier })
     const { height, time } = result.header
     this.#ledger = result.ledger
     this.#recent.set(height, result.ledger)
@@ -176,7 +176,7 @@ function blockWriteOf(result: ChainBlock, data: Uint8Array): BlockWrite {
   }
 }
 
-function replacedBy(before: Ledger, { writes }: ChainBlock): Omit<BlockUndo, 'place' | 'placeBelow'> {
+function replacedBy(before: Ledger, { writes }: ChainBlock): NonNullable<Execution['replaced']> {
   return {
     leaves: [...writes.keys()].map(key => ({ key, value: get(before.tree, key) })),
     history: encode(historyFrontierCodec, before.history),

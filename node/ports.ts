@@ -85,10 +85,10 @@ export interface SignedHeader {
  * node that starts again with such blocks could otherwise offer its state to nobody (uncertified-blocks.ts).
  */
 export interface BlockUndo {
-  /** The place in the log of the block. A node may start far behind it, with entries that made no block. */
-  readonly place: SnapshotMeta
-  /** That of the block below. */
-  readonly placeBelow: SnapshotMeta
+  /** In force at the block's place in the log, which its header names. A node may start with entries behind it that made no block. */
+  readonly configuration: Configuration
+  /** In force at the place of the block below. */
+  readonly configurationBelow: Configuration
   /** Earlier values of the leaves that the block wrote; undefined where there was none. */
   readonly leaves: readonly { readonly key: StateKey; readonly value: Uint8Array | undefined }[]
   /** Frontier of the history tree before this block. */

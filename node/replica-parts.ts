@@ -4,6 +4,7 @@ import type { Certificate } from '../chain/certificate.ts'
 import type { ConsenterSet } from '../chain/consenters.ts'
 import type { MoteError } from '../chain/result.ts'
 import type {
+  Configuration,
   Entry,
   Config as RaftConfig,
   Random,
@@ -47,8 +48,8 @@ export interface VerifiedSnapshot {
 export interface ReplicaSnapshots {
   /** An entry was applied; `height` is that of its block, if it made one. */
   applied(entry: Entry, height: Height | undefined): void
-  /** The place in the log of the block at `height`, if it is known. */
-  placeOf(height: number): SnapshotMeta | undefined
+  /** In force at the place in the log of the block at `height`, if it is known. */
+  configurationAt(height: number): Configuration | undefined
   /** Up to where the log is to be forgotten now. What it returns counts as forgotten. */
   due(): SnapshotMeta | undefined
   /** What can be offered to a follower that needs entries which are forgotten; undefined as long as nothing can. */

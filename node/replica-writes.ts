@@ -12,11 +12,13 @@ export function storedBlock(
   { block, write, replaced }: Execution,
   { snapshots, incarnation }: { snapshots: ReplicaSnapshots | undefined; incarnation: number },
 ): BlockWrite {
-  const place = snapshots?.placeOf(block.height)
-  const placeBelow = snapshots?.placeOf(block.height - 1)
+  const configuration = snapshots?.configurationAt(block.height)
+  const configurationBelow = snapshots?.configurationAt(block.height - 1)
   return {
     ...write,
-    ...(replaced && place && placeBelow && { undo: { ...replaced, place, placeBelow } }),
+    ...(replaced &&
+      configuration &&
+      configurationBelow && { undo: { ...replaced, configuration, configurationBelow } }),
     signed: { ...block, incarnation },
   }
 }

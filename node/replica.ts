@@ -13,7 +13,7 @@
  *
  * Not here: who may submit (submission.ts), what a block does (chain/), when to cut one (producer.ts).
  */
-import type { DeviceId, Term } from '../chain/brands.ts'
+import type { DeviceId, LogIndex, Term } from '../chain/brands.ts'
 import { assert, assertNever, MoteError } from '../chain/result.ts'
 import { Raft } from '../consensus/raft.ts'
 import type { RaftStatus } from '../consensus/status.ts'
@@ -336,7 +336,8 @@ export class Replica {
     this.#proposer.committed(entry)
     if (entry.configuration) this.#appliedConfiguration = entry.configuration
     const { chain, snapshots } = this.#parts
-    const execution = entry.type === 'command' ? chain.execute(entry.data, entry.term as Term) : undefined
+    const place = { term: entry.term as Term, index: entry.index as LogIndex }
+    const execution = entry.type === 'command' ? chain.execute(entry.data, place) : undefined
     snapshots?.applied(entry, execution?.block.height)
     if (!execution) return
     this.#proposer.blockExecuted()

@@ -1,6 +1,6 @@
 /** The chain as the replica that drives it sees it: committed data in, an executed block out. */
 import type { ReceiptCode } from '../chain/block.ts'
-import type { Height, Milliseconds, Term, TransactionId } from '../chain/brands.ts'
+import type { Height, LogIndex, Milliseconds, Term, TransactionId } from '../chain/brands.ts'
 import type { ExecutedBlock } from './certifier-parts.ts'
 import type { BlockUndo, BlockWrite } from './ports.ts'
 
@@ -20,7 +20,13 @@ export interface Execution {
   readonly outcomes: readonly Outcome[]
   readonly write: BlockWrite
   /** What the block took the place of. */
-  readonly replaced?: Omit<BlockUndo, 'place' | 'placeBelow'>
+  readonly replaced?: Omit<BlockUndo, 'configuration' | 'configurationBelow'>
+}
+
+/** Where in the Raft log an entry stands. */
+export interface LogPlace {
+  readonly term: Term
+  readonly index: LogIndex
 }
 
 /** The chain as the replica sees it. */
@@ -29,5 +35,5 @@ export interface ReplicatedChain {
   /** Time of the newest block. */
   readonly time: Milliseconds
   /** Executes the data of a committed entry on top of everything before. Undefined: the entry makes no block. */
-  execute(data: Uint8Array, term: Term): Execution | undefined
+  execute(data: Uint8Array, place: LogPlace): Execution | undefined
 }

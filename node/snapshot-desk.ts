@@ -6,9 +6,9 @@
  * nobody has asked for `keptMs`; the log from its place on is kept as long, so that whoever installs it can go on.
  */
 import type { DeviceId, Height, Milliseconds } from '../chain/brands.ts'
-import { MoteError } from '../chain/result.ts'
+import { assert, MoteError } from '../chain/result.ts'
 import type { SnapshotMeta } from '../consensus/types.ts'
-import type { SnapshotPoint } from './compaction.ts'
+import { isPlaceOf, type SnapshotPoint } from './compaction.ts'
 import { type CertifiedLedger, SnapshotStream } from './snapshot-stream.ts'
 
 export interface SnapshotDeskParts {
@@ -52,6 +52,7 @@ export class SnapshotDesk {
     const point = pointAt(certifiedHeight())
     const source = point && ledgerAt(point.height)
     if (!source) return undefined
+    assert(isPlaceOf(point.meta, source.ledger.header), 'snapshot: the block stands at another place')
     this.#kept = { meta: point.meta, source, streams: new Map(), usedAt: now() }
     return point.meta
   }

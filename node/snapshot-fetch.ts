@@ -67,7 +67,7 @@ export class SnapshotFetch {
     const fetch = this.#resumed(from, meta) ?? {
       from,
       meta,
-      assembly: this.#assembly(),
+      assembly: this.#assembly(meta),
       chunk: 0,
     }
     this.#fetch = fetch
@@ -94,22 +94,22 @@ export class SnapshotFetch {
   take(meta: SnapshotMeta): FetchedSnapshot | undefined {
     const fetched = this.#fetched
     this.#fetched = undefined
-    return fetched?.meta.lastIncludedIndex === meta.lastIncludedIndex ? fetched : undefined
+    return fetched && isSamePlace(fetched.meta, meta) ? fetched : undefined
   }
 
   stop(): void {
     this.#stopped = true
   }
 
-  #assembly(): SnapshotAssembly {
+  #assembly(place: SnapshotMeta): SnapshotAssembly {
     const { own, verifier } = this.#parts
-    return new SnapshotAssembly({ ...own(), verifier, maxBytes: this.#limits.maxBytes })
+    return new SnapshotAssembly({ ...own(), place, verifier, maxBytes: this.#limits.maxBytes })
   }
 
   /** What an earlier fetch of the same snapshot from the same node has got. */
   #resumed(from: DeviceId, meta: SnapshotMeta): Fetch | undefined {
     const earlier = this.#fetch
-    if (earlier?.from !== from || earlier.meta.lastIncludedIndex !== meta.lastIncludedIndex) return undefined
+    if (earlier?.from !== from || !isSamePlace(earlier.meta, meta)) return undefined
     return { ...earlier }
   }
 
@@ -143,6 +143,10 @@ export class SnapshotFetch {
       }
     }
   }
+}
+
+function isSamePlace(a: SnapshotMeta, b: SnapshotMeta): boolean {
+  return a.lastIncludedIndex === b.lastIncludedIndex && a.lastIncludedTerm === b.lastIncludedTerm
 }
 
 function isTransient(error: unknown): boolean {

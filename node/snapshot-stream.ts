@@ -39,6 +39,8 @@ import {
 import type { StoredSlot } from '../chain/replay.ts'
 import { assertNever, ok, type Result, refuse } from '../chain/result.ts'
 import { entries } from '../chain/state-tree.ts'
+import type { SnapshotMeta } from '../consensus/types.ts'
+import { isPlaceOf } from './compaction.ts'
 
 const kibibyte = 1024
 /** A chunk is closed once it holds this much; one leaf more fits any frame. */
@@ -171,6 +173,8 @@ function* gathered<T>(items: Iterable<T>, bytesOf: (item: T) => number): Generat
 export interface SnapshotJudge {
   /** The height of its own newest ledger: a snapshot must be ahead of it. */
   readonly height: Height
+  /** Where in the log the snapshot is said to stand: what its receiver then acknowledges. */
+  readonly place: SnapshotMeta
   /** Its newest certified head: whatever is above has to prove itself, handovers that it has executed included. */
   readonly trusted: TrustedHead
   readonly verifier: SignatureVerifier
@@ -242,7 +246,7 @@ export class SnapshotAssembly {
 /** The header is ahead of the receiver, and certified by the consenters it trusts or by those that took over from them. */
 function checkHead(
   { head, handovers }: HeadChunk,
-  { height, trusted, verifier }: SnapshotJudge,
+  { height, place, trusted, verifier }: SnapshotJudge,
 ): Result<readonly CertifiedHeader[]> {
   const { header, certificate, changes } = head
   const { chainId, incarnation } = trusted
@@ -250,6 +254,11 @@ function checkHead(
     return refuse('wrong-chain', `snapshot: expected chain ${chainId}, got ${header.chainId}`)
   if (header.incarnation !== incarnation || header.height <= height)
     return refuse('bad-header', `snapshot: expected a height above ${height}, got ${header.height}`)
+  if (!isPlaceOf(place, header))
+    return refuse(
+      'bad-header',
+      `snapshot: expected entry ${place.lastIncludedIndex} of term ${place.lastIncludedTerm}, got ${header.index} of ${header.term}`,
+    )
   if (header.executionVersion !== executionVersion)
     return refuse('unknown-version', `snapshot: expected execution version ${executionVersion}`)
   if (!matchesChanges(header, changes))

@@ -11,9 +11,15 @@ import { historyFrontierCodec } from '../chain/ledger.ts'
 import { trustedHeadOf } from '../chain/light-client.ts'
 import { assert } from '../chain/result.ts'
 import { entries } from '../chain/state-tree.ts'
-import type { Entry, SnapshotMeta } from '../consensus/types.ts'
+import type { Configuration, Entry, SnapshotMeta } from '../consensus/types.ts'
 import type { RecoveredChain } from './chain-recovery.ts'
-import { Compaction, type CompactionLimits, defaultCompactionLimits } from './compaction.ts'
+import {
+  Compaction,
+  type CompactionLimits,
+  defaultCompactionLimits,
+  isPlaceOf,
+  placeOf,
+} from './compaction.ts'
 import type { Handovers } from './handovers.ts'
 import { changesCodec, type LiveChain } from './live-chain.ts'
 import type { Clock, Network } from './ports.ts'
@@ -58,9 +64,9 @@ export class Snapshots implements ReplicaSnapshots {
       meta: { lastIncludedIndex: before.index, lastIncludedTerm: before.term, configuration },
     }
     const limits = { ...defaultCompactionLimits, ...parts.compaction }
-    const places = [...recovered.earlier, recovered].map(({ ledger, place }) => ({
+    const places = [...recovered.earlier, recovered].map(({ ledger, configuration }) => ({
       height: ledger.header.height,
-      meta: place,
+      meta: placeOf(ledger.header, configuration),
     }))
     this.#compaction = new Compaction(start, snapshot.lastIncludedIndex, limits, places)
     this.#desk = new SnapshotDesk({
@@ -83,8 +89,8 @@ export class Snapshots implements ReplicaSnapshots {
     this.#compaction.applied(entry, height)
   }
 
-  placeOf(height: number): SnapshotMeta | undefined {
-    return this.#compaction.pointAt(height as Height)?.meta
+  configurationAt(height: number): Configuration | undefined {
+    return this.#compaction.pointAt(height as Height)?.meta.configuration
   }
 
   due(): SnapshotMeta | undefined {
@@ -138,6 +144,7 @@ export class Snapshots implements ReplicaSnapshots {
     const { chain, onInstalled, log } = this.#parts
     const { height } = header
     assert(certificate, 'snapshot: verified, but without a certificate')
+    assert(isPlaceOf(meta, header), 'snapshot: verified, but at another place than its header names')
     return {
       certificate,
       consenters: ledger.parameters.consenters,

@@ -55,8 +55,8 @@ export const deviceRowCodec = struct<{ id: TransactionId; kind: number }>({
 
 const most = 0xffff_ffff
 export const undoCodec: Codec<BlockUndo> = struct<BlockUndo>({
-  place: snapshotCodec,
-  placeBelow: snapshotCodec,
+  configuration: configurationCodec,
+  configurationBelow: configurationCodec,
   leaves: list(
     struct<BlockUndo['leaves'][number]>({ key: digest<StateKey>(), value: optional(bytes(0, most)) }),
     most,

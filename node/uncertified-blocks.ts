@@ -12,16 +12,16 @@ import { type Header, headerCodec } from '../chain/header.ts'
 import { type HistoryFrontier, historyFrontierCodec, type Ledger, ledgerWith } from '../chain/ledger.ts'
 import { restoreReplay, type StoredSlot, slotOf } from '../chain/replay.ts'
 import { type StateTree, update } from '../chain/state-tree.ts'
-import type { SnapshotMeta } from '../consensus/types.ts'
+import type { Configuration } from '../consensus/types.ts'
 import { changesCodec } from './live-chain.ts'
 import type { Storage } from './ports.ts'
 import { corrupt } from './store-keys.ts'
 import { stored } from './store-records.ts'
 
-/** A ledger, where in the log it stands, and the state keys that its block wrote. */
+/** A ledger, the configuration in force at its place in the log, and the state keys that its block wrote. */
 export interface EarlierLedger {
   readonly ledger: Ledger
-  readonly place: SnapshotMeta
+  readonly configuration: Configuration
   readonly changes: readonly StateKey[]
 }
 
@@ -44,7 +44,7 @@ export async function ledgersBelow(
   }
   // Upwards, so that the ids are kept once and each ledger knows its own part of them.
   const earlier: EarlierLedger[] = []
-  for (const { header, tree, history, place, changes } of states) {
+  for (const { header, tree, history, configuration, changes } of states) {
     const below = earlier.at(-1)?.ledger.replay
     const replay = restoreReplay(
       pieces.get(header.height) ?? [],
@@ -53,7 +53,7 @@ export async function ledgersBelow(
     if (!replay.ok) throw corrupt(replay.error.detail)
     const ledger = ledgerWith({ header, tree, replay: replay.value, historyFrontier: history })
     if (!ledger.ok) throw corrupt(`block ${header.height}: ${ledger.error.detail}`)
-    earlier.push({ ledger: ledger.value, place, changes })
+    earlier.push({ ledger: ledger.value, configuration, changes })
   }
   return earlier
 }
@@ -77,7 +77,7 @@ async function statesBelow(storage: Storage, newest: Ledger, certified: Height):
       header: stored(headerCodec, await storage.header(height), `header ${height}`),
       tree,
       history: stored(historyFrontierCodec, undo.history, `undo ${above}`),
-      place: undo.placeBelow,
+      configuration: undo.configurationBelow,
       changes: stored(changesCodec, await storage.changes(height), `changes ${height}`),
     })
   }

@@ -145,6 +145,15 @@ const handovers: readonly RefusalCheck[] = [
   },
 ]
 
+const snapshots: readonly RefusalCheck[] = takenOut(
+  'node/snapshot-stream.ts',
+  'test/unit/node/snapshot-stream.test.ts',
+  {
+    'a snapshot at another place in the log than its header names': 'if (!isPlaceOf(place, header))',
+    'a snapshot without a certificate': 'if (!certificate)',
+  },
+)
+
 const decisions = 'test/unit/mqtt-gateway/verification.test.ts'
 const messages: readonly RefusalCheck[] = [
   ...takenOut('mqtt-gateway/verification.ts', decisions, {
@@ -289,6 +298,7 @@ export const refusalChecks: readonly RefusalCheck[] = [
   ...joining,
   ...transactions,
   ...handovers,
+  ...snapshots,
   ...messages,
   ...sessions,
   ...faces,

@@ -301,8 +301,15 @@ export const mutants: readonly Mutant[] = [
     name: 'header-of-the-executing-term',
     source: 'one header hash per height',
     file: 'node/replica.ts',
-    find: 'chain.execute(entry.data, entry.term as Term)',
-    replace: 'chain.execute(entry.data, this.#leadership.term as Term)',
+    find: 'term: entry.term as Term, index',
+    replace: 'term: this.#leadership.term as Term, index',
+  },
+  {
+    name: 'height-as-index',
+    source: 'the place of a snapshot is the one that its header names',
+    file: 'node/replica.ts',
+    find: 'index: entry.index as LogIndex',
+    replace: 'index: (chain.height + 1) as LogIndex',
   },
   {
     name: 'sign-before-durable',

@@ -55,7 +55,8 @@ class WorldNetwork implements Network {
     if (!handler) throw new MoteError('unreachable', `${to}: not connected`)
     if (!this.#world.requestFilter(this.id, to, protocol, body))
       throw new MoteError('timeout', `${to}: no answer in time`)
-    const answer = await handler({ deviceId: this.id, remoteAddress: 'memory' }, body)
+    const sent = this.#world.requestInTransit(protocol, body)
+    const answer = await handler({ deviceId: this.id, remoteAddress: 'memory' }, sent)
     return this.#world.answerFilter(protocol, answer)
   }
 
@@ -100,6 +101,9 @@ export class LedgerWorld {
   requestFilter: (from: DeviceId, to: DeviceId, protocol: RequestProtocol, body: Uint8Array) => boolean =
     () => true
   answerFilter: (protocol: RequestProtocol, answer: Uint8Array) => Uint8Array = (_protocol, answer) => answer
+  /** Tests may change what travels. */
+  inTransit: (message: PeerMessage) => PeerMessage = message => message
+  requestInTransit: (protocol: RequestProtocol, body: Uint8Array) => Uint8Array = (_protocol, body) => body
   /** For nodes that are started from now on. */
   compaction: Partial<CompactionLimits> = {}
   maxLogBytesInMemory = 32 * 1024 * 1024
@@ -283,7 +287,8 @@ export class LedgerWorld {
       if (mail.length > 0) quiet = -1
       for (const { from, to, message } of mail) {
         const receiver = this.reachableFrom(from).find(peer => peer.id === to)
-        if (receiver && this.filter(from, to, message)) receiver.events?.message(from, message)
+        if (receiver && this.filter(from, to, message))
+          receiver.events?.message(from, this.inTransit(message))
       }
     }
   }

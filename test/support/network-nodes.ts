@@ -1,6 +1,6 @@
 /** Real libp2p nodes on loopback for tests: what each has received, and helpers that wait on conditions. */
 import type { ChainId, DeviceId } from '../../chain/brands.ts'
-import { Height, Term } from '../../chain/brands.ts'
+import { Height, LogIndex, Term } from '../../chain/brands.ts'
 import { type Certificate, certificateSigningBytes } from '../../chain/certificate.ts'
 import { decodeOwn, encode } from '../../chain/codec.ts'
 import { consenterSet, indexOfConsenter } from '../../chain/consenters.ts'
@@ -53,7 +53,8 @@ export function sampleChain(genesis: GenesisDocument, full: readonly SampleIdent
       const tree = before
         ? update(ledger.tree, new Map([[key, encode(identityCodec, change(before))]]))
         : ledger.tree
-      const header = { ...ledger.header, height: Height(height), term: Term(1), stateRoot: rootOf(tree) }
+      const place = { height: Height(height), term: Term(1), index: LogIndex(height) }
+      const header = { ...ledger.header, ...place, stateRoot: rootOf(tree) }
       const answer = stateAnswer(header, certify(header), get(tree, key), prove(tree, key))
       return { type: 'certified', answer: encode(stateAnswerCodec, answer), handovers: [] }
     },

@@ -8,6 +8,7 @@ import type { ChainId, DeviceId, GrantId, Hash } from '../../chain/brands.ts'
 import {
   type GroupId,
   Height,
+  LogIndex,
   Milliseconds,
   type StateKey,
   Term,
@@ -181,7 +182,8 @@ export class TestChain {
   }
 
   #execute(proposal: BlockProposal, certify: boolean): ExecutedBlock {
-    const block = executeBlock(this.ledger, { proposal, term: Term(1), verify: nativeVerifier })
+    const index = LogIndex(this.ledger.header.index + 2)
+    const block = executeBlock(this.ledger, { proposal, term: Term(1), index, verify: nativeVerifier })
     const { ledger, header, headerHash, changes, executed } = block
     const certificate = certify ? this.certify(header.height, headerHash) : undefined
     const handover = block.handover && {

@@ -6,7 +6,15 @@
 import { writeFileSync } from 'node:fs'
 import { sha256 } from '@noble/hashes/sha2.js'
 import { bytesToHex, utf8ToBytes } from '@noble/hashes/utils.js'
-import { type ChainId, type Hash, Height, Milliseconds, type StateKey, Term } from '../../chain/brands.ts'
+import {
+  type ChainId,
+  type Hash,
+  Height,
+  LogIndex,
+  Milliseconds,
+  type StateKey,
+  Term,
+} from '../../chain/brands.ts'
 import { certificateCodec, certificateSigningBytes } from '../../chain/certificate.ts'
 import { encode } from '../../chain/codec.ts'
 import { consenterSet, consenterSetCodec, signersHash } from '../../chain/consenters.ts'
@@ -73,6 +81,7 @@ const header: Header = {
   incarnation: 0,
   height: Height(5_000_000_000),
   term: Term(7),
+  index: LogIndex(5_000_000_321),
   time: Milliseconds(1_790_000_000_123),
   previousHash: digestOf('previous') as Hash,
   transactionsRoot: emptyMerkleRoot,

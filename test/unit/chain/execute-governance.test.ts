@@ -1,7 +1,7 @@
 /** Who the consenters are: approvals of k of n authorities, decisions, and the handover block that executes one. */
 import { describe, expect, test } from 'vitest'
 import type { ReceiptCode } from '../../../chain/block.ts'
-import { Milliseconds, Term } from '../../../chain/brands.ts'
+import { LogIndex, Milliseconds, Term } from '../../../chain/brands.ts'
 import { decodeOwn, encode } from '../../../chain/codec.ts'
 import { type ConsenterSet, consenterSet, type QuorumPolicy, signersHash } from '../../../chain/consenters.ts'
 import { executeBlock } from '../../../chain/execution.ts'
@@ -375,7 +375,7 @@ describe('a handover block', () => {
     const time = Milliseconds(chain.time + second)
     const proposal = { version: 1, type: 'handover', time, signersHash: signersHash(target) } as const
     const [verified, trusting] = ([nativeVerifier, 'skip'] as const).map(verify =>
-      executeBlock(parent, { proposal, term: Term(1), verify }),
+      executeBlock(parent, { proposal, term: Term(1), index: LogIndex(1), verify }),
     )
     expect(verified!.headerHash).toBe(trusting!.headerHash)
     expect(encode(parametersCodec, trusting!.ledger.parameters)).toEqual(

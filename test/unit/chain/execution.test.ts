@@ -2,7 +2,7 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { type BlockProposal, devicesOf, receiptCodec } from '../../../chain/block.ts'
-import { ChainId, Milliseconds, Term } from '../../../chain/brands.ts'
+import { ChainId, LogIndex, Milliseconds, Term } from '../../../chain/brands.ts'
 import { encode } from '../../../chain/codec.ts'
 import { checkTransaction, clampBlockTime, executeBlock } from '../../../chain/execution.ts'
 import { changesHash, headerHash } from '../../../chain/header.ts'
@@ -114,6 +114,7 @@ describe('admission', () => {
       const { receipts } = executeBlock(chain.ledger, {
         proposal: propose(chain.time, [changed]),
         term: Term(1),
+        index: LogIndex(1),
         verify: nativeVerifier,
       })
       expect(receipts[0]?.code, `byte ${at}`).not.toBe('ok')
@@ -240,7 +241,12 @@ describe('blocks', () => {
     expect(at(startedAt + maxBlockTimeStepMs + 1)).toBe(startedAt + maxBlockTimeStepMs)
     const chain = new SampleLedger()
     const run = (time: number) =>
-      executeBlock(chain.ledger, { proposal: propose(time), term: Term(1), verify: 'skip' }).header.time
+      executeBlock(chain.ledger, {
+        proposal: propose(time),
+        term: Term(1),
+        index: LogIndex(1),
+        verify: 'skip',
+      }).header.time
     expect([run(1), run(startedAt * 2)]).toEqual([startedAt, startedAt + maxBlockTimeStepMs])
   })
 
@@ -250,6 +256,7 @@ describe('blocks', () => {
     const block = executeBlock(chain.ledger, {
       proposal: { version: 1, type: 'heartbeat', time: Milliseconds(startedAt + 5), transactions },
       term: Term(4),
+      index: LogIndex(1),
       verify: nativeVerifier,
     })
     expect(block.receipts).toEqual([])
@@ -322,6 +329,7 @@ describe('blocks', () => {
       executeBlock(ledger, {
         proposal: propose(startedAt + second, transactions),
         term: Term(1),
+        index: LogIndex(1),
         verify: nativeVerifier,
       })
     const first = run([wires[0]!, wires[1]!])
@@ -342,7 +350,7 @@ describe('blocks', () => {
       new Map([[stateKeyOf.parameters(), encode(parametersCodec, parameters)]]),
     )
     const ledger = { ...chain.ledger, tree, parameters }
-    const input = { proposal: propose(startedAt), term: Term(1), verify: 'skip' as const }
+    const input = { proposal: propose(startedAt), term: Term(1), index: LogIndex(1), verify: 'skip' as const }
     expect(() => executeBlock(ledger, input)).toThrow('execution version')
   })
 
@@ -366,6 +374,7 @@ describe('blocks', () => {
         const block = executeBlock(chain.ledger, {
           proposal: propose(time, transactions),
           term: Term(1),
+          index: LogIndex(1),
           // Without signatures the bytes reach every executor.
           verify: 'skip',
         })

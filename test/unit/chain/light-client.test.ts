@@ -1,6 +1,6 @@
 import { hexToBytes } from '@noble/hashes/utils.js'
 import { describe, expect, test } from 'vitest'
-import { type ChainId, Height, Milliseconds, StateKey, Term } from '../../../chain/brands.ts'
+import { type ChainId, Height, LogIndex, Milliseconds, StateKey, Term } from '../../../chain/brands.ts'
 import { verifyCertificate } from '../../../chain/certificate.ts'
 import { type Codec, decode, encode } from '../../../chain/codec.ts'
 import { checkConsenterSet, consenterSet, quorumOf } from '../../../chain/consenters.ts'
@@ -57,7 +57,7 @@ describe('header', () => {
       seen.add(headerHash(changed))
       expect(decode(headerCodec, encode(headerCodec, changed))).toEqual({ ok: true, value: changed })
     }
-    expect(seen.size).toBe(17)
+    expect(seen.size).toBe(18)
   })
 })
 
@@ -133,6 +133,7 @@ describe('light client: headers', () => {
     ['of another incarnation', { incarnation: 1 }, 'bad-header'],
     ['that goes back in time', { time: Milliseconds(1) }, 'bad-header'],
     ['that goes back in term', { term: Term(0) }, 'bad-header'],
+    ['that does not go on in the log', { index: LogIndex(0) }, 'bad-header'],
     [
       'that does not follow its parent',
       { previousHash: headerHash(chainOf(0).headers[0]!).replace(/^./, 'f') as never },

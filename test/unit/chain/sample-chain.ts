@@ -1,7 +1,15 @@
 /** A chain of headers over a state tree, with real signatures and no execution: material for light-client tests. */
 import { createHash } from 'node:crypto'
 import { hexToBytes } from '@noble/hashes/utils.js'
-import { type ChainId, type Hash, Height, Milliseconds, StateKey, Term } from '../../../chain/brands.ts'
+import {
+  type ChainId,
+  type Hash,
+  Height,
+  LogIndex,
+  Milliseconds,
+  StateKey,
+  Term,
+} from '../../../chain/brands.ts'
 import { type Certificate, certificateSigningBytes } from '../../../chain/certificate.ts'
 import { type ConsenterSet, consenterSet, type QuorumPolicy, signersHash } from '../../../chain/consenters.ts'
 import { changesHash, type Header, headerHash, noHash } from '../../../chain/header.ts'
@@ -79,6 +87,7 @@ export class SampleChain {
       incarnation: 0,
       height: Height(this.headers.length),
       term: Term(1),
+      index: LogIndex(2 * this.headers.length),
       time: Milliseconds(1_790_000_000_000 + 1000 * this.headers.length),
       previousHash: parent ? headerHash(parent) : noHash,
       transactionsRoot: emptyMerkleRoot,

@@ -1,7 +1,7 @@
 /** A ledger with two operators, a full node, a coordination node and devices, driven block by block. */
 
 import type { ReceiptCode } from '../../../chain/block.ts'
-import { DeviceId, type GroupId, Milliseconds, type StateKey, Term } from '../../../chain/brands.ts'
+import { DeviceId, type GroupId, LogIndex, Milliseconds, type StateKey, Term } from '../../../chain/brands.ts'
 import { type Codec, decodeOwn, encode } from '../../../chain/codec.ts'
 import { type ConsenterSet, signersHash } from '../../../chain/consenters.ts'
 import { type ExecutedBlock, executeBlock } from '../../../chain/execution.ts'
@@ -154,6 +154,7 @@ export class SampleLedger {
     const block = executeBlock(this.ledger, {
       proposal: { version: 1, type: 'block', time: Milliseconds(this.time), transactions },
       term: Term(1),
+      index: LogIndex(this.ledger.header.index + 2),
       verify: nativeVerifier,
     })
     this.ledger = block.ledger
@@ -167,6 +168,7 @@ export class SampleLedger {
     const block = executeBlock(this.ledger, {
       proposal: { version: 1, type: 'handover', time, signersHash: signersHash(target) },
       term: Term(1),
+      index: LogIndex(this.ledger.header.index + 2),
       verify: nativeVerifier,
     })
     this.ledger = block.ledger

@@ -19,15 +19,30 @@ chain.append()
 const handovers = [first, second].map(height => chain.served(height))
 const head = chain.served(chain.height)
 
+interface Receiver {
+  certified?: number
+  height?: number
+  /** Where the snapshot is said to stand. */
+  place?: { readonly index: number; readonly term: number }
+}
+
+const configuration = { voters: [], votersOutgoing: [], learners: [] }
+
 /** A receiver whose newest certified block is at `certified`, and that has executed blocks up to `height`. */
 function receive(
-  { certified = 0, height = certified }: { certified?: number; height?: number },
+  { certified = 0, height = certified, place = head.header }: Receiver,
   sent: { handovers: readonly CertifiedHeader[]; head?: CertifiedHeader },
 ) {
   const source = { ledger: chain.ledger, head, ...sent }
   const stream = new SnapshotStream(source)
   const trusted = trustedHeadOf(chain.at(certified).ledger)
-  const judge = { height: chain.at(height).ledger.header.height, trusted, verifier: nativeVerifier }
+  const said = { lastIncludedIndex: place.index, lastIncludedTerm: place.term, configuration }
+  const judge = {
+    height: chain.at(height).ledger.header.height,
+    place: said,
+    trusted,
+    verifier: nativeVerifier,
+  }
   const assembly = new SnapshotAssembly({ ...judge, maxBytes: 1e9 })
   for (let index = 0; ; index++) {
     const added = assembly.add(stream.chunk(index)!)
@@ -45,6 +60,20 @@ describe('snapshot head', () => {
   ])('handovers above the trusted head $certified are verified and taken', ({ certified, taken }) => {
     const result = receive({ certified }, { handovers })
     expect(result.ok && result.value.handovers.map(({ header }) => header.height)).toEqual(taken)
+  })
+
+  test('without a certificate it is refused', () => {
+    const result = receive({}, { handovers, head: { ...head, certificate: undefined } })
+    expect(result).toMatchObject({ error: { code: 'bad-certificate' } })
+  })
+
+  const { index, term } = head.header
+  test.each([
+    ['a later index', { index: index + 1, term }],
+    ['an earlier index', { index: index - 1, term }],
+    ['another term', { index, term: term + 1 }],
+  ])('said to stand at %s than its header names, it is refused', (_what, place) => {
+    expect(receive({ place }, { handovers })).toMatchObject({ error: { code: 'bad-header' } })
   })
 
   test('a handover that is executed and not proven here is verified like any other', () => {

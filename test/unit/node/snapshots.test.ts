@@ -184,3 +184,38 @@ test('snapshot: only members of the configuration are served, and only what was 
   await expect(ask(device.id)).rejects.toMatchObject({ code: 'not-authorised' })
   await expect(ask(world.id(1))).rejects.toMatchObject({ code: 'height-not-available' })
 })
+
+test('snapshot: one that is offered at another place than its header names is refused, and nothing acknowledged', async () => {
+  const world = await forgetfulWorld()
+  const away = await leftBehind(world)
+  const { lastLogIndex } = world.node(away).replica.consensus
+  const { ledger } = world.node(away).chain
+  const beyond = 1000
+  const answers: boolean[] = []
+  let offered = 0
+  // The leader says a place beyond, and everything else of the exchange fits it.
+  world.inTransit = message => {
+    if (message.type !== 'raft') return message
+    const raft = message.message
+    if (raft.type === 'install-snapshot') {
+      offered = raft.snapshot.lastIncludedIndex
+      const lastIncludedIndex = offered + beyond
+      return { type: 'raft', message: { ...raft, snapshot: { ...raft.snapshot, lastIncludedIndex } } }
+    }
+    if (raft.type !== 'snapshot-response') return message
+    answers.push(raft.success)
+    return { type: 'raft', message: { ...raft, lastIncludedIndex: raft.lastIncludedIndex - beyond } }
+  }
+  world.requestInTransit = (protocol, body) => {
+    if (protocol !== 'member') return body
+    return encodeMemberRequest({ type: 'snapshot', lastIncludedIndex: offered, chunk: body.at(-1)! })
+  }
+  world.heal()
+  await world.until('several attempts', () => answers.length >= 3)
+  expect(answers).not.toContain(true)
+  expect(world.node(away).chain.ledger).toBe(ledger)
+  expect(world.node(away).replica.consensus.lastLogIndex).toBe(lastLogIndex)
+  world.inTransit = message => message
+  world.requestInTransit = (_protocol, body) => body
+  await expectSameChain(world)
+})
