@@ -2,13 +2,12 @@
  * Two projects: everything in one process runs in parallel; tests that start processes or open many sockets
  * (test/e2e) run one file after another, so that they do not compete for the two cores they are measured on.
  */
-import { fileURLToPath } from 'node:url'
 import { defineConfig } from 'vitest/config'
 
 export default defineConfig({
   test: {
     reporters: ['default', './test/reporter.ts'],
-    globalSetup: ['./test/leftovers.ts'],
+    globalSetup: ['./test/leftovers.ts', './test/bundle.ts'],
     projects: [
       {
         test: {
@@ -26,7 +25,6 @@ export default defineConfig({
           testTimeout: 120_000,
           hookTimeout: 120_000,
           sequence: { groupOrder: 1 },
-          env: { NODE_COMPILE_CACHE: fileURLToPath(new URL('node_modules/.cache/mote', import.meta.url)) },
         },
       },
     ],

@@ -4,7 +4,8 @@
  * is a Node that is too old for the program itself (TypeScript is run without a build, which needs 22.18).
  *
  * A new enough Node runs the program in this very process, so signals and exit codes are its own. Else the Node of
- * the development dependency `node` runs it as a child: same terminal, signals passed on, exit code handed back.
+ * the development dependency `node` runs this file as a child: same terminal, signals passed on, exit code handed back.
+ * What is run is a bundle of the sources (bundle.js), or the sources themselves where there can be none.
  */
 import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
@@ -14,13 +15,7 @@ import { dirname, join } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)))
-const program = join(root, 'cli', 'main.ts')
-
-/**
- * Compiled code is kept between runs, which halves the processor time of a start (a devnet starts eight programs).
- * Children inherit the variable; a directory that cannot be written to is passed over by Node.
- */
-process.env.NODE_COMPILE_CACHE ??= join(root, 'node_modules', '.cache', 'mote')
+const launcher = fileURLToPath(import.meta.url)
 
 /** package.json, "engines". */
 const needed = { major: 22, minor: 18 }
@@ -42,7 +37,10 @@ function findNode() {
 }
 
 function runAsChild(node) {
-  const child = spawn(node, [program, ...process.argv.slice(2)], { stdio: 'inherit' })
+  const child = spawn(node, [launcher, ...process.argv.slice(2)], {
+    stdio: 'inherit',
+    env: { ...process.env, MOTE_RELAUNCHED: '1' },
+  })
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal))
   child.on('error', error => {
     console.error(`mote: cannot run ${node}: ${error.message}`)
@@ -51,11 +49,25 @@ function runAsChild(node) {
   child.on('exit', (code, signal) => process.exit(code ?? 128 + (constants.signals[signal] ?? 0)))
 }
 
+/** The bundle of the sources as they are now, made first if need be; undefined where there can be none. */
+async function findBundle() {
+  if (process.env.MOTE_BUNDLE === 'off') return undefined
+  try {
+    const { freshBundle, makeBundle } = await import('./bundle.js')
+    return freshBundle() ?? (await makeBundle())
+  } catch {
+    return undefined
+  }
+}
+
 if (isNewEnough()) {
-  module.enableCompileCache?.(process.env.NODE_COMPILE_CACHE)
-  await import(pathToFileURL(program).href)
+  const bundle = await findBundle()
+  // Compiled code is kept between runs, beside what it was compiled from, which halves the processor time of a start.
+  // A directory that cannot be written to is passed over by Node.
+  module.enableCompileCache?.(process.env.NODE_COMPILE_CACHE ?? (bundle && join(bundle, '.compiled')))
+  await import(pathToFileURL(bundle ? join(bundle, 'main.js') : join(root, 'cli', 'main.ts')).href)
 } else {
-  const node = findNode()
+  const node = process.env.MOTE_RELAUNCHED ? undefined : findNode()
   if (node) runAsChild(node)
   else {
     console.error(

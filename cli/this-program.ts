@@ -1,12 +1,10 @@
 /**
- * How to run this very command again as another process: the same Node, the same entry file.
+ * How to run this very command again as another process: the same Node, the same launcher. The launcher looks again for
+ * what to run, so a process that is started later runs the program as it is then.
  */
-import { fileURLToPath } from 'node:url'
 import type { Program } from '../devnet/child.ts'
 
+/** Throws nothing; `process.argv[1]` is the file that Node was started with. */
 export function thisProgram(): Program {
-  return {
-    executable: process.execPath,
-    entry: fileURLToPath(new URL('main.ts', import.meta.url)),
-  }
+  return { executable: process.execPath, entry: process.argv[1] ?? '' }
 }
