@@ -1,6 +1,9 @@
 /**
  * Two projects: everything in one process runs in parallel; tests that start processes or open many sockets
  * (test/e2e) run one file after another, so that they do not compete for the two cores they are measured on.
+ *
+ * A time-out ends what hangs; it is no measure of speed. It is many times what the slowest test takes alone, because the
+ * machine may be busy with something else.
  */
 import { defineConfig } from 'vitest/config'
 
@@ -14,7 +17,8 @@ export default defineConfig({
           name: 'unit',
           include: ['test/**/*.test.ts'],
           exclude: ['test/e2e/**', '**/node_modules/**'],
-          testTimeout: 20_000,
+          testTimeout: 120_000,
+          hookTimeout: 120_000,
         },
       },
       {

@@ -8,7 +8,6 @@ const perTest = 40
 
 test.each([1, 41, 81, 121, 161])(
   'simulator: 40 seeds from %i on, the whole and the core alone',
-  { timeout: 60_000 },
   async from => {
     const failures: string[] = []
     let blocks = 0
@@ -23,7 +22,7 @@ test.each([1, 41, 81, 121, 161])(
   },
 )
 
-test('simulator: two runs of one seed are the same to the byte', { timeout: 60_000 }, async () => {
+test('simulator: two runs of one seed are the same to the byte', async () => {
   const traces = new Set<string>()
   for (const seed of [1, 5, 23, 58]) {
     const first = await runBoth({ seed, events, trace: true })
