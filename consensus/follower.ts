@@ -14,19 +14,23 @@ import type { Entry, Message } from './types.ts'
 
 type AppendEntries = Extract<Message, { type: 'append-entries' }>
 
-/** Takes an append of this term's leader and answers it. */
-export function handleAppendEntries(state: State, message: AppendEntries): void {
+/**
+ * Takes an append of this term's leader and answers it. `withheld`: its driver took entries off the end, so what is left
+ * is a shorter append of the same leader, and the answer asks for no more.
+ */
+export function handleAppendEntries(state: State, message: AppendEntries, withheld: boolean): void {
   const { log } = state
+  const full = withheld || isFull(state)
   const lastOfMessage = message.prevLogIndex + message.entries.length
   // What lies before the window is committed, and this leader holds it: only the rest has to be compared.
   if (lastOfMessage <= log.before.index) {
-    acknowledge(state, message, lastOfMessage)
+    acknowledge(state, message, { matchIndex: lastOfMessage, full })
     return
   }
   const { previous, entries } = insideWindow(state, message)
   const term = log.termAt(previous.index)
   if (term !== previous.term) {
-    if (previous.index > state.commitIndex) reject(state, message, term)
+    if (previous.index > state.commitIndex) reject(state, message, { conflictTerm: term, full })
     return
   }
   const fresh = newEntries(state, entries)
@@ -37,7 +41,7 @@ export function handleAppendEntries(state: State, message: AppendEntries): void 
   if (first !== undefined && first.index <= log.lastIndex) truncateLog(state, first.index - 1)
   appendToLog(state, taken)
   state.commitIndex = Math.max(state.commitIndex, Math.min(message.leaderCommit, covered))
-  acknowledge(state, message, covered)
+  acknowledge(state, message, { matchIndex: covered, full })
 }
 
 /** The part of the message that can be compared with what is in memory. */
@@ -55,8 +59,11 @@ function insideWindow(
 }
 
 /**
- * False while too much waits to be applied here: the message then counts as a heartbeat, and the leader sends the
- * entries again. Entries in place of others are taken: they add nothing.
+ * False while too much waits to be applied here: the message then counts as a heartbeat, and the answer says `full`.
+ * Entries in place of others are taken: they add nothing.
+ *
+ * This ends without anybody's help. What waits is committed and durable here, so the driver can apply it whatever the
+ * others do, and the answer to the next heartbeat lets the leader go on.
  */
 function mayTake(state: State, entries: readonly Entry[]): boolean {
   const first = entries[0]
@@ -73,7 +80,11 @@ function newEntries(state: State, entries: readonly Entry[]): readonly Entry[] |
   return start === 0 ? entries : entries.slice(start)
 }
 
-function acknowledge(state: State, message: AppendEntries, matchIndex: number): void {
+function acknowledge(
+  state: State,
+  message: AppendEntries,
+  { matchIndex, full }: { readonly matchIndex: number; readonly full: boolean },
+): void {
   sendWhenDurable(
     state,
     message.from,
@@ -87,13 +98,18 @@ function acknowledge(state: State, message: AppendEntries, matchIndex: number): 
       conflictIndex: 0,
       conflictTerm: 0,
       readContext: message.readContext,
+      full,
     },
     matchIndex,
   )
 }
 
 /** Section 5.3: "the follower can include the term of the conflicting entry and the first index it stores for that term". */
-function reject(state: State, message: AppendEntries, conflictTerm: number | undefined): void {
+function reject(
+  state: State,
+  message: AppendEntries,
+  { conflictTerm, full }: { readonly conflictTerm: number | undefined; readonly full: boolean },
+): void {
   const { log } = state
   const firstOfTerm = conflictTerm === undefined ? undefined : log.firstIndexOfTerm(conflictTerm)
   send(state, message.from, {
@@ -106,6 +122,7 @@ function reject(state: State, message: AppendEntries, conflictTerm: number | und
     conflictIndex: firstOfTerm ?? log.lastIndex + 1,
     conflictTerm: firstOfTerm === undefined ? 0 : (conflictTerm ?? 0),
     readContext: message.readContext,
+    full,
   })
 }
 
@@ -121,6 +138,7 @@ export function rejectStaleLeader(state: State, message: Message): void {
     conflictIndex: 0,
     conflictTerm: 0,
     readContext: 0,
+    full: false,
   })
 }
 

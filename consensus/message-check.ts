@@ -33,7 +33,8 @@ export function isWellFormed(message: Message): boolean {
         isNatural(message.matchIndex) &&
         isNatural(message.conflictIndex) &&
         isNatural(message.conflictTerm) &&
-        isNatural(message.readContext)
+        isNatural(message.readContext) &&
+        typeof message.full === 'boolean'
       )
     case 'install-snapshot':
       return isWellFormedSnapshot(message.snapshot) && message.snapshot.lastIncludedTerm <= message.term

@@ -4,21 +4,27 @@
  *   probe ──success──▶ replicate        one append at a time, looking for the place where the logs agree
  *   replicate ──rejection, lost stream──▶ probe      many appends in flight, `nextIndex` runs ahead
  *   any ──needs entries that are compacted──▶ snapshot ──installed──▶ replicate, ──failed──▶ probe
+ *   probe, replicate ──answer says `full`──▶ full ──answer to a later heartbeat without it──▶ probe
+ *
+ * A follower in `full` gets heartbeats alone. It is left by way of `probe`, one append at a time: a follower that takes
+ * heartbeats and no entries never gets to `replicate`, so nothing counts it as in step.
  *
  * Invariants: 1. `matchIndex` only grows, and only from a success. 2. `nextIndex` > `matchIndex`. 3. Rejections move
- * `nextIndex` and nothing else.
+ * `nextIndex` and nothing else. 4. Between two heartbeats a follower gets at most `maxBytesInFlight` and one append of
+ * bytes that it was sent before, whatever it answers.
  */
-import type { Position } from './log.ts'
-import type { NodeId, SnapshotMeta } from './types.ts'
+import { entryBytes, type Position } from './log.ts'
+import type { Entry, NodeId, SnapshotMeta } from './types.ts'
 
-interface FlightLimits {
+/** Limits of `Config` that decide whether another append may leave. */
+export interface FlightLimits {
   readonly maxAppendsInFlight: number
   readonly maxBytesInFlight: number
 }
 
 export class Progress {
   readonly id: NodeId
-  state: 'probe' | 'replicate' | 'snapshot' = 'probe'
+  state: 'probe' | 'replicate' | 'snapshot' | 'full' = 'probe'
   matchIndex = 0
   nextIndex: number
   /** Leader ticks at the last answer of this follower in this term. */
@@ -35,6 +41,12 @@ export class Progress {
   snapshot: SnapshotMeta | undefined
   /** In `replicate`: the last entry sent. Its term is needed again when memory has let go of it. */
   lastSent: Position | undefined
+  /** In `full`: a heartbeat has left since the follower said so. An older answer without `full` proves nothing. */
+  #askedAgain = false
+  /** The highest index ever sent to this follower by this leader. */
+  #highestSent = 0
+  /** Bytes of entries that were sent again since the last heartbeat. */
+  #bytesSentAgain = 0
   #inFlight: { readonly lastIndex: number; readonly bytes: number }[] = []
   #bytesInFlight = 0
 
@@ -52,13 +64,30 @@ export class Progress {
     return this.#bytesInFlight
   }
 
-  /** True if another append with entries may leave. */
-  mayReplicate(limits: FlightLimits): boolean {
+  /** True if an append with entries may leave: the one probe, or another of a pipeline. */
+  mayAppend(limits: FlightLimits): boolean {
+    if (this.#bytesSentAgain >= limits.maxBytesInFlight) return false
+    if (this.state === 'probe') return !this.probeSent
     return (
       this.state === 'replicate' &&
       this.#inFlight.length < limits.maxAppendsInFlight &&
       this.#bytesInFlight < limits.maxBytesInFlight
     )
+  }
+
+  /** A heartbeat is about to leave. */
+  beat(): void {
+    this.mustSend = true
+    this.#askedAgain = true
+    this.#bytesSentAgain = 0
+  }
+
+  /** Counts what leaves a second time. */
+  count(entries: readonly Entry[]): void {
+    for (const entry of entries) {
+      if (entry.index <= this.#highestSent) this.#bytesSentAgain += entryBytes(entry)
+      else this.#highestSent = entry.index
+    }
   }
 
   /** Notes an append of entries up to `last`: from here on the follower is assumed to get them. */
@@ -76,6 +105,8 @@ export class Progress {
     if (this.state === 'replicate') {
       this.nextIndex = Math.max(this.nextIndex, this.matchIndex + 1)
       this.#release()
+    } else if (this.state === 'full') {
+      this.nextIndex = Math.max(this.nextIndex, this.matchIndex + 1)
     } else if (this.state === 'probe' || this.matchIndex >= (this.snapshot?.lastIncludedIndex ?? 0)) {
       this.becomeReplicate()
     }
@@ -89,8 +120,23 @@ export class Progress {
   reject(prevLogIndex: number, hint: number): void {
     if (prevLogIndex <= this.matchIndex || prevLogIndex >= this.nextIndex) return
     if (this.state === 'snapshot') return
-    if (this.state === 'probe' && prevLogIndex !== this.nextIndex - 1) return
-    this.becomeProbe(Math.max(this.matchIndex + 1, Math.min(hint, prevLogIndex)))
+    if (this.state !== 'replicate' && prevLogIndex !== this.nextIndex - 1) return
+    const nextIndex = Math.max(this.matchIndex + 1, Math.min(hint, prevLogIndex))
+    if (this.state === 'full') this.nextIndex = nextIndex
+    else this.becomeProbe(nextIndex)
+  }
+
+  /** An answer says whether the follower takes entries: what it says of its log is noted already. */
+  heardFull(full: boolean): void {
+    if (this.state === 'snapshot') return
+    if (full) {
+      // In `probe` the place is still looked for, by heartbeats from now on.
+      if (this.state !== 'full')
+        this.#enter('full', this.state === 'probe' ? this.nextIndex : this.matchIndex + 1)
+      this.#askedAgain = false
+    } else if (this.state === 'full' && this.#askedAgain) {
+      this.becomeProbe(this.nextIndex)
+    }
   }
 
   becomeProbe(nextIndex: number): void {

@@ -75,7 +75,7 @@ function handleInput(state: State, input: Input): void {
       tick(state)
       return
     case 'message':
-      handleMessage(state, input.message)
+      handleMessage(state, input.message, input.withheld ?? false)
       return
     case 'propose':
       propose(state, input)
@@ -129,7 +129,7 @@ function handleInput(state: State, input: Input): void {
 }
 
 /** Rules for all servers (section 5.1): a newer term is adopted, an older one is answered and otherwise ignored. */
-function handleMessage(state: State, message: Message): void {
+function handleMessage(state: State, message: Message, withheld: boolean): void {
   if (!isWellFormed(message) || message.from === state.config.id) return
   if (message.type === 'request-vote' && isSticky(state, message)) return
   if (message.term < state.currentTerm) {
@@ -148,7 +148,7 @@ function handleMessage(state: State, message: Message): void {
       handleVote(state, message)
       return
     case 'append-entries':
-      if (followLeader(state, message.from)) handleAppendEntries(state, message)
+      if (followLeader(state, message.from)) handleAppendEntries(state, message, withheld)
       return
     case 'install-snapshot':
       if (followLeader(state, message.from)) handleInstallSnapshot(state, message)

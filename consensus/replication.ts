@@ -100,6 +100,7 @@ export function handleAppendResponse(state: State, leadership: Leadership, respo
       progress.probeSent = false
     }
   }
+  progress.heardFull(response.full)
 }
 
 /** Section 5.3, the optimisation of the last paragraph: skip a whole conflicting term at once. */
@@ -136,7 +137,7 @@ export function replicate(state: State, leadership: Leadership): void {
 /** Figure 2: "upon election: send initial empty AppendEntries RPCs (heartbeat); repeat during idle periods". */
 export function heartbeat(state: State, leadership: Leadership): void {
   for (const progress of leadership.progress.values()) {
-    progress.mustSend = true
+    progress.beat()
     const { snapshot } = progress
     // The offer or its answer may have been lost; the follower takes a repeated one as one.
     if (snapshot === undefined) continue
@@ -153,7 +154,7 @@ export function sendLoaded(
 ): void {
   for (const progress of leadership.progress.values()) {
     if (progress.nextIndex - 1 !== before.index || entries.length === 0) continue
-    if (progress.state === 'probe' ? progress.probeSent : !progress.mayReplicate(state.config)) continue
+    if (!progress.mayAppend(state.config)) continue
     sendAppend(state, leadership, progress, before, entries)
   }
 }
@@ -162,11 +163,7 @@ function sendEntries(state: State, leadership: Leadership, progress: Progress): 
   const { config, log } = state
   const limit = { entries: config.maxEntriesPerAppend, bytes: config.maxBytesPerAppend }
   let sent = false
-  while (
-    progress.state === 'probe'
-      ? !progress.probeSent
-      : progress.mayReplicate(config) && progress.nextIndex <= log.lastIndex
-  ) {
+  while (progress.mayAppend(config) && (progress.state === 'probe' || progress.nextIndex <= log.lastIndex)) {
     const index = progress.nextIndex - 1
     const term = log.termAt(index)
     if (term === undefined) {
@@ -202,6 +199,7 @@ function sendAppend(
   entries: readonly Entry[],
 ): void {
   const last = entries.at(-1)
+  progress.count(entries)
   if (progress.state === 'probe') {
     if (previous.index === progress.nextIndex - 1) progress.probeSent = true
   } else if (last !== undefined) {

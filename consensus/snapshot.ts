@@ -19,8 +19,12 @@ type SnapshotResponse = Extract<Message, { type: 'snapshot-response' }>
 export function offerSnapshot(state: State, leadership: Leadership, snapshot: SnapshotMeta): void {
   for (const progress of leadership.progress.values()) {
     const { nextIndex, id } = progress
-    const waits = progress.state === 'probe' ? !progress.probeSent : progress.mayReplicate(state.config)
-    if (!waits || nextIndex > snapshot.lastIncludedIndex || nextIndex > state.log.before.index) continue
+    if (
+      !progress.mayAppend(state.config) ||
+      nextIndex > snapshot.lastIncludedIndex ||
+      nextIndex > state.log.before.index
+    )
+      continue
     progress.becomeSnapshot(snapshot)
     state.effects.push({ type: 'send-snapshot', to: id, snapshot })
     const { id: from } = state.config

@@ -2,11 +2,12 @@
  * A read-only view of a server for metrics, operators and tests. A copy: holding it costs nothing and shows nothing
  * later.
  */
+import type { Progress } from './progress.ts'
 import type { State } from './state.ts'
 import type { Configuration, NodeId, Role } from './types.ts'
 
 export interface FollowerStatus {
-  readonly state: 'probe' | 'replicate' | 'snapshot'
+  readonly state: Progress['state']
   readonly matchIndex: number
   readonly nextIndex: number
   readonly appendsInFlight: number

@@ -5,6 +5,7 @@
  * Given up after one election timeout, so that a target that died does not keep the cluster from working.
  */
 import { send } from './durability.ts'
+import type { Progress } from './progress.ts'
 import type { Leadership, State } from './state.ts'
 import type { NodeId } from './types.ts'
 
@@ -17,14 +18,14 @@ export function transfer(state: State, to: NodeId): void {
   leadership.transfer = { to, startedAt: leadership.ticks, sent: false }
 }
 
-/** Tells the target to campaign as soon as it holds the whole log. */
+/** Tells the target to campaign as soon as it holds the whole log, and would take proposals. */
 export function advanceTransfer(state: State, leadership: Leadership): void {
   const { transfer } = leadership
   if (transfer === undefined) return
   const target = leadership.progress.get(transfer.to)
   if (target === undefined) {
     leadership.transfer = undefined
-  } else if (!transfer.sent && target.matchIndex === state.log.lastIndex) {
+  } else if (!transfer.sent && target.state !== 'full' && target.matchIndex === state.log.lastIndex) {
     transfer.sent = true
     sendTimeoutNow(state, transfer.to)
   }
@@ -39,12 +40,20 @@ export function tickTransfer(state: State, leadership: Leadership): void {
     leadership.transfer = undefined
 }
 
-/** Asks the voter with the longest confirmed log to campaign, for a leader that is about to go. */
+/**
+ * Asks the voter with the longest confirmed log to campaign, for a leader that is about to go; of several, one that is
+ * not full.
+ */
 export function nominateSuccessor(state: State, leadership: Leadership): void {
-  let best: { readonly id: NodeId; readonly matchIndex: number } | undefined
+  let best: Progress | undefined
   for (const id of state.configurations.latest.configuration.voters) {
-    const matchIndex = leadership.progress.get(id)?.matchIndex ?? 0
-    if (matchIndex > (best?.matchIndex ?? 0)) best = { id, matchIndex }
+    const progress = leadership.progress.get(id)
+    if (progress === undefined || progress.matchIndex === 0) continue
+    const isBetter =
+      best === undefined ||
+      progress.matchIndex > best.matchIndex ||
+      (progress.matchIndex === best.matchIndex && best.state === 'full')
+    if (isBetter) best = progress
   }
   if (best !== undefined) sendTimeoutNow(state, best.id)
 }

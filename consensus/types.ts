@@ -101,6 +101,11 @@ export type Message =
       readonly conflictIndex: number
       readonly conflictTerm: number
       readonly readContext: number
+      /**
+       * No more entries for now: too much waits to be applied here, or the driver held some of this append back. The
+       * leader then sends heartbeats alone, until an answer comes without it.
+       */
+      readonly full: boolean
     }
   | {
       readonly type: 'install-snapshot'
@@ -120,7 +125,11 @@ export type Message =
 export type Input =
   /** One tick of the driver's clock. Election and heartbeat timeouts are counted in ticks. */
   | { readonly type: 'tick' }
-  | { readonly type: 'message'; readonly message: Message }
+  /**
+   * `withheld`: the driver took entries off the end of this append, which are not to be taken for now (a proposal too far
+   * in the future). Cutting an append is always safe: the answer covers what is left, and says `full`.
+   */
+  | { readonly type: 'message'; readonly message: Message; readonly withheld?: boolean }
   /** Append commands, all or none. `context` comes back in `proposed` or `refused`. */
   | { readonly type: 'propose'; readonly data: readonly Uint8Array[]; readonly context: number }
   /** All persists up to and including `token` are durable. */
@@ -247,7 +256,7 @@ export interface Config {
   readonly maxBytesInFlight: number
   /**
    * A leader refuses proposals (`overloaded`) over this many bytes of entries that are not yet committed and durable,
-   * and while more than this is committed and not yet applied; a follower then takes no new entries either.
+   * and while more than this is committed and not yet applied; a follower then takes no new entries either, and says so.
    */
   readonly maxUncommittedBytes: number
   /** Applied entries beyond this many bytes are dropped from memory; older ones come through `load`. */

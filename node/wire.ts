@@ -168,6 +168,7 @@ export const raftCodec: Codec<RaftFrame> = union<RaftFrame>({
       conflictIndex: index,
       conflictTerm: term,
       readContext: uint(),
+      full: boolean,
     }),
   ],
   'install-snapshot': [5, struct({ term, snapshot: snapshotCodec })],

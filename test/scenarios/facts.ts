@@ -60,7 +60,11 @@ export function parseFact(words: Words, nodes: readonly NodeId[]): Fact {
     case 'in-flight':
       return { fact, peer: words.oneOf(nodes), value: words.number('a number') }
     case 'progress':
-      return { fact, peer: words.oneOf(nodes), state: words.oneOf(['probe', 'replicate', 'snapshot']) }
+      return {
+        fact,
+        peer: words.oneOf(nodes),
+        state: words.oneOf(['probe', 'replicate', 'snapshot', 'full']),
+      }
     case 'configuration':
       return { fact, members: members(words, nodes) }
     case 'ahead-of':

@@ -15,6 +15,7 @@
  *
  *   deliver                          everything on its way arrives, and what it causes, until all is quiet
  *   deliver|drop|duplicate|delay|resume MESSAGES   of what is on its way now; delayed ones are out of reach until resumed
+ *   withhold N MESSAGES              appends arrive without their last N entries: the driver holds those back for now
  *   MESSAGES = [FROM -> TO] [TYPE] [FIELD=VALUE…] [first|last], at least one part; `*` is any server; entries=N counts
  *   partition NODE… | NODE… [| …]    cut FROM -> TO     heal     a message that would cross a cut is lost on arrival
  *   disconnect NODE PEER             NODE's transport says that its stream to PEER broke
@@ -28,7 +29,7 @@
  *
  *   expect NODE…|all FACT…           leader follower candidate precandidate stopped failed · follows NODE|nobody ·
  *     term N · vote NODE|none · commit N · applied N · persisted N · log [snapshot N] TERM… · disk [snapshot N] TERM… ·
- *     commands COMMAND… (last) · match PEER N · next PEER N · in-flight PEER N · progress PEER probe|replicate|snapshot ·
+ *     commands COMMAND… (last) · match PEER N · next PEER N · in-flight PEER N · progress PEER probe|replicate|snapshot|full ·
  *     configuration NODE… [outgoing NODE…] [learners NODE…] · transfer NODE|none · ahead-of NODE
  *   expect no leader | agreement | message MESSAGES | no message MESSAGES
  *   expect accepted | refused REASON ["PART OF THE DETAIL"]     the last propose, change, leave-joint or abandon-joint
@@ -68,6 +69,7 @@ const messageFields = [
   'matchIndex',
   'conflictIndex',
   'conflictTerm',
+  'full',
   'lastIncludedIndex',
 ]
 
@@ -153,6 +155,10 @@ class Parser {
     change: words => this.#change(words),
     deliver: words =>
       words.isEmpty ? { verb: 'settle' } : { verb: 'deliver', selector: this.#selector(words) },
+    withhold: words => {
+      const count = words.number('a number of entries')
+      return { verb: 'withhold', count, selector: this.#selector(words) }
+    },
     drop: words => ({ verb: 'drop', selector: this.#selector(words) }),
     duplicate: words => ({ verb: 'duplicate', selector: this.#selector(words) }),
     delay: words => ({ verb: 'delay', selector: this.#selector(words) }),

@@ -68,6 +68,12 @@ class Runner {
       case 'resume':
         this.#messages(statement.verb, statement.selector)
         return
+      case 'withhold': {
+        const meant = world.take(statement.selector)
+        ensure(meant.length > 0, 'expected such a message, got none')
+        for (const envelope of meant) world.deliver(envelope, statement.count)
+        return
+      }
       case 'partition':
         this.#partition(statement.groups)
         return

@@ -53,7 +53,11 @@ export type Fact =
   | { readonly fact: 'log' | 'disk'; readonly shape: LogShape }
   | { readonly fact: 'commands'; readonly commands: readonly string[] }
   | { readonly fact: 'match' | 'next' | 'in-flight'; readonly peer: NodeId; readonly value: number }
-  | { readonly fact: 'progress'; readonly peer: NodeId; readonly state: 'probe' | 'replicate' | 'snapshot' }
+  | {
+      readonly fact: 'progress'
+      readonly peer: NodeId
+      readonly state: 'probe' | 'replicate' | 'snapshot' | 'full'
+    }
   | { readonly fact: 'configuration'; readonly members: Members }
   | { readonly fact: 'transfer'; readonly to: NodeId | null }
   | { readonly fact: 'ahead-of'; readonly peer: NodeId }
@@ -89,6 +93,7 @@ export type Statement =
       readonly verb: 'deliver' | 'drop' | 'duplicate' | 'delay' | 'resume'
       readonly selector: Selector
     }
+  | { readonly verb: 'withhold'; readonly count: number; readonly selector: Selector }
   | { readonly verb: 'partition'; readonly groups: readonly (readonly NodeId[])[] }
   | { readonly verb: 'cut'; readonly from: NodeId; readonly to: NodeId }
   | { readonly verb: 'heal' }

@@ -248,8 +248,15 @@ export class World {
     return taken
   }
 
-  deliver({ from, to, message }: Envelope): void {
-    if (!this.#cut.has(`${from}>${to}`)) this.step(this.node(to), { type: 'message', message })
+  /** `withholding`: so many entries are taken off the end of an append. */
+  deliver({ from, to, message }: Envelope, withholding = 0): void {
+    if (this.#cut.has(`${from}>${to}`)) return
+    if (message.type !== 'append-entries' || withholding === 0) {
+      this.step(this.node(to), { type: 'message', message })
+      return
+    }
+    const entries = message.entries.slice(0, -withholding)
+    this.step(this.node(to), { type: 'message', message: { ...message, entries }, withheld: true })
   }
 
   /** Delivers until nothing is on its way. */

@@ -12,6 +12,7 @@ export interface BothOptions {
 export async function runBoth({ seed, events, trace = false }: BothOptions): Promise<RunReport> {
   const core = runCore({ seed })
   const whole = await runSeed({ seed, ...(events !== undefined && { events }), trace })
-  if (!core.violation || whole.violation) return whole
-  return { ...whole, violation: core.violation, trace: `${whole.trace}\n${core.trace}` }
+  const fullAnswers = core.fullAnswers + whole.fullAnswers
+  if (!core.violation || whole.violation) return { ...whole, fullAnswers }
+  return { ...whole, fullAnswers, violation: core.violation, trace: `${whole.trace}\n${core.trace}` }
 }

@@ -7,7 +7,14 @@ import type { RunOptions, RunReport } from './world.ts'
 
 const variants = [
   {},
-  { maxEntriesPerAppend: 2, maxAppendsInFlight: 2, maxBytesInFlight: 400, maxLogBytesInMemory: 300 },
+  {
+    maxEntriesPerAppend: 2,
+    maxAppendsInFlight: 2,
+    maxBytesPerAppend: 200,
+    maxBytesInFlight: 400,
+    maxLogBytesInMemory: 300,
+    maxUncommittedBytes: 300,
+  },
   { preVote: false, autoLeaveJoint: true, heartbeatTicks: 2 },
 ]
 export const defaultCoreEvents = 1_500
@@ -36,6 +43,7 @@ export function runCore({ seed, events = defaultCoreEvents }: RunOptions): RunRe
     blocks: 0,
     acknowledged: 0,
     faults: 0,
+    fullAnswers: cluster.fullAnswers,
     traceHash: '',
     trace: violation ? stateOf(cluster) : '',
   }

@@ -16,16 +16,20 @@ import { type ConsenterSet, quorumOf, signersHash } from '../../chain/consenters
 import type { SignatureVerifier } from '../../chain/keys.ts'
 import type { Ledger } from '../../chain/ledger.ts'
 import type { MoteError } from '../../chain/result.ts'
+import { defaultConfig } from '../../consensus/config.ts'
 import type { RaftStatus } from '../../consensus/status.ts'
 import type { Configuration, Message } from '../../consensus/types.ts'
 import type { LedgerNode } from '../../node/ledger-node.ts'
 import type { ApplyWrite, LogWrite, PeerMessage, RecoveredNode, SignatureMessage } from '../../node/ports.ts'
 import { maxHandovers } from '../../node/snapshot-stream.ts'
+import { SentAgain } from '../unit/consensus/sent-again.ts'
 import { DiskView } from './disk-view.ts'
 import type { Host, SimulatedProcess, Witness } from './host.ts'
 import { type LogEntry, LogMirror } from './log-mirror.ts'
-import { judgeBounds, judgeProgress } from './status-rules.ts'
+import { judgeBounds, judgeProgress, mostSentAgain } from './status-rules.ts'
 import { must, Violation } from './violation.ts'
+
+type AppendEntries = Extract<Message, { type: 'append-entries' }>
 
 /** What the judge remembers of one process. */
 interface Seen {
@@ -34,6 +38,8 @@ interface Seen {
   height: number
   certificate: Certificate | undefined
   certifiedHeight: number
+  readonly sentAgain: SentAgain
+  sentAgainSince: number
 }
 
 interface CommittedBlock {
@@ -76,6 +82,8 @@ export class Judge implements Witness {
   #pending: unknown
   highestCommitted = 0
   elections = 0
+  /** Answers of followers that could take no more entries. */
+  fullAnswers = 0
 
   constructor(parts: JudgeParts) {
     this.#parts = parts
@@ -119,6 +127,8 @@ export class Judge implements Witness {
       height: -1,
       certificate: undefined,
       certifiedHeight: 0,
+      sentAgain: new SentAgain(),
+      sentAgainSince: 0,
     })
   }
 
@@ -233,12 +243,29 @@ export class Judge implements Witness {
       must(isDurable, 'a vote for oneself is durable before it leaves', `${name} term ${term}`)
       this.#voted(id, term, id)
     }
+    if (message.type === 'append-entries') this.#judgeSentAgain(process, to, message)
+    if (message.type === 'append-response' && message.full) this.fullAnswers++
     if (message.type === 'append-response' && message.success) {
       const { matchIndex } = message
       const end = this.#disk.logEnd(disk)
       must(matchIndex <= end, 'acknowledged entries are durable', `${name} ${matchIndex} > ${end}`)
       this.#acknowledges(process, { to, term, matchIndex })
     }
+  }
+
+  /** Of the time of one tick: three heartbeats at most, and what may be sent again after each. */
+  #judgeSentAgain(process: SimulatedProcess, to: DeviceId, message: AppendEntries): void {
+    const seen = this.#must(process)
+    const { timeline, raft, limits } = process.host.site
+    if (timeline.now - seen.sentAgainSince >= raft.tickMs) {
+      seen.sentAgain.reset()
+      seen.sentAgainSince = timeline.now
+    }
+    must(
+      seen.sentAgain.count(to, message) <= 3 * mostSentAgain({ ...defaultConfig(process.id), ...limits }),
+      'bytes sent again are bounded',
+      `${process.name} to ${to.slice(0, 4)}`,
+    )
   }
 
   /** It must be the entry of its log that is durable, and who leads the term that is answered must have the same there. */

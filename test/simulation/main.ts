@@ -35,6 +35,7 @@ async function runSeeds({ seeds, from, events, jobs }: SimArguments): Promise<nu
   let next = from
   let done = 0
   let totalEvents = 0
+  let metFull = 0
   process.stderr.write(`seeds ${from} to ${from + seeds - 1} at ${commit}, ${jobs} processes\n`)
   const progress = (end: string) => {
     const rate = done / ((performance.now() - startedAt) / 1000)
@@ -42,9 +43,10 @@ async function runSeeds({ seeds, from, events, jobs }: SimArguments): Promise<nu
       `${isTerminal ? '\r' : ''}${done}/${seeds} seeds, ${rate.toFixed(1)} seeds/s, ${failed} failed${end}`,
     )
   }
-  const report = ({ seed, violation, events: count }: SeedReport) => {
+  const report = ({ seed, violation, events: count, fullAnswers }: SeedReport) => {
     done++
     totalEvents += count
+    if (fullAnswers > 0) metFull++
     if (violation) {
       failed++
       const mutant = process.env[mutantVariable]
@@ -69,7 +71,7 @@ async function runSeeds({ seeds, from, events, jobs }: SimArguments): Promise<nu
     : `seeds ${from} to ${from + seeds - 1}`
   process.stdout.write(
     `${what} at ${commit}: ${totalEvents} events in ${seconds.toFixed(1)} s, ${(done / seconds).toFixed(1)} seeds/s\n` +
-      `${done - failed} passed, ${failed} failed\n`,
+      `a follower was full in ${metFull} of them\n${done - failed} passed, ${failed} failed\n`,
   )
   return failed === 0 ? 0 : 1
 }

@@ -34,9 +34,9 @@ export const mutants: readonly Mutant[] = [
     name: 'match-index-from-probe',
     source: 'CCF #5325',
     file: 'consensus/progress.ts',
-    find: 'this.becomeProbe(Math.max(this.matchIndex + 1, Math.min(hint, prevLogIndex)))',
+    find: '    const nextIndex = Math.max(this.matchIndex + 1, Math.min(hint, prevLogIndex))\n',
     replace:
-      'this.matchIndex = Math.max(this.matchIndex, Math.min(hint, prevLogIndex) - 1)\n    this.becomeProbe(this.matchIndex + 1)',
+      '    this.matchIndex = Math.max(this.matchIndex, Math.min(hint, prevLogIndex) - 1)\n    const nextIndex = this.matchIndex + 1\n',
   },
   {
     name: 'stale-reject-rolls-back',
@@ -50,8 +50,8 @@ export const mutants: readonly Mutant[] = [
     name: 'acknowledge-beyond-message',
     source: 'CCF #6016',
     file: 'consensus/follower.ts',
-    find: '  acknowledge(state, message, covered)\n',
-    replace: '  acknowledge(state, message, log.lastIndex)\n',
+    find: '  acknowledge(state, message, { matchIndex: covered, full })\n',
+    replace: '  acknowledge(state, message, { matchIndex: log.lastIndex, full })\n',
   },
   {
     name: 'vote-for-shorter-log',
@@ -498,5 +498,33 @@ export const mutants: readonly Mutant[] = [
     file: 'node/certifier.ts',
     find: '    this.#output.wanted(this.#handovers[0]?.height)\n',
     replace: '    if (this.#handovers[0]) this.#output.wanted(this.#handovers[0].height)\n',
+  },
+  {
+    name: 'full-and-silent',
+    source: 'a follower that applies slowly; 100,000 messages without a tick',
+    file: 'consensus/follower.ts',
+    find: '  const full = withheld || isFull(state)\n',
+    replace: '  const full = withheld\n',
+  },
+  {
+    name: 'full-follower-fed',
+    source: 'a follower that applies slowly; 100,000 messages without a tick',
+    file: 'consensus/replication.ts',
+    find: '  progress.heardFull(response.full)\n',
+    replace: '',
+  },
+  {
+    name: 'sent-again-without-bound',
+    source: 'a follower that applies slowly; 964 MiB sent again',
+    file: 'consensus/progress.ts',
+    find: '    if (this.#bytesSentAgain >= limits.maxBytesInFlight) return false\n',
+    replace: '',
+  },
+  {
+    name: 'full-for-ever',
+    source: 'a full follower is asked again by heartbeats',
+    file: 'consensus/progress.ts',
+    find: "    } else if (this.state === 'full' && this.#askedAgain) {\n",
+    replace: "    } else if (this.state === 'full' && this.#askedAgain && this.matchIndex < 0) {\n",
   },
 ]

@@ -2,6 +2,7 @@
 import { defaultConfig } from '../../consensus/config.ts'
 import { entryBytes } from '../../consensus/log.ts'
 import type { RaftStatus } from '../../consensus/status.ts'
+import type { Config } from '../../consensus/types.ts'
 import type { SimulatedProcess } from './host.ts'
 import type { LogMirror } from './log-mirror.ts'
 import { must } from './violation.ts'
@@ -70,6 +71,11 @@ export function judgeBounds(
   must(openHeights <= lag, 'heights are kept for want of a certificate', `${name} ${openHeights} > ${lag}`)
   const { writes, sends } = node.replica.waiting
   must(writes > 0 || sends === 0, 'messages wait for a write', `${name} ${sends}`)
+}
+
+/** Bytes that may be sent to a follower again after one heartbeat. */
+export function mostSentAgain({ maxBytesInFlight, maxBytesPerAppend }: Config): number {
+  return maxBytesInFlight + maxBytesPerAppend + largestEntry
 }
 
 /** More than any block of a simulation holds. */

@@ -110,6 +110,7 @@ function failureOf(seed: number, cause: string): SeedReport {
     blocks: 0,
     acknowledged: 0,
     faults: 0,
+    fullAnswers: 0,
     traceHash: '',
   }
 }

@@ -41,6 +41,8 @@ export interface RunReport {
   readonly blocks: number
   readonly acknowledged: number
   readonly faults: number
+  /** Answers of followers that could take no more entries. */
+  readonly fullAnswers: number
   readonly traceHash: string
   readonly trace: string
 }
@@ -171,6 +173,7 @@ export class World {
       blocks: this.#judge.highestBlock,
       acknowledged: this.#clients.acknowledged.size,
       faults: [...this.#faults.made.values()].reduce((sum, count) => sum + count, 0),
+      fullAnswers: this.#judge.fullAnswers,
       traceHash: this.#trace.hash,
       trace: this.#trace.text,
     }
@@ -289,7 +292,7 @@ function settings(random: Random): Pick<Site, 'raft' | 'limits' | 'compaction' |
     maxAppendsInFlight: 1 + random.below(3),
     maxBytesInFlight: 2 * kibibyte,
     maxLogBytesInMemory: random.pick([1, 4, 16]) * kibibyte,
-    maxUncommittedBytes: random.pick([4, 64]) * kibibyte,
+    maxUncommittedBytes: random.pick([0.25, 1, 4, 64]) * kibibyte,
   }
   return {
     raft: { tickMs: 50, electionTimeoutTicks: 10, heartbeatTicks: random.pick([1, 2, 3]) },

@@ -4,7 +4,15 @@ import type { SeedReport, WorkerMessage, WorkOrder } from '../simulation/worker-
 const tell = (message: WorkerMessage) => process.send?.(message)
 
 function passed(seed: number): SeedReport {
-  const nothing = { events: 1, simulatedMs: 1, elections: 1, blocks: 1, acknowledged: 1, faults: 0 }
+  const nothing = {
+    events: 1,
+    simulatedMs: 1,
+    elections: 1,
+    blocks: 1,
+    acknowledged: 1,
+    faults: 0,
+    fullAnswers: 0,
+  }
   return { seed, violation: undefined, traceHash: '', ...nothing }
 }
 

@@ -5,10 +5,13 @@
  * Two phases: `disturb` picks events at random, faults among them, with the invariants judged at each; `heal` ends
  * all faults, after which the cluster has to elect a leader, commit, and agree.
  */
+import { defaultConfig } from '../../../consensus/config.ts'
+import type { RaftStatus } from '../../../consensus/status.ts'
 import type { Config, Effect, Input, Message, NodeId } from '../../../consensus/types.ts'
 import { Invariants } from './invariants.ts'
 import { Node } from './node.ts'
 import { SeededRandom } from './random.ts'
+import { SentAgain } from './sent-again.ts'
 import { simple } from './server.ts'
 
 interface Envelope {
@@ -19,6 +22,8 @@ interface Envelope {
 type Fetch = Extract<Effect, { type: 'fetch-snapshot' }> & { readonly to: NodeId }
 
 const ids = ['a', 'b', 'c', 'd', 'e']
+/** A configuration with all of them, in both halves; commands of a schedule are shorter. */
+const largestEntryBytes = 64 * (1 + 2 * ids.length)
 
 export class Cluster {
   readonly random: SeededRandom
@@ -28,10 +33,19 @@ export class Cluster {
   #fetches: Fetch[] = []
   /** `a>b`: nothing that a sends reaches b. */
   #cut = new Set<string>()
+  /** The core is not told what it has applied. */
+  readonly #slow = new Set<Node>()
+  /** Of a leader: who has said `full` since its last tick. */
+  readonly #full = new Map<Node, Set<NodeId>>()
+  readonly #sentAgain = new Map<NodeId, SentAgain>()
+  readonly #limits: Config
+  /** Answers that said `full`: how often a run has met that state. */
+  fullAnswers = 0
   #context = 0
 
   constructor(seed: number, config: Partial<Config> = {}) {
     this.random = new SeededRandom(seed)
+    this.#limits = { ...defaultConfig('a'), ...config }
     // Who joins later knows where the cluster began, too.
     const initial = simple(...ids.slice(0, this.random.pick([1, 3, 3, 3, 5])))
     for (const id of ids) {
@@ -61,6 +75,7 @@ export class Cluster {
   heal(rounds: number): boolean {
     this.#cut.clear()
     for (const node of this.nodes.values()) if (node.raft === undefined) node.start()
+    for (const node of this.#slow) this.#catchUp(node)
     const goal = this.invariants.highestCommitted
     for (let round = 0; round < rounds; round += 1) {
       for (const node of this.nodes.values()) this.step(node, { type: 'tick' })
@@ -80,6 +95,10 @@ export class Cluster {
     const { raft } = node
     if (raft === undefined) return
     const before = raft.status
+    if (input.type === 'tick') {
+      this.#sentAgain.get(node.id)?.reset()
+      this.#full.delete(node)
+    }
     const intended = node.intended
     const effects = node.step(input)
     const after = node.intended
@@ -87,6 +106,7 @@ export class Cluster {
     for (const effect of effects) if (effect.type === 'persist') this.invariants.written(node, before, effect)
     node.intended = after
     this.invariants.step(node, before, effects)
+    this.#judgeFull(node, before, { input, effects })
     for (const effect of effects) this.#perform(node, effect)
   }
 
@@ -97,7 +117,7 @@ export class Cluster {
         return
       case 'commit':
         node.apply(effect.entries)
-        this.step(node, { type: 'applied', index: node.lastApplied })
+        if (!this.#slow.has(node)) this.step(node, { type: 'applied', index: node.lastApplied })
         return
       case 'load':
         this.step(node, node.load(effect))
@@ -116,7 +136,49 @@ export class Cluster {
     if (message.type === 'vote' && message.voteGranted && !message.preVote) {
       this.invariants.voteLeaves(node, to, message.term)
     }
+    if (message.type === 'append-entries') this.#judgeSentAgain(node, { to, message })
+    if (message.type === 'append-response' && message.full) this.fullAnswers += 1
     if (!this.#cut.has(`${node.id}>${to}`)) this.#network.push({ to, message })
+  }
+
+  /** Who can take no more says so, and gets heartbeats alone from then on. */
+  #judgeFull(
+    node: Node,
+    before: RaftStatus,
+    { input, effects }: { readonly input: Input; readonly effects: readonly Effect[] },
+  ): void {
+    if (input.type !== 'message') return
+    const { message } = input
+    const isOverBound = before.unappliedBytes > this.#limits.maxUncommittedBytes
+    const told = this.#full.get(node) ?? new Set()
+    this.#full.set(node, told)
+    const isCurrent = message.term === before.currentTerm && before.role === 'leader'
+    if (message.type === 'append-response' && message.full && isCurrent) told.add(message.from)
+    for (const effect of effects) {
+      if (effect.type !== 'send') continue
+      const { to, message: sent } = effect
+      if (sent.type === 'append-response' && message.term >= before.currentTerm && isOverBound && !sent.full)
+        throw new Error(`violated: who is full says so (${node.id})`)
+      if (sent.type === 'append-entries' && sent.entries.length > 0 && told.has(to))
+        throw new Error(`violated: who is full gets heartbeats alone (${node.id} to ${to})`)
+    }
+  }
+
+  /** Between two ticks of a leader, what it sends again is bounded, whatever is answered. */
+  #judgeSentAgain({ id }: Node, { to, message }: Envelope): void {
+    if (message.type !== 'append-entries') return
+    const sent = this.#sentAgain.get(id) ?? new SentAgain()
+    this.#sentAgain.set(id, sent)
+    const { maxBytesInFlight, maxBytesPerAppend } = this.#limits
+    const again = sent.count(to, message)
+    if (again > maxBytesInFlight + Math.max(maxBytesPerAppend, largestEntryBytes))
+      throw new Error(`violated: bytes sent again between two ticks are bounded (${id} to ${to}: ${again})`)
+  }
+
+  /** Tells a core what was applied while it was not told. */
+  #catchUp(node: Node): void {
+    this.#slow.delete(node)
+    this.step(node, { type: 'applied', index: node.lastApplied })
   }
 
   #sync(node: Node): void {
@@ -171,6 +233,9 @@ export class Cluster {
     else if (kind < 955) this.#changeMembers()
     else if (kind < 965) this.step(node, { type: 'transfer', to: random.pick(ids) })
     else if (kind < 975) node.compact()
+    else if (kind < 980) this.#slow.add(node)
+    else if (kind < 984) for (const slow of this.#slow) this.#catchUp(slow)
+    else if (kind < 986) this.#drain()
     else this.#fault(node)
   }
 
@@ -179,6 +244,7 @@ export class Cluster {
     switch (random.below(6)) {
       case 0:
         node.crash()
+        this.#slow.delete(node)
         this.#fetches = this.#fetches.filter(fetch => fetch.to !== node.id)
         return
       case 1:
@@ -245,7 +311,7 @@ export class Cluster {
     this.step(leader, { type: 'change-membership', voters, learners, context })
   }
 
-  /** Lets everything that is under way happen, in order. */
+  /** Lets everything that is under way happen, in order, and no time pass: it has to come to an end. */
   #drain(): void {
     for (let pass = 0; pass < 1_000; pass += 1) {
       const batch = this.#network
@@ -255,7 +321,7 @@ export class Cluster {
       while (this.#fetches.length > 0) this.#fetchOne()
       if (this.#network.length === 0) return
     }
-    throw new Error('the cluster never comes to rest')
+    throw new Error('violated: without ticks, messages run out')
   }
 
   #isAgreed(): boolean {

@@ -135,6 +135,7 @@ const messages: fc.Arbitrary<Message> = fc.oneof(
     conflictIndex: small,
     conflictTerm: small,
     readContext: small,
+    full: fc.boolean(),
   }),
   fc.record({ ...common, type: fc.constant('install-snapshot' as const), snapshot: snapshots }),
   fc.record({

@@ -3,6 +3,7 @@
  * applied. It carries out effects as `types.ts` asks, and can crash between any two of them.
  */
 import { defaultConfig } from '../../../consensus/config.ts'
+import { entryBytes } from '../../../consensus/log.ts'
 import { Raft } from '../../../consensus/raft.ts'
 import type {
   Config,
@@ -175,12 +176,17 @@ export class Node {
   }
 
   /** Answers `load` from the disk. */
-  load({ from, to }: Extract<Effect, { type: 'load' }>): Input {
+  load({ from, to, maxBytes }: Extract<Effect, { type: 'load' }>): Input {
     const { disk } = this
     if (from <= disk.before.index) return { type: 'compacted', snapshot: disk.snapshot }
     const term = from - 1 === disk.before.index ? disk.before.term : (entryAt(disk, from - 1)?.term ?? 0)
     const entries = disk.entries.slice(from - disk.before.index - 1, to - disk.before.index)
-    return { type: 'loaded', before: { index: from - 1, term }, entries: entries.slice(0, 8) }
+    let bytes = 0
+    const taken = entries.filter((entry, position) => {
+      bytes += entryBytes(entry)
+      return position === 0 || bytes <= maxBytes
+    })
+    return { type: 'loaded', before: { index: from - 1, term }, entries: taken.slice(0, 8) }
   }
 
   #finish(done: Persist): void {

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest'
+import { entryBytes } from '../../../consensus/log.ts'
 import { Progress } from '../../../consensus/progress.ts'
-import { simple } from './server.ts'
+import { command, simple } from './server.ts'
 
 const limits = { maxAppendsInFlight: 2, maxBytesInFlight: 100 }
 
@@ -55,15 +56,15 @@ describe('progress of a follower (Figure 2; thesis §10.2.1)', () => {
   it('replicate: appends and bytes in flight are bounded, and freed by what an answer covers', () => {
     const progress = replicating(0)
     progress.sent({ index: 3, term: 1 }, 10)
-    expect(progress.mayReplicate(limits)).toBe(true)
+    expect(progress.mayAppend(limits)).toBe(true)
     progress.sent({ index: 5, term: 1 }, 10)
-    expect(progress.mayReplicate(limits)).toBe(false)
+    expect(progress.mayAppend(limits)).toBe(false)
     progress.acknowledge(4)
     expect([progress.appendsInFlight, progress.bytesInFlight]).toEqual([1, 10])
-    expect(progress.mayReplicate(limits)).toBe(true)
+    expect(progress.mayAppend(limits)).toBe(true)
     progress.acknowledge(5)
     progress.sent({ index: 6, term: 1 }, 100)
-    expect(progress.mayReplicate(limits)).toBe(false)
+    expect(progress.mayAppend(limits)).toBe(false)
   })
 
   it('snapshot: ends when the follower holds what the snapshot covers', () => {
@@ -74,5 +75,42 @@ describe('progress of a follower (Figure 2; thesis §10.2.1)', () => {
     expect(progress.state).toBe('snapshot')
     progress.acknowledge(20)
     expect(place(progress)).toEqual({ state: 'replicate', matchIndex: 20, nextIndex: 21 })
+  })
+
+  it('full: an answer without it counts once a heartbeat has asked again, and leads to probe', () => {
+    const progress = replicating(8)
+    progress.sent({ index: 12, term: 1 }, 10)
+    progress.heardFull(true)
+    expect(place(progress)).toEqual({ state: 'full', matchIndex: 8, nextIndex: 9 })
+    expect(progress.mayAppend(limits)).toBe(false)
+    progress.acknowledge(10)
+    progress.heardFull(false)
+    expect(place(progress)).toEqual({ state: 'full', matchIndex: 10, nextIndex: 11 })
+    progress.beat()
+    progress.heardFull(false)
+    expect(place(progress)).toEqual({ state: 'probe', matchIndex: 10, nextIndex: 11 })
+    expect(progress.mayAppend(limits)).toBe(true)
+  })
+
+  it('full: a rejected heartbeat moves the place where the logs may agree', () => {
+    const progress = new Progress('b', 10, 0)
+    progress.heardFull(true)
+    progress.reject(9, 4)
+    expect(place(progress)).toEqual({ state: 'full', matchIndex: 0, nextIndex: 4 })
+  })
+
+  it('what is sent again between two heartbeats is bounded', () => {
+    const progress = replicating(0)
+    const entry = command(1, 1)
+    const most = { maxAppendsInFlight: 100, maxBytesInFlight: 2 * entryBytes(entry) }
+    progress.count([entry])
+    const mayAppend = [1, 2, 3].map(() => {
+      const may = progress.mayAppend(most)
+      progress.count([entry])
+      return may
+    })
+    expect(mayAppend).toEqual([true, true, false])
+    progress.beat()
+    expect(progress.mayAppend(most)).toBe(true)
   })
 })

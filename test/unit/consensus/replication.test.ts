@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { entryBytes } from '../../../consensus/log.ts'
 import type { Effect, Entry } from '../../../consensus/types.ts'
-import { command, effectsOf, logOf, Server, sendsOf, simple } from './server.ts'
+import { command, effectsOf, electionTimeoutTicks, logOf, Server, sendsOf, simple } from './server.ts'
 
 function answers(effects: readonly Effect[]) {
   return sendsOf(effects, 'append-response').map(({ message }) => message)
@@ -196,9 +196,57 @@ describe('flow control (thesis §10.2.1)', () => {
     server.append('b', { term: 1, entries: logOf(1, 1), leaderCommit: 2 })
     server.durable()
     const more = { term: 1, prevLogIndex: 2, prevLogTerm: 1, entries: [command(3, 1)], leaderCommit: 3 }
-    expect(answers(server.append('b', more))).toMatchObject([{ success: true, matchIndex: 2 }])
+    expect(answers(server.append('b', more))).toMatchObject([{ success: true, matchIndex: 2, full: true }])
     server.step({ type: 'applied', index: 2 })
-    expect(answers(server.append('b', more))).toMatchObject([{ success: true, matchIndex: 3 }])
+    expect(answers(server.append('b', more))).toMatchObject([{ success: true, matchIndex: 3, full: false }])
+  })
+
+  it('a follower whose driver holds entries back acknowledges the rest, and asks for no more', () => {
+    const server = new Server()
+    const message = {
+      type: 'append-entries',
+      from: 'b',
+      term: 1,
+      prevLogIndex: 0,
+      prevLogTerm: 0,
+      entries: logOf(1),
+      leaderCommit: 2,
+      readContext: 0,
+    } as const
+    const effects = server.step({ type: 'message', message, withheld: true })
+    expect(answers(effects)).toMatchObject([{ success: true, matchIndex: 1, full: true }])
+    expect(server.status).toMatchObject({ lastLogIndex: 1, commitIndex: 1 })
+  })
+
+  it('a follower that is full gets heartbeats alone, until it answers one without saying so', () => {
+    const server = settledLeader()
+    server.propose('x')
+    server.answer('b', { matchIndex: 1, full: true })
+    expect(server.status.followers.get('b')).toMatchObject({ state: 'full', nextIndex: 2 })
+    const toB = (effects: readonly Effect[]) =>
+      sendsOf(effects, 'append-entries')
+        .filter(({ to }) => to === 'b')
+        .map(({ message }) => message.entries.length)
+    expect(toB(server.propose('y'))).toEqual([])
+    expect(toB(server.answer('b', { matchIndex: 1 }))).toEqual([])
+    expect(toB(server.ticks(1))).toEqual([0])
+    expect(toB(server.answer('b', { matchIndex: 1, full: true }))).toEqual([])
+    expect(toB(server.ticks(1))).toEqual([0])
+    expect(toB(server.answer('b', { matchIndex: 1 }))).toEqual([2])
+    server.answer('b', { matchIndex: 3 })
+    expect(server.status.followers.get('b')?.state).toBe('replicate')
+  })
+
+  it('a follower that is full is not in step: no leadership goes to it, and no change counts on it', () => {
+    const server = settledLeader()
+    server.answer('b', { matchIndex: 1, full: true })
+    expect(sendsOf(server.step({ type: 'transfer', to: 'b' }), 'timeout-now')).toEqual([])
+    server.ticks(electionTimeoutTicks)
+    server.answer('b', { matchIndex: 1, full: true })
+    const change = { type: 'change-membership', voters: ['a', 'b', 'd'], learners: [], context: 2 } as const
+    const [refused] = effectsOf(server.step(change), 'refused')
+    expect(refused).toMatchObject({ reason: 'would-lose-quorum' })
+    expect(refused?.detail).toContain('not in step: b')
   })
 
   it('a lost append is found by the next heartbeat and sent again', () => {

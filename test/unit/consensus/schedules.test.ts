@@ -13,7 +13,14 @@ const variants: [name: string, config: Partial<Config>][] = [
   ['defaults', {}],
   [
     'tight limits',
-    { maxEntriesPerAppend: 2, maxAppendsInFlight: 2, maxBytesInFlight: 400, maxLogBytesInMemory: 300 },
+    {
+      maxEntriesPerAppend: 2,
+      maxAppendsInFlight: 2,
+      maxBytesPerAppend: 200,
+      maxBytesInFlight: 400,
+      maxLogBytesInMemory: 300,
+      maxUncommittedBytes: 300,
+    },
   ],
   ['no pre-vote, automatic leave', { preVote: false, autoLeaveJoint: true, heartbeatTicks: 2 }],
 ]
@@ -33,6 +40,12 @@ describe('random schedules (Figure 3)', () => {
         throw new Error(`seed ${seed}: ${String(error)}`, { cause: error })
       }
     }
+  })
+
+  it('tight limits: followers become full', () => {
+    const [, tight] = variants[1]!
+    const counts = [1, 2, 3, 4, 5, 6, 7, 8].map(seed => run(seed, tight).fullAnswers)
+    expect(counts.filter(count => count > 0).length).toBeGreaterThanOrEqual(4)
   })
 
   it('the same seed gives the same run', () => {

@@ -132,6 +132,7 @@ export class Server {
       conflictIndex: 0,
       conflictTerm: 0,
       readContext: 0,
+      full: false,
       ...body,
     })
   }

@@ -54,6 +54,7 @@ const raft: readonly RaftFrame[] = [
     conflictIndex: 4,
     conflictTerm: 1,
     readContext: 0,
+    full: true,
   },
   { type: 'install-snapshot', term: 3, snapshot },
   { type: 'snapshot-response', term: 3, lastIncludedIndex: 5, success: true },
