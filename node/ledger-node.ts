@@ -305,7 +305,7 @@ export class LedgerNode implements NetworkEvents {
     return new Replica({
       id,
       incarnation: header.incarnation,
-      raft: { ...defaultConfig(id), ...timing, maxBytesPerAppend: 2 * blockBytes },
+      raft: { ...defaultConfig(id), maxBytesPerAppend: 2 * blockBytes, ...timing },
       recovered: recovered.raft,
       random,
       tickMs,
