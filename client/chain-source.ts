@@ -63,6 +63,8 @@ export interface NodeStatus {
   readonly api: string
   readonly addresses: readonly string[]
   readonly peers?: readonly unknown[]
+  /** Of a lightweight node: the full node that serves it now; undefined while none does. */
+  readonly servedBy?: DeviceId | undefined
   /** What a change of the consenters waits for, or that one is under way. */
   readonly change?: string | undefined
 }
@@ -173,6 +175,7 @@ export function isNodeStatus(value: unknown): boolean {
   return (
     texts.every(field => typeof value[field] === 'string') &&
     numbers.every(field => Number.isFinite(value[field])) &&
+    (value['servedBy'] === undefined || isDigest(String(value['servedBy']))) &&
     Array.isArray(value['addresses'])
   )
 }

@@ -59,6 +59,7 @@ export interface FailoverOptions {
 export class FailoverSource implements SourcePool {
   #sources: readonly ChainSource[]
   #preferred: ChainSource | undefined
+  #serving: ChainSource | undefined
   readonly #distrustedUntil = new Map<string, number>()
   readonly #distrustMs: number
   readonly #returnMs: number
@@ -81,10 +82,16 @@ export class FailoverSource implements SourcePool {
     return this.#preferred
   }
 
+  /** The source that answered last and has not failed since; undefined while none has answered. */
+  get serving(): ChainSource | undefined {
+    return this.#serving
+  }
+
   /** Other sources from now on, the preferred one first. Distrust, which goes by name, stays. */
   replace(sources: readonly ChainSource[]): void {
     this.#sources = sources
     this.#preferred = sources[0]
+    this.#serving = sources.find(({ name }) => name === this.#serving?.name)
   }
 
   isDistrusted(source: ChainSource): boolean {
@@ -104,6 +111,7 @@ export class FailoverSource implements SourcePool {
         const answer = await operation(source)
         // The list may have been replaced while this operation ran.
         this.#preferred = this.#sources.find(({ name }) => name === source.name) ?? this.#preferred
+        this.#serving = source
         return answer
       } catch (error) {
         const fault = sourceFaultOf(error)
@@ -123,6 +131,7 @@ export class FailoverSource implements SourcePool {
   }
 
   #blame(source: ChainSource, fault: 'passing' | 'lie', error: MoteError): void {
+    if (source.name === this.#serving?.name) this.#serving = undefined
     if (source === this.#sources[0]) this.#returnAt = this.#now() + this.#returnMs
     if (fault === 'lie') this.#distrustedUntil.set(source.name, this.#now() + this.#distrustMs)
     this.#onFault(source, fault, error)

@@ -5,7 +5,6 @@
  * It holds no power: it cannot admit anyone (execution checks the grant and the token key's signature over the device
  * id), and what it assigns is advice. It can delay or deny; then a newcomer asks another one.
  */
-import type { AddressInfo } from 'node:net'
 import { Type } from 'typebox'
 import { DeviceId } from '../chain/brands.ts'
 import { encode } from '../chain/codec.ts'
@@ -13,6 +12,7 @@ import { MoteError, unwrap } from '../chain/result.ts'
 import { assignmentCodec } from '../client/join-messages.ts'
 import type { Logger } from '../client/log.ts'
 import { bodyOf, createApi } from './api.ts'
+import { listenApi } from './api-listener.ts'
 import type { NodeConfig } from './config.ts'
 import type { RunningNode } from './full-node.ts'
 import { JoinService } from './join-service.ts'
@@ -75,14 +75,12 @@ export async function startCoordinationNode(config: NodeConfig, log: Logger): Pr
     if (state === 'disconnected' && live.remove(peer)) lost([peer])
   })
   const watch = setInterval(() => lost(live.expire()), heartbeatEveryMs / 2)
-  await app.listen(config.api)
-  const { port } = app.server.address() as AddressInfo
-  api = `http://${config.api.host}:${port}`
+  api = await listenApi(app, config.api)
   const addresses = network.addresses()
   log.info({ api, addresses }, 'serving')
   return {
     ready: { name: config.name, id: chain.keys.id, label: config.label, api, addresses, pid: process.pid },
-    ended: new Promise(() => {}),
+    ended: chain.ended,
     stop: async () => {
       clearInterval(watch)
       await app.close()

@@ -5,7 +5,6 @@
  * Order of starting: what is stored is checked, then peers are met, then the API listens. Order of stopping: leadership
  * is handed over and open transactions get their answers, then API, network and storage close.
  */
-import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import type { FastifyInstance } from 'fastify'
 import { chainIdOf, type GenesisDocument } from '../chain/genesis.ts'
@@ -16,6 +15,7 @@ import type { Logger } from '../client/log.ts'
 import { nativeSignerFromSeed, nativeVerifier } from '../client/native-crypto.ts'
 import { adminRoutes } from './admin-routes.ts'
 import { createApi } from './api.ts'
+import { listenApi } from './api-listener.ts'
 import { recoverChain } from './chain-recovery.ts'
 import type { NodeConfig } from './config.ts'
 import { fullNodeBook } from './full-node-book.ts'
@@ -106,8 +106,7 @@ async function startOver(storage: Storage, { config, log, genesis, keys }: Prepa
   await network.start(node)
   node.start()
   const app = apiOf(node, log)
-  await listen(app, config)
-  api = `http://${config.api.host}:${(app.server.address() as AddressInfo).port}`
+  api = await listenApi(app, config.api)
   const registry = startRegistry(config, network, node)
   log.info({ api, addresses: network.addresses(), height: node.chain.height }, 'serving')
   return {
@@ -141,14 +140,6 @@ function apiOf(node: LedgerNode, log: Logger): FastifyInstance {
     extend: routes => adminRoutes(routes, { transfer: to => node.transfer(to) }),
     onUnexpected: error => log.error({ error }, 'unexpected error in a request'),
   })
-}
-
-async function listen(app: FastifyInstance, { api }: NodeConfig): Promise<void> {
-  try {
-    await app.listen(api)
-  } catch (cause) {
-    throw new MoteError('start-failed', `api: cannot listen on ${api.host} port ${api.port}`, { cause })
-  }
 }
 
 function startRegistry(config: NodeConfig, network: Libp2pNetwork, node: LedgerNode): RegistryHeartbeat {

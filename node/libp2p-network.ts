@@ -56,6 +56,8 @@ export interface Libp2pNetworkOptions {
   readonly limits?: Partial<NetworkLimits>
   /** Opened to every full node as soon as it is connected. */
   readonly streamsAhead?: readonly StreamProtocol[]
+  /** A peer that was dialled did not take our proof. Its word, not a fact. */
+  readonly onRefused?: (peer: DeviceId) => void
   /** From 0 (inclusive) to 1 (exclusive); spreads reconnections. */
   readonly random?: () => number
 }
@@ -263,8 +265,9 @@ export class Libp2pNetwork implements Network {
     const { book } = this.#options
     const conversation = await link.converse('hello', this.#limits.helloTimeoutMs, signal)
     const shown = book.ownProof()
-    const outcome = await sayHello(conversation, { book, link, expected }).catch(error => {
-      link.close(error as MoteError)
+    const outcome = await sayHello(conversation, { book, link, expected }).catch((error: MoteError) => {
+      link.close(error)
+      if (error.code === 'hello-refused') this.#options.onRefused?.(expected)
       throw error
     })
     if (!outcome.judged.ok) throw this.#refuse(link, outcome.judged.error)

@@ -67,6 +67,11 @@ export class LightBook implements HelloBook {
     return this.#proof
   }
 
+  /** Shows no proof until there is a new one: who is refused with it may still ask for its own record without it. */
+  withholdProof(): void {
+    this.#proof = { type: 'none' }
+  }
+
   /** Shows this proof of one's own record from now on. It must have been verified. */
   async showProof(answer: StateAnswer): Promise<void> {
     const bytes = encode(stateAnswerCodec, answer)

@@ -7,11 +7,11 @@
  */
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
-import type { DeviceId } from '../chain/brands.ts'
-import { decode, encode } from '../chain/codec.ts'
+import type { DeviceId, Height } from '../chain/brands.ts'
+import { decode, encode, equalBytes } from '../chain/codec.ts'
 import { chainIdOf, checkpointFromGenesis, type GenesisDocument } from '../chain/genesis.ts'
 import { isHandover, type StateAnswer, throughHandovers, verifyStateAnswer } from '../chain/light-client.ts'
-import { identityCodec, stateKeyOf } from '../chain/records.ts'
+import { type IdentityRecord, identityCodec, stateKeyOf } from '../chain/records.ts'
 import { MoteError, unwrap } from '../chain/result.ts'
 import { ChainClient } from '../client/chain-client.ts'
 import type { ChainSource, NodeStatus } from '../client/chain-source.ts'
@@ -45,6 +45,11 @@ export class LightChain {
   readonly #lock: DirectoryLock
   readonly #stopping = new AbortController()
   readonly #running: Promise<unknown>[] = []
+  readonly #ended = Promise.withResolvers<never>()
+  /** Why nobody takes this node, where its record says so. */
+  #standing: MoteError | undefined
+  #proofWanted = false
+  #proofUnderWay = false
   /** One per full node, so that what it has shown is remembered when assignments change. */
   readonly #sources = new Map<DeviceId, ChainSource>()
 
@@ -66,7 +71,9 @@ export class LightChain {
       book,
       clock: systemClock,
       log,
+      onRefused: () => this.#refused(),
     })
+    this.#ended.promise.catch(() => {}) // Whoever runs the node may look later.
   }
 
   /** Opens what is on disk; meets nobody yet. Throws `config-invalid`, `wrong-chain`, `in-use`, `storage-corrupt`. */
@@ -99,6 +106,11 @@ export class LightChain {
     return this.#stopping.signal
   }
 
+  /** Rejects when the node cannot go on: `device-revoked`, or `config-invalid` where its record is for another label or key. */
+  get ended(): Promise<never> {
+    return this.#ended.promise
+  }
+
   /** A full node that the network keeps, as a chain source. */
   sourceOf(id: DeviceId): ChainSource {
     const source = this.#sources.get(id) ?? libp2pSource(this.network, id, { requestTimeoutMs })
@@ -112,7 +124,7 @@ export class LightChain {
     await this.network.start({ message: () => {}, unreachable: () => {}, peer: onPeer })
     this.client.follower.onAdvance(event => this.#onAdvance(event))
     this.inBackground('following headers', this.client.follower.run(this.stopping))
-    this.inBackground('own proof', this.#provideProof())
+    this.#wantProof()
   }
 
   /** A task that ends when the node stops. Its failure is logged: the others go on. */
@@ -126,6 +138,7 @@ export class LightChain {
 
   /** Undefined while the head is fresh enough to be trusted. */
   readiness(): MoteError | undefined {
+    if (this.#standing) return this.#standing
     const ageMs = this.client.records.ageMs()
     if (ageMs <= this.config.trustTtlMs) return undefined
     return new MoteError('stale', `head: expected at most ${this.config.trustTtlMs} ms old, got ${ageMs} ms`)
@@ -166,28 +179,53 @@ export class LightChain {
     const peers = this.network.peers().map(peer => peer.id)
     if (event.type === 'skipped') {
       for (const id of peers) this.network.recheck(id)
-      this.inBackground('own proof', this.#provideProof())
+      this.#wantProof()
       return
     }
     const changed = new Set(event.headers.flatMap(({ changes }) => changes))
     for (const id of peers) if (changed.has(stateKeyOf.identity(id))) this.network.recheck(id)
     const isOld =
       changed.has(stateKeyOf.identity(this.keys.id)) || event.headers.some(({ header }) => isHandover(header))
-    if (isOld) this.inBackground('own proof', this.#provideProof())
+    if (isOld) this.#wantProof()
+  }
+
+  /**
+   * A peer refused the proof of one's own record. While another one takes it, that is one peer's word. When nobody does,
+   * the record may have changed unheard: without a proof one may still ask for it.
+   */
+  #refused(): void {
+    if (this.network.peers().some(({ state }) => state === 'connected')) return
+    this.book.withholdProof()
+    this.#wantProof()
+  }
+
+  /** The own proof is to be provided again, whatever an attempt under way finds. */
+  #wantProof(): void {
+    this.#proofWanted = true
+    if (this.#proofUnderWay) return
+    this.#proofUnderWay = true
+    this.inBackground(
+      'own proof',
+      this.#provideProof().finally(() => {
+        this.#proofUnderWay = false
+      }),
+    )
   }
 
   /** Tries until there is a proof of one's own record as it stands. */
   async #provideProof(): Promise<void> {
     while (!this.stopping.aborted) {
       try {
+        this.#proofWanted = false
         const isNewcomer = this.book.ownProof().type === 'none'
         const key = stateKeyOf.identity(this.keys.id)
         const answer = isNewcomer ? await this.#ownStatus() : await this.client.records.stateProof(key)
         // An answer under the bare genesis convinces only who has seen nothing newer.
         if (answer.signatures.length === 0) throw new MoteError('not-ready', 'no block is certified yet')
+        this.#mustBeTaken(answer)
         await this.book.showProof(answer)
         if (isNewcomer) this.network.greetAgain()
-        return
+        if (!this.#proofWanted) return
       } catch (error) {
         this.#log.debug({ error: String(error) }, 'no proof of the own record yet')
       }
@@ -195,7 +233,7 @@ export class LightChain {
     }
   }
 
-  /** One's own record, proven active, from whichever full node answers. */
+  /** One's own record, verified, from whichever full node answers; the newest one if it is not active. */
   async #ownStatus(): Promise<StateAnswer> {
     const key = stateKeyOf.identity(this.keys.id)
     const body = encode(queryCodec, { type: 'own-status', device: this.keys.id })
@@ -211,15 +249,65 @@ export class LightChain {
         )
         const { head } = this.client.follower
         const trusted = unwrap(throughHandovers(head, handovers, answer.height, nativeVerifier))
-        const { value } = unwrap(verifyStateAnswer(trusted, key, answer, nativeVerifier))
-        if (value && unwrap(decode(identityCodec, value)).status === 'active') return answer
-        last = new MoteError('unknown-subject', `device ${this.keys.id}: not active on the chain`)
+        unwrap(verifyStateAnswer(trusted, key, answer, nativeVerifier))
+        return answer
       } catch (error) {
         last = error
       }
     }
     throw last ?? new MoteError('unreachable', 'peers: expected full nodes in the configuration')
   }
+
+  /** Throws what one's own record, verified, has against this node; ends the node where that cannot pass. */
+  #mustBeTaken({ value, height }: StateAnswer): void {
+    const record = value && unwrap(decode(identityCodec, value))
+    const refusal = standingOf(this.config, this.keys, record, height)
+    if (refusal && refusal.detail !== this.#standing?.detail)
+      this.#log.error({ code: refusal.code, detail: refusal.detail }, 'this node is not taken by the others')
+    this.#standing = refusal
+    if (!refusal) return
+    if (isFinal(refusal)) this.#ended.reject(refusal)
+    throw refusal
+  }
+}
+
+/** What a record has against its node. Undefined: nothing. */
+function standingOf(
+  { name, label }: NodeConfig,
+  keys: IdentityKeys,
+  record: IdentityRecord | undefined,
+  height: Height,
+): MoteError | undefined {
+  if (!record)
+    return new MoteError(
+      'unknown-subject',
+      `${name}: device ${keys.id} is not on the chain; \`mote device join\` registers it`,
+    )
+  if (record.status === 'revoked')
+    return new MoteError(
+      'device-revoked',
+      `${name} was revoked, known at height ${height}: no node takes its connections any more. ` +
+        'A revoked identity does not come back; join under another name: `mote device join NAME --run`',
+    )
+  if (record.label !== label)
+    return new MoteError(
+      'config-invalid',
+      `${name}: label: the chain says ${record.label}, the configuration ${label}`,
+    )
+  if (!record.transportKey || !equalBytes(record.transportKey, transportOf(keys).publicKey))
+    return new MoteError(
+      'config-invalid',
+      `${name}: transport: the chain does not name the transport key of this key file`,
+    )
+  if (record.status === 'active') return undefined
+  return new MoteError(
+    'not-authorised',
+    `${name} is ${record.status}, known at height ${height}; an operator decides`,
+  )
+}
+
+function isFinal({ code }: MoteError): boolean {
+  return code === 'device-revoked' || code === 'config-invalid'
 }
 
 function transportOf(keys: IdentityKeys): NonNullable<IdentityKeys['transport']> {

@@ -16,10 +16,18 @@ const startByLabel: Readonly<
   lightweight: startLightweightNode,
 }
 
-/** Starts the node; `signal` gives up before it serves. Throws the `MoteError` that says what is in its way. */
-export async function startNode(configFile: string, signal?: AbortSignal): Promise<RunningNode> {
+/** Starts the node; it logs to `logFile` where its configuration names no file. `signal` gives up before it serves. Throws the `MoteError` that says what is in its way. */
+export async function startNode(
+  configFile: string,
+  signal?: AbortSignal,
+  options: { readonly logFile?: string } = {},
+): Promise<RunningNode> {
   const config = await readNodeConfig(configFile)
-  const { log, close } = await openLog({ ...config.log, name: config.name })
+  const { log, close } = await openLog({
+    ...config.log,
+    file: config.log.file ?? options.logFile,
+    name: config.name,
+  })
   try {
     const node = await startByLabel[config.label](config, log)
     if (signal?.aborted) {

@@ -28,6 +28,26 @@ describe('failover source', () => {
     expect(a.asked.get('status')).toBe(3)
   })
 
+  it('failover source: the one that serves is the one that answered last and has not failed since', async () => {
+    const { a, b, pool, ask } = setUp()
+    expect(pool.serving, 'nobody was asked').toBeUndefined()
+    await ask()
+    expect(pool.serving?.name).toBe('a')
+    a.failure = down
+    await ask()
+    expect(pool.serving?.name).toBe('b')
+    pool.replace([a])
+    expect(pool.serving, 'b is no source any more').toBeUndefined()
+    await expect(ask()).rejects.toMatchObject({ code: 'unreachable' })
+    expect(pool.serving).toBeUndefined()
+    a.failure = undefined
+    pool.replace([b, a])
+    b.failure = down
+    await ask()
+    pool.replace([b, a])
+    expect(pool.serving?.name, 'goes on with a').toBe('a')
+  })
+
   it('failover source: returns to its first source after a while', async () => {
     const { a, b, ask, wait } = setUp()
     a.failure = down

@@ -1,0 +1,132 @@
+import { describe, expect, it } from 'vitest'
+import type { DeviceId } from '../../../chain/brands.ts'
+import { encode } from '../../../chain/codec.ts'
+import { MoteError } from '../../../chain/result.ts'
+import { FailoverSource } from '../../../client/failover-source.ts'
+import { type Assignment, assignmentCodec, joinReplyCodec } from '../../../client/join-messages.ts'
+import type { PeerAddress, PeerStatus } from '../../../node/ports.ts'
+import { ServingNodes } from '../../../node/serving-nodes.ts'
+import { keysOf, TestChain } from '../../support/test-chain.ts'
+
+const ids = ['one', 'two', 'three', 'four', 'five'].map(name => keysOf(name).id) as [
+  DeviceId,
+  DeviceId,
+  DeviceId,
+  DeviceId,
+  DeviceId,
+]
+const [one, two, three, four, coordinator] = ids
+
+const at = (id: DeviceId) => ({ id, api: '', addresses: [`/ip4/127.0.0.1/tcp/4001/${id.slice(0, 4)}`] })
+const assignment = (first: DeviceId, ...backups: readonly DeviceId[]): Assignment => ({
+  fullNode: at(first),
+  backups: backups.map(at),
+})
+
+/** A node whose configuration names `one`, and the files and connections around it. */
+async function setUp(stored?: Uint8Array) {
+  const chain = new TestChain()
+  const pool = new FailoverSource([])
+  const kept = new Map<DeviceId, string>()
+  const connected = new Set<DeviceId>()
+  const files: Uint8Array[] = stored ? [stored] : []
+  const stop = new AbortController()
+  let given: Assignment | undefined
+  const parts = {
+    keys: keysOf('sensor'),
+    config: {
+      peers: [{ ...at(one), address: 'x', api: undefined }],
+      coordination: [{ ...at(coordinator), address: 'x', api: undefined }],
+    },
+    client: { pool },
+    network: {
+      keep: ({ id, address }: PeerAddress) => void kept.set(id, address),
+      forget: (id: DeviceId) => void kept.delete(id),
+      peers: (): readonly PeerStatus[] =>
+        [...connected].map(id => ({ id, state: 'connected', address: undefined })),
+      request: async () => {
+        if (!given) throw new MoteError('unreachable', 'no coordination node')
+        return encode(joinReplyCodec, { type: 'assignment', assignment: given })
+      },
+    },
+    stopping: stop.signal,
+    sourceOf: (id: DeviceId) => chain.source(id),
+    inBackground: (_name: string, task: Promise<unknown>) => void task,
+  }
+  const store = {
+    load: async () => files.at(-1),
+    save: async (bytes: Uint8Array) => void files.push(bytes),
+  }
+  const nodes = await ServingNodes.open(parts, store, { debug: () => {}, info: () => {} })
+  const told = (value: Assignment, from = coordinator) =>
+    nodes.told({ deviceId: from, remoteAddress: '' }, encode(assignmentCodec, value))
+  const ask = () => pool.attempt(async source => (await source.status()).name)
+  const give = (value: Assignment) => {
+    given = value
+  }
+  return { nodes, told, ask, kept, connected, files, stop, give }
+}
+
+describe('serving nodes', () => {
+  it('serving nodes: the assignment outlives the program and is used before anybody is asked', async () => {
+    const before = await setUp()
+    await before.told(assignment(two, three))
+    const { nodes, ask, kept } = await setUp(before.files.at(-1))
+    expect(nodes.status()).toMatchObject({ assignedFullNode: at(two), backups: [at(three)] })
+    expect([...kept.keys()]).toEqual([two, three])
+    expect(await ask(), 'the assigned one is asked first').toBe(two)
+  })
+
+  it('serving nodes: a damaged assignment is not used, and is no reason not to start', async () => {
+    const { nodes, ask } = await setUp(Uint8Array.of(1, 2, 3))
+    expect(nodes.status()).toMatchObject({ assignedFullNode: undefined, backups: [] })
+    expect(await ask()).toBe(one)
+  })
+
+  it('serving nodes: is written once per change', async () => {
+    const { told, files } = await setUp()
+    await told(assignment(two, three))
+    await told(assignment(two, three))
+    await told(assignment(two, four))
+    expect(files).toHaveLength(2)
+  })
+
+  it('serving nodes: whom the assignment leaves out is let go, but for the configured ones', async () => {
+    const { told, kept } = await setUp()
+    await told(assignment(two, three, one))
+    await told(assignment(four, two))
+    expect([...kept.keys()].sort()).toEqual([one, two, four].sort())
+  })
+
+  it('serving nodes: servedBy is who answers over a connection that stands', async () => {
+    const { nodes, told, ask, connected } = await setUp()
+    const servedBy = () => (nodes.status() as { servedBy?: DeviceId }).servedBy
+    await told(assignment(two, three))
+    connected.add(two)
+    expect(servedBy(), 'assigned, but nobody has answered').toBeUndefined()
+    await ask()
+    expect(servedBy()).toBe(two)
+    connected.delete(two)
+    expect(servedBy(), 'the connection is gone').toBeUndefined()
+  })
+
+  it('serving nodes: a stranger assigns nothing', async () => {
+    const { told, nodes } = await setUp()
+    await expect(told(assignment(two), three)).rejects.toMatchObject({ code: 'not-authorised' })
+    expect(nodes.status()).toMatchObject({ assignedFullNode: undefined })
+  })
+
+  it('serving nodes: asks again when the assigned full node is lost', async () => {
+    const { nodes, give, stop } = await setUp()
+    give(assignment(two, three))
+    const running = nodes.run()
+    const assigned = () => (nodes.status() as { assignedFullNode?: { id: DeviceId } }).assignedFullNode?.id
+    await expect.poll(assigned).toBe(two)
+    give(assignment(three, four))
+    nodes.peer(three, 'disconnected')
+    nodes.peer(two, 'disconnected')
+    await expect.poll(assigned).toBe(three)
+    stop.abort()
+    await running
+  })
+})
