@@ -14,6 +14,7 @@ import { readGenesisFile } from '../client/genesis-file.ts'
 import { httpSource } from '../client/http-source.ts'
 import { type IdentityKeys, KeyDirectory } from '../client/key-directory.ts'
 import { apiUrl, type DevnetDescription, layout, readDescription } from '../devnet/layout.ts'
+import { isLive } from '../devnet/run.ts'
 import type { Context } from './context.ts'
 
 /** A read asks each full node in turn; nodes that hang cost this much together, if there are not too many. */
@@ -40,6 +41,14 @@ export async function openChain(context: Context): Promise<ChainAccess> {
   const access = await openChainUnsynced(context)
   await access.client.follower.sync()
   return access
+}
+
+/** The same, for what needs a devnet that runs. Throws `not-running`, with what starts it, where none does. */
+export async function openRunningChain(context: Context): Promise<ChainAccess> {
+  const { directory } = context
+  if (!(await isLive(await requireDescription(context))))
+    throw new MoteError('not-running', `${directory}: its devnet is not up; \`mote devnet up\` starts it`)
+  return openChain(context)
 }
 
 /** The same without asking any node yet. */

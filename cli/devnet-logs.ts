@@ -23,7 +23,12 @@ export async function devnetLogs(
   const { directory, signal } = context
   const description = await requireDescription(context)
   const names = [...description.nodes.map(node => node.name), description.gateway.name]
-  if (wanted !== undefined && !names.includes(wanted))
+  // A device that joined and runs in the foreground has its log in its own place here too.
+  const isThere =
+    wanted !== undefined &&
+    /^[a-zA-Z0-9][\w.-]*$/.test(wanted) &&
+    existsSync(layout.nodeLog(directory, wanted))
+  if (wanted !== undefined && !names.includes(wanted) && !isThere)
     throw new MoteError('not-found', `node: expected one of ${names.join(', ')}, got '${wanted}'`)
   const chosen = wanted === undefined ? names : [wanted]
   const logs = chosen.map(name => ({ name, path: layout.nodeLog(directory, name), position: 0 }))

@@ -5,22 +5,14 @@
 import { exitCodes } from '../chain/errors.ts'
 import { askControl } from '../devnet/control.ts'
 import type { DevnetDescription } from '../devnet/layout.ts'
-import type { ProcessStatus } from '../devnet/supervisor.ts'
-import { openChainUnsynced, requireDescription, syncWithin } from './chain-access.ts'
+import type { ProcessStatus } from '../devnet/process-status.ts'
+import { requireDescription } from './chain-access.ts'
 import type { Context } from './context.ts'
+import { type IdentityRow, readIdentities } from './identity-rows.ts'
 import { provenance, shortId } from './output.ts'
-
-/** How long the nodes may take to prove the devices; the processes are shown in any case. */
-const devicesPatienceMs = 3_000
 
 /** With fewer full nodes the loss of the leader stops the chain. */
 const quorumWithoutOne = 3
-
-interface Devices {
-  readonly devices: readonly { readonly name: string; readonly id: string; readonly status: string | null }[]
-  /** The certified head at which they were read; null when no full node answers. */
-  readonly asOf: { readonly height: number; readonly term: number; readonly ageMs: number } | null
-}
 
 export async function devnetStatus(context: Context): Promise<number> {
   const description = await requireDescription(context)
@@ -33,28 +25,6 @@ export async function devnetStatus(context: Context): Promise<number> {
   return exitCodes.ok
 }
 
-/** Statuses of the devices, verified; null where no full node gives a valid answer. */
-async function readDevices(context: Context, description: DevnetDescription): Promise<Devices> {
-  try {
-    const access = await openChainUnsynced(context)
-    await syncWithin(access, devicesPatienceMs)
-    const { client } = access
-    const devices = await Promise.all(
-      description.devices.map(async ({ name, id }) => {
-        const { value } = await client.records.device(id)
-        return { name, id, status: value?.status ?? 'unknown' }
-      }),
-    )
-    const { height, term } = client.follower.head.header
-    return { devices, asOf: { height, term, ageMs: client.records.ageMs() } }
-  } catch (error) {
-    context.output.note(
-      `devices: no verified answer (${error instanceof Error ? error.message : String(error)})`,
-    )
-    return { devices: description.devices.map(({ name, id }) => ({ name, id, status: null })), asOf: null }
-  }
-}
-
 export async function printStatus(
   context: Context,
   description: DevnetDescription,
@@ -62,7 +32,7 @@ export async function printStatus(
   { banner = false }: { readonly banner?: boolean } = {},
 ): Promise<void> {
   const { output, directory, directoryNamed } = context
-  const { devices, asOf } = await readDevices(context, description)
+  const { devices, asOf } = await readIdentities(context, description, nodes)
   const answer = { directory, chainId: description.chainId, nodes, gateway, devices, ...asOf }
   output.data(answer, () =>
     [
@@ -74,13 +44,14 @@ export async function printStatus(
         term: row => row.term,
         height: row => row.height,
         lag: row => row.lag,
+        'served by': row => row.servedBy,
         pid: row => row.pid,
         api: row => row.api,
       }),
       '',
+      ...(devices.length === 0 ? [] : [deviceTable(output, devices), '']),
       output.fields({
         gateway: `${gateway.mqtt} (${gateway.state}, pid ${gateway.pid ?? '-'})`,
-        devices: devices.map(({ name, status }) => `${name} ${status ?? '?'}`).join(', '),
         chain: shortId(description.chainId),
         directory,
       }),
@@ -88,6 +59,16 @@ export async function printStatus(
       ...(banner ? ['', nextSteps(description, directoryNamed ? ` --dir ${directory}` : '')] : []),
     ].join('\n'),
   )
+}
+
+function deviceTable(output: Context['output'], devices: readonly IdentityRow[]): string {
+  return output.table(devices, {
+    device: row => row.name,
+    label: row => row.label,
+    status: row => row.status ?? '?',
+    level: row => row.level,
+    'served by': row => row.servedBy,
+  })
 }
 
 /** What a newcomer can do with this devnet: commands that name only what is there. `where` ends each of them. */

@@ -10,36 +10,29 @@ import type { Command } from 'commander'
 import { exitCodes } from '../chain/errors.ts'
 import type { Signer } from '../chain/keys.ts'
 import { signerFromSeed } from '../chain/noble-crypto.ts'
+import type { IdentityRecord } from '../chain/records.ts'
 import { MoteError } from '../chain/result.ts'
 import type { CapabilityProfile, Label } from '../chain/transaction-bodies.ts'
-import { httpContact, isFinalRefusal, joinPatiently } from '../client/join.ts'
-import type { IdentityKeys } from '../client/key-directory.ts'
+import { httpContact, isFinalRefusal, type Joined, joinPatiently, patiently, rejoin } from '../client/join.ts'
+import { type IdentityKeys, withTransportKey } from '../client/key-directory.ts'
 import { grant } from '../client/operator-actions.ts'
 import { apiUrl } from '../devnet/layout.ts'
-import { type ChainAccess, openChain, operatorKeys } from './chain-access.ts'
-import type { AddCommand, OptionSpec } from './command.ts'
-import { type Context, parseCount } from './context.ts'
+import { type ChainAccess, openChain, openRunningChain, operatorKeys } from './chain-access.ts'
+import type { AddCommand } from './command.ts'
+import { type Context, parseCount, withinDeadline } from './context.ts'
+import { nextCommand, type RunningJoinedNode, requireRunnable, runJoined } from './joined-node.ts'
+import { labelOption } from './label-option.ts'
 import { provenance } from './output.ts'
 
 interface JoinOptions {
   readonly label: Label
   readonly token?: Uint8Array
+  readonly run?: boolean
+  readonly detach?: boolean
 }
 interface GrantOptions {
   readonly label: Label
   readonly quota: number
-}
-
-const labels: readonly string[] = ['lightweight', 'coordination', 'full'] satisfies Label[]
-
-const labelOption: OptionSpec = {
-  flags: '--label <label>',
-  description: 'lightweight, coordination or full',
-  default: 'lightweight',
-  read: text => {
-    if (labels.includes(text)) return text
-    throw new MoteError('usage', `label: expected ${labels.join(', ')}, got '${text}'`)
-  },
 }
 
 function parseToken(text: string): Uint8Array {
@@ -53,7 +46,11 @@ export function joinCommands(family: Command, add: AddCommand): void {
     parent: family,
     usage: 'join <name>',
     description: 'make keys, ask a coordination node to be let in, and get a full node',
-    exits: { 0: 'joined', 4: 'refused: the grant, the challenge or the identity does not hold' },
+    exits: {
+      0: 'joined; with --run, and stopped in order',
+      4: 'refused: the grant, the challenge or the identity does not hold',
+      5: 'the device was revoked',
+    },
     options: [
       labelOption,
       {
@@ -61,7 +58,10 @@ export function joinCommands(family: Command, add: AddCommand): void {
         description: "an operator's token; without it the operator of this devnet grants one",
         read: parseToken,
       },
+      { flags: '--run', description: 'and run it as a node, in the foreground until Ctrl-C' },
+      { flags: '--detach', description: "with --run: under the devnet's supervisor, as one of its nodes" },
     ],
+    lifetime: 'drains',
     action: joinDevice,
   })
   add<GrantOptions>({
@@ -91,11 +91,10 @@ function profileOfThisMachine(): CapabilityProfile {
   }
 }
 
-/** Keys under this name: those of an earlier attempt, or new ones. */
-async function keysFor({ keys }: ChainAccess, name: string, label: Label): Promise<IdentityKeys> {
+/** Keys under this name: those of an earlier attempt, or new ones. A transport key belongs to them from the beginning. */
+async function keysFor({ keys }: ChainAccess, name: string): Promise<IdentityKeys> {
   const known = (await keys.names()).find(entry => entry.name === name)
-  if (known?.hasKeys) return keys.load(name)
-  return keys.create(name, { transport: label !== 'lightweight' })
+  return known?.hasKeys ? keys.load(name) : keys.create(name, { transport: true })
 }
 
 async function joinDevice(
@@ -103,30 +102,106 @@ async function joinDevice(
   [name = '']: readonly string[],
   options: JoinOptions,
 ): Promise<number> {
-  const access = await openChain(context)
-  const { client, description } = access
-  const keys = await keysFor(access, name, options.label)
-  const token = options.token
-    ? signerFromSeed('ed25519', options.token)
-    : await grantedToken(context, access, options.label)
-  const contacts = description.nodes
-    .filter(node => node.label === 'coordination')
-    .map(node => httpContact(apiUrl(node.api)))
-  const newcomer = { keys, label: options.label, profile: profileOfThisMachine(), token }
-  const joined = await joinPatiently(client, newcomer, contacts, context.signal).catch((error: unknown) => {
-    if (isFinalRefusal(error)) return error
-    throw error
-  })
+  const { label, run = false, detach = false } = options
+  if (detach && !run) throw new MoteError('usage', 'detach: expected --run with it')
+  const deadline = AbortSignal.any([context.signal, AbortSignal.timeout(context.timeoutMs)])
+  const bounded = { ...context, signal: deadline }
+  const { access, keys, joined } = await withinDeadline(bounded, () => joinChain(bounded, name, options))
   if (joined instanceof MoteError) {
     context.output.failure(joined)
     return exitCodes.notAuthorised
   }
+  const answer = answerOf(access, name, joined)
+  const { height, term, ageMs } = joined.record
+  const print = (node: RunningJoinedNode | undefined): void => {
+    const next = node ? null : nextCommand(context, name, label)
+    context.output.data({ ...answer, node: node ?? null, next }, () =>
+      [
+        `${name} joined at height ${joined.height}`,
+        context.output.fields({
+          id: joined.id,
+          label,
+          'full node': `${answer.assignedFullNode.name} ${answer.assignedFullNode.api}`,
+          backups: answer.backups.map(backup => backup.name).join(', '),
+        }),
+        `verified ${provenance({ height, term, ageMs })}`,
+        node ? upText(name, node, detach) : `run it as a node with:\n  ${next}`,
+      ].join('\n'),
+    )
+  }
+  if (!run) {
+    print(undefined)
+    return exitCodes.ok
+  }
+  requireRunnable(name, keys, joined.record.value, label)
+  return runJoined(
+    detach ? bounded : context,
+    access,
+    { name, id: joined.id, label },
+    { detach, onUp: print },
+  )
+}
+
+function upText(name: string, { api, servedBy, log }: RunningJoinedNode, detach: boolean): string {
+  const by = servedBy === null ? '' : `, served by ${servedBy}`
+  const until = detach
+    ? `\`mote chaos kill ${name}\`, \`mote devnet logs ${name}\` and \`down\` know it`
+    : 'until Ctrl-C'
+  return `${name} is up at ${api}${by}; ${until}; its log is ${log}`
+}
+
+/** Registers the device, or finds that it has been registered before. */
+async function joinChain(context: Context, name: string, { label, token }: JoinOptions) {
+  const access = await openRunningChain(context)
+  const { client, description } = access
+  const found = await keysFor(access, name)
+  const { value } = await client.records.device(found.id)
+  const keys = value ? found : withTransportKey(found)
+  if (keys !== found) await access.keys.replace(keys)
+  if (value) requireSame(name, value, label)
+  const contacts = description.nodes
+    .filter(node => node.label === 'coordination')
+    .map(node => httpContact(apiUrl(node.api)))
+  const { signal } = context
+  // Who is on the chain already needs no grant.
+  if (value && token === undefined)
+    return { access, keys, joined: await patiently(signal, () => rejoin(client, keys, contacts, { signal })) }
+  const newcomer = {
+    keys,
+    label,
+    profile: profileOfThisMachine(),
+    token: token ? signerFromSeed('ed25519', token) : await grantedToken(context, access, label),
+  }
+  const joined = await joinPatiently(client, newcomer, contacts, signal).catch((error: unknown) => {
+    if (isFinalRefusal(error)) return error
+    throw error
+  })
+  return { access, keys, joined }
+}
+
+/** A name that has joined before, as what it is to join now. */
+function requireSame(name: string, { label, status }: IdentityRecord, wanted: Label): void {
+  if (status === 'revoked')
+    throw new MoteError(
+      'device-revoked',
+      `${name}: was revoked and does not come back; join under another name`,
+    )
+  if (label !== wanted)
+    throw new MoteError(
+      'already-exists',
+      `${name}: has joined as ${label}, not as ${wanted}; use another name`,
+    )
+}
+
+/** The JSON of `mote device join`, without what follows from --run. */
+function answerOf({ description }: ChainAccess, name: string, joined: Joined) {
   const { fullNode, backups } = joined.assignment
   const nodeName = (id: string): string => description.nodes.find(node => node.id === id)?.name ?? id
-  const { height, term, ageMs } = joined.record
-  const answer = {
+  const { term, ageMs, value } = joined.record
+  return {
     id: joined.id,
     name,
+    label: value.label,
     height: joined.height,
     assignedFullNode: { name: nodeName(fullNode.id), id: fullNode.id, api: fullNode.api },
     backups: backups.map(backup => ({ name: nodeName(backup.id), id: backup.id, api: backup.api })),
@@ -134,18 +209,6 @@ async function joinDevice(
     ageMs,
     verified: true,
   }
-  context.output.data(answer, () =>
-    [
-      `${name} joined at height ${joined.height}`,
-      context.output.fields({
-        id: joined.id,
-        'full node': `${answer.assignedFullNode.name} ${fullNode.api}`,
-        backups: answer.backups.map(backup => backup.name).join(', '),
-      }),
-      `verified ${provenance({ height, term, ageMs })}`,
-    ].join('\n'),
-  )
-  return exitCodes.ok
 }
 
 /** A grant for one device of the label; what a lightweight device may not become is left to its own grant. */

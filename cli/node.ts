@@ -1,5 +1,5 @@
 /**
- * `mote node start --config FILE`: one node in the foreground, as an operator starts it and as a devnet does; and what
+ * `mote node init NAME` and `mote node start --config FILE`: one node in the foreground, as an operator starts it and as a devnet does; and what
  * an operator does to one: `transfer` its leadership, `drain` it, `rebuild` its damaged directory.
  */
 import type { Command } from 'commander'
@@ -10,9 +10,11 @@ import { httpSource } from '../client/http-source.ts'
 import type { TransferReport } from '../node/leader-transfer.ts'
 import type { AddCommand } from './command.ts'
 import type { Context } from './context.ts'
+import { initCommand } from './joined-node.ts'
 import { runProgram } from './run-program.ts'
 
 export function nodeCommands(family: Command, add: AddCommand): void {
+  initCommand(family, add)
   add<{ config: string }>({
     parent: family,
     usage: 'start',

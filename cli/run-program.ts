@@ -18,10 +18,14 @@ export interface RunningProgram {
 /** A program that has not drained by then is ended all the same. */
 const drainDeadlineMs = 8_000
 
-/** Starts, prints `{"ready":true,…}`, waits, stops. The exit code is 0 after an orderly stop. */
+/**
+ * Starts, prints `{"ready":true,…}` unless whoever starts it says it in its own words, waits, stops. The exit code is 0
+ * after an orderly stop.
+ */
 export async function runProgram(
   context: Context,
   start: (signal: AbortSignal) => Promise<RunningProgram>,
+  { announce = true }: { readonly announce?: boolean } = {},
 ): Promise<number> {
   const orphaned = new AbortController()
   if (context.variables['MOTE_SUPERVISED'] === '1') {
@@ -31,7 +35,7 @@ export async function runProgram(
   }
   const signal = AbortSignal.any([context.signal, orphaned.signal])
   const program = await start(signal)
-  process.stdout.write(`${JSON.stringify({ ready: true, ...program.ready })}\n`)
+  if (announce) process.stdout.write(`${JSON.stringify({ ready: true, ...program.ready })}\n`)
   const stopAsked = new Promise<void>(resolve => {
     if (signal.aborted) resolve()
     signal.addEventListener('abort', () => resolve(), { once: true })

@@ -70,8 +70,14 @@ export interface Joined {
   /** Height at which the registration stands. */
   readonly height: Height
   readonly assignment: Assignment
+  /** Name of the coordination node that carried it through. */
+  readonly contact: string
   /** One's own record, proven. */
   readonly record: Verified<IdentityRecord> & { readonly value: IdentityRecord }
+}
+
+interface JoinRequestOptions {
+  readonly signal?: AbortSignal
 }
 
 /**
@@ -79,20 +85,45 @@ export interface Joined {
  * coordination node reports success and no source proves it.
  * @param client follows the chain through full nodes the newcomer knows
  */
-export async function join(
+export function join(
   client: ChainClient,
   newcomer: Newcomer,
   contacts: readonly CoordinationContact[],
-  options: { readonly signal?: AbortSignal } = {},
+  options: JoinRequestOptions = {},
+): Promise<Joined> {
+  return through(client, newcomer.keys, contacts, contact =>
+    registerWith(contact, client.chainId, newcomer, options),
+  )
+}
+
+/** The same for a device that is registered already: it asks which full node serves it. */
+export function rejoin(
+  client: ChainClient,
+  keys: IdentityKeys,
+  contacts: readonly CoordinationContact[],
+  options: JoinRequestOptions = {},
+): Promise<Joined> {
+  return through(client, keys, contacts, async contact => ({
+    assignment: await askAssignment(contact, keys.id, options),
+  }))
+}
+
+async function through(
+  client: ChainClient,
+  keys: IdentityKeys,
+  contacts: readonly CoordinationContact[],
+  ask: (
+    contact: CoordinationContact,
+  ) => Promise<{ readonly assignment: Assignment; readonly height?: Height }>,
 ): Promise<Joined> {
   let last: unknown = new MoteError('usage', 'contacts: expected at least one coordination node')
   for (const contact of contacts) {
     try {
-      const { assignment, height } = await registerWith(contact, client.chainId, newcomer, options)
+      const { assignment, height } = await ask(contact)
       if (height === undefined) await client.follower.sync()
       else await client.follower.reach(height)
-      const record = await provenRecord(client, newcomer.keys)
-      return { id: newcomer.keys.id, height: record.value.registeredAt, assignment, record }
+      const record = await provenRecord(client, keys)
+      return { id: keys.id, height: record.value.registeredAt, assignment, record, contact: contact.name }
     } catch (error) {
       last = error
       if (!(error instanceof MoteError) || !errorTable[error.code].retry) throw error
@@ -111,15 +142,20 @@ export function isFinalRefusal(error: unknown): error is MoteError {
 const retryDelayMs = 200
 
 /** Joins, and tries again while a retry may help (no leader yet, no full node known yet), until the signal fires. */
-export async function joinPatiently(
+export function joinPatiently(
   client: ChainClient,
   newcomer: Newcomer,
   contacts: readonly CoordinationContact[],
   signal: AbortSignal,
 ): Promise<Joined> {
+  return patiently(signal, () => join(client, newcomer, contacts, { signal }))
+}
+
+/** Repeats the attempt while a retry may help, until the signal fires. */
+export async function patiently<T>(signal: AbortSignal, attempt: () => Promise<T>): Promise<T> {
   for (;;) {
     try {
-      return await join(client, newcomer, contacts, { signal })
+      return await attempt()
     } catch (error) {
       const mayPass = error instanceof MoteError && errorTable[error.code].retry
       if (!mayPass || signal.aborted) throw error

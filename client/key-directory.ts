@@ -90,6 +90,11 @@ export function makeKeys(name: string, choices: KeyChoices = {}): IdentityKeys {
   }
 }
 
+/** The same identity with a transport key of its own; as it is if it has one. Only a record that is yet to be made can name it. */
+export function withTransportKey(keys: IdentityKeys): IdentityKeys {
+  return keys.transport ? keys : { ...keys, transport: transportKeys(randomBytes(32)) }
+}
+
 function transportKeys(seed: Uint8Array): NonNullable<IdentityKeys['transport']> {
   return { publicKey: signerFromSeed('ed25519', seed).publicKey.bytes, seed: new SecretSeed(seed) }
 }

@@ -12,6 +12,11 @@ const genesis = '../../genesis.json'
 const key = 'key.json'
 const data = 'data'
 
+/** The key file of a node, as its configuration names it: one that joined keeps its keys where it made them. */
+function keyOf({ name, joined }: DevnetNode): string {
+  return joined ? `../../keys/${name}.json` : key
+}
+
 /** Where `from` dials `to`: the link between them, where there is one; else `to` itself. */
 function dialled({ links }: DevnetDescription, from: string, to: string, direct: Address): Address {
   const link = links.find(candidate => candidate.from === from && candidate.to === to)
@@ -29,11 +34,12 @@ function peerOf(description: DevnetDescription, from: string) {
 export async function writeNodeConfiguration(
   directory: string,
   description: DevnetDescription,
-  { name, id, label, api, p2p }: DevnetNode,
+  node: DevnetNode,
 ): Promise<void> {
+  const { name, id, label, api, p2p } = node
   const { chainId, nodes, trustTtlMs } = description
   const peer = peerOf(description, name)
-  const others = nodes.filter(node => node.id !== id)
+  const others = nodes.filter(other => other.id !== id)
   await writeNodeConfig(layout.nodeConfig(directory, name), {
     version: 1,
     name,
@@ -41,11 +47,11 @@ export async function writeNodeConfiguration(
     chainId,
     genesis,
     data,
-    key,
+    key: keyOf(node),
     api,
     p2p,
-    peers: others.filter(node => node.label === 'full').map(peer),
-    coordination: others.filter(node => node.label === 'coordination').map(peer),
+    peers: others.filter(other => other.label === 'full').map(peer),
+    coordination: others.filter(other => other.label === 'coordination').map(peer),
     trustTtlMs,
   })
 }

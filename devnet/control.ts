@@ -19,6 +19,8 @@ export type ControlRequest =
   /** Stops every child and the supervisor; the answer comes when all are gone. */
   | { readonly command: 'down' }
   | { readonly command: 'signal'; readonly node: string; readonly signal: FaultSignal }
+  /** Starts an identity that joined, by the configuration in its directory; from then on it is a node like the others. */
+  | { readonly command: 'run'; readonly node: string }
   /** Stops the node if it runs, starts it, and answers when it has answered a query. */
   | { readonly command: 'restart'; readonly node: string }
   /** Changes the faults of links; answers with all that are in force. */
@@ -113,10 +115,17 @@ export function parseRequest(text: string): ControlRequest {
   if (command === 'links') return { command, change: linkChange(change) }
   if (typeof node !== 'string')
     throw new MoteError('malformed', 'request: expected a known command and a node')
+  if (command === 'run') return { command, node: nodeName(node) }
   if (command === 'restart' || command === 'wipe' || command === 'unwipe') return { command, node }
   if (command === 'signal' && typeof signal === 'string' && faultSignals.includes(signal))
     return { command, node, signal: signal as FaultSignal }
   throw new MoteError('malformed', 'request: expected a known command and signal')
+}
+
+/** A name that becomes part of a path. */
+function nodeName(text: string): string {
+  if (/^[a-zA-Z0-9][a-zA-Z0-9._-]{0,63}$/.test(text)) return text
+  throw new MoteError('malformed', 'request: expected the name of a node')
 }
 
 function line(answer: ControlAnswer | ControlRequest): string {

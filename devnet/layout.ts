@@ -6,7 +6,7 @@
  * DIR/genesis.json           the genesis that every node and client starts from
  * DIR/keys/<name>.json       keys of the devices; DIR/names.json: names of every identity
  * DIR/operator/keys/…        keys of the operator, apart from those of the devices
- * DIR/nodes/<name>/          config.json, key.json, data/, log
+ * DIR/nodes/<name>/          config.json, key.json, data/, log; without key.json for what joined: its keys are in DIR/keys
  * DIR/control.sock           the supervisor listens here
  * ```
  */
@@ -30,6 +30,8 @@ export interface DevnetNode {
   readonly label: Label
   readonly api: Address
   readonly p2p: Address
+  /** It joined the running network and was given to the supervisor then; its keys are in DIR/keys. */
+  readonly joined?: true
 }
 
 export interface DevnetDescription {

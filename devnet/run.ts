@@ -62,6 +62,7 @@ export async function startDevnet(options: DevnetOptions): Promise<RunningDevnet
     await supervisor.startNodes(signal)
     await Promise.all([supervisor.startGateway(signal), settle(options, description, signal)])
     await supervisor.waitForGateway(signal)
+    await supervisor.startJoined(signal)
   } catch (error) {
     await supervisor.stop()
     if (options.signal.aborted) {

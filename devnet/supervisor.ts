@@ -7,45 +7,16 @@
  */
 import { rmSync } from 'node:fs'
 import type { Server } from 'node:net'
+import { stateKeyOf } from '../chain/records.ts'
 import { MoteError } from '../chain/result.ts'
-import type { NodeStatus } from '../client/chain-source.ts'
 import { httpSource } from '../client/http-source.ts'
 import { Child, type Program } from './child.ts'
 import { type ControlRequest, serveControl } from './control.ts'
-import { apiUrl, type DevnetDescription, type DevnetNode, layout } from './layout.ts'
+import { joinedNode } from './joined.ts'
+import { apiUrl, type DevnetDescription, type DevnetNode, layout, writeDescription } from './layout.ts'
 import { LinkNetwork } from './link-network.ts'
+import { type NodeRow, nodeRow, type ProcessStatus, stateText } from './process-status.ts'
 import { isWiped, moveDataAway, putDataBack } from './wipe.ts'
-
-/** A process as `mote devnet status` shows it. A node that does not answer has no `role`, `term` or `height`. */
-export interface NodeRow {
-  readonly name: string
-  readonly id: string
-  readonly label: string
-  readonly state: string
-  readonly role: string | null
-  readonly term: number | null
-  readonly height: number | null
-  readonly certifiedHeight: number | null
-  readonly lag: number | null
-  readonly leader: string | null
-  readonly pid: number | null
-  readonly api: string
-  readonly addresses: readonly string[]
-}
-
-export interface GatewayRow {
-  readonly name: string
-  readonly id: string
-  readonly state: string
-  readonly pid: number | null
-  /** `mqtt://host:port`. */
-  readonly mqtt: string
-}
-
-export interface ProcessStatus {
-  readonly nodes: readonly NodeRow[]
-  readonly gateway: GatewayRow
-}
 
 /** What came of a wipe: whether the node stays up. `kept`: where the data went. */
 export type WipeAnswer =
@@ -63,10 +34,11 @@ export interface SupervisorOptions {
 
 /** Children get this long to drain before they are killed. */
 const drainDeadlineMs = 10_000
-const statusTimeoutMs = 1_000
 const restartDeadlineMs = 60_000
 /** A wiped consenter learns from its peers that it is one, once it has reached them. */
 const refusalDeadlineMs = 10_000
+/** What joined earlier has this long to come up with the devnet; nobody else waits longer for it. */
+const joinedPatienceMs = 15_000
 const pollMs = 50
 
 export class Supervisor {
@@ -74,24 +46,17 @@ export class Supervisor {
   readonly #children = new Map<string, Child>()
   readonly #closed = Promise.withResolvers<void>()
   readonly #links: LinkNetwork
+  /** Grows with what joins. */
+  #description: DevnetDescription
   #control: Server | undefined
   #stopping: Promise<void> | undefined
 
   private constructor(options: SupervisorOptions, links: LinkNetwork) {
     this.#options = options
     this.#links = links
-    const { description, directory, program } = options
-    for (const name of [...description.nodes, description.gateway].map(node => node.name)) {
-      const family = name === description.gateway.name ? 'gateway' : 'node'
-      const child = new Child({
-        name,
-        program,
-        arguments: [family, 'start', '--config', layout.nodeConfig(directory, name)],
-        logPath: layout.nodeLog(directory, name),
-        onUnexpectedEnd: ended => this.#options.onProgress(`${ended.name} ended; see ${ended.log.path}`),
-      })
-      this.#children.set(name, child)
-    }
+    this.#description = options.description
+    const { nodes, gateway } = options.description
+    for (const { name } of [...nodes, gateway]) this.#children.set(name, this.#childOf(name))
   }
 
   /** Listens on the control socket and on the links; no child runs yet. Throws `in-use`. */
@@ -109,10 +74,26 @@ export class Supervisor {
 
   /** Starts the nodes and waits until each has answered and the full nodes have a leader. Throws `start-failed`. */
   async startNodes(signal: AbortSignal): Promise<void> {
-    const { nodes } = this.#options.description
+    const nodes = this.#description.nodes.filter(node => !node.joined)
     for (const node of nodes) this.#child(node.name).start()
     await Promise.all(nodes.map(node => this.#waitForAnswer(node, signal)))
-    await this.#waitForLeader(signal)
+    await this.#waitForLeader(nodes, signal)
+  }
+
+  /** Starts what joined earlier. One that does not come up (it was revoked, say) is told of, and stays down. */
+  async startJoined(signal: AbortSignal): Promise<void> {
+    const { onProgress } = this.#options
+    const joined = this.#description.nodes.filter(node => node.joined)
+    await Promise.all(
+      joined.map(async node => {
+        this.#child(node.name).start()
+        const patience = AbortSignal.any([signal, AbortSignal.timeout(joinedPatienceMs)])
+        await this.#waitForAnswer(node, patience).catch((error: unknown) => {
+          if (signal.aborted) throw error
+          onProgress(error instanceof MoteError ? error.detail : String(error))
+        })
+      }),
+    )
   }
 
   /** Starts the gateway and waits until it listens. Throws `start-failed`. */
@@ -132,20 +113,17 @@ export class Supervisor {
   }
 
   async status(): Promise<ProcessStatus> {
-    const { description } = this.#options
-    const nodes = await Promise.all(description.nodes.map(node => this.#nodeRow(node)))
-    const { name, id, mqtt } = description.gateway
+    const nodes = await Promise.all(this.#description.nodes.map(node => this.#nodeRow(node)))
+    const { name, id, mqtt } = this.#description.gateway
     const child = this.#child(name)
-    return {
-      nodes,
-      gateway: {
-        name,
-        id,
-        state: stateText(child),
-        pid: child.pid ?? null,
-        mqtt: `mqtt://${mqtt.host}:${mqtt.port}`,
-      },
+    const gateway = {
+      name,
+      id,
+      state: stateText(child),
+      pid: child.pid ?? null,
+      mqtt: `mqtt://${mqtt.host}:${mqtt.port}`,
     }
+    return { nodes, gateway }
   }
 
   /** Ends every child, in order, each with a deadline, and then the control socket. Safe to call twice. */
@@ -160,7 +138,7 @@ export class Supervisor {
   }
 
   async #stop(): Promise<void> {
-    const { description } = this.#options
+    const description = this.#description
     // The edge first, so that nobody is served by a chain that is going away; the full nodes last.
     await this.#child(description.gateway.name).stop(drainDeadlineMs)
     const byLabel = Map.groupBy(description.nodes, node => (node.label === 'full' ? 'full' : 'other'))
@@ -183,6 +161,8 @@ export class Supervisor {
         return null
       case 'signal':
         return this.#fault(request)
+      case 'run':
+        return this.#run(request.node)
       case 'restart':
         return this.#restart(request.node)
       case 'links':
@@ -202,13 +182,44 @@ export class Supervisor {
     return { pid: pid ?? -1 }
   }
 
+  /** Takes in what joined: from its first answer on it is a node of this devnet, also after a restart of the whole. */
+  async #run(name: string): Promise<NodeRow> {
+    const running = this.#children.get(name)
+    if (running?.pid !== undefined)
+      throw new MoteError('in-use', `${name}: runs already, process ${running.pid}`)
+    if (
+      this.#description.nodes.some(node => node.name === name && !node.joined) ||
+      name === this.#description.gateway.name
+    )
+      throw new MoteError(
+        'already-exists',
+        `${name}: a program of this devnet; \`mote chaos restart\` starts it`,
+      )
+    const { directory } = this.#options
+    const node = await joinedNode(directory, name)
+    const child = this.#childOf(name)
+    this.#children.set(name, child)
+    child.start()
+    try {
+      await this.#waitForAnswer(node, AbortSignal.timeout(restartDeadlineMs))
+    } catch (error) {
+      await child.stop(drainDeadlineMs)
+      if (running) this.#children.set(name, running)
+      else this.#children.delete(name)
+      throw error
+    }
+    const others = this.#description.nodes.filter(other => other.name !== name)
+    this.#description = { ...this.#description, nodes: [...others, node] }
+    await writeDescription(directory, this.#description)
+    return this.#nodeRow(node)
+  }
+
   async #restart(name: string): Promise<{ pid: number }> {
-    const { description } = this.#options
     const child = this.#child(name)
     const signal = AbortSignal.timeout(restartDeadlineMs)
     await child.stop(drainDeadlineMs)
     child.start()
-    const node = description.nodes.find(candidate => candidate.name === name)
+    const node = this.#description.nodes.find(candidate => candidate.name === name)
     if (node) await this.#waitForAnswer(node, signal)
     else {
       await child.waitUntilReady(signal)
@@ -224,9 +235,7 @@ export class Supervisor {
     const kept = await moveDataAway(layout.nodeData(this.#options.directory, name))
     try {
       const started = await this.#restart(name)
-      const consenter = this.#options.description.nodes.some(
-        node => node.name === name && node.label === 'full',
-      )
+      const consenter = this.#description.nodes.some(node => node.name === name && node.label === 'full')
       if (!consenter || !(await endsWithin(child, refusalDeadlineMs)))
         return { started: true, kept, ...started }
       return { started: false, kept, reason: child.log.tail(2).join('\n') }
@@ -245,6 +254,18 @@ export class Supervisor {
     return this.#restart(name)
   }
 
+  #childOf(name: string): Child {
+    const { directory, program } = this.#options
+    const family = name === this.#description.gateway.name ? 'gateway' : 'node'
+    return new Child({
+      name,
+      program,
+      arguments: [family, 'start', '--config', layout.nodeConfig(directory, name)],
+      logPath: layout.nodeLog(directory, name),
+      onUnexpectedEnd: ended => this.#options.onProgress(`${ended.name} ended; see ${ended.log.path}`),
+    })
+  }
+
   #child(name: string): Child {
     const child = this.#children.get(name)
     if (!child) {
@@ -258,13 +279,15 @@ export class Supervisor {
     const child = this.#child(node.name)
     await child.waitUntilReady(signal)
     const source = httpSource(apiUrl(node.api))
-    await untilDone(child, signal, () => source.status())
+    // One that joined has something to prove: it answers when full nodes have taken it and shown it its own record.
+    await untilDone(child, signal, () =>
+      node.joined ? source.state(stateKeyOf.identity(node.id)) : source.status(),
+    )
     this.#options.onProgress(`${node.name} answers`)
   }
 
   /** Until one node leads, it has certified a block of its term, and every node has heard of a certified block. */
-  async #waitForLeader(signal: AbortSignal): Promise<void> {
-    const { nodes } = this.#options.description
+  async #waitForLeader(nodes: readonly DevnetNode[], signal: AbortSignal): Promise<void> {
     const first = this.#child(nodes[0]?.name ?? '')
     await untilDone(first, signal, async () => {
       const answers = await Promise.all(nodes.map(node => httpSource(apiUrl(node.api)).status()))
@@ -274,43 +297,12 @@ export class Supervisor {
     })
   }
 
-  async #nodeRow(node: DevnetNode): Promise<NodeRow> {
-    const child = this.#child(node.name)
-    const answer = child.pid === undefined ? undefined : await statusOf(node)
-    return {
-      name: node.name,
-      id: node.id,
-      label: node.label,
-      state: answer ? 'answers' : child.pid === undefined ? stateText(child) : 'silent',
-      role: answer?.role ?? null,
-      term: answer?.term ?? null,
-      height: answer?.height ?? null,
-      certifiedHeight: answer?.certifiedHeight ?? null,
-      lag: answer?.lag ?? null,
-      leader: answer?.leader ?? null,
-      pid: child.pid ?? null,
-      api: apiUrl(node.api),
-      addresses: answer?.addresses ?? [],
-    }
+  #nodeRow(node: DevnetNode): Promise<NodeRow> {
+    return nodeRow(node, this.#child(node.name), id => this.#nameOf(id))
   }
-}
 
-async function statusOf(node: DevnetNode): Promise<NodeStatus | undefined> {
-  try {
-    return await httpSource(apiUrl(node.api)).status({ signal: AbortSignal.timeout(statusTimeoutMs) })
-  } catch {
-    return undefined
-  }
-}
-
-function stateText({ state }: Child): string {
-  switch (state.type) {
-    case 'stopped':
-      return 'not started'
-    case 'running':
-      return state.ready ? 'running' : 'starting'
-    case 'ended':
-      return `down (${state.signal ?? `exit ${state.code}`})`
+  #nameOf(id: string | undefined): string | undefined {
+    return this.#description.nodes.find(node => node.id === id)?.name ?? id
   }
 }
 

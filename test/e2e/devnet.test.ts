@@ -266,7 +266,13 @@ describe('devnet', () => {
     await foreground.untilSays('gateway answers', 60_000)
     const after = (await json<StatusJson>('devnet', 'status')).value
     expect(after.chainId).toBe(before.chainId)
-    expect(after.devices.map(({ status }) => status)).toEqual(['active', 'active', 'active', 'active'])
+    expect(after.devices.map(({ name, status }) => `${name} ${status}`)).toEqual([
+      '1111 active',
+      '1112 active',
+      '1113 active',
+      '1114 active',
+      'sensor-9 revoked',
+    ])
     expect((await json('device', 'trust', 'sensor-9')).code).toBe(5)
     foreground.process.kill('SIGTERM')
     expect((await foreground.ended).code).toBe(0)

@@ -3,11 +3,11 @@
  * and the death of a full node costs its lightweight nodes nothing.
  */
 import { randomBytes } from 'node:crypto'
-import { mkdir, mkdtemp, rm } from 'node:fs/promises'
+import { mkdtemp, rm, stat } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import type { ChainId } from '../../chain/brands.ts'
+import type { ChainId, DeviceId } from '../../chain/brands.ts'
 import { decode } from '../../chain/codec.ts'
 import { checkpointFromGenesis, type GenesisDocument } from '../../chain/genesis.ts'
 import type { Signer } from '../../chain/keys.ts'
@@ -25,13 +25,12 @@ import {
   type Newcomer,
   registration,
 } from '../../client/join.ts'
-import { type IdentityKeys, KeyDirectory, makeKeys, writeKeyFile } from '../../client/key-directory.ts'
+import { type IdentityKeys, KeyDirectory, makeKeys } from '../../client/key-directory.ts'
 import { nativeSignerFromSeed } from '../../client/native-crypto.ts'
 import { grant, revoke } from '../../client/operator-actions.ts'
 import { apiUrl, type DevnetDescription, layout, readDescription } from '../../devnet/layout.ts'
-import { writeNodeConfig } from '../../node/config.ts'
 import { lyingProxy } from '../support/lying-proxy.ts'
-import { MoteCommand, runMote } from '../support/mote-command.ts'
+import { MoteCommand, runMote, ShellCommand } from '../support/mote-command.ts'
 
 interface Status {
   readonly id: string
@@ -60,6 +59,33 @@ const nodeNamed = (name: string) => devnet.nodes.find(node => node.name === name
 const urlOf = (name: string) => apiUrl(nodeNamed(name).api)
 const nameOf = (id: string) => devnet.nodes.find(node => node.id === id)?.name ?? id
 const contact = () => httpContact(urlOf('coordination-1'))
+
+interface DeviceRow {
+  readonly name: string
+  readonly label: string | null
+  readonly status: string | null
+  readonly level: number | null
+  readonly servedBy: string | null
+}
+interface StatusAnswer {
+  readonly nodes: readonly { readonly name: string; readonly state: string }[]
+  readonly devices: readonly DeviceRow[]
+}
+
+/** Runs a command on the devnet, which must succeed, and gives its answer. */
+async function mote<T = unknown>(...args: readonly string[]): Promise<T> {
+  const { code, stdout, stderr } = await runMote([...args, '--json'], { MOTE_DIR: directory })
+  expect(code, stderr).toBe(0)
+  return JSON.parse(stdout) as T
+}
+
+async function deviceNamed(name: string): Promise<DeviceRow | undefined> {
+  return (await mote<StatusAnswer>('devnet', 'status')).devices.find(row => row.name === name)
+}
+
+async function nodeRow(name: string) {
+  return (await mote<StatusAnswer>('devnet', 'status')).nodes.find(row => row.name === name)
+}
 
 function clientOf(...urls: readonly string[]): Promise<ChainClient> {
   const sources = urls.map(url => httpSource(url))
@@ -246,58 +272,79 @@ describe('light node: processes', () => {
     expect((await fetch(`${urlOf('lightweight-1')}/readyz`)).status).toBe(200)
   })
 
-  test('light node: a joined device runs as a light node; its revocation closes its connections', async () => {
-    const keys = await joined('camera')
-    const home = join(root, 'camera')
-    await mkdir(home, { recursive: true })
-    await writeKeyFile(join(home, 'key.json'), keys)
-    const peer = (name: string) => {
-      const { id, p2p, api } = nodeNamed(name)
-      return { id, address: `/ip4/${p2p.host}/tcp/${p2p.port}`, api: apiUrl(api) }
-    }
-    await writeNodeConfig(join(home, 'config.json'), {
-      version: 1,
-      name: 'camera',
-      label: 'lightweight',
-      chainId: devnet.chainId,
-      genesis: layout.genesis(directory),
-      data: 'data',
-      key: 'key.json',
-      api: { host: '127.0.0.1', port: 0 },
-      peers: ['full-1', 'full-2', 'full-3'].map(peer),
-      coordination: ['coordination-1', 'coordination-2'].map(peer),
-      trustTtlMs: devnet.trustTtlMs,
+  test('light node: a device joins and runs with the command that join prints', async () => {
+    const { next } = await mote<{ next: string }>('device', 'join', 'camera')
+    expect(next).toContain('mote node init camera --label lightweight')
+    // What npx does is npm's matter, and costs a second each time.
+    await using node = new ShellCommand(next.replaceAll('npx mote', `${process.execPath} bin/mote.js`))
+    const camera = await until(
+      () => deviceNamed('camera'),
+      row => row?.servedBy !== null,
+      30_000,
+    )
+    expect(camera).toMatchObject({ label: 'lightweight', status: 'active', level: 2 })
+    expect(nodeNamed(camera!.servedBy!).label).toBe('full')
+    for (const file of ['keys/camera.json', 'nodes/camera/config.json'])
+      expect((await stat(join(directory, file))).mode & 0o777, file).toBe(0o600)
+    await node.end()
+    expect((await deviceNamed('camera'))?.servedBy).toBeNull()
+  })
+
+  test('light node: a joined device follows headers, goes on without its full node, and is cut off when revoked', async () => {
+    await using node = new MoteCommand(['device', 'join', 'sensor-9', '--run', '--json'], {
+      MOTE_DIR: directory,
     })
-    const node = new MoteCommand(['node', 'start', '--config', join(home, 'config.json')])
-    try {
-      const ready = await until(
-        async () => JSON.parse(node.stdout.split('\n').find(line => line.includes('"ready"')) ?? '{}'),
-        (line: { ready?: boolean }) => line.ready === true,
-      )
-      const { api } = ready as unknown as { api: string }
-      const connectedTo = (status: Status) =>
-        status.peers?.filter(({ state }) => state === 'connected').map(({ id }) => nameOf(id)) ?? []
-      const status = await until(
-        () => statusOf(api),
-        now => now.assignedFullNode !== undefined && connectedTo(now).length === 5 && now.height > 0,
-      )
-      expect(status.backups).toHaveLength(2)
-      const { transaction } = await revoke(await honestClient(), operator, { id: keys.id, reason: 'lost' })
-      const certifiedAt = performance.now()
+    const { id, node: up } = await until(
+      async () => JSON.parse(node.stdout || '{}') as { id: DeviceId; node?: { api: string } },
+      answer => answer.node !== undefined,
+      30_000,
+    )
+    const url = up!.api
+    const { assignedFullNode } = await until(
+      () => statusOf(url),
+      status => status.backups?.length === 2 && status.servedBy === status.assignedFullNode?.id,
+    )
+    const dead = nameOf(assignedFullNode!.id)
+    await mote('chaos', 'kill', dead)
+    const height = await newBlock()
+    const after = await until(
+      () => statusOf(url),
+      status => status.height >= height && status.servedBy !== undefined,
+    )
+    expect(nameOf(after.servedBy!)).not.toBe(dead)
+    expect((await deviceNamed('sensor-9'))?.servedBy).toMatch(/^full-/)
+    await mote('chaos', 'restart', dead)
+
+    const { transaction } = await revoke(await honestClient(), operator, { id, reason: 'lost' })
+    const certifiedAt = performance.now()
+    for (const full of ['full-1', 'full-2', 'full-3'])
       await until(
-        () => statusOf(urlOf('full-1')),
-        now => !now.peers?.some(({ id, state }) => id === keys.id && state === 'connected'),
+        () => statusOf(urlOf(full)),
+        now =>
+          now.height >= transaction!.height &&
+          !now.peers?.some(peer => peer.id === id && peer.state === 'connected'),
       )
-      expect(performance.now() - certifiedAt).toBeLessThan(1_000)
-      await until(
-        () => statusOf(api),
-        now => connectedTo(now).length === 0,
-      )
-      expect((await statusOf(urlOf('full-1'))).height).toBeGreaterThanOrEqual(transaction!.height)
-    } finally {
-      node.process.kill('SIGTERM')
-      expect((await node.ended).code).toBe(0)
-    }
+    expect(performance.now() - certifiedAt).toBeLessThan(1_000)
+    const { code, stderr } = await node.ended
+    const { error } = JSON.parse(stderr) as { error: { code: string; detail: string } }
+    expect(error).toMatchObject({
+      code: 'device-revoked',
+      detail: expect.stringContaining('join under another name'),
+    })
+    expect(code).toBe(5)
+    expect(await deviceNamed('sensor-9')).toMatchObject({ status: 'revoked', servedBy: null })
+    const again = await runMote(['device', 'join', 'sensor-9', '--run'], { MOTE_DIR: directory })
+    expect(again.stderr).toContain('device-revoked')
+  })
+
+  test('light node: a joined node under the supervisor is killed, restarted and shown like its own', async () => {
+    const args = ['device', 'join', 'helper', '--label', 'coordination', '--run', '--detach']
+    await mote(...args)
+    const twice = await runMote(args, { MOTE_DIR: directory })
+    expect(twice.stderr).toContain('in-use: helper: runs already')
+    await mote('chaos', 'kill', 'helper')
+    expect(await nodeRow('helper')).toMatchObject({ state: 'down (SIGKILL)', label: 'coordination' })
+    await mote('chaos', 'restart', 'helper')
   })
 
   test('light node: its full node is killed; it goes on with a backup and verifies new blocks', async () => {

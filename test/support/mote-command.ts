@@ -42,6 +42,12 @@ export class MoteCommand {
     return this.#stderr
   }
 
+  /** SIGTERM if it still runs, and waits for its end. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.process.kill('SIGTERM')
+    await this.ended
+  }
+
   /** Resolves when standard error has said this. Throws if the command ends first or the time is over. */
   async untilSays(text: string, timeoutMs = 30_000): Promise<void> {
     let over = false
@@ -54,6 +60,28 @@ export class MoteCommand {
         throw new Error(`mote did not say '${text}'; it said: ${this.#stderr}${this.#stdout}`)
       await new Promise(resolve => setTimeout(resolve, 20))
     }
+  }
+}
+
+/** A line as it is pasted into a shell, here in the repository. A signal reaches all that it started. */
+export class ShellCommand {
+  readonly process: ChildProcess
+  readonly ended: Promise<number | null>
+
+  constructor(line: string) {
+    this.process = spawn('sh', ['-c', line], { cwd: repositoryRoot, stdio: 'ignore', detached: true })
+    this.ended = new Promise(resolve => this.process.once('close', resolve))
+  }
+
+  /** SIGTERM to the shell and what it started; gives the exit code. */
+  async end(): Promise<number | null> {
+    const { pid, exitCode, signalCode } = this.process
+    if (pid !== undefined && exitCode === null && signalCode === null) process.kill(-pid, 'SIGTERM')
+    return this.ended
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.end()
   }
 }
 

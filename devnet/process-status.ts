@@ -1,0 +1,85 @@
+/** The processes of a devnet as `mote devnet status` shows them: what the supervisor knows, and what each node says of itself. */
+import type { NodeStatus } from '../client/chain-source.ts'
+import { httpSource } from '../client/http-source.ts'
+import type { Child } from './child.ts'
+import { apiUrl, type DevnetNode } from './layout.ts'
+
+/** A process as `mote devnet status` shows it. A node that does not answer has no `role`, `term` or `height`. */
+export interface NodeRow {
+  readonly name: string
+  readonly id: string
+  readonly label: string
+  readonly state: string
+  readonly role: string | null
+  readonly term: number | null
+  readonly height: number | null
+  readonly certifiedHeight: number | null
+  readonly lag: number | null
+  readonly leader: string | null
+  /** Name of the full node that serves a lightweight node now; its id where it has no name here. */
+  readonly servedBy: string | null
+  readonly pid: number | null
+  readonly api: string
+  readonly addresses: readonly string[]
+}
+
+export interface GatewayRow {
+  readonly name: string
+  readonly id: string
+  readonly state: string
+  readonly pid: number | null
+  /** `mqtt://host:port`. */
+  readonly mqtt: string
+}
+
+export interface ProcessStatus {
+  readonly nodes: readonly NodeRow[]
+  readonly gateway: GatewayRow
+}
+
+const statusTimeoutMs = 1_000
+
+/** One node. `nameOf` gives the name of an id, or the id where it has none here. */
+export async function nodeRow(
+  node: DevnetNode,
+  child: Child,
+  nameOf: (id: string | undefined) => string | undefined,
+): Promise<NodeRow> {
+  const answer = child.pid === undefined ? undefined : await statusOf(node)
+  return {
+    name: node.name,
+    id: node.id,
+    label: node.label,
+    state: answer ? 'answers' : child.pid === undefined ? stateText(child) : 'silent',
+    role: answer?.role ?? null,
+    term: answer?.term ?? null,
+    height: answer?.height ?? null,
+    certifiedHeight: answer?.certifiedHeight ?? null,
+    lag: answer?.lag ?? null,
+    leader: answer?.leader ?? null,
+    servedBy: nameOf(answer?.servedBy) ?? null,
+    pid: child.pid ?? null,
+    api: apiUrl(node.api),
+    addresses: answer?.addresses ?? [],
+  }
+}
+
+async function statusOf(node: DevnetNode): Promise<NodeStatus | undefined> {
+  try {
+    return await httpSource(apiUrl(node.api)).status({ signal: AbortSignal.timeout(statusTimeoutMs) })
+  } catch {
+    return undefined
+  }
+}
+
+/** Whether the process runs, or how it ended. */
+export function stateText({ state }: Child): string {
+  switch (state.type) {
+    case 'stopped':
+      return 'not started'
+    case 'running':
+      return state.ready ? 'running' : 'starting'
+    case 'ended':
+      return `down (${state.signal ?? `exit ${state.code}`})`
+  }
+}
