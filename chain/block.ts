@@ -82,6 +82,7 @@ export const receiptNumbers = {
   'challenge-expired': 23,
   'id-active': 24,
   'epoch-conflict': 25,
+  'key-not-usable': 26,
 } as const
 
 /** What changed, for indexes and for whoever follows the chain. */

@@ -69,6 +69,13 @@ export const errorTable = {
   'unknown-signer': row(403, 0x87, 3, false, 'No identity with this id is on the chain.'),
   'signer-not-active': row(403, 0x87, 4, false, 'The signing identity is suspended or revoked.'),
   'key-not-valid': row(403, 0x87, 4, false, 'The signing key is not valid at this block time.'),
+  'key-not-usable': row(
+    400,
+    0x99,
+    1,
+    false,
+    'The key is none that every implementation can use: off its curve, of small order, or an RSA key of another form; make a new one.',
+  ),
   'not-authorised': row(
     403,
     0x87,

@@ -11,7 +11,7 @@
 import { verifies } from './admission.ts'
 import type { ChainEvent } from './block.ts'
 import { removeFromGroup } from './execute-group.ts'
-import { checkNewKey, entryOf } from './execute-key.ts'
+import { checkNewKey, checkUsable, entryOf } from './execute-key.ts'
 import type { ExecutionContext } from './execution-context.ts'
 import { keyIdOf } from './keys.ts'
 import { type Outcome, permit, reject } from './outcome.ts'
@@ -48,6 +48,8 @@ export function executeGrant(
   const most = view.parameters().limits.grantQuota
   if (quota < 1 || quota > most) return reject('limit-exceeded', `quota: expected 1 to ${most}, got ${quota}`)
   if (expiry <= time) return reject('grant-not-valid', `expiry: expected later than ${time}, got ${expiry}`)
+  const usable = checkUsable('tokenKey', tokenKey)
+  if (!usable.ok) return usable
   view.putGrant({
     id,
     tokenKey,
@@ -79,6 +81,9 @@ export function executeRegister(
   if (!challenged.ok) return challenged
   const keys = keysOf(context, body, id)
   if (!keys.ok) return keys
+  const transport =
+    body.transportKey && checkUsable('transportKey', { suite: 'ed25519', bytes: body.transportKey })
+  if (transport && !transport.ok) return transport
   const status = statusOf(context, body.label)
   view.putGrant({ ...grant.value, used: grant.value.used + 1 })
   view.putIdentity({

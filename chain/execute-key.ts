@@ -3,14 +3,15 @@
  *
  * Invariants
  * 1. A signing key enters a record only with a signature that proves its possession for this device on this chain.
- * 2. An active record always has a signing key that is valid at the time of its last change.
- * 3. Ended keys stay in the record until their place is needed, the one that ended first going first.
+ * 2. An encryption key enters a record only if everybody can seal to it (usable-keys.ts).
+ * 3. An active record always has a signing key that is valid at the time of its last change.
+ * 4. Ended keys stay in the record until their place is needed, the one that ended first going first.
  */
 import { verifies } from './admission.ts'
 import type { ChainEvent } from './block.ts'
 import { Milliseconds } from './brands.ts'
 import type { ExecutionContext } from './execution-context.ts'
-import { keyIdOf } from './keys.ts'
+import { type EncryptionKey, keyIdOf, type PublicKey } from './keys.ts'
 import { maxKeysPerIdentity, maxRotationOverlapMs } from './limits.ts'
 import { type Outcome, permit, reject } from './outcome.ts'
 import { findKey, type IdentityRecord, isKeyValidAt, type KeyEntry } from './records.ts'
@@ -21,17 +22,24 @@ import {
   keyPossessionSigningBytes,
   type NewKey,
 } from './transaction.ts'
+import { keyFlaw } from './usable-keys.ts'
 
-/** Refuses `possession-not-proven` and `invalid-state` (a key that would end before it begins). */
+/** Refuses `possession-not-proven`, `key-not-usable`, and `invalid-state` (a key that would end before it begins). */
 export function checkNewKey(context: ExecutionContext, id: IdentityRecord['id'], key: NewKey): Outcome<void> {
   const { chainId, time, verification } = context
   if (key.notAfter !== undefined && key.notAfter <= time)
     return reject('invalid-state', `notAfter: expected later than ${time}, got ${key.notAfter}`)
-  if (key.purpose === 'encrypt') return permit(undefined)
+  if (key.purpose === 'encrypt') return checkUsable('key', key.key)
   const message = () => keyPossessionSigningBytes(chainId, id, key.key)
   return verifies(verification, { key: key.key, message, signature: key.possession })
     ? permit(undefined)
     : reject('possession-not-proven', `key ${keyIdOf(key.key)}: did not sign for ${id}`)
+}
+
+/** Refuses `key-not-usable` for a key that nobody could use; what comes with a signature of its own is proven by that. */
+export function checkUsable(field: string, key: PublicKey | EncryptionKey): Outcome<void> {
+  const flaw = keyFlaw(key)
+  return flaw === undefined ? permit(undefined) : reject('key-not-usable', `${field}: ${flaw}`)
 }
 
 /** The record's entry for a new key, valid from block time on. */

@@ -145,6 +145,23 @@ const handovers: readonly RefusalCheck[] = [
   },
 ]
 
+const keys: readonly RefusalCheck[] = [
+  {
+    refusal: 'an encryption key that nobody can seal to',
+    file: 'chain/execute-key.ts',
+    find: "if (key.purpose === 'encrypt') return checkUsable('key', key.key)",
+    replace: "if (key.purpose === 'encrypt') return permit(undefined)",
+    test: 'test/unit/chain/execute-key.test.ts',
+  },
+  ...takenOut('chain/execute-identity.ts', 'test/unit/chain/execute-identity.test.ts', {
+    'a grant whose token key nobody can use': 'if (!usable.ok)',
+    'a transport key that is no point': 'if (transport && !transport.ok)',
+  }),
+  ...takenOut('chain/genesis.ts', 'test/unit/chain/genesis.test.ts', {
+    'a genesis with a key that nobody can use': 'if (flaw !== undefined)',
+  }),
+]
+
 const snapshots: readonly RefusalCheck[] = takenOut(
   'node/snapshot-stream.ts',
   'test/unit/node/snapshot-stream.test.ts',
@@ -298,6 +315,7 @@ export const refusalChecks: readonly RefusalCheck[] = [
   ...joining,
   ...transactions,
   ...handovers,
+  ...keys,
   ...snapshots,
   ...messages,
   ...sessions,

@@ -73,7 +73,7 @@ const samples: { readonly [K in TransactionType]: Extract<TransactionBody, { typ
     inceptionKey: secure.publicKey,
     label: 'lightweight',
     keys: [sealing],
-    transportKey: seedOf(8),
+    transportKey: signerFromSeed('ed25519', seedOf(8)).publicKey.bytes,
     profile: { connectionLifetime: 'hours', cores: 1, memoryMebibytes: 64, storageMebibytes: 70_000 },
     metadataHash: hash,
     grant: grantIdOf(token.publicKey),

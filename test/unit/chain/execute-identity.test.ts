@@ -58,6 +58,43 @@ describe('grant', () => {
   })
 })
 
+describe('keys that nobody can use', () => {
+  const flaw = (name: string, bytes: Uint8Array) => ({ name, bytes })
+  const unusable = [
+    flaw('of small order', new Uint8Array(32).with(0, 1)),
+    flaw('off the curve', new Uint8Array(32).with(0, 2)),
+    flaw('not in its one encoding', new Uint8Array(32).fill(0xff)),
+  ]
+
+  test.each(unusable)('grant: refuses a token key $name', ({ bytes }) => {
+    const chain = new SampleLedger()
+    const body = { ...chain.grantBody(), tokenKey: { suite: 'ed25519', bytes } as const }
+    expect(chain.run(operator, body)).toBe('key-not-usable')
+    expect(get(chain.ledger.tree, stateKeyOf.grant(grantIdOf(body.tokenKey)))).toBeUndefined()
+  })
+
+  test('grant: refuses a token key of the other suite off its curve', () => {
+    const chain = new SampleLedger()
+    const tokenKey = { suite: 'p256', bytes: new Uint8Array(33).with(0, 4) } as const
+    expect(chain.run(operator, { ...chain.grantBody(), tokenKey })).toBe('key-not-usable')
+  })
+
+  test.each(unusable)('register: refuses a transport key $name', ({ bytes }) => {
+    const chain = granted()
+    expect(chain.run(newcomer, chain.registerBody(newcomer, { transportKey: bytes }))).toBe('key-not-usable')
+    expect(grantOf(chain).used).toBe(0)
+  })
+
+  test('register: refuses an encryption key of small order, and the grant is still there', () => {
+    const chain = granted()
+    const key = { suite: 'x25519', bytes: new Uint8Array(32) } as const
+    const zero = { purpose: 'encrypt', key, notAfter: undefined } as const
+    expect(chain.run(newcomer, chain.registerBody(newcomer, { keys: [zero] }))).toBe('key-not-usable')
+    expect(grantOf(chain).used).toBe(0)
+    expect(chain.run(newcomer, chain.registerBody(newcomer))).toBe('ok')
+  })
+})
+
 describe('register', () => {
   test('register: lets a newcomer in and uses the grant once (A3)', () => {
     const chain = granted({ quota: 2 })

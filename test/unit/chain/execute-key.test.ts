@@ -44,6 +44,20 @@ function withKey(key: Actor): Actor {
 }
 
 describe('key.add', () => {
+  test.each([
+    ['an X25519 key of small order', 'x25519', new Uint8Array(32)],
+    ['a P-256 point off the curve', 'p256-ecdh', new Uint8Array(33).fill(1)],
+    ['bytes that are no RSA key', 'rsa-oaep', new Uint8Array(270).fill(48)],
+  ] as const)('key.add: refuses %s, and so does key.rotate', (_, suite, bytes) => {
+    const chain = new SampleLedger()
+    const key: NewKey = { purpose: 'encrypt', key: { suite, bytes }, notAfter: undefined }
+    expect(add(chain, key)).toBe('key-not-usable')
+    expect(chain.identity(device.id).version).toBe(1)
+    expect(add(chain, encryptionKey(1))).toBe('ok')
+    const oldKey = keyIdOf(encryptionKey(1).key)
+    expect(rotate(chain, { oldKey, key })).toBe('key-not-usable')
+  })
+
   test('key.add: the new key is valid from block time on', () => {
     const chain = new SampleLedger()
     expect(add(chain, encryptionKey(1))).toBe('ok')

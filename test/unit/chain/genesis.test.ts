@@ -14,6 +14,7 @@ import {
   genesisState,
 } from '../../../chain/genesis.ts'
 import { headerHash } from '../../../chain/header.ts'
+import { deviceIdOf } from '../../../chain/keys.ts'
 import {
   identityCodec,
   isKeyValidAt,
@@ -111,6 +112,32 @@ describe('genesis', () => {
       expect(withLimit(name, limitBounds[name] + 1), name).toBe('malformed')
       expect(withLimit(name, 0), name).toBe('malformed')
     }
+  })
+
+  test.each(['inceptionKey', 'encryptionKey', 'transportKey'] as const)(
+    'genesis: refuses an identity whose %s nobody can use',
+    name => {
+      const bytes = new Uint8Array(32)
+      const flawed = {
+        inceptionKey: { inceptionKey: { suite: 'ed25519', bytes } },
+        encryptionKey: { encryptionKey: { suite: 'x25519', bytes } },
+        transportKey: { transportKey: bytes },
+      } as const
+      const named = new Set([...document.consenters, ...document.authorities].map(({ id }) => id))
+      const device = document.identities.find(each => !named.has(deviceIdOf(each.inceptionKey)))!
+      const identities = document.identities
+        .map(each => (each === device ? { ...device, ...flawed[name] } : each))
+        .sort((a, b) => (deviceIdOf(a.inceptionKey) < deviceIdOf(b.inceptionKey) ? -1 : 1))
+      expect(codeOf({ identities })).toBe('key-not-usable')
+    },
+  )
+
+  test('genesis: refuses a consenter or an authority under a key that nobody can use', () => {
+    const key = { suite: 'p256', bytes: new Uint8Array(33) } as const
+    expect(codeOf({ consenters: document.consenters.map(({ id }) => ({ id, key })) })).toBe('key-not-usable')
+    expect(codeOf({ authorities: document.authorities.map(({ id }) => ({ id, key })) })).toBe(
+      'key-not-usable',
+    )
   })
 
   test('genesis: refuses rules that this program does not have', () => {
