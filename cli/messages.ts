@@ -81,6 +81,8 @@ async function connect(context: Context, access: ChainAccess, keys: IdentityKeys
     timeoutMs: context.timeoutMs,
     trustTtlMs: description.trustTtlMs,
     onBoxRefused: ({ code, detail }) => context.output.note(`box refused: ${code}: ${detail}`),
+    onLeftOut: (group, { member, reason }) =>
+      context.output.note(`group ${group}: no key of the new epoch for ${member}: ${reason}`),
   })
 }
 

@@ -49,7 +49,8 @@ export function removeMembers(
 }
 
 /**
- * Records a new epoch key for the membership it was sealed to: compare-and-set, so `epoch-conflict` means that another
+ * Records a new epoch key for the membership it was made for, members without a usable encryption key included, though no
+ * box is theirs: compare-and-set, so `epoch-conflict` means that another
  * member was first, or that the membership changed.
  */
 export async function rekeyGroup(

@@ -16,11 +16,14 @@ import {
   boxesHash,
   type EpochName,
   epochKeyHash,
+  type LeftOut,
   type Member,
   openMemberBox,
   parseMemberBox,
+  type SealedEpoch,
   sealEpochKey,
 } from './group-keys.ts'
+import { canSealTo } from './hpke-seal.ts'
 import type { MqttConnection, ReceivedMessage } from './mqtt-connection.ts'
 import { filters, topics } from './topics.ts'
 import type { TrustedGroup } from './trust.ts'
@@ -39,6 +42,8 @@ export interface EpochsOptions {
   readonly verdicts: VerdictInbox
   /** Told of every box for this device whose key was not taken, and why. */
   readonly onBoxRefused?: ((refusal: Refusal) => void) | undefined
+  /** Told of every member that a new epoch of this device has no box for, and why: it cannot read what is sent under it. */
+  readonly onLeftOut?: ((group: GroupId, leftOut: LeftOut) => void) | undefined
 }
 
 export class EpochKeys {
@@ -85,7 +90,10 @@ export class EpochKeys {
     return needsEpoch(group) ? this.rekey(group.record.id) : group
   }
 
-  /** Makes the next epoch and hands its key to every member, unless another member was faster. */
+  /**
+   * Makes the next epoch and hands its key to every member that has a key to seal to, unless another member was faster. Throws
+   * `not-member`, `key-not-usable` if that is nobody, `epoch-conflict`.
+   */
   async rekey(id: GroupId): Promise<TrustedGroup> {
     const { chain, state, device } = this.#options
     for (let round = 0; round < rekeyRounds; round++) {
@@ -94,11 +102,12 @@ export class EpochKeys {
       if (!group.members.includes(device)) throw new MoteError('not-member', `group ${id}: not a member`)
       const name = { chainId: chain.chainId, group: id, epoch: group.record.epoch + 1 }
       const epochKey = Uint8Array.from(randomBytes(epochKeyBytes))
-      const boxes = await this.#sealToMembers(name, epochKey, group)
+      const { boxes, leftOut } = await this.#sealToMembers(name, epochKey, group)
       try {
         const hashes = { epochKeyHash: epochKeyHash(name, epochKey), boxesHash: boxesHash(boxes) }
         const rekeyed = await chain.rekey({ group, ...hashes })
         await state.putEpochKey(id, name.epoch, epochKey)
+        for (const each of leftOut) this.#options.onLeftOut?.(id, each)
         await this.#publishBoxes(id, boxes)
         return rekeyed
       } catch (error) {
@@ -111,16 +120,15 @@ export class EpochKeys {
     throw new MoteError('epoch-conflict', `group ${id}: it keeps changing`)
   }
 
-  async #sealToMembers(name: EpochName, epochKey: Uint8Array, group: TrustedGroup): Promise<Uint8Array> {
+  async #sealToMembers(name: EpochName, epochKey: Uint8Array, group: TrustedGroup): Promise<SealedEpoch> {
     const members = await Promise.all(group.members.map(id => this.#memberKey(id)))
     return unwrap(await sealEpochKey(name, epochKey, members))
   }
 
   async #memberKey(id: DeviceId): Promise<Member> {
     const { value, time } = await this.#options.chain.device(id)
-    const entry = value && currentEncryptionKey(value, Math.max(time, Date.now()) as Milliseconds)
-    if (!entry) throw new MoteError('key-not-valid', `member ${id}: has no valid encryption key`)
-    return { id, key: entry.key }
+    const entry = value && currentEncryptionKey(value, Math.max(time, Date.now()) as Milliseconds, canSealTo)
+    return { id, key: entry?.key }
   }
 
   async #publishBoxes(id: GroupId, boxes: Uint8Array): Promise<void> {

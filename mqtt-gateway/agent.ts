@@ -16,7 +16,8 @@ import type { AgentChain } from './agent-ports.ts'
 import type { BrokerAddress } from './broker.ts'
 import { type Contact, DeviceState } from './device-state.ts'
 import { type SealTarget, sealEnvelope } from './envelope.ts'
-import { epochKeyHash } from './group-keys.ts'
+import { epochKeyHash, type LeftOut } from './group-keys.ts'
+import { canSealTo } from './hpke-seal.ts'
 import { type DeliveredMessage, Lanes, Listener } from './listener.ts'
 import { MqttConnection } from './mqtt-connection.ts'
 import { filters, topics } from './topics.ts'
@@ -37,6 +38,8 @@ export interface AgentOptions {
   readonly now?: () => Milliseconds
   /** Told of every box with an epoch key for this device that was not taken, and why. */
   readonly onBoxRefused?: (refusal: Refusal) => void
+  /** Told of every member that a new epoch of this device has no box for, and why. */
+  readonly onLeftOut?: (group: GroupId, leftOut: LeftOut) => void
 }
 
 export interface OutgoingText {
@@ -69,7 +72,7 @@ export class DeviceAgent {
 
   private constructor(parts: AgentParts) {
     const { options, signer, state, connection, verdicts, now } = parts
-    const { keys, chain, verifier = nativeVerifier, trustTtlMs = 180_000, onBoxRefused } = options
+    const { keys, chain, verifier = nativeVerifier, trustTtlMs = 180_000, onBoxRefused, onLeftOut } = options
     const device = keys.id
     // One array for the agent's life: the HPKE side keeps the imported key beside it.
     const encryptionSecret = keys.encryption.seed.expose()
@@ -88,6 +91,7 @@ export class DeviceAgent {
       connection,
       verdicts,
       onBoxRefused,
+      onLeftOut,
     })
     const { epochs } = this
     this.#listener = new Listener({
@@ -144,9 +148,12 @@ export class DeviceAgent {
   async refreshContact(id: DeviceId): Promise<Contact> {
     const { value, height, time } = await this.#chain.device(id)
     const now = Math.max(time, this.#now()) as Milliseconds
-    const entry = value?.status === 'active' ? currentEncryptionKey(value, now) : undefined
+    const entry = value?.status === 'active' ? currentEncryptionKey(value, now, canSealTo) : undefined
     if (!entry)
-      throw new MoteError('recipient-not-active', `device ${id}: not active, or without an encryption key`)
+      throw new MoteError(
+        'recipient-not-active',
+        `device ${id}: not active, or without an encryption key that can be sealed to`,
+      )
     const contact = { key: entry.key, height }
     await this.#state.setContact(id, contact)
     return contact

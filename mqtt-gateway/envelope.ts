@@ -190,7 +190,7 @@ export interface SealRequest {
   readonly content: Uint8Array
 }
 
-/** Seals and signs. Refuses `too-large` content and, as `malformed`, a recipient's key that is no X25519 key. */
+/** Seals and signs. Refuses `too-large` content and, as `key-not-usable`, a recipient's key that nobody can seal to. */
 export async function sealEnvelope(
   request: SealRequest,
 ): Promise<Result<{ readonly bytes: Uint8Array; readonly messageId: Hash }>> {

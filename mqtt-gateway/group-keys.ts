@@ -3,7 +3,7 @@
  *
  * A member makes a random key for the next epoch and seals it to every member's encryption key: the boxes. The chain
  * holds two hashes only: of the key (so a member who opens a box knows that it is the agreed one) and of all boxes
- * (so nobody can say afterwards that somebody was left out). The boxes travel over MQTT and are retained there.
+ * (so that who was left out shows afterwards). A member without a usable encryption key gets no box. The boxes travel over MQTT and are retained there.
  *
  * Invariants: boxes are sorted by member, one each; box and key are bound to chain, group and epoch.
  */
@@ -84,25 +84,49 @@ export function boxesHash(encodedBoxes: Uint8Array): Hash {
   return hashHex('mote/boxes/1', encodedBoxes)
 }
 
-/** A member and the encryption key that the chain holds for it. */
+/** A member and the encryption key that the chain holds for it, if it holds one. */
 export interface Member {
   readonly id: DeviceId
-  readonly key: EncryptionKey
+  readonly key: EncryptionKey | undefined
 }
 
-/** Seals `epochKey` to every member. Returns the encoded `EpochBoxes`; refuses `malformed` for a key that is no X25519 key. */
+/** A member that gets no box, and why. */
+export interface LeftOut {
+  readonly member: DeviceId
+  readonly reason: string
+}
+
+/** Boxes as they are published, and who is in none of them. */
+export interface SealedEpoch {
+  /** Encoded `EpochBoxes`. */
+  readonly boxes: Uint8Array
+  readonly leftOut: readonly LeftOut[]
+}
+
+/**
+ * Seals `epochKey` to every member that has a key to seal to: one that has none cannot keep the others from a new key. Refuses
+ * `key-not-usable` if nobody has one.
+ */
 export async function sealEpochKey(
   name: EpochName,
   epochKey: Uint8Array,
   members: readonly Member[],
-): Promise<Result<Uint8Array>> {
+): Promise<Result<SealedEpoch>> {
   const boxes: EpochBox[] = []
-  for (const { id, key } of members.toSorted((a, b) => (a.id < b.id ? -1 : 1))) {
-    const sealed = await hpkeSeal(key, epochKey, boxContext(name, id))
-    if (!sealed.ok) return refuse(sealed.error.code, `member ${id}: ${sealed.error.detail}`)
-    boxes.push({ member: id, keyId: keyIdOf(key), ...sealed.value })
+  const leftOut: LeftOut[] = []
+  for (const { id: member, key } of members.toSorted((a, b) => (a.id < b.id ? -1 : 1))) {
+    const sealed = key && (await hpkeSeal(key, epochKey, boxContext(name, member)))
+    if (sealed?.ok) boxes.push({ member, keyId: keyIdOf(key as EncryptionKey), ...sealed.value })
+    else
+      leftOut.push({
+        member,
+        reason: sealed?.error.detail ?? 'key: expected a valid encryption key to seal to, got none',
+      })
   }
-  return ok(encode(boxesCodec, { version: formatVersion, group: name.group, epoch: name.epoch, boxes }))
+  const { group, epoch } = name
+  if (boxes.length === 0)
+    return refuse('key-not-usable', `group ${group}: no member has an encryption key that can be sealed to`)
+  return ok({ boxes: encode(boxesCodec, { version: formatVersion, group, epoch, boxes }), leftOut })
 }
 
 /** Reads published boxes from hostile bytes. Refuses `too-large`, `malformed`. */

@@ -9,6 +9,7 @@ import { AEAD_AES_128_GCM, CipherSuite, KDF_HKDF_SHA256, KEM_DHKEM_X25519_HKDF_S
 import type { EncryptionKey } from '../chain/keys.ts'
 import { x25519PublicKey } from '../chain/noble-crypto.ts'
 import { ok, type Result, refuse } from '../chain/result.ts'
+import { keyFlaw } from '../chain/usable-keys.ts'
 
 const suite = new CipherSuite(KEM_DHKEM_X25519_HKDF_SHA256, KDF_HKDF_SHA256, AEAD_AES_128_GCM)
 
@@ -30,20 +31,27 @@ export interface Sealed {
   readonly ciphertext: Uint8Array
 }
 
-/** Seals `plaintext` so that only the holder of `key` opens it. Refuses `malformed` for a key that is not X25519. */
+/** Why nobody can be sent anything sealed to this key, in words; undefined for a key that `hpkeSeal` takes. */
+function sealingFlaw(key: EncryptionKey): string | undefined {
+  return key.suite === 'x25519' ? keyFlaw(key) : `${key.suite}: expected x25519`
+}
+
+/** True for a key that `hpkeSeal` takes. */
+export function canSealTo(key: EncryptionKey): boolean {
+  return sealingFlaw(key) === undefined
+}
+
+/** Seals `plaintext` so that only the holder of `key` opens it. Refuses `key-not-usable`: not X25519, or of small order. */
 export async function hpkeSeal(
   key: EncryptionKey,
   plaintext: Uint8Array,
   context: SealContext,
 ): Promise<Result<Sealed>> {
-  if (key.suite !== 'x25519') return refuse('malformed', `key.suite: expected x25519, got ${key.suite}`)
-  try {
-    const publicKey = await suite.DeserializePublicKey(Uint8Array.from(key.bytes))
-    const { encapsulatedSecret, ciphertext } = await suite.Seal(publicKey, plaintext, context)
-    return ok({ enc: encapsulatedSecret, ciphertext })
-  } catch {
-    return refuse('malformed', 'key: expected an X25519 public key of full order')
-  }
+  const flaw = sealingFlaw(key)
+  if (flaw !== undefined) return refuse('key-not-usable', `key: ${flaw}`)
+  const publicKey = await suite.DeserializePublicKey(Uint8Array.from(key.bytes))
+  const { encapsulatedSecret, ciphertext } = await suite.Seal(publicKey, plaintext, context)
+  return ok({ enc: encapsulatedSecret, ciphertext })
 }
 
 /** Opens what `hpkeSeal` made. Refuses `cannot-open` whatever is wrong, and does not say which part it was. */

@@ -3,6 +3,8 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
+import type { Milliseconds } from '../../../chain/brands.ts'
+import type { EncryptionKey } from '../../../chain/keys.ts'
 import { type MoteError, type Refusal, unwrap } from '../../../chain/result.ts'
 import { makeKeys } from '../../../client/key-directory.ts'
 import { EpochKeys } from '../../../mqtt-gateway/agent-epochs.ts'
@@ -26,6 +28,8 @@ let trust: MemoryTrust
 let directory: string
 let epochs: EpochKeys
 let refusals: Refusal[]
+let leftOut: unknown[][]
+let published: ReceivedMessage[]
 let deliver: (message: ReceivedMessage) => void
 
 beforeEach(async () => {
@@ -33,7 +37,10 @@ beforeEach(async () => {
   for (const keys of [alice, bob]) trust.register(keys)
   directory = await mkdtemp(join(tmpdir(), 'mote-epochs-'))
   refusals = []
+  leftOut = []
+  published = []
   const connection = {
+    publish: async (topicName: string, payload: Uint8Array) => published.push({ topicName, payload }),
     onMessage: (take: typeof deliver) => {
       deliver = take
     },
@@ -45,8 +52,9 @@ beforeEach(async () => {
     chain: trust,
     state: await DeviceState.open(directory),
     connection: connection as unknown as MqttConnection,
-    verdicts: {} as VerdictInbox,
+    verdicts: { expect: async () => ({ verdict: 'Check' }) } as unknown as VerdictInbox,
     onBoxRefused: refusal => refusals.push(refusal),
+    onLeftOut: (...what) => leftOut.push(what),
   })
 })
 afterEach(() => rm(directory, { recursive: true }))
@@ -57,7 +65,7 @@ async function boxesOf(sealed: Uint8Array, epoch = 1) {
   trust.changeMembers(group, { add: [bob.id] })
   const name = { chainId: trust.chainId, group, epoch }
   const members = [alice, bob].map(({ id, encryption }) => ({ id, key: encryption.publicKey }))
-  const bytes = unwrap(await sealEpochKey(name, sealed, members))
+  const bytes = unwrap(await sealEpochKey(name, sealed, members)).boxes
   const { value } = await trust.group(group)
   const hashes = { epochKeyHash: epochKeyHash({ ...name, epoch: 1 }, epochKey), boxesHash: boxesHash(bytes) }
   await trust.rekey({ group: value!, ...hashes })
@@ -116,4 +124,27 @@ test('epoch boxes: while the chain is out of reach', async () => {
   trust.reachable = false
   const refusal = await refusedWith({ topicName, payload: boxOf(bob.id) })
   expect(refusal.code).toBe(await trust.group('00' as never).catch((error: MoteError) => error.code))
+})
+
+test('re-key: a member without a key that can be sealed to is left out, and that is said', async () => {
+  const group = trust.createGroup(alice.id, 'fleet')
+  const [broken, without, elsewhere] = [makeKeys('broken'), makeKeys('without'), makeKeys('elsewhere')]
+  for (const keys of [broken, without, elsewhere]) trust.register(keys)
+  trust.changeMembers(group, { add: [bob.id, broken.id, without.id, elsewhere.id] })
+  const lifetime = { notBefore: 0 as Milliseconds, notAfter: undefined, revokedAt: undefined }
+  const encrypt = (key: EncryptionKey) => ({ purpose: 'encrypt', key, ...lifetime }) as const
+  const [brokenRecord, withoutRecord, other] = [broken, without, elsewhere].map(({ id }) => trust.record(id))
+  const smallOrder = { suite: 'x25519', bytes: new Uint8Array(32) } as const
+  trust.put({ ...brokenRecord!, keys: [brokenRecord!.keys[0]!, encrypt(smallOrder)] })
+  trust.put({ ...withoutRecord!, keys: withoutRecord!.keys.slice(0, 1) })
+  // Its newest key is of a suite that nothing is sealed with; the one before is as good as ever.
+  const p256Key = { suite: 'p256-ecdh', bytes: new Uint8Array(33).fill(2) } as const
+  trust.put({ ...other!, keys: [...other!.keys, encrypt(p256Key)] })
+
+  const { record } = await epochs.rekey(group)
+  expect(record.epoch).toBe(1)
+  const named = [broken.id, without.id].toSorted()
+  expect(leftOut).toEqual(named.map(member => [group, { member, reason: expect.stringMatching(/^key: /) }]))
+  const { boxes } = unwrap(parseEpochBoxes(published[0]!.payload))
+  expect(boxes.map(({ member }) => member)).toEqual([alice.id, bob.id, elsewhere.id].toSorted())
 })

@@ -26,7 +26,7 @@ beforeEach(() => {
 
 async function seal(epoch: number, key = epochKey): Promise<Uint8Array> {
   const members = [owner, member].map(({ id, encryption }) => ({ id, key: encryption.publicKey }))
-  return unwrap(await sealEpochKey({ chainId: trust.chainId, group, epoch }, key, members))
+  return unwrap(await sealEpochKey({ chainId: trust.chainId, group, epoch }, key, members)).boxes
 }
 
 async function record(boxes: Uint8Array): Promise<void> {
@@ -81,7 +81,7 @@ test('boxes: refused under the topic of another group, and for an unknown one', 
   const unknown = 'ee'.repeat(32) as GroupId
   const members = [{ id: owner.id, key: owner.encryption.publicKey }]
   const name = { chainId: trust.chainId, group: unknown, epoch: 1 }
-  const foreign = unwrap(await sealEpochKey(name, epochKey, members))
+  const foreign = unwrap(await sealEpochKey(name, epochKey, members)).boxes
   expect(await outcome(foreign, owner.id, unknown)).toBe('unknown-subject')
 })
 
@@ -89,7 +89,7 @@ test('boxes: who has left the group finds its box gone', async () => {
   const before = unwrap(parseEpochBoxes(await seal(1)))
   const alone = [{ id: owner.id, key: owner.encryption.publicKey }]
   const name = { chainId: trust.chainId, group, epoch: 2 }
-  const now = unwrap(parseEpochBoxes(unwrap(await sealEpochKey(name, epochKey, alone))))
+  const now = unwrap(parseEpochBoxes(unwrap(await sealEpochKey(name, epochKey, alone)).boxes))
   const messages = memberBoxMessages(now, before)
   const sizeOf = (id: DeviceId) =>
     messages.find(({ topicName }) => topicName === topics.box(group, id))?.payload.length

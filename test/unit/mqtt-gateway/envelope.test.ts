@@ -143,7 +143,7 @@ test('envelope: another format version is told apart from broken bytes', async (
 
 test('envelope: a recipient key of small order is refused, not sealed to', async () => {
   const target: SealTarget = { ...toDevice, key: { suite: 'x25519', bytes: new Uint8Array(32) } }
-  expect(await sealEnvelope(request(target))).toMatchObject({ ok: false, error: { code: 'malformed' } })
+  expect(await sealEnvelope(request(target))).toMatchObject({ ok: false, error: { code: 'key-not-usable' } })
 })
 
 test('envelope: the same counter with another expiry still makes another group key', async () => {

@@ -26,7 +26,9 @@ const epochKey = new Uint8Array(32).fill(42)
 const secretOf = (member: DeviceId): Uint8Array => secrets[members.findIndex(({ id }) => id === member)]!
 
 test('group keys: every member opens its box, and nobody another one', async () => {
-  const boxes = memberBoxes(unwrap(parseEpochBoxes(unwrap(await sealEpochKey(name, epochKey, members)))))
+  const boxes = memberBoxes(
+    unwrap(parseEpochBoxes(unwrap(await sealEpochKey(name, epochKey, members)).boxes)),
+  )
   expect(boxes.map(({ member }) => member)).toEqual(members.map(({ id }) => id).toSorted())
   for (const { member, payload } of boxes) {
     const box = unwrap(parseMemberBox(payload))
@@ -39,7 +41,7 @@ test('group keys: every member opens its box, and nobody another one', async () 
 })
 
 test('group keys: a box does not open for another epoch, group, member or chain', async () => {
-  const boxes = unwrap(parseEpochBoxes(unwrap(await sealEpochKey(name, epochKey, members))))
+  const boxes = unwrap(parseEpochBoxes(unwrap(await sealEpochKey(name, epochKey, members)).boxes))
   const box = unwrap(parseMemberBox(memberBoxes(boxes)[0]!.payload))
   const secret = secretOf(box.box.member)
   const opens = async (changed: typeof box, chain = chainId) =>
@@ -56,19 +58,27 @@ test('group keys: the hashes on the chain name chain, group, epoch, key and ever
   expect(epochKeyHash({ ...name, epoch: 4 }, epochKey)).not.toBe(hash)
   expect(epochKeyHash({ ...name, group: '23'.repeat(32) as GroupId }, epochKey)).not.toBe(hash)
   expect(epochKeyHash({ ...name, chainId: '12'.repeat(32) as ChainId }, epochKey)).not.toBe(hash)
-  const boxes = unwrap(await sealEpochKey(name, epochKey, members))
-  const fewer = unwrap(await sealEpochKey(name, epochKey, members.slice(1)))
+  const boxes = unwrap(await sealEpochKey(name, epochKey, members)).boxes
+  const fewer = unwrap(await sealEpochKey(name, epochKey, members.slice(1))).boxes
   expect(boxesHash(fewer)).not.toBe(boxesHash(boxes))
 })
 
-test('group keys: a member whose key is no X25519 key is named, not skipped', async () => {
-  const broken: Member = { id: members[0]!.id, key: { suite: 'p256-ecdh', bytes: new Uint8Array(33) } }
-  const sealed = await sealEpochKey(name, epochKey, [broken, ...members.slice(1)])
-  expect(sealed).toMatchObject({ ok: false, error: { detail: expect.stringContaining(broken.id) } })
+test.each<[string, Member['key']]>([
+  ['is of another suite', { suite: 'p256-ecdh', bytes: new Uint8Array(33) }],
+  ['is of small order', { suite: 'x25519', bytes: new Uint8Array(32).with(0, 1) }],
+  ['is not there', undefined],
+])('group keys: a member whose key %s is left out and named, and the others get the key', async (_, key) => {
+  const broken: Member = { id: members[0]!.id, key }
+  const others = members.slice(1)
+  const sealed = unwrap(await sealEpochKey(name, epochKey, [broken, ...others]))
+  expect(sealed.leftOut).toEqual([{ member: broken.id, reason: expect.stringMatching(/^key: /) }])
+  const boxes = memberBoxes(unwrap(parseEpochBoxes(sealed.boxes)))
+  expect(boxes.map(({ member }) => member)).toEqual(others.map(({ id }) => id).toSorted())
+  expect(await sealEpochKey(name, epochKey, [broken])).toMatchObject({ error: { code: 'key-not-usable' } })
 })
 
 test('group keys: boxes that repeat a member or are out of order are malformed', async () => {
-  const twice = unwrap(await sealEpochKey(name, epochKey, [members[0]!, members[0]!]))
+  const twice = unwrap(await sealEpochKey(name, epochKey, [members[0]!, members[0]!])).boxes
   expect(parseEpochBoxes(twice)).toMatchObject({ ok: false, error: { code: 'malformed' } })
 })
 
