@@ -1,6 +1,7 @@
 /**
  * Limits and timing of a core: defaults, and the relations between them that the algorithm relies on.
  */
+import { maxBytesPerMessage, maxEntriesPerMessage } from './message-check.ts'
 import type { Config, NodeId } from './types.ts'
 
 const kibibyte = 1024
@@ -44,6 +45,12 @@ export function configProblems(config: Config): string[] {
     if (!Number.isSafeInteger(value) || value < 1) {
       problems.push(`${field}: expected a positive integer, got ${value}`)
     }
+  }
+  // What followers drop as ill-formed a leader must not send: the numbers are those of message-check.ts.
+  const mostOf = { maxEntriesPerAppend: maxEntriesPerMessage, maxBytesPerAppend: maxBytesPerMessage }
+  for (const [field, most] of Object.entries(mostOf)) {
+    const value = config[field as keyof typeof mostOf]
+    if (value > most) problems.push(`${field}: expected at most ${most}, got ${value}`)
   }
   // A heartbeat must arrive well within the shortest timeout, or every lost one costs an election.
   if (config.electionTimeoutTicks < 2 * config.heartbeatTicks) {

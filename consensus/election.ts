@@ -118,7 +118,13 @@ export function isSticky(state: State, request: RequestVote): boolean {
   return state.leadership !== undefined || state.electionElapsed < state.config.electionTimeoutTicks
 }
 
-/** Answers a candidate whose term is not below ours (Figure 2, RequestVote RPC, receiver implementation). */
+/**
+ * Answers a candidate whose term is not below ours (Figure 2, RequestVote RPC, receiver implementation).
+ *
+ * Nobody asks here whether this server is a voter, and a learner votes too: its own log may lack the entry that made it
+ * one, and then the candidate that has the entry needs this vote to win at all (section 6, "the servers use whichever
+ * configuration is latest in their log"). Whose votes count is the candidate's to say: `handleVote` drops the others'.
+ */
 export function handleRequestVote(state: State, request: RequestVote): void {
   const { log, currentTerm } = state
   const isCurrentEnough =

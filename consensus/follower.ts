@@ -30,7 +30,7 @@ export function handleAppendEntries(state: State, message: AppendEntries, withhe
   const { previous, entries } = insideWindow(state, message)
   const term = log.termAt(previous.index)
   if (term !== previous.term) {
-    if (previous.index > state.commitIndex) reject(state, message, { conflictTerm: term, full })
+    if (previous.index > state.commitIndex) reject(state, message, { previous, full })
     return
   }
   const fresh = newEntries(state, entries)
@@ -104,14 +104,17 @@ function acknowledge(
   )
 }
 
-/** Section 5.3: "the follower can include the term of the conflicting entry and the first index it stores for that term". */
+/**
+ * Section 5.3, "the follower can include the term of the conflicting entry", as etcd does it: the answer names the last
+ * place here, at or before the one asked for, whose term is not above the leader's there. Nothing after it can agree with
+ * the leader's log, because terms never decrease; so any number of terms that only one side has costs one answer.
+ */
 function reject(
   state: State,
   message: AppendEntries,
-  { conflictTerm, full }: { readonly conflictTerm: number | undefined; readonly full: boolean },
+  { previous, full }: { readonly previous: Position; readonly full: boolean },
 ): void {
-  const { log } = state
-  const firstOfTerm = conflictTerm === undefined ? undefined : log.firstIndexOfTerm(conflictTerm)
+  const hint = state.log.lastPlaceNotAbove(previous)
   send(state, message.from, {
     type: 'append-response',
     from: state.config.id,
@@ -119,8 +122,8 @@ function reject(
     success: false,
     prevLogIndex: message.prevLogIndex,
     matchIndex: 0,
-    conflictIndex: firstOfTerm ?? log.lastIndex + 1,
-    conflictTerm: firstOfTerm === undefined ? 0 : (conflictTerm ?? 0),
+    conflictIndex: hint.index,
+    conflictTerm: hint.term,
     readContext: message.readContext,
     full,
   })

@@ -147,17 +147,17 @@ export class LogWindow {
     return this.#entries.slice(offset + from, offset + to + 1)
   }
 
-  /** The first index in the window that holds an entry of `term`. */
-  firstIndexOfTerm(term: number): number | undefined {
-    const run = this.#runs.find(candidate => candidate.term === term)
-    return run && Math.max(run.firstIndex, this.#before.index + 1)
-  }
-
-  /** The last index in the window that holds an entry of `term`. */
-  lastIndexOfTerm(term: number): number | undefined {
-    const position = this.#runs.findIndex(candidate => candidate.term === term)
-    if (position === -1) return undefined
-    const next = this.#runs[position + 1]
-    return next === undefined ? this.lastIndex : next.firstIndex - 1
+  /**
+   * The last place at or before `index` whose term is not above `term`; the window's edge if the window has none. Costs
+   * the number of terms in the window.
+   */
+  lastPlaceNotAbove({ index, term }: Position): Position {
+    let end = Math.min(index, this.lastIndex)
+    for (const run of this.#runs.toReversed()) {
+      if (run.firstIndex > end) continue
+      if (run.term <= term && end > this.#before.index) return { index: end, term: run.term }
+      end = run.firstIndex - 1
+    }
+    return this.#before
   }
 }

@@ -38,6 +38,13 @@ export function changeMembership(state: State, { voters, learners, context }: Ch
     return
   }
   const configuration = towards(current, { voters, learners })
+  // It may have to be left for the old voters, with the new ones as learners: that has to be possible too.
+  const wayBack = isJoint(configuration) ? abandonJoint(configuration) : configuration
+  const problemOfAbandoning = membersProblem(wayBack.voters, wayBack.learners)
+  if (problemOfAbandoning !== undefined) {
+    refuse(state, context, 'invalid-members', `abandoned, ${problemOfAbandoning}`)
+    return
+  }
   const shortfall = isJoint(configuration)
     ? quorumShortfall(configuration, id => isInStep(state, leadership, id))
     : undefined
@@ -58,6 +65,11 @@ export function leaveJointConsensus(state: State, { abandon = false, context }: 
     return
   }
   const simple = abandon ? abandonJoint(configuration) : leaveJoint(configuration)
+  const problem = membersProblem(simple.voters, simple.learners)
+  if (problem !== undefined) {
+    refuse(state, context, 'invalid-members', problem)
+    return
+  }
   appendConfiguration(state, leadership, { configuration: simple, context })
 }
 

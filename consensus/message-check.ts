@@ -5,8 +5,9 @@
 import { membersProblem } from './configuration.ts'
 import type { Configuration, Entry, Message, SnapshotMeta } from './types.ts'
 
-const maxEntriesPerMessage = 65_536
-const maxBytesPerMessage = 64 * 1024 * 1024
+/** Entries, and bytes of their data, in one append. A leader holds itself to the same: `configProblems`, `propose`. */
+export const maxEntriesPerMessage = 65_536
+export const maxBytesPerMessage = 64 * 1024 * 1024
 /** Far above what any cluster reaches, far below where numbers lose precision. */
 const maxNatural = 2 ** 52
 

@@ -205,6 +205,16 @@ function settle(state: State): void {
   flushWrites(state)
 }
 
+/**
+ * The order matters, each for the next:
+ *  1. What is committed is decided first: all that follows asks `commitIndex`.
+ *  2. A change of members that it makes due is appended, before reads and appends count quorums and followers.
+ *  3. Reads take their index from the new `commitIndex`, and mark the appends that have to carry their round.
+ *  4. Appends leave once, with everything so far: new entries, the new `leaderCommit`, the read round.
+ *  5. `timeout-now` goes behind the append that makes its target's log whole: streams keep order.
+ *  6. A leader that is no member any more steps down last. Its followers have just been sent the commit of the entry that
+ *     removes it; one step earlier, and nobody is left who could tell them before the next election.
+ */
 function settleLeader(state: State, leadership: Leadership): void {
   if (leadership.commitDue) advanceCommit(state, leadership)
   advanceMembership(state, leadership)

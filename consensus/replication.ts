@@ -7,6 +7,7 @@
  */
 import { appendToLog, send } from './durability.ts'
 import { entryBytes, type Position } from './log.ts'
+import { maxBytesPerMessage } from './message-check.ts'
 import { Progress } from './progress.ts'
 import { quorumValue } from './quorum.ts'
 import { refuse, refuseNotLeader } from './roles.ts'
@@ -34,6 +35,13 @@ export function propose(state: State, { data, context }: Propose): void {
   const entries = data.map(
     (bytes, offset): Entry => ({ index: firstIndex + offset, term, type: 'command', data: bytes }),
   )
+  // Followers would drop the append that carries it, and this leader would send it for ever.
+  const largest = data.reduce((most, each) => Math.max(most, each.length), 0)
+  if (largest > maxBytesPerMessage) {
+    const detail = `command: expected at most ${maxBytesPerMessage} bytes, got ${largest}`
+    refuse(state, context, 'too-large', detail)
+    return
+  }
   const bytes = entries.reduce((sum, entry) => sum + entryBytes(entry), 0)
   const total = leadership.uncommittedBytes + bytes
   // A single proposal over the limit must be able to pass, or it could never be made.
@@ -103,10 +111,14 @@ export function handleAppendResponse(state: State, leadership: Leadership, respo
   progress.heardFull(response.full)
 }
 
-/** Section 5.3, the optimisation of the last paragraph: skip a whole conflicting term at once. */
+/**
+ * Section 5.3, the optimisation of the last paragraph, from this side: of what the follower names, only what is not above
+ * its term can agree (follower.ts). Terms are compared by order: for equality, every term that only one side has would
+ * cost a round trip.
+ */
 function nextIndexHint({ log }: State, { conflictTerm, conflictIndex }: AppendResponse): number {
-  const lastOfTerm = conflictTerm === 0 ? undefined : log.lastIndexOfTerm(conflictTerm)
-  return lastOfTerm === undefined ? conflictIndex : lastOfTerm + 1
+  if (conflictIndex <= log.before.index) return conflictIndex + 1
+  return log.lastPlaceNotAbove({ index: conflictIndex, term: conflictTerm }).index + 1
 }
 
 /**
@@ -142,6 +154,8 @@ export function heartbeat(state: State, leadership: Leadership): void {
     // The offer or its answer may have been lost; the follower takes a repeated one as one.
     if (snapshot === undefined) continue
     const { id: from } = state.config
+    if (leadership.ticks - progress.heardAt <= state.config.electionTimeoutTicks)
+      state.effects.push({ type: 'send-snapshot', to: progress.id, snapshot })
     send(state, progress.id, { type: 'install-snapshot', from, term: state.currentTerm, snapshot })
   }
 }

@@ -98,6 +98,7 @@ export type Message =
       readonly success: boolean
       readonly prevLogIndex: number
       readonly matchIndex: number
+      /** On a rejection: the last place of the follower's log, up to `prevLogIndex`, that may agree with the leader's. */
       readonly conflictIndex: number
       readonly conflictTerm: number
       readonly readContext: number
@@ -186,6 +187,8 @@ export type RefusalReason =
   | 'unknown-member'
   | 'not-joint'
   | 'invalid-members'
+  /** A command that every follower would drop as ill-formed. */
+  | 'too-large'
 
 export type Effect =
   /**
@@ -229,7 +232,10 @@ export type Effect =
   | { readonly type: 'read-refused'; readonly context: number; readonly leader: NodeId | null }
   /** Fetch entries `from`..`to` (inclusive, at most `maxBytes`) and the term at `from - 1` from storage; one at a time. */
   | { readonly type: 'load'; readonly from: number; readonly to: number; readonly maxBytes: number }
-  /** This peer is being offered the snapshot and will fetch it: keep its bytes. Repeated while it is in progress. */
+  /**
+   * This peer is being offered the snapshot and will fetch it: keep its bytes. Repeated with every heartbeat until the peer
+   * has it, while it answers: who is silent for an election timeout keeps nobody from letting go of the bytes.
+   */
   | { readonly type: 'send-snapshot'; readonly to: NodeId; readonly snapshot: SnapshotMeta }
   /**
    * The leader offers a snapshot: fetch and verify it, then step `snapshot-installed` or `snapshot-failed`. A later

@@ -12,9 +12,11 @@ import { MoteError } from '../chain/result.ts'
 import { writeFileAtomic } from '../client/atomic-file.ts'
 import { configurationParser, readConfigurationFile } from '../client/configuration-file.ts'
 import type { LogLevel } from '../client/log.ts'
+import { configProblems, defaultConfig } from '../consensus/config.ts'
 import type { Config as RaftConfig } from '../consensus/types.ts'
 import { type CompactionLimits, defaultCompactionLimits } from './compaction.ts'
 import type { ProducerLimits } from './producer.ts'
+import { maxAppendBytes } from './wire.ts'
 
 const digest = Type.String({ pattern: '^[0-9a-f]{64}$', description: '64 lowercase hexadecimal characters' })
 const url = Type.String({
@@ -182,9 +184,12 @@ function checkTogether(config: NodeConfigFile, file: string): void {
     throw invalid(`p2p: expected an address to listen on for a ${config.label} node, got nothing`)
   if (config.p2p && isIP(config.p2p.host) === 0)
     throw invalid(`p2p.host: expected an IP address, got ${config.p2p.host}`)
-  const { electionTimeoutTicks, heartbeatTicks } = { ...defaultRaftTiming, ...config.raft }
-  if (heartbeatTicks >= electionTimeoutTicks)
-    throw invalid(`raft.heartbeatTicks: expected less than ${electionTimeoutTicks}, got ${heartbeatTicks}`)
+  // The core's own rules, so that it never meets a configuration that it would have to assert against.
+  const { tickMs: _, ...raft } = { ...defaultRaftTiming, ...config.raft }
+  const [problem] = configProblems({ ...defaultConfig(config.name), ...raft })
+  if (problem !== undefined) throw invalid(`raft.${problem}`)
+  if ((raft.maxBytesPerAppend ?? 0) > maxAppendBytes)
+    throw invalid(`raft.maxBytesPerAppend: expected at most ${maxAppendBytes}, got ${raft.maxBytesPerAppend}`)
 }
 
 function withDefaults(config: NodeConfigFile, base: string): NodeConfig {

@@ -2,11 +2,13 @@
 import type { DeviceId } from '../chain/brands.ts'
 import type { SignatureVerifier, Signer } from '../chain/keys.ts'
 import type { MoteError } from '../chain/result.ts'
+import { defaultConfig } from '../consensus/config.ts'
 import type { Config as RaftConfig, Random } from '../consensus/types.ts'
 import type { RecoveredChain } from './chain-recovery.ts'
 import type { CompactionLimits } from './compaction.ts'
 import type { Clock, Network, Storage } from './ports.ts'
 import type { ProducerLimits } from './producer.ts'
+import { maxAppendBytes } from './wire.ts'
 
 /** What the node tells whoever runs it. The shape of a pino logger. */
 export interface NodeLog {
@@ -26,6 +28,15 @@ export type RaftLimits = Partial<
     | 'maxLogBytesInMemory'
   >
 >
+
+/** Of the core: what was configured, then a limit that two whole blocks of the chain fit into if a frame takes them, then the core's defaults. */
+export function coreConfig(
+  id: DeviceId,
+  configured: Omit<LedgerNodeParts['raft'], 'tickMs'>,
+  blockBytes: number,
+): RaftConfig {
+  return { ...defaultConfig(id), maxBytesPerAppend: Math.min(2 * blockBytes, maxAppendBytes), ...configured }
+}
 
 export interface LedgerNodeParts {
   readonly name: string

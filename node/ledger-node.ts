@@ -12,7 +12,6 @@ import { encode } from '../chain/codec.ts'
 import type { Handover } from '../chain/light-client.ts'
 import { assertNever, MoteError } from '../chain/result.ts'
 import type { NodeStatus } from '../client/chain-source.ts'
-import { defaultConfig } from '../consensus/config.ts'
 import type { Configuration } from '../consensus/types.ts'
 import { Certifier, genesisHeight } from './certifier.ts'
 import { watchCorruption } from './corruption-watch.ts'
@@ -20,7 +19,7 @@ import { Forwarder } from './forwarder.ts'
 import { FullMembers, identityKinds } from './full-members.ts'
 import { HandoverDesk } from './handover-desk.ts'
 import { type TransferReport, transferLeadership } from './leader-transfer.ts'
-import type { LedgerNodeParts } from './ledger-node-parts.ts'
+import { coreConfig, type LedgerNodeParts } from './ledger-node-parts.ts'
 import { LiveChain } from './live-chain.ts'
 import { MemberDesk } from './member-desk.ts'
 import { MembershipDriver } from './membership-driver.ts'
@@ -305,7 +304,7 @@ export class LedgerNode implements NetworkEvents {
     return new Replica({
       id,
       incarnation: header.incarnation,
-      raft: { ...defaultConfig(id), maxBytesPerAppend: 2 * blockBytes, ...timing },
+      raft: coreConfig(id, timing, blockBytes),
       recovered: recovered.raft,
       random,
       tickMs,

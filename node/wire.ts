@@ -38,6 +38,7 @@ import { type ErrorCode, errorTable } from '../chain/errors.ts'
 import type { Refusal, Result } from '../chain/result.ts'
 import { maxTransactionBytes } from '../chain/transaction.ts'
 import { maxHeadersPerAnswer } from '../client/chain-source.ts'
+import { maxEntriesPerMessage } from '../consensus/message-check.ts'
 import type { Entry, Message } from '../consensus/types.ts'
 import type { PeerMessage, RequestProtocol, SignatureMessage, TransactionRefusal } from './ports.ts'
 import { configurationCodec, snapshotCodec } from './store-records.ts'
@@ -108,7 +109,8 @@ type EntryFrame = Pick<Entry, 'term' | 'type' | 'data' | 'configuration'>
 
 const index = uint()
 const term = uint()
-const maxEntriesPerFrame = 65_536
+/** Most bytes of entries that a node is configured to put into an append; leaves room in the frame for the rest. */
+export const maxAppendBytes = 3 * mebibyte
 
 const entryFrameCodec: Codec<EntryFrame> = struct({
   term,
@@ -125,7 +127,7 @@ const appendFieldsCodec = struct<
   prevLogTerm: term,
   leaderCommit: index,
   readContext: uint(),
-  entries: list(entryFrameCodec, maxEntriesPerFrame),
+  entries: list(entryFrameCodec, maxEntriesPerMessage),
 })
 
 const appendCodec: Codec<Omit<AppendEntries, 'type'>> = {

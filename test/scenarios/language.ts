@@ -82,6 +82,7 @@ const refusalReasons: readonly RefusalReason[] = [
   'unknown-member',
   'not-joint',
   'invalid-members',
+  'too-large',
 ]
 
 const switches = {

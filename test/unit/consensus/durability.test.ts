@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest'
+import { maxBytesPerMessage, maxEntriesPerMessage } from '../../../consensus/message-check.ts'
 import { command, effectsOf, electionTimeoutTicks, logOf, Server, sendsOf, simple } from './server.ts'
 
 /** The token of the last persist among effects. */
@@ -148,6 +149,12 @@ describe('restart (Figure 2, persistent state)', () => {
     expect(() => new Server({ config: { heartbeatTicks: 6 } })).toThrow('electionTimeoutTicks')
     expect(() => new Server({ config: { maxBytesPerAppend: 0 } })).toThrow(
       'maxBytesPerAppend: expected a positive',
+    )
+    expect(() => new Server({ config: { maxBytesPerAppend: maxBytesPerMessage + 1 } })).toThrow(
+      'maxBytesPerAppend: expected at most',
+    )
+    expect(() => new Server({ config: { maxEntriesPerAppend: maxEntriesPerMessage + 1 } })).toThrow(
+      'maxEntriesPerAppend: expected at most',
     )
   })
 })

@@ -34,14 +34,19 @@ describe('log window (§5.3)', () => {
     expect(indexes(9, 1)).toEqual([2])
   })
 
-  it('terms: first and last index of a term, after cutting and shrinking too', () => {
+  it('terms: the last place not above a term, after cutting and shrinking too', () => {
     const log = new LogWindow({ index: 0, term: 0 }, logOf(1, 1, 2, 2, 2, 4))
-    expect([log.firstIndexOfTerm(2), log.lastIndexOfTerm(2)]).toEqual([3, 5])
-    expect([log.firstIndexOfTerm(3), log.lastIndexOfTerm(3)]).toEqual([undefined, undefined])
+    const places = (index: number) =>
+      [0, 1, 2, 3, 4, 9].map(term => {
+        const place = log.lastPlaceNotAbove({ index, term })
+        return `${place.index}@${place.term}`
+      })
+    expect(places(9)).toEqual(['0@0', '2@1', '5@2', '5@2', '6@4', '6@4'])
+    expect(places(4)).toEqual(['0@0', '2@1', '4@2', '4@2', '4@2', '4@2'])
     log.truncateAfter(4)
-    expect([log.lastIndexOfTerm(2), log.lastIndexOfTerm(4)]).toEqual([4, undefined])
+    expect(places(9)).toEqual(['0@0', '2@1', '4@2', '4@2', '4@2', '4@2'])
     log.shrink(3, 0)
-    expect([log.firstIndexOfTerm(1), log.firstIndexOfTerm(2)]).toEqual([undefined, 4])
+    expect(places(9)).toEqual(['3@2', '3@2', '4@2', '4@2', '4@2', '4@2'])
     expect(log.before).toEqual({ index: 3, term: 2 })
   })
 
@@ -79,11 +84,13 @@ describe('log window (§5.3)', () => {
       expect(log.lastTerm).toBe(model.at(-1)?.term ?? 0)
       expect(log.range(shrunk + 1, log.lastIndex)).toEqual(model.slice(shrunk))
       expect(log.bytes).toBe(model.slice(shrunk).reduce((sum, entry) => sum + entryBytes(entry), 0))
-      const last = model.at(-1)
-      if (last === undefined || model.length === shrunk) continue
-      expect(log.lastIndexOfTerm(last.term)).toBe(model.length)
-      const first = model.findIndex(entry => entry.term === last.term) + 1
-      expect(log.firstIndexOfTerm(last.term)).toBe(Math.max(first, shrunk + 1))
+      const index = random.below(model.length + 2)
+      const above = random.below(log.lastTerm + 2)
+      const expected = model.findLast(
+        entry => entry.index > shrunk && entry.index <= index && entry.term <= above,
+      )
+      const { index: at, term: of } = expected ?? log.before
+      expect(log.lastPlaceNotAbove({ index, term: above })).toEqual({ index: at, term: of })
     }
   })
 })

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest'
+import { maxMembers } from '../../../consensus/configuration.ts'
 import type { Effect, NodeId } from '../../../consensus/types.ts'
 import { command, effectsOf, electionTimeoutTicks, Server, sendsOf, simple } from './server.ts'
 
@@ -186,6 +187,18 @@ describe('which changes are taken (§6; thesis §4.1 and §4.3)', () => {
   it('impossible members are refused', () => {
     expect(reasons(change(leaderOf(), []))).toEqual(['invalid-members'])
     expect(reasons(change(leaderOf(), ['a', 'b'], ['b']))).toEqual(['invalid-members'])
+  })
+
+  it('a change that could not be taken back is refused: old voters and new members have to fit together', () => {
+    const learners = Array.from({ length: maxMembers - 3 }, (_, place) => `learner ${place}`)
+    const effects = change(leaderOf(), ['a', 'b', 'd'], learners)
+    expect(effectsOf(effects, 'refused')).toMatchObject([
+      {
+        reason: 'invalid-members',
+        detail: `abandoned, members: expected at most ${maxMembers}, got ${maxMembers + 1}`,
+      },
+    ])
+    expect(reasons(change(leaderOf(), ['a', 'b', 'd'], learners.slice(1)))).toEqual([])
   })
 
   it('only a leader changes members', () => {

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { entryBytes } from '../../../consensus/log.ts'
+import { maxBytesPerMessage } from '../../../consensus/message-check.ts'
 import type { Effect, Entry } from '../../../consensus/types.ts'
 import { command, effectsOf, electionTimeoutTicks, logOf, Server, sendsOf, simple } from './server.ts'
 
@@ -84,8 +85,8 @@ describe('log replication, leader (§5.3)', () => {
     const effects = server.answer('b', {
       success: false,
       prevLogIndex: 4,
-      conflictIndex: 2,
-      conflictTerm: 0,
+      conflictIndex: 1,
+      conflictTerm: 1,
     })
     const [append] = sendsOf(effects, 'append-entries')
     expect(append?.message).toMatchObject({ prevLogIndex: 1, prevLogTerm: 1 })
@@ -95,10 +96,10 @@ describe('log replication, leader (§5.3)', () => {
   it('a conflicting term is skipped as a whole', () => {
     const server = new Server({ entries: logOf(1, 1, 4, 4, 5, 5, 6, 6) })
     server.becomeLeader()
-    const unknownTerm = { success: false, prevLogIndex: 8, conflictIndex: 4, conflictTerm: 2 } as const
+    const unknownTerm = { success: false, prevLogIndex: 8, conflictIndex: 7, conflictTerm: 2 } as const
     const [toFirst] = sendsOf(server.answer('b', unknownTerm), 'append-entries')
-    expect(toFirst?.message.prevLogIndex).toBe(3)
-    const knownTerm = { success: false, prevLogIndex: 8, conflictIndex: 5, conflictTerm: 5 } as const
+    expect(toFirst?.message.prevLogIndex).toBe(2)
+    const knownTerm = { success: false, prevLogIndex: 8, conflictIndex: 7, conflictTerm: 5 } as const
     const [toLast] = sendsOf(server.answer('c', knownTerm), 'append-entries')
     expect(toLast?.message.prevLogIndex).toBe(6)
   })
@@ -254,7 +255,7 @@ describe('flow control (thesis §10.2.1)', () => {
     server.propose('x')
     const [heartbeat] = sendsOf(server.ticks(1), 'append-entries')
     expect(heartbeat?.message).toMatchObject({ prevLogIndex: 2, entries: [] })
-    const rejection = { success: false, prevLogIndex: 2, conflictIndex: 2 } as const
+    const rejection = { success: false, prevLogIndex: 2, conflictIndex: 1, conflictTerm: 1 } as const
     const [again] = sendsOf(server.answer('b', rejection), 'append-entries')
     expect(places(again?.message.entries ?? [])).toEqual(['2@1'])
   })
@@ -285,7 +286,7 @@ describe('flow control (thesis §10.2.1)', () => {
     })
     const effects = server.becomeLeader()
     expect(effectsOf(effects, 'load')).toEqual([])
-    const short = { success: false, prevLogIndex: 4, conflictIndex: 2 } as const
+    const short = { success: false, prevLogIndex: 4, conflictIndex: 1, conflictTerm: 1 } as const
     expect(effectsOf(server.answer('b', short), 'load')).toMatchObject([{ from: 2, to: 3 }])
     expect(effectsOf(server.answer('c', short), 'load')).toEqual([])
     const loaded = { before: { index: 1, term: 1 }, entries: [command(2, 1), command(3, 1)] }
@@ -332,21 +333,51 @@ describe('log replication, follower (§5.3)', () => {
 
   const conflicts: [own: number[], prevLogIndex: number, prevLogTerm: number, index: number, term: number][] =
     [
-      [[], 3, 1, 1, 0],
-      [[1, 1], 5, 2, 3, 0],
-      [[1, 2, 2, 2], 4, 3, 2, 2],
-      [[1, 1, 3], 2, 2, 1, 1],
+      [[], 3, 1, 0, 0],
+      [[1, 1], 5, 2, 2, 1],
+      [[1, 2, 2, 2], 4, 3, 4, 2],
+      [[1, 1, 3], 3, 2, 2, 1],
+      [[1, 1, 3, 3, 5], 5, 4, 4, 3],
     ]
   it.each(conflicts)(
-    'log with terms %o refuses %i of term %i: conflict at %i of term %i',
+    'log with terms %o refuses %i of term %i: the logs may agree at %i, term %i',
     (own, index, term, at, of) => {
       const server = new Server({ entries: logOf(...own) })
-      const effects = server.append('b', { term: 4, prevLogIndex: index, prevLogTerm: term })
+      const effects = server.append('b', { term: 5, prevLogIndex: index, prevLogTerm: term })
       expect(answers(effects)).toMatchObject([
         { success: false, prevLogIndex: index, conflictIndex: at, conflictTerm: of },
       ])
     },
   )
+
+  it('200 terms that only the follower has cost one rejection (etcd)', () => {
+    const ours = Array.from({ length: 200 }, (_, position) => 2 + position)
+    const leader = new Server({ entries: logOf(1, ...ours.map(() => 500)) })
+    const follower = new Server({
+      entries: logOf(1, ...ours),
+      hardState: { currentTerm: 500, votedFor: null },
+    })
+    let sends = sendsOf(leader.becomeLeader(), 'append-entries')
+    let rejections = 0
+    for (let round = 0; round < 10; round += 1) {
+      const replies = sends
+        .filter(({ to }) => to === 'b')
+        .flatMap(({ message }) => answers(follower.receive({ ...message, from: 'b' })))
+      follower.durable()
+      rejections += replies.filter(({ success }) => !success).length
+      sends = replies.flatMap(reply => sendsOf(leader.receive({ ...reply, from: 'b' }), 'append-entries'))
+    }
+    expect(follower.status).toMatchObject({ lastLogIndex: 202, lastLogTerm: 501 })
+    expect(rejections).toBe(1)
+  })
+
+  it('a command that every follower would drop as ill-formed is refused at the door', () => {
+    const server = settledLeader()
+    const data = [new Uint8Array(maxBytesPerMessage + 1)]
+    const [refused] = effectsOf(server.step({ type: 'propose', data, context: 1 }), 'refused')
+    expect(refused).toMatchObject({ reason: 'too-large' })
+    expect(server.status.lastLogIndex).toBe(1)
+  })
 
   it('a message that would cut what is committed is impossible and ignored', () => {
     const server = new Server({ entries: logOf(1, 1, 1) })

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import type { SnapshotMeta } from '../../../consensus/types.ts'
-import { command, effectsOf, logOf, Server, sendsOf, simple } from './server.ts'
+import { command, effectsOf, electionTimeoutTicks, logOf, Server, sendsOf, simple } from './server.ts'
 
 const snapshot: SnapshotMeta = {
   lastIncludedIndex: 10,
@@ -23,7 +23,7 @@ function leaderWithCompactedLog() {
     },
   })
   server.becomeLeader()
-  const effects = server.answer('b', { success: false, prevLogIndex: 10, conflictIndex: 1 })
+  const effects = server.answer('b', { success: false, prevLogIndex: 10, conflictIndex: 0 })
   expect(effectsOf(effects, 'load')).toMatchObject([{ from: 1 }])
   return { server, effects: server.step({ type: 'compacted', snapshot }) }
 }
@@ -42,6 +42,18 @@ describe('snapshots, leader (§7)', () => {
     const beat = server.ticks(1)
     expect(sendsOf(beat, 'install-snapshot').map(({ to }) => to)).toEqual(['b'])
     expect(sendsOf(beat, 'append-entries').map(({ message }) => message.entries)).toEqual([[], []])
+  })
+
+  it('its driver is told to keep the bytes with every heartbeat, while the follower answers', () => {
+    const { server } = leaderWithCompactedLog()
+    const told: number[] = []
+    for (let tick = 1; tick <= electionTimeoutTicks + 2; tick += 1) {
+      if (effectsOf(server.ticks(1), 'send-snapshot').some(({ to }) => to === 'b')) told.push(tick)
+      server.answer('c', { matchIndex: 11 })
+    }
+    expect(told).toEqual(Array.from({ length: electionTimeoutTicks }, (_, tick) => tick + 1))
+    server.answer('b', { success: false, prevLogIndex: 10, conflictIndex: 0 })
+    expect(effectsOf(server.ticks(1), 'send-snapshot')).toMatchObject([{ to: 'b', snapshot }])
   })
 
   it('replication goes on behind the snapshot once it is installed', () => {
@@ -65,7 +77,7 @@ describe('snapshots, leader (§7)', () => {
     expect(server.receive(failed)).toEqual([])
     expect(server.status.followers.get('b')?.state).toBe('probe')
     server.ticks(1)
-    const effects = server.answer('b', { success: false, prevLogIndex: 10, conflictIndex: 1 })
+    const effects = server.answer('b', { success: false, prevLogIndex: 10, conflictIndex: 0 })
     expect(effectsOf(effects, 'load')).toHaveLength(1)
     expect(sendsOf(server.step({ type: 'compacted', snapshot }), 'install-snapshot')).toHaveLength(1)
   })

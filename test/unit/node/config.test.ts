@@ -2,12 +2,15 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
+import type { DeviceId } from '../../../chain/brands.ts'
 import {
   type NodeConfigFile,
   parseNodeConfig,
   readNodeConfig,
   writeNodeConfig,
 } from '../../../node/config.ts'
+import { coreConfig } from '../../../node/ledger-node-parts.ts'
+import { maxAppendBytes } from '../../../node/wire.ts'
 
 const id = 'ab'.repeat(32)
 const config: NodeConfigFile = {
@@ -80,8 +83,8 @@ describe('node configuration', () => {
     ],
     [
       'a heartbeat slower than the timeout',
-      { ...config, raft: { heartbeatTicks: 10 } },
-      'raft.heartbeatTicks: expected less',
+      { ...config, raft: { heartbeatTicks: 6, electionTimeoutTicks: 10 } },
+      'raft.electionTimeoutTicks: expected at least twice heartbeatTicks (6), got 10',
     ],
   ])('refuses %s, naming the field', (_, value, detail) => {
     expect(() => parse(value)).toThrow(
@@ -107,4 +110,11 @@ describe('node configuration', () => {
       await rm(directory, { recursive: true })
     }
   })
+})
+
+test('config: a configured limit of appends is the one that the core gets', () => {
+  const timing = { electionTimeoutTicks: 10, heartbeatTicks: 1 }
+  expect(coreConfig(id as DeviceId, timing, 1_000).maxBytesPerAppend).toBe(2_000)
+  expect(coreConfig(id as DeviceId, { ...timing, maxBytesPerAppend: 300 }, 1_000).maxBytesPerAppend).toBe(300)
+  expect(coreConfig(id as DeviceId, timing, 2 ** 21).maxBytesPerAppend).toBe(maxAppendBytes)
 })
