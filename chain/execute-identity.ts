@@ -8,32 +8,22 @@
  * 3. A revoked identity is in no member list: revocation takes it out of each group it is in, in the same transaction.
  * 4. One authority cannot suspend or revoke another: that would let one operator outvote the threshold.
  */
-import { verifies } from './admission.ts'
 import type { ChainEvent } from './block.ts'
 import { removeFromGroup } from './execute-group.ts'
-import { checkNewKey, checkUsable, entryOf } from './execute-key.ts'
+import { checkUsable } from './execute-key.ts'
 import type { ExecutionContext } from './execution-context.ts'
-import { keyIdOf } from './keys.ts'
 import { type Outcome, permit, reject } from './outcome.ts'
 import { isAuthority } from './permissions.ts'
-import {
-  type GrantRecord,
-  type IdentityRecord,
-  type IdentityStatus,
-  type KeyEntry,
-  registeredTrustLevel,
-} from './records.ts'
+import { type IdentityRecord, type IdentityStatus, registeredTrustLevel } from './records.ts'
+import { judgeRegistration } from './registration.ts'
 import {
   type GrantBody,
   grantIdOf,
-  grantTokenSigningBytes,
   type Label,
   type RegisterBody,
   type RevokeBody,
   type SuspendBody,
 } from './transaction.ts'
-
-const rank: Readonly<Record<Label, number>> = { lightweight: 1, coordination: 2, full: 3 }
 
 /** Records a grant of the signing authority. */
 export function executeGrant(
@@ -70,30 +60,28 @@ export function executeRegister(
   id: IdentityRecord['id'],
 ): Outcome<readonly ChainEvent[]> {
   const { view, height } = context
-  const existing = view.identity(id)
-  if (existing) {
-    const live = existing.status === 'active' || existing.status === 'pending'
-    return reject(live ? 'id-active' : 'invalid-state', `${id} is ${existing.status}`)
-  }
-  const grant = checkGrant(context, body, id)
-  if (!grant.ok) return grant
-  const challenged = checkChallenge(context, body)
-  if (!challenged.ok) return challenged
-  const keys = keysOf(context, body, id)
-  if (!keys.ok) return keys
-  const transport =
-    body.transportKey && checkUsable('transportKey', { suite: 'ed25519', bytes: body.transportKey })
-  if (transport && !transport.ok) return transport
+  const grant = view.grant(body.grant)
+  const admitted = judgeRegistration(id, body, {
+    ...context,
+    parameters: view.parameters(),
+    identity: view.identity(id),
+    grant,
+    operator: grant && view.identity(grant.operator),
+    coordinator: view.identity(body.challenge.coordinator),
+  })
+  if (!admitted.ok) return admitted
+  const { keys } = admitted.value
+  const { operator, used } = admitted.value.grant
   const status = statusOf(context, body.label)
-  view.putGrant({ ...grant.value, used: grant.value.used + 1 })
+  view.putGrant({ ...admitted.value.grant, used: used + 1 })
   view.putIdentity({
     id,
     version: 1,
     label: body.label,
     status,
     trustLevel: registeredTrustLevel,
-    keys: keys.value,
-    admittedBy: { grant: grant.value.id, operator: grant.value.operator },
+    keys,
+    admittedBy: { grant: body.grant, operator },
     credential: undefined,
     metadataHash: body.metadataHash,
     transportKey: body.transportKey,
@@ -102,74 +90,12 @@ export function executeRegister(
     registeredAt: height,
     updatedAt: height,
   })
-  return permit([
-    { type: 'identity.registered', subject: id, label: body.label, status, grant: grant.value.id },
-  ])
+  return permit([{ type: 'identity.registered', subject: id, label: body.label, status, grant: body.grant }])
 }
 
 /** A full node waits for the approval of as many authorities as the threshold asks; one grant is the word of one. */
 function statusOf({ view }: ExecutionContext, label: Label): IdentityStatus {
   return label === 'full' && view.parameters().threshold > 1 ? 'pending' : 'active'
-}
-
-function checkGrant(
-  context: ExecutionContext,
-  body: RegisterBody,
-  id: IdentityRecord['id'],
-): Outcome<GrantRecord> {
-  const { view, time, chainId, verification } = context
-  const grant = view.grant(body.grant)
-  if (!grant) return reject('grant-not-valid', `grant ${body.grant}: there is none`)
-  if (grant.expiry <= time) return reject('grant-not-valid', `grant ${grant.id}: expired at ${grant.expiry}`)
-  if (grant.used >= grant.quota)
-    return reject('grant-not-valid', `grant ${grant.id}: all ${grant.quota} uses are spent`)
-  // A grant is only as good as its operator is now: one whose key was stolen is revoked with all it granted.
-  if (!isAuthority(view.parameters(), grant.operator) || view.identity(grant.operator)?.status !== 'active')
-    return reject('grant-not-valid', `grant ${grant.id}: its operator is no active authority`)
-  if (rank[body.label] > rank[grant.highestLabel])
-    return reject('label-not-allowed', `label: expected at most ${grant.highestLabel}, got ${body.label}`)
-  const message = () => grantTokenSigningBytes(chainId, id)
-  if (!verifies(verification, { key: grant.tokenKey, message, signature: body.tokenSignature }))
-    return reject('possession-not-proven', `tokenSignature: the token key did not sign ${id}`)
-  return permit(grant)
-}
-
-/** What can be judged without the coordinator's memory: it exists, is active, and the challenge is fresh. */
-function checkChallenge({ view, time }: ExecutionContext, { challenge }: RegisterBody): Outcome<void> {
-  const { coordinator, issuedAt } = challenge
-  const record = view.identity(coordinator)
-  if (record?.label !== 'coordination' || record.status !== 'active')
-    return reject('challenge-expired', `coordinator: ${coordinator} is no active coordination node`)
-  const most = view.parameters().challengeAgeMs
-  if (Math.abs(time - issuedAt) > most)
-    return reject('challenge-expired', `issuedAt: expected within ${most} ms of ${time}, got ${issuedAt}`)
-  return permit(undefined)
-}
-
-function keysOf(
-  context: ExecutionContext,
-  body: RegisterBody,
-  id: IdentityRecord['id'],
-): Outcome<readonly KeyEntry[]> {
-  const keys: KeyEntry[] = [
-    {
-      purpose: 'sign',
-      key: body.inceptionKey,
-      notBefore: context.time,
-      notAfter: undefined,
-      revokedAt: undefined,
-    },
-  ]
-  const ids = new Set([keyIdOf(body.inceptionKey)])
-  for (const key of body.keys) {
-    const checked = checkNewKey(context, id, key)
-    if (!checked.ok) return checked
-    const keyId = keyIdOf(key.key)
-    if (ids.has(keyId)) return reject('already-exists', `keys: ${keyId} comes twice`)
-    ids.add(keyId)
-    keys.push(entryOf(key, context.time))
-  }
-  return permit(keys)
 }
 
 /** Suspends or revokes the subject; revocation also takes it out of its groups. */

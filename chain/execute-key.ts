@@ -25,8 +25,11 @@ import {
 import { keyFlaw } from './usable-keys.ts'
 
 /** Refuses `possession-not-proven`, `key-not-usable`, and `invalid-state` (a key that would end before it begins). */
-export function checkNewKey(context: ExecutionContext, id: IdentityRecord['id'], key: NewKey): Outcome<void> {
-  const { chainId, time, verification } = context
+export function checkNewKey(
+  { chainId, time, verification }: Pick<ExecutionContext, 'chainId' | 'time' | 'verification'>,
+  id: IdentityRecord['id'],
+  key: NewKey,
+): Outcome<void> {
   if (key.notAfter !== undefined && key.notAfter <= time)
     return reject('invalid-state', `notAfter: expected later than ${time}, got ${key.notAfter}`)
   if (key.purpose === 'encrypt') return checkUsable('key', key.key)

@@ -1,19 +1,15 @@
 /**
- * The counter at which newcomers are received (seeds.md A3, A6): challenges, and the checks before a registration is
- * submitted. Its verdict admits nobody: execution makes every one of these checks again but the challenge's, and a
- * grant binds one token key's signature to one device id, so a coordination node cannot spend it on another.
+ * The counter at which newcomers are received (seeds.md A3, A6): challenges, and the form of a registration. The records are
+ * judged by chain/registration.ts, as execution judges them again: a verdict here admits nobody.
  *
  * Invariants: a challenge is good once, for `challengeLifetimeMs`, for the device that asked; memory is bounded, and
  * what one address asks for pushes out only its own challenges.
  */
 import type { ChainId, DeviceId, Milliseconds } from '../chain/brands.ts'
 import { deviceIdOf, type SignatureVerifier } from '../chain/keys.ts'
-import type { GrantRecord, IdentityRecord } from '../chain/records.ts'
 import { ok, type Result, refuse } from '../chain/result.ts'
 import {
   type CoordinatorChallenge,
-  grantTokenSigningBytes,
-  type Label,
   type ParsedTransaction,
   parsedSigningBytes,
   type RegisterBody,
@@ -90,15 +86,6 @@ export interface Registration {
   readonly body: RegisterBody
 }
 
-/** What the desk knows of the chain, verified, when it judges. */
-export interface DeskView {
-  readonly chainId: ChainId
-  /** Block time is near this. */
-  readonly now: Milliseconds
-  readonly identity: IdentityRecord | undefined
-  readonly grant: GrantRecord | undefined
-}
-
 /** The registration in a transaction whose signature is its device's own. No state needed, so this comes first. */
 export function readRegistration(
   parsed: ParsedTransaction,
@@ -115,31 +102,4 @@ export function readRegistration(
   if (!verifier.verify(body.inceptionKey, parsedSigningBytes(parsed), parsed.signature))
     return refuse('bad-signature', 'signature: does not verify under the inception key')
   return ok({ device, body })
-}
-
-const rank: Readonly<Record<Label, number>> = { lightweight: 1, coordination: 2, full: 3 }
-
-/**
- * Whether a registration is worth submitting. Refuses with the codes of execution: `id-active`, `invalid-state`,
- * `grant-not-valid`, `label-not-allowed`, `possession-not-proven`, `transaction-expired`.
- */
-export function judgeRegistration(
-  { device, body }: Registration,
-  view: DeskView,
-  verifier: SignatureVerifier,
-): Result<void> {
-  const { identity, grant, now, chainId } = view
-  if (identity) {
-    const live = identity.status === 'active' || identity.status === 'pending'
-    return refuse(live ? 'id-active' : 'invalid-state', `${device} is ${identity.status}`)
-  }
-  if (!grant) return refuse('grant-not-valid', `grant ${body.grant}: there is none`)
-  if (grant.expiry <= now) return refuse('grant-not-valid', `grant ${grant.id}: expired at ${grant.expiry}`)
-  if (grant.used >= grant.quota)
-    return refuse('grant-not-valid', `grant ${grant.id}: all ${grant.quota} uses are spent`)
-  if (rank[body.label] > rank[grant.highestLabel])
-    return refuse('label-not-allowed', `label: expected at most ${grant.highestLabel}, got ${body.label}`)
-  if (!verifier.verify(grant.tokenKey, grantTokenSigningBytes(chainId, device), body.tokenSignature))
-    return refuse('possession-not-proven', `tokenSignature: the token key did not sign ${device}`)
-  return ok(undefined)
 }

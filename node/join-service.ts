@@ -6,6 +6,7 @@ import { randomBytes } from 'node:crypto'
 import type { DeviceId } from '../chain/brands.ts'
 import { decode, encode } from '../chain/codec.ts'
 import type { SignatureVerifier } from '../chain/keys.ts'
+import { judgeRegistration, type RegistrationFacts } from '../chain/registration.ts'
 import { assertNever, MoteError, unwrap } from '../chain/result.ts'
 import { parseTransaction } from '../chain/transaction.ts'
 import type { ChainClient } from '../client/chain-client.ts'
@@ -20,7 +21,7 @@ import {
 } from '../client/join-messages.ts'
 import { nativeVerifier } from '../client/native-crypto.ts'
 import { assign } from './assignment.ts'
-import { ChallengeTable, challengeLifetimeMs, judgeRegistration, readRegistration } from './join-desk.ts'
+import { ChallengeTable, challengeLifetimeMs, type Registration, readRegistration } from './join-desk.ts'
 import type { LiveNodes } from './live-nodes.ts'
 import type { Clock } from './ports.ts'
 
@@ -116,19 +117,37 @@ export class JoinService {
     const { device, body } = registration
     this.#mustHaveFullNode()
     unwrap(this.#challenges.redeem(body.challenge, device, this.#clock.now()))
-    const { records, follower, chainId } = this.#client
-    await follower.sync()
-    const [identity, grant] = await Promise.all([records.device(device), records.grant(body.grant)])
-    const now = this.#clock.now()
-    const view = { chainId, now, identity: identity.value, grant: grant.value }
-    unwrap(judgeRegistration(registration, view, this.#verifier))
+    await this.#client.follower.sync()
+    unwrap(judgeRegistration(device, body, await this.#factsFor(registration)))
     const { height } = await this.#client.submit(transaction, { timeoutMs: certifyTimeoutMs })
-    const admitted = await records.device(device)
+    const admitted = await this.#client.records.device(device)
     if (admitted.value?.status !== 'active')
       throw new MoteError('not-authorised', `device ${device}: ${admitted.value?.status ?? 'not registered'}`)
     const assignment = this.#assign(device)
     this.#log.info({ device, height, fullNode: assignment.fullNode.id }, 'a device joined')
     return { type: 'registered', height, assignment }
+  }
+
+  async #factsFor({ device, body }: Registration): Promise<RegistrationFacts> {
+    const { records, chainId } = this.#client
+    const [parameters, identity, grant, coordinator] = await Promise.all([
+      records.parameters(),
+      records.device(device),
+      records.grant(body.grant),
+      records.device(body.challenge.coordinator),
+    ])
+    if (!parameters.value) throw new MoteError('not-ready', 'parameters: not on the chain')
+    const operator = grant.value && (await records.device(grant.value.operator)).value
+    return {
+      chainId,
+      time: this.#clock.now(),
+      verification: this.#verifier,
+      parameters: parameters.value,
+      identity: identity.value,
+      grant: grant.value,
+      operator,
+      coordinator: coordinator.value,
+    }
   }
 
   #assign(device: DeviceId): Assignment {

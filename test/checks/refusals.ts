@@ -58,11 +58,13 @@ const answers: readonly RefusalCheck[] = [
 ]
 
 const joining: readonly RefusalCheck[] = [
-  ...takenOut('chain/execute-identity.ts', 'test/unit/chain/execute-identity.test.ts', {
+  ...takenOut('chain/registration.ts', 'test/unit/chain/execute-identity.test.ts', {
     'a grant spent on another device than its token key signed':
       'if (!verifies(verification, { key: grant.tokenKey, message, signature: body.tokenSignature }))',
     'a grant that is used up': 'if (grant.used >= grant.quota)',
     'a grant past its expiry': 'if (grant.expiry <= time)',
+    'a grant of who is no active authority':
+      "if (!isAuthority(parameters, grant.operator) || operator?.status !== 'active')",
     'a label above the grant': 'if (rank[body.label] > rank[grant.highestLabel])',
     'a challenge of who is no coordination node':
       "if (record?.label !== 'coordination' || record.status !== 'active')",
@@ -155,6 +157,8 @@ const keys: readonly RefusalCheck[] = [
   },
   ...takenOut('chain/execute-identity.ts', 'test/unit/chain/execute-identity.test.ts', {
     'a grant whose token key nobody can use': 'if (!usable.ok)',
+  }),
+  ...takenOut('chain/registration.ts', 'test/unit/chain/execute-identity.test.ts', {
     'a transport key that is no point': 'if (transport && !transport.ok)',
   }),
   ...takenOut('chain/genesis.ts', 'test/unit/chain/genesis.test.ts', {

@@ -141,6 +141,28 @@ describe('join', () => {
     expect(await attempt(newcomer('e', 'light', { label: 'full' }))).toBe('label-not-allowed')
   })
 
+  it('join: judges all that execution judges, and submits nothing that it would refuse', async () => {
+    const { chain, challenge, register } = await setUp()
+    chain.grant('token', { quota: 3 })
+    const keys = keysOf('sensor')
+    const smallOrder = { suite: 'x25519', bytes: new Uint8Array(32) } as const
+    const unusable = newcomer('sensor', 'token', {
+      keys: { ...keys, encryption: { ...keys.encryption, publicKey: smallOrder } },
+    })
+    const sealed = registration(chain.chainId, unusable, await challenge('sensor'))
+    const honest = registration(chain.chainId, newcomer('sensor'), await challenge('sensor'))
+    const { height } = chain
+    expect(await refusal(register(sealed))).toBe('key-not-usable')
+    expect(chain.height).toBe(height)
+    chain.revoke(chain.coordination.id)
+    expect(await refusal(register(honest))).toBe('challenge-expired')
+    expect(chain.height).toBe(height + 1)
+    expect(chain.append([sealed, honest]).map(receipt => receipt.code)).toEqual([
+      'challenge-expired',
+      'challenge-expired',
+    ])
+  })
+
   it('join: a challenge is good once, for its device, and for thirty seconds', async () => {
     const { chain, clock, challenge, register } = await setUp()
     chain.grant('token', { quota: 10 })
