@@ -13,7 +13,16 @@ import { signerFromSeed } from '../chain/noble-crypto.ts'
 import type { IdentityRecord } from '../chain/records.ts'
 import { MoteError } from '../chain/result.ts'
 import type { CapabilityProfile, Label } from '../chain/transaction-bodies.ts'
-import { httpContact, isFinalRefusal, type Joined, joinPatiently, patiently, rejoin } from '../client/join.ts'
+import { findCoordinationNodes } from '../client/coordination-address.ts'
+import {
+  type CoordinationContact,
+  httpContact,
+  isFinalRefusal,
+  type Joined,
+  joinPatiently,
+  patiently,
+  rejoin,
+} from '../client/join.ts'
 import { type IdentityKeys, withTransportKey } from '../client/key-directory.ts'
 import { grant } from '../client/operator-actions.ts'
 import { apiUrl } from '../devnet/layout.ts'
@@ -121,6 +130,7 @@ async function joinDevice(
         context.output.fields({
           id: joined.id,
           label,
+          through: answer.through,
           'full node': `${answer.assignedFullNode.name} ${answer.assignedFullNode.api}`,
           backups: answer.backups.map(backup => backup.name).join(', '),
         }),
@@ -153,15 +163,13 @@ function upText(name: string, { api, servedBy, log }: RunningJoinedNode, detach:
 /** Registers the device, or finds that it has been registered before. */
 async function joinChain(context: Context, name: string, { label, token }: JoinOptions) {
   const access = await openRunningChain(context)
-  const { client, description } = access
+  const { client } = access
   const found = await keysFor(access, name)
   const { value } = await client.records.device(found.id)
   const keys = value ? found : withTransportKey(found)
   if (keys !== found) await access.keys.replace(keys)
   if (value) requireSame(name, value, label)
-  const contacts = description.nodes
-    .filter(node => node.label === 'coordination')
-    .map(node => httpContact(apiUrl(node.api)))
+  const contacts = await coordinationContacts(access)
   const { signal } = context
   // Who is on the chain already needs no grant.
   if (value && token === undefined)
@@ -177,6 +185,18 @@ async function joinChain(context: Context, name: string, { label, token }: JoinO
     throw error
   })
   return { access, keys, joined }
+}
+
+/** The coordination nodes that full nodes know of, then those that the devnet began with. */
+async function coordinationContacts({
+  client,
+  description,
+}: ChainAccess): Promise<readonly CoordinationContact[]> {
+  const found = (await findCoordinationNodes(client)).map(({ api }) => api)
+  const described = description.nodes
+    .filter(({ label }) => label === 'coordination')
+    .map(({ api }) => apiUrl(api))
+  return [...new Set([...found, ...described])].filter(api => api !== '').map(httpContact)
 }
 
 /** A name that has joined before, as what it is to join now. */
@@ -197,12 +217,14 @@ function requireSame(name: string, { label, status }: IdentityRecord, wanted: La
 function answerOf({ description }: ChainAccess, name: string, joined: Joined) {
   const { fullNode, backups } = joined.assignment
   const nodeName = (id: string): string => description.nodes.find(node => node.id === id)?.name ?? id
+  const through = description.nodes.find(({ api }) => apiUrl(api) === joined.contact)?.name ?? joined.contact
   const { term, ageMs, value } = joined.record
   return {
     id: joined.id,
     name,
     label: value.label,
     height: joined.height,
+    through,
     assignedFullNode: { name: nodeName(fullNode.id), id: fullNode.id, api: fullNode.api },
     backups: backups.map(backup => ({ name: nodeName(backup.id), id: backup.id, api: backup.api })),
     term,

@@ -139,6 +139,8 @@ export interface ChainSource {
   /** A group's leaf with a proof, and its whole member list. */
   group(id: GroupId, options?: RequestOptions): Promise<GroupAnswer>
   deviceTransactions(id: DeviceId, options?: RequestOptions): Promise<readonly DeviceTransaction[]>
+  /** Signed addresses of the coordination nodes that the source knows (coordination-address.ts). */
+  coordination(options?: RequestOptions): Promise<readonly Uint8Array[]>
 }
 
 /**

@@ -82,6 +82,11 @@ export class FailoverSource implements SourcePool {
     return this.#preferred
   }
 
+  /** All but those caught lying, the first one first. */
+  get sources(): readonly ChainSource[] {
+    return this.#sources.filter(source => !this.isDistrusted(source))
+  }
+
   /** The source that answered last and has not failed since; undefined while none has answered. */
   get serving(): ChainSource | undefined {
     return this.#serving

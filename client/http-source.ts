@@ -26,6 +26,7 @@ import {
   type RequestOptions,
   type TransactionStatus,
 } from './chain-source.ts'
+import { coordinationAddressesCodec } from './coordination-address.ts'
 
 /** Largest answer that is read: 8 MiB. It holds a page of headers, and the largest header that a chain can have. */
 const maxAnswerBytes = 8 * 1024 * 1024
@@ -87,6 +88,7 @@ export function httpSource(baseUrl: string, options: HttpSourceOptions = {}): Ch
     group: (id, request): Promise<GroupAnswer> => getValue(`/v1/groups/${id}`, groupAnswerCodec, request),
     deviceTransactions: (id, request) =>
       getJson<readonly DeviceTransaction[]>(`/v1/devices/${id}/transactions`, isDeviceTransactions, request),
+    coordination: request => getValue('/v1/coordination', coordinationAddressesCodec, request),
   }
 }
 

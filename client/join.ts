@@ -39,11 +39,19 @@ import type { Verified } from './verified-chain.ts'
 /** A coordination node, by whatever way it is reached. Throws the refusal as `MoteError`. */
 export interface CoordinationContact {
   readonly name: string
-  exchange(request: Uint8Array, options?: { readonly signal?: AbortSignal }): Promise<Uint8Array>
+  exchange(request: Uint8Array, options?: ExchangeOptions): Promise<Uint8Array>
+}
+
+interface ExchangeOptions {
+  readonly signal?: AbortSignal
+  /** For this answer, where it is less than a registration may take. */
+  readonly timeoutMs?: number
 }
 
 /** How long a coordination node has for one answer; a registration waits for certification there. */
 const answerTimeoutMs = 30_000
+/** How long it has for an answer that waits for nothing: one that hangs costs a newcomer this much. */
+const promptAnswerTimeoutMs = 5_000
 
 /** A coordination node at the base URL of its HTTP API. */
 export function httpContact(baseUrl: string): CoordinationContact {
@@ -51,7 +59,8 @@ export function httpContact(baseUrl: string): CoordinationContact {
   return {
     name: base,
     exchange: async (body, options) => {
-      const request = { path: '/v1/join', timeoutMs: answerTimeoutMs, signal: options?.signal, body }
+      const timeoutMs = options?.timeoutMs ?? answerTimeoutMs
+      const request = { path: '/v1/join', timeoutMs, signal: options?.signal, body }
       return (await exchange(base, request)).body
     },
   }
@@ -198,7 +207,8 @@ async function ask<K extends JoinReply['type']>(
   expected: K,
   options: { readonly signal?: AbortSignal },
 ): Promise<Extract<JoinReply, { type: K }>> {
-  const bytes = await contact.exchange(encode(joinRequestCodec, request), options)
+  const prompt = request.type === 'register' ? {} : { timeoutMs: promptAnswerTimeoutMs }
+  const bytes = await contact.exchange(encode(joinRequestCodec, request), { ...options, ...prompt })
   const reply = decodeReply(contact, joinReplyCodec, bytes)
   if (reply.type !== expected)
     throw new MoteError('malformed', `${contact.name}: expected ${expected}, got ${reply.type}`)

@@ -23,6 +23,7 @@ import {
   type SubmitWait,
   type TransactionStatus,
 } from '../client/chain-source.ts'
+import { coordinationAddressesCodec } from '../client/coordination-address.ts'
 import { problemOf, sendProblem, useProblems } from './problem.ts'
 
 /** What a node serves over HTTP. */
@@ -202,6 +203,9 @@ function stateRoutes(routes: FastifyInstance, { source, barrier }: ApiParts): vo
   })
   app.get('/v1/devices/:id/transactions', { schema: { params: byId } }, async request =>
     source.deviceTransactions(DeviceId(request.params.id)),
+  )
+  app.get('/v1/coordination', async (_request, reply) =>
+    reply.type(octets).send(encode(coordinationAddressesCodec, await source.coordination())),
   )
   app.get('/v1/groups/:id', { schema: { params: byId, querystring: readQuery } }, async (request, reply) => {
     await before(request.query, barrier)

@@ -5,12 +5,14 @@
  * It holds no power: it cannot admit anyone (execution checks the grant and the token key's signature over the device
  * id), and what it assigns is advice. It can delay or deny; then a newcomer asks another one.
  */
+import type { FastifyInstance } from 'fastify'
 import { Type } from 'typebox'
 import { DeviceId } from '../chain/brands.ts'
 import { encode } from '../chain/codec.ts'
 import { MoteError, unwrap } from '../chain/result.ts'
 import { assignmentCodec } from '../client/join-messages.ts'
 import type { Logger } from '../client/log.ts'
+import { AddressAnnouncer } from './address-announcer.ts'
 import { bodyOf, createApi } from './api.ts'
 import { listenApi } from './api-listener.ts'
 import type { NodeConfig } from './config.ts'
@@ -48,6 +50,15 @@ export async function startCoordinationNode(config: NodeConfig, log: Logger): Pr
   })
   network.handle('join', (caller, body) => desk.answer(caller.remoteAddress, body))
   let api = ''
+  const announcer = new AddressAnnouncer({
+    keys: chain.keys,
+    network,
+    clock: systemClock,
+    head: () => client.follower.head,
+    api: () => api,
+    fullNodes: () => [...config.peers, ...live.all()].map(({ id }) => id),
+    onFailure: (fullNode, error) => log.debug({ fullNode, error: String(error) }, 'an address was not taken'),
+  })
   const status = () => ({
     ...chain.status(api),
     fullNodes: live.all().map(({ id, api: url, addresses, at }) => ({ id, api: url, addresses, seenAt: at })),
@@ -59,23 +70,15 @@ export async function startCoordinationNode(config: NodeConfig, log: Logger): Pr
       (live.all().length === 0 ? new MoteError('no-full-node', 'no full node is alive') : undefined),
     failure: () => undefined,
     onUnexpected: error => log.error({ error }, 'unexpected error in a request'),
-    extend: routes => {
-      routes.post('/v1/join', async (request, reply) => {
-        const answer = await desk.answer(request.ip, bodyOf(request.body))
-        return reply.type('application/octet-stream').send(Buffer.from(answer))
-      })
-      const params = Type.Object({ id: Type.String({ pattern: '^[0-9a-f]{64}$' }) })
-      routes.get<{ Params: { id: string } }>('/v1/assignment/:id', { schema: { params } }, async request => {
-        const { fullNode, backups } = await desk.assignmentOf(DeviceId(request.params.id))
-        return { assignedFullNode: fullNode, backups }
-      })
-    },
+    extend: routes => joinRoutes(routes, desk),
   })
   await chain.start((peer, state) => {
-    if (state === 'disconnected' && live.remove(peer)) lost([peer])
+    if (state === 'connected') announcer.announce()
+    else if (live.remove(peer)) lost([peer])
   })
   const watch = setInterval(() => lost(live.expire()), heartbeatEveryMs / 2)
   api = await listenApi(app, config.api)
+  announcer.start()
   const addresses = network.addresses()
   log.info({ api, addresses }, 'serving')
   return {
@@ -83,11 +86,24 @@ export async function startCoordinationNode(config: NodeConfig, log: Logger): Pr
     ended: chain.ended,
     stop: async () => {
       clearInterval(watch)
+      announcer.stop()
       await app.close()
       await chain.stop()
       log.info('stopped')
     },
   }
+}
+
+function joinRoutes(routes: FastifyInstance, desk: JoinService): void {
+  routes.post('/v1/join', async (request, reply) => {
+    const answer = await desk.answer(request.ip, bodyOf(request.body))
+    return reply.type('application/octet-stream').send(Buffer.from(answer))
+  })
+  const params = Type.Object({ id: Type.String({ pattern: '^[0-9a-f]{64}$' }) })
+  routes.get<{ Params: { id: string } }>('/v1/assignment/:id', { schema: { params } }, async request => {
+    const { fullNode, backups } = await desk.assignmentOf(DeviceId(request.params.id))
+    return { assignedFullNode: fullNode, backups }
+  })
 }
 
 /** A full node beats. Only an identity that is proven active with label full is believed. */

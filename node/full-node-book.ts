@@ -53,7 +53,8 @@ export function fullNodeBook({ id, genesis, chain, verifier, handovers }: FullNo
   }
 }
 
-function identityIn({ tree }: Ledger, id: DeviceId): IdentityRecord | undefined {
+/** The record of a device in the state of this ledger. */
+export function identityIn({ tree }: Ledger, id: DeviceId): IdentityRecord | undefined {
   const value = get(tree, stateKeyOf.identity(id))
   return value && decodeOwn(identityCodec, value)
 }

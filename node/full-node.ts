@@ -18,7 +18,8 @@ import { createApi } from './api.ts'
 import { listenApi } from './api-listener.ts'
 import { recoverChain } from './chain-recovery.ts'
 import type { NodeConfig } from './config.ts'
-import { fullNodeBook } from './full-node-book.ts'
+import { CoordinationAddresses } from './coordination-addresses.ts'
+import { fullNodeBook, identityIn } from './full-node-book.ts'
 import { LedgerNode } from './ledger-node.ts'
 import { openLevelStorage } from './level-storage.ts'
 import { Libp2pNetwork } from './libp2p-network.ts'
@@ -79,6 +80,19 @@ async function startOver(storage: Storage, { config, log, genesis, keys }: Prepa
     clock,
     log,
   })
+  const addresses = new CoordinationAddresses({
+    chainId: recovered.ledger.header.chainId,
+    network,
+    verifier,
+    view: () => {
+      const { certified } = node.chain
+      return { time: certified.header.time, record: device => identityIn(certified, device) }
+    },
+  })
+  network.handle('registry', async (caller, body) => {
+    addresses.take(caller, body)
+    return new Uint8Array(0)
+  })
   const ended = Promise.withResolvers<void>()
   ended.promise.catch(() => {}) // Whoever runs the node may look later.
   let api = ''
@@ -100,6 +114,7 @@ async function startOver(storage: Storage, { config, log, genesis, keys }: Prepa
     api: () => api,
     log,
     peers: config.peers.map(peer => peer.id),
+    coordination: () => addresses.current(),
     onFailed: ended.reject,
   })
   for (const peer of [...config.peers, ...config.coordination]) network.keep(peer)
@@ -107,7 +122,7 @@ async function startOver(storage: Storage, { config, log, genesis, keys }: Prepa
   node.start()
   const app = apiOf(node, log)
   api = await listenApi(app, config.api)
-  const registry = startRegistry(config, network, node)
+  const registry = startRegistry({ config, network, node, addresses })
   log.info({ api, addresses: network.addresses(), height: node.chain.height }, 'serving')
   return {
     ready: {
@@ -142,18 +157,21 @@ function apiOf(node: LedgerNode, log: Logger): FastifyInstance {
   })
 }
 
-function startRegistry(config: NodeConfig, network: Libp2pNetwork, node: LedgerNode): RegistryHeartbeat {
-  const { coordination, peers } = config
-  const nodes = new Set([...coordination, ...peers].map(peer => peer.id))
-  const clients = () =>
-    network.peers().filter(peer => peer.state === 'connected' && !nodes.has(peer.id)).length
-  const registry = new RegistryHeartbeat({
-    network,
-    clock,
-    coordination,
-    status: () => node.status(),
-    clients,
-  })
+interface RegistryParts {
+  readonly config: NodeConfig
+  readonly network: Libp2pNetwork
+  readonly node: LedgerNode
+  readonly addresses: CoordinationAddresses
+}
+
+function startRegistry({ config, network, node, addresses }: RegistryParts): RegistryHeartbeat {
+  const coordination = () => new Set([...config.coordination.map(({ id }) => id), ...addresses.ids()])
+  const clients = () => {
+    const nodes = new Set([...coordination(), ...config.peers.map(({ id }) => id)])
+    return network.peers().filter(peer => peer.state === 'connected' && !nodes.has(peer.id)).length
+  }
+  const status = () => node.status()
+  const registry = new RegistryHeartbeat({ network, clock, coordination, status, clients })
   registry.start()
   return registry
 }

@@ -61,6 +61,8 @@ export interface LedgerNodeParts {
   /** Base URL of the HTTP API, once it listens. */
   readonly api: () => string
   readonly log: NodeLog
+  /** Signed addresses of coordination nodes, as they hold now. None unless given. */
+  readonly coordination?: () => readonly Uint8Array[]
   /** Full nodes that the operator has named: heard even before this node knows them as members. */
   readonly peers?: readonly DeviceId[]
   /** The node cannot go on: its disk fails (`storage-failed`, `storage-corrupt`). */

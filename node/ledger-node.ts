@@ -122,6 +122,7 @@ export class LedgerNode implements NetworkEvents {
       handovers,
       status: () => this.status(),
       failure: () => this.#failure,
+      coordination: parts.coordination ?? (() => []),
     })
     network.handle(
       'query',

@@ -16,8 +16,10 @@ import { MoteError, unwrap } from '../chain/result.ts'
 import { ChainClient } from '../client/chain-client.ts'
 import type { ChainSource, NodeStatus } from '../client/chain-source.ts'
 import { checkpointFile } from '../client/checkpoint-file.ts'
+import { findCoordinationNodes } from '../client/coordination-address.ts'
 import { readGenesisFile } from '../client/genesis-file.ts'
 import type { HeadEvent } from '../client/header-follower.ts'
+import type { NodeAddress } from '../client/join-messages.ts'
 import { type IdentityKeys, readKeyFile } from '../client/key-directory.ts'
 import type { Logger } from '../client/log.ts'
 import { nativeVerifier } from '../client/native-crypto.ts'
@@ -44,7 +46,7 @@ export class LightChain {
   readonly #log: Logger
   readonly #lock: DirectoryLock
   readonly #stopping = new AbortController()
-  readonly #running: Promise<unknown>[] = []
+  readonly #running = new Set<Promise<unknown>>()
   readonly #ended = Promise.withResolvers<never>()
   /** Why nobody takes this node, where its record says so. */
   #standing: MoteError | undefined
@@ -118,6 +120,11 @@ export class LightChain {
     return source
   }
 
+  /** Coordination nodes that full nodes know, their addresses verified. */
+  coordinationNodes(): Promise<readonly NodeAddress[]> {
+    return findCoordinationNodes(this.client)
+  }
+
   /** Meets the configured peers, and follows the chain from then on. */
   async start(onPeer: (peer: DeviceId, state: PeerStatus['state']) => void): Promise<void> {
     for (const peer of [...this.config.peers, ...this.config.coordination]) this.network.keep(peer)
@@ -129,11 +136,12 @@ export class LightChain {
 
   /** A task that ends when the node stops. Its failure is logged: the others go on. */
   inBackground(name: string, task: Promise<unknown>): void {
-    this.#running.push(
-      task.catch(error => {
+    const running = task
+      .catch(error => {
         if (!this.stopping.aborted) this.#log.error({ task: name, error: String(error) }, 'task failed')
-      }),
-    )
+      })
+      .finally(() => this.#running.delete(running))
+    this.#running.add(running)
   }
 
   /** Undefined while the head is fresh enough to be trusted. */

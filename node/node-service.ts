@@ -57,6 +57,8 @@ export interface NodeServiceParts {
   readonly submission: Submission
   readonly certifiedHeight: () => Height
   readonly handovers: Pick<Handovers, 'provenAt'>
+  /** Signed addresses of coordination nodes, as they hold now. */
+  readonly coordination: () => readonly Uint8Array[]
   readonly status: () => NodeStatus
   /** Why the node does not serve, if it does not. */
   readonly failure: () => MoteError | undefined
@@ -213,6 +215,11 @@ export class NodeService implements ChainSource {
       index: row.index,
       kind: typeOfKind.get(row.kind) ?? String(row.kind),
     }))
+  }
+
+  async coordination(): Promise<readonly Uint8Array[]> {
+    this.#mustServe()
+    return this.#parts.coordination()
   }
 
   /** Throws `not-found` above the newest block. */

@@ -26,6 +26,7 @@ import {
   type NodeStatus,
   type TransactionStatus,
 } from '../client/chain-source.ts'
+import { coordinationAddressesCodec } from '../client/coordination-address.ts'
 import { maxHelloHandovers } from './hello.ts'
 import type { Network, RequestHandler } from './ports.ts'
 import { decodeAnswer, decodeRequest, maxWaitMs, openToUnproven, type Query, queryCodec } from './wire.ts'
@@ -88,6 +89,8 @@ async function answer(
       return json(await source.status())
     case 'history':
       return json(await source.deviceTransactions(query.device))
+    case 'coordination':
+      return encode(coordinationAddressesCodec, await source.coordination())
     default:
       return assertNever(query)
   }
@@ -139,6 +142,7 @@ export function libp2pSource(
     group: group => value(groupAnswerCodec, { type: 'group', id: group }),
     deviceTransactions: device =>
       parsed<readonly DeviceTransaction[]>({ type: 'history', device }, isDeviceTransactions),
+    coordination: () => value(coordinationAddressesCodec, { type: 'coordination' }),
   }
 }
 

@@ -1,15 +1,20 @@
-/** A full node tells every coordination node it is configured with that it lives (seeds.md A4). Lost beats are not repeated. */
+/**
+ * A full node tells every coordination node that it knows, from its configuration or by a signed address, that it lives
+ * (seeds.md A4). Lost beats are not repeated.
+ */
+import type { DeviceId } from '../chain/brands.ts'
 import { Height, Milliseconds } from '../chain/brands.ts'
 import { encode } from '../chain/codec.ts'
 import type { NodeStatus } from '../client/chain-source.ts'
 import { heartbeatEveryMs } from './live-nodes.ts'
-import type { Clock, Network, PeerAddress } from './ports.ts'
+import type { Clock, Network } from './ports.ts'
 import { heartbeatCodec } from './wire.ts'
 
 export interface RegistryHeartbeatParts {
   readonly network: Pick<Network, 'request' | 'peers'>
   readonly clock: Clock
-  readonly coordination: readonly PeerAddress[]
+  /** Those to be told now. */
+  readonly coordination: () => Iterable<DeviceId>
   readonly status: () => NodeStatus
   /** Lightweight nodes connected now. */
   readonly clients: () => number
@@ -53,7 +58,7 @@ export class RegistryHeartbeat {
       maxClients,
       time: Milliseconds(clock.now()),
     })
-    for (const { id } of coordination)
+    for (const id of coordination())
       if (connected.has(id))
         network.request(id, 'registry', body, heartbeatEveryMs).catch(() => {
           // The next beat says the same.

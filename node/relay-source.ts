@@ -43,6 +43,7 @@ export function relaySource({ client, status }: RelayParts): ChainSource {
           }),
     group: id => records.groupProof(id),
     deviceTransactions: id => pool.attempt(source => source.deviceTransactions(id)),
+    coordination: () => pool.attempt(source => source.coordination()),
   }
 }
 

@@ -12,7 +12,7 @@ import type { ChainSource } from '../client/chain-source.ts'
 import type { FailoverSource } from '../client/failover-source.ts'
 import type { CheckpointStore } from '../client/header-follower.ts'
 import { askAssignment, type CoordinationContact } from '../client/join.ts'
-import { type Assignment, assignmentCodec } from '../client/join-messages.ts'
+import { type Assignment, assignmentCodec, type NodeAddress } from '../client/join-messages.ts'
 import type { NodeConfig } from './config.ts'
 import type { NetworkLog } from './libp2p-network.ts'
 import type { Caller, Network } from './ports.ts'
@@ -26,6 +26,8 @@ export interface ServingChain {
   readonly keys: { readonly id: DeviceId }
   readonly config: Pick<NodeConfig, 'peers' | 'coordination'>
   readonly client: { readonly pool: Pick<FailoverSource, 'serving' | 'replace'> }
+  /** Coordination nodes that full nodes know, their addresses verified. */
+  coordinationNodes(): Promise<readonly NodeAddress[]>
   readonly network: Pick<Network, 'keep' | 'forget' | 'peers' | 'request'>
   readonly stopping: AbortSignal
   sourceOf(id: DeviceId): ChainSource
@@ -37,6 +39,8 @@ export class ServingNodes {
   readonly #log: Pick<NetworkLog, 'debug' | 'info'>
   readonly #store: CheckpointStore
   #assignment: Assignment | undefined
+  /** Coordination nodes beside the configured ones. */
+  #found: readonly NodeAddress[] = []
   #asksNow = () => {}
 
   private constructor(chain: ServingChain, store: CheckpointStore, log: Pick<NetworkLog, 'debug' | 'info'>) {
@@ -91,7 +95,7 @@ export class ServingNodes {
   /** A coordination node's word that another full node serves from now on. */
   async told(caller: Caller, body: Uint8Array): Promise<Uint8Array> {
     const { coordination } = this.#chain.config
-    if (!coordination.some(({ id }) => id === caller.deviceId))
+    if (![...coordination, ...this.#found].some(({ id }) => id === caller.deviceId))
       throw new MoteError('not-authorised', 'assignment: expected it from a coordination node of this node')
     const assignment = decodeRequest('registry', assignmentCodec, body)
     if (!assignment.ok) throw new MoteError(assignment.error.code, assignment.error.detail)
@@ -104,9 +108,15 @@ export class ServingNodes {
     if (state === 'disconnected' && peer === this.#assignment?.fullNode.id) this.#asksNow()
   }
 
+  /** Of the configured coordination nodes, or of those that full nodes know. */
   async #ask(): Promise<Assignment | undefined> {
-    const { config, keys, network } = this.#chain
-    for (const { id } of config.coordination) {
+    const { config } = this.#chain
+    return (await this.#askThese(config.coordination)) ?? this.#askThese(await this.#search())
+  }
+
+  async #askThese(nodes: readonly { readonly id: DeviceId }[]): Promise<Assignment | undefined> {
+    const { keys, network } = this.#chain
+    for (const { id } of nodes) {
       const contact: CoordinationContact = {
         name: id,
         exchange: request => network.request(id, 'join', request, askTimeoutMs),
@@ -118,6 +128,20 @@ export class ServingNodes {
       }
     }
     return undefined
+  }
+
+  /** Coordination nodes beside the configured ones; connections to those found before and not now are let go. */
+  async #search(): Promise<readonly NodeAddress[]> {
+    const { network, config } = this.#chain
+    const configured = new Set(config.coordination.map(({ id }) => id))
+    const found = (await this.#chain.coordinationNodes()).filter(({ id }) => !configured.has(id))
+    for (const { id } of this.#found) if (!found.some(node => node.id === id)) network.forget(id)
+    this.#found = found
+    for (const { id, addresses } of found) {
+      const [address] = addresses
+      if (address) network.keep({ id, address })
+    }
+    return found
   }
 
   #untilLost(): Promise<void> {

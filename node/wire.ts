@@ -319,6 +319,8 @@ export type Query =
   | { readonly type: 'status' }
   /** UTF-8 JSON of the transactions that touched a device. */
   | { readonly type: 'history'; readonly device: DeviceId }
+  /** `coordinationAddressesCodec`. Answered before hello. */
+  | { readonly type: 'coordination' }
 
 export const queryCodec: Codec<Query> = union<Query>({
   head: [1, struct({})],
@@ -338,11 +340,12 @@ export const queryCodec: Codec<Query> = union<Query>({
   group: [9, struct({ id: digest<GroupId>() })],
   status: [10, struct({})],
   history: [11, struct({ device: digest<DeviceId>() })],
+  coordination: [12, struct({})],
 })
 
 /** What a caller may ask before its hello has passed. */
 export function openToUnproven(query: Query): boolean {
-  return query.type === 'head' || query.type === 'own-status'
+  return query.type === 'head' || query.type === 'own-status' || query.type === 'coordination'
 }
 
 /* ---------------------------------------------------------------- /mote/registry/1 */

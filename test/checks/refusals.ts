@@ -84,6 +84,19 @@ const joining: readonly RefusalCheck[] = [
     replace: '',
     test: 'test/unit/node/join-service.test.ts',
   },
+  ...takenOut('client/coordination-address.ts', 'test/unit/client/coordination-address.test.ts', {
+    "a coordination node's address for another chain": 'if (address.chainId !== chainId)',
+    "a coordination node's address past its expiry": 'if (expiry <= time)',
+    "a coordination node's address that never ends": 'if (expiry > time + maxAddressLifetimeMs)',
+    'an address of a revoked coordination node': "if (record.status !== 'active')",
+    'an address of who is no coordination node': "if (record.label !== 'coordination')",
+    'an address under a key that is over': "if (entry?.purpose !== 'sign' || !isKeyValidAt(entry, time))",
+    'an address with a forged signature':
+      'if (!verifier.verify(entry.key, addressSigningBytes(payload), signature))',
+  }),
+  ...takenOut('node/coordination-addresses.ts', 'test/unit/client/coordination-address.test.ts', {
+    'an address that another device hands in': 'if (parsed.address.device !== deviceId)',
+  }),
 ]
 
 const transactions: readonly RefusalCheck[] = takenOut(

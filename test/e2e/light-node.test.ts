@@ -68,7 +68,12 @@ interface DeviceRow {
   readonly servedBy: string | null
 }
 interface StatusAnswer {
-  readonly nodes: readonly { readonly name: string; readonly state: string }[]
+  readonly nodes: readonly {
+    readonly name: string
+    readonly id: string
+    readonly label: string
+    readonly state: string
+  }[]
   readonly devices: readonly DeviceRow[]
 }
 
@@ -411,6 +416,29 @@ describe('light node: processes', () => {
     expect(nameOf(after.servedBy ?? '')).not.toBe(dead)
     const client = await clientOf(url)
     expect((await client.records.device(devnet.devices[0]!.id)).value?.status).toBe('active')
+  })
+
+  test('light node: newcomers find a coordination node that has joined, by asking full nodes', async () => {
+    // Both that the files name are gone by now, and so is one full node.
+    const { through, backups } = await mote<{ through: string; backups: readonly unknown[] }>(
+      'device',
+      'join',
+      'late',
+    )
+    expect(through).toBe('helper')
+    expect(backups).toHaveLength(1)
+    const { nodes } = await mote<StatusAnswer>('devnet', 'status')
+    const helper = nodes.find(({ name }) => name === 'helper')
+    const alive = nodes
+      .filter(({ label, state }) => label === 'full' && state === 'answers')
+      .map(({ id }) => id)
+    const { peers } = await until(
+      () => statusOf(urlOf('lightweight-1')),
+      status => alive.includes(status.assignedFullNode?.id ?? ''),
+    )
+    expect(peers, 'a light node finds it too').toContainEqual(
+      expect.objectContaining({ id: helper?.id, state: 'connected' }),
+    )
   })
 })
 

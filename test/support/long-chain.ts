@@ -101,6 +101,7 @@ export class LongChain {
         throw new Error('nobody asks for it')
       },
       failure: () => undefined,
+      coordination: () => [],
     })
   }
 }

@@ -139,6 +139,14 @@ export class TestSource implements ChainSource {
     return this.tamperGroup({ ...answer, group: this.tamperState(answer.group) })
   }
 
+  /** Signed addresses, as a test puts them here. */
+  addresses: readonly Uint8Array[] = []
+
+  async coordination(): Promise<readonly Uint8Array[]> {
+    this.#ask('coordination')
+    return this.addresses
+  }
+
   async deviceTransactions(id: DeviceId): Promise<readonly DeviceTransaction[]> {
     this.#ask('deviceTransactions')
     return this.chain.deviceTransactions(id)

@@ -8,14 +8,15 @@ import type { PeerAddress, PeerStatus } from '../../../node/ports.ts'
 import { ServingNodes } from '../../../node/serving-nodes.ts'
 import { keysOf, TestChain } from '../../support/test-chain.ts'
 
-const ids = ['one', 'two', 'three', 'four', 'five'].map(name => keysOf(name).id) as [
+const ids = ['one', 'two', 'three', 'four', 'five', 'coordinator'].map(name => keysOf(name).id) as [
+  DeviceId,
   DeviceId,
   DeviceId,
   DeviceId,
   DeviceId,
   DeviceId,
 ]
-const [one, two, three, four, coordinator] = ids
+const [one, two, three, four, five, coordinator] = ids
 
 const at = (id: DeviceId) => ({ id, api: '', addresses: [`/ip4/127.0.0.1/tcp/4001/${id.slice(0, 4)}`] })
 const assignment = (first: DeviceId, ...backups: readonly DeviceId[]): Assignment => ({
@@ -32,6 +33,8 @@ async function setUp(stored?: Uint8Array) {
   const files: Uint8Array[] = stored ? [stored] : []
   const stop = new AbortController()
   let given: Assignment | undefined
+  let foundThere: readonly DeviceId[] = []
+  const answering = new Set([coordinator])
   const parts = {
     keys: keysOf('sensor'),
     config: {
@@ -44,11 +47,12 @@ async function setUp(stored?: Uint8Array) {
       forget: (id: DeviceId) => void kept.delete(id),
       peers: (): readonly PeerStatus[] =>
         [...connected].map(id => ({ id, state: 'connected', address: undefined })),
-      request: async () => {
-        if (!given) throw new MoteError('unreachable', 'no coordination node')
+      request: async (to: DeviceId) => {
+        if (!given || !answering.has(to)) throw new MoteError('unreachable', 'no coordination node')
         return encode(joinReplyCodec, { type: 'assignment', assignment: given })
       },
     },
+    coordinationNodes: async () => foundThere.map(at),
     stopping: stop.signal,
     sourceOf: (id: DeviceId) => chain.source(id),
     inBackground: (_name: string, task: Promise<unknown>) => void task,
@@ -64,7 +68,12 @@ async function setUp(stored?: Uint8Array) {
   const give = (value: Assignment) => {
     given = value
   }
-  return { nodes, told, ask, kept, connected, files, stop, give }
+  const find = (...found: readonly DeviceId[]) => {
+    foundThere = found
+    answering.clear()
+    for (const id of found) answering.add(id)
+  }
+  return { nodes, told, ask, kept, connected, files, stop, give, find }
 }
 
 describe('serving nodes', () => {
@@ -114,6 +123,25 @@ describe('serving nodes', () => {
     const { told, nodes } = await setUp()
     await expect(told(assignment(two), three)).rejects.toMatchObject({ code: 'not-authorised' })
     expect(nodes.status()).toMatchObject({ assignedFullNode: undefined })
+  })
+
+  it('serving nodes: without its configured coordination nodes it asks those that full nodes know', async () => {
+    const { nodes, give, find, told, kept, stop } = await setUp()
+    give(assignment(two, three))
+    find(five)
+    const running = nodes.run()
+    const assigned = () => (nodes.status() as { assignedFullNode?: { id: DeviceId } }).assignedFullNode?.id
+    await expect.poll(assigned).toBe(two)
+    expect(kept.has(five)).toBe(true)
+    await told(assignment(three, two), five)
+    expect(assigned(), 'and hears what they tell').toBe(three)
+    find(four)
+    nodes.peer(three, 'disconnected')
+    await expect.poll(() => kept.has(four)).toBe(true)
+    expect(kept.has(five), 'one that is not known any more is let go').toBe(false)
+    await expect(told(assignment(two), five)).rejects.toMatchObject({ code: 'not-authorised' })
+    stop.abort()
+    await running
   })
 
   it('serving nodes: asks again when the assigned full node is lost', async () => {
