@@ -58,7 +58,6 @@ export function joinCommands(family: Command, add: AddCommand): void {
     exits: {
       0: 'joined; with --run, and stopped in order',
       4: 'refused: the grant, the challenge or the identity does not hold',
-      5: 'the device was revoked',
     },
     options: [
       labelOption,
@@ -160,7 +159,7 @@ function upText(name: string, { api, servedBy, log }: RunningJoinedNode, detach:
   return `${name} is up at ${api}${by}; ${until}; its log is ${log}`
 }
 
-/** Registers the device, or finds that it has been registered before. */
+/** Registers the device, or finds that it has been registered before. `joined` is the refusal where the chain says no. */
 async function joinChain(context: Context, name: string, { label, token }: JoinOptions) {
   const access = await openRunningChain(context)
   const { client } = access
@@ -168,7 +167,8 @@ async function joinChain(context: Context, name: string, { label, token }: JoinO
   const { value } = await client.records.device(found.id)
   const keys = value ? found : withTransportKey(found)
   if (keys !== found) await access.keys.replace(keys)
-  if (value) requireSame(name, value, label)
+  const refused = value && refusalOf(name, value, label)
+  if (refused) return { access, keys, joined: refused }
   const contacts = await coordinationContacts(access)
   const { signal } = context
   // Who is on the chain already needs no grant.
@@ -199,18 +199,15 @@ async function coordinationContacts({
   return [...new Set([...found, ...described])].filter(api => api !== '').map(httpContact)
 }
 
-/** A name that has joined before, as what it is to join now. */
-function requireSame(name: string, { label, status }: IdentityRecord, wanted: Label): void {
+/** What stands against a name that has joined before: it is revoked, or it is to join as something else now. */
+function refusalOf(name: string, { label, status }: IdentityRecord, wanted: Label): MoteError | undefined {
   if (status === 'revoked')
-    throw new MoteError(
+    return new MoteError(
       'device-revoked',
-      `${name}: was revoked and does not come back; join under another name`,
+      `${name} is revoked and does not come back; join under another name`,
     )
-  if (label !== wanted)
-    throw new MoteError(
-      'already-exists',
-      `${name}: has joined as ${label}, not as ${wanted}; use another name`,
-    )
+  if (label === wanted) return undefined
+  return new MoteError('already-exists', `${name} has joined as ${label}, not as ${wanted}; use another name`)
 }
 
 /** The JSON of `mote device join`, without what follows from --run. */

@@ -42,7 +42,7 @@ export function initCommand(family: Parameters<AddCommand>[0]['parent'], add: Ad
     ],
     action: async (context, [name = ''], { label, force = false }) => {
       const access = await openRunningChain(context)
-      const keys = await access.keys.load(name)
+      const keys = await keysOf(access, name)
       const { value } = await access.client.records.device(keys.id)
       const record = requireRunnable(name, keys, value, label)
       const { config, kept, node } = await initialiseNode(
@@ -59,6 +59,11 @@ export function initCommand(family: Parameters<AddCommand>[0]['parent'], add: Ad
       return exitCodes.ok
     },
   })
+}
+
+async function keysOf({ keys }: ChainAccess, name: string): Promise<IdentityKeys> {
+  if ((await keys.names()).some(entry => entry.name === name && entry.hasKeys)) return keys.load(name)
+  throw new MoteError('key-not-found', `${name}: has no keys here; \`mote device join ${name}\` makes them`)
 }
 
 /** The record of a device that may run as a node. Throws why not, and what to do. */
@@ -97,7 +102,11 @@ export function requireRunnable(
 }
 
 /** What to paste into a shell next. */
-export function nextCommand({ directory, directoryNamed }: Context, name: string, label: Label): string {
+export function nextCommand(
+  { directory, directoryNamed }: Pick<Context, 'directory' | 'directoryNamed'>,
+  name: string,
+  label: Label,
+): string {
   const where = directoryNamed ? ` --dir ${quoted(directory)}` : ''
   return `npx mote node init ${name} --label ${label}${where} && ${startCommand(layout.nodeConfig(directory, name))}`
 }

@@ -60,9 +60,12 @@ export async function startDevnet(options: DevnetOptions): Promise<RunningDevnet
   const signal = AbortSignal.any([options.signal, deadline])
   try {
     await supervisor.startNodes(signal)
-    await Promise.all([supervisor.startGateway(signal), settle(options, description, signal)])
+    await Promise.all([
+      supervisor.startGateway(signal),
+      supervisor.startJoined(signal),
+      settle(options, description, signal),
+    ])
     await supervisor.waitForGateway(signal)
-    await supervisor.startJoined(signal)
   } catch (error) {
     await supervisor.stop()
     if (options.signal.aborted) {

@@ -157,6 +157,15 @@ describe('devnet', () => {
     expect((await json('block', String(joined.value['height']))).code).toBe(0)
   })
 
+  test('join --run --detach: the device is a node of the devnet from then on', async () => {
+    const joined = await json<{ node: { servedBy: string } }>('device', 'join', 'meter', '--run', '--detach')
+    expect(joined).toMatchObject({ code: 0, value: { label: 'lightweight', next: null } })
+    expect(joined.value.node.servedBy).toMatch(/^full-/)
+    const { nodes } = (await json<StatusJson>('devnet', 'status')).value
+    expect(nodes.at(-1)).toMatchObject({ name: 'meter', label: 'lightweight', state: 'answers' })
+    expect((await mote('device', 'join', 'meter', '--label', 'full')).stderr).toContain('already-exists')
+  })
+
   test('send and listen: the recipient reads it; a group is read by its members only', async () => {
     const environment = { MOTE_DIR: directory }
     const reader = new MoteCommand(['device', 'listen', '1113', '--count', '2', '--json'], environment)
@@ -271,8 +280,10 @@ describe('devnet', () => {
       '1112 active',
       '1113 active',
       '1114 active',
+      'meter active',
       'sensor-9 revoked',
     ])
+    expect(after.nodes.at(-1), 'what joined goes on too').toMatchObject({ name: 'meter', state: 'answers' })
     expect((await json('device', 'trust', 'sensor-9')).code).toBe(5)
     foreground.process.kill('SIGTERM')
     expect((await foreground.ended).code).toBe(0)

@@ -344,7 +344,13 @@ describe('light node: processes', () => {
 
   test('light node: a joined node under the supervisor is killed, restarted and shown like its own', async () => {
     const args = ['device', 'join', 'helper', '--label', 'coordination', '--run', '--detach']
-    await mote(...args)
+    const { node } = await mote<{ node: { api: string } }>(...args)
+    // Full nodes have its signed address and tell it that they live: it takes newcomers.
+    await until(
+      () => fetch(`${node.api}/readyz`),
+      ({ status }) => status === 200,
+      10_000,
+    )
     const twice = await runMote(args, { MOTE_DIR: directory })
     expect(twice.stderr).toContain('in-use: helper: runs already')
     await mote('chaos', 'kill', 'helper')
