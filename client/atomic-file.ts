@@ -68,9 +68,9 @@ const lockRetryMs = 20
  */
 export async function withDirectoryLock<T>(directory: string, edit: () => Promise<T>): Promise<T> {
   const path = join(directory, '.lock')
-  const deadline = Date.now() + lockPatienceMs
+  const deadline = performance.now() + lockPatienceMs
   while (!(await tryLock(path))) {
-    if (Date.now() > deadline) throw new MoteError('in-use', `${path}: held by another process`)
+    if (performance.now() > deadline) throw new MoteError('in-use', `${path}: held by another process`)
     await pause(lockRetryMs)
   }
   try {

@@ -13,7 +13,7 @@
  * uncertified. A peer that still sends signatures for what was certified a while ago lags: it gets ours again. Whoever goes
  * on lacking a certificate asks for it (`wanted`): that of the next handover, which no later one can replace, or the newest.
  */
-import { type DeviceId, type Hash, Height, type Milliseconds } from '../chain/brands.ts'
+import { type DeviceId, type Hash, Height } from '../chain/brands.ts'
 import { type Certificate, certificateSigningBytes, verifyCertificate } from '../chain/certificate.ts'
 import { equalBytes } from '../chain/codec.ts'
 import type { ConsenterSet } from '../chain/consenters.ts'
@@ -60,15 +60,15 @@ export class Certifier {
   readonly #own = new Map<number, SignatureMessage>()
   /** Valid signatures over hashes that are not ours, by `height:hash`. */
   readonly #others = new Map<string, SignatureTally>()
-  readonly #repliedAt = new Map<DeviceId, Milliseconds>()
+  readonly #repliedAt = new Map<DeviceId, number>()
   /** The newest valid certificate above what this node has executed. */
   #ahead: Certificate | undefined
   #executed = 0
   #certified = 0
   /** When a block was last certified, or signatures sent again. */
-  #progressAt = 0 as Milliseconds
-  #certifiedAt = 0 as Milliseconds
-  #now = 0 as Milliseconds
+  #progressAt = 0
+  #certifiedAt = 0
+  #now = 0
   #stopped = false
 
   constructor(config: CertifierConfig, output: CertifierOutput) {
@@ -94,7 +94,8 @@ export class Certifier {
   restore(state: {
     readonly certifiedHeight: Height
     readonly consenters: ConsenterSet
-    readonly now: Milliseconds
+    /** By a steady clock, as in `tick`. */
+    readonly now: number
   }): void {
     this.#certified = state.certifiedHeight
     this.#executed = state.certifiedHeight
@@ -214,7 +215,7 @@ export class Certifier {
   }
 
   /** Time passes: while blocks stay uncertified, their signatures are sent again. */
-  tick(now: Milliseconds): void {
+  tick(now: number): void {
     this.#now = now
     if (this.#stopped || this.#executed <= this.#certified) {
       this.#progressAt = now

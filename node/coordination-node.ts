@@ -61,7 +61,10 @@ export async function startCoordinationNode(config: NodeConfig, log: Logger): Pr
   })
   const status = () => ({
     ...chain.status(api),
-    fullNodes: live.all().map(({ id, api: url, addresses, at }) => ({ id, api: url, addresses, seenAt: at })),
+    fullNodes: live.all().map(({ id, api: url, addresses, at }) => {
+      const silentMs = Math.round(systemClock.steady() - at)
+      return { id, api: url, addresses, silentMs }
+    }),
   })
   const app = createApi({
     source: relaySource({ client, status }),

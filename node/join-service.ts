@@ -107,7 +107,7 @@ export class JoinService {
     if (request.chainId !== chainId)
       throw new MoteError('wrong-chain', `chainId: expected ${chainId}, got ${request.chainId}`)
     this.#mustHaveFullNode()
-    const challenge = unwrap(this.#challenges.issue(request.device, host, this.#clock.now()))
+    const challenge = unwrap(this.#challenges.issue(request.device, host, this.#clock.wall()))
     return { type: 'challenge', ...challenge, lifetimeMs: challengeLifetimeMs }
   }
 
@@ -116,7 +116,7 @@ export class JoinService {
     const registration = unwrap(readRegistration(parsed, this.#client.chainId, this.#verifier))
     const { device, body } = registration
     this.#mustHaveFullNode()
-    unwrap(this.#challenges.redeem(body.challenge, device, this.#clock.now()))
+    unwrap(this.#challenges.redeem(body.challenge, device, this.#clock.wall()))
     await this.#client.follower.sync()
     unwrap(judgeRegistration(device, body, await this.#factsFor(registration)))
     const { height } = await this.#client.submit(transaction, { timeoutMs: certifyTimeoutMs })
@@ -140,7 +140,7 @@ export class JoinService {
     const operator = grant.value && (await records.device(grant.value.operator)).value
     return {
       chainId,
-      time: this.#clock.now(),
+      time: this.#clock.wall(),
       verification: this.#verifier,
       parameters: parameters.value,
       identity: identity.value,

@@ -46,11 +46,11 @@ export async function transferLeadership(
   const successor = to === undefined ? ready[0] : ready.find(peer => peer.id === to)
   if (!successor)
     throw new MoteError('unreachable', `transfer: ${to ?? 'any other voter'} is not a connected voter`)
-  const startedAt = clock.now()
+  const startedAt = clock.steady()
   replica.handOver(successor.id)
   for (;;) {
     const { role, leader, term } = replica.leadership
-    const durationMs = clock.now() - startedAt
+    const durationMs = clock.steady() - startedAt
     if (role !== 'leader' && leader !== undefined && leader !== id)
       return { from: id, to: leader, term, durationMs }
     if (durationMs > transferTimeoutMs || replica.stopped)

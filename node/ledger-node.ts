@@ -156,7 +156,7 @@ export class LedgerNode implements NetworkEvents {
     this.certifier.restore({
       certifiedHeight,
       consenters: handovers.signersAt(certifiedHeight + 1),
-      now: this.#parts.clock.now(),
+      now: this.#parts.clock.steady(),
     })
     for (const block of uncertified) this.certifier.executed(block)
     this.certifier.durable(uncertified)
@@ -389,8 +389,8 @@ export class LedgerNode implements NetworkEvents {
   /** Waits until `condition` holds, at most `timeoutMs`. */
   async #until(timeoutMs: number, condition: () => boolean): Promise<void> {
     const { clock } = this.#parts
-    const deadline = clock.now() + timeoutMs
-    while (!condition() && clock.now() < deadline)
+    const deadline = clock.steady() + timeoutMs
+    while (!condition() && clock.steady() < deadline)
       await new Promise<void>(resolve => clock.after(10, () => resolve()))
   }
 }

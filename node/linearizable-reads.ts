@@ -79,7 +79,7 @@ export class LinearizableReads {
 
   async #round(): Promise<void> {
     const { clock, appliedIndex, height, certifiedHeight } = this.#parts
-    const deadline = clock.now() + readTimeoutMs
+    const deadline = clock.steady() + readTimeoutMs
     const index = await this.#confirmedIndex(deadline)
     await this.#until(() => appliedIndex() >= index, deadline)
     const wanted = height()
@@ -97,7 +97,7 @@ export class LinearizableReads {
         if (!(error instanceof MoteError)) throw error
       }
       // The leader may be changing.
-      if (clock.now() >= deadline) throw this.#tooLate()
+      if (clock.steady() >= deadline) throw this.#tooLate()
       await new Promise<void>(resolve => clock.after(askAgainMs, resolve))
     }
   }
@@ -108,7 +108,7 @@ export class LinearizableReads {
     const { promise, resolve, reject } = Promise.withResolvers<void>()
     const waiter = { reached, resolve }
     this.#waiters.push(waiter)
-    const cancel = clock.after(Math.max(0, deadline - clock.now()), () => {
+    const cancel = clock.after(Math.max(0, deadline - clock.steady()), () => {
       this.#waiters = this.#waiters.filter(other => other !== waiter)
       reject(this.#tooLate())
     })

@@ -13,7 +13,7 @@ import type { Heartbeat } from './wire.ts'
 
 export interface LiveNode extends NodeAddress {
   readonly heartbeat: Heartbeat
-  /** When the heartbeat arrived, by this node's clock. */
+  /** When the heartbeat arrived, by this node's steady clock. */
   readonly at: number
 }
 
@@ -35,7 +35,7 @@ export class LiveNodes {
   beat(id: DeviceId, heartbeat: Heartbeat): boolean {
     const { api, addresses } = heartbeat
     const isNew = !this.#nodes.has(id)
-    this.#nodes.set(id, { id, api, addresses, heartbeat, at: this.#clock.now() })
+    this.#nodes.set(id, { id, api, addresses, heartbeat, at: this.#clock.steady() })
     return isNew
   }
 
@@ -46,7 +46,7 @@ export class LiveNodes {
 
   /** Forgets nodes that were silent for too long, and names them. */
   expire(): readonly DeviceId[] {
-    const oldest = this.#clock.now() - this.#silenceMs
+    const oldest = this.#clock.steady() - this.#silenceMs
     const silent = [...this.#nodes.values()].filter(node => node.at < oldest).map(node => node.id)
     for (const id of silent) this.#nodes.delete(id)
     return silent

@@ -22,10 +22,16 @@ import type {
 } from '../chain/brands.ts'
 import type { Configuration, Entry, HardState, Message, SnapshotMeta } from '../consensus/types.ts'
 
-/** Time for people and time-outs. `after` never runs its callback before it returns. */
+/** Two clocks and timers. `after` never runs its callback before it returns. */
 export interface Clock {
-  now(): Milliseconds
-  /** Runs `callback` once after `delayMs`; the returned function cancels it. */
+  /**
+   * The machine's clock: since 1970. It may be wrong and may jump, so it is compared with what others' clocks say
+   * (voter-clocks.ts) or shown to people, and no time-out goes by it.
+   */
+  wall(): Milliseconds
+  /** Milliseconds since some moment before: never goes back, and no change of the wall clock moves it. For every time-out. */
+  steady(): number
+  /** By the steady clock. Runs `callback` once after `delayMs`; the returned function cancels it. */
   after(delayMs: number, callback: () => void): () => void
 }
 

@@ -35,12 +35,13 @@ export const defaultProducerLimits: ProducerLimits = {
 
 /** What the leader knows when it asks. Heights are plain numbers here: they are only subtracted. */
 export interface ProducerView {
-  readonly now: Milliseconds
+  /** What the next block's time is to be. */
+  readonly time: Milliseconds
   readonly committedHeight: number
   readonly certifiedHeight: number
-  /** When this node last executed a block, on the clock of `now`; long ago for a new leader. */
-  readonly lastBlockAt: Milliseconds
-  /** Time of that block. It lags behind `now` after a long stop, because one block moves it by a day at most. */
+  /** Since this node last executed a block, by the steady clock; for ever for a new leader. */
+  readonly quietMs: number
+  /** Time of that block. It lags behind `time` after a long stop, because one block moves it by a day at most. */
   readonly blockTime: Milliseconds
 }
 
@@ -80,7 +81,7 @@ export class Producer {
       bytes: this.#limits.bytesPerBlock,
     })
     if (taken.length === 0) {
-      const quietMs = view.now - Math.min(view.lastBlockAt, view.blockTime)
+      const quietMs = Math.max(view.quietMs, view.time - view.blockTime)
       if (this.#inFlight.size > 0 || quietMs < this.#limits.heartbeatMs)
         return { type: 'wait', reason: 'nothing-to-do' }
     }

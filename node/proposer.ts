@@ -3,7 +3,6 @@
  * context, and learns by it what became of it.
  */
 import { proposalCodec } from '../chain/block.ts'
-import type { Milliseconds } from '../chain/brands.ts'
 import { encode } from '../chain/codec.ts'
 import type { Configuration, Effect, Entry, Input } from '../consensus/types.ts'
 import type { Certifier } from './certifier.ts'
@@ -25,20 +24,20 @@ export class Proposer {
   /** Index of a proposal in the log to its context in the producer. */
   readonly #proposals = new Map<number, { readonly context: number; readonly term: number }>()
   #leading = false
-  #lastBlockAt: Milliseconds
+  #lastBlockAt: number
   /** False from a refused proposal to the next tick. */
   #proposing = true
 
   constructor(parts: ProposerParts) {
     this.#parts = parts
-    this.#lastBlockAt = parts.clock.now()
+    this.#lastBlockAt = parts.clock.steady()
   }
 
   /** This node leads. It renews the certified time at once: nobody knows how long there was none. */
   leads(lastLogIndex: number): void {
     if (this.#leading) return
     this.#leading = true
-    this.#lastBlockAt = Number.NEGATIVE_INFINITY as Milliseconds
+    this.#lastBlockAt = Number.NEGATIVE_INFINITY
     this.#parts.membership?.leads(lastLogIndex)
   }
 
@@ -57,14 +56,14 @@ export class Proposer {
 
   /** A block was executed, or a snapshot took its place. */
   blockExecuted(): void {
-    this.#lastBlockAt = this.#parts.clock.now()
+    this.#lastBlockAt = this.#parts.clock.steady()
   }
 
   /** The next thing to be put into the log, if there is one. `applied` and `configuration` are the replica's. */
   next(applied: number, configuration: Configuration): Input | undefined {
     if (!this.#leading) return undefined
     const { membership, clock } = this.#parts
-    return this.#block() ?? membership?.next(applied, configuration, clock.now())
+    return this.#block() ?? membership?.next(applied, configuration, clock.wall())
   }
 
   proposed({ context, firstIndex, term }: Extract<Effect, { type: 'proposed' }>): void {
@@ -92,17 +91,17 @@ export class Proposer {
   #block(): Input | undefined {
     if (!this.#proposing) return undefined
     const { producer, certifier, chain, clock } = this.#parts
-    const now = clock.now()
+    const time = clock.wall()
     const cut = producer.cut({
-      now,
+      time,
       committedHeight: chain.height,
       certifiedHeight: certifier.certifiedHeight,
-      lastBlockAt: this.#lastBlockAt,
+      quietMs: clock.steady() - this.#lastBlockAt,
       blockTime: chain.time,
     })
     if (cut.type === 'wait') return undefined
     const { type, transactions, context } = cut
-    const data = encode(proposalCodec, { version: 1, type, time: now, transactions })
+    const data = encode(proposalCodec, { version: 1, type, time, transactions })
     return { type: 'propose', data: [data], context }
   }
 }

@@ -16,12 +16,12 @@ export class RateLimit {
     this.#rate = rate
     this.#clock = clock
     this.#tokens = rate.burst
-    this.#at = clock.now()
+    this.#at = clock.steady()
   }
 
   /** True if one more is allowed now. */
   take(): boolean {
-    const now = this.#clock.now()
+    const now = this.#clock.steady()
     const earned = (Math.max(0, now - this.#at) / 1000) * this.#rate.perSecond
     this.#tokens = Math.min(this.#rate.burst, this.#tokens + earned)
     this.#at = now

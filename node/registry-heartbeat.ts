@@ -56,7 +56,7 @@ export class RegistryHeartbeat {
       certifiedHeight: Height(certifiedHeight),
       clients: clients(),
       maxClients,
-      time: Milliseconds(clock.now()),
+      time: Milliseconds(clock.wall()),
     })
     for (const id of coordination())
       if (connected.has(id))

@@ -161,7 +161,7 @@ export class Replica {
       this.#proposer.tick()
       this.#watchDisk()
       if (this.#owesOffer) this.#offerSnapshot()
-      this.#parts.certifier.tick(this.#parts.clock.now())
+      this.#parts.certifier.tick(this.#parts.clock.steady())
       if (!this.#rebuilding) this.#step({ type: 'tick' })
     })
   }

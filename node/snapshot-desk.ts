@@ -5,14 +5,15 @@
  * Taking one costs nothing: ledgers are immutable and share what blocks did not change. One is kept at a time, until
  * nobody has asked for `keptMs`; the log from its place on is kept as long, so that whoever installs it can go on.
  */
-import type { DeviceId, Height, Milliseconds } from '../chain/brands.ts'
+import type { DeviceId, Height } from '../chain/brands.ts'
 import { assert, MoteError } from '../chain/result.ts'
 import type { SnapshotMeta } from '../consensus/types.ts'
 import { isPlaceOf, type SnapshotPoint } from './compaction.ts'
 import { type CertifiedLedger, SnapshotStream } from './snapshot-stream.ts'
 
 export interface SnapshotDeskParts {
-  readonly now: () => Milliseconds
+  /** By a steady clock, in milliseconds. */
+  readonly now: () => number
   readonly certifiedHeight: () => Height
   readonly pointAt: (height: Height) => SnapshotPoint | undefined
   /** The ledger at a certified height, if it is still in memory. */
@@ -28,7 +29,7 @@ interface Kept {
   readonly meta: SnapshotMeta
   readonly source: CertifiedLedger
   readonly streams: Map<DeviceId, SnapshotStream>
-  usedAt: Milliseconds
+  usedAt: number
 }
 
 export class SnapshotDesk {

@@ -70,7 +70,7 @@ export class Snapshots implements ReplicaSnapshots {
     }))
     this.#compaction = new Compaction(start, snapshot.lastIncludedIndex, limits, places)
     this.#desk = new SnapshotDesk({
-      now: () => clock.now(),
+      now: () => clock.steady(),
       certifiedHeight,
       pointAt: height => this.#compaction.pointAt(height),
       ledgerAt: height => this.#certifiedLedger(height),

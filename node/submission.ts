@@ -208,7 +208,7 @@ export class Submission {
     if (this.#stopped) return refuse('not-ready', 'the node is stopping')
     if (this.#watched.size >= this.#limits.inFlightMax)
       return refuse('overloaded', `transactions in flight: expected at most ${this.#limits.inFlightMax}`)
-    const checked = checkTransaction(chain.ledger, parsed, clock.now(), verifier)
+    const checked = checkTransaction(chain.ledger, parsed, clock.wall(), verifier)
     if (checked.ok) return ok('checked')
     const undecided = leadership().role !== 'leader' || this.#isBehind
     return undecided && leaderDecides.has(checked.error.code) ? ok('old') : checked
@@ -226,7 +226,7 @@ export class Submission {
   }
 
   #newWatch(parsed: ParsedTransaction, outcome: RecentOutcome | undefined): Watched {
-    const deadline = this.#parts.clock.now() + this.#limits.watchMs
+    const deadline = this.#parts.clock.steady() + this.#limits.watchMs
     const nothing = { waiters: [], handedOver: 0, handedOverAt: 0, lastRefusal: undefined }
     return { id: parsed.id, parsed, deadline, outcome, ...nothing }
   }
@@ -235,7 +235,7 @@ export class Submission {
   #handOver(list: readonly Watched[], state: 'checked' | 'old'): void {
     const { leadership, clock, forwarder } = this.#parts
     const { role, leader } = leadership()
-    const now = clock.now()
+    const now = clock.steady()
     if (role === 'leader') {
       for (const watched of list) {
         watched.handedOverAt = now
@@ -258,12 +258,12 @@ export class Submission {
   #judge(parsed: ParsedTransaction, late: (refusal: Refusal) => void): Result<void> | undefined {
     const { chain, clock, verifier, mempool, log } = this.#parts
     if (mempool.has(parsed.id)) return ok(undefined)
-    const checked = checkTransaction(chain.ledger, parsed, clock.now(), verifier)
+    const checked = checkTransaction(chain.ledger, parsed, clock.wall(), verifier)
     if (checked.ok) return this.#pool(parsed)
     if (!this.#isBehind || !leaderDecides.has(checked.error.code)) return checked
     const decide = () => {
       if (this.#parts.leadership().role !== 'leader') return
-      const again = checkTransaction(chain.ledger, parsed, clock.now(), verifier)
+      const again = checkTransaction(chain.ledger, parsed, clock.wall(), verifier)
       const pooled = again.ok ? this.#pool(parsed) : again
       if (pooled.ok) this.#parts.admitted()
       else late(pooled.error)
@@ -349,7 +349,7 @@ export class Submission {
 
   #sweep(): void {
     const { clock, chain, mempool, leadership } = this.#parts
-    const now = clock.now()
+    const now = clock.steady()
     if (leadership().role === 'leader') mempool.expire(chain.ledger.header.time)
     const again: Watched[] = []
     for (const watched of this.#watched.values()) {

@@ -276,7 +276,8 @@ export class SimulatedProcess implements DiskUser, NetworkUser {
     const { host } = this
     const { timeline } = host.site
     return {
-      now: () => host.now,
+      wall: () => host.now,
+      steady: () => timeline.now * host.rate,
       after: (delayMs, callback) => {
         this.boundary()
         let cancelled = false

@@ -303,7 +303,7 @@ export class LedgerWorld {
         body,
         signer: { deviceId: identity.id, keyId },
         nonce: new Uint8Array(16).fill(options.nonce ?? 1),
-        expiry: Milliseconds(this.clock.now() + (options.expiryMs ?? 300_000)),
+        expiry: Milliseconds(this.clock.wall() + (options.expiryMs ?? 300_000)),
       },
       identity.signer,
     )

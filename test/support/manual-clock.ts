@@ -1,21 +1,31 @@
-/** A clock that moves when it is told to. */
+/** Clocks that move when they are told to. */
 import { Milliseconds } from '../../chain/brands.ts'
 import type { Clock } from '../../node/ports.ts'
 
 export class ManualClock implements Clock {
-  #now: number
+  #wall: number
+  #steady = 0
   #timers: { at: number; callback: () => void }[] = []
 
   constructor(start = 1_790_000_000_000) {
-    this.#now = start
+    this.#wall = start
   }
 
-  now(): Milliseconds {
-    return Milliseconds(this.#now)
+  wall(): Milliseconds {
+    return Milliseconds(this.#wall)
+  }
+
+  steady(): number {
+    return this.#steady
+  }
+
+  /** Somebody sets the wall clock; no time passes. */
+  shift(ms: number): void {
+    this.#wall += ms
   }
 
   after(delayMs: number, callback: () => void): () => void {
-    const timer = { at: this.#now + delayMs, callback }
+    const timer = { at: this.#steady + delayMs, callback }
     this.#timers.push(timer)
     return () => {
       this.#timers = this.#timers.filter(other => other !== timer)
@@ -23,9 +33,10 @@ export class ManualClock implements Clock {
   }
 
   advance(ms: number): void {
-    this.#now += ms
-    const due = this.#timers.filter(timer => timer.at <= this.#now)
-    this.#timers = this.#timers.filter(timer => timer.at > this.#now)
+    this.#wall += ms
+    this.#steady += ms
+    const due = this.#timers.filter(timer => timer.at <= this.#steady)
+    this.#timers = this.#timers.filter(timer => timer.at > this.#steady)
     for (const timer of due) timer.callback()
   }
 }

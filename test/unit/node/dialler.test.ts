@@ -8,8 +8,12 @@ class ManualClock implements Clock {
   readonly delays: number[] = []
   #timers: (() => void)[] = []
 
-  now(): Milliseconds {
+  wall(): Milliseconds {
     return Milliseconds(0)
+  }
+
+  steady(): number {
+    return 0
   }
 
   after(delayMs: number, callback: () => void): () => void {

@@ -30,6 +30,17 @@ describe('live nodes', () => {
     expect(live.all().map(node => node.id)).toEqual([b])
   })
 
+  it('live nodes: a wall clock that is set kills nobody and keeps nobody alive', () => {
+    const clock = new ManualClock()
+    const live = new LiveNodes(clock)
+    live.beat(a, heartbeat)
+    clock.shift(60_000)
+    expect(live.expire()).toEqual([])
+    clock.shift(-3_600_000)
+    clock.advance(3_001)
+    expect(live.expire()).toEqual([a])
+  })
+
   it('live nodes: tells a new life from another heartbeat', () => {
     const live = new LiveNodes(new ManualClock())
     expect([live.beat(a, heartbeat), live.beat(a, heartbeat)]).toEqual([true, false])

@@ -21,10 +21,10 @@ function setUp(limits: Partial<typeof defaultProducerLimits> = {}) {
 }
 const view = {
   blockTime: Milliseconds(5000),
-  now: Milliseconds(5000),
+  time: Milliseconds(5000),
   committedHeight: 1,
   certifiedHeight: 1,
-  lastBlockAt: Milliseconds(5000),
+  quietMs: 0,
 }
 const contextOf = (cut: Cut) => (cut.type === 'wait' ? -1 : cut.context)
 const sizeOf = (cut: Cut) => (cut.type === 'wait' ? 0 : cut.transactions.length)
@@ -70,10 +70,10 @@ test('producer: a block keeps its limits of transactions and bytes', () => {
 
 test('producer: a heartbeat block after the quiet time, and not before', () => {
   const { producer } = setUp({ heartbeatMs: 1000 })
-  expect(producer.cut({ ...view, now: Milliseconds(5999) }).type).toBe('wait')
-  const heartbeat = producer.cut({ ...view, now: Milliseconds(6000) })
+  expect(producer.cut({ ...view, quietMs: 999 }).type).toBe('wait')
+  const heartbeat = producer.cut({ ...view, quietMs: 1000 })
   expect(heartbeat).toMatchObject({ type: 'heartbeat', transactions: [] })
-  expect(producer.cut({ ...view, now: Milliseconds(9000) })).toEqual({ type: 'wait', reason: 'in-flight' })
+  expect(producer.cut({ ...view, quietMs: 4000 })).toEqual({ type: 'wait', reason: 'in-flight' })
 })
 
 test('producer: empty blocks bring block time up to the clock after a long stop', () => {
