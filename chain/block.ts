@@ -158,6 +158,19 @@ export const proposalCodec: Codec<BlockProposal> = {
   },
 }
 
+/**
+ * The time of an encoded proposal, read off its first bytes without the transactions behind them; undefined for what does
+ * not begin like one.
+ */
+export function proposalTime(data: Uint8Array): Milliseconds | undefined {
+  const [array, version, type, first = 0] = data
+  const isProposal = array === 0x94 && version === 1 && type !== undefined && type >= 1 && type <= 3
+  if (!isProposal) return undefined
+  const width = { 204: 2, 205: 3, 206: 5, 211: 9 }[first] ?? 1
+  const time = decode(uint<Milliseconds>(), data.subarray(3, 3 + width))
+  return time.ok ? time.value : undefined
+}
+
 /** Reads the data of a Raft entry. Refuses `malformed` and `too-large`; such an entry makes no block on any node. */
 export function decodeProposal(data: Uint8Array): Result<BlockProposal> {
   const decoded = decode(proposalCodec, data)

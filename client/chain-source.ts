@@ -67,6 +67,8 @@ export interface NodeStatus {
   readonly servedBy?: DeviceId | undefined
   /** What a change of the consenters waits for, or that one is under way. */
   readonly change?: string | undefined
+  /** Members whose clocks are wrong, and by how much: ahead if positive. */
+  readonly oddClocks?: readonly { readonly id: DeviceId; readonly offsetMs: number }[]
 }
 
 /** One transaction that touched a device. */

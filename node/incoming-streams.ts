@@ -15,7 +15,7 @@ import {
   encodeAnswer,
   forwardCodec,
   protocols,
-  raftCodec,
+  raftStreamCodec,
   refusalFrame,
   type StreamProtocol,
   signaturesCodec,
@@ -65,9 +65,10 @@ function takeFrame(
   onMessage: (from: DeviceId, message: PeerMessage) => void,
 ): Refusal | undefined {
   if (protocol === 'raft') {
-    const decoded = decode(raftCodec, frame)
+    const decoded = decode(raftStreamCodec, frame)
     if (!decoded.ok) return decoded.error
-    onMessage(from, { type: 'raft', message: { ...decoded.value, from } })
+    const { value } = decoded
+    onMessage(from, value.type === 'raft' ? { type: 'raft', message: { ...value.message, from } } : value)
     return undefined
   }
   if (protocol === 'forward') {

@@ -14,6 +14,7 @@ import { assertNever, MoteError } from '../chain/result.ts'
 import type { NodeStatus } from '../client/chain-source.ts'
 import type { Configuration } from '../consensus/types.ts'
 import { Certifier, genesisHeight } from './certifier.ts'
+import { ClockExchange } from './clock-exchange.ts'
 import { watchCorruption } from './corruption-watch.ts'
 import { Forwarder } from './forwarder.ts'
 import { FullMembers, identityKinds } from './full-members.ts'
@@ -25,6 +26,7 @@ import { MemberDesk } from './member-desk.ts'
 import { MembershipDriver } from './membership-driver.ts'
 import { Mempool } from './mempool.ts'
 import { NodeService, storedOutcome } from './node-service.ts'
+import { fullNodeStatus } from './node-status.ts'
 import type { NetworkEvents, PeerMessage, SignatureMessage } from './ports.ts'
 import { defaultProducerLimits, Producer } from './producer.ts'
 import { queryHandler } from './query-protocol.ts'
@@ -42,6 +44,7 @@ export class LedgerNode implements NetworkEvents {
   readonly chain: LiveChain
   readonly mempool = new Mempool()
   readonly certifier: Certifier
+  readonly clocks: ClockExchange
   readonly replica: Replica
   readonly snapshots: Snapshots
   readonly submission: Submission
@@ -88,6 +91,15 @@ export class LedgerNode implements NetworkEvents {
       log: (detail, message) => parts.log.info(detail, message),
       compaction: parts.compaction,
     })
+    this.clocks = new ClockExchange({
+      id: parts.id,
+      clock,
+      network,
+      others: () => this.#others(),
+      configuration: () => this.replica.configuration,
+      certifiedTime: () => this.chain.certified.header.time,
+      log: (detail, message) => parts.log.error(detail, message),
+    })
     this.#fullMembers = new FullMembers(this.chain.ledger)
     this.#membership = new MembershipDriver({
       view: () => ({
@@ -105,6 +117,7 @@ export class LedgerNode implements NetworkEvents {
       mempool: this.mempool,
       verifier,
       clock,
+      time: () => this.clocks.time() ?? this.chain.time,
       forwarder: new Forwarder(network, clock),
       leadership: () => this.replica.leadership,
       log: () => ({ applied: this.replica.appliedIndex, last: this.replica.consensus.lastLogIndex }),
@@ -193,6 +206,10 @@ export class LedgerNode implements NetworkEvents {
       case 'raft':
         if (this.members.hears(from)) this.replica.receive(message.message)
         return
+      case 'clocks':
+        this.clocks.heard(from, message.samples)
+        this.replica.wake()
+        return
       case 'signatures':
         this.certifier.receive(from, message.signatures)
         return
@@ -216,32 +233,12 @@ export class LedgerNode implements NetworkEvents {
   peer(peer: DeviceId, state: 'connected' | 'disconnected'): void {
     if (state === 'disconnected') return
     this.members.greet(peer)
+    this.clocks.connected(peer)
     this.certifier.connected(peer)
   }
 
   status(): NodeStatus {
-    const { name, id, network, processId, api } = this.#parts
-    const { role, term, leader } = this.replica.leadership
-    const { chainId, height, time } = this.chain.ledger.header
-    const { certifiedHeight } = this.certifier
-    return {
-      name,
-      id,
-      label: 'full',
-      chainId,
-      role: this.#failure?.code ?? role,
-      term,
-      leader,
-      height,
-      certifiedHeight,
-      lag: height - certifiedHeight,
-      time,
-      pid: processId,
-      api: api(),
-      addresses: network.addresses(),
-      peers: network.peers(),
-      change: this.#change,
-    }
+    return fullNodeStatus(this, this.#parts, this.#change)
   }
 
   /** What a change of the members waits for, or that one is under way. */
@@ -312,6 +309,7 @@ export class LedgerNode implements NetworkEvents {
       storage,
       network: { send: (to, message) => this.members.send(to, message) },
       clock,
+      clocks: this.clocks,
       chain: this.chain,
       certifier: this.certifier,
       snapshots: this.snapshots,

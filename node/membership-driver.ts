@@ -145,8 +145,8 @@ export class MembershipDriver {
     this.#resting = false
   }
 
-  /** The core's input for the next step, if there is one to be made now. */
-  next(applied: number, configuration: Configuration, now: Milliseconds): Input | undefined {
+  /** The core's input for the next step, if there is one to be made now; a handover block needs a `time`. */
+  next(applied: number, configuration: Configuration, time: Milliseconds | undefined): Input | undefined {
     const pending = this.#pending
     if (pending) {
       if (pending.index === undefined || applied < pending.index) return undefined
@@ -156,11 +156,13 @@ export class MembershipDriver {
     const view = { ...this.#parts.view(), configuration }
     if (this.#done && isUnchanged(this.#done, view)) return undefined
     const step = nextStep(view)
+    const input = step && step.type !== 'wait' ? inputOf(step, time) : undefined
+    if (step?.type === 'handover' && !input) return undefined
     this.#done = step ? undefined : view
     if (!step) this.#refusal = undefined
     else if (step.type === 'wait') this.#waits(step.reason)
     else this.#pending = { step: step.type, index: undefined }
-    return step && step.type !== 'wait' ? inputOf(step, now) : undefined
+    return input
   }
 
   /** The core has put the step into the log. */
@@ -194,12 +196,16 @@ function isUnchanged(before: MembershipView, now: MembershipView): boolean {
   )
 }
 
-function inputOf(step: Exclude<MembershipStep, { type: 'wait' }>, time: Milliseconds): Input {
+function inputOf(
+  step: Exclude<MembershipStep, { type: 'wait' }>,
+  time: Milliseconds | undefined,
+): Input | undefined {
   const context = membershipContext
   switch (step.type) {
     case 'change':
       return { type: 'change-membership', voters: step.voters, learners: step.learners, context }
     case 'handover': {
+      if (time === undefined) return undefined
       const proposal: BlockProposal = {
         version: 1,
         type: 'handover',

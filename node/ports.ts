@@ -265,11 +265,22 @@ export interface SignatureMessage {
   readonly signature: Uint8Array
 }
 
+/** A clock, as it is shown to the other members. */
+export interface ClockSample {
+  readonly id: DeviceId
+  /** What it showed. */
+  readonly wall: Milliseconds
+  /** How long ago that was; 0 for the sender's own. */
+  readonly ageMs: number
+}
+
 /** What travels on long-lived streams: fire and forget, in order per peer and kind. */
 export type PeerMessage =
   /** The transport fills in `from` on arrival; on the wire it does not exist. */
   | { readonly type: 'raft'; readonly message: Message }
   | { readonly type: 'signatures'; readonly signatures: readonly SignatureMessage[] }
+  /** Clocks: the sender's own, and what it has heard of other voters'. */
+  | { readonly type: 'clocks'; readonly samples: readonly ClockSample[] }
   /** Signed transactions that a full node took in, to the leader. */
   | { readonly type: 'transactions'; readonly transactions: readonly Uint8Array[] }
   /** The leader's answer for those of them that it did not take. */

@@ -3,9 +3,11 @@
  * context, and learns by it what became of it.
  */
 import { proposalCodec } from '../chain/block.ts'
+import type { Milliseconds } from '../chain/brands.ts'
 import { encode } from '../chain/codec.ts'
 import type { Configuration, Effect, Entry, Input } from '../consensus/types.ts'
 import type { Certifier } from './certifier.ts'
+import type { ClockExchange } from './clock-exchange.ts'
 import { type MembershipDriver, membershipContext } from './membership-driver.ts'
 import type { Clock } from './ports.ts'
 import type { Producer } from './producer.ts'
@@ -13,6 +15,8 @@ import type { ReplicatedChain } from './replicated-chain.ts'
 
 export interface ProposerParts {
   readonly clock: Clock
+  /** The voters' time (clock-exchange.ts); undefined while nobody can say. */
+  readonly clocks: Pick<ClockExchange, 'time'>
   readonly chain: ReplicatedChain
   readonly certifier: Certifier
   readonly producer: Producer
@@ -62,8 +66,9 @@ export class Proposer {
   /** The next thing to be put into the log, if there is one. `applied` and `configuration` are the replica's. */
   next(applied: number, configuration: Configuration): Input | undefined {
     if (!this.#leading) return undefined
-    const { membership, clock } = this.#parts
-    return this.#block() ?? membership?.next(applied, configuration, clock.wall())
+    const { membership, clocks } = this.#parts
+    const time = clocks.time()
+    return this.#block(time) ?? membership?.next(applied, configuration, time)
   }
 
   proposed({ context, firstIndex, term }: Extract<Effect, { type: 'proposed' }>): void {
@@ -88,10 +93,9 @@ export class Proposer {
     this.#parts.producer.settled(proposal.context, proposal.term === entry.term ? 'committed' : 'refused')
   }
 
-  #block(): Input | undefined {
-    if (!this.#proposing) return undefined
+  #block(time: Milliseconds | undefined): Input | undefined {
+    if (!this.#proposing || time === undefined) return undefined
     const { producer, certifier, chain, clock } = this.#parts
-    const time = clock.wall()
     const cut = producer.cut({
       time,
       committedHeight: chain.height,

@@ -13,6 +13,7 @@ import type {
   SnapshotMeta,
 } from '../consensus/types.ts'
 import type { Certifier } from './certifier.ts'
+import type { ClockExchange } from './clock-exchange.ts'
 import type { MembershipDriver } from './membership-driver.ts'
 import type { Clock, Network, SnapshotState, Storage } from './ports.ts'
 import type { Producer } from './producer.ts'
@@ -72,6 +73,7 @@ export interface ReplicaParts {
   readonly storage: Storage
   readonly network: Pick<Network, 'send'>
   readonly clock: Clock
+  readonly clocks: ClockExchange
   readonly chain: ReplicatedChain
   readonly certifier: Certifier
   readonly producer: Producer

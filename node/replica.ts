@@ -19,6 +19,7 @@ import { Raft } from '../consensus/raft.ts'
 import type { RaftStatus } from '../consensus/status.ts'
 import type { Configuration, Effect, Entry, Input, Message, SnapshotMeta } from '../consensus/types.ts'
 import { HeldSends } from './held-sends.ts'
+import { LateProposals } from './late-proposals.ts'
 import { Proposer } from './proposer.ts'
 import { ReadRounds } from './read-rounds.ts'
 import type { Leadership, ReplicaParts, VerifiedSnapshot } from './replica-parts.ts'
@@ -50,6 +51,7 @@ export class Replica {
   #appliedConfiguration: Configuration | undefined
   #leadership: Leadership
   readonly #writes: WriteWatch
+  readonly #late: LateProposals
 
   constructor(parts: ReplicaParts) {
     this.#parts = parts
@@ -59,6 +61,7 @@ export class Replica {
     this.#configuration = this.#raft.status.configuration
     this.#proposer = new Proposer(parts)
     this.#writes = new WriteWatch(parts.tickMs)
+    this.#late = new LateProposals(parts)
     this.#leadership = { role: 'follower', term: parts.recovered.hardState.currentTerm, leader: undefined }
   }
 
@@ -102,7 +105,9 @@ export class Replica {
   /** A Raft message from a peer that the transport has proven. */
   receive(message: Message): void {
     const electing = message.type === 'request-vote' || message.type === 'timeout-now'
-    if (!electing || !this.#rebuilding) this.#step({ type: 'message', message })
+    if (electing && this.#rebuilding) return
+    if (message.type !== 'append-entries') this.#step({ type: 'message', message })
+    else this.#step({ type: 'message', ...this.#late.withheldFrom(message) })
   }
 
   /** The transport dropped messages to this peer. */
@@ -162,7 +167,9 @@ export class Replica {
       this.#watchDisk()
       if (this.#owesOffer) this.#offerSnapshot()
       this.#parts.certifier.tick(this.#parts.clock.steady())
-      if (!this.#rebuilding) this.#step({ type: 'tick' })
+      this.#parts.clocks.tick()
+      this.#late.tick(this.#leadership)
+      if (!this.#rebuilding && !this.#late.sitsOut) this.#step({ type: 'tick' })
     })
   }
 
@@ -258,10 +265,12 @@ export class Replica {
   }
 
   #send(to: string, message: Message): void {
+    if (this.#late.sitsOut && message.type === 'append-entries') return
     this.#parts.network.send(to as DeviceId, { type: 'raft', message })
   }
 
   #persist({ token, snapshot: meta, ...rest }: Extract<Effect, { type: 'persist' }>): void {
+    this.#late.persists(rest, meta)
     const snapshot = meta && this.#takeSnapshot(meta)
     const write = meta && snapshot ? { ...rest, snapshot: { meta, state: snapshot.state } } : rest
     const written = () => {
@@ -333,6 +342,7 @@ export class Replica {
 
   #execute(entry: Entry): void {
     this.#applied = entry.index
+    this.#late.committed(entry.index)
     this.#proposer.committed(entry)
     if (entry.configuration) this.#appliedConfiguration = entry.configuration
     const { chain, snapshots } = this.#parts
@@ -381,7 +391,7 @@ export class Replica {
   }
 
   #propose(): void {
-    if (this.#stopped) return
+    if (this.#stopped || this.#late.sitsOut) return
     const input = this.#proposer.next(this.#applied, this.#configuration)
     if (input) this.#inputs.push(input)
   }

@@ -1,5 +1,5 @@
 /** Limits of submission, and what it is made of: the types of submission.ts. */
-import type { Height, TransactionId } from '../chain/brands.ts'
+import type { Height, Milliseconds, TransactionId } from '../chain/brands.ts'
 import type { SignatureVerifier } from '../chain/keys.ts'
 import type { Forwarder } from './forwarder.ts'
 import type { LiveChain, RecentOutcome } from './live-chain.ts'
@@ -28,6 +28,8 @@ export interface SubmissionParts {
   readonly mempool: Mempool
   readonly verifier: SignatureVerifier
   readonly clock: Clock
+  /** What block time is near: the voters' time, or the newest block's while nobody can say. */
+  readonly time: () => Milliseconds
   readonly forwarder: Forwarder
   readonly leadership: () => Leadership
   /** How far the log is applied here, and where it ends. */

@@ -204,11 +204,11 @@ export class Submission {
 
   /** `old` where somebody has to look again: this node cannot know. */
   #check(parsed: ParsedTransaction): Result<'checked' | 'old'> {
-    const { chain, clock, verifier, leadership } = this.#parts
+    const { chain, time, verifier, leadership } = this.#parts
     if (this.#stopped) return refuse('not-ready', 'the node is stopping')
     if (this.#watched.size >= this.#limits.inFlightMax)
       return refuse('overloaded', `transactions in flight: expected at most ${this.#limits.inFlightMax}`)
-    const checked = checkTransaction(chain.ledger, parsed, clock.wall(), verifier)
+    const checked = checkTransaction(chain.ledger, parsed, time(), verifier)
     if (checked.ok) return ok('checked')
     const undecided = leadership().role !== 'leader' || this.#isBehind
     return undecided && leaderDecides.has(checked.error.code) ? ok('old') : checked
@@ -256,14 +256,14 @@ export class Submission {
 
   /** Leader's side: into the mempool, or why not; undefined if that can be said only when more of the log is executed. */
   #judge(parsed: ParsedTransaction, late: (refusal: Refusal) => void): Result<void> | undefined {
-    const { chain, clock, verifier, mempool, log } = this.#parts
+    const { chain, time, verifier, mempool, log } = this.#parts
     if (mempool.has(parsed.id)) return ok(undefined)
-    const checked = checkTransaction(chain.ledger, parsed, clock.wall(), verifier)
+    const checked = checkTransaction(chain.ledger, parsed, time(), verifier)
     if (checked.ok) return this.#pool(parsed)
     if (!this.#isBehind || !leaderDecides.has(checked.error.code)) return checked
     const decide = () => {
       if (this.#parts.leadership().role !== 'leader') return
-      const again = checkTransaction(chain.ledger, parsed, clock.wall(), verifier)
+      const again = checkTransaction(chain.ledger, parsed, time(), verifier)
       const pooled = again.ok ? this.#pool(parsed) : again
       if (pooled.ok) this.#parts.admitted()
       else late(pooled.error)

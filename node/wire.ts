@@ -40,8 +40,15 @@ import { maxTransactionBytes } from '../chain/transaction.ts'
 import { maxHeadersPerAnswer } from '../client/chain-source.ts'
 import { maxEntriesPerMessage } from '../consensus/message-check.ts'
 import type { Entry, Message } from '../consensus/types.ts'
-import type { PeerMessage, RequestProtocol, SignatureMessage, TransactionRefusal } from './ports.ts'
+import type {
+  ClockSample,
+  PeerMessage,
+  RequestProtocol,
+  SignatureMessage,
+  TransactionRefusal,
+} from './ports.ts'
 import { configurationCodec, snapshotCodec } from './store-records.ts'
+import { clockSampleMaxAgeMs, maxClockSamples } from './voter-clocks.ts'
 
 export type StreamProtocol = 'raft' | 'certify' | 'forward'
 export type ProtocolName = StreamProtocol | RequestProtocol | 'hello'
@@ -178,6 +185,29 @@ export const raftCodec: Codec<RaftFrame> = union<RaftFrame>({
   'timeout-now': [7, struct({ term })],
 })
 
+/** What one frame of `/mote/raft/1` carries: a Raft message, or clocks, which travel beside heartbeats and answers. */
+export type RaftStreamFrame =
+  | { readonly type: 'raft'; readonly message: RaftFrame }
+  | { readonly type: 'clocks'; readonly samples: readonly ClockSample[] }
+
+const clockSampleCodec = struct<ClockSample>({
+  id: digest<DeviceId>(),
+  wall: uint<Milliseconds>(),
+  ageMs: uint(clockSampleMaxAgeMs),
+})
+const clocksKind = 16
+const clocksCodec = union<Extract<RaftStreamFrame, { type: 'clocks' }>>({
+  clocks: [clocksKind, struct({ samples: list(clockSampleCodec, maxClockSamples) })],
+})
+
+export const raftStreamCodec: Codec<RaftStreamFrame> = {
+  toWire: frame => (frame.type === 'raft' ? raftCodec.toWire(frame.message) : clocksCodec.toWire(frame)),
+  fromWire: (wire, path) =>
+    Array.isArray(wire) && wire[0] === clocksKind
+      ? clocksCodec.fromWire(wire, path)
+      : { type: 'raft', message: raftCodec.fromWire(wire, path) },
+}
+
 /* ---------------------------------------------------------------- /mote/certify/1 */
 
 /** More header signatures than one frame carries. */
@@ -232,7 +262,8 @@ export function framed(message: PeerMessage): {
 } {
   switch (message.type) {
     case 'raft':
-      return { protocol: 'raft', payload: encode(raftCodec, message.message) }
+    case 'clocks':
+      return { protocol: 'raft', payload: encode(raftStreamCodec, message) }
     case 'signatures':
       return { protocol: 'certify', payload: encode(signaturesCodec, message.signatures) }
     default:

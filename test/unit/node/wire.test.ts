@@ -12,7 +12,9 @@ import {
   type Query,
   queryCodec,
   type RaftFrame,
+  type RaftStreamFrame,
   raftCodec,
+  raftStreamCodec,
   refusalFrame,
   refusalFrom,
   signaturesCodec,
@@ -99,6 +101,11 @@ function sample<T>(name: string, codec: Codec<T>, values: readonly T[]) {
 
 const samples = [
   sample('raft', raftCodec, raft),
+  sample<RaftStreamFrame>('raft stream', raftStreamCodec, [
+    ...raft.map(message => ({ type: 'raft' as const, message })),
+    { type: 'clocks', samples: [] },
+    { type: 'clocks', samples: [{ id: digest as DeviceId, wall: Milliseconds(1), ageMs: 10_000 }] },
+  ]),
   sample('query', queryCodec, queries),
   sample<Hello>('hello', helloCodec, [hello, { ...hello, proof: { type: 'none' } }]),
   sample('hello reply', helloReplyCodec, [{ verdict: { code: 'stale', detail: 'x' }, hello }]),
