@@ -89,6 +89,9 @@ interface WorldNode {
 
 export class LedgerWorld {
   readonly clock = new ManualClock(1_700_000_100_000)
+  /** How far each node's wall clock is ahead of `clock`. */
+  readonly #aheadMs = new Map<number, number>()
+  readonly #errors: string[][] = []
   readonly genesis: GenesisDocument
   readonly operator = sampleIdentity('operator')
   readonly failures: MoteError[] = []
@@ -116,6 +119,7 @@ export class LedgerWorld {
       ...identities.slice(size).map(identity => ({ identity, label: 'full' as const })),
       ...devices.map(identity => ({ identity, label: 'lightweight' as const })),
     ])
+    for (const _ of identities) this.#errors.push([])
     this.#nodes = identities.map(identity => ({
       identity,
       disk: new MemoryDisk(),
@@ -158,6 +162,11 @@ export class LedgerWorld {
     return this.#nodes[i]!.storage!
   }
 
+  /** What a node has logged as an error. */
+  errorsOf(i: number): readonly string[] {
+    return this.#errors[i] ?? []
+  }
+
   isRunning(i: number): boolean {
     return this.#nodes[i]?.node !== undefined
   }
@@ -189,7 +198,11 @@ export class LedgerWorld {
       recovered: await recoverChain(storage, this.genesis),
       storage,
       network,
-      clock: this.clock,
+      clock: {
+        wall: () => Milliseconds(this.clock.wall() + (this.#aheadMs.get(i) ?? 0)),
+        steady: () => this.clock.steady(),
+        after: (delayMs, callback) => this.clock.after(delayMs, callback),
+      },
       random: () => this.#nextRandom(),
       verifier: nativeVerifier,
       raft: {
@@ -202,7 +215,7 @@ export class LedgerWorld {
       heartbeatMs: 60_000,
       processId: 0,
       api: () => '',
-      log: { info: () => {}, error: () => {} },
+      log: { info: () => {}, error: (_detail, message) => this.#errors[i]?.push(message) },
       peers: this.#nodes.map(({ identity }) => identity.id).filter(peer => peer !== id),
       onFailed: error => this.failures.push(error),
     })
@@ -234,6 +247,11 @@ export class LedgerWorld {
     each.node = undefined
     this.#mail = this.#mail.filter(({ from, to }) => from !== each.identity.id && to !== each.identity.id)
     for (const other of this.#nodes) other.network.events?.peer(each.identity.id, 'disconnected')
+  }
+
+  /** Somebody sets the wall clock of a node. */
+  setClock(i: number, aheadMs: number): void {
+    this.#aheadMs.set(i, aheadMs)
   }
 
   cutOff(i: number): void {
