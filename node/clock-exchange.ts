@@ -35,8 +35,13 @@ export class ClockExchange {
     return this.#clocks.time(this.#parts.configuration())
   }
 
-  /** A proposal after this is not taken into the log: it comes from a clock that is wrong. */
+  /**
+   * A proposal after this is not taken into the log: it comes from a clock that is wrong. Of one or two voters none is a
+   * minority, so there is nobody to be kept from moving the time, and a proposal that nobody took would stay for ever.
+   */
   latestAcceptable(): number {
+    const { voters, votersOutgoing } = this.#parts.configuration()
+    if (Math.max(voters.length, votersOutgoing.length) < 3) return Number.POSITIVE_INFINITY
     const certified: number = this.#parts.certifiedTime()
     const time = this.time()
     return time === undefined ? certified : Math.max(certified, time + clockBoundMs)
