@@ -40,15 +40,9 @@ import { maxTransactionBytes } from '../chain/transaction.ts'
 import { maxHeadersPerAnswer } from '../client/chain-source.ts'
 import { maxEntriesPerMessage } from '../consensus/message-check.ts'
 import type { Entry, Message } from '../consensus/types.ts'
-import type {
-  ClockSample,
-  PeerMessage,
-  RequestProtocol,
-  SignatureMessage,
-  TransactionRefusal,
-} from './ports.ts'
+import { type ClocksFrame, clocksCodec, clocksKind } from './clock-frame.ts'
+import type { PeerMessage, RequestProtocol, SignatureMessage, TransactionRefusal } from './ports.ts'
 import { configurationCodec, snapshotCodec } from './store-records.ts'
-import { clockSampleMaxAgeMs, maxClockSamples } from './voter-clocks.ts'
 
 export type StreamProtocol = 'raft' | 'certify' | 'forward'
 export type ProtocolName = StreamProtocol | RequestProtocol | 'hello'
@@ -186,19 +180,7 @@ export const raftCodec: Codec<RaftFrame> = union<RaftFrame>({
 })
 
 /** What one frame of `/mote/raft/1` carries: a Raft message, or clocks, which travel beside heartbeats and answers. */
-export type RaftStreamFrame =
-  | { readonly type: 'raft'; readonly message: RaftFrame }
-  | { readonly type: 'clocks'; readonly samples: readonly ClockSample[] }
-
-const clockSampleCodec = struct<ClockSample>({
-  id: digest<DeviceId>(),
-  wall: uint<Milliseconds>(),
-  ageMs: uint(clockSampleMaxAgeMs),
-})
-const clocksKind = 16
-const clocksCodec = union<Extract<RaftStreamFrame, { type: 'clocks' }>>({
-  clocks: [clocksKind, struct({ samples: list(clockSampleCodec, maxClockSamples) })],
-})
+export type RaftStreamFrame = { readonly type: 'raft'; readonly message: RaftFrame } | ClocksFrame
 
 export const raftStreamCodec: Codec<RaftStreamFrame> = {
   toWire: frame => (frame.type === 'raft' ? raftCodec.toWire(frame.message) : clocksCodec.toWire(frame)),

@@ -292,8 +292,17 @@ export class Clients {
     return value
   }
 
+  get newestTime(): number {
+    return this.#parts.judge.newestTime
+  }
+
+  /** By the newest block, as a device takes it that has no clock; a right one while blocks lag behind. */
+  #time(): number {
+    return Math.max(clientClockStart + this.#parts.site.timeline.now, this.#parts.judge.newestTime)
+  }
+
   #sign(group: Group, body: TransactionBody, lifeMs = 300_000): Sent {
-    const { random, site, trusted } = this.#parts
+    const { random, trusted } = this.#parts
     const { owner } = group
     const bytes = signTransaction(
       {
@@ -302,7 +311,7 @@ export class Clients {
         body,
         signer: { deviceId: owner.id, keyId: keyIdOf(owner.signer.publicKey) },
         nonce: random.bytes(16),
-        expiry: Milliseconds(Math.floor(clientClockStart + site.timeline.now + lifeMs)),
+        expiry: Milliseconds(Math.floor(this.#time() + lifeMs)),
       },
       owner.signer,
     )

@@ -22,9 +22,11 @@ export const faultKinds = [
   'bit-rot',
   'transfer',
   'clock-jump',
+  'own-clock',
 ] as const
 export type FaultKind = (typeof faultKinds)[number]
 
+const hourMs = 3_600_000
 const calmDisk = { writeMsMin: 0.2, writeMsMax: 3, failNext: false }
 
 /** State that a node can fetch from its peers again. */
@@ -52,12 +54,22 @@ export class Faults {
   readonly #kinds: readonly FaultKind[]
   readonly #meanMs: number
   readonly #sets: () => readonly ConsenterSet[]
+  readonly #hasEvenSets: boolean
   #over = false
   /** Faults that were made, by kind. */
   readonly made = new Map<FaultKind, number>()
 
-  /** @param sets every set of consenters that is, was or may be in office */
-  constructor(site: Site, hosts: readonly Host[], random: Random, sets: () => readonly ConsenterSet[]) {
+  /**
+   * @param sets every set of consenters that is, was or may be in office
+   * @param hasEvenSets some of them may have two or four members
+   */
+  constructor(
+    site: Site,
+    hosts: readonly Host[],
+    random: Random,
+    { sets, hasEvenSets }: { sets: () => readonly ConsenterSet[]; hasEvenSets: boolean },
+  ) {
+    this.#hasEvenSets = hasEvenSets
     this.#site = site
     this.#random = random
     this.#hosts = hosts
@@ -84,8 +96,7 @@ export class Faults {
       delayMsMax: random.pick([11, 20, 40]),
     }
     for (const host of this.#hosts) {
-      host.skewMs = Math.floor(random.between(-300, 300))
-      host.rate = random.chance(0.3) ? random.between(0.9, 1.1) : 1
+      host.wall.set(Math.floor(random.between(-300, 300)), random.chance(0.3) ? random.between(0.9, 1.1) : 1)
     }
     this.#next()
   }
@@ -98,7 +109,10 @@ export class Faults {
     network.faults = { ...calmNetwork }
     network.losesSignatures = false
     network.heal(1)
+    const wrong = this.#hasEvenSets ? undefined : this.#random.pick(this.#hosts)
     for (const host of this.#hosts) {
+      host.goesByOwnClock = false
+      host.wall.set(host === wrong ? this.#random.pick([-hourMs, hourMs]) : this.#random.below(300))
       Object.assign(host.disk.faults, calmDisk)
       if (host.process) {
         host.process.endsIn = undefined
@@ -179,9 +193,36 @@ export class Faults {
         this.#transfer(host)
         return
       case 'clock-jump':
-        host.skewMs = Math.floor(random.between(-2_000, 2_000))
+        this.#setClock(host)
+        return
+      case 'own-clock':
+        this.#goByOwnClock(host)
         return
     }
+  }
+
+  /**
+   * By up to an hour either way. Where sets of two or four come and go, one host's alone: half of them could be wrong and set
+   * right between a proposal and its commit, which nobody overwrites before its time has come.
+   */
+  #setClock(host: Host): void {
+    const random = this.#random
+    const most = random.pick([2_000, 60_000, hourMs])
+    const chosen = this.#hasEvenSets ? this.#hosts[0]! : host
+    const skewMs = Math.floor(random.between(-most, most))
+    chosen.wall.set(skewMs)
+    this.#site.note(`${chosen.name} clock set to ${skewMs}`)
+  }
+
+  /** A minority at most does so at a time. */
+  #goByOwnClock(host: Host): void {
+    if (this.#hosts.some(({ goesByOwnClock }) => goesByOwnClock)) return
+    host.goesByOwnClock = true
+    if (this.#random.chance(0.7)) this.#setClock(host)
+    this.#site.note(`${host.name} goes by its own clock`)
+    this.#after(this.#random.between(200, 4_000), () => {
+      host.goesByOwnClock = false
+    })
   }
 
   #partition(): void {

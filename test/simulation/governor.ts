@@ -76,7 +76,7 @@ export class Governor {
   }
 
   #sign(target: ReturnType<typeof consenterSet>): Uint8Array {
-    const { operator, random, site, chainId } = this.#parts
+    const { operator, random, site, chainId, clients } = this.#parts
     return signTransaction(
       {
         version: 1,
@@ -84,7 +84,9 @@ export class Governor {
         body: { type: 'governance.consenters', target },
         signer: { deviceId: operator.id, keyId: keyIdOf(operator.signer.publicKey) },
         nonce: random.bytes(16),
-        expiry: Milliseconds(Math.floor(clientClockStart + site.timeline.now + 300_000)),
+        expiry: Milliseconds(
+          Math.floor(Math.max(clientClockStart + site.timeline.now, clients.newestTime) + 300_000),
+        ),
       },
       operator.signer,
     )

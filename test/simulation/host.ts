@@ -20,6 +20,7 @@ import { copyPromises } from '../../node/store-rebuild.ts'
 import { type CrashKind, type DiskUser, SimulatedDisk } from './disk.ts'
 import type { NetworkUser, SimulatedNetwork } from './network.ts'
 import { Random } from './random.ts'
+import { SimulatedClock } from './simulated-clock.ts'
 import type { SimulatedEvent, Timeline } from './timeline.ts'
 
 /** Who judges what processes do. Called synchronously, before the effect reaches the world. */
@@ -29,6 +30,8 @@ export interface Witness {
   applies(process: SimulatedProcess, write: ApplyWrite): void
   sends(process: SimulatedProcess, to: DeviceId, message: PeerMessage): void
   started(process: SimulatedProcess): void
+  /** A message reaches it. */
+  receives(process: SimulatedProcess, message: PeerMessage): void
   /** It cannot go on, and says so. */
   failed(process: SimulatedProcess, error: MoteError): void
   /** It threw what it never should. */
@@ -63,23 +66,22 @@ export interface HostIdentity {
   readonly signer: Signer
 }
 
-const clockStart = 1_700_000_100_000
-
 export class Host {
   readonly name: string
   readonly id: DeviceId
   readonly site: Site
   disk: SimulatedDisk
   process: SimulatedProcess | undefined
-  /** Milliseconds that the clock is ahead, and its speed. */
-  skewMs = 0
-  rate = 1
+  /** The wall clock: how far it is ahead, and its speed. */
+  readonly wall: SimulatedClock
   /** Its disk has been damaged, and has not been rebuilt since. */
   rotten = false
   /** Never comes back: its promises are lost, so it would have to join as a new member. */
   retired = false
   /** After a rebuild: promises not to vote before it has this much of the log again. */
   promisedUpTo = 0
+  /** Its processes take their own clock for block time, as a faulty program might. */
+  goesByOwnClock = false
   /** Blocks are missing here: it was rebuilt, or took a snapshot. */
   hasGaps = false
   /** While a graceful end or a rebuild is under way. */
@@ -94,6 +96,7 @@ export class Host {
     this.id = id
     this.#signer = signer
     this.disk = this.newDisk()
+    this.wall = new SimulatedClock(site.timeline)
   }
 
   newDisk(): SimulatedDisk {
@@ -105,10 +108,6 @@ export class Host {
 
   get node(): LedgerNode | undefined {
     return this.process?.alive ? this.process.node : undefined
-  }
-
-  get now(): Milliseconds {
-    return Milliseconds(Math.floor(clockStart + this.skewMs + this.site.timeline.now * this.rate))
   }
 
   /** Starts a process, unless one runs. */
@@ -209,6 +208,8 @@ export class SimulatedProcess implements DiskUser, NetworkUser {
     this.host.crash(this.endsIn.kind)
   }
 
+  readonly receives = (message: PeerMessage): void => this.host.site.witness.receives(this, message)
+
   readonly sends = (to: DeviceId, message: PeerMessage): void =>
     this.host.site.witness.sends(this, to, message)
 
@@ -251,6 +252,11 @@ export class SimulatedProcess implements DiskUser, NetworkUser {
       onFailed: error => this.fails(error),
     })
     this.node = node
+    const { clocks } = node
+    const [time, latest] = [clocks.time.bind(clocks), clocks.latestAcceptable.bind(clocks)]
+    const own = () => Milliseconds(Math.floor(host.wall.now))
+    clocks.time = () => (host.goesByOwnClock ? own() : time())
+    clocks.latestAcceptable = () => (host.goesByOwnClock ? Number.POSITIVE_INFINITY : latest())
     await network.start(node)
     node.start()
     site.witness.started(this)
@@ -276,12 +282,12 @@ export class SimulatedProcess implements DiskUser, NetworkUser {
     const { host } = this
     const { timeline } = host.site
     return {
-      wall: () => host.now,
-      steady: () => timeline.now * host.rate,
+      wall: () => Milliseconds(Math.floor(host.wall.now)),
+      steady: () => timeline.now * host.wall.rate,
       after: (delayMs, callback) => {
         this.boundary()
         let cancelled = false
-        timeline.schedule(delayMs / host.rate, this, 'timer', () => {
+        timeline.schedule(delayMs / host.wall.rate, this, 'timer', () => {
           if (!cancelled) callback()
         })
         return () => {

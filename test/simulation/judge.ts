@@ -27,6 +27,7 @@ import { DiskView } from './disk-view.ts'
 import type { Host, SimulatedProcess, Witness } from './host.ts'
 import { type LogEntry, LogMirror } from './log-mirror.ts'
 import { judgeBounds, judgeProgress, mostSentAgain } from './status-rules.ts'
+import { TimeRules } from './time-rules.ts'
 import { must, Violation } from './violation.ts'
 
 type AppendEntries = Extract<Message, { type: 'append-entries' }>
@@ -40,6 +41,8 @@ interface Seen {
   certifiedHeight: number
   readonly sentAgain: SentAgain
   sentAgainSince: number
+  /** Has to be in the log when the event is over. */
+  due: LogEntry | undefined
 }
 
 interface CommittedBlock {
@@ -66,6 +69,7 @@ export class Judge implements Witness {
   readonly #parts: JudgeParts
   readonly #seen = new WeakMap<SimulatedProcess, Seen>()
   readonly #disk = new DiskView()
+  readonly #time: TimeRules
   readonly #leaders = new Map<number, string>()
   readonly #votes = new Map<string, string>()
   readonly #entries = new Map<string, LogEntry & { readonly previousTerm: number | undefined }>()
@@ -87,6 +91,7 @@ export class Judge implements Witness {
 
   constructor(parts: JudgeParts) {
     this.#parts = parts
+    this.#time = new TimeRules(parts.host)
   }
 
   get highestBlock(): number {
@@ -102,6 +107,11 @@ export class Judge implements Witness {
     return this.#highestCertified
   }
   #highestCertified = 0
+
+  /** Time of the highest block; 0 before there is one. */
+  get newestTime(): number {
+    return this.#blocks.get(this.#highestBlock)?.ledger.header.time ?? 0
+  }
 
   block(height: number): CommittedBlock | undefined {
     return this.#blocks.get(height)
@@ -129,10 +139,18 @@ export class Judge implements Witness {
       certifiedHeight: 0,
       sentAgain: new SentAgain(),
       sentAgainSince: 0,
+      due: undefined,
     })
   }
 
   started(_process: SimulatedProcess): void {}
+
+  receives(process: SimulatedProcess, message: PeerMessage): void {
+    this.#inside(() => {
+      const seen = this.#must(process)
+      seen.due = this.#time.due(process, seen.log, message)
+    })
+  }
 
   failed(process: SimulatedProcess, error: MoteError): void {
     const { host } = process
@@ -184,6 +202,10 @@ export class Judge implements Witness {
           `${process.name} ${truncateAfter} < ${floor}`,
         )
         log.truncateAfter(truncateAfter)
+      }
+      if (now?.role === 'leader') {
+        const own = write.entries.filter(entry => entry.term === now.currentTerm)
+        this.#time.proposes(process, own, now.configuration)
       }
       for (const entry of write.entries) {
         const previousTerm = log.termAt(entry.index - 1)
@@ -323,6 +345,8 @@ export class Judge implements Witness {
     if (!process.alive || !node) return
     const seen = this.#must(process)
     const status = node.replica.consensus
+    this.#time.look(status.configuration)
+    this.#takes(process, seen)
     judgeProgress(process.name, seen.status, status)
     judgeBounds(process, { log: seen.log, status, highestBlock: this.highestBlock })
     if (status.role === 'leader') this.#leads(process, seen, status)
@@ -339,6 +363,17 @@ export class Judge implements Witness {
     const error = this.#pending
     this.#pending = undefined
     if (error !== undefined) throw error
+  }
+
+  #takes({ name, node }: SimulatedProcess, seen: Seen): void {
+    const { log, due } = seen
+    seen.due = undefined
+    if (!due || node?.replica.stopped) return
+    must(
+      log.termAt(due.index) === due.term || due.index <= log.before.index,
+      'what comes before a late proposal is taken',
+      `${name} ${due.index}@${due.term}`,
+    )
   }
 
   #leads({ host }: SimulatedProcess, { log, status: before }: Seen, status: RaftStatus): void {
@@ -411,6 +446,8 @@ export class Judge implements Witness {
       must(!known || known.headerHash === headerHash, 'one header per height', `${name} ${height}`)
       if (known) continue
       this.#blocks.set(height, { headerHash, ledger })
+      const parent = this.#blocks.get(height - 1)?.ledger.header
+      if (parent) this.#time.executes(name, ledger.header.time, parent.time)
       this.#isHeldByNext(ledger, node, seen)
       this.#highestBlock = Math.max(this.#highestBlock, height)
     }

@@ -527,4 +527,32 @@ export const mutants: readonly Mutant[] = [
     find: "    } else if (this.state === 'full' && this.#askedAgain) {\n",
     replace: "    } else if (this.state === 'full' && this.#askedAgain && this.matchIndex < 0) {\n",
   },
+  {
+    name: 'own-clock-as-block-time',
+    source: 'a leader whose clock is wrong moves the chain',
+    file: 'node/clock-exchange.ts',
+    find: 'return this.#clocks.time(this.#parts.configuration())',
+    replace: 'return this.#parts.clock.wall()',
+  },
+  {
+    name: 'late-proposals-taken',
+    source: 'a leader that goes by its own clock gets a majority',
+    file: 'node/late-proposals.ts',
+    find: '  if (first < 0) return',
+    replace: '  if (first < 1e9) return',
+  },
+  {
+    name: 'late-append-dropped-whole',
+    source: 'a cut takes what is before it',
+    file: 'node/late-proposals.ts',
+    find: 'entries: entries.slice(0, first)',
+    replace: 'entries: []',
+  },
+  {
+    name: 'late-leader-never-gives-way',
+    source: 'proposals that nobody takes keep all behind them waiting',
+    file: 'node/sit-out.ts',
+    find: '    this.#left = sitOutTimeouts * this.#electionTimeoutTicks\n',
+    replace: '    this.#left = 0\n',
+  },
 ]

@@ -42,6 +42,7 @@ export interface NetworkUser extends Actor {
   readonly boundary: () => void
   /** The process is about to let this go. */
   readonly sends: (to: DeviceId, message: PeerMessage) => void
+  readonly receives: (message: PeerMessage) => void
 }
 
 export class SimulatedNetwork {
@@ -138,9 +139,12 @@ export class SimulatedNetwork {
     const receiver = () => (this.isReachable(from, to) ? this.#endpoints.get(to)?.user : undefined)
     const label = describe(from, to, message)
     for (let copy = 0; copy < copies; copy++)
-      this.#timeline.schedule(this.#delay(), receiver, label, () =>
-        this.#endpoints.get(to)?.events?.message(from, message),
-      )
+      this.#timeline.schedule(this.#delay(), receiver, label, () => {
+        const endpoint = this.#endpoints.get(to)
+        if (!endpoint?.events) return
+        endpoint.user.receives(message)
+        endpoint.events.message(from, message)
+      })
   }
 
   request(from: NetworkUser, to: DeviceId, ask: RequestedWork, timeoutMs: number): Promise<Uint8Array> {

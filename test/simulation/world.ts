@@ -128,7 +128,7 @@ export class World {
     const faultRandom = new Random(seed, 'faults')
     const first = consentersOf(genesis)
     const sets = () => [first, ...(this.#governor?.targets ?? [])]
-    this.#faults = new Faults(this.#site, this.#hosts, faultRandom, sets)
+    this.#faults = new Faults(this.#site, this.#hosts, faultRandom, { sets, hasEvenSets: governed })
     this.#governor = governed
       ? new Governor({
           site: this.#site,
