@@ -40,10 +40,11 @@ export class ClockExchange {
    * minority, so there is nobody to be kept from moving the time, and a proposal that nobody took would stay for ever.
    */
   latestAcceptable(): number {
-    const { voters, votersOutgoing } = this.#parts.configuration()
+    const configuration = this.#parts.configuration()
+    const { voters, votersOutgoing } = configuration
     if (Math.max(voters.length, votersOutgoing.length) < 3) return Number.POSITIVE_INFINITY
     const certified: number = this.#parts.certifiedTime()
-    const time = this.time()
+    const time = this.#clocks.latest(configuration)
     return time === undefined ? certified : Math.max(certified, time + clockBoundMs)
   }
 

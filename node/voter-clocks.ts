@@ -88,6 +88,16 @@ export class VoterClocks {
     return time === undefined ? undefined : (Math.floor(time) as Milliseconds)
   }
 
+  /**
+   * The latest time that a majority of either half has reached: what a follower goes by. Its log may hold a change of the
+   * voters that is to be overwritten, and the leader then knows one half alone.
+   */
+  latest(voters: Voters): number | undefined {
+    const now = this.#now(voters)
+    const halves = [voters.voters, voters.votersOutgoing].flatMap(ids => majorityTime(now, ids) ?? [])
+    return halves.length === 0 ? undefined : Math.max(...halves)
+  }
+
   /** True if it is time to show this node's clock: a while has passed, or somebody has set it. */
   isDue(): boolean {
     const steady = this.#clock.steady()

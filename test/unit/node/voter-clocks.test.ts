@@ -123,6 +123,16 @@ describe('voter clocks', () => {
     expect(clocks.show(three)).toEqual(own(b, start))
   })
 
+  test('a follower in joint consensus goes by the half that is later, or that it can hear', () => {
+    const { clocks } = setUp()
+    const joint = { voters: ids.slice(0, 3), votersOutgoing: ['a', 'f', 'g'] as DeviceId[] }
+    expect(clocks.latest(joint)).toBe(undefined)
+    clocks.heard(b, own(b, start), joint)
+    expect([clocks.time(joint), clocks.latest(joint)]).toEqual([undefined, start])
+    clocks.heard('f' as DeviceId, own('f' as DeviceId, start - hour), joint)
+    expect([clocks.time(joint), clocks.latest(joint)]).toEqual([start - hour, start])
+  })
+
   test('a clock beyond the bound is odd, whoever it is', () => {
     const { clock, clocks } = setUp()
     clocks.heard(b, own(b, start), three)
