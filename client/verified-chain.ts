@@ -180,6 +180,11 @@ export class VerifiedChain {
     return this.#window.lastChange(stateKeyOf.identity(id))
   }
 
+  /** Whether an identity that was proven at this height is known not to have changed up to the head. */
+  deviceStands(id: DeviceId, height: Height): boolean {
+    return this.#window.judge(stateKeyOf.identity(id), height).type === 'holds'
+  }
+
   /** Age of the certified head in milliseconds; at least 0. */
   ageMs(): number {
     return Math.max(0, this.#now() - this.follower.head.header.time)

@@ -10,6 +10,10 @@
  * The newest certified knowledge decides: what this node holds itself at the proof's height or later wins over
  * the proof, so a revoked device cannot come back with its last good proof. A proof has no maximum age: after a
  * long power cut every proof is old, and the consenters must still find each other.
+ *
+ * A node without state of its own may know nothing newer: it has just started, or has skipped headers. It asks for the
+ * peer's record at a fresh head then (peer-confirmation.ts). Until that has come the peer is not confirmed: it is asked
+ * for headers and proofs, which need no trust, and nothing that it asks or says counts.
  */
 import type { ChainId, DeviceId, Height } from '../chain/brands.ts'
 import {
@@ -114,6 +118,8 @@ export interface HelloBook {
   /** Record in the genesis document, at height 0. */
   genesisIdentity(id: DeviceId): IdentityRecord | undefined
   known(id: DeviceId): KnownIdentity | undefined
+  /** Whether what stood at this height is known to stand now: no later change can have escaped this node. */
+  isCurrent(id: DeviceId, height: Height): boolean
 }
 
 /** A peer whose hello passed. */
@@ -124,6 +130,8 @@ export interface ProvenPeer {
   /** The record by which it was admitted, and how new that was. */
   readonly record: IdentityRecord
   readonly height: Height
+  /** The record stands at a fresh head. Until it is known to, the peer is good for headers and proofs only. */
+  readonly confirmed: boolean
 }
 
 export function ownHello(book: HelloBook): Hello {
@@ -197,5 +205,5 @@ function judge(
     return refuse('hello-refused', `hello: ${id} is ${record.status} at height ${height}`)
   if (!record.transportKey || !transportKey || !equalBytes(record.transportKey, transportKey))
     return refuse('hello-refused', `hello: the record of ${id} does not name the key of this connection`)
-  return ok({ id, transportKey, record, height })
+  return ok({ id, transportKey, record, height, confirmed: book.isCurrent(id, height) })
 }

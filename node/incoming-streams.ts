@@ -28,10 +28,11 @@ export function takeFrames(
   link: PeerLink,
   onMessage: (from: DeviceId, message: PeerMessage) => void,
 ): void {
-  const from = link.peer?.id
+  const from = link.confirmed?.id
   if (!from) {
     stream.abort(new MoteError('hello-required', `${protocol}: hello comes first`))
-    link.violation(`${protocol}: before hello`)
+    // A peer that is not confirmed yet cannot know that.
+    if (!link.peer) link.violation(`${protocol}: before hello`)
     return
   }
   const reader = new FrameReader(protocols[protocol].maxFrameBytes)
@@ -106,9 +107,11 @@ async function answerRequest(body: Uint8Array, link: PeerLink, options: ServeOpt
   const { protocol, handler, onHandlerFailure } = options
   try {
     if (!link.mayRequest()) throw new MoteError('rate-limited', `${protocol}: too many requests before hello`)
-    if (protocol === 'registry' && !link.peer)
-      throw new MoteError('hello-required', 'registry: hello comes first')
-    const caller = { deviceId: link.peer?.id, remoteAddress: link.remoteAddress }
+    if (protocol === 'registry' && !link.confirmed)
+      throw link.peer
+        ? new MoteError('not-ready', 'registry: the record of this peer is not confirmed yet')
+        : new MoteError('hello-required', 'registry: hello comes first')
+    const caller = { deviceId: link.confirmed?.id, remoteAddress: link.remoteAddress }
     return { type: 'body', body: await handler(caller, body) }
   } catch (error) {
     if (error instanceof MoteError) return { type: 'refusal', ...refusalFrame(error) }

@@ -6,7 +6,7 @@
  * It registers the `query` handler and is the receiver of the network's events, so it must be made before the network
  * starts. It does not open or close what it is given.
  */
-import type { DeviceId } from '../chain/brands.ts'
+import type { DeviceId, Height } from '../chain/brands.ts'
 import { type Certificate, certificateCodec } from '../chain/certificate.ts'
 import { encode } from '../chain/codec.ts'
 import type { Handover } from '../chain/light-client.ts'
@@ -54,8 +54,8 @@ export class LedgerNode implements NetworkEvents {
   readonly #fullMembers: FullMembers
   readonly #membership: MembershipDriver
   readonly #parts: LedgerNodeParts
-  /** Devices whose records executed blocks that are not certified yet may have changed. */
-  readonly #writtenRecords = new Set<DeviceId>()
+  /** Devices whose records executed blocks may have changed that are not certified yet, with the newest such block. */
+  readonly #writtenRecords = new Map<DeviceId, Height>()
   #failure: MoteError | undefined
   #members: { readonly configuration: Configuration; readonly others: ReadonlySet<string> } | undefined
 
@@ -338,7 +338,8 @@ export class LedgerNode implements NetworkEvents {
     this.handovers.executed(execution)
     this.#fullMembers.executed(execution.write, this.chain.ledger)
     for (const { kind, devices } of execution.write.transactions)
-      if (identityKinds.has(kind)) for (const device of devices) this.#writtenRecords.add(device)
+      if (identityKinds.has(kind))
+        for (const device of devices) this.#writtenRecords.set(device, execution.write.height)
     this.service.executed(execution.write)
     this.submission.executed(execution)
   }
@@ -353,15 +354,17 @@ export class LedgerNode implements NetworkEvents {
     this.submission.certified(certificate.height)
     this.members.reads.progress()
     this.service.certified(certificate.height)
-    if (this.#writtenRecords.size > 0) this.#recheckPeers()
+    if (this.#writtenRecords.size > 0) this.#recheckPeers(certificate.height)
     this.replica.wake()
   }
 
-  /** Connections of peers whose records have just changed are judged again. */
-  #recheckPeers(): void {
-    const { network } = this.#parts
-    for (const { id } of network.peers()) if (this.#writtenRecords.has(id)) network.recheck(id)
-    this.#writtenRecords.clear()
+  /** Connections of peers whose changed records are certified now are judged again. */
+  #recheckPeers(certified: Height): void {
+    for (const [id, height] of this.#writtenRecords) {
+      if (height > certified) continue
+      this.#writtenRecords.delete(id)
+      this.#parts.network.recheck(id)
+    }
   }
 
   /** A snapshot: the records of everybody may have changed. */

@@ -13,6 +13,7 @@ import type { Connection, Libp2p, Stream } from '@libp2p/interface'
 import { multiaddr } from '@multiformats/multiaddr'
 import type { DeviceId } from '../chain/brands.ts'
 import { assert, MoteError, type Refusal } from '../chain/result.ts'
+import type { Logger } from '../client/log.ts'
 import { Conversation } from './conversation.ts'
 import { Dialler } from './dialler.ts'
 import type { HelloBook, ProvenPeer } from './hello.ts'
@@ -37,12 +38,7 @@ import type {
 import { framed, protocols, type StreamProtocol } from './wire.ts'
 
 /** What the adapter needs of a logger. */
-export interface NetworkLog {
-  debug(detail: object, message: string): void
-  info(detail: object, message: string): void
-  warn(detail: object, message: string): void
-  error(detail: object, message: string): void
-}
+export type NetworkLog = Pick<Logger, 'debug' | 'info' | 'warn' | 'error'>
 
 export interface Libp2pNetworkOptions {
   /** IP address to listen on, and a port (0: any). */
@@ -54,6 +50,8 @@ export interface Libp2pNetworkOptions {
   readonly clock: Clock
   readonly log: NetworkLog
   readonly limits?: Partial<NetworkLimits>
+  /** A peer's hello has passed, and its record is not known to stand. */
+  readonly onUnconfirmed?: (peer: DeviceId) => void
   /** Opened to every full node as soon as it is connected. */
   readonly streamsAhead?: readonly StreamProtocol[]
   /** A peer that was dialled did not take our proof. Its word, not a fact. */
@@ -84,7 +82,6 @@ export class Libp2pNetwork implements Network {
   readonly #links: PeerLinks
   readonly #kept = new Map<DeviceId, KeptPeer>()
   readonly #lossReported = new Set<DeviceId>()
-  readonly #waiting = new Set<() => void>()
   readonly #counters = { malformedFrames: 0, refusedHellos: 0, droppedMessages: 0 }
   #host: Libp2p | undefined
   #events: NetworkEvents | undefined
@@ -135,7 +132,7 @@ export class Libp2pNetwork implements Network {
   async stop(): Promise<void> {
     this.#stopped = true
     for (const { dialler } of this.#kept.values()) dialler.stop()
-    for (const wake of this.#waiting) wake()
+    this.#links.changed()
     await this.#host?.stop()
   }
 
@@ -163,7 +160,9 @@ export class Libp2pNetwork implements Network {
     timeoutMs: number,
   ): Promise<Uint8Array> {
     const deadline = AbortSignal.timeout(timeoutMs)
-    const link = this.#links.proven(to) ?? (await this.#awaitLink(to, deadline))
+    // Queries have other peers to go to; who is asked for more than a proof is waited for.
+    const isEnough = (link: PeerLink) => protocol === 'query' || link.confirmed !== undefined
+    const link = await this.#awaitLink(to, isEnough, deadline)
     return askPeer(link, protocol, body, { timeoutMs, deadline })
   }
 
@@ -196,9 +195,15 @@ export class Libp2pNetwork implements Network {
     for (const link of this.#links.all(id)) {
       if (!link.peer) continue
       const judged = judgeAgain(this.#options.book, link.peer)
-      if (judged.ok) link.peer = judged.value
+      if (judged.ok) this.#links.prove(link, judged.value)
       else link.abort(this.#refusal(link, judged.error))
     }
+    this.#links.changed()
+  }
+
+  /** Peers with a connection whose record is not known to stand. */
+  unconfirmed(): readonly DeviceId[] {
+    return this.#links.unconfirmed()
   }
 
   /** Closes connections whose other end did not take this node's proof; dialled again, they begin with the newer one. */
@@ -318,7 +323,8 @@ export class Libp2pNetwork implements Network {
     this.#prove(link, peer)
     link.accepted = accepted
     this.#kept.get(peer.id)?.dialler.connected()
-    for (const wake of this.#waiting) wake()
+    this.#links.changed()
+    if (!link.confirmed) this.#options.onUnconfirmed?.(peer.id)
     if (!accepted) return
     before?.supersede()
     // Followers have nothing to say to one another until they need each other's votes: that must not wait.
@@ -330,16 +336,19 @@ export class Libp2pNetwork implements Network {
     this.#events?.peer(peer.id, 'connected')
   }
 
-  async #awaitLink(id: DeviceId, deadline: AbortSignal): Promise<PeerLink> {
-    while (this.#kept.has(id) && !this.#stopped && !deadline.aborted) {
-      const { promise, resolve } = Promise.withResolvers<void>()
-      this.#waiting.add(resolve)
-      deadline.addEventListener('abort', () => resolve(), { once: true })
-      await promise
-      this.#waiting.delete(resolve)
-      const link = this.#links.proven(id)
-      if (link) return link
+  /** A link to the peer that is enough. Only a peer that is kept is waited for. */
+  async #awaitLink(
+    id: DeviceId,
+    isEnough: (link: PeerLink) => boolean,
+    deadline: AbortSignal,
+  ): Promise<PeerLink> {
+    let link = this.#links.proven(id)
+    while (!(link && isEnough(link)) && this.#kept.has(id) && !this.#stopped && !deadline.aborted) {
+      await this.#links.nextChange(deadline)
+      link = this.#links.proven(id)
     }
+    if (link && isEnough(link)) return link
+    if (link) throw new MoteError('not-ready', `${id}: not confirmed at a fresh head yet`)
     throw new MoteError('unreachable', `${id}: not connected`)
   }
 
@@ -350,8 +359,6 @@ export class Libp2pNetwork implements Network {
     this.#options.log.debug({ peer: id, reason }, 'messages lost')
     this.#events?.unreachable(id)
   }
-
-  /* -------------------------------------------------------------- incoming streams */
 
   async #registerProtocols(host: Libp2p): Promise<void> {
     const serve = (

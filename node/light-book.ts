@@ -3,7 +3,8 @@
  * (hello.ts). For lightweight and coordination nodes.
  *
  * It holds no records but verified ones. Of an identity whose record a block has changed, and whose new record it has
- * not seen, it knows exactly that: then an older proof is refused, which is how a revoked peer stays out.
+ * not seen, it knows exactly that: then an older proof is refused, which is how a revoked peer stays out. What was proven
+ * at a height is current only if the head is fresh and no list of changes between the two is missing.
  */
 import type { ChainId, DeviceId, Height } from '../chain/brands.ts'
 import { decode, encode } from '../chain/codec.ts'
@@ -27,6 +28,8 @@ export interface LightBookParts {
   readonly verifier: SignatureVerifier
   /** Where the proof of one's own record outlives the program. */
   readonly proofStore: CheckpointStore
+  /** Whether the head is new enough to act on. */
+  readonly isFresh: () => boolean
 }
 
 export class LightBook implements HelloBook {
@@ -36,6 +39,7 @@ export class LightBook implements HelloBook {
   readonly #records: VerifiedChain
   readonly #genesis: ReturnType<typeof genesisState>
   readonly #proofStore: CheckpointStore
+  readonly #isFresh: () => boolean
   #proof: HelloProof
 
   private constructor(parts: LightBookParts, proof: HelloProof) {
@@ -45,6 +49,7 @@ export class LightBook implements HelloBook {
     this.chainId = parts.records.follower.head.chainId
     this.#genesis = genesisState(parts.genesis)
     this.#proofStore = parts.proofStore
+    this.#isFresh = parts.isFresh
     this.#proof = proof
   }
 
@@ -94,5 +99,9 @@ export class LightBook implements HelloBook {
     if (proven) return { height: proven.height, record: proven.value }
     const changedAt: Height | undefined = this.#records.deviceChangedAt(id)
     return changedAt === undefined ? undefined : { height: changedAt, record: 'changed' }
+  }
+
+  isCurrent(id: DeviceId, height: Height): boolean {
+    return this.#isFresh() && this.#records.deviceStands(id, height)
   }
 }

@@ -27,6 +27,7 @@ import type { NodeConfig } from './config.ts'
 import { type DirectoryLock, lockDirectory } from './directory-lock.ts'
 import { Libp2pNetwork } from './libp2p-network.ts'
 import { LightBook } from './light-book.ts'
+import { PeerConfirmation } from './peer-confirmation.ts'
 import type { PeerStatus } from './ports.ts'
 import { libp2pSource, ownStatusCodec } from './query-protocol.ts'
 import { systemClock } from './system-clock.ts'
@@ -45,6 +46,7 @@ export class LightChain {
   readonly network: Libp2pNetwork
   readonly #log: Logger
   readonly #lock: DirectoryLock
+  readonly #confirmation: PeerConfirmation
   readonly #stopping = new AbortController()
   readonly #running = new Set<Promise<unknown>>()
   readonly #ended = Promise.withResolvers<never>()
@@ -74,6 +76,16 @@ export class LightChain {
       clock: systemClock,
       log,
       onRefused: () => this.#refused(),
+      onUnconfirmed: () => this.#confirmation.confirm(),
+    })
+    this.#confirmation = new PeerConfirmation({
+      records: client.records,
+      isFresh: () => this.readiness() === undefined,
+      clock: systemClock,
+      unconfirmed: () => this.network.unconfirmed(),
+      recheck: id => this.network.recheck(id),
+      onFailure: (peer, error) =>
+        log.debug({ peer, error: String(error) }, 'the record of a peer has not come yet'),
     })
     this.#ended.promise.catch(() => {}) // Whoever runs the node may look later.
   }
@@ -95,6 +107,7 @@ export class LightChain {
         records: client.records,
         verifier: nativeVerifier,
         proofStore: checkpointFile(join(config.data, 'own-proof')),
+        isFresh: () => client.records.ageMs() <= config.trustTtlMs,
       })
       return new LightChain({ config, keys, client, book }, log, lock)
     } catch (error) {
@@ -177,6 +190,7 @@ export class LightChain {
 
   async stop(): Promise<void> {
     this.#stopping.abort()
+    this.#confirmation.stop()
     await this.network.stop()
     await Promise.all(this.#running)
     await this.#lock.release()
@@ -184,17 +198,14 @@ export class LightChain {
 
   /** Peers whose record changed are judged again; a change of one's own, or of who signs proofs, needs a new proof. */
   #onAdvance(event: HeadEvent): void {
-    const peers = this.network.peers().map(peer => peer.id)
-    if (event.type === 'skipped') {
-      for (const id of peers) this.network.recheck(id)
-      this.#wantProof()
-      return
-    }
-    const changed = new Set(event.headers.flatMap(({ changes }) => changes))
-    for (const id of peers) if (changed.has(stateKeyOf.identity(id))) this.network.recheck(id)
-    const isOld =
-      changed.has(stateKeyOf.identity(this.keys.id)) || event.headers.some(({ header }) => isHandover(header))
-    if (isOld) this.#wantProof()
+    const changed =
+      event.type === 'skipped' ? undefined : new Set(event.headers.flatMap(({ changes }) => changes))
+    // After a skip anything may have changed.
+    const mayHaveChanged = (id: DeviceId) => changed?.has(stateKeyOf.identity(id)) ?? true
+    const isHandedOver = event.type === 'headers' && event.headers.some(({ header }) => isHandover(header))
+    for (const { id } of this.network.peers()) if (mayHaveChanged(id)) this.network.recheck(id)
+    this.#confirmation.confirm()
+    if (mayHaveChanged(this.keys.id) || isHandedOver) this.#wantProof()
   }
 
   /**

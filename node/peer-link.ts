@@ -31,7 +31,7 @@ export class PeerLink {
   readonly #streams = new Map<StreamProtocol, OutboundStream>()
   readonly #requests: RateLimit
   #violations = 0
-  /** Set when the peer's hello has passed. */
+  /** Set when the peer's hello has passed, confirmed or not. */
   peer: ProvenPeer | undefined
   /** Our hello has passed at the peer. */
   accepted = false
@@ -46,6 +46,11 @@ export class PeerLink {
 
   get id(): string {
     return this.connection.id
+  }
+
+  /** Who may ask and say what needs an identity: a peer whose record is known to stand. */
+  get confirmed(): ProvenPeer | undefined {
+    return this.peer?.confirmed ? this.peer : undefined
   }
 
   get remoteAddress(): string {
@@ -100,9 +105,9 @@ export class PeerLink {
     return new Conversation(stream, { maxFrameBytes, timeoutMs, clock: this.#options.clock })
   }
 
-  /** True if a peer that has not proven itself may be served one more request. */
+  /** True if a peer that has not proven itself, or is not confirmed, may be served one more request. */
   mayRequest(): boolean {
-    return this.peer !== undefined || this.#requests.take()
+    return this.confirmed !== undefined || this.#requests.take()
   }
 
   /** Counts a malformed frame or a stream that is not allowed; too many close the connection. */

@@ -9,6 +9,7 @@ export class PeerLinks {
   readonly #byConnection = new Map<string, PeerLink>()
   /** The newest last. The last ready one carries what is sent. */
   readonly #byDevice = new Map<DeviceId, PeerLink[]>()
+  readonly #waiting = new Set<() => void>()
 
   constructor(options: PeerLinkOptions) {
     this.#options = options
@@ -53,6 +54,27 @@ export class PeerLinks {
   /** Where requests to this device go: it has proven itself, whether or not it took our proof. */
   proven(id: DeviceId): PeerLink | undefined {
     return this.ready(id) ?? this.#byDevice.get(id)?.findLast(link => link.open)
+  }
+
+  /** Devices with a connection on which they are not confirmed. */
+  unconfirmed(): readonly DeviceId[] {
+    return [...this.#byDevice].flatMap(([id, links]) =>
+      links.some(link => link.open && !link.confirmed) ? [id] : [],
+    )
+  }
+
+  /** Wakes who waits for a link that can be used. */
+  changed(): void {
+    for (const wake of this.#waiting) wake()
+  }
+
+  /** Resolves with the next `changed`, or when the signal fires. */
+  async nextChange(until: AbortSignal): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>()
+    this.#waiting.add(resolve)
+    until.addEventListener('abort', () => resolve(), { once: true })
+    await promise
+    this.#waiting.delete(resolve)
   }
 
   devices(): Iterable<DeviceId> {

@@ -1,13 +1,15 @@
 /** The asking side of the request protocols: one request frame, one answer frame. */
+import { decode } from '../chain/codec.ts'
 import { MoteError } from '../chain/result.ts'
 import type { Conversation } from './conversation.ts'
 import type { PeerLink } from './peer-link.ts'
 import type { RequestProtocol } from './ports.ts'
-import { type Answer, decodeAnswerFrame, refusalFrom } from './wire.ts'
+import { needsNoTrust } from './query-rights.ts'
+import { type Answer, decodeAnswerFrame, queryCodec, refusalFrom } from './wire.ts'
 
 /**
  * The body of the peer's answer. Throws `unreachable`, `timeout`, `too-large`, `malformed`, or the refusal that the peer
- * answered with.
+ * answered with; `not-ready` where the answer would count for something and the peer is not confirmed (hello.ts).
  */
 export async function askPeer(
   link: PeerLink,
@@ -16,6 +18,8 @@ export async function askPeer(
   limits: { readonly timeoutMs: number; readonly deadline: AbortSignal },
 ): Promise<Uint8Array> {
   const { timeoutMs, deadline } = limits
+  if (!link.confirmed && !isOpenToAll(protocol, body))
+    throw new MoteError('not-ready', `${link.peer?.id}: its record is not confirmed at a fresh head yet`)
   let conversation: Conversation | undefined
   try {
     conversation = await link.converse(protocol, timeoutMs, deadline)
@@ -32,6 +36,13 @@ export async function askPeer(
     conversation?.fail(failure)
     throw failure
   }
+}
+
+/** Whether the answer is worth nothing before it is verified, so that anybody may give it. */
+function isOpenToAll(protocol: RequestProtocol, body: Uint8Array): boolean {
+  if (protocol !== 'query') return false
+  const query = decode(queryCodec, body)
+  return query.ok && needsNoTrust(query.value)
 }
 
 function bodyOf(answer: Answer): Uint8Array {

@@ -29,7 +29,8 @@ import {
 import { coordinationAddressesCodec } from '../client/coordination-address.ts'
 import { maxHelloHandovers } from './hello.ts'
 import type { Network, RequestHandler } from './ports.ts'
-import { decodeAnswer, decodeRequest, maxWaitMs, openToUnproven, type Query, queryCodec } from './wire.ts'
+import { openToUnproven } from './query-rights.ts'
+import { decodeAnswer, decodeRequest, maxWaitMs, type Query, queryCodec } from './wire.ts'
 
 /** One's own record, for who is not admitted yet and so cannot follow the chain to the consenters that signed it. */
 export interface OwnStatus {

@@ -356,11 +356,6 @@ export const queryCodec: Codec<Query> = union<Query>({
   coordination: [12, struct({})],
 })
 
-/** What a caller may ask before its hello has passed. */
-export function openToUnproven(query: Query): boolean {
-  return query.type === 'head' || query.type === 'own-status' || query.type === 'coordination'
-}
-
 /* ---------------------------------------------------------------- /mote/registry/1 */
 
 /** A full node tells a coordination node that it lives. Who it is, hello has proven. The answer's body is empty. */

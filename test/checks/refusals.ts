@@ -291,6 +291,29 @@ const faces: readonly RefusalCheck[] = [
     'a peer with a changed proof': 'if (!verified.ok)',
   }).map(check => ({ ...check, only: 'hello' })),
   {
+    refusal: 'a revoked peer whose old proof nothing covers that a light node has seen',
+    file: 'node/light-book.ts',
+    find: 'return this.#isFresh() && this.#records.deviceStands(id, height)',
+    replace: 'return true',
+    test: 'test/e2e/revoked-peer.test.ts',
+  },
+  {
+    refusal: 'requests of a peer that is not confirmed at a fresh head',
+    file: 'node/incoming-streams.ts',
+    find: 'const caller = { deviceId: link.confirmed?.id,',
+    replace: 'const caller = { deviceId: link.peer?.id,',
+    test: peers,
+    only: 'not confirmed',
+  },
+  ...takenOut('node/incoming-streams.ts', peers, {
+    'heartbeats and assignments of a peer that is not confirmed':
+      "if (protocol === 'registry' && !link.confirmed)",
+  }).map(check => ({ ...check, only: 'not confirmed' })),
+  ...takenOut('node/peer-request.ts', peers, {
+    'to ask more than proofs of a peer that is not confirmed':
+      'if (!link.confirmed && !isOpenToAll(protocol, body))',
+  }).map(check => ({ ...check, only: 'not confirmed' })),
+  {
     refusal: 'libp2p: a message before hello',
     file: 'node/incoming-streams.ts',
     find: '  if (!from) {\n    stream.abort(',

@@ -1,8 +1,9 @@
 /** The libp2p adapter over real sockets on loopback: order, requests, hello, garbage, loss and reconnection. */
 import { afterEach, describe, expect, test } from 'vitest'
 import type { Height } from '../../chain/brands.ts'
+import { encode } from '../../chain/codec.ts'
 import { MoteError } from '../../chain/result.ts'
-import { protocols } from '../../node/wire.ts'
+import { protocols, type Query, queryCodec } from '../../node/wire.ts'
 import {
   append,
   eventually,
@@ -211,6 +212,45 @@ describe('hello', () => {
     expect(isConnected(listener, dialler)).toBe(false)
     expect(isConnected(dialler, listener)).toBe(false)
   }
+
+  test('a peer that is not confirmed is good for proofs only, and for everything once it is', async () => {
+    const callers: string[] = []
+    const serving: TestNodeOptions = {
+      prepare: network => {
+        network.handle('query', async ({ deviceId }) => Buffer.from(deviceId ?? 'nobody'))
+        network.handle('registry', async ({ deviceId }) => Buffer.from(deviceId ?? 'nobody'))
+      },
+    }
+    const [first, second] = [await start(a, serving), await start(b, { ...serving, isCurrent: false })]
+    keep(first, second)
+    await eventually('connected', () => isConnected(first, second) && isConnected(second, first))
+    expect(second.network.unconfirmed()).toEqual([a.id])
+    const ask = async (from: TestNode, to: SampleIdentity, query: Query) =>
+      callers.push(
+        await from.network.request(to.id, 'query', encode(queryCodec, query), 2_000).then(
+          body => Buffer.from(body).toString(),
+          error => (error as MoteError).code,
+        ),
+      )
+    const submit: Query = { type: 'submit', transaction: Uint8Array.of(1), wait: 'none' }
+    await ask(second, a, { type: 'head' })
+    await ask(second, a, submit)
+    await ask(first, b, submit)
+    const registered = () => first.network.request(b.id, 'registry', Uint8Array.of(1), 2_000)
+    expect(callers.splice(0)).toEqual([b.id, 'not-ready', 'nobody'])
+    await expect(registered()).rejects.toMatchObject({ code: 'not-ready' })
+    first.network.send(b.id, append(1))
+    await eventually('dropped', () => first.unreachable.length === 1)
+    second.isCurrent = true
+    second.network.recheck(a.id)
+    expect(second.network.unconfirmed()).toEqual([])
+    await ask(second, a, submit)
+    await ask(first, b, submit)
+    expect(callers).toEqual([b.id, a.id])
+    expect(Buffer.from(await registered()).toString()).toBe(a.id)
+    first.network.send(b.id, append(2))
+    await eventually('taken', () => second.received.length === 1)
+  })
 
   test('a certified proof passes where the genesis says another transport key', async () => {
     const moved = { ...a, transportSeed: sampleIdentity('new key').transportSeed }

@@ -66,7 +66,9 @@ class WorldNetwork implements Network {
 
   keep(): void {}
   forget(): void {}
-  recheck(): void {}
+  recheck(id: DeviceId): void {
+    this.#world.rechecked.push({ at: this.id, peer: id })
+  }
   peers(): readonly PeerStatus[] {
     const connected = this.#world.reachableFrom(this.id)
     return connected.map(({ id }) => ({ id, state: 'connected', address: undefined }))
@@ -95,6 +97,8 @@ export class LedgerWorld {
   readonly genesis: GenesisDocument
   readonly operator = sampleIdentity('operator')
   readonly failures: MoteError[] = []
+  /** Peers whose connections a node had judged again. */
+  readonly rechecked: { readonly at: DeviceId; readonly peer: DeviceId }[] = []
   readonly #nodes: WorldNode[]
   #mail: { from: DeviceId; to: DeviceId; message: PeerMessage }[] = []
   readonly #cutOff = new Set<DeviceId>()

@@ -71,10 +71,13 @@ export interface TestNode {
   /** What this node knows of identities beyond the genesis. */
   readonly known: Map<DeviceId, KnownIdentity>
   proof: HelloProof
+  /** Whether this node knows that what others prove stands at a fresh head. */
+  isCurrent: boolean
 }
 
 export interface TestNodeOptions extends Partial<Libp2pNetworkOptions> {
   readonly proof?: HelloProof
+  readonly isCurrent?: boolean
   /** Called before the network starts: register handlers here. */
   readonly prepare?: (network: Libp2pNetwork) => void
 }
@@ -86,9 +89,9 @@ export async function startTestNode(
   identity: SampleIdentity,
   options: TestNodeOptions = {},
 ): Promise<TestNode> {
-  const { proof, prepare, ...more } = options
+  const { proof, prepare, isCurrent = true, ...more } = options
   const known = new Map<DeviceId, KnownIdentity>()
-  const state = { proof: proof ?? ({ type: 'genesis' } as HelloProof) }
+  const state = { proof: proof ?? ({ type: 'genesis' } as HelloProof), isCurrent }
   const book: HelloBook = {
     chainId: chain.chainId,
     deviceId: identity.id,
@@ -97,6 +100,7 @@ export async function startTestNode(
     trusted: () => chain.trusted,
     genesisIdentity: id => chain.record(id),
     known: id => known.get(id),
+    isCurrent: () => state.isCurrent,
   }
   const network = new Libp2pNetwork({
     host: '127.0.0.1',

@@ -160,3 +160,37 @@ test('transfer: the named voter leads, and what is open is answered', async () =
   await expect(world.node(old).transfer()).rejects.toMatchObject({ code: 'no-leader' })
   await expect(world.node(to).transfer(devices[0]!.id)).rejects.toMatchObject({ code: 'unreachable' })
 })
+
+test('members: a revoked peer is judged again when its own block is certified, not by an earlier certificate', async () => {
+  const other = sampleIdentity('device-9')
+  const world = await new LedgerWorld(3, [other]).startCertified()
+  const leader = world.leader!
+  const through = world.node(leader)
+  const heldBack: (() => void)[] = []
+  world.filter = (from, to, message) => {
+    if (message.type !== 'signatures') return true
+    heldBack.push(() => world.post(from, to, message))
+    return false
+  }
+  const before = through.chain.height
+  void through.submission.submit(world.group(other, 'fleet'), 'none')
+  await world.until('the block before', () => through.chain.height > before)
+  const signaturesBefore = heldBack.splice(0)
+  const body = { type: 'identity.revoke', subject: other.id, expectedVersion: 1, reason: '' } as const
+  void through.submission.submit(world.sign(world.operator, body), 'none')
+  await world.until('the revocation, executed', () => through.chain.height > before + 1)
+  const rechecked = () => world.rechecked.some(({ at, peer }) => at === world.id(leader) && peer === other.id)
+  const release = async (signatures: readonly (() => void)[]) => {
+    const hold = world.filter
+    world.filter = () => true
+    for (const send of signatures) send()
+    await world.settle()
+    world.filter = hold
+  }
+  await release(signaturesBefore)
+  expect(through.certifier.certifiedHeight).toBe(before + 1)
+  world.rechecked.length = 0
+  await release(heldBack.splice(0))
+  expect(through.certifier.certifiedHeight).toBe(before + 2)
+  expect(rechecked()).toBe(true)
+})

@@ -4,11 +4,11 @@ import { type DeviceId, type Hash, Height, Milliseconds, type StateKey, Term } f
 import { type Codec, decode, encode } from '../../../chain/codec.ts'
 import { unwrap } from '../../../chain/result.ts'
 import { type Hello, helloCodec, helloReplyCodec, helloVerdictCodec } from '../../../node/hello.ts'
+import { openToUnproven } from '../../../node/query-rights.ts'
 import {
   answerCodec,
   type Heartbeat,
   heartbeatCodec,
-  openToUnproven,
   type Query,
   queryCodec,
   type RaftFrame,
