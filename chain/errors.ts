@@ -145,6 +145,13 @@ export const errorTable = {
     true,
     'Blocks are committed but not certified; the leader waits for signatures.',
   ),
+  unconfirmed: row(
+    503,
+    0x97,
+    6,
+    true,
+    'One node refused the transaction and no second one has yet; one alone cannot say so. Send the same bytes again.',
+  ),
   'not-ready': row(503, 0x88, 6, true, 'The node is starting, stopping or catching up; ask another node.'),
   timeout: row(
     504,

@@ -150,6 +150,8 @@ export interface ChainSource {
  * that is refused costs the source that gave it, and the next one is asked.
  */
 export interface SourcePool {
+  /** Sources to choose from, those included that are not asked at present. */
+  readonly size: number
   attempt<T>(operation: (source: ChainSource) => Promise<T>): Promise<T>
 }
 

@@ -5,7 +5,8 @@
  *   the preferred one. The first of the list is tried again after `returnMs`: it is first for a reason.
  * - A source that was caught lying (a proof, header or certificate that does not verify, or a withheld change) is not
  *   asked again for `distrustMs`, however many addresses are left.
- * - Any other refusal is an answer, and goes to the caller: asking elsewhere would not change it.
+ * - Any other refusal is one source's word: the next one is asked, and the caller hears of it if all the others fail. That
+ *   is no fault: the source stays first.
  *
  * An operation that is tried again must be safe to repeat. Reads are, and so is sending one signed transaction twice.
  */
@@ -14,7 +15,7 @@ import { MoteError } from '../chain/result.ts'
 import type { ChainSource, SourcePool } from './chain-source.ts'
 
 /** What a failure says about the source it came from. */
-type SourceFault = 'passing' | 'lie' | 'none'
+type SourceFault = 'passing' | 'lie' | 'refusal' | 'none'
 
 const faults: Partial<Record<ErrorCode, SourceFault>> = {
   unreachable: 'passing',
@@ -33,16 +34,18 @@ const faults: Partial<Record<ErrorCode, SourceFault>> = {
   'hello-required': 'passing',
   'hello-refused': 'passing',
   internal: 'passing',
+  unconfirmed: 'passing',
   'bad-proof': 'lie',
   'bad-certificate': 'lie',
   'bad-header': 'lie',
   'wrong-chain': 'lie',
   withheld: 'lie',
+  interrupted: 'none',
 }
 
-/** `passing`: try another source now. `lie`: and do not come back. `none`: the failure is the answer. */
+/** `passing`, `refusal`: try another source now. `lie`: and do not come back. `none`: the failure is this program's own. */
 function sourceFaultOf(error: unknown): SourceFault {
-  return error instanceof MoteError ? (faults[error.code] ?? 'none') : 'none'
+  return error instanceof MoteError ? (faults[error.code] ?? 'refusal') : 'none'
 }
 
 export interface FailoverOptions {
@@ -77,6 +80,10 @@ export class FailoverSource implements SourcePool {
     this.#onFault = options.onFault ?? (() => {})
   }
 
+  get size(): number {
+    return this.#sources.length
+  }
+
   /** The source that answered last; before there was an answer, the first one. */
   get preferred(): ChainSource | undefined {
     return this.#preferred
@@ -107,8 +114,12 @@ export class FailoverSource implements SourcePool {
     return false
   }
 
-  /** Runs the operation, verification included, against each source at most once. Throws the last failure. */
+  /**
+   * Runs the operation, verification included, against each source at most once. Throws the first refusal, or without
+   * any the last failure.
+   */
   async attempt<T>(operation: (source: ChainSource) => Promise<T>): Promise<T> {
+    let refusal: unknown
     let last: unknown
     for (const source of this.#inTurn()) {
       if (this.isDistrusted(source)) continue
@@ -121,10 +132,12 @@ export class FailoverSource implements SourcePool {
       } catch (error) {
         const fault = sourceFaultOf(error)
         if (fault === 'none') throw error
-        this.#blame(source, fault, error as MoteError)
+        if (fault === 'refusal') refusal ??= error
+        else this.#blame(source, fault, error as MoteError)
         last = error
       }
     }
+    last = refusal ?? last
     const none = this.#sources.length === 0 ? 'none is known yet' : 'every one of them was caught lying'
     throw last ?? new MoteError('unreachable', `sources: ${none}`)
   }

@@ -3,12 +3,13 @@
  * (docs/ARCHITECTURE.md, life of a transaction).
  *
  * Sending again is always safe: the id covers the bytes, and the chain executes an id once. So a timeout or a lost
- * leader is never reported as a failure while there is time left. What a node says about a transaction is its word;
- * callers that must know read the record it changed, verified.
+ * leader is never reported as a failure while there is time left. What a node says about a transaction is its word:
+ * a refusal is final once two nodes have given it (where more than one is known), and callers that must know of a
+ * success read the record it changed, verified.
  */
 import { randomBytes } from 'node:crypto'
 import type { ChainId, Height, Milliseconds, TransactionId } from '../chain/brands.ts'
-import { errorTable } from '../chain/errors.ts'
+import { type ErrorCode, errorTable } from '../chain/errors.ts'
 import { MoteError, unwrap } from '../chain/result.ts'
 import { parseTransaction, signTransaction, type TransactionBody } from '../chain/transaction.ts'
 import type { SourcePool, SubmitWait, TransactionStatus } from './chain-source.ts'
@@ -48,6 +49,68 @@ export interface SubmitOptions {
   readonly signal?: AbortSignal
 }
 
+/** Nodes that must refuse a transaction, where that many are known: one that lies cannot end it. */
+const refusalsNeeded = 2
+
+/** What a node said of a transaction, its refusal included. */
+type Outcome = { readonly status: TransactionStatus } | { readonly error: MoteError }
+
+/** Says of one transaction who has refused it. */
+export class Refusals {
+  readonly #sources = new Set<string>()
+
+  /** Sends the bytes to one source after another until one takes them or enough have refused. */
+  async send(
+    pool: SourcePool,
+    bytes: Uint8Array,
+    wait: SubmitWait,
+    options: { readonly signal?: AbortSignal } = {},
+  ): Promise<TransactionStatus> {
+    const outcome = await pool.attempt(async source => {
+      const heard = await outcomeOf(source.submit(bytes, wait, options))
+      const reason = refusalIn(heard)
+      if (reason === undefined) return heard
+      this.#sources.add(source.name)
+      if (this.#sources.size >= Math.min(refusalsNeeded, pool.size)) return heard
+      throw new MoteError('unconfirmed', `${source.name} alone refused the transaction: ${reason}`)
+    })
+    if ('error' in outcome) throw outcome.error
+    return outcome.status
+  }
+}
+
+/** Throws what is no refusal of the transaction. */
+async function outcomeOf(sending: Promise<TransactionStatus>): Promise<Outcome> {
+  try {
+    return { status: await sending }
+  } catch (error) {
+    if (error instanceof MoteError && refusesTransaction(error.code)) return { error }
+    throw error
+  }
+}
+
+/** Undefined unless these words mean that sending again is no use. */
+function refusalIn(outcome: Outcome): string | undefined {
+  if ('error' in outcome) return `${outcome.error.code}: ${outcome.error.detail}`
+  const { status, code = 'internal', detail } = outcome.status
+  const isFinal = status === 'invalid' || (status === 'refused' && refusesTransaction(code))
+  return isFinal ? `${code}: ${detail ?? status}` : undefined
+}
+
+/** What a node says of itself or of the connection, or lies about, is no word about the transaction. */
+function refusesTransaction(code: ErrorCode): boolean {
+  return !errorTable[code].retry && !codesOfNode.has(code)
+}
+
+const codesOfNode: ReadonlySet<ErrorCode> = new Set([
+  'bad-proof',
+  'hello-required',
+  'hello-refused',
+  'storage-corrupt',
+  'execution-diverged',
+  'state-lost',
+])
+
 const retryDelayMsMin = 25
 const retryDelayMsMax = 500
 
@@ -63,20 +126,18 @@ export async function submitUntilFinal(
 ): Promise<FinalTransaction> {
   const { timeoutMs = 30_000, wait = 'certified', signal } = options
   const deadline = performance.now() + timeoutMs
+  const refusals = new Refusals()
   let last = 'no answer'
   for (let delayMs = retryDelayMsMin; ; delayMs = Math.min(2 * delayMs, retryDelayMsMax)) {
     const remainingMs = Math.ceil(deadline - performance.now())
     if (remainingMs <= 0)
       throw new MoteError('timeout', `transaction: not ${wait} after ${timeoutMs} ms (${last})`)
     const limit = AbortSignal.timeout(remainingMs)
-    const sent = await pool
-      .attempt(source =>
-        source.submit(bytes, wait, { signal: signal ? AbortSignal.any([limit, signal]) : limit }),
-      )
-      .then(
-        status => ({ status }),
-        (error: unknown) => ({ error }),
-      )
+    const options = { signal: signal ? AbortSignal.any([limit, signal]) : limit }
+    const sent = await refusals.send(pool, bytes, wait, options).then(
+      status => ({ status }),
+      (error: unknown) => ({ error }),
+    )
     if ('status' in sent) {
       const final = judge(sent.status, wait)
       if (final) return final
@@ -103,7 +164,7 @@ function judge(status: TransactionStatus, wait: 'certified' | 'committed'): Fina
     case 'invalid':
       throw new MoteError(status.code ?? 'internal', detail)
     case 'refused':
-      if (status.code && errorTable[status.code].retry) return undefined
+      if (!refusesTransaction(status.code ?? 'internal')) return undefined
       throw new MoteError(status.code ?? 'internal', detail)
     default:
       return undefined
@@ -111,7 +172,7 @@ function judge(status: TransactionStatus, wait: 'certified' | 'committed'): Fina
 }
 
 function isWorthRetrying(error: unknown): boolean {
-  return error instanceof MoteError && errorTable[error.code].retry
+  return error instanceof MoteError && !refusesTransaction(error.code)
 }
 
 /** The id of signed bytes. Throws `malformed` for bytes that are no transaction. */

@@ -11,6 +11,7 @@ import { MoteError, unwrap } from '../chain/result.ts'
 import type { ChainClient } from '../client/chain-client.ts'
 import type { ChainSource, NodeStatus } from '../client/chain-source.ts'
 import { nativeVerifier } from '../client/native-crypto.ts'
+import { Refusals } from '../client/submission.ts'
 
 export interface RelayParts {
   readonly client: ChainClient
@@ -23,7 +24,7 @@ export function relaySource({ client, status }: RelayParts): ChainSource {
   return {
     name: 'relay',
     status: async () => status(),
-    submit: (bytes, wait) => pool.attempt(source => source.submit(bytes, wait)),
+    submit: (bytes, wait) => new Refusals().send(pool, bytes, wait),
     transactionStatus: id => pool.attempt(source => source.transactionStatus(id)),
     certifiedHeader: async height => {
       if (height === 'latest' || height === follower.newest?.header.height) return newestOf(client)

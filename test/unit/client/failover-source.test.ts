@@ -68,10 +68,23 @@ describe('failover source', () => {
     expect(await ask()).toBe('b')
   })
 
-  it('failover source: an answer that refuses is not asked for elsewhere', async () => {
-    const { a, b, ask } = setUp()
+  it('failover source: a refusal is one word: the next is asked, and it is the answer if nobody has another', async () => {
+    const { a, b, c, pool, ask } = setUp()
     a.failure = new MoteError('not-found', 'no such transaction')
+    expect(await ask()).toBe('b')
+    expect(pool.isDistrusted(a)).toBe(false)
+    b.failure = c.failure = down
     await expect(ask()).rejects.toMatchObject({ code: 'not-found' })
+    for (const source of [a, b, c]) source.failure = new MoteError('malformed', source.name)
+    await expect(ask()).rejects.toMatchObject({ code: 'malformed' })
+    a.failure = undefined
+    expect(await ask()).toBe('a')
+  })
+
+  it('failover source: what stops this program is not asked elsewhere', async () => {
+    const { a, b, ask } = setUp()
+    a.failure = new MoteError('interrupted', 'stopped')
+    await expect(ask()).rejects.toMatchObject({ code: 'interrupted' })
     expect(b.asked.size).toBe(0)
   })
 

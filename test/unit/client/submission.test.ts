@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { MoteError } from '../../../chain/result.ts'
+import type { TransactionBody } from '../../../chain/transaction.ts'
 import { ChainClient } from '../../../client/chain-client.ts'
 import { addMembers, createGroup, rekeyGroup, removeMembers } from '../../../client/group-actions.ts'
 import { grant, revoke, suspend } from '../../../client/operator-actions.ts'
@@ -48,6 +49,48 @@ describe('submission', () => {
     const body = { type: 'identity.revoke', subject: keysOf('x').id, expectedVersion: 1, reason: '' } as const
     await expect(client.perform(chain.operator, body)).rejects.toMatchObject({ code: 'unknown-subject' })
     await expect(client.perform(keysOf('sensor'), body)).rejects.toMatchObject({ code: 'not-authorised' })
+  })
+
+  it('submission: one node that refuses ends nothing: another one takes it', async () => {
+    for (const lie of ['invalid', 'refused', 'thrown'] as const) {
+      const { chain, source: honest } = await setUp('sensor')
+      const hostile = chain.source('hostile')
+      hostile.submit = async bytes => {
+        if (lie === 'thrown') throw new MoteError('bad-signature', 'a lie')
+        return { id: idOfSigned(bytes), status: lie, code: 'not-authorised' }
+      }
+      const client = await ChainClient.open({ sources: [hostile, honest], checkpoint: chain.checkpoint })
+      const body = { type: 'identity.revoke', subject: keysOf('sensor').id, expectedVersion: 1, reason: '' }
+      const { height } = await client.perform(chain.operator, body as TransactionBody)
+      expect(height).toBe(2)
+    }
+  })
+
+  it('submission: what two nodes refuse is final at once, and what the only one refuses', async () => {
+    const { chain, source } = await setUp('sensor')
+    const body = { type: 'identity.revoke', subject: keysOf('x').id, expectedVersion: 1, reason: '' } as const
+    for (const sources of [[source], [source, chain.source('second'), chain.source('third')]]) {
+      const client = await ChainClient.open({ sources, checkpoint: chain.checkpoint })
+      await client.follower.sync()
+      const asked = () => sources.reduce((sum, each) => sum + (each.asked.get('submit') ?? 0), 0)
+      const before = asked()
+      await expect(client.perform(keysOf('sensor'), body)).rejects.toMatchObject({ code: 'not-authorised' })
+      expect(asked() - before).toBe(Math.min(sources.length, 2))
+    }
+  })
+
+  it('submission: while nobody confirms a refusal the outcome is unknown', async () => {
+    const { chain, source } = await setUp('sensor')
+    const second = chain.source('second')
+    second.failure = new MoteError('unreachable', 'down')
+    const client = await ChainClient.open({ sources: [source, second], checkpoint: chain.checkpoint })
+    await client.follower.sync()
+    const body = { type: 'identity.revoke', subject: keysOf('x').id, expectedVersion: 1, reason: '' } as const
+    const sent = client.perform(keysOf('sensor'), body, { timeoutMs: 100 })
+    await expect(sent).rejects.toMatchObject({ code: 'timeout' })
+    const later = client.perform(keysOf('sensor'), body, { timeoutMs: 5_000 })
+    second.failure = undefined
+    await expect(later).rejects.toMatchObject({ code: 'not-authorised' })
   })
 
   it('submission: gives up with timeout, because the outcome is unknown', async () => {
