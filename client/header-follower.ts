@@ -12,6 +12,7 @@
  * is passed over with `stale`. How old the head is, `time` says; whether that is too old, the caller judges.
  */
 import type { Height } from '../chain/brands.ts'
+import type { Certificate } from '../chain/certificate.ts'
 import { type Codec, decode, encode, optional, struct, uint } from '../chain/codec.ts'
 import { type ConsenterSet, consenterSetCodec } from '../chain/consenters.ts'
 import { type Header, headerCodec, headerHash } from '../chain/header.ts'
@@ -72,6 +73,8 @@ const storedCheckpointCodec: Codec<StoredCheckpoint> = struct({
   handoverHeight: optional(uint<Height>()),
 })
 
+/** A head that is further behind than this has been away; nearer, the next headers are on their way. */
+const blocksBehindMax = 8
 /** Shortest and longest pause of `run` after a failure. */
 const retryDelayMsMin = 50
 const retryDelayMsMax = 2_000
@@ -84,6 +87,11 @@ export class HeaderFollower {
   #turn: Promise<unknown> = Promise.resolve()
   #newest: CertifiedHeader | undefined
   readonly #shownBy = new WeakMap<ChainSource, Height>()
+  /** The highest certified header that is known of. */
+  #heard = 0
+  /** What a source shows at present and other consenters have certified, as it says: it is believed when the head is there. */
+  #claimed = 0
+  #isLevel = false
   #lastNews = performance.now()
   #lastSave = Number.NEGATIVE_INFINITY
   #saved: Height
@@ -109,6 +117,19 @@ export class HeaderFollower {
   /** The head with its certificate, as it was taken; undefined while the head is the checkpoint. */
   get newest(): CertifiedHeader | undefined {
     return this.#newest
+  }
+
+  /** How many headers the head is behind the newest one that is known of. */
+  get behind(): number {
+    return Math.max(this.#heard, this.#claimed, this.#head.header.height) - this.#head.header.height
+  }
+
+  /**
+   * True from when the head was the newest of a source; false again from more than `blocksBehindMax` on, as after a pause,
+   * until it has caught up.
+   */
+  get isLevel(): boolean {
+    return this.#isLevel
   }
 
   /** Calls `listener` for each advance, in order, before anyone who waits for the head sees it. */
@@ -169,7 +190,9 @@ export class HeaderFollower {
   }
 
   async #awaitNews(source: ChainSource, signal: AbortSignal): Promise<void> {
-    if (await this.#takeNews(source, signal, this.#options.waitMs ?? 10_000)) return
+    // Who does not know yet whether the head is level asks: a quiet chain has no other answer.
+    const isUnknown = !this.#isLevel && this.behind === 0
+    if (await this.#takeNews(source, signal, isUnknown ? 0 : (this.#options.waitMs ?? 10_000))) return
     const quietMs = performance.now() - this.#lastNews
     if (quietMs > (this.#options.quietMs ?? 180_000))
       throw new MoteError('stale', `${source.name}: no new header for ${Math.round(quietMs / 1000)} s`)
@@ -179,6 +202,7 @@ export class HeaderFollower {
   async #takeNews(source: ChainSource, signal: AbortSignal, waitMs: number): Promise<boolean> {
     const newest = await source.waitForHeader(this.#head.header.height, waitMs, { signal })
     if (newest) await this.#take(source, newest)
+    else if (this.behind === 0) this.#isLevel = true
     return newest !== undefined
   }
 
@@ -196,9 +220,32 @@ export class HeaderFollower {
 
   /** Takes the newest header of a source and all between. Calls wait for each other. */
   #take(source: ChainSource, newest: CertifiedHeader): Promise<void> {
-    const turn = this.#turn.then(() => this.#advanceTo(source, newest))
+    const turn = this.#turn.then(() => this.#settle(source, newest))
     this.#turn = turn.catch(() => {})
     return turn
+  }
+
+  async #settle(source: ChainSource, newest: CertifiedHeader): Promise<void> {
+    let level = this.#isLevel
+    try {
+      await this.#advanceTo(source, newest)
+      level = true
+    } finally {
+      this.#claimed = 0
+      // A claim that came to nothing leaves no trace.
+      if (this.behind === 0) this.#isLevel = level
+    }
+  }
+
+  /** Counts what is known of the newest height. A source cannot make it up: who the head trusts has signed, or it is a claim. */
+  #hear(source: ChainSource, newest: CertifiedHeader, certificate: Certificate): void {
+    const { header, handover } = newest
+    const isBySame = header.signersHash === this.#head.header.nextSignersHash
+    if (isBySame) {
+      unwrap(advance(this.#head, header, certificate, this.#options.verifier, handover))
+      this.#heard = Math.max(this.#heard, header.height)
+    } else this.#claimed = this.shownBy(source)
+    if (this.behind > blocksBehindMax) this.#isLevel = false
   }
 
   async #advanceTo(source: ChainSource, newest: CertifiedHeader): Promise<void> {
@@ -209,6 +256,7 @@ export class HeaderFollower {
     if (!certificate)
       throw new MoteError('stale', `${source.name}: has no certificate for its newest header yet`)
     if (gap === 1) return this.#accept(source, [newest])
+    this.#hear(source, newest, certificate)
     while (this.#head.header.height < header.height) {
       const isNear = header.height - this.#head.header.height <= (this.#options.longestRun ?? 1024)
       if (isNear && (await this.#walk(source, newest))) return

@@ -52,7 +52,10 @@ export async function startGateway(configFile: string, signal: AbortSignal): Pro
   const face =
     config.api &&
     (await openStatusFace(config.api, {
-      ready: () => started && gateway.status().fresh,
+      readiness: () => {
+        if (!started) return new MoteError('not-ready', 'the gateway is starting')
+        return gateway.status().fresh ? undefined : new MoteError('stale', 'head: older than trustTtl')
+      },
       status: () => ({
         name: config.name,
         id,

@@ -1,15 +1,16 @@
 /**
- * The gateway's small HTTP face: `/livez` (the process answers), `/readyz` (it would relay: fresh trust data),
- * `/v1/status`. Read-only; errors are RFC 9457 problems.
+ * The gateway's small HTTP API: `/livez` (the process answers), `/readyz` (it would relay: fresh trust data),
+ * `/v1/status`. Read-only; answers have the form of a node's (docs/FORMATS.md, HTTP API), errors are RFC 9457 problems.
  */
 import { once } from 'node:events'
 import { createServer, type ServerResponse } from 'node:http'
-import { errorTable } from '../chain/errors.ts'
+import { type ErrorCode, errorTable } from '../chain/errors.ts'
+import type { MoteError } from '../chain/result.ts'
 import type { ListenAddress } from './config.ts'
 
 export interface StatusSource {
-  /** True if a message that is valid would be relayed now. */
-  readonly ready: () => boolean
+  /** Undefined while a message that is valid would be relayed; else why not. */
+  readonly readiness: () => MoteError | undefined
   readonly status: () => object
 }
 
@@ -26,8 +27,8 @@ export async function openStatusFace(address: ListenAddress, source: StatusSourc
   server.on('request', (request, response) => {
     const { pathname } = new URL(request.url ?? '/', 'http://gateway')
     if (request.method !== 'GET') problem(response, 405, 'not-found', 'method: expected GET')
-    else if (pathname === '/livez') json(response, 200, { live: true })
-    else if (pathname === '/readyz') json(response, source.ready() ? 200 : 503, { ready: source.ready() })
+    else if (pathname === '/livez') json(response, 200, { status: 'alive' })
+    else if (pathname === '/readyz') ready(response, source.readiness())
     else if (pathname === '/v1/status') json(response, 200, source.status())
     else problem(response, 404, 'not-found', 'path: expected /livez, /readyz or /v1/status')
   })
@@ -45,12 +46,17 @@ export async function openStatusFace(address: ListenAddress, source: StatusSourc
   }
 }
 
+function ready(response: ServerResponse, missing: MoteError | undefined): void {
+  if (missing) problem(response, 503, missing.code, missing.detail)
+  else json(response, 200, { status: 'ready' })
+}
+
 function json(response: ServerResponse, status: number, body: object, type = 'application/json'): void {
   response.writeHead(status, { 'content-type': type, 'cache-control': 'no-store' })
   response.end(`${JSON.stringify(body)}\n`)
 }
 
-function problem(response: ServerResponse, status: number, code: 'not-found', detail: string): void {
+function problem(response: ServerResponse, status: number, code: ErrorCode, detail: string): void {
   const body = { type: `urn:mote:error:${code}`, title: errorTable[code].sentence, status, detail, code }
   json(response, status, body, 'application/problem+json')
 }

@@ -16,7 +16,7 @@
 import { type DeviceId, type Hash, Height } from '../chain/brands.ts'
 import { type Certificate, certificateSigningBytes, verifyCertificate } from '../chain/certificate.ts'
 import { equalBytes } from '../chain/codec.ts'
-import type { ConsenterSet } from '../chain/consenters.ts'
+import { type ConsenterSet, quorumOf } from '../chain/consenters.ts'
 import type { Handover } from '../chain/light-client.ts'
 import { ok, type Result, refuse } from '../chain/result.ts'
 import type { CertifierConfig, CertifierOutput, ExecutedBlock } from './certifier-parts.ts'
@@ -61,6 +61,8 @@ export class Certifier {
   /** Valid signatures over hashes that are not ours, by `height:hash`. */
   readonly #others = new Map<string, SignatureTally>()
   readonly #repliedAt = new Map<DeviceId, number>()
+  /** The highest height that a member has said to have signed. */
+  readonly #said = new Map<DeviceId, number>()
   /** The newest valid certificate above what this node has executed. */
   #ahead: Certificate | undefined
   #executed = 0
@@ -83,6 +85,18 @@ export class Certifier {
   /** The highest height known to be certified. 0 stands for genesis, which needs no certificate. */
   get certifiedHeight(): Height {
     return this.#certified as Height
+  }
+
+  /**
+   * The newest height that is known of: of a certificate, or what a quorum of the consenters, this node included, says to
+   * have signed. A minority cannot make it up.
+   */
+  get heardHeight(): Height {
+    const set = this.#handovers.at(-1)?.next ?? this.#signers
+    const said = set.consenters
+      .map(({ id }) => (id === this.#config.self?.id ? this.#executed : (this.#said.get(id) ?? 0)))
+      .sort((a, b) => b - a)
+    return Math.max(this.#executed, this.#ahead?.height ?? 0, said[quorumOf(set) - 1] ?? 0) as Height
   }
 
   /** Heights that are kept because they lack a certificate. */
@@ -169,6 +183,7 @@ export class Certifier {
     if (this.#stopped) return
     for (const message of signatures) {
       if (message.incarnation !== this.#config.incarnation) continue
+      this.#said.set(from, Math.max(message.height, this.#said.get(from) ?? 0))
       if (message.height <= this.#certified) {
         this.#answerLaggard(from)
         continue

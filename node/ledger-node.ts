@@ -132,6 +132,7 @@ export class LedgerNode implements NetworkEvents {
       clock,
       submission: this.submission,
       certifiedHeight,
+      heardHeight: () => this.certifier.heardHeight,
       handovers,
       status: () => this.status(),
       failure: () => this.#failure,

@@ -157,9 +157,15 @@ export class LightChain {
     this.#running.add(running)
   }
 
-  /** Undefined while the head is fresh enough to be trusted. */
+  /** Undefined while the head is level with what full nodes show, and fresh enough to be trusted. */
   readiness(): MoteError | undefined {
     if (this.#standing) return this.#standing
+    const { head, behind, isLevel } = this.client.follower
+    const { height } = head.header
+    if (!isLevel && behind > 0)
+      return new MoteError('not-ready', `head: at height ${height}, expected ${height + behind}: catching up`)
+    if (!isLevel)
+      return new MoteError('not-ready', `head: at height ${height}, and no full node has shown its own yet`)
     const ageMs = this.client.records.ageMs()
     if (ageMs <= this.config.trustTtlMs) return undefined
     return new MoteError('stale', `head: expected at most ${this.config.trustTtlMs} ms old, got ${ageMs} ms`)
@@ -179,7 +185,7 @@ export class LightChain {
       leader: undefined,
       height: header.height,
       certifiedHeight: header.height,
-      lag: 0,
+      lag: this.client.follower.behind,
       time: header.time,
       pid: process.pid,
       api,

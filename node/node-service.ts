@@ -27,6 +27,7 @@ import {
 import type { Handovers } from './handovers.ts'
 import { changesCodec, type LiveChain, type RecentOutcome } from './live-chain.ts'
 import type { BlockWrite, Clock, Storage } from './ports.ts'
+import { defaultProducerLimits } from './producer.ts'
 import type { Submission } from './submission.ts'
 
 /** A block for people and dashboards. Nothing in it is proof. */
@@ -56,6 +57,8 @@ export interface NodeServiceParts {
   readonly clock: Clock
   readonly submission: Submission
   readonly certifiedHeight: () => Height
+  /** The newest height that this node knows of. */
+  readonly heardHeight: () => Height
   readonly handovers: Pick<Handovers, 'provenAt'>
   /** Signed addresses of coordination nodes, as they hold now. */
   readonly coordination: () => readonly Uint8Array[]
@@ -74,6 +77,8 @@ interface HeaderWaiter {
 
 /** History rows in one answer. */
 const maxHistory = 1000
+/** A node that is further behind what it has heard of than this is catching up. */
+const blocksBehindMax = 8
 /** Changed keys that the headers of one answer list, unless its last few have more: about `maxHeaderPageBytes`. */
 const maxKeysPerPage = 32_768
 const headersReadAtOnce = 8
@@ -135,7 +140,19 @@ export class NodeService implements ChainSource {
     if (failure) return failure
     if (this.#stopped || this.#draining) return new MoteError('not-ready', 'the node is stopping')
     const { leader } = this.#parts.status()
-    return leader === undefined ? new MoteError('no-leader', 'no leader is known') : undefined
+    if (leader === undefined) return new MoteError('no-leader', 'no leader is known')
+    return this.#lag()
+  }
+
+  #lag(): MoteError | undefined {
+    const { chain, heardHeight, certifiedHeight } = this.#parts
+    const { height } = chain
+    const [heard, certified] = [heardHeight(), certifiedHeight()]
+    if (heard - height > blocksBehindMax)
+      return new MoteError('not-ready', `chain: at height ${height}, expected ${heard}: catching up`)
+    if (height - certified > defaultProducerLimits.certificationLagMax)
+      return new MoteError('certification-lag', `height ${height}: certified up to ${certified}`)
+    return undefined
   }
 
   async status(): Promise<NodeStatus> {

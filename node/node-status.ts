@@ -11,7 +11,7 @@ import type { Replica } from './replica.ts'
 export interface FullNodeView {
   readonly replica: Pick<Replica, 'leadership'>
   readonly chain: Pick<LiveChain, 'ledger'>
-  readonly certifier: Pick<Certifier, 'certifiedHeight'>
+  readonly certifier: Pick<Certifier, 'certifiedHeight' | 'heardHeight'>
   readonly clocks: Pick<ClockExchange, 'odd'>
   readonly failure: MoteError | undefined
 }
@@ -24,7 +24,7 @@ export function fullNodeStatus(
 ): NodeStatus {
   const { role, term, leader } = replica.leadership
   const { chainId, height, time } = chain.ledger.header
-  const { certifiedHeight } = certifier
+  const { certifiedHeight, heardHeight } = certifier
   return {
     name,
     id,
@@ -35,7 +35,7 @@ export function fullNodeStatus(
     leader,
     height,
     certifiedHeight,
-    lag: height - certifiedHeight,
+    lag: Math.max(height, heardHeight) - certifiedHeight,
     time,
     pid: processId,
     api: api(),

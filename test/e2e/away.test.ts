@@ -107,6 +107,52 @@ async function level(label: string): Promise<void> {
   }
 }
 
+/** Code of the problem that `/readyz` answers with; undefined when the node is ready. */
+async function unreadiness(label: string): Promise<{ code: string; detail: string } | undefined> {
+  const response = await fetch(`${apiOf(label)}/readyz`)
+  return response.status === 200 ? undefined : ((await response.json()) as { code: string; detail: string })
+}
+
+test('away: until it is level a node says how far behind it is, and that it is not ready', async () => {
+  for (const label of labels) await level(label)
+  const read = long.service.headersFrom.bind(long.service)
+  const gate = Promise.withResolvers<void>()
+  long.service.headersFrom = async (from, limit) => {
+    await gate.promise
+    return read(from, limit)
+  }
+  long.grow(58, [])
+  for (const label of labels) {
+    const source = httpSource(apiOf(label))
+    const deadline = performance.now() + levelWithinMs
+    while ((await source.status()).lag !== 58 && performance.now() < deadline)
+      await new Promise(resolve => setTimeout(resolve, 10))
+    expect((await source.status()).lag).toBe(58)
+    const missing = await unreadiness(label)
+    expect(missing?.code).toBe('not-ready')
+    expect(missing?.detail).toContain(`expected ${long.height}`)
+  }
+  gate.resolve()
+  long.service.headersFrom = read
+  for (const label of labels) {
+    await level(label)
+    expect((await httpSource(apiOf(label)).status()).lag).toBe(0)
+  }
+  expect(await unreadiness('lightweight')).toBeUndefined()
+  expect((await unreadiness('coordination'))?.code).toBe('no-full-node')
+})
+
+test('away: a node that starts again is level, empty and full blocks alike', async () => {
+  await level('lightweight')
+  await nodes.get('lightweight')!.stop()
+  long.grow(58, [])
+  long.grow(1, fills.full)
+  nodes.set('lightweight', await startLight('lightweight', keysOf('sensor')))
+  expect((await unreadiness('lightweight'))?.code).toBe('not-ready')
+  await level('lightweight')
+  expect(await unreadiness('lightweight')).toBeUndefined()
+})
+
 describe.each(Object.entries(fills))('away: for %s blocks', (_, keys) => {
   test.each(away)('away: %i of them, and level within 5 s', async blocks => {
     for (const label of labels) await level(label)

@@ -51,6 +51,7 @@ export class LongChain {
       const time = Milliseconds(parent.time + 1)
       const header = {
         ...parent,
+        index: (parent.index + 1) as Header['index'],
         height,
         time,
         term: Term(1),
@@ -96,6 +97,7 @@ export class LongChain {
       clock: systemClock,
       submission: {} as Submission,
       certifiedHeight: () => this.height,
+      heardHeight: () => this.height,
       handovers: { provenAt: () => undefined },
       status: () => {
         throw new Error('nobody asks for it')

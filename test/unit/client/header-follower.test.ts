@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { Height } from '../../../chain/brands.ts'
+import { type Hash, Height } from '../../../chain/brands.ts'
 import { headerHash } from '../../../chain/header.ts'
 import type { CertifiedHeader } from '../../../chain/light-client.ts'
 import { MoteError } from '../../../chain/result.ts'
@@ -83,6 +83,45 @@ describe('header follower', () => {
     await follower.sync()
     expect(events.slice(3).map(event => event.type)).not.toContain('skipped')
     long.service.stop()
+  })
+
+  it('header follower: knows how far behind it is, and is level again when it has caught up', async () => {
+    const chain = new TestChain()
+    const source = chain.source()
+    const follower = await followerOf(chain, source)
+    expect([follower.isLevel, follower.behind]).toEqual([false, 0])
+    await follower.sync()
+    expect([follower.isLevel, follower.behind]).toEqual([true, 0])
+    for (let i = 0; i < 20; i++) chain.append()
+    source.headersFrom = async () => {
+      expect([follower.isLevel, follower.behind]).toEqual([false, 20])
+      throw new MoteError('timeout', 'late')
+    }
+    await expect(follower.sync()).rejects.toMatchObject({ code: 'timeout' })
+    expect([follower.isLevel, follower.behind]).toEqual([false, 20])
+    // One that is behind itself shows nothing of that.
+    const behind = chain.source()
+    behind.frozenAt = 5
+    await follower.syncFrom(behind)
+    expect([follower.isLevel, follower.behind]).toEqual([false, 15])
+    await follower.syncFrom(chain.source())
+    expect([follower.isLevel, follower.behind]).toEqual([true, 0])
+  })
+
+  it('header follower: a height that nobody has certified is not believed, by whomever it is shown', async () => {
+    const chain = new TestChain()
+    for (let i = 0; i < 12; i++) chain.append()
+    const source = chain.source()
+    const follower = await followerOf(chain, source)
+    await follower.sync()
+    for (const strange of [{}, { signersHash: 'ab'.repeat(32) as Hash }]) {
+      source.tamperHeader = entry => ({
+        ...entry,
+        header: { ...entry.header, height: Height(1_000_000), index: entry.header.index, ...strange },
+      })
+      await expect(follower.syncFrom(source)).rejects.toBeInstanceOf(MoteError)
+      expect([follower.isLevel, follower.behind]).toEqual([true, 0])
+    }
   })
 
   it('header follower: refuses a list of changes that leaves a key out', async () => {

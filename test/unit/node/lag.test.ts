@@ -1,0 +1,59 @@
+/** What a full node says of how far behind it is, and when it says that it is not ready. */
+import { expect, test } from 'vitest'
+import { defaultProducerLimits } from '../../../node/producer.ts'
+import { LedgerWorld } from '../../support/ledger-world.ts'
+import { sampleIdentity } from '../../support/sample-genesis.ts'
+
+const device = sampleIdentity('device')
+
+/** Transactions in blocks of their own. */
+async function blocks(world: LedgerWorld, count: number, through: number): Promise<void> {
+  for (let i = 0; i < count; i++) {
+    const { chain, submission } = world.node(through)
+    const before = chain.height
+    void submission.submit(world.group(device, `group-${before}`), 'none')
+    await world.until('a block', () => chain.height > before)
+  }
+}
+
+test('lag: a full node that was cut off says how far behind it is, and is ready once it is level', async () => {
+  const world = await new LedgerWorld(3, [device]).startCertified()
+  const away = [0, 1, 2].find(i => i !== world.leader)!
+  const node = world.node(away)
+  expect(node.status().lag).toBe(0)
+  expect(node.service.readiness()).toBeUndefined()
+  world.cutOff(away)
+  await blocks(world, 20, world.leader!)
+  world.heal()
+  // It hears the signatures and not the blocks.
+  world.filter = (_from, to, message) => to !== world.id(away) || message.type === 'signatures'
+  const { height } = world.node(world.leader!).chain
+  for (const i of [0, 1, 2]) if (i !== away) world.node(i).peer(world.id(away), 'connected')
+  await world.until('heard', () => node.status().lag >= 20)
+  expect(node.certifier.heardHeight).toBe(height)
+  world.filter = () => true
+  await world.until('a leader', () => node.status().leader !== undefined)
+  await world.until('level', () => node.status().lag === 0)
+  expect(node.service.readiness()).toBeUndefined()
+})
+
+test('lag: blocks without a certificate make every full node say certification-lag, until they have one', async () => {
+  const world = await new LedgerWorld(3, [device]).startCertified()
+  const leader = world.leader!
+  world.filter = (_from, _to, message) => message.type !== 'signatures'
+  const { certificationLagMax } = defaultProducerLimits
+  await blocks(world, certificationLagMax, leader)
+  expect(world.node(leader).service.readiness()).toBeUndefined()
+  await blocks(world, 1, leader)
+  const lag = certificationLagMax + 1
+  await world.until('all', () =>
+    world.running.every(({ chain }) => chain.height === world.node(leader).chain.height),
+  )
+  for (const node of world.running) {
+    expect(node.status().lag).toBe(lag)
+    expect(node.service.readiness()?.code).toBe('certification-lag')
+  }
+  world.filter = () => true
+  await world.until('certified', () => world.running.every(node => node.status().lag === 0))
+  for (const node of world.running) expect(node.service.readiness()).toBeUndefined()
+})
