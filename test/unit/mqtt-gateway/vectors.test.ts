@@ -1,0 +1,103 @@
+/** test/vectors/device.json: the program makes these bytes from the given randomness, and reads them. */
+import { readFileSync } from 'node:fs'
+import { describe, expect, test } from 'vitest'
+import { receiptCodec } from '../../../chain/block.ts'
+import { ChainId } from '../../../chain/brands.ts'
+import { decode } from '../../../chain/codec.ts'
+import { merkleRoot } from '../../../chain/merkle.ts'
+import { unwrap } from '../../../chain/result.ts'
+import { nativeVerifier } from '../../../client/native-crypto.ts'
+import { checkAssertionTime, parseAssertion, verifyAssertion } from '../../../mqtt-gateway/assertion.ts'
+import {
+  type OpeningKey,
+  openEnvelope,
+  parseEnvelope,
+  verifyEnvelope,
+} from '../../../mqtt-gateway/envelope.ts'
+import {
+  boxesHash,
+  epochKeyHash,
+  openMemberBox,
+  parseEpochBoxes,
+  parseMemberBox,
+} from '../../../mqtt-gateway/group-keys.ts'
+import { hpkeOpen } from '../../../mqtt-gateway/hpke-seal.ts'
+import { parseAnswer, parseQuestion } from '../../../mqtt-gateway/question.ts'
+import { deviceVectors } from '../../vectors/make-device.ts'
+
+const vectors: Awaited<ReturnType<typeof deviceVectors>> = JSON.parse(
+  readFileSync(new URL('../../vectors/device.json', import.meta.url), 'utf8'),
+)
+const hex = (text: string) => Uint8Array.from(Buffer.from(text, 'hex'))
+const chainId = ChainId(vectors.chainId)
+const senderKey = { suite: 'ed25519', bytes: hex(vectors.sender.key) } as const
+
+describe('vectors of test/vectors/device.json', () => {
+  test('vectors: the code of a device makes the file from its randomness', async () => {
+    expect(await deviceVectors()).toEqual(vectors)
+  })
+
+  test('vectors: HPKE gives the known answer of RFC 9180', async () => {
+    const { hpke } = vectors
+    expect(hpke.enc).toBe('37fda3567bdbd628e88668c3c8d7e97d1d1253b6d4ea6d44c150f741f1bf4431')
+    expect(hpke.ciphertext).toBe(
+      'f938558b5d72f1a23810b4be2ab4f84331acc02fc97babc53a52ae8218a355a96d8770ac83d07bea87e13c512a',
+    )
+    const context = { info: hex(hpke.info), aad: hex(hpke.aad) }
+    const sealed = { enc: hex(hpke.enc), ciphertext: hex(hpke.ciphertext) }
+    expect(unwrap(await hpkeOpen(hex(hpke.recipientSecret), sealed, context))).toEqual(hex(hpke.plaintext))
+  })
+
+  test('vectors: envelopes verify and open', async () => {
+    for (const vector of vectors.envelopes) {
+      const envelope = unwrap(parseEnvelope(chainId, hex(vector.encoded)))
+      expect(envelope.messageId).toBe(vector.messageId)
+      expect(verifyEnvelope(envelope, senderKey, nativeVerifier)).toBe(true)
+      const key: OpeningKey =
+        'recipientSecret' in vector
+          ? { type: 'device', secret: hex(vector.recipientSecret!) }
+          : { type: 'group', epochKey: hex(vector.epochKey!) }
+      expect(unwrap(await openEnvelope(chainId, envelope, key))).toEqual(hex(vector.content))
+    }
+  })
+
+  test('vectors: boxes have the hashes that go on the chain, and open', async () => {
+    const { group, epoch, members, encoded, ...boxes } = vectors.boxes
+    const name = { chainId, group, epoch }
+    expect(boxesHash(hex(encoded))).toBe(boxes.boxesHash)
+    expect(epochKeyHash(name, hex(boxes.epochKey))).toBe(boxes.epochKeyHash)
+    expect(unwrap(parseEpochBoxes(hex(encoded))).boxes.map(({ member }) => member)).toEqual(
+      members.map(({ id }) => id),
+    )
+    for (const { memberBox, secret } of members) {
+      const opened = await openMemberBox(chainId, unwrap(parseMemberBox(hex(memberBox))), hex(secret))
+      expect(unwrap(opened)).toEqual(hex(boxes.epochKey))
+    }
+  })
+
+  test('vectors: the password is an assertion of its device, for this chain and a minute', () => {
+    const { password, issuedAt, expiresAt, nonce } = vectors.assertion
+    const signed = unwrap(parseAssertion(password))
+    expect(signed.assertion).toMatchObject({ device: vectors.sender.id, keyId: vectors.sender.keyId })
+    expect(signed.assertion.nonce).toEqual(hex(nonce))
+    expect(verifyAssertion(signed, senderKey, nativeVerifier)).toBe(true)
+    expect(checkAssertionTime(signed.assertion, chainId, issuedAt).ok).toBe(true)
+    expect(checkAssertionTime(signed.assertion, chainId, expiresAt).ok).toBe(false)
+  })
+
+  test('vectors: questions, and the answer that carries its proof as a byte string', () => {
+    const { nonce, device, group, answer } = vectors.question
+    for (const [type, { id, encoded }] of Object.entries({ device, group }))
+      expect(parseQuestion(hex(encoded))).toMatchObject({
+        value: { nonce: hex(nonce), subject: { type, id } },
+      })
+    expect(parseAnswer(hex(answer.encoded))).toMatchObject({ value: { proof: hex(answer.proof) } })
+  })
+
+  test('vectors: receipts of every event, and the root over them', () => {
+    const { receipts, receiptsRoot } = vectors.receipts
+    for (const { id, code, events, encoded } of receipts)
+      expect(decode(receiptCodec, hex(encoded))).toEqual({ ok: true, value: { id, code, events } })
+    expect(merkleRoot(receipts.map(({ encoded }) => hex(encoded)))).toBe(receiptsRoot)
+  })
+})
