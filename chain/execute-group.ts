@@ -15,6 +15,7 @@
 import type { ChainEvent } from './block.ts'
 import { type DeviceId, type GroupId, Milliseconds } from './brands.ts'
 import type { ExecutionContext } from './execution-context.ts'
+import { maxEditedVersion } from './limits.ts'
 import { type Outcome, permit, reject } from './outcome.ts'
 import { type GroupRecord, groupIdOf, type IdentityRecord, memberRootOf } from './records.ts'
 import { assert } from './result.ts'
@@ -126,6 +127,8 @@ export function executeGroupRekey(
       'epoch-conflict',
       `membershipVersion, epoch: expected ${group.membershipVersion}, ${group.epoch}, got ${body.membershipVersion}, ${body.epoch}`,
     )
+  const room = checkRoom(group)
+  if (!room.ok) return room
   view.putGroup({
     ...group,
     version: group.version + 1,
@@ -140,6 +143,13 @@ export function executeGroupRekey(
   return permit([{ type: 'group.rekeyed', group: group.id, epoch: group.epoch + 1 }])
 }
 
+/** Every edit raises the version, so that it is ahead of membership version and epoch. */
+function checkRoom({ version }: GroupRecord): Outcome<void> {
+  return version < maxEditedVersion
+    ? permit(undefined)
+    : reject('limit-exceeded', `version: expected less than ${maxEditedVersion}, got ${version}`)
+}
+
 function checkMembershipEdit(
   { view }: ExecutionContext,
   body: GroupAddBody | GroupRemoveBody,
@@ -148,6 +158,8 @@ function checkMembershipEdit(
   assert(group, 'the permission of a group transaction is judged by its group')
   if (group.version !== body.expectedVersion)
     return reject('version-conflict', `version: expected ${group.version}, got ${body.expectedVersion}`)
+  const room = checkRoom(group)
+  if (!room.ok) return room
   const { members } = body
   if (members.some((id, i) => i > 0 && (members[i - 1] as DeviceId) >= id))
     return reject('malformed', 'members: expected sorted and distinct ids')

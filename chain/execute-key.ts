@@ -12,7 +12,7 @@ import type { ChainEvent } from './block.ts'
 import { Milliseconds } from './brands.ts'
 import type { ExecutionContext } from './execution-context.ts'
 import { type EncryptionKey, keyIdOf, type PublicKey } from './keys.ts'
-import { maxKeysPerIdentity, maxRotationOverlapMs } from './limits.ts'
+import { maxEditedVersion, maxKeysPerIdentity, maxRotationOverlapMs } from './limits.ts'
 import { type Outcome, permit, reject } from './outcome.ts'
 import { findKey, type IdentityRecord, isKeyValidAt, type KeyEntry } from './records.ts'
 import {
@@ -110,9 +110,11 @@ export function executeKeyRevoke(
 }
 
 function checkVersion(record: IdentityRecord, expectedVersion: number): Outcome<void> {
-  return record.version === expectedVersion
+  if (record.version !== expectedVersion)
+    return reject('version-conflict', `version: expected ${record.version}, got ${expectedVersion}`)
+  return record.version < maxEditedVersion
     ? permit(undefined)
-    : reject('version-conflict', `version: expected ${record.version}, got ${expectedVersion}`)
+    : reject('limit-exceeded', `version: expected less than ${maxEditedVersion}, got ${record.version}`)
 }
 
 /** `keys` with the body's new key, in the place of an ended one if there is no other. */

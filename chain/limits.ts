@@ -15,6 +15,11 @@ export const maxKeysPerIdentity = 8
 export const maxGrantQuota = 65_535
 /** Longest time for which a rotated key stays valid, in milliseconds: 30 days. */
 export const maxRotationOverlapMs = 30 * 24 * 60 * 60 * 1000
+/**
+ * Version of a record from which its own device, owner or members cannot edit it any more, and so an epoch. It leaves an operator a
+ * million (2^20) edits before 2^32 - 1, where a version ends.
+ */
+export const maxEditedVersion = 4_293_918_719
 /** Members named by one transaction. */
 export const maxMembersPerTransaction = 256
 /** Members of one group. */

@@ -1,9 +1,18 @@
 /** Groups: each refusal of execute-group.ts, membership in both directions, and which epoch is accepted when. */
 import { describe, expect, test } from 'vitest'
 import { Hash, Milliseconds } from '../../../chain/brands.ts'
-import { groupIdOf, isEpochAccepted, isMemberListOf } from '../../../chain/records.ts'
+import { groupCodec, groupIdOf, isEpochAccepted, isMemberListOf, stateKeyOf } from '../../../chain/records.ts'
 import type { GroupRekeyBody } from '../../../chain/transaction.ts'
-import { type Actor, devices, newcomer, operator, SampleLedger, second, sorted } from './sample-ledger.ts'
+import {
+  type Actor,
+  devices,
+  newcomer,
+  operator,
+  SampleLedger,
+  second,
+  sorted,
+  withLeaf,
+} from './sample-ledger.ts'
 
 const [owner, member, other, stranger] = devices as [Actor, Actor, Actor, Actor]
 const id = groupIdOf(owner.id, 'hsu0001')
@@ -55,6 +64,25 @@ function withGroup(choices: ConstructorParameters<typeof SampleLedger>[0] = {}):
   expect(rekey(chain)).toBe('ok')
   return chain
 }
+
+describe('versions at their end', () => {
+  const most = 0xffff_ffff - 2 ** 20
+
+  test('group: no member edits it from the last version on, and a revocation still takes one out', () => {
+    const chain = withGroup()
+    const key = stateKeyOf.group(id)
+    const near = { ...chain.group(id), version: most - 1, membershipVersion: most - 1, epoch: most - 1 }
+    expect(rekey(withLeaf(chain, key, groupCodec, near))).toBe('ok')
+    expect(chain.group(id)).toMatchObject({ version: most, epoch: most })
+    expect(rekey(chain)).toBe('limit-exceeded')
+    expect(add(chain, [stranger])).toBe('limit-exceeded')
+    expect(remove(chain, [other])).toBe('limit-exceeded')
+    const { version: expectedVersion } = chain.identity(member.id)
+    const revoke = { type: 'identity.revoke', subject: member.id, expectedVersion, reason: '' } as const
+    expect(chain.run(operator, revoke)).toBe('ok')
+    expect(chain.group(id).version).toBe(most + 1)
+  })
+})
 
 describe('membership', () => {
   test('group: owner is the first member, members are added in batches (C4)', () => {

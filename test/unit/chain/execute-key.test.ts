@@ -3,9 +3,24 @@ import { describe, expect, test } from 'vitest'
 import { Milliseconds } from '../../../chain/brands.ts'
 import { keyIdOf } from '../../../chain/keys.ts'
 import { maxKeysPerIdentity, maxRotationOverlapMs } from '../../../chain/limits.ts'
-import { currentEncryptionKey, findKey, isKeyValidAt } from '../../../chain/records.ts'
+import {
+  currentEncryptionKey,
+  findKey,
+  identityCodec,
+  isKeyValidAt,
+  stateKeyOf,
+} from '../../../chain/records.ts'
 import type { KeyRotateBody, NewKey } from '../../../chain/transaction.ts'
-import { type Actor, actor, devices, encryptionKey, SampleLedger, second } from './sample-ledger.ts'
+import {
+  type Actor,
+  actor,
+  devices,
+  encryptionKey,
+  operator,
+  SampleLedger,
+  second,
+  withLeaf,
+} from './sample-ledger.ts'
 
 const [device, other] = devices as [Actor, Actor]
 const spare = actor(50, 'p256')
@@ -44,6 +59,18 @@ function withKey(key: Actor): Actor {
 }
 
 describe('key.add', () => {
+  test('key.add: refuses the device at the last version, and an operator still can suspend it', () => {
+    const chain = new SampleLedger()
+    const most = 0xffff_ffff - 2 ** 20
+    const record = { ...chain.identity(device.id), version: most - 1 }
+    withLeaf(chain, stateKeyOf.identity(device.id), identityCodec, record)
+    expect(add(chain, encryptionKey(1))).toBe('ok')
+    expect(add(chain, encryptionKey(2))).toBe('limit-exceeded')
+    expect(rotate(chain)).toBe('limit-exceeded')
+    const edit = { subject: device.id, expectedVersion: most, reason: '' }
+    expect(chain.run(operator, { type: 'identity.suspend', ...edit })).toBe('ok')
+  })
+
   test.each([
     ['an X25519 key of small order', 'x25519', new Uint8Array(32)],
     ['a P-256 point off the curve', 'p256-ecdh', new Uint8Array(33).fill(1)],
