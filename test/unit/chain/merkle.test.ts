@@ -112,6 +112,16 @@ describe('merkle', () => {
     expect(verifyMerkleProof(two, first, { ...proof, size: 3 })).toBe(false)
   })
 
+  test('merkle: a root binds neither index nor size, so that the caller must', () => {
+    const [first, second, third] = [leaves[1]!, leaves[2]!, leaves[3]!]
+    const tree = HistoryTree.empty.append(first).append(second).append(third)
+    const proof = tree.prove(0, perfectNodesOf([first, second, third]))
+    expect(verifyMerkleProof(tree.root(), first, proof)).toBe(true)
+    expect(verifyMerkleProof(tree.root(), first, { ...proof, size: 4 })).toBe(true)
+    const last = tree.prove(2, perfectNodesOf([first, second, third]))
+    expect(verifyMerkleProof(tree.root(), third, { ...last, index: 1, size: 2 })).toBe(true)
+  })
+
   test('merkle: refuses an index or size that is no place in a tree', () => {
     const [leaf] = leaves
     const root = merkleRoot([leaf!])

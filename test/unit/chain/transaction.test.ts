@@ -57,6 +57,32 @@ describe('transaction', () => {
     expect(transactionId(parsed.payload)).toBe(parsed.id)
   })
 
+  test('transaction: a version is one byte, and one that is not known is said before anything else', () => {
+    const wire = new SampleLedger().sign(devices[0]!, {
+      type: 'group.create',
+      name: 'a',
+      epochKeyHash: undefined,
+    })
+    const { payload, signature } = unwrap(parseTransaction(wire))
+    const withVersion = (version: readonly number[], rest = payload.subarray(2)) => {
+      const bytes = Uint8Array.of(payload[0]!, ...version, ...rest)
+      // [payload, signature], a byte string each.
+      return codeOf(Uint8Array.of(0x92, 0xc4, bytes.length, ...bytes, 0xc4, 64, ...signature))
+    }
+    expect(withVersion([1])).toBe('ok')
+    for (const version of [0, 2, 127]) {
+      expect(withVersion([version])).toBe('unknown-version')
+      expect(withVersion([version], Uint8Array.of(0xc1))).toBe('unknown-version')
+    }
+    const longer = [
+      [0xcc, 128],
+      [0xcc, 255],
+      [0xcd, 1, 0],
+      [0xd3, 0, 0, 0, 1, 0, 0, 0, 0],
+    ]
+    for (const version of longer) expect(withVersion(version)).toBe('malformed')
+  })
+
   test('transaction: refuses more than 16 KiB before it looks at them', () => {
     expect(codeOf(new Uint8Array(maxTransactionBytes + 1))).toBe('too-large')
     expect(codeOf(new Uint8Array(maxTransactionBytes))).toBe('malformed')

@@ -136,8 +136,20 @@ test('envelope: the largest content fits, one byte more is refused', async () =>
 
 test('envelope: another format version is told apart from broken bytes', async () => {
   const wire = await sealed(toDevice)
-  wire[1] = 2
-  expect(parseEnvelope(chainId, wire)).toMatchObject({ ok: false, error: { code: 'unknown-version' } })
+  const withVersion = (...version: number[]) => {
+    const parsed = parseEnvelope(chainId, Uint8Array.of(0x93, ...version, ...wire.subarray(2)))
+    return parsed.ok ? 'ok' : parsed.error.code
+  }
+  expect(withVersion(1)).toBe('ok')
+  for (const version of [0, 2, 127]) expect(withVersion(version)).toBe('unknown-version')
+  // 128, 255, 256 and 2^32: more than a byte, and so no version.
+  const longer = [
+    [0xcc, 128],
+    [0xcc, 255],
+    [0xcd, 1, 0],
+    [0xd3, 0, 0, 0, 1, 0, 0, 0, 0],
+  ]
+  for (const version of longer) expect(withVersion(...version)).toBe('malformed')
   expect(parseEnvelope(chainId, new Uint8Array(0))).toMatchObject({ ok: false, error: { code: 'malformed' } })
 })
 
