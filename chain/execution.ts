@@ -13,6 +13,7 @@
 import { type Author, authenticate, authorise, type Surroundings, type Verification } from './admission.ts'
 import { type BlockProposal, type ChainEvent, type Receipt, type RefusalCode, receiptCodec } from './block.ts'
 import {
+  type DeviceId,
   type Hash,
   Height,
   type LogIndex,
@@ -21,6 +22,7 @@ import {
   type Term,
   type TransactionId,
 } from './brands.ts'
+
 import { encode } from './codec.ts'
 import { type ConsenterSet, signersHash } from './consenters.ts'
 import { executeConsenters, executeHandover } from './execute-governance.ts'
@@ -62,6 +64,8 @@ export interface ExecutedTransaction {
   readonly index: number
   readonly parsed: ParsedTransaction
   readonly receipt: Receipt
+  /** Of a re-key that succeeded: the members, whom the new epoch key is for. */
+  readonly receivers: readonly DeviceId[]
 }
 
 export interface ExecutedBlock {
@@ -211,12 +215,26 @@ function executeTransactions(
       if (author.ok) {
         const receipt = executeAuthentic(context, parsed.value, author.value)
         replay.add(parsed.value.id, parsed.value.unsigned.expiry)
-        executed.push({ index, parsed: parsed.value, receipt })
+        executed.push({
+          index,
+          parsed: parsed.value,
+          receipt,
+          receivers: receiversOf(context, parsed.value, receipt),
+        })
         receipts.push(receipt)
       } else receipts.push(failure(parsed.value.id, author.error.code))
     }
   }
   return { receipts, executed }
+}
+
+/** The members as they are right after the transaction: a later one of the same block may change them. */
+function receiversOf(
+  { view }: ExecutionContext,
+  { unsigned: { body } }: ParsedTransaction,
+  { code }: Receipt,
+): readonly DeviceId[] {
+  return code === 'ok' && body.type === 'group.rekey' ? view.members(body.group) : []
 }
 
 function unreadableId(wire: Uint8Array): TransactionId {

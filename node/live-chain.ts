@@ -22,6 +22,12 @@ import { encodeHandover } from './handovers.ts'
 import type { BlockWrite } from './ports.ts'
 import type { Execution, LogPlace, Outcome, ReplicatedChain } from './replicated-chain.ts'
 
+/**
+ * Rows in the histories of those who receive an epoch key, in one block. A re-key is short however large its group is, so
+ * without a limit one member's re-keys could fill every full node's disk; beyond it only the signer's history has them.
+ */
+const maxReceiverRowsPerBlock = 16_384
+
 /** Sorted state keys of one block, as they are stored. */
 export const changesCodec: Codec<readonly StateKey[]> = list(digest<StateKey>(), maxChangesPerBlock)
 
@@ -160,12 +166,7 @@ function blockWriteOf(result: ChainBlock, data: Uint8Array): BlockWrite {
     changes: encode(changesCodec, result.changes),
     block: data,
     receipts: encodedList(result.encodedReceipts),
-    transactions: result.executed.map(({ index, parsed }) => ({
-      id: parsed.id,
-      index,
-      kind: bodies[parsed.unsigned.body.type][0],
-      devices: devicesOf(parsed.unsigned),
-    })),
+    transactions: transactionRowsOf(result.executed),
     leaves: result.writes,
     replay: result.replayAdded,
     replayFloor: result.replayFloor,
@@ -174,6 +175,21 @@ function blockWriteOf(result: ChainBlock, data: Uint8Array): BlockWrite {
       handover: encodeHandover({ consenters: result.handover, proven: undefined }),
     }),
   }
+}
+
+function transactionRowsOf(executed: ChainBlock['executed']): BlockWrite['transactions'] {
+  let left = maxReceiverRowsPerBlock
+  return executed.map(({ index, parsed, receivers }) => {
+    const about = devicesOf(parsed.unsigned)
+    const told = receivers.length <= left ? receivers : []
+    left -= told.length
+    return {
+      id: parsed.id,
+      index,
+      kind: bodies[parsed.unsigned.body.type][0],
+      devices: [...new Set([...about, ...told])],
+    }
+  })
 }
 
 function replacedBy(before: Ledger, { writes }: ChainBlock): NonNullable<Execution['replaced']> {

@@ -1,13 +1,14 @@
 import { expect, test } from 'vitest'
-import { Height, type TransactionId } from '../../../chain/brands.ts'
+import { type Hash, Height, type TransactionId } from '../../../chain/brands.ts'
 import { verifyCertificate } from '../../../chain/certificate.ts'
 import { consentersOf } from '../../../chain/genesis.ts'
+import { groupIdOf } from '../../../chain/records.ts'
 import { unwrap } from '../../../chain/result.ts'
 import { parseTransaction } from '../../../chain/transaction.ts'
 import type { TransactionStatus } from '../../../client/chain-source.ts'
 import { nativeVerifier } from '../../../client/native-crypto.ts'
 import { LedgerWorld } from '../../support/ledger-world.ts'
-import { sampleIdentity } from '../../support/sample-genesis.ts'
+import { type SampleIdentity, sampleIdentity } from '../../support/sample-genesis.ts'
 
 const devices = Array.from({ length: 8 }, (_, i) => sampleIdentity(`device-${i}`))
 const idOf = (bytes: Uint8Array): TransactionId => unwrap(parseTransaction(bytes)).id
@@ -75,6 +76,27 @@ test('replica: the same bytes again get the same answer from every node, and are
   }
   const blocks = await world.storage(0).deviceTransactions(devices[0]!.id, 10)
   expect(blocks).toHaveLength(1)
+})
+
+test('replica: a re-key is in the history of every member, and of nobody else (A7)', async () => {
+  const world = await worldWithLeader()
+  const [owner, member, stranger] = devices as [SampleIdentity, SampleIdentity, SampleIdentity]
+  const submit = (bytes: Uint8Array) => answerOf(world, world.node(0).submission.submit(bytes, 'certified'))
+  const group = groupIdOf(owner.id, 'told')
+  await submit(world.group(owner, 'told'))
+  await submit(world.sign(owner, { type: 'group.add', group, expectedVersion: 1, members: [member.id] }))
+  const hash = '7'.repeat(64) as Hash
+  const rekey = { type: 'group.rekey', group, epochKeyHash: hash, boxesHash: hash } as const
+  const current = world.sign(owner, { ...rekey, membershipVersion: 2, epoch: 0 })
+  const outdated = world.sign(owner, { ...rekey, membershipVersion: 1, epoch: 0 })
+  expect(await submit(current)).toMatchObject({ status: 'certified' })
+  expect(await submit(outdated)).toMatchObject({ status: 'invalid', code: 'epoch-conflict' })
+  const idsOf = async ({ id }: SampleIdentity) =>
+    (await world.storage(0).deviceTransactions(id, 10)).map(row => row.id)
+  expect(await idsOf(member)).toContain(idOf(current))
+  expect(await idsOf(member)).not.toContain(idOf(outdated))
+  expect(await idsOf(owner)).toEqual(expect.arrayContaining([idOf(current), idOf(outdated)]))
+  expect(await idsOf(stranger)).toEqual([])
 })
 
 test('replica: an acknowledged transaction outlives the leader, one in flight is carried to the next', async () => {
