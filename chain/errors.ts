@@ -249,7 +249,7 @@ export const errorTable = {
     0x87,
     5,
     false,
-    "The recipient's key in the message is not the one on the chain; refresh the contact.",
+    "The recipient's key in the message is not the one on the chain; `mote device contact refresh` takes the chain's.",
   ),
   'epoch-mismatch': row(
     403,
@@ -291,7 +291,7 @@ export const errorTable = {
     0x80,
     1,
     false,
-    'Stored data fails its check; the message says how to rebuild it from peers.',
+    'Stored data fails its check; the message says what to do about it.',
   ),
   'storage-failed': row(500, 0x80, 1, true, 'The disk refused a read or a write.'),
   'state-lost': row(

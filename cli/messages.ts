@@ -1,5 +1,5 @@
 /**
- * `mote device send|listen|credentials`: the agent of a device, from the command line.
+ * `mote device send|listen|credentials|contact`: the agent of a device, from the command line.
  */
 import { join } from 'node:path'
 import type { Command } from 'commander'
@@ -19,12 +19,13 @@ import {
 } from './chain-access.ts'
 import type { AddCommand } from './command.ts'
 import { type Context, parseCount } from './context.ts'
-import { durationText } from './output.ts'
+import { durationText, provenance } from './output.ts'
 
 // The agent brings an MQTT client along, which the other commands start faster without.
 type Agent = import('../mqtt-gateway/agent.ts').DeviceAgent
 type Verdict = import('../mqtt-gateway/verdict-inbox.ts').Verdict
 type Delivered = import('../mqtt-gateway/listener.ts').DeliveredMessage
+type DecisionLine = import('../mqtt-gateway/decision-log.ts').DecisionLine
 
 interface SendOptions {
   readonly from: string
@@ -50,6 +51,9 @@ export function messageCommands(family: Command, add: AddCommand): void {
     options: [
       { flags: '--count <n>', description: 'end after so many', read: parseCount('count', 1, 1_000_000) },
     ],
+    exits: { 1: 'failed; in-use: another process listens for this device' },
+    notes:
+      'One process at a time listens for a device: each message is given out once, so two would share them between them.',
     lifetime: 'listens',
     action: listen,
   })
@@ -65,6 +69,17 @@ export function messageCommands(family: Command, add: AddCommand): void {
     ],
     action: send,
   })
+  add<{ from: string }>({
+    parent: family.command('contact').description("a device's copies of other devices' keys"),
+    usage: 'refresh <device>',
+    description:
+      "replace the copy of a device's key by the chain's: after a rotation, or when it was altered",
+    exits: { 5: 'the device is not active, or has no key to encrypt to' },
+    options: [
+      { flags: '--from <name>', description: 'the sending device, whose copy it is', required: true },
+    ],
+    action: refreshCopy,
+  })
 }
 
 async function connect(context: Context, access: ChainAccess, keys: IdentityKeys): Promise<Agent> {
@@ -77,13 +92,25 @@ async function connect(context: Context, access: ChainAccess, keys: IdentityKeys
     keys,
     chain: agentChain(client, keys),
     gateway: description.gateway.mqtt,
-    stateDirectory: join(directory, 'devices', keys.name),
+    stateDirectory: stateDirectoryOf(directory, keys),
     timeoutMs: context.timeoutMs,
     trustTtlMs: description.trustTtlMs,
     onBoxRefused: ({ code, detail }) => context.output.note(`box refused: ${code}: ${detail}`),
     onLeftOut: (group, { member, reason }) =>
       context.output.note(`group ${group}: no key of the new epoch for ${member}: ${reason}`),
+    onDecision: line => logDecision(stateDirectoryOf(directory, keys), line),
   })
+}
+
+function stateDirectoryOf(directory: string, { name }: IdentityKeys): string {
+  return join(directory, 'devices', name)
+}
+
+async function logDecision(directory: string, line: DecisionLine): Promise<void> {
+  const { fileDecisionLog } = await import('../mqtt-gateway/decision-log.ts')
+  const log = await fileDecisionLog(directory)
+  log.write(line)
+  await log.close()
 }
 
 async function credentials(context: Context, [name = '']: readonly string[]): Promise<number> {
@@ -110,6 +137,8 @@ async function send(context: Context, args: readonly string[], options: SendOpti
   const access = await openChainIfReachable(context)
   const keys = await access.keys.load(options.from)
   const answer = await sendOrRefusal(context, access, { keys, to, text, options })
+  if (answer.code === 'recipient-key-mismatch')
+    context.output.note(`\`mote device contact refresh ${to} --from ${keys.name}\` takes the chain's key`)
   context.output.data(answer, () => {
     const { verdict, code, reason, messageId, height, ageMs } = answer
     const asOf = `at height ${height}, trust data ${durationText(ageMs)} old`
@@ -204,6 +233,36 @@ async function sendText(context: Context, access: ChainAccess, outgoing: Outgoin
   }
 }
 
+async function refreshCopy(
+  context: Context,
+  [nameOrId = '']: readonly string[],
+  { from }: { readonly from: string },
+): Promise<number> {
+  const [{ DeviceState }, { refreshContact }, { agentChain }] = await Promise.all([
+    import('../mqtt-gateway/device-state.ts'),
+    import('../mqtt-gateway/contacts.ts'),
+    import('../mqtt-gateway/agent-ports.ts'),
+  ])
+  const access = await openChain(context)
+  const { client, directory } = access
+  const keys = await access.keys.load(from)
+  const id = await requireDevice(access, nameOrId)
+  const state = await DeviceState.open(stateDirectoryOf(directory, keys))
+  const now = Date.now() as Milliseconds
+  const { keyId, before, height } = await refreshContact(state, agentChain(client, keys), id, now)
+  const { term } = client.follower.head.header
+  const ageMs = client.records.ageMs()
+  const changed = before !== keyId
+  const answer = { of: keys.name, id, before: before ?? null, keyId, changed, height, term, ageMs }
+  context.output.data(answer, () =>
+    [
+      context.output.fields({ before: before ?? 'no copy', now: changed ? keyId : 'the same' }),
+      `verified ${provenance(answer)}`,
+    ].join('\n'),
+  )
+  return exitCodes.ok
+}
+
 async function listen(
   context: Context,
   [name = '']: readonly string[],
@@ -216,18 +275,18 @@ async function listen(
   const run = access.client.follower.run(following.signal)
   const done = Promise.withResolvers<number>()
   let left = count ?? Number.POSITIVE_INFINITY
-  await agent.listen({
-    message: async message => {
-      if (left === 0) return
-      left -= 1
-      await printMessage(context, access, message)
-      if (left === 0) done.resolve(exitCodes.ok)
-    },
-    refused: ({ code, detail }) => context.output.note(`refused: ${code}: ${detail}`),
-  })
-  context.output.note('listening')
-  void agent.ended.then(reason => done.reject(reason))
   try {
+    await agent.listen({
+      message: async message => {
+        if (left === 0) return
+        left -= 1
+        await printMessage(context, access, message)
+        if (left === 0) done.resolve(exitCodes.ok)
+      },
+      refused: ({ code, detail }) => context.output.note(`refused: ${code}: ${detail}`),
+    })
+    context.output.note('listening')
+    void agent.ended.then(reason => done.reject(reason))
     return await done.promise
   } finally {
     following.abort()

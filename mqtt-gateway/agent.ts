@@ -7,17 +7,18 @@
  */
 import type { DeviceId, GroupId, Milliseconds } from '../chain/brands.ts'
 import { keyIdOf, type SignatureVerifier, type Signer } from '../chain/keys.ts'
-import { currentEncryptionKey } from '../chain/records.ts'
 import { MoteError, type Refusal, refusalOf, unwrap } from '../chain/result.ts'
+import type { DirectoryLock } from '../client/directory-lock.ts'
 import { type IdentityKeys, signerOf } from '../client/key-directory.ts'
 import { nativeVerifier } from '../client/native-crypto.ts'
 import { EpochKeys } from './agent-epochs.ts'
 import type { AgentChain } from './agent-ports.ts'
 import type { BrokerAddress } from './broker.ts'
-import { type Contact, DeviceState } from './device-state.ts'
+import { judgeUnusableCopy, type RefreshedContact, refreshContact } from './contacts.ts'
+import type { DecisionLine } from './decision-log.ts'
+import { DeviceState } from './device-state.ts'
 import { type SealTarget, sealEnvelope } from './envelope.ts'
 import { epochKeyHash, type LeftOut } from './group-keys.ts'
-import { canSealTo } from './hpke-seal.ts'
 import { type DeliveredMessage, Lanes, Listener } from './listener.ts'
 import { MqttConnection } from './mqtt-connection.ts'
 import { filters, topics } from './topics.ts'
@@ -40,6 +41,8 @@ export interface AgentOptions {
   readonly onBoxRefused?: (refusal: Refusal) => void
   /** Told of every member that a new epoch of this device has no box for, and why. */
   readonly onLeftOut?: (group: GroupId, leftOut: LeftOut) => void
+  /** Told of messages that this device itself refused to send: for its decision log. */
+  readonly onDecision?: (line: DecisionLine) => void | Promise<void>
 }
 
 export interface OutgoingText {
@@ -68,6 +71,9 @@ export class DeviceAgent {
   readonly #verdicts: VerdictInbox
   readonly #listener: Listener
   readonly #now: () => Milliseconds
+  readonly #onDecision: NonNullable<AgentOptions['onDecision']>
+  /** Held from `listen` to `close`. */
+  #listening: DirectoryLock | undefined
   readonly epochs: EpochKeys
 
   private constructor(parts: AgentParts) {
@@ -83,6 +89,7 @@ export class DeviceAgent {
     this.#connection = connection
     this.#verdicts = verdicts
     this.#now = now
+    this.#onDecision = options.onDecision ?? (() => {})
     this.epochs = new EpochKeys({
       device,
       encryptionSecret,
@@ -136,27 +143,33 @@ export class DeviceAgent {
   }
 
   /**
-   * Sends to one device, sealed to the contact's key as this device has it, and resolves to the gateway's verdict.
-   * Throws `recipient-not-active` when there is no contact and the chain has no key either.
+   * Sends to one device, sealed to the contact's key as this device has it, and resolves to the gateway's verdict; for a
+   * copy that is no key, to an `Error` of this device's own. Throws `recipient-not-active` when there is no contact and the
+   * chain has no key either.
    */
   async send(to: DeviceId, text: OutgoingText): Promise<Verdict> {
-    const { key } = (await this.#state.contact(to)) ?? (await this.refreshContact(to))
-    return this.#seal({ type: 'device', id: to, key }, text)
+    const copy = await this.#state.contact(to)
+    if (!copy.ok) return this.#refuseCopy(to, copy.error.detail)
+    const { key } = copy.value ?? (await this.refreshContact(to))
+    try {
+      return await this.#seal({ type: 'device', id: to, key }, text)
+    } catch (error) {
+      if (error instanceof MoteError && error.code === 'key-not-usable')
+        return this.#refuseCopy(to, `copy: ${error.detail}`)
+      throw error
+    }
+  }
+
+  async #refuseCopy(recipient: DeviceId, problem: string): Promise<Verdict> {
+    const about = { sender: this.#device, recipient, problem }
+    const { verdict, line } = await judgeUnusableCopy(this.#chain, about, this.#now())
+    await this.#onDecision(line)
+    return verdict
   }
 
   /** Replaces the copy of a device's key by the chain's: after a rotation, or when the gateway says it differs. */
-  async refreshContact(id: DeviceId): Promise<Contact> {
-    const { value, height, time } = await this.#chain.device(id)
-    const now = Math.max(time, this.#now()) as Milliseconds
-    const entry = value?.status === 'active' ? currentEncryptionKey(value, now, canSealTo) : undefined
-    if (!entry)
-      throw new MoteError(
-        'recipient-not-active',
-        `device ${id}: not active, or without an encryption key that can be sealed to`,
-      )
-    const contact = { key: entry.key, height }
-    await this.#state.setContact(id, contact)
-    return contact
+  refreshContact(id: DeviceId): Promise<RefreshedContact> {
+    return refreshContact(this.#state, this.#chain, id, this.#now())
   }
 
   /**
@@ -175,8 +188,13 @@ export class DeviceAgent {
     return this.epochs.rekey(id)
   }
 
-  /** Resolves once subscribed; from then on every message goes to `handlers`, those of one source in order. */
+  /**
+   * Resolves once subscribed; from then on every message goes to `handlers`, those of one source in order. Throws `in-use`,
+   * with the process, if another one listens for this device: the replay window gives each message out once, so that two
+   * listeners would share the messages between them.
+   */
   async listen(handlers: ListenHandlers): Promise<void> {
+    this.#listening ??= await this.#state.lockForListening()
     const lanes = new Lanes()
     this.#connection.onMessage(({ topicName, payload }) => {
       const [, , type, id] = topicName.split('/')
@@ -192,6 +210,8 @@ export class DeviceAgent {
   async close(): Promise<void> {
     await this.#connection.close()
     await this.#state.settled()
+    await this.#listening?.release()
+    this.#listening = undefined
   }
 
   async #receive(payload: Uint8Array, { message, refused }: ListenHandlers): Promise<void> {

@@ -25,9 +25,15 @@ export interface DecisionLine {
   readonly code: ErrorCode | null
   readonly reason: string | null
   /** Both key ids where the recipient's key or the epoch key is not the chain's. */
-  readonly mismatch: KeyMismatch | null
+  readonly mismatch: KeyMismatch | CopyMismatch | null
   readonly height: number
   readonly ageMs: number
+}
+
+/** A device's copy of a key that cannot be used: what is wrong with it, and the id of the chain's key. */
+export interface CopyMismatch {
+  readonly inCopy: string
+  readonly onChain: string | undefined
 }
 
 export interface DecisionLog {
@@ -39,8 +45,11 @@ export interface DecisionLog {
 const rotateAt = '10m'
 const oldFilesKept = 8
 
-/** Writes to `DIRECTORY/decisions.N.log`, and one short line each to `logger`. */
-export async function fileDecisionLog(directory: string, logger: Logger): Promise<DecisionLog> {
+/** Writes to `DIRECTORY/decisions.N.log`, and one short line each to `logger`, if there is one. */
+export async function fileDecisionLog(
+  directory: string,
+  logger?: Pick<Logger, 'debug'>,
+): Promise<DecisionLog> {
   const file = join(directory, 'decisions')
   const stream = await roll({
     file,
@@ -55,7 +64,7 @@ export async function fileDecisionLog(directory: string, logger: Logger): Promis
     write: line => {
       stream.write(`${JSON.stringify({ time: new Date().toISOString(), ...line })}\n`)
       const { id, event, sender, recipient, verdict, code } = line
-      logger.debug({ id, event, sender, recipient, verdict, code }, 'decision')
+      logger?.debug({ id, event, sender, recipient, verdict, code }, 'decision')
     },
     close: async () => {
       const closed = once(stream, 'close')

@@ -2,7 +2,8 @@
  * What a device must remember between runs, as files of its own directory (0700, files 0600, atomic, locked):
  *
  * - `contacts.json`: its copy of other devices' encryption keys (seeds.md B1, the node list). A key is written down at
- *   first contact and used as it stands; whether it is still the chain's, the gateway checks on every message (B2).
+ *   first contact and used as it stands; whether it is still the chain's, the gateway checks on every message (B2). A copy
+ *   that cannot be used is a refusal, and stays as it is: only `refreshContact` (contacts.ts) replaces one.
  * - `counters.json`: the next free counter per signing key. A range is reserved durably before its first counter is
  *   used, so a crash skips counters and never repeats one.
  * - `replay.json`: which counters of which senders it has accepted; durable before a message is given out.
@@ -10,15 +11,23 @@
  */
 import { join } from 'node:path'
 import { bytesToHex, hexToBytes } from '@noble/hashes/utils.js'
-import type { DeviceId, GroupId, Height, KeyId, Milliseconds } from '../chain/brands.ts'
+import {
+  type DeviceId,
+  type GroupId,
+  Height,
+  isDigest,
+  type KeyId,
+  type Milliseconds,
+} from '../chain/brands.ts'
 import type { EncryptionKey } from '../chain/keys.ts'
-import { MoteError, type Result } from '../chain/result.ts'
+import { MoteError, ok, type Result, refuse } from '../chain/result.ts'
 import {
   privateDirectory,
   readFileIfThere,
   withDirectoryLock,
   writeFileAtomic,
 } from '../client/atomic-file.ts'
+import { type DirectoryLock, lockDirectory } from '../client/directory-lock.ts'
 import { ReplayWindow, type Sighting, type StoredKeyWindow } from './replay-window.ts'
 
 /** Counters reserved at a time. */
@@ -35,11 +44,16 @@ export interface Contact {
   readonly height: Height
 }
 
+/** What an entry holds when nobody has altered it. */
+interface StoredContact {
+  readonly suite: 'x25519'
+  readonly publicKey: string
+  readonly height: number
+}
+
 interface ContactsFile {
-  readonly contacts: Record<
-    string,
-    { readonly suite: 'x25519'; readonly publicKey: string; readonly height: number }
-  >
+  /** Anything: the file may have been edited. */
+  readonly contacts: Record<string, unknown>
 }
 interface CountersFile {
   readonly next: Record<string, number>
@@ -67,21 +81,25 @@ export class DeviceState {
     return new DeviceState(directory)
   }
 
-  async contact(id: DeviceId): Promise<Contact | undefined> {
+  /**
+   * The copy of a device's key; undefined before the first contact. Refuses `recipient-key-mismatch`, with what is wrong, a
+   * copy that is no key.
+   */
+  async contact(id: DeviceId): Promise<Result<Contact | undefined>> {
     const { contacts } = await this.#read<ContactsFile>('contacts', { contacts: {} })
-    const stored = contacts[id]
-    if (!stored) return undefined
-    return {
-      key: { suite: stored.suite, bytes: hexToBytes(stored.publicKey) },
-      height: stored.height as Height,
-    }
+    return Object.hasOwn(contacts, id) ? contactOf(contacts[id]) : ok(undefined)
+  }
+
+  /** Lets one process at a time take this device's messages: of two, each would get a part. Throws `in-use`. */
+  async lockForListening(): Promise<DirectoryLock> {
+    return lockDirectory(join(this.#directory, 'listening'))
   }
 
   /** Replaces the copy of a device's key. */
   async setContact(id: DeviceId, { key, height }: Contact): Promise<void> {
     if (key.suite !== 'x25519')
       throw new MoteError('recipient-key-mismatch', `device ${id}: its key is ${key.suite}, expected x25519`)
-    const entry = { suite: key.suite, publicKey: bytesToHex(key.bytes), height }
+    const entry: StoredContact = { suite: key.suite, publicKey: bytesToHex(key.bytes), height }
     await this.#inTurn(() =>
       this.#edit<ContactsFile, void>('contacts', { contacts: {} }, ({ contacts }) => ({
         file: { contacts: { ...contacts, [id]: entry } },
@@ -118,7 +136,13 @@ export class DeviceState {
   async epochKey(group: GroupId, epoch: number): Promise<Uint8Array | undefined> {
     const { groups } = await this.#read<EpochKeysFile>('epoch-keys', { groups: {} })
     const stored = groups[group]?.[epoch]
-    return stored === undefined ? undefined : hexToBytes(stored)
+    if (stored === undefined) return undefined
+    if (!isDigest(String(stored)))
+      throw new MoteError(
+        'storage-corrupt',
+        `${this.#pathOf('epoch-keys')}: group ${group}: no key of 32 bytes`,
+      )
+    return hexToBytes(stored)
   }
 
   /** The newest epoch whose key is here; 0 if none is. */
@@ -148,6 +172,8 @@ export class DeviceState {
   #reserve(keyId: KeyId): Promise<number> {
     return this.#edit<CountersFile, number>('counters', { next: {} }, ({ next }) => {
       const start = next[keyId] ?? 0
+      if (!Number.isSafeInteger(start) || start < 0)
+        throw new MoteError('storage-corrupt', `${this.#pathOf('counters')}: key ${keyId}: no counter`)
       return { file: { next: { ...next, [keyId]: start + counterRange } }, result: start }
     })
   }
@@ -162,17 +188,18 @@ export class DeviceState {
     return join(this.#directory, `${name}.json`)
   }
 
-  async #read<File>(name: string, empty: File): Promise<File> {
+  async #read<File extends object>(name: string, empty: File): Promise<File> {
     const path = this.#pathOf(name)
     const content = await readFileIfThere(path)
     if (!content) return empty
     try {
       const file = JSON.parse(Buffer.from(content).toString('utf8')) as File & { version?: unknown }
-      if (file.version === 1) return file
+      if (file?.version === 1 && hasFieldsOf(file, empty)) return file
     } catch (cause) {
-      throw new MoteError('storage-corrupt', `${path}: expected JSON`, { cause })
+      throw new MoteError('storage-corrupt', `${path}: expected JSON; ${wayOut}`, { cause })
     }
-    throw new MoteError('storage-corrupt', `${path}: version: expected 1`)
+    const fields = Object.keys(empty).join(', ')
+    throw new MoteError('storage-corrupt', `${path}: expected version 1 and ${fields}; ${wayOut}`)
   }
 
   #edit<File extends object, T>(
@@ -186,4 +213,37 @@ export class DeviceState {
       return result
     })
   }
+}
+
+/** A file of a device has no copy elsewhere. */
+const wayOut = 'put a good copy back; without the file this device starts afresh'
+
+/** Whether each field of `empty`, all of which are objects, is an object in what was read. */
+function hasFieldsOf(file: object, empty: object): boolean {
+  const fields = new Map<string, unknown>(Object.entries(file))
+  return Object.keys(empty).every(name => {
+    const value = fields.get(name)
+    return typeof value === 'object' && value !== null && !Array.isArray(value)
+  })
+}
+
+/** An entry of the contacts as a key. Whether it is a point that can be sealed to, sealing says. */
+function contactOf(stored: unknown): Result<Contact> {
+  const { suite, publicKey, height } = (stored ?? {}) as Partial<Record<keyof StoredContact, unknown>>
+  const wrong = (field: string, expected: string, value: unknown) =>
+    refuse('recipient-key-mismatch', `copy: ${field}: expected ${expected}, got ${shown(value)}`)
+  if (publicKey === undefined || publicKey === null || publicKey === '')
+    return refuse('recipient-key-mismatch', 'copy: publicKey: there is none')
+  if (suite !== 'x25519') return wrong('suite', 'x25519', suite)
+  if (typeof publicKey !== 'string' || !isDigest(publicKey))
+    return wrong('publicKey', '64 hexadecimal characters', publicKey)
+  if (typeof height !== 'number' || !Number.isSafeInteger(height) || height < 0)
+    return wrong('height', 'a natural number', height)
+  return ok({ key: { suite, bytes: hexToBytes(publicKey) }, height: Height(height) })
+}
+
+/** A value from an edited file, short enough for a message. */
+function shown(value: unknown): string {
+  const text = typeof value === 'string' ? `'${value}'` : JSON.stringify(value)
+  return text === undefined ? 'nothing' : text.slice(0, 80)
 }

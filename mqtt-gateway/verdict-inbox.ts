@@ -13,7 +13,8 @@ import { topics } from './topics.ts'
 
 /** What the gateway said about one message. */
 export interface Verdict {
-  readonly messageId: string
+  /** Null if there was no message to judge: its recipient's key could not be used. */
+  readonly messageId: string | null
   readonly verdict: 'Check' | 'Error'
   readonly code?: ErrorCode
   readonly reason?: string

@@ -12,6 +12,7 @@ import { keyIdOf } from '../../chain/keys.ts'
 import { unwrap } from '../../chain/result.ts'
 import { type IdentityKeys, makeKeys, signerOf } from '../../client/key-directory.ts'
 import type { DeviceAgent } from '../../mqtt-gateway/agent.ts'
+import type { DecisionLine } from '../../mqtt-gateway/decision-log.ts'
 import { type SealRequest, sealEnvelope } from '../../mqtt-gateway/envelope.ts'
 import type { DeliveredMessage } from '../../mqtt-gateway/listener.ts'
 import { topics } from '../../mqtt-gateway/topics.ts'
@@ -127,6 +128,46 @@ describe('one recipient (seeds.md B2, B5, C7)', () => {
     expect(await sender.send(d1113.id, text('mended'))).toMatchObject({ verdict: 'Check' })
     await until(() => delivered(seen).length === 2, 'the mended message')
     expect(delivered(seen)).toHaveLength(2)
+  })
+
+  test('gateway: a copy that is no key is an Error with both sides told, until it is refreshed', async () => {
+    const seen = await fixture.observe(d1114)
+    const stateDirectory = await fixture.stateDirectory()
+    const lines: DecisionLine[] = []
+    const sender = await fixture.agent(d1111, stateDirectory, { onDecision: line => void lines.push(line) })
+    expect(await sender.send(d1113.id, text('before'))).toMatchObject({ verdict: 'Check' })
+    const contacts = join(stateDirectory, 'contacts.json')
+    const genuine = bytesToHex(d1113.encryption.publicKey.bytes)
+    const good = await readFile(contacts, 'utf8')
+    const onChain = keyIdOf(d1113.encryption.publicKey)
+    for (const spoilt of ['', 'zz', '00'.repeat(32)]) {
+      await writeFile(contacts, good.replace(genuine, spoilt))
+      const verdict = await sender.send(d1113.id, text('to nobody'))
+      expect(verdict).toMatchObject({ verdict: 'Error', code: 'recipient-key-mismatch', messageId: null })
+      expect(verdict.reason).toContain(`on the chain: ${onChain}`)
+      expect(lines.at(-1)).toMatchObject({ sender: d1111.id, recipient: d1113.id, verdict: 'Error' })
+      expect(lines.at(-1)!.mismatch).toEqual({ inCopy: expect.stringContaining('copy: '), onChain })
+      expect(await readFile(contacts, 'utf8'), 'never repaired silently').not.toContain(genuine)
+    }
+    expect(await sender.refreshContact(d1113.id)).toMatchObject({
+      keyId: onChain,
+      before: expect.any(String),
+    })
+    expect(await sender.send(d1113.id, text('mended'))).toMatchObject({ verdict: 'Check' })
+    await until(() => delivered(seen).length === 2, 'the mended message')
+    expect(delivered(seen)).toHaveLength(2)
+  })
+
+  test('gateway: a second listener of one device is refused, and the first goes on', async () => {
+    const stateDirectory = await fixture.stateDirectory()
+    const inbox = await listen(await fixture.agent(d1113, stateDirectory))
+    const second = await fixture.agent(d1113, stateDirectory)
+    await expect(listen(second)).rejects.toMatchObject({ code: 'in-use' })
+    const sender = await fixture.agent(d1111)
+    for (const word of ['one', 'two', 'three', 'four'])
+      expect(await sender.send(d1113.id, text(word))).toMatchObject({ verdict: 'Check' })
+    await until(() => inbox.texts.length === 4, 'the first listener has them all')
+    expect(inbox.texts).toEqual(['one', 'two', 'three', 'four'])
   })
 
   test('gateway: two connections of one device do not end each other', async () => {

@@ -207,6 +207,37 @@ describe('gateway process: refusals', () => {
     expect(decisions()).toContainEqual(expect.objectContaining({ code: 'recipient-key-mismatch', mismatch }))
   })
 
+  test('gateway process: a copy that is no key: Error with both sides logged; refresh mends it, nothing else does', async () => {
+    const contacts = join(devnet.directory, 'devices', '1111', 'contacts.json')
+    const genuine = bytesToHex(d1113.encryption.publicKey.bytes)
+    const spoilt = readFileSync(contacts, 'utf8').replace(genuine, 'no key')
+    writeFileSync(contacts, spoilt)
+    const onChain = keyIdOf(d1113.encryption.publicKey)
+    expect(await send('1113', 'to no key')).toMatchObject({
+      code: 5,
+      value: { verdict: 'Error', code: 'recipient-key-mismatch', messageId: null },
+    })
+    expect(readFileSync(contacts, 'utf8')).toBe(spoilt)
+    const log = readFileSync(join(devnet.directory, 'devices', '1111', 'decisions.1.log'), 'utf8')
+    expect(JSON.parse(log)).toMatchObject({ verdict: 'Error', mismatch: { onChain } })
+    expect(log).toContain("got 'no key'")
+    const refreshed = await devnet.json('device', 'contact', 'refresh', '1113', '--from', '1111')
+    expect(refreshed).toMatchObject({ code: 0, value: { keyId: onChain, changed: true } })
+    expect((await send('1113', 'to the key')).code).toBe(0)
+  })
+
+  test('gateway process: a second listen of one device is refused; the first gets every message', async () => {
+    const first = await listener('1113')
+    const second = await devnet.mote('device', 'listen', '1113')
+    expect(second.code).toBe(1)
+    expect(second.stderr).toContain('in-use')
+    expect(second.stderr).toContain(`process ${first.command.process.pid}`)
+    const words = ['one', 'two', 'three']
+    for (const word of words) expect((await send('1113', word)).code).toBe(0)
+    await until(() => first.texts().length === words.length, 'all three')
+    expect(first.texts()).toEqual(words)
+  })
+
   test('gateway process: an unknown sender, a replayed envelope and an expired one, each with its reason', async () => {
     const seen = await subscribe(await connect('1114'))
     const client = await connect('1112')

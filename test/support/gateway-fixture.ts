@@ -11,7 +11,7 @@ import type { Signer } from '../../chain/keys.ts'
 import { nobleVerifier } from '../../chain/noble-crypto.ts'
 import { type IdentityKeys, makeKeys, signerOf } from '../../client/key-directory.ts'
 import { type AedesLimits, aedesBroker } from '../../mqtt-gateway/aedes-broker.ts'
-import { DeviceAgent } from '../../mqtt-gateway/agent.ts'
+import { type AgentOptions, DeviceAgent } from '../../mqtt-gateway/agent.ts'
 import { memoryBoxStore } from '../../mqtt-gateway/box-store.ts'
 import type { BrokerAddress } from '../../mqtt-gateway/broker.ts'
 import type { DecisionLine } from '../../mqtt-gateway/decision-log.ts'
@@ -86,7 +86,11 @@ export class GatewayFixture {
     return directory
   }
 
-  async agent(keys: IdentityKeys, stateDirectory?: string): Promise<DeviceAgent> {
+  async agent(
+    keys: IdentityKeys,
+    stateDirectory?: string,
+    more: Pick<AgentOptions, 'onDecision'> = {},
+  ): Promise<DeviceAgent> {
     const agent = await DeviceAgent.connect({
       keys,
       chain: this.trust,
@@ -94,6 +98,7 @@ export class GatewayFixture {
       stateDirectory: stateDirectory ?? (await this.stateDirectory()),
       timeoutMs: 5_000,
       trustTtlMs: this.trustTtlMs,
+      ...more,
     })
     this.#closing.push(() => agent.close())
     return agent

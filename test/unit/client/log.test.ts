@@ -2,9 +2,9 @@ import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
+import { lockDirectory } from '../../../client/directory-lock.ts'
 import { SecretSeed } from '../../../client/key-directory.ts'
 import { openLog } from '../../../client/log.ts'
-import { lockDirectory } from '../../../node/directory-lock.ts'
 import { readSourceFiles } from '../../support/source-files.ts'
 
 let directory = ''
@@ -49,7 +49,10 @@ test('log: nodes and gateways open theirs here, with one list of what is struck 
 
 test('directory lock: a second holder is refused until the first lets go', async () => {
   const lock = await lockDirectory(directory)
-  await expect(lockDirectory(directory)).rejects.toMatchObject({ code: 'in-use' })
+  await expect(lockDirectory(directory)).rejects.toMatchObject({
+    code: 'in-use',
+    detail: expect.stringContaining(`held by process ${process.pid}`),
+  })
   await lock.release()
   await (await lockDirectory(directory)).release()
 })

@@ -41,16 +41,53 @@ test('device state: a message is accepted once, after a restart too', async () =
 
 test('device state: a contact comes back as it was written, and an altered file is used as it stands (B5)', async () => {
   const state = await DeviceState.open(directory)
-  expect(await state.contact(device)).toBeUndefined()
+  expect(await state.contact(device)).toEqual({ ok: true, value: undefined })
   const contact = {
     key: { suite: 'x25519', bytes: new Uint8Array(32).fill(3) },
     height: 9 as Height,
   } as const
   await state.setContact(device, contact)
-  expect(await state.contact(device)).toEqual(contact)
+  expect(await state.contact(device)).toEqual({ ok: true, value: contact })
   const path = join(directory, 'contacts.json')
   await writeFile(path, (await readFile(path, 'utf8')).replace('03'.repeat(32), '04'.repeat(32)))
-  expect((await state.contact(device))?.key.bytes).toEqual(new Uint8Array(32).fill(4))
+  expect(await state.contact(device)).toMatchObject({ value: { key: { bytes: new Uint8Array(32).fill(4) } } })
+})
+
+test('device state: a copy that is no key is a refusal that says what is wrong, and stays as it is', async () => {
+  const state = await DeviceState.open(directory)
+  const path = join(directory, 'contacts.json')
+  const good = { suite: 'x25519', publicKey: '03'.repeat(32), height: 9 }
+  const spoilt: readonly [unknown, string][] = [
+    [{ suite: 'x25519', height: 9 }, 'publicKey: there is none'],
+    [{ ...good, publicKey: '' }, 'publicKey: there is none'],
+    [{ ...good, publicKey: 'zz' }, "publicKey: expected 64 hexadecimal characters, got 'zz'"],
+    [{ ...good, publicKey: '03'.repeat(31) }, 'publicKey: expected 64'],
+    [{ ...good, publicKey: 7 }, 'publicKey: expected 64 hexadecimal characters, got 7'],
+    [{ ...good, suite: 'rsa' }, "suite: expected x25519, got 'rsa'"],
+    [{ ...good, height: -1 }, 'height: expected a natural number'],
+    [null, 'publicKey: there is none'],
+    ['text', 'publicKey: there is none'],
+  ]
+  for (const [entry, problem] of spoilt) {
+    const text = JSON.stringify({ version: 1, contacts: { [device]: entry } })
+    await writeFile(path, text)
+    expect(await state.contact(device)).toMatchObject({
+      ok: false,
+      error: { code: 'recipient-key-mismatch', detail: expect.stringContaining(problem) },
+    })
+    expect(await readFile(path, 'utf8')).toBe(text)
+  }
+})
+
+test('device state: one listener at a time, and who comes second is told of the first', async () => {
+  const [first, second] = [await DeviceState.open(directory), await DeviceState.open(directory)]
+  const lock = await first.lockForListening()
+  await expect(second.lockForListening()).rejects.toMatchObject({
+    code: 'in-use',
+    detail: expect.stringContaining(`process ${process.pid} since 20`),
+  })
+  await lock.release()
+  await (await second.lockForListening()).release()
 })
 
 test('device state: keeps the newest epoch keys of a group, in files of mode 0600', async () => {
@@ -65,7 +102,25 @@ test('device state: keeps the newest epoch keys of a group, in files of mode 060
 
 test('device state: a broken file is an error with its path, not an empty start', async () => {
   const state = await DeviceState.open(directory)
-  await writeFile(join(directory, 'replay.json'), '{"version":1')
   const sighting = { keyId: key, counter: 7, expiry: 2000 as Milliseconds }
-  await expect(state.acceptOnce(sighting, now)).rejects.toMatchObject({ code: 'storage-corrupt' })
+  const broken = async (name: string, text: string, read: () => Promise<unknown>) => {
+    await writeFile(join(directory, `${name}.json`), text)
+    await expect(read(), text).rejects.toMatchObject({
+      code: 'storage-corrupt',
+      detail: expect.stringContaining(`${name}.json`),
+    })
+  }
+  for (const text of [
+    '{"version":1',
+    'null',
+    '{"version":1}',
+    '{"version":2,"windows":{}}',
+    '{"version":1,"windows":[]}',
+  ])
+    await broken('replay', text, () => state.acceptOnce(sighting, now))
+  await broken('contacts', '{"version":1}', () => state.contact(device))
+  await broken('counters', `{"version":1,"next":{"${key}":"many"}}`, () => state.nextCounter(key))
+  const keys = (value: string) => `{"version":1,"groups":{"${group}":{"1":${value}}}}`
+  for (const value of ['"zz"', '7', 'null'])
+    await broken('epoch-keys', keys(value), () => state.epochKey(group, 1))
 })
