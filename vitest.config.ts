@@ -1,6 +1,6 @@
 /**
- * Two projects: everything in one process runs in parallel; tests that start processes or open many sockets
- * (test/e2e) run one file after another, so that they do not compete for the two cores they are measured on.
+ * Two projects: tests of one process, then tests that start processes or open many sockets (test/e2e). Two files run at a
+ * time, also on two cores (vitest would leave one to itself): what an end-to-end test does is mostly waiting.
  *
  * A time-out ends what hangs; it is no measure of speed. It is many times what the slowest test takes alone, because the
  * machine may be busy with something else.
@@ -9,6 +9,7 @@ import { defineConfig } from 'vitest/config'
 
 export default defineConfig({
   test: {
+    maxWorkers: 2,
     reporters: ['default', './test/reporter.ts'],
     globalSetup: ['./test/leftovers.ts', './test/bundle.ts'],
     projects: [
@@ -25,7 +26,6 @@ export default defineConfig({
         test: {
           name: 'e2e',
           include: ['test/e2e/**/*.test.ts'],
-          fileParallelism: false,
           testTimeout: 120_000,
           hookTimeout: 120_000,
           sequence: { groupOrder: 1 },

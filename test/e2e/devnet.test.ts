@@ -45,7 +45,7 @@ function isRunning(pid: number): boolean {
 }
 
 async function untilGone(pids: readonly number[]): Promise<void> {
-  const deadline = performance.now() + 15_000
+  const deadline = performance.now() + 60_000
   while (pids.some(isRunning)) {
     if (performance.now() > deadline) throw new Error(`still running: ${pids.filter(isRunning)}`)
     await new Promise(resolve => setTimeout(resolve, 20))

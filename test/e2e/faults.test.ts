@@ -54,7 +54,7 @@ async function grant(): Promise<Uint8Array> {
   return signedBody({ chainId, body, keys: operator, time })
 }
 
-async function until(what: string, holds: () => Promise<boolean>, deadlineMs = 20_000): Promise<void> {
+async function until(what: string, holds: () => Promise<boolean>, deadlineMs = 60_000): Promise<void> {
   const deadline = performance.now() + deadlineMs
   while (!(await holds())) {
     if (performance.now() > deadline) throw new Error(`${what}: not within ${deadlineMs} ms`)

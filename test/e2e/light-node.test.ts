@@ -126,7 +126,7 @@ async function statusOf(url: string): Promise<Status> {
 }
 
 /** Asks until the condition holds; fails with the last answer after the time. */
-async function until<T>(ask: () => Promise<T>, holds: (value: T) => boolean, timeoutMs = 15_000): Promise<T> {
+async function until<T>(ask: () => Promise<T>, holds: (value: T) => boolean, timeoutMs = 60_000): Promise<T> {
   const deadline = performance.now() + timeoutMs
   for (let last: unknown; ; ) {
     try {

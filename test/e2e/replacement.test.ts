@@ -27,7 +27,7 @@ async function succeeds<T>(...args: string[]): Promise<T> {
 async function until<T>(
   what: string,
   attempt: () => Promise<T | undefined>,
-  deadlineMs = 30_000,
+  deadlineMs = 60_000,
 ): Promise<T> {
   const deadline = performance.now() + deadlineMs
   for (;;) {

@@ -144,7 +144,7 @@ export class GatewayFixture {
 export async function until<T>(
   condition: () => T | undefined | false,
   what: string,
-  withinMs = 5_000,
+  withinMs = 60_000,
 ): Promise<T> {
   const deadline = performance.now() + withinMs
   for (;;) {

@@ -293,7 +293,7 @@ export class LedgerWorld {
   }
 
   /** Runs until the condition holds; fails after `limitMs` of simulated time. */
-  async until(what: string, condition: () => boolean, limitMs = 20_000): Promise<void> {
+  async until(what: string, condition: () => boolean, limitMs = 60_000): Promise<void> {
     for (let passed = 0; !condition(); passed += 10) {
       if (passed > limitMs) throw new Error(`${what}: not within ${limitMs} ms of simulated time`)
       await this.run(10)

@@ -49,7 +49,7 @@ export class MoteCommand {
   }
 
   /** Resolves when standard error has said this. Throws if the command ends first or the time is over. */
-  async untilSays(text: string, timeoutMs = 30_000): Promise<void> {
+  async untilSays(text: string, timeoutMs = 60_000): Promise<void> {
     let over = false
     void this.ended.then(() => {
       over = true

@@ -133,7 +133,7 @@ export async function startTestNode(
 }
 
 /** Waits until `condition` holds; fails with `what` after `withinMs`. */
-export async function eventually(what: string, condition: () => boolean, withinMs = 10_000): Promise<void> {
+export async function eventually(what: string, condition: () => boolean, withinMs = 60_000): Promise<void> {
   const deadline = Date.now() + withinMs
   while (!condition()) {
     if (Date.now() > deadline) throw new Error(`not within ${withinMs} ms: ${what}`)
