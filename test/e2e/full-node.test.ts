@@ -181,6 +181,8 @@ test.each([
   ['a batch that is none', () => post(new Uint8Array([0x93, 1]), '/v1/transactions/batch'), 400, 'malformed'],
   ['an id that is none', () => send('/v1/transactions/xyz'), 400, 'malformed'],
   ['a height that is none', () => send('/v1/headers/-1'), 400, 'malformed'],
+  ['a height with a leading zero', () => send('/v1/headers/01'), 400, 'malformed'],
+  ['an id in upper case', () => send(`/v1/devices/${'AB'.repeat(32)}`), 400, 'malformed'],
   ['a height above the chain', () => send('/v1/headers/999999'), 404, 'height-not-available'],
   ['a state key that is none', () => send(`/v1/state/${'g'.repeat(64)}`), 400, 'malformed'],
   ['a block above the chain', () => send('/v1/blocks/999999'), 404, 'not-found'],
