@@ -8,7 +8,7 @@ import { run } from '../../../cli/program.ts'
 import { writeGenesisFile } from '../../../client/genesis-file.ts'
 import { KeyDirectory } from '../../../client/key-directory.ts'
 import { layout, writeDescription } from '../../../devnet/layout.ts'
-import { serveChain } from '../../support/served-chain.ts'
+import { type ServedChain, serveChain } from '../../support/served-chain.ts'
 import { keysOf, TestChain, type TestChainOptions } from '../../support/test-chain.ts'
 
 class Capture extends Writable {
@@ -32,7 +32,8 @@ async function worldOf(options: TestChainOptions = {}): Promise<World> {
   const directory = mkdtempSync(join(tmpdir(), 'mote-chain-'))
   const chain = new TestChain({ spares: ['full-4', 'full-5'], devices: ['sensor'], ...options })
   chain.append()
-  const served = await serveChain(chain.source())
+  const served = new Map<string, ServedChain>()
+  for (const { name } of chain.fullNodes) served.set(name, await serveChain(chain.source()))
   const keys = await KeyDirectory.open(directory)
   const operators = await KeyDirectory.open(layout.operator(directory))
   for (const name of operatorNames) {
@@ -55,7 +56,7 @@ async function worldOf(options: TestChainOptions = {}): Promise<World> {
       name,
       id,
       label: 'full' as const,
-      api: chain.spares.some(spare => spare.id === id) ? nowhere : served,
+      api: served.get(name) ?? nowhere,
       p2p: nowhere,
     })),
     gateway: { name: 'gateway', id: keysOf('sensor').id, mqtt: nowhere },
@@ -76,7 +77,7 @@ async function worldOf(options: TestChainOptions = {}): Promise<World> {
       return { code, stdout: stdout.text, notes: stderr.text }
     },
     async [Symbol.asyncDispose]() {
-      await served[Symbol.asyncDispose]()
+      for (const each of served.values()) await each[Symbol.asyncDispose]()
       rmSync(directory, { recursive: true, force: true })
     },
   }
