@@ -277,6 +277,24 @@ describe('light node: processes', () => {
     expect((await fetch(`${urlOf('lightweight-1')}/readyz`)).status).toBe(200)
   })
 
+  test('light node: a lightweight and a coordination node that were stopped for 58 blocks are level again', async () => {
+    const nodes = ['lightweight-1', 'coordination-2']
+    for (const node of nodes) await mote('chaos', 'pause', node)
+    const client = await honestClient()
+    let height = 0
+    for (let i = 0; i < 58; i++) {
+      const { publicKey: tokenKey } = nativeSignerFromSeed('ed25519', randomBytes(32))
+      height = (await grant(client, operator, { tokenKey })).height
+    }
+    for (const node of nodes) await mote('chaos', 'resume', node)
+    for (const node of nodes) {
+      const level = (status: { certifiedHeight: number; lag: number }) =>
+        status.certifiedHeight >= height && status.lag === 0
+      await until(() => httpSource(urlOf(node)).status(), level, 5_000)
+      expect((await fetch(`${urlOf(node)}/readyz`)).status).toBe(200)
+    }
+  })
+
   test('light node: a device joins and runs with the command that join prints', async () => {
     const { next } = await mote<{ next: string }>('device', 'join', 'camera')
     expect(next).toContain('mote node init camera --label lightweight')
