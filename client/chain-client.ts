@@ -25,8 +25,8 @@ export interface ChainClientOptions
   /** Where trust starts: `checkpointFromGenesis`, or a head from the operator. */
   readonly checkpoint: TrustedHead
   readonly verifier?: SignatureVerifier
-  /** Milliseconds since 1970; for tests. */
-  readonly now?: () => number
+  /** The wall clock, in milliseconds since 1970; returns undefined on a device without one. */
+  readonly now?: () => number | undefined
 }
 
 export class ChainClient {
@@ -44,9 +44,10 @@ export class ChainClient {
   /** Wires the parts; asks nobody yet. `follower.sync()` catches up once, `follower.run()` goes on following. */
   static async open(options: ChainClientOptions): Promise<ChainClient> {
     const verifier = options.verifier ?? nativeVerifier
-    const pool = new FailoverSource(options.sources, options)
-    const follower = await HeaderFollower.open({ ...options, pool, verifier })
-    const clock = options.now ? { now: options.now } : {}
+    const { now, ...rest } = options
+    const pool = new FailoverSource(options.sources, rest)
+    const follower = await HeaderFollower.open({ ...rest, pool, verifier })
+    const clock = now ? { now } : {}
     return new ChainClient(pool, follower, new VerifiedChain({ pool, follower, verifier, ...clock }))
   }
 
@@ -60,7 +61,7 @@ export class ChainClient {
     body: TransactionBody,
     options?: SubmitOptions,
   ): Promise<FinalTransaction> {
-    const { time } = this.follower.head.header
+    const time = this.records.time()
     return this.submit(signedBody({ chainId: this.chainId, body, keys, time }), options)
   }
 

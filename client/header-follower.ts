@@ -93,6 +93,7 @@ export class HeaderFollower {
   #claimed = 0
   #isLevel = false
   #lastNews = performance.now()
+  #arrivedAt: number | undefined
   #lastSave = Number.NEGATIVE_INFINITY
   #saved: Height
   /** The write under way. A program that ends after a read must not cut it in two. */
@@ -112,6 +113,11 @@ export class HeaderFollower {
 
   get head(): TrustedHead {
     return this.#head
+  }
+
+  /** When the head was first seen here, by `performance.now`; undefined while it is from an earlier process. */
+  get arrivedAt(): number | undefined {
+    return this.#arrivedAt
   }
 
   /** The head with its certificate, as it was taken; undefined while the head is the checkpoint. */
@@ -286,6 +292,7 @@ export class HeaderFollower {
         'bad-header',
         `${source.name}: another header at the trusted height ${header.height}`,
       )
+    if (header.height === this.#head.header.height) this.#arrivedAt ??= performance.now()
   }
 
   /**
@@ -326,6 +333,7 @@ export class HeaderFollower {
 
   #publish(event: HeadEvent): void {
     this.#lastNews = performance.now()
+    this.#arrivedAt = this.#lastNews
     for (const listener of this.#listeners) listener(event)
     this.#saving = this.#saving.then(() => this.#save(false)).catch(error => this.#options.onError?.(error))
   }

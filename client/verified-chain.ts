@@ -40,6 +40,7 @@ import {
 import { MoteError, unwrap } from '../chain/result.ts'
 import type { ChainSource, GroupAnswer, SourcePool } from './chain-source.ts'
 import { ChangeWindow } from './change-window.ts'
+import { type Arrival, ageOf, ChainTime, type Clocks, checkFresh } from './freshness.ts'
 import type { HeadEvent, HeaderFollower } from './header-follower.ts'
 
 /** What stood at the certified head when it was asked. */
@@ -52,7 +53,7 @@ export interface Verified<T> {
   /** Time of that head. */
   readonly time: Milliseconds
   readonly headerHash: Hash
-  /** How long ago that was, in milliseconds, by this machine's clock; at least 0. */
+  /** How long ago that was, in milliseconds (freshness.ts); at least 0. */
   readonly ageMs: number
   /** Height at which the proof was made; no block since has touched the record. */
   readonly provenAt: Height
@@ -74,8 +75,8 @@ export interface VerifiedChainOptions {
   readonly pool: SourcePool
   readonly follower: HeaderFollower
   readonly verifier: SignatureVerifier
-  /** Milliseconds since 1970; for tests. */
-  readonly now?: () => number
+  /** The wall clock, in milliseconds since 1970; undefined on a device without one. */
+  readonly now?: () => number | undefined
   /** Proven values kept in memory. Default 16,384. */
   readonly cacheSize?: number
 }
@@ -104,7 +105,8 @@ export class VerifiedChain {
   readonly follower: HeaderFollower
   readonly #pool: SourcePool
   readonly #verifier: SignatureVerifier
-  readonly #now: () => number
+  readonly #now: () => number | undefined
+  readonly #time = new ChainTime()
   readonly #cacheSize: number
   readonly #window: ChangeWindow
   /** In order of last use, so that the first key is the one to forget. */
@@ -185,9 +187,22 @@ export class VerifiedChain {
     return this.#window.judge(stateKeyOf.identity(id), height).type === 'holds'
   }
 
-  /** Age of the certified head in milliseconds; at least 0. */
+  /** Age of the certified head in milliseconds, by the rule of freshness.ts; infinite for one from the future. */
   ageMs(): number {
-    return Math.max(0, this.#now() - this.follower.head.header.time)
+    return ageOf(this.#arrival, this.#clocks)
+  }
+
+  /** The chain's time now: the head's, carried on by the steady clock. */
+  time(): Milliseconds {
+    return this.#time.now(this.#arrival, this.#clocks)
+  }
+
+  get #arrival(): Arrival {
+    return { time: this.follower.head.header.time, arrivedAt: this.follower.arrivedAt }
+  }
+
+  get #clocks(): Clocks {
+    return { wall: this.#now(), steady: performance.now() }
   }
 
   /** Stops listening to the follower. */
@@ -211,11 +226,7 @@ export class VerifiedChain {
       await this.#readOnce(question)
       answer = this.#cached<T>(question.key)
     }
-    if (options.maxAgeMs !== undefined && answer.ageMs > options.maxAgeMs)
-      throw new MoteError(
-        'stale',
-        `head: expected at most ${options.maxAgeMs} ms old, got ${answer.ageMs} ms`,
-      )
+    if (options.maxAgeMs !== undefined) unwrap(checkFresh(answer.ageMs, options.maxAgeMs))
     return answer
   }
 

@@ -6,7 +6,7 @@
  * the transaction and the boxes, nobody else has the key: whoever misses it makes the next epoch.
  */
 import { randomBytes } from 'node:crypto'
-import type { DeviceId, GroupId, Milliseconds } from '../chain/brands.ts'
+import type { DeviceId, GroupId } from '../chain/brands.ts'
 import { currentEncryptionKey } from '../chain/records.ts'
 import { MoteError, ok, type Refusal, type Result, refusalOf, refuse, unwrap } from '../chain/result.ts'
 import type { AgentChain } from './agent-ports.ts'
@@ -126,8 +126,8 @@ export class EpochKeys {
   }
 
   async #memberKey(id: DeviceId): Promise<Member> {
-    const { value, time } = await this.#options.chain.device(id)
-    const entry = value && currentEncryptionKey(value, Math.max(time, Date.now()) as Milliseconds, canSealTo)
+    const { value } = await this.#options.chain.device(id)
+    const entry = value && currentEncryptionKey(value, this.#options.chain.now(), canSealTo)
     return { id, key: entry?.key }
   }
 

@@ -36,7 +36,6 @@ export interface AgentOptions {
   /** Messages are refused when the device's own view of the chain is older. Default 180 s. */
   readonly trustTtlMs?: number
   readonly verifier?: SignatureVerifier
-  readonly now?: () => Milliseconds
   /** Told of every box with an epoch key for this device that was not taken, and why. */
   readonly onBoxRefused?: (refusal: Refusal) => void
   /** Told of every member that a new epoch of this device has no box for, and why. */
@@ -70,14 +69,13 @@ export class DeviceAgent {
   readonly #connection: MqttConnection
   readonly #verdicts: VerdictInbox
   readonly #listener: Listener
-  readonly #now: () => Milliseconds
   readonly #onDecision: NonNullable<AgentOptions['onDecision']>
   /** Held from `listen` to `close`. */
   #listening: DirectoryLock | undefined
   readonly epochs: EpochKeys
 
   private constructor(parts: AgentParts) {
-    const { options, signer, state, connection, verdicts, now } = parts
+    const { options, signer, state, connection, verdicts } = parts
     const { keys, chain, verifier = nativeVerifier, trustTtlMs = 180_000, onBoxRefused, onLeftOut } = options
     const device = keys.id
     // One array for the agent's life: the HPKE side keeps the imported key beside it.
@@ -88,7 +86,6 @@ export class DeviceAgent {
     this.#state = state
     this.#connection = connection
     this.#verdicts = verdicts
-    this.#now = now
     this.#onDecision = options.onDecision ?? (() => {})
     this.epochs = new EpochKeys({
       device,
@@ -109,14 +106,12 @@ export class DeviceAgent {
       epochs,
       verifier,
       trustTtlMs,
-      now,
     })
   }
 
   /** Connects to the gateway. Throws `not-authorised`, `unreachable`, `timeout`. */
   static async connect(options: AgentOptions): Promise<DeviceAgent> {
     const { keys, chain, gateway, stateDirectory, timeoutMs = 10_000 } = options
-    const now = options.now ?? (() => Date.now() as Milliseconds)
     const signer = signerOf(keys)
     const state = await DeviceState.open(stateDirectory)
     const { chainId } = chain
@@ -125,12 +120,12 @@ export class DeviceAgent {
       chainId,
       device: keys.id,
       signer,
-      now,
+      now: () => chain.now(),
       timeoutMs,
     })
     try {
       const verdicts = await VerdictInbox.open(connection, keys.id, timeoutMs)
-      return new DeviceAgent({ options, signer, state, connection, verdicts, now })
+      return new DeviceAgent({ options, signer, state, connection, verdicts })
     } catch (error) {
       await connection.close()
       throw error
@@ -162,14 +157,14 @@ export class DeviceAgent {
 
   async #refuseCopy(recipient: DeviceId, problem: string): Promise<Verdict> {
     const about = { sender: this.#device, recipient, problem }
-    const { verdict, line } = await judgeUnusableCopy(this.#chain, about, this.#now())
+    const { verdict, line } = await judgeUnusableCopy(this.#chain, about, this.#chain.now())
     await this.#onDecision(line)
     return verdict
   }
 
   /** Replaces the copy of a device's key by the chain's: after a rotation, or when the gateway says it differs. */
   refreshContact(id: DeviceId): Promise<RefreshedContact> {
-    return refreshContact(this.#state, this.#chain, id, this.#now())
+    return refreshContact(this.#state, this.#chain, id, this.#chain.now())
   }
 
   /**
@@ -248,7 +243,7 @@ export class DeviceAgent {
         target,
         counter,
         seenHeight: this.#chain.head().height,
-        expiry: (this.#now() + envelopeLifetimeMs) as Milliseconds,
+        expiry: (this.#chain.now() + envelopeLifetimeMs) as Milliseconds,
         channel,
         content,
       }),
@@ -267,5 +262,4 @@ interface AgentParts {
   readonly state: DeviceState
   readonly connection: MqttConnection
   readonly verdicts: VerdictInbox
-  readonly now: () => Milliseconds
 }

@@ -14,6 +14,8 @@ export function chainTrust(chain: VerifiedChain, pool: SourcePool): TrustView {
   return {
     chainId: follower.head.chainId,
     head,
+    ageMs: () => chain.ageMs(),
+    now: () => chain.time(),
     device: id => chain.device(id),
     group: id => chain.group(id),
     // Listens after the chain does, so that a lookup from a listener never finds what the advance replaced.

@@ -9,10 +9,12 @@
  *   a refusal for good is acknowledged, one that may pass later is not;
  * - it holds no key of any device and no epoch key.
  */
-import type { DeviceId, Milliseconds } from '../chain/brands.ts'
+
+import type { DeviceId } from '../chain/brands.ts'
 import { type ErrorCode, errorTable } from '../chain/errors.ts'
 import type { SignatureVerifier } from '../chain/keys.ts'
 import { MoteError, type Refusal, type Result, unwrap } from '../chain/result.ts'
+import { checkFresh } from '../client/freshness.ts'
 import { acceptBoxes, memberBoxMessages } from './box-acceptance.ts'
 import type { BoxStore } from './box-store.ts'
 import type {
@@ -37,7 +39,7 @@ import {
   topics,
 } from './topics.ts'
 import type { TrustAdvance, TrustedMoment, TrustView } from './trust.ts'
-import { checkTrustAge, type Decision, decide, type TrustFacts } from './verification.ts'
+import { type Decision, decide, type TrustFacts } from './verification.ts'
 
 /** Sender keys whose counters the gateway remembers until their envelopes expire. */
 const maxReplayKeys = 100_000
@@ -51,7 +53,6 @@ export interface GatewayOptions {
   readonly boxes: BoxStore
   readonly log: DecisionLog
   readonly trustTtlMs: number
-  readonly now: () => Milliseconds
   /** Told of failures that no client can be told of. */
   readonly onError: (error: unknown) => void
   readonly catchUpMs?: number
@@ -129,7 +130,7 @@ export class Gateway {
   }
 
   #ageMs(): number {
-    return Math.max(0, this.#options.now() - this.#options.trust.head().time)
+    return this.#options.trust.ageMs()
   }
 
   async #authenticate(clientId: string, username: string, password: string): Promise<Result<Session>> {
@@ -187,8 +188,7 @@ export class Gateway {
   async #decideAndRelay(session: DeviceId, envelope: Envelope, payload: Uint8Array): Promise<Decision> {
     const facts = await this.#factsAbout(envelope)
     const { verifier, trustTtlMs } = this.#options
-    // A clock that lags behind the chain must not keep an ended key alive.
-    const now = Math.max(this.#options.now(), this.#options.trust.head().time) as Milliseconds
+    const now = this.#options.trust.now()
     const replayWindow = this.#replayWindow
     const decision = decide({ envelope, session, facts, now, trustTtlMs, replayWindow, verifier })
     if (decision.verdict === 'Error') return decision
@@ -200,7 +200,7 @@ export class Gateway {
 
   async #factsAbout({ header }: Envelope): Promise<TrustFacts> {
     this.#requireFresh()
-    const { trust, now } = this.#options
+    const { trust } = this.#options
     if (!(await trust.waitForHeight(header.seenHeight, this.#catchUpMs)))
       throw new MoteError(
         'stale',
@@ -212,7 +212,7 @@ export class Gateway {
       sender: sender.value,
       target: target.fact,
       height: older.height,
-      ageMs: Math.max(0, now() - older.time),
+      ageMs: trust.ageMs() + trust.head().time - older.time,
     }
   }
 
@@ -260,7 +260,7 @@ export class Gateway {
   }
 
   #requireFresh(): void {
-    unwrap(checkTrustAge(this.#ageMs(), this.#options.trustTtlMs))
+    unwrap(checkFresh(this.#ageMs(), this.#options.trustTtlMs))
   }
 
   async #refusalsAsDecision(rule: () => Promise<Decision>): Promise<Decision> {

@@ -9,15 +9,17 @@
  * Messages of one source (the device itself, or one group) are taken one after another, in order of arrival; a group
  * whose key is still on its way holds up no other source.
  */
+
 import type { DeviceId, Milliseconds } from '../chain/brands.ts'
 import type { SignatureVerifier } from '../chain/keys.ts'
 import { findKey, isKeyValidAt } from '../chain/records.ts'
 import { ok, type Result, refuse } from '../chain/result.ts'
+import { checkFresh } from '../client/freshness.ts'
 import type { EpochKeys } from './agent-epochs.ts'
 import type { AgentChain } from './agent-ports.ts'
 import type { DeviceState } from './device-state.ts'
 import { type Envelope, type OpeningKey, openEnvelope, parseEnvelope, verifyEnvelope } from './envelope.ts'
-import { checkEnvelopeLifetime, checkTrustAge } from './verification.ts'
+import { checkEnvelopeLifetime } from './verification.ts'
 
 /** A message as the application gets it. */
 export interface DeliveredMessage {
@@ -38,7 +40,6 @@ export interface ListenerOptions {
   readonly epochs: EpochKeys
   readonly verifier: SignatureVerifier
   readonly trustTtlMs: number
-  readonly now: () => Milliseconds
 }
 
 /** How long a message may wait for the box with its epoch key. */
@@ -67,7 +68,7 @@ export class Listener {
     const opened = await this.#open(envelope)
     if (!opened.ok) return opened
     const { senderKeyId: keyId, counter, expiry } = header
-    const at = this.#options.now()
+    const at = chain.now()
     const first = await state.acceptOnce({ keyId, counter, expiry }, at)
     if (!first.ok) return first
     return ok({ from: header.sender, to: header.target, channel, content: opened.value, messageId, at })
@@ -80,22 +81,22 @@ export class Listener {
   }
 
   async #authenticate(envelope: Envelope): Promise<Result<void>> {
-    const { chain, verifier, trustTtlMs, now } = this.#options
+    const { chain, verifier, trustTtlMs } = this.#options
     const { sender, senderKeyId, seenHeight, target, expiry } = envelope.header
     if (chain.head().height < seenHeight) await chain.refresh()
-    const { value: record, time } = await chain.device(sender)
-    const fresh = checkTrustAge(now() - time, trustTtlMs)
+    const { value: record } = await chain.device(sender)
+    const fresh = checkFresh(chain.ageMs(), trustTtlMs)
     if (!fresh.ok) return fresh
     if (!record) return refuse('unknown-signer', `sender ${sender} is not on the chain`)
     if (record.status !== 'active') return refuse('signer-not-active', `sender ${sender} is ${record.status}`)
     const entry = findKey(record, senderKeyId)
-    if (entry?.purpose !== 'sign' || !isKeyValidAt(entry, Math.max(now(), time) as Milliseconds))
+    if (entry?.purpose !== 'sign' || !isKeyValidAt(entry, chain.now()))
       return refuse('key-not-valid', `senderKeyId: ${senderKeyId} is no valid signing key of ${sender}`)
     if (!verifyEnvelope(envelope, entry.key, verifier))
       return refuse('bad-signature', `signature: does not verify under key ${senderKeyId}`)
     if (target.type === 'group' && !(await chain.group(target.id)).value?.members.includes(sender))
       return refuse('not-member', `sender ${sender} is not in group ${target.id}`)
-    return checkEnvelopeLifetime(expiry, now())
+    return checkEnvelopeLifetime(expiry, chain.now())
   }
 
   async #open(envelope: Envelope): Promise<Result<Uint8Array>> {

@@ -6,7 +6,6 @@
  */
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
-import type { Milliseconds } from '../chain/brands.ts'
 import { checkpointFromGenesis } from '../chain/genesis.ts'
 import { MoteError } from '../chain/result.ts'
 import { privateDirectory } from '../client/atomic-file.ts'
@@ -123,7 +122,6 @@ async function makeGateway(config: GatewayConfig, client: ChainClient, log: Logg
     boxes: await fileBoxStore(join(config.data, 'boxes')),
     log: await fileDecisionLog(config.data, log),
     trustTtlMs: config.trustTtlMs,
-    now: () => Date.now() as Milliseconds,
     onError: error => log.error({ err: error }, 'failure that no client can be told of'),
   })
 }

@@ -8,15 +8,16 @@
  * The client id is the device id, or the device id, a dot and up to 16 letters or digits: one device may hold several
  * connections, since MQTT ends the older one of two with the same client id [MQTT-3.1.4-2].
  */
-import { type DeviceId, isDigest, type KeyId, type Milliseconds } from '../chain/brands.ts'
+
+import { type DeviceId, isDigest, type KeyId } from '../chain/brands.ts'
 import type { ErrorCode } from '../chain/errors.ts'
 import type { SignatureVerifier } from '../chain/keys.ts'
 import { findKey, isKeyValidAt, stateKeyOf } from '../chain/records.ts'
 import { MoteError, ok, type Result, refuse } from '../chain/result.ts'
+import { checkFresh } from '../client/freshness.ts'
 import { checkAssertionTime, parseAssertion, UsedAssertions, verifyAssertion } from './assertion.ts'
 import type { BrokerSession } from './broker.ts'
 import type { TrustAdvance, TrustView } from './trust.ts'
-import { checkTrustAge } from './verification.ts'
 
 export interface Session extends BrokerSession {
   readonly device: DeviceId
@@ -40,7 +41,6 @@ export interface SessionsOptions {
   readonly trust: TrustView
   readonly verifier: SignatureVerifier
   readonly trustTtlMs: number
-  readonly now: () => Milliseconds
 }
 
 export class Sessions {
@@ -72,17 +72,17 @@ export class Sessions {
     const { assertion } = parsed.value
     if (assertion.device !== device)
       return refuse('assertion-invalid', `assertion.device: expected ${device}, got ${assertion.device}`)
-    const { trust, verifier, trustTtlMs, now } = this.#options
-    const timely = checkAssertionTime(assertion, trust.chainId, now())
+    const { trust, verifier, trustTtlMs } = this.#options
+    const timely = checkAssertionTime(assertion, trust.chainId, trust.now())
     if (!timely.ok) return timely
-    const fresh = checkTrustAge(now() - trust.head().time, trustTtlMs)
+    const fresh = checkFresh(trust.ageMs(), trustTtlMs)
     if (!fresh.ok) return fresh
     const session: Session = { clientId, device, keyId: assertion.keyId }
     const valid = await this.#check(session)
     if (!valid.ok) return valid
     if (!verifyAssertion(parsed.value, valid.value, verifier))
       return refuse('bad-signature', `assertion: does not verify under key ${assertion.keyId}`)
-    const used = this.#used.use(assertion, now())
+    const used = this.#used.use(assertion, trust.now())
     if (!used.ok) return used
     const others = [...this.#byClientId.values()].filter(other => other.device === device)
     if (others.length >= maxSessionsPerDevice && !this.#byClientId.has(clientId))
@@ -117,14 +117,14 @@ export class Sessions {
 
   /** The session's key if certified state lets it act now. */
   async #check({ device, keyId }: Session) {
-    const { trust, now } = this.#options
+    const { trust } = this.#options
     try {
-      const { value: record, time } = await trust.device(device)
+      const { value: record } = await trust.device(device)
       if (!record) return refuse('unknown-signer', `device ${device} is not on the chain`)
       if (record.status !== 'active')
         return refuse('signer-not-active', `device ${device} is ${record.status}`)
       const entry = findKey(record, keyId)
-      if (entry?.purpose !== 'sign' || !isKeyValidAt(entry, Math.max(now(), time) as Milliseconds))
+      if (entry?.purpose !== 'sign' || !isKeyValidAt(entry, trust.now()))
         return refuse('key-not-valid', `key ${keyId} is no valid signing key of ${device}`)
       return ok(entry.key)
     } catch (error) {

@@ -37,6 +37,10 @@ export type Subject =
 export interface TrustView {
   readonly chainId: ChainId
   head(): TrustedMoment
+  /** Age of the head (client/freshness.ts); infinite if it is from the future. */
+  ageMs(): number
+  /** The chain's time: what expiries are set and judged by. */
+  now(): Milliseconds
   device(id: DeviceId): Promise<Trusted<IdentityRecord>>
   group(id: GroupId): Promise<Trusted<TrustedGroup>>
   /** True as soon as the head has this height; false when the time is over. */

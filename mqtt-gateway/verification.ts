@@ -19,6 +19,7 @@ import {
   isKeyValidAt,
 } from '../chain/records.ts'
 import { ok, type Result, refuse } from '../chain/result.ts'
+import { checkFresh } from '../client/freshness.ts'
 import { type Envelope, maxEnvelopeLifetimeMs, verifyEnvelope } from './envelope.ts'
 import type { ReplayWindow } from './replay-window.ts'
 import type { TrustedGroup } from './trust.ts'
@@ -82,14 +83,7 @@ function errorOf(result: Result<void>): Refused | undefined {
 }
 
 function checkFreshness({ facts, trustTtlMs }: DecisionInput): Refused | undefined {
-  return errorOf(checkTrustAge(facts.ageMs, trustTtlMs))
-}
-
-/** Refuses `stale` for trust data that is older than allowed. */
-export function checkTrustAge(ageMs: number, trustTtlMs: number): Result<void> {
-  return ageMs <= trustTtlMs
-    ? ok(undefined)
-    : refuse('stale', `trust data: expected at most ${trustTtlMs} ms old, got ${ageMs} ms`)
+  return errorOf(checkFresh(facts.ageMs, trustTtlMs))
 }
 
 function checkSender(input: DecisionInput): Refused | undefined {

@@ -23,6 +23,8 @@ const maxChallengesPerAddress = 64
 interface OpenChallenge extends CoordinatorChallenge {
   readonly device: DeviceId
   readonly address: string
+  /** By the steady clock. */
+  readonly at: number
 }
 
 /** The challenges that are out. */
@@ -42,35 +44,41 @@ export class ChallengeTable {
     return this.#open.size
   }
 
-  /** A new challenge for a device. Refuses `overloaded` when too many are out. */
-  issue(device: DeviceId, address: string, now: Milliseconds): Result<CoordinatorChallenge> {
-    this.#dropOver(now)
+  /**
+   * A new challenge for a device, `at` a moment of the steady clock that lifetimes go by, and at a `time` of the chain, which
+   * the registration has to be near. Refuses `overloaded` when too many are out. */
+  issue(
+    device: DeviceId,
+    address: string,
+    { at, time }: { at: number; time: Milliseconds },
+  ): Result<CoordinatorChallenge> {
+    this.#dropOver(at)
     const own = [...this.#open].filter(([, challenge]) => challenge.address === address)
     const [oldest] = own
     if (own.length >= maxChallengesPerAddress && oldest) this.#open.delete(oldest[0])
     if (this.#open.size >= maxChallenges) return refuse('overloaded', 'challenges: too many are out')
     const nonce = this.#random()
-    const challenge = { coordinator: this.#coordinator, nonce, issuedAt: now }
-    this.#open.set(keyOf(nonce), { ...challenge, device, address })
+    const challenge = { coordinator: this.#coordinator, nonce, issuedAt: time }
+    this.#open.set(keyOf(nonce), { ...challenge, device, address, at })
     return ok(challenge)
   }
 
   /** Takes a challenge back: from now on it is void, whatever becomes of the request. Refuses `challenge-expired`. */
-  redeem(challenge: CoordinatorChallenge, device: DeviceId, now: Milliseconds): Result<void> {
+  redeem(challenge: CoordinatorChallenge, device: DeviceId, at: number): Result<void> {
     const open = this.#open.get(keyOf(challenge.nonce))
     this.#open.delete(keyOf(challenge.nonce))
     if (challenge.coordinator !== this.#coordinator)
       return refuse('challenge-expired', `coordinator: expected ${this.#coordinator}`)
     if (!open || open.device !== device || open.issuedAt !== challenge.issuedAt)
       return refuse('challenge-expired', 'challenge: not given to this device, or used already')
-    if (now - open.issuedAt > challengeLifetimeMs)
+    if (at - open.at > challengeLifetimeMs)
       return refuse('challenge-expired', `challenge: good for ${challengeLifetimeMs} ms`)
     return ok(undefined)
   }
 
-  #dropOver(now: Milliseconds): void {
-    for (const [key, { issuedAt }] of this.#open) {
-      if (now - issuedAt <= challengeLifetimeMs) return
+  #dropOver(now: number): void {
+    for (const [key, { at }] of this.#open) {
+      if (now - at <= challengeLifetimeMs) return
       this.#open.delete(key)
     }
   }

@@ -107,7 +107,12 @@ export class JoinService {
     if (request.chainId !== chainId)
       throw new MoteError('wrong-chain', `chainId: expected ${chainId}, got ${request.chainId}`)
     this.#mustHaveFullNode()
-    const challenge = unwrap(this.#challenges.issue(request.device, host, this.#clock.wall()))
+    const challenge = unwrap(
+      this.#challenges.issue(request.device, host, {
+        at: this.#clock.steady(),
+        time: this.#client.records.time(),
+      }),
+    )
     return { type: 'challenge', ...challenge, lifetimeMs: challengeLifetimeMs }
   }
 
@@ -116,7 +121,7 @@ export class JoinService {
     const registration = unwrap(readRegistration(parsed, this.#client.chainId, this.#verifier))
     const { device, body } = registration
     this.#mustHaveFullNode()
-    unwrap(this.#challenges.redeem(body.challenge, device, this.#clock.wall()))
+    unwrap(this.#challenges.redeem(body.challenge, device, this.#clock.steady()))
     await this.#client.follower.sync()
     unwrap(judgeRegistration(device, body, await this.#factsFor(registration)))
     const { height } = await this.#client.submit(transaction, { timeoutMs: certifyTimeoutMs })
@@ -140,7 +145,7 @@ export class JoinService {
     const operator = grant.value && (await records.device(grant.value.operator)).value
     return {
       chainId,
-      time: this.#clock.wall(),
+      time: this.#client.records.time(),
       verification: this.#verifier,
       parameters: parameters.value,
       identity: identity.value,

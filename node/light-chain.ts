@@ -5,6 +5,7 @@
  * Trust comes from the genesis and the header follower alone. A node that is in no genesis and has no stored proof asks
  * for its own record first, which full nodes answer before hello, and says hello again with it.
  */
+
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import type { DeviceId, Height } from '../chain/brands.ts'
@@ -18,6 +19,7 @@ import type { ChainSource, NodeStatus } from '../client/chain-source.ts'
 import { checkpointFile } from '../client/checkpoint-file.ts'
 import { findCoordinationNodes } from '../client/coordination-address.ts'
 import { type DirectoryLock, lockDirectory } from '../client/directory-lock.ts'
+import { checkFresh } from '../client/freshness.ts'
 import { readGenesisFile } from '../client/genesis-file.ts'
 import type { HeadEvent } from '../client/header-follower.ts'
 import type { NodeAddress } from '../client/join-messages.ts'
@@ -167,8 +169,8 @@ export class LightChain {
     if (!isLevel)
       return new MoteError('not-ready', `head: at height ${height}, and no full node has shown its own yet`)
     const ageMs = this.client.records.ageMs()
-    if (ageMs <= this.config.trustTtlMs) return undefined
-    return new MoteError('stale', `head: expected at most ${this.config.trustTtlMs} ms old, got ${ageMs} ms`)
+    const fresh = checkFresh(ageMs, this.config.trustTtlMs)
+    return fresh.ok ? undefined : new MoteError(fresh.error.code, fresh.error.detail)
   }
 
   /** The part of the status that both labels share. */

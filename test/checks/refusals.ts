@@ -80,7 +80,7 @@ const joining: readonly RefusalCheck[] = [
   {
     refusal: 'a challenge that the coordinator did not give, or gave and saw used',
     file: 'node/join-service.ts',
-    find: 'unwrap(this.#challenges.redeem(body.challenge, device, this.#clock.wall()))',
+    find: 'unwrap(this.#challenges.redeem(body.challenge, device, this.#clock.steady()))',
     replace: '',
     test: 'test/unit/node/join-service.test.ts',
   },

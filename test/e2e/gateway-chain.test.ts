@@ -6,7 +6,6 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import type { Milliseconds } from '../../chain/brands.ts'
 import { nobleVerifier } from '../../chain/noble-crypto.ts'
 import { MoteError, unwrap } from '../../chain/result.ts'
 import { ChainClient } from '../../client/chain-client.ts'
@@ -34,7 +33,6 @@ const [d1111, d1112, d1113, d1114] = names.map(keysOf) as [
   IdentityKeys,
 ]
 const text = (content: string) => ({ content: new TextEncoder().encode(content) })
-const now = () => Date.now() as Milliseconds
 const trustTtlMs = 60_000
 
 let chain: TestChain
@@ -68,7 +66,6 @@ async function startGateway(): Promise<void> {
     boxes: await fileBoxStore(join(directory, 'boxes')),
     log: { write: line => decisions.push(line), close: async () => {} },
     trustTtlMs,
-    now,
     onError: error => {
       throw error
     },
@@ -198,7 +195,7 @@ test('gateway on a ledger: a device asks over MQTT and verifies the answer, and 
     chainId: chain.chainId,
     device: d1111.id,
     signer: signerOf(d1111),
-    now,
+    now: () => chain.time,
     timeoutMs: 3_000,
   })
   closing.push(() => connection.close())

@@ -248,7 +248,7 @@ describe('gateway process: refusals', () => {
       good,
       good,
       await envelope(2, { sender: stranger.id, signer: signerOf(stranger) }),
-      await envelope(3, { expiry: (Date.now() - 1) as Milliseconds }),
+      await envelope(3, { expiry: (Date.now() - 10_000) as Milliseconds }),
       await envelope(4),
     ]
     for (const wire of wires) await client.publishAsync(topics.send(d1112.id), wire, { qos: 1 })

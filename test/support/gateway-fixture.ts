@@ -53,7 +53,6 @@ export class GatewayFixture {
       boxes: memoryBoxStore(),
       log: { write: line => this.decisions.push(line), close: async () => {} },
       trustTtlMs: this.trustTtlMs,
-      now: () => Date.now() as Milliseconds,
       onError: error => this.errors.push(error),
       catchUpMs: 200,
     })

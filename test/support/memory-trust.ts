@@ -32,6 +32,14 @@ export class MemoryTrust implements TrustView, AgentChain {
   #height = 1 as Height
   #time = Date.now() as Milliseconds
 
+  now(): Milliseconds {
+    return Date.now() as Milliseconds
+  }
+
+  ageMs(): number {
+    return Math.max(0, Date.now() - this.#time)
+  }
+
   head(): TrustedMoment {
     return { height: this.#height, time: this.#time }
   }

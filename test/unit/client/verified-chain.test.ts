@@ -42,7 +42,9 @@ describe('verified chain: honest sources', () => {
     await client.follower.sync()
     const { value, height, term, time, ageMs } = await client.records.device(sensor.id)
     expect(value?.status).toBe('active')
-    expect({ height, term, time, ageMs }).toEqual({ height: 1, term: 1, time: chain.time, ageMs: 0 })
+    expect({ height, term, time }).toEqual({ height: 1, term: 1, time: chain.time })
+    // The wall clock says 0; it is as old as it is here, by the steady clock.
+    expect(ageMs).toBeLessThan(1_000)
   })
 
   it('verified chain: proves that an identity is absent', async () => {

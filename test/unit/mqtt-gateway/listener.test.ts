@@ -35,7 +35,6 @@ beforeEach(async () => {
     epochs: { key: async () => epochKey } as unknown as EpochKeys,
     verifier: nobleVerifier,
     trustTtlMs: 60_000,
-    now: () => Date.now() as Milliseconds,
   })
 })
 afterEach(() => rm(directory, { recursive: true }))

@@ -42,7 +42,12 @@ async function setUp(options: { readonly fullNodes?: number } = {}) {
       maxClients: 1,
       time: Milliseconds(0),
     })
-  const opened = () => ChainClient.open({ sources: [chain.source()], checkpoint: chain.checkpoint })
+  const opened = () =>
+    ChainClient.open({
+      sources: [chain.source()],
+      checkpoint: chain.checkpoint,
+      now: () => clock.wall(),
+    })
   const client = await opened()
   const coordinator = chain.coordination.id
   const desk = new JoinService({ client, live, clock, coordinator, log: { info: () => {} } })
@@ -136,6 +141,7 @@ describe('join', () => {
     expect(await attempt(newcomer('c', 'once'))).toBe('grant-not-valid')
     chain.grant('short', { validForMs: 10_000 })
     clock.advance(20_000)
+    chain.append([], { afterMs: 20_000 })
     expect(await attempt(newcomer('d', 'short'))).toBe('grant-not-valid')
     chain.grant('light')
     expect(await attempt(newcomer('e', 'light', { label: 'full' }))).toBe('label-not-allowed')
