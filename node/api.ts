@@ -31,6 +31,8 @@ export interface ApiParts {
   readonly source: ChainSource
   /** Undefined when the node can serve; else why not. */
   readonly readiness: () => MoteError | undefined
+  /** What an operator should know of a node that serves: beside `ready` in `/readyz`. */
+  readonly notices?: () => object
   /** Undefined while the process is sound. */
   readonly failure: () => MoteError | undefined
   /** JSON of one block, for nodes that keep blocks. */
@@ -99,7 +101,8 @@ function withTypes(app: FastifyInstance) {
   return app.withTypeProvider<TypeBoxTypeProvider>()
 }
 
-function healthRoutes(routes: FastifyInstance, { source, readiness, failure, barrier }: ApiParts): void {
+function healthRoutes(routes: FastifyInstance, parts: ApiParts): void {
+  const { source, readiness, failure, barrier, notices } = parts
   const app = withTypes(routes)
   app.get('/livez', async (_request, reply) => {
     const failed = failure()
@@ -109,7 +112,7 @@ function healthRoutes(routes: FastifyInstance, { source, readiness, failure, bar
   app.get('/readyz', async (_request, reply) => {
     const missing = readiness()
     if (missing) return sendProblem(reply, problemOf(missing.code, missing.detail, 503))
-    return reply.send({ status: 'ready' })
+    return reply.send({ status: 'ready', ...notices?.() })
   })
   app.get('/v1/status', { schema: { querystring: readQuery } }, async request => {
     await before(request.query, barrier)

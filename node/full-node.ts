@@ -149,6 +149,7 @@ function apiOf(node: LedgerNode, log: Logger): FastifyInstance {
   return createApi({
     source: node.service,
     readiness: () => node.service.readiness(),
+    notices: () => (node.clocks.odd.length > 0 ? { oddClocks: node.clocks.odd } : {}),
     failure: () => node.failure,
     block: height => node.service.block(height),
     barrier: () => node.members.reads.barrier(),
