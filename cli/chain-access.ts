@@ -5,6 +5,7 @@
 import { join } from 'node:path'
 import { type DeviceId, GroupId, isDigest } from '../chain/brands.ts'
 import { checkpointFromGenesis } from '../chain/genesis.ts'
+import type { TrustedHead } from '../chain/light-client.ts'
 import { groupIdOf } from '../chain/records.ts'
 import { MoteError } from '../chain/result.ts'
 import { readFileIfThere, writeFileAtomic } from '../client/atomic-file.ts'
@@ -25,6 +26,8 @@ export interface ChainAccess {
   readonly directory: string
   readonly description: DevnetDescription
   readonly client: ChainClient
+  /** Where trust starts: the genesis. */
+  readonly checkpoint: TrustedHead
   /** Keys and names of devices. */
   readonly keys: KeyDirectory
 }
@@ -56,14 +59,15 @@ export async function openChainUnsynced(context: Context): Promise<ChainAccess> 
   const { directory } = context
   const description = await requireDescription(context)
   const genesis = await readGenesisFile(layout.genesis(directory))
+  const checkpoint = checkpointFromGenesis(genesis)
   const client = await ChainClient.open({
     sources: fullNodeSources(description),
     // From the genesis each time: a header with its certificate, and each handover, skip the whole way; nothing is left behind.
-    checkpoint: checkpointFromGenesis(genesis),
+    checkpoint,
   })
   if (client.chainId !== description.chainId)
     throw new MoteError('wrong-chain', `${layout.genesis(directory)}: not the genesis of this devnet`)
-  return { directory, description, client, keys: await KeyDirectory.open(directory) }
+  return { directory, description, client, checkpoint, keys: await KeyDirectory.open(directory) }
 }
 
 /** The full nodes of a devnet, to be asked in this order. */

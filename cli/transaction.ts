@@ -1,12 +1,19 @@
 /**
- * `mote tx status ID` and `mote block HEIGHT|latest`: what a full node says, and whether a quorum certified it.
+ * `mote tx status ID`: what a full node says. `mote tx show ID` and `mote block HEIGHT|latest`: proven from the genesis on.
  */
 import type { Command } from 'commander'
-import { Height, isDigest, TransactionId } from '../chain/brands.ts'
+import { type Block, blockCodec } from '../chain/block.ts'
+import { type DeviceId, Height, isDigest, TransactionId } from '../chain/brands.ts'
+import { decode } from '../chain/codec.ts'
 import { exitCodes } from '../chain/errors.ts'
+import { headerHash } from '../chain/header.ts'
+import { bytesToHex } from '../chain/hex.ts'
 import { MoteError } from '../chain/result.ts'
-import { apiUrl } from '../devnet/layout.ts'
-import { type ChainAccess, openChain } from './chain-access.ts'
+import { parseTransaction } from '../chain/transaction.ts'
+import { proveBlock } from '../client/block-proof.ts'
+import { exchange } from '../client/http-source.ts'
+import { nativeVerifier } from '../client/native-crypto.ts'
+import { type ChainAccess, nameOf, openChain } from './chain-access.ts'
 import type { AddCommand } from './command.ts'
 import type { Context } from './context.ts'
 import { type Cell, provenance } from './output.ts'
@@ -19,18 +26,29 @@ export function transactionCommands(program: Command, family: Command, add: AddC
     action: transactionStatus,
   })
   add({
+    parent: family,
+    usage: 'show <id>',
+    description: 'what a transaction says and how it ended, proven under its certified block',
+    action: showTransaction,
+  })
+  add({
     parent: program,
     usage: 'block <height>',
-    description: "a block by its height, or 'latest'",
+    description: "a block by its height, or 'latest', and its transactions, proven under its certificate",
     action: showBlock,
   })
 }
 
+function transactionIdOf(text: string): TransactionId {
+  if (isDigest(text)) return TransactionId(text)
+  throw new MoteError('usage', `id: expected 64 hexadecimal characters, got '${text}'`)
+}
+
 async function transactionStatus(context: Context, [text = '']: readonly string[]): Promise<number> {
-  if (!isDigest(text)) throw new MoteError('usage', `id: expected 64 hexadecimal characters, got '${text}'`)
+  const id = transactionIdOf(text)
   const access = await openChain(context)
   const { client } = access
-  const status = await client.pool.attempt(source => source.transactionStatus(TransactionId(text)))
+  const status = await client.pool.attempt(source => source.transactionStatus(id))
   const { height, term } = client.follower.head.header
   const asOf = { height, term, ageMs: client.records.ageMs() }
   context.output.data({ ...status, asOf }, () =>
@@ -51,46 +69,178 @@ async function transactionStatus(context: Context, [text = '']: readonly string[
   return status.status === 'unknown' ? exitCodes.notFound : exitCodes.ok
 }
 
-/** The answer of the first full node that has one. Throws its refusal, or `unreachable`. */
-async function fetchBlock(access: ChainAccess, height: Height): Promise<Record<string, unknown>> {
-  let last: MoteError | undefined
-  for (const node of access.description.nodes.filter(candidate => candidate.label === 'full')) {
-    try {
-      const response = await fetch(`${apiUrl(node.api)}/v1/blocks/${height}`, {
-        signal: AbortSignal.timeout(5_000),
-      })
-      if (response.ok) return (await response.json()) as Record<string, unknown>
-      last = new MoteError(
-        response.status === 404 ? 'not-found' : 'unreachable',
-        `block ${height}: not there`,
-      )
-    } catch (cause) {
-      last ??= new MoteError('unreachable', `${node.name}: no answer`, { cause })
-    }
-  }
-  throw last ?? new MoteError('unreachable', 'no full node')
+/** Longest wait for one block; it may be of some megabytes. */
+const blockTimeoutMs = 10_000
+/** What a block may take on the wire; a larger answer is not read (client/http-source.ts). */
+const maxBlockAnswerBytes = 8 * 1024 * 1024
+
+/** A block with the proof that a quorum certified it, from the first full node that has one. */
+function provenBlock({ client, checkpoint }: ChainAccess, height: Height): Promise<Block> {
+  return client.pool.attempt(async source => {
+    const path = `/v1/blocks/${height}/content`
+    const { body } = await exchange(source.name, {
+      path,
+      timeoutMs: blockTimeoutMs,
+      signal: undefined,
+    }).catch((error: unknown) => {
+      // After a snapshot a node lacks the blocks that it skipped: another one has them.
+      if (error instanceof MoteError && error.code === 'not-found')
+        throw new MoteError('height-not-available', `${source.name}: ${error.detail}`)
+      throw error
+    })
+    const block = decode(blockCodec, body, maxBlockAnswerBytes)
+    if (!block.ok || block.value.header.height !== height)
+      throw new MoteError('bad-proof', `${source.name}: expected block ${height}`)
+    await proveBlock(source, { checkpoint, verifier: nativeVerifier }, block.value)
+    return block.value
+  })
+}
+
+/** A transaction of a proven block, for people and programs. */
+interface ShownTransaction {
+  readonly id: TransactionId
+  readonly index: number
+  readonly kind: string
+  readonly signer: DeviceId | null
+  readonly code: string
+}
+
+function shownTransactions({ transactions, receipts }: Block): ShownTransaction[] {
+  return receipts.map(({ id, code }, index) => {
+    const parsed = parseTransaction(transactions[index] ?? new Uint8Array(0))
+    return parsed.ok
+      ? {
+          id,
+          index,
+          kind: parsed.value.unsigned.body.type,
+          signer: parsed.value.unsigned.signer.deviceId,
+          code,
+        }
+      : { id, index, kind: 'unreadable', signer: null, code }
+  })
 }
 
 async function showBlock(context: Context, [text = '']: readonly string[]): Promise<number> {
   const access = await openChain(context)
   const head = access.client.follower.head.header
-  const number = text === 'latest' ? head.height : Number(text)
-  if (!Number.isSafeInteger(number) || number < 0)
+  const number = text === 'latest' ? head.height : /^\d{1,15}$/.test(text) ? Number(text) : Number.NaN
+  if (!Number.isSafeInteger(number))
     throw new MoteError('usage', `height: expected a natural number or 'latest', got '${text}'`)
-  const block = await fetchBlock(access, Height(number))
+  if (number > head.height)
+    throw new MoteError('not-found', `block ${number}: the newest certified one is ${head.height}`)
+  const block = await provenBlock(access, Height(number))
+  const { term, time, previousHash, stateRoot, height } = block.header
+  const transactions = shownTransactions(block)
   const asOf = { height: head.height, term: head.term, ageMs: access.client.records.ageMs() }
-  context.output.data({ ...block, asOf }, () =>
-    [context.output.fields(flat(block)), provenance(asOf)].join('\n'),
+  const shown = {
+    height,
+    headerHash: headerHash(block.header),
+    term,
+    time: new Date(time).toISOString(),
+    previousHash,
+    stateRoot,
+  }
+  const { output } = context
+  output.data({ ...shown, transactions, verified: true, asOf }, () =>
+    [
+      output.fields({ ...shown, transactions: transactions.length }),
+      ...(transactions.length === 0
+        ? []
+        : [
+            '',
+            output.table(transactions, {
+              '#': row => row.index,
+              transaction: row => row.id,
+              kind: row => row.kind,
+              signer: row => row.signer,
+              outcome: row => row.code,
+            }),
+          ]),
+      '',
+      `verified ${provenance(asOf)}`,
+    ].join('\n'),
   )
   return exitCodes.ok
 }
 
+async function showTransaction(context: Context, [text = '']: readonly string[]): Promise<number> {
+  const id = transactionIdOf(text)
+  const access = await openChain(context)
+  const { client } = access
+  const block = await provenBlock(access, await heightOf(access, id))
+  const { height } = block.header
+  const index = indexOf(block, id)
+  const parsed = parseTransaction(block.transactions[index] ?? new Uint8Array(0))
+  const receipt = block.receipts[index]
+  if (!parsed.ok || !receipt)
+    throw new MoteError('not-found', `transaction ${id}: not in block ${height}, whatever its status says`)
+  const { body, signer, nonce, expiry, chainId } = parsed.value.unsigned
+  const head = client.follower.head.header
+  const asOf = { height: head.height, term: head.term, ageMs: client.records.ageMs() }
+  const shown = {
+    id,
+    height,
+    index,
+    time: new Date(block.header.time).toISOString(),
+    signer: { name: await nameOf(access, signer.deviceId), ...signer },
+    chainId,
+    nonce: bytesToHex(nonce),
+    expiry: new Date(expiry).toISOString(),
+    body: readable(body) as Record<string, unknown>,
+    code: receipt.code,
+    events: readable(receipt.events) as Record<string, unknown>[],
+  }
+  const { output } = context
+  output.data({ ...shown, verified: true, asOf }, () =>
+    [
+      output.fields({
+        ...flat({ id, height, index, time: shown.time }),
+        ...flat({ signer: shown.signer, nonce: shown.nonce, expiry: shown.expiry }),
+        outcome: shown.code,
+        ...flat(shown.body, 'body.'),
+        ...flat(Object.fromEntries(shown.events.map((event, i) => [`event ${i}`, event]))),
+      }),
+      `verified ${provenance(asOf)}`,
+    ].join('\n'),
+  )
+  return exitCodes.ok
+}
+
+/** The block of a transaction, by the first full node that knows one: after a snapshot some do not. Throws `not-found`. */
+async function heightOf({ client }: ChainAccess, id: TransactionId): Promise<Height> {
+  try {
+    return await client.pool.attempt(async source => {
+      const { height, status } = await source.transactionStatus(id)
+      if (height !== undefined) return height
+      throw new MoteError('height-not-available', `transaction ${id}: ${status}, in no block`)
+    })
+  } catch (error) {
+    if (error instanceof MoteError && error.code === 'height-not-available')
+      throw new MoteError('not-found', error.detail)
+    throw error
+  }
+}
+
+/** Where the transaction stands; if it stands there twice, the second receipt only says that it had been executed. */
+function indexOf({ receipts }: Block, id: TransactionId): number {
+  const first = receipts.findIndex(receipt => receipt.id === id && receipt.code !== 'duplicate')
+  return first >= 0 ? first : receipts.findIndex(receipt => receipt.id === id)
+}
+
+/** The same value with octets in hexadecimal, for JSON. */
+function readable(value: unknown): unknown {
+  if (value instanceof Uint8Array) return bytesToHex(value)
+  if (Array.isArray(value)) return value.map(readable)
+  if (typeof value !== 'object' || value === null) return value
+  return Object.fromEntries(Object.entries(value).map(([name, inner]) => [name, readable(inner)]))
+}
+
 /** Nested objects as `outer.inner`, lists as their JSON. */
-function flat(value: Record<string, unknown>, prefix = ''): Record<string, Cell> {
+function flat(value: object, prefix = ''): Record<string, Cell> {
   return Object.fromEntries(
     Object.entries(value).flatMap(([name, inner]): [string, Cell][] => {
       if (typeof inner === 'object' && inner !== null && !Array.isArray(inner))
-        return Object.entries(flat(inner as Record<string, unknown>, `${prefix}${name}.`))
+        return Object.entries(flat(inner as object, `${prefix}${name}.`))
       const cell = Array.isArray(inner) ? JSON.stringify(inner) : (inner as Cell)
       return [[`${prefix}${name}`, cell]]
     }),

@@ -9,6 +9,7 @@
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import fastify, { type FastifyInstance } from 'fastify'
 import { Type } from 'typebox'
+import { type Block, blockCodec } from '../chain/block.ts'
 import { DeviceId, GroupId, Height, StateKey, TransactionId } from '../chain/brands.ts'
 import { bytes, type Codec, decode, encode, list } from '../chain/codec.ts'
 import { certifiedHeaderCodec, stateAnswerCodec } from '../chain/light-client.ts'
@@ -37,6 +38,8 @@ export interface ApiParts {
   readonly failure: () => MoteError | undefined
   /** JSON of one block, for nodes that keep blocks. */
   readonly block?: (height: Height | 'latest') => Promise<object>
+  /** The same as a client proves it. */
+  readonly blockContent?: (height: Height | 'latest') => Promise<Block>
   /** Resolves when certified state here holds everything that was committed before; nodes that cannot say leave it out. */
   readonly barrier?: () => Promise<void>
   readonly onUnexpected: (error: Error) => void
@@ -154,7 +157,7 @@ function transactionRoutes(routes: FastifyInstance, { source, barrier }: ApiPart
   )
 }
 
-function headerRoutes(routes: FastifyInstance, { source, block }: ApiParts): void {
+function headerRoutes(routes: FastifyInstance, { source, block, blockContent }: ApiParts): void {
   const app = withTypes(routes)
   const range = Type.Object({
     from: natural,
@@ -183,6 +186,11 @@ function headerRoutes(routes: FastifyInstance, { source, block }: ApiParts): voi
     app.get('/v1/blocks/:height', { schema: { params: byHeight } }, async request =>
       block(heightOf(request.params.height)),
     )
+  if (blockContent)
+    app.get('/v1/blocks/:height/content', { schema: { params: byHeight } }, async (request, reply) => {
+      const content = await blockContent(heightOf(request.params.height))
+      return reply.type(octets).send(Buffer.from(encode(blockCodec, content)))
+    })
 }
 
 function stateRoutes(routes: FastifyInstance, { source, barrier }: ApiParts): void {

@@ -152,6 +152,7 @@ function apiOf(node: LedgerNode, log: Logger): FastifyInstance {
     notices: () => (node.clocks.odd.length > 0 ? { oddClocks: node.clocks.odd } : {}),
     failure: () => node.failure,
     block: height => node.service.block(height),
+    blockContent: height => node.service.blockContent(height),
     barrier: () => node.members.reads.barrier(),
     extend: routes => adminRoutes(routes, { transfer: to => node.transfer(to) }),
     onUnexpected: error => log.error({ error }, 'unexpected error in a request'),

@@ -5,7 +5,7 @@
  * Reads are at the newest certified height unless a height is named: what is committed only may not be proven yet.
  * A node that has diverged or failed answers nothing but its status.
  */
-import { decodeProposal, receiptsCodec } from '../chain/block.ts'
+import { type Block, decodeProposal, receiptsCodec } from '../chain/block.ts'
 import { type DeviceId, type GroupId, Height, type StateKey, type TransactionId } from '../chain/brands.ts'
 import { certificateCodec } from '../chain/certificate.ts'
 import { type Codec, decode } from '../chain/codec.ts'
@@ -237,6 +237,25 @@ export class NodeService implements ChainSource {
   async coordination(): Promise<readonly Uint8Array[]> {
     this.#mustServe()
     return this.#parts.coordination()
+  }
+
+  /** The block as a client proves it: header, transactions, receipts. Throws `not-found`. */
+  async blockContent(at: Height | 'latest'): Promise<Block> {
+    this.#mustServe()
+    const { storage, certifiedHeight } = this.#parts
+    const height = at === 'latest' ? certifiedHeight() : at
+    const [header, data, receipts] = await Promise.all([
+      storage.header(height),
+      storage.block(height),
+      storage.receipts(height),
+    ])
+    if (!header || !data || !receipts) throw new MoteError('not-found', `block ${height}: not here`)
+    const proposal = decodeProposal(data)
+    return {
+      header: decoded(headerCodec, header, 'header'),
+      transactions: proposal.ok && proposal.value.type !== 'handover' ? proposal.value.transactions : [],
+      receipts: decoded(receiptsCodec, receipts, 'receipts'),
+    }
   }
 
   /** Throws `not-found` above the newest block. */

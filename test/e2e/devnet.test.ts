@@ -154,7 +154,16 @@ describe('devnet', () => {
     const status = await json('tx', 'status', shown.value.transactions[0]!.id)
     expect(status).toMatchObject({ code: 0, value: { status: 'certified', height: joined.value['height'] } })
     expect((await mote('tx', 'status', 'f'.repeat(64))).code).toBe(3)
-    expect((await json('block', String(joined.value['height']))).code).toBe(0)
+    const { id } = shown.value.transactions[0]!
+    expect(await json('tx', 'show', id)).toMatchObject({
+      code: 0,
+      value: { id, code: 'ok', body: { type: 'identity.register', label: 'lightweight' }, verified: true },
+    })
+    expect((await mote('tx', 'show', 'f'.repeat(64))).code).toBe(3)
+    const block = await mote('block', String(joined.value['height']))
+    expect(block.code).toBe(0)
+    expect(block.stdout).toMatch(/^time +\d{4}-\d\d-\d\dT\S+Z$/m)
+    expect(block.stdout).toMatch(new RegExp(`^0 +${id} +identity\\.register +[0-9a-f]{64} +ok$`, 'm'))
   })
 
   test('join --run --detach: the device is a node of the devnet from then on', async () => {

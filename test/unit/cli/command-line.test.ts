@@ -97,7 +97,7 @@ describe('command line', () => {
     const commands = [
       'devnet up|devnet status|devnet logs|devnet down|device join|device trust|device show|device revoke',
       'device credentials|device listen|device send|group create|group add|group remove|group show',
-      'tx status|block|chaos kill-leader|chaos restart|node start|gateway start',
+      'tx status|tx show|device contact refresh|block|chaos kill-leader|chaos restart|node start|gateway start',
       'chain consenters show|chain consenters set',
     ].flatMap(line => line.split('|'))
     for (const command of commands) {
