@@ -8,6 +8,8 @@ import type { Configuration, Entry, Message, SnapshotMeta } from './types.ts'
 /** Entries, and bytes of their data, in one append. A leader holds itself to the same: `configProblems`, `propose`. */
 export const maxEntriesPerMessage = 65_536
 export const maxBytesPerMessage = 64 * 1024 * 1024
+/** A message whose term is more than this above what is known to have been reached is not heard (raft.ts). */
+export const maxTermLead = 2 ** 20
 /** Far above what any cluster reaches, far below where numbers lose precision. */
 const maxNatural = 2 ** 52
 

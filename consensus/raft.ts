@@ -33,7 +33,7 @@ import {
   snapshotFetched,
   snapshotFetchFailed,
 } from './snapshot.ts'
-import { initialState, type Leadership, type State } from './state.ts'
+import { highestTermHeard, initialState, type Leadership, type State } from './state.ts'
 import { type RaftStatus, statusOf } from './status.ts'
 import { advanceTransfer, nominateSuccessor, transfer } from './transfer.ts'
 import type { Config, Effect, Input, Message, Random, Recovered } from './types.ts'
@@ -76,6 +76,9 @@ function handleInput(state: State, input: Input): void {
       return
     case 'message':
       handleMessage(state, input.message, input.withheld ?? false)
+      return
+    case 'certified':
+      state.certifiedTerm = Math.max(state.certifiedTerm, input.term)
       return
     case 'propose':
       propose(state, input)
@@ -131,6 +134,7 @@ function handleInput(state: State, input: Input): void {
 /** Rules for all servers (section 5.1): a newer term is adopted, an older one is answered and otherwise ignored. */
 function handleMessage(state: State, message: Message, withheld: boolean): void {
   if (!isWellFormed(message) || message.from === state.config.id) return
+  if (message.term > highestTermHeard(state)) return
   if (message.type === 'request-vote' && isSticky(state, message)) return
   if (message.term < state.currentTerm) {
     handleOlderTerm(state, message)

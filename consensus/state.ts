@@ -16,6 +16,7 @@ import { assert } from './assert.ts'
 import { configProblems } from './config.ts'
 import { ConfigurationHistory } from './configuration.ts'
 import { LogWindow } from './log.ts'
+import { maxTermLead } from './message-check.ts'
 import type { Progress } from './progress.ts'
 import type { Config, Effect, Entry, NodeId, Random, Recovered, Role, SnapshotMeta } from './types.ts'
 
@@ -24,6 +25,8 @@ export interface State {
   readonly random: Random
 
   currentTerm: number
+  /** The highest term that the driver has seen certified. */
+  certifiedTerm: number
   votedFor: NodeId | null
   readonly log: LogWindow
   readonly configurations: ConfigurationHistory
@@ -123,6 +126,7 @@ export function initialState(config: Config, recovered: Recovered, random: Rando
     config,
     random,
     currentTerm: hardState.currentTerm,
+    certifiedTerm: 0,
     votedFor: hardState.votedFor,
     log,
     configurations,
@@ -150,6 +154,17 @@ export function initialState(config: Config, recovered: Recovered, random: Rando
   log.shrink(applied, config.maxLogBytesInMemory)
   resetElectionTimer(state)
   return state
+}
+
+/**
+ * The highest term that is heard. One message of any member, a learner included, with the last term that there is would
+ * otherwise be adopted, made durable and spread, and nobody could ever stand for election again.
+ *
+ * Not hearing a message is as safe as its loss. It locks nobody out: a term grows by one for each election, an election
+ * takes an election timeout, and whoever is a million elections behind is shown a certified header of the others' term.
+ */
+export function highestTermHeard({ currentTerm, certifiedTerm }: State): number {
+  return Math.max(currentTerm, certifiedTerm) + maxTermLead
 }
 
 /**

@@ -131,6 +131,8 @@ export type Input =
    * in the future). Cutting an append is always safe: the answer covers what is left, and says `full`.
    */
   | { readonly type: 'message'; readonly message: Message; readonly withheld?: boolean }
+  /** The driver has verified a certified header of this term: a quorum has reached it, so messages near it are heard. */
+  | { readonly type: 'certified'; readonly term: number }
   /** Append commands, all or none. `context` comes back in `proposed` or `refused`. */
   | { readonly type: 'propose'; readonly data: readonly Uint8Array[]; readonly context: number }
   /** All persists up to and including `token` are durable. */

@@ -18,10 +18,19 @@ export interface FullNodeBookParts {
   readonly chain: () => LiveChain | undefined
   readonly verifier: SignatureVerifier
   readonly handovers: Pick<Handovers, 'newest'>
+  /** A header of this term is certified. */
+  readonly certified: (term: number) => void
 }
 
 /** The book of a full node. */
-export function fullNodeBook({ id, genesis, chain, verifier, handovers }: FullNodeBookParts): HelloBook {
+export function fullNodeBook({
+  id,
+  genesis,
+  chain,
+  verifier,
+  handovers,
+  certified: onCertified,
+}: FullNodeBookParts): HelloBook {
   const atGenesis = genesisLedger(genesis)
   const { chainId } = atGenesis.header
   const certified = (): Ledger => {
@@ -45,6 +54,7 @@ export function fullNodeBook({ id, genesis, chain, verifier, handovers }: FullNo
       }
     },
     trusted: () => trustedHeadOf(certified()),
+    verified: ({ header }) => onCertified(header.term),
     genesisIdentity: device => identityIn(atGenesis, device),
     known: device => {
       const ledger = certified()

@@ -76,6 +76,7 @@ async function startOver(storage: Storage, { config, log, genesis, keys }: Prepa
       chain: () => node.chain,
       verifier,
       handovers: recovered.handovers,
+      certified: term => node.replica.certified(term),
     }),
     clock,
     log,

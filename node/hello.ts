@@ -120,6 +120,8 @@ export interface HelloBook {
   known(id: DeviceId): KnownIdentity | undefined
   /** Whether what stood at this height is known to stand now: no later change can have escaped this node. */
   isCurrent(id: DeviceId, height: Height): boolean
+  /** A peer has proven that this header is certified, while it proved its record. */
+  verified?(head: TrustedHead): void
 }
 
 /** A peer whose hello passed. */
@@ -179,6 +181,7 @@ function shownRecord(
   if (known && known.height > claimed && known.record !== 'changed') return ok(known as ShownRecord)
   const trusted = throughHandovers(book.trusted(), proof.handovers, claimed, book.verifier)
   if (!trusted.ok) return trusted
+  book.verified?.(trusted.value)
   const key = stateKeyOf.identity(id)
   const verified = verifyStateAnswer(trusted.value, key, answer.value, book.verifier)
   if (!verified.ok) return verified

@@ -27,7 +27,7 @@ const transferTimeoutMs = 1_500
 const lookAgainMs = 2
 
 /**
- * Hands leadership to `to`, or to the voter whose log is furthest. Throws `no-leader` when this node does not lead,
+ * Hands leadership to `to`, or to the voter that has room and whose log is furthest. Throws `no-leader` when this node does not lead,
  * `unreachable` when there is no voter to hand it to, `timeout` when it was not taken.
  */
 export async function transferLeadership(
@@ -41,8 +41,12 @@ export async function transferLeadership(
   const { followers } = replica.consensus
   const ready = peers()
     .filter(peer => peer.state === 'connected' && voters.includes(peer.id))
-    .map(peer => ({ id: peer.id, matchIndex: followers.get(peer.id)?.matchIndex ?? 0 }))
-    .sort((a, b) => b.matchIndex - a.matchIndex)
+    .map(peer => {
+      const follower = followers.get(peer.id)
+      return { id: peer.id, matchIndex: follower?.matchIndex ?? 0, isFull: follower?.state === 'full' }
+    })
+    // A full one takes over only when it has room again, so it comes last.
+    .sort((a, b) => Number(a.isFull) - Number(b.isFull) || b.matchIndex - a.matchIndex)
   const successor = to === undefined ? ready[0] : ready.find(peer => peer.id === to)
   if (!successor)
     throw new MoteError('unreachable', `transfer: ${to ?? 'any other voter'} is not a connected voter`)

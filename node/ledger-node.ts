@@ -143,6 +143,8 @@ export class LedgerNode implements NetworkEvents {
       queryHandler(this.service, count => this.handovers.newest(count)),
     )
     this.members = new MemberDesk({
+      log: this.#parts.log,
+      verifier: this.#parts.verifier,
       network,
       storage,
       clock,
@@ -205,7 +207,7 @@ export class LedgerNode implements NetworkEvents {
     if (!this.#others().has(from)) return
     switch (message.type) {
       case 'raft':
-        if (this.members.hears(from)) this.replica.receive(message.message)
+        if (this.members.hears(from, message.message.term)) this.replica.receive(message.message)
         return
       case 'clocks':
         this.clocks.heard(from, message.samples)

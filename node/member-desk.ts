@@ -4,14 +4,17 @@
  */
 import type { DeviceId } from '../chain/brands.ts'
 import type { ConsenterSet } from '../chain/consenters.ts'
+import type { SignatureVerifier } from '../chain/keys.ts'
 import type { MoteError } from '../chain/result.ts'
 import type { Certifier } from './certifier.ts'
+import type { NodeLog } from './ledger-node-parts.ts'
 import { LinearizableReads } from './linearizable-reads.ts'
+import type { LiveChain } from './live-chain.ts'
 import { MemberGate } from './member-gate.ts'
 import { decodeReadIndex, encodeMemberRequest, encodeReadIndex, memberHandler } from './member-protocol.ts'
+import { NewerTerms } from './newer-terms.ts'
 import type { Clock, Network, PeerMessage, Storage } from './ports.ts'
 import type { Replica } from './replica.ts'
-import type { ReplicatedChain } from './replicated-chain.ts'
 import type { Snapshots } from './snapshots.ts'
 import { encodeWitness, lostState } from './state-witness.ts'
 
@@ -21,7 +24,9 @@ export interface MemberDeskParts {
   readonly clock: Clock
   readonly replica: Replica
   readonly certifier: Certifier
-  readonly chain: Pick<ReplicatedChain, 'height'>
+  readonly chain: Pick<LiveChain, 'height' | 'certified'>
+  readonly verifier: SignatureVerifier
+  readonly log: Pick<NodeLog, 'info'>
   readonly snapshots: Snapshots
   readonly signersAt: (height: number) => ConsenterSet
   readonly incarnation: number
@@ -37,6 +42,7 @@ export class MemberDesk {
   readonly reads: LinearizableReads
   readonly #parts: MemberDeskParts
   readonly #gate: MemberGate
+  readonly #newerTerms: NewerTerms
 
   constructor(parts: MemberDeskParts) {
     this.#parts = parts
@@ -56,6 +62,15 @@ export class MemberDesk {
       height: () => chain.height,
       certifiedHeight: () => certifier.certifiedHeight,
     })
+    this.#newerTerms = new NewerTerms({
+      chain,
+      network,
+      clock,
+      verifier: parts.verifier,
+      currentTerm: () => replica.leadership.term,
+      certified: term => replica.certified(term),
+      log: (detail, message) => parts.log.info(detail, message),
+    })
     const handler = memberHandler({
       isMember: id => others().has(id),
       snapshotChunk: (from, index, chunk) => parts.snapshots.chunk(from, index, chunk),
@@ -70,9 +85,11 @@ export class MemberDesk {
     if (this.#parts.others().has(peer)) this.#gate.passes(peer)
   }
 
-  /** True if this peer may be heard. The first message of each waits for what it remembers of this node. */
-  hears(peer: DeviceId): boolean {
-    return this.#parts.others().has(peer) && this.#gate.passes(peer)
+  /** True if this peer's message of this term may be heard. The first message of each waits for what it remembers of this node. */
+  hears(peer: DeviceId, term: number): boolean {
+    if (!this.#parts.others().has(peer) || !this.#gate.passes(peer)) return false
+    this.#newerTerms.meets(peer, term)
+    return true
   }
 
   /** Raft's messages, held back from peers that have not been asked yet. */

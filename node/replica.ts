@@ -25,7 +25,7 @@ import { ReadRounds } from './read-rounds.ts'
 import type { Leadership, ReplicaParts, VerifiedSnapshot } from './replica-parts.ts'
 import { storageFailure, storedBlock } from './replica-writes.ts'
 import type { Execution } from './replicated-chain.ts'
-import { WriteWatch, writeDeadlineMs, writeStallMs } from './write-watch.ts'
+import { bestSuccessor, WriteWatch, writeDeadlineMs, writeStallMs } from './write-watch.ts'
 
 export type { Leadership, ReplicaEvents, ReplicaParts, ReplicaSnapshots } from './replica-parts.ts'
 
@@ -110,6 +110,11 @@ export class Replica {
     else this.#step({ type: 'message', ...this.#late.withheldFrom(message) })
   }
 
+  /** A header of this term is certified, by this node's chain or another's. */
+  certified(term: number): void {
+    this.#step({ type: 'certified', term })
+  }
+
   /** The transport dropped messages to this peer. */
   unreachable(peer: DeviceId): void {
     this.#step({ type: 'unreachable', peer })
@@ -181,12 +186,8 @@ export class Replica {
     const detail = `no write has ended for ${waitingMs} ms`
     if (waitingMs > writeDeadlineMs) this.fail(new MoteError('storage-failed', detail))
     if (this.#leadership.role !== 'leader') return
-    const { followers } = this.#raft.status
-    const matchIndexOf = (id: string) => followers.get(id)?.matchIndex ?? 0
-    const [best] = this.#configuration.voters
-      .filter(id => id !== this.#parts.id)
-      .sort((a, b) => matchIndexOf(b) - matchIndexOf(a))
-    if (best) this.handOver(best as DeviceId)
+    const best = bestSuccessor(this.#raft.status)
+    if (best) this.handOver(best)
   }
 
   #step(input: Input): void {

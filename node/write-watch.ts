@@ -4,6 +4,8 @@
  *
  * Time is counted in ticks that this process has seen, not by the clock: a process that was paused has not waited.
  */
+import type { DeviceId } from '../chain/brands.ts'
+import type { RaftStatus } from '../consensus/status.ts'
 
 /** A leader whose write takes longer hands leadership over. In milliseconds. */
 export const writeStallMs = 2_000
@@ -52,4 +54,13 @@ export class WriteWatch {
   async idle(): Promise<void> {
     if (this.#underWay.length > 0) await new Promise<void>(resolve => (this.#idle = resolve))
   }
+}
+
+/** The voter that has room and whose log is furthest, for a leader that has to go. */
+export function bestSuccessor({ id, followers, configuration }: RaftStatus): DeviceId | undefined {
+  const matchIndexOf = (voter: string) => followers.get(voter)?.matchIndex ?? 0
+  const [best] = configuration.voters
+    .filter(voter => voter !== id && followers.get(voter)?.state !== 'full')
+    .sort((a, b) => matchIndexOf(b) - matchIndexOf(a))
+  return best as DeviceId | undefined
 }

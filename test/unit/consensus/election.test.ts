@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest'
+import { maxTermLead } from '../../../consensus/message-check.ts'
 import type { Effect } from '../../../consensus/types.ts'
 import { effectsOf, electionTimeoutTicks, logOf, Server, sendsOf, simple } from './server.ts'
 
@@ -351,5 +352,30 @@ describe('stickiness and check-quorum (§6; thesis §4.2.3 and §6.2)', () => {
       server.answer('d', { matchIndex: 1 })
     }
     expect(server.status.role).not.toBe('leader')
+  })
+})
+
+describe('terms far ahead', () => {
+  it('a term that nobody can have reached is not heard: it would use up all that there are', () => {
+    const server = new Server()
+    const far = maxTermLead + 1
+    for (const term of [far, 2 ** 52]) {
+      expect(server.append('b', { term })).toEqual([])
+      expect(server.requestVote('b', { term })).toEqual([])
+      expect(server.vote('b', { term, voteGranted: false })).toEqual([])
+    }
+    expect(server.status.currentTerm).toBe(0)
+    server.append('b', { term: maxTermLead })
+    expect(server.status.currentTerm).toBe(maxTermLead)
+  })
+
+  it('a certified header of a later term lets those be heard who are near it', () => {
+    const server = new Server()
+    const term = 5 * maxTermLead
+    server.step({ type: 'certified', term })
+    server.append('b', { term: term + maxTermLead + 1 })
+    expect(server.status).toMatchObject({ currentTerm: 0, leader: null })
+    server.append('b', { term: term + 1 })
+    expect(server.status).toMatchObject({ currentTerm: term + 1, leader: 'b' })
   })
 })
