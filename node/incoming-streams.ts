@@ -10,6 +10,7 @@ import { Conversation } from './conversation.ts'
 import { FrameReader } from './framing.ts'
 import type { PeerLink } from './peer-link.ts'
 import type { Clock, PeerMessage, RequestHandler, RequestProtocol } from './ports.ts'
+import { requestCost } from './query-rights.ts'
 import {
   type Answer,
   encodeAnswer,
@@ -106,7 +107,7 @@ export async function serveRequest(stream: Stream, link: PeerLink, options: Serv
 async function answerRequest(body: Uint8Array, link: PeerLink, options: ServeOptions): Promise<Answer> {
   const { protocol, handler, onHandlerFailure } = options
   try {
-    if (!link.mayRequest()) throw new MoteError('rate-limited', `${protocol}: too many requests before hello`)
+    link.takeRequest(requestCost(protocol, body))
     if (protocol === 'registry' && !link.confirmed)
       throw link.peer
         ? new MoteError('not-ready', 'registry: the record of this peer is not confirmed yet')

@@ -28,6 +28,9 @@ export interface NetworkLimits {
   /** Requests of an unproven connection. */
   readonly unprovenBurst: number
   readonly unprovenPerSecond: number
+  /** What the requests of a proven peer may cost, over all its connections (query-rights.ts). */
+  readonly provenBurst: number
+  readonly provenPerSecond: number
   /** Pause before the second attempt to reach a peer; doubles up to the maximum, half of it random. */
   readonly retryDelayMs: number
   readonly retryDelayMsMax: number
@@ -49,6 +52,8 @@ export const defaultNetworkLimits: NetworkLimits = {
   maxViolations: 3,
   unprovenBurst: 20,
   unprovenPerSecond: 5,
+  provenBurst: 2_000,
+  provenPerSecond: 500,
   retryDelayMs: 100,
   retryDelayMsMax: 3_000,
 }

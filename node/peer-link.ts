@@ -4,7 +4,7 @@
  * loss.
  */
 import type { Connection } from '@libp2p/interface'
-import type { MoteError } from '../chain/result.ts'
+import { MoteError } from '../chain/result.ts'
 import { Conversation } from './conversation.ts'
 import type { ProvenPeer } from './hello.ts'
 import { transportKeyOf } from './libp2p-host.ts'
@@ -33,6 +33,8 @@ export class PeerLink {
   #violations = 0
   /** Set when the peer's hello has passed, confirmed or not. */
   peer: ProvenPeer | undefined
+  /** Shared by all connections of the peer. */
+  budget: RateLimit | undefined
   /** Our hello has passed at the peer. */
   accepted = false
 
@@ -105,9 +107,15 @@ export class PeerLink {
     return new Conversation(stream, { maxFrameBytes, timeoutMs, clock: this.#options.clock })
   }
 
-  /** True if a peer that has not proven itself, or is not confirmed, may be served one more request. */
-  mayRequest(): boolean {
-    return this.confirmed !== undefined || this.#requests.take()
+  /**
+   * Takes a request from what the peer may ask: of that of its device, by cost; one by one while it is not confirmed.
+   * Throws `rate-limited` with the time to wait.
+   */
+  takeRequest(cost: number): void {
+    const budget = this.confirmed ? this.budget : undefined
+    const [limit, price] = budget ? [budget, cost] : [this.#requests, 1]
+    if (limit.take(price)) return
+    throw new MoteError('rate-limited', `requests: again in ${limit.waitMs(price)} ms`)
   }
 
   /** Counts a malformed frame or a stream that is not allowed; too many close the connection. */

@@ -3,6 +3,7 @@ import type { Connection } from '@libp2p/interface'
 import type { DeviceId } from '../chain/brands.ts'
 import type { ProvenPeer } from './hello.ts'
 import { PeerLink, type PeerLinkOptions } from './peer-link.ts'
+import { RateLimits } from './rate-limit.ts'
 
 export class PeerLinks {
   readonly #options: PeerLinkOptions
@@ -10,9 +11,12 @@ export class PeerLinks {
   /** The newest last. The last ready one carries what is sent. */
   readonly #byDevice = new Map<DeviceId, PeerLink[]>()
   readonly #waiting = new Set<() => void>()
+  readonly #budgets: RateLimits<DeviceId>
 
   constructor(options: PeerLinkOptions) {
     this.#options = options
+    const { provenBurst: burst, provenPerSecond: perSecond } = options.limits
+    this.#budgets = new RateLimits({ burst, perSecond }, options.clock)
   }
 
   /** The link of a connection; a new one if it is open and not known yet. */
@@ -37,6 +41,7 @@ export class PeerLinks {
   /** From here on requests and streams on this link are this device's. Gives all links of the device, oldest first. */
   prove(link: PeerLink, peer: ProvenPeer): readonly PeerLink[] {
     link.peer = peer
+    link.budget = this.#budgets.of(peer.id)
     const links = [...this.all(peer.id).filter(other => other !== link), link]
     this.#byDevice.set(peer.id, links)
     return links

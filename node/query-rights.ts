@@ -1,5 +1,36 @@
-/** What a query of `/mote/query/1` takes of who asks and of who answers. */
-import type { Query } from './wire.ts'
+/** What a query of `/mote/query/1` takes of who asks and of who answers, and what it costs. */
+import { decode } from '../chain/codec.ts'
+import type { RequestProtocol } from './ports.ts'
+import { type Query, queryCodec } from './wire.ts'
+
+/**
+ * In units of reading one record: what a proven peer may ask is counted in these (network-limits.ts). A node that catches
+ * up with 5,000 headers needs some tens of pages; one that follows, one unit for each block.
+ */
+const queryCosts: Readonly<Record<Query['type'], number>> = {
+  head: 1,
+  header: 1,
+  wait: 1,
+  status: 1,
+  coordination: 1,
+  transaction: 1,
+  'own-status': 2,
+  state: 2,
+  /** A signature to verify, and room in every log. */
+  submit: 5,
+  /** Up to some hundred thousand bytes. */
+  group: 10,
+  history: 20,
+  headers: 20,
+}
+
+/** What a request of a proven peer costs; members' own requests carry consensus and are not counted. */
+export function requestCost(protocol: RequestProtocol, body: Uint8Array): number {
+  if (protocol === 'member') return 0
+  if (protocol !== 'query') return 1
+  const query = decode(queryCodec, body)
+  return query.ok ? queryCosts[query.value.type] : 1
+}
 
 /** What a caller may ask before its hello has passed. */
 export function openToUnproven(query: Query): boolean {

@@ -298,6 +298,14 @@ const faces: readonly RefusalCheck[] = [
     test: 'test/e2e/revoked-peer.test.ts',
   },
   {
+    refusal: 'more requests of a proven peer than its rate',
+    file: 'node/rate-limit.ts',
+    find: 'if (this.#tokens < cost) return false',
+    replace: '',
+    test: peers,
+    only: 'request rate',
+  },
+  {
     refusal: 'requests of a peer that is not confirmed at a fresh head',
     file: 'node/incoming-streams.ts',
     find: 'const caller = { deviceId: link.confirmed?.id,',

@@ -3,7 +3,9 @@ import { afterEach, describe, expect, test } from 'vitest'
 import type { Height } from '../../chain/brands.ts'
 import { encode } from '../../chain/codec.ts'
 import { MoteError } from '../../chain/result.ts'
+import { systemClock } from '../../node/system-clock.ts'
 import { protocols, type Query, queryCodec } from '../../node/wire.ts'
+import { ManualClock } from '../support/manual-clock.ts'
 import {
   append,
   eventually,
@@ -201,6 +203,49 @@ describe('requests', () => {
         error => codes.push(error.code),
       )
     expect(codes).toEqual(['ok', 'ok', 'ok', 'rate-limited', 'rate-limited'])
+  })
+})
+
+describe('request rate', () => {
+  test('of a proven peer: by what requests cost, over all its connections, and no longer than it has to wait', async () => {
+    const serving: TestNodeOptions = {
+      limits: { provenBurst: 45, provenPerSecond: 20 },
+      prepare: network => {
+        for (const protocol of ['query', 'member'] as const)
+          network.handle(protocol, async () => new Uint8Array())
+      },
+    }
+    const clock = new ManualClock()
+    const [server, client, other] = [
+      await start(a, { ...serving, clock: { ...systemClock, steady: () => clock.steady() } }),
+      await start(b),
+      await start(c),
+    ]
+    for (const node of [client, other]) {
+      keep(node, server)
+      await eventually('connected', () => isConnected(node, server) && isConnected(server, node))
+    }
+    const ask = (query: Query, from = client, protocol: 'query' | 'member' = 'query') =>
+      from.network.request(a.id, protocol, encode(queryCodec, query), 5_000).then(
+        () => 'answered',
+        error => `${(error as MoteError).code}: ${(error as MoteError).detail}`,
+      )
+    const page: Query = { type: 'headers', from: 1 as Height, limit: 512 }
+    expect([await ask(page), await ask(page)]).toEqual(['answered', 'answered'])
+    for (let i = 0; i < 5; i++) expect(await ask({ type: 'head' })).toBe('answered')
+    expect(await ask({ type: 'head' })).toBe('rate-limited: requests: again in 50 ms')
+    expect(await ask(page)).toBe('rate-limited: requests: again in 1000 ms')
+    expect(await ask({ type: 'head' }, client, 'member'), 'consensus goes on').toBe('answered')
+    expect(await ask(page, other), 'another peer').toBe('answered')
+    clock.advance(50)
+    expect(await ask({ type: 'head' })).toBe('answered')
+    expect(await ask({ type: 'head' })).toMatch(/^rate-limited/)
+    client.network.forget(a.id)
+    await client.network.stop()
+    const again = await start(b)
+    keep(again, server)
+    await eventually('connected again', () => isConnected(again, server))
+    expect(await ask({ type: 'head' }, again), 'a new connection').toMatch(/^rate-limited/)
   })
 })
 
