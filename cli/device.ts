@@ -8,6 +8,7 @@ import { bytesToHex } from '../chain/hex.ts'
 import { keyIdOf } from '../chain/keys.ts'
 import { type IdentityRecord, isKeyValidAt } from '../chain/records.ts'
 import { MoteError } from '../chain/result.ts'
+import { historyOf } from '../client/device-history.ts'
 import { revoke } from '../client/operator-actions.ts'
 import type { Verified } from '../client/verified-chain.ts'
 import {
@@ -168,7 +169,7 @@ async function show(context: Context, [nameOrId = '']: readonly string[]): Promi
   const record = await client.records.device(id)
   const { value, height, term, ageMs } = record
   if (!value) throw new MoteError('not-found', `device ${id}: proven absent at height ${height}`)
-  const transactions = await client.pool.attempt(source => source.deviceTransactions(id))
+  const transactions = await historyOf(client.pool, id)
   const { keys, transportKey, ...fields } = value
   const shownKeys = keys.map(({ key, ...entry }) => ({
     keyId: keyIdOf(key),

@@ -71,10 +71,15 @@ export interface NodeStatus {
   readonly oddClocks?: readonly { readonly id: DeviceId; readonly offsetMs: number }[]
 }
 
-/** One transaction that touched a device. */
-export interface DeviceTransaction {
-  readonly id: TransactionId
+/** A place in the chain: what is at or above it was shown already. */
+export interface HistoryCursor {
   readonly height: Height
+  readonly index: number
+}
+
+/** One transaction that touched a device. */
+export interface DeviceTransaction extends HistoryCursor {
+  readonly id: TransactionId
   readonly kind: string
 }
 
@@ -94,6 +99,9 @@ export const groupAnswerCodec: Codec<GroupAnswer> = struct<GroupAnswer>({
 export const maxHeadersPerAnswer = 512
 /** Bytes of such an answer, unless its first header alone is larger: a slow link carries it within a request's deadline. */
 export const maxHeaderPageBytes = 1024 * 1024
+
+/** Rows of a device's history in one answer, at most. */
+export const maxHistoryPage = 1_000
 
 /** Several headers in order. */
 export const headerListCodec: Codec<readonly CertifiedHeader[]> = list(
@@ -140,7 +148,12 @@ export interface ChainSource {
   state(key: StateKey, height?: Height, options?: RequestOptions): Promise<StateAnswer>
   /** A group's leaf with a proof, and its whole member list. */
   group(id: GroupId, options?: RequestOptions): Promise<GroupAnswer>
-  deviceTransactions(id: DeviceId, options?: RequestOptions): Promise<readonly DeviceTransaction[]>
+  /** A page of a device's history, the newest first: below `before`, if given. An empty page is the end. */
+  deviceTransactions(
+    id: DeviceId,
+    before?: HistoryCursor,
+    options?: RequestOptions,
+  ): Promise<readonly DeviceTransaction[]>
   /** Signed addresses of the coordination nodes that the source knows (coordination-address.ts). */
   coordination(options?: RequestOptions): Promise<readonly Uint8Array[]>
 }
@@ -191,7 +204,11 @@ export function isDeviceTransactions(value: unknown): boolean {
   return (
     Array.isArray(value) &&
     value.every(
-      item => isRecord(item) && isDigest(String(item['id'])) && Number.isSafeInteger(item['height']),
+      item =>
+        isRecord(item) &&
+        isDigest(String(item['id'])) &&
+        Number.isSafeInteger(item['height']) &&
+        Number.isSafeInteger(item['index']),
     )
   )
 }

@@ -86,8 +86,12 @@ export function httpSource(baseUrl: string, options: HttpSourceOptions = {}): Ch
         request,
       ),
     group: (id, request): Promise<GroupAnswer> => getValue(`/v1/groups/${id}`, groupAnswerCodec, request),
-    deviceTransactions: (id, request) =>
-      getJson<readonly DeviceTransaction[]>(`/v1/devices/${id}/transactions`, isDeviceTransactions, request),
+    deviceTransactions: (id, before, request) =>
+      getJson<readonly DeviceTransaction[]>(
+        `/v1/devices/${id}/transactions${before ? `?before=${before.height}.${before.index}` : ''}`,
+        isDeviceTransactions,
+        request,
+      ),
     coordination: request => getValue('/v1/coordination', coordinationAddressesCodec, request),
   }
 }

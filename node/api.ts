@@ -20,6 +20,7 @@ import {
   type ChainSource,
   encodeHeaderPage,
   groupAnswerCodec,
+  type HistoryCursor,
   maxHeadersPerAnswer,
   type SubmitWait,
   type TransactionStatus,
@@ -61,6 +62,10 @@ const digest = Type.String({ pattern: '^[0-9a-f]{64}$' })
 const height = Type.String({ pattern: '^(latest|0|[1-9][0-9]{0,14})$' })
 const natural = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER })
 const wait = Type.Enum(['none', 'committed', 'certified'])
+/** Up to 15 digits each, so that both are whole numbers. */
+const historyQuery = Type.Object({
+  before: Type.Optional(Type.String({ pattern: '^[0-9]{1,15}\\.[0-9]{1,15}$' })),
+})
 const waitQuery = Type.Object({ wait: Type.Optional(wait) })
 const statusSchema = Type.Object(
   {
@@ -212,8 +217,10 @@ function stateRoutes(routes: FastifyInstance, { source, barrier }: ApiParts): vo
     const answer = await source.state(key, optionalHeight(request.query.height))
     return reply.type(octets).send(encode(stateAnswerCodec, answer))
   })
-  app.get('/v1/devices/:id/transactions', { schema: { params: byId } }, async request =>
-    source.deviceTransactions(DeviceId(request.params.id)),
+  app.get(
+    '/v1/devices/:id/transactions',
+    { schema: { params: byId, querystring: historyQuery } },
+    async request => source.deviceTransactions(DeviceId(request.params.id), cursorOf(request.query.before)),
   )
   app.get('/v1/coordination', async (_request, reply) =>
     reply.type(octets).send(encode(coordinationAddressesCodec, await source.coordination())),
@@ -239,6 +246,13 @@ async function before(
   if (!barrier)
     throw new MoteError('malformed', 'consistency: expected stale here; only full nodes know more')
   await barrier()
+}
+
+/** `HEIGHT.INDEX` of the last row that was shown. */
+function cursorOf(before: string | undefined): HistoryCursor | undefined {
+  if (before === undefined) return undefined
+  const [height, index] = before.split('.').map(Number)
+  return { height: Height(height ?? 0), index: index ?? 0 }
 }
 
 function waitOf(wait: SubmitWait | undefined): SubmitWait {

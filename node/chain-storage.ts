@@ -344,10 +344,11 @@ class ChainStorage implements Storage {
     return this.#record('transaction', records.placeCodec, id)
   }
 
-  async deviceTransactions(id: DeviceId, limit: number): Promise<readonly DeviceTransaction[]> {
+  async deviceTransactions(id: DeviceId, limit: number, before?: TransactionPlace) {
     const rows: DeviceTransaction[] = []
-    const range = { ...rangeOf('deviceTransaction', DeviceId(id)), reverse: true, limit }
-    for await (const [key, value] of this.#store.range(range))
+    const { from, to } = rangeOf('deviceTransaction', DeviceId(id))
+    const end = before ? storeKey('deviceTransaction', id, before.height, before.index) : to
+    for await (const [key, value] of this.#store.range({ from, to: end, reverse: true, limit }))
       rows.push({
         ...records.openRecord(records.deviceRowCodec, key, value),
         height: numberInKey(key, 33) as Height,

@@ -19,7 +19,9 @@ import {
   type ChainSource,
   type DeviceTransaction,
   type GroupAnswer,
+  type HistoryCursor,
   maxHeadersPerAnswer,
+  maxHistoryPage,
   type NodeStatus,
   type SubmitWait,
   type TransactionStatus,
@@ -75,8 +77,6 @@ interface HeaderWaiter {
   readonly resolve: (header: CertifiedHeader | undefined) => void
 }
 
-/** History rows in one answer. */
-const maxHistory = 1000
 /** A node that is further behind what it has heard of than this is catching up. */
 const blocksBehindMax = 8
 /** Changed keys that the headers of one answer list, unless its last few have more: about `maxHeaderPageBytes`. */
@@ -223,9 +223,9 @@ export class NodeService implements ChainSource {
     return { group: answer, members: members ? decoded(membersCodec, members, 'members') : [] }
   }
 
-  async deviceTransactions(id: DeviceId): Promise<readonly DeviceTransaction[]> {
+  async deviceTransactions(id: DeviceId, before?: HistoryCursor): Promise<readonly DeviceTransaction[]> {
     this.#mustServe()
-    const rows = await this.#parts.storage.deviceTransactions(id, maxHistory)
+    const rows = await this.#parts.storage.deviceTransactions(id, maxHistoryPage, before)
     return rows.map(row => ({
       id: row.id,
       height: row.height,

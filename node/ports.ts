@@ -235,8 +235,12 @@ export interface Storage {
   /** Every change of the consenters, by height. */
   handovers(): AsyncIterable<HandoverRow>
   transaction(id: TransactionId): Promise<TransactionPlace | undefined>
-  /** Newest first. */
-  deviceTransactions(id: DeviceId, limit: number): Promise<readonly DeviceTransaction[]>
+  /** Newest first, below `before` if given. */
+  deviceTransactions(
+    id: DeviceId,
+    limit: number,
+    before?: TransactionPlace,
+  ): Promise<readonly DeviceTransaction[]>
   /** Every state leaf, in key order. */
   leaves(): AsyncIterable<readonly [StateKey, Uint8Array]>
   /** Replay records from slot `from` on, by slot, then by height. */

@@ -89,7 +89,7 @@ async function answer(
     case 'status':
       return json(await source.status())
     case 'history':
-      return json(await source.deviceTransactions(query.device))
+      return json(await source.deviceTransactions(query.device, query.before))
     case 'coordination':
       return encode(coordinationAddressesCodec, await source.coordination())
     default:
@@ -141,8 +141,8 @@ export function libp2pSource(
     },
     state: (key, height) => value(stateAnswerCodec, { type: 'state', key, height }),
     group: group => value(groupAnswerCodec, { type: 'group', id: group }),
-    deviceTransactions: device =>
-      parsed<readonly DeviceTransaction[]>({ type: 'history', device }, isDeviceTransactions),
+    deviceTransactions: (device, before) =>
+      parsed<readonly DeviceTransaction[]>({ type: 'history', device, before }, isDeviceTransactions),
     coordination: () => value(coordinationAddressesCodec, { type: 'coordination' }),
   }
 }

@@ -43,7 +43,7 @@ export function relaySource({ client, status }: RelayParts): ChainSource {
             return answer
           }),
     group: id => records.groupProof(id),
-    deviceTransactions: id => pool.attempt(source => source.deviceTransactions(id)),
+    deviceTransactions: (id, before) => pool.attempt(source => source.deviceTransactions(id, before)),
     coordination: () => pool.attempt(source => source.coordination()),
   }
 }

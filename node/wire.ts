@@ -37,7 +37,7 @@ import {
 import { type ErrorCode, errorTable } from '../chain/errors.ts'
 import type { Refusal, Result } from '../chain/result.ts'
 import { maxTransactionBytes } from '../chain/transaction.ts'
-import { maxHeadersPerAnswer } from '../client/chain-source.ts'
+import { type HistoryCursor, maxHeadersPerAnswer } from '../client/chain-source.ts'
 import { maxEntriesPerMessage } from '../consensus/message-check.ts'
 import type { Entry, Message } from '../consensus/types.ts'
 import { type ClocksFrame, clocksCodec, clocksKind } from './clock-frame.ts'
@@ -330,8 +330,8 @@ export type Query =
   | { readonly type: 'group'; readonly id: GroupId }
   /** UTF-8 JSON of the node's status. */
   | { readonly type: 'status' }
-  /** UTF-8 JSON of the transactions that touched a device. */
-  | { readonly type: 'history'; readonly device: DeviceId }
+  /** UTF-8 JSON of a page of the transactions that touched a device. */
+  | { readonly type: 'history'; readonly device: DeviceId; readonly before: HistoryCursor | undefined }
   /** `coordinationAddressesCodec`. Answered before hello. */
   | { readonly type: 'coordination' }
 
@@ -352,7 +352,13 @@ export const queryCodec: Codec<Query> = union<Query>({
   header: [8, struct({ height: uint<Height>() })],
   group: [9, struct({ id: digest<GroupId>() })],
   status: [10, struct({})],
-  history: [11, struct({ device: digest<DeviceId>() })],
+  history: [
+    11,
+    struct({
+      device: digest<DeviceId>(),
+      before: optional(struct<HistoryCursor>({ height: uint<Height>(), index: uint() })),
+    }),
+  ],
   coordination: [12, struct({})],
 })
 

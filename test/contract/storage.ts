@@ -231,6 +231,10 @@ export function storageContract(name: string, create: () => Promise<StorageUnder
         { id: first, kind: 7, height: 1, index: 0 },
       ])
       expect(await storage.deviceTransactions(device, 1)).toHaveLength(1)
+      const below = { height: Height(2), index: 0 }
+      expect(await storage.deviceTransactions(device, 10, below)).toEqual([
+        { id: first, kind: 7, height: 1, index: 0 },
+      ])
       expect(await collect(storage.leaves())).toEqual([[kept, bytes(3)]])
       expect(await collect(storage.replay(0))).toEqual([
         { slot: 200, height: 1, ids: bytes(2) },

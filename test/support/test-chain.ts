@@ -285,7 +285,12 @@ export class TestChain {
   deviceTransactions(id: DeviceId): readonly DeviceTransaction[] {
     return this.#history
       .filter(({ executed }) => executed.parsed.unsigned.signer.deviceId === id)
-      .map(item => ({ id: item.id, height: item.height, kind: item.executed.parsed.unsigned.body.type }))
+      .map(item => ({
+        id: item.id,
+        height: item.height,
+        index: item.executed.index,
+        kind: item.executed.parsed.unsigned.body.type,
+      }))
   }
 
   /** Resolves when a block comes or the time is over. */
