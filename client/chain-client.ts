@@ -55,12 +55,16 @@ export class ChainClient {
     return this.follower.head.chainId
   }
 
-  /** Signs a body with these keys, sends it until it is final, and catches up with its block. */
+  /**
+   * Signs a body with these keys, sends it until it is final, and catches up with its block. The expiry goes by the chain's
+   * time, so a client that has seen no head in this process asks for one first.
+   */
   async perform(
     keys: IdentityKeys,
     body: TransactionBody,
     options?: SubmitOptions,
   ): Promise<FinalTransaction> {
+    if (this.follower.arrivedAt === undefined) await this.follower.sync()
     const time = this.records.time()
     return this.submit(signedBody({ chainId: this.chainId, body, keys, time }), options)
   }

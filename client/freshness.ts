@@ -43,15 +43,15 @@ export function checkFresh(ageMs: number, maxAgeMs: number): Result<void> {
 
 /**
  * The chain's time now: that of the newest header, carried on by the steady clock. Senders set an expiry by it and gateways
- * judge by it, so that no wall clock takes part. Never goes back.
+ * judge by it, so that no wall clock takes part. Never goes back once a header has arrived; until then this machine's wall
+ * clock is the better guess, and a wrong guess is forgotten with the first header.
  */
 export class ChainTime {
   #latest = 0
 
   now({ time, arrivedAt }: Arrival, { wall, steady }: Clocks): Milliseconds {
-    // Nothing has arrived yet: the wall clock is the better guess.
-    const now = arrivedAt === undefined ? Math.max(time, wall ?? 0) : time + steady - arrivedAt
-    this.#latest = Math.max(this.#latest, Math.floor(now))
+    if (arrivedAt === undefined) return Math.max(this.#latest, time, wall ?? 0) as Milliseconds
+    this.#latest = Math.max(this.#latest, Math.floor(time + steady - arrivedAt))
     return this.#latest as Milliseconds
   }
 }

@@ -65,4 +65,10 @@ describe("the chain's time", () => {
     expect(new ChainTime().now({ time: 5, arrivedAt: undefined }, clocks(now))).toBe(now)
     expect(new ChainTime().now({ time: 5, arrivedAt: undefined }, clocks(undefined))).toBe(5)
   })
+
+  test('forgets a wrong guess when a header comes', () => {
+    const time = new ChainTime()
+    expect(time.now({ time: 5, arrivedAt: undefined }, clocks(now + hour))).toBe(now + hour)
+    expect(time.now({ time: now, arrivedAt: 1_000 }, clocks(now + hour, 1_000))).toBe(now)
+  })
 })

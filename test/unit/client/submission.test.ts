@@ -66,6 +66,23 @@ describe('submission', () => {
     }
   })
 
+  it('submission: a client that has seen no head yet goes by the chain, however wrong its clock is', async () => {
+    const { chain, source } = await setUp('sensor')
+    for (const now of [undefined, 0, 2 * chain.time]) {
+      const client = await ChainClient.open({
+        sources: [source],
+        checkpoint: chain.checkpoint,
+        now: () => now,
+      })
+      const created = await client.perform(chain.operator, {
+        type: 'group.create',
+        name: `group-${now}`,
+        epochKeyHash: undefined,
+      })
+      expect(created.status.status).toBe('certified')
+    }
+  })
+
   it('submission: what two nodes refuse is final at once, and what the only one refuses', async () => {
     const { chain, source } = await setUp('sensor')
     const body = { type: 'identity.revoke', subject: keysOf('x').id, expectedVersion: 1, reason: '' } as const
