@@ -246,7 +246,7 @@ export const blockCodec: Codec<Block> = struct<Block>({
   receipts: receiptsCodec,
 })
 
-/** The devices whose history lists a transaction (seeds.md A7): its signer, and whom it is about. */
+/** The devices whose history lists a transaction (Qiu A7): its signer, and whom it is about. */
 export function devicesOf({ signer, body }: UnsignedTransaction): DeviceId[] {
   const about = aboutWhom(body)
   return [...new Set([signer.deviceId, ...about])]

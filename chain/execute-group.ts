@@ -1,5 +1,5 @@
 /**
- * Execution of groups (seeds.md C4, C5): membership, and the compare-and-set that makes a new epoch.
+ * Execution of groups (Hsu C4, C5): membership, and the compare-and-set that makes a new epoch.
  *
  * The chain never holds a group key, only hashes. Which epoch a message may use follows from the record:
  * - after a removal the current epoch and the one before are refused at once: who left knows both;

@@ -1,5 +1,5 @@
 /**
- * Execution of grants, registration, suspension and revocation (seeds.md A1, A3, A6).
+ * Execution of grants, registration, suspension and revocation (Qiu A1, A3, A6).
  *
  * Invariants
  * 1. A grant is used at most `quota` times, each time for a device id that its token key signed: who carries the request

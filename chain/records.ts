@@ -58,13 +58,13 @@ export interface IdentityRecord {
   readonly keys: readonly KeyEntry[]
   /** Undefined for an identity of the genesis. */
   readonly admittedBy: { readonly grant: GrantId; readonly operator: DeviceId } | undefined
-  /** Hash of a credential such as an X.509 certificate (seeds.md C2). */
+  /** Hash of a credential such as an X.509 certificate (Hsu C2). */
   readonly credential: Hash | undefined
   readonly metadataHash: Hash | undefined
   /** Ed25519 key of the libp2p transport, 32 bytes; the PeerId follows from it. */
   readonly transportKey: Uint8Array | undefined
   readonly incidents: number
-  /** Hash over the incidents on record (seeds.md A5). */
+  /** Hash over the incidents on record (Qiu A5). */
   readonly incidentsHash: Hash | undefined
   readonly registeredAt: Height
   readonly updatedAt: Height

@@ -1,5 +1,5 @@
 /**
- * Whether a newcomer may be registered (seeds.md A3): the one judgement, which execution makes with the state of its block, and a
+ * Whether a newcomer may be registered (Qiu A3): the one judgement, which execution makes with the state of its block, and a
  * coordination node with verified records before it submits anything. What only the coordination node remembers, that the challenge
  * was its own and not used before, is node/join-desk.ts.
  */

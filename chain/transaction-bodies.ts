@@ -18,7 +18,7 @@ import {
 } from './keys.ts'
 import { maxGrantQuota, maxKeysPerIdentity, maxMembersPerTransaction } from './limits.ts'
 
-/** What a node does for the network (seeds.md A2). */
+/** What a node does for the network (Qiu A2). */
 export type Label = 'lightweight' | 'coordination' | 'full'
 export const labelCodec: Codec<Label> = oneOf<Label>({ lightweight: 1, coordination: 2, full: 3 })
 
@@ -140,7 +140,7 @@ export interface GroupRekeyBody {
   readonly membershipVersion: number
   readonly epoch: number
   readonly epochKeyHash: Hash
-  /** Hash over the epoch key sealed to each member (seeds.md C5). */
+  /** Hash over the epoch key sealed to each member (Hsu C5). */
   readonly boxesHash: Hash
 }
 

@@ -22,7 +22,7 @@ export interface NodeAddress {
   readonly addresses: readonly string[]
 }
 
-/** Which full node serves a lightweight node, and who takes over, in order (seeds.md A3, A4). */
+/** Which full node serves a lightweight node, and who takes over, in order (Qiu A3, A4). */
 export interface Assignment {
   readonly fullNode: NodeAddress
   readonly backups: readonly NodeAddress[]

@@ -25,7 +25,7 @@ const profile: CapabilityProfile = {
   storageMebibytes: 512,
 }
 
-/** Members of the groups beside their owners (C4 of the source papers' run). */
+/** Members of the groups beside their owners (the run of Hsu C4). */
 const membersOf: Readonly<Record<string, readonly string[]>> = {
   hsu0001: ['1112', '1113'],
   hsu0002: ['1113'],

@@ -1,5 +1,5 @@
 /**
- * A member's epoch keys: takes them out of the boxes that the gateway retains, and makes new ones (seeds.md C3, C4).
+ * A member's epoch keys: takes them out of the boxes that the gateway retains, and makes new ones (Hsu C3, C4).
  *
  * A key is believed only if the chain's `epochKeyHash` confirms it. A new epoch is a compare-and-set on the chain:
  * of two members that re-key at once, one succeeds and the other takes the first one's key. If a member dies between

@@ -1,5 +1,5 @@
 /**
- * The agent on a device (seeds.md C1): seals and signs what the application sends, verifies and opens what arrives.
+ * The agent on a device (Hsu C1): seals and signs what the application sends, verifies and opens what arrives.
  * `mote device send` and `listen` are thin faces of it.
  *
  * It never trusts the gateway with content or with identity; it does believe its verdict on whether a message was

@@ -1,5 +1,5 @@
 /**
- * A device's copies of other devices' keys, against the chain (seeds.md B1, B2): what an unusable copy is answered with,
+ * A device's copies of other devices' keys, against the chain (Hsu-Lu B1, B2): what an unusable copy is answered with,
  * and the one way in which a copy is replaced, which is that somebody asks for it.
  */
 import type { DeviceId, KeyId, Milliseconds } from '../chain/brands.ts'

@@ -1,8 +1,8 @@
 /**
  * What a device must remember between runs, as files of its own directory (0700, files 0600, atomic, locked):
  *
- * - `contacts.json`: its copy of other devices' encryption keys (seeds.md B1, the node list). A key is written down at
- *   first contact and used as it stands; whether it is still the chain's, the gateway checks on every message (B2). A copy
+ * - `contacts.json`: its copy of other devices' encryption keys (Hsu-Lu B1, the node list). A key is written down at
+ *   first contact and used as it stands; whether it is still the chain's, the gateway checks on every message (Hsu-Lu B2). A copy
  *   that cannot be used is a refusal, and stays as it is: only `refreshContact` (contacts.ts) replaces one.
  * - `counters.json`: the next free counter per signing key. A range is reserved durably before its first counter is
  *   used, so a crash skips counters and never repeats one.

@@ -3,13 +3,13 @@
  *
  *   envelope = [version, payload, signature]       payload = [header, channel, enc, ciphertext]
  *
- * Source: seeds.md B2, B3 (the requirement), RFC 9180 (the body for one recipient).
+ * Source: Hsu-Lu B2, B3 (the requirement), RFC 9180 (the body for one recipient).
  * Invariants:
  * - encrypt, then sign: the signature covers header, channel and ciphertext under the chain's id, so a gateway
  *   verifies without opening, and an envelope of one chain means nothing on another;
  * - header and channel are also the `aad` of the cipher, so a body cannot be moved under another header;
  * - a group body's key is derived from the epoch key and the header; a counter is never used twice with one sender
- *   key (counter-store.ts), so no key and nonce are either;
+ *   key (device-state.ts), so no key and nonce are either;
  * - the topic is no part of it: topics only put a prefix before recipient and channel.
  *
  * Whether sender and recipient are who the chain says is not judged here (verification.ts).

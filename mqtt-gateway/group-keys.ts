@@ -1,5 +1,5 @@
 /**
- * Epoch keys of groups (seeds.md C3, C4, C5; docs/FORMATS.md, "Group keys").
+ * Epoch keys of groups (Hsu C3, C4, C5; docs/FORMATS.md, "Group keys").
  *
  * A member makes a random key for the next epoch and seals it to every member's encryption key: the boxes. The chain
  * holds two hashes only: of the key (so a member who opens a box knows that it is the agreed one) and of all boxes

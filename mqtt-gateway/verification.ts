@@ -1,6 +1,6 @@
 /**
  * The decision: may this envelope be relayed? A pure function of the envelope, certified facts and the time
- * (seeds.md B2, B5: `Check` or `Error`; docs/ARCHITECTURE.md, "Life of a message").
+ * (Hsu-Lu B2, B5: `Check` or `Error`; docs/ARCHITECTURE.md, "Life of a message").
  *
  * Order of the checks, each of which alone can refuse:
  *   trust data fresh → sender known, itself, active → its key valid → signature → recipient active and its key the
@@ -47,7 +47,7 @@ export interface DecisionInput {
   readonly verifier: SignatureVerifier
 }
 
-/** The key id in the envelope and the one on the chain, where they differ: both go to the log (seeds.md B2). */
+/** The key id in the envelope and the one on the chain, where they differ: both go to the log (Hsu-Lu B2). */
 export interface KeyMismatch {
   readonly inEnvelope: string
   readonly onChain: string | undefined

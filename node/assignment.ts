@@ -1,6 +1,6 @@
 /**
  * Which full node serves a lightweight node, and who takes over: rendezvous hashing over the live full nodes
- * (seeds.md A3, A4). Pure.
+ * (Qiu A3, A4). Pure.
  *
  * Each full node scores `hash(device, node)`; the highest score serves, the next ones are backups. So every
  * coordination node gives the same answer from the same live set without asking the others, the device can check it,

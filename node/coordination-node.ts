@@ -1,5 +1,5 @@
 /**
- * Composition root of a coordination node (seeds.md A2 to A4): keeps headers and the registry of live full nodes,
+ * Composition root of a coordination node (Qiu A2 to A4): keeps headers and the registry of live full nodes,
  * receives newcomers, assigns full nodes to lightweight nodes, and moves them when a full node dies.
  *
  * It holds no power: it cannot admit anyone (execution checks the grant and the token key's signature over the device

@@ -1,5 +1,5 @@
 /**
- * The counter at which newcomers are received (seeds.md A3, A6): challenges, and the form of a registration. The records are
+ * The counter at which newcomers are received (Qiu A3, A6): challenges, and the form of a registration. The records are
  * judged by chain/registration.ts, as execution judges them again: a verdict here admits nobody.
  *
  * Invariants: a challenge is good once, for `challengeLifetimeMs`, for the device that asked; memory is bounded, and

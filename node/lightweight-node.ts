@@ -1,5 +1,5 @@
 /**
- * Composition root of a lightweight node (seeds.md A2 to A4): keeps headers, verifies every answer, is served by one
+ * Composition root of a lightweight node (Qiu A2 to A4): keeps headers, verifies every answer, is served by one
  * full node and knows who takes over.
  *
  * Which full node, a coordination node says: when it is asked, and unasked when one has died. That is advice. The node

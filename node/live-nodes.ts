@@ -1,6 +1,6 @@
 /**
  * The registry of live full nodes that a coordination node keeps: who beat lately, and where it is reached
- * (seeds.md A4).
+ * (Qiu A4).
  *
  * A node is dead when its heartbeats stop for `silenceMs`, or as soon as its last connection is lost: a killed process
  * closes its sockets, a cut cable does not. It lives again with its next heartbeat. Heartbeats are advice, not proof:

@@ -1,6 +1,6 @@
 /**
  * A full node tells every coordination node that it knows, from its configuration or by a signed address, that it lives
- * (seeds.md A4). Lost beats are not repeated.
+ * (Qiu A4). Lost beats are not repeated.
  */
 import type { DeviceId } from '../chain/brands.ts'
 import { Height, Milliseconds } from '../chain/brands.ts'

@@ -3,7 +3,7 @@
  *
  * A key is one byte (the number) and fixed-size parts in big-endian order, so that keys of one kind sort by
  * their parts. A value is a CRC-32 (IEEE, 4 bytes) over key and payload, then the payload: a record that was
- * damaged, or that turned up under another key, does not open. docs/decisions/storage.md has the same table.
+ * damaged, or that turned up under another key, does not open. docs/decisions/0005-storage.md has the same table.
  */
 import { crc32 } from 'node:zlib'
 import { bytesToHex } from '../chain/hex.ts'

@@ -85,7 +85,7 @@ function verdicts(seen: readonly SeenMessage[], keys: IdentityKeys): { verdict: 
     .map(({ payload }) => JSON.parse(payload.toString('utf8')))
 }
 
-describe('one recipient (seeds.md B2, B5, C7)', () => {
+describe('one recipient (Hsu-Lu B2, B5; Hsu C7)', () => {
   test('gateway: 1113 reads what 1111 sends; 1112, 1114 and a wildcard subscriber get bytes they cannot read', async () => {
     const seen = await fixture.observe(d1114)
     const [sender, recipient, other] = await Promise.all(
@@ -332,7 +332,7 @@ describe('sessions', () => {
   })
 })
 
-describe('groups (seeds.md C4)', () => {
+describe('groups (Hsu C4)', () => {
   test('gateway: 1111 to hsu0001 is read by 1112 and 1113, not by 1114; 1113, removed, cannot read the next', async () => {
     const { trust } = fixture
     const group = trust.createGroup(d1111.id, 'hsu0001')

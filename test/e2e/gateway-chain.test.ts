@@ -129,7 +129,7 @@ test('gateway on a ledger: a revocation cuts the session within a second of its 
   })
 })
 
-test('gateway on a ledger: the group run of C4 with real membership transactions', async () => {
+test('gateway on a ledger: the group run of Hsu C4 with real membership transactions', async () => {
   const [owner, in1112, in1113, in1114] = [
     await agent(d1111),
     await agent(d1112),

@@ -56,7 +56,7 @@ function accepted(chain: SampleLedger, epoch: number, after = 0): boolean {
   return isEpochAccepted(chain.group(id), epoch, Milliseconds(chain.time + after))
 }
 
-/** The group of seeds.md C4, with an epoch key. */
+/** The group of Hsu C4, with an epoch key. */
 function withGroup(choices: ConstructorParameters<typeof SampleLedger>[0] = {}): SampleLedger {
   const chain = new SampleLedger(choices)
   expect(chain.run(owner, { type: 'group.create', name: 'hsu0001', epochKeyHash: undefined })).toBe('ok')
@@ -85,7 +85,7 @@ describe('versions at their end', () => {
 })
 
 describe('membership', () => {
-  test('group: owner is the first member, members are added in batches (C4)', () => {
+  test('group: owner is the first member, members are added in batches (Hsu C4)', () => {
     const chain = withGroup()
     expect(chain.members(id)).toEqual(sorted(owner, member, other))
     expect(chain.group(id)).toMatchObject({ memberCount: 3, membershipVersion: 2, version: 3, epoch: 1 })

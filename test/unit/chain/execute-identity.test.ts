@@ -96,7 +96,7 @@ describe('keys that nobody can use', () => {
 })
 
 describe('register', () => {
-  test('register: lets a newcomer in and uses the grant once (A3)', () => {
+  test('register: lets a newcomer in and uses the grant once (Qiu A3)', () => {
     const chain = granted({ quota: 2 })
     const block = chain.execute(
       chain.sign(newcomer, chain.registerBody(newcomer, { metadataHash: Hash('ab'.repeat(32)) })),
@@ -200,7 +200,7 @@ describe('register', () => {
     expect(chain.identity(light.id).status).toBe('active')
   })
 
-  test('register: refuses an id whose owner is active (A6)', () => {
+  test('register: refuses an id whose owner is active (Qiu A6)', () => {
     const chain = granted()
     expect(chain.run(device, chain.registerBody(device))).toBe('id-active')
     expect(grantOf(chain).used).toBe(0)

@@ -385,7 +385,7 @@ describe('blocks', () => {
     )
   })
 
-  test('block: the history of a device lists what it signed and what it is about (A7)', () => {
+  test('block: the history of a device lists what it signed and what it is about (Qiu A7)', () => {
     const chain = new SampleLedger()
     const parse = (who: Actor, body: TransactionBody) =>
       devicesOf(unwrap(parseTransaction(chain.sign(who, body))).unsigned)

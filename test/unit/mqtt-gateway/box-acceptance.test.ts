@@ -1,4 +1,4 @@
-/** Which epoch boxes the gateway retains: those that the chain names, from a member (seeds.md C3, C5). */
+/** Which epoch boxes the gateway retains: those that the chain names, from a member (Hsu C3, C5). */
 import { beforeEach, expect, test } from 'vitest'
 import type { DeviceId, GroupId } from '../../../chain/brands.ts'
 import { unwrap } from '../../../chain/result.ts'

@@ -39,7 +39,7 @@ test('device state: a message is accepted once, after a restart too', async () =
   expect(await again.acceptOnce(sighting, now)).toMatchObject({ ok: false, error: { code: 'replayed' } })
 })
 
-test('device state: a contact comes back as it was written, and an altered file is used as it stands (B5)', async () => {
+test('device state: a contact comes back as it was written, and an altered file is used as it stands (Hsu-Lu B5)', async () => {
   const state = await DeviceState.open(directory)
   expect(await state.contact(device)).toEqual({ ok: true, value: undefined })
   const contact = {

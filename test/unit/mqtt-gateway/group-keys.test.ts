@@ -1,4 +1,4 @@
-/** Epoch keys: each member opens its own box and no other (seeds.md C4). */
+/** Epoch keys: each member opens its own box and no other (Hsu C4). */
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import type { ChainId, DeviceId, GroupId } from '../../../chain/brands.ts'

@@ -1,6 +1,6 @@
 /**
  * The decision table: one row per refusal. Every row starts from a message that passes and breaks one thing, so it
- * goes red when the one check behind it is taken out (seeds.md B2, B4, B5).
+ * goes red when the one check behind it is taken out (Hsu-Lu B2, B4, B5).
  */
 import { beforeEach, describe, expect, test } from 'vitest'
 import type { DeviceId, GroupId, Hash, Height, KeyId, Milliseconds } from '../../../chain/brands.ts'
@@ -122,7 +122,7 @@ describe('verification of a message for one recipient', () => {
     expect(codeOf(withFacts({ target: { type: 'device', record } }))).toBe('recipient-not-active')
   })
 
-  test('verification: an altered recipient key is an Error that names both key ids (B5)', async () => {
+  test('verification: an altered recipient key is an Error that names both key ids (Hsu-Lu B5)', async () => {
     const target = { type: 'device', id: bob.id, key: mallory.encryption.publicKey } as const
     expect(decideWith({ envelope: await sealed({ target }) })).toMatchObject({
       verdict: 'Error',
@@ -224,7 +224,7 @@ describe('verification of a message for a group', () => {
     expect(codeOf(await decideFor(until(now)))).toBe('epoch-mismatch')
   })
 
-  test('verification: an epoch key that is not the one of the chain is an Error with both hashes (B4)', async () => {
+  test('verification: an epoch key that is not the one of the chain is an Error with both hashes (Hsu-Lu B4)', async () => {
     const wrong = 'ab'.repeat(32) as Hash
     expect(await decideFor(current, await toGroup({ epochKeyHash: wrong }))).toMatchObject({
       code: 'epoch-mismatch',

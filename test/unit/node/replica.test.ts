@@ -78,7 +78,7 @@ test('replica: the same bytes again get the same answer from every node, and are
   expect(blocks).toHaveLength(1)
 })
 
-test('replica: a re-key is in the history of every member, and of nobody else (A7)', async () => {
+test('replica: a re-key is in the history of every member, and of nobody else (Qiu A7)', async () => {
   const world = await worldWithLeader()
   const [owner, member, stranger] = devices as [SampleIdentity, SampleIdentity, SampleIdentity]
   const submit = (bytes: Uint8Array) => answerOf(world, world.node(0).submission.submit(bytes, 'certified'))
