@@ -3,6 +3,7 @@
  * see one kind many times and others all of them (swarm testing, Groce et al. 2012).
  */
 import { type ConsenterSet, quorumOf } from '../../chain/consenters.ts'
+import type { PeerMessage } from '../../node/ports.ts'
 import { recordKinds } from '../../node/store-keys.ts'
 import type { CrashKind } from './disk.ts'
 import type { Host, Site } from './host.ts'
@@ -23,6 +24,7 @@ export const faultKinds = [
   'transfer',
   'clock-jump',
   'own-clock',
+  'far-term',
 ] as const
 export type FaultKind = (typeof faultKinds)[number]
 
@@ -205,6 +207,9 @@ export class Faults {
       case 'own-clock':
         this.#goByOwnClock()
         return
+      case 'far-term':
+        this.#speakOfFarTerm(host)
+        return
     }
   }
 
@@ -231,6 +236,15 @@ export class Faults {
     this.#after(this.#random.between(200, 4_000), () => {
       host.goesByOwnClock = false
     })
+  }
+
+  /** A member says something of a term that nobody has reached: one bit was wrong, or it lies. */
+  #speakOfFarTerm(to: Host): void {
+    const from = this.#random.pick(this.#hosts.filter(host => host !== to))
+    const term = this.#random.pick([2 ** 21, 2 ** 40, 2 ** 52])
+    this.#site.note(`${from.name} tells ${to.name} of term ${term}`)
+    const message: PeerMessage = { type: 'raft', message: { type: 'timeout-now', from: from.id, term } }
+    this.#site.network.post(from.id, to.id, message)
   }
 
   #partition(): void {

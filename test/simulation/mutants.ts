@@ -555,4 +555,11 @@ export const mutants: readonly Mutant[] = [
     find: '    this.#left = sitOutTimeouts * this.#electionTimeoutTicks\n',
     replace: '    this.#left = 0\n',
   },
+  {
+    name: 'far-term-adopted',
+    source: 'one message uses up the terms that there are',
+    file: 'consensus/raft.ts',
+    find: '  if (message.term > highestTermHeard(state)) return\n',
+    replace: '',
+  },
 ]

@@ -1,6 +1,7 @@
 /** Rules on the state of one core alone: what never goes back, and what stays within its limits. */
 import { defaultConfig } from '../../consensus/config.ts'
 import { entryBytes } from '../../consensus/log.ts'
+import { maxTermLead } from '../../consensus/message-check.ts'
 import type { RaftStatus } from '../../consensus/status.ts'
 import type { Config } from '../../consensus/types.ts'
 import type { SimulatedProcess } from './host.ts'
@@ -9,6 +10,8 @@ import { must } from './violation.ts'
 
 export function judgeProgress(name: string, before: RaftStatus | undefined, after: RaftStatus): void {
   if (before) judgeMonotone(name, before, after)
+  // No run has so many elections.
+  must(after.currentTerm <= maxTermLead, 'a term far ahead is not heard', `${name} ${after.currentTerm}`)
   must(after.commitIndex <= after.lastLogIndex, 'commitIndex is in the log', name)
   must(after.lastApplied <= after.commitIndex, 'only what is committed is applied', name)
   for (const [id, follower] of after.followers) {
