@@ -4,8 +4,10 @@
  */
 import { once } from 'node:events'
 import { createServer, type ServerResponse } from 'node:http'
-import { type ErrorCode, errorTable } from '../chain/errors.ts'
+import type { ErrorCode } from '../chain/errors.ts'
 import type { MoteError } from '../chain/result.ts'
+import { liveness, readiness } from '../client/health.ts'
+import { problemHeaders, problemOf } from '../client/problem.ts'
 import type { ListenAddress } from './config.ts'
 
 export interface StatusSource {
@@ -25,11 +27,12 @@ const requestTimeoutMs = 5_000
 export async function openStatusFace(address: ListenAddress, source: StatusSource): Promise<StatusFace> {
   const server = createServer({ requestTimeout: requestTimeoutMs, keepAliveTimeout: requestTimeoutMs })
   server.on('request', (request, response) => {
-    const { pathname } = new URL(request.url ?? '/', 'http://gateway')
+    // Not `new URL`, which throws on what a client may well send.
+    const [pathname] = (request.url ?? '').split('?')
     if (request.method !== 'GET') problem(response, 405, 'not-found', 'method: expected GET')
-    else if (pathname === '/livez') json(response, 200, { status: 'alive' })
-    else if (pathname === '/readyz') ready(response, source.readiness())
-    else if (pathname === '/v1/status') json(response, 200, source.status())
+    else if (pathname === '/livez') send(response, liveness(undefined))
+    else if (pathname === '/readyz') send(response, readiness(source.readiness()))
+    else if (pathname === '/v1/status') send(response, statusAnswer(source.status()))
     else problem(response, 404, 'not-found', 'path: expected /livez, /readyz or /v1/status')
   })
   server.listen(address.port, address.host)
@@ -46,17 +49,23 @@ export async function openStatusFace(address: ListenAddress, source: StatusSourc
   }
 }
 
-function ready(response: ServerResponse, missing: MoteError | undefined): void {
-  if (missing) problem(response, 503, missing.code, missing.detail)
-  else json(response, 200, { status: 'ready' })
+interface Answer {
+  readonly status: number
+  readonly headers: Readonly<Record<string, string>>
+  readonly body: string
 }
 
-function json(response: ServerResponse, status: number, body: object, type = 'application/json'): void {
-  response.writeHead(status, { 'content-type': type, 'cache-control': 'no-store' })
-  response.end(`${JSON.stringify(body)}\n`)
+function send(response: ServerResponse, { status, headers, body }: Answer): void {
+  response.writeHead(status, headers)
+  response.end(body)
+}
+
+function statusAnswer(status: object): Answer {
+  const headers = { 'content-type': 'application/json; charset=utf-8', 'cache-control': 'no-store' }
+  return { status: 200, headers, body: JSON.stringify(status) }
 }
 
 function problem(response: ServerResponse, status: number, code: ErrorCode, detail: string): void {
-  const body = { type: `urn:mote:error:${code}`, title: errorTable[code].sentence, status, detail, code }
-  json(response, status, body, 'application/problem+json')
+  const document = problemOf(code, detail, status)
+  send(response, { status, headers: problemHeaders(document), body: JSON.stringify(document) })
 }

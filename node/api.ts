@@ -7,7 +7,7 @@
  * `MoteError`; nothing is logged per request.
  */
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
-import fastify, { type FastifyInstance } from 'fastify'
+import fastify, { type FastifyInstance, type FastifyReply } from 'fastify'
 import { Type } from 'typebox'
 import { type Block, blockCodec } from '../chain/block.ts'
 import { DeviceId, GroupId, Height, StateKey, TransactionId } from '../chain/brands.ts'
@@ -26,7 +26,8 @@ import {
   type TransactionStatus,
 } from '../client/chain-source.ts'
 import { coordinationAddressesCodec } from '../client/coordination-address.ts'
-import { problemOf, sendProblem, useProblems } from './problem.ts'
+import { type HealthAnswer, liveness, readiness } from '../client/health.ts'
+import { useProblems } from './problem.ts'
 
 /** What a node serves over HTTP. */
 export interface ApiParts {
@@ -110,22 +111,20 @@ function withTypes(app: FastifyInstance) {
 }
 
 function healthRoutes(routes: FastifyInstance, parts: ApiParts): void {
-  const { source, readiness, failure, barrier, notices } = parts
+  const { source, barrier } = parts
   const app = withTypes(routes)
-  app.get('/livez', async (_request, reply) => {
-    const failed = failure()
-    if (failed) return sendProblem(reply, problemOf(failed.code, failed.detail, 500))
-    return reply.send({ status: 'alive' })
-  })
-  app.get('/readyz', async (_request, reply) => {
-    const missing = readiness()
-    if (missing) return sendProblem(reply, problemOf(missing.code, missing.detail, 503))
-    return reply.send({ status: 'ready', ...notices?.() })
-  })
+  app.get('/livez', async (_request, reply) => sendHealth(reply, liveness(parts.failure())))
+  app.get('/readyz', async (_request, reply) =>
+    sendHealth(reply, readiness(parts.readiness(), parts.notices?.())),
+  )
   app.get('/v1/status', { schema: { querystring: readQuery } }, async request => {
     await before(request.query, barrier)
     return source.status()
   })
+}
+
+function sendHealth(reply: FastifyReply, { status, headers, body }: HealthAnswer): FastifyReply {
+  return reply.code(status).headers(headers).send(body)
 }
 
 function transactionRoutes(routes: FastifyInstance, { source, barrier }: ApiParts): void {

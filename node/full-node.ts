@@ -146,7 +146,8 @@ async function startOver(storage: Storage, { config, log, genesis, keys }: Prepa
   }
 }
 
-function apiOf(node: LedgerNode, log: Logger): FastifyInstance {
+/** The interface of a full node, not listening yet. */
+export function apiOf(node: LedgerNode, log: Pick<Logger, 'error'>): FastifyInstance {
   return createApi({
     source: node.service,
     readiness: () => node.service.readiness(),

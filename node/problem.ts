@@ -1,28 +1,11 @@
 /** Errors of the HTTP API as RFC 9457 problem documents, and what each of Fastify's own errors means in our table. */
 import type { FastifyError, FastifyInstance, FastifyReply } from 'fastify'
-import { type ErrorCode, errorTable } from '../chain/errors.ts'
 import { MoteError } from '../chain/result.ts'
-
-export interface Problem {
-  readonly type: string
-  readonly title: string
-  readonly status: number
-  readonly detail: string
-  readonly code: ErrorCode
-}
-
-/** Seconds after which a refused request may be worth another try. */
-const retryAfterSeconds = '1'
-
-/** The problem document for a code (RFC 9457, section 3.1); `status` defaults to the table's. */
-export function problemOf(code: ErrorCode, detail: string, status: number = errorTable[code].http): Problem {
-  return { type: `urn:mote:error:${code}`, title: errorTable[code].sentence, status, detail, code }
-}
+import { type Problem, problemHeaders, problemOf } from '../client/problem.ts'
 
 /** Sends a problem document. */
-export function sendProblem(reply: FastifyReply, problem: Problem): FastifyReply {
-  if (problem.status === 429 || problem.status === 503) reply.header('retry-after', retryAfterSeconds)
-  return reply.code(problem.status).type('application/problem+json').send(JSON.stringify(problem))
+function sendProblem(reply: FastifyReply, problem: Problem): FastifyReply {
+  return reply.code(problem.status).headers(problemHeaders(problem)).send(JSON.stringify(problem))
 }
 
 /** Fastify's own refusals keep their HTTP status and get the code that fits. */

@@ -15,6 +15,7 @@ import { startCoordinationNode } from '../../node/coordination-node.ts'
 import type { RunningNode } from '../../node/full-node.ts'
 import { startLightweightNode } from '../../node/lightweight-node.ts'
 import { queryHandler } from '../../node/query-protocol.ts'
+import { unreadiness } from '../contract/health.ts'
 import { LongChain, strangeKeys } from '../support/long-chain.ts'
 import { sampleChain, startTestNode, type TestNode } from '../support/network-nodes.ts'
 import type { SampleIdentity } from '../support/sample-genesis.ts'
@@ -107,12 +108,6 @@ async function level(label: string): Promise<void> {
   }
 }
 
-/** Code of the problem that `/readyz` answers with; undefined when the node is ready. */
-async function unreadiness(label: string): Promise<{ code: string; detail: string } | undefined> {
-  const response = await fetch(`${apiOf(label)}/readyz`)
-  return response.status === 200 ? undefined : ((await response.json()) as { code: string; detail: string })
-}
-
 test('away: until it is level a node says how far behind it is, and that it is not ready', async () => {
   for (const label of labels) await level(label)
   const read = long.service.headersFrom.bind(long.service)
@@ -128,7 +123,7 @@ test('away: until it is level a node says how far behind it is, and that it is n
     while ((await source.status()).lag !== 58 && performance.now() < deadline)
       await new Promise(resolve => setTimeout(resolve, 10))
     expect((await source.status()).lag).toBe(58)
-    const missing = await unreadiness(label)
+    const missing = await unreadiness(apiOf(label))
     expect(missing?.code).toBe('not-ready')
     expect(missing?.detail).toContain(`expected ${long.height}`)
   }
@@ -138,8 +133,8 @@ test('away: until it is level a node says how far behind it is, and that it is n
     await level(label)
     expect((await httpSource(apiOf(label)).status()).lag).toBe(0)
   }
-  expect(await unreadiness('lightweight')).toBeUndefined()
-  expect((await unreadiness('coordination'))?.code).toBe('no-full-node')
+  expect(await unreadiness(apiOf('lightweight'))).toBeUndefined()
+  expect((await unreadiness(apiOf('coordination')))?.code).toBe('no-full-node')
 })
 
 test('away: a node that starts again is level, empty and full blocks alike', async () => {
@@ -148,9 +143,9 @@ test('away: a node that starts again is level, empty and full blocks alike', asy
   long.grow(58, [])
   long.grow(1, fills.full)
   nodes.set('lightweight', await startLight('lightweight', keysOf('sensor')))
-  expect((await unreadiness('lightweight'))?.code).toBe('not-ready')
+  expect((await unreadiness(apiOf('lightweight')))?.code).toBe('not-ready')
   await level('lightweight')
-  expect(await unreadiness('lightweight')).toBeUndefined()
+  expect(await unreadiness(apiOf('lightweight'))).toBeUndefined()
 })
 
 describe.each(Object.entries(fills))('away: for %s blocks', (_, keys) => {

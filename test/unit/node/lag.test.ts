@@ -1,10 +1,23 @@
 /** What a full node says of how far behind it is, and when it says that it is not ready. */
-import { expect, test } from 'vitest'
+import { afterEach, expect, test } from 'vitest'
+import { listenApi } from '../../../node/api-listener.ts'
+import { apiOf } from '../../../node/full-node.ts'
+import type { LedgerNode } from '../../../node/ledger-node.ts'
 import { defaultProducerLimits } from '../../../node/producer.ts'
+import { expectBroken, unreadiness } from '../../contract/health.ts'
 import { LedgerWorld } from '../../support/ledger-world.ts'
 import { sampleIdentity } from '../../support/sample-genesis.ts'
 
 const device = sampleIdentity('device')
+const closing: (() => Promise<unknown>)[] = []
+afterEach(() => Promise.all(closing.splice(0).map(close => close())))
+
+/** The node's own interface, listening. */
+async function serve(node: LedgerNode): Promise<string> {
+  const app = apiOf(node, { error: () => {} })
+  closing.push(() => app.close())
+  return listenApi(app, { host: '127.0.0.1', port: 0 })
+}
 
 /** Transactions in blocks of their own. */
 async function blocks(world: LedgerWorld, count: number, through: number): Promise<void> {
@@ -40,20 +53,35 @@ test('lag: a full node that was cut off says how far behind it is, and is ready 
 test('lag: blocks without a certificate make every full node say certification-lag, until they have one', async () => {
   const world = await new LedgerWorld(3, [device]).startCertified()
   const leader = world.leader!
+  const faces = await Promise.all(world.running.map(serve))
+  const codes = () => Promise.all(faces.map(async face => (await unreadiness(face))?.code))
   world.filter = (_from, _to, message) => message.type !== 'signatures'
   const { certificationLagMax } = defaultProducerLimits
   await blocks(world, certificationLagMax, leader)
-  expect(world.node(leader).service.readiness()).toBeUndefined()
+  expect(await codes()).toEqual([undefined, undefined, undefined])
   await blocks(world, 1, leader)
   const lag = certificationLagMax + 1
   await world.until('all', () =>
     world.running.every(({ chain }) => chain.height === world.node(leader).chain.height),
   )
-  for (const node of world.running) {
-    expect(node.status().lag).toBe(lag)
-    expect(node.service.readiness()?.code).toBe('certification-lag')
-  }
+  for (const node of world.running) expect(node.status().lag).toBe(lag)
+  expect(await codes()).toEqual(['certification-lag', 'certification-lag', 'certification-lag'])
   world.filter = () => true
   await world.until('certified', () => world.running.every(node => node.status().lag === 0))
-  for (const node of world.running) expect(node.service.readiness()).toBeUndefined()
+  expect(await codes()).toEqual([undefined, undefined, undefined])
+})
+
+test('health of a full node: no leader, a drain and a broken disk each have their reason', async () => {
+  const world = await new LedgerWorld(3, [device]).startCertified()
+  const [draining, alone, broken] = world.running as [LedgerNode, LedgerNode, LedgerNode]
+  const faces = await Promise.all(world.running.map(serve))
+  draining.service.drain()
+  expect(await unreadiness(faces[0]!)).toMatchObject({ code: 'not-ready', detail: 'the node is stopping' })
+  world.cutOff(1)
+  await world.until('without a leader', () => alone.status().leader === undefined)
+  expect(await unreadiness(faces[1]!)).toMatchObject({ code: 'no-leader' })
+  world.disk(2).failNextWrite = new Error('EIO')
+  world.heal()
+  await world.until('broken', () => broken.failure !== undefined)
+  await expectBroken(faces[2]!, 'storage-failed')
 })
