@@ -119,13 +119,15 @@ export class FaultInjector {
     await Promise.all(undo.map(step => step()))
   }
 
-  /** Whatever state the devnet is in: everything runs and every link is whole. */
+  /** Whatever state the devnet is in: everything runs, every link is whole, every clock is right. */
   async restoreAll(): Promise<void> {
     await this.undo()
     const status = (await this.#ask({ command: 'status' })) as ProcessStatus
-    for (const { name, pid } of [...status.nodes, status.gateway])
+    for (const { name, pid, clockOffsetMs } of [...status.nodes, status.gateway]) {
+      if (clockOffsetMs !== 0) await this.#ask({ command: 'clock', node: name, offsetMs: 0 })
       if (pid === null) await this.#bringBack(name)
       else await this.#ask({ command: 'signal', node: name, signal: 'SIGCONT' })
+    }
   }
 
   #ask(request: ControlRequest): Promise<unknown> {

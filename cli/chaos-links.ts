@@ -47,7 +47,7 @@ export function linkCommands(family: Command, add: AddCommand): void {
     parent: family,
     usage: 'heal',
     description:
-      'end every partition, delay and loss, and let paused processes go on; what is down stays down',
+      'end every partition, delay and loss, set clocks right, let paused processes go on; what is down stays down',
     action: heal,
   })
   add({
@@ -83,12 +83,13 @@ export async function changeLinks(
   return (await askControl(controlSocket, { command: 'links', change }, signal)) as LinkStatus
 }
 
-/** Lets every process that is stopped in its tracks go on. */
-export async function resumeAll({ controlSocket }: DevnetDescription, signal?: AbortSignal): Promise<void> {
+/** Sets every clock right, and lets every process that is stopped in its tracks go on. */
+async function healProcesses({ controlSocket }: DevnetDescription, signal: AbortSignal): Promise<void> {
   const { nodes, gateway } = (await askControl(controlSocket, { command: 'status' }, signal)) as ProcessStatus
-  for (const { name, pid } of [...nodes, gateway])
-    if (pid !== null)
-      await askControl(controlSocket, { command: 'signal', node: name, signal: 'SIGCONT' }, signal)
+  for (const { name: node, pid, clockOffsetMs } of [...nodes, gateway]) {
+    if (clockOffsetMs !== 0) await askControl(controlSocket, { command: 'clock', node, offsetMs: 0 }, signal)
+    if (pid !== null) await askControl(controlSocket, { command: 'signal', node, signal: 'SIGCONT' }, signal)
+  }
 }
 
 function nodesOf(description: DevnetDescription, text: string): readonly string[] {
@@ -147,7 +148,7 @@ function loss(context: Context, [node = '', text = '']: readonly string[]): Prom
 }
 
 async function heal(context: Context): Promise<number> {
-  await resumeAll(await requireDescription(context), context.signal)
+  await healProcesses(await requireDescription(context), context.signal)
   return change(context, () => ({ type: 'heal' }))
 }
 

@@ -4,12 +4,19 @@
 import type { Command } from 'commander'
 import { exitCodes } from '../chain/errors.ts'
 import { askControl, type FaultSignal } from '../devnet/control.ts'
+import { clockOffsetText, parseClockOffset } from '../devnet/shifted-clock.ts'
 import { requireDescription } from './chain-access.ts'
 import { linkCommands } from './chaos-links.ts'
 import { scenarioCommand } from './chaos-scenario.ts'
 import type { AddCommand } from './command.ts'
 import type { Context } from './context.ts'
 import { killLeader, measures } from './kill-leader.ts'
+
+const clockNotes =
+  'It jumps under the running process, as when somebody sets it, and stays off over `restart` until 0, `heal` or the end of\n' +
+  'the devnet. Timers and time-outs go by steady time, which is not touched; the times in its log are off too. The clock of a\n' +
+  'full node that is more than 5 s off is named by every full node within some seconds: in `mote devnet status`, in `/readyz`\n' +
+  'and in the log. Of a minority nothing else is to be seen; a gateway or light node whose own clock is off says `stale`.'
 
 export function chaosCommands(family: Command, add: AddCommand): void {
   add<{ watch?: boolean }>({
@@ -44,6 +51,15 @@ export function chaosCommands(family: Command, add: AddCommand): void {
     description: 'stop a node if it runs, start it, and wait until it has answered a query',
     action: restart,
   })
+  add({
+    parent: family,
+    usage: 'clock <node> <offset>',
+    description:
+      "shift the wall clock of a node or the gateway by +1h, -70s, +400d (ms, s, m, h, d) against the machine's; 0 sets it right",
+    notes: clockNotes,
+    signedArguments: true,
+    action: shiftClock,
+  })
   linkCommands(family, add)
   scenarioCommand(family, add)
 }
@@ -56,6 +72,18 @@ async function sendSignal(
   const request = { command: 'signal', node, signal } as const
   const { pid } = (await askControl(controlSocket, request, context.signal)) as { pid: number }
   context.output.data({ node, pid, signal }, () => `${done} ${node}: ${signal} to process ${pid}`)
+  return exitCodes.ok
+}
+
+async function shiftClock(context: Context, [node = '', text = '']: readonly string[]): Promise<number> {
+  const offsetMs = parseClockOffset(text)
+  const { controlSocket } = await requireDescription(context)
+  const request = { command: 'clock', node, offsetMs } as const
+  const { pid } = (await askControl(controlSocket, request, context.signal)) as { pid: number | null }
+  context.output.data({ node, pid, offsetMs }, () => {
+    const done = offsetMs === 0 ? 'is right' : `is off by ${clockOffsetText(offsetMs)}`
+    return `the clock of ${node} ${done}${pid === null ? ' from its next start on' : ''}`
+  })
   return exitCodes.ok
 }
 

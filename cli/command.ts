@@ -38,6 +38,8 @@ export interface CommandSpec<Options = object> {
   readonly isDefault?: boolean
   /** What an exit code means here, where that is more than its name. Codes that cannot come are left out of the help. */
   readonly exits?: Readonly<Partial<Record<ExitCode, string>>>
+  /** An argument may begin with a minus sign, as -70s, and is no option then. */
+  readonly signedArguments?: boolean
   /** More for `--help`, below the options. */
   readonly notes?: string
   readonly action: Action<Options>
@@ -95,6 +97,7 @@ export function addCommand(environment: Environment, outcome: Outcome): AddComma
     const command = spec.parent
       .command(spec.usage, { hidden: spec.hidden ?? false, isDefault: spec.isDefault ?? false })
       .description(spec.description)
+      .allowUnknownOption(spec.signedArguments ?? false)
       .option('--dir <directory>', 'the devnet or node to talk to (MOTE_DIR)')
       .option('--timeout <seconds>', 'give up after this long (MOTE_TIMEOUT; 30)', reader(parseSeconds))
       .option('--json', 'JSON on standard output (MOTE_JSON)')

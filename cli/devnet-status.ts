@@ -5,11 +5,12 @@
 import { exitCodes } from '../chain/errors.ts'
 import { askControl } from '../devnet/control.ts'
 import type { DevnetDescription } from '../devnet/layout.ts'
-import type { ProcessStatus } from '../devnet/process-status.ts'
+import type { NodeRow, ProcessStatus } from '../devnet/process-status.ts'
+import { clockOffsetText } from '../devnet/shifted-clock.ts'
 import { requireDescription } from './chain-access.ts'
 import type { Context } from './context.ts'
 import { type IdentityRow, readIdentities } from './identity-rows.ts'
-import { provenance, shortId } from './output.ts'
+import { durationText, provenance, shortId } from './output.ts'
 
 /** With fewer full nodes the loss of the leader stops the chain. */
 const quorumWithoutOne = 3
@@ -55,10 +56,28 @@ export async function printStatus(
         chain: shortId(description.chainId),
         directory,
       }),
+      ...clockLines([...nodes, gateway], nodes),
       ...(asOf ? [`verified ${provenance(asOf)}`] : []),
       ...(banner ? ['', nextSteps(description, directoryNamed ? ` --dir ${directory}` : '')] : []),
     ].join('\n'),
   )
+}
+
+/** Clocks that were shifted on purpose, and clocks that nodes call wrong, one line for each. */
+export function clockLines(
+  programs: readonly Pick<NodeRow, 'name' | 'clockOffsetMs'>[],
+  nodes: readonly Pick<NodeRow, 'name' | 'oddClocks'>[],
+): readonly string[] {
+  const shifted = programs
+    .filter(({ clockOffsetMs }) => clockOffsetMs !== 0)
+    .map(({ name, clockOffsetMs }) => `clock of ${name}: shifted by ${clockOffsetText(clockOffsetMs)}`)
+  const words = nodes.flatMap(({ name, oddClocks }) => oddClocks.map(odd => ({ by: name, ...odd })))
+  const odd = [...Map.groupBy(words, ({ node }) => node)].map(([node, said]) => {
+    const offsetMs = said[0]?.offsetMs ?? 0
+    const by = said.map(word => word.by).join(', ')
+    return `clock of ${node}: ${durationText(Math.abs(offsetMs))} ${offsetMs < 0 ? 'behind' : 'ahead'}, says ${by}`
+  })
+  return [...shifted, ...odd]
 }
 
 function deviceTable(output: Context['output'], devices: readonly IdentityRow[]): string {

@@ -3,6 +3,7 @@
  * supervisor that started it is gone.
  */
 import { exitCodes } from '../chain/errors.ts'
+import { clockLineReader } from '../devnet/shifted-clock.ts'
 import type { Context } from './context.ts'
 
 /** What a program hands back once it serves. */
@@ -29,9 +30,10 @@ export async function runProgram(
 ): Promise<number> {
   const orphaned = new AbortController()
   if (context.variables['MOTE_SUPERVISED'] === '1') {
-    // The supervisor holds the other end and writes nothing: the end of the pipe is the end of the supervisor.
+    // The supervisor holds the other end: the end of the pipe is the end of the supervisor. It writes nothing but the lines
+    // that shift this program's clock.
     process.stdin.on('end', () => orphaned.abort()).on('error', () => orphaned.abort())
-    process.stdin.resume()
+    process.stdin.setEncoding('utf8').on('data', clockLineReader())
   }
   const signal = AbortSignal.any([context.signal, orphaned.signal])
   const program = await start(signal)

@@ -119,7 +119,7 @@ export class VerifiedChain {
     this.follower = options.follower
     this.#pool = options.pool
     this.#verifier = options.verifier
-    this.#now = options.now ?? Date.now
+    this.#now = options.now ?? (() => Date.now())
     this.#cacheSize = options.cacheSize ?? 16_384
     this.#window = new ChangeWindow(options.follower.head.header.height)
     this.#detach = options.follower.onAdvance(event => this.#advance(event))

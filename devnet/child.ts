@@ -2,13 +2,15 @@
  * One program of a devnet as a child process of the supervisor.
  *
  * - The child's standard input is a pipe that only the supervisor holds: when the supervisor goes, however it goes,
- *   the pipe closes and the child ends (`MOTE_SUPERVISED=1` tells it to watch).
+ *   the pipe closes and the child ends (`MOTE_SUPERVISED=1` tells it to watch). Nothing is written to it but what shifts
+ *   the child's clock (shifted-clock.ts).
  * - It has a process group of its own, so Ctrl-C reaches the supervisor alone and the supervisor drains in order.
  * - It says `{"ready":true}` as one line on standard output when its interface listens. All that it prints is kept.
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { MoteError } from '../chain/result.ts'
 import { LogFile } from './log-file.ts'
+import { clockLine } from './shifted-clock.ts'
 
 /** How to run a program of ours: the Node binary that runs this one, and the command's own entry file. */
 export interface Program {
@@ -40,6 +42,7 @@ export class Child {
   #process: ChildProcess | undefined
   #state: ChildState = { type: 'stopped' }
   #stopping = false
+  #clockOffsetMs = 0
   #ended: Promise<void> = Promise.resolve()
   #ready = Promise.withResolvers<void>()
 
@@ -55,6 +58,17 @@ export class Child {
 
   get pid(): number | undefined {
     return this.#state.type === 'running' ? this.#state.pid : undefined
+  }
+
+  /** How far the wall clock of the process is shifted; one that is started later has it too. */
+  get clockOffsetMs(): number {
+    return this.#clockOffsetMs
+  }
+
+  /** Shifts the wall clock of the process, now if it runs. 0: it goes by the machine's. */
+  shiftClock(offsetMs: number): void {
+    this.#clockOffsetMs = offsetMs
+    if (this.#state.type === 'running') this.#process?.stdin?.write(clockLine(offsetMs))
   }
 
   /** Starts the process. Throws `in-use` if it runs already. */
@@ -86,6 +100,8 @@ export class Child {
       })
     })
     child.stdin?.on('error', () => {}) // The child may end first.
+    // It lies in the pipe before the child runs its first line.
+    if (this.#clockOffsetMs !== 0) child.stdin?.write(clockLine(this.#clockOffsetMs))
     child.stdout?.on('data', this.#readOutput())
     child.stderr?.on('data', (chunk: Buffer) => this.log.append(chunk))
   }

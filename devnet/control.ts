@@ -9,6 +9,7 @@ import { createConnection, createServer, type Server, type Socket } from 'node:n
 import { type ErrorCode, errorTable } from '../chain/errors.ts'
 import { MoteError } from '../chain/result.ts'
 import { type LinkChange, linkChange } from './link-faults.ts'
+import { isClockOffset } from './shifted-clock.ts'
 
 /** The signals that a fault may send to a child. */
 export type FaultSignal = 'SIGKILL' | 'SIGSTOP' | 'SIGCONT' | 'SIGTERM'
@@ -23,6 +24,8 @@ export type ControlRequest =
   | { readonly command: 'run'; readonly node: string }
   /** Stops the node if it runs, starts it, and answers when it has answered a query. */
   | { readonly command: 'restart'; readonly node: string }
+  /** Shifts the wall clock of a node or the gateway against the machine's. */
+  | { readonly command: 'clock'; readonly node: string; readonly offsetMs: number }
   /** Changes the faults of links; answers with all that are in force. */
   | { readonly command: 'links'; readonly change: LinkChange }
   /** Stops the node, moves its data away, starts it, and answers whether it came up without. */
@@ -104,22 +107,23 @@ const faultSignals: readonly string[] = ['SIGKILL', 'SIGSTOP', 'SIGCONT', 'SIGTE
 
 /** Reads one request. Throws `malformed`. */
 export function parseRequest(text: string): ControlRequest {
-  let value: { command?: unknown; node?: unknown; signal?: unknown; change?: unknown }
+  let value: { command?: unknown; node?: unknown; signal?: unknown; offsetMs?: unknown; change?: unknown }
   try {
     value = JSON.parse(text) as typeof value
   } catch (cause) {
     throw new MoteError('malformed', 'request: expected JSON', { cause })
   }
-  const { command, node, signal, change } = value ?? {}
+  const { command, node, signal, offsetMs, change } = value ?? {}
   if (command === 'ping' || command === 'status' || command === 'down') return { command }
   if (command === 'links') return { command, change: linkChange(change) }
   if (typeof node !== 'string')
     throw new MoteError('malformed', 'request: expected a known command and a node')
   if (command === 'run') return { command, node: nodeName(node) }
   if (command === 'restart' || command === 'wipe' || command === 'unwipe') return { command, node }
+  if (command === 'clock' && isClockOffset(offsetMs)) return { command, node, offsetMs }
   if (command === 'signal' && typeof signal === 'string' && faultSignals.includes(signal))
     return { command, node, signal: signal as FaultSignal }
-  throw new MoteError('malformed', 'request: expected a known command and signal')
+  throw new MoteError('malformed', 'request: expected a known command, and its signal or offset')
 }
 
 /** A name that becomes part of a path. */

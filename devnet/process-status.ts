@@ -19,6 +19,10 @@ export interface NodeRow {
   /** Name of the full node that serves a lightweight node now; its id where it has no name here. */
   readonly servedBy: string | null
   readonly pid: number | null
+  /** By how much `mote chaos clock` has shifted its wall clock. */
+  readonly clockOffsetMs: number
+  /** Whose clocks it calls wrong, by name where there is one; ahead if positive. */
+  readonly oddClocks: readonly { readonly node: string; readonly offsetMs: number }[]
   readonly api: string
   readonly addresses: readonly string[]
 }
@@ -28,6 +32,7 @@ export interface GatewayRow {
   readonly id: string
   readonly state: string
   readonly pid: number | null
+  readonly clockOffsetMs: number
   /** `mqtt://host:port`. */
   readonly mqtt: string
 }
@@ -59,6 +64,8 @@ export async function nodeRow(
     leader: answer?.leader ?? null,
     servedBy: nameOf(answer?.servedBy) ?? null,
     pid: child.pid ?? null,
+    clockOffsetMs: child.clockOffsetMs,
+    oddClocks: (answer?.oddClocks ?? []).map(({ id, offsetMs }) => ({ node: nameOf(id) ?? id, offsetMs })),
     api: apiUrl(node.api),
     addresses: answer?.addresses ?? [],
   }

@@ -121,6 +121,7 @@ export class Supervisor {
       id,
       state: stateText(child),
       pid: child.pid ?? null,
+      clockOffsetMs: child.clockOffsetMs,
       mqtt: `mqtt://${mqtt.host}:${mqtt.port}`,
     }
     return { nodes, gateway }
@@ -165,6 +166,11 @@ export class Supervisor {
         return this.#run(request.node)
       case 'restart':
         return this.#restart(request.node)
+      case 'clock': {
+        const child = this.#child(request.node)
+        child.shiftClock(request.offsetMs)
+        return { pid: child.pid ?? null }
+      }
       case 'links':
         return this.#links.apply(request.change)
       case 'wipe':

@@ -122,6 +122,25 @@ describe('command line', () => {
     }
   })
 
+  test('an argument with a minus sign is an argument where a command says so, and an unknown option is none', async () => {
+    expect(await mote(['chaos', 'clock', 'full-1', '-70s'])).toMatchObject({
+      code: 3,
+      stderr: expect.stringContaining('no devnet here'),
+    })
+    const wrong = [
+      ['chaos', 'clock', 'full-1', '-70s', '--bogus'],
+      ['chaos', 'clock', 'full-1', '--bogus'],
+      ['chaos', 'clock', 'full-1'],
+      ['chaos', 'clock', 'full-1', '-70'],
+      ['chaos', 'delay', 'full-1', '-70s'],
+    ]
+    for (const args of wrong) expect(await mote(args), args.join(' ')).toMatchObject({ code: 2, stdout: '' })
+    const { stdout } = await mote(['chaos', 'clock', '--help'])
+    for (const text of ['clock', '<node> <offset>', '+400d', 'stays off over `restart`'])
+      expect(stdout).toContain(text)
+    expect((await mote(['chaos', '--help'])).stdout).toMatch(/clock .*<node> <offset>/)
+  })
+
   test('no devnet in the directory: exit 3, as text and as JSON', async () => {
     for (const args of [
       ['devnet', 'status'],
