@@ -73,8 +73,8 @@ const storedCheckpointCodec: Codec<StoredCheckpoint> = struct({
   handoverHeight: optional(uint<Height>()),
 })
 
-/** A head that is further behind than this has been away; nearer, the next headers are on their way. */
-const blocksBehindMax = 8
+/** A node that is further behind than this has been away; nearer, the next blocks are on their way. */
+export const blocksBehindMax = 8
 /** Shortest and longest pause of `run` after a failure. */
 const retryDelayMsMin = 50
 const retryDelayMsMax = 2_000

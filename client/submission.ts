@@ -111,8 +111,8 @@ const codesOfNode: ReadonlySet<ErrorCode> = new Set([
   'state-lost',
 ])
 
-const retryDelayMsMin = 25
-const retryDelayMsMax = 500
+const resendDelayMsMin = 25
+const resendDelayMsMax = 500
 
 /**
  * Sends the transaction until it is certified (or committed, as `wait` says).
@@ -128,7 +128,7 @@ export async function submitUntilFinal(
   const deadline = performance.now() + timeoutMs
   const refusals = new Refusals()
   let last = 'no answer'
-  for (let delayMs = retryDelayMsMin; ; delayMs = Math.min(2 * delayMs, retryDelayMsMax)) {
+  for (let delayMs = resendDelayMsMin; ; delayMs = Math.min(2 * delayMs, resendDelayMsMax)) {
     const remainingMs = Math.ceil(deadline - performance.now())
     if (remainingMs <= 0)
       throw new MoteError('timeout', `transaction: not ${wait} after ${timeoutMs} ms (${last})`)

@@ -37,8 +37,8 @@ type ControlAnswer =
   | { readonly ok: true; readonly value: unknown }
   | { readonly ok: false; readonly code: ErrorCode; readonly detail: string }
 
-const maxLineBytes = 64 * 1024
-const maxConnections = 32
+const maxRequestBytes = 64 * 1024
+const maxControlConnections = 32
 const maxWaitingPerConnection = 16
 
 /** Listens at `path` and answers with `handle`. Close the server to end it; the socket file goes with it. */
@@ -48,7 +48,7 @@ export async function serveControl(
 ): Promise<Server> {
   rmSync(path, { force: true })
   const server = createServer(socket => serveConnection(socket, handle))
-  server.maxConnections = maxConnections
+  server.maxConnections = maxControlConnections
   const previous = process.umask(0o177)
   try {
     await new Promise<void>((resolve, reject) => {
@@ -75,7 +75,7 @@ function serveConnection(socket: Socket, handle: (request: ControlRequest) => Pr
     buffered += text
     const lines = buffered.split('\n')
     buffered = lines.pop() ?? ''
-    if (buffered.length > maxLineBytes || waiting + lines.length > maxWaitingPerConnection) {
+    if (buffered.length > maxRequestBytes || waiting + lines.length > maxWaitingPerConnection) {
       refuse('request: too long, or too many at once')
       return
     }

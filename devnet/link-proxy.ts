@@ -36,7 +36,7 @@ export const maxHeldBytes = 1024 * 1024
 /** First wait for a lost chunk: Linux's smallest retransmission time-out. Doubles up to the maximum. */
 export const retransmissionMs = 200
 const retransmissionMsMax = 3_200
-const maxConnections = 256
+const maxLinkConnections = 256
 
 type Item =
   | { readonly type: 'bytes'; readonly bytes: Buffer; readonly dueMs: number }
@@ -158,7 +158,7 @@ export class LinkProxy {
     this.link = options.link
     this.#options = options
     this.#server = createServer({ allowHalfOpen: true, noDelay: true }, client => this.#accept(client))
-    this.#server.maxConnections = maxConnections
+    this.#server.maxConnections = maxLinkConnections
   }
 
   /** Listens. Throws `in-use`. */

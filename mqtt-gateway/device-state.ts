@@ -33,7 +33,7 @@ import { ReplayWindow, type Sighting, type StoredKeyWindow } from './replay-wind
 /** Counters reserved at a time. */
 const counterRange = 64
 /** Senders' keys whose counters are remembered. */
-const maxReplayKeys = 10_000
+const maxDeviceReplayKeys = 10_000
 /** Epoch keys of one group that are kept: messages under an older one may still be on their way. */
 const epochKeysKept = 4
 
@@ -126,7 +126,7 @@ export class DeviceState {
   acceptOnce(sighting: Sighting, now: Milliseconds): Promise<Result<void>> {
     return this.#inTurn(() =>
       this.#edit<ReplayFile, Result<void>>('replay', { windows: {} }, ({ windows }) => {
-        const window = new ReplayWindow(maxReplayKeys, windows)
+        const window = new ReplayWindow(maxDeviceReplayKeys, windows)
         const result = window.accept(sighting, now)
         return { file: result.ok ? { windows: window.toStored() } : undefined, result }
       }),

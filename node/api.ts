@@ -54,7 +54,7 @@ export const maxBatch = 256
 const octets = 'application/octet-stream'
 /** Largest body of any route that takes chain objects and names no limit of its own. */
 const defaultBodyLimit = 64 * 1024
-const maxWaitMs = 30_000
+const maxLongPollMs = 30_000
 
 /** A list of signed transactions, as they are on the wire: the body of a batch. */
 export const batchCodec: Codec<readonly Uint8Array[]> = list(bytes(1, maxTransactionBytes), maxBatch, 1)
@@ -177,8 +177,8 @@ function headerRoutes(routes: FastifyInstance, { source, block, blockContent }: 
     return reply.type(octets).send(encodeHeaderPage(headers))
   })
   app.get('/v1/headers/wait', { schema: { querystring: after } }, async (request, reply) => {
-    const { after, timeoutMs = maxWaitMs } = request.query
-    const header = await source.waitForHeader(Height(after), Math.min(timeoutMs, maxWaitMs))
+    const { after, timeoutMs = maxLongPollMs } = request.query
+    const header = await source.waitForHeader(Height(after), Math.min(timeoutMs, maxLongPollMs))
     if (!header) return reply.code(204).send()
     return reply.type(octets).send(encode(certifiedHeaderCodec, header))
   })

@@ -26,6 +26,7 @@ import {
   type SubmitWait,
   type TransactionStatus,
 } from '../client/chain-source.ts'
+import { blocksBehindMax } from '../client/header-follower.ts'
 import type { Handovers } from './handovers.ts'
 import { changesCodec, type LiveChain, type RecentOutcome } from './live-chain.ts'
 import type { BlockWrite, Clock, Storage } from './ports.ts'
@@ -77,8 +78,6 @@ interface HeaderWaiter {
   readonly resolve: (header: CertifiedHeader | undefined) => void
 }
 
-/** A node that is further behind what it has heard of than this is catching up. */
-const blocksBehindMax = 8
 /** Changed keys that the headers of one answer list, unless its last few have more: about `maxHeaderPageBytes`. */
 const maxKeysPerPage = 32_768
 const headersReadAtOnce = 8

@@ -1,7 +1,8 @@
 /**
  * The source files of the repository, and what each imports, for the tests that judge the source itself.
  */
-import { readdirSync, readFileSync } from 'node:fs'
+import { execFileSync } from 'node:child_process'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { dirname, join, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
@@ -42,6 +43,13 @@ export function readSourceFiles(): SourceFile[] {
         }),
     )
     .sort((a, b) => (a.path < b.path ? -1 : 1))
+}
+
+/** Every file of the repository, committed or about to be, by its path from the root. */
+export function projectFiles(): string[] {
+  const args = ['ls-files', '-z', '--cached', '--others', '--exclude-standard']
+  const list = execFileSync('git', args, { cwd: repositoryRoot, encoding: 'utf8' })
+  return list.split('\0').filter(path => path !== '' && existsSync(join(repositoryRoot, path)))
 }
 
 const importPattern =
