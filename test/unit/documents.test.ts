@@ -171,6 +171,19 @@ describe('source papers', () => {
     expect(cited.filter(({ row }) => !rows.has(row))).toEqual([])
     expect(citedRows('(Qiu A2 to A4; B1)')).toEqual(['Qiu A2', 'Qiu A4', '? B1'])
   })
+
+  test('papers: each row names a command that shows what is here, or says that nothing is yet', () => {
+    const cells = papers
+      .split('\n')
+      .map(line => line.split(' | '))
+      .filter(([row]) => rows.has(row?.slice(2)))
+    expect(cells.length).toBe(rows.size)
+    expect(rows.size).toBeGreaterThan(30)
+    const without = cells.filter(([, , here, shownBy]) =>
+      shownBy === '- |' ? !here?.startsWith('*not yet*') : !/^`(npx|npm) /.test(shownBy ?? ''),
+    )
+    expect(without.map(([row]) => row)).toEqual([])
+  })
 })
 
 describe('commands', () => {
@@ -248,6 +261,7 @@ describe('commands', () => {
 
   test('documents: every test that a document names is in its file', () => {
     const named = starting('npx vitest run ')
+    expect(named.length).toBeGreaterThan(25)
     const missing = named.filter(({ command }) => {
       const [, file, title] =
         /^npx vitest run (?:--project \w+ )?(\S+)(?: -t "([^"]+)")?$/.exec(command) ?? []
