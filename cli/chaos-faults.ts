@@ -19,6 +19,9 @@ export interface Roles {
   readonly followers: readonly string[]
 }
 
+/** A fault of one process. */
+type ProcessFault = Extract<Fault, { type: 'kill' | 'pause' | 'restart' }>
+
 export interface FullNode {
   readonly name: string
   readonly source: ChainSource
@@ -55,6 +58,12 @@ export async function rolesOf(nodes: readonly FullNode[]): Promise<Roles> {
   }
 }
 
+/** A node without blocks was hit. */
+export interface EdgeHit {
+  readonly node: string
+  readonly fault: Fault['type']
+}
+
 /** What became of a wiped node. */
 export interface WipeOutcome {
   readonly node: string
@@ -67,6 +76,7 @@ export class FaultInjector {
   readonly #nodes: readonly string[]
   readonly #note: (text: string) => void
   #blocked: Link[] = []
+  #hits: EdgeHit[] = []
   #undo: (() => Promise<unknown>)[] = []
 
   constructor(description: DevnetDescription, note: (text: string) => void) {
@@ -78,25 +88,18 @@ export class FaultInjector {
   async apply(fault: Fault, roles: Roles): Promise<void> {
     switch (fault.type) {
       case 'kill':
-        return this.#kill(nameOf(fault.target, roles))
+      case 'pause':
+      case 'restart':
+        return this.#hit(fault, roles)
       case 'everyone':
         await Promise.all(this.#nodes.map(name => this.#kill(name)))
         return
-      case 'pause': {
-        const node = nameOf(fault.target, roles)
-        await this.#ask({ command: 'signal', node, signal: 'SIGSTOP' })
-        this.#undo.push(() => this.#ask({ command: 'signal', node, signal: 'SIGCONT' }))
-        return
-      }
-      case 'restart':
-        await this.#ask({ command: 'restart', node: nameOf(fault.target, roles) })
-        return
       case 'wipe':
-        return this.#wipe(nameOf(fault.target, roles))
+        return this.#wipe(fullNodeOf(fault.target, roles))
       case 'isolate':
-        return this.#cut(this.#isolated(nameOf(fault.target, roles), fault.direction))
+        return this.#cut(this.#isolated(fullNodeOf(fault.target, roles), fault.direction))
       case 'cut': {
-        const [from, to] = fault.between.map(target => nameOf(target, roles)) as [string, string]
+        const [from, to] = fault.between.map(target => fullNodeOf(target, roles)) as [string, string]
         return this.#cut(both(from, to))
       }
       case 'gateway':
@@ -119,6 +122,11 @@ export class FaultInjector {
     await Promise.all(undo.map(step => step()))
   }
 
+  /** Nodes without blocks that were hit since this was asked last. */
+  takeHits(): readonly EdgeHit[] {
+    return this.#hits.splice(0)
+  }
+
   /** Whatever state the devnet is in: everything runs, every link is whole, every clock is right. */
   async restoreAll(): Promise<void> {
     await this.undo()
@@ -128,6 +136,28 @@ export class FaultInjector {
       if (pid === null) await this.#bringBack(name)
       else await this.#ask({ command: 'signal', node: name, signal: 'SIGCONT' })
     }
+  }
+
+  async #hit(fault: ProcessFault, roles: Roles): Promise<void> {
+    const { type, target } = fault
+    const isEdge = target.type === 'lightweight' || target.type === 'coordination'
+    const node = isEdge ? this.#edgeNodeOf(target) : fullNodeOf(target, roles)
+    if (node === undefined) return this.#note(`  no ${target.type} node is here`)
+    if (isEdge) this.#hits.push({ node, fault: type })
+    if (type === 'kill') return this.#kill(node)
+    if (type === 'pause') return this.#pause(node)
+    await this.#ask({ command: 'restart', node })
+  }
+
+  /** Undefined if the devnet has none of this label. */
+  #edgeNodeOf({ type, number }: Exclude<Target, { type: 'leader' }>): string | undefined {
+    const names = this.#description.nodes.filter(({ label }) => label === type).map(({ name }) => name)
+    return names.sort()[number % names.length]
+  }
+
+  async #pause(node: string): Promise<void> {
+    await this.#ask({ command: 'signal', node, signal: 'SIGSTOP' })
+    this.#undo.push(() => this.#ask({ command: 'signal', node, signal: 'SIGCONT' }))
   }
 
   #ask(request: ControlRequest): Promise<unknown> {
@@ -177,7 +207,7 @@ function both(a: string, b: string): readonly Link[] {
 }
 
 /** Without a leader, its place is taken by the first of the others. */
-function nameOf(target: Target, { leader, followers }: Roles): string {
+function fullNodeOf(target: Target, { leader, followers }: Roles): string {
   const number = target.type === 'leader' ? 0 : target.number
   const name =
     target.type === 'leader' && leader !== undefined ? leader : followers[number % followers.length]

@@ -7,7 +7,8 @@ import { MoteError } from '../chain/result.ts'
 import { type EpochOperation, epochModel } from '../devnet/epoch-register.ts'
 import { checkLinearizable } from '../devnet/linearizability.ts'
 import { pause } from './chaos-clock.ts'
-import { type FullNode, statusOf, type WipeOutcome } from './chaos-faults.ts'
+import { type EdgeHit, type FullNode, statusOf, type WipeOutcome } from './chaos-faults.ts'
+import type { Level } from './chaos-level.ts'
 import type { Acknowledged, EpochHistory } from './chaos-load.ts'
 import type { Decision, Election } from './chaos-observation.ts'
 
@@ -275,6 +276,37 @@ export function wipedStaysOut(wipes: readonly WipeOutcome[]): Invariant {
     pass: back.length === 0,
     detail:
       back.length === 0 ? `${wipes.length} refused` : `${back.map(({ node }) => node).join(', ')} came back`,
+  }
+}
+
+/** How a node without blocks came back from a fault. */
+export interface EdgeReturn extends EdgeHit {
+  readonly level: Level
+}
+
+/**
+ * Lightweight and coordination nodes are level after every fault that hit them, and at the end.
+ * @param last every one of them when all was healed
+ */
+export function edgeCatchesUp(
+  returns: readonly EdgeReturn[],
+  last: readonly { readonly node: string; readonly level: Level }[],
+): Invariant {
+  const behind = [
+    ...returns.flatMap(({ fault, level }) => (level.type === 'behind' ? [`${fault}: ${level.detail}`] : [])),
+    ...last.flatMap(({ level }) => (level.type === 'behind' ? [`at the end: ${level.detail}`] : [])),
+  ]
+  const after = returns.map(({ node, fault, level }) =>
+    level.type === 'level' ? `${node} ${level.tookMs} ms after ${fault}` : '',
+  )
+  const heights = last.map(({ node, level }) => (level.type === 'level' ? `${node} at ${level.height}` : ''))
+  return {
+    name: 'lightweight and coordination nodes catch up',
+    pass: behind.length === 0,
+    detail:
+      behind.length === 0
+        ? [...heights, ...(after.length > 0 ? after : ['none was hit'])].join(', ')
+        : behind.join('; '),
   }
 }
 

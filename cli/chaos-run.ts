@@ -9,6 +9,7 @@ import { type Episode, faultText, type ScheduleOptions, scheduleOf } from '../de
 import { type ChainAccess, operatorKeys } from './chain-access.ts'
 import { nowMs, pause, type Spread, spreadOf } from './chaos-clock.ts'
 import {
+  type EdgeHit,
   FaultInjector,
   type FullNode,
   fullNodesOf,
@@ -17,6 +18,7 @@ import {
   rolesOf,
 } from './chaos-faults.ts'
 import * as invariants from './chaos-invariants.ts'
+import { levelNodesOf, untilLevel } from './chaos-level.ts'
 import { ChaosLoad } from './chaos-load.ts'
 import { MessageTraffic } from './chaos-messages.ts'
 import { decisionsSince, type Election, electionsSince } from './chaos-observation.ts'
@@ -78,6 +80,7 @@ interface RanEpisode {
   calmUntilMs: number
   /** From its end until the next acknowledgement. */
   readonly recoveredMs: number | undefined
+  readonly returns: readonly invariants.EdgeReturn[]
 }
 
 /** Runs a scenario and checks. Throws if the devnet cannot be brought back to work. */
@@ -102,6 +105,7 @@ export async function runScenario(options: RunOptions): Promise<ChaosReport> {
       .finally(() => chaos.finish(finishMs))
     await traffic.stop()
     const settled = await invariants.untilCertified(nodes, first, healedWithinMs)
+    const edge = await edgeLevels(options)
     clearInterval(ticker)
     return await judge({
       options,
@@ -112,6 +116,7 @@ export async function runScenario(options: RunOptions): Promise<ChaosReport> {
       ran,
       sinceMs,
       first,
+      edge,
       caughtUp: settled.pass ? settled : healed,
     })
   } finally {
@@ -167,14 +172,48 @@ async function runEpisodes(
     await pause(fromMs + episode.lastsMs - nowMs(), signal)
     await injector.undo()
     const untilMs = nowMs()
-    const recovered = await untilAcknowledgedAfter(chaos, untilMs)
+    const [recovered, returns] = await Promise.all([
+      untilAcknowledgedAfter(chaos, untilMs),
+      returnsOf(options, injector.takeHits()),
+    ])
     const recoveredMs = recovered && recovered - untilMs
-    ran.push({ episode, roles, fromMs, untilMs, recoveredMs, calmUntilMs: Number.POSITIVE_INFINITY })
+    ran.push({ episode, roles, fromMs, untilMs, recoveredMs, returns, calmUntilMs: Number.POSITIVE_INFINITY })
   }
   // What is left of the time is calm.
   await pause(startedMs + options.durationMs - nowMs(), signal)
   await injector.restoreAll()
   return ran
+}
+
+/** Waits until those that were hit have caught up. */
+function returnsOf(
+  { access }: RunOptions,
+  hits: readonly EdgeHit[],
+): Promise<readonly invariants.EdgeReturn[]> {
+  const nodes = levelNodesOf(access.description)
+  return Promise.all(
+    nodes.flatMap(node =>
+      hits
+        .filter(hit => hit.node === node.name)
+        .map(async hit => ({
+          ...hit,
+          level: await untilLevel(node, nodes, { deadlineMs: recoverMs }),
+        })),
+    ),
+  )
+}
+
+/** Every node without blocks, when all is healed. */
+function edgeLevels({ access }: RunOptions) {
+  const nodes = levelNodesOf(access.description)
+  return Promise.all(
+    nodes
+      .filter(({ label }) => label !== 'full')
+      .map(async node => ({
+        node: node.name,
+        level: await untilLevel(node, nodes, { deadlineMs: healedWithinMs }),
+      })),
+  )
 }
 
 /** The first acknowledgement after a time; undefined if none comes. */
@@ -200,10 +239,11 @@ interface Finished {
   readonly sinceMs: number
   readonly first: Height
   readonly caughtUp: invariants.Invariant
+  readonly edge: Awaited<ReturnType<typeof edgeLevels>>
 }
 
 async function judge(finished: Finished): Promise<ChaosReport> {
-  const { options, nodes, chaos, traffic, injector, ran, sinceMs, first, caughtUp } = finished
+  const { options, nodes, chaos, traffic, injector, ran, sinceMs, first, caughtUp, edge } = finished
   const { directory, description } = options.access
   const last = await invariants.certifiedHeightOf(nodes)
   const names = nodes.map(({ name }) => name)
@@ -217,6 +257,14 @@ async function judge(finished: Finished): Promise<ChaosReport> {
     invariants.executedOnce(chains),
     invariants.oneLeaderPerTerm(elections),
     caughtUp,
+    ...(edge.length > 0
+      ? [
+          invariants.edgeCatchesUp(
+            ran.flatMap(({ returns }) => returns),
+            edge,
+          ),
+        ]
+      : []),
     invariants.servesAgain(
       ran.map(({ recoveredMs }) => recoveredMs),
       recoverMs,

@@ -10,8 +10,13 @@ import { sha256 } from '@noble/hashes/sha2.js'
 import { utf8ToBytes } from '@noble/hashes/utils.js'
 import { MoteError } from '../chain/result.ts'
 
-/** Who is hit: whoever leads then, or the nth of the others in order of names, counted round. */
-export type Target = { readonly type: 'leader' } | { readonly type: 'follower'; readonly number: number }
+/**
+ * Who is hit: whoever leads then, or the nth of the other full nodes, or of the nodes without blocks of a label, in order
+ * of names, counted round.
+ */
+export type Target =
+  | { readonly type: 'leader' }
+  | { readonly type: 'follower' | 'lightweight' | 'coordination'; readonly number: number }
 
 export type Fault =
   /** SIGKILL; restarted at the end. */
@@ -94,6 +99,13 @@ function linkFault(chance: Chance): Fault {
   ])
 }
 
+/** Those without blocks: the chain must not notice, and they must be level again. */
+function edgeFault(chance: Chance): Fault {
+  const type = chance.pick(['lightweight', 'coordination'] as const)
+  const target: Target = { type, number: chance.between(0, 3) }
+  return { type: chance.pick(['kill', 'pause', 'restart'] as const), target }
+}
+
 function stormFaults(chance: Chance): readonly Fault[] {
   const main = chance.pick<(chance: Chance) => Fault>([
     () => ({ type: 'kill', target: leader }),
@@ -108,7 +120,11 @@ function stormFaults(chance: Chance): readonly Fault[] {
     () => ({ type: 'restart', target: anyone(chance) }),
     () => ({ type: 'wipe', target: anyone(chance) }),
   ])(chance)
-  return chance.between(1, 3) === 1 ? [linkFault(chance), main] : [main]
+  return [
+    ...(chance.between(1, 3) === 1 ? [linkFault(chance)] : []),
+    ...(chance.between(1, 3) === 1 ? [edgeFault(chance)] : []),
+    main,
+  ]
 }
 
 const scenarios = {
@@ -147,6 +163,12 @@ const scenarios = {
     lastsMs: [300, 1_000],
     calmMs: [500, 1_500],
     faults: chance => [{ type: 'restart', target: anyone(chance) }],
+  },
+  'light-nodes': {
+    about: 'lightweight and coordination nodes are killed, paused and restarted',
+    lastsMs: [1_000, 6_000],
+    calmMs: [500, 1_500],
+    faults: chance => [edgeFault(chance)],
   },
   outages: {
     about: 'every full node is killed at once',
@@ -233,5 +255,5 @@ export function faultText(fault: Fault): string {
 }
 
 function targetText(target: Target): string {
-  return target.type === 'leader' ? 'leader' : `follower-${target.number + 1}`
+  return target.type === 'leader' ? 'leader' : `${target.type}-${target.number + 1}`
 }

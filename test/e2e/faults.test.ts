@@ -36,7 +36,7 @@ async function succeeds(...args: string[]): Promise<CommandResult> {
 }
 
 beforeAll(async () => {
-  await succeeds('devnet', 'up', '--detach', '--seed', 'faults', '--lightweight', '0', '--devices', '2')
+  await succeeds('devnet', 'up', '--detach', '--seed', 'faults', '--lightweight', '1', '--devices', '2')
   description = (await readDescription(directory))!
   operator = await (await KeyDirectory.open(layout.operator(directory))).load('operator')
 })
@@ -109,6 +109,61 @@ describe('faults on real processes', () => {
       const all = await Promise.all(fullNodesOf(description).map(statusOf))
       return all.every(status => status?.leader !== undefined)
     })
+  })
+
+  test('chaos: restart and resume exit 0 for a node that has caught up, of any label, and 124 with the reason else', async () => {
+    const full = fullNodesOf(description)
+    const { leader, followers } = await rolesOf(full)
+    const [away] = followers as [string]
+    const others = full.filter(({ name }) => name !== away)
+    const client = new PlainClient({ sources: others.map(({ source }) => source) })
+    const cut = async (node: string) => {
+      const rest = full.map(({ name }) => name).filter(name => name !== node)
+      await succeeds('chaos', 'partition', `${node}/${rest.join(',')}`)
+    }
+    const newBlock = async () =>
+      expect(await client.submit(await grant(), AbortSignal.timeout(20_000))).toMatchObject({
+        type: 'acknowledged',
+      })
+    const late = (node: string) => ({
+      code: 124,
+      stdout: '',
+      stderr: expect.stringMatching(new RegExp(`${node}: at height \\d+, full nodes at \\d+, not level`)),
+    })
+    expect(leader).not.toBe(away)
+
+    await cut(away)
+    await newBlock()
+    expect(await mote('chaos', 'restart', away, '--timeout', '8')).toMatchObject(late(away))
+    await succeeds('chaos', 'heal')
+    expect((await succeeds('chaos', 'restart', away)).stdout).toMatch(/level at height \d+/)
+
+    await succeeds('chaos', 'pause', 'coordination-1')
+    await cut('coordination-1')
+    await newBlock()
+    const resumed = await mote('chaos', 'resume', 'coordination-1', '--timeout', '4')
+    expect(resumed).toMatchObject(late('coordination-1'))
+    await succeeds('chaos', 'heal')
+    await succeeds('chaos', 'restart', 'coordination-1')
+
+    for (const node of ['lightweight-1', 'coordination-1', away]) {
+      await succeeds('chaos', 'pause', node)
+      await newBlock()
+      const { height } = JSON.parse((await succeeds('chaos', 'resume', node, '--json')).stdout)
+      expect(height, node).toBeGreaterThan(0)
+      // Above, it was restarted already.
+      if (node === away) continue
+      await succeeds('chaos', 'kill', node)
+      await newBlock()
+      expect((await succeeds('chaos', 'restart', node)).stdout).toMatch(/level at height \d+/)
+    }
+    expect((await mote('chaos', 'resume', 'gateway')).code).toBe(0)
+    for (const { name } of full) await succeeds('chaos', 'pause', name)
+    expect(await mote('chaos', 'restart', 'lightweight-1', '--timeout', '6')).toMatchObject({
+      code: 124,
+      stderr: expect.stringContaining('no full node answers'),
+    })
+    await succeeds('chaos', 'heal')
   })
 
   test('a client with a plain retry meets nothing but "no leader" when the leader is killed, and no duplicate', async () => {
@@ -230,5 +285,14 @@ describe('faults on real processes', () => {
     expect(report.transactions.acknowledged).toBeGreaterThan(50)
     expect(report.transactions.pending).toBe(0)
     expect(report.gateway.relayed).toBeGreaterThan(0)
+  })
+
+  test('light nodes are killed, paused and restarted under load, and a line says that each caught up', async () => {
+    const args = ['light-nodes', '--seed', 'short', '--duration', '12', '--json']
+    const report = JSON.parse((await succeeds('chaos', 'run', ...args)).stdout) as ChaosReport
+    const line = report.invariants.find(({ name }) => name.startsWith('lightweight and coordination nodes'))
+    expect(line).toMatchObject({ pass: true })
+    for (const node of ['lightweight-1', 'coordination-1'])
+      expect(line?.detail).toMatch(new RegExp(`${node} at \\d+.*${node} \\d+ ms after (kill|pause|restart)`))
   })
 })

@@ -7,6 +7,7 @@ import {
   acknowledgedNeverLost,
   type Chains,
   certifiedReadsAgree,
+  edgeCatchesUp,
   executedOnce,
   gatewayNeverStale,
   linearizable,
@@ -15,10 +16,11 @@ import {
   servesAgain,
   wipedStaysOut,
 } from '../../../cli/chaos-invariants.ts'
+import { type LevelNode, requireLevel, untilAnswered, untilLevel } from '../../../cli/chaos-level.ts'
 import type { EpochHistory } from '../../../cli/chaos-load.ts'
 import { electionTime, longestGap } from '../../../cli/chaos-run.ts'
 import { PlainClient } from '../../../cli/chaos-submission.ts'
-import type { ChainSource, TransactionStatus } from '../../../client/chain-source.ts'
+import type { ChainSource, NodeStatus, TransactionStatus } from '../../../client/chain-source.ts'
 
 const block = (headerHash: string, ...transactions: (readonly [string, string])[]) => ({
   headerHash,
@@ -76,6 +78,31 @@ describe('chaos invariants', () => {
     expect(wipedStaysOut([{ node: 'a', refused: false }]).pass).toBe(false)
   })
 
+  test('light and coordination nodes: one that did not come back from one fault fails, and so does one at the end', () => {
+    const level = { type: 'level', height: 80, tookMs: 12 } as const
+    const behind = { type: 'behind', detail: 'light-1: at height 7' } as const
+    const hit = { node: 'light-1', fault: 'pause' } as const
+    const last = [{ node: 'light-1', level }]
+    expect(edgeCatchesUp([{ ...hit, level }], last)).toMatchObject({
+      pass: true,
+      detail: 'light-1 at 80, light-1 12 ms after pause',
+    })
+    expect(edgeCatchesUp([], last)).toMatchObject({ pass: true, detail: 'light-1 at 80, none was hit' })
+    expect(
+      edgeCatchesUp(
+        [
+          { ...hit, level },
+          { ...hit, level: behind },
+        ],
+        last,
+      ),
+    ).toMatchObject({
+      pass: false,
+      detail: 'pause: light-1: at height 7',
+    })
+    expect(edgeCatchesUp([], [{ node: 'light-1', level: behind }]).pass).toBe(false)
+  })
+
   const history = (parts: Partial<EpochHistory>): EpochHistory => ({
     group: 'g' as GroupId,
     since: 10 as Height,
@@ -113,6 +140,70 @@ describe('chaos invariants', () => {
       ]).pass
     expect([agrees(19, 0), agrees(20, 1), agrees(29, 1), agrees(30, 2)]).toEqual([true, true, true, true])
     expect([agrees(20, 0), agrees(19, 1), agrees(30, 1), agrees(29, 2)]).toEqual([false, false, false, false])
+  })
+})
+
+describe('caught up', () => {
+  /** A node whose certified height is whatever the function gives; undefined: it does not answer. */
+  const node = (name: string, label: string, height: () => number | undefined): LevelNode => ({
+    name,
+    label,
+    source: {
+      name: 'http://127.0.0.1:1',
+      status: async () => {
+        const certifiedHeight = height()
+        if (certifiedHeight === undefined) throw new MoteError('unreachable', name)
+        return { certifiedHeight } as NodeStatus
+      },
+    },
+  })
+  const soon = { deadlineMs: 200 }
+
+  test('is who has what the full nodes had when they were asked, while they go on', async () => {
+    let [own, top] = [0, 10]
+    const full = [node('full-1', 'full', () => top++), node('full-2', 'full', () => 3)]
+    const light = node('light-1', 'lightweight', () => own++)
+    expect(await untilLevel(light, full, { deadlineMs: 60_000 })).toMatchObject({ type: 'level', height: 10 })
+  })
+  test('is not who stays behind: the reason says from where to where, and no success is made of it', async () => {
+    const full = [node('full-1', 'full', () => 10), node('full-2', 'full', () => undefined)]
+    const late = await untilLevel(
+      node('light-1', 'lightweight', () => 9),
+      full,
+      soon,
+    )
+    expect(late).toMatchObject({
+      detail: expect.stringMatching(/^light-1: at height 9, full nodes at 10, not/),
+    })
+    expect(() => requireLevel(late)).toThrow(expect.objectContaining({ code: 'timeout' }))
+    const silent = node('light-1', 'lightweight', () => undefined)
+    expect(await untilLevel(silent, full, soon)).toMatchObject({
+      detail: expect.stringMatching(/^light-1: does not answer/),
+    })
+  })
+  test('who has no height answers, or the last reason is given, also while a question hangs', async () => {
+    const reasons = ['stale', 'unreachable']
+    const answers = async () => {
+      const reason = reasons.shift()
+      if (reason) throw new Error(reason)
+    }
+    await untilAnswered('gateway', answers, { deadlineMs: 60_000 })
+    expect(reasons).toEqual([])
+    const refuses = async () => {
+      throw new Error('too old')
+    }
+    const hangs = () => new Promise<void>(() => {})
+    await expect(untilAnswered('gateway', refuses, soon)).rejects.toThrow(/^timeout: gateway: .*too old$/)
+    await expect(untilAnswered('gateway', hangs, soon)).rejects.toThrow(/^timeout: gateway: .*no answer$/)
+  })
+  test('without another full node a full node has nothing to catch up with, and a light node has not caught up', async () => {
+    const alone = node('full-1', 'full', () => 4)
+    const down = node('full-2', 'full', () => undefined)
+    expect(await untilLevel(alone, [alone, down], soon)).toMatchObject({ type: 'level', height: 4 })
+    const light = node('light-1', 'coordination', () => 4)
+    expect(await untilLevel(light, [down, light], soon)).toMatchObject({
+      detail: expect.stringMatching(/no full node answers/),
+    })
   })
 })
 

@@ -49,6 +49,19 @@ describe('scenarios', () => {
     ])
   })
 
+  test.each(['storm', 'light-nodes'] as const)(
+    '%s: lightweight and coordination nodes are killed, paused and restarted',
+    scenario => {
+      const hits = new Set<string>()
+      for (let seed = 0; seed < 20; seed++)
+        for (const { faults } of scheduleOf({ scenario, seed: `${seed}`, durationMs }))
+          for (const fault of faults)
+            if ('target' in fault && 'number' in fault.target) hits.add(`${fault.type} ${fault.target.type}`)
+      for (const label of ['lightweight', 'coordination'])
+        for (const type of ['kill', 'pause', 'restart']) expect(hits).toContain(`${type} ${label}`)
+    },
+  )
+
   test('a longer run begins like a shorter one', () => {
     const shorter = scheduleOf({ scenario: 'storm', seed: 'a', durationMs: 30_000 })
     const longer = scheduleOf({ scenario: 'storm', seed: 'a', durationMs: 90_000 })
@@ -63,6 +76,9 @@ describe('scenarios', () => {
     expect(() => parseScenario('sunshine')).toThrow('scenario:')
     expect(faultText({ type: 'isolate', target: { type: 'follower', number: 1 }, direction: 'in' })).toBe(
       'isolate follower-2 (in)',
+    )
+    expect(faultText({ type: 'pause', target: { type: 'lightweight', number: 0 } })).toBe(
+      'pause lightweight-1',
     )
   })
 })
