@@ -39,9 +39,14 @@ export async function requireDescription(context: Context): Promise<DevnetDescri
   throw new MoteError('not-running', `${context.directory}: no devnet here`)
 }
 
+interface OpenOptions {
+  /** False: this machine has no wall clock to go by. */
+  readonly clock?: boolean
+}
+
 /** Opens the chain and catches up with its newest certified header. Throws when no node gives a valid one. */
-export async function openChain(context: Context): Promise<ChainAccess> {
-  const access = await openChainUnsynced(context)
+export async function openChain(context: Context, options?: OpenOptions): Promise<ChainAccess> {
+  const access = await openChainUnsynced(context, options)
   await access.client.follower.sync()
   return access
 }
@@ -55,7 +60,10 @@ export async function openRunningChain(context: Context): Promise<ChainAccess> {
 }
 
 /** The same without asking any node yet. */
-export async function openChainUnsynced(context: Context): Promise<ChainAccess> {
+export async function openChainUnsynced(
+  context: Context,
+  { clock = true }: OpenOptions = {},
+): Promise<ChainAccess> {
   const { directory } = context
   const description = await requireDescription(context)
   const genesis = await readGenesisFile(layout.genesis(directory))
@@ -64,6 +72,7 @@ export async function openChainUnsynced(context: Context): Promise<ChainAccess> 
     sources: fullNodeSources(description),
     // From the genesis each time: a header with its certificate, and each handover, skip the whole way; nothing is left behind.
     checkpoint,
+    ...(!clock && { now: () => undefined }),
   })
   if (client.chainId !== description.chainId)
     throw new MoteError('wrong-chain', `${layout.genesis(directory)}: not the genesis of this devnet`)

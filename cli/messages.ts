@@ -3,7 +3,7 @@
  */
 import { join } from 'node:path'
 import type { Command } from 'commander'
-import type { DeviceId, GroupId, Milliseconds } from '../chain/brands.ts'
+import type { DeviceId, GroupId } from '../chain/brands.ts'
 import { type ErrorCode, errorTable, exitCodes } from '../chain/errors.ts'
 import { MoteError } from '../chain/result.ts'
 import { type IdentityKeys, signerOf } from '../client/key-directory.ts'
@@ -34,6 +34,7 @@ interface SendOptions {
 }
 interface ListenOptions {
   readonly count?: number
+  readonly clock?: boolean
 }
 
 export function messageCommands(family: Command, add: AddCommand): void {
@@ -50,6 +51,11 @@ export function messageCommands(family: Command, add: AddCommand): void {
     description: 'print the messages that a device can read, one per line',
     options: [
       { flags: '--count <n>', description: 'end after so many', read: parseCount('count', 1, 1_000_000) },
+      {
+        flags: '--no-clock',
+        description:
+          "this machine's wall clock is wrong or missing: tell how old news are by steady time alone",
+      },
     ],
     exits: { 1: 'failed; in-use: another process listens for this device' },
     notes:
@@ -115,15 +121,15 @@ async function logDecision(directory: string, line: DecisionLine): Promise<void>
 
 async function credentials(context: Context, [name = '']: readonly string[]): Promise<number> {
   const { makeCredentials } = await import('../mqtt-gateway/mqtt-connection.ts')
-  const access = await openChainUnsynced(context)
+  const access = await openChainIfReachable(context)
   const keys = await access.keys.load(name)
   const { host, port } = access.description.gateway.mqtt
-  const now = () => Date.now() as Milliseconds
   const { clientId, username, password, expiresAt } = makeCredentials({
     chainId: access.client.chainId,
     device: keys.id,
     signer: signerOf(keys),
-    now,
+    // By the chain's time, as the gateway judges it: this machine's clock may be wrong.
+    now: () => access.client.records.time(),
   })
   const answer = { host, port, clientId, username, password, expiresAt: new Date(expiresAt).toISOString() }
   context.output.data(answer, () => context.output.fields(answer))
@@ -248,7 +254,7 @@ async function refreshCopy(
   const keys = await access.keys.load(from)
   const id = await requireDevice(access, nameOrId)
   const state = await DeviceState.open(stateDirectoryOf(directory, keys))
-  const now = Date.now() as Milliseconds
+  const now = client.records.time()
   const { keyId, before, height } = await refreshContact(state, agentChain(client, keys), id, now)
   const { term } = client.follower.head.header
   const ageMs = client.records.ageMs()
@@ -266,9 +272,9 @@ async function refreshCopy(
 async function listen(
   context: Context,
   [name = '']: readonly string[],
-  { count }: ListenOptions,
+  { count, clock = true }: ListenOptions,
 ): Promise<number> {
-  const access = await openChain(context)
+  const access = await openChain(context, { clock })
   const keys = await access.keys.load(name)
   const agent = await connect(context, access, keys)
   const following = new AbortController()

@@ -57,6 +57,8 @@ const schema = Type.Object(
     coordination: Type.Array(peer, { maxItems: 16 }),
     /** Quiet time after which this node, as leader, cuts an empty block. The chain's parameter unless given. */
     heartbeatMs: Type.Optional(Type.Integer({ minimum: 100, maximum: 86_400_000 })),
+    /** `none`: this device has no wall clock, or none to go by; it goes by steady time alone. Not for full nodes. */
+    clock: Type.Optional(Type.Enum(['wall', 'none'])),
     /** Answers older than this are not trusted. */
     trustTtlMs: Type.Optional(Type.Integer({ minimum: 100, maximum: 86_400_000 })),
     raft: Type.Optional(
@@ -141,6 +143,7 @@ export interface NodeConfig {
   readonly peers: readonly ConfiguredPeer[]
   readonly coordination: readonly ConfiguredPeer[]
   readonly heartbeatMs: number | undefined
+  readonly clock: 'wall' | 'none'
   readonly trustTtlMs: number
   readonly raft: {
     readonly tickMs: number
@@ -184,6 +187,8 @@ function checkTogether(config: NodeConfigFile, file: string): void {
     throw invalid(`p2p: expected an address to listen on for a ${config.label} node, got nothing`)
   if (config.p2p && isIP(config.p2p.host) === 0)
     throw invalid(`p2p.host: expected an IP address, got ${config.p2p.host}`)
+  if (config.label === 'full' && config.clock === 'none')
+    throw invalid('clock: expected wall for a full node, which shows its clock to the others, got none')
   // The core's own rules, so that it never meets a configuration that it would have to assert against.
   const { tickMs: _, ...raft } = { ...defaultRaftTiming, ...config.raft }
   const [problem] = configProblems({ ...defaultConfig(config.name), ...raft })
@@ -207,6 +212,7 @@ function withDefaults(config: NodeConfigFile, base: string): NodeConfig {
     peers: peers(config.peers),
     coordination: peers(config.coordination),
     heartbeatMs: config.heartbeatMs,
+    clock: config.clock ?? 'wall',
     trustTtlMs: config.trustTtlMs ?? defaultTrustTtlMs,
     raft: { ...defaultRaftTiming, ...config.raft },
     producer: { ...config.producer },

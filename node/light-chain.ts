@@ -348,6 +348,7 @@ function openClient(config: NodeConfig, genesis: GenesisDocument, log: Logger): 
     checkpoint: checkpointFromGenesis(genesis),
     store: checkpointFile(join(config.data, 'checkpoint')),
     waitMs,
+    ...(config.clock === 'none' && { now: () => undefined }),
     quietMs: 3 * genesis.parameters.heartbeatMs,
     onError: error => log.debug({ error: String(error) }, 'no news from any full node'),
     onFault: (source, fault, error) => {

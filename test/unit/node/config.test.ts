@@ -77,6 +77,12 @@ describe('node configuration', () => {
       'p2p: expected an address to listen on for a full node',
     ],
     [
+      'a full node without a clock',
+      { ...config, clock: 'none' },
+      'clock: expected wall for a full node, which shows its clock to the others, got none',
+    ],
+    ['an offset of the clock', { ...config, clock: '+1h' }, 'clock: expected one of wall, none, got "+1h"'],
+    [
       'a host name for p2p',
       { ...config, p2p: { host: 'localhost', port: 1 } },
       'p2p.host: expected an IP address',
