@@ -7,7 +7,7 @@
  * impossible and ignored. 3. Entries are delivered in order, once, and only when durable here.
  */
 import { assert } from './assert.ts'
-import { appendToLog, send, sendWhenDurable, truncateLog } from './durability.ts'
+import { appendToLog, hardStateIsDurable, send, sendWhenDurable, truncateLog } from './durability.ts'
 import { entryBytes, type Position } from './log.ts'
 import { isFull, type State } from './state.ts'
 import type { Entry, Message } from './types.ts'
@@ -85,6 +85,7 @@ function acknowledge(
   message: AppendEntries,
   { matchIndex, full }: { readonly matchIndex: number; readonly full: boolean },
 ): void {
+  if (matchIndex > state.persistedIndex && state.pendingWrites.length > 0) sayHeard(state, message)
   sendWhenDurable(
     state,
     message.from,
@@ -102,6 +103,21 @@ function acknowledge(
     },
     matchIndex,
   )
+}
+
+/**
+ * The answer waits behind an earlier write; that this server follows need not. A leader whose followers' disks are slow
+ * would else be taken for one that is cut off: it would step down, and nobody could do better. An append that meets an idle
+ * disk is answered alone: the next heartbeat comes before anybody asks, and the hot path costs what it did.
+ *
+ * Safe, although entries wait: no entry is claimed. What a read round asks is whether the term had gone on when this
+ * server spoke. A later leader's majority, and any quorum that confirms a round, have a server in common; its vote was
+ * durable, with its term, before it left, so it says nothing in an earlier term after it, a restart in between or not.
+ * Of a term that is not durable yet nothing is said: whoever restarts may never have been in it.
+ */
+function sayHeard(state: State, { from: to, readContext }: AppendEntries): void {
+  if (!hardStateIsDurable(state)) return
+  send(state, to, { type: 'heard', from: state.config.id, term: state.currentTerm, readContext })
 }
 
 /**

@@ -118,12 +118,15 @@ function appendConfiguration(
   state.effects.push({ type: 'proposed', context, firstIndex: index, lastIndex: index, term })
 }
 
-/** True for a voter that answers and takes appends: it can be counted on for the next quorum. */
+/**
+ * True for a voter that answers and takes appends: it can be counted on for the next quorum. To have been heard is not
+ * enough: the next quorum needs its disk.
+ */
 function isInStep(state: State, leadership: Leadership, id: NodeId): boolean {
   if (id === state.config.id) return true
   const progress = leadership.progress.get(id)
   return (
     progress?.state === 'replicate' &&
-    leadership.ticks - progress.heardAt <= state.config.electionTimeoutTicks
+    leadership.ticks - progress.answeredAt <= state.config.electionTimeoutTicks
   )
 }

@@ -39,6 +39,8 @@ export function isWellFormed(message: Message): boolean {
         isNatural(message.readContext) &&
         typeof message.full === 'boolean'
       )
+    case 'heard':
+      return isNatural(message.readContext)
     case 'install-snapshot':
       return isWellFormedSnapshot(message.snapshot) && message.snapshot.lastIncludedTerm <= message.term
     case 'snapshot-response':

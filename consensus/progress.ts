@@ -27,8 +27,10 @@ export class Progress {
   state: 'probe' | 'replicate' | 'snapshot' | 'full' = 'probe'
   matchIndex = 0
   nextIndex: number
-  /** Leader ticks at the last answer of this follower in this term. */
+  /** Leader ticks when this follower was last heard in this term: an answer, or that its answer waits for its disk. */
   heardAt: number
+  /** Leader ticks at its last answer: its disk keeps up with what it is sent. */
+  answeredAt: number
   /** The latest read round this follower has confirmed. */
   readContext = 0
   /** The highest `leaderCommit` sent. */
@@ -54,6 +56,7 @@ export class Progress {
     this.id = id
     this.nextIndex = nextIndex
     this.heardAt = heardAt
+    this.answeredAt = heardAt
   }
 
   get appendsInFlight(): number {
@@ -96,6 +99,12 @@ export class Progress {
     this.#bytesInFlight += bytes
     this.lastSent = last
     this.nextIndex = last.index + 1
+  }
+
+  /** It has answered, at this tick of the leader. */
+  answered(ticks: number): void {
+    this.heardAt = ticks
+    this.answeredAt = ticks
   }
 
   /** The follower's log agrees with ours up to `matchIndex`, durably. True if that is news. */

@@ -24,7 +24,14 @@ import { deliver, handleAppendEntries, markApplied, rejectStaleLeader } from './
 import { advanceMembership, changeMembership, isRemoved, leaveJointConsensus } from './membership.ts'
 import { isWellFormed } from './message-check.ts'
 import { advanceReads, read } from './read-index.ts'
-import { advanceCommit, handleAppendResponse, propose, replicate, sendLoaded } from './replication.ts'
+import {
+  advanceCommit,
+  handleAppendResponse,
+  handleHeard,
+  propose,
+  replicate,
+  sendLoaded,
+} from './replication.ts'
 import { becomeFollower, refuseNotLeader, refuseRead } from './roles.ts'
 import {
   handleInstallSnapshot,
@@ -160,6 +167,9 @@ function handleMessage(state: State, message: Message, withheld: boolean): void 
     case 'append-response':
       if (state.leadership !== undefined) handleAppendResponse(state, state.leadership, message)
       return
+    case 'heard':
+      if (state.leadership !== undefined) handleHeard(state.leadership, message)
+      return
     case 'snapshot-response':
       if (state.leadership !== undefined) handleSnapshotResponse(state.leadership, message)
       return
@@ -185,7 +195,7 @@ function isPreVote(message: Message): boolean {
 }
 
 function isAnswer({ type }: Message): boolean {
-  return type === 'vote' || type === 'append-response' || type === 'snapshot-response'
+  return type === 'vote' || type === 'append-response' || type === 'heard' || type === 'snapshot-response'
 }
 
 function isMember(state: State, id: string): boolean {

@@ -15,6 +15,7 @@ import { isFull, type Leadership, type State } from './state.ts'
 import type { Entry, Input, Message } from './types.ts'
 
 type AppendResponse = Extract<Message, { type: 'append-response' }>
+type Heard = Extract<Message, { type: 'heard' }>
 type Propose = Extract<Input, { type: 'propose' }>
 
 const noData = new Uint8Array(0)
@@ -95,10 +96,8 @@ export function trackMembers(state: State, leadership: Leadership, members: Read
 export function handleAppendResponse(state: State, leadership: Leadership, response: AppendResponse): void {
   const progress = leadership.progress.get(response.from)
   if (progress === undefined || response.matchIndex > state.log.lastIndex) return
-  progress.heardAt = leadership.ticks
-  if (response.readContext <= leadership.reads.readContext) {
-    progress.readContext = Math.max(progress.readContext, response.readContext)
-  }
+  progress.answered(leadership.ticks)
+  confirmRound(leadership, progress, response.readContext)
   if (response.success) {
     if (progress.acknowledge(response.matchIndex)) leadership.commitDue = true
   } else {
@@ -109,6 +108,22 @@ export function handleAppendResponse(state: State, leadership: Leadership, respo
     }
   }
   progress.heardFull(response.full)
+}
+
+/**
+ * A follower whose disk is slow follows all the same: check-quorum and read rounds ask for no more. Nothing of its log is
+ * known by it, so it moves no progress, and nothing that needs the follower's disk counts on it (`isInStep`).
+ */
+export function handleHeard(leadership: Leadership, { from, readContext }: Heard): void {
+  const progress = leadership.progress.get(from)
+  if (progress === undefined) return
+  progress.heardAt = leadership.ticks
+  confirmRound(leadership, progress, readContext)
+}
+
+/** A round that was never sent out confirms nothing. */
+function confirmRound({ reads }: Leadership, progress: Progress, readContext: number): void {
+  if (readContext <= reads.readContext) progress.readContext = Math.max(progress.readContext, readContext)
 }
 
 /**

@@ -71,7 +71,7 @@ export function snapshotFetchFailed(state: State, lastIncludedIndex: number): vo
 export function handleSnapshotResponse(leadership: Leadership, response: SnapshotResponse): void {
   const progress = leadership.progress.get(response.from)
   if (progress === undefined) return
-  progress.heardAt = leadership.ticks
+  progress.answered(leadership.ticks)
   if (response.lastIncludedIndex !== progress.snapshot?.lastIncludedIndex) return
   if (response.success) {
     if (progress.acknowledge(response.lastIncludedIndex)) leadership.commitDue = true

@@ -12,7 +12,7 @@ export interface FollowerStatus {
   readonly nextIndex: number
   readonly appendsInFlight: number
   readonly bytesInFlight: number
-  /** Leader's ticks since the last answer. */
+  /** Leader's ticks since the last answer; `heard` alone is none. */
   readonly silentTicks: number
 }
 
@@ -53,7 +53,7 @@ export function statusOf(state: State): RaftStatus {
       nextIndex: progress.nextIndex,
       appendsInFlight: progress.appendsInFlight,
       bytesInFlight: progress.bytesInFlight,
-      silentTicks: (leadership?.ticks ?? 0) - progress.heardAt,
+      silentTicks: (leadership?.ticks ?? 0) - progress.answeredAt,
     })
   }
   const reads = leadership?.reads

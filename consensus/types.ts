@@ -108,6 +108,11 @@ export type Message =
        */
       readonly full: boolean
     }
+  /**
+   * A follower has taken an append, and its answer waits for its disk: it follows this leader, in a term that is durable
+   * there, and has seen this read round. It says nothing of its log.
+   */
+  | { readonly type: 'heard'; readonly from: NodeId; readonly term: number; readonly readContext: number }
   | {
       readonly type: 'install-snapshot'
       readonly from: NodeId

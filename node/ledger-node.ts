@@ -252,7 +252,7 @@ export class LedgerNode implements NetworkEvents {
     )
   }
 
-  /** At the leader: this full node takes the log and has answered lately. */
+  /** At the leader: this full node takes the log and has answered lately, so its disk keeps up. */
   #isInStep(id: DeviceId): boolean {
     const { electionTimeoutTicks } = this.#parts.raft
     const follower = this.replica.consensus.followers.get(id)

@@ -177,6 +177,7 @@ export const raftCodec: Codec<RaftFrame> = union<RaftFrame>({
   'install-snapshot': [5, struct({ term, snapshot: snapshotCodec })],
   'snapshot-response': [6, struct({ term, lastIncludedIndex: index, success: boolean })],
   'timeout-now': [7, struct({ term })],
+  heard: [8, struct({ term, readContext: uint() })],
 })
 
 /** What one frame of `/mote/raft/1` carries: a Raft message, or clocks, which travel beside heartbeats and answers. */

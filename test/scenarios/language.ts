@@ -48,6 +48,7 @@ const messageTypes: readonly MessageType[] = [
   'vote',
   'append-entries',
   'append-response',
+  'heard',
   'install-snapshot',
   'snapshot-response',
   'timeout-now',

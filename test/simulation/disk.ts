@@ -69,6 +69,8 @@ export interface DiskFaults {
   /** Time of one write, in milliseconds. */
   writeMsMin: number
   writeMsMax: number
+  /** No write that begins now ends before this simulated time. */
+  stalledUntil: number
   /** The next write fails. */
   failNext: boolean
 }
@@ -80,7 +82,7 @@ export interface DiskUser extends Actor {
 }
 
 export class SimulatedDisk {
-  readonly faults: DiskFaults = { writeMsMin: 0.2, writeMsMax: 3, failNext: false }
+  readonly faults: DiskFaults = { writeMsMin: 0.2, writeMsMax: 3, stalledUntil: 0, failNext: false }
   readonly #timeline: Timeline
   readonly #random: Random
   /** What a power loss keeps. */
@@ -125,10 +127,11 @@ export class SimulatedDisk {
     user.boundary()
     if (!user.alive) return new Promise(() => {})
     this.#onItsWay = batch
-    const { writeMsMin, writeMsMax, failNext } = this.faults
+    const { writeMsMin, writeMsMax, stalledUntil, failNext } = this.faults
     this.faults.failNext = false
+    const stalledMs = Math.max(0, stalledUntil - this.#timeline.now)
     return new Promise((resolve, reject) => {
-      this.#timeline.schedule(this.#random.between(writeMsMin, writeMsMax), user, 'disk', () => {
+      this.#timeline.schedule(stalledMs + this.#random.between(writeMsMin, writeMsMax), user, 'disk', () => {
         if (failNext) {
           reject(new MoteError('storage-failed', 'simulated disk: input/output error'))
           return

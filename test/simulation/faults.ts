@@ -25,11 +25,12 @@ export const faultKinds = [
   'clock-jump',
   'own-clock',
   'far-term',
+  'stalled-disks',
 ] as const
 export type FaultKind = (typeof faultKinds)[number]
 
 const hourMs = 3_600_000
-const calmDisk = { writeMsMin: 0.2, writeMsMax: 3, failNext: false }
+const calmDisk = { writeMsMin: 0.2, writeMsMax: 3, stalledUntil: 0, failNext: false }
 
 /** State that a node can fetch from its peers again. */
 const fetchable: readonly number[] = [
@@ -153,8 +154,12 @@ export class Faults {
     this.#site.timeline.schedule(delayMs, undefined, 'fault', happen)
   }
 
+  get #leader(): Host | undefined {
+    return this.#hosts.find(({ node }) => node?.replica.leadership.role === 'leader')
+  }
+
   #victim(): Host {
-    const leader = this.#hosts.find(({ node }) => node?.replica.leadership.role === 'leader')
+    const leader = this.#leader
     return leader && this.#random.chance(0.5) ? leader : this.#random.pick(this.#hosts)
   }
 
@@ -210,6 +215,9 @@ export class Faults {
       case 'far-term':
         this.#speakOfFarTerm(host)
         return
+      case 'stalled-disks':
+        this.#stallDisks()
+        return
     }
   }
 
@@ -236,6 +244,17 @@ export class Faults {
     this.#after(this.#random.between(200, 4_000), () => {
       host.goesByOwnClock = false
     })
+  }
+
+  /** A majority of the followers write nothing for an election timeout or longer: no quorum is without one of them. */
+  #stallDisks(): void {
+    const random = this.#random
+    const leader = this.#leader
+    const followers = random.shuffled(this.#hosts.filter(host => host !== leader))
+    const stalled = followers.slice(0, Math.floor(followers.length / 2) + 1)
+    const stallMs = random.pick([500, 800, 1_500])
+    for (const { disk } of stalled) disk.faults.stalledUntil = this.#site.timeline.now + stallMs
+    this.#site.note(`disks stall for ${stallMs} ms: ${stalled.map(({ name }) => name).join('')}`)
   }
 
   /** A member says something of a term that nobody has reached: one bit was wrong, or it lies. */

@@ -24,6 +24,7 @@ import type { ApplyWrite, LogWrite, PeerMessage, RecoveredNode, SignatureMessage
 import { maxHandovers } from '../../node/snapshot-stream.ts'
 import { SentAgain } from '../unit/consensus/sent-again.ts'
 import { DiskView } from './disk-view.ts'
+import { HearingRules } from './hearing-rules.ts'
 import type { Host, SimulatedProcess, Witness } from './host.ts'
 import { type LogEntry, LogMirror } from './log-mirror.ts'
 import { judgeBounds, judgeProgress, mostSentAgain } from './status-rules.ts'
@@ -39,6 +40,7 @@ interface Seen {
   height: number
   certificate: Certificate | undefined
   certifiedHeight: number
+  readonly hearing: HearingRules
   readonly sentAgain: SentAgain
   sentAgainSince: number
   /** Has to be in the log when the event is over. */
@@ -137,6 +139,7 @@ export class Judge implements Witness {
       height: -1,
       certificate: undefined,
       certifiedHeight: 0,
+      hearing: new HearingRules(),
       sentAgain: new SentAgain(),
       sentAgainSince: 0,
       due: undefined,
@@ -149,6 +152,7 @@ export class Judge implements Witness {
     this.#inside(() => {
       const seen = this.#must(process)
       seen.due = this.#time.due(process, seen.log, message)
+      seen.hearing.receives(process, message, this.#disk.hardState(process.host.disk))
     })
   }
 
@@ -245,6 +249,7 @@ export class Judge implements Witness {
   sends(process: SimulatedProcess, to: DeviceId, message: PeerMessage): void {
     this.#inside(() => {
       if (message.type === 'raft') this.#sendsRaft(process, to, message.message)
+      this.#must(process).hearing.sends(to, message)
       if (message.type === 'signatures')
         for (const signature of message.signatures) this.#sendsSignature(process, signature)
     })
@@ -347,6 +352,7 @@ export class Judge implements Witness {
     const status = node.replica.consensus
     this.#time.look(status.configuration)
     this.#takes(process, seen)
+    seen.hearing.after(process, seen.status, status)
     judgeProgress(process.name, seen.status, status)
     judgeBounds(process, { log: seen.log, status, highestBlock: this.highestBlock })
     if (status.role === 'leader') this.#leads(process, seen, status)

@@ -562,4 +562,18 @@ export const mutants: readonly Mutant[] = [
     find: '  if (message.term > highestTermHeard(state)) return\n',
     replace: '',
   },
+  {
+    name: 'slow-disk-is-silence',
+    source: 'a leader is deposed by slow disks',
+    file: 'consensus/follower.ts',
+    find: '  if (matchIndex > state.persistedIndex && state.pendingWrites.length > 0) sayHeard(state, message)\n',
+    replace: '',
+  },
+  {
+    name: 'heard-and-not-counted',
+    source: 'a leader is deposed by slow disks',
+    file: 'consensus/replication.ts',
+    find: '  progress.heardAt = leadership.ticks\n',
+    replace: '',
+  },
 ]

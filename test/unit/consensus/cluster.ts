@@ -106,6 +106,7 @@ export class Cluster {
     for (const effect of effects) if (effect.type === 'persist') this.invariants.written(node, before, effect)
     node.intended = after
     this.invariants.step(node, before, effects)
+    this.#sentAgain.get(node.id)?.keep(raft.status.followers)
     this.#judgeFull(node, before, { input, effects })
     for (const effect of effects) this.#perform(node, effect)
   }
@@ -153,7 +154,9 @@ export class Cluster {
     const told = this.#full.get(node) ?? new Set()
     this.#full.set(node, told)
     const isCurrent = message.term === before.currentTerm && before.role === 'leader'
-    if (message.type === 'append-response' && message.full && isCurrent) told.add(message.from)
+    // Who fetches a snapshot gets no entries, and has it in place of all that waited to be applied.
+    const fetches = before.followers.get(message.from)?.state === 'snapshot'
+    if (message.type === 'append-response' && message.full && isCurrent && !fetches) told.add(message.from)
     for (const effect of effects) {
       if (effect.type !== 'send') continue
       const { to, message: sent } = effect

@@ -93,6 +93,45 @@ describe('what must be durable before what (Figure 2, "before responding to RPCs
   })
 })
 
+describe('a disk that is slow', () => {
+  /** A follower whose write of entry 1 is under way, in a term that is durable. */
+  function slow(): Server {
+    const server = new Server()
+    server.append('b', { term: 1 })
+    server.durable()
+    server.append('b', { entries: [command(1, 1)] })
+    return server
+  }
+
+  it('a follower says at once that it hears its leader, and which round; its answer waits', () => {
+    const effects = slow().append('b', { prevLogIndex: 1, prevLogTerm: 1, readContext: 3 })
+    expect(sendsOf(effects, 'heard')).toEqual([
+      { type: 'send', to: 'b', message: { type: 'heard', from: 'a', term: 1, readContext: 3 } },
+    ])
+    expect(sendsOf(effects, 'append-response')).toMatchObject([{ after: 2, message: { matchIndex: 1 } }])
+  })
+
+  it('who meets an idle disk, or has the entries already, answers and says nothing besides', () => {
+    const server = new Server()
+    server.append('b', { term: 1 })
+    server.durable()
+    expect(sendsOf(server.append('b', { entries: [command(1, 1)] }), 'heard')).toEqual([])
+    const older = server.append('b', { readContext: 1 })
+    expect(sendsOf(older, 'heard')).toEqual([])
+    expect(sendsOf(older, 'append-response').map(({ after }) => after)).toEqual([undefined])
+  })
+
+  it('nothing is said in a term that is not durable yet: whoever restarts may never have been in it', () => {
+    const server = slow()
+    const behind = { prevLogIndex: 1, prevLogTerm: 1 }
+    expect(sendsOf(server.append('c', { ...behind, term: 2 }), 'heard')).toEqual([])
+    expect(sendsOf(server.append('c', behind), 'heard')).toEqual([])
+    server.durable()
+    server.append('c', { ...behind, entries: [command(2, 2)] })
+    expect(sendsOf(server.append('c', { prevLogIndex: 2, prevLogTerm: 2 }), 'heard')).toHaveLength(1)
+  })
+})
+
 describe('a disk that refuses', () => {
   it('a leader steps down, names a successor, and takes part in nothing more', () => {
     const server = new Server()

@@ -343,6 +343,16 @@ describe('stickiness and check-quorum (§6; thesis §4.2.3 and §6.2)', () => {
     expect(server.status.role).toBe('leader')
   })
 
+  it('a leader that a quorum hears stays, whatever waits for their disks', () => {
+    const server = new Server()
+    server.becomeLeader()
+    for (let round = 0; round < 30; round += 1) {
+      server.ticks(1)
+      server.receive({ type: 'heard', from: 'b', term: 1, readContext: 0 })
+    }
+    expect(server.status).toMatchObject({ role: 'leader', commitIndex: 0 })
+  })
+
   it('a learner does not keep a leader in office', () => {
     const configuration = { voters: ['a', 'b', 'c'], votersOutgoing: [], learners: ['d'] }
     const server = new Server({ configuration })

@@ -160,6 +160,17 @@ describe('which changes are taken (§6; thesis §4.1 and §4.3)', () => {
     expect(effectsOf(change(server, ['a', 'c']), 'refused')[0]?.detail).toContain('not in step: c')
   })
 
+  it('a voter whose disk does not keep up is heard, and does not count towards the quorum of a change', () => {
+    const server = leaderOf()
+    for (let round = 0; round < 30; round += 1) {
+      server.ticks(1)
+      server.answer('b', { matchIndex: 1 })
+      server.receive({ type: 'heard', from: 'c', term: 1, readContext: 0 })
+    }
+    expect(effectsOf(change(server, ['a', 'c']), 'refused')[0]?.detail).toContain('not in step: c')
+    expect(server.status.followers.get('c')?.silentTicks).toBe(30)
+  })
+
   it('a learner that is in step may become a voter', () => {
     const server = leaderOf()
     change(server, ['a', 'b', 'c'], ['d'])

@@ -61,6 +61,14 @@ describe('ill-formed messages', () => {
     expect(isWellFormed({ ...good, ...change } as Message)).toBe(false)
   })
 
+  it('heard: a round that is no natural number is refused', () => {
+    const heard: Message = { type: 'heard', from: 'b', term: 3, readContext: 2 }
+    expect(isWellFormed(heard)).toBe(true)
+    for (const readContext of [-1, 0.5, 2 ** 53, Number.NaN, '1' as never])
+      expect(isWellFormed({ ...heard, readContext })).toBe(false)
+    expect(isWellFormed({ ...heard, term: 0 })).toBe(false)
+  })
+
   it('are ignored whole: no term is learnt from them', () => {
     const server = new Server()
     expect(server.append('b', { term: 9, entries: [command(2, 9)] })).toEqual([])
@@ -137,6 +145,7 @@ const messages: fc.Arbitrary<Message> = fc.oneof(
     readContext: small,
     full: fc.boolean(),
   }),
+  fc.record({ ...common, type: fc.constant('heard' as const), readContext: small }),
   fc.record({ ...common, type: fc.constant('install-snapshot' as const), snapshot: snapshots }),
   fc.record({
     ...common,

@@ -49,6 +49,29 @@ describe('read index (§8; thesis §6.4)', () => {
     expect(ready(server.answer('b', { success: false, prevLogIndex: 9, readContext }))).toEqual([[7, 1]])
   })
 
+  it('who hears its leader confirms it, whatever waits for its disk; nothing of its log counts', () => {
+    const server = leader('b', 'c')
+    server.propose('x')
+    const readContext = roundOf(read(server, 7))
+    const heard = { type: 'heard', from: 'b', term: 1 } as const
+    expect(ready(server.receive({ ...heard, readContext: readContext - 1 }))).toEqual([])
+    expect(ready(server.receive({ ...heard, readContext: 99 }))).toEqual([])
+    const { followers } = server.status
+    expect(ready(server.receive({ ...heard, readContext }))).toEqual([[7, 1]])
+    expect(server.status).toMatchObject({ commitIndex: 1, followers })
+  })
+
+  it('heard of a stranger, or of an older term, confirms nothing', () => {
+    const server = leader('b', 'c')
+    const readContext = roundOf(read(server, 7))
+    expect(ready(server.receive({ type: 'heard', from: 'z', term: 1, readContext }))).toEqual([])
+    const later = new Server({ hardState: { currentTerm: 4, votedFor: null } })
+    later.becomeLeader()
+    later.answer('b', { matchIndex: 1 })
+    const round = roundOf(read(later, 7))
+    expect(ready(later.receive({ type: 'heard', from: 'b', term: 4, readContext: round }))).toEqual([])
+  })
+
   it('learners and strangers confirm nothing', () => {
     const server = new Server({ configuration: { ...simple('a', 'b', 'c'), learners: ['d'] } })
     server.becomeLeader()

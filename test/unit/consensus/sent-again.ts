@@ -20,6 +20,11 @@ export class SentAgain {
     for (const sent of this.#to.values()) sent.bytesAgain = 0
   }
 
+  /** Who is a follower no more gets everything anew when it comes back. */
+  keep(followers: ReadonlyMap<NodeId, unknown>): void {
+    for (const id of this.#to.keys()) if (!followers.has(id)) this.#to.delete(id)
+  }
+
   /** Counts an append that leaves; gives the bytes that were sent again to this follower since the last reset. */
   count(to: NodeId, { term, entries }: Extract<Message, { type: 'append-entries' }>): number {
     const known = this.#to.get(to)

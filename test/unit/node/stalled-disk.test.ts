@@ -45,3 +45,29 @@ test('a disk that hangs for good stops the node with storage-failed', async () =
   ])
   release()
 })
+
+test('followers whose disks hang: the leader leads on and answers reads, and what waited is certified after', async () => {
+  const world = await new LedgerWorld(3, devices).startCertified()
+  const leader = world.leader!
+  const { term } = world.node(leader).replica.leadership
+  const followers = [0, 1, 2].filter(i => i !== leader)
+  const { promise, resolve } = Promise.withResolvers<void>()
+  for (const i of followers) world.disk(i).hangsUntil = promise
+  const answers: string[] = []
+  const note = (what: string) => () => answers.push(what)
+  void world.node(leader).submission.submit(world.group(devices[0]!, 'slow'), 'certified').then(note('write'))
+  // Ten election timeouts.
+  for (let passed = 0; passed < 1_000; passed += 250) {
+    await world.run(250)
+    for (const i of [leader, ...followers]) void world.node(i).members.reads.barrier().then(note('read'))
+  }
+  await world.run(100)
+  expect(world.node(leader).replica.leadership).toMatchObject({ role: 'leader', term })
+  expect(answers.filter(what => what === 'read')).toHaveLength(12)
+  expect(answers).not.toContain('write')
+  for (const i of followers) world.disk(i).hangsUntil = undefined
+  resolve()
+  await world.until('the write', () => answers.includes('write'))
+  expect(world.node(leader).replica.leadership).toMatchObject({ role: 'leader', term })
+  expect(world.failures).toEqual([])
+})

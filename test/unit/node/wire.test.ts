@@ -1,3 +1,5 @@
+import { readFileSync } from 'node:fs'
+import { hexToBytes } from '@noble/hashes/utils.js'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { type DeviceId, type Hash, Height, Milliseconds, type StateKey, Term } from '../../../chain/brands.ts'
@@ -11,7 +13,6 @@ import {
   heartbeatCodec,
   type Query,
   queryCodec,
-  type RaftFrame,
   type RaftStreamFrame,
   raftCodec,
   raftStreamCodec,
@@ -19,50 +20,9 @@ import {
   refusalFrom,
   signaturesCodec,
 } from '../../../node/wire.ts'
+import { raftFrames, raftVectors } from '../../vectors/make-raft.ts'
 
 const digest = 'ab'.repeat(32)
-const configuration = { voters: ['a'], votersOutgoing: [], learners: ['b'] }
-const snapshot = { lastIncludedIndex: 5, lastIncludedTerm: 2, configuration }
-
-const raft: readonly RaftFrame[] = [
-  {
-    type: 'request-vote',
-    term: 3,
-    lastLogIndex: 9,
-    lastLogTerm: 2,
-    preVote: true,
-    leadershipTransfer: false,
-  },
-  { type: 'vote', term: 3, voteGranted: true, preVote: false },
-  {
-    type: 'append-entries',
-    term: 2 ** 40,
-    prevLogIndex: 7,
-    prevLogTerm: 1,
-    leaderCommit: 6,
-    readContext: 4,
-    entries: [
-      { index: 8, term: 2, type: 'command', data: Uint8Array.of(1, 2) },
-      { index: 9, term: 2, type: 'noop', data: new Uint8Array() },
-      { index: 10, term: 2, type: 'configuration', data: new Uint8Array(), configuration },
-    ],
-  },
-  {
-    type: 'append-response',
-    term: 3,
-    success: false,
-    prevLogIndex: 1,
-    matchIndex: 0,
-    conflictIndex: 4,
-    conflictTerm: 1,
-    readContext: 0,
-    full: true,
-  },
-  { type: 'install-snapshot', term: 3, snapshot },
-  { type: 'snapshot-response', term: 3, lastIncludedIndex: 5, success: true },
-  { type: 'timeout-now', term: 3 },
-]
-
 const queries: readonly Query[] = [
   { type: 'head' },
   { type: 'headers', from: Height(4), limit: 10 },
@@ -100,9 +60,9 @@ function sample<T>(name: string, codec: Codec<T>, values: readonly T[]) {
 }
 
 const samples = [
-  sample('raft', raftCodec, raft),
+  sample('raft', raftCodec, raftFrames),
   sample<RaftStreamFrame>('raft stream', raftStreamCodec, [
-    ...raft.map(message => ({ type: 'raft' as const, message })),
+    ...raftFrames.map(message => ({ type: 'raft' as const, message })),
     { type: 'clocks', samples: [] },
     { type: 'clocks', samples: [{ id: digest as DeviceId, wall: Milliseconds(1), ageMs: 10_000 }] },
   ]),
@@ -140,6 +100,19 @@ describe.each(samples)('%s frames', (_, codec, values) => {
 })
 
 describe('wire', () => {
+  test('the vectors of test/vectors/raft.json: one frame of each kind, and what is refused', () => {
+    const vectors = JSON.parse(readFileSync(new URL('../../vectors/raft.json', import.meta.url), 'utf8'))
+    expect(raftVectors()).toEqual(vectors)
+    expect(new Set(raftFrames.map(({ type }) => type)).size).toBe(raftFrames.length)
+    for (const [position, { encoded }] of raftVectors().frames.entries())
+      expect(unwrap(decode(raftStreamCodec, hexToBytes(encoded)))).toEqual({
+        type: 'raft',
+        message: raftFrames[position],
+      })
+    for (const [why, bytes] of Object.entries(raftVectors().refused))
+      expect(decode(raftStreamCodec, hexToBytes(bytes)).ok, why).toBe(false)
+  })
+
   test('before hello: head and own status, nothing else', () => {
     expect(queries.filter(openToUnproven).map(({ type }) => type)).toEqual(['head', 'own-status'])
   })
