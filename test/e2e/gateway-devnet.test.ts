@@ -186,6 +186,7 @@ describe('gateway process: who can read', () => {
 
 describe('gateway process: refusals', () => {
   test("gateway process: the recipient's key altered at the sender: Error, nothing relayed, both key ids logged", async () => {
+    expect((await send('1113', 'first contact')).code).toBe(0)
     const seen = await subscribe(await connect('1114'))
     const contacts = join(devnet.directory, 'devices', '1111', 'contacts.json')
     const [genuine, forged] = [d1113, d1112].map(keys => bytesToHex(keys.encryption.publicKey.bytes))
