@@ -3,12 +3,12 @@
  * and the death of a full node costs its lightweight nodes nothing.
  */
 import { randomBytes } from 'node:crypto'
-import { mkdtemp, rm, stat } from 'node:fs/promises'
+import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import type { ChainId, DeviceId } from '../../chain/brands.ts'
-import { decode } from '../../chain/codec.ts'
+import { type ChainId, type DeviceId, Milliseconds } from '../../chain/brands.ts'
+import { decode, encode } from '../../chain/codec.ts'
 import { checkpointFromGenesis, type GenesisDocument } from '../../chain/genesis.ts'
 import type { Signer } from '../../chain/keys.ts'
 import { stateAnswerCodec } from '../../chain/light-client.ts'
@@ -17,7 +17,7 @@ import { MoteError } from '../../chain/result.ts'
 import { type CapabilityProfile, grantTokenSigningBytes } from '../../chain/transaction.ts'
 import { ChainClient } from '../../client/chain-client.ts'
 import { readGenesisFile } from '../../client/genesis-file.ts'
-import { httpSource } from '../../client/http-source.ts'
+import { exchange, httpSource } from '../../client/http-source.ts'
 import {
   askAssignment,
   httpContact,
@@ -28,13 +28,17 @@ import {
 import { type IdentityKeys, KeyDirectory, makeKeys } from '../../client/key-directory.ts'
 import { nativeSignerFromSeed } from '../../client/native-crypto.ts'
 import { grant, revoke } from '../../client/operator-actions.ts'
+import { signedBody } from '../../client/submission.ts'
 import { apiUrl, type DevnetDescription, layout, readDescription } from '../../devnet/layout.ts'
+import { batchCodec } from '../../node/api.ts'
+import { unreadiness } from '../contract/health.ts'
 import { lyingProxy } from '../support/lying-proxy.ts'
 import { MoteCommand, runMote, ShellCommand } from '../support/mote-command.ts'
 
 interface Status {
   readonly id: string
   readonly pid: number
+  readonly role: string
   readonly height: number
   readonly servedBy?: string
   readonly assignedFullNode?: { readonly id: string }
@@ -109,6 +113,51 @@ async function grantedToken(): Promise<Signer> {
 async function newBlock(): Promise<number> {
   const { publicKey: tokenKey } = nativeSignerFromSeed('ed25519', randomBytes(32))
   return (await grant(await honestClient(), operator, { tokenKey })).height
+}
+
+/** Changed keys of a block that is over the first limit that an answer had, 32 KiB. */
+const keysOfFullBlock = 950
+
+/** Gives out grants, all at once, until one block changes as many keys; returns how many the largest one changed. */
+async function changesOfFullBlock(wanted: number): Promise<number> {
+  const client = await honestClient()
+  let largest = 0
+  for (let attempt = 0; attempt < 5 && largest < wanted; attempt++) {
+    const { height: from, time } = (await client.follower.sync()).header
+    const signed = Array.from({ length: wanted + 1 }, () => {
+      const { publicKey: tokenKey } = nativeSignerFromSeed('ed25519', randomBytes(32))
+      const expiry = Milliseconds(time + 60 * 60_000)
+      const body = {
+        type: 'identity.grant',
+        tokenKey,
+        quota: 1,
+        expiry,
+        highestLabel: 'lightweight',
+      } as const
+      return signedBody({ chainId: client.chainId, body, keys: operator, time })
+    })
+    const statuses = await Promise.all(['full-1', 'full-2', 'full-3'].map(name => statusOf(urlOf(name))))
+    const leader = ['full-1', 'full-2', 'full-3'][statuses.findIndex(({ role }) => role === 'leader')]!
+    // The first is on its way when the others come.
+    const batches = [
+      signed.slice(0, 1),
+      ...Array.from({ length: 4 }, (_, i) => signed.slice(1 + 240 * i, 241 + 240 * i)),
+    ]
+    await Promise.all(
+      batches.map(batch =>
+        exchange(urlOf(leader), {
+          path: '/v1/transactions/batch?wait=certified',
+          timeoutMs: 60_000,
+          signal: undefined,
+          body: encode(batchCodec, batch),
+        }),
+      ),
+    )
+    const { height: to } = (await client.follower.sync()).header
+    for (const { changes } of await httpSource(urlOf(leader)).headersFrom(from, to - from + 1))
+      largest = Math.max(largest, changes.length)
+  }
+  return largest
 }
 
 function newcomerNamed(name: string, token: Signer): Newcomer {
@@ -292,6 +341,30 @@ describe('light node: processes', () => {
         status.certifiedHeight >= height && status.lag === 0
       await until(() => httpSource(urlOf(node)).status(), level, 5_000)
       expect((await fetch(`${urlOf(node)}/readyz`)).status).toBe(200)
+    }
+  })
+
+  test('light node: a block of 950 changed keys does not stop those who were away for it', async () => {
+    // What comes while a block is under way is to be one block, not several.
+    for (const name of ['full-1', 'full-2', 'full-3']) {
+      const file = layout.nodeConfig(directory, name)
+      const config = JSON.parse(await readFile(file, 'utf8')) as object
+      await writeFile(file, JSON.stringify({ ...config, producer: { pipelinedTransactions: 2_000 } }))
+      await mote('chaos', 'restart', name)
+    }
+    const nodes = ['lightweight-1', 'coordination-2']
+    for (const node of nodes) await mote('chaos', 'pause', node)
+    await mote('chaos', 'delay', 'all', '300')
+    const changes = await changesOfFullBlock(keysOfFullBlock)
+    await mote('chaos', 'heal', '--timeout', '20')
+    expect(changes).toBeGreaterThanOrEqual(keysOfFullBlock)
+    for (const node of nodes) await mote('chaos', 'resume', node)
+    for (const node of nodes) {
+      await until(
+        () => httpSource(urlOf(node)).status(),
+        status => status.lag === 0,
+      )
+      expect(await unreadiness(urlOf(node)), node).toBeUndefined()
     }
   })
 
