@@ -5,8 +5,8 @@
  *   the preferred one. The first of the list is tried again after `returnMs`: it is first for a reason.
  * - A source that was caught lying (a proof, header or certificate that does not verify, or a withheld change) is not
  *   asked again for `distrustMs`, however many addresses are left.
- * - Any other refusal is one source's word: the next one is asked, and the caller hears of it if all the others fail. That
- *   is no fault: the source stays first.
+ * - Any other refusal is one source's word, and so is an answer that is `too-large`: the next one is asked, and the caller
+ *   hears of it if all the others fail. That is no fault: the source stays first.
  *
  * An operation that is tried again must be safe to repeat. Reads are, and so is sending one signed transaction twice.
  */
@@ -23,7 +23,6 @@ const faults: Partial<Record<ErrorCode, SourceFault>> = {
   'no-leader': 'passing',
   'not-ready': 'passing',
   overloaded: 'passing',
-  'too-large': 'passing',
   'certification-lag': 'passing',
   'rate-limited': 'passing',
   stale: 'passing',
@@ -34,7 +33,6 @@ const faults: Partial<Record<ErrorCode, SourceFault>> = {
   'hello-required': 'passing',
   'hello-refused': 'passing',
   internal: 'passing',
-  unconfirmed: 'passing',
   'bad-proof': 'lie',
   'bad-certificate': 'lie',
   'bad-header': 'lie',

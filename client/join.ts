@@ -85,13 +85,17 @@ export interface Joined {
   readonly record: Verified<IdentityRecord> & { readonly value: IdentityRecord }
 }
 
+/** Coordination nodes that must refuse, where that many are known: one that lies keeps nobody out. */
+const refusalsNeeded = 2
+
 interface JoinRequestOptions {
   readonly signal?: AbortSignal
 }
 
 /**
- * Joins through the first coordination node that carries it through. Throws the last refusal; `stale` if a
- * coordination node reports success and no source proves it.
+ * Joins through the first coordination node that carries it through. Throws the refusal that a second one has confirmed, or
+ * that the only one has given; `unconfirmed` while nobody else has; `stale` if a coordination node reports success and no
+ * source proves it.
  * @param client follows the chain through full nodes the newcomer knows
  */
 export function join(
@@ -126,9 +130,18 @@ async function through(
   ) => Promise<{ readonly assignment: Assignment; readonly height?: Height }>,
 ): Promise<Joined> {
   let last: unknown = new MoteError('usage', 'contacts: expected at least one coordination node')
+  const refusals: MoteError[] = []
   for (const contact of contacts) {
+    const answered = await answerOf(ask(contact))
+    if (answered instanceof MoteError) {
+      last = answered
+      if (errorTable[answered.code].retry) continue
+      refusals.push(answered)
+      if (refusals.length < Math.min(refusalsNeeded, contacts.length)) continue
+      throw refusals[0]
+    }
     try {
-      const { assignment, height } = await ask(contact)
+      const { assignment, height } = answered
       if (height === undefined) await client.follower.sync()
       else await client.follower.reach(height)
       const record = await provenRecord(client, keys)
@@ -138,7 +151,19 @@ async function through(
       if (!(error instanceof MoteError) || !errorTable[error.code].retry) throw error
     }
   }
-  throw last
+  const [alone] = refusals
+  if (!alone) throw last
+  throw new MoteError('unconfirmed', `one coordination node alone refused: ${alone.code}: ${alone.detail}`)
+}
+
+/** What a coordination node says, its refusal included. Throws what is nobody's word. */
+async function answerOf<T>(answer: Promise<T>): Promise<T | MoteError> {
+  try {
+    return await answer
+  } catch (error) {
+    if (error instanceof MoteError && error.code !== 'interrupted') return error
+    throw error
+  }
 }
 
 /** True if the chain's rules say no to this newcomer: with these keys, this label and this grant it stays outside. */

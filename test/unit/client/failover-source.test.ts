@@ -103,14 +103,18 @@ describe('failover source', () => {
     }
   })
 
-  it('failover source: an answer that is too large is no lie: the next one is asked, and it comes back', async () => {
-    const { a, pool, ask, wait } = setUp()
-    a.failure = new MoteError('too-large', 'more than an answer may have')
-    expect(await ask()).toBe('b')
-    expect(pool.isDistrusted(a)).toBe(false)
-    a.failure = undefined
-    wait(5_000)
-    expect(await ask()).toBe('a')
+  it('failover source: an answer over the limit, or a refusal that nobody has confirmed, costs its source nothing', async () => {
+    for (const code of ['too-large', 'unconfirmed'] as const) {
+      const { a, b, c, pool, ask } = setUp()
+      await ask()
+      a.failure = new MoteError(code, 'more than an answer may have')
+      expect(await ask()).toBe('b')
+      expect(pool.isDistrusted(a)).toBe(false)
+      b.failure = c.failure = down
+      await expect(ask()).rejects.toMatchObject({ code })
+      a.failure = b.failure = c.failure = undefined
+      expect(await ask(), 'the first at once').toBe('a')
+    }
   })
 
   it('failover source: asks nobody once all have lied', async () => {

@@ -1,4 +1,6 @@
 /** Answers are bounded by their own limit, not by that of requests, and the largest one that a chain can need fits. */
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { describe, expect, it } from 'vitest'
 import type { ConsenterSignature } from '../../../chain/certificate.ts'
 import { decode, encode } from '../../../chain/codec.ts'
@@ -10,6 +12,8 @@ import {
 } from '../../../chain/light-client.ts'
 import { unwrap } from '../../../chain/result.ts'
 import { encodeHeaderPage, headerListCodec, maxHeaderPageBytes } from '../../../client/chain-source.ts'
+import { FailoverSource } from '../../../client/failover-source.ts'
+import { httpSource } from '../../../client/http-source.ts'
 import type { Network } from '../../../node/ports.ts'
 import { libp2pSource, queryHandler } from '../../../node/query-protocol.ts'
 import { decodeAnswerFrame, encodeAnswer, protocols } from '../../../node/wire.ts'
@@ -98,5 +102,18 @@ describe('answers', () => {
     await expect(source.certifiedHeader('latest')).rejects.toMatchObject({ code: 'too-large' })
     answerOf = async () => new Uint8Array(1_000)
     await expect(source.certifiedHeader('latest')).rejects.toMatchObject({ code: 'bad-proof' })
+  })
+
+  it('answers: over HTTP too, one over the limit is too-large, the next source is asked, and nobody is shunned', async () => {
+    const flood = createServer((_request, response) => response.end(Buffer.alloc(9 * 1024 * 1024)))
+    await new Promise<void>(resolve => flood.listen(0, '127.0.0.1', resolve))
+    const source = httpSource(`http://127.0.0.1:${(flood.address() as AddressInfo).port}`)
+    const pool = new FailoverSource([source, chain.source('honest')])
+    await expect(source.certifiedHeader('latest')).rejects.toMatchObject({ code: 'too-large' })
+    const { header } = await pool.attempt(each => each.certifiedHeader('latest'))
+    expect(header.height).toBe(chain.height)
+    expect(pool.isDistrusted(source)).toBe(false)
+    flood.closeAllConnections()
+    flood.close()
   })
 })

@@ -102,6 +102,31 @@ describe('join', () => {
     expect([lost, joined.record.value.status]).toEqual([1, 'active'])
   })
 
+  it('join: one coordination node that refuses ends nothing: the next one is asked, and two that refuse are believed', async () => {
+    const { chain, contact, device } = await setUp()
+    const refuses = (name: string): CoordinationContact => ({
+      name,
+      exchange: async () => {
+        throw new MoteError('grant-not-valid', 'a lie')
+      },
+    })
+    const silent: CoordinationContact = {
+      name: 'silent',
+      exchange: async () => {
+        throw new MoteError('timeout', 'no answer')
+      },
+    }
+    const through = (...contacts: CoordinationContact[]) => join(device, newcomer('sensor'), contacts)
+    expect(await refusal(through(refuses('a')))).toBe('grant-not-valid')
+    expect(await refusal(through(refuses('a'), refuses('b'), silent))).toBe('grant-not-valid')
+    expect(await refusal(through(refuses('a'), silent))).toBe('unconfirmed')
+    expect(await refusal(through(silent, refuses('a')))).toBe('unconfirmed')
+    expect(await refusal(through(silent, silent))).toBe('timeout')
+    expect(await refusal(through(contact, refuses('a')))).toBe('grant-not-valid')
+    chain.grant('token')
+    expect((await through(refuses('a'), silent, contact)).record.value.status).toBe('active')
+  })
+
   it('join: a coordination node cannot spend a grant on another device', async () => {
     const { chain, challenge, register } = await setUp()
     chain.grant('token')
