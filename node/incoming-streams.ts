@@ -107,7 +107,7 @@ export async function serveRequest(stream: Stream, link: PeerLink, options: Serv
 async function answerRequest(body: Uint8Array, link: PeerLink, options: ServeOptions): Promise<Answer> {
   const { protocol, handler, onHandlerFailure } = options
   try {
-    link.takeRequest(requestCost(protocol, body))
+    link.takeRequest(requestCost(protocol, body, link.confirmed?.record.label))
     if (protocol === 'registry' && !link.confirmed)
       throw link.peer
         ? new MoteError('not-ready', 'registry: the record of this peer is not confirmed yet')

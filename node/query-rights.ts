@@ -1,5 +1,6 @@
 /** What a query of `/mote/query/1` takes of who asks and of who answers, and what it costs. */
 import { decode } from '../chain/codec.ts'
+import type { IdentityRecord } from '../chain/records.ts'
 import type { RequestProtocol } from './ports.ts'
 import { type Query, queryCodec } from './wire.ts'
 
@@ -24,9 +25,13 @@ const queryCosts: Readonly<Record<Query['type'], number>> = {
   headers: 20,
 }
 
-/** What a request of a proven peer costs; members' own requests carry consensus and are not counted. */
-export function requestCost(protocol: RequestProtocol, body: Uint8Array): number {
-  if (protocol === 'member') return 0
+/** What a request of a proven peer costs. What full nodes ask as members carries consensus and is not counted. */
+export function requestCost(
+  protocol: RequestProtocol,
+  body: Uint8Array,
+  label: IdentityRecord['label'] | undefined,
+): number {
+  if (protocol === 'member') return label === 'full' ? 0 : 1
   if (protocol !== 'query') return 1
   const query = decode(queryCodec, body)
   return query.ok ? queryCosts[query.value.type] : 1

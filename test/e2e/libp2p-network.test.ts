@@ -18,7 +18,8 @@ import {
 import { type SampleIdentity, sampleGenesis, sampleIdentity } from '../support/sample-genesis.ts'
 
 const [a, b, c] = [sampleIdentity('a'), sampleIdentity('b'), sampleIdentity('c')] as const
-const chain = sampleChain(sampleGenesis([a, b, c]), [a, b, c])
+const light = sampleIdentity('light')
+const chain = sampleChain(sampleGenesis([a, b, c], [{ identity: light, label: 'lightweight' }]), [a, b, c])
 const stoppers: (() => Promise<unknown>)[] = []
 
 afterEach(async () => {
@@ -246,6 +247,31 @@ describe('request rate', () => {
     keep(again, server)
     await eventually('connected again', () => isConnected(again, server))
     expect(await ask({ type: 'head' }, again), 'a new connection').toMatch(/^rate-limited/)
+  })
+})
+
+describe('request rate of members', () => {
+  test('only full nodes ask as members without being counted', async () => {
+    const server = await start(a, {
+      limits: { provenBurst: 3, provenPerSecond: 0.001 },
+      prepare: network => network.handle('member', async () => new Uint8Array()),
+    })
+    const answers = async (identity: SampleIdentity) => {
+      const node = await start(identity)
+      keep(node, server)
+      await eventually('connected', () => isConnected(node, server) && isConnected(server, node))
+      const codes: string[] = []
+      for (let i = 0; i < 5; i++)
+        codes.push(
+          await node.network.request(a.id, 'member', new Uint8Array([1]), 5_000).then(
+            () => 'answered',
+            error => (error as MoteError).code,
+          ),
+        )
+      return codes
+    }
+    expect(await answers(b)).toEqual(['answered', 'answered', 'answered', 'answered', 'answered'])
+    expect(await answers(light)).toEqual(['answered', 'answered', 'answered', 'rate-limited', 'rate-limited'])
   })
 })
 
