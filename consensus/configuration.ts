@@ -95,6 +95,8 @@ export function quorumShortfall(
 /** The configurations that the log holds, and the one below it. */
 export class ConfigurationHistory {
   #placed: PlacedConfiguration[]
+  /** What was right below the first one, if this process has seen it. */
+  #below: PlacedConfiguration | undefined
 
   constructor(base: PlacedConfiguration) {
     this.#placed = [base]
@@ -105,6 +107,11 @@ export class ConfigurationHistory {
     const last = this.#placed.at(-1)
     assert(last, 'configuration history: empty')
     return last
+  }
+
+  /** The one before it, if it is known: who was left out by the latest stands there. */
+  get previous(): PlacedConfiguration | undefined {
+    return this.#placed.at(-2) ?? this.#below
   }
 
   /**
@@ -129,10 +136,13 @@ export class ConfigurationHistory {
   /** Forgets what no truncation can bring back, once `index` is committed. */
   forgetBefore(index: number): void {
     const base = this.#placed.findLastIndex(placed => placed.index <= index)
-    if (base > 0) this.#placed = this.#placed.slice(base)
+    if (base <= 0) return
+    this.#below = this.#placed[base - 1]
+    this.#placed = this.#placed.slice(base)
   }
 
   reset(base: PlacedConfiguration): void {
     this.#placed = [base]
+    this.#below = undefined
   }
 }

@@ -8,7 +8,8 @@
  *
  * Invariants: 1. A vote is durable before it is sent, one's own before it is counted. 2. One vote per term.
  */
-import { isVoter, membersOf } from './configuration.ts'
+import { isVoter } from './configuration.ts'
+import { tickDeparting } from './departing.ts'
 import { hardStateIsDurable, send, sendWhenDurable, setHardState } from './durability.ts'
 import { entryBytes } from './log.ts'
 import { isQuorum, voteResult } from './quorum.ts'
@@ -45,6 +46,7 @@ function tickLeader(state: State, leadership: Leadership): void {
     becomeFollower(state, state.currentTerm, null)
     return
   }
+  tickDeparting(state, leadership)
   leadership.heartbeatElapsed += 1
   if (leadership.heartbeatElapsed < heartbeatTicks) return
   leadership.heartbeatElapsed = 0
@@ -193,13 +195,14 @@ function countVotes(state: State): void {
 
 /** Section 5.2, and 8: "each leader commits a blank no-op entry into the log at the start of its term". */
 function becomeLeader(state: State): void {
-  const { log, configurations } = state
+  const { log } = state
   state.role = 'leader'
   state.leader = state.config.id
   state.votes = new Map()
   const uncommitted = log.range(state.delivered + 1, log.lastIndex)
   const leadership: Leadership = {
     progress: new Map(),
+    departing: new Map(),
     noopIndex: log.lastIndex + 1,
     ticks: 0,
     heartbeatElapsed: 0,
@@ -209,7 +212,7 @@ function becomeLeader(state: State): void {
     reads: { readContext: 0, round: undefined, waiting: [] },
   }
   state.leadership = leadership
-  trackMembers(state, leadership, membersOf(configurations.latest.configuration))
+  trackMembers(state, leadership)
   appendInternal(state, leadership, { type: 'noop' })
 }
 

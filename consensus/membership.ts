@@ -10,7 +10,6 @@ import {
   isJoint,
   isVoter,
   leaveJoint,
-  membersOf,
   membersProblem,
   quorumShortfall,
   towards,
@@ -112,7 +111,7 @@ function appendConfiguration(
 ): void {
   const { configuration, context } = change
   const index = appendInternal(state, leadership, { type: 'configuration', configuration })
-  trackMembers(state, leadership, membersOf(configuration))
+  trackMembers(state, leadership)
   if (context === undefined) return
   const { currentTerm: term } = state
   state.effects.push({ type: 'proposed', context, firstIndex: index, lastIndex: index, term })

@@ -41,6 +41,8 @@ export class Progress {
   probeSent = false
   /** In `snapshot`: what is offered. */
   snapshot: SnapshotMeta | undefined
+  /** Of a member that was left out: the entry that removes it, the last one that it gets (departing.ts). */
+  end: Position | undefined
   /** In `replicate`: the last entry sent. Its term is needed again when memory has let go of it. */
   lastSent: Position | undefined
   /** In `full`: a heartbeat has left since the follower said so. An older answer without `full` proves nothing. */

@@ -9,6 +9,7 @@
  * with its invariants.
  */
 import { assertNever } from './assert.ts'
+import { progressOf, tellRemoved } from './departing.ts'
 import { flushWrites, markDurable } from './durability.ts'
 import {
   countOwnVote,
@@ -43,7 +44,7 @@ import {
 import { highestTermHeard, initialState, type Leadership, type State } from './state.ts'
 import { type RaftStatus, statusOf } from './status.ts'
 import { advanceTransfer, nominateSuccessor, transfer } from './transfer.ts'
-import type { Config, Effect, Input, Message, Random, Recovered } from './types.ts'
+import type { Config, Effect, Input, Message, NodeId, Random, Recovered } from './types.ts'
 
 export class Raft {
   readonly #state: State
@@ -62,6 +63,7 @@ export class Raft {
   step(input: Input): Effect[] {
     const state = this.#state
     const { role, currentTerm, leader } = state
+    const departing = departingOf(state)
     if (state.failed) refuseAfterFailure(state, input)
     else handleInput(state, input)
     settle(state)
@@ -69,10 +71,20 @@ export class Raft {
       const { role, currentTerm, leader } = state
       state.effects.push({ type: 'status', role, currentTerm, leader })
     }
+    if (departingOf(state) !== departing) {
+      state.effects.push({ type: 'departing', members: [...departingOf(state).keys()] })
+    }
     const { effects } = state
     state.effects = []
     return effects
   }
+}
+
+const nobody: ReadonlyMap<NodeId, unknown> = new Map()
+
+/** Always the same empty map while there is nobody. */
+function departingOf({ leadership }: State): ReadonlyMap<NodeId, unknown> {
+  return leadership === undefined || leadership.departing.size === 0 ? nobody : leadership.departing
 }
 
 function handleInput(state: State, input: Input): void {
@@ -128,7 +140,7 @@ function handleInput(state: State, input: Input): void {
       snapshotFetchFailed(state, input.lastIncludedIndex)
       return
     case 'unreachable': {
-      const progress = leadership?.progress.get(input.peer)
+      const progress = leadership && progressOf(leadership, input.peer)
       if (progress?.state === 'replicate') progress.becomeProbe(progress.matchIndex + 1)
       if (state.leader === input.peer) suspectLeader(state)
       return
@@ -223,15 +235,17 @@ function settle(state: State): void {
  * The order matters, each for the next:
  *  1. What is committed is decided first: all that follows asks `commitIndex`.
  *  2. A change of members that it makes due is appended, before reads and appends count quorums and followers.
- *  3. Reads take their index from the new `commitIndex`, and mark the appends that have to carry their round.
- *  4. Appends leave once, with everything so far: new entries, the new `leaderCommit`, the read round.
- *  5. `timeout-now` goes behind the append that makes its target's log whole: streams keep order.
- *  6. A leader that is no member any more steps down last. Its followers have just been sent the commit of the entry that
+ *  3. Who is left out by what is committed now is told so by the appends below.
+ *  4. Reads take their index from the new `commitIndex`, and mark the appends that have to carry their round.
+ *  5. Appends leave once, with everything so far: new entries, the new `leaderCommit`, the read round.
+ *  6. `timeout-now` goes behind the append that makes its target's log whole: streams keep order.
+ *  7. A leader that is no member any more steps down last. Its followers have just been sent the commit of the entry that
  *     removes it; one step earlier, and nobody is left who could tell them before the next election.
  */
 function settleLeader(state: State, leadership: Leadership): void {
   if (leadership.commitDue) advanceCommit(state, leadership)
   advanceMembership(state, leadership)
+  tellRemoved(state, leadership)
   advanceReads(state, leadership)
   replicate(state, leadership)
   advanceTransfer(state, leadership)

@@ -29,9 +29,9 @@ export function advanceReads(state: State, leadership: Leadership): void {
   // Section 8: a leader knows what is committed only once an entry of its own term is.
   if (reads.round !== undefined || reads.waiting.length === 0 || state.commitIndex < leadership.noopIndex)
     return
-  reads.round = { index: state.commitIndex, contexts: reads.waiting }
-  reads.waiting = []
   reads.readContext += 1
+  reads.round = { readContext: reads.readContext, index: state.commitIndex, contexts: reads.waiting }
+  reads.waiting = []
   for (const progress of leadership.progress.values()) progress.mustSend = true
   finishRound(state, leadership)
 }
@@ -42,8 +42,8 @@ function finishRound(state: State, leadership: Leadership): void {
   const confirmed = quorumValue(state.configurations.latest.configuration, id =>
     id === state.config.id ? reads.readContext : (progress.get(id)?.readContext ?? 0),
   )
-  if (confirmed < reads.readContext) return
-  const { index, contexts } = reads.round
+  const { readContext, index, contexts } = reads.round
+  if (confirmed < readContext) return
   reads.round = undefined
   for (const context of contexts) state.effects.push({ type: 'read-ready', context, index })
 }

@@ -5,6 +5,8 @@
  * Sends are decided once, at the end of a step (`replicate`): whatever happened in it, a follower gets one append
  * with all that is new, or an empty one if a heartbeat, a read round or a higher `leaderCommit` is due.
  */
+import { membersOf } from './configuration.ts'
+import { heardFromRemoved, progressOf, recipients, seeOff } from './departing.ts'
 import { appendToLog, send } from './durability.ts'
 import { entryBytes, type Position } from './log.ts'
 import { maxBytesPerMessage } from './message-check.ts'
@@ -80,8 +82,13 @@ function appendAsLeader(state: State, leadership: Leadership, entries: readonly 
   for (const entry of entries) leadership.uncommittedBytes += entryBytes(entry)
 }
 
-/** Keeps one progress per member other than this server; a new one starts at the end of the log. */
-export function trackMembers(state: State, leadership: Leadership, members: ReadonlySet<string>): void {
+/**
+ * Keeps one progress per member of the configuration in force, other than this server; a new one starts at the end of the
+ * log. Who is no member any more departs.
+ */
+export function trackMembers(state: State, leadership: Leadership): void {
+  const members = membersOf(state.configurations.latest.configuration)
+  seeOff(state, leadership)
   for (const id of leadership.progress.keys()) {
     if (!members.has(id)) leadership.progress.delete(id)
   }
@@ -94,7 +101,7 @@ export function trackMembers(state: State, leadership: Leadership, members: Read
 
 /** Judges a follower's answer. Its numbers are checked against our own log: nothing it says can exceed that. */
 export function handleAppendResponse(state: State, leadership: Leadership, response: AppendResponse): void {
-  const progress = leadership.progress.get(response.from)
+  const progress = progressOf(leadership, response.from)
   if (progress === undefined || response.matchIndex > state.log.lastIndex) return
   progress.answered(leadership.ticks)
   confirmRound(leadership, progress, response.readContext)
@@ -108,6 +115,7 @@ export function handleAppendResponse(state: State, leadership: Leadership, respo
     }
   }
   progress.heardFull(response.full)
+  heardFromRemoved(leadership, response)
 }
 
 /**
@@ -153,9 +161,9 @@ export function advanceCommit(state: State, leadership: Leadership): boolean {
 
 /** Sends what is due to every follower. */
 export function replicate(state: State, leadership: Leadership): void {
-  for (const progress of leadership.progress.values()) {
+  for (const progress of recipients(leadership)) {
     const sentEntries = sendEntries(state, leadership, progress)
-    const commitIsNews = progress.state === 'replicate' && progress.commitSent < state.commitIndex
+    const commitIsNews = progress.state === 'replicate' && progress.commitSent < commitFor(state, progress)
     if (!sentEntries && (progress.mustSend || commitIsNews)) sendEmpty(state, leadership, progress)
     progress.mustSend = false
   }
@@ -163,7 +171,7 @@ export function replicate(state: State, leadership: Leadership): void {
 
 /** Figure 2: "upon election: send initial empty AppendEntries RPCs (heartbeat); repeat during idle periods". */
 export function heartbeat(state: State, leadership: Leadership): void {
-  for (const progress of leadership.progress.values()) {
+  for (const progress of recipients(leadership)) {
     progress.beat()
     const { snapshot } = progress
     // The offer or its answer may have been lost; the follower takes a repeated one as one.
@@ -181,23 +189,43 @@ export function sendLoaded(
   leadership: Leadership,
   { before, entries }: Extract<Input, { type: 'loaded' }>,
 ): void {
-  for (const progress of leadership.progress.values()) {
-    if (progress.nextIndex - 1 !== before.index || entries.length === 0) continue
+  for (const progress of recipients(leadership)) {
+    const due = entries.filter(({ index }) => index <= lastFor(state, progress))
+    if (progress.nextIndex - 1 !== before.index || due.length === 0) continue
     if (!progress.mayAppend(state.config)) continue
-    sendAppend(state, leadership, progress, before, entries)
+    sendAppend(state, leadership, progress, before, due)
   }
+}
+
+/** The last entry that this follower gets, now. */
+function lastFor({ log }: State, { end }: Progress): number {
+  return end?.index ?? log.lastIndex
+}
+
+/** What this follower may know to be committed. */
+function commitFor({ commitIndex }: State, { end }: Progress): number {
+  return Math.min(commitIndex, end?.index ?? commitIndex)
+}
+
+/** The term at a place in memory, or at the last place of one that departs: memory may let go of that. */
+function termFor({ log }: State, { end }: Progress, index: number): number | undefined {
+  return end?.index === index ? end.term : log.termAt(index)
 }
 
 function sendEntries(state: State, leadership: Leadership, progress: Progress): boolean {
   const { config, log } = state
-  const limit = { entries: config.maxEntriesPerAppend, bytes: config.maxBytesPerAppend }
+  const last = lastFor(state, progress)
   let sent = false
-  while (progress.mayAppend(config) && (progress.state === 'probe' || progress.nextIndex <= log.lastIndex)) {
+  while (progress.mayAppend(config) && (progress.state === 'probe' || progress.nextIndex <= last)) {
     const index = progress.nextIndex - 1
-    const term = log.termAt(index)
+    const term = termFor(state, progress, index)
     if (term === undefined) {
       load(state, index + 1)
       return sent
+    }
+    const limit = {
+      entries: Math.min(config.maxEntriesPerAppend, last - index),
+      bytes: config.maxBytesPerAppend,
     }
     sendAppend(state, leadership, progress, { index, term }, log.slice(index + 1, limit))
     sent = true
@@ -205,18 +233,19 @@ function sendEntries(state: State, leadership: Leadership, progress: Progress): 
   return sent
 }
 
-/** An append without entries, where the next one would start, or at the edge of what is in memory. */
+/** An append without entries, where the next one would start, or at the edge of what is in memory and may be sent. */
 function sendEmpty(state: State, leadership: Leadership, progress: Progress): void {
   const { log } = state
   const index = progress.nextIndex - 1
-  const term = log.termAt(index)
-  const { lastSent } = progress
+  const term = termFor(state, progress, index)
+  const { lastSent, end } = progress
   if (progress.state !== 'snapshot' && term !== undefined) {
     sendAppend(state, leadership, progress, { index, term }, [])
   } else if (lastSent?.index === index) {
     sendAppend(state, leadership, progress, lastSent, [])
   } else {
-    sendAppend(state, leadership, progress, log.before, [])
+    const edge = end !== undefined && end.index < log.before.index ? end : log.before
+    sendAppend(state, leadership, progress, edge, [])
   }
 }
 
@@ -235,7 +264,8 @@ function sendAppend(
     const bytes = entries.reduce((sum, entry) => sum + entryBytes(entry), 0)
     progress.sent({ index: last.index, term: last.term }, bytes)
   }
-  progress.commitSent = state.commitIndex
+  const leaderCommit = commitFor(state, progress)
+  progress.commitSent = leaderCommit
   send(state, progress.id, {
     type: 'append-entries',
     from: state.config.id,
@@ -243,7 +273,7 @@ function sendAppend(
     prevLogIndex: previous.index,
     prevLogTerm: previous.term,
     entries,
-    leaderCommit: state.commitIndex,
+    leaderCommit,
     readContext: leadership.reads.readContext,
   })
 }

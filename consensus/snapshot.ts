@@ -8,6 +8,7 @@
  * A snapshot never takes back what is committed here: one that is not past `commitIndex` is answered and forgotten,
  * and one whose last entry the log holds only tells that this entry is committed (the entries after it are kept).
  */
+import { letGo } from './departing.ts'
 import { replaceBySnapshot, send, sendWhenDurable } from './durability.ts'
 import type { Leadership, State } from './state.ts'
 import type { Message, NodeId, SnapshotMeta } from './types.ts'
@@ -30,6 +31,9 @@ export function offerSnapshot(state: State, leadership: Leadership, snapshot: Sn
     const { id: from } = state.config
     send(state, id, { type: 'install-snapshot', from, term: state.currentTerm, snapshot })
   }
+  // It would bring them what is behind their removal.
+  for (const [id, { progress }] of leadership.departing)
+    if (progress.nextIndex <= state.log.before.index) letGo(leadership, id)
 }
 
 /** Takes the leader's offer, unless the log says that there is nothing to fetch. */

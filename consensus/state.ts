@@ -79,6 +79,8 @@ export interface Unwritten {
 /** Volatile state on leaders (Figure 2), reinitialised after election. */
 export interface Leadership {
   readonly progress: Map<NodeId, Progress>
+  /** Members that were left out and are still told so (departing.ts). Another map after each change. */
+  departing: ReadonlyMap<NodeId, Departing>
   /** The entry that opened this leader's term; nothing counts as committed by this leader before it is. */
   readonly noopIndex: number
   ticks: number
@@ -91,10 +93,21 @@ export interface Leadership {
   readonly reads: Reads
 }
 
+/** A member that was left out (departing.ts); `progress.end` is the entry that removes it. */
+export interface Departing {
+  readonly progress: Progress
+  /** Once the removal is committed: since when appends say so, and the first `readContext` that only these carry. */
+  told: { readonly readContext: number; readonly since: number } | undefined
+}
+
 /** Reads under way (thesis section 6.4): at most one round is out, later reads wait for the next. */
 export interface Reads {
+  /** The newest number that appends carry. */
   readContext: number
-  round: { readonly index: number; readonly contexts: readonly number[] } | undefined
+  /** `readContext`: the first number that confirms it. */
+  round:
+    | { readonly readContext: number; readonly index: number; readonly contexts: readonly number[] }
+    | undefined
   waiting: number[]
 }
 

@@ -39,6 +39,8 @@ export interface RaftStatus {
   readonly transferTo: NodeId | null
   readonly readsWaiting: number
   readonly followers: ReadonlyMap<NodeId, FollowerStatus>
+  /** On a leader: members that were removed and are still told so. */
+  readonly departing: readonly NodeId[]
   readonly failed: boolean
 }
 
@@ -76,6 +78,7 @@ export function statusOf(state: State): RaftStatus {
     transferTo: leadership?.transfer?.to ?? null,
     readsWaiting: (reads?.waiting.length ?? 0) + (reads?.round?.contexts.length ?? 0),
     followers,
+    departing: [...(leadership?.departing.keys() ?? [])],
     failed: state.failed,
   }
 }

@@ -249,6 +249,11 @@ export type Effect =
    * one takes the place of an earlier one that is still under way.
    */
   | { readonly type: 'fetch-snapshot'; readonly from: NodeId; readonly snapshot: SnapshotMeta }
+  /**
+   * Who is still told that it was removed: let its answers in, and keep the connection. Given whenever these are others;
+   * nobody is left when the leadership ends.
+   */
+  | { readonly type: 'departing'; readonly members: readonly NodeId[] }
   /** The configuration in force changed. */
   | { readonly type: 'configuration'; readonly configuration: Configuration; readonly index: number }
 

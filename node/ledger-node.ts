@@ -12,8 +12,8 @@ import { encode } from '../chain/codec.ts'
 import type { Handover } from '../chain/light-client.ts'
 import { assertNever, MoteError } from '../chain/result.ts'
 import type { NodeStatus } from '../client/chain-source.ts'
-import type { Configuration } from '../consensus/types.ts'
 import { Certifier, genesisHeight } from './certifier.ts'
+import { ChainMembers } from './chain-members.ts'
 import { ClockExchange } from './clock-exchange.ts'
 import { watchCorruption } from './corruption-watch.ts'
 import { Forwarder } from './forwarder.ts'
@@ -39,6 +39,8 @@ export type { LedgerNodeParts, NodeLog, RaftLimits } from './ledger-node-parts.t
 
 /** Time for open transactions to be answered when the node stops. */
 const drainMs = 2_000
+/** Who is removed from the members because it was revoked may hear that from the leader before its connection is judged. */
+const farewellMs = 500
 
 export class LedgerNode implements NetworkEvents {
   readonly chain: LiveChain
@@ -52,17 +54,18 @@ export class LedgerNode implements NetworkEvents {
   readonly members: MemberDesk
   readonly handovers: HandoverDesk
   readonly #fullMembers: FullMembers
+  readonly #members: ChainMembers
   readonly #membership: MembershipDriver
   readonly #parts: LedgerNodeParts
   /** Devices whose records executed blocks may have changed that are not certified yet, with the newest such block. */
   readonly #writtenRecords = new Map<DeviceId, Height>()
   #failure: MoteError | undefined
-  #members: { readonly configuration: Configuration; readonly others: ReadonlySet<string> } | undefined
 
   constructor(parts: LedgerNodeParts) {
     const storage = watchCorruption(parts.storage, error => this.replica.fail(error))
     this.#parts = { ...parts, storage }
-    const { recovered, verifier, network, clock } = parts
+    const { id, peers = [], recovered, verifier, network, clock } = parts
+    this.#members = new ChainMembers({ id, peers, configuration: () => this.replica.configuration })
     const earlier = recovered.earlier.map(({ ledger }) => ledger)
     this.chain = new LiveChain(recovered.ledger, verifier, earlier)
     this.certifier = this.#makeCertifier()
@@ -75,7 +78,7 @@ export class LedgerNode implements NetworkEvents {
       storage,
       network,
       certifier: () => this.certifier,
-      others: () => this.#others(),
+      others: () => this.#members.others,
       log: (detail, message) => parts.log.info(detail, message),
     })
     this.snapshots = new Snapshots({
@@ -95,7 +98,7 @@ export class LedgerNode implements NetworkEvents {
       id: parts.id,
       clock,
       network,
-      others: () => this.#others(),
+      others: () => this.#members.others,
       configuration: () => this.replica.configuration,
       certifiedTime: () => this.chain.certified.header.time,
       log: (detail, message) => parts.log.error(detail, message),
@@ -154,7 +157,7 @@ export class LedgerNode implements NetworkEvents {
       snapshots: this.snapshots,
       signersAt: height => handovers.signersAt(height),
       incarnation: recovered.ledger.header.incarnation,
-      others: () => this.#others(),
+      members: this.#members,
       onStateLost: error => this.replica.fail(error),
     })
   }
@@ -204,7 +207,7 @@ export class LedgerNode implements NetworkEvents {
 
   /** Raft, signatures and forwarded transactions are between those who keep this chain; others are not heard. */
   message(from: DeviceId, message: PeerMessage): void {
-    if (!this.#others().has(from)) return
+    if (!this.#members.hears(from, message.type)) return
     switch (message.type) {
       case 'raft':
         if (this.members.hears(from, message.message.term)) this.replica.receive(message.message)
@@ -260,19 +263,6 @@ export class LedgerNode implements NetworkEvents {
     return answers || id === this.#parts.id
   }
 
-  /** Everybody else who keeps this chain. */
-  #others(): ReadonlySet<string> {
-    const { configuration } = this.replica
-    if (this.#members?.configuration !== configuration) {
-      const { voters, votersOutgoing, learners } = configuration
-      const { peers = [] } = this.#parts
-      const others = new Set<string>([...voters, ...votersOutgoing, ...learners, ...peers])
-      others.delete(this.#parts.id)
-      this.#members = { configuration, others }
-    }
-    return this.#members.others
-  }
-
   #makeCertifier(): Certifier {
     const { recovered, verifier, id, signer, log } = this.#parts
     const { header, parameters } = recovered.ledger
@@ -326,6 +316,7 @@ export class LedgerNode implements NetworkEvents {
           this.submission.applied(index)
         },
         leadership: leadership => this.#leadershipChanged(leadership),
+        departing: members => this.#members.departing(members),
         failed: error => this.#failed(error),
       },
     })
@@ -333,7 +324,7 @@ export class LedgerNode implements NetworkEvents {
 
   #announce(to: DeviceId | 'all', signatures: readonly SignatureMessage[]): void {
     const { network } = this.#parts
-    for (const peer of to === 'all' ? this.#others() : [to])
+    for (const peer of to === 'all' ? this.#members.others : [to])
       network.send(peer as DeviceId, { type: 'signatures', signatures })
   }
 
@@ -366,7 +357,9 @@ export class LedgerNode implements NetworkEvents {
     for (const [id, height] of this.#writtenRecords) {
       if (height > certified) continue
       this.#writtenRecords.delete(id)
-      this.#parts.network.recheck(id)
+      const { clock, network } = this.#parts
+      if (this.#members.isDeparting(id)) clock.after(farewellMs, () => network.recheck(id))
+      else network.recheck(id)
     }
   }
 

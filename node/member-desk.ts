@@ -7,6 +7,7 @@ import type { ConsenterSet } from '../chain/consenters.ts'
 import type { SignatureVerifier } from '../chain/keys.ts'
 import type { MoteError } from '../chain/result.ts'
 import type { Certifier } from './certifier.ts'
+import type { ChainMembers } from './chain-members.ts'
 import type { NodeLog } from './ledger-node-parts.ts'
 import { LinearizableReads } from './linearizable-reads.ts'
 import type { LiveChain } from './live-chain.ts'
@@ -30,8 +31,7 @@ export interface MemberDeskParts {
   readonly snapshots: Snapshots
   readonly signersAt: (height: number) => ConsenterSet
   readonly incarnation: number
-  /** Everybody else who keeps this chain. */
-  readonly others: () => ReadonlySet<string>
+  readonly members: ChainMembers
   /** A peer remembers more of this node than its directory does. */
   readonly onStateLost: (error: MoteError) => void
 }
@@ -46,7 +46,7 @@ export class MemberDesk {
 
   constructor(parts: MemberDeskParts) {
     this.#parts = parts
-    const { network, clock, replica, certifier, chain, others, onStateLost } = parts
+    const { network, clock, replica, certifier, chain, members, onStateLost } = parts
     this.#gate = new MemberGate({
       clock,
       ask: peer => this.#askWitness(peer),
@@ -72,7 +72,7 @@ export class MemberDesk {
       log: (detail, message) => parts.log.info(detail, message),
     })
     const handler = memberHandler({
-      isMember: id => others().has(id),
+      mayAsk: (id, type) => members.mayAsk(id, type),
       snapshotChunk: (from, index, chunk) => parts.snapshots.chunk(from, index, chunk),
       witness: from => this.#witness(from),
       readIndex: async () => encodeReadIndex(await replica.readIndex()),
@@ -82,12 +82,12 @@ export class MemberDesk {
 
   /** A peer connected: a member is asked at once. */
   greet(peer: DeviceId): void {
-    if (this.#parts.others().has(peer)) this.#gate.passes(peer)
+    if (this.#parts.members.others.has(peer)) this.#gate.passes(peer)
   }
 
-  /** True if this peer's message of this term may be heard. The first message of each waits for what it remembers of this node. */
+  /** True if this member's message of this term may be heard. The first message of each waits for what it remembers of this node. */
   hears(peer: DeviceId, term: number): boolean {
-    if (!this.#parts.others().has(peer) || !this.#gate.passes(peer)) return false
+    if (!this.#gate.passes(peer)) return false
     this.#newerTerms.meets(peer, term)
     return true
   }

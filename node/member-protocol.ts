@@ -24,7 +24,7 @@ const requestCodec: Codec<MemberRequest> = union<MemberRequest>({
 
 /** What a member answers. Methods throw the `MoteError` that travels to the asker. */
 export interface MemberServices {
-  isMember(id: DeviceId): boolean
+  mayAsk(id: DeviceId, type: MemberRequest['type']): boolean
   snapshotChunk(from: DeviceId, lastIncludedIndex: number, chunk: number): Uint8Array
   witness(from: DeviceId): Promise<Uint8Array>
   readIndex(): Promise<Uint8Array>
@@ -50,11 +50,11 @@ export function encodeMemberRequest(request: MemberRequest): Uint8Array {
 export function memberHandler(services: MemberServices): RequestHandler {
   return async ({ deviceId }, body) => {
     if (deviceId === undefined) throw new MoteError('hello-required', 'member: prove an identity first')
-    if (!services.isMember(deviceId))
-      throw new MoteError('not-authorised', 'member: only those who keep this chain may ask')
     const request = decodeRequest('member', requestCodec, body)
     if (!request.ok) throw new MoteError(request.error.code, request.error.detail)
     const { value } = request
+    if (!services.mayAsk(deviceId, value.type))
+      throw new MoteError('not-authorised', 'member: only those who keep this chain may ask')
     switch (value.type) {
       case 'snapshot':
         return services.snapshotChunk(deviceId, value.lastIncludedIndex, value.chunk)

@@ -31,6 +31,8 @@ export interface ReplicaEvents {
   /** The state of this index is reached; entries without a block move it too. */
   applied(index: number): void
   leadership(leadership: Leadership): void
+  /** At a leader: these were removed from the members and are still told so, and nobody else. */
+  departing(members: readonly string[]): void
   /** The replica has stopped for good: `storage-failed`, `storage-corrupt` or `execution-diverged`. */
   failed(error: MoteError): void
 }

@@ -14,7 +14,7 @@
  * Not here: who may submit (submission.ts), what a block does (chain/), when to cut one (producer.ts).
  */
 import type { DeviceId, LogIndex, Term } from '../chain/brands.ts'
-import { assert, assertNever, MoteError } from '../chain/result.ts'
+import { assert, assertNever, type MoteError } from '../chain/result.ts'
 import { Raft } from '../consensus/raft.ts'
 import type { RaftStatus } from '../consensus/status.ts'
 import type { Configuration, Effect, Entry, Input, Message, SnapshotMeta } from '../consensus/types.ts'
@@ -183,10 +183,8 @@ export class Replica {
     this.#writes.tick()
     const { waitingMs } = this.#writes
     if (waitingMs <= writeStallMs) return
-    const detail = `no write has ended for ${waitingMs} ms`
-    if (waitingMs > writeDeadlineMs) this.fail(new MoteError('storage-failed', detail))
-    if (this.#leadership.role !== 'leader') return
-    const best = bestSuccessor(this.#raft.status)
+    if (waitingMs > writeDeadlineMs) this.fail(storageFailure(`no write has ended for ${waitingMs} ms`))
+    const best = this.#leadership.role === 'leader' && bestSuccessor(this.#raft.status)
     if (best) this.handOver(best)
   }
 
@@ -250,6 +248,9 @@ export class Replica {
         return
       case 'fetch-snapshot':
         this.#fetchSnapshot(effect)
+        return
+      case 'departing':
+        this.#parts.events.departing(effect.members)
         return
       case 'send-snapshot':
         this.#parts.snapshots?.keep(effect.snapshot)

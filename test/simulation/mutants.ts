@@ -1,4 +1,5 @@
 /** Bugs that others have had, to be put back in one at a time: each must be caught by some seed. */
+import { hearingMutants } from './hearing-mutants.ts'
 import type { Mutant } from './mutation.ts'
 
 export const mutants: readonly Mutant[] = [
@@ -122,7 +123,7 @@ export const mutants: readonly Mutant[] = [
     name: 'read-without-quorum',
     source: 'section 8; etcd #20418',
     file: 'consensus/read-index.ts',
-    find: '  if (confirmed < reads.readContext) return\n',
+    find: '  if (confirmed < readContext) return\n',
     replace: '',
   },
   {
@@ -243,9 +244,9 @@ export const mutants: readonly Mutant[] = [
     name: 'new-leader-drops-uncommitted',
     source: 'section 5.4.2, entries of earlier terms',
     file: 'consensus/election.ts',
-    find: "  const { log, configurations } = state\n  state.role = 'leader'\n",
+    find: "  const { log } = state\n  state.role = 'leader'\n",
     replace:
-      "  const { log, configurations } = state\n  if (log.lastIndex > state.commitIndex) truncateLog(state, state.commitIndex)\n  state.role = 'leader'\n",
+      "  const { log } = state\n  if (log.lastIndex > state.commitIndex) truncateLog(state, state.commitIndex)\n  state.role = 'leader'\n",
     also: [
       {
         file: 'consensus/election.ts',
@@ -555,25 +556,5 @@ export const mutants: readonly Mutant[] = [
     find: '    this.#left = sitOutTimeouts * this.#electionTimeoutTicks\n',
     replace: '    this.#left = 0\n',
   },
-  {
-    name: 'far-term-adopted',
-    source: 'one message uses up the terms that there are',
-    file: 'consensus/raft.ts',
-    find: '  if (message.term > highestTermHeard(state)) return\n',
-    replace: '',
-  },
-  {
-    name: 'slow-disk-is-silence',
-    source: 'a leader is deposed by slow disks',
-    file: 'consensus/follower.ts',
-    find: '  if (matchIndex > state.persistedIndex && state.pendingWrites.length > 0) sayHeard(state, message)\n',
-    replace: '',
-  },
-  {
-    name: 'heard-and-not-counted',
-    source: 'a leader is deposed by slow disks',
-    file: 'consensus/replication.ts',
-    find: '  progress.heardAt = leadership.ticks\n',
-    replace: '',
-  },
+  ...hearingMutants,
 ]

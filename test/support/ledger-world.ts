@@ -111,6 +111,8 @@ export class LedgerWorld {
   /** Tests may change what travels. */
   inTransit: (message: PeerMessage) => PeerMessage = message => message
   requestInTransit: (protocol: RequestProtocol, body: Uint8Array) => Uint8Array = (_protocol, body) => body
+  /** Nodes that are started from now on name each other in their own configurations. */
+  peersAreConfigured = true
   /** For nodes that are started from now on. */
   compaction: Partial<CompactionLimits> = {}
   maxLogBytesInMemory = 32 * 1024 * 1024
@@ -220,7 +222,9 @@ export class LedgerWorld {
       processId: 0,
       api: () => '',
       log: { info: () => {}, error: (_detail, message) => this.#errors[i]?.push(message) },
-      peers: this.#nodes.map(({ identity }) => identity.id).filter(peer => peer !== id),
+      peers: this.#nodes
+        .map(({ identity }) => identity.id)
+        .filter(peer => this.peersAreConfigured && peer !== id),
       onFailed: error => this.failures.push(error),
     })
     await network.start(each.node)

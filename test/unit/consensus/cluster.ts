@@ -6,8 +6,9 @@
  * all faults, after which the cluster has to elect a leader, commit, and agree.
  */
 import { defaultConfig } from '../../../consensus/config.ts'
+import type { Raft } from '../../../consensus/raft.ts'
 import type { RaftStatus } from '../../../consensus/status.ts'
-import type { Config, Effect, Input, Message, NodeId } from '../../../consensus/types.ts'
+import type { Config, Configuration, Effect, Input, Message, NodeId } from '../../../consensus/types.ts'
 import { Invariants } from './invariants.ts'
 import { Node } from './node.ts'
 import { SeededRandom } from './random.ts'
@@ -22,6 +23,7 @@ interface Envelope {
 type Fetch = Extract<Effect, { type: 'fetch-snapshot' }> & { readonly to: NodeId }
 
 const ids = ['a', 'b', 'c', 'd', 'e']
+const electionTimeoutTicks = 5
 /** A configuration with all of them, in both halves; commands of a schedule are shorter. */
 const largestEntryBytes = 64 * (1 + 2 * ids.length)
 
@@ -50,7 +52,7 @@ export class Cluster {
     const initial = simple(...ids.slice(0, this.random.pick([1, 3, 3, 3, 5])))
     for (const id of ids) {
       const node = new Node(id, {
-        config: { electionTimeoutTicks: 5, ...config },
+        config: { electionTimeoutTicks, ...config },
         initial,
         random: this.random,
       })
@@ -85,9 +87,49 @@ export class Cluster {
       this.#propose(leader)
       this.step(leader, { type: 'leave-joint', context: this.#nextContext() })
       this.#drain()
-      if (this.invariants.highestCommitted > goal && this.#isAgreed()) return true
+      if (this.invariants.highestCommitted > goal && this.#isAgreed()) return this.#removesOne(rounds)
     }
     return false
+  }
+
+  /** A member that takes the log is removed. It has to learn that, and to stand for no election from then on. */
+  #removesOne(rounds: number): boolean {
+    const leader = this.leader?.raft
+    const [id] = [...(leader?.status.followers ?? [])].find(([, { state }]) => state === 'replicate') ?? []
+    const removed = id === undefined ? undefined : this.nodes.get(id)?.raft
+    if (leader === undefined || id === undefined || removed === undefined) return true
+    const leavesOut = ({ status }: Raft) => !isMemberOf(status.configuration, id)
+    for (let round = 0; !leavesOut(leader); round += 1) {
+      if (round > rounds) return false
+      const [voters = [], learners = []] = [
+        leader.status.configuration.voters,
+        leader.status.configuration.learners,
+      ].map(ids => ids.filter(other => other !== id))
+      this.#ask({ type: 'change-membership', voters, learners, context: this.#nextContext() })
+      this.#passTime()
+    }
+    const knows = () => leavesOut(removed) && removed.status.commitIndex >= removed.status.configurationIndex
+    for (let round = 0; round < 3 * electionTimeoutTicks && !knows(); round += 1) this.#passTime()
+    for (let round = 0; round < 3 * electionTimeoutTicks; round += 1) {
+      this.#ask({ type: 'propose', data: [new Uint8Array(1)], context: this.#nextContext() })
+      this.#passTime()
+      if (!knows() || removed.status.role !== 'follower')
+        throw new Error(`violated: who is removed learns it, and stands no more (${id})`)
+    }
+    return true
+  }
+
+  #ask(input: Input): void {
+    const { leader } = this
+    if (leader !== undefined) this.step(leader, input)
+  }
+
+  /** A tick of everybody, and what follows; joint consensus is left. */
+  #passTime(): void {
+    for (const node of this.nodes.values()) this.step(node, { type: 'tick' })
+    this.#drain()
+    this.#ask({ type: 'leave-joint', context: this.#nextContext() })
+    this.#drain()
   }
 
   /** Steps one node and carries out what it asks for. */
@@ -137,7 +179,10 @@ export class Cluster {
     if (message.type === 'vote' && message.voteGranted && !message.preVote) {
       this.invariants.voteLeaves(node, to, message.term)
     }
-    if (message.type === 'append-entries') this.#judgeSentAgain(node, { to, message })
+    if (message.type === 'append-entries') {
+      this.#judgeSentAgain(node, { to, message })
+      judgeFarewell(node, { to, message })
+    }
     if (message.type === 'append-response' && message.full) this.fullAnswers += 1
     if (!this.#cut.has(`${node.id}>${to}`)) this.#network.push({ to, message })
   }
@@ -148,11 +193,12 @@ export class Cluster {
     before: RaftStatus,
     { input, effects }: { readonly input: Input; readonly effects: readonly Effect[] },
   ): void {
+    const told = this.#full.get(node) ?? new Set()
+    this.#full.set(node, told)
+    for (const id of told) if (!before.followers.has(id)) told.delete(id)
     if (input.type !== 'message') return
     const { message } = input
     const isOverBound = before.unappliedBytes > this.#limits.maxUncommittedBytes
-    const told = this.#full.get(node) ?? new Set()
-    this.#full.set(node, told)
     const isCurrent = message.term === before.currentTerm && before.role === 'leader'
     // Who fetches a snapshot gets no entries, and has it in place of all that waited to be applied.
     const fetches = before.followers.get(message.from)?.state === 'snapshot'
@@ -332,12 +378,27 @@ export class Cluster {
     const status = leader?.raft?.status
     if (leader === undefined || status === undefined) return false
     const { voters, votersOutgoing, learners } = status.configuration
+    // One that is about to go is no leader to go on with.
+    if (!voters.includes(leader.id) || status.configurationIndex > status.commitIndex) return false
     const members = [...voters, ...learners].map(id => this.nodes.get(id))
     const agrees = (node: Node | undefined) =>
       node?.lastApplied === leader.lastApplied &&
       node.applied.every((entry, index) => entry?.data.join() === leader.applied[index]?.data.join())
     return votersOutgoing.length === 0 && members.every(agrees)
   }
+}
+
+function isMemberOf({ voters, votersOutgoing, learners }: Configuration, id: NodeId): boolean {
+  return [voters, votersOutgoing, learners].some(ids => ids.includes(id))
+}
+
+/** Who is no member is sent nothing behind the configuration in force, which left it out at the latest. */
+function judgeFarewell({ id, raft }: Node, { to, message }: Envelope): void {
+  if (message.type !== 'append-entries' || raft === undefined) return
+  const { configuration, configurationIndex } = raft.status
+  const last = Math.max(message.leaderCommit, message.prevLogIndex + message.entries.length)
+  if (!isMemberOf(configuration, to) && last > configurationIndex)
+    throw new Error(`violated: who is removed gets nothing behind it (${id} to ${to}: ${last})`)
 }
 
 function termOf(node: Node): number {

@@ -1,0 +1,54 @@
+/** Known bugs in who is heard and who is told: terms far ahead, followers with slow disks, members that were removed. */
+import type { Mutant } from './mutation.ts'
+
+export const hearingMutants: readonly Mutant[] = [
+  {
+    name: 'far-term-adopted',
+    source: 'one message uses up the terms that there are',
+    file: 'consensus/raft.ts',
+    find: '  if (message.term > highestTermHeard(state)) return\n',
+    replace: '',
+  },
+  {
+    name: 'slow-disk-is-silence',
+    source: 'a leader is deposed by slow disks',
+    file: 'consensus/follower.ts',
+    find: '  if (matchIndex > state.persistedIndex && state.pendingWrites.length > 0) sayHeard(state, message)\n',
+    replace: '',
+  },
+  {
+    name: 'heard-and-not-counted',
+    source: 'a leader is deposed by slow disks',
+    file: 'consensus/replication.ts',
+    find: '  progress.heardAt = leadership.ticks\n',
+    replace: '',
+  },
+  {
+    name: 'removed-and-not-told',
+    source: 'section 6, disruptive servers',
+    file: 'consensus/replication.ts',
+    find: '  seeOff(state, leadership)\n',
+    replace: '',
+  },
+  {
+    name: 'removal-told-without-commit',
+    source: 'section 6, disruptive servers',
+    file: 'consensus/departing.ts',
+    find: 'if (knows && response.matchIndex',
+    replace: 'if (response.matchIndex',
+    also: [
+      {
+        file: 'consensus/departing.ts',
+        find: '  if (departing?.told === undefined) return\n  const { progress, told } = departing\n  // A follower takes as committed what the append that says so covers: this very answer has to cover the entry.\n  const knows = response.success && response.readContext >= told.readContext\n',
+        replace: '  if (departing === undefined) return\n  const { progress } = departing\n',
+      },
+    ],
+  },
+  {
+    name: 'removed-gets-what-follows',
+    source: 'who is no member gets nothing more',
+    file: 'consensus/replication.ts',
+    find: '  return end?.index ?? log.lastIndex\n',
+    replace: '  return Math.max(end?.index ?? 0, log.lastIndex)\n',
+  },
+]
