@@ -34,6 +34,7 @@ const listener = Type.Object(
   { host: Type.String({ minLength: 1 }), port: Type.Integer({ minimum: 0, maximum: 65535 }) },
   closed,
 )
+/** `api` is for people who read the file: a node does not look at it. */
 const peer = Type.Object({ id: digest, address: multiaddr, api: Type.Optional(url) }, closed)
 
 const schema = Type.Object(
@@ -59,7 +60,7 @@ const schema = Type.Object(
     heartbeatMs: Type.Optional(Type.Integer({ minimum: 100, maximum: 86_400_000 })),
     /** `none`: this device has no wall clock, or none to go by; it goes by steady time alone. Not for full nodes. */
     clock: Type.Optional(Type.Enum(['wall', 'none'])),
-    /** Answers older than this are not trusted. */
+    /** Answers older than this are not trusted: lightweight and coordination nodes. */
     trustTtlMs: Type.Optional(Type.Integer({ minimum: 100, maximum: 86_400_000 })),
     raft: Type.Optional(
       Type.Object(
@@ -126,8 +127,6 @@ export interface ConfiguredPeer {
   readonly id: DeviceId
   /** Multiaddr. */
   readonly address: string
-  /** Base URL of its HTTP API, where known. */
-  readonly api: string | undefined
 }
 
 /** A checked configuration with defaults filled in and absolute paths. */
@@ -199,7 +198,7 @@ function checkTogether(config: NodeConfigFile, file: string): void {
 
 function withDefaults(config: NodeConfigFile, base: string): NodeConfig {
   const peers = (list: NodeConfigFile['peers']): readonly ConfiguredPeer[] =>
-    list.map(({ id, address, api }) => ({ id: DeviceId(id), address, api: api?.replace(/\/$/, '') }))
+    list.map(({ id, address }) => ({ id: DeviceId(id), address }))
   return {
     name: config.name,
     label: config.label,

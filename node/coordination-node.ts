@@ -80,7 +80,11 @@ export async function startCoordinationNode(config: NodeConfig, log: Logger): Pr
     else if (live.remove(peer)) lost([peer])
   })
   const watch = setInterval(() => lost(live.expire()), heartbeatEveryMs / 2)
-  api = await listenApi(app, config.api)
+  api = await listenApi(app, config.api).catch(async (error: unknown) => {
+    clearInterval(watch)
+    await chain.stop()
+    throw error
+  })
   announcer.start()
   const addresses = network.addresses()
   log.info({ api, addresses }, 'serving')

@@ -122,7 +122,13 @@ async function startOver(storage: Storage, { config, log, genesis, keys }: Prepa
   await network.start(node)
   node.start()
   const app = apiOf(node, log)
-  api = await listenApi(app, config.api)
+  try {
+    api = await listenApi(app, config.api)
+  } catch (error) {
+    await node.stop()
+    await network.stop()
+    throw error
+  }
   const registry = startRegistry({ config, network, node, addresses })
   log.info({ api, addresses: network.addresses(), height: node.chain.height }, 'serving')
   return {

@@ -32,7 +32,10 @@ export async function startLightweightNode(config: NodeConfig, log: Logger): Pro
   })
   await chain.start((peer, state) => service.peer(peer, state))
   chain.inBackground('assignment', service.run())
-  api = await listenApi(app, config.api)
+  api = await listenApi(app, config.api).catch(async (error: unknown) => {
+    await chain.stop()
+    throw error
+  })
   log.info({ api, height: chain.client.follower.head.header.height }, 'serving')
   const addresses = chain.network.addresses()
   return {

@@ -10,7 +10,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { writeGenesisFile } from '../../client/genesis-file.ts'
 import { httpSource } from '../../client/http-source.ts'
 import { type IdentityKeys, signerOf, writeKeyFile } from '../../client/key-directory.ts'
-import { parseNodeConfig } from '../../node/config.ts'
+import { type NodeConfigFile, parseNodeConfig } from '../../node/config.ts'
 import { startCoordinationNode } from '../../node/coordination-node.ts'
 import type { RunningNode } from '../../node/full-node.ts'
 import { startLightweightNode } from '../../node/lightweight-node.ts'
@@ -29,7 +29,7 @@ const levelWithinMs = 5_000
 const labels = ['lightweight', 'coordination'] as const
 const fills = { empty: [], full: strangeKeys(keysOfFullBlock) } as const
 
-const chain = new TestChain({ devices: ['sensor'], startTime: Date.now() - 60_000 })
+const chain = new TestChain({ devices: ['sensor', 'sensor-2'], startTime: Date.now() - 60_000 })
 const long = new LongChain(chain)
 const stoppers: (() => Promise<unknown>)[] = []
 let root = ''
@@ -47,9 +47,13 @@ function sampleOf({ name, id, signing, transport, ...keys }: IdentityKeys): Samp
   }
 }
 
-async function startLight(label: (typeof labels)[number], keys: IdentityKeys): Promise<RunningNode> {
-  const directory = join(root, label)
-  await writeKeyFile(join(root, `${label}.key`), keys)
+async function startLight(
+  label: (typeof labels)[number],
+  keys: IdentityKeys,
+  change: Partial<NodeConfigFile> = {},
+): Promise<RunningNode> {
+  const directory = join(root, change.data ?? label)
+  await writeKeyFile(join(root, `${keys.name}.key`), keys)
   const file = {
     version: 1,
     name: label,
@@ -57,11 +61,12 @@ async function startLight(label: (typeof labels)[number], keys: IdentityKeys): P
     chainId: chain.chainId,
     genesis: '../genesis.json',
     data: '.',
-    key: `../${label}.key`,
+    key: `../${keys.name}.key`,
     api: { host: '127.0.0.1', port: 0 },
     p2p: { host: '127.0.0.1', port: 0 },
     peers: [{ id: fullNode.identity.id, address: fullNode.address }],
     coordination: [],
+    ...change,
   }
   const config = parseNodeConfig(JSON.stringify(file), join(directory, 'node.json'))
   const start = label === 'lightweight' ? startLightweightNode : startCoordinationNode
@@ -135,6 +140,15 @@ test('away: until it is level a node says how far behind it is, and that it is n
   }
   expect(await unreadiness(apiOf('lightweight'))).toBeUndefined()
   expect((await unreadiness(apiOf('coordination')))?.code).toBe('no-full-node')
+})
+
+test('away: trustTtlMs is the age of the head from which a node says stale', async () => {
+  const node = await startLight('lightweight', keysOf('sensor-2'), { data: 'impatient', trustTtlMs: 1_000 })
+  const { api } = node.ready as { api: string }
+  while ((await httpSource(api).status()).certifiedHeight !== long.height)
+    await new Promise(resolve => setTimeout(resolve, 10))
+  expect((await unreadiness(api))?.code).toBe('stale')
+  expect(await unreadiness(apiOf('lightweight'))).toBeUndefined()
 })
 
 test('away: a node that starts again is level, empty and full blocks alike', async () => {

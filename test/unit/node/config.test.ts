@@ -34,7 +34,7 @@ describe('node configuration', () => {
       genesis: '/nodes/genesis.json',
       data: '/nodes/full-1/data',
       key: '/keys/full-1.json',
-      peers: [{ id, address: '/ip4/127.0.0.1/tcp/4001', api: 'http://127.0.0.1:4101' }],
+      peers: [{ id, address: '/ip4/127.0.0.1/tcp/4001' }],
       trustTtlMs: 180_000,
       raft: { tickMs: 50, electionTimeoutTicks: 10, heartbeatTicks: 1 },
       log: { level: 'info', file: undefined },
@@ -116,6 +116,20 @@ describe('node configuration', () => {
       await rm(directory, { recursive: true })
     }
   })
+})
+
+test('config: each field of `raft` but tickMs is the one that the core gets', () => {
+  const raft = {
+    electionTimeoutTicks: 21,
+    heartbeatTicks: 3,
+    maxEntriesPerAppend: 11,
+    maxBytesPerAppend: 12_000,
+    maxAppendsInFlight: 13,
+    maxBytesInFlight: 14_000,
+  }
+  const { tickMs, ...given } = parse({ ...config, raft }).raft
+  expect(tickMs).toBe(50)
+  expect(coreConfig(id as DeviceId, given, 1_000_000)).toMatchObject(raft)
 })
 
 test('config: a configured limit of appends is the one that the core gets', () => {
