@@ -13,6 +13,8 @@ export interface GeneratorOptions {
   readonly apis: readonly string[]
   readonly seed: string
   readonly clients: number
+  /** The number of the first client's device. Default 1. */
+  readonly firstDevice?: number
   readonly wait: 'committed' | 'certified'
   /** Acknowledged before the measurement begins, so that code is compiled by then. */
   readonly warmUpTransactions: number
@@ -44,8 +46,9 @@ function percentile(sorted: readonly number[], fraction: number): number {
 }
 
 async function generate(options: GeneratorOptions): Promise<GeneratorResult> {
+  const { firstDevice = 1 } = options
   const devices = Array.from({ length: options.clients }, (_, i) =>
-    derivedKeys(options.seed, `device-${i + 1}`),
+    derivedKeys(options.seed, `device-${firstDevice + i}`),
   )
   let latencies: number[] = []
   const clients = new LoadClients({

@@ -27,9 +27,11 @@ import { LinkNetwork } from '../devnet/link-network.ts'
 import { choosePorts, loopback } from '../devnet/ports.ts'
 import { type NodeConfigFile, writeNodeConfig } from '../node/config.ts'
 
-const root = dirname(dirname(fileURLToPath(import.meta.url)))
+const here = dirname(dirname(fileURLToPath(import.meta.url)))
 
 export interface ClusterOptions {
+  /** Checkout whose nodes run. Default: this one. */
+  readonly root?: string
   readonly fullNodes?: number
   readonly devices?: number
   readonly seed?: string
@@ -73,6 +75,7 @@ export class ClusterNode {
   readonly id: DeviceId
   readonly api: string
   readonly directory: string
+  readonly #entry: string
   readonly #nodeArguments: readonly string[]
   #process: ChildProcess | undefined
   #exited: Promise<number | NodeJS.Signals | null> = Promise.resolve(null)
@@ -83,12 +86,14 @@ export class ClusterNode {
     id: DeviceId
     api: string
     directory: string
+    root: string
     nodeArguments: readonly string[]
   }) {
     this.name = options.name
     this.id = options.id
     this.api = options.api
     this.directory = options.directory
+    this.#entry = join(options.root, 'cli', 'main.ts')
     this.#nodeArguments = options.nodeArguments
   }
 
@@ -113,10 +118,9 @@ export class ClusterNode {
   /** Starts the process and waits for its ready line. */
   async start(): Promise<void> {
     const config = join(this.directory, 'config.json')
-    const entry = join(root, 'cli', 'main.ts')
     const child = spawn(
       process.execPath,
-      [...this.#nodeArguments, entry, 'node', 'start', '--config', config],
+      [...this.#nodeArguments, this.#entry, 'node', 'start', '--config', config],
       {
         stdio: ['pipe', 'pipe', 'pipe'],
         cwd: this.directory,
@@ -287,8 +291,8 @@ export async function createCluster(options: ClusterOptions = {}): Promise<Local
       log: { level: 'info' },
     })
     const api = `http://${loopback}:${portOf(i, 'api')}`
-    const nodeArguments = options.nodeArguments ?? []
-    nodes.push(new ClusterNode({ name: each.name, id: each.id, api, directory: home, nodeArguments }))
+    const { root = here, nodeArguments = [] } = options
+    nodes.push(new ClusterNode({ name: each.name, id: each.id, api, directory: home, root, nodeArguments }))
   }
   const network = links?.network
   return new LocalCluster({ directory, genesis, nodes, operator, devices: deviceKeys, links: network })

@@ -1,6 +1,7 @@
 /** `npm run bench -- NAME [options]`: each benchmark prints what it measured; `--help` prints its options. */
 import { type BenchOption, BenchUsageError, benchUsage } from './arguments.ts'
 import { benchCluster, clusterOptions } from './cluster.ts'
+import { benchCompare, compareOptions } from './compare.ts'
 import { benchDefaults, defaultsOptions } from './defaults.ts'
 import { benchLeaderLoss, leaderLossOptions } from './leader-loss.ts'
 
@@ -17,6 +18,14 @@ const benchmarks: ReadonlyMap<string, Benchmark> = new Map([
       meaning: 'certified transactions per second of three full nodes, and what they cost',
       options: clusterOptions,
       run: benchCluster,
+    },
+  ],
+  [
+    'compare',
+    {
+      meaning: 'this checkout beside an older commit: one client and many, in turns',
+      options: compareOptions,
+      run: benchCompare,
     },
   ],
   [

@@ -3,13 +3,13 @@
  * to talk to comes from the configuration and from coordination nodes, and who a peer is from hello.
  */
 import { isIPv6 } from 'node:net'
-import { noise } from '@chainsafe/libp2p-noise'
 import { generateKeyPairFromSeed } from '@libp2p/crypto/keys'
 import type { Libp2p, PeerId } from '@libp2p/interface'
 import { tcp } from '@libp2p/tcp'
 import { yamux } from '@libp2p/yamux'
 import { createLibp2p } from 'libp2p'
 import type { NetworkLimits } from './network-limits.ts'
+import { turnwiseNoise } from './noise.ts'
 import { protocols } from './wire.ts'
 
 export interface HostOptions {
@@ -29,7 +29,7 @@ export async function createHost({ host, port, transportSeed, limits }: HostOpti
     privateKey: await generateKeyPairFromSeed('Ed25519', transportSeed),
     addresses: { listen: [`/${isIPv6(host) ? 'ip6' : 'ip4'}/${host}/tcp/${port}`] },
     transports: [tcp({ maxConnections: limits.maxConnections + limits.maxPendingConnections })],
-    connectionEncrypters: [noise()],
+    connectionEncrypters: [turnwiseNoise()],
     streamMuxers: [
       yamux({
         maxInboundStreams: Object.values(protocols).reduce((sum, { maxStreams }) => sum + maxStreams, 0),

@@ -1,0 +1,175 @@
+/**
+ * Two commits side by side: `npm run bench -- compare --old REF` (docs/BENCHMARKS.md; `--help` lists the options).
+ *
+ * Each round runs three full nodes of the one commit and then of the other, and each cluster serves three loads: one
+ * client at the leader, one at a follower, many clients at all nodes. The load generator is this checkout's for both.
+ * Machines are noisy: the order changes from round to round, and medians and their ratio are what counts.
+ */
+import { execFileSync } from 'node:child_process'
+import { existsSync, symlinkSync } from 'node:fs'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { type BenchOption, BenchUsageError, benchArguments } from './arguments.ts'
+import { generate } from './cluster.ts'
+import type { GeneratorResult } from './load-generator.ts'
+import { type ClusterNode, createCluster, type LocalCluster } from './local-cluster.ts'
+import { machineLine } from './machine.ts'
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)))
+const seed = 'compare'
+
+export const compareOptions = {
+  old: { default: '', meaning: 'commit that this checkout is compared with' },
+  rounds: { default: 5, meaning: 'rounds; each runs both commits' },
+  seconds: { default: 5, meaning: 'how long each load is measured' },
+  clients: { default: 256, meaning: 'clients of the third load' },
+} as const satisfies Record<string, BenchOption>
+
+const versions = ['old', 'new'] as const
+type Version = (typeof versions)[number]
+
+const loads = ['one client at the leader', 'one client at a follower', 'many clients'] as const
+type Load = (typeof loads)[number]
+
+interface Figures {
+  readonly p50Ms: number
+  readonly cpuMsPerTransaction: number
+  readonly perSecond: number
+}
+
+type Measured = Readonly<Record<Load, Figures>>
+
+export async function benchCompare(args: readonly string[]): Promise<void> {
+  const { old, rounds, seconds, clients } = benchArguments(args, compareOptions)
+  const commit = commitOf(old)
+  const tree = await checkOut(commit)
+  try {
+    process.stdout.write(`${machineLine()}\nold: ${commit.slice(0, 12)}; new: this checkout\n`)
+    const results: Record<Version, Measured[]> = { old: [], new: [] }
+    for (let round = 0; round < rounds; round++)
+      for (const version of round % 2 === 0 ? versions : versions.toReversed()) {
+        results[version].push(
+          await measure({ root: version === 'old' ? tree : root, measureMs: seconds * 1_000, clients }),
+        )
+        process.stderr.write(`round ${round + 1} of ${rounds}: ${version} done\n`)
+      }
+    process.stdout.write(`${table(results)}\n`)
+  } finally {
+    await rm(tree, { recursive: true, force: true })
+    execFileSync('git', ['worktree', 'prune'], { cwd: root })
+  }
+}
+
+/** Throws `BenchUsageError`. */
+function commitOf(ref: string): string {
+  if (ref === '') throw new BenchUsageError('--old: expected a commit')
+  try {
+    return execFileSync('git', ['rev-parse', '--verify', '--quiet', `${ref}^{commit}`], {
+      cwd: root,
+      encoding: 'utf8',
+    }).trim()
+  } catch {
+    throw new BenchUsageError(`--old: no commit '${ref}' here`)
+  }
+}
+
+/** A work tree of the commit with its own packages, or these where its lock file is the same. */
+async function checkOut(commit: string): Promise<string> {
+  const tree = await mkdtemp(join(tmpdir(), 'mote-compare-'))
+  const git = (...words: string[]) => execFileSync('git', words, { cwd: root, stdio: 'pipe' })
+  git('worktree', 'add', '--detach', '--force', tree, commit)
+  const sameLock = git('diff', '--name-only', commit, '--', 'package-lock.json').length === 0
+  if (sameLock && existsSync(join(root, 'node_modules')))
+    symlinkSync(join(root, 'node_modules'), join(tree, 'node_modules'))
+  else
+    execFileSync('npm', ['install', '--no-audit', '--no-fund', '--ignore-scripts'], {
+      cwd: tree,
+      stdio: 'pipe',
+    })
+  return tree
+}
+
+interface Setting {
+  readonly root: string
+  readonly measureMs: number
+  readonly clients: number
+}
+
+async function measure({ root, measureMs, clients }: Setting): Promise<Measured> {
+  const cluster = await createCluster({ root, fullNodes: 3, devices: clients + 2, seed })
+  try {
+    await cluster.start()
+    const leader = await cluster.leader()
+    const follower = cluster.nodes.find(node => node !== leader) as ClusterNode
+    const load = loadOn(cluster, measureMs)
+    return {
+      // One after another: each load has devices of its own.
+      [loads[0]]: await load({ nodes: [leader], clients: 1, firstDevice: 1, warmUp: 300 }),
+      [loads[1]]: await load({ nodes: [follower], clients: 1, firstDevice: 2, warmUp: 300 }),
+      [loads[2]]: await load({ nodes: cluster.nodes, clients, firstDevice: 3, warmUp: 5_000 }),
+    }
+  } finally {
+    await cluster.stop()
+  }
+}
+
+function loadOn(cluster: LocalCluster, measureMs: number) {
+  return async (load: {
+    readonly nodes: readonly ClusterNode[]
+    readonly clients: number
+    readonly firstDevice: number
+    readonly warmUp: number
+  }): Promise<Figures> => {
+    const result = await generate({
+      chainId: cluster.chainId,
+      apis: load.nodes.map(node => node.api),
+      seed,
+      clients: load.clients,
+      firstDevice: load.firstDevice,
+      wait: 'certified',
+      warmUpTransactions: load.warmUp,
+      measureMs,
+      measureTransactions: 0,
+      pids: cluster.nodes.flatMap(node => node.pid ?? []),
+    })
+    return figuresOf(result)
+  }
+}
+
+function figuresOf(result: GeneratorResult): Figures {
+  const [failure] = result.failures
+  if (failure !== undefined) throw new Error(`a client was refused: ${failure}`)
+  const cpuSeconds = result.cpuSeconds.reduce((sum, used) => sum + used, 0)
+  return {
+    p50Ms: result.p50Ms,
+    cpuMsPerTransaction: (1_000 * cpuSeconds) / result.transactions,
+    perSecond: result.transactions / result.seconds,
+  }
+}
+
+const figures = [
+  ['p50, ms', 'p50Ms'],
+  ['CPU of the nodes, ms per transaction', 'cpuMsPerTransaction'],
+  ['certified per second', 'perSecond'],
+] as const
+
+/** Markdown: medians, and new ÷ old. */
+function table(results: Readonly<Record<Version, readonly Measured[]>>): string {
+  const rows = loads.flatMap(load =>
+    figures.map(([name, key]) => {
+      const [before, after] = versions.map(version => median(results[version].map(each => each[load][key])))
+      return `| ${load} | ${name} | ${rounded(before)} | ${rounded(after)} | ${((after ?? 0) / (before ?? 0)).toFixed(2)} |`
+    }),
+  )
+  return ['| load | figure | old | new | new ÷ old |', '| --- | --- | --- | --- | --- |', ...rows].join('\n')
+}
+
+function median(values: readonly number[]): number {
+  return [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN
+}
+
+function rounded(value = Number.NaN): string {
+  return value >= 100 ? String(Math.round(value)) : value.toFixed(2)
+}
