@@ -20,7 +20,7 @@ export class Forwarder {
   #gathered: Uint8Array[] = []
   #pausing = false
 
-  constructor(network: Pick<Network, 'send'>, clock: Clock, pauseMs = 10) {
+  constructor(network: Pick<Network, 'send'>, clock: Clock, pauseMs = 1) {
     this.#network = network
     this.#clock = clock
     this.#pauseMs = pauseMs
