@@ -7,6 +7,8 @@ import type { TrustedHead } from '../chain/light-client.ts'
 import { addressLifetimeMs, signAddress } from '../client/coordination-address.ts'
 import type { IdentityKeys } from '../client/key-directory.ts'
 import type { Clock, Network } from './ports.ts'
+import { registryReports } from './request-table.ts'
+import { ask } from './requests.ts'
 
 const announceEveryMs = 2_000
 
@@ -51,6 +53,8 @@ export class AddressAnnouncer {
     const expiry = Milliseconds(header.time + addressLifetimeMs)
     const signed = signAddress(keys, { chainId, api: api(), addresses: network.addresses(), expiry })
     for (const { id } of connected)
-      network.request(id, 'registry', signed, announceEveryMs).catch((error: unknown) => onFailure(id, error))
+      ask(network, id, registryReports.address, signed, announceEveryMs).catch((error: unknown) =>
+        onFailure(id, error),
+      )
   }
 }

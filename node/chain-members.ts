@@ -8,8 +8,8 @@
  */
 import type { DeviceId } from '../chain/brands.ts'
 import type { Configuration } from '../consensus/types.ts'
-import type { MemberRequest } from './member-protocol.ts'
 import type { PeerMessage } from './ports.ts'
+import { memberRequests } from './request-table.ts'
 
 export interface ChainMembersParts {
   readonly id: DeviceId
@@ -54,7 +54,7 @@ export class ChainMembers {
     return this.others.has(from) || (type === 'raft' && this.#departing.has(from))
   }
 
-  mayAsk(id: DeviceId, type: MemberRequest['type']): boolean {
-    return this.others.has(id) || (type === 'witness' && this.#departing.has(id))
+  mayAsk(id: DeviceId, request: string): boolean {
+    return this.others.has(id) || (request === memberRequests.witness.name && this.#departing.has(id))
   }
 }

@@ -50,10 +50,7 @@ import { snapshotOperations } from './store-snapshot.ts'
 import { WriteQueue } from './write-queue.ts'
 
 const nothing = new Uint8Array()
-interface HeightAndCertificate {
-  readonly height: Height
-  readonly certificate: Uint8Array
-}
+type HeightAndCertificate = NonNullable<Awaited<ReturnType<Storage['latestCertificate']>>>
 
 /**
  * Storage over `store`, which belongs to `owner` from now on. A store of another chain or device is refused with

@@ -15,7 +15,7 @@ import {
   type ParsedAddress,
   parseAddress,
 } from '../client/coordination-address.ts'
-import type { Caller, Network } from './ports.ts'
+import type { Network } from './ports.ts'
 
 /** The newest certified state. */
 export interface CertifiedView {
@@ -44,9 +44,7 @@ export class CoordinationAddresses {
   }
 
   /** Takes a coordination node's word where it is reached, in place of an earlier one. Throws what `judgeAddress` refuses. */
-  take(caller: Caller, signed: Uint8Array): void {
-    const { deviceId } = caller
-    if (!deviceId) throw new MoteError('hello-required', 'registry: prove an identity first')
+  take(deviceId: DeviceId, signed: Uint8Array): void {
     const parsed = unwrap(parseAddress(signed))
     if (parsed.address.device !== deviceId)
       throw new MoteError('not-authorised', `address: expected one of ${deviceId}, the device that sent it`)

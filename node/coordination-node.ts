@@ -8,9 +8,7 @@
 import type { FastifyInstance } from 'fastify'
 import { Type } from 'typebox'
 import { DeviceId } from '../chain/brands.ts'
-import { encode } from '../chain/codec.ts'
-import { MoteError, unwrap } from '../chain/result.ts'
-import { assignmentCodec } from '../client/join-messages.ts'
+import { MoteError } from '../chain/result.ts'
 import type { Logger } from '../client/log.ts'
 import { AddressAnnouncer } from './address-announcer.ts'
 import { bodyOf, createApi } from './api.ts'
@@ -20,10 +18,10 @@ import type { RunningNode } from './full-node.ts'
 import { JoinService } from './join-service.ts'
 import { LightChain } from './light-chain.ts'
 import { heartbeatEveryMs, LiveNodes } from './live-nodes.ts'
-import type { Caller } from './ports.ts'
 import { relaySource } from './relay-source.ts'
+import { joining, registryReports } from './request-table.ts'
+import { ask, requestHandler } from './requests.ts'
 import { systemClock } from './system-clock.ts'
-import { decodeRequest, type Heartbeat, heartbeatCodec } from './wire.ts'
 
 const moveTimeoutMs = 3_000
 
@@ -40,15 +38,23 @@ export async function startCoordinationNode(config: NodeConfig, log: Logger): Pr
     for (const id of ids) log.warn({ fullNode: id }, 'a full node is gone')
     if (ids.length > 0) changed()
   }
-  network.handle('registry', async (caller, body) => {
-    const { id, heartbeat } = await judgeHeartbeat(chain, caller, body)
-    if (live.beat(id, heartbeat)) {
-      log.info({ fullNode: id }, 'a full node lives')
-      changed()
-    }
-    return new Uint8Array(0)
-  })
-  network.handle('join', (caller, body) => desk.answer(caller.remoteAddress, body))
+  const { heartbeat } = registryReports
+  const beaten = requestHandler(
+    { heartbeat },
+    {
+      heartbeat: async (beat, { deviceId }) => {
+        await mustBeFullNode(chain, deviceId)
+        if (!live.beat(deviceId, beat)) return
+        log.info({ fullNode: deviceId }, 'a full node lives')
+        changed()
+      },
+    },
+  )
+  network.handle('registry', beaten)
+  network.handle(
+    'join',
+    requestHandler(joining, { message: (body, caller) => desk.answer(caller.remoteAddress, body) }),
+  )
   let api = ''
   const announcer = new AddressAnnouncer({
     keys: chain.keys,
@@ -113,19 +119,11 @@ function joinRoutes(routes: FastifyInstance, desk: JoinService): void {
   })
 }
 
-/** A full node beats. Only an identity that is proven active with label full is believed. */
-async function judgeHeartbeat(
-  { client }: LightChain,
-  caller: Caller,
-  body: Uint8Array,
-): Promise<{ readonly id: DeviceId; readonly heartbeat: Heartbeat }> {
-  const heartbeat = unwrap(decodeRequest('registry', heartbeatCodec, body))
-  const id = caller.deviceId
-  if (!id) throw new MoteError('hello-required', 'registry: prove an identity first')
+/** Only an identity that is proven active with label full is believed to beat. */
+async function mustBeFullNode({ client }: LightChain, id: DeviceId): Promise<void> {
   const { value } = await client.records.device(id)
   if (value?.label !== 'full' || value.status !== 'active')
     throw new MoteError('not-authorised', 'registry: expected an active full node')
-  return { id, heartbeat }
 }
 
 /** Tells connected lightweight nodes whose full node or backups are others now: one has died, or has come. */
@@ -137,7 +135,7 @@ async function move({ network }: LightChain, desk: JoinService, log: Logger): Pr
       const [from] = desk.told(id) ?? []
       try {
         const assignment = await desk.assignmentOf(id)
-        await network.request(id, 'registry', encode(assignmentCodec, assignment), moveTimeoutMs)
+        await ask(network, id, registryReports.assignment, assignment, moveTimeoutMs)
         const { fullNode, backups } = assignment
         log.info({ device: id, from, to: fullNode.id, backups: backups.length }, 'told a lightweight node')
       } catch (error) {

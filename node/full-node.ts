@@ -26,6 +26,8 @@ import { Libp2pNetwork } from './libp2p-network.ts'
 import type { Storage } from './ports.ts'
 import { RegistryHeartbeat } from './registry-heartbeat.ts'
 import { RememberingVerifier } from './remembering-verifier.ts'
+import { registryReports } from './request-table.ts'
+import { requestHandler } from './requests.ts'
 import { systemClock as clock } from './system-clock.ts'
 
 /** A program that serves until it is stopped. */
@@ -90,10 +92,12 @@ async function startOver(storage: Storage, { config, log, genesis, keys }: Prepa
       return { time: certified.header.time, record: device => identityIn(certified, device) }
     },
   })
-  network.handle('registry', async (caller, body) => {
-    addresses.take(caller, body)
-    return new Uint8Array(0)
-  })
+  const { address } = registryReports
+  const addressed = requestHandler(
+    { address },
+    { address: (signed, { deviceId }) => addresses.take(deviceId, signed) },
+  )
+  network.handle('registry', addressed)
   const ended = Promise.withResolvers<void>()
   ended.promise.catch(() => {}) // Whoever runs the node may look later.
   let api = ''

@@ -4,9 +4,8 @@
  */
 import type { DeviceId, Height } from '../chain/brands.ts'
 import type { Certificate } from '../chain/certificate.ts'
-import { encode } from '../chain/codec.ts'
 import { quorumOf } from '../chain/consenters.ts'
-import { type CertifiedHeader, certifiedHeaderCodec, type Handover } from '../chain/light-client.ts'
+import type { CertifiedHeader, Handover } from '../chain/light-client.ts'
 import { stateKeyOf } from '../chain/records.ts'
 import { MoteError } from '../chain/result.ts'
 import type { Certifier } from './certifier.ts'
@@ -14,7 +13,8 @@ import type { Handovers } from './handovers.ts'
 import type { LiveChain } from './live-chain.ts'
 import type { Network, Storage } from './ports.ts'
 import type { Execution } from './replicated-chain.ts'
-import { decodeAnswer, queryCodec } from './wire.ts'
+import { queries } from './request-table.ts'
+import { ask } from './requests.ts'
 
 export interface HandoverDeskParts {
   readonly id: DeviceId
@@ -120,19 +120,15 @@ export class HandoverDesk {
   async #fetch(peer: DeviceId, height: Height | undefined): Promise<void> {
     const { certificate, handover } = await this.#request(peer, height)
     const adopted = certificate && this.#parts.certifier().adopt(certificate, handover)
-    if (adopted && !adopted.ok) refused(adopted.error)
+    if (adopted && !adopted.ok) throw new MoteError(adopted.error.code, adopted.error.detail)
   }
 
-  async #request(peer: DeviceId, height: Height | undefined): Promise<CertifiedHeader> {
-    const query = encode(queryCodec, height === undefined ? { type: 'head' } : { type: 'header', height })
-    const bytes = await this.#parts.network.request(peer, 'query', query, askTimeoutMs)
-    const decoded = decodeAnswer<CertifiedHeader>('query', certifiedHeaderCodec, bytes)
-    return decoded.ok ? decoded.value : refused(decoded.error)
+  #request(peer: DeviceId, height: Height | undefined): Promise<CertifiedHeader> {
+    const { network } = this.#parts
+    return height === undefined
+      ? ask(network, peer, queries.head, {}, askTimeoutMs)
+      : ask(network, peer, queries.header, { height }, askTimeoutMs)
   }
-}
-
-function refused({ code, detail }: Pick<MoteError, 'code' | 'detail'>): never {
-  throw new MoteError(code, detail)
 }
 
 function idsOf({ consenters }: Handover['consenters']): DeviceId[] {

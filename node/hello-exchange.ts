@@ -3,6 +3,7 @@
 import type { DeviceId } from '../chain/brands.ts'
 import { type Codec, decode, encode } from '../chain/codec.ts'
 import { MoteError, type Result, refuse } from '../chain/result.ts'
+import { refusalFrame } from './answer-frame.ts'
 import type { Conversation } from './conversation.ts'
 import {
   type HelloBook,
@@ -14,7 +15,6 @@ import {
   ownHello,
   type ProvenPeer,
 } from './hello.ts'
-import { refusalFrame } from './wire.ts'
 
 export interface HelloOutcome {
   /** Who the peer is. */

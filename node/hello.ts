@@ -39,7 +39,7 @@ import {
 } from '../chain/light-client.ts'
 import { type IdentityRecord, identityCodec, stateKeyOf } from '../chain/records.ts'
 import { ok, type Result, refuse } from '../chain/result.ts'
-import { refusalFields } from './wire.ts'
+import { refusalFields } from './answer-frame.ts'
 
 export type HelloProof =
   /** The identity of the genesis document; for a chain that has certified nothing yet. */

@@ -6,21 +6,13 @@ import type { Stream } from '@libp2p/interface'
 import type { DeviceId } from '../chain/brands.ts'
 import { decode } from '../chain/codec.ts'
 import { MoteError, type Refusal } from '../chain/result.ts'
+import { type Answer, encodeAnswer, refusalFrame } from './answer-frame.ts'
 import { Conversation } from './conversation.ts'
 import { FrameReader } from './framing.ts'
 import type { PeerLink } from './peer-link.ts'
 import type { Clock, PeerMessage, RequestHandler, RequestProtocol } from './ports.ts'
-import { requestCost } from './query-rights.ts'
-import {
-  type Answer,
-  encodeAnswer,
-  forwardCodec,
-  protocols,
-  raftStreamCodec,
-  refusalFrame,
-  type StreamProtocol,
-  signaturesCodec,
-} from './wire.ts'
+import { protocols, type StreamProtocol } from './protocols.ts'
+import { forwardCodec, raftStreamCodec, signaturesCodec } from './wire.ts'
 
 /** Takes the frames of a long-lived stream, from a proven peer only. */
 export function takeFrames(
@@ -107,12 +99,16 @@ export async function serveRequest(stream: Stream, link: PeerLink, options: Serv
 async function answerRequest(body: Uint8Array, link: PeerLink, options: ServeOptions): Promise<Answer> {
   const { protocol, handler, onHandlerFailure } = options
   try {
-    link.takeRequest(requestCost(protocol, body, link.confirmed?.record.label))
-    if (protocol === 'registry' && !link.confirmed)
-      throw link.peer
-        ? new MoteError('not-ready', 'registry: the record of this peer is not confirmed yet')
-        : new MoteError('hello-required', 'registry: hello comes first')
-    const caller = { deviceId: link.confirmed?.id, remoteAddress: link.remoteAddress }
+    // Who has proven nothing pays for asking, a peer for what it asks.
+    if (!link.confirmed) link.takeRequest(1)
+    const caller = {
+      deviceId: link.confirmed?.id,
+      isProven: link.peer !== undefined,
+      remoteAddress: link.remoteAddress,
+      charge: (cost: number) => {
+        if (link.confirmed) link.takeRequest(cost)
+      },
+    }
     return { type: 'body', body: await handler(caller, body) }
   } catch (error) {
     if (error instanceof MoteError) return { type: 'refusal', ...refusalFrame(error) }

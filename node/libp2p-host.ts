@@ -10,7 +10,7 @@ import { yamux } from '@libp2p/yamux'
 import { createLibp2p } from 'libp2p'
 import type { NetworkLimits } from './network-limits.ts'
 import { turnwiseNoise } from './noise.ts'
-import { protocols } from './wire.ts'
+import { protocols } from './protocols.ts'
 
 export interface HostOptions {
   /** IP address to listen on. */

@@ -29,13 +29,15 @@ import type {
   Clock,
   Network,
   NetworkEvents,
+  OutgoingRequest,
   PeerAddress,
   PeerMessage,
   PeerStatus,
   RequestHandler,
   RequestProtocol,
 } from './ports.ts'
-import { framed, protocols, type StreamProtocol } from './wire.ts'
+import { protocols, type StreamProtocol } from './protocols.ts'
+import { framed } from './wire.ts'
 
 /** What the adapter needs of a logger. */
 export type NetworkLog = Pick<Logger, 'debug' | 'info' | 'warn' | 'error'>
@@ -153,17 +155,12 @@ export class Libp2pNetwork implements Network {
     } else link.send(protocol, payload)
   }
 
-  async request(
-    to: DeviceId,
-    protocol: RequestProtocol,
-    body: Uint8Array,
-    timeoutMs: number,
-  ): Promise<Uint8Array> {
+  async request(to: DeviceId, request: OutgoingRequest, timeoutMs: number): Promise<Uint8Array> {
     const deadline = AbortSignal.timeout(timeoutMs)
     // Queries have other peers to go to; who is asked for more than a proof is waited for.
-    const isEnough = (link: PeerLink) => protocol === 'query' || link.confirmed !== undefined
+    const isEnough = (link: PeerLink) => request.protocol === 'query' || link.confirmed !== undefined
     const link = await this.#awaitLink(to, isEnough, deadline)
-    return askPeer(link, protocol, body, { timeoutMs, deadline })
+    return askPeer(link, request, { timeoutMs, deadline })
   }
 
   keep({ id, address }: PeerAddress): void {

@@ -9,7 +9,7 @@
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import type { DeviceId, Height } from '../chain/brands.ts'
-import { decode, encode, equalBytes } from '../chain/codec.ts'
+import { decode, equalBytes } from '../chain/codec.ts'
 import { chainIdOf, checkpointFromGenesis, type GenesisDocument } from '../chain/genesis.ts'
 import { isHandover, type StateAnswer, throughHandovers, verifyStateAnswer } from '../chain/light-client.ts'
 import { type IdentityRecord, identityCodec, stateKeyOf } from '../chain/records.ts'
@@ -31,9 +31,10 @@ import { Libp2pNetwork } from './libp2p-network.ts'
 import { LightBook } from './light-book.ts'
 import { PeerConfirmation } from './peer-confirmation.ts'
 import type { PeerStatus } from './ports.ts'
-import { libp2pSource, ownStatusCodec } from './query-protocol.ts'
+import { libp2pSource } from './query-protocol.ts'
+import { queries } from './request-table.ts'
+import { ask } from './requests.ts'
 import { systemClock } from './system-clock.ts'
-import { decodeAnswer, queryCodec } from './wire.ts'
 
 /** A query that waits for news lasts this long: a full node that hangs is noticed a little later. */
 const waitMs = 3_000
@@ -263,17 +264,12 @@ export class LightChain {
   /** One's own record, verified, from whichever full node answers; the newest one if it is not active. */
   async #ownStatus(): Promise<StateAnswer> {
     const key = stateKeyOf.identity(this.keys.id)
-    const body = encode(queryCodec, { type: 'own-status', device: this.keys.id })
+    const device = this.keys.id
     let last: unknown
     for (const { id } of this.config.peers) {
       try {
-        const { answer, handovers } = unwrap(
-          decodeAnswer(
-            'query',
-            ownStatusCodec,
-            await this.network.request(id, 'query', body, requestTimeoutMs),
-          ),
-        )
+        const own = await ask(this.network, id, queries.ownStatus, { device }, requestTimeoutMs)
+        const { answer, handovers } = own
         const { head } = this.client.follower
         const trusted = unwrap(throughHandovers(head, handovers, answer.height, nativeVerifier))
         unwrap(verifyStateAnswer(trusted, key, answer, nativeVerifier))

@@ -15,13 +15,20 @@ import type { NodeConfig } from './config.ts'
 import type { RunningNode } from './full-node.ts'
 import { LightChain } from './light-chain.ts'
 import { relaySource } from './relay-source.ts'
+import { registryReports } from './request-table.ts'
+import { requestHandler } from './requests.ts'
 import { ServingNodes } from './serving-nodes.ts'
 
 /** Starts the lightweight node of a configuration. Throws the `MoteError` that says what is in its way. */
 export async function startLightweightNode(config: NodeConfig, log: Logger): Promise<RunningNode> {
   const chain = await LightChain.open(config, log)
   const service = await ServingNodes.open(chain, checkpointFile(join(config.data, 'assignment')), log)
-  chain.network.handle('registry', (caller, body) => service.told(caller, body))
+  const { assignment } = registryReports
+  const assigned = requestHandler(
+    { assignment },
+    { assignment: (assignment, { deviceId }) => service.told(deviceId, assignment) },
+  )
+  chain.network.handle('registry', assigned)
   let api = ''
   const status = () => ({ ...chain.status(api), ...service.status() })
   const app = createApi({

@@ -9,7 +9,7 @@
 import type { DeviceId } from '../chain/brands.ts'
 import type { NodeAddress } from '../client/join-messages.ts'
 import type { Clock } from './ports.ts'
-import type { Heartbeat } from './wire.ts'
+import type { Heartbeat } from './request-table.ts'
 
 export interface LiveNode extends NodeAddress {
   readonly heartbeat: Heartbeat

@@ -5,19 +5,20 @@
 import type { DeviceId } from '../chain/brands.ts'
 import type { ConsenterSet } from '../chain/consenters.ts'
 import type { SignatureVerifier } from '../chain/keys.ts'
-import type { MoteError } from '../chain/result.ts'
+import { MoteError } from '../chain/result.ts'
 import type { Certifier } from './certifier.ts'
 import type { ChainMembers } from './chain-members.ts'
 import type { NodeLog } from './ledger-node-parts.ts'
 import { LinearizableReads } from './linearizable-reads.ts'
 import type { LiveChain } from './live-chain.ts'
 import { MemberGate } from './member-gate.ts'
-import { decodeReadIndex, encodeMemberRequest, encodeReadIndex, memberHandler } from './member-protocol.ts'
 import { NewerTerms } from './newer-terms.ts'
 import type { Clock, Network, PeerMessage, Storage } from './ports.ts'
 import type { Replica } from './replica.ts'
+import { memberRequests, type Witness } from './request-table.ts'
+import { ask, requestHandler } from './requests.ts'
 import type { Snapshots } from './snapshots.ts'
-import { encodeWitness, lostState } from './state-witness.ts'
+import { lostState, witnessOf } from './state-witness.ts'
 
 export interface MemberDeskParts {
   readonly network: Network
@@ -57,7 +58,7 @@ export class MemberDesk {
       clock,
       leadership: () => replica.leadership,
       readIndex: () => replica.readIndex(),
-      askLeader: async leader => decodeReadIndex(await this.#ask(leader, { type: 'read' })),
+      askLeader: async leader => (await ask(network, leader, memberRequests.read, {}, askTimeoutMs)).index,
       appliedIndex: () => replica.appliedIndex,
       height: () => chain.height,
       certifiedHeight: () => certifier.certifiedHeight,
@@ -71,13 +72,20 @@ export class MemberDesk {
       certified: term => replica.certified(term),
       log: (detail, message) => parts.log.info(detail, message),
     })
-    const handler = memberHandler({
-      mayAsk: (id, type) => members.mayAsk(id, type),
-      snapshotChunk: (from, index, chunk) => parts.snapshots.chunk(from, index, chunk),
-      witness: from => this.#witness(from),
-      readIndex: async () => encodeReadIndex(await replica.readIndex()),
-    })
-    network.handle('member', handler)
+    const served = requestHandler(
+      memberRequests,
+      {
+        snapshot: ({ lastIncludedIndex, chunk }, { deviceId }) =>
+          parts.snapshots.chunk(deviceId, lastIncludedIndex, chunk),
+        witness: (_, { deviceId }) => this.#witness(deviceId),
+        read: async () => ({ index: await replica.readIndex() }),
+      },
+      ({ deviceId }, { name }) =>
+        deviceId !== undefined && members.mayAsk(deviceId, name)
+          ? undefined
+          : new MoteError('not-authorised', 'member: only those who keep this chain may ask'),
+    )
+    network.handle('member', served)
   }
 
   /** A peer connected: a member is asked at once. */
@@ -101,20 +109,16 @@ export class MemberDesk {
     this.#gate.stop()
   }
 
-  #ask(peer: DeviceId, request: Parameters<typeof encodeMemberRequest>[0]): Promise<Uint8Array> {
-    return this.#parts.network.request(peer, 'member', encodeMemberRequest(request), askTimeoutMs)
-  }
-
   async #askWitness(peer: DeviceId): Promise<MoteError | undefined> {
-    const answer = await this.#ask(peer, { type: 'witness' })
-    const { storage, replica } = this.#parts
-    return lostState(peer, answer, { storage, raft: replica.consensus })
+    const { network, storage, replica } = this.#parts
+    const witness = await ask(network, peer, memberRequests.witness, {}, askTimeoutMs)
+    return lostState(peer, witness, { storage, raft: replica.consensus })
   }
 
-  #witness(id: DeviceId): Promise<Uint8Array> {
+  #witness(id: DeviceId): Promise<Witness> {
     const { storage, replica, certifier, signersAt, incarnation } = this.#parts
     const latestSignatureOf = (id: DeviceId) => certifier.latestSignatureOf(id)
     const raft = replica.consensus
-    return encodeWitness(id, { storage, signersAt, incarnation, raft, latestSignatureOf })
+    return witnessOf(id, { storage, signersAt, incarnation, raft, latestSignatureOf })
   }
 }

@@ -28,7 +28,7 @@ export interface NetworkLimits {
   /** Requests of an unproven connection. */
   readonly unprovenBurst: number
   readonly unprovenPerSecond: number
-  /** What the requests of a proven peer may cost, over all its connections (query-rights.ts). */
+  /** What the requests of a proven peer may cost, over all its connections (request-table.ts). */
   readonly provenBurst: number
   readonly provenPerSecond: number
   /** Pause before the second attempt to reach a peer; doubles up to the maximum, half of it random. */

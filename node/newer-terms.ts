@@ -4,13 +4,13 @@
  * what nobody can make up: the newest certified header, whose term was reached by a quorum. It asks the sender for it.
  */
 import type { DeviceId } from '../chain/brands.ts'
-import { encode } from '../chain/codec.ts'
 import type { SignatureVerifier } from '../chain/keys.ts'
-import { advance, type CertifiedHeader, certifiedHeaderCodec, trustedHeadOf } from '../chain/light-client.ts'
+import { advance, trustedHeadOf } from '../chain/light-client.ts'
 import { maxTermLead } from '../consensus/message-check.ts'
 import type { LiveChain } from './live-chain.ts'
 import type { Clock, Network } from './ports.ts'
-import { decodeAnswer, queryCodec } from './wire.ts'
+import { queries } from './request-table.ts'
+import { ask } from './requests.ts'
 
 export interface NewerTermsParts {
   readonly chain: Pick<LiveChain, 'certified'>
@@ -55,10 +55,7 @@ export class NewerTerms {
 
   async #ask(from: DeviceId): Promise<void> {
     const { network, chain, verifier, certified } = this.#parts
-    const bytes = await network.request(from, 'query', encode(queryCodec, { type: 'head' }), askTimeoutMs)
-    const head = decodeAnswer<CertifiedHeader>('query', certifiedHeaderCodec, bytes)
-    if (!head.ok) throw new Error(`${head.error.code}: ${head.error.detail}`)
-    const { header, certificate, handover } = head.value
+    const { header, certificate, handover } = await ask(network, from, queries.head, {}, askTimeoutMs)
     if (!certificate) throw new Error('bad-certificate: the newest header has none')
     const advanced = advance(trustedHeadOf(chain.certified), header, certificate, verifier, handover)
     if (!advanced.ok) throw new Error(`${advanced.error.code}: ${advanced.error.detail}`)

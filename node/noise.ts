@@ -11,7 +11,7 @@ import sodium from 'sodium-native'
 /** Authentication tag of ChaCha20-Poly1305 (RFC 8439). */
 const tagBytes = 16
 /** What is gathered at most: the plaintext of one Noise message. */
-const maxGatheredBytes = 65_535 - tagBytes
+const maxGatheredBytes = 65_519
 
 /** The package's key derivation (RFC 5869) over libsodium's primitives. */
 const sodiumCrypto: ICryptoInterface = {

@@ -5,14 +5,15 @@
  */
 import type { Connection } from '@libp2p/interface'
 import { MoteError } from '../chain/result.ts'
+import { maxAnswerFrameBytes } from './answer-frame.ts'
 import { Conversation } from './conversation.ts'
 import type { ProvenPeer } from './hello.ts'
 import { transportKeyOf } from './libp2p-host.ts'
 import type { NetworkLimits } from './network-limits.ts'
 import { OutboundStream } from './outbound-stream.ts'
 import type { Clock } from './ports.ts'
+import { type ProtocolName, protocols, type StreamProtocol } from './protocols.ts'
 import { RateLimit } from './rate-limit.ts'
-import { maxAnswerFrameBytes, type ProtocolName, protocols, type StreamProtocol } from './wire.ts'
 
 export interface PeerLinkOptions {
   readonly limits: NetworkLimits

@@ -1,11 +1,9 @@
 /** The asking side of the request protocols: one request frame, one answer frame. */
-import { decode } from '../chain/codec.ts'
 import { MoteError } from '../chain/result.ts'
+import { type Answer, decodeAnswerFrame, refusalFrom } from './answer-frame.ts'
 import type { Conversation } from './conversation.ts'
 import type { PeerLink } from './peer-link.ts'
-import type { RequestProtocol } from './ports.ts'
-import { needsNoTrust } from './query-rights.ts'
-import { type Answer, decodeAnswerFrame, queryCodec, refusalFrom } from './wire.ts'
+import type { OutgoingRequest } from './ports.ts'
 
 /**
  * The body of the peer's answer. Throws `unreachable`, `timeout`, `too-large`, `malformed`, or the refusal that the peer
@@ -13,12 +11,11 @@ import { type Answer, decodeAnswerFrame, queryCodec, refusalFrom } from './wire.
  */
 export async function askPeer(
   link: PeerLink,
-  protocol: RequestProtocol,
-  body: Uint8Array,
+  { protocol, body, of }: OutgoingRequest,
   limits: { readonly timeoutMs: number; readonly deadline: AbortSignal },
 ): Promise<Uint8Array> {
   const { timeoutMs, deadline } = limits
-  if (!link.confirmed && !isOpenToAll(protocol, body))
+  if (!link.confirmed && of === 'confirmed')
     throw new MoteError('not-ready', `${link.peer?.id}: its record is not confirmed at a fresh head yet`)
   let conversation: Conversation | undefined
   try {
@@ -36,13 +33,6 @@ export async function askPeer(
     conversation?.fail(failure)
     throw failure
   }
-}
-
-/** Whether the answer is worth nothing before it is verified, so that anybody may give it. */
-function isOpenToAll(protocol: RequestProtocol, body: Uint8Array): boolean {
-  if (protocol !== 'query') return false
-  const query = decode(queryCodec, body)
-  return query.ok && needsNoTrust(query.value)
 }
 
 function bodyOf(answer: Answer): Uint8Array {

@@ -302,14 +302,26 @@ export type RequestProtocol = 'query' | 'join' | 'registry' | 'member'
 
 /** Who asks. Before its hello has passed, a peer is a bare address. */
 export interface Caller {
-  /** Proven by hello; undefined before. */
+  /** Proven by hello, and its record is known to stand; undefined before. */
   readonly deviceId: DeviceId | undefined
+  /** An identity was proven, and whether its record still stands is not known yet. */
+  readonly isProven: boolean
   readonly remoteAddress: string
+  /** Takes this much out of what the caller may ask (request-table.ts). Throws `rate-limited`. */
+  charge(cost: number): void
+}
+
+/** A request on its way; requests.ts makes it from its row. */
+export interface OutgoingRequest {
+  readonly protocol: RequestProtocol
+  readonly body: Uint8Array
+  /** Whether the answer may be taken of a peer whose record is not known to stand: `not-ready` otherwise. */
+  readonly of: 'anyone' | 'confirmed'
 }
 
 /**
- * Answers one request. A thrown `MoteError` travels to the asker as a typed refusal; anything else becomes
- * `internal`. The handler itself decides what an unproven caller may ask (`hello-required` for the rest).
+ * Answers one request. A thrown `MoteError` travels to the asker as a typed refusal; anything else becomes `internal`.
+ * Who may ask what, requests.ts decides.
  */
 export type RequestHandler = (caller: Caller, body: Uint8Array) => Promise<Uint8Array>
 
@@ -346,7 +358,7 @@ export interface Network {
    * One request to a connected or configured peer.
    * Throws `unreachable`, `timeout`, or the refusal the peer answered with.
    */
-  request(to: DeviceId, protocol: RequestProtocol, body: Uint8Array, timeoutMs: number): Promise<Uint8Array>
+  request(to: DeviceId, request: OutgoingRequest, timeoutMs: number): Promise<Uint8Array>
   /** Set once per protocol, before `start`. */
   handle(protocol: RequestProtocol, handler: RequestHandler): void
   /** Keep connected to this peer (an address already kept for the id is replaced). */

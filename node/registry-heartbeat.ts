@@ -4,11 +4,11 @@
  */
 import type { DeviceId } from '../chain/brands.ts'
 import { Height, Milliseconds } from '../chain/brands.ts'
-import { encode } from '../chain/codec.ts'
 import type { NodeStatus } from '../client/chain-source.ts'
 import { heartbeatEveryMs } from './live-nodes.ts'
 import type { Clock, Network } from './ports.ts'
-import { heartbeatCodec } from './wire.ts'
+import { type Heartbeat, registryReports } from './request-table.ts'
+import { ask } from './requests.ts'
 
 export interface RegistryHeartbeatParts {
   readonly network: Pick<Network, 'request' | 'peers'>
@@ -49,7 +49,7 @@ export class RegistryHeartbeat {
         .map(peer => peer.id),
     )
     const { addresses, api, height, certifiedHeight } = status()
-    const body = encode(heartbeatCodec, {
+    const beat: Heartbeat = {
       addresses: addresses.slice(0, 8),
       api,
       height: Height(height),
@@ -57,10 +57,10 @@ export class RegistryHeartbeat {
       clients: clients(),
       maxClients,
       time: Milliseconds(clock.wall()),
-    })
+    }
     for (const id of coordination())
       if (connected.has(id))
-        network.request(id, 'registry', body, heartbeatEveryMs).catch(() => {
+        ask(network, id, registryReports.heartbeat, beat, heartbeatEveryMs).catch(() => {
           // The next beat says the same.
         })
   }

@@ -15,8 +15,9 @@ import { askAssignment, type CoordinationContact } from '../client/join.ts'
 import { type Assignment, assignmentCodec, type NodeAddress } from '../client/join-messages.ts'
 import type { NodeConfig } from './config.ts'
 import type { NetworkLog } from './libp2p-network.ts'
-import type { Caller, Network } from './ports.ts'
-import { decodeRequest } from './wire.ts'
+import type { Network } from './ports.ts'
+import { joining } from './request-table.ts'
+import { ask } from './requests.ts'
 
 const askTimeoutMs = 3_000
 const askRetryMs = 1_000
@@ -93,14 +94,11 @@ export class ServingNodes {
   }
 
   /** A coordination node's word that another full node serves from now on. */
-  async told(caller: Caller, body: Uint8Array): Promise<Uint8Array> {
+  told(from: DeviceId, assignment: Assignment): void {
     const { coordination } = this.#chain.config
-    if (![...coordination, ...this.#found].some(({ id }) => id === caller.deviceId))
+    if (![...coordination, ...this.#found].some(({ id }) => id === from))
       throw new MoteError('not-authorised', 'assignment: expected it from a coordination node of this node')
-    const assignment = decodeRequest('registry', assignmentCodec, body)
-    if (!assignment.ok) throw new MoteError(assignment.error.code, assignment.error.detail)
-    this.#adopt(assignment.value)
-    return new Uint8Array(0)
+    this.#adopt(assignment)
   }
 
   /** A connection came or went. Losing the assigned full node is reason to ask. */
@@ -119,7 +117,7 @@ export class ServingNodes {
     for (const { id } of nodes) {
       const contact: CoordinationContact = {
         name: id,
-        exchange: request => network.request(id, 'join', request, askTimeoutMs),
+        exchange: request => ask(network, id, joining.message, request, askTimeoutMs),
       }
       try {
         return await askAssignment(contact, keys.id)

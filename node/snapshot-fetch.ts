@@ -9,8 +9,9 @@ import type { DeviceId } from '../chain/brands.ts'
 import type { SignatureVerifier } from '../chain/keys.ts'
 import { MoteError } from '../chain/result.ts'
 import type { SnapshotMeta } from '../consensus/types.ts'
-import { encodeMemberRequest } from './member-protocol.ts'
 import type { Clock, Network } from './ports.ts'
+import { memberRequests } from './request-table.ts'
+import { ask } from './requests.ts'
 import { type CertifiedLedger, SnapshotAssembly, type SnapshotJudge } from './snapshot-stream.ts'
 
 export interface SnapshotFetchLimits {
@@ -131,11 +132,11 @@ export class SnapshotFetch {
   async #chunk(fetch: Fetch): Promise<Uint8Array> {
     const { network, clock } = this.#parts
     const { lastIncludedIndex } = fetch.meta
-    const request = encodeMemberRequest({ type: 'snapshot', lastIncludedIndex, chunk: fetch.chunk })
+    const request = { lastIncludedIndex, chunk: fetch.chunk }
     const { attempts, chunkTimeoutMs, retryDelayMs } = this.#limits
     for (let attempt = 1; ; attempt++) {
       try {
-        return await network.request(fetch.from, 'member', request, chunkTimeoutMs)
+        return await ask(network, fetch.from, memberRequests.snapshot, request, chunkTimeoutMs)
       } catch (error) {
         const isOver = this.#fetch !== fetch || this.#stopped || attempt >= attempts
         if (isOver || !isTransient(error)) throw error

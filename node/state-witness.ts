@@ -6,31 +6,14 @@
  * leads, what the node acknowledged in its term. A directory that is merely behind never contradicts them, because a
  * node writes down what it promises before it promises it.
  */
-import type { DeviceId, Hash, Height } from '../chain/brands.ts'
+import type { DeviceId, Height } from '../chain/brands.ts'
 import { certificateCodec } from '../chain/certificate.ts'
-import { type Codec, decode, digest, encode, optional, struct, uint } from '../chain/codec.ts'
+import { decode } from '../chain/codec.ts'
 import { type ConsenterSet, indexOfConsenter } from '../chain/consenters.ts'
 import { MoteError } from '../chain/result.ts'
 import type { RaftStatus } from '../consensus/status.ts'
 import type { SignedHeader, Storage } from './ports.ts'
-
-/** What one node knows of another. */
-export interface Witness {
-  /** The highest header it signed, as far as known here. */
-  readonly signed: SignedHeader | undefined
-  /** The term of the node that speaks. */
-  readonly term: number
-  /** If that node leads: up to where the log was acknowledged to it. */
-  readonly acknowledged: number
-}
-
-const witnessCodec: Codec<Witness> = struct<Witness>({
-  signed: optional(
-    struct<SignedHeader>({ incarnation: uint(), height: uint<Height>(), headerHash: digest<Hash>() }),
-  ),
-  term: uint(),
-  acknowledged: uint(),
-})
+import type { Witness } from './request-table.ts'
 
 /** Newest certificates that are searched for a signature. */
 const certificatesSearched = 64
@@ -44,14 +27,14 @@ export interface WitnessSource {
   readonly latestSignatureOf: (id: DeviceId) => SignedHeader | undefined
 }
 
-/** What this node knows of `id`, encoded. */
-export async function encodeWitness(id: DeviceId, source: WitnessSource): Promise<Uint8Array> {
+/** What this node knows of `id`. */
+export async function witnessOf(id: DeviceId, source: WitnessSource): Promise<Witness> {
   const { raft } = source
-  return encode(witnessCodec, {
+  return {
     signed: source.latestSignatureOf(id) ?? (await latestCertified(id, source)),
     term: raft.currentTerm,
     acknowledged: raft.followers.get(id)?.matchIndex ?? 0,
-  })
+  }
 }
 
 async function latestCertified(id: DeviceId, source: WitnessSource): Promise<SignedHeader | undefined> {
@@ -76,12 +59,9 @@ export interface OwnState {
 /** Why this node must not act under its name, going by a peer's answer; undefined if nothing speaks against it. */
 export async function lostState(
   peer: DeviceId,
-  answer: Uint8Array,
+  { signed, term, acknowledged }: Witness,
   own: OwnState,
 ): Promise<MoteError | undefined> {
-  const decoded = decode(witnessCodec, answer)
-  if (!decoded.ok) throw new MoteError(decoded.error.code, `${peer}: ${decoded.error.detail}`)
-  const { signed, term, acknowledged } = decoded.value
   if (signed) {
     const record = await own.storage.signedHeader(signed)
     if (record?.headerHash !== signed.headerHash)

@@ -17,6 +17,7 @@ import { checkTransaction } from '../chain/execution.ts'
 import { MoteError, ok, type Refusal, type Result, refuse } from '../chain/result.ts'
 import { type ParsedTransaction, parseTransaction } from '../chain/transaction.ts'
 import type { SubmitWait, TransactionStatus } from '../client/chain-source.ts'
+import { refusalFrom } from './answer-frame.ts'
 import { HeldJudgements } from './held-judgements.ts'
 import type { RecentOutcome } from './live-chain.ts'
 import type { Lane } from './mempool.ts'
@@ -24,7 +25,6 @@ import type { TransactionRefusal } from './ports.ts'
 import type { Leadership } from './replica.ts'
 import type { Execution } from './replicated-chain.ts'
 import { defaultSubmissionLimits, type SubmissionLimits, type SubmissionParts } from './submission-parts.ts'
-import { refusalFrom } from './wire.ts'
 
 interface Waiter {
   readonly wait: Exclude<SubmitWait, 'none'>

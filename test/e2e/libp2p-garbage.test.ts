@@ -9,7 +9,8 @@ import { framesOf } from '../../node/framing.ts'
 import { helloCodec } from '../../node/hello.ts'
 import { createHost } from '../../node/libp2p-host.ts'
 import { defaultNetworkLimits } from '../../node/network-limits.ts'
-import { protocols, raftCodec } from '../../node/wire.ts'
+import { protocols } from '../../node/protocols.ts'
+import { raftCodec } from '../../node/wire.ts'
 import {
   append,
   eventually,

@@ -1,10 +1,12 @@
 /** The libp2p adapter over real sockets on loopback: order, requests, hello, garbage, loss and reconnection. */
 import { afterEach, describe, expect, test } from 'vitest'
 import type { Height } from '../../chain/brands.ts'
-import { encode } from '../../chain/codec.ts'
 import { MoteError } from '../../chain/result.ts'
+import type { OutgoingRequest, RequestProtocol } from '../../node/ports.ts'
+import { protocols } from '../../node/protocols.ts'
+import { memberRequests, queries, registryReports } from '../../node/request-table.ts'
+import { ask, type ConfirmedCaller, requestHandler } from '../../node/requests.ts'
 import { systemClock } from '../../node/system-clock.ts'
-import { protocols, type Query, queryCodec } from '../../node/wire.ts'
 import { ManualClock } from '../support/manual-clock.ts'
 import {
   append,
@@ -43,6 +45,13 @@ async function pair(options: TestNodeOptions = {}): Promise<[TestNode, TestNode]
   await eventually('both connected', () => isConnected(first, second) && isConnected(second, first))
   return [first, second]
 }
+
+/** A request of any bytes, which no row has made. */
+const bare = (protocol: RequestProtocol, ...body: number[]): OutgoingRequest => ({
+  protocol,
+  body: Uint8Array.from(body),
+  of: 'anyone',
+})
 
 describe('messages', () => {
   test('arrive in order, from whom the connection proved, with nothing lost', async () => {
@@ -143,21 +152,22 @@ describe('requests', () => {
         if (body[0] === 2) await new Promise(() => {})
         return body[0] === 3 ? Buffer.from(caller.deviceId ?? 'nobody') : body
       })
-      network.handle('registry', async () => new Uint8Array())
+      const { address } = registryReports
+      network.handle('registry', requestHandler({ address }, { address: () => {} }))
     },
   })
 
   test('are answered, refused with the code of the handler, or time out', async () => {
     const [first] = await pair(echo())
-    const ask = (...body: number[]) => first.network.request(b.id, 'query', Uint8Array.from(body), 2000)
+    const ask = (...body: number[]) => first.network.request(b.id, bare('query', ...body), 2000)
     expect(await ask(7, 8, 9)).toEqual(Uint8Array.of(7, 8, 9))
     await expect(ask(0)).rejects.toMatchObject({ code: 'not-found', detail: 'nothing there' })
     await expect(ask(1)).rejects.toMatchObject({ code: 'internal' })
     expect(Buffer.from(await ask(3)).toString()).toBe(a.id)
-    await expect(first.network.request(b.id, 'query', Uint8Array.of(2), 200)).rejects.toMatchObject({
+    await expect(first.network.request(b.id, bare('query', 2), 200)).rejects.toMatchObject({
       code: 'timeout',
     })
-    await expect(first.network.request(c.id, 'query', Uint8Array.of(5), 200)).rejects.toMatchObject({
+    await expect(first.network.request(c.id, bare('query', 5), 200)).rejects.toMatchObject({
       code: 'unreachable',
     })
   })
@@ -165,7 +175,7 @@ describe('requests', () => {
   test('many at once are all answered', async () => {
     const [first] = await pair(echo())
     const answers = await Promise.all(
-      Array.from({ length: 30 }, (_, i) => first.network.request(b.id, 'query', Uint8Array.of(4, i), 5000)),
+      Array.from({ length: 30 }, (_, i) => first.network.request(b.id, bare('query', 4, i), 5000)),
     )
     expect(answers.map(answer => answer[1])).toEqual(Array.from({ length: 30 }, (_, i) => i))
   })
@@ -173,7 +183,7 @@ describe('requests', () => {
   test('over the limit reset their stream; batches of transactions have one of their own', async () => {
     const [first, second] = await pair(echo())
     const large = new Uint8Array(protocols.query.maxFrameBytes + 1).fill(7)
-    await expect(first.network.request(b.id, 'query', large, 2000)).rejects.toMatchObject({
+    await expect(first.network.request(b.id, { ...bare('query'), body: large }, 2000)).rejects.toMatchObject({
       code: 'unreachable',
     })
     const transactions = Array.from({ length: 100 }, (_, i) => new Uint8Array(10_000).fill(i))
@@ -186,10 +196,10 @@ describe('requests', () => {
     const listener = await start(b, echo())
     const newcomer = await start(sampleIdentity('newcomer'), { proof: { type: 'none' } })
     keep(newcomer, listener)
-    const ask = (protocol: 'query' | 'registry') =>
-      newcomer.network.request(b.id, protocol, Uint8Array.of(3), 2000)
-    expect(Buffer.from(await ask('query')).toString()).toBe('nobody')
-    await expect(ask('registry')).rejects.toMatchObject({ code: 'hello-required' })
+    const body = await newcomer.network.request(b.id, bare('query', 3), 2000)
+    expect(Buffer.from(body).toString()).toBe('nobody')
+    const asked = ask(newcomer.network, b.id, registryReports.address, Uint8Array.of(1), 2000)
+    await expect(asked).rejects.toMatchObject({ code: 'hello-required' })
     expect(isConnected(newcomer, listener)).toBe(false)
   })
 
@@ -199,7 +209,7 @@ describe('requests', () => {
     keep(newcomer, listener)
     const codes: string[] = []
     for (let i = 0; i < 5; i++)
-      await newcomer.network.request(b.id, 'query', Uint8Array.of(5), 2000).then(
+      await newcomer.network.request(b.id, bare('query', 5), 2000).then(
         () => codes.push('ok'),
         error => codes.push(error.code),
       )
@@ -212,8 +222,11 @@ describe('request rate', () => {
     const serving: TestNodeOptions = {
       limits: { provenBurst: 45, provenPerSecond: 20 },
       prepare: network => {
-        for (const protocol of ['query', 'member'] as const)
-          network.handle(protocol, async () => new Uint8Array())
+        const { coordination, headers } = queries
+        const { read } = memberRequests
+        const noHeaders = { coordination: () => [], headers: () => [] }
+        network.handle('query', requestHandler({ coordination, headers }, noHeaders))
+        network.handle('member', requestHandler({ read }, { read: () => ({ index: 1 }) }))
       },
     }
     const clock = new ManualClock()
@@ -226,27 +239,30 @@ describe('request rate', () => {
       keep(node, server)
       await eventually('connected', () => isConnected(node, server) && isConnected(server, node))
     }
-    const ask = (query: Query, from = client, protocol: 'query' | 'member' = 'query') =>
-      from.network.request(a.id, protocol, encode(queryCodec, query), 5_000).then(
+    const outcome = (asking: Promise<unknown>) =>
+      asking.then(
         () => 'answered',
         error => `${(error as MoteError).code}: ${(error as MoteError).detail}`,
       )
-    const page: Query = { type: 'headers', from: 1 as Height, limit: 512 }
-    expect([await ask(page), await ask(page)]).toEqual(['answered', 'answered'])
-    for (let i = 0; i < 5; i++) expect(await ask({ type: 'head' })).toBe('answered')
-    expect(await ask({ type: 'head' })).toBe('rate-limited: requests: again in 50 ms')
-    expect(await ask(page)).toBe('rate-limited: requests: again in 1000 ms')
-    expect(await ask({ type: 'head' }, client, 'member'), 'consensus goes on').toBe('answered')
-    expect(await ask(page, other), 'another peer').toBe('answered')
+    const askCheap = (from = client) => outcome(ask(from.network, a.id, queries.coordination, {}, 5_000))
+    const askPage = (from = client) =>
+      outcome(ask(from.network, a.id, queries.headers, { from: 1 as Height, limit: 512 }, 5_000))
+    const askMember = () => outcome(ask(client.network, a.id, memberRequests.read, {}, 5_000))
+    expect([await askPage(), await askPage()]).toEqual(['answered', 'answered'])
+    for (let i = 0; i < 5; i++) expect(await askCheap()).toBe('answered')
+    expect(await askCheap()).toBe('rate-limited: requests: again in 50 ms')
+    expect(await askPage()).toBe('rate-limited: requests: again in 1000 ms')
+    expect(await askMember(), 'consensus goes on').toBe('answered')
+    expect(await askPage(other), 'another peer').toBe('answered')
     clock.advance(50)
-    expect(await ask({ type: 'head' })).toBe('answered')
-    expect(await ask({ type: 'head' })).toMatch(/^rate-limited/)
+    expect(await askCheap()).toBe('answered')
+    expect(await askCheap()).toMatch(/^rate-limited/)
     client.network.forget(a.id)
     await client.network.stop()
     const again = await start(b)
     keep(again, server)
     await eventually('connected again', () => isConnected(again, server))
-    expect(await ask({ type: 'head' }, again), 'a new connection').toMatch(/^rate-limited/)
+    expect(await askCheap(again), 'a new connection').toMatch(/^rate-limited/)
   })
 })
 
@@ -289,25 +305,28 @@ describe('hello', () => {
     const serving: TestNodeOptions = {
       prepare: network => {
         network.handle('query', async ({ deviceId }) => Buffer.from(deviceId ?? 'nobody'))
-        network.handle('registry', async ({ deviceId }) => Buffer.from(deviceId ?? 'nobody'))
+        const { address } = registryReports
+        const taken = {
+          address: (_: Uint8Array, { deviceId }: ConfirmedCaller) => void callers.push(deviceId),
+        }
+        network.handle('registry', requestHandler({ address }, taken))
       },
     }
     const [first, second] = [await start(a, serving), await start(b, { ...serving, isCurrent: false })]
     keep(first, second)
     await eventually('connected', () => isConnected(first, second) && isConnected(second, first))
     expect(second.network.unconfirmed()).toEqual([a.id])
-    const ask = async (from: TestNode, to: SampleIdentity, query: Query) =>
+    const asks = async (from: TestNode, to: SampleIdentity, of: OutgoingRequest['of']) =>
       callers.push(
-        await from.network.request(to.id, 'query', encode(queryCodec, query), 2_000).then(
+        await from.network.request(to.id, { ...bare('query'), of }, 2_000).then(
           body => Buffer.from(body).toString(),
           error => (error as MoteError).code,
         ),
       )
-    const submit: Query = { type: 'submit', transaction: Uint8Array.of(1), wait: 'none' }
-    await ask(second, a, { type: 'head' })
-    await ask(second, a, submit)
-    await ask(first, b, submit)
-    const registered = () => first.network.request(b.id, 'registry', Uint8Array.of(1), 2_000)
+    await asks(second, a, 'anyone')
+    await asks(second, a, 'confirmed')
+    await asks(first, b, 'confirmed')
+    const registered = () => ask(first.network, b.id, registryReports.address, Uint8Array.of(1), 2_000)
     expect(callers.splice(0)).toEqual([b.id, 'not-ready', 'nobody'])
     await expect(registered()).rejects.toMatchObject({ code: 'not-ready' })
     first.network.send(b.id, append(1))
@@ -315,10 +334,11 @@ describe('hello', () => {
     second.isCurrent = true
     second.network.recheck(a.id)
     expect(second.network.unconfirmed()).toEqual([])
-    await ask(second, a, submit)
-    await ask(first, b, submit)
+    await asks(second, a, 'confirmed')
+    await asks(first, b, 'confirmed')
     expect(callers).toEqual([b.id, a.id])
-    expect(Buffer.from(await registered()).toString()).toBe(a.id)
+    await registered()
+    expect(callers.at(-1)).toBe(a.id)
     first.network.send(b.id, append(2))
     await eventually('taken', () => second.received.length === 1)
   })

@@ -136,8 +136,12 @@ async function changesOfFullBlock(wanted: number): Promise<number> {
       } as const
       return signedBody({ chainId: client.chainId, body, keys: operator, time })
     })
-    const statuses = await Promise.all(['full-1', 'full-2', 'full-3'].map(name => statusOf(urlOf(name))))
-    const leader = ['full-1', 'full-2', 'full-3'][statuses.findIndex(({ role }) => role === 'leader')]!
+    const names = ['full-1', 'full-2', 'full-3']
+    const statuses = await until(
+      () => Promise.all(names.map(name => statusOf(urlOf(name)))),
+      all => all.some(({ role }) => role === 'leader'),
+    )
+    const leader = names[statuses.findIndex(({ role }) => role === 'leader')]!
     // The first is on its way when the others come.
     const batches = [
       signed.slice(0, 1),
@@ -354,11 +358,14 @@ describe('light node: processes', () => {
     }
     const nodes = ['lightweight-1', 'coordination-2']
     for (const node of nodes) await mote('chaos', 'pause', node)
-    await mote('chaos', 'delay', 'all', '300')
-    const changes = await changesOfFullBlock(keysOfFullBlock)
-    await mote('chaos', 'heal', '--timeout', '20')
-    expect(changes).toBeGreaterThanOrEqual(keysOfFullBlock)
-    for (const node of nodes) await mote('chaos', 'resume', node)
+    try {
+      await mote('chaos', 'delay', 'all', '300')
+      const changes = await changesOfFullBlock(keysOfFullBlock)
+      expect(changes).toBeGreaterThanOrEqual(keysOfFullBlock)
+    } finally {
+      await mote('chaos', 'heal', '--timeout', '60')
+      for (const node of nodes) await mote('chaos', 'resume', node)
+    }
     for (const node of nodes) {
       await until(
         () => httpSource(urlOf(node)).status(),

@@ -15,7 +15,6 @@ import { identityCodec, stateKeyOf } from '../../chain/records.ts'
 import type { MoteError } from '../../chain/result.ts'
 import type { Label } from '../../chain/transaction.ts'
 import { writeGenesisFile } from '../../client/genesis-file.ts'
-import { assignmentCodec } from '../../client/join-messages.ts'
 import { type IdentityKeys, writeKeyFile } from '../../client/key-directory.ts'
 import { nativeVerifier } from '../../client/native-crypto.ts'
 import { parseNodeConfig } from '../../node/config.ts'
@@ -25,8 +24,9 @@ import type { HelloBook } from '../../node/hello.ts'
 import { Libp2pNetwork } from '../../node/libp2p-network.ts'
 import { startLightweightNode } from '../../node/lightweight-node.ts'
 import { queryHandler } from '../../node/query-protocol.ts'
+import { type Heartbeat, registryReports } from '../../node/request-table.ts'
+import { ask } from '../../node/requests.ts'
 import { systemClock } from '../../node/system-clock.ts'
-import { heartbeatCodec } from '../../node/wire.ts'
 import { eventually } from '../support/network-nodes.ts'
 import { keysOf, TestChain, type TestSource } from '../support/test-chain.ts'
 
@@ -174,23 +174,26 @@ async function statusUntil(
 }
 
 /** What comes of a heartbeat at a coordination node, and of an assignment at a lightweight one. */
-async function says(peer: TestPeer, node: TestNode, label: 'lightweight' | 'coordination'): Promise<string> {
-  const body =
+function says(peer: TestPeer, node: TestNode, label: 'lightweight' | 'coordination'): Promise<string> {
+  const { network, keys, address } = peer
+  const beat: Heartbeat = {
+    addresses: [address],
+    api: '',
+    height: 1 as Height,
+    certifiedHeight: 1 as Height,
+    clients: 0,
+    maxClients: 1,
+    time: Date.now() as Milliseconds,
+  }
+  const assignment = {
+    fullNode: { id: keys.id, api: 'http://127.0.0.1:1', addresses: [address] },
+    backups: [],
+  }
+  const said =
     label === 'coordination'
-      ? encode(heartbeatCodec, {
-          addresses: [peer.address],
-          api: '',
-          height: 1 as Height,
-          certifiedHeight: 1 as Height,
-          clients: 0,
-          maxClients: 1,
-          time: Date.now() as Milliseconds,
-        })
-      : encode(assignmentCodec, {
-          fullNode: { id: peer.keys.id, api: 'http://127.0.0.1:1', addresses: [peer.address] },
-          backups: [],
-        })
-  return peer.network.request(node.id, 'registry', body, 2_000).then(
+      ? ask(network, node.id, registryReports.heartbeat, beat, 2_000)
+      : ask(network, node.id, registryReports.assignment, assignment, 2_000)
+  return said.then(
     () => 'taken',
     (error: MoteError) => error.code,
   )

@@ -9,6 +9,7 @@ import { MoteError } from '../../chain/result.ts'
 import type {
   Network,
   NetworkEvents,
+  OutgoingRequest,
   PeerMessage,
   PeerStatus,
   RequestHandler,
@@ -147,7 +148,7 @@ export class SimulatedNetwork {
       })
   }
 
-  request(from: NetworkUser, to: DeviceId, ask: RequestedWork, timeoutMs: number): Promise<Uint8Array> {
+  request(from: NetworkUser, to: DeviceId, ask: OutgoingRequest, timeoutMs: number): Promise<Uint8Array> {
     const { promise, resolve, reject } = Promise.withResolvers<Uint8Array>()
     const answered = (happen: () => void) =>
       this.#timeline.schedule(this.#delay(), from, `answer ${ask.protocol}`, happen)
@@ -171,18 +172,14 @@ export class SimulatedNetwork {
       const reply = (happen: () => void) => {
         if (user.alive && !isLost()) answered(happen)
       }
-      handler({ deviceId: from.id, remoteAddress: 'simulated' }, ask.body).then(
+      const caller = { deviceId: from.id, isProven: true, remoteAddress: 'simulated', charge: () => {} }
+      handler(caller, ask.body).then(
         answer => reply(() => resolve(answer)),
         (error: unknown) => reply(() => reject(error)),
       )
     })
     return promise
   }
-}
-
-interface RequestedWork {
-  readonly protocol: RequestProtocol
-  readonly body: Uint8Array
 }
 
 function describe(from: DeviceId, to: DeviceId, message: PeerMessage): string {
@@ -223,10 +220,10 @@ class Endpoint implements Network {
     this.#network.post(this.user.id, to, message)
   }
 
-  request(to: DeviceId, protocol: RequestProtocol, body: Uint8Array, timeoutMs: number): Promise<Uint8Array> {
+  request(to: DeviceId, request: OutgoingRequest, timeoutMs: number): Promise<Uint8Array> {
     this.user.boundary()
     if (!this.user.alive) return new Promise(() => {})
-    return this.#network.request(this.user, to, { protocol, body }, timeoutMs)
+    return this.#network.request(this.user, to, request, timeoutMs)
   }
 
   handle(protocol: RequestProtocol, handler: RequestHandler): void {

@@ -16,6 +16,7 @@ import { LedgerNode } from '../../node/ledger-node.ts'
 import type {
   Network,
   NetworkEvents,
+  OutgoingRequest,
   PeerMessage,
   PeerStatus,
   RequestHandler,
@@ -49,14 +50,15 @@ class WorldNetwork implements Network {
     this.#world.post(this.id, to, message)
   }
 
-  async request(to: DeviceId, protocol: RequestProtocol, body: Uint8Array): Promise<Uint8Array> {
+  async request(to: DeviceId, { protocol, body }: OutgoingRequest): Promise<Uint8Array> {
     const peer = this.#world.reachableFrom(this.id).find(other => other.id === to)
     const handler = peer?.handlers.get(protocol)
     if (!handler) throw new MoteError('unreachable', `${to}: not connected`)
     if (!this.#world.requestFilter(this.id, to, protocol, body))
       throw new MoteError('timeout', `${to}: no answer in time`)
     const sent = this.#world.requestInTransit(protocol, body)
-    const answer = await handler({ deviceId: this.id, remoteAddress: 'memory' }, sent)
+    const caller = { deviceId: this.id, isProven: true, remoteAddress: 'memory', charge: () => {} }
+    const answer = await handler(caller, sent)
     return this.#world.answerFilter(protocol, answer)
   }
 

@@ -19,7 +19,7 @@ import {
 } from '../../../client/coordination-address.ts'
 import type { IdentityKeys } from '../../../client/key-directory.ts'
 import { CoordinationAddresses } from '../../../node/coordination-addresses.ts'
-import { protocols } from '../../../node/wire.ts'
+import { protocols } from '../../../node/protocols.ts'
 import { type TestChain as Chain, keysOf, TestChain } from '../../support/test-chain.ts'
 import { addressVectors } from '../../vectors/make-addresses.ts'
 
@@ -154,9 +154,9 @@ describe('coordination addresses of a full node', () => {
       )!
       return [{ ...record!.keys[0]!, purpose: 'sign' as const, key: keys.signing.publicKey }]
     }
-    const take = (signed: Uint8Array, deviceId: IdentityKeys['id'] | undefined = chain.coordination.id) => {
+    const take = (signed: Uint8Array, deviceId: IdentityKeys['id'] = chain.coordination.id) => {
       try {
-        kept.take({ deviceId, remoteAddress: '' }, signed)
+        kept.take(deviceId, signed)
         return 'taken'
       } catch (error) {
         return (error as MoteError).code
@@ -184,7 +184,6 @@ describe('coordination addresses of a full node', () => {
     const newer = signedBy(chain, chain.coordination, { api: 'http://192.0.2.8:4100' })
     expect(take(newer)).toBe('taken')
     expect(kept.current(), 'one for each').toEqual([newer])
-    expect(() => kept.take({ deviceId: undefined, remoteAddress: '' }, good)).toThrow('hello-required')
   })
 
   it('gives out what holds now: connected, active, not expired', async () => {

@@ -14,9 +14,10 @@ import { unwrap } from '../../../chain/result.ts'
 import { encodeHeaderPage, headerListCodec, maxHeaderPageBytes } from '../../../client/chain-source.ts'
 import { FailoverSource } from '../../../client/failover-source.ts'
 import { httpSource } from '../../../client/http-source.ts'
-import type { Network } from '../../../node/ports.ts'
+import { decodeAnswerFrame, encodeAnswer } from '../../../node/answer-frame.ts'
+import type { Network, OutgoingRequest } from '../../../node/ports.ts'
+import { protocols } from '../../../node/protocols.ts'
 import { libp2pSource, queryHandler } from '../../../node/query-protocol.ts'
-import { decodeAnswerFrame, encodeAnswer, protocols } from '../../../node/wire.ts'
 import { LongChain, strangeKeys } from '../../support/long-chain.ts'
 import { keysOf, TestChain } from '../../support/test-chain.ts'
 
@@ -91,10 +92,11 @@ describe('answers', () => {
     long.grow(2, strangeKeys(2_000))
     const handler = queryHandler(long.service, () => [])
     const { id } = keysOf('full-1')
-    let answerOf = (body: Uint8Array) => handler({ deviceId: id, remoteAddress: '' }, body)
+    let answerOf = (body: Uint8Array) =>
+      handler({ deviceId: id, isProven: true, remoteAddress: '', charge: () => {} }, body)
     const network = {
       peers: () => [{ id, state: 'connected', address: undefined }],
-      request: (_: unknown, __: unknown, body: Uint8Array) => answerOf(body),
+      request: (_: unknown, { body }: OutgoingRequest) => answerOf(body),
     } as unknown as Network
     const source = libp2pSource(network, id)
     expect((await source.certifiedHeader('latest')).changes).toHaveLength(2_000)

@@ -90,7 +90,7 @@ test('removed: the leader hears of it what answers the log, and nothing else', a
   expect(world.node(leader).mempool.size).toBe(before)
   const ask = (body: number[]) =>
     world.handler(leader, 'member')(
-      { deviceId: world.id(removed), remoteAddress: 'memory' },
+      { deviceId: world.id(removed), isProven: true, remoteAddress: 'memory', charge: () => {} },
       Uint8Array.from(body),
     )
   // [kind, []]: 3 the read index, 2 the witness.

@@ -3,8 +3,9 @@ import type { DeviceId } from '../../../chain/brands.ts'
 import { encode } from '../../../chain/codec.ts'
 import { MoteError } from '../../../chain/result.ts'
 import { FailoverSource } from '../../../client/failover-source.ts'
-import { type Assignment, assignmentCodec, joinReplyCodec } from '../../../client/join-messages.ts'
+import { type Assignment, joinReplyCodec } from '../../../client/join-messages.ts'
 import type { PeerAddress, PeerStatus } from '../../../node/ports.ts'
+import { joining } from '../../../node/request-table.ts'
 import { ServingNodes } from '../../../node/serving-nodes.ts'
 import { keysOf, TestChain } from '../../support/test-chain.ts'
 
@@ -49,7 +50,8 @@ async function setUp(stored?: Uint8Array) {
         [...connected].map(id => ({ id, state: 'connected', address: undefined })),
       request: async (to: DeviceId) => {
         if (!given || !answering.has(to)) throw new MoteError('unreachable', 'no coordination node')
-        return encode(joinReplyCodec, { type: 'assignment', assignment: given })
+        const reply = encode(joinReplyCodec, { type: 'assignment', assignment: given })
+        return encode(joining.message.answer, reply)
       },
     },
     coordinationNodes: async () => foundThere.map(at),
@@ -62,8 +64,7 @@ async function setUp(stored?: Uint8Array) {
     save: async (bytes: Uint8Array) => void files.push(bytes),
   }
   const nodes = await ServingNodes.open(parts, store, { debug: () => {}, info: () => {} })
-  const told = (value: Assignment, from = coordinator) =>
-    nodes.told({ deviceId: from, remoteAddress: '' }, encode(assignmentCodec, value))
+  const told = async (value: Assignment, from = coordinator) => nodes.told(from, value)
   const ask = () => pool.attempt(async source => (await source.status()).name)
   const give = (value: Assignment) => {
     given = value

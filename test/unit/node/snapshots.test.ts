@@ -1,6 +1,8 @@
 import { expect, test } from 'vitest'
 import type { TransactionStatus } from '../../../client/chain-source.ts'
-import { encodeMemberRequest } from '../../../node/member-protocol.ts'
+import type { OutgoingRequest } from '../../../node/ports.ts'
+import { memberRequests } from '../../../node/request-table.ts'
+import { ask as askPeer, encodeRequest } from '../../../node/requests.ts'
 import { LedgerWorld } from '../../support/ledger-world.ts'
 import { sampleIdentity } from '../../support/sample-genesis.ts'
 
@@ -177,9 +179,13 @@ test('snapshot: a chunk that was changed on the way is refused, and nothing is t
 test('snapshot: only members of the configuration are served, and only what was offered', async () => {
   const world = await forgetfulWorld()
   await blocks(world, 1)
-  const body = encodeMemberRequest({ type: 'snapshot', lastIncludedIndex: 1, chunk: 0 })
-  const ask = (deviceId: typeof device.id | undefined) =>
-    world.handler(world.leader!, 'member')({ deviceId, remoteAddress: 'memory' }, body)
+  const handler = world.handler(world.leader!, 'member')
+  const ask = (deviceId: typeof device.id | undefined) => {
+    const caller = { deviceId, isProven: false, remoteAddress: 'memory', charge: () => {} }
+    const network = { request: (_to: unknown, { body }: OutgoingRequest) => handler(caller, body) }
+    const place = { lastIncludedIndex: 1, chunk: 0 }
+    return askPeer(network, world.id(world.leader!), memberRequests.snapshot, place, 1_000)
+  }
   await expect(ask(undefined)).rejects.toMatchObject({ code: 'hello-required' })
   await expect(ask(device.id)).rejects.toMatchObject({ code: 'not-authorised' })
   await expect(ask(world.id(1))).rejects.toMatchObject({ code: 'height-not-available' })
@@ -208,7 +214,7 @@ test('snapshot: one that is offered at another place than its header names is re
   }
   world.requestInTransit = (protocol, body) => {
     if (protocol !== 'member') return body
-    return encodeMemberRequest({ type: 'snapshot', lastIncludedIndex: offered, chunk: body.at(-1)! })
+    return encodeRequest(memberRequests.snapshot, { lastIncludedIndex: offered, chunk: body.at(-1)! })
   }
   world.heal()
   await world.until('several attempts', () => answers.length >= 3)

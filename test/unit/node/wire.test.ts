@@ -2,50 +2,26 @@ import { readFileSync } from 'node:fs'
 import { hexToBytes } from '@noble/hashes/utils.js'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { type DeviceId, type Hash, Height, Milliseconds, type StateKey, Term } from '../../../chain/brands.ts'
+import { type DeviceId, type Hash, Height, Milliseconds, Term } from '../../../chain/brands.ts'
 import { type Codec, decode, encode } from '../../../chain/codec.ts'
 import { unwrap } from '../../../chain/result.ts'
+import { answerCodec, refusalFrame, refusalFrom } from '../../../node/answer-frame.ts'
 import { type Hello, helloCodec, helloReplyCodec, helloVerdictCodec } from '../../../node/hello.ts'
-import { openToUnproven } from '../../../node/query-rights.ts'
 import {
-  answerCodec,
-  type Heartbeat,
-  heartbeatCodec,
-  type Query,
-  queryCodec,
   type RaftStreamFrame,
   raftCodec,
   raftStreamCodec,
-  refusalFrame,
-  refusalFrom,
   signaturesCodec,
 } from '../../../node/wire.ts'
 import { raftFrames, raftVectors } from '../../vectors/make-raft.ts'
 
 const digest = 'ab'.repeat(32)
-const queries: readonly Query[] = [
-  { type: 'head' },
-  { type: 'headers', from: Height(4), limit: 10 },
-  { type: 'state', key: digest as StateKey, height: undefined },
-  { type: 'submit', transaction: Uint8Array.of(1), wait: 'certified' },
-  { type: 'transaction', id: digest as never },
-  { type: 'own-status', device: digest as DeviceId },
-]
 
 const hello: Hello = {
   version: 1,
   chainId: digest as never,
   deviceId: digest as DeviceId,
   proof: { type: 'certified', answer: Uint8Array.of(1, 2, 3), handovers: [] },
-}
-const heartbeat: Heartbeat = {
-  addresses: ['/ip4/127.0.0.1/tcp/1'],
-  api: 'http://127.0.0.1:4100',
-  height: Height(5),
-  certifiedHeight: Height(4),
-  clients: 2,
-  maxClients: 100,
-  time: Milliseconds(1),
 }
 const signature = {
   incarnation: 0,
@@ -66,11 +42,9 @@ const samples = [
     { type: 'clocks', samples: [] },
     { type: 'clocks', samples: [{ id: digest as DeviceId, wall: Milliseconds(1), ageMs: 10_000 }] },
   ]),
-  sample('query', queryCodec, queries),
   sample<Hello>('hello', helloCodec, [hello, { ...hello, proof: { type: 'none' } }]),
   sample('hello reply', helloReplyCodec, [{ verdict: { code: 'stale', detail: 'x' }, hello }]),
   sample('hello verdict', helloVerdictCodec, [{ verdict: undefined }]),
-  sample('heartbeat', heartbeatCodec, [heartbeat]),
   sample('signatures', signaturesCodec, [[signature, signature]]),
   sample('answer', answerCodec, [{ type: 'body', body: Uint8Array.of(1) }]),
 ]
@@ -111,10 +85,6 @@ describe('wire', () => {
       })
     for (const [why, bytes] of Object.entries(raftVectors().refused))
       expect(decode(raftStreamCodec, hexToBytes(bytes)).ok, why).toBe(false)
-  })
-
-  test('before hello: head and own status, nothing else', () => {
-    expect(queries.filter(openToUnproven).map(({ type }) => type)).toEqual(['head', 'own-status'])
   })
 
   test('a refusal of a later version is still a refusal', () => {
