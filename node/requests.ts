@@ -116,11 +116,12 @@ export function requestHandler<Served extends { readonly [Name in keyof Served]:
     const { row, handle, request } = received.value
     const answer = await handle(request, caller)
     const bytes = row.encodeAnswer?.(answer) ?? encode(row.answer, answer)
-    if (bytes.length <= maxAnswerBytes) return bytes
-    throw new MoteError(
-      'too-large',
-      `${row.protocol} ${row.name}: expected an answer of at most ${maxAnswerBytes} bytes, got ${bytes.length}`,
-    )
+    if (bytes.length > maxAnswerBytes)
+      throw new MoteError(
+        'too-large',
+        `${row.protocol} ${row.name}: expected an answer of at most ${maxAnswerBytes} bytes, got ${bytes.length}`,
+      )
+    return bytes
   }
 }
 

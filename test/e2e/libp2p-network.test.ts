@@ -267,10 +267,16 @@ describe('request rate', () => {
 })
 
 describe('request rate of members', () => {
-  test('only full nodes ask as members without being counted', async () => {
+  test('only members ask as members without being counted', async () => {
     const server = await start(a, {
       limits: { provenBurst: 3, provenPerSecond: 0.001 },
-      prepare: network => network.handle('member', async () => new Uint8Array()),
+      prepare: network => {
+        const { read } = memberRequests
+        const members = requestHandler({ read }, { read: () => ({ index: 1 }) }, ({ deviceId }) =>
+          deviceId === b.id ? undefined : new MoteError('not-authorised', 'no member'),
+        )
+        network.handle('member', members)
+      },
     })
     const answers = async (identity: SampleIdentity) => {
       const node = await start(identity)
@@ -279,7 +285,7 @@ describe('request rate of members', () => {
       const codes: string[] = []
       for (let i = 0; i < 5; i++)
         codes.push(
-          await node.network.request(a.id, 'member', new Uint8Array([1]), 5_000).then(
+          await ask(node.network, a.id, memberRequests.read, {}, 5_000).then(
             () => 'answered',
             error => (error as MoteError).code,
           ),
@@ -287,7 +293,8 @@ describe('request rate of members', () => {
       return codes
     }
     expect(await answers(b)).toEqual(['answered', 'answered', 'answered', 'answered', 'answered'])
-    expect(await answers(light)).toEqual(['answered', 'answered', 'answered', 'rate-limited', 'rate-limited'])
+    const refused = 'not-authorised'
+    expect(await answers(light)).toEqual([refused, refused, refused, 'rate-limited', 'rate-limited'])
   })
 })
 

@@ -18,6 +18,7 @@ import {
   signAddress,
 } from '../../../client/coordination-address.ts'
 import type { IdentityKeys } from '../../../client/key-directory.ts'
+import { nativeVerifier } from '../../../client/native-crypto.ts'
 import { CoordinationAddresses } from '../../../node/coordination-addresses.ts'
 import { protocols } from '../../../node/protocols.ts'
 import { type TestChain as Chain, keysOf, TestChain } from '../../support/test-chain.ts'
@@ -141,17 +142,21 @@ describe('coordination addresses of a full node', () => {
     let time = chain.time
     const kept = new CoordinationAddresses({
       chainId: chain.chainId,
-      verifier: nobleVerifier,
+      verifier: nativeVerifier,
       network: { peers: () => [...connected].map(id => ({ id, state: 'connected', address: undefined })) },
       view: () => ({
         time,
         record: id => known && { ...known, id, keys: count === 1 ? known.keys : keysAt(id) },
       }),
     })
-    const keysAt = (id: string) => {
-      const keys = Array.from({ length: count }, (_, i) => keysOf(`many-${i}`)).find(
-        other => other.id === id,
-      )!
+    const many = new Map(
+      Array.from({ length: count === 1 ? 0 : count }, (_, i) => keysOf(`many-${i}`)).map(keys => [
+        keys.id,
+        keys,
+      ]),
+    )
+    const keysAt = (id: IdentityKeys['id']) => {
+      const keys = many.get(id)!
       return [{ ...record!.keys[0]!, purpose: 'sign' as const, key: keys.signing.publicKey }]
     }
     const take = (signed: Uint8Array, deviceId: IdentityKeys['id'] = chain.coordination.id) => {

@@ -1,7 +1,7 @@
 /** Clients while the consenters change: the follower walks and skips across handovers, and reads go on. */
 import { describe, expect, it } from 'vitest'
 import { Height } from '../../../chain/brands.ts'
-import { type CertifiedHeader, verifyStateAnswer } from '../../../chain/light-client.ts'
+import { type CertifiedHeader, throughHandovers, verifyStateAnswer } from '../../../chain/light-client.ts'
 import { stateKeyOf } from '../../../chain/records.ts'
 import { MoteError } from '../../../chain/result.ts'
 import { ChainClient } from '../../../client/chain-client.ts'
@@ -217,6 +217,19 @@ describe('header follower: handovers', () => {
         expect(await refusal(follower.sync())).toMatch(code)
         expect(follower.head.consenters).toEqual(chain.checkpoint.consenters)
       })
+})
+
+describe('through handovers', () => {
+  it('through handovers: the head of a newcomer is led from set to set, and a changed list of keys ends it', async () => {
+    const chain = chainThrough(1, second, third)
+    const headers = await chain.source().headersFrom(Height(1), chain.height)
+    const handovers = headers.filter(({ handover }) => handover)
+    const led = throughHandovers(chain.checkpoint, handovers, chain.height, nativeVerifier)
+    expect(led.ok && led.value.header.height).toBe(handovers.at(-1)!.header.height)
+    const less = handovers.map(entry => ({ ...entry, changes: [] }))
+    const refused = throughHandovers(chain.checkpoint, less, chain.height, nativeVerifier)
+    expect(refused).toMatchObject({ ok: false, error: { code: 'bad-header' } })
+  })
 })
 
 describe('verified chain: handovers', () => {

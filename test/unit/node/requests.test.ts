@@ -108,10 +108,23 @@ describe('requests', () => {
   it('requests: a node may have more against a caller than the rows', async () => {
     const charged: number[] = []
     const network = (mayAsk: Parameters<typeof requestHandler>[2]) =>
-      networkTo(requestHandler({ read }, { read: () => ({ index: 7 }) }, mayAsk), callerOf('confirmed', charged))
+      networkTo(
+        requestHandler({ read }, { read: () => ({ index: 7 }) }, mayAsk),
+        callerOf('confirmed', charged),
+      )
     const stranger = () => new MoteError('not-authorised', 'no')
     expect(await codeOf(ask(network(stranger), peer, read, {}, 1))).toBe('not-authorised')
-    expect(await codeOf(ask(network(() => undefined), peer, read, {}, 1))).toBe('ok')
+    expect(
+      await codeOf(
+        ask(
+          network(() => undefined),
+          peer,
+          read,
+          {},
+          1,
+        ),
+      ),
+    ).toBe('ok')
     expect(charged, 'what is for nothing among members is not for others').toEqual([1, 0])
   })
 
@@ -138,6 +151,9 @@ describe('requests', () => {
       codeOf(ask(networkTo(handler), peer, snapshot, { lastIncludedIndex: 1, chunk: 0 }, 1))
     expect(await asked(chunkOf(maxAnswerBytes - 5))).toBe('ok')
     expect(await asked(chunkOf(maxAnswerBytes - 4))).toBe('too-large')
+    const place = encodeRequest(snapshot, { lastIncludedIndex: 1, chunk: 0 })
+    const sent = chunkOf(maxAnswerBytes - 4)(callerOf('confirmed'), place)
+    expect(await codeOf(sent), 'it is not even sent').toBe('too-large')
     expect(await asked(async () => new Uint8Array(maxAnswerBytes + 1))).toBe('too-large')
     expect(await asked(async () => encode(queries.coordination.answer, []))).toBe('bad-proof')
   })

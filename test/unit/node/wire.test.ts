@@ -7,12 +7,7 @@ import { type Codec, decode, encode } from '../../../chain/codec.ts'
 import { unwrap } from '../../../chain/result.ts'
 import { answerCodec, refusalFrame, refusalFrom } from '../../../node/answer-frame.ts'
 import { type Hello, helloCodec, helloReplyCodec, helloVerdictCodec } from '../../../node/hello.ts'
-import {
-  type RaftStreamFrame,
-  raftCodec,
-  raftStreamCodec,
-  signaturesCodec,
-} from '../../../node/wire.ts'
+import { type RaftStreamFrame, raftCodec, raftStreamCodec, signaturesCodec } from '../../../node/wire.ts'
 import { raftFrames, raftVectors } from '../../vectors/make-raft.ts'
 
 const digest = 'ab'.repeat(32)
