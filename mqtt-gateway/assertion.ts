@@ -11,6 +11,7 @@ import { bytes, constant, decode, digest, encode, struct, uint } from '../chain/
 import { domainBytes } from '../chain/hashing.ts'
 import { keyIdOf, type PublicKey, type SignatureVerifier, type Signer } from '../chain/keys.ts'
 import { assert, ok, type Result, refuse } from '../chain/result.ts'
+import type { ExpiryTimes } from './trust.ts'
 
 /** Longest life of an assertion, in milliseconds. */
 export const maxAssertionLifetimeMs = 60_000
@@ -106,7 +107,11 @@ export function verifyAssertion(
 }
 
 /** Whether the assertion is for this chain and this moment. Refuses `wrong-chain`, `assertion-invalid`. */
-export function checkAssertionTime(assertion: Assertion, audience: ChainId, now: Milliseconds): Result<void> {
+export function checkAssertionTime(
+  assertion: Assertion,
+  audience: ChainId,
+  { head, now }: ExpiryTimes,
+): Result<void> {
   const { issuedAt, expiresAt } = assertion
   if (assertion.audience !== audience)
     return refuse('wrong-chain', `assertion.audience: expected ${audience}, got ${assertion.audience}`)
@@ -114,8 +119,8 @@ export function checkAssertionTime(assertion: Assertion, audience: ChainId, now:
     return refuse('assertion-invalid', `assertion.expiresAt: expected at most 60 s after issuedAt`)
   if (issuedAt > now + maxClockSkewMs)
     return refuse('assertion-invalid', `assertion.issuedAt: ${issuedAt - now} ms ahead of this clock`)
-  if (expiresAt <= now)
-    return refuse('assertion-invalid', `assertion.expiresAt: passed ${now - expiresAt} ms ago`)
+  if (expiresAt <= head)
+    return refuse('assertion-invalid', `assertion.expiresAt: passed ${head - expiresAt} ms ago`)
   return ok(undefined)
 }
 
@@ -128,19 +133,22 @@ export class UsedAssertions {
     this.#maxEntries = maxEntries
   }
 
-  /** Marks an assertion as used. Refuses `assertion-used`, or `overloaded` when there is no room to remember it. */
-  use(assertion: Assertion, now: Milliseconds): Result<void> {
+  /**
+   * Marks an assertion as used. Refuses `assertion-used`, or `overloaded` when there is no room to remember it.
+   * @param head time by which it is judged what has expired
+   */
+  use(assertion: Assertion, head: Milliseconds): Result<void> {
     const name = `${assertion.device}/${Buffer.from(assertion.nonce).toString('hex')}`
     if (this.#expiryOf.has(name))
       return refuse('assertion-used', 'password: this assertion opened a connection before')
-    if (this.#expiryOf.size >= this.#maxEntries) this.#forgetExpired(now)
+    if (this.#expiryOf.size >= this.#maxEntries) this.#forgetExpired(head)
     if (this.#expiryOf.size >= this.#maxEntries)
       return refuse('overloaded', `assertions: ${this.#maxEntries} are in use and not expired`)
     this.#expiryOf.set(name, assertion.expiresAt)
     return ok(undefined)
   }
 
-  #forgetExpired(now: Milliseconds): void {
-    for (const [name, expiresAt] of this.#expiryOf) if (expiresAt <= now) this.#expiryOf.delete(name)
+  #forgetExpired(head: Milliseconds): void {
+    for (const [name, expiresAt] of this.#expiryOf) if (expiresAt <= head) this.#expiryOf.delete(name)
   }
 }

@@ -188,12 +188,13 @@ export class Gateway {
   async #decideAndRelay(session: DeviceId, envelope: Envelope, payload: Uint8Array): Promise<Decision> {
     const facts = await this.#factsAbout(envelope)
     const { verifier, trustTtlMs } = this.#options
-    const now = this.#options.trust.now()
+    const { trust } = this.#options
+    const times = { head: trust.head().time, now: trust.now() }
     const replayWindow = this.#replayWindow
-    const decision = decide({ envelope, session, facts, now, trustTtlMs, replayWindow, verifier })
+    const decision = decide({ envelope, session, facts, times, trustTtlMs, replayWindow, verifier })
     if (decision.verdict === 'Error') return decision
     const { senderKeyId: keyId, counter, expiry } = envelope.header
-    unwrap(replayWindow.accept({ keyId, counter, expiry }, now))
+    unwrap(replayWindow.accept({ keyId, counter, expiry }, times.head))
     await this.#broker.publish({ topicName: deliveryTopic(envelope), payload, retain: false })
     return decision
   }

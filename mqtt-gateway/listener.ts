@@ -68,10 +68,16 @@ export class Listener {
     const opened = await this.#open(envelope)
     if (!opened.ok) return opened
     const { senderKeyId: keyId, counter, expiry } = header
-    const at = chain.now()
-    const first = await state.acceptOnce({ keyId, counter, expiry }, at)
+    const first = await state.acceptOnce({ keyId, counter, expiry }, chain.head().time)
     if (!first.ok) return first
-    return ok({ from: header.sender, to: header.target, channel, content: opened.value, messageId, at })
+    return ok({
+      from: header.sender,
+      to: header.target,
+      channel,
+      content: opened.value,
+      messageId,
+      at: chain.now(),
+    })
   }
 
   async #isForMe({ header: { target } }: Envelope): Promise<boolean> {
@@ -96,7 +102,7 @@ export class Listener {
       return refuse('bad-signature', `signature: does not verify under key ${senderKeyId}`)
     if (target.type === 'group' && !(await chain.group(target.id)).value?.members.includes(sender))
       return refuse('not-member', `sender ${sender} is not in group ${target.id}`)
-    return checkEnvelopeLifetime(expiry, chain.now())
+    return checkEnvelopeLifetime(expiry, { head: chain.head().time, now: chain.now() })
   }
 
   async #open(envelope: Envelope): Promise<Result<Uint8Array>> {

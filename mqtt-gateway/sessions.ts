@@ -73,7 +73,10 @@ export class Sessions {
     if (assertion.device !== device)
       return refuse('assertion-invalid', `assertion.device: expected ${device}, got ${assertion.device}`)
     const { trust, verifier, trustTtlMs } = this.#options
-    const timely = checkAssertionTime(assertion, trust.chainId, trust.now())
+    const timely = checkAssertionTime(assertion, trust.chainId, {
+      head: trust.head().time,
+      now: trust.now(),
+    })
     if (!timely.ok) return timely
     const fresh = checkFresh(trust.ageMs(), trustTtlMs)
     if (!fresh.ok) return fresh
@@ -82,7 +85,7 @@ export class Sessions {
     if (!valid.ok) return valid
     if (!verifyAssertion(parsed.value, valid.value, verifier))
       return refuse('bad-signature', `assertion: does not verify under key ${assertion.keyId}`)
-    const used = this.#used.use(assertion, trust.now())
+    const used = this.#used.use(assertion, trust.head().time)
     if (!used.ok) return used
     const others = [...this.#byClientId.values()].filter(other => other.device === device)
     if (others.length >= maxSessionsPerDevice && !this.#byClientId.has(clientId))

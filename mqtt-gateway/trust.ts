@@ -7,6 +7,18 @@
 import type { ChainId, DeviceId, GroupId, Height, Milliseconds, StateKey } from '../chain/brands.ts'
 import type { GroupRecord, IdentityRecord } from '../chain/records.ts'
 
+/**
+ * What an expiry is judged by. A sender that has just started knows no later time than the newest header's, so nothing has
+ * expired before that: what it sets from there must not be over by the time that the judge's clock has carried on. What
+ * lies too far ahead is judged by the time that is carried on.
+ */
+export interface ExpiryTimes {
+  /** Of the newest certified header. */
+  readonly head: Milliseconds
+  /** The same, carried on. */
+  readonly now: Milliseconds
+}
+
 /** The newest certified header that is known here. */
 export interface TrustedMoment {
   readonly height: Height
@@ -39,7 +51,7 @@ export interface TrustView {
   head(): TrustedMoment
   /** Age of the head (client/freshness.ts); infinite if it is from the future. */
   ageMs(): number
-  /** The chain's time: what expiries are set and judged by. */
+  /** The chain's time: the head's, carried on by the steady clock. Expiries are set by it. */
   now(): Milliseconds
   device(id: DeviceId): Promise<Trusted<IdentityRecord>>
   group(id: GroupId): Promise<Trusted<TrustedGroup>>

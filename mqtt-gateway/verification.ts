@@ -22,7 +22,7 @@ import { ok, type Result, refuse } from '../chain/result.ts'
 import { checkFresh } from '../client/freshness.ts'
 import { type Envelope, maxEnvelopeLifetimeMs, verifyEnvelope } from './envelope.ts'
 import type { ReplayWindow } from './replay-window.ts'
-import type { TrustedGroup } from './trust.ts'
+import type { ExpiryTimes, TrustedGroup } from './trust.ts'
 
 /** What certified state says of the two ends of an envelope. */
 export interface TrustFacts {
@@ -41,7 +41,7 @@ export interface DecisionInput {
   /** Who the connection belongs to. */
   readonly session: DeviceId
   readonly facts: TrustFacts
-  readonly now: Milliseconds
+  readonly times: ExpiryTimes
   readonly trustTtlMs: number
   readonly replayWindow: ReplayWindow
   readonly verifier: SignatureVerifier
@@ -87,7 +87,8 @@ function checkFreshness({ facts, trustTtlMs }: DecisionInput): Refused | undefin
 }
 
 function checkSender(input: DecisionInput): Refused | undefined {
-  const { envelope, session, facts, now, verifier } = input
+  const { envelope, session, facts, times, verifier } = input
+  const { now } = times
   const { sender, senderKeyId } = envelope.header
   if (!facts.sender) return error('unknown-signer', `sender ${sender} is not on the chain`)
   if (sender !== session)
@@ -104,7 +105,8 @@ function checkSender(input: DecisionInput): Refused | undefined {
 
 function checkTarget(input: DecisionInput): Refused | undefined {
   const { target } = input.envelope.header
-  const { facts, now } = input
+  const { facts } = input
+  const { now } = input.times
   if (target.type === 'device')
     return facts.target.type === 'device'
       ? checkRecipient(target, facts.target.record, now)
@@ -154,19 +156,19 @@ function checkGroup(
   return undefined
 }
 
-function checkLifetime({ envelope: { header }, now }: DecisionInput): Refused | undefined {
-  return errorOf(checkEnvelopeLifetime(header.expiry, now))
+function checkLifetime({ envelope: { header }, times }: DecisionInput): Refused | undefined {
+  return errorOf(checkEnvelopeLifetime(header.expiry, times))
 }
 
 /** Refuses `envelope-expired`, and `expiry-too-far` for one that a replay window could not remember. */
-export function checkEnvelopeLifetime(expiry: Milliseconds, now: Milliseconds): Result<void> {
-  if (expiry < now) return refuse('envelope-expired', `expiry: passed ${now - expiry} ms ago`)
+export function checkEnvelopeLifetime(expiry: Milliseconds, { head, now }: ExpiryTimes): Result<void> {
+  if (expiry < head) return refuse('envelope-expired', `expiry: passed ${head - expiry} ms ago`)
   return expiry - now > maxEnvelopeLifetimeMs
     ? refuse('expiry-too-far', `expiry: expected at most ${maxEnvelopeLifetimeMs} ms ahead`)
     : ok(undefined)
 }
 
-function checkReplay({ envelope: { header }, now, replayWindow }: DecisionInput): Refused | undefined {
+function checkReplay({ envelope: { header }, times, replayWindow }: DecisionInput): Refused | undefined {
   const { senderKeyId: keyId, counter, expiry } = header
-  return errorOf(replayWindow.check({ keyId, counter, expiry }, now))
+  return errorOf(replayWindow.check({ keyId, counter, expiry }, times.head))
 }

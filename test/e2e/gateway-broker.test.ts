@@ -206,7 +206,7 @@ describe('refusals, each with its reason', () => {
     {
       name: 'an expired envelope',
       code: 'envelope-expired',
-      wire: () => envelope(d1111, d1113, { expiry: (Date.now() - 1) as Milliseconds }),
+      wire: () => envelope(d1111, d1113, { expiry: (fixture.trust.head().time - 1) as Milliseconds }),
     },
     { name: 'an unknown recipient', code: 'recipient-not-active', wire: () => envelope(d1111, stranger) },
     { name: 'bytes that are no envelope', code: 'malformed', wire: async () => Buffer.from('hello') },

@@ -51,7 +51,7 @@ test('assertion: any changed character is refused', () => {
 test('assertion: is refused after its end, before its beginning, and on another chain', () => {
   const { assertion } = unwrap(parseAssertion(password()))
   const check = (at: Milliseconds, chain = chainId): string =>
-    codeOf(checkAssertionTime(assertion, chain, at))
+    codeOf(checkAssertionTime(assertion, chain, { head: at, now: at }))
   expect(check(now)).toBe('ok')
   expect(check(later(maxAssertionLifetimeMs - 1))).toBe('ok')
   expect(check(later(maxAssertionLifetimeMs))).toBe('assertion-invalid')
@@ -60,10 +60,16 @@ test('assertion: is refused after its end, before its beginning, and on another 
   expect(check(now, 'cd'.repeat(32) as ChainId)).toBe('wrong-chain')
 })
 
+test('assertion: is judged by the newest header, and not by how long ago that came', () => {
+  const { assertion } = unwrap(parseAssertion(password()))
+  const times = { head: now, now: later(3 * maxAssertionLifetimeMs) }
+  expect(codeOf(checkAssertionTime(assertion, chainId, times))).toBe('ok')
+})
+
 test('assertion: a life of more than a minute is refused, whoever signed it', () => {
   const { assertion } = unwrap(parseAssertion(password()))
   const tooLong = { ...assertion, expiresAt: later(maxAssertionLifetimeMs + 1) }
-  expect(codeOf(checkAssertionTime(tooLong, chainId, now))).toBe('assertion-invalid')
+  expect(codeOf(checkAssertionTime(tooLong, chainId, { head: now, now }))).toBe('assertion-invalid')
 })
 
 test('assertion: opens one connection only', () => {

@@ -67,7 +67,7 @@ beforeEach(async () => {
       height: 3 as Height,
       ageMs: 100,
     },
-    now,
+    times: { head: now, now },
     trustTtlMs: 1000,
     replayWindow: new ReplayWindow(10),
     verifier: nobleVerifier,
@@ -152,6 +152,19 @@ describe('verification of a message for one recipient', () => {
     expect(await expiring(-1)).toBe('envelope-expired')
     expect(await expiring(maxEnvelopeLifetimeMs)).toBe('Check')
     expect(await expiring(maxEnvelopeLifetimeMs + 1)).toBe('expiry-too-far')
+  })
+
+  test('verification: a sender that has just started sets the expiry from the newest header, however old that is', async () => {
+    const head = (now - 170_000) as Milliseconds
+    const decided = async (ahead: number) => {
+      const envelope = await sealed({ expiry: (head + ahead) as Milliseconds })
+      return codeOf(decideWith({ envelope, times: { head, now } }))
+    }
+    expect(await decided(60_000)).toBe('Check')
+    expect(await decided(-1)).toBe('envelope-expired')
+    // Who has carried the time on is no further ahead than it is.
+    expect(await decided(170_000 + maxEnvelopeLifetimeMs)).toBe('Check')
+    expect(await decided(170_000 + maxEnvelopeLifetimeMs + 1)).toBe('expiry-too-far')
   })
 
   test('verification: a counter that was used; deciding alone does not use it', () => {
