@@ -136,7 +136,9 @@ describe('faults on real processes', () => {
     await newBlock()
     expect(await mote('chaos', 'restart', away, '--timeout', '8')).toMatchObject(late(away))
     await succeeds('chaos', 'heal')
-    expect((await succeeds('chaos', 'restart', away)).stdout).toMatch(/level at height \d+/)
+    expect((await succeeds('chaos', 'restart', away, '--timeout', '100')).stdout).toMatch(
+      /level at height \d+/,
+    )
 
     await succeeds('chaos', 'pause', 'coordination-1')
     await cut('coordination-1')
@@ -144,18 +146,22 @@ describe('faults on real processes', () => {
     const resumed = await mote('chaos', 'resume', 'coordination-1', '--timeout', '4')
     expect(resumed).toMatchObject(late('coordination-1'))
     await succeeds('chaos', 'heal')
-    await succeeds('chaos', 'restart', 'coordination-1')
+    await succeeds('chaos', 'restart', 'coordination-1', '--timeout', '100')
 
     for (const node of ['lightweight-1', 'coordination-1', away]) {
       await succeeds('chaos', 'pause', node)
       await newBlock()
-      const { height } = JSON.parse((await succeeds('chaos', 'resume', node, '--json')).stdout)
+      const { height } = JSON.parse(
+        (await succeeds('chaos', 'resume', node, '--json', '--timeout', '100')).stdout,
+      )
       expect(height, node).toBeGreaterThan(0)
       // Above, it was restarted already.
       if (node === away) continue
       await succeeds('chaos', 'kill', node)
       await newBlock()
-      expect((await succeeds('chaos', 'restart', node)).stdout).toMatch(/level at height \d+/)
+      expect((await succeeds('chaos', 'restart', node, '--timeout', '100')).stdout).toMatch(
+        /level at height \d+/,
+      )
     }
     expect((await mote('chaos', 'resume', 'gateway')).code).toBe(0)
     for (const { name } of full) await succeeds('chaos', 'pause', name)
