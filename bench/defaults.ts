@@ -1,5 +1,5 @@
 /**
- * The settings that node/config.ts, consensus/config.ts and node/producer.ts choose, each beside its neighbours, on
+ * The settings that node/config.ts, consensus/config.ts and node/replica/producer.ts choose, each beside its neighbours, on
  * loopback and over links that delay: `npm run bench -- defaults` (docs/BENCHMARKS.md; `--help` lists the options). Prints the Markdown tables of that page.
  *
  * Every cell is a cluster of its own: a calm time with many clients, for throughput, latency and elections that nobody

@@ -1,7 +1,7 @@
 /**
  * Whether a newcomer may be registered (Qiu A3): the one judgement, which execution makes with the state of its block, and a
  * coordination node with verified records before it submits anything. What only the coordination node remembers, that the challenge
- * was its own and not used before, is node/join-desk.ts.
+ * was its own and not used before, is node/registry/join-service.ts.
  */
 import { verifies } from './admission.ts'
 import type { ChainId, DeviceId, Milliseconds } from './brands.ts'

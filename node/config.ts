@@ -14,9 +14,9 @@ import { configurationParser, readConfigurationFile } from '../client/configurat
 import type { LogLevel } from '../client/log.ts'
 import { configProblems, defaultConfig } from '../consensus/config.ts'
 import type { Config as RaftConfig } from '../consensus/types.ts'
-import { type CompactionLimits, defaultCompactionLimits } from './compaction.ts'
-import type { ProducerLimits } from './producer.ts'
-import { maxAppendBytes } from './wire.ts'
+import { type CompactionLimits, defaultCompactionLimits } from './ledger/compaction.ts'
+import { maxAppendBytes } from './network/wire.ts'
+import type { ProducerLimits } from './replica/producer.ts'
 
 const digest = Type.String({ pattern: '^[0-9a-f]{64}$', description: '64 lowercase hexadecimal characters' })
 const url = Type.String({

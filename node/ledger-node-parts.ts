@@ -4,17 +4,11 @@ import type { SignatureVerifier, Signer } from '../chain/keys.ts'
 import type { MoteError } from '../chain/result.ts'
 import { defaultConfig } from '../consensus/config.ts'
 import type { Config as RaftConfig, Random } from '../consensus/types.ts'
-import type { RecoveredChain } from './chain-recovery.ts'
-import type { CompactionLimits } from './compaction.ts'
-import type { Clock, Network, Storage } from './ports.ts'
-import type { ProducerLimits } from './producer.ts'
-import { maxAppendBytes } from './wire.ts'
-
-/** What the node tells whoever runs it. The shape of a pino logger. */
-export interface NodeLog {
-  info(detail: object, message: string): void
-  error(detail: object, message: string): void
-}
+import type { RecoveredChain } from './ledger/chain-recovery.ts'
+import type { CompactionLimits } from './ledger/compaction.ts'
+import { maxAppendBytes } from './network/wire.ts'
+import type { Clock, Network, NodeLog, Storage } from './ports.ts'
+import type { ProducerLimits } from './replica/producer.ts'
 
 /** Limits of the core that a node may be given; the defaults are in consensus/config.ts. */
 export type RaftLimits = Partial<

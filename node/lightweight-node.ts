@@ -9,15 +9,14 @@
 import { join } from 'node:path'
 import { checkpointFile } from '../client/checkpoint-file.ts'
 import type { Logger } from '../client/log.ts'
-import { createApi } from './api.ts'
-import { listenApi } from './api-listener.ts'
 import type { NodeConfig } from './config.ts'
 import type { RunningNode } from './full-node.ts'
-import { LightChain } from './light-chain.ts'
-import { relaySource } from './relay-source.ts'
-import { registryReports } from './request-table.ts'
-import { requestHandler } from './requests.ts'
-import { ServingNodes } from './serving-nodes.ts'
+import { LightChain } from './light/light-chain.ts'
+import { ServingNodes } from './light/serving-nodes.ts'
+import { registryReports } from './network/request-table.ts'
+import { requestHandler } from './network/requests.ts'
+import { createApi, listenApi } from './service/api.ts'
+import { relaySource } from './service/relay-source.ts'
 
 /** Starts the lightweight node of a configuration. Throws the `MoteError` that says what is in its way. */
 export async function startLightweightNode(config: NodeConfig, log: Logger): Promise<RunningNode> {

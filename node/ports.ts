@@ -88,7 +88,7 @@ export interface SignedHeader {
 
 /**
  * What a block took the place of: with it the state below can be had again, as long as the block has no certificate. A
- * node that starts again with such blocks could otherwise offer its state to nobody (uncertified-blocks.ts).
+ * node that starts again with such blocks could otherwise offer its state to nobody (chain-recovery.ts).
  */
 export interface BlockUndo {
   /** In force at the block's place in the log, which its header names. A node may start with entries behind it that made no block. */
@@ -370,4 +370,12 @@ export interface Network {
   /** Where this node listens, with its peer id. */
   addresses(): readonly string[]
   stop(): Promise<void>
+}
+
+/* ---------------------------------------------------------------- log */
+
+/** What the node tells whoever runs it. The shape of a pino logger. */
+export interface NodeLog {
+  info(detail: object, message: string): void
+  error(detail: object, message: string): void
 }

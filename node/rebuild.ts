@@ -6,8 +6,8 @@ import { rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { MoteError } from '../chain/result.ts'
 import { readNodeConfig } from './config.ts'
-import { openLevelByteStore } from './level-storage.ts'
-import { copyPromises, type RebuildReport } from './store-rebuild.ts'
+import { openLevelByteStore } from './storage/level-storage.ts'
+import { copyPromises, type RebuildReport } from './storage/store-rebuild.ts'
 
 export interface RebuiltDirectory extends RebuildReport {
   /** Where the damaged database is now. */

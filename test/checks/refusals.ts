@@ -92,7 +92,7 @@ const joining: readonly RefusalCheck[] = [
   },
   {
     refusal: 'a challenge that the coordinator did not give, or gave and saw used',
-    file: 'node/join-service.ts',
+    file: 'node/registry/join-service.ts',
     find: 'unwrap(this.#challenges.redeem(body.challenge, device, this.#clock.steady()))',
     replace: '',
     test: 'test/unit/node/join-service.test.ts',
@@ -107,7 +107,7 @@ const joining: readonly RefusalCheck[] = [
     'an address with a forged signature':
       'if (!verifier.verify(entry.key, addressSigningBytes(payload), signature))',
   }),
-  ...takenOut('node/coordination-addresses.ts', 'test/unit/client/coordination-address.test.ts', {
+  ...takenOut('node/registry/coordination-addresses.ts', 'test/unit/client/coordination-address.test.ts', {
     'an address that another device hands in': 'if (parsed.address.device !== deviceId)',
   }),
 ]
@@ -193,7 +193,7 @@ const keys: readonly RefusalCheck[] = [
 ]
 
 const snapshots: readonly RefusalCheck[] = takenOut(
-  'node/snapshot-stream.ts',
+  'node/ledger/snapshot-stream.ts',
   'test/unit/node/snapshot-stream.test.ts',
   {
     'a snapshot at another place in the log than its header names': 'if (!isPlaceOf(place, header))',
@@ -296,7 +296,7 @@ const sessions: readonly RefusalCheck[] = [
 
 const peers = 'test/e2e/libp2p-network.test.ts'
 const faces: readonly RefusalCheck[] = [
-  ...takenOut('node/hello.ts', peers, {
+  ...takenOut('node/network/hello.ts', peers, {
     'a peer whose identity is suspended or revoked': "if (record.status !== 'active')",
     'a peer that is not on the chain': 'if (!record)',
     "a peer on another transport key than its record's":
@@ -305,14 +305,14 @@ const faces: readonly RefusalCheck[] = [
   }).map(check => ({ ...check, only: 'hello' })),
   {
     refusal: 'a revoked peer whose old proof nothing covers that a light node has seen',
-    file: 'node/light-book.ts',
+    file: 'node/light/light-book.ts',
     find: 'return this.#isFresh() && this.#records.deviceStands(id, height)',
     replace: 'return true',
     test: 'test/e2e/revoked-peer.test.ts',
   },
   {
     refusal: 'more requests of a proven peer than its rate',
-    file: 'node/rate-limit.ts',
+    file: 'node/network/rate-limit.ts',
     find: 'if (this.#tokens < cost) return false',
     replace: '',
     test: peers,
@@ -320,22 +320,22 @@ const faces: readonly RefusalCheck[] = [
   },
   {
     refusal: 'requests of a peer that is not confirmed at a fresh head',
-    file: 'node/incoming-streams.ts',
+    file: 'node/network/incoming-streams.ts',
     find: '      deviceId: link.confirmed?.id,',
     replace: '      deviceId: link.peer?.id,',
     test: peers,
     only: 'not confirmed',
   },
-  ...takenOut('node/requests.ts', 'test/unit/node/requests.test.ts', {
+  ...takenOut('node/network/requests.ts', 'test/unit/node/requests.test.ts', {
     'libp2p: what needs an identity of who has proven none': "if (row.from === 'confirmed')",
     'libp2p: an answer over the limit': 'if (bytes.length > maxAnswerBytes)',
   }),
-  ...takenOut('node/peer-request.ts', peers, {
+  ...takenOut('node/network/peer-request.ts', peers, {
     'to ask more than proofs of a peer that is not confirmed': "if (!link.confirmed && of === 'confirmed')",
   }).map(check => ({ ...check, only: 'not confirmed' })),
   {
     refusal: 'libp2p: a message before hello',
-    file: 'node/incoming-streams.ts',
+    file: 'node/network/incoming-streams.ts',
     find: '  if (!from) {\n    stream.abort(',
     replace: '  if (!from) {\n    void (',
     test: 'test/e2e/libp2p-garbage.test.ts',
@@ -345,7 +345,7 @@ const faces: readonly RefusalCheck[] = [
     'libp2p: transactions, Raft messages and signatures of who does not keep the chain':
       'if (!this.#others().has(from))',
   }),
-  ...takenOut('node/framing.ts', 'test/unit/node/framing.test.ts', {
+  ...takenOut('node/network/framing.ts', 'test/unit/node/framing.test.ts', {
     'libp2p: a frame over the limit': 'if (this.#expected > this.#maxFrameBytes)',
   }),
   ...takenOut('mqtt-gateway/packet-framing.ts', 'test/unit/mqtt-gateway/packet-framing.test.ts', {
@@ -354,7 +354,7 @@ const faces: readonly RefusalCheck[] = [
   }),
   {
     refusal: 'HTTP: a body over the limit',
-    file: 'node/api.ts',
+    file: 'node/service/api.ts',
     find: '{ bodyLimit: maxTransactionBytes, schema: { querystring: waitQuery, response } }',
     replace: '{ bodyLimit: 2 ** 30, schema: { querystring: waitQuery, response } }',
     test: 'test/e2e/full-node.test.ts',

@@ -4,8 +4,8 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { LoadClients } from '../../bench/load-clients.ts'
 import { type ClusterNode, createCluster, type LocalCluster } from '../../bench/local-cluster.ts'
-import { openLevelByteStore } from '../../node/level-storage.ts'
-import { storeKey } from '../../node/store-keys.ts'
+import { openLevelByteStore } from '../../node/storage/level-storage.ts'
+import { storeKey } from '../../node/storage/store-keys.ts'
 import { runMote } from '../support/mote-command.ts'
 
 let cluster: LocalCluster

@@ -5,12 +5,12 @@ import type { Connection, Stream } from '@libp2p/interface'
 import { multiaddr } from '@multiformats/multiaddr'
 import { afterEach, describe, expect, test } from 'vitest'
 import { encode } from '../../chain/codec.ts'
-import { framesOf } from '../../node/framing.ts'
-import { helloCodec } from '../../node/hello.ts'
-import { createHost } from '../../node/libp2p-host.ts'
-import { defaultNetworkLimits } from '../../node/network-limits.ts'
-import { protocols } from '../../node/protocols.ts'
-import { raftCodec } from '../../node/wire.ts'
+import { framesOf } from '../../node/network/framing.ts'
+import { helloCodec } from '../../node/network/hello.ts'
+import { createHost } from '../../node/network/libp2p-host.ts'
+import { defaultNetworkLimits } from '../../node/network/network-limits.ts'
+import { protocols } from '../../node/network/protocols.ts'
+import { raftCodec } from '../../node/network/wire.ts'
 import {
   append,
   eventually,

@@ -1,8 +1,9 @@
 /** What is durable on a simulated disk, read past the storage logic: by key, checksum and form. */
 import type { Hash } from '../../chain/brands.ts'
 import type { HardState } from '../../consensus/types.ts'
-import { storeKey } from '../../node/store-keys.ts'
-import * as records from '../../node/store-records.ts'
+import { snapshotCodec } from '../../node/raft-codecs.ts'
+import { storeKey } from '../../node/storage/store-keys.ts'
+import * as records from '../../node/storage/store-records.ts'
 import type { SimulatedDisk } from './disk.ts'
 
 export class DiskView {
@@ -27,7 +28,7 @@ export class DiskView {
   holds(disk: SimulatedDisk, index: number, term: number): boolean {
     const snapshotKey = storeKey('snapshot')
     const snapshot = this.#once(disk.durable(snapshotKey), value =>
-      records.openRecord(records.snapshotCodec, snapshotKey, value),
+      records.openRecord(snapshotCodec, snapshotKey, value),
     )
     if (snapshot && index <= snapshot.lastIncludedIndex) return true
     if (index > this.logEnd(disk)) return false

@@ -8,8 +8,8 @@
  * Bit rot changes what is read and nothing else: what was durable before it stays known to those who judge the run.
  */
 import { MoteError } from '../../chain/result.ts'
-import type { ByteStore, KeyRange, Operation } from '../../node/byte-store.ts'
-import { recordKinds } from '../../node/store-keys.ts'
+import type { ByteStore, KeyRange, Operation } from '../../node/storage/byte-store.ts'
+import { recordKinds } from '../../node/storage/store-keys.ts'
 import type { Random } from './random.ts'
 import type { Actor, Timeline } from './timeline.ts'
 

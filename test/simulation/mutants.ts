@@ -85,14 +85,14 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'snapshot-at-any-state',
     source: 'a snapshot says what it covers',
-    file: 'node/snapshots.ts',
+    file: 'node/ledger/snapshots.ts',
     find: '    const ledger = chain.at(height)\n',
     replace: '    const { ledger } = chain\n',
   },
   {
     name: 'applied-twice-after-restart',
     source: 'applied index and state in one write',
-    file: 'node/chain-storage.ts',
+    file: 'node/storage/chain-storage.ts',
     find: "put(storeKey('applied'), encode(records.appliedCodec, { index: write.applied, height })),",
     replace:
       "put(storeKey('applied'), encode(records.appliedCodec, { index: Math.max(this.#snapshot?.lastIncludedIndex ?? 0, write.applied - 1), height })),",
@@ -136,7 +136,7 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'forget-hard-state-term',
     source: 'Figure 2, persistent state',
-    file: 'node/chain-storage.ts',
+    file: 'node/storage/chain-storage.ts',
     find: '    if (write.hardState)\n      operations.push(',
     replace: '    if (write.hardState && write.hardState.votedFor !== null)\n      operations.push(',
   },
@@ -158,12 +158,12 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'conflicting-tail-not-deleted-on-disk',
     source: 'section 5.3; torn ends',
-    file: 'node/chain-storage.ts',
+    file: 'node/storage/chain-storage.ts',
     find: "      for (let index = write.truncateAfter + 1; index <= this.#lastIndex; index++)\n        operations.push({ key: storeKey('entry', index), value: null })\n      this.#lastIndex = Math.min(this.#lastIndex, write.truncateAfter)\n",
     replace: '      this.#lastIndex = Math.min(this.#lastIndex, write.truncateAfter)\n',
     also: [
       {
-        file: 'node/chain-storage.ts',
+        file: 'node/storage/chain-storage.ts',
         find: "    operations.push(put(storeKey('logTail'), encode(records.logTailCodec, { lastIndex: this.#lastIndex })))\n",
         replace:
           "    if (write.entries.length > 0) operations.push(put(storeKey('logTail'), encode(records.logTailCodec, { lastIndex: this.#lastIndex })))\n",
@@ -180,12 +180,12 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'certification-not-repeated',
     source: 'certification catches up after loss',
-    file: 'node/certifier.ts',
+    file: 'node/ledger/certifier.ts',
     find: "    if (pending.length > 0) this.#output.announce('all', pending)\n",
     replace: '',
     also: [
       {
-        file: 'node/certifier.ts',
+        file: 'node/ledger/certifier.ts',
         find: '    if (this.#own.size > 0 && !this.#stopped) this.#output.announce(peer, [...this.#own.values()])\n',
         replace: '',
       },
@@ -201,14 +201,14 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'mempool-kept-over-leaderships',
     source: 'memory bounds',
-    file: 'node/producer.ts',
+    file: 'node/replica/producer.ts',
     find: '    this.#inFlight.clear()\n    this.#mempool.clear()\n',
     replace: '    this.#inFlight.clear()\n',
   },
   {
     name: 'rebuilt-node-votes',
     source: 'a rebuilt directory has forgotten entries',
-    file: 'node/replica.ts',
+    file: 'node/replica/replica.ts',
     find: '    return this.#appliedWritten < (this.#parts.rebuildUpTo ?? 0)\n',
     replace: '    return false\n',
   },
@@ -301,21 +301,21 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'header-of-the-executing-term',
     source: 'one header hash per height',
-    file: 'node/replica.ts',
+    file: 'node/replica/replica.ts',
     find: 'term: entry.term as Term, index',
     replace: 'term: this.#leadership.term as Term, index',
   },
   {
     name: 'height-as-index',
     source: 'the place of a snapshot is the one that its header names',
-    file: 'node/replica.ts',
+    file: 'node/replica/replica.ts',
     find: 'index: entry.index as LogIndex',
     replace: 'index: (chain.height + 1) as LogIndex',
   },
   {
     name: 'sign-before-durable',
     source: 'order, execute, sign',
-    file: 'node/replica.ts',
+    file: 'node/replica/replica.ts',
     find: '    events.applied(index)\n',
     replace:
       '    events.applied(index)\n    for (const { block } of executions) certifier.executed(block)\n    certifier.durable(executions.map(execution => execution.block))\n',
@@ -323,7 +323,7 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'sign-before-execution',
     source: 'order, execute, sign',
-    file: 'node/certifier.ts',
+    file: 'node/ledger/certifier.ts',
     find: '      } else if (!state.early.has(from)) state.early.set(from, message)\n',
     replace:
       "      } else if (!state.early.has(from)) {\n        state.early.set(from, message)\n        const { self, chainId, incarnation } = this.#config\n        const bytes = certificateSigningBytes(chainId, incarnation, message.height, message.headerHash)\n        if (self) this.#output.announce('all', [{ ...message, signature: self.signer.sign(bytes) }])\n      }\n",
@@ -331,14 +331,14 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'sign-without-record',
     source: 'one header hash per height is promised for ever',
-    file: 'node/replica-writes.ts',
+    file: 'node/replica/replica-parts.ts',
     find: '    signed: { ...block, incarnation },\n',
     replace: '',
   },
   {
     name: 'signature-under-another-height',
     source: 'one signature per height and incarnation',
-    file: 'node/certifier.ts',
+    file: 'node/ledger/certifier.ts',
     find: "    if (pending.length > 0) this.#output.announce('all', pending)\n",
     replace:
       "    const shifted = pending.map(message => ({ ...message, height: Height(message.height - 1) }))\n    if (pending.length > 0) this.#output.announce('all', shifted)\n",
@@ -346,21 +346,21 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'certificate-for-the-next-height',
     source: 'no certificate over an uncommitted block',
-    file: 'node/signature-tally.ts',
+    file: 'node/ledger/signature-tally.ts',
     find: '    return { height, headerHash, signatures }\n',
     replace: '    return { height: (height + 1) as Height, headerHash, signatures }\n',
   },
   {
     name: 'certificate-without-a-quorum',
     source: 'a certificate is of a quorum',
-    file: 'node/signature-tally.ts',
+    file: 'node/ledger/signature-tally.ts',
     find: '    return this.#verified.size >= quorum\n  }\n\n  /** True if this consenter',
     replace: '    return this.#verified.size >= quorum - 1\n  }\n\n  /** True if this consenter',
   },
   {
     name: 'acknowledge-on-proposal',
     source: 'committed is committed',
-    file: 'node/submission.ts',
+    file: 'node/service/submission.ts',
     find: '        if (judged && !judged.ok) late(judged.error)\n',
     replace:
       "        if (judged && !judged.ok) late(judged.error)\n        else this.#resolve(watched, { id: watched.id, status: 'committed' }, ({ wait }) => wait === 'committed')\n",
@@ -368,7 +368,7 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'no-index-of-transactions',
     source: 'acknowledged is never lost',
-    file: 'node/store-operations.ts',
+    file: 'node/storage/store-operations.ts',
     find: "    operations.push(put(storeKey('transaction', id), encode(records.placeCodec, { height, index })))\n",
     replace:
       "    if (index > 0) operations.push(put(storeKey('transaction', id), encode(records.placeCodec, { height, index })))\n",
@@ -376,28 +376,28 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'snapshot-skips-and-expires',
     source: 'found by this simulator (docs/CONSENSUS.md)',
-    file: 'node/submission.ts',
+    file: 'node/service/submission.ts',
     find: "      if (header.time > expiry || replay.has(watched.id, expiry)) this.#giveUp(watched, 'timeout')\n",
     replace: '      void [header.time > expiry, replay.has(watched.id, expiry), watched]\n',
   },
   {
     name: 'no-snapshot-below-uncertified-blocks',
     source: 'found by this simulator (docs/CONSENSUS.md)',
-    file: 'node/uncertified-blocks.ts',
+    file: 'node/ledger/chain-recovery.ts',
     find: '    if (!undo) break\n',
     replace: '    if (undo || !undo) break\n',
   },
   {
     name: 'heights-kept-after-certification',
     source: 'memory bounds',
-    file: 'node/certifier.ts',
+    file: 'node/ledger/certifier.ts',
     find: '    for (const height of this.#open.keys()) if (height <= this.#certified) this.#open.delete(height)\n',
     replace: '    this.#open.delete(this.#certified)\n',
   },
   {
     name: 'held-messages-never-let-go',
     source: 'memory bounds',
-    file: 'node/held-sends.ts',
+    file: 'node/replica/waiting.ts',
     find: 'return later < 0 ? this.#held.splice(0) : this.#held.splice(0, later)',
     replace: 'return later < 0 ? this.#held.slice(0) : this.#held.splice(0, later)',
   },
@@ -418,35 +418,35 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'joint-left-before-certified',
     source: 'joint consensus is left after a certified handover',
-    file: 'node/membership-driver.ts',
+    file: 'node/replica/membership-driver.ts',
     find: "return reason === undefined ? { type: 'leave' } : { type: 'wait', reason }",
     replace: "return { type: 'leave' }",
   },
   {
     name: 'handover-by-old-set-alone',
     source: 'a handover is certified by both sets',
-    file: 'node/certifier.ts',
+    file: 'node/ledger/certifier.ts',
     find: '      sets.push(block.handover)\n',
     replace: '',
   },
   {
     name: 'certified-above-a-handover',
     source: 'nothing above an uncertified handover counts',
-    file: 'node/certifier.ts',
+    file: 'node/ledger/certifier.ts',
     find: '    if (pending && height > pending.height) return\n    if (!state.tallies',
     replace: '    if (!state.tallies',
   },
   {
     name: 'consenter-without-learning-first',
     source: 'seed 137 of our own',
-    file: 'node/membership-driver.ts',
+    file: 'node/replica/membership-driver.ts',
     find: "  if (!isSame(configuration.learners, learners)) return { type: 'change', voters: present, learners }\n",
     replace: '',
   },
   {
     name: 'handover-without-joint-consensus',
     source: 'section 6',
-    file: 'node/membership-driver.ts',
+    file: 'node/replica/membership-driver.ts',
     find: 'if (nextConsenters && leads(nextConsenters)) return',
     replace: 'if (nextConsenters) return',
   },
@@ -482,21 +482,21 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'no-snapshot-at-the-first-block',
     source: 'found by this simulator (docs/CONSENSUS.md)',
-    file: 'node/snapshots.ts',
+    file: 'node/ledger/snapshots.ts',
     find: 'changesAt(height) ?? this.#begun.get(height)',
     replace: 'changesAt(height)',
   },
   {
     name: 'refused-proposal-at-once',
     source: 'a driver that spins',
-    file: 'node/proposer.ts',
+    file: 'node/replica/proposer.ts',
     find: '    this.#proposing = false\n',
     replace: '',
   },
   {
     name: 'certificate-never-asked-for',
     source: 'found by this simulator (docs/CONSENSUS.md)',
-    file: 'node/certifier.ts',
+    file: 'node/ledger/certifier.ts',
     find: '    this.#output.wanted(this.#handovers[0]?.height)\n',
     replace: '    if (this.#handovers[0]) this.#output.wanted(this.#handovers[0].height)\n',
   },
@@ -531,28 +531,28 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'own-clock-as-block-time',
     source: 'a leader whose clock is wrong moves the chain',
-    file: 'node/clock-exchange.ts',
+    file: 'node/replica/clock-exchange.ts',
     find: 'return this.#clocks.time(this.#parts.configuration())',
     replace: 'return this.#parts.clock.wall()',
   },
   {
     name: 'late-proposals-taken',
     source: 'a leader that goes by its own clock gets a majority',
-    file: 'node/late-proposals.ts',
+    file: 'node/replica/late-proposals.ts',
     find: '  if (first < 0) return',
     replace: '  if (first < 1e9) return',
   },
   {
     name: 'late-append-dropped-whole',
     source: 'a cut takes what is before it',
-    file: 'node/late-proposals.ts',
+    file: 'node/replica/late-proposals.ts',
     find: 'entries: entries.slice(0, first)',
     replace: 'entries: []',
   },
   {
     name: 'late-leader-never-gives-way',
     source: 'proposals that nobody takes keep all behind them waiting',
-    file: 'node/sit-out.ts',
+    file: 'node/replica/late-proposals.ts',
     find: '    this.#left = sitOutTimeouts * this.#electionTimeoutTicks\n',
     replace: '    this.#left = 0\n',
   },

@@ -9,9 +9,8 @@ import { keyIdOf } from '../../chain/keys.ts'
 import { MoteError } from '../../chain/result.ts'
 import { signTransaction, type TransactionBody } from '../../chain/transaction.ts'
 import { nativeVerifier } from '../../client/native-crypto.ts'
-import { recoverChain } from '../../node/chain-recovery.ts'
-import { openStorage } from '../../node/chain-storage.ts'
-import type { CompactionLimits } from '../../node/compaction.ts'
+import { recoverChain } from '../../node/ledger/chain-recovery.ts'
+import type { CompactionLimits } from '../../node/ledger/compaction.ts'
 import { LedgerNode } from '../../node/ledger-node.ts'
 import type {
   Network,
@@ -23,6 +22,7 @@ import type {
   RequestProtocol,
   Storage,
 } from '../../node/ports.ts'
+import { openStorage } from '../../node/storage/chain-storage.ts'
 import { ManualClock } from './manual-clock.ts'
 import { MemoryDisk } from './memory-byte-store.ts'
 import { type SampleIdentity, sampleGenesis, sampleIdentity } from './sample-genesis.ts'

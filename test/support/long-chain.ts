@@ -6,10 +6,10 @@ import { Height, Milliseconds, type StateKey, Term } from '../../chain/brands.ts
 import { type Certificate, certificateCodec } from '../../chain/certificate.ts'
 import { encode } from '../../chain/codec.ts'
 import { changesHash, type Header, headerCodec, headerHash } from '../../chain/header.ts'
-import { changesCodec, type LiveChain } from '../../node/live-chain.ts'
-import { NodeService } from '../../node/node-service.ts'
+import { changesCodec, type LiveChain } from '../../node/ledger/live-chain.ts'
 import type { Storage } from '../../node/ports.ts'
-import type { Submission } from '../../node/submission.ts'
+import { NodeService } from '../../node/service/node-service.ts'
+import type { Submission } from '../../node/service/submission.ts'
 import { systemClock } from '../../node/system-clock.ts'
 import type { TestChain } from './test-chain.ts'
 

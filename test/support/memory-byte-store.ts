@@ -5,7 +5,7 @@
  */
 import { bytesToHex, hexToBytes } from '@noble/hashes/utils.js'
 import { MoteError } from '../../chain/result.ts'
-import type { ByteStore, KeyRange, Operation } from '../../node/byte-store.ts'
+import type { ByteStore, KeyRange, Operation } from '../../node/storage/byte-store.ts'
 
 export class MemoryDisk {
   /** What a crash keeps. */

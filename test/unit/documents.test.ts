@@ -62,7 +62,10 @@ describe('file references', () => {
 
   test('documents: the check itself sees a planted wrong reference', () => {
     const inComment = (comment: string): readonly string[] =>
-      deadReferences({ path: 'node/wire.ts', text: commentsOf(`${comment}\nconst x = 'no-such.ts'\n`) })
+      deadReferences({
+        path: 'node/network/wire.ts',
+        text: commentsOf(`${comment}\nconst x = 'no-such.ts'\n`),
+      })
     expect(inComment('// As in ledger.ts, chain/hex.ts and docs/LIMITS.md.')).toEqual([])
     for (const wrong of [
       'plan.md',

@@ -20,6 +20,23 @@ const arrows: Readonly<Record<string, readonly string[]>> = {
   test: ['bench', 'bin', 'cli', 'devnet', 'docs', 'mqtt-gateway', 'node', 'client', 'chain', 'consensus'],
 }
 
+/** Which rooms of node/ a room may import from, besides itself and what all share (`shared`). */
+const rooms: Readonly<Record<string, readonly string[]>> = {
+  storage: [],
+  network: [],
+  ledger: ['storage', 'network'],
+  replica: ['ledger', 'network'],
+  service: ['replica', 'ledger', 'network'],
+  registry: ['network'],
+  light: ['network'],
+}
+
+/** Ports and values that every room speaks in. */
+const shared = ['node/ports.ts', 'node/raft-codecs.ts', 'node/system-clock.ts']
+
+/** What stands above the rooms: one composition root for each label, and the inside of a full node. */
+const roomExceptions: Readonly<Record<string, readonly string[]>> = { light: ['node/config.ts'] }
+
 /** A devnet writes the configuration files of the programs that it starts, so it shares their formats. */
 const exceptions: Readonly<Record<string, readonly string[]>> = {
   devnet: ['node/config.ts', 'mqtt-gateway/config.ts'],
@@ -31,12 +48,12 @@ const purePackages: Readonly<Record<string, RegExp>> = {
   chain: /^(@noble\/(curves|hashes|ciphers)(\/|$)|msgpackr$)/,
 }
 
-/** The fewest files each folder must show; the numbers only ever go up. */
+/** The fewest files each folder must show, so that a check that sees nothing fails. */
 const atLeast: Readonly<Record<string, number>> = {
   consensus: 4,
   chain: 20,
   client: 6,
-  node: 20,
+  node: 70,
   'mqtt-gateway': 10,
   devnet: 5,
   cli: 8,
@@ -71,10 +88,24 @@ function violation({ from, specifier, to }: Arrow): string | undefined {
     return allowed && !allowed.test(specifier) ? `${from}: ${folder} is pure, got ${specifier}` : undefined
   }
   const target = folderOf(to)
+  const room = roomViolation(from, to)
+  if (room !== undefined) return room
   if (target === folder || arrows[folder]?.includes(target) || exceptions[folder]?.includes(to))
     return undefined
   if (!to.includes('/')) return folder === 'test' ? undefined : `${from}: imports ${to} from the root`
   return `${from}: ${folder} may not import ${to}`
+}
+
+const roomOf = (path: string): string | undefined => /^node\/([\w-]+)\//.exec(path)?.[1]
+
+/** Why an arrow between the rooms of node/ is wrong, or undefined. A file outside the rooms may look into all of them. */
+function roomViolation(from: string, to: string): string | undefined {
+  const [room, target] = [roomOf(from), roomOf(to)]
+  if (room === undefined || !to.startsWith('node/') || target === room) return undefined
+  const isAllowed = target
+    ? rooms[room]?.includes(target)
+    : shared.includes(to) || roomExceptions[room]?.includes(to)
+  return isAllowed ? undefined : `${from}: the room ${room} may not import ${to}`
 }
 
 describe('layers', () => {
@@ -89,6 +120,11 @@ describe('layers', () => {
 
   test('imports follow the arrows; consensus and chain use no Node built-in and no other package', () => {
     expect(imports.map(violation).filter(text => text !== undefined)).toEqual([])
+  })
+
+  test('the rooms of node/ are the ones that are listed', () => {
+    const seen = new Set(files.map(({ path }) => roomOf(path)).filter(room => room !== undefined))
+    expect([...seen].sort()).toEqual(Object.keys(rooms).sort())
   })
 
   test('no import cycle', () => {
@@ -119,7 +155,11 @@ describe('layers', () => {
     })
     expect(violation(arrow('chain/a.ts', '../consensus/types.ts'))).toContain('may not')
     expect(violation(arrow('node/a.ts', '../mqtt-gateway/envelope.ts'))).toContain('may not')
-    expect(violation(arrow('devnet/a.ts', '../node/mempool.ts'))).toContain('may not')
+    expect(violation(arrow('node/storage/a.ts', '../replica/replica.ts'))).toContain('may not')
+    expect(violation(arrow('node/replica/a.ts', '../ledger-node.ts'))).toContain('may not')
+    expect(violation(arrow('node/replica/a.ts', '../ports.ts'))).toBeUndefined()
+    expect(violation(arrow('node/service/a.ts', '../replica/mempool.ts'))).toBeUndefined()
+    expect(violation(arrow('devnet/a.ts', '../node/replica/mempool.ts'))).toContain('may not')
     expect(violation(arrow('devnet/a.ts', '../node/config.ts'))).toBeUndefined()
     expect(violation(arrow('client/a.ts', '../cli/main.ts'))).toContain('may not')
     expect(violation(arrow('chain/a.ts', 'node:crypto'))).toContain('pure')

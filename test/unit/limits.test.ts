@@ -5,7 +5,7 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { protocols } from '../../node/protocols.ts'
+import { protocols } from '../../node/network/protocols.ts'
 import { readSourceFiles, repositoryRoot } from '../support/source-files.ts'
 
 interface Row {

@@ -5,7 +5,7 @@
 import { writeFileSync } from 'node:fs'
 import { bytesToHex } from '@noble/hashes/utils.js'
 import { encode } from '../../chain/codec.ts'
-import { type RaftFrame, raftCodec } from '../../node/wire.ts'
+import { type RaftFrame, raftCodec } from '../../node/network/wire.ts'
 
 const configuration = { voters: ['a', 'b'], votersOutgoing: ['b'], learners: ['c'] }
 

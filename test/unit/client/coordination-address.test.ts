@@ -19,8 +19,8 @@ import {
 } from '../../../client/coordination-address.ts'
 import type { IdentityKeys } from '../../../client/key-directory.ts'
 import { nativeVerifier } from '../../../client/native-crypto.ts'
-import { CoordinationAddresses } from '../../../node/coordination-addresses.ts'
-import { protocols } from '../../../node/protocols.ts'
+import { protocols } from '../../../node/network/protocols.ts'
+import { CoordinationAddresses } from '../../../node/registry/coordination-addresses.ts'
 import { type TestChain as Chain, keysOf, TestChain } from '../../support/test-chain.ts'
 import { addressVectors } from '../../vectors/make-addresses.ts'
 

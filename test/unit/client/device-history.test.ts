@@ -11,7 +11,7 @@ import {
 import { historyOf } from '../../../client/device-history.ts'
 import { FailoverSource } from '../../../client/failover-source.ts'
 import { httpSource } from '../../../client/http-source.ts'
-import { createApi } from '../../../node/api.ts'
+import { createApi } from '../../../node/service/api.ts'
 import { keysOf, TestChain } from '../../support/test-chain.ts'
 
 const sensor = keysOf('sensor')

@@ -1,7 +1,8 @@
 /** Block time over real nodes with wrong clocks: one that leads, one that follows, several, and one that breaks the rule. */
 import { expect, test } from 'vitest'
 import { Milliseconds } from '../../../chain/brands.ts'
-import { clockBoundMs, clockSampleMaxAgeMs } from '../../../node/voter-clocks.ts'
+import { clockSampleMaxAgeMs } from '../../../node/network/wire.ts'
+import { clockBoundMs } from '../../../node/replica/voter-clocks.ts'
 import { LedgerWorld } from '../../support/ledger-world.ts'
 import { sampleIdentity } from '../../support/sample-genesis.ts'
 

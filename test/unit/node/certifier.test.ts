@@ -5,7 +5,7 @@ import { consenterSet } from '../../../chain/consenters.ts'
 import { deviceIdOf } from '../../../chain/keys.ts'
 import type { Handover } from '../../../chain/light-client.ts'
 import { nobleVerifier, signerFromSeed } from '../../../chain/noble-crypto.ts'
-import { Certifier, type Disagreement, type ExecutedBlock } from '../../../node/certifier.ts'
+import { Certifier, type Disagreement, type ExecutedBlock } from '../../../node/ledger/certifier.ts'
 import type { SignatureMessage } from '../../../node/ports.ts'
 
 const chainId = ChainId('c'.repeat(64))

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { Height } from '../../../chain/brands.ts'
 import type { Configuration, Entry } from '../../../consensus/types.ts'
-import { Compaction, type CompactionLimits } from '../../../node/compaction.ts'
+import { Compaction, type CompactionLimits } from '../../../node/ledger/compaction.ts'
 
 const configuration: Configuration = { voters: ['a'], votersOutgoing: [], learners: [] }
 const start = { height: Height(0), meta: { lastIncludedIndex: 0, lastIncludedTerm: 0, configuration } }

@@ -10,7 +10,7 @@ import {
   writeNodeConfig,
 } from '../../../node/config.ts'
 import { coreConfig } from '../../../node/ledger-node-parts.ts'
-import { maxAppendBytes } from '../../../node/wire.ts'
+import { maxAppendBytes } from '../../../node/network/wire.ts'
 
 const id = 'ab'.repeat(32)
 const config: NodeConfigFile = {

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { Milliseconds } from '../../../chain/brands.ts'
-import { Dialler } from '../../../node/dialler.ts'
+import { Dialler } from '../../../node/network/dialler.ts'
 import type { Clock } from '../../../node/ports.ts'
 
 /** Runs timers by hand and remembers their delays. */

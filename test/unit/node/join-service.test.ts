@@ -10,9 +10,8 @@ import {
 import { ChainClient } from '../../../client/chain-client.ts'
 import { type CoordinationContact, join, type Newcomer, registration } from '../../../client/join.ts'
 import { joinReplyCodec, joinRequestCodec } from '../../../client/join-messages.ts'
-import { challengeLifetimeMs } from '../../../node/join-desk.ts'
-import { JoinService } from '../../../node/join-service.ts'
-import { LiveNodes } from '../../../node/live-nodes.ts'
+import { challengeLifetimeMs, JoinService } from '../../../node/registry/join-service.ts'
+import { LiveNodes } from '../../../node/registry/live-nodes.ts'
 import { ManualClock } from '../../support/manual-clock.ts'
 import { keysOf, TestChain, tokenOf } from '../../support/test-chain.ts'
 

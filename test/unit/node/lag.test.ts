@@ -1,9 +1,9 @@
 /** What a full node says of how far behind it is, and when it says that it is not ready. */
 import { afterEach, expect, test } from 'vitest'
-import { listenApi } from '../../../node/api-listener.ts'
 import { apiOf } from '../../../node/full-node.ts'
 import type { LedgerNode } from '../../../node/ledger-node.ts'
-import { defaultProducerLimits } from '../../../node/producer.ts'
+import { defaultProducerLimits } from '../../../node/replica/producer.ts'
+import { listenApi } from '../../../node/service/api.ts'
 import { expectBroken, unreadiness } from '../../contract/health.ts'
 import { LedgerWorld } from '../../support/ledger-world.ts'
 import { sampleIdentity } from '../../support/sample-genesis.ts'

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { Height, Milliseconds } from '../../../chain/brands.ts'
-import { LiveNodes } from '../../../node/live-nodes.ts'
-import type { Heartbeat } from '../../../node/request-table.ts'
+import type { Heartbeat } from '../../../node/network/request-table.ts'
+import { LiveNodes } from '../../../node/registry/live-nodes.ts'
 import { ManualClock } from '../../support/manual-clock.ts'
 import { keysOf } from '../../support/test-chain.ts'
 

@@ -8,7 +8,7 @@ import {
   maxLearners,
   membershipContext,
   nextStep,
-} from '../../../node/membership-driver.ts'
+} from '../../../node/replica/membership-driver.ts'
 
 const id = (letter: string) => DeviceId(letter.repeat(64))
 const ids = (letters: string) => [...letters].map(id)

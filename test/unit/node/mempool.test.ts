@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { DeviceId, Milliseconds, TransactionId } from '../../../chain/brands.ts'
-import { type Lane, Mempool, type PendingTransaction } from '../../../node/mempool.ts'
+import { type Lane, Mempool, type PendingTransaction } from '../../../node/replica/mempool.ts'
 
 const limits = { transactions: 4, bytes: 1000, perSigner: 3, revocations: 2, revocationsPerSigner: 1 }
 

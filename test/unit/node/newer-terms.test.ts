@@ -3,7 +3,7 @@ import { encode } from '../../../chain/codec.ts'
 import { type CertifiedHeader, certifiedHeaderCodec } from '../../../chain/light-client.ts'
 import { nativeVerifier } from '../../../client/native-crypto.ts'
 import { maxTermLead } from '../../../consensus/message-check.ts'
-import { NewerTerms } from '../../../node/newer-terms.ts'
+import { NewerTerms } from '../../../node/replica/newer-terms.ts'
 import { TestChain } from '../../support/test-chain.ts'
 
 function asking(answer: (chain: TestChain) => CertifiedHeader) {

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { DeviceId, Milliseconds, TransactionId } from '../../../chain/brands.ts'
-import { Mempool } from '../../../node/mempool.ts'
-import { type Cut, defaultProducerLimits, Producer } from '../../../node/producer.ts'
+import { Mempool } from '../../../node/replica/mempool.ts'
+import { type Cut, defaultProducerLimits, Producer } from '../../../node/replica/producer.ts'
 
 function setUp(limits: Partial<typeof defaultProducerLimits> = {}) {
   const mempool = new Mempool()

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { RateLimit } from '../../../node/rate-limit.ts'
+import { RateLimit } from '../../../node/network/rate-limit.ts'
 import { ManualClock } from '../../support/manual-clock.ts'
 
 test('rate limit: a burst, then so many a second, whatever the wall clock is set to', () => {

@@ -4,7 +4,7 @@ import { MoteError } from '../../../chain/result.ts'
 import { ChainClient } from '../../../client/chain-client.ts'
 import type { NodeStatus } from '../../../client/chain-source.ts'
 import { idOfSigned, signedBody } from '../../../client/submission.ts'
-import { relaySource } from '../../../node/relay-source.ts'
+import { relaySource } from '../../../node/service/relay-source.ts'
 import { keysOf, TestChain } from '../../support/test-chain.ts'
 
 const { id: subject } = keysOf('sensor')

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { chainIdOf } from '../../../chain/genesis.ts'
 import type { Entry, Message } from '../../../consensus/types.ts'
-import { openStorage } from '../../../node/chain-storage.ts'
+import { openStorage } from '../../../node/storage/chain-storage.ts'
 import { LedgerWorld } from '../../support/ledger-world.ts'
 import { sampleIdentity } from '../../support/sample-genesis.ts'
 

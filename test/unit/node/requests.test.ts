@@ -6,16 +6,16 @@ import { describe, expect, it } from 'vitest'
 import { Height } from '../../../chain/brands.ts'
 import { encode } from '../../../chain/codec.ts'
 import { MoteError } from '../../../chain/result.ts'
-import type { Caller, OutgoingRequest, RequestHandler } from '../../../node/ports.ts'
-import { protocols } from '../../../node/protocols.ts'
+import { protocols } from '../../../node/network/protocols.ts'
 import {
   joining,
   memberRequests,
   queries,
   type RequestRow,
   registryReports,
-} from '../../../node/request-table.ts'
-import { ask, encodeRequest, requestHandler } from '../../../node/requests.ts'
+} from '../../../node/network/request-table.ts'
+import { ask, encodeRequest, requestHandler } from '../../../node/network/requests.ts'
+import type { Caller, OutgoingRequest, RequestHandler } from '../../../node/ports.ts'
 import { readSourceFiles, repositoryRoot } from '../../support/source-files.ts'
 import { keysOf } from '../../support/test-chain.ts'
 
@@ -185,7 +185,7 @@ describe('requests', () => {
       .filter(({ folder }) => folder === 'node' || folder === 'client')
       .filter(({ text }) => /network\.request\(/.test(text))
       .map(({ path }) => path)
-    expect(senders).toEqual(['node/requests.ts'])
+    expect(senders).toEqual(['node/network/requests.ts'])
   })
 })
 

@@ -4,9 +4,9 @@ import { encode } from '../../../chain/codec.ts'
 import { MoteError } from '../../../chain/result.ts'
 import { FailoverSource } from '../../../client/failover-source.ts'
 import { type Assignment, joinReplyCodec } from '../../../client/join-messages.ts'
+import { ServingNodes } from '../../../node/light/serving-nodes.ts'
+import { joining } from '../../../node/network/request-table.ts'
 import type { PeerAddress, PeerStatus } from '../../../node/ports.ts'
-import { joining } from '../../../node/request-table.ts'
-import { ServingNodes } from '../../../node/serving-nodes.ts'
 import { keysOf, TestChain } from '../../support/test-chain.ts'
 
 const ids = ['one', 'two', 'three', 'four', 'five', 'coordinator'].map(name => keysOf(name).id) as [

@@ -4,7 +4,7 @@ import { consenterSet } from '../../../chain/consenters.ts'
 import { type CertifiedHeader, trustedHeadOf } from '../../../chain/light-client.ts'
 import { stateKeyOf } from '../../../chain/records.ts'
 import { nativeVerifier } from '../../../client/native-crypto.ts'
-import { SnapshotAssembly, SnapshotStream } from '../../../node/snapshot-stream.ts'
+import { SnapshotAssembly, SnapshotStream } from '../../../node/ledger/snapshot-stream.ts'
 import { sampleIdentity } from '../../support/sample-genesis.ts'
 import { TestChain } from '../../support/test-chain.ts'
 

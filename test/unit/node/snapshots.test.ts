@@ -1,8 +1,8 @@
 import { expect, test } from 'vitest'
 import type { TransactionStatus } from '../../../client/chain-source.ts'
+import { memberRequests } from '../../../node/network/request-table.ts'
+import { ask as askPeer, encodeRequest } from '../../../node/network/requests.ts'
 import type { OutgoingRequest } from '../../../node/ports.ts'
-import { memberRequests } from '../../../node/request-table.ts'
-import { ask as askPeer, encodeRequest } from '../../../node/requests.ts'
 import { LedgerWorld } from '../../support/ledger-world.ts'
 import { sampleIdentity } from '../../support/sample-genesis.ts'
 

@@ -1,7 +1,8 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import type { DeviceId, Milliseconds } from '../../../chain/brands.ts'
-import { clockBoundMs, clockSampleMaxAgeMs, VoterClocks, votersTime } from '../../../node/voter-clocks.ts'
+import { clockSampleMaxAgeMs } from '../../../node/network/wire.ts'
+import { clockBoundMs, VoterClocks, votersTime } from '../../../node/replica/voter-clocks.ts'
 import { ManualClock } from '../../support/manual-clock.ts'
 
 const hour = 3_600_000

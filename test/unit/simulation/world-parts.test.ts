@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { storeKey } from '../../../node/store-keys.ts'
+import { storeKey } from '../../../node/storage/store-keys.ts'
 import { type CrashKind, SimulatedDisk } from '../../simulation/disk.ts'
 import { Random } from '../../simulation/random.ts'
 import { type Actor, Timeline } from '../../simulation/timeline.ts'

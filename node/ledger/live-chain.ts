@@ -1,0 +1,223 @@
+/**
+ * The chain of a full node in memory: the newest ledger, the recent ones that proofs are asked for, and what became
+ * of recent transactions. Executes committed entries; storage keeps what it leaves behind.
+ *
+ * Invariants: `ledger` is the result of executing every applied entry in order; ledgers share what blocks did not
+ * change, so keeping some costs little; the newest certified one is always kept, because proofs are made at it.
+ */
+import { decodeProposal, devicesOf, receiptsCodec } from '../../chain/block.ts'
+import {
+  Height,
+  type Milliseconds,
+  type StateKey,
+  type Term,
+  type TransactionId,
+} from '../../chain/brands.ts'
+import type { Certificate } from '../../chain/certificate.ts'
+import { type Codec, digest, encode, encodedList, list } from '../../chain/codec.ts'
+import { type ExecutedBlock as ChainBlock, executeBlock } from '../../chain/execution.ts'
+import { headerCodec } from '../../chain/header.ts'
+import type { SignatureVerifier } from '../../chain/keys.ts'
+import { historyFrontierCodec, type Ledger } from '../../chain/ledger.ts'
+import { maxChangesPerBlock } from '../../chain/light-client.ts'
+import { RecentMap } from '../../chain/recent-map.ts'
+import { slotOf } from '../../chain/replay.ts'
+import { get } from '../../chain/state-tree.ts'
+import { bodies } from '../../chain/transaction.ts'
+import type { BlockWrite } from '../ports.ts'
+import { encodeHandover } from './handovers.ts'
+import type { Execution, LogPlace, Outcome, ReplicatedChain } from './replicated-chain.ts'
+
+/**
+ * Rows in the histories of those who receive an epoch key, in one block. A re-key is short however large its group is, so
+ * without a limit one member's re-keys could fill every full node's disk; beyond it only the signer's history has them.
+ */
+const maxReceiverRowsPerBlock = 16_384
+
+/** Sorted state keys of one block, as they are stored. */
+export const changesCodec: Codec<readonly StateKey[]> = list(digest<StateKey>(), maxChangesPerBlock)
+
+/** A transaction that was executed here lately. */
+export interface RecentOutcome extends Outcome {
+  readonly height: Height
+  readonly term: Term
+  readonly time: Milliseconds
+}
+
+export interface LiveChainLimits {
+  /** Ledgers kept below the newest one. */
+  readonly ledgers: number
+  /** Outcomes kept in memory: at most this many, and at least half as many; older ones are read from storage. */
+  readonly outcomes: number
+}
+
+export const defaultLiveChainLimits: LiveChainLimits = { ledgers: 256, outcomes: 50_000 }
+
+export class LiveChain implements ReplicatedChain {
+  readonly #verifier: SignatureVerifier
+  readonly #limits: LiveChainLimits
+  #ledger: Ledger
+  readonly #recent = new Map<number, Ledger>()
+  readonly #outcomes: RecentMap<TransactionId, RecentOutcome>
+  #certificate: Certificate | undefined
+
+  /** `earlier`: ledgers below it that have no certificate above them yet, oldest first. */
+  constructor(
+    ledger: Ledger,
+    verifier: SignatureVerifier,
+    earlier: readonly Ledger[] = [],
+    limits = defaultLiveChainLimits,
+  ) {
+    this.#ledger = ledger
+    this.#verifier = verifier
+    this.#limits = limits
+    this.#outcomes = new RecentMap(Math.ceil(limits.outcomes / 2))
+    for (const recent of [...earlier, ledger]) this.#recent.set(recent.header.height, recent)
+  }
+
+  get ledger(): Ledger {
+    return this.#ledger
+  }
+
+  get height(): Height {
+    return this.#ledger.header.height
+  }
+
+  get time(): Milliseconds {
+    return this.#ledger.header.time
+  }
+
+  /** The newest certificate for a block that was executed here. */
+  get certificate(): Certificate | undefined {
+    return this.#certificate
+  }
+
+  /** The ledger after the block at `height`, if it is kept. */
+  at(height: Height): Ledger | undefined {
+    return this.#recent.get(height)
+  }
+
+  /** The newest certified ledger; the genesis, or what this node began with, as long as there is none. */
+  get certified(): Ledger {
+    return this.at(this.#certificate?.height ?? Height(0)) ?? this.#ledger
+  }
+
+  outcomeOf(id: TransactionId): RecentOutcome | undefined {
+    return this.#outcomes.get(id)
+  }
+
+  adopt(certificate: Certificate): void {
+    this.#certificate = certificate
+    this.#prune()
+  }
+
+  /** The ledger of a snapshot in place of the own one. */
+  install(ledger: Ledger, certificate: Certificate): void {
+    this.#ledger = ledger
+    this.#certificate = certificate
+    this.#recent.clear()
+    this.#recent.set(ledger.header.height, ledger)
+  }
+
+  execute(data: Uint8Array, { term, index }: LogPlace): Execution | undefined {
+    const proposal = decodeProposal(data)
+    if (!proposal.ok) return undefined
+    const before = this.#ledger
+    const result = executeBlock(before, { proposal: proposal.value, term, index, verify: this.#verifier })
+    const { height, time } = result.header
+    this.#ledger = result.ledger
+    this.#recent.set(height, result.ledger)
+    this.#prune()
+    const outcomes = outcomesOf(result)
+    for (const outcome of outcomes)
+      if (outcome.final) this.#outcomes.set(outcome.id, { ...outcome, height, term, time })
+    return {
+      block: { height, term, headerHash: result.headerHash, handover: result.handover },
+      time,
+      outcomes,
+      write: { ...blockWriteOf(result, data), ...this.#floors(result) },
+      replaced: replacedBy(before, result),
+    }
+  }
+
+  /** What storage may forget: nothing that the newest certified ledger is made of. */
+  #floors({ replayFloor }: ChainBlock): Pick<BlockWrite, 'replayFloor' | 'undoFloor'> {
+    const height = Height(this.#certificate?.height ?? 0)
+    const certified = this.#recent.get(height)
+    const slot = certified ? slotOf(certified.header.time) : 0
+    return { replayFloor: Math.min(replayFloor, slot), undoFloor: Height(height + 1) }
+  }
+
+  /** Certification lags by little: a leader stops long before that is many ledgers. */
+  #prune(): void {
+    const floor = Math.min(this.#certificate?.height ?? 0, this.height - this.#limits.ledgers)
+    for (const height of this.#recent.keys()) {
+      if (height >= floor) return
+      this.#recent.delete(height)
+    }
+  }
+}
+
+function outcomesOf({ receipts, executed }: ChainBlock): Outcome[] {
+  const final = new Set(executed.map(transaction => transaction.index))
+  return receipts.map(({ id, code }, index) => ({ id, code, index, final: final.has(index) }))
+}
+
+/** What an executed block leaves in storage. `data` is its proposal as it was ordered. */
+function blockWriteOf(result: ChainBlock, data: Uint8Array): BlockWrite {
+  return {
+    height: result.header.height,
+    headerHash: result.headerHash,
+    header: encode(headerCodec, result.header),
+    changes: encode(changesCodec, result.changes),
+    block: data,
+    receipts: encodedList(result.encodedReceipts),
+    transactions: transactionRowsOf(result.executed),
+    leaves: result.writes,
+    replay: result.replayAdded,
+    replayFloor: result.replayFloor,
+    history: encode(historyFrontierCodec, result.ledger.history),
+    ...(result.handover && {
+      handover: encodeHandover({ consenters: result.handover, proven: undefined }),
+    }),
+  }
+}
+
+function transactionRowsOf(executed: ChainBlock['executed']): BlockWrite['transactions'] {
+  let left = maxReceiverRowsPerBlock
+  return executed.map(({ index, parsed, receivers }) => {
+    const about = devicesOf(parsed.unsigned)
+    const told = receivers.length <= left ? receivers : []
+    left -= told.length
+    return {
+      id: parsed.id,
+      index,
+      kind: bodies[parsed.unsigned.body.type][0],
+      devices: [...new Set([...about, ...told])],
+    }
+  })
+}
+
+function replacedBy(before: Ledger, { writes }: ChainBlock): NonNullable<Execution['replaced']> {
+  return {
+    leaves: [...writes.keys()].map(key => ({ key, value: get(before.tree, key) })),
+    history: encode(historyFrontierCodec, before.history),
+  }
+}
+
+/** What the genesis leaves in storage. */
+export function genesisWriteOf(ledger: Ledger, leaves: ReadonlyMap<StateKey, Uint8Array>): BlockWrite {
+  return {
+    height: ledger.header.height,
+    headerHash: ledger.headerHash,
+    header: encode(headerCodec, ledger.header),
+    changes: encode(changesCodec, [...leaves.keys()]),
+    block: new Uint8Array(),
+    receipts: encode(receiptsCodec, []),
+    transactions: [],
+    leaves,
+    replay: new Map(),
+    replayFloor: 0,
+    history: encode(historyFrontierCodec, ledger.history),
+  }
+}

@@ -1,0 +1,40 @@
+/**
+ * A verifier that remembers what it has found valid: a transaction is verified when it is admitted and met again when
+ * its block is executed; a header signature comes once live and once in a certificate.
+ *
+ * Only positive findings are kept, under a SHA-256 of the whole of (key, message, signature), so a memory can never turn
+ * a bad signature into a good one. Two generations bound it: the older one is dropped when the younger is full.
+ */
+import { hash } from 'node:crypto'
+import type { PublicKey, SignatureVerifier } from '../../chain/keys.ts'
+
+export class RememberingVerifier implements SignatureVerifier {
+  readonly #verifier: SignatureVerifier
+  readonly #perGeneration: number
+  #young = new Set<string>()
+  #old = new Set<string>()
+
+  /** @param perGeneration findings kept; at most twice as many are held */
+  constructor(verifier: SignatureVerifier, perGeneration = 32_768) {
+    this.#verifier = verifier
+    this.#perGeneration = perGeneration
+  }
+
+  verify(key: PublicKey, message: Uint8Array, signature: Uint8Array): boolean {
+    const name = nameOf(key, message, signature)
+    if (this.#young.has(name)) return true
+    if (!this.#old.has(name) && !this.#verifier.verify(key, message, signature)) return false
+    if (this.#young.size >= this.#perGeneration) {
+      this.#old = this.#young
+      this.#young = new Set()
+    }
+    this.#young.add(name)
+    return true
+  }
+}
+
+/** Lengths go first, so that no two triples have the same bytes. */
+function nameOf({ suite, bytes }: PublicKey, message: Uint8Array, signature: Uint8Array): string {
+  const lengths = Uint8Array.of(suite.length, bytes.length, signature.length)
+  return hash('sha256', Buffer.concat([lengths, bytes, signature, message]), 'binary')
+}

@@ -1,0 +1,113 @@
+/**
+ * The signatures of one consenter set over one header, on the way to a certificate.
+ *
+ * Verification is lazy: what is offered is verified only as far as the quorum needs it, so a signature that arrives
+ * after the quorum costs nothing. One that does not verify is forgotten, and its consenter may offer another.
+ */
+import type { ChainId, DeviceId, Hash, Height, Term } from '../../chain/brands.ts'
+import type { Certificate } from '../../chain/certificate.ts'
+import { type ConsenterSet, indexOfConsenter, quorumOf } from '../../chain/consenters.ts'
+import type { PublicKey, SignatureVerifier, Signer } from '../../chain/keys.ts'
+import type { Handover } from '../../chain/light-client.ts'
+import type { SignatureMessage } from '../ports.ts'
+
+/** True if `signature` is the holder's over the header of the tally. */
+export type Verifies = (key: PublicKey, signature: Uint8Array) => boolean
+
+export class SignatureTally {
+  readonly set: ConsenterSet
+  readonly #verifies: Verifies
+  readonly #offered = new Map<DeviceId, Uint8Array>()
+  readonly #verified = new Map<DeviceId, Uint8Array>()
+
+  constructor(set: ConsenterSet, verifies: Verifies) {
+    this.set = set
+    this.#verifies = verifies
+  }
+
+  /** The first signature of each consenter of the set is kept; others' are none of its business. */
+  offer(id: DeviceId, signature: Uint8Array): void {
+    if (this.#offered.has(id) || this.#verified.has(id) || indexOfConsenter(this.set, id) === undefined)
+      return
+    this.#offered.set(id, signature)
+  }
+
+  /** True once a quorum of valid signatures is here. */
+  complete(): boolean {
+    const quorum = quorumOf(this.set)
+    for (const id of this.#offered.keys()) {
+      if (this.#verified.size >= quorum) break
+      this.holds(id)
+    }
+    return this.#verified.size >= quorum
+  }
+
+  /** True if this consenter's signature is here and valid. */
+  holds(id: DeviceId): boolean {
+    const signature = this.#offered.get(id)
+    if (signature) {
+      this.#offered.delete(id)
+      const key = keyIn(this.set, id)
+      if (key && this.#verifies(key, signature)) this.#verified.set(id, signature)
+    }
+    return this.#verified.has(id)
+  }
+
+  /** The certificate of what was verified so far. */
+  certificate(height: Height, headerHash: Hash): Certificate {
+    const signatures = [...this.#verified]
+      .map(([id, signature]) => ({ signer: indexOfConsenter(this.set, id) ?? 0, signature }))
+      .sort((a, b) => a.signer - b.signer)
+    return { height, headerHash, signatures }
+  }
+}
+
+/** The key with which this consenter of the set signs. */
+export function keyIn(set: ConsenterSet, id: DeviceId): PublicKey | undefined {
+  return set.consenters.find(consenter => consenter.id === id)?.key
+}
+
+/* What the certifier is made of, what it is told and what it tells: the types of certifier.ts. */
+
+/** A block that this node has executed. */
+export interface ExecutedBlock {
+  readonly height: Height
+  readonly term: Term
+  readonly headerHash: Hash
+  /** The set that signs what follows, if this is a handover block. */
+  readonly handover?: ConsenterSet | undefined
+}
+
+/** A consenter that validly signed another hash than this node computed. */
+export interface Disagreement {
+  readonly consenter: DeviceId
+  readonly height: Height
+  readonly theirs: Hash
+  readonly ours: Hash
+}
+
+/** What the certifier asks of the node around it. */
+export interface CertifierOutput {
+  announce(to: DeviceId | 'all', signatures: readonly SignatureMessage[]): void
+  /** `handover` comes with the certificate of a handover header. */
+  certified(certificate: Certificate, handover: Handover | undefined): void
+  /** The certified handover header of this height, or the newest certified header, is to be asked for: `adopt`. */
+  wanted(height: Height | undefined): void
+  disagreement(disagreement: Disagreement): void
+  diverged(detail: string): void
+}
+
+export interface CertifierConfig {
+  readonly chainId: ChainId
+  readonly incarnation: number
+  /** The set that signs the first height after the genesis, or after what `restore` says. */
+  readonly consenters: ConsenterSet
+  /** This node's id and signing key, if it may sign. */
+  readonly self: { readonly id: DeviceId; readonly signer: Signer } | undefined
+  readonly verifier: SignatureVerifier
+  /** Signatures for blocks this far above the last executed one are kept until the block comes. */
+  readonly aheadMax?: number
+  /** Own signatures kept for peers that lag. At least the certification lag at which leaders stop. */
+  readonly keptSignatures?: number
+  readonly announceAgainMs?: number
+}

@@ -1,0 +1,275 @@
+/**
+ * Everything a full node does with snapshots, as its replica sees it: forgetting the log (compaction.ts), handing its
+ * state to others (snapshots.ts), fetching theirs (snapshot-fetch.ts), and putting a fetched one in place.
+ */
+import type { DeviceId, Height } from '../../chain/brands.ts'
+import { type Certificate, certificateCodec } from '../../chain/certificate.ts'
+import { encode } from '../../chain/codec.ts'
+import type { ConsenterSet } from '../../chain/consenters.ts'
+import { headerCodec } from '../../chain/header.ts'
+import type { SignatureVerifier } from '../../chain/keys.ts'
+import { historyFrontierCodec } from '../../chain/ledger.ts'
+import { trustedHeadOf } from '../../chain/light-client.ts'
+import { assert, MoteError } from '../../chain/result.ts'
+import { entries } from '../../chain/state-tree.ts'
+import type { Configuration, Entry, SnapshotMeta } from '../../consensus/types.ts'
+import type { Clock, Network, SnapshotState } from '../ports.ts'
+import type { RecoveredChain } from './chain-recovery.ts'
+import {
+  Compaction,
+  type CompactionLimits,
+  defaultCompactionLimits,
+  isPlaceOf,
+  placeOf,
+  type SnapshotPoint,
+} from './compaction.ts'
+import type { Handovers } from './handovers.ts'
+import { changesCodec, type LiveChain } from './live-chain.ts'
+import { type FetchedSnapshot, SnapshotFetch, type SnapshotFetchLimits } from './snapshot-fetch.ts'
+import { type CertifiedLedger, maxHandovers, SnapshotStream } from './snapshot-stream.ts'
+
+export interface SnapshotsParts {
+  readonly recovered: RecoveredChain
+  readonly chain: LiveChain
+  readonly network: Pick<Network, 'request'>
+  readonly clock: Clock
+  readonly verifier: SignatureVerifier
+  readonly handovers: Handovers
+  readonly certifiedHeight: () => Height
+  /** The changed keys of a block, if they are in memory. */
+  readonly changesAt: (height: Height) => CertifiedLedger['head']['changes'] | undefined
+  /** The state was replaced: nothing that was derived from the old one holds. */
+  readonly onInstalled: (height: Height) => void
+  readonly log: (detail: object, message: string) => void
+  readonly compaction?: Partial<CompactionLimits> | undefined
+  readonly fetch?: Partial<SnapshotFetchLimits> | undefined
+}
+
+/** A fetched and verified snapshot that is to take the place of state and log. */
+export interface VerifiedSnapshot {
+  readonly state: SnapshotState
+  readonly certificate: Certificate
+  /** Sign what follows it. */
+  readonly consenters: ConsenterSet
+  /** Puts it in place of the state in memory; it is on disk. */
+  install(): void
+}
+
+export class Snapshots {
+  readonly #parts: SnapshotsParts
+  readonly #compaction: Compaction
+  readonly #desk: SnapshotDesk
+  readonly #fetch: SnapshotFetch
+  /** Changes of the blocks that this node began with, or of the last snapshot: they were not executed by this process. */
+  readonly #begun = new Map<Height, CertifiedLedger['head']['changes']>()
+
+  constructor(parts: SnapshotsParts) {
+    this.#parts = parts
+    const { recovered, chain, network, clock, verifier, certifiedHeight, log } = parts
+    const { before, configuration, snapshot } = recovered.raft
+    this.#begun.set(chain.height, recovered.changes)
+    for (const { ledger, changes } of recovered.earlier) this.#begun.set(ledger.header.height, changes)
+    const start = {
+      height: chain.height,
+      meta: { lastIncludedIndex: before.index, lastIncludedTerm: before.term, configuration },
+    }
+    const limits = { ...defaultCompactionLimits, ...parts.compaction }
+    const places = [...recovered.earlier, recovered].map(({ ledger, configuration }) => ({
+      height: ledger.header.height,
+      meta: placeOf(ledger.header, configuration),
+    }))
+    this.#compaction = new Compaction(start, snapshot.lastIncludedIndex, limits, places)
+    this.#desk = new SnapshotDesk({
+      now: () => clock.steady(),
+      certifiedHeight,
+      pointAt: height => this.#compaction.pointAt(height),
+      ledgerAt: height => this.#certifiedLedger(height),
+    })
+    this.#fetch = new SnapshotFetch({
+      network,
+      clock,
+      verifier,
+      own: () => ({ height: chain.height, trusted: trustedHeadOf(chain.certified) }),
+      onProgress: log,
+      ...(parts.fetch && { limits: parts.fetch }),
+    })
+  }
+
+  applied(entry: Entry, height: Height | undefined): void {
+    this.#compaction.applied(entry, height)
+  }
+
+  configurationAt(height: number): Configuration | undefined {
+    return this.#compaction.pointAt(height as Height)?.meta.configuration
+  }
+
+  due(): SnapshotMeta | undefined {
+    const due = this.#compaction.due(this.#parts.certifiedHeight(), this.#desk.floor)
+    if (due) this.#parts.log({ index: due.lastIncludedIndex }, 'log compacted')
+    return due
+  }
+
+  offer(): SnapshotMeta | undefined {
+    return this.#desk.offer()
+  }
+
+  keep(meta: SnapshotMeta): void {
+    this.#desk.keep(meta)
+  }
+
+  fetch(from: DeviceId, meta: SnapshotMeta, done: (fetched: boolean) => void): void {
+    this.#fetch.begin(from, meta, done)
+  }
+
+  take(meta: SnapshotMeta): VerifiedSnapshot | undefined {
+    const fetched = this.#fetch.take(meta)
+    return fetched && this.#verified(fetched)
+  }
+
+  /** One chunk for a member that was offered a snapshot. Throws `height-not-available`. */
+  chunk(from: DeviceId, lastIncludedIndex: number, index: number): Uint8Array {
+    return this.#desk.chunk(from, lastIncludedIndex, index)
+  }
+
+  stop(): void {
+    this.#fetch.stop()
+  }
+
+  #certifiedLedger(height: Height): CertifiedLedger | undefined {
+    const { chain, changesAt, handovers } = this.#parts
+    const ledger = chain.at(height)
+    const { certificate } = chain
+    const changes = changesAt(height) ?? this.#begun.get(height)
+    if (!ledger || certificate?.height !== height || !changes) return undefined
+    const handover = handovers.provenAt(height)?.handover
+    return {
+      ledger,
+      head: { header: ledger.header, certificate, handover, changes },
+      handovers: handovers.newest(maxHandovers),
+    }
+  }
+
+  #verified({ meta, ledger, head, handovers }: FetchedSnapshot): VerifiedSnapshot {
+    const { certificate, header, changes } = head
+    const { chain, onInstalled, log } = this.#parts
+    const { height } = header
+    assert(certificate, 'snapshot: verified, but without a certificate')
+    assert(isPlaceOf(meta, header), 'snapshot: verified, but at another place than its header names')
+    return {
+      certificate,
+      consenters: ledger.parameters.consenters,
+      state: {
+        height,
+        header: encode(headerCodec, header),
+        changes: encode(changesCodec, changes),
+        certificate: encode(certificateCodec, certificate),
+        leaves: entries(ledger.tree),
+        replay: ledger.replay.stored(),
+        history: encode(historyFrontierCodec, ledger.history),
+        handovers: this.#parts.handovers.adopt(handovers),
+      },
+      install: () => {
+        this.#compaction.reset({ height, meta })
+        this.#begun.clear()
+        this.#begun.set(height, changes)
+        chain.install(ledger, certificate)
+        log({ height, index: meta.lastIncludedIndex }, 'snapshot installed')
+        onInstalled(height)
+      },
+    }
+  }
+}
+
+/* ---------------------------------------------------------------- the side that offers */
+
+/*
+ * Snapshots on the side that has them: takes one at the newest certified height when a follower needs it, keeps its
+ * ledger while somebody fetches, hands out chunks.
+ *
+ * Taking one costs nothing: ledgers are immutable and share what blocks did not change. One is kept at a time, until
+ * nobody has asked for `keptMs`; the log from its place on is kept as long, so that whoever installs it can go on.
+ */
+
+export interface SnapshotDeskParts {
+  /** By a steady clock, in milliseconds. */
+  readonly now: () => number
+  readonly certifiedHeight: () => Height
+  readonly pointAt: (height: Height) => SnapshotPoint | undefined
+  /** The ledger at a certified height, if it is still in memory. */
+  readonly ledgerAt: (height: Height) => CertifiedLedger | undefined
+}
+
+/** A snapshot nobody asked for this long is let go. */
+const keptMs = 30_000
+/** Receivers at the same time; a further one takes the place of the oldest. */
+const maxReceivers = 16
+
+interface Kept {
+  readonly meta: SnapshotMeta
+  readonly source: CertifiedLedger
+  readonly streams: Map<DeviceId, SnapshotStream>
+  usedAt: number
+}
+
+export class SnapshotDesk {
+  readonly #parts: SnapshotDeskParts
+  #kept: Kept | undefined
+
+  constructor(parts: SnapshotDeskParts) {
+    this.#parts = parts
+  }
+
+  /** The log must be kept from this index on. */
+  get floor(): number {
+    return this.#current()?.meta.lastIncludedIndex ?? Number.POSITIVE_INFINITY
+  }
+
+  /** A snapshot to offer: the one that is being fetched, or a new one. Undefined while there is no certified block to take it at. */
+  offer(): SnapshotMeta | undefined {
+    const current = this.#current()
+    if (current) return current.meta
+    const { certifiedHeight, pointAt, ledgerAt, now } = this.#parts
+    const point = pointAt(certifiedHeight())
+    const source = point && ledgerAt(point.height)
+    if (!source) return undefined
+    assert(isPlaceOf(point.meta, source.ledger.header), 'snapshot: the block stands at another place')
+    this.#kept = { meta: point.meta, source, streams: new Map(), usedAt: now() }
+    return point.meta
+  }
+
+  /** A follower is being offered this snapshot. */
+  keep(meta: SnapshotMeta): void {
+    const current = this.#current()
+    if (current?.meta.lastIncludedIndex === meta.lastIncludedIndex) current.usedAt = this.#parts.now()
+  }
+
+  /** One chunk. Throws `height-not-available` when the snapshot is not kept, or has no such chunk. */
+  chunk(from: DeviceId, lastIncludedIndex: number, index: number): Uint8Array {
+    const current = this.#current()
+    if (current?.meta.lastIncludedIndex !== lastIncludedIndex)
+      throw new MoteError('height-not-available', `snapshot ${lastIncludedIndex}: not kept (any more)`)
+    current.usedAt = this.#parts.now()
+    const chunk = streamFor(current, from).chunk(index)
+    if (!chunk)
+      throw new MoteError('height-not-available', `snapshot ${lastIncludedIndex}: has no chunk ${index}`)
+    return chunk
+  }
+
+  #current(): Kept | undefined {
+    if (this.#kept && this.#parts.now() - this.#kept.usedAt > keptMs) this.#kept = undefined
+    return this.#kept
+  }
+}
+
+function streamFor({ streams, source }: Kept, receiver: DeviceId): SnapshotStream {
+  const known = streams.get(receiver)
+  if (known) return known
+  if (streams.size >= maxReceivers)
+    for (const oldest of streams.keys()) {
+      streams.delete(oldest)
+      break
+    }
+  const stream = new SnapshotStream(source)
+  streams.set(receiver, stream)
+  return stream
+}

@@ -1,0 +1,107 @@
+/**
+ * What a node without state of its own judges hellos by: its genesis, its header follower, and the proofs it has seen
+ * (hello.ts). For lightweight and coordination nodes.
+ *
+ * It holds no records but verified ones. Of an identity whose record a block has changed, and whose new record it has
+ * not seen, it knows exactly that: then an older proof is refused, which is how a revoked peer stays out. What was proven
+ * at a height is current only if the head is fresh and no list of changes between the two is missing.
+ */
+import type { ChainId, DeviceId, Height } from '../../chain/brands.ts'
+import { decode, encode } from '../../chain/codec.ts'
+import { type GenesisDocument, genesisState } from '../../chain/genesis.ts'
+import type { SignatureVerifier } from '../../chain/keys.ts'
+import {
+  type StateAnswer,
+  stateAnswerCodec,
+  type TrustedHead,
+  verifyStateAnswer,
+} from '../../chain/light-client.ts'
+import { type IdentityRecord, identityCodec, stateKeyOf } from '../../chain/records.ts'
+import type { CheckpointStore } from '../../client/header-follower.ts'
+import type { VerifiedChain } from '../../client/verified-chain.ts'
+import type { HelloBook, HelloProof, KnownIdentity } from '../network/hello.ts'
+
+export interface LightBookParts {
+  readonly deviceId: DeviceId
+  readonly genesis: GenesisDocument
+  readonly records: VerifiedChain
+  readonly verifier: SignatureVerifier
+  /** Where the proof of one's own record outlives the program. */
+  readonly proofStore: CheckpointStore
+  /** Whether the head is new enough to act on. */
+  readonly isFresh: () => boolean
+}
+
+export class LightBook implements HelloBook {
+  readonly chainId: ChainId
+  readonly deviceId: DeviceId
+  readonly verifier: SignatureVerifier
+  readonly #records: VerifiedChain
+  readonly #genesis: ReturnType<typeof genesisState>
+  readonly #proofStore: CheckpointStore
+  readonly #isFresh: () => boolean
+  #proof: HelloProof
+
+  private constructor(parts: LightBookParts, proof: HelloProof) {
+    this.deviceId = parts.deviceId
+    this.verifier = parts.verifier
+    this.#records = parts.records
+    this.chainId = parts.records.follower.head.chainId
+    this.#genesis = genesisState(parts.genesis)
+    this.#proofStore = parts.proofStore
+    this.#isFresh = parts.isFresh
+    this.#proof = proof
+  }
+
+  /** The book with the stored proof of one's own record; without one, with the genesis if it names this node. */
+  static async open(parts: LightBookParts): Promise<LightBook> {
+    const stored = await parts.proofStore.load()
+    const answer = stored && decode(stateAnswerCodec, stored)
+    if (answer?.ok) {
+      const key = stateKeyOf.identity(parts.deviceId)
+      const { head } = parts.records.follower
+      if (verifyStateAnswer(head, key, answer.value, parts.verifier).ok)
+        return new LightBook(parts, { type: 'certified', answer: stored as Uint8Array, handovers: [] })
+    }
+    const book = new LightBook(parts, { type: 'none' })
+    if (book.genesisIdentity(parts.deviceId)) book.#proof = { type: 'genesis' }
+    return book
+  }
+
+  ownProof(): HelloProof {
+    return this.#proof
+  }
+
+  /** Shows no proof until there is a new one: who is refused with it may still ask for its own record without it. */
+  withholdProof(): void {
+    this.#proof = { type: 'none' }
+  }
+
+  /** Shows this proof of one's own record from now on. It must have been verified. */
+  async showProof(answer: StateAnswer): Promise<void> {
+    const bytes = encode(stateAnswerCodec, answer)
+    this.#proof = { type: 'certified', answer: bytes, handovers: [] }
+    await this.#proofStore.save(bytes)
+  }
+
+  trusted(): TrustedHead {
+    return this.#records.follower.head
+  }
+
+  genesisIdentity(id: DeviceId): IdentityRecord | undefined {
+    const leaf = this.#genesis.get(stateKeyOf.identity(id))
+    const record = leaf && decode(identityCodec, leaf)
+    return record?.ok ? record.value : undefined
+  }
+
+  known(id: DeviceId): KnownIdentity | undefined {
+    const proven = this.#records.cachedDevice(id)
+    if (proven) return { height: proven.height, record: proven.value }
+    const changedAt: Height | undefined = this.#records.deviceChangedAt(id)
+    return changedAt === undefined ? undefined : { height: changedAt, record: 'changed' }
+  }
+
+  isCurrent(id: DeviceId, height: Height): boolean {
+    return this.#isFresh() && this.#records.deviceStands(id, height)
+  }
+}

@@ -1,0 +1,361 @@
+/**
+ * What lightweight and coordination nodes have in common: a data directory, a chain client whose sources are full nodes
+ * over libp2p, and the proof of their own record that opens those connections.
+ *
+ * Trust comes from the genesis and the header follower alone. A node that is in no genesis and has no stored proof asks
+ * for its own record first, which full nodes answer before hello, and says hello again with it.
+ */
+
+import { join } from 'node:path'
+import { setTimeout as pause } from 'node:timers/promises'
+import type { DeviceId, Height } from '../../chain/brands.ts'
+import { decode, equalBytes } from '../../chain/codec.ts'
+import { chainIdOf, checkpointFromGenesis, type GenesisDocument } from '../../chain/genesis.ts'
+import {
+  isHandover,
+  type StateAnswer,
+  throughHandovers,
+  verifyStateAnswer,
+} from '../../chain/light-client.ts'
+import { type IdentityRecord, identityCodec, stateKeyOf } from '../../chain/records.ts'
+import { MoteError, unwrap } from '../../chain/result.ts'
+import { ChainClient } from '../../client/chain-client.ts'
+import type { ChainSource, NodeStatus } from '../../client/chain-source.ts'
+import { checkpointFile } from '../../client/checkpoint-file.ts'
+import { findCoordinationNodes } from '../../client/coordination-address.ts'
+import { type DirectoryLock, lockDirectory } from '../../client/directory-lock.ts'
+import { checkFresh } from '../../client/freshness.ts'
+import { readGenesisFile } from '../../client/genesis-file.ts'
+import type { HeadEvent } from '../../client/header-follower.ts'
+import type { NodeAddress } from '../../client/join-messages.ts'
+import { type IdentityKeys, readKeyFile } from '../../client/key-directory.ts'
+import type { Logger } from '../../client/log.ts'
+import { nativeVerifier } from '../../client/native-crypto.ts'
+import type { NodeConfig } from '../config.ts'
+import { Libp2pNetwork } from '../network/libp2p-network.ts'
+import { libp2pSource } from '../network/query-protocol.ts'
+import { queries } from '../network/request-table.ts'
+import { ask } from '../network/requests.ts'
+import type { PeerStatus } from '../ports.ts'
+import { systemClock } from '../system-clock.ts'
+import { LightBook } from './light-book.ts'
+import { PeerConfirmation } from './peer-confirmation.ts'
+
+/** A query that waits for news lasts this long: a full node that hangs is noticed a little later. */
+const waitMs = 3_000
+const requestTimeoutMs = 2_000
+const proofRetryMs = 500
+
+export class LightChain {
+  readonly config: NodeConfig
+  readonly keys: IdentityKeys
+  readonly client: ChainClient
+  readonly book: LightBook
+  readonly network: Libp2pNetwork
+  readonly #log: Logger
+  readonly #lock: DirectoryLock
+  readonly #confirmation: PeerConfirmation
+  readonly #stopping = new AbortController()
+  readonly #running = new Set<Promise<unknown>>()
+  readonly #ended = Promise.withResolvers<never>()
+  /** Why nobody takes this node, where its record says so. */
+  #standing: MoteError | undefined
+  #proofWanted = false
+  #proofUnderWay = false
+  /** One per full node, so that what it has shown is remembered when assignments change. */
+  readonly #sources = new Map<DeviceId, ChainSource>()
+
+  private constructor(
+    parts: Pick<LightChain, 'config' | 'keys' | 'client' | 'book'>,
+    log: Logger,
+    lock: DirectoryLock,
+  ) {
+    const { config, keys, client, book } = parts
+    this.config = config
+    this.keys = keys
+    this.client = client
+    this.book = book
+    this.#log = log
+    this.#lock = lock
+    this.network = new Libp2pNetwork({
+      ...(config.p2p ?? { host: '127.0.0.1', port: 0 }),
+      transportSeed: transportOf(keys).seed.expose(),
+      book,
+      clock: systemClock,
+      log,
+      onRefused: () => this.#refused(),
+      onUnconfirmed: () => this.#confirmation.confirm(),
+    })
+    this.#confirmation = new PeerConfirmation({
+      records: client.records,
+      isFresh: () => this.readiness() === undefined,
+      clock: systemClock,
+      unconfirmed: () => this.network.unconfirmed(),
+      recheck: id => this.network.recheck(id),
+      onFailure: (peer, error) =>
+        log.debug({ peer, error: String(error) }, 'the record of a peer has not come yet'),
+    })
+    this.#ended.promise.catch(() => {}) // Whoever runs the node may look later.
+  }
+
+  /** Opens what is on disk; meets nobody yet. Throws `config-invalid`, `wrong-chain`, `in-use`, `storage-corrupt`. */
+  static async open(config: NodeConfig, log: Logger): Promise<LightChain> {
+    const genesis = await readGenesisFile(config.genesis)
+    const chainId = chainIdOf(genesis)
+    if (chainId !== config.chainId)
+      throw new MoteError('wrong-chain', `genesis: expected chain ${config.chainId}, got ${chainId}`)
+    const keys = await readKeyFile(config.key)
+    transportOf(keys)
+    const lock = await lockDirectory(config.data)
+    try {
+      const client = await openClient(config, genesis, log)
+      const book = await LightBook.open({
+        deviceId: keys.id,
+        genesis,
+        records: client.records,
+        verifier: nativeVerifier,
+        proofStore: checkpointFile(join(config.data, 'own-proof')),
+        isFresh: () => client.records.ageMs() <= config.trustTtlMs,
+      })
+      return new LightChain({ config, keys, client, book }, log, lock)
+    } catch (error) {
+      await lock.release()
+      throw error
+    }
+  }
+
+  /** Aborts when the node stops. */
+  get stopping(): AbortSignal {
+    return this.#stopping.signal
+  }
+
+  /** Rejects when the node cannot go on: `device-revoked`, or `config-invalid` where its record is for another label or key. */
+  get ended(): Promise<never> {
+    return this.#ended.promise
+  }
+
+  /** A full node that the network keeps, as a chain source. */
+  sourceOf(id: DeviceId): ChainSource {
+    const source = this.#sources.get(id) ?? libp2pSource(this.network, id, { requestTimeoutMs })
+    this.#sources.set(id, source)
+    return source
+  }
+
+  /** Coordination nodes that full nodes know, their addresses verified. */
+  coordinationNodes(): Promise<readonly NodeAddress[]> {
+    return findCoordinationNodes(this.client)
+  }
+
+  /** Meets the configured peers, and follows the chain from then on. */
+  async start(onPeer: (peer: DeviceId, state: PeerStatus['state']) => void): Promise<void> {
+    for (const peer of [...this.config.peers, ...this.config.coordination]) this.network.keep(peer)
+    await this.network.start({ message: () => {}, unreachable: () => {}, peer: onPeer })
+    this.client.follower.onAdvance(event => this.#onAdvance(event))
+    this.inBackground('following headers', this.client.follower.run(this.stopping))
+    this.#wantProof()
+  }
+
+  /** A task that ends when the node stops. Its failure is logged: the others go on. */
+  inBackground(name: string, task: Promise<unknown>): void {
+    const running = task
+      .catch(error => {
+        if (!this.stopping.aborted) this.#log.error({ task: name, error: String(error) }, 'task failed')
+      })
+      .finally(() => this.#running.delete(running))
+    this.#running.add(running)
+  }
+
+  /** Undefined while the head is level with what full nodes show, and fresh enough to be trusted. */
+  readiness(): MoteError | undefined {
+    if (this.#standing) return this.#standing
+    const { head, behind, isLevel } = this.client.follower
+    const { height } = head.header
+    if (!isLevel && behind > 0)
+      return new MoteError('not-ready', `head: at height ${height}, expected ${height + behind}: catching up`)
+    if (!isLevel)
+      return new MoteError('not-ready', `head: at height ${height}, and no full node has shown its own yet`)
+    const ageMs = this.client.records.ageMs()
+    const fresh = checkFresh(ageMs, this.config.trustTtlMs)
+    return fresh.ok ? undefined : new MoteError(fresh.error.code, fresh.error.detail)
+  }
+
+  /** The part of the status that both labels share. */
+  status(api: string): NodeStatus {
+    const { header } = this.client.follower.head
+    const { name, label } = this.config
+    return {
+      name,
+      id: this.keys.id,
+      label,
+      chainId: header.chainId,
+      role: label,
+      term: header.term,
+      leader: undefined,
+      height: header.height,
+      certifiedHeight: header.height,
+      lag: this.client.follower.behind,
+      time: header.time,
+      pid: process.pid,
+      api,
+      addresses: this.network.addresses(),
+      peers: this.network.peers(),
+    }
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping.abort()
+    this.#confirmation.stop()
+    await this.network.stop()
+    await Promise.all(this.#running)
+    await this.#lock.release()
+  }
+
+  /** Peers whose record changed are judged again; a change of one's own, or of who signs proofs, needs a new proof. */
+  #onAdvance(event: HeadEvent): void {
+    const changed =
+      event.type === 'skipped' ? undefined : new Set(event.headers.flatMap(({ changes }) => changes))
+    // After a skip anything may have changed.
+    const mayHaveChanged = (id: DeviceId) => changed?.has(stateKeyOf.identity(id)) ?? true
+    const isHandedOver = event.type === 'headers' && event.headers.some(({ header }) => isHandover(header))
+    for (const { id } of this.network.peers()) if (mayHaveChanged(id)) this.network.recheck(id)
+    this.#confirmation.confirm()
+    if (mayHaveChanged(this.keys.id) || isHandedOver) this.#wantProof()
+  }
+
+  /**
+   * A peer refused the proof of one's own record. While another one takes it, that is one peer's word. When nobody does,
+   * the record may have changed unheard: without a proof one may still ask for it.
+   */
+  #refused(): void {
+    if (this.network.peers().some(({ state }) => state === 'connected')) return
+    this.book.withholdProof()
+    this.#wantProof()
+  }
+
+  /** The own proof is to be provided again, whatever an attempt under way finds. */
+  #wantProof(): void {
+    this.#proofWanted = true
+    if (this.#proofUnderWay) return
+    this.#proofUnderWay = true
+    this.inBackground(
+      'own proof',
+      this.#provideProof().finally(() => {
+        this.#proofUnderWay = false
+      }),
+    )
+  }
+
+  /** Tries until there is a proof of one's own record as it stands. */
+  async #provideProof(): Promise<void> {
+    while (!this.stopping.aborted) {
+      try {
+        this.#proofWanted = false
+        const isNewcomer = this.book.ownProof().type === 'none'
+        const key = stateKeyOf.identity(this.keys.id)
+        const answer = isNewcomer ? await this.#ownStatus() : await this.client.records.stateProof(key)
+        // An answer under the bare genesis convinces only who has seen nothing newer.
+        if (answer.signatures.length === 0) throw new MoteError('not-ready', 'no block is certified yet')
+        this.#mustBeTaken(answer)
+        await this.book.showProof(answer)
+        if (isNewcomer) this.network.greetAgain()
+        if (!this.#proofWanted) return
+      } catch (error) {
+        this.#log.debug({ error: String(error) }, 'no proof of the own record yet')
+      }
+      await pause(proofRetryMs, undefined, { signal: this.stopping }).catch(() => {})
+    }
+  }
+
+  /** One's own record, verified, from whichever full node answers; the newest one if it is not active. */
+  async #ownStatus(): Promise<StateAnswer> {
+    const key = stateKeyOf.identity(this.keys.id)
+    const device = this.keys.id
+    let last: unknown
+    for (const { id } of this.config.peers) {
+      try {
+        const own = await ask(this.network, id, queries.ownStatus, { device }, requestTimeoutMs)
+        const { answer, handovers } = own
+        const { head } = this.client.follower
+        const trusted = unwrap(throughHandovers(head, handovers, answer.height, nativeVerifier))
+        unwrap(verifyStateAnswer(trusted, key, answer, nativeVerifier))
+        return answer
+      } catch (error) {
+        last = error
+      }
+    }
+    throw last ?? new MoteError('unreachable', 'peers: expected full nodes in the configuration')
+  }
+
+  /** Throws what one's own record, verified, has against this node; ends the node where that cannot pass. */
+  #mustBeTaken({ value, height }: StateAnswer): void {
+    const record = value && unwrap(decode(identityCodec, value))
+    const refusal = standingOf(this.config, this.keys, record, height)
+    if (refusal && refusal.detail !== this.#standing?.detail)
+      this.#log.error({ code: refusal.code, detail: refusal.detail }, 'this node is not taken by the others')
+    this.#standing = refusal
+    if (!refusal) return
+    if (isFinal(refusal)) this.#ended.reject(refusal)
+    throw refusal
+  }
+}
+
+/** What a record has against its node. Undefined: nothing. */
+function standingOf(
+  { name, label }: NodeConfig,
+  keys: IdentityKeys,
+  record: IdentityRecord | undefined,
+  height: Height,
+): MoteError | undefined {
+  if (!record)
+    return new MoteError(
+      'unknown-subject',
+      `${name}: device ${keys.id} is not on the chain; \`mote device join\` registers it`,
+    )
+  if (record.status === 'revoked')
+    return new MoteError(
+      'device-revoked',
+      `${name} was revoked, known at height ${height}: no node takes its connections any more. ` +
+        'A revoked identity does not come back; join under another name: `mote device join NAME --run`',
+    )
+  if (record.label !== label)
+    return new MoteError(
+      'config-invalid',
+      `${name}: label: the chain says ${record.label}, the configuration ${label}`,
+    )
+  if (!record.transportKey || !equalBytes(record.transportKey, transportOf(keys).publicKey))
+    return new MoteError(
+      'config-invalid',
+      `${name}: transport: the chain does not name the transport key of this key file`,
+    )
+  if (record.status === 'active') return undefined
+  return new MoteError(
+    'not-authorised',
+    `${name} is ${record.status}, known at height ${height}; an operator decides`,
+  )
+}
+
+function isFinal({ code }: MoteError): boolean {
+  return code === 'device-revoked' || code === 'config-invalid'
+}
+
+function transportOf(keys: IdentityKeys): NonNullable<IdentityKeys['transport']> {
+  if (keys.transport) return keys.transport
+  throw new MoteError('config-invalid', `key: transport: a node needs a transport key, ${keys.name} has none`)
+}
+
+function openClient(config: NodeConfig, genesis: GenesisDocument, log: Logger): Promise<ChainClient> {
+  return ChainClient.open({
+    sources: [],
+    checkpoint: checkpointFromGenesis(genesis),
+    store: checkpointFile(join(config.data, 'checkpoint')),
+    waitMs,
+    ...(config.clock === 'none' && { now: () => undefined }),
+    quietMs: 3 * genesis.parameters.heartbeatMs,
+    onError: error => log.debug({ error: String(error) }, 'no news from any full node'),
+    onFault: (source, fault, error) => {
+      const detail = { source: source.name, code: error.code, detail: error.detail }
+      if (fault === 'lie') log.warn(detail, 'a full node gave an answer that does not verify')
+      else log.info(detail, 'a full node did not answer; the next one is asked')
+    },
+  })
+}

@@ -1,0 +1,118 @@
+/**
+ * What peers send: frames on long-lived streams, and requests. Every byte here is from outside; the worst that it
+ * can do is to have its stream reset and its connection closed.
+ */
+import type { Stream } from '@libp2p/interface'
+import type { DeviceId } from '../../chain/brands.ts'
+import { decode } from '../../chain/codec.ts'
+import { MoteError, type Refusal } from '../../chain/result.ts'
+import type { Clock, PeerMessage, RequestHandler, RequestProtocol } from '../ports.ts'
+import { type Answer, encodeAnswer, refusalFrame } from './answer-frame.ts'
+import { Conversation } from './conversation.ts'
+import { FrameReader } from './framing.ts'
+import type { PeerLink } from './peer-link.ts'
+import { protocols, type StreamProtocol } from './protocols.ts'
+import { forwardCodec, raftStreamCodec, signaturesCodec } from './wire.ts'
+
+/** Takes the frames of a long-lived stream, from a proven peer only. */
+export function takeFrames(
+  protocol: StreamProtocol,
+  stream: Stream,
+  link: PeerLink,
+  onMessage: (from: DeviceId, message: PeerMessage) => void,
+): void {
+  const from = link.confirmed?.id
+  if (!from) {
+    stream.abort(new MoteError('hello-required', `${protocol}: hello comes first`))
+    // A peer that is not confirmed yet cannot know that.
+    if (!link.peer) link.violation(`${protocol}: before hello`)
+    return
+  }
+  const reader = new FrameReader(protocols[protocol].maxFrameBytes)
+  const take = (chunk: Uint8Array): Refusal | undefined => {
+    const frames = reader.push(chunk)
+    if (!frames.ok) return frames.error
+    for (const frame of frames.value) {
+      const refusal = takeFrame(protocol, from, frame, onMessage)
+      if (refusal) return refusal
+    }
+    return undefined
+  }
+  stream.addEventListener('message', ({ data }) => {
+    if (stream.status !== 'open') return
+    for (const chunk of data instanceof Uint8Array ? [data] : data) {
+      const refusal = take(chunk)
+      if (!refusal) continue
+      stream.abort(new MoteError(refusal.code, refusal.detail))
+      link.violation(`${protocol}: ${refusal.detail}`)
+      return
+    }
+  })
+  // The other end only writes; this end has nothing to say.
+  stream.addEventListener('remoteCloseWrite', () => void stream.close().catch(() => {}))
+}
+
+function takeFrame(
+  protocol: StreamProtocol,
+  from: DeviceId,
+  frame: Uint8Array,
+  onMessage: (from: DeviceId, message: PeerMessage) => void,
+): Refusal | undefined {
+  if (protocol === 'raft') {
+    const decoded = decode(raftStreamCodec, frame)
+    if (!decoded.ok) return decoded.error
+    const { value } = decoded
+    onMessage(from, value.type === 'raft' ? { type: 'raft', message: { ...value.message, from } } : value)
+    return undefined
+  }
+  if (protocol === 'forward') {
+    const decoded = decode(forwardCodec, frame)
+    if (!decoded.ok) return decoded.error
+    onMessage(from, decoded.value)
+    return undefined
+  }
+  const decoded = decode(signaturesCodec, frame)
+  if (!decoded.ok) return decoded.error
+  onMessage(from, { type: 'signatures', signatures: decoded.value })
+  return undefined
+}
+
+export interface ServeOptions {
+  readonly protocol: RequestProtocol
+  readonly handler: RequestHandler
+  readonly timeoutMs: number
+  readonly clock: Clock
+  /** A handler threw something that is not a `MoteError`. */
+  readonly onHandlerFailure: (error: unknown) => void
+}
+
+/** Reads one request, answers it, ends the stream. Throws what the conversation throws. */
+export async function serveRequest(stream: Stream, link: PeerLink, options: ServeOptions): Promise<void> {
+  const { protocol, timeoutMs, clock } = options
+  const { maxFrameBytes } = protocols[protocol]
+  const conversation = new Conversation(stream, { maxFrameBytes, timeoutMs, clock })
+  const body = await conversation.receive()
+  conversation.send(encodeAnswer(protocol, await answerRequest(body, link, options)))
+  await conversation.finish()
+}
+
+async function answerRequest(body: Uint8Array, link: PeerLink, options: ServeOptions): Promise<Answer> {
+  const { protocol, handler, onHandlerFailure } = options
+  try {
+    // Who has proven nothing pays for asking, a peer for what it asks.
+    if (!link.confirmed) link.takeRequest(1)
+    const caller = {
+      deviceId: link.confirmed?.id,
+      isProven: link.peer !== undefined,
+      remoteAddress: link.remoteAddress,
+      charge: (cost: number) => {
+        if (link.confirmed) link.takeRequest(cost)
+      },
+    }
+    return { type: 'body', body: await handler(caller, body) }
+  } catch (error) {
+    if (error instanceof MoteError) return { type: 'refusal', ...refusalFrame(error) }
+    onHandlerFailure(error)
+    return { type: 'refusal', code: 'internal', detail: `${protocol}: the request failed` }
+  }
+}

@@ -1,0 +1,53 @@
+/**
+ * The libp2p protocols of a node and what each may carry (docs/FORMATS.md, "libp2p protocols").
+ *
+ * Long-lived, one frame per message, one stream per direction: raft, certify, forward (wire.ts). One request frame, one
+ * answer frame, then the stream ends: query, join, member, registry (request-table.ts). Hello is in hello.ts.
+ */
+import type { RequestProtocol } from '../ports.ts'
+
+export type StreamProtocol = 'raft' | 'certify' | 'forward'
+export type ProtocolName = StreamProtocol | RequestProtocol | 'hello'
+
+/** Largest frame towards who serves: a request, or a message of a long-lived stream. */
+export type RequestLimit = number & { readonly limitOf: 'request' }
+/** Largest body of an answer. Another type than `RequestLimit`: neither can stand for the other. */
+export type AnswerLimit = number & { readonly limitOf: 'answer' }
+
+export interface Protocol {
+  readonly id: string
+  readonly maxFrameBytes: RequestLimit
+  /** 0 where nothing is answered. */
+  readonly maxAnswerBytes: AnswerLimit
+  /** Streams of this protocol that one connection may have open in one direction. */
+  readonly maxStreams: number
+}
+
+const kibibyte = 1024
+const mebibyte = 1024 * kibibyte
+
+interface RowLimits {
+  readonly frame: number
+  readonly answer: number
+  readonly streams: number
+}
+
+function protocol(id: string, { frame, answer, streams }: RowLimits): Protocol {
+  return {
+    id,
+    maxFrameBytes: frame as RequestLimit,
+    maxAnswerBytes: answer as AnswerLimit,
+    maxStreams: streams,
+  }
+}
+
+export const protocols: { readonly [K in ProtocolName]: Protocol } = {
+  hello: protocol('/mote/hello/1', { frame: mebibyte, answer: mebibyte, streams: 1 }),
+  raft: protocol('/mote/raft/1', { frame: 4 * mebibyte, answer: 0, streams: 2 }),
+  certify: protocol('/mote/certify/1', { frame: 256 * kibibyte, answer: 0, streams: 2 }),
+  forward: protocol('/mote/forward/1', { frame: 2 * mebibyte, answer: 0, streams: 2 }),
+  query: protocol('/mote/query/1', { frame: 32 * kibibyte, answer: 4 * mebibyte, streams: 32 }),
+  join: protocol('/mote/join/1', { frame: 64 * kibibyte, answer: 64 * kibibyte, streams: 4 }),
+  member: protocol('/mote/member/1', { frame: kibibyte, answer: 4 * mebibyte, streams: 16 }),
+  registry: protocol('/mote/registry/1', { frame: 64 * kibibyte, answer: 64 * kibibyte, streams: 4 }),
+}

@@ -1,0 +1,61 @@
+/** Token buckets: `burst` at once, then `perSecond`; what costs more takes more. */
+import type { Clock } from '../ports.ts'
+
+export interface Rate {
+  readonly burst: number
+  readonly perSecond: number
+}
+
+export class RateLimit {
+  readonly #rate: Rate
+  readonly #clock: Clock
+  #tokens: number
+  #at: number
+
+  constructor(rate: Rate, clock: Clock) {
+    this.#rate = rate
+    this.#clock = clock
+    this.#tokens = rate.burst
+    this.#at = clock.steady()
+  }
+
+  /** True if this much more is allowed now. */
+  take(cost = 1): boolean {
+    const now = this.#clock.steady()
+    const earned = (Math.max(0, now - this.#at) / 1000) * this.#rate.perSecond
+    this.#tokens = Math.min(this.#rate.burst, this.#tokens + earned)
+    this.#at = now
+    if (this.#tokens < cost) return false
+    this.#tokens -= cost
+    return true
+  }
+
+  /** How long until this much is allowed, in milliseconds. */
+  waitMs(cost = 1): number {
+    return Math.ceil((Math.max(0, cost - this.#tokens) / this.#rate.perSecond) * 1000)
+  }
+}
+
+/** Buckets whose last use is the longest ago are forgotten beyond this; more than there can be connections. */
+const maxRateLimits = 1024
+
+/** One bucket for each key, which outlives the connections of a peer. */
+export class RateLimits<K> {
+  readonly #rate: Rate
+  readonly #clock: Clock
+  readonly #limits = new Map<K, RateLimit>()
+
+  constructor(rate: Rate, clock: Clock) {
+    this.#rate = rate
+    this.#clock = clock
+  }
+
+  of(key: K): RateLimit {
+    const limit = this.#limits.get(key) ?? new RateLimit(this.#rate, this.#clock)
+    this.#limits.delete(key)
+    this.#limits.set(key, limit)
+    const [oldest] = this.#limits.keys()
+    if (this.#limits.size > maxRateLimits && oldest !== undefined) this.#limits.delete(oldest)
+    return limit
+  }
+}

@@ -1,0 +1,136 @@
+/**
+ * Both ends of a request, made from its row in request-table.ts: `ask` encodes, sends and decodes the answer, and
+ * `requestHandler` decodes, judges who asks, charges for it, and encodes the answer, each with the row's limits. Nothing
+ * else takes the body of a request or of an answer apart.
+ */
+import type { DeviceId } from '../../chain/brands.ts'
+import { type Codec, decode, encode } from '../../chain/codec.ts'
+import { Malformed } from '../../chain/messagepack.ts'
+import { MoteError, type Result } from '../../chain/result.ts'
+import type { Caller, Network, RequestHandler } from '../ports.ts'
+import { protocols } from './protocols.ts'
+import type { RequestRow } from './request-table.ts'
+
+/**
+ * What `to` answers. Throws `unreachable`, `timeout`, `not-ready` (the answer would have to be believed, and the peer is
+ * not confirmed), `too-large`, `bad-proof` for bytes that are no such answer, or the peer's refusal.
+ */
+export async function ask<Request, Answer>(
+  network: Pick<Network, 'request'>,
+  to: DeviceId,
+  row: RequestRow<Request, Answer>,
+  request: Request,
+  timeoutMs: number,
+): Promise<Answer> {
+  const { protocol, of } = row
+  const body = encodeRequest(row, request)
+  const bytes = await network.request(to, { protocol, body, of }, timeoutMs)
+  const answer = decode(row.answer, bytes, protocols[protocol].maxAnswerBytes)
+  if (answer.ok) return answer.value
+  // Too much is no lie: another node may say it in fewer bytes.
+  const code = answer.error.code === 'too-large' ? 'too-large' : 'bad-proof'
+  throw new MoteError(code, `${to}: ${protocol} ${row.name}: ${answer.error.detail}`)
+}
+
+/** The body of a request. */
+export function encodeRequest<Request, Answer>(
+  row: RequestRow<Request, Answer>,
+  request: Request,
+): Uint8Array {
+  return encode(frameOf(row), request)
+}
+
+/** `[kind, fields]`. */
+function frameOf<Request>({
+  kind,
+  request,
+}: Pick<RequestRow<Request, never>, 'kind' | 'request'>): Codec<Request> {
+  return {
+    toWire: value => [kind, request.toWire(value)],
+    fromWire: (wire, path) => {
+      if (!Array.isArray(wire) || wire.length !== 2 || wire[0] !== kind)
+        throw new Malformed(`${path}: expected a request of kind ${kind}`)
+      return request.fromWire(wire[1], path)
+    },
+  }
+}
+
+/** A function for each row that this node serves. A thrown `MoteError` travels to the asker as a refusal. */
+export type Handlers<Served> = {
+  readonly [Name in keyof Served]: Served[Name] extends RequestRow<infer Request, infer Answer, infer From>
+    ? (
+        request: Request,
+        caller: From extends 'confirmed' ? ConfirmedCaller : Caller,
+      ) => Answer | Promise<Answer>
+    : never
+}
+
+export interface ConfirmedCaller extends Caller {
+  readonly deviceId: DeviceId
+}
+
+type MayAsk = (caller: Caller, row: Pick<RequestRow<never, never>, 'name'>) => MoteError | undefined
+
+interface Received {
+  readonly row: RequestRow<unknown, unknown>
+  readonly handle: (request: unknown, caller: Caller) => unknown
+  readonly request: unknown
+}
+
+/**
+ * Serves these rows of one protocol; others of it are refused as `malformed`.
+ * @param mayAsk what this node has against the caller, beyond what the rows say
+ */
+export function requestHandler<Served extends { readonly [Name in keyof Served]: unknown }>(
+  rows: Served,
+  handlers: Handlers<Served>,
+  mayAsk: MayAsk = () => undefined,
+): RequestHandler {
+  const served = (Object.entries(rows) as [keyof Served, RequestRow<unknown, unknown>][]).map(
+    ([name, row]) => ({
+      row,
+      handle: handlers[name] as Received['handle'],
+    }),
+  )
+  const [first] = served
+  const { maxFrameBytes, maxAnswerBytes } = protocols[(first as (typeof served)[number]).row.protocol]
+  const codec: Codec<Received> = {
+    toWire: () => null,
+    fromWire: (wire, path) => {
+      const kind: unknown = Array.isArray(wire) ? wire[0] : undefined
+      const entry = served.find(({ row }) => row.kind === kind)
+      if (!entry)
+        throw new Malformed(
+          `${path}: expected a request of kind ${served.map(({ row }) => row.kind).join(', ')}`,
+        )
+      return { ...entry, request: frameOf(entry.row).fromWire(wire, path) }
+    },
+  }
+  return async (caller, body) => {
+    const received = decode(codec, body, maxFrameBytes)
+    const refusal = refusalOf(received, caller, mayAsk)
+    const cost = received.ok ? received.value.row.cost : 1
+    // What is for nothing among members is not for those who are refused.
+    caller.charge(refusal ? Math.max(1, cost) : cost)
+    if (!received.ok || refusal) throw refusal
+    const { row, handle, request } = received.value
+    const answer = await handle(request, caller)
+    const bytes = row.encodeAnswer?.(answer) ?? encode(row.answer, answer)
+    if (bytes.length > maxAnswerBytes)
+      throw new MoteError(
+        'too-large',
+        `${row.protocol} ${row.name}: expected an answer of at most ${maxAnswerBytes} bytes, got ${bytes.length}`,
+      )
+    return bytes
+  }
+}
+
+/** What stands against a request, whoever would answer it. */
+function refusalOf(received: Result<Received>, caller: Caller, mayAsk: MayAsk): MoteError | undefined {
+  if (!received.ok) return new MoteError(received.error.code, received.error.detail)
+  const { from, protocol, name } = received.value.row
+  if (from === 'anyone' || caller.deviceId !== undefined) return mayAsk(caller, received.value.row)
+  return caller.isProven
+    ? new MoteError('not-ready', `${protocol} ${name}: the record of this peer is not confirmed yet`)
+    : new MoteError('hello-required', `${protocol} ${name}: prove an identity first`)
+}

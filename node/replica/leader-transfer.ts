@@ -1,0 +1,64 @@
+/**
+ * A planned change of leader (thesis section 3.10): the leader brings a successor level with its log, tells it to stand
+ * for election at once, and steps down when that is done. What clients have open is carried over by submission.ts.
+ */
+import type { DeviceId } from '../../chain/brands.ts'
+import { MoteError } from '../../chain/result.ts'
+import type { Clock, PeerStatus } from '../ports.ts'
+import type { Replica } from './replica.ts'
+
+export interface LeaderTransferParts {
+  readonly id: DeviceId
+  readonly replica: Replica
+  readonly clock: Clock
+  readonly peers: () => readonly PeerStatus[]
+}
+
+/** What a transfer did. */
+export interface TransferReport {
+  readonly from: DeviceId
+  readonly to: DeviceId
+  readonly term: number
+  /** From the request until this node knew the new leader. */
+  readonly durationMs: number
+}
+
+const transferTimeoutMs = 1_500
+const lookAgainMs = 2
+
+/**
+ * Hands leadership to `to`, or to the voter that has room and whose log is furthest. Throws `no-leader` when this node does not lead,
+ * `unreachable` when there is no voter to hand it to, `timeout` when it was not taken.
+ */
+export async function transferLeadership(
+  { id, replica, clock, peers }: LeaderTransferParts,
+  to?: DeviceId,
+): Promise<TransferReport> {
+  const { role, leader } = replica.leadership
+  if (role !== 'leader')
+    throw new MoteError('no-leader', `transfer: this node does not lead; ask ${leader ?? 'again later'}`)
+  const { voters } = replica.configuration
+  const { followers } = replica.consensus
+  const ready = peers()
+    .filter(peer => peer.state === 'connected' && voters.includes(peer.id))
+    .map(peer => {
+      const follower = followers.get(peer.id)
+      return { id: peer.id, matchIndex: follower?.matchIndex ?? 0, isFull: follower?.state === 'full' }
+    })
+    // A full one takes over only when it has room again, so it comes last.
+    .sort((a, b) => Number(a.isFull) - Number(b.isFull) || b.matchIndex - a.matchIndex)
+  const successor = to === undefined ? ready[0] : ready.find(peer => peer.id === to)
+  if (!successor)
+    throw new MoteError('unreachable', `transfer: ${to ?? 'any other voter'} is not a connected voter`)
+  const startedAt = clock.steady()
+  replica.handOver(successor.id)
+  for (;;) {
+    const { role, leader, term } = replica.leadership
+    const durationMs = clock.steady() - startedAt
+    if (role !== 'leader' && leader !== undefined && leader !== id)
+      return { from: id, to: leader, term, durationMs }
+    if (durationMs > transferTimeoutMs || replica.stopped)
+      throw new MoteError('timeout', `transfer: ${successor.id} did not take over in ${transferTimeoutMs} ms`)
+    await new Promise<void>(resolve => clock.after(lookAgainMs, resolve))
+  }
+}

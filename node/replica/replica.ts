@@ -1,0 +1,399 @@
+/**
+ * Drives one Raft core: feeds it inputs, carries its effects out in order, executes what is committed, and keeps
+ * everything durable in the right order. The same code runs in a node and in the simulator: the world is reached
+ * through node/ports.ts alone, and chance is injected.
+ *
+ * Invariants:
+ *   - inputs are stepped one at a time, in order of arrival; effects are carried out before the next input;
+ *   - a send that waits for a persist leaves after that persist is durable, and not before;
+ *   - committed entries are executed in order, synchronously; a block, its state and the applied index reach the
+ *     disk in one atomic write, behind the entries they come from;
+ *   - a header is signed after that write (certifier.ts), and the write itself records what will be signed;
+ *   - after the disk has refused a write nothing is acknowledged any more: the replica stops and says so.
+ *
+ * Not here: who may submit (submission.ts), what a block does (chain/), when to cut one (producer.ts).
+ */
+import type { DeviceId, LogIndex, Term } from '../../chain/brands.ts'
+import { assert, assertNever, type MoteError } from '../../chain/result.ts'
+import { Raft } from '../../consensus/raft.ts'
+import type { RaftStatus } from '../../consensus/status.ts'
+import type { Configuration, Effect, Entry, Input, Message, SnapshotMeta } from '../../consensus/types.ts'
+import type { Execution } from '../ledger/replicated-chain.ts'
+import type { VerifiedSnapshot } from '../ledger/snapshots.ts'
+import { LateProposals } from './late-proposals.ts'
+import { Proposer } from './proposer.ts'
+import type { Leadership, ReplicaParts } from './replica-parts.ts'
+import { storageFailure, storedBlock } from './replica-parts.ts'
+import { bestSuccessor, HeldSends, ReadRounds, WriteWatch, writeDeadlineMs, writeStallMs } from './waiting.ts'
+
+export type { Leadership, ReplicaEvents, ReplicaParts } from './replica-parts.ts'
+
+export class Replica {
+  readonly #parts: ReplicaParts
+  readonly #raft: Raft
+  readonly #proposer: Proposer
+  #inputs: Input[] = []
+  #stepping = false
+  #stopped = false
+  #cancelTick: (() => void) | undefined
+  readonly #held = new HeldSends()
+  readonly #reads = new ReadRounds()
+  /** Raft waits for a snapshot to offer, and there was none. */
+  #owesOffer = false
+  /** Executed since the last write. */
+  #executions: Execution[] = []
+  #applied: number
+  #appliedWritten: number
+  /** In force: the latest in the log, committed or not. */
+  #configuration: Configuration
+  /** The latest applied one, while it waits to be written. */
+  #appliedConfiguration: Configuration | undefined
+  #leadership: Leadership
+  readonly #writes: WriteWatch
+  readonly #late: LateProposals
+
+  constructor(parts: ReplicaParts) {
+    this.#parts = parts
+    this.#raft = new Raft(parts.raft, parts.recovered, parts.random)
+    this.#applied = parts.recovered.applied
+    this.#appliedWritten = parts.recovered.applied
+    this.#configuration = this.#raft.status.configuration
+    this.#proposer = new Proposer(parts)
+    this.#writes = new WriteWatch(parts.tickMs)
+    this.#late = new LateProposals(parts)
+    this.#leadership = { role: 'follower', term: parts.recovered.hardState.currentTerm, leader: undefined }
+  }
+
+  get leadership(): Leadership {
+    return this.#leadership
+  }
+
+  /** Raft index executed so far; blocks are fewer (no-op and configuration entries make none). */
+  get appliedIndex(): number {
+    return this.#applied
+  }
+
+  get configuration(): Configuration {
+    return this.#configuration
+  }
+
+  /** The consensus core as it stands, for metrics and for those who judge it from outside. */
+  get consensus(): RaftStatus {
+    return this.#raft.status
+  }
+
+  /** What is on its way to the disk, and messages that wait for it. */
+  get waiting(): { readonly writes: number; readonly sends: number } {
+    return { writes: this.#writes.inFlight, sends: this.#held.size }
+  }
+
+  get stopped(): boolean {
+    return this.#stopped
+  }
+
+  /** The log that this node acknowledged is not all here again yet. */
+  get #rebuilding(): boolean {
+    return this.#appliedWritten < (this.#parts.rebuildUpTo ?? 0)
+  }
+
+  /** Begins to tick. */
+  start(): void {
+    this.#scheduleTick()
+  }
+
+  /** A Raft message from a peer that the transport has proven. */
+  receive(message: Message): void {
+    const electing = message.type === 'request-vote' || message.type === 'timeout-now'
+    if (electing && this.#rebuilding) return
+    if (message.type !== 'append-entries') this.#step({ type: 'message', message })
+    else this.#step({ type: 'message', ...this.#late.withheldFrom(message) })
+  }
+
+  /** A header of this term is certified, by this node's chain or another's. */
+  certified(term: number): void {
+    this.#step({ type: 'certified', term })
+  }
+
+  /** The transport dropped messages to this peer. */
+  unreachable(peer: DeviceId): void {
+    this.#step({ type: 'unreachable', peer })
+  }
+
+  /** Something may have become ready for a block: a transaction was admitted, a block was certified. */
+  wake(): void {
+    if (this.#stepping || this.#stopped || this.#leadership.role !== 'leader') return
+    this.#drain()
+  }
+
+  /** Hands leadership to another voter, if this node has it. The outcome shows in `leadership` events. */
+  handOver(to: DeviceId): void {
+    this.#step({ type: 'transfer', to })
+  }
+
+  /** The index that a linearizable read which begins now must have seen. Rejects with `no-leader`. */
+  readIndex(): Promise<number> {
+    return this.#reads.read(context => {
+      if (this.#stopped) this.#reads.refused(context)
+      else this.#step({ type: 'read', context })
+    })
+  }
+
+  /** Takes no more input and waits until what was begun is on disk. */
+  async stop(): Promise<void> {
+    this.#halt()
+    await this.#writes.idle()
+  }
+
+  #halt(): void {
+    this.#stopped = true
+    this.#inputs = []
+    this.#held.clear()
+    this.#reads.refuseAll()
+    this.#cancelTick?.()
+  }
+
+  /** Stops for good and says why. */
+  fail(error: MoteError): void {
+    if (this.#stopped) return
+    // Told before the halt, so that the core stops acknowledging in the same breath and names a successor.
+    for (const effect of this.#raft.step({ type: 'persist-failed' }))
+      if (effect.type === 'status' || (effect.type === 'send' && effect.after === undefined))
+        this.#carryOut(effect)
+    this.#halt()
+    this.#parts.events.failed(error)
+  }
+
+  #scheduleTick(): void {
+    this.#cancelTick = this.#parts.clock.after(this.#parts.tickMs, () => {
+      if (this.#stopped) return
+      this.#scheduleTick()
+      this.#proposer.tick()
+      this.#watchDisk()
+      if (this.#owesOffer) this.#offerSnapshot()
+      this.#parts.certifier.tick(this.#parts.clock.steady())
+      this.#parts.clocks.tick()
+      this.#late.tick(this.#leadership)
+      if (!this.#rebuilding && !this.#late.sitsOut) this.#step({ type: 'tick' })
+    })
+  }
+
+  /** A leader whose disk hangs would keep everybody waiting: somebody else is to lead. */
+  #watchDisk(): void {
+    this.#writes.tick()
+    const { waitingMs } = this.#writes
+    if (waitingMs <= writeStallMs) return
+    if (waitingMs > writeDeadlineMs) this.fail(storageFailure(`no write has ended for ${waitingMs} ms`))
+    const best = this.#leadership.role === 'leader' && bestSuccessor(this.#raft.status)
+    if (best) this.handOver(best)
+  }
+
+  #step(input: Input): void {
+    if (this.#stopped) return
+    this.#inputs.push(input)
+    if (!this.#stepping) this.#drain()
+  }
+
+  /** Steps until nothing is left to do. Inputs that effects cause join the queue and are stepped here too. */
+  #drain(): void {
+    this.#stepping = true
+    try {
+      do {
+        while (this.#inputs.length > 0) {
+          const inputs = this.#inputs
+          this.#inputs = []
+          for (const input of inputs) {
+            if (this.#stopped) return
+            for (const effect of this.#raft.step(input)) this.#carryOut(effect)
+          }
+        }
+        this.#writeExecuted()
+        this.#propose()
+      } while (this.#inputs.length > 0 && !this.#stopped)
+    } finally {
+      this.#stepping = false
+    }
+  }
+
+  #carryOut(effect: Effect): void {
+    switch (effect.type) {
+      case 'persist':
+        this.#persist(effect)
+        return
+      case 'send':
+        if (effect.after === undefined) this.#send(effect.to, effect.message)
+        else this.#held.hold({ after: effect.after, to: effect.to, message: effect.message })
+        return
+      case 'commit':
+        for (const entry of effect.entries) this.#execute(entry)
+        return
+      case 'status':
+        this.#becomes({
+          role: effect.role,
+          term: effect.currentTerm,
+          leader: (effect.leader ?? undefined) as DeviceId | undefined,
+        })
+        return
+      case 'proposed':
+        this.#proposer.proposed(effect)
+        return
+      case 'refused':
+        this.#proposer.refused(effect)
+        return
+      case 'load':
+        this.#load(effect)
+        return
+      case 'configuration':
+        this.#configuration = effect.configuration
+        return
+      case 'fetch-snapshot':
+        this.#fetchSnapshot(effect)
+        return
+      case 'departing':
+        this.#parts.events.departing(effect.members)
+        return
+      case 'send-snapshot':
+        this.#parts.snapshots?.keep(effect.snapshot)
+        return
+      case 'read-ready':
+        this.#reads.ready(effect.context, effect.index)
+        return
+      case 'read-refused':
+        this.#reads.refused(effect.context)
+        return
+      default:
+        assertNever(effect)
+    }
+  }
+
+  #send(to: string, message: Message): void {
+    if (this.#late.sitsOut && message.type === 'append-entries') return
+    this.#parts.network.send(to as DeviceId, { type: 'raft', message })
+  }
+
+  #persist({ token, snapshot: meta, ...rest }: Extract<Effect, { type: 'persist' }>): void {
+    this.#late.persists(rest, meta)
+    const snapshot = meta && this.#takeSnapshot(meta)
+    const write = meta && snapshot ? { ...rest, snapshot: { meta, state: snapshot.state } } : rest
+    const written = () => {
+      if (meta && snapshot) this.#installed(meta, snapshot)
+      for (const { to, message } of this.#held.release(token)) this.#send(to, message)
+      this.#step({ type: 'persisted', token })
+    }
+    this.#track(this.#parts.storage.persist(write), written, snapshot ? 'large' : 'usual')
+  }
+
+  #fetchSnapshot({ from, snapshot }: Extract<Effect, { type: 'fetch-snapshot' }>): void {
+    const { lastIncludedIndex } = snapshot
+    const done = (fetched: boolean) =>
+      this.#step(
+        fetched ? { type: 'snapshot-installed', snapshot } : { type: 'snapshot-failed', lastIncludedIndex },
+      )
+    if (this.#parts.snapshots) this.#parts.snapshots.fetch(from as DeviceId, snapshot, done)
+    else done(false)
+  }
+
+  /** The snapshot that Raft puts in place of everything; what is executed goes to disk ahead of it. */
+  #takeSnapshot(meta: SnapshotMeta): VerifiedSnapshot {
+    this.#writeExecuted()
+    const snapshot = this.#parts.snapshots?.take(meta)
+    assert(snapshot, `snapshot ${meta.lastIncludedIndex}: to be installed, but never fetched`)
+    return snapshot
+  }
+
+  /** It is on disk. Nothing can have been committed here since: Raft waits for it. */
+  #installed(meta: SnapshotMeta, snapshot: VerifiedSnapshot): void {
+    this.#applied = meta.lastIncludedIndex
+    this.#appliedWritten = meta.lastIncludedIndex
+    this.#proposer.blockExecuted()
+    snapshot.install()
+    this.#parts.certifier.installed(snapshot.certificate, snapshot.consenters)
+  }
+
+  #track(write: Promise<void>, then: () => void, size: 'usual' | 'large' = 'usual'): void {
+    this.#writes.began(size)
+    write.then(
+      () => {
+        if (!this.#stopped) then()
+        this.#writes.ended()
+      },
+      (error: unknown) => {
+        this.fail(storageFailure(error))
+        this.#writes.ended()
+      },
+    )
+  }
+
+  #load({ from, to, maxBytes }: Extract<Effect, { type: 'load' }>): void {
+    this.#parts.storage.readEntries({ from, to, maxBytes }).then(
+      read => {
+        if (read.type === 'entries')
+          this.#step({ type: 'loaded', before: read.before, entries: read.entries })
+        else this.#offerSnapshot()
+      },
+      (error: unknown) => this.fail(storageFailure(error)),
+    )
+  }
+
+  /** A follower needs entries that are forgotten. Right after a start there may be no certified block to offer yet. */
+  #offerSnapshot(): void {
+    const snapshot = this.#parts.snapshots?.offer()
+    this.#owesOffer = snapshot === undefined
+    if (snapshot) this.#step({ type: 'compacted', snapshot })
+  }
+
+  #execute(entry: Entry): void {
+    this.#applied = entry.index
+    this.#late.committed(entry.index)
+    this.#proposer.committed(entry)
+    if (entry.configuration) this.#appliedConfiguration = entry.configuration
+    const { chain, snapshots } = this.#parts
+    const place = { term: entry.term as Term, index: entry.index as LogIndex }
+    const execution = entry.type === 'command' ? chain.execute(entry.data, place) : undefined
+    snapshots?.applied(entry, execution?.block.height)
+    if (!execution) return
+    this.#proposer.blockExecuted()
+    this.#executions.push(execution)
+    this.#parts.events.executed(execution)
+  }
+
+  /** One atomic write for everything executed since the last one. */
+  #writeExecuted(): void {
+    if (this.#applied === this.#appliedWritten || this.#stopped) return
+    const { certifier, incarnation, storage, events, snapshots } = this.#parts
+    const executions = this.#executions
+    const index = this.#applied
+    const configuration = this.#appliedConfiguration
+    this.#executions = []
+    this.#appliedConfiguration = undefined
+    this.#appliedWritten = index
+    const blocks = executions.map(execution => storedBlock(execution, { snapshots, incarnation }))
+    const write = storage.apply({ applied: index, blocks, ...(configuration && { configuration }) })
+    events.applied(index)
+    this.#track(write, () => {
+      // Only now, so that whatever is certified here can be read from disk.
+      for (const { block } of executions) certifier.executed(block)
+      certifier.durable(executions.map(execution => execution.block))
+      this.#step({ type: 'applied', index })
+      this.#compact()
+    })
+  }
+
+  #compact(): void {
+    const { snapshots, storage } = this.#parts
+    const due = snapshots?.due()
+    if (due) this.#track(storage.compact(due), () => {}, 'large')
+  }
+
+  #becomes(leadership: Leadership): void {
+    this.#leadership = leadership
+    if (leadership.role === 'leader') this.#proposer.leads(this.#raft.status.lastLogIndex)
+    else this.#proposer.follows()
+    this.#parts.events.leadership(leadership)
+  }
+
+  #propose(): void {
+    if (this.#stopped || this.#late.sitsOut) return
+    const input = this.#proposer.next(this.#applied, this.#configuration)
+    if (input) this.#inputs.push(input)
+  }
+}

@@ -1,0 +1,86 @@
+/**
+ * What peers remember of a node, against what its directory holds (design, "Losing a disk"): a wiped or restored
+ * directory has forgotten votes, entries and signatures that others count on, and must not act under the old name.
+ *
+ * A peer holds two kinds of proof: a later header signature (its own memory, its newest certificates), and, while it
+ * leads, what the node acknowledged in its term. A directory that is merely behind never contradicts them, because a
+ * node writes down what it promises before it promises it.
+ */
+import type { DeviceId, Height } from '../../chain/brands.ts'
+import { certificateCodec } from '../../chain/certificate.ts'
+import { decode } from '../../chain/codec.ts'
+import { type ConsenterSet, indexOfConsenter } from '../../chain/consenters.ts'
+import { MoteError } from '../../chain/result.ts'
+import type { RaftStatus } from '../../consensus/status.ts'
+import type { Witness } from '../network/request-table.ts'
+import type { SignedHeader, Storage } from '../ports.ts'
+
+/** Newest certificates that are searched for a signature. */
+const certificatesSearched = 64
+
+export interface WitnessSource {
+  readonly storage: Pick<Storage, 'latestCertificate' | 'certificate'>
+  readonly signersAt: (height: number) => ConsenterSet
+  readonly incarnation: number
+  readonly raft: RaftStatus
+  /** The highest signature in memory. */
+  readonly latestSignatureOf: (id: DeviceId) => SignedHeader | undefined
+}
+
+/** What this node knows of `id`. */
+export async function witnessOf(id: DeviceId, source: WitnessSource): Promise<Witness> {
+  const { raft } = source
+  return {
+    signed: source.latestSignatureOf(id) ?? (await latestCertified(id, source)),
+    term: raft.currentTerm,
+    acknowledged: raft.followers.get(id)?.matchIndex ?? 0,
+  }
+}
+
+async function latestCertified(id: DeviceId, source: WitnessSource): Promise<SignedHeader | undefined> {
+  const { storage, signersAt, incarnation } = source
+  const latest = await storage.latestCertificate()
+  if (!latest) return undefined
+  for (let height = latest.height; height > latest.height - certificatesSearched && height > 0; height--) {
+    const bytes = await storage.certificate(height as Height)
+    const certificate = bytes && decode(certificateCodec, bytes)
+    const place = indexOfConsenter(signersAt(height), id)
+    if (certificate?.ok && certificate.value.signatures.some(({ signer }) => signer === place))
+      return { incarnation, height: height as Height, headerHash: certificate.value.headerHash }
+  }
+  return undefined
+}
+
+export interface OwnState {
+  readonly storage: Pick<Storage, 'signedHeader'>
+  readonly raft: RaftStatus
+}
+
+/** Why this node must not act under its name, going by a peer's answer; undefined if nothing speaks against it. */
+export async function lostState(
+  peer: DeviceId,
+  { signed, term, acknowledged }: Witness,
+  own: OwnState,
+): Promise<MoteError | undefined> {
+  if (signed) {
+    const record = await own.storage.signedHeader(signed)
+    if (record?.headerHash !== signed.headerHash)
+      return stateLost(
+        `${peer} holds a signature of this node for height ${signed.height}, of which the data directory knows nothing`,
+      )
+  }
+  const { currentTerm, lastLogIndex } = own.raft
+  // What a leader of an older term believes may have been replaced since.
+  if (acknowledged === 0 || term < currentTerm) return undefined
+  if (term === currentTerm && acknowledged <= lastLogIndex) return undefined
+  return stateLost(
+    `${peer} was told by this node that it holds the log up to ${acknowledged} in term ${term}; the data directory ends at ${lastLogIndex} in term ${currentTerm}`,
+  )
+}
+
+function stateLost(detail: string): MoteError {
+  return new MoteError(
+    'state-lost',
+    `${detail}; put the newest data directory back, or remove this node from the chain and join as a new member (docs/OPERATIONS.md)`,
+  )
+}

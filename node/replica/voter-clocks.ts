@@ -1,0 +1,170 @@
+/**
+ * What time it is by the voters' clocks: the latest time that a majority of them have reached.
+ *
+ * One clock may be wrong by any amount and in either direction, and a chain's time never goes back, so no single clock may
+ * set it. Every voter shows its clock to every other member every `clockSampleEveryMs`, together with what it has heard of
+ * the others'; a reading is carried on by the steady clock and forgotten after `clockSampleMaxAgeMs`. A voter without a
+ * reading counts as one that has reached nothing, so what is missing can only make the answer earlier.
+ *
+ * Invariants:
+ *   - fewer wrong clocks than a majority never bring the time beyond a clock that is right, or hold it back below one,
+ *     as long as the others are heard (both halves in joint consensus);
+ *   - readings that are passed on make the answer of whoever hears a leader at least that leader's own;
+ *   - one's own word about one's own clock is never replaced by what another says of it while it is fresh.
+ *
+ * Delay on the way makes a reading late by as much, which is the safe direction.
+ */
+import type { DeviceId, Milliseconds } from '../../chain/brands.ts'
+import type { Configuration } from '../../consensus/types.ts'
+import { clockSampleMaxAgeMs, maxClockSamples } from '../network/wire.ts'
+import type { Clock, ClockSample } from '../ports.ts'
+
+/** Members show their clocks this often. */
+export const clockSampleEveryMs = 2_000
+/**
+ * How far a proposal may lie after a follower's own estimate, and a clock from the estimate before it is called odd: delay
+ * on the way, and the drift of two clocks that are set by different servers.
+ */
+export const clockBoundMs = 5_000
+/** A clock that was set by more than this shows itself at once. */
+const jumpMs = 500
+
+type Voters = Pick<Configuration, 'voters' | 'votersOutgoing'>
+
+/** The latest time that a majority of `voters` have reached; undefined without readings of a majority. */
+export function majorityTime(
+  readings: ReadonlyMap<string, number>,
+  voters: readonly string[],
+): number | undefined {
+  const times = voters.flatMap(id => readings.get(id) ?? []).sort((a, b) => b - a)
+  return times[Math.floor(voters.length / 2)]
+}
+
+/** The same in joint consensus: what a majority of either half has reached. */
+export function votersTime(
+  readings: ReadonlyMap<string, number>,
+  { voters, votersOutgoing }: Voters,
+): number | undefined {
+  const time = majorityTime(readings, voters)
+  if (votersOutgoing.length === 0 || time === undefined) return time
+  const outgoing = majorityTime(readings, votersOutgoing)
+  return outgoing === undefined ? undefined : Math.min(time, outgoing)
+}
+
+interface Reading {
+  readonly wall: number
+  /** When the clock showed it, by the steady clock here. */
+  readonly at: number
+  /** Told by the clock's own node. */
+  readonly isDirect: boolean
+}
+
+/** A member whose clock is more than `clockBoundMs` from the voters' time. */
+export interface OddClock {
+  readonly id: DeviceId
+  /** Ahead if positive. */
+  readonly offsetMs: number
+}
+
+export class VoterClocks {
+  readonly #id: DeviceId
+  readonly #clock: Clock
+  readonly #readings = new Map<DeviceId, Reading>()
+  #shownAt = Number.NEGATIVE_INFINITY
+  /** Wall minus steady time when the clock was last shown. */
+  #shownOffset = 0
+
+  constructor(id: DeviceId, clock: Clock) {
+    this.#id = id
+    this.#clock = clock
+  }
+
+  /** The voters' time now; undefined without fresh readings of a majority. */
+  time(voters: Voters): Milliseconds | undefined {
+    const time = votersTime(this.#now(voters), voters)
+    return time === undefined ? undefined : (Math.floor(time) as Milliseconds)
+  }
+
+  /**
+   * The latest time that a majority of either half has reached: what a follower goes by. Its log may hold a change of the
+   * voters that is to be overwritten, and the leader then knows one half alone.
+   */
+  latest(voters: Voters): number | undefined {
+    const now = this.#now(voters)
+    const halves = [voters.voters, voters.votersOutgoing].flatMap(ids => majorityTime(now, ids) ?? [])
+    return halves.length === 0 ? undefined : Math.max(...halves)
+  }
+
+  /** True if it is time to show this node's clock: a while has passed, or somebody has set it. */
+  isDue(): boolean {
+    const steady = this.#clock.steady()
+    const moved = Math.abs(this.#clock.wall() - steady - this.#shownOffset)
+    return steady - this.#shownAt >= clockSampleEveryMs || moved > jumpMs
+  }
+
+  /** What to show: this node's clock, if it votes, and what it knows of other voters'. */
+  show(voters: Voters): readonly ClockSample[] {
+    const wall = this.#clock.wall()
+    const steady = this.#clock.steady()
+    this.#shownAt = steady
+    this.#shownOffset = wall - steady
+    this.#forgetOld(voters)
+    const own = isVoter(voters, this.#id) ? [{ id: this.#id, wall, ageMs: 0 }] : []
+    const others = [...this.#readings].map(([id, reading]) => ({
+      id,
+      wall: reading.wall as Milliseconds,
+      ageMs: Math.ceil(steady - reading.at),
+    }))
+    return [...own, ...others].slice(0, maxClockSamples)
+  }
+
+  /** A member shows its clock, and what it knows. What it says of who does not vote here is not kept. */
+  heard(from: DeviceId, samples: readonly ClockSample[], voters: Voters): void {
+    const steady = this.#clock.steady()
+    for (const { id, wall, ageMs } of samples) {
+      if (id === this.#id || ageMs > clockSampleMaxAgeMs || !isVoter(voters, id)) continue
+      const reading = { wall, at: steady - ageMs, isDirect: id === from }
+      const known = this.#readings.get(id)
+      if (!known || isExpired(known, steady) || supersedes(reading, known)) this.#readings.set(id, reading)
+    }
+  }
+
+  /** Whose clock is more than `clockBoundMs` off, this node's own included. */
+  odd(voters: Voters): readonly OddClock[] {
+    const readings = this.#now(voters)
+    const time = votersTime(readings, voters)
+    if (time === undefined) return []
+    return [...readings]
+      .map(([id, wall]) => ({ id: id as DeviceId, offsetMs: Math.round(wall - time) }))
+      .filter(({ offsetMs }) => Math.abs(offsetMs) > clockBoundMs)
+  }
+
+  /** What every clock that is heard shows now. */
+  #now(voters: Voters): Map<string, number> {
+    const steady = this.#clock.steady()
+    this.#forgetOld(voters)
+    const now = new Map<string, number>([[this.#id, this.#clock.wall()]])
+    for (const [id, { wall, at }] of this.#readings) now.set(id, wall + steady - at)
+    return now
+  }
+
+  #forgetOld(voters: Voters): void {
+    const steady = this.#clock.steady()
+    for (const [id, reading] of this.#readings)
+      if (isExpired(reading, steady) || !isVoter(voters, id)) this.#readings.delete(id)
+  }
+}
+
+function isExpired({ at }: Reading, steady: number): boolean {
+  return steady - at > clockSampleMaxAgeMs
+}
+
+/** A fresh word of the clock's own node stands until its next one. */
+function supersedes(reading: Reading, known: Reading): boolean {
+  if (reading.isDirect || known.isDirect) return reading.isDirect
+  return reading.at > known.at
+}
+
+function isVoter({ voters, votersOutgoing }: Voters, id: string): boolean {
+  return voters.includes(id) || votersOutgoing.includes(id)
+}

@@ -1,0 +1,41 @@
+/**
+ * What an operator may ask of a full node over HTTP, on the machine itself only: `POST /v1/transfer` hands leadership
+ * over. Everybody else is told so, before the body is looked at.
+ */
+import type { FastifyInstance, FastifyRequest } from 'fastify'
+import { DeviceId, isDigest } from '../../chain/brands.ts'
+import { MoteError } from '../../chain/result.ts'
+import type { TransferReport } from '../replica/leader-transfer.ts'
+
+export interface AdminServices {
+  /** To the node that is named, or to the one that is furthest. Throws `no-leader`, `unreachable` or `timeout`. */
+  transfer(to: DeviceId | undefined): Promise<TransferReport>
+}
+
+const bodyLimit = 1024
+
+export function adminRoutes(app: FastifyInstance, services: AdminServices): void {
+  app.register(async routes => {
+    routes.addHook('onRequest', async request => mustBeLocal(request))
+    routes.addContentTypeParser(
+      'application/json',
+      { parseAs: 'string', bodyLimit },
+      routes.getDefaultJsonParser('error', 'error'),
+    )
+    routes.post('/v1/transfer', { bodyLimit }, async request => services.transfer(targetOf(request.body)))
+  })
+}
+
+function mustBeLocal({ socket }: FastifyRequest): void {
+  const address = (socket.remoteAddress ?? '').replace(/^::ffff:/, '')
+  if (address === '::1' || address.startsWith('127.')) return
+  throw new MoteError('not-authorised', 'administration: on this machine only, by its loopback address')
+}
+
+/** `{"to": device id}`, `{}`, or nothing. */
+function targetOf(body: unknown): DeviceId | undefined {
+  const to = typeof body === 'object' && body !== null && 'to' in body ? body.to : undefined
+  if (to === undefined) return undefined
+  if (typeof to === 'string' && isDigest(to)) return DeviceId(to)
+  throw new MoteError('malformed', `to: expected a device id, got ${JSON.stringify(to)}`)
+}

@@ -1,0 +1,375 @@
+/**
+ * What a full node answers, once: the HTTP API (api.ts) and `/mote/query/1` (query-protocol.ts) are two thin faces of
+ * this object, so that an answer does not depend on how one asked.
+ *
+ * Reads are at the newest certified height unless a height is named: what is committed only may not be proven yet.
+ * A node that has diverged or failed answers nothing but its status.
+ */
+import { type Block, decodeProposal, receiptsCodec } from '../../chain/block.ts'
+import { type DeviceId, type GroupId, Height, type StateKey, type TransactionId } from '../../chain/brands.ts'
+import { certificateCodec } from '../../chain/certificate.ts'
+import { type Codec, decode } from '../../chain/codec.ts'
+import { headerCodec, headerHash } from '../../chain/header.ts'
+import { type CertifiedHeader, type StateAnswer, stateAnswer } from '../../chain/light-client.ts'
+import { membersCodec, stateKeyOf } from '../../chain/records.ts'
+import { MoteError } from '../../chain/result.ts'
+import { get, prove } from '../../chain/state-tree.ts'
+import { parseTransaction, typeOfKind } from '../../chain/transaction.ts'
+import {
+  type ChainSource,
+  type DeviceTransaction,
+  type GroupAnswer,
+  type HistoryCursor,
+  maxHeadersPerAnswer,
+  maxHistoryPage,
+  type NodeStatus,
+  type SubmitWait,
+  type TransactionStatus,
+} from '../../client/chain-source.ts'
+import { blocksBehindMax } from '../../client/header-follower.ts'
+import type { Handovers } from '../ledger/handovers.ts'
+import { changesCodec, type LiveChain, type RecentOutcome } from '../ledger/live-chain.ts'
+import type { BlockWrite, Clock, Storage } from '../ports.ts'
+import { defaultProducerLimits } from '../replica/producer.ts'
+import type { Submission } from './submission.ts'
+
+/** A block for people and dashboards. Nothing in it is proof. */
+export interface BlockView {
+  readonly height: Height
+  readonly headerHash: string
+  readonly term: number
+  readonly time: number
+  readonly previousHash: string
+  readonly stateRoot: string
+  readonly certified: boolean
+  readonly signatures: number
+  readonly type: string
+  readonly transactions: readonly {
+    readonly id: string
+    readonly index: number
+    readonly kind: string
+    readonly signer: string | undefined
+    readonly code: string
+  }[]
+}
+
+export interface NodeServiceParts {
+  readonly name: string
+  readonly chain: LiveChain
+  readonly storage: Storage
+  readonly clock: Clock
+  readonly submission: Submission
+  readonly certifiedHeight: () => Height
+  /** The newest height that this node knows of. */
+  readonly heardHeight: () => Height
+  readonly handovers: Pick<Handovers, 'provenAt'>
+  /** Signed addresses of coordination nodes, as they hold now. */
+  readonly coordination: () => readonly Uint8Array[]
+  readonly status: () => NodeStatus
+  /** Why the node does not serve, if it does not. */
+  readonly failure: () => MoteError | undefined
+}
+
+/** More blocks than may be certified and not yet durable. */
+const keptBlocks = 256
+
+interface HeaderWaiter {
+  readonly after: Height
+  readonly resolve: (header: CertifiedHeader | undefined) => void
+}
+
+/** Changed keys that the headers of one answer list, unless its last few have more: about `maxHeaderPageBytes`. */
+const maxKeysPerPage = 32_768
+const headersReadAtOnce = 8
+/** Callers that wait for a header at the same time. */
+const maxWaiters = 10_000
+
+export class NodeService implements ChainSource {
+  readonly name: string
+  readonly #parts: NodeServiceParts
+  readonly #waiters = new Set<HeaderWaiter>()
+  /** Blocks that may be on their way to the disk. */
+  readonly #recent = new Map<Height, BlockWrite>()
+  #newest: Promise<CertifiedHeader> | undefined
+  #stopped = false
+  #draining = false
+
+  constructor(parts: NodeServiceParts) {
+    this.name = parts.name
+    this.#parts = parts
+  }
+
+  /** A block was executed. The others' signatures can certify it before it is on this node's disk. */
+  executed(write: BlockWrite): void {
+    this.#recent.set(write.height, write)
+    this.#recent.delete(Height(Math.max(0, write.height - keptBlocks)))
+  }
+
+  /** The keys that one of the newest blocks changed; undefined for an older one. */
+  recentChanges(height: Height): readonly StateKey[] | undefined {
+    const recent = this.#recent.get(height)
+    return recent && decoded(changesCodec, recent.changes, 'changes')
+  }
+
+  /** A block was certified: who waits for a header gets it. */
+  certified(height: Height): void {
+    this.#newest = undefined
+    for (const waiter of this.#waiters) {
+      if (height <= waiter.after) continue
+      this.#waiters.delete(waiter)
+      this.#newestHeader().then(waiter.resolve, () => waiter.resolve(undefined))
+    }
+  }
+
+  /** The node is going to stop: it still answers, and asks to be left alone. */
+  drain(): void {
+    this.#draining = true
+  }
+
+  /** Ends every wait. */
+  stop(): void {
+    this.#stopped = true
+    for (const waiter of this.#waiters) waiter.resolve(undefined)
+    this.#waiters.clear()
+  }
+
+  /** Undefined when the node can serve; else why not. */
+  readiness(): MoteError | undefined {
+    const failure = this.#parts.failure()
+    if (failure) return failure
+    if (this.#stopped || this.#draining) return new MoteError('not-ready', 'the node is stopping')
+    const { leader } = this.#parts.status()
+    if (leader === undefined) return new MoteError('no-leader', 'no leader is known')
+    return this.#lag()
+  }
+
+  #lag(): MoteError | undefined {
+    const { chain, heardHeight, certifiedHeight } = this.#parts
+    const { height } = chain
+    const [heard, certified] = [heardHeight(), certifiedHeight()]
+    if (heard - height > blocksBehindMax)
+      return new MoteError('not-ready', `chain: at height ${height}, expected ${heard}: catching up`)
+    if (height - certified > defaultProducerLimits.certificationLagMax)
+      return new MoteError('certification-lag', `height ${height}: certified up to ${certified}`)
+    return undefined
+  }
+
+  async status(): Promise<NodeStatus> {
+    return this.#parts.status()
+  }
+
+  async submit(bytes: Uint8Array, wait: SubmitWait): Promise<TransactionStatus> {
+    this.#mustServe()
+    return this.#parts.submission.submit(bytes, wait)
+  }
+
+  async transactionStatus(id: TransactionId): Promise<TransactionStatus> {
+    this.#mustServe()
+    return this.#parts.submission.status(id)
+  }
+
+  async certifiedHeader(height: Height | 'latest'): Promise<CertifiedHeader> {
+    this.#mustServe()
+    return height === 'latest' ? this.#newestHeader() : this.#header(height)
+  }
+
+  async headersFrom(from: Height, limit: number): Promise<readonly CertifiedHeader[]> {
+    this.#mustServe()
+    const last = Math.min(from + Math.min(limit, maxHeadersPerAnswer) - 1, this.#parts.certifiedHeight())
+    const headers: CertifiedHeader[] = []
+    let keys = 0
+    // What does not fit the answer (chain-source.ts) is not read either.
+    while (from + headers.length <= last && keys < maxKeysPerPage) {
+      const next = from + headers.length
+      const heights = Array.from({ length: Math.min(headersReadAtOnce, last - next + 1) }, (_, i) => next + i)
+      for (const header of await Promise.all(heights.map(height => this.#header(Height(height))))) {
+        headers.push(header)
+        keys += header.changes.length
+      }
+    }
+    return headers
+  }
+
+  waitForHeader(after: Height, timeoutMs: number): Promise<CertifiedHeader | undefined> {
+    this.#mustServe()
+    if (this.#parts.certifiedHeight() > after) return this.#newestHeader()
+    if (this.#waiters.size >= maxWaiters)
+      throw new MoteError('overloaded', `headers: expected at most ${maxWaiters} callers waiting`)
+    return new Promise(resolve => {
+      const waiter: HeaderWaiter = {
+        after,
+        resolve: header => {
+          cancel()
+          resolve(header)
+        },
+      }
+      const cancel = this.#parts.clock.after(timeoutMs, () => {
+        this.#waiters.delete(waiter)
+        resolve(undefined)
+      })
+      this.#waiters.add(waiter)
+    })
+  }
+
+  async state(key: StateKey, height?: Height): Promise<StateAnswer> {
+    this.#mustServe()
+    return (await this.#stateAt(key, height)).answer
+  }
+
+  async group(id: GroupId): Promise<GroupAnswer> {
+    this.#mustServe()
+    const { answer, members } = await this.#stateAt(stateKeyOf.group(id), undefined, stateKeyOf.members(id))
+    return { group: answer, members: members ? decoded(membersCodec, members, 'members') : [] }
+  }
+
+  async deviceTransactions(id: DeviceId, before?: HistoryCursor): Promise<readonly DeviceTransaction[]> {
+    this.#mustServe()
+    const rows = await this.#parts.storage.deviceTransactions(id, maxHistoryPage, before)
+    return rows.map(row => ({
+      id: row.id,
+      height: row.height,
+      index: row.index,
+      kind: typeOfKind.get(row.kind) ?? String(row.kind),
+    }))
+  }
+
+  async coordination(): Promise<readonly Uint8Array[]> {
+    this.#mustServe()
+    return this.#parts.coordination()
+  }
+
+  /** The block as a client proves it: header, transactions, receipts. Throws `not-found`. */
+  async blockContent(at: Height | 'latest'): Promise<Block> {
+    this.#mustServe()
+    const { storage, certifiedHeight } = this.#parts
+    const height = at === 'latest' ? certifiedHeight() : at
+    const [header, data, receipts] = await Promise.all([
+      storage.header(height),
+      storage.block(height),
+      storage.receipts(height),
+    ])
+    if (!header || !data || !receipts) throw new MoteError('not-found', `block ${height}: not here`)
+    const proposal = decodeProposal(data)
+    return {
+      header: decoded(headerCodec, header, 'header'),
+      transactions: proposal.ok && proposal.value.type !== 'handover' ? proposal.value.transactions : [],
+      receipts: decoded(receiptsCodec, receipts, 'receipts'),
+    }
+  }
+
+  /** Throws `not-found` above the newest block. */
+  async block(at: Height | 'latest'): Promise<BlockView> {
+    this.#mustServe()
+    const { storage, certifiedHeight } = this.#parts
+    const height = at === 'latest' ? certifiedHeight() : at
+    const [header, data, receipts, certificate] = await Promise.all([
+      storage.header(height),
+      storage.block(height),
+      storage.receipts(height),
+      storage.certificate(height),
+    ])
+    if (!header || !data || !receipts) throw new MoteError('not-found', `block ${height}: not here`)
+    const { term, time, previousHash, stateRoot, ...rest } = decoded(headerCodec, header, 'header')
+    const proposal = decodeProposal(data)
+    const transactions = proposal.ok && proposal.value.type !== 'handover' ? proposal.value.transactions : []
+    const signed = certificate && decoded(certificateCodec, certificate, 'certificate')
+    return {
+      height,
+      headerHash: headerHash({ term, time, previousHash, stateRoot, ...rest }),
+      term,
+      time,
+      previousHash,
+      stateRoot,
+      certified: height <= certifiedHeight(),
+      signatures: signed?.signatures.length ?? 0,
+      type: height === 0 ? 'genesis' : proposal.ok ? proposal.value.type : 'unreadable',
+      transactions: decoded(receiptsCodec, receipts, 'receipts').map(({ id, code }, index) => {
+        const bytes = transactions[index]
+        const parsed = bytes && parseTransaction(bytes)
+        return parsed?.ok
+          ? {
+              id,
+              index,
+              kind: parsed.value.unsigned.body.type,
+              signer: parsed.value.unsigned.signer.deviceId,
+              code,
+            }
+          : { id, index, kind: 'unreadable', signer: undefined, code }
+      }),
+    }
+  }
+
+  #mustServe(): void {
+    const failure = this.#parts.failure()
+    if (failure) throw failure
+    if (this.#stopped) throw new MoteError('not-ready', 'the node is stopping')
+  }
+
+  /** Read once per certified block, however many ask. */
+  #newestHeader(): Promise<CertifiedHeader> {
+    const newest = this.#newest ?? this.#header(this.#parts.certifiedHeight())
+    this.#newest = newest
+    return newest
+  }
+
+  async #header(height: Height): Promise<CertifiedHeader> {
+    const { storage, chain, handovers } = this.#parts
+    const proven = handovers.provenAt(height)
+    if (proven) return proven
+    // The newest ones may still be on their way to the disk.
+    const recent = this.#recent.get(height)
+    const newest = chain.certificate?.height === height ? chain.certificate : undefined
+    const [header, changes, stored] = await Promise.all([
+      recent?.header ?? storage.header(height),
+      recent?.changes ?? storage.changes(height),
+      newest ? undefined : storage.certificate(height),
+    ])
+    if (!header || !changes || height > this.#parts.certifiedHeight())
+      throw new MoteError('height-not-available', `header ${height}: not certified here`)
+    return {
+      header: decoded(headerCodec, header, 'header'),
+      certificate: newest ?? (stored && decoded(certificateCodec, stored, 'certificate')),
+      handover: undefined,
+      changes: decoded(changesCodec, changes, 'changes'),
+    }
+  }
+
+  async #stateAt(
+    key: StateKey,
+    height: Height | undefined,
+    also?: StateKey,
+  ): Promise<{ answer: StateAnswer; members: Uint8Array | undefined }> {
+    const { chain, storage, certifiedHeight } = this.#parts
+    const newest = chain.certificate
+    const wanted = height ?? certifiedHeight()
+    const ledger = chain.at(wanted)
+    if (!ledger || wanted > certifiedHeight())
+      throw new MoteError('height-not-available', `height ${wanted}: its state is not kept here`)
+    let certificate = newest?.height === wanted ? newest : undefined
+    if (!certificate && wanted > 0) {
+      const stored = await storage.certificate(wanted)
+      if (!stored)
+        throw new MoteError('height-not-available', `height ${wanted}: has no certificate of its own`)
+      certificate = decoded(certificateCodec, stored, 'certificate')
+    }
+    const answer = stateAnswer(ledger.header, certificate, get(ledger.tree, key), prove(ledger.tree, key))
+    return { answer, members: also && get(ledger.tree, also) }
+  }
+}
+
+/** What storage knows of a transaction: the outcome that its receipt records. */
+export async function storedOutcome(storage: Storage, id: TransactionId): Promise<RecentOutcome | undefined> {
+  const place = await storage.transaction(id)
+  if (!place) return undefined
+  const [header, receipts] = await Promise.all([storage.header(place.height), storage.receipts(place.height)])
+  if (!header || !receipts) return undefined
+  const { term, time } = decoded(headerCodec, header, 'header')
+  const receipt = decoded(receiptsCodec, receipts, 'receipts')[place.index]
+  return receipt && { id, ...place, code: receipt.code, final: true, term, time }
+}
+
+function decoded<T>(codec: Codec<T>, bytes: Uint8Array, name: string): T {
+  const result = decode(codec, bytes, Number.MAX_SAFE_INTEGER)
+  if (!result.ok) throw new MoteError('storage-corrupt', `${name}: ${result.error.detail}`)
+  return result.value
+}

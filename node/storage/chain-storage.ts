@@ -1,0 +1,390 @@
+/**
+ * The `Storage` port over an ordered byte store: the log of Raft and the chain it produced, in one database, so
+ * that "executed block, state, indexes, applied index" is one atomic write.
+ *
+ * Invariants
+ * 1. The log is contiguous from `snapshot.lastIncludedIndex + 1` to the tail record's `lastIndex`. The tail
+ *    record travels in the same batch as the entries: it is the commit point of a persist.
+ * 2. Entries above the tail are a torn write that nobody was told of: they are cut at start. A damaged or
+ *    missing entry at or below it may have been acknowledged to a leader: `storage-corrupt`, never a cut.
+ * 3. At one (incarnation, height) one header hash is recorded as signed, for ever.
+ * 4. Every value carries a checksum over its key and payload, checked at each read.
+ *
+ * A read sees every write whose promise has resolved; `readEntries` waits for all that were called before it.
+ */
+import { DeviceId, type Height, StateKey, type TransactionId } from '../../chain/brands.ts'
+import { type Codec, encode } from '../../chain/codec.ts'
+import { assert } from '../../chain/result.ts'
+import type { Configuration, SnapshotMeta } from '../../consensus/types.ts'
+import type {
+  ApplyWrite,
+  BlockUndo,
+  BlockWrite,
+  DeviceTransaction,
+  EntriesRead,
+  HandoverRow,
+  LogWrite,
+  Rebuilding,
+  RecoveredNode,
+  SignedHeader,
+  Storage,
+  StorageOwner,
+  TransactionPlace,
+} from '../ports.ts'
+import { configurationCodec, snapshotCodec } from '../raft-codecs.ts'
+import { type ByteStore, type KeyRange, type Operation, WriteQueue } from './byte-store.ts'
+import { SignedRecords } from './signed-records.ts'
+import {
+  corrupt,
+  describeKey,
+  digestInKey,
+  numberInKey,
+  open,
+  type RecordKind,
+  rangeOf,
+  storeKey,
+} from './store-keys.ts'
+import { cutOutside, deletions, maxDeletesPerWrite, readEntries, termAt } from './store-log.ts'
+import {
+  blockOperations,
+  entryOperation,
+  put,
+  signedOperation,
+  snapshotOperations,
+} from './store-operations.ts'
+import * as records from './store-records.ts'
+
+const nothing = new Uint8Array()
+type HeightAndCertificate = NonNullable<Awaited<ReturnType<Storage['latestCertificate']>>>
+
+/**
+ * Storage over `store`, which belongs to `owner` from now on. A store of another chain or device is refused with
+ * `wrong-chain`. `store` is closed when the result is closed, or when opening fails.
+ */
+export async function openStorage(store: ByteStore, owner: StorageOwner): Promise<Storage> {
+  try {
+    const key = storeKey('owner')
+    const value = await store.get(key)
+    if (value) records.checkOwner(records.openRecord(records.ownerCodec, key, value), owner)
+    else await store.write([put(key, encode(records.ownerCodec, { format: 1 as const, ...owner }))], true)
+    return new ChainStorage(store)
+  } catch (error) {
+    await store.close()
+    throw error
+  }
+}
+
+class ChainStorage implements Storage {
+  readonly #store: ByteStore
+  readonly #queue: WriteQueue
+  #snapshot: SnapshotMeta | undefined
+  /** Last index of the log once every queued persist is carried out. */
+  #lastIndex = 0
+  readonly #signed = new SignedRecords({
+    newest: () => this.#newestSigned(),
+    at: place => this.signedHeader(place),
+  })
+
+  constructor(store: ByteStore) {
+    this.#store = store
+    this.#queue = new WriteQueue(store)
+  }
+
+  async recover(): Promise<RecoveredNode | undefined> {
+    assert(!this.#snapshot, 'recover comes once, before any write')
+    const hardState = await this.#record('hardState', records.hardStateCodec)
+    if (!hardState) {
+      for await (const [key] of this.#store.range({ ...rangeOf('entry'), limit: 1 }))
+        throw corrupt(`${describeKey(key)}: a log without a hard state`)
+      return undefined
+    }
+    if (await this.#isEmptied()) return undefined
+    const snapshot = await this.#required('snapshot', snapshotCodec)
+    const { lastIndex } = await this.#required('logTail', records.logTailCodec)
+    const applied = await this.#required('applied', records.appliedCodec)
+    if (applied.index > lastIndex || applied.index < snapshot.lastIncludedIndex)
+      throw corrupt(`applied: index ${applied.index} is outside the log, which ends at ${lastIndex}`)
+    await cutOutside(this.#store, snapshot.lastIncludedIndex + 1, lastIndex)
+    this.#snapshot = snapshot
+    this.#lastIndex = lastIndex
+    return {
+      hardState,
+      snapshot,
+      configuration: await this.#required('configuration', configurationCodec),
+      applied: applied.index,
+      before: { index: applied.index, term: await termAt(this.#store, applied.index, snapshot) },
+      entries: await readEntries(this.#store, {
+        from: applied.index + 1,
+        to: lastIndex,
+        maxBytes: Number.POSITIVE_INFINITY,
+      }),
+      height: applied.height,
+      history: (await this.#bytes('history')) ?? nothing,
+    }
+  }
+
+  async rebuilding(): Promise<Rebuilding | undefined> {
+    const record = await this.#record('rebuilding', records.rebuildingCodec)
+    return record && { ...record, hardState: await this.#required('hardState', records.hardStateCodec) }
+  }
+
+  /** True in a directory that is to be rebuilt and holds nothing but promises yet. */
+  async #isEmptied(): Promise<boolean> {
+    const rebuilding = await this.#record('rebuilding', records.rebuildingCodec)
+    return rebuilding !== undefined && !(await this.#store.get(storeKey('snapshot')))
+  }
+
+  async initialise(genesis: { configuration: Configuration; block: BlockWrite }): Promise<void> {
+    assert(!this.#snapshot, 'initialise comes once, in a fresh directory')
+    const { configuration, block } = genesis
+    const snapshot = { lastIncludedIndex: 0, lastIncludedTerm: 0, configuration }
+    this.#snapshot = snapshot
+    const hardState = (await this.rebuilding())?.hardState ?? { currentTerm: 0, votedFor: null }
+    await this.#queue.write(
+      () => [
+        put(storeKey('hardState'), encode(records.hardStateCodec, hardState)),
+        put(storeKey('snapshot'), encode(snapshotCodec, snapshot)),
+        put(storeKey('logTail'), encode(records.logTailCodec, { lastIndex: 0 })),
+        put(storeKey('configuration'), encode(configurationCodec, configuration)),
+        put(storeKey('applied'), encode(records.appliedCodec, { index: 0, height: block.height })),
+        ...blockOperations(block),
+      ],
+      true,
+    )
+  }
+
+  persist(write: LogWrite): Promise<void> {
+    const operations: Operation[] = []
+    const { snapshot } = write
+    if (snapshot) {
+      this.#snapshot = snapshot.meta
+      this.#lastIndex = snapshot.meta.lastIncludedIndex
+    }
+    if (write.truncateAfter !== undefined && !snapshot) {
+      for (let index = write.truncateAfter + 1; index <= this.#lastIndex; index++)
+        operations.push({ key: storeKey('entry', index), value: null })
+      this.#lastIndex = Math.min(this.#lastIndex, write.truncateAfter)
+    }
+    for (const entry of write.entries) {
+      assert(
+        entry.index === this.#lastIndex + 1,
+        `log: expected entry ${this.#lastIndex + 1}, got ${entry.index}`,
+      )
+      operations.push(entryOperation(entry))
+      this.#lastIndex = entry.index
+    }
+    operations.push(put(storeKey('logTail'), encode(records.logTailCodec, { lastIndex: this.#lastIndex })))
+    if (write.hardState)
+      operations.push(put(storeKey('hardState'), encode(records.hardStateCodec, write.hardState)))
+    if (!snapshot) return this.#queue.write(() => operations, true)
+    const build = async () => {
+      this.#height = snapshot.state.height
+      return [...(await snapshotOperations(this.#store, snapshot)), ...operations]
+    }
+    return this.#queue.write(build, true, 'alone')
+  }
+
+  async readEntries(range: { from: number; to: number; maxBytes: number }): Promise<EntriesRead> {
+    await this.#queue.idle()
+    const snapshot = this.#snapshot
+    assert(snapshot, 'readEntries comes after recover or initialise')
+    if (range.from <= snapshot.lastIncludedIndex) return { type: 'compacted', snapshot }
+    const to = Math.min(range.to, this.#lastIndex)
+    try {
+      return {
+        type: 'entries',
+        before: { index: range.from - 1, term: await termAt(this.#store, range.from - 1, snapshot) },
+        entries: await readEntries(this.#store, { ...range, to }),
+      }
+    } catch (error) {
+      const now = this.#snapshot
+      // Forgotten while they were read.
+      if (now && range.from <= now.lastIncludedIndex) return { type: 'compacted', snapshot: now }
+      throw error
+    }
+  }
+
+  compact(snapshot: SnapshotMeta): Promise<void> {
+    const earlier = this.#snapshot
+    assert(earlier && snapshot.lastIncludedIndex <= this.#lastIndex, 'compact: a snapshot beyond the log')
+    // A snapshot may have taken the place of more than that since it was asked for.
+    if (snapshot.lastIncludedIndex <= earlier.lastIncludedIndex) return Promise.resolve()
+    this.#snapshot = snapshot
+    const record = put(storeKey('snapshot'), encode(snapshotCodec, snapshot))
+    const writes = [this.#queue.write(() => [record], true)]
+    // What a crash leaves of these is below the log's beginning, and cut at the next start.
+    for (const operations of deletions(earlier.lastIncludedIndex + 1, snapshot.lastIncludedIndex))
+      writes.push(this.#queue.write(() => operations, false))
+    return Promise.all(writes).then(() => {})
+  }
+
+  apply(write: ApplyWrite): Promise<void> {
+    const last = write.blocks.at(-1)
+    return this.#queue.write(async () => {
+      const height = last?.height ?? (await this.#appliedHeight())
+      const operations = [
+        put(storeKey('applied'), encode(records.appliedCodec, { index: write.applied, height })),
+      ]
+      if (write.configuration)
+        operations.push(put(storeKey('configuration'), encode(configurationCodec, write.configuration)))
+      for (const block of write.blocks) if (block.signed) await this.#signed.check(block.signed)
+      for (const block of write.blocks) operations.push(...blockOperations(block))
+      if (last) operations.push(...(await this.#forget('replay', last.replayFloor)))
+      if (last?.undoFloor) operations.push(...(await this.#forget('undo', last.undoFloor)))
+      for (const block of write.blocks) if (block.signed) await this.#signed.remember(block.signed)
+      this.#height = height
+      return operations
+    }, true)
+  }
+
+  undo(height: Height): Promise<BlockUndo | undefined> {
+    return this.#record('undo', records.undoCodec, height)
+  }
+
+  /** Height after every built apply; read from the store once. */
+  #height: Height | undefined
+
+  async #appliedHeight(): Promise<Height> {
+    this.#height ??= (await this.#required('applied', records.appliedCodec)).height
+    return this.#height
+  }
+
+  /** What is below is forgotten already. */
+  readonly #floors = { replay: 0, undo: 0 }
+
+  async #forget(kind: 'replay' | 'undo', floor: number): Promise<readonly Operation[]> {
+    const from = this.#floors[kind]
+    if (floor <= from) return []
+    this.#floors[kind] = floor
+    // One row for each height, known without looking: an iterator costs more than all the rest of a small block.
+    if (kind === 'undo' && from > 0 && floor - from <= maxDeletesPerWrite)
+      return Array.from({ length: floor - from }, (_, i) => ({ key: storeKey(kind, from + i), value: null }))
+    const operations: Operation[] = []
+    const range = { from: storeKey(kind, from), to: storeKey(kind, floor) }
+    for await (const [key] of this.#store.range(range)) operations.push({ key, value: null })
+    return operations
+  }
+
+  recordSigned(signed: SignedHeader): Promise<void> {
+    return this.#queue.write(async () => {
+      await this.#signed.check(signed)
+      await this.#signed.remember(signed)
+      return [signedOperation(signed)]
+    }, true)
+  }
+
+  async signedHeader(at: { incarnation: number; height: Height }): Promise<SignedHeader | undefined> {
+    const record = await this.#record('signed', records.signedCodec, at.incarnation, at.height)
+    return record && { incarnation: at.incarnation, height: at.height, ...record }
+  }
+
+  async #newestSigned(): Promise<Pick<SignedHeader, 'incarnation' | 'height'> | undefined> {
+    for await (const [key] of this.#store.range({ ...rangeOf('signed'), reverse: true, limit: 1 }))
+      return { incarnation: numberInKey(key, 1), height: numberInKey(key, 9) as Height }
+    return undefined
+  }
+
+  putCertificate(height: Height, certificate: Uint8Array): Promise<void> {
+    return this.#queue.write(() => [put(storeKey('certificate', height), certificate)], false)
+  }
+
+  putHandover({ height, record }: HandoverRow): Promise<void> {
+    return this.#queue.write(() => [put(storeKey('handover', height), record)], false)
+  }
+
+  async *handovers(): AsyncGenerator<HandoverRow> {
+    for await (const [key, value] of this.#store.range(rangeOf('handover')))
+      yield { height: numberInKey(key, 1) as Height, record: open(key, value) }
+  }
+
+  header(height: Height): Promise<Uint8Array | undefined> {
+    return this.#bytes('header', height)
+  }
+
+  changes(height: Height): Promise<Uint8Array | undefined> {
+    return this.#bytes('changes', height)
+  }
+
+  block(height: Height): Promise<Uint8Array | undefined> {
+    return this.#bytes('block', height)
+  }
+
+  receipts(height: Height): Promise<Uint8Array | undefined> {
+    return this.#bytes('receipts', height)
+  }
+
+  certificate(height: Height): Promise<Uint8Array | undefined> {
+    return this.#bytes('certificate', height)
+  }
+
+  latestCertificate(): Promise<HeightAndCertificate | undefined> {
+    return this.#firstCertificate({ ...rangeOf('certificate'), reverse: true })
+  }
+
+  certificateAtOrAbove(height: Height): Promise<HeightAndCertificate | undefined> {
+    return this.#firstCertificate({ ...rangeOf('certificate'), from: storeKey('certificate', height) })
+  }
+
+  async #firstCertificate(range: KeyRange): Promise<HeightAndCertificate | undefined> {
+    for await (const [key, value] of this.#store.range({ ...range, limit: 1 }))
+      return { height: numberInKey(key, 1) as Height, certificate: open(key, value) }
+    return undefined
+  }
+
+  transaction(id: TransactionId): Promise<TransactionPlace | undefined> {
+    return this.#record('transaction', records.placeCodec, id)
+  }
+
+  async deviceTransactions(id: DeviceId, limit: number, before?: TransactionPlace) {
+    const rows: DeviceTransaction[] = []
+    const { from, to } = rangeOf('deviceTransaction', DeviceId(id))
+    const end = before ? storeKey('deviceTransaction', id, before.height, before.index) : to
+    for await (const [key, value] of this.#store.range({ from, to: end, reverse: true, limit }))
+      rows.push({
+        ...records.openRecord(records.deviceRowCodec, key, value),
+        height: numberInKey(key, 33) as Height,
+        index: numberInKey(key, 41),
+      })
+    return rows
+  }
+
+  async *leaves(): AsyncGenerator<readonly [StateKey, Uint8Array]> {
+    for await (const [key, value] of this.#store.range(rangeOf('leaf')))
+      yield [StateKey(digestInKey(key, 1)), open(key, value)]
+  }
+
+  async *replay(from: number): AsyncGenerator<{ slot: number; height: Height; ids: Uint8Array }> {
+    for await (const [key, value] of this.#store.range({
+      ...rangeOf('replay'),
+      from: storeKey('replay', from),
+    }))
+      yield { slot: numberInKey(key, 1), height: numberInKey(key, 9) as Height, ids: open(key, value) }
+  }
+
+  async close(): Promise<void> {
+    await this.#queue.close()
+    await this.#store.close()
+  }
+
+  async #bytes(kind: RecordKind, ...parts: readonly (number | string)[]): Promise<Uint8Array | undefined> {
+    const key = storeKey(kind, ...parts)
+    const value = await this.#store.get(key)
+    return value && open(key, value)
+  }
+
+  async #record<T>(
+    kind: RecordKind,
+    codec: Codec<T>,
+    ...parts: readonly (number | string)[]
+  ): Promise<T | undefined> {
+    const key = storeKey(kind, ...parts)
+    const value = await this.#store.get(key)
+    return value && records.openRecord(codec, key, value)
+  }
+
+  async #required<T>(kind: RecordKind, codec: Codec<T>): Promise<T> {
+    const value = await this.#record(kind, codec)
+    if (value === undefined) throw corrupt(`${kind}: the record is missing`)
+    return value
+  }
+}
