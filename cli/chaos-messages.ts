@@ -3,8 +3,8 @@
  * log tells on which trust data it did.
  */
 import { join } from 'node:path'
-import { DeviceAgent } from '../mqtt-gateway/agent.ts'
-import { agentChain } from '../mqtt-gateway/agent-ports.ts'
+import { DeviceAgent } from '../mqtt-gateway/device/agent.ts'
+import { agentChain } from '../mqtt-gateway/device/agent-chain.ts'
 import type { ChainAccess } from './chain-access.ts'
 import { pause } from './chaos-clock.ts'
 

@@ -143,8 +143,8 @@ async function caughtUp(
   const nodes = levelNodesOf(description)
   const found = nodes.find(({ name }) => name === node)
   if (!found) {
-    const { askGateway } = await import('./gateway-probe.ts')
-    const answered = (until: AbortSignal) => askGateway(directory, description, until)
+    const { probeGateway } = await import('./gateway-probe.ts')
+    const answered = (until: AbortSignal) => probeGateway(directory, description, until)
     await untilAnswered(node, answered, { deadlineMs, signal })
     return {}
   }

@@ -89,8 +89,8 @@ async function up(context: Context, options: UpOptions): Promise<number> {
     ports: options.ports,
     program: thisProgram(),
     probeGateway: async (description, probeSignal) => {
-      const { askGateway } = await import('./gateway-probe.ts')
-      await askGateway(directory, description, probeSignal)
+      const { probeGateway } = await import('./gateway-probe.ts')
+      await probeGateway(directory, description, probeSignal)
     },
     onProgress,
     signal,

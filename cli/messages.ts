@@ -22,10 +22,10 @@ import { type Context, parseCount } from './context.ts'
 import { durationText, provenance } from './output.ts'
 
 // The agent brings an MQTT client along, which the other commands start faster without.
-type Agent = import('../mqtt-gateway/agent.ts').DeviceAgent
-type Verdict = import('../mqtt-gateway/verdict-inbox.ts').Verdict
-type Delivered = import('../mqtt-gateway/listener.ts').DeliveredMessage
-type DecisionLine = import('../mqtt-gateway/decision-log.ts').DecisionLine
+type Agent = import('../mqtt-gateway/device/agent.ts').DeviceAgent
+type Verdict = import('../mqtt-gateway/device/verdict-inbox.ts').Verdict
+type Delivered = import('../mqtt-gateway/device/listener.ts').DeliveredMessage
+type DecisionLine = import('../mqtt-gateway/protocol/decision-log.ts').DecisionLine
 
 interface SendOptions {
   readonly from: string
@@ -90,8 +90,8 @@ export function messageCommands(family: Command, add: AddCommand): void {
 
 async function connect(context: Context, access: ChainAccess, keys: IdentityKeys): Promise<Agent> {
   const [{ DeviceAgent }, { agentChain }] = await Promise.all([
-    import('../mqtt-gateway/agent.ts'),
-    import('../mqtt-gateway/agent-ports.ts'),
+    import('../mqtt-gateway/device/agent.ts'),
+    import('../mqtt-gateway/device/agent-chain.ts'),
   ])
   const { client, description, directory } = access
   return DeviceAgent.connect({
@@ -113,14 +113,14 @@ function stateDirectoryOf(directory: string, { name }: IdentityKeys): string {
 }
 
 async function logDecision(directory: string, line: DecisionLine): Promise<void> {
-  const { fileDecisionLog } = await import('../mqtt-gateway/decision-log.ts')
+  const { fileDecisionLog } = await import('../mqtt-gateway/protocol/decision-log.ts')
   const log = await fileDecisionLog(directory)
   log.write(line)
   await log.close()
 }
 
 async function credentials(context: Context, [name = '']: readonly string[]): Promise<number> {
-  const { makeCredentials } = await import('../mqtt-gateway/mqtt-connection.ts')
+  const { makeCredentials } = await import('../mqtt-gateway/device/mqtt-connection.ts')
   const access = await openChainIfReachable(context)
   const keys = await access.keys.load(name)
   const { host, port } = access.description.gateway.mqtt
@@ -245,9 +245,9 @@ async function refreshCopy(
   { from }: { readonly from: string },
 ): Promise<number> {
   const [{ DeviceState }, { refreshContact }, { agentChain }] = await Promise.all([
-    import('../mqtt-gateway/device-state.ts'),
-    import('../mqtt-gateway/contacts.ts'),
-    import('../mqtt-gateway/agent-ports.ts'),
+    import('../mqtt-gateway/device/device-state.ts'),
+    import('../mqtt-gateway/device/contacts.ts'),
+    import('../mqtt-gateway/device/agent-chain.ts'),
   ])
   const access = await openChain(context)
   const { client, directory } = access

@@ -2,7 +2,7 @@
  * What a group's owner and members do to it on the chain: create, add, remove, re-key. Like the operator's actions,
  * each one waits until certified and hands back the verified group.
  *
- * Making and sealing an epoch key happens off the chain (mqtt-gateway/group-keys.ts); here only its hashes go on it.
+ * Making and sealing an epoch key happens off the chain (box-sealing.ts); here only its hashes go on it.
  */
 import type { DeviceId, GroupId, Hash } from '../chain/brands.ts'
 import { groupIdOf } from '../chain/records.ts'

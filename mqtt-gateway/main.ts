@@ -16,14 +16,14 @@ import { httpSource } from '../client/http-source.ts'
 import { readKeyFile } from '../client/key-directory.ts'
 import { type Logger, openLog } from '../client/log.ts'
 import { nativeVerifier } from '../client/native-crypto.ts'
-import { aedesBroker } from './aedes-broker.ts'
-import { fileBoxStore } from './box-store.ts'
-import { chainTrust } from './chain-trust.ts'
 import { type GatewayConfig, readGatewayConfig } from './config.ts'
-import { fileDecisionLog } from './decision-log.ts'
-import { maxEnvelopeBytes } from './envelope.ts'
-import { Gateway } from './gateway.ts'
-import { openStatusFace } from './status-face.ts'
+import { chainTrust } from './protocol/chain-trust.ts'
+import { fileDecisionLog } from './protocol/decision-log.ts'
+import { maxEnvelopeBytes } from './protocol/envelope.ts'
+import { aedesBroker } from './server/aedes-broker.ts'
+import { fileBoxStore } from './server/boxes.ts'
+import { Gateway } from './server/gateway.ts'
+import { openStatusServer } from './server/status-server.ts'
 
 export interface RunningGateway {
   /** What its ready line says. */
@@ -50,7 +50,7 @@ export async function startGateway(configFile: string, signal: AbortSignal): Pro
   let started = false
   const face =
     config.api &&
-    (await openStatusFace(config.api, {
+    (await openStatusServer(config.api, {
       readiness: () => {
         if (!started) return new MoteError('not-ready', 'the gateway is starting')
         return gateway.status().fresh ? undefined : new MoteError('stale', 'head: older than trustTtl')

@@ -203,7 +203,7 @@ const snapshots: readonly RefusalCheck[] = takenOut(
 
 const decisions = 'test/unit/mqtt-gateway/verification.test.ts'
 const messages: readonly RefusalCheck[] = [
-  ...takenOut('mqtt-gateway/verification.ts', decisions, {
+  ...takenOut('mqtt-gateway/server/verification.ts', decisions, {
     'a message of an unknown sender': 'if (!facts.sender)',
     "a message on another device's connection": 'if (sender !== session)',
     'a message of a suspended or revoked sender': "if (facts.sender.status !== 'active')",
@@ -218,28 +218,28 @@ const messages: readonly RefusalCheck[] = [
   }),
   {
     refusal: 'a message whose signature does not verify',
-    file: 'mqtt-gateway/verification.ts',
+    file: 'mqtt-gateway/server/verification.ts',
     find: 'return verifyEnvelope(envelope, entry.key, verifier)\n    ? undefined',
     replace: 'return verifyEnvelope(envelope, entry.key, verifier) || true\n    ? undefined',
     test: decisions,
   },
   {
     refusal: "a message sealed to another key than the recipient's on the chain",
-    file: 'mqtt-gateway/verification.ts',
+    file: 'mqtt-gateway/server/verification.ts',
     find: "if (entry?.purpose === 'encrypt' && isKeyValidAt(entry, now)) return undefined",
     replace: 'return undefined',
     test: decisions,
   },
   {
     refusal: 'a replayed message',
-    file: 'mqtt-gateway/verification.ts',
+    file: 'mqtt-gateway/server/verification.ts',
     find: 'return errorOf(replayWindow.check({ keyId, counter, expiry }, now))',
     replace: 'return undefined',
     test: decisions,
   },
   {
     refusal: 'any message while the trust data is older than trustTtl',
-    file: 'mqtt-gateway/verification.ts',
+    file: 'mqtt-gateway/server/verification.ts',
     find: 'checkFresh(facts.ageMs, trustTtlMs)',
     replace: 'checkFresh(facts.ageMs, Number.POSITIVE_INFINITY)',
     test: decisions,
@@ -251,7 +251,7 @@ const messages: readonly RefusalCheck[] = [
     replace: '}, members)',
     test: 'test/unit/chain/execute-group.test.ts',
   },
-  ...takenOut('mqtt-gateway/listener.ts', 'test/unit/mqtt-gateway/listener.test.ts', {
+  ...takenOut('mqtt-gateway/device/listener.ts', 'test/unit/mqtt-gateway/listener.test.ts', {
     'at the recipient: an unknown sender': 'if (!record)',
     'at the recipient: a revoked sender': "if (record.status !== 'active')",
     'at the recipient: a signature that does not verify':
@@ -265,7 +265,7 @@ const broker = 'test/e2e/gateway-broker.test.ts'
 const sessions: readonly RefusalCheck[] = [
   {
     refusal: 'the live session of a revoked device',
-    file: 'mqtt-gateway/gateway.ts',
+    file: 'mqtt-gateway/server/gateway.ts',
     find: '    this.#broker.disconnect(session.clientId)\n',
     replace: '',
     test: broker,
@@ -273,20 +273,20 @@ const sessions: readonly RefusalCheck[] = [
   },
   {
     refusal: 'the connection of a revoked device',
-    file: 'mqtt-gateway/sessions.ts',
+    file: 'mqtt-gateway/server/sessions.ts',
     find: "if (record.status !== 'active')",
     replace: never,
     test: broker,
     only: 'a revoked sender is refused',
   },
-  ...takenOut('mqtt-gateway/sessions.ts', broker, {
+  ...takenOut('mqtt-gateway/server/sessions.ts', broker, {
     'a password that somebody else signed': 'if (!verifyAssertion(parsed.value, valid.value, verifier))',
     'a password that opened a connection before': 'if (!used.ok)',
     "another device's password": 'if (assertion.device !== device)',
   }).map(check => ({ ...check, only: 'an assertion opens one connection' })),
   {
     refusal: 'a connection while the trust data is too old',
-    file: 'mqtt-gateway/sessions.ts',
+    file: 'mqtt-gateway/server/sessions.ts',
     find: 'if (!fresh.ok) return fresh',
     replace: '',
     test: broker,
@@ -348,7 +348,7 @@ const faces: readonly RefusalCheck[] = [
   ...takenOut('node/network/framing.ts', 'test/unit/node/framing.test.ts', {
     'libp2p: a frame over the limit': 'if (this.#expected > this.#maxFrameBytes)',
   }),
-  ...takenOut('mqtt-gateway/packet-framing.ts', 'test/unit/mqtt-gateway/packet-framing.test.ts', {
+  ...takenOut('mqtt-gateway/server/packet-framing.ts', 'test/unit/mqtt-gateway/packet-framing.test.ts', {
     'MQTT: a packet over the limit': 'if (this.#length > this.#limit())',
     'MQTT: a length of more than four bytes': 'if (this.#lengthBytes === 4)',
   }),

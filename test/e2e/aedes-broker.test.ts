@@ -2,8 +2,13 @@
 import mqtt, { type IClientOptions, type MqttClient } from 'mqtt'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { ok } from '../../chain/result.ts'
-import { aedesBroker } from '../../mqtt-gateway/aedes-broker.ts'
-import type { Broker, BrokerAddress, IncomingMessage, PublishOutcome } from '../../mqtt-gateway/broker.ts'
+import { aedesBroker } from '../../mqtt-gateway/server/aedes-broker.ts'
+import type {
+  Broker,
+  BrokerAddress,
+  IncomingMessage,
+  PublishOutcome,
+} from '../../mqtt-gateway/server/broker.ts'
 import { testLimits, until } from '../support/gateway-fixture.ts'
 
 let broker: Broker

@@ -13,14 +13,14 @@ import {
 } from '../../chain/records.ts'
 import { MoteError } from '../../chain/result.ts'
 import type { IdentityKeys } from '../../client/key-directory.ts'
-import type { AgentChain, RekeyChange } from '../../mqtt-gateway/agent-ports.ts'
+import type { AgentChain, RekeyChange } from '../../mqtt-gateway/device/agent-chain.ts'
 import type {
   TrustAdvance,
   Trusted,
   TrustedGroup,
   TrustedMoment,
   TrustView,
-} from '../../mqtt-gateway/trust.ts'
+} from '../../mqtt-gateway/protocol/trust.ts'
 
 export class MemoryTrust implements TrustView, AgentChain {
   readonly chainId = 'c4'.repeat(32) as ChainId

@@ -20,22 +20,28 @@ const arrows: Readonly<Record<string, readonly string[]>> = {
   test: ['bench', 'bin', 'cli', 'devnet', 'docs', 'mqtt-gateway', 'node', 'client', 'chain', 'consensus'],
 }
 
-/** Which rooms of node/ a room may import from, besides itself and what all share (`shared`). */
+/** Which rooms of its house a room may import from, besides itself and what all of them share (`shared`). */
 const rooms: Readonly<Record<string, readonly string[]>> = {
-  storage: [],
-  network: [],
-  ledger: ['storage', 'network'],
-  replica: ['ledger', 'network'],
-  service: ['replica', 'ledger', 'network'],
-  registry: ['network'],
-  light: ['network'],
+  'node/storage': [],
+  'node/network': [],
+  'node/ledger': ['node/storage', 'node/network'],
+  'node/replica': ['node/ledger', 'node/network'],
+  'node/service': ['node/replica', 'node/ledger', 'node/network'],
+  'node/registry': ['node/network'],
+  'node/light': ['node/network'],
+  'mqtt-gateway/protocol': [],
+  'mqtt-gateway/device': ['mqtt-gateway/protocol'],
+  'mqtt-gateway/server': ['mqtt-gateway/protocol'],
 }
 
-/** Ports and values that every room speaks in. */
+/** Ports and values that every room of node/ speaks in. */
 const shared = ['node/ports.ts', 'node/raft-codecs.ts', 'node/system-clock.ts']
 
-/** What stands above the rooms: one composition root for each label, and the inside of a full node. */
-const roomExceptions: Readonly<Record<string, readonly string[]>> = { light: ['node/config.ts'] }
+/** What else of its house a room may import; the composition roots stand above the rooms. */
+const roomExceptions: Readonly<Record<string, readonly string[]>> = {
+  'node/light': ['node/config.ts'],
+  'mqtt-gateway/server': ['mqtt-gateway/config.ts'],
+}
 
 /** A devnet writes the configuration files of the programs that it starts, so it shares their formats. */
 const exceptions: Readonly<Record<string, readonly string[]>> = {
@@ -96,12 +102,12 @@ function violation({ from, specifier, to }: Arrow): string | undefined {
   return `${from}: ${folder} may not import ${to}`
 }
 
-const roomOf = (path: string): string | undefined => /^node\/([\w-]+)\//.exec(path)?.[1]
+const roomOf = (path: string): string | undefined => /^(?:node|mqtt-gateway)\/[\w-]+(?=\/)/.exec(path)?.[0]
 
-/** Why an arrow between the rooms of node/ is wrong, or undefined. A file outside the rooms may look into all of them. */
+/** Why an arrow between the rooms of a house is wrong, or undefined. A file outside the rooms may look into all of them. */
 function roomViolation(from: string, to: string): string | undefined {
   const [room, target] = [roomOf(from), roomOf(to)]
-  if (room === undefined || !to.startsWith('node/') || target === room) return undefined
+  if (room === undefined || folderOf(to) !== folderOf(from) || target === room) return undefined
   const isAllowed = target
     ? rooms[room]?.includes(target)
     : shared.includes(to) || roomExceptions[room]?.includes(to)
@@ -122,7 +128,7 @@ describe('layers', () => {
     expect(imports.map(violation).filter(text => text !== undefined)).toEqual([])
   })
 
-  test('the rooms of node/ are the ones that are listed', () => {
+  test('the rooms are the ones that are listed', () => {
     const seen = new Set(files.map(({ path }) => roomOf(path)).filter(room => room !== undefined))
     expect([...seen].sort()).toEqual(Object.keys(rooms).sort())
   })
@@ -159,6 +165,10 @@ describe('layers', () => {
     expect(violation(arrow('node/replica/a.ts', '../ledger-node.ts'))).toContain('may not')
     expect(violation(arrow('node/replica/a.ts', '../ports.ts'))).toBeUndefined()
     expect(violation(arrow('node/service/a.ts', '../replica/mempool.ts'))).toBeUndefined()
+    expect(violation(arrow('mqtt-gateway/device/a.ts', '../server/gateway.ts'))).toContain('may not')
+    expect(violation(arrow('mqtt-gateway/server/a.ts', '../device/agent.ts'))).toContain('may not')
+    expect(violation(arrow('mqtt-gateway/protocol/a.ts', '../device/agent.ts'))).toContain('may not')
+    expect(violation(arrow('mqtt-gateway/device/a.ts', '../protocol/envelope.ts'))).toBeUndefined()
     expect(violation(arrow('devnet/a.ts', '../node/replica/mempool.ts'))).toContain('may not')
     expect(violation(arrow('devnet/a.ts', '../node/config.ts'))).toBeUndefined()
     expect(violation(arrow('client/a.ts', '../cli/main.ts'))).toContain('may not')

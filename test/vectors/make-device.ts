@@ -26,17 +26,17 @@ import { merkleRoot } from '../../chain/merkle.ts'
 import { signerFromSeed, x25519PublicKey } from '../../chain/noble-crypto.ts'
 import { groupIdOf } from '../../chain/records.ts'
 import { unwrap } from '../../chain/result.ts'
-import { makeAssertion, parseAssertion } from '../../mqtt-gateway/assertion.ts'
-import { type SealTarget, sealEnvelope } from '../../mqtt-gateway/envelope.ts'
+import { sealEpochKey } from '../../mqtt-gateway/device/box-sealing.ts'
+import { type SealTarget, sealEnvelope } from '../../mqtt-gateway/device/envelope-sealing.ts'
+import { hpkeSeal } from '../../mqtt-gateway/device/hpke-seal.ts'
+import { makeAssertion, parseAssertion } from '../../mqtt-gateway/protocol/assertion.ts'
 import {
   boxesHash,
   epochKeyHash,
   memberBoxes,
   parseEpochBoxes,
-  sealEpochKey,
-} from '../../mqtt-gateway/group-keys.ts'
-import { hpkeSeal } from '../../mqtt-gateway/hpke-seal.ts'
-import { encodeAnswer, encodeQuestion } from '../../mqtt-gateway/question.ts'
+} from '../../mqtt-gateway/protocol/epoch-boxes.ts'
+import { encodeAnswer, encodeQuestion } from '../../mqtt-gateway/protocol/question.ts'
 
 const filled = (byte: number, length = 32) => new Uint8Array(length).fill(byte)
 const pkcs8Prefix = hexToBytes('302e020100300506032b656e04220420')

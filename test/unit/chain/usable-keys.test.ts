@@ -7,7 +7,7 @@ import type { EncryptionKey, PublicKey } from '../../../chain/keys.ts'
 import { nobleVerifier } from '../../../chain/noble-crypto.ts'
 import { keyFlaw } from '../../../chain/usable-keys.ts'
 import { nativeVerifier } from '../../../client/native-crypto.ts'
-import { hpkeSeal } from '../../../mqtt-gateway/hpke-seal.ts'
+import { hpkeSeal } from '../../../mqtt-gateway/device/hpke-seal.ts'
 import type { KeyVector } from '../../vectors/make-keys.ts'
 import type { SignatureVector } from '../../vectors/make-signatures.ts'
 

@@ -7,18 +7,18 @@ import type { Milliseconds } from '../../../chain/brands.ts'
 import type { EncryptionKey } from '../../../chain/keys.ts'
 import { type MoteError, type Refusal, unwrap } from '../../../chain/result.ts'
 import { makeKeys } from '../../../client/key-directory.ts'
-import { EpochKeys } from '../../../mqtt-gateway/agent-epochs.ts'
-import { DeviceState } from '../../../mqtt-gateway/device-state.ts'
+import { EpochKeys } from '../../../mqtt-gateway/device/agent-epochs.ts'
+import { sealEpochKey } from '../../../mqtt-gateway/device/box-sealing.ts'
+import { DeviceState } from '../../../mqtt-gateway/device/device-state.ts'
+import type { MqttConnection, ReceivedMessage } from '../../../mqtt-gateway/device/mqtt-connection.ts'
+import type { VerdictInbox } from '../../../mqtt-gateway/device/verdict-inbox.ts'
 import {
   boxesHash,
   epochKeyHash,
   memberBoxes,
   parseEpochBoxes,
-  sealEpochKey,
-} from '../../../mqtt-gateway/group-keys.ts'
-import type { MqttConnection, ReceivedMessage } from '../../../mqtt-gateway/mqtt-connection.ts'
-import { topics } from '../../../mqtt-gateway/topics.ts'
-import type { VerdictInbox } from '../../../mqtt-gateway/verdict-inbox.ts'
+} from '../../../mqtt-gateway/protocol/epoch-boxes.ts'
+import { topics } from '../../../mqtt-gateway/protocol/topics.ts'
 import { MemoryTrust } from '../../support/memory-trust.ts'
 
 const [alice, bob] = [makeKeys('alice'), makeKeys('bob')]

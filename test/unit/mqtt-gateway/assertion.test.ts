@@ -12,9 +12,9 @@ import {
   maxClockSkewMs,
   maxPasswordCharacters,
   parseAssertion,
-  UsedAssertions,
   verifyAssertion,
-} from '../../../mqtt-gateway/assertion.ts'
+} from '../../../mqtt-gateway/protocol/assertion.ts'
+import { UsedAssertions } from '../../../mqtt-gateway/server/sessions.ts'
 
 const chainId = 'ab'.repeat(32) as ChainId
 const signer = signerFromSeed('ed25519', new Uint8Array(32).fill(1))

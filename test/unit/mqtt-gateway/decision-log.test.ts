@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { pino } from 'pino'
 import { expect, test } from 'vitest'
-import { type DecisionLine, fileDecisionLog } from '../../../mqtt-gateway/decision-log.ts'
+import { type DecisionLine, fileDecisionLog } from '../../../mqtt-gateway/protocol/decision-log.ts'
 
 const line: DecisionLine = {
   id: 'ab'.repeat(32),

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import type { DeviceId, GroupId, Height, KeyId, Milliseconds } from '../../../chain/brands.ts'
-import { DeviceState } from '../../../mqtt-gateway/device-state.ts'
+import { DeviceState } from '../../../mqtt-gateway/device/device-state.ts'
 
 const key = 'aa'.repeat(32) as KeyId
 const device = 'bb'.repeat(32) as DeviceId

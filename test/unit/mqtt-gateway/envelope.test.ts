@@ -6,16 +6,18 @@ import { deviceIdOf, keyIdOf } from '../../../chain/keys.ts'
 import { nobleVerifier, signerFromSeed, x25519PublicKey } from '../../../chain/noble-crypto.ts'
 import { unwrap } from '../../../chain/result.ts'
 import {
-  maxContentBytes,
-  maxEnvelopeBytes,
   openEnvelope,
-  parseEnvelope,
   type SealRequest,
   type SealTarget,
   sealEnvelope,
+} from '../../../mqtt-gateway/device/envelope-sealing.ts'
+import {
+  maxContentBytes,
+  maxEnvelopeBytes,
+  parseEnvelope,
   verifyEnvelope,
-} from '../../../mqtt-gateway/envelope.ts'
-import { deliveryTopic } from '../../../mqtt-gateway/topics.ts'
+} from '../../../mqtt-gateway/protocol/envelope.ts'
+import { deliveryTopic } from '../../../mqtt-gateway/protocol/topics.ts'
 
 const chainId = '11'.repeat(32) as ChainId
 const otherChain = '22'.repeat(32) as ChainId

@@ -1,7 +1,7 @@
 /** The size guard in front of the MQTT parser (MQTT 3.1.1, section 2.2.3). */
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { PacketFraming } from '../../../mqtt-gateway/packet-framing.ts'
+import { PacketFraming } from '../../../mqtt-gateway/server/packet-framing.ts'
 
 function packet(bodyBytes: number): Uint8Array {
   const length: number[] = []

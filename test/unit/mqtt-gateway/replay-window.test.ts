@@ -2,7 +2,11 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import type { KeyId, Milliseconds } from '../../../chain/brands.ts'
-import { ReplayWindow, replayWindowSize, type Sighting } from '../../../mqtt-gateway/replay-window.ts'
+import {
+  ReplayWindow,
+  replayWindowSize,
+  type Sighting,
+} from '../../../mqtt-gateway/protocol/replay-window.ts'
 
 const now = 1000 as Milliseconds
 const key = (n: number): KeyId => n.toString(16).padStart(64, '0') as KeyId

@@ -7,22 +7,22 @@ import { decode } from '../../../chain/codec.ts'
 import { merkleRoot } from '../../../chain/merkle.ts'
 import { unwrap } from '../../../chain/result.ts'
 import { nativeVerifier } from '../../../client/native-crypto.ts'
-import { checkAssertionTime, parseAssertion, verifyAssertion } from '../../../mqtt-gateway/assertion.ts'
+import { openMemberBox } from '../../../mqtt-gateway/device/box-sealing.ts'
+import { type OpeningKey, openEnvelope } from '../../../mqtt-gateway/device/envelope-sealing.ts'
+import { hpkeOpen } from '../../../mqtt-gateway/device/hpke-seal.ts'
 import {
-  type OpeningKey,
-  openEnvelope,
-  parseEnvelope,
-  verifyEnvelope,
-} from '../../../mqtt-gateway/envelope.ts'
+  checkAssertionTime,
+  parseAssertion,
+  verifyAssertion,
+} from '../../../mqtt-gateway/protocol/assertion.ts'
+import { parseEnvelope, verifyEnvelope } from '../../../mqtt-gateway/protocol/envelope.ts'
 import {
   boxesHash,
   epochKeyHash,
-  openMemberBox,
   parseEpochBoxes,
   parseMemberBox,
-} from '../../../mqtt-gateway/group-keys.ts'
-import { hpkeOpen } from '../../../mqtt-gateway/hpke-seal.ts'
-import { parseAnswer, parseQuestion } from '../../../mqtt-gateway/question.ts'
+} from '../../../mqtt-gateway/protocol/epoch-boxes.ts'
+import { parseAnswer, parseQuestion } from '../../../mqtt-gateway/protocol/question.ts'
 import { deviceVectors } from '../../vectors/make-device.ts'
 
 const vectors: Awaited<ReturnType<typeof deviceVectors>> = JSON.parse(

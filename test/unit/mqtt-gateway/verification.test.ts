@@ -9,17 +9,16 @@ import { nobleVerifier } from '../../../chain/noble-crypto.ts'
 import type { IdentityRecord, KeyEntry } from '../../../chain/records.ts'
 import { unwrap } from '../../../chain/result.ts'
 import { makeKeys, signerOf } from '../../../client/key-directory.ts'
+import { type SealRequest, sealEnvelope } from '../../../mqtt-gateway/device/envelope-sealing.ts'
 import {
   type Envelope,
   maxEnvelopeLifetimeMs,
   parseEnvelope,
-  type SealRequest,
-  sealEnvelope,
-} from '../../../mqtt-gateway/envelope.ts'
-import { epochKeyHash } from '../../../mqtt-gateway/group-keys.ts'
-import { ReplayWindow } from '../../../mqtt-gateway/replay-window.ts'
-import type { TrustedGroup } from '../../../mqtt-gateway/trust.ts'
-import { type Decision, type DecisionInput, decide } from '../../../mqtt-gateway/verification.ts'
+} from '../../../mqtt-gateway/protocol/envelope.ts'
+import { epochKeyHash } from '../../../mqtt-gateway/protocol/epoch-boxes.ts'
+import { ReplayWindow } from '../../../mqtt-gateway/protocol/replay-window.ts'
+import type { TrustedGroup } from '../../../mqtt-gateway/protocol/trust.ts'
+import { type Decision, type DecisionInput, decide } from '../../../mqtt-gateway/server/verification.ts'
 import { MemoryTrust } from '../../support/memory-trust.ts'
 
 const seeded = (name: string, byte: number) =>

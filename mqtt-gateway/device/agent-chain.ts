@@ -1,0 +1,32 @@
+/** What the device agent needs of the chain, and the adapter over client/. */
+import type { Hash } from '../../chain/brands.ts'
+import type { ChainClient } from '../../client/chain-client.ts'
+import { rekeyGroup } from '../../client/group-actions.ts'
+import type { IdentityKeys } from '../../client/key-directory.ts'
+import { chainTrust } from '../protocol/chain-trust.ts'
+import type { TrustedGroup, TrustView } from '../protocol/trust.ts'
+
+/** Hashes of a new epoch key, made for the group as it was read. */
+export interface RekeyChange {
+  readonly group: TrustedGroup
+  readonly epochKeyHash: Hash
+  readonly boxesHash: Hash
+}
+
+export interface AgentChain extends Omit<TrustView, 'answer'> {
+  /** Catches up with the newest certified header. */
+  refresh(): Promise<void>
+  /** Records a new epoch, certified. Throws `epoch-conflict` when the group has moved on. */
+  rekey(change: RekeyChange): Promise<TrustedGroup>
+}
+
+/** The chain as the device with these keys uses it. */
+export function agentChain(client: ChainClient, keys: IdentityKeys): AgentChain {
+  return {
+    ...chainTrust(client.records, client.pool),
+    refresh: async () => {
+      await client.follower.sync()
+    },
+    rekey: async change => (await rekeyGroup(client, keys, change)).value,
+  }
+}

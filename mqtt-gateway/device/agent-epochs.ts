@@ -1,0 +1,189 @@
+/**
+ * A member's epoch keys: takes them out of the boxes that the gateway retains, and makes new ones (Hsu C3, C4).
+ *
+ * A key is believed only if the chain's `epochKeyHash` confirms it. A new epoch is a compare-and-set on the chain:
+ * of two members that re-key at once, one succeeds and the other takes the first one's key. If a member dies between
+ * the transaction and the boxes, nobody else has the key: whoever misses it makes the next epoch.
+ */
+import { randomBytes } from 'node:crypto'
+import type { DeviceId, GroupId } from '../../chain/brands.ts'
+import { currentEncryptionKey } from '../../chain/records.ts'
+import { MoteError, ok, type Refusal, type Result, refusalOf, refuse, unwrap } from '../../chain/result.ts'
+import { epochKeyBytes } from '../protocol/envelope.ts'
+import { boxesHash, type EpochName, epochKeyHash, parseMemberBox } from '../protocol/epoch-boxes.ts'
+import { filters, topics } from '../protocol/topics.ts'
+import type { TrustedGroup } from '../protocol/trust.ts'
+import type { AgentChain } from './agent-chain.ts'
+import { type LeftOut, type Member, openMemberBox, type SealedEpoch, sealEpochKey } from './box-sealing.ts'
+import type { DeviceState } from './device-state.ts'
+import { canSealTo } from './hpke-seal.ts'
+import type { MqttConnection, ReceivedMessage } from './mqtt-connection.ts'
+import type { VerdictInbox } from './verdict-inbox.ts'
+
+/** Rounds in which another member may be faster before that counts as a failure. */
+const rekeyRounds = 4
+
+export interface EpochsOptions {
+  readonly device: DeviceId
+  /** X25519 secret of the device. */
+  readonly encryptionSecret: Uint8Array
+  readonly chain: AgentChain
+  readonly state: DeviceState
+  readonly connection: MqttConnection
+  readonly verdicts: VerdictInbox
+  /** Told of every box for this device whose key was not taken, and why. */
+  readonly onBoxRefused?: ((refusal: Refusal) => void) | undefined
+  /** Told of every member that a new epoch of this device has no box for, and why: it cannot read what is sent under it. */
+  readonly onLeftOut?: ((group: GroupId, leftOut: LeftOut) => void) | undefined
+}
+
+export class EpochKeys {
+  readonly #options: EpochsOptions
+  readonly #waiting = new Set<() => void>()
+  #subscribed: Promise<void> | undefined
+
+  constructor(options: EpochsOptions) {
+    this.#options = options
+    options.connection.onMessage(message => {
+      if (isBoxTopic(message.topicName)) void this.#onBox(message)
+    })
+  }
+
+  /** Subscribes to this device's boxes; the retained ones come at once. */
+  subscribe(): Promise<void> {
+    const { connection, device } = this.#options
+    this.#subscribed ??= connection.subscribe(filters.boxesOf(device))
+    return this.#subscribed
+  }
+
+  /**
+   * The key of an epoch as soon as it is known here; undefined when the time is over, or as soon as a newer epoch's
+   * key has come: the gateway retains the newest box only.
+   */
+  async key(group: GroupId, epoch: number, timeoutMs: number): Promise<Uint8Array | undefined> {
+    const { state } = this.#options
+    const known = await state.epochKey(group, epoch)
+    if (known) return known
+    const deadline = performance.now() + timeoutMs
+    await this.subscribe()
+    for (;;) {
+      const news = this.#nextBox(deadline - performance.now())
+      const key = await state.epochKey(group, epoch)
+      if (key || (await state.newestEpoch(group)) > epoch || !(await news)) return key
+    }
+  }
+
+  /**
+   * The group with an epoch that fits its membership: makes one if there is none. Throws `not-member`,
+   * `epoch-conflict`.
+   */
+  async ensureEpoch(group: TrustedGroup): Promise<TrustedGroup> {
+    return needsEpoch(group) ? this.rekey(group.record.id) : group
+  }
+
+  /**
+   * Makes the next epoch and hands its key to every member that has a key to seal to, unless another member was faster. Throws
+   * `not-member`, `key-not-usable` if that is nobody, `epoch-conflict`.
+   */
+  async rekey(id: GroupId): Promise<TrustedGroup> {
+    const { chain, state, device } = this.#options
+    for (let round = 0; round < rekeyRounds; round++) {
+      const { value: group } = await chain.group(id)
+      if (!group) throw new MoteError('unknown-subject', `group ${id}: not on the chain`)
+      if (!group.members.includes(device)) throw new MoteError('not-member', `group ${id}: not a member`)
+      const name = { chainId: chain.chainId, group: id, epoch: group.record.epoch + 1 }
+      const epochKey = Uint8Array.from(randomBytes(epochKeyBytes))
+      const { boxes, leftOut } = await this.#sealToMembers(name, epochKey, group)
+      try {
+        const hashes = { epochKeyHash: epochKeyHash(name, epochKey), boxesHash: boxesHash(boxes) }
+        const rekeyed = await chain.rekey({ group, ...hashes })
+        await state.putEpochKey(id, name.epoch, epochKey)
+        for (const each of leftOut) this.#options.onLeftOut?.(id, each)
+        await this.#publishBoxes(id, boxes)
+        return rekeyed
+      } catch (error) {
+        if (!(error instanceof MoteError) || error.code !== 'epoch-conflict') throw error
+        await chain.refresh()
+        const { value: now } = await chain.group(id)
+        if (now && !needsEpoch(now)) return now
+      }
+    }
+    throw new MoteError('epoch-conflict', `group ${id}: it keeps changing`)
+  }
+
+  async #sealToMembers(name: EpochName, epochKey: Uint8Array, group: TrustedGroup): Promise<SealedEpoch> {
+    const members = await Promise.all(group.members.map(id => this.#memberKey(id)))
+    return unwrap(await sealEpochKey(name, epochKey, members))
+  }
+
+  async #memberKey(id: DeviceId): Promise<Member> {
+    const { value } = await this.#options.chain.device(id)
+    const entry = value && currentEncryptionKey(value, this.#options.chain.now(), canSealTo)
+    return { id, key: entry?.key }
+  }
+
+  async #publishBoxes(id: GroupId, boxes: Uint8Array): Promise<void> {
+    const { connection, verdicts } = this.#options
+    const verdict = verdicts.expect(boxesHash(boxes))
+    await connection.publish(topics.boxes(id), boxes)
+    const { code, reason } = await verdict
+    if (code) throw new MoteError(code, reason ?? 'the gateway refused the boxes')
+  }
+
+  async #onBox({ topicName, payload }: ReceivedMessage): Promise<void> {
+    // The retained box of a group that this device has left is cleared by an empty message.
+    if (payload.length === 0) return
+    try {
+      const taken = await this.#takeBox(payload)
+      if (!taken.ok) this.#options.onBoxRefused?.(taken.error)
+    } catch (error) {
+      const { code, detail } = refusalOf(error)
+      this.#options.onBoxRefused?.({ code, detail: `${topicName}: ${detail}` })
+    }
+  }
+
+  /** Refuses `malformed`, `epoch-mismatch`, `cannot-open`. Throws when the chain is out of reach. */
+  async #takeBox(payload: Uint8Array): Promise<Result<void>> {
+    const parsed = parseMemberBox(payload)
+    if (!parsed.ok) return parsed
+    const { chain, state, encryptionSecret, device } = this.#options
+    const { group, epoch, box } = parsed.value
+    const what = `box of group ${group}, epoch ${epoch}`
+    if (box.member !== device)
+      return refuse('malformed', `${what}: expected one for this device, got one for ${box.member}`)
+    if (await state.epochKey(group, epoch)) return ok(undefined)
+    if (((await chain.group(group)).value?.record.epoch ?? 0) < epoch) await chain.refresh()
+    const record = (await chain.group(group)).value?.record
+    if (record?.epoch !== epoch)
+      return refuse('epoch-mismatch', `${what}: the chain has epoch ${record?.epoch ?? 'none'}`)
+    const opened = await openMemberBox(chain.chainId, parsed.value, encryptionSecret)
+    if (!opened.ok) return refuse('cannot-open', `${what}: ${opened.error.detail}`)
+    if (epochKeyHash({ chainId: chain.chainId, group, epoch }, opened.value) !== record.epochKeyHash)
+      return refuse('cannot-open', `${what}: not the key that the chain has the hash of`)
+    await state.putEpochKey(group, epoch, opened.value)
+    for (const wake of this.#waiting) wake()
+    return ok(undefined)
+  }
+
+  /** True when a key has come in; false when the time is over. */
+  #nextBox(timeoutMs: number): Promise<boolean> {
+    if (timeoutMs <= 0) return Promise.resolve(false)
+    const { promise, resolve } = Promise.withResolvers<boolean>()
+    const wake = () => resolve(true)
+    this.#waiting.add(wake)
+    const timer = setTimeout(() => resolve(false), timeoutMs)
+    return promise.finally(() => {
+      clearTimeout(timer)
+      this.#waiting.delete(wake)
+    })
+  }
+}
+
+/** True if the group has no epoch key, or one that was made for another membership. */
+export function needsEpoch({ record }: TrustedGroup): boolean {
+  return record.epoch === 0 || record.epochMembershipVersion !== record.membershipVersion
+}
+
+function isBoxTopic(topicName: string): boolean {
+  return topicName.split('/')[2] === 'box'
+}

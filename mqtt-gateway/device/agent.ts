@@ -1,0 +1,265 @@
+/**
+ * The agent on a device (Hsu C1): seals and signs what the application sends, verifies and opens what arrives.
+ * `mote device send` and `listen` are thin faces of it.
+ *
+ * It never trusts the gateway with content or with identity; it does believe its verdict on whether a message was
+ * relayed. Keys come in as `IdentityKeys` and leave this process in no form.
+ */
+import type { DeviceId, GroupId, Milliseconds } from '../../chain/brands.ts'
+import { keyIdOf, type SignatureVerifier, type Signer } from '../../chain/keys.ts'
+import { MoteError, type Refusal, refusalOf, unwrap } from '../../chain/result.ts'
+import type { DirectoryLock } from '../../client/directory-lock.ts'
+import { type IdentityKeys, signerOf } from '../../client/key-directory.ts'
+import { nativeVerifier } from '../../client/native-crypto.ts'
+import type { DecisionLine } from '../protocol/decision-log.ts'
+import { epochKeyHash } from '../protocol/epoch-boxes.ts'
+import { filters, topics } from '../protocol/topics.ts'
+import type { TrustedGroup } from '../protocol/trust.ts'
+import type { AgentChain } from './agent-chain.ts'
+import { EpochKeys } from './agent-epochs.ts'
+import type { LeftOut } from './box-sealing.ts'
+import { judgeUnusableCopy, type RefreshedContact, refreshContact } from './contacts.ts'
+import { DeviceState } from './device-state.ts'
+import { type SealTarget, sealEnvelope } from './envelope-sealing.ts'
+import { type DeliveredMessage, Lanes, Listener } from './listener.ts'
+import { type GatewayAddress, MqttConnection } from './mqtt-connection.ts'
+import { type Verdict, VerdictInbox } from './verdict-inbox.ts'
+
+export interface AgentOptions {
+  readonly keys: IdentityKeys
+  readonly chain: AgentChain
+  readonly gateway: GatewayAddress
+  /** Where contacts, counters, replay window and epoch keys live. One directory per device. */
+  readonly stateDirectory: string
+  /** For connecting, acknowledgements and verdicts. Default 10 s. */
+  readonly timeoutMs?: number
+  /** Messages are refused when the device's own view of the chain is older. Default 180 s. */
+  readonly trustTtlMs?: number
+  readonly verifier?: SignatureVerifier
+  /** Told of every box with an epoch key for this device that was not taken, and why. */
+  readonly onBoxRefused?: (refusal: Refusal) => void
+  /** Told of every member that a new epoch of this device has no box for, and why. */
+  readonly onLeftOut?: (group: GroupId, leftOut: LeftOut) => void
+  /** Told of messages that this device itself refused to send: for its decision log. */
+  readonly onDecision?: (line: DecisionLine) => void | Promise<void>
+}
+
+export interface OutgoingText {
+  readonly content: Uint8Array
+  /** The sender's name for the stream; '' by default. */
+  readonly channel?: string
+}
+
+export interface ListenHandlers {
+  readonly message: (message: DeliveredMessage) => void | Promise<void>
+  /** Told of what arrived for this device and must not be believed. */
+  readonly refused?: (refusal: Refusal) => void
+}
+
+/** How long an envelope is good for. */
+const envelopeLifetimeMs = 60_000
+/** How long a sender waits for the box with the current epoch key before it makes a new epoch. */
+const senderBoxWaitMs = 2_000
+
+export class DeviceAgent {
+  readonly #device: DeviceId
+  readonly #signer: Signer
+  readonly #chain: AgentChain
+  readonly #state: DeviceState
+  readonly #connection: MqttConnection
+  readonly #verdicts: VerdictInbox
+  readonly #listener: Listener
+  readonly #onDecision: NonNullable<AgentOptions['onDecision']>
+  /** Held from `listen` to `close`. */
+  #listening: DirectoryLock | undefined
+  readonly epochs: EpochKeys
+
+  private constructor(parts: AgentParts) {
+    const { options, signer, state, connection, verdicts } = parts
+    const { keys, chain, verifier = nativeVerifier, trustTtlMs = 180_000, onBoxRefused, onLeftOut } = options
+    const device = keys.id
+    // One array for the agent's life: the HPKE side keeps the imported key beside it.
+    const encryptionSecret = keys.encryption.seed.expose()
+    this.#device = device
+    this.#signer = signer
+    this.#chain = chain
+    this.#state = state
+    this.#connection = connection
+    this.#verdicts = verdicts
+    this.#onDecision = options.onDecision ?? (() => {})
+    this.epochs = new EpochKeys({
+      device,
+      encryptionSecret,
+      chain,
+      state,
+      connection,
+      verdicts,
+      onBoxRefused,
+      onLeftOut,
+    })
+    const { epochs } = this
+    this.#listener = new Listener({
+      device,
+      encryptionSecret,
+      chain,
+      state,
+      epochs,
+      verifier,
+      trustTtlMs,
+    })
+  }
+
+  /** Connects to the gateway. Throws `not-authorised`, `unreachable`, `timeout`. */
+  static async connect(options: AgentOptions): Promise<DeviceAgent> {
+    const { keys, chain, gateway, stateDirectory, timeoutMs = 10_000 } = options
+    const signer = signerOf(keys)
+    const state = await DeviceState.open(stateDirectory)
+    const { chainId } = chain
+    const connection = await MqttConnection.open({
+      gateway,
+      chainId,
+      device: keys.id,
+      signer,
+      now: () => chain.now(),
+      timeoutMs,
+    })
+    try {
+      const verdicts = await VerdictInbox.open(connection, keys.id, timeoutMs)
+      return new DeviceAgent({ options, signer, state, connection, verdicts })
+    } catch (error) {
+      await connection.close()
+      throw error
+    }
+  }
+
+  /** Resolves, with the reason, when the gateway will not have this device any more, or after `close`. */
+  get ended(): Promise<MoteError> {
+    return this.#connection.ended
+  }
+
+  /**
+   * Sends to one device, sealed to the contact's key as this device has it, and resolves to the gateway's verdict; for a
+   * copy that is no key, to an `Error` of this device's own. Throws `recipient-not-active` when there is no contact and the
+   * chain has no key either.
+   */
+  async send(to: DeviceId, text: OutgoingText): Promise<Verdict> {
+    const copy = await this.#state.contact(to)
+    if (!copy.ok) return this.#refuseCopy(to, copy.error.detail)
+    const { key } = copy.value ?? (await this.refreshContact(to))
+    try {
+      return await this.#seal({ type: 'device', id: to, key }, text)
+    } catch (error) {
+      if (error instanceof MoteError && error.code === 'key-not-usable')
+        return this.#refuseCopy(to, `copy: ${error.detail}`)
+      throw error
+    }
+  }
+
+  async #refuseCopy(recipient: DeviceId, problem: string): Promise<Verdict> {
+    const about = { sender: this.#device, recipient, problem }
+    const { verdict, line } = await judgeUnusableCopy(this.#chain, about, this.#chain.now())
+    await this.#onDecision(line)
+    return verdict
+  }
+
+  /** Replaces the copy of a device's key by the chain's: after a rotation, or when the gateway says it differs. */
+  refreshContact(id: DeviceId): Promise<RefreshedContact> {
+    return refreshContact(this.#state, this.#chain, id, this.#chain.now())
+  }
+
+  /**
+   * Sends to a group under its current epoch, re-keying first if the membership has changed, and once again if the
+   * gateway knows a newer epoch. Throws `unknown-subject`, `not-member`.
+   */
+  async sendToGroup(id: GroupId, text: OutgoingText): Promise<Verdict> {
+    const first = await this.#seal(await this.#groupTarget(id), text)
+    if (first.code !== 'epoch-mismatch') return first
+    await this.#chain.refresh()
+    return this.#seal(await this.#groupTarget(id), text)
+  }
+
+  /** Makes a new epoch of a group: after its membership changed, say. */
+  rekey(id: GroupId): Promise<TrustedGroup> {
+    return this.epochs.rekey(id)
+  }
+
+  /**
+   * Resolves once subscribed; from then on every message goes to `handlers`, those of one source in order. Throws `in-use`,
+   * with the process, if another one listens for this device: the replay window gives each message out once, so that two
+   * listeners would share the messages between them.
+   */
+  async listen(handlers: ListenHandlers): Promise<void> {
+    this.#listening ??= await this.#state.lockForListening()
+    const lanes = new Lanes()
+    this.#connection.onMessage(({ topicName, payload }) => {
+      const [, , type, id] = topicName.split('/')
+      if (type !== 'to' && type !== 'group') return
+      if (!lanes.add(`${type}/${id}`, () => this.#receive(payload, handlers)))
+        handlers.refused?.({ code: 'overloaded', detail: `${type}/${id}: too many messages wait` })
+    })
+    await this.epochs.subscribe()
+    await this.#connection.subscribe(filters.toDevice(this.#device))
+    await this.#connection.subscribe(filters.anyGroup)
+  }
+
+  async close(): Promise<void> {
+    await this.#connection.close()
+    await this.#state.settled()
+    await this.#listening?.release()
+    this.#listening = undefined
+  }
+
+  async #receive(payload: Uint8Array, { message, refused }: ListenHandlers): Promise<void> {
+    try {
+      const received = await this.#listener.receive(payload)
+      if (!received.ok) refused?.(received.error)
+      else if (received.value) await message(received.value)
+    } catch (error) {
+      refused?.(refusalOf(error))
+    }
+  }
+
+  async #groupTarget(id: GroupId): Promise<SealTarget> {
+    const { value } = await this.#chain.group(id)
+    if (!value) throw new MoteError('unknown-subject', `group ${id}: not on the chain`)
+    if (!value.members.includes(this.#device)) throw new MoteError('not-member', `group ${id}: not a member`)
+    const current = await this.epochs.ensureEpoch(value)
+    const known = await this.epochs.key(id, current.record.epoch, senderBoxWaitMs)
+    // Nobody handed the current key over: whoever made it failed half-way.
+    const { epoch } = known ? current.record : (await this.rekey(id)).record
+    const epochKey = known ?? (await this.epochs.key(id, epoch, senderBoxWaitMs))
+    if (!epochKey) throw new MoteError('cannot-open', `group ${id}: no key of epoch ${epoch}`)
+    const name = { chainId: this.#chain.chainId, group: id, epoch }
+    return { type: 'group', id, epoch, epochKeyHash: epochKeyHash(name, epochKey), epochKey }
+  }
+
+  async #seal(target: SealTarget, { content, channel = '' }: OutgoingText): Promise<Verdict> {
+    const counter = await this.#state.nextCounter(keyIdOf(this.#signer.publicKey))
+    const { bytes, messageId } = unwrap(
+      await sealEnvelope({
+        chainId: this.#chain.chainId,
+        sender: this.#device,
+        signer: this.#signer,
+        target,
+        counter,
+        seenHeight: this.#chain.head().height,
+        expiry: (this.#chain.now() + envelopeLifetimeMs) as Milliseconds,
+        channel,
+        content,
+      }),
+    )
+    const verdict = this.#verdicts.expect(messageId)
+    const published = this.#connection.publish(topics.send(this.#device), bytes)
+    // A refusal that may pass later is not acknowledged: the verdict comes, the acknowledgement does not.
+    published.catch(() => {})
+    return verdict
+  }
+}
+
+interface AgentParts {
+  readonly options: AgentOptions
+  readonly signer: Signer
+  readonly state: DeviceState
+  readonly connection: MqttConnection
+  readonly verdicts: VerdictInbox
+}

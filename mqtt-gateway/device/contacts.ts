@@ -1,0 +1,66 @@
+/**
+ * A device's copies of other devices' keys, against the chain (Hsu-Lu B1, B2): what an unusable copy is answered with,
+ * and the one way in which a copy is replaced, which is that somebody asks for it.
+ */
+import type { DeviceId, KeyId, Milliseconds } from '../../chain/brands.ts'
+import { keyIdOf } from '../../chain/keys.ts'
+import { currentEncryptionKey } from '../../chain/records.ts'
+import { MoteError } from '../../chain/result.ts'
+import type { DecisionLine } from '../protocol/decision-log.ts'
+import type { AgentChain } from './agent-chain.ts'
+import type { Contact, DeviceState } from './device-state.ts'
+import { canSealTo } from './hpke-seal.ts'
+import type { Verdict } from './verdict-inbox.ts'
+
+type Records = Pick<AgentChain, 'device'>
+
+export interface RefreshedContact extends Contact {
+  readonly keyId: KeyId
+  /** The key id of the copy that was there, or what was wrong with it; undefined if there was none. */
+  readonly before: string | undefined
+}
+
+/** Replaces the copy of a device's key by the chain's. Throws `recipient-not-active` when the chain has none. */
+export async function refreshContact(
+  state: DeviceState,
+  chain: Records,
+  id: DeviceId,
+  now: Milliseconds,
+): Promise<RefreshedContact> {
+  const { value, height, time } = await chain.device(id)
+  const at = Math.max(time, now) as Milliseconds
+  const entry = value?.status === 'active' ? currentEncryptionKey(value, at, canSealTo) : undefined
+  if (!entry)
+    throw new MoteError(
+      'recipient-not-active',
+      `device ${id}: not active, or without an encryption key that can be sealed to`,
+    )
+  const copy = await state.contact(id)
+  const contact = { key: entry.key, height }
+  await state.setContact(id, contact)
+  const before = copy.ok ? copy.value && keyIdOf(copy.value.key) : copy.error.detail
+  return { ...contact, keyId: keyIdOf(entry.key), before }
+}
+
+/** The verdict on a message that could not even be sealed, and its line for the decision log: both sides. */
+export async function judgeUnusableCopy(
+  chain: Records,
+  { sender, recipient, problem }: { sender: DeviceId; recipient: DeviceId; problem: string },
+  now: Milliseconds,
+): Promise<{ readonly verdict: Verdict; readonly line: DecisionLine }> {
+  const { value, height, time } = await chain.device(recipient)
+  const current = value && currentEncryptionKey(value, Math.max(time, now) as Milliseconds)
+  const onChain = current && keyIdOf(current.key)
+  const judged = {
+    verdict: 'Error',
+    code: 'recipient-key-mismatch',
+    reason: `recipient ${recipient}: ${problem}; on the chain: ${onChain ?? 'no valid encryption key'}`,
+    height,
+    ageMs: Math.max(0, now - time),
+  } as const
+  const mismatch = { inCopy: problem, onChain }
+  return {
+    verdict: { messageId: null, ...judged },
+    line: { id: null, event: 'message', sender, recipient, topic: null, ...judged, mismatch },
+  }
+}

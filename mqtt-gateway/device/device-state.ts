@@ -1,0 +1,249 @@
+/**
+ * What a device must remember between runs, as files of its own directory (0700, files 0600, atomic, locked):
+ *
+ * - `contacts.json`: its copy of other devices' encryption keys (Hsu-Lu B1, the node list). A key is written down at
+ *   first contact and used as it stands; whether it is still the chain's, the gateway checks on every message (Hsu-Lu B2). A copy
+ *   that cannot be used is a refusal, and stays as it is: only `refreshContact` (contacts.ts) replaces one.
+ * - `counters.json`: the next free counter per signing key. A range is reserved durably before its first counter is
+ *   used, so a crash skips counters and never repeats one.
+ * - `replay.json`: which counters of which senders it has accepted; durable before a message is given out.
+ * - `epoch-keys.json`: the epoch keys it knows, the newest few of each group.
+ */
+import { join } from 'node:path'
+import { bytesToHex, hexToBytes } from '@noble/hashes/utils.js'
+import {
+  type DeviceId,
+  type GroupId,
+  Height,
+  isDigest,
+  type KeyId,
+  type Milliseconds,
+} from '../../chain/brands.ts'
+import type { EncryptionKey } from '../../chain/keys.ts'
+import { MoteError, ok, type Result, refuse } from '../../chain/result.ts'
+import {
+  privateDirectory,
+  readFileIfThere,
+  withDirectoryLock,
+  writeFileAtomic,
+} from '../../client/atomic-file.ts'
+import { type DirectoryLock, lockDirectory } from '../../client/directory-lock.ts'
+import { ReplayWindow, type Sighting, type StoredKeyWindow } from '../protocol/replay-window.ts'
+
+/** Counters reserved at a time. */
+const counterRange = 64
+/** Senders' keys whose counters are remembered. */
+const maxDeviceReplayKeys = 10_000
+/** Epoch keys of one group that are kept: messages under an older one may still be on their way. */
+const epochKeysKept = 4
+
+/** Another device's encryption key as this device has it. */
+export interface Contact {
+  readonly key: EncryptionKey
+  /** Height at which it was read from the chain. */
+  readonly height: Height
+}
+
+/** What an entry holds when nobody has altered it. */
+interface StoredContact {
+  readonly suite: 'x25519'
+  readonly publicKey: string
+  readonly height: number
+}
+
+interface ContactsFile {
+  /** Anything: the file may have been edited. */
+  readonly contacts: Record<string, unknown>
+}
+interface CountersFile {
+  readonly next: Record<string, number>
+}
+interface ReplayFile {
+  readonly windows: Record<string, StoredKeyWindow>
+}
+interface EpochKeysFile {
+  readonly groups: Record<string, Record<string, string>>
+}
+
+export class DeviceState {
+  readonly #directory: string
+  /** Counters reserved and not used yet, per key. */
+  readonly #ranges = new Map<KeyId, { next: number; readonly end: number }>()
+  /** Edits of this process, one after another; the lock is for other processes. */
+  #turn: Promise<unknown> = Promise.resolve()
+
+  private constructor(directory: string) {
+    this.#directory = directory
+  }
+
+  static async open(directory: string): Promise<DeviceState> {
+    await privateDirectory(directory)
+    return new DeviceState(directory)
+  }
+
+  /**
+   * The copy of a device's key; undefined before the first contact. Refuses `recipient-key-mismatch`, with what is wrong, a
+   * copy that is no key.
+   */
+  async contact(id: DeviceId): Promise<Result<Contact | undefined>> {
+    const { contacts } = await this.#read<ContactsFile>('contacts', { contacts: {} })
+    return Object.hasOwn(contacts, id) ? contactOf(contacts[id]) : ok(undefined)
+  }
+
+  /** Lets one process at a time take this device's messages: of two, each would get a part. Throws `in-use`. */
+  async lockForListening(): Promise<DirectoryLock> {
+    return lockDirectory(join(this.#directory, 'listening'))
+  }
+
+  /** Replaces the copy of a device's key. */
+  async setContact(id: DeviceId, { key, height }: Contact): Promise<void> {
+    if (key.suite !== 'x25519')
+      throw new MoteError('recipient-key-mismatch', `device ${id}: its key is ${key.suite}, expected x25519`)
+    const entry: StoredContact = { suite: key.suite, publicKey: bytesToHex(key.bytes), height }
+    await this.#inTurn(() =>
+      this.#edit<ContactsFile, void>('contacts', { contacts: {} }, ({ contacts }) => ({
+        file: { contacts: { ...contacts, [id]: entry } },
+        result: undefined,
+      })),
+    )
+  }
+
+  /** A counter that this key has never used. */
+  nextCounter(keyId: KeyId): Promise<number> {
+    return this.#inTurn(async () => {
+      let range = this.#ranges.get(keyId)
+      if (!range || range.next === range.end) {
+        const start = await this.#reserve(keyId)
+        range = { next: start, end: start + counterRange }
+        this.#ranges.set(keyId, range)
+      }
+      range.next += 1
+      return range.next - 1
+    })
+  }
+
+  /** Marks a sender's counter as used, durably. Refuses `replayed`, `overloaded`. */
+  acceptOnce(sighting: Sighting, now: Milliseconds): Promise<Result<void>> {
+    return this.#inTurn(() =>
+      this.#edit<ReplayFile, Result<void>>('replay', { windows: {} }, ({ windows }) => {
+        const window = new ReplayWindow(maxDeviceReplayKeys, windows)
+        const result = window.accept(sighting, now)
+        return { file: result.ok ? { windows: window.toStored() } : undefined, result }
+      }),
+    )
+  }
+
+  async epochKey(group: GroupId, epoch: number): Promise<Uint8Array | undefined> {
+    const { groups } = await this.#read<EpochKeysFile>('epoch-keys', { groups: {} })
+    const stored = groups[group]?.[epoch]
+    if (stored === undefined) return undefined
+    if (!isDigest(String(stored)))
+      throw new MoteError(
+        'storage-corrupt',
+        `${this.#pathOf('epoch-keys')}: group ${group}: no key of 32 bytes`,
+      )
+    return hexToBytes(stored)
+  }
+
+  /** The newest epoch whose key is here; 0 if none is. */
+  async newestEpoch(group: GroupId): Promise<number> {
+    const { groups } = await this.#read<EpochKeysFile>('epoch-keys', { groups: {} })
+    return Math.max(0, ...Object.keys(groups[group] ?? {}).map(Number))
+  }
+
+  /** Resolves when everything that was begun is on disk. */
+  async settled(): Promise<void> {
+    await this.#turn
+  }
+
+  /** Keeps a key that the chain's hash confirms. */
+  putEpochKey(group: GroupId, epoch: number, key: Uint8Array): Promise<void> {
+    return this.#inTurn(() =>
+      this.#edit<EpochKeysFile, void>('epoch-keys', { groups: {} }, ({ groups }) => {
+        const known: Record<string, string> = { ...groups[group], [epoch]: bytesToHex(key) }
+        const epochs = Object.entries(known)
+          .toSorted(([a], [b]) => Number(b) - Number(a))
+          .slice(0, epochKeysKept)
+        return { file: { groups: { ...groups, [group]: Object.fromEntries(epochs) } }, result: undefined }
+      }),
+    )
+  }
+
+  #reserve(keyId: KeyId): Promise<number> {
+    return this.#edit<CountersFile, number>('counters', { next: {} }, ({ next }) => {
+      const start = next[keyId] ?? 0
+      if (!Number.isSafeInteger(start) || start < 0)
+        throw new MoteError('storage-corrupt', `${this.#pathOf('counters')}: key ${keyId}: no counter`)
+      return { file: { next: { ...next, [keyId]: start + counterRange } }, result: start }
+    })
+  }
+
+  #inTurn<T>(step: () => Promise<T>): Promise<T> {
+    const turn = this.#turn.then(step)
+    this.#turn = turn.catch(() => {})
+    return turn
+  }
+
+  #pathOf(name: string): string {
+    return join(this.#directory, `${name}.json`)
+  }
+
+  async #read<File extends object>(name: string, empty: File): Promise<File> {
+    const path = this.#pathOf(name)
+    const content = await readFileIfThere(path)
+    if (!content) return empty
+    try {
+      const file = JSON.parse(Buffer.from(content).toString('utf8')) as File & { version?: unknown }
+      if (file?.version === 1 && hasFieldsOf(file, empty)) return file
+    } catch (cause) {
+      throw new MoteError('storage-corrupt', `${path}: expected JSON; ${wayOut}`, { cause })
+    }
+    const fields = Object.keys(empty).join(', ')
+    throw new MoteError('storage-corrupt', `${path}: expected version 1 and ${fields}; ${wayOut}`)
+  }
+
+  #edit<File extends object, T>(
+    name: string,
+    empty: File,
+    change: (file: File) => { readonly file: File | undefined; readonly result: T },
+  ): Promise<T> {
+    return withDirectoryLock(this.#directory, async () => {
+      const { file, result } = change(await this.#read(name, empty))
+      if (file) await writeFileAtomic(this.#pathOf(name), `${JSON.stringify({ version: 1, ...file })}\n`)
+      return result
+    })
+  }
+}
+
+/** A file of a device has no copy elsewhere. */
+const wayOut = 'put a good copy back; without the file this device starts afresh'
+
+/** Whether each field of `empty`, all of which are objects, is an object in what was read. */
+function hasFieldsOf(file: object, empty: object): boolean {
+  const fields = new Map<string, unknown>(Object.entries(file))
+  return Object.keys(empty).every(name => {
+    const value = fields.get(name)
+    return typeof value === 'object' && value !== null && !Array.isArray(value)
+  })
+}
+
+/** An entry of the contacts as a key. Whether it is a point that can be sealed to, sealing says. */
+function contactOf(stored: unknown): Result<Contact> {
+  const { suite, publicKey, height } = (stored ?? {}) as Partial<Record<keyof StoredContact, unknown>>
+  const wrong = (field: string, expected: string, value: unknown) =>
+    refuse('recipient-key-mismatch', `copy: ${field}: expected ${expected}, got ${shown(value)}`)
+  if (publicKey === undefined || publicKey === null || publicKey === '')
+    return refuse('recipient-key-mismatch', 'copy: publicKey: there is none')
+  if (suite !== 'x25519') return wrong('suite', 'x25519', suite)
+  if (typeof publicKey !== 'string' || !isDigest(publicKey))
+    return wrong('publicKey', '64 hexadecimal characters', publicKey)
+  if (typeof height !== 'number' || !Number.isSafeInteger(height) || height < 0)
+    return wrong('height', 'a natural number', height)
+  return ok({ key: { suite, bytes: hexToBytes(publicKey) }, height: Height(height) })
+}
+
+/** A value from an edited file, short enough for a message. */
+function shown(value: unknown): string {
+  const text = typeof value === 'string' ? `'${value}'` : JSON.stringify(value)
+  return text === undefined ? 'nothing' : text.slice(0, 80)
+}

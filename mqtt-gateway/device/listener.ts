@@ -1,0 +1,141 @@
+/**
+ * The receiving half of the agent: takes ciphertext off the wire and gives out messages that are proven to be from
+ * who they say (docs/ARCHITECTURE.md, "Life of a message").
+ *
+ * The gateway is not trusted with any of it. Checked here, against the device's own view of the chain: the sender is
+ * active and signed with a valid key; for a group, it is a member; the envelope is in time; it opens; its counter was
+ * not used, which is durable before the message is given out.
+ *
+ * Messages of one source (the device itself, or one group) are taken one after another, in order of arrival; a group
+ * whose key is still on its way holds up no other source.
+ */
+
+import type { DeviceId, Milliseconds } from '../../chain/brands.ts'
+import type { SignatureVerifier } from '../../chain/keys.ts'
+import { findKey, isKeyValidAt } from '../../chain/records.ts'
+import { ok, type Result, refuse } from '../../chain/result.ts'
+import { checkFresh } from '../../client/freshness.ts'
+import { checkEnvelopeLifetime, type Envelope, parseEnvelope, verifyEnvelope } from '../protocol/envelope.ts'
+import type { AgentChain } from './agent-chain.ts'
+import type { EpochKeys } from './agent-epochs.ts'
+import type { DeviceState } from './device-state.ts'
+import { type OpeningKey, openEnvelope } from './envelope-sealing.ts'
+
+/** A message as the application gets it. */
+export interface DeliveredMessage {
+  readonly from: DeviceId
+  readonly to: Envelope['header']['target']
+  readonly channel: string
+  readonly content: Uint8Array
+  readonly messageId: string
+  /** When it was accepted here. */
+  readonly at: Milliseconds
+}
+
+export interface ListenerOptions {
+  readonly device: DeviceId
+  readonly encryptionSecret: Uint8Array
+  readonly chain: AgentChain
+  readonly state: DeviceState
+  readonly epochs: EpochKeys
+  readonly verifier: SignatureVerifier
+  readonly trustTtlMs: number
+}
+
+/** How long a message may wait for the box with its epoch key. */
+const boxWaitMs = 5_000
+
+export class Listener {
+  readonly #options: ListenerOptions
+
+  constructor(options: ListenerOptions) {
+    this.#options = options
+  }
+
+  /**
+   * The message in an envelope; undefined if it is not for this device (another's, a group it is not in, its own).
+   * Refuses with the reason if it is, and must not be believed. Throws when the chain is out of reach.
+   */
+  async receive(wire: Uint8Array): Promise<Result<DeliveredMessage | undefined>> {
+    const { chain, device, state } = this.#options
+    const parsed = parseEnvelope(chain.chainId, wire)
+    if (!parsed.ok) return parsed
+    const envelope = parsed.value
+    const { header, channel, messageId } = envelope
+    if (header.sender === device || !(await this.#isForMe(envelope))) return ok(undefined)
+    const authentic = await this.#authenticate(envelope)
+    if (!authentic.ok) return authentic
+    const opened = await this.#open(envelope)
+    if (!opened.ok) return opened
+    const { senderKeyId: keyId, counter, expiry } = header
+    const first = await state.acceptOnce({ keyId, counter, expiry }, chain.head().time)
+    if (!first.ok) return first
+    return ok({
+      from: header.sender,
+      to: header.target,
+      channel,
+      content: opened.value,
+      messageId,
+      at: chain.now(),
+    })
+  }
+
+  async #isForMe({ header: { target } }: Envelope): Promise<boolean> {
+    const { chain, device } = this.#options
+    if (target.type === 'device') return target.id === device
+    return (await chain.group(target.id)).value?.members.includes(device) ?? false
+  }
+
+  async #authenticate(envelope: Envelope): Promise<Result<void>> {
+    const { chain, verifier, trustTtlMs } = this.#options
+    const { sender, senderKeyId, seenHeight, target, expiry } = envelope.header
+    if (chain.head().height < seenHeight) await chain.refresh()
+    const { value: record } = await chain.device(sender)
+    const fresh = checkFresh(chain.ageMs(), trustTtlMs)
+    if (!fresh.ok) return fresh
+    if (!record) return refuse('unknown-signer', `sender ${sender} is not on the chain`)
+    if (record.status !== 'active') return refuse('signer-not-active', `sender ${sender} is ${record.status}`)
+    const entry = findKey(record, senderKeyId)
+    if (entry?.purpose !== 'sign' || !isKeyValidAt(entry, chain.now()))
+      return refuse('key-not-valid', `senderKeyId: ${senderKeyId} is no valid signing key of ${sender}`)
+    if (!verifyEnvelope(envelope, entry.key, verifier))
+      return refuse('bad-signature', `signature: does not verify under key ${senderKeyId}`)
+    if (target.type === 'group' && !(await chain.group(target.id)).value?.members.includes(sender))
+      return refuse('not-member', `sender ${sender} is not in group ${target.id}`)
+    return checkEnvelopeLifetime(expiry, { head: chain.head().time, now: chain.now() })
+  }
+
+  async #open(envelope: Envelope): Promise<Result<Uint8Array>> {
+    const { chain, epochs, encryptionSecret } = this.#options
+    const { target } = envelope.header
+    let key: OpeningKey = { type: 'device', secret: encryptionSecret }
+    if (target.type === 'group') {
+      const current = (await chain.group(target.id)).value?.record.epoch ?? 0
+      const epochKey = await epochs.key(target.id, target.epoch, target.epoch < current ? 0 : boxWaitMs)
+      if (!epochKey) return refuse('cannot-open', `group ${target.id}: no key of epoch ${target.epoch}`)
+      key = { type: 'group', epochKey }
+    }
+    return openEnvelope(chain.chainId, envelope, key)
+  }
+}
+
+/** Messages of one source that may wait; more are refused as `overloaded`. */
+const maxWaiting = 256
+
+/** Runs steps of one lane one after another, and the lanes beside each other. */
+export class Lanes {
+  readonly #lanes = new Map<string, { turn: Promise<void>; waiting: number }>()
+
+  /** False if too many steps wait in this lane already. `step` must not reject. */
+  add(name: string, step: () => Promise<void>): boolean {
+    const lane = this.#lanes.get(name) ?? { turn: Promise.resolve(), waiting: 0 }
+    if (lane.waiting >= maxWaiting) return false
+    this.#lanes.set(name, lane)
+    lane.waiting += 1
+    lane.turn = lane.turn.then(step).finally(() => {
+      lane.waiting -= 1
+      if (lane.waiting === 0) this.#lanes.delete(name)
+    })
+    return true
+  }
+}

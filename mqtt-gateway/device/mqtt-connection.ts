@@ -1,0 +1,171 @@
+/**
+ * A device's connection to the gateway: mqtt.js with a fresh assertion for every attempt, since each is good for one.
+ *
+ * A connection that breaks is opened again, and its subscriptions with it, unless the gateway said that the device may
+ * not connect: then `ended` tells why. Messages come out in the order in which they arrived.
+ */
+import { randomBytes } from 'node:crypto'
+import mqtt, { type MqttClient } from 'mqtt'
+import type { ChainId, DeviceId, Milliseconds } from '../../chain/brands.ts'
+import type { Signer } from '../../chain/keys.ts'
+import { MoteError } from '../../chain/result.ts'
+import { makeAssertion } from '../protocol/assertion.ts'
+
+/** Where the gateway's MQTT listens. */
+export interface GatewayAddress {
+  readonly host: string
+  readonly port: number
+}
+
+export interface ConnectionOptions {
+  readonly gateway: GatewayAddress
+  readonly chainId: ChainId
+  readonly device: DeviceId
+  readonly signer: Signer
+  readonly now: () => Milliseconds
+  /** For the connection and for each acknowledgement. */
+  readonly timeoutMs: number
+}
+
+export interface ReceivedMessage {
+  readonly topicName: string
+  readonly payload: Uint8Array
+}
+
+/** What any MQTT client needs to connect as this device, once, before `expiresAt`. */
+export interface Credentials {
+  readonly clientId: string
+  readonly username: string
+  readonly password: string
+  readonly expiresAt: Milliseconds
+}
+
+const reconnectPeriodMs = 500
+/** CONNACK return codes 4 and 5: the same attempt would be refused again (MQTT 3.1.1, section 3.2.2.3). */
+const finalReturnCodes: readonly unknown[] = [4, 5]
+/** CONNACK return code "server unavailable": the gateway is there, and takes nobody now. */
+const unavailableReturnCode = 3
+
+/** Credentials for one connection. */
+export function makeCredentials(
+  options: Pick<ConnectionOptions, 'chainId' | 'device' | 'signer' | 'now'>,
+  clientId: string = options.device,
+): Credentials {
+  const { chainId: audience, device, signer, now } = options
+  const nonce = Uint8Array.from(randomBytes(16))
+  const { password, expiresAt } = makeAssertion({ device, signer, audience, now: now(), nonce })
+  return { clientId, username: device, password, expiresAt }
+}
+
+export class MqttConnection {
+  readonly #client: MqttClient
+  readonly #timeoutMs: number
+  readonly #listeners = new Set<(message: ReceivedMessage) => void>()
+  readonly #ended = Promise.withResolvers<MoteError>()
+
+  private constructor(client: MqttClient, timeoutMs: number) {
+    this.#client = client
+    this.#timeoutMs = timeoutMs
+    client.on('message', (topicName, payload) => {
+      const message = { topicName, payload: Uint8Array.from(payload) }
+      for (const listener of this.#listeners) listener(message)
+    })
+  }
+
+  /** Resolves when the gateway has accepted the device. Throws `not-authorised`, `not-ready`, `unreachable`, `timeout`. */
+  static async open(options: ConnectionOptions): Promise<MqttConnection> {
+    const { gateway, timeoutMs, device } = options
+    // Several connections of one device must not end each other [MQTT-3.1.4-2].
+    const clientId = `${device}.${randomBytes(6).toString('hex')}`
+    const { username, password } = makeCredentials(options, clientId)
+    const client = mqtt.connect({
+      ...gateway,
+      clientId,
+      username,
+      password,
+      protocolVersion: 4,
+      clean: true,
+      keepalive: 30,
+      reconnectPeriod: reconnectPeriodMs,
+      connectTimeout: timeoutMs,
+    })
+    const connection = new MqttConnection(client, timeoutMs)
+    client.on('reconnect', () => {
+      client.options.password = makeCredentials(options, clientId).password
+    })
+    await connection.#opened()
+    return connection
+  }
+
+  /** Resolves, with the reason, when the connection is over for good. */
+  get ended(): Promise<MoteError> {
+    return this.#ended.promise
+  }
+
+  async #opened(): Promise<void> {
+    const { promise, resolve, reject } = Promise.withResolvers<void>()
+    let connected = false
+    this.#client.on('connect', () => {
+      connected = true
+      resolve()
+    })
+    this.#client.on('error', error => {
+      const failure = connectionFailure(error)
+      if (failure.code === 'not-authorised' || !connected) this.#end(failure)
+      reject(failure)
+    })
+    const timer = setTimeout(() => {
+      const failure = new MoteError('timeout', `gateway: no connection within ${this.#timeoutMs} ms`)
+      if (!connected) this.#end(failure)
+      reject(failure)
+    }, this.#timeoutMs)
+    await promise.finally(() => clearTimeout(timer))
+  }
+
+  #end(reason: MoteError): void {
+    this.#ended.resolve(reason)
+    this.#client.end(true)
+  }
+
+  /** Calls `listener` for every message, in order; returns how to stop that. */
+  onMessage(listener: (message: ReceivedMessage) => void): () => void {
+    this.#listeners.add(listener)
+    return () => this.#listeners.delete(listener)
+  }
+
+  /** Resolves when the gateway has granted the subscription. Throws `not-authorised`. */
+  async subscribe(topicFilter: string): Promise<void> {
+    const granted = await this.#within(this.#client.subscribeAsync(topicFilter, { qos: 1 }), 'SUBACK')
+    if (granted.some(({ qos }) => qos === 128))
+      throw new MoteError('not-authorised', `subscription to ${topicFilter}: refused`)
+  }
+
+  /** Resolves when the gateway has acknowledged. */
+  async publish(topicName: string, payload: Uint8Array): Promise<void> {
+    await this.#within(this.#client.publishAsync(topicName, Buffer.from(payload), { qos: 1 }), 'PUBACK')
+  }
+
+  async close(): Promise<void> {
+    this.#ended.resolve(new MoteError('interrupted', 'connection: closed by this program'))
+    await this.#client.endAsync(true)
+  }
+
+  #within<T>(step: Promise<T>, what: string): Promise<T> {
+    const { promise, reject } = Promise.withResolvers<never>()
+    const timer = setTimeout(
+      () => reject(new MoteError('timeout', `gateway: no ${what} within ${this.#timeoutMs} ms`)),
+      this.#timeoutMs,
+    )
+    return Promise.race([step, promise]).finally(() => clearTimeout(timer))
+  }
+}
+
+function connectionFailure(error: Error): MoteError {
+  const { code } = error as { readonly code?: unknown }
+  if (finalReturnCodes.includes(code)) return new MoteError('not-authorised', `gateway: ${error.message}`)
+  if (code !== unavailableReturnCode) return new MoteError('unreachable', `gateway: ${error.message}`)
+  return new MoteError(
+    'not-ready',
+    'gateway: takes nobody now: its trust data is older than trustTtl, the chain out of its reach, or it is overloaded',
+  )
+}

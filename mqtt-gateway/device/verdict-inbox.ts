@@ -1,0 +1,92 @@
+/**
+ * Brings the gateway's verdicts to who waits for them, by message id (docs/FORMATS.md, "MQTT topics").
+ *
+ * A verdict is the gateway's word and nothing more: it tells the sender whether to send again, never whom to trust.
+ */
+import { Type } from 'typebox'
+import { Value } from 'typebox/value'
+import type { DeviceId, Hash } from '../../chain/brands.ts'
+import { type ErrorCode, errorTable } from '../../chain/errors.ts'
+import { MoteError } from '../../chain/result.ts'
+import { topics } from '../protocol/topics.ts'
+import type { MqttConnection } from './mqtt-connection.ts'
+
+/** What the gateway said about one message. */
+export interface Verdict {
+  /** Null if there was no message to judge: its recipient's key could not be used. */
+  readonly messageId: string | null
+  readonly verdict: 'Check' | 'Error'
+  readonly code?: ErrorCode
+  readonly reason?: string
+  /** Height and age of the trust data it was decided on. */
+  readonly height: number
+  readonly ageMs: number
+}
+
+const verdictSchema = Type.Object({
+  messageId: Type.Union([Type.String(), Type.Null()]),
+  verdict: Type.Union([Type.Literal('Check'), Type.Literal('Error')]),
+  code: Type.Optional(Type.String()),
+  reason: Type.Optional(Type.String()),
+  height: Type.Number(),
+  ageMs: Type.Number(),
+})
+
+export class VerdictInbox {
+  readonly #timeoutMs: number
+  readonly #waiting = new Map<string, PromiseWithResolvers<Verdict>>()
+
+  private constructor(timeoutMs: number) {
+    this.#timeoutMs = timeoutMs
+  }
+
+  static async open(connection: MqttConnection, device: DeviceId, timeoutMs: number): Promise<VerdictInbox> {
+    const inbox = new VerdictInbox(timeoutMs)
+    connection.onMessage(({ topicName, payload }) => {
+      if (topicName === topics.verdict(device)) inbox.#take(payload)
+    })
+    void connection.ended.then(reason => inbox.#fail(reason))
+    await connection.subscribe(topics.verdict(device))
+    return inbox
+  }
+
+  /** Call before publishing. Rejects with `timeout`, or with the reason for which the connection ended. */
+  expect(messageId: Hash): Promise<Verdict> {
+    const waiting = Promise.withResolvers<Verdict>()
+    this.#waiting.set(messageId, waiting)
+    const timer = setTimeout(
+      () => waiting.reject(new MoteError('timeout', `gateway: no verdict within ${this.#timeoutMs} ms`)),
+      this.#timeoutMs,
+    )
+    const verdict = waiting.promise.finally(() => {
+      clearTimeout(timer)
+      this.#waiting.delete(messageId)
+    })
+    // Whoever publishes may fail first and never look at this.
+    verdict.catch(() => {})
+    return verdict
+  }
+
+  #take(payload: Uint8Array): void {
+    let parsed: unknown
+    try {
+      parsed = JSON.parse(Buffer.from(payload).toString('utf8'))
+    } catch {
+      return
+    }
+    if (!Value.Check(verdictSchema, parsed) || parsed.messageId === null) return
+    const { messageId, verdict, code, reason, height, ageMs } = parsed
+    this.#waiting.get(messageId)?.resolve({
+      messageId,
+      verdict,
+      ...(code !== undefined && { code: code in errorTable ? (code as ErrorCode) : 'internal' }),
+      ...(reason !== undefined && { reason }),
+      height,
+      ageMs,
+    })
+  }
+
+  #fail(reason: MoteError): void {
+    for (const { reject } of this.#waiting.values()) reject(reason)
+  }
+}

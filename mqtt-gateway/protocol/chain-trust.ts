@@ -1,0 +1,50 @@
+/** The trust port over client/: a header follower and its verified reads. Adds nothing but the shape. */
+import type { Height } from '../../chain/brands.ts'
+import { encode } from '../../chain/codec.ts'
+import { stateAnswerCodec } from '../../chain/light-client.ts'
+import { stateKeyOf } from '../../chain/records.ts'
+import { groupAnswerCodec, type SourcePool } from '../../client/chain-source.ts'
+import type { HeadEvent } from '../../client/header-follower.ts'
+import type { VerifiedChain } from '../../client/verified-chain.ts'
+import type { TrustAdvance, TrustedMoment, TrustView } from './trust.ts'
+
+export function chainTrust(chain: VerifiedChain, pool: SourcePool): TrustView {
+  const { follower } = chain
+  const head = (): TrustedMoment => ({ height: follower.head.header.height, time: follower.head.header.time })
+  return {
+    chainId: follower.head.chainId,
+    head,
+    ageMs: () => chain.ageMs(),
+    now: () => chain.time(),
+    device: id => chain.device(id),
+    group: id => chain.group(id),
+    // Listens after the chain does, so that a lookup from a listener never finds what the advance replaced.
+    onAdvance: listener => follower.onAdvance(event => listener(advanceOf(event, head()))),
+    waitForHeight: (height, timeoutMs) => waitForHeight(chain, height, timeoutMs),
+    answer: subject =>
+      pool.attempt(async source =>
+        subject.type === 'device'
+          ? encode(stateAnswerCodec, await source.state(stateKeyOf.identity(subject.id)))
+          : encode(groupAnswerCodec, await source.group(subject.id)),
+      ),
+  }
+}
+
+function advanceOf(event: HeadEvent, head: TrustedMoment): TrustAdvance {
+  const changed =
+    event.type === 'skipped' ? ('unknown' as const) : new Set(event.headers.flatMap(({ changes }) => changes))
+  return { ...head, changed }
+}
+
+function waitForHeight({ follower }: VerifiedChain, height: Height, timeoutMs: number): Promise<boolean> {
+  if (follower.head.header.height >= height) return Promise.resolve(true)
+  const { promise, resolve } = Promise.withResolvers<boolean>()
+  const timer = setTimeout(() => resolve(false), timeoutMs)
+  const stop = follower.onAdvance(({ head }) => {
+    if (head.header.height >= height) resolve(true)
+  })
+  return promise.finally(() => {
+    clearTimeout(timer)
+    stop()
+  })
+}

@@ -1,0 +1,208 @@
+/**
+ * The message format: an authenticated header, a sealed body, the sender's signature (docs/FORMATS.md, "Envelope").
+ *
+ *   envelope = [version, payload, signature]       payload = [header, channel, enc, ciphertext]
+ *
+ * Source: Hsu-Lu B2, B3 (the requirement), RFC 9180 (the body for one recipient).
+ * Invariants:
+ * - encrypt, then sign: the signature covers header, channel and ciphertext under the chain's id, so a gateway
+ *   verifies without opening, and an envelope of one chain means nothing on another;
+ * - header and channel are also the `aad` of the cipher, so a body cannot be moved under another header;
+ * - the topic is no part of it: topics only put a prefix before recipient and channel.
+ *
+ * Only a device seals and opens (envelope-sealing.ts), and only the gateway judges whether sender and recipient
+ * are who the chain says (verification.ts).
+ */
+import { hexToBytes } from '@noble/hashes/utils.js'
+import type { ChainId, DeviceId, GroupId, Hash, Height, KeyId, Milliseconds } from '../../chain/brands.ts'
+import {
+  bytes,
+  type Codec,
+  constant,
+  decode,
+  digest,
+  encode,
+  oneOf,
+  struct,
+  text,
+  uint,
+  union,
+} from '../../chain/codec.ts'
+import { domainBytes, hashHex } from '../../chain/hashing.ts'
+import type { PublicKey, SignatureVerifier, Signer } from '../../chain/keys.ts'
+import { ok, type Result, refuse } from '../../chain/result.ts'
+import type { ExpiryTimes } from './trust.ts'
+
+/**
+ * How the body is sealed. Numbers are never reused; 2 is reserved for HPKE with ChaCha20-Poly1305, 3 for RSA-OAEP with
+ * AES-GCM.
+ */
+export type EnvelopeSuite = 'hpke-x25519-aes128gcm' | 'group-hkdf-sha256-aes256gcm'
+const suiteNumbers: Readonly<Record<EnvelopeSuite, number>> = {
+  'hpke-x25519-aes128gcm': 1,
+  'group-hkdf-sha256-aes256gcm': 16,
+}
+
+/** Largest body before sealing: 1 MiB. */
+export const maxContentBytes = 1024 * 1024
+/** Largest envelope: the body and at most 1 KiB around it. */
+export const maxEnvelopeBytes = maxContentBytes + 1024
+/** Furthest that an expiry may lie ahead, in milliseconds: 10 minutes. Bounds how long a replay window must remember. */
+export const maxEnvelopeLifetimeMs = 10 * 60 * 1000
+/** Bytes of a group's epoch key. */
+export const epochKeyBytes = 32
+/** Bytes of `enc`, the encapsulated key of DHKEM(X25519). */
+export const encBytes = 32
+/** Bytes that either cipher adds to the plaintext. */
+export const tagBytes = 16
+
+/** A sealed body. */
+export interface Sealed {
+  /** The encapsulated key, 32 bytes; none in an envelope for a group. */
+  readonly enc: Uint8Array
+  /** The plaintext's length and 16 bytes. */
+  readonly ciphertext: Uint8Array
+}
+
+/** Whom an envelope is for, with the key that the sender holds to be the current one. */
+export type EnvelopeTarget =
+  | { readonly type: 'device'; readonly id: DeviceId; readonly keyId: KeyId }
+  | { readonly type: 'group'; readonly id: GroupId; readonly epoch: number; readonly epochKeyHash: Hash }
+
+export interface EnvelopeHeader {
+  readonly suite: EnvelopeSuite
+  readonly sender: DeviceId
+  readonly senderKeyId: KeyId
+  readonly target: EnvelopeTarget
+  /** Strictly used once per sender key. */
+  readonly counter: number
+  /** Height of the newest certified header that the sender had seen. */
+  readonly seenHeight: Height
+  /** The gateway and the recipient refuse the envelope after this time. */
+  readonly expiry: Milliseconds
+}
+
+export interface Envelope {
+  readonly header: EnvelopeHeader
+  /** The sender's name for the stream, '' for none: letters, digits, '.', '_', '-', and '/' between levels. */
+  readonly channel: string
+  readonly sealed: Sealed
+  readonly signature: Uint8Array
+  /** Digest of the signed content under the chain's id: what verdicts and logs name. */
+  readonly messageId: Hash
+}
+
+const targetCodec: Codec<EnvelopeTarget> = union<EnvelopeTarget>({
+  device: [1, struct({ id: digest<DeviceId>(), keyId: digest<KeyId>() })],
+  group: [2, struct({ id: digest<GroupId>(), epoch: uint(0xffff_ffff), epochKeyHash: digest<Hash>() })],
+})
+const headerCodec: Codec<EnvelopeHeader> = struct<EnvelopeHeader>({
+  suite: oneOf(suiteNumbers),
+  sender: digest<DeviceId>(),
+  senderKeyId: digest<KeyId>(),
+  target: targetCodec,
+  counter: uint(),
+  seenHeight: uint<Height>(),
+  expiry: uint<Milliseconds>(),
+})
+/** At most 64 characters; levels are never empty, so a topic made from it has none either. */
+export const channelCodec: Codec<string> = text(64, /^$|^[A-Za-z0-9._-]+(\/[A-Za-z0-9._-]+)*$/)
+
+/** What the cipher authenticates besides the body. */
+export interface AuthenticatedFields {
+  readonly header: EnvelopeHeader
+  readonly channel: string
+}
+const authenticatedCodec = struct<AuthenticatedFields>({ header: headerCodec, channel: channelCodec })
+
+interface Payload extends AuthenticatedFields, Sealed {}
+const payloadCodec = struct<Payload>({
+  header: headerCodec,
+  channel: channelCodec,
+  enc: bytes(0, encBytes),
+  ciphertext: bytes(tagBytes, maxContentBytes + tagBytes),
+})
+const formatVersion = 1 as const
+const envelopeCodec = struct<{ version: typeof formatVersion; payload: Uint8Array; signature: Uint8Array }>({
+  version: constant(formatVersion),
+  payload: bytes(1, maxEnvelopeBytes),
+  signature: bytes(64),
+})
+
+/** The one suite for each kind of target. */
+export const suiteOf: Readonly<Record<EnvelopeTarget['type'], EnvelopeSuite>> = {
+  device: 'hpke-x25519-aes128gcm',
+  group: 'group-hkdf-sha256-aes256gcm',
+}
+
+/**
+ * Reads an envelope from hostile bytes. Judges form only: the signature is `verifyEnvelope`'s.
+ * Refuses `too-large`, `unknown-version`, `malformed`.
+ */
+export function parseEnvelope(chainId: ChainId, wire: Uint8Array): Result<Envelope> {
+  // 0x93: an array of three; a version below 128 is one byte.
+  if (wire[0] === 0x93 && wire[1] !== 1 && (wire[1] ?? 0xff) < 0x80)
+    return refuse('unknown-version', `envelope.version: expected 1, got ${wire[1]}`)
+  const outer = decode(envelopeCodec, wire, maxEnvelopeBytes)
+  if (!outer.ok) return outer
+  const { payload, signature } = outer.value
+  const inner = decode(payloadCodec, payload, maxEnvelopeBytes)
+  if (!inner.ok) return inner
+  const { header, channel, enc, ciphertext } = inner.value
+  if (header.suite !== suiteOf[header.target.type])
+    return refuse('malformed', `header.suite: ${header.suite} is not for a ${header.target.type}`)
+  if (enc.length !== (header.target.type === 'device' ? encBytes : 0))
+    return refuse('malformed', `enc: ${enc.length} bytes do not fit ${header.suite}`)
+  return ok({
+    header,
+    channel,
+    sealed: { enc, ciphertext },
+    signature,
+    messageId: messageIdOf(chainId, payload),
+  })
+}
+
+/** True if `key` signed the envelope. The caller has found `key` in the chain's record of the sender. */
+export function verifyEnvelope(envelope: Envelope, key: PublicKey, verifier: SignatureVerifier): boolean {
+  return verifier.verify(key, signingBytes(envelope.messageId), envelope.signature)
+}
+
+/** Refuses `envelope-expired`, and `expiry-too-far` for one that a replay window could not remember. */
+export function checkEnvelopeLifetime(expiry: Milliseconds, { head, now }: ExpiryTimes): Result<void> {
+  if (expiry < head) return refuse('envelope-expired', `expiry: passed ${head - expiry} ms ago`)
+  return expiry - now > maxEnvelopeLifetimeMs
+    ? refuse('expiry-too-far', `expiry: expected at most ${maxEnvelopeLifetimeMs} ms ahead`)
+    : ok(undefined)
+}
+
+/** The cipher's `aad`. */
+export function authenticatedBytes(fields: AuthenticatedFields): Uint8Array {
+  return encode(authenticatedCodec, fields)
+}
+
+/** An envelope as it is sent. */
+export interface EncodedEnvelope {
+  readonly bytes: Uint8Array
+  readonly messageId: Hash
+}
+
+/** Signs and encodes a body that is sealed already, with the header's fields as `aad`. */
+export function signEnvelope(
+  chainId: ChainId,
+  { header, channel }: AuthenticatedFields,
+  { enc, ciphertext }: Sealed,
+  signer: Signer,
+): EncodedEnvelope {
+  const payload = encode(payloadCodec, { header, channel, enc, ciphertext })
+  const messageId = messageIdOf(chainId, payload)
+  const signature = signer.sign(signingBytes(messageId))
+  return { bytes: encode(envelopeCodec, { version: formatVersion, payload, signature }), messageId }
+}
+
+function messageIdOf(chainId: ChainId, payload: Uint8Array): Hash {
+  return hashHex('mote/envelope/1', hexToBytes(chainId), payload)
+}
+
+function signingBytes(messageId: Hash): Uint8Array {
+  return domainBytes('mote/envelope/1', hexToBytes(messageId))
+}

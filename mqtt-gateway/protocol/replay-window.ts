@@ -1,0 +1,102 @@
+/**
+ * Which counters of which sender keys have been used: a sliding window per key (the scheme of RFC 4303, section
+ * 3.4.3, with counters of 53 bits).
+ *
+ * Invariants: a counter is accepted at most once; a counter below the window is refused, since nobody knows any
+ * more; memory is bounded, and a full table refuses a new key rather than forget an old one. A key is dropped only
+ * when every envelope seen under it has expired, for then its replays are refused as expired.
+ */
+import type { KeyId, Milliseconds } from '../../chain/brands.ts'
+import { ok, type Result, refuse } from '../../chain/result.ts'
+
+/** How far a counter may lie behind the highest one seen. */
+export const replayWindowSize = 1024
+const windowMask = (1n << BigInt(replayWindowSize)) - 1n
+
+interface KeyWindow {
+  readonly highest: number
+  /** Bit i: counter `highest - i` was used. */
+  readonly used: bigint
+  readonly latestExpiry: Milliseconds
+}
+
+/** A window as JSON keeps it: highest counter, used bits in hexadecimal, latest expiry. */
+export type StoredKeyWindow = readonly [highest: number, used: string, latestExpiry: number]
+
+export interface Sighting {
+  readonly keyId: KeyId
+  readonly counter: number
+  readonly expiry: Milliseconds
+}
+
+export class ReplayWindow {
+  readonly #maxKeys: number
+  readonly #windows = new Map<KeyId, KeyWindow>()
+
+  /** @param maxKeys sender keys that are remembered at the same time */
+  constructor(maxKeys: number, stored: Readonly<Record<string, StoredKeyWindow>> = {}) {
+    this.#maxKeys = maxKeys
+    for (const [keyId, [highest, used, latestExpiry]] of Object.entries(stored))
+      this.#windows.set(keyId as KeyId, {
+        highest,
+        used: BigInt(`0x${used}`),
+        latestExpiry: latestExpiry as Milliseconds,
+      })
+  }
+
+  /** Whether `accept` would take it: `replayed` if used or too old, `overloaded` if there is no room for its key. */
+  check({ keyId, counter }: Sighting, now: Milliseconds): Result<void> {
+    const window = this.#windows.get(keyId)
+    if (!window) return this.#roomForKey(now)
+    const behind = window.highest - counter
+    if (behind < 0) return ok(undefined)
+    if (behind >= replayWindowSize)
+      return refuse(
+        'replayed',
+        `counter: expected above ${window.highest - replayWindowSize}, got ${counter}`,
+      )
+    return (window.used >> BigInt(behind)) & 1n
+      ? refuse('replayed', `counter: ${counter} was used already`)
+      : ok(undefined)
+  }
+
+  /** Marks the counter as used, or refuses as `check` does. */
+  accept(sighting: Sighting, now: Milliseconds): Result<void> {
+    const checked = this.check(sighting, now)
+    if (!checked.ok) return checked
+    const { keyId, counter, expiry } = sighting
+    const window = this.#windows.get(keyId)
+    if (!window) {
+      this.#windows.set(keyId, { highest: counter, used: 1n, latestExpiry: expiry })
+      return checked
+    }
+    const latestExpiry = Math.max(expiry, window.latestExpiry) as Milliseconds
+    const ahead = counter - window.highest
+    if (ahead > 0) {
+      const used = ahead >= replayWindowSize ? 1n : ((window.used << BigInt(ahead)) & windowMask) | 1n
+      this.#windows.set(keyId, { highest: counter, used, latestExpiry })
+    } else {
+      const used = window.used | (1n << BigInt(-ahead))
+      this.#windows.set(keyId, { highest: window.highest, used, latestExpiry })
+    }
+    return checked
+  }
+
+  /** What a durable window writes to its file. */
+  toStored(): Record<string, StoredKeyWindow> {
+    return Object.fromEntries(
+      [...this.#windows].map(([keyId, { highest, used, latestExpiry }]) => [
+        keyId,
+        [highest, used.toString(16), latestExpiry] as const,
+      ]),
+    )
+  }
+
+  #roomForKey(now: Milliseconds): Result<void> {
+    if (this.#windows.size < this.#maxKeys) return ok(undefined)
+    for (const [keyId, { latestExpiry }] of this.#windows) if (latestExpiry < now) this.#windows.delete(keyId)
+    return this.#windows.size < this.#maxKeys
+      ? ok(undefined)
+      : refuse('overloaded', `replay window: ${this.#maxKeys} sender keys have unexpired messages`)
+  }
+}

@@ -1,0 +1,64 @@
+/**
+ * What the gateway and the agent ask the chain: the port in front of client/ (chain-trust.ts is the adapter).
+ *
+ * Whatever comes out is verified under a certified header; `height` and `ageMs` say which one and how old it is now.
+ * A lookup throws `MoteError` when the chain is out of reach or its answers do not verify; it never guesses.
+ */
+import type { ChainId, DeviceId, GroupId, Height, Milliseconds, StateKey } from '../../chain/brands.ts'
+import type { GroupRecord, IdentityRecord } from '../../chain/records.ts'
+
+/**
+ * What an expiry is judged by. A sender that has just started knows no later time than the newest header's, so nothing has
+ * expired before that: what it sets from there must not be over by the time that the judge's clock has carried on. What
+ * lies too far ahead is judged by the time that is carried on.
+ */
+export interface ExpiryTimes {
+  /** Of the newest certified header. */
+  readonly head: Milliseconds
+  /** The same, carried on. */
+  readonly now: Milliseconds
+}
+
+/** The newest certified header that is known here. */
+export interface TrustedMoment {
+  readonly height: Height
+  readonly time: Milliseconds
+}
+
+/** A record, or its proven absence, that holds at this moment. */
+export interface Trusted<T> extends TrustedMoment {
+  readonly value: T | undefined
+}
+
+export interface TrustedGroup {
+  readonly record: GroupRecord
+  /** Complete and sorted. */
+  readonly members: readonly DeviceId[]
+}
+
+/** A step forward of the certified chain: which state it changed, or that this is not known (a gap). */
+export interface TrustAdvance extends TrustedMoment {
+  readonly changed: ReadonlySet<StateKey> | 'unknown'
+}
+
+/** What a device can ask the gateway for. */
+export type Subject =
+  | { readonly type: 'device'; readonly id: DeviceId }
+  | { readonly type: 'group'; readonly id: GroupId }
+
+export interface TrustView {
+  readonly chainId: ChainId
+  head(): TrustedMoment
+  /** Age of the head (client/freshness.ts); infinite if it is from the future. */
+  ageMs(): number
+  /** The chain's time: the head's, carried on by the steady clock. Expiries are set by it. */
+  now(): Milliseconds
+  device(id: DeviceId): Promise<Trusted<IdentityRecord>>
+  group(id: GroupId): Promise<Trusted<TrustedGroup>>
+  /** True as soon as the head has this height; false when the time is over. */
+  waitForHeight(height: Height, timeoutMs: number): Promise<boolean>
+  /** Calls `listener` for every step forward; returns how to stop that. */
+  onAdvance(listener: (advance: TrustAdvance) => void): () => void
+  /** An encoded `StateAnswer` or `GroupAnswer`, for a device that verifies by itself. */
+  answer(subject: Subject): Promise<Uint8Array>
+}

@@ -1,0 +1,235 @@
+/**
+ * The embedded broker: aedes 1.2 (MQTT 3.1 and 3.1.1) behind the broker port (docs/decisions/0011-aedes.md).
+ *
+ * What aedes does by itself would break the port's contract in three places, mended here:
+ * - it calls an asynchronous `authorizePublish` for several messages of a client at once, and they finish in any
+ *   order: a queue per client runs them one after another;
+ * - it acknowledges QoS 1 before it persists or delivers: everything that must come first happens inside
+ *   `authorizePublish`, where the gateway decides and relays;
+ * - it would pass the client's own message on: the message is emptied and moved to a topic that nobody can
+ *   subscribe to, so that only its acknowledgement is left.
+ *
+ * Bounded: connections, packet size, queued messages per client, subscriptions, keep-alive, time to CONNECT, time a
+ * slow reader may block. Sessions are always clean and wills are dropped, so nothing accumulates for who is not there.
+ */
+import { once } from 'node:events'
+import { createServer, type Server, type Socket } from 'node:net'
+import { Aedes, type AuthenticateError, type Client, type PublishPacket } from 'aedes'
+import type { ErrorCode } from '../../chain/errors.ts'
+import { maxPasswordCharacters } from '../protocol/assertion.ts'
+import type {
+  Broker,
+  BrokerAddress,
+  BrokerFactory,
+  BrokerHandlers,
+  BrokerSession,
+  OutgoingMessage,
+} from './broker.ts'
+import { PacketFraming } from './packet-framing.ts'
+
+export interface AedesLimits {
+  /** Largest MQTT packet of a client that is connected, in bytes. */
+  readonly packetBytesMax: number
+  readonly connectionsMax: number
+  readonly subscriptionsPerClientMax: number
+  /** Messages of one client that wait for their decision; more close the connection. */
+  readonly queuedPerClientMax: number
+  /** Longest keep-alive that a client may ask for, in seconds. 0 (never) is refused. */
+  readonly keepAliveSecondsMax: number
+  /** Time from connection to CONNECT. */
+  readonly connectTimeoutMs: number
+  /** Time for which a subscriber may leave its socket full. */
+  readonly drainTimeoutMs: number
+}
+
+/** Largest packet before CONNACK: CONNECT with client id, username and password. */
+const connectPacketBytesMax = 2048
+/** Where acknowledged messages end: `$` topics match no wildcard [MQTT-4.7.2-1], and no filter may begin with `$`. */
+const consumedTopic = '$mote/consumed'
+
+/** Return codes of CONNACK (MQTT 3.1.1, section 3.2.2.3). */
+const connackCodes = { unavailable: 3, badCredentials: 4, notAuthorized: 5 } as const
+
+interface ClientState {
+  queue: Promise<void>
+  queued: number
+  readonly session: BrokerSession
+}
+
+export function aedesBroker(address: BrokerAddress, limits: AedesLimits): BrokerFactory {
+  return handlers => new AedesBroker(address, limits, handlers)
+}
+
+class AedesBroker implements Broker {
+  readonly #address: BrokerAddress
+  readonly #limits: AedesLimits
+  readonly #handlers: BrokerHandlers
+  readonly #aedes: Aedes
+  readonly #server: Server
+  readonly #states = new WeakMap<Client, ClientState>()
+  readonly #clients = new Map<string, Client>()
+  readonly #sockets = new Set<Socket>()
+
+  constructor(address: BrokerAddress, limits: AedesLimits, handlers: BrokerHandlers) {
+    this.#address = address
+    this.#limits = limits
+    this.#handlers = handlers
+    this.#aedes = new Aedes({
+      concurrency: 1000,
+      queueLimit: limits.queuedPerClientMax,
+      maxClientsIdLength: 64,
+      keepaliveLimit: limits.keepAliveSecondsMax,
+      connectTimeout: limits.connectTimeoutMs,
+      drainTimeout: limits.drainTimeoutMs,
+      preConnect: (_client, packet, done) => {
+        packet.clean = true
+        delete packet.will
+        done(null, true)
+      },
+      authenticate: (client, username, password, done) =>
+        this.#authenticate(client, username, password?.toString('utf8')).then(
+          refusal => done(refusal ?? null, refusal === undefined),
+          () => done(authenticateError('internal'), false),
+        ),
+      authorizePublish: (client, packet, done) => this.#authorizePublish(client, packet, done),
+      authorizeSubscribe: (client, subscription, done) =>
+        done(null, this.#maySubscribe(client, subscription.topic) ? subscription : null),
+      authorizeForward: (client, packet) => {
+        const session = this.#states.get(client)?.session
+        return session && this.#handlers.mayReceive(session, packet.topic) ? packet : null
+      },
+    })
+    // A peer's mistake ends its own connection; there is nothing else to do about it.
+    this.#aedes.on('clientError', () => {})
+    this.#aedes.on('connectionError', () => {})
+    this.#aedes.on('client', client => this.#clients.set(client.id, client))
+    this.#aedes.on('clientDisconnect', client => this.#disconnected(client))
+    this.#server = createServer(socket => this.#accept(socket))
+    this.#server.maxConnections = limits.connectionsMax
+  }
+
+  get connections(): number {
+    return this.#clients.size
+  }
+
+  async listen(): Promise<BrokerAddress> {
+    await this.#aedes.listen()
+    this.#server.listen(this.#address.port, this.#address.host)
+    await once(this.#server, 'listening')
+    const bound = this.#server.address()
+    return typeof bound === 'object' && bound ? { host: this.#address.host, port: bound.port } : this.#address
+  }
+
+  publish({ topicName, payload, retain }: OutgoingMessage): Promise<void> {
+    const { promise, resolve, reject } = Promise.withResolvers<void>()
+    this.#aedes.publish(
+      { cmd: 'publish', topic: topicName, payload: Buffer.from(payload), qos: 1, retain, dup: false },
+      error => (error ? reject(error) : resolve()),
+    )
+    return promise
+  }
+
+  disconnect(clientId: string): void {
+    this.#clients.get(clientId)?.close()
+  }
+
+  async close(): Promise<void> {
+    const closed = this.#server.listening ? once(this.#server, 'close') : undefined
+    this.#server.close()
+    const { promise, resolve } = Promise.withResolvers<void>()
+    this.#aedes.close(resolve)
+    await promise
+    for (const socket of this.#sockets) socket.destroy()
+    await closed
+  }
+
+  #accept(socket: Socket): void {
+    this.#sockets.add(socket)
+    socket.once('close', () => this.#sockets.delete(socket))
+    const client = this.#aedes.handle(socket)
+    const framing = new PacketFraming(() =>
+      client.connected ? this.#limits.packetBytesMax : connectPacketBytesMax,
+    )
+    // aedes takes its input by `conn.read(null)` only: the one place where a packet's size is known before its body
+    // is kept, without another stream and its buffer between.
+    const read = socket.read.bind(socket)
+    socket.read = size => {
+      const chunk: Buffer | null = read(size)
+      if (chunk === null || framing.accept(chunk)) return chunk
+      socket.destroy()
+      return null
+    }
+  }
+
+  async #authenticate(
+    client: Client,
+    username: string | undefined,
+    password: string | undefined,
+  ): Promise<AuthenticateError | undefined> {
+    if (username === undefined || password === undefined || password.length > maxPasswordCharacters)
+      return authenticateError('assertion-invalid')
+    const result = await this.#handlers.authenticate(client.id, username, password)
+    if (!result.ok) return authenticateError(result.error.code)
+    const session = result.value
+    this.#states.set(client, { queue: Promise.resolve(), queued: 0, session })
+    // Not aedes' event: it does not come for a connection that ends while it is being authenticated.
+    if (client.conn.destroyed) this.#handlers.closed(session)
+    else client.conn.once('close', () => this.#handlers.closed(session))
+    return undefined
+  }
+
+  #authorizePublish(
+    client: Client | null,
+    packet: PublishPacket,
+    done: (error?: Error | null) => void,
+  ): void {
+    const state = client ? this.#states.get(client) : undefined
+    if (!state || state.queued >= this.#limits.queuedPerClientMax) {
+      done(new Error(state ? 'too many messages in flight' : 'no session'))
+      return
+    }
+    state.queued += 1
+    const { session } = state
+    const message = { topicName: packet.topic, payload: Uint8Array.from(packet.payload as Buffer) }
+    state.queue = state.queue.then(async () => {
+      try {
+        const outcome = await this.#handlers.published(session, message)
+        packet.topic = consumedTopic
+        packet.payload = Buffer.alloc(0)
+        packet.retain = false
+        done(outcome === 'acknowledge' ? null : new Error('not acknowledged: try again later'))
+      } catch (cause) {
+        done(new Error('not acknowledged: internal error', { cause }))
+      } finally {
+        state.queued -= 1
+      }
+    })
+  }
+
+  #maySubscribe(client: Client, topicFilter: string): boolean {
+    // aedes keeps the accepted filters in this record; its types do not show it.
+    const { subscriptions } = client as unknown as { subscriptions: Record<string, unknown> }
+    if (Object.keys(subscriptions).length >= this.#limits.subscriptionsPerClientMax) return false
+    const session = this.#states.get(client)?.session
+    return (
+      session !== undefined &&
+      !topicFilter.startsWith('$') &&
+      this.#handlers.maySubscribe(session, topicFilter)
+    )
+  }
+
+  #disconnected(client: Client): void {
+    if (this.#clients.get(client.id) === client) this.#clients.delete(client.id)
+  }
+}
+
+function authenticateError(code: ErrorCode): AuthenticateError {
+  const tryLater = code === 'overloaded' || code === 'stale' || code === 'unreachable' || code === 'timeout'
+  const forged = code === 'assertion-invalid' || code === 'assertion-used' || code === 'bad-signature'
+  const returnCode = tryLater
+    ? connackCodes.unavailable
+    : forged
+      ? connackCodes.badCredentials
+      : connackCodes.notAuthorized
+  return Object.assign(new Error(code), { returnCode })
+}

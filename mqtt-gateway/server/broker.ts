@@ -1,0 +1,69 @@
+/**
+ * The port between the gateway and an MQTT broker. Embedded aedes is one adapter (aedes-broker.ts); a broker that
+ * runs elsewhere would be another.
+ *
+ * The contract, which the gateway's guarantees rest on:
+ * - `published` is called with one client's messages in the order in which they arrived, and the next one only when
+ *   the promise of the one before has settled;
+ * - a message is acknowledged only after `published` has resolved with `acknowledge`, and the broker itself passes
+ *   nothing on that a client published: what subscribers get is what the gateway publishes;
+ * - `close` as outcome ends the connection without an acknowledgement, so the client may send again later.
+ */
+import type { Result } from '../../chain/result.ts'
+
+/** One connection of an authenticated client. */
+export interface BrokerSession {
+  readonly clientId: string
+}
+
+export interface IncomingMessage {
+  readonly topicName: string
+  readonly payload: Uint8Array
+}
+
+/** What the gateway answers to a message: take it from the client's hands, or make the client keep it. */
+export type PublishOutcome = 'acknowledge' | 'close'
+
+export interface BrokerHandlers {
+  /**
+   * Called before CONNACK. A refusal's code decides the CONNACK return code. The session it gives is the one that the
+   * other handlers get, the very object, for this connection and no other.
+   */
+  readonly authenticate: (
+    clientId: string,
+    username: string,
+    password: string,
+  ) => Promise<Result<BrokerSession>>
+  readonly published: (session: BrokerSession, message: IncomingMessage) => Promise<PublishOutcome>
+  readonly maySubscribe: (session: BrokerSession, topicFilter: string) => boolean
+  /** Whether a message that matches a client's subscription may go to this client. */
+  readonly mayReceive: (session: BrokerSession, topicName: string) => boolean
+  /** Called once for every session that `authenticate` gave, when its connection is gone. */
+  readonly closed: (session: BrokerSession) => void
+}
+
+export interface OutgoingMessage {
+  readonly topicName: string
+  readonly payload: Uint8Array
+  /** Replaces the retained message of the topic. */
+  readonly retain: boolean
+}
+
+export interface BrokerAddress {
+  readonly host: string
+  readonly port: number
+}
+
+export interface Broker {
+  listen(): Promise<BrokerAddress>
+  /** Resolves when the message has been handed to every subscriber's connection. QoS 1. */
+  publish(message: OutgoingMessage): Promise<void>
+  /** Ends a client's connection now, if it has one. */
+  disconnect(clientId: string): void
+  /** Connections that are authenticated. */
+  readonly connections: number
+  close(): Promise<void>
+}
+
+/** Makes a broker that calls these handlers. */
+export type BrokerFactory = (handlers: BrokerHandlers) => Broker

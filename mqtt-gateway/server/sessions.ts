@@ -1,0 +1,178 @@
+/**
+ * Who is connected, and whether they still may be.
+ *
+ * A connection opens with an assertion (assertion.ts) that is checked against certified state, and is cut when a
+ * later block makes the device or the asserted key invalid: the change lists of the headers name the records to look
+ * at again. A record that cannot be looked up again counts as invalid.
+ *
+ * The client id is the device id, or the device id, a dot and up to 16 letters or digits: one device may hold several
+ * connections, since MQTT ends the older one of two with the same client id [MQTT-3.1.4-2].
+ */
+
+import { type DeviceId, isDigest, type KeyId, type Milliseconds } from '../../chain/brands.ts'
+import type { ErrorCode } from '../../chain/errors.ts'
+import type { SignatureVerifier } from '../../chain/keys.ts'
+import { findKey, isKeyValidAt, stateKeyOf } from '../../chain/records.ts'
+import { MoteError, ok, type Result, refuse } from '../../chain/result.ts'
+import { checkFresh } from '../../client/freshness.ts'
+import { type Assertion, checkAssertionTime, parseAssertion, verifyAssertion } from '../protocol/assertion.ts'
+import type { TrustAdvance, TrustView } from '../protocol/trust.ts'
+import type { BrokerSession } from './broker.ts'
+
+export interface Session extends BrokerSession {
+  readonly device: DeviceId
+  /** The key that signed its assertion. */
+  readonly keyId: KeyId
+}
+
+/** A session that must end, and why. */
+export interface CutSession {
+  readonly session: Session
+  readonly code: ErrorCode
+  readonly reason: string
+}
+
+/** Connections that one device may hold at the same time. */
+export const maxSessionsPerDevice = 8
+/** Assertions remembered until they expire: a minute of connections. */
+const maxUsedAssertions = 100_000
+
+export interface SessionsOptions {
+  readonly trust: TrustView
+  readonly verifier: SignatureVerifier
+  readonly trustTtlMs: number
+}
+
+export class Sessions {
+  readonly #options: SessionsOptions
+  readonly #byClientId = new Map<string, Session>()
+  readonly #used = new UsedAssertions(maxUsedAssertions)
+
+  constructor(options: SessionsOptions) {
+    this.#options = options
+  }
+
+  get count(): number {
+    return this.#byClientId.size
+  }
+
+  /** The session behind a broker's handle, unless it was closed, cut, or taken over by a newer connection. */
+  find(handle: BrokerSession): Session | undefined {
+    const session = this.#byClientId.get(handle.clientId)
+    return session === handle ? session : undefined
+  }
+
+  /** Opens a session if the assertion holds against certified state. Refuses with the reason otherwise. */
+  async open(clientId: string, username: string, password: string): Promise<Result<Session>> {
+    const device = deviceOfClientId(clientId)
+    if (device === undefined || username !== device)
+      return refuse('assertion-invalid', 'clientId: expected the device id, which is the username too')
+    const parsed = parseAssertion(password)
+    if (!parsed.ok) return parsed
+    const { assertion } = parsed.value
+    if (assertion.device !== device)
+      return refuse('assertion-invalid', `assertion.device: expected ${device}, got ${assertion.device}`)
+    const { trust, verifier, trustTtlMs } = this.#options
+    const timely = checkAssertionTime(assertion, trust.chainId, {
+      head: trust.head().time,
+      now: trust.now(),
+    })
+    if (!timely.ok) return timely
+    const fresh = checkFresh(trust.ageMs(), trustTtlMs)
+    if (!fresh.ok) return fresh
+    const session: Session = { clientId, device, keyId: assertion.keyId }
+    const valid = await this.#check(session)
+    if (!valid.ok) return valid
+    if (!verifyAssertion(parsed.value, valid.value, verifier))
+      return refuse('bad-signature', `assertion: does not verify under key ${assertion.keyId}`)
+    const used = this.#used.use(assertion, trust.head().time)
+    if (!used.ok) return used
+    const others = [...this.#byClientId.values()].filter(other => other.device === device)
+    if (others.length >= maxSessionsPerDevice && !this.#byClientId.has(clientId))
+      return refuse('limit-exceeded', `sessions: ${device} has ${others.length} connections`)
+    this.#byClientId.set(clientId, session)
+    // The chain may have gone on since the first look; from here on `reviewAfter` watches.
+    const still = await this.#check(session)
+    if (still.ok) return ok(session)
+    this.close(session)
+    return still
+  }
+
+  close(handle: BrokerSession): void {
+    if (this.find(handle)) this.#byClientId.delete(handle.clientId)
+  }
+
+  /** The sessions that a step of the chain ended. They are closed here; the caller cuts their connections. */
+  async reviewAfter({ changed }: TrustAdvance): Promise<readonly CutSession[]> {
+    const touched = [...this.#byClientId.values()].filter(
+      ({ device }) => changed === 'unknown' || changed.has(stateKeyOf.identity(device)),
+    )
+    const cuts = await Promise.all(
+      touched.map(async (session): Promise<CutSession | undefined> => {
+        const valid = await this.#check(session)
+        return valid.ok ? undefined : { session, code: cutCode(valid.error.code), reason: valid.error.detail }
+      }),
+    )
+    const ended = cuts.filter(cut => cut !== undefined)
+    for (const { session } of ended) this.#byClientId.delete(session.clientId)
+    return ended
+  }
+
+  /** The session's key if certified state lets it act now. */
+  async #check({ device, keyId }: Session) {
+    const { trust } = this.#options
+    try {
+      const { value: record } = await trust.device(device)
+      if (!record) return refuse('unknown-signer', `device ${device} is not on the chain`)
+      if (record.status !== 'active')
+        return refuse('signer-not-active', `device ${device} is ${record.status}`)
+      const entry = findKey(record, keyId)
+      if (entry?.purpose !== 'sign' || !isKeyValidAt(entry, trust.now()))
+        return refuse('key-not-valid', `key ${keyId} is no valid signing key of ${device}`)
+      return ok(entry.key)
+    } catch (error) {
+      if (error instanceof MoteError) return refuse(error.code, error.detail)
+      throw error
+    }
+  }
+}
+
+function cutCode(code: ErrorCode): ErrorCode {
+  return code === 'signer-not-active' || code === 'unknown-signer' ? 'device-revoked' : code
+}
+
+/** The device of a client id, if it has the form of one. */
+export function deviceOfClientId(clientId: string): DeviceId | undefined {
+  const [device = '', suffix, ...rest] = clientId.split('.')
+  if (!isDigest(device) || rest.length > 0) return undefined
+  return suffix === undefined || /^[A-Za-z0-9]{1,16}$/.test(suffix) ? (device as DeviceId) : undefined
+}
+
+/** The assertions that were used and have not expired: bounded, and when it is full a new one is refused rather than an old one forgotten. */
+export class UsedAssertions {
+  readonly #maxEntries: number
+  readonly #expiryOf = new Map<string, Milliseconds>()
+
+  constructor(maxEntries: number) {
+    this.#maxEntries = maxEntries
+  }
+
+  /**
+   * Marks an assertion as used. Refuses `assertion-used`, or `overloaded` when there is no room to remember it.
+   * @param head time by which it is judged what has expired
+   */
+  use(assertion: Assertion, head: Milliseconds): Result<void> {
+    const name = `${assertion.device}/${Buffer.from(assertion.nonce).toString('hex')}`
+    if (this.#expiryOf.has(name))
+      return refuse('assertion-used', 'password: this assertion opened a connection before')
+    if (this.#expiryOf.size >= this.#maxEntries) this.#forgetExpired(head)
+    if (this.#expiryOf.size >= this.#maxEntries)
+      return refuse('overloaded', `assertions: ${this.#maxEntries} are in use and not expired`)
+    this.#expiryOf.set(name, assertion.expiresAt)
+    return ok(undefined)
+  }
+
+  #forgetExpired(head: Milliseconds): void {
+    for (const [name, expiresAt] of this.#expiryOf) if (expiresAt <= head) this.#expiryOf.delete(name)
+  }
+}

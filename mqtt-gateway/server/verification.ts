@@ -1,0 +1,161 @@
+/**
+ * The decision: may this envelope be relayed? A pure function of the envelope, certified facts and the time
+ * (Hsu-Lu B2, B5: `Check` or `Error`; docs/ARCHITECTURE.md, "Life of a message").
+ *
+ * Order of the checks, each of which alone can refuse:
+ *   trust data fresh → sender known, itself, active → its key valid → signature → recipient active and its key the
+ *   chain's, or group known, sender a member, epoch accepted → lifetime → counter not used.
+ *
+ * It only asks the replay window; who acts on `Check` marks the counter.
+ */
+import type { DeviceId, Height, Milliseconds } from '../../chain/brands.ts'
+import type { ErrorCode } from '../../chain/errors.ts'
+import { keyIdOf, type SignatureVerifier } from '../../chain/keys.ts'
+import {
+  currentEncryptionKey,
+  findKey,
+  type IdentityRecord,
+  isEpochAccepted,
+  isKeyValidAt,
+} from '../../chain/records.ts'
+import type { Result } from '../../chain/result.ts'
+import { checkFresh } from '../../client/freshness.ts'
+import type { KeyMismatch } from '../protocol/decision-log.ts'
+import { checkEnvelopeLifetime, type Envelope, verifyEnvelope } from '../protocol/envelope.ts'
+import type { ReplayWindow } from '../protocol/replay-window.ts'
+import type { ExpiryTimes, TrustedGroup } from '../protocol/trust.ts'
+
+/** What certified state says of the two ends of an envelope. */
+export interface TrustFacts {
+  readonly sender: IdentityRecord | undefined
+  readonly target:
+    | { readonly type: 'device'; readonly record: IdentityRecord | undefined }
+    | { readonly type: 'group'; readonly group: TrustedGroup | undefined }
+  /** The lowest height at which all of it holds. */
+  readonly height: Height
+  /** Age of that height's header now. */
+  readonly ageMs: number
+}
+
+export interface DecisionInput {
+  readonly envelope: Envelope
+  /** Who the connection belongs to. */
+  readonly session: DeviceId
+  readonly facts: TrustFacts
+  readonly times: ExpiryTimes
+  readonly trustTtlMs: number
+  readonly replayWindow: ReplayWindow
+  readonly verifier: SignatureVerifier
+}
+
+export type Decision =
+  | { readonly verdict: 'Check' }
+  | {
+      readonly verdict: 'Error'
+      readonly code: ErrorCode
+      readonly reason: string
+      readonly mismatch?: KeyMismatch
+    }
+
+type Refused = Extract<Decision, { verdict: 'Error' }>
+
+export function decide(input: DecisionInput): Decision {
+  return (
+    checkFreshness(input) ??
+    checkSender(input) ??
+    checkTarget(input) ??
+    checkLifetime(input) ??
+    checkReplay(input) ?? { verdict: 'Check' }
+  )
+}
+
+function error(code: ErrorCode, reason: string, mismatch?: KeyMismatch): Refused {
+  return { verdict: 'Error', code, reason, ...(mismatch && { mismatch }) }
+}
+
+function errorOf(result: Result<void>): Refused | undefined {
+  return result.ok ? undefined : error(result.error.code, result.error.detail)
+}
+
+function checkFreshness({ facts, trustTtlMs }: DecisionInput): Refused | undefined {
+  return errorOf(checkFresh(facts.ageMs, trustTtlMs))
+}
+
+function checkSender(input: DecisionInput): Refused | undefined {
+  const { envelope, session, facts, times, verifier } = input
+  const { now } = times
+  const { sender, senderKeyId } = envelope.header
+  if (!facts.sender) return error('unknown-signer', `sender ${sender} is not on the chain`)
+  if (sender !== session)
+    return error('topic-not-allowed', `sender: expected ${session}, whose connection this is, got ${sender}`)
+  if (facts.sender.status !== 'active')
+    return error('signer-not-active', `sender ${sender} is ${facts.sender.status}`)
+  const entry = findKey(facts.sender, senderKeyId)
+  if (entry?.purpose !== 'sign' || !isKeyValidAt(entry, now))
+    return error('key-not-valid', `senderKeyId: ${senderKeyId} is no valid signing key of ${sender}`)
+  return verifyEnvelope(envelope, entry.key, verifier)
+    ? undefined
+    : error('bad-signature', `signature: does not verify under key ${senderKeyId}`)
+}
+
+function checkTarget(input: DecisionInput): Refused | undefined {
+  const { target } = input.envelope.header
+  const { facts } = input
+  const { now } = input.times
+  if (target.type === 'device')
+    return facts.target.type === 'device'
+      ? checkRecipient(target, facts.target.record, now)
+      : error('internal', 'facts about a group for an envelope to a device')
+  return facts.target.type === 'group'
+    ? checkGroup(input.envelope.header.sender, target, facts.target.group, now)
+    : error('internal', 'facts about a device for an envelope to a group')
+}
+
+function checkRecipient(
+  target: Extract<Envelope['header']['target'], { type: 'device' }>,
+  record: IdentityRecord | undefined,
+  now: Milliseconds,
+): Refused | undefined {
+  if (record?.status !== 'active')
+    return error('recipient-not-active', `recipient ${target.id} is ${record?.status ?? 'not on the chain'}`)
+  const entry = findKey(record, target.keyId)
+  if (entry?.purpose === 'encrypt' && isKeyValidAt(entry, now)) return undefined
+  const current = currentEncryptionKey(record, now)
+  const onChain = current && keyIdOf(current.key)
+  return error(
+    'recipient-key-mismatch',
+    `recipient.keyId: expected ${onChain ?? 'none'} (on the chain), got ${target.keyId}`,
+    { inEnvelope: target.keyId, onChain },
+  )
+}
+
+function checkGroup(
+  sender: DeviceId,
+  target: Extract<Envelope['header']['target'], { type: 'group' }>,
+  group: TrustedGroup | undefined,
+  now: Milliseconds,
+): Refused | undefined {
+  if (!group) return error('unknown-subject', `group ${target.id} is not on the chain`)
+  if (!group.members.includes(sender)) return error('not-member', `sender ${sender} is not in the group`)
+  const { epoch, epochKeyHash } = group.record
+  if (!isEpochAccepted(group.record, target.epoch, now))
+    return error('epoch-mismatch', `epoch: expected ${epoch} of membership now, got ${target.epoch}`, {
+      inEnvelope: target.epochKeyHash,
+      onChain: epochKeyHash,
+    })
+  if (target.epoch === epoch && target.epochKeyHash !== epochKeyHash)
+    return error('epoch-mismatch', `epochKeyHash: expected ${epochKeyHash}, got ${target.epochKeyHash}`, {
+      inEnvelope: target.epochKeyHash,
+      onChain: epochKeyHash,
+    })
+  return undefined
+}
+
+function checkLifetime({ envelope: { header }, times }: DecisionInput): Refused | undefined {
+  return errorOf(checkEnvelopeLifetime(header.expiry, times))
+}
+
+function checkReplay({ envelope: { header }, times, replayWindow }: DecisionInput): Refused | undefined {
+  const { senderKeyId: keyId, counter, expiry } = header
+  return errorOf(replayWindow.check({ keyId, counter, expiry }, times.head))
+}
