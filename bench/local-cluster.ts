@@ -30,7 +30,7 @@ import { type NodeConfigFile, writeNodeConfig } from '../node/config.ts'
 const here = dirname(dirname(fileURLToPath(import.meta.url)))
 
 export interface ClusterOptions {
-  /** Checkout whose nodes run. Default: this one. */
+  /** Checkout whose nodes run, from its sources. Default: this one, by the launcher. */
   readonly root?: string
   readonly fullNodes?: number
   readonly devices?: number
@@ -86,14 +86,15 @@ export class ClusterNode {
     id: DeviceId
     api: string
     directory: string
-    root: string
+    root: string | undefined
     nodeArguments: readonly string[]
   }) {
     this.name = options.name
     this.id = options.id
     this.api = options.api
     this.directory = options.directory
-    this.#entry = join(options.root, 'cli', 'main.ts')
+    const { root } = options
+    this.#entry = root === undefined ? join(here, 'bin', 'mote.js') : join(root, 'cli', 'main.ts')
     this.#nodeArguments = options.nodeArguments
   }
 
@@ -291,7 +292,7 @@ export async function createCluster(options: ClusterOptions = {}): Promise<Local
       log: { level: 'info' },
     })
     const api = `http://${loopback}:${portOf(i, 'api')}`
-    const { root = here, nodeArguments = [] } = options
+    const { root, nodeArguments = [] } = options
     nodes.push(new ClusterNode({ name: each.name, id: each.id, api, directory: home, root, nodeArguments }))
   }
   const network = links?.network

@@ -294,7 +294,7 @@ describe('faults on real processes', () => {
   })
 
   test('light nodes are killed, paused and restarted under load, and a line says that each caught up', async () => {
-    const args = ['light-nodes', '--seed', 'short', '--duration', '12', '--json']
+    const args = ['light-nodes', '--seed', 'short', '--duration', '8', '--json']
     const report = JSON.parse((await succeeds('chaos', 'run', ...args)).stdout) as ChaosReport
     const line = report.invariants.find(({ name }) => name.startsWith('lightweight and coordination nodes'))
     expect(line).toMatchObject({ pass: true })
