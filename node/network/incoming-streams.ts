@@ -12,6 +12,7 @@ import { Conversation } from './conversation.ts'
 import { FrameReader } from './framing.ts'
 import type { PeerLink } from './peer-link.ts'
 import { protocols, type StreamProtocol } from './protocols.ts'
+import { updateWindowByHalves } from './quiet-streams.ts'
 import { forwardCodec, raftStreamCodec, signaturesCodec } from './wire.ts'
 
 /** Takes the frames of a long-lived stream, from a proven peer only. */
@@ -28,6 +29,7 @@ export function takeFrames(
     if (!link.peer) link.violation(`${protocol}: before hello`)
     return
   }
+  updateWindowByHalves(stream)
   const reader = new FrameReader(protocols[protocol].maxFrameBytes)
   const take = (chunk: Uint8Array): Refusal | undefined => {
     const frames = reader.push(chunk)

@@ -7,6 +7,7 @@ import { randomBytes } from 'node:crypto'
 import { type ICryptoInterface, type NoiseComponents, noise, pureJsCrypto } from '@chainsafe/libp2p-noise'
 import type { ConnectionEncrypter, MessageStream } from '@libp2p/interface'
 import sodium from 'sodium-native'
+import { endLengthsCheaply } from './quiet-streams.ts'
 
 /** Authentication tag of ChaCha20-Poly1305 (RFC 8439). */
 const tagBytes = 16
@@ -57,6 +58,7 @@ export function turnwiseNoise(): (components: NoiseComponents) => ConnectionEncr
       securing: Promise<T>,
     ): Promise<T> => {
       const result = await securing
+      endLengthsCheaply(result.connection)
       gatherTurn(result.connection, socket)
       return result
     }

@@ -1,0 +1,71 @@
+/** The libraries under a connection still look as quiet-streams.ts expects; over real sockets between two hosts. */
+import type { MessageStream, Stream } from '@libp2p/interface'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { createHost } from '../../../node/network/libp2p-host.ts'
+import { defaultNetworkLimits } from '../../../node/network/network-limits.ts'
+import { endLengthsCheaply, updateWindowByHalves } from '../../../node/network/quiet-streams.ts'
+
+const protocol = '/mote/test/1'
+const hosts = await Promise.all(
+  [1, 2].map(seed =>
+    createHost({
+      host: '127.0.0.1',
+      port: 0,
+      transportSeed: new Uint8Array(32).fill(seed),
+      limits: defaultNetworkLimits,
+    }),
+  ),
+)
+const [sender, receiver] = hosts as [(typeof hosts)[number], (typeof hosts)[number]]
+let outgoing: Stream
+let incoming: Stream
+let received = 0
+
+beforeAll(async () => {
+  await Promise.all(hosts.map(host => host.start()))
+  const opened = Promise.withResolvers<Stream>()
+  await receiver.handle(protocol, stream => {
+    stream.addEventListener('message', ({ data }) => {
+      received += data.byteLength
+    })
+    opened.resolve(stream)
+  })
+  const connection = await sender.dial(receiver.getMultiaddrs()[0]!)
+  outgoing = await connection.newStream(protocol)
+  outgoing.send(new Uint8Array(1))
+  incoming = await opened.promise
+})
+afterAll(() => Promise.all(hosts.map(host => host.stop())))
+
+describe('quiet streams', () => {
+  it('quiet streams: a window is opened again by halves, and megabytes pass', async () => {
+    let updates = 0
+    const sent = incoming as unknown as { sendFrame(header: { type: number }, data?: Uint8Array): void }
+    const send = sent.sendFrame.bind(incoming)
+    sent.sendFrame = (header, data) => {
+      updates++
+      send(header, data)
+    }
+    expect(updateWindowByHalves(incoming)).toBe(true)
+    for (let i = 0; i < 100; i++) {
+      outgoing.send(new Uint8Array(100))
+      await new Promise(resolve => setTimeout(resolve, 1))
+    }
+    await expect.poll(() => received, { timeout: 30_000 }).toBe(10_001)
+    expect(updates, 'small messages are answered by nothing').toBe(0)
+    const large = new Uint8Array(8 * 1024 * 1024)
+    if (!outgoing.send(large)) await outgoing.onDrain()
+    await expect.poll(() => received, { timeout: 30_000 }).toBe(10_001 + large.length)
+    expect(updates).toBeGreaterThan(0)
+  })
+
+  it('quiet streams: what is under a connection reads lengths as expected', () => {
+    const [connection] = sender.getConnections() as unknown as { muxer: { maConn: MessageStream } }[]
+    expect(endLengthsCheaply(connection!.muxer.maConn)).toBe(true)
+  })
+
+  it('quiet streams: a stream of another kind is left alone', () => {
+    const other = { decoder: {} } as unknown as Stream
+    expect([updateWindowByHalves(other), endLengthsCheaply(other)]).toEqual([false, false])
+  })
+})
