@@ -5,7 +5,7 @@
  * Every cell is a cluster of its own: a calm time with many clients, for throughput, latency and elections that nobody
  * needed; then rounds of leader loss with few clients. Compare within one run only: a ratio says more than a number.
  */
-import { nowMs, type Spread, spreadOf } from '../cli/chaos-clock.ts'
+import { nowMs, type Spread, spreadOf } from '../devnet/chaos/timing.ts'
 import { parseDelay } from '../devnet/link-faults.ts'
 import type { NodeConfigFile } from '../node/config.ts'
 import { type BenchOption, BenchUsageError, benchArguments } from './arguments.ts'

@@ -6,9 +6,10 @@
  * - election: from the signal until a node has written in its log that it leads.
  * - hand-over: the longest time between two acknowledgements that reaches from the request to the next leader's first one.
  */
-import { nowMs, pause } from '../cli/chaos-clock.ts'
-import { longestGap } from '../cli/chaos-run.ts'
+
 import type { IdentityKeys } from '../client/key-directory.ts'
+import { longestGap } from '../devnet/chaos/scenario-run.ts'
+import { nowMs, pause } from '../devnet/chaos/timing.ts'
 import { LoadClients } from './load-clients.ts'
 import type { LocalCluster } from './local-cluster.ts'
 

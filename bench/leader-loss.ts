@@ -6,7 +6,7 @@
  * of them before it stands, so with two survivors the median of the first one's wait is 1.29 of them, before anything is
  * sent; one whose connection breaks waits for nought to one, and the median is 0.29.
  */
-import { nowMs, type Spread, spreadOf } from '../cli/chaos-clock.ts'
+import { nowMs, type Spread, spreadOf } from '../devnet/chaos/timing.ts'
 import { parseDelay } from '../devnet/link-faults.ts'
 import { type BenchOption, benchArguments } from './arguments.ts'
 import { electionsSince, handOvers, loseLeaders, TimedLoad } from './fault-rounds.ts'

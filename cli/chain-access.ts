@@ -1,47 +1,21 @@
 /**
- * A command's way to the chain: the devnet's description names the nodes, the genesis is where trust starts, and
- * every answer is verified from there. Names are looked up in the key directory on this machine.
+ * A command's way to the chain of the devnet in its directory, and the names of devices and groups on this machine.
  */
 import { join } from 'node:path'
 import { type DeviceId, GroupId, isDigest } from '../chain/brands.ts'
-import { checkpointFromGenesis } from '../chain/genesis.ts'
-import type { TrustedHead } from '../chain/light-client.ts'
 import { groupIdOf } from '../chain/records.ts'
 import { MoteError } from '../chain/result.ts'
 import { readFileIfThere, writeFileAtomic } from '../client/atomic-file.ts'
-import { ChainClient } from '../client/chain-client.ts'
-import type { ChainSource } from '../client/chain-source.ts'
-import { readGenesisFile } from '../client/genesis-file.ts'
-import { httpSource } from '../client/http-source.ts'
-import { type IdentityKeys, KeyDirectory } from '../client/key-directory.ts'
-import { apiUrl, type DevnetDescription, layout, readDescription } from '../devnet/layout.ts'
+import { type ChainAccess, type OpenOptions, openDevnetChain } from '../devnet/access.ts'
+import { type DevnetDescription, readDescription } from '../devnet/layout.ts'
 import { isLive } from '../devnet/run.ts'
 import type { Context } from './context.ts'
-
-/** A read asks each full node in turn; nodes that hang cost this much together, if there are not too many. */
-const readPatienceMs = 5_000
-const requestTimeoutMsMin = 500
-
-export interface ChainAccess {
-  readonly directory: string
-  readonly description: DevnetDescription
-  readonly client: ChainClient
-  /** Where trust starts: the genesis. */
-  readonly checkpoint: TrustedHead
-  /** Keys and names of devices. */
-  readonly keys: KeyDirectory
-}
 
 /** The description of the devnet in the context's directory. Throws `not-running`. */
 export async function requireDescription(context: Context): Promise<DevnetDescription> {
   const description = await readDescription(context.directory)
   if (description) return description
   throw new MoteError('not-running', `${context.directory}: no devnet here`)
-}
-
-interface OpenOptions {
-  /** False: this machine has no wall clock to go by. */
-  readonly clock?: boolean
 }
 
 /** Opens the chain and catches up with its newest certified header. Throws when no node gives a valid one. */
@@ -60,30 +34,8 @@ export async function openRunningChain(context: Context): Promise<ChainAccess> {
 }
 
 /** The same without asking any node yet. */
-export async function openChainUnsynced(
-  context: Context,
-  { clock = true }: OpenOptions = {},
-): Promise<ChainAccess> {
-  const { directory } = context
-  const description = await requireDescription(context)
-  const genesis = await readGenesisFile(layout.genesis(directory))
-  const checkpoint = checkpointFromGenesis(genesis)
-  const client = await ChainClient.open({
-    sources: fullNodeSources(description),
-    // From the genesis each time: a header with its certificate, and each handover, skip the whole way; nothing is left behind.
-    checkpoint,
-    ...(!clock && { now: () => undefined }),
-  })
-  if (client.chainId !== description.chainId)
-    throw new MoteError('wrong-chain', `${layout.genesis(directory)}: not the genesis of this devnet`)
-  return { directory, description, client, checkpoint, keys: await KeyDirectory.open(directory) }
-}
-
-/** The full nodes of a devnet, to be asked in this order. */
-export function fullNodeSources({ nodes }: DevnetDescription): ChainSource[] {
-  const full = nodes.filter(node => node.label === 'full')
-  const requestTimeoutMs = Math.max(requestTimeoutMsMin, Math.floor(readPatienceMs / full.length))
-  return full.map(node => httpSource(apiUrl(node.api), { requestTimeoutMs }))
+export async function openChainUnsynced(context: Context, options?: OpenOptions): Promise<ChainAccess> {
+  return openDevnetChain(context.directory, await requireDescription(context), options)
 }
 
 /** Catches up with the newest certified header. Throws `timeout` after `patienceMs`, when nodes hang say. */
@@ -109,11 +61,6 @@ export async function requireDevice({ keys }: ChainAccess, nameOrId: string): Pr
 /** The local name of an id, if there is one. */
 export async function nameOf({ keys }: ChainAccess, id: DeviceId): Promise<string | null> {
   return (await keys.names()).find(entry => entry.id === id)?.name ?? null
-}
-
-/** The keys of an operator, which lie apart from those of the devices. Throws `key-not-found`. */
-export async function operatorKeys({ directory }: ChainAccess, name = 'operator'): Promise<IdentityKeys> {
-  return (await KeyDirectory.open(layout.operator(directory))).load(name)
 }
 
 const groupNamesFile = (directory: string): string => join(directory, 'groups.json')

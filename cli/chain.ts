@@ -20,8 +20,9 @@ import {
   setConsenters,
 } from '../client/consenter-actions.ts'
 import { httpSource } from '../client/http-source.ts'
+import { type ChainAccess, operatorKeys } from '../devnet/access.ts'
 import { apiUrl } from '../devnet/layout.ts'
-import { type ChainAccess, nameOf, openChain, operatorKeys, requireDevice } from './chain-access.ts'
+import { nameOf, openChain, requireDevice } from './chain-access.ts'
 import type { AddCommand } from './command.ts'
 import type { Context } from './context.ts'
 import { provenance, shortId } from './output.ts'

@@ -5,11 +5,11 @@
 import type { Command } from 'commander'
 import { exitCodes } from '../chain/errors.ts'
 import { MoteError } from '../chain/result.ts'
+import { changeLinks, healProcesses, linkedNames } from '../devnet/chaos/faults.ts'
 import { askControl } from '../devnet/control.ts'
 import type { DevnetDescription } from '../devnet/layout.ts'
 import { type LinkChange, parseDelay, parseLoss, parsePartition } from '../devnet/link-faults.ts'
 import type { LinkStatus } from '../devnet/link-network.ts'
-import type { ProcessStatus } from '../devnet/process-status.ts'
 import type { WipeAnswer } from '../devnet/supervisor.ts'
 import { requireDescription } from './chain-access.ts'
 import type { AddCommand } from './command.ts'
@@ -67,29 +67,6 @@ export function linkCommands(family: Command, add: AddCommand): void {
     description: 'put back what `wipe` moved away, and start the node',
     action: unwipe,
   })
-}
-
-/** Names of what has links. */
-export function linkedNames({ links }: DevnetDescription): readonly string[] {
-  return [...new Set(links.flatMap(({ from, to }) => [from, to]))]
-}
-
-/** Asks the supervisor for a change. */
-export async function changeLinks(
-  { controlSocket }: DevnetDescription,
-  change: LinkChange,
-  signal?: AbortSignal,
-): Promise<LinkStatus> {
-  return (await askControl(controlSocket, { command: 'links', change }, signal)) as LinkStatus
-}
-
-/** Sets every clock right, and lets every process that is stopped in its tracks go on. */
-async function healProcesses({ controlSocket }: DevnetDescription, signal: AbortSignal): Promise<void> {
-  const { nodes, gateway } = (await askControl(controlSocket, { command: 'status' }, signal)) as ProcessStatus
-  for (const { name: node, pid, clockOffsetMs } of [...nodes, gateway]) {
-    if (clockOffsetMs !== 0) await askControl(controlSocket, { command: 'clock', node, offsetMs: 0 }, signal)
-    if (pid !== null) await askControl(controlSocket, { command: 'signal', node, signal: 'SIGCONT' }, signal)
-  }
 }
 
 function nodesOf(description: DevnetDescription, text: string): readonly string[] {

@@ -3,16 +3,15 @@
  */
 import type { Command } from 'commander'
 import { exitCodes } from '../chain/errors.ts'
+import { levelNodesOf, requireLevel, untilAnswered, untilLevel } from '../devnet/chaos/level.ts'
 import { askControl, type FaultSignal } from '../devnet/control.ts'
 import type { DevnetDescription } from '../devnet/layout.ts'
 import { clockOffsetText, parseClockOffset } from '../devnet/shifted-clock.ts'
 import { requireDescription } from './chain-access.ts'
-import { levelNodesOf, requireLevel, untilAnswered, untilLevel } from './chaos-level.ts'
 import { linkCommands } from './chaos-links.ts'
-import { scenarioCommand } from './chaos-scenario.ts'
+import { runCommands } from './chaos-runs.ts'
 import type { AddCommand } from './command.ts'
 import type { Context } from './context.ts'
-import { killLeader, measures } from './kill-leader.ts'
 
 const clockNotes =
   'It jumps under the running process, as when somebody sets it, and stays off over `restart` until 0, `heal` or the end of\n' +
@@ -28,20 +27,6 @@ const levelExits = {
 const sayWhyMs = 2_000
 
 export function chaosCommands(family: Command, add: AddCommand): void {
-  add<{ watch?: boolean }>({
-    parent: family,
-    usage: 'kill-leader',
-    description:
-      "SIGKILL to the leader's process under a load of its own; reads every acknowledged transaction back",
-    exits: {
-      0: 'nothing acknowledged was lost',
-      1: 'an acknowledged transaction was lost, or the run failed',
-    },
-    notes: measures,
-    options: [{ flags: '--watch', description: 'show what happens while it happens' }],
-    lifetime: 'listens',
-    action: killLeader,
-  })
   const signals: readonly (readonly [string, FaultSignal, string])[] = [
     ['kill', 'SIGKILL', 'SIGKILL to a node or the gateway; it stays down until `restart`'],
     ['pause', 'SIGSTOP', 'stop a process in its tracks; the others see silence'],
@@ -77,7 +62,7 @@ export function chaosCommands(family: Command, add: AddCommand): void {
     action: shiftClock,
   })
   linkCommands(family, add)
-  scenarioCommand(family, add)
+  runCommands(family, add)
 }
 
 async function sendSignal(

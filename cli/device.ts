@@ -11,14 +11,8 @@ import { MoteError } from '../chain/result.ts'
 import { historyOf } from '../client/device-history.ts'
 import { revoke } from '../client/operator-actions.ts'
 import type { Verified } from '../client/verified-chain.ts'
-import {
-  type ChainAccess,
-  nameOf,
-  openChain,
-  openChainUnsynced,
-  operatorKeys,
-  requireDevice,
-} from './chain-access.ts'
+import { type ChainAccess, operatorKeys } from '../devnet/access.ts'
+import { nameOf, openChain, openChainUnsynced, requireDevice } from './chain-access.ts'
 import type { AddCommand } from './command.ts'
 import { type Context, parseCount } from './context.ts'
 import { joinCommands } from './join.ts'

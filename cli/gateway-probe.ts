@@ -11,10 +11,10 @@ import { ChainClient } from '../client/chain-client.ts'
 import { readGenesisFile } from '../client/genesis-file.ts'
 import { KeyDirectory, signerOf } from '../client/key-directory.ts'
 import { nativeVerifier } from '../client/native-crypto.ts'
+import { fullNodeSources } from '../devnet/access.ts'
 import { type DevnetDescription, layout } from '../devnet/layout.ts'
 import { askGateway, verifyDeviceAnswer } from '../mqtt-gateway/device/ask.ts'
 import { MqttConnection } from '../mqtt-gateway/device/mqtt-connection.ts'
-import { fullNodeSources } from './chain-access.ts'
 
 const answerTimeoutMs = 5_000
 

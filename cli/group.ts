@@ -8,14 +8,8 @@ import { groupIdOf } from '../chain/records.ts'
 import { MoteError } from '../chain/result.ts'
 import { addMembers, createGroup, removeMembers } from '../client/group-actions.ts'
 import type { Verified, VerifiedGroup } from '../client/verified-chain.ts'
-import {
-  type ChainAccess,
-  nameOf,
-  openChain,
-  rememberGroup,
-  requireDevice,
-  requireGroup,
-} from './chain-access.ts'
+import type { ChainAccess } from '../devnet/access.ts'
+import { nameOf, openChain, rememberGroup, requireDevice, requireGroup } from './chain-access.ts'
 import type { AddCommand } from './command.ts'
 import type { Context } from './context.ts'
 import { provenance, shortId } from './output.ts'

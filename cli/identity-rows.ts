@@ -5,10 +5,11 @@
 import type { DeviceId } from '../chain/brands.ts'
 import type { NodeStatus } from '../client/chain-source.ts'
 import { httpSource } from '../client/http-source.ts'
+import type { ChainAccess } from '../devnet/access.ts'
 import { joinedNode } from '../devnet/joined.ts'
 import { apiUrl, type DevnetDescription } from '../devnet/layout.ts'
 import type { NodeRow } from '../devnet/process-status.ts'
-import { type ChainAccess, openChainUnsynced, syncWithin } from './chain-access.ts'
+import { openChainUnsynced, syncWithin } from './chain-access.ts'
 import type { Context } from './context.ts'
 
 /** Fields of the record are null where no full node gave a valid answer. */

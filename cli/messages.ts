@@ -7,8 +7,8 @@ import type { DeviceId, GroupId } from '../chain/brands.ts'
 import { type ErrorCode, errorTable, exitCodes } from '../chain/errors.ts'
 import { MoteError } from '../chain/result.ts'
 import { type IdentityKeys, signerOf } from '../client/key-directory.ts'
+import type { ChainAccess } from '../devnet/access.ts'
 import {
-  type ChainAccess,
   nameOf,
   openChain,
   openChainUnsynced,

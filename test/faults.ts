@@ -9,7 +9,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { benchArguments, benchUsage } from '../bench/arguments.ts'
 import { exitCodes } from '../chain/errors.ts'
-import { parseScenario, scenarioNames } from '../devnet/scenarios.ts'
+import { parseScenario, scenarioNames } from '../devnet/chaos/scenarios.ts'
 import { repositoryRoot } from './support/source-files.ts'
 
 const options = {

@@ -1,6 +1,6 @@
 /**
  * Clients of a simulated chain: each does one thing after another on a few shared groups, whose epochs are registers with
- * compare-and-set (devnet/epoch-register.ts). They write (re-key), read linearizably, read what is merely certified, and
+ * compare-and-set (devnet/chaos/epoch-register.ts). They write (re-key), read linearizably, read what is merely certified, and
  * send old bytes again; a lost answer is tried again with the same bytes, here or elsewhere, or given up as unknown.
  *
  * What they were told is kept: acknowledgements are compared with what was executed, reads with the certified state, and
@@ -22,7 +22,12 @@ import { MoteError, unwrap } from '../../chain/result.ts'
 import { get } from '../../chain/state-tree.ts'
 import { parseTransaction, signTransaction, type TransactionBody } from '../../chain/transaction.ts'
 import type { SubmitWait, TransactionStatus } from '../../client/chain-source.ts'
-import type { EpochInput, EpochOperation, EpochOutput, EpochState } from '../../devnet/epoch-register.ts'
+import type {
+  EpochInput,
+  EpochOperation,
+  EpochOutput,
+  EpochState,
+} from '../../devnet/chaos/epoch-register.ts'
 import { maxHandovers } from '../../node/ledger/snapshot-stream.ts'
 import type { LedgerNode } from '../../node/ledger-node.ts'
 import type { SampleIdentity } from '../support/sample-genesis.ts'

@@ -3,8 +3,9 @@
  */
 import { PassThrough } from 'node:stream'
 import { expect, test } from 'vitest'
-import { firstAcknowledgedAfterTerm, type KillLeaderReport, report } from '../../../cli/kill-leader.ts'
+import { printKillLeader } from '../../../cli/chaos-runs.ts'
 import { durationText, Output, provenance } from '../../../cli/output.ts'
+import type { KillLeaderReport } from '../../../devnet/chaos/kill-leader.ts'
 
 function output(options: { json?: boolean; terminal?: boolean; environment?: NodeJS.ProcessEnv } = {}): {
   output: Output
@@ -61,17 +62,6 @@ test('output: durations and provenance as people say them', () => {
   expect(provenance({ height: 7, term: 2, ageMs: 1_500 })).toBe('at height 7, term 2, 1.5 s old')
 })
 
-test('kill-leader: service is back with the first acknowledgement out of a later term, not of an old one that came late', () => {
-  const acknowledged = [
-    { term: 1, atMs: 90 },
-    { term: 1, atMs: 105 },
-    { term: 3, atMs: 910 },
-    { term: 3, atMs: 900 },
-  ]
-  expect(firstAcknowledgedAfterTerm(acknowledged, 1)).toBe(900)
-  expect(firstAcknowledgedAfterTerm(acknowledged, 3)).toBeUndefined()
-})
-
 test('kill-leader: an acknowledged transaction that is lost exits 1', () => {
   const result: KillLeaderReport = {
     oldLeader: 'full-1',
@@ -84,7 +74,7 @@ test('kill-leader: an acknowledged transaction that is lost exits 1', () => {
     ackedLost: 0,
   }
   const kept = output({ json: true })
-  expect(report(kept, result)).toBe(0)
+  expect(printKillLeader(kept, result)).toBe(0)
   expect(JSON.parse(kept.read())).toEqual(result)
-  expect(report(output({ json: true }), { ...result, ackedLost: 1 })).toBe(1)
+  expect(printKillLeader(output({ json: true }), { ...result, ackedLost: 1 })).toBe(1)
 })

@@ -1,7 +1,7 @@
 /** The checker accepts what is linearizable and refuses what is not (Herlihy & Wing 1990), on known histories. */
 import { describe, expect, test } from 'vitest'
-import { type EpochOperation, type EpochOutput, epochModel } from '../../../devnet/epoch-register.ts'
-import { checkLinearizable } from '../../../devnet/linearizability.ts'
+import { type EpochOperation, type EpochOutput, epochModel } from '../../../devnet/chaos/epoch-register.ts'
+import { checkLinearizable } from '../../../devnet/chaos/linearizability.ts'
 
 const model = epochModel({ epoch: 0, value: '' })
 const verdict = (history: readonly EpochOperation[]) => checkLinearizable(history, model).type

@@ -6,7 +6,7 @@ import {
   scenarioList,
   scenarioNames,
   scheduleOf,
-} from '../../../devnet/scenarios.ts'
+} from '../../../devnet/chaos/scenarios.ts'
 
 const durationMs = 120_000
 

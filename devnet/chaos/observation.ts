@@ -6,7 +6,7 @@ import { createReadStream } from 'node:fs'
 import { readdir } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { createInterface } from 'node:readline'
-import { layout } from '../devnet/layout.ts'
+import { layout } from '../layout.ts'
 
 /** A node became leader. */
 export interface Election {

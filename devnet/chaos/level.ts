@@ -5,11 +5,11 @@
  * A full node that no other one answers has nothing to catch up with. A node without blocks that no full node answers
  * has not caught up: it may be behind whatever they have.
  */
-import { MoteError } from '../chain/result.ts'
-import type { ChainSource, NodeStatus } from '../client/chain-source.ts'
-import { httpSource } from '../client/http-source.ts'
-import { apiUrl, type DevnetDescription } from '../devnet/layout.ts'
-import { pause } from './chaos-clock.ts'
+import { MoteError } from '../../chain/result.ts'
+import type { ChainSource, NodeStatus } from '../../client/chain-source.ts'
+import { httpSource } from '../../client/http-source.ts'
+import { apiUrl, type DevnetDescription } from '../layout.ts'
+import { pause } from './timing.ts'
 
 export interface LevelNode {
   readonly name: string

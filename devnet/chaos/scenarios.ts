@@ -8,7 +8,7 @@
  */
 import { sha256 } from '@noble/hashes/sha2.js'
 import { utf8ToBytes } from '@noble/hashes/utils.js'
-import { MoteError } from '../chain/result.ts'
+import { MoteError } from '../../chain/result.ts'
 
 /**
  * Who is hit: whoever leads then, or the nth of the other full nodes, or of the nodes without blocks of a label, in order

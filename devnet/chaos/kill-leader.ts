@@ -1,46 +1,39 @@
 /**
- * `mote chaos kill-leader`: what the loss of a leader costs, measured from outside.
+ * What the loss of a leader costs, measured from outside (`mote chaos kill-leader`).
  *
  * A load of signed transactions runs before, during and after the kill. Each one counts as acknowledged when a node
  * has said that it is certified, and afterwards every acknowledged one is asked for again on every node that runs: on
  * each it must be certified, at the height that was acknowledged.
  *
- * `measures` says what the times mean. Each surviving node is asked for its role by a loop of its own, so that a slow
- * answer of one does not hide the other's; an acknowledgement out of a later term proves an election just as well.
+ * Each surviving node is asked for its role by a loop of its own, so that a slow answer of one does not hide the
+ * other's; an acknowledgement out of a later term proves an election just as well.
  */
 import { randomBytes } from 'node:crypto'
-import type { Milliseconds, TransactionId } from '../chain/brands.ts'
-import { exitCodes } from '../chain/errors.ts'
-import { signerFromSeed } from '../chain/noble-crypto.ts'
-import { MoteError } from '../chain/result.ts'
-import type { ChainSource, NodeStatus } from '../client/chain-source.ts'
-import { httpSource } from '../client/http-source.ts'
-import type { IdentityKeys } from '../client/key-directory.ts'
-import { signedBody } from '../client/submission.ts'
-import { askControl } from '../devnet/control.ts'
-import { apiUrl, type DevnetDescription } from '../devnet/layout.ts'
-import { type ChainAccess, openChain, operatorKeys } from './chain-access.ts'
-import type { Context } from './context.ts'
-import { durationText } from './output.ts'
+import { type Milliseconds, Term, type TransactionId } from '../../chain/brands.ts'
+import { signerFromSeed } from '../../chain/noble-crypto.ts'
+import { MoteError } from '../../chain/result.ts'
+import type { ChainSource } from '../../client/chain-source.ts'
+import type { IdentityKeys } from '../../client/key-directory.ts'
+import { signedBody } from '../../client/submission.ts'
+import { type ChainAccess, operatorKeys } from '../access.ts'
+import { askControl } from '../control.ts'
+import { type FullNode, fullNodesOf, statusOf } from './faults.ts'
+import type { Acknowledged } from './load.ts'
+import { nowMs, pause } from './timing.ts'
 
 export interface KillLeaderReport {
   readonly oldLeader: string
   readonly newLeader: string
   readonly oldTerm: number
   readonly newTerm: number
+  /** From the kill until a surviving node says that it leads a later term, or acknowledges in it. */
   readonly electionMs: number
+  /** From the kill until the first acknowledgement of a transaction that a later term ordered. */
   readonly unavailableMs: number
   readonly acked: number
+  /** Acknowledged, and not certified at that height on a node that runs. */
   readonly ackedLost: number
 }
-
-/** Text for `--help`. */
-export const measures = [
-  'electionMs     from the kill until a surviving node says that it leads a later term, or acknowledges in it',
-  'unavailableMs  from the kill until the first acknowledgement of a transaction that a later term ordered',
-  'acked          transactions acknowledged as certified before, during and after the kill',
-  'ackedLost      those of them that a running node does not have, certified, at the acknowledged height',
-].join('\n')
 
 /** Clients that each have one transaction under way. */
 const clients = 16
@@ -53,139 +46,97 @@ const readBackDeadlineMs = 30_000
 const pollMs = 5
 const submitTimeoutMs = 30_000
 
-interface Acknowledged {
-  readonly id: TransactionId
-  readonly height: number
-  readonly term: number
-  readonly atMs: number
-}
-
 interface Leader {
   readonly name: string
   readonly term: number
 }
 
-export async function killLeader(
-  context: Context,
-  _args: readonly string[],
-  { watch = false }: { readonly watch?: boolean },
-): Promise<number> {
-  const access = await openChain(context)
-  const note = (text: string): void => {
-    if (watch) context.output.note(text)
-  }
-  const nodes = fullNodes(access.description)
+export interface KillLeaderOptions {
+  readonly access: ChainAccess
+  /** What happens while it happens, one line at a time. */
+  readonly note?: (text: string) => void
+  readonly signal: AbortSignal
+}
+
+/** Runs the whole measurement. Throws `no-leader` where no majority would be left, or none elects a leader in time. */
+export async function killLeader({ access, note, signal }: KillLeaderOptions): Promise<KillLeaderReport> {
+  const nodes = fullNodesOf(access.description)
   const load = new Load(access, await operatorKeys(access))
-  const ticker = watch ? setInterval(() => note(load.line()), 1_000) : undefined
+  const ticker = note && setInterval(() => note(load.line()), 1_000)
   try {
     load.start()
     const old = await waitForLeader(nodes, () => true)
     await pause(calmMs)
     if (load.acknowledged.length === 0) throw load.failure()
     await requireMajorityWithout(nodes, old.name)
-    note(`killing ${old.name}, leader of term ${old.term}, after ${load.acknowledged.length} acknowledged`)
+    note?.(`killing ${old.name}, leader of term ${old.term}, after ${load.acknowledged.length} acknowledged`)
     const { controlSocket } = access.description
-    const killedAtMs = performance.now()
-    await askControl(controlSocket, { command: 'signal', node: old.name, signal: 'SIGKILL' }, context.signal)
-    const alive = new Map([...nodes].filter(([name]) => name !== old.name))
+    const killedAtMs = nowMs()
+    await askControl(controlSocket, { command: 'signal', node: old.name, signal: 'SIGKILL' }, signal)
+    const alive = nodes.filter(({ name }) => name !== old.name)
     const next = await waitForLeader(alive, leader => leader.term > old.term)
-    const seenMs = performance.now() - killedAtMs
-    note(`${next.name} leads in term ${next.term} after ${durationText(seenMs)}`)
+    const seenMs = Math.round(nowMs() - killedAtMs)
+    note?.(`${next.name} leads in term ${next.term} after ${seenMs} ms`)
     const servedAtMs = await load.untilAcknowledgedAfterTerm(old.term)
     const unavailableMs = Math.round(servedAtMs - killedAtMs)
     await pause(calmMs)
     await load.stop()
-    note(
-      `reading ${load.acknowledged.length} acknowledged transactions back from ${[...alive.keys()].join(', ')}`,
-    )
+    const names = alive.map(({ name }) => name).join(', ')
+    note?.(`reading ${load.acknowledged.length} acknowledged transactions back from ${names}`)
     const lost = await readBack(alive, load.acknowledged)
-    return report(context, {
+    return {
       oldLeader: old.name,
       newLeader: next.name,
       oldTerm: old.term,
       newTerm: next.term,
-      electionMs: Math.min(Math.round(seenMs), unavailableMs),
+      electionMs: Math.min(seenMs, unavailableMs),
       unavailableMs,
       acked: load.acknowledged.length,
       ackedLost: lost.size,
-    })
+    }
   } finally {
     clearInterval(ticker)
     await load.stop()
   }
 }
 
-/** Prints the report and returns the exit code: 1 if anything acknowledged was lost. */
-export function report({ output }: Pick<Context, 'output'>, result: KillLeaderReport): number {
-  const lost = result.ackedLost > 0
-  output.data(result, () =>
-    output.fields({
-      'old leader': `${result.oldLeader}, term ${result.oldTerm}`,
-      'new leader': `${result.newLeader}, term ${result.newTerm}`,
-      election: durationText(result.electionMs),
-      unavailable: durationText(result.unavailableMs),
-      acknowledged: result.acked,
-      'of these lost': output.paint(lost ? 'red' : 'green', String(result.ackedLost)),
-    }),
-  )
-  if (!lost) output.note(`\`mote chaos restart ${result.oldLeader}\` brings the killed node back`)
-  return lost ? exitCodes.failure : exitCodes.ok
-}
-
-function fullNodes({ nodes }: DevnetDescription): Map<string, ChainSource> {
-  return new Map(
-    nodes.filter(node => node.label === 'full').map(node => [node.name, httpSource(apiUrl(node.api))]),
-  )
-}
-
-async function statusOrNothing(source: ChainSource): Promise<NodeStatus | undefined> {
-  try {
-    return await source.status({ signal: AbortSignal.timeout(1_000) })
-  } catch {
-    return undefined
-  }
-}
-
 /** The first node that says it leads and that suits. Throws `no-leader` at the deadline. */
 async function waitForLeader(
-  nodes: ReadonlyMap<string, ChainSource>,
+  nodes: readonly FullNode[],
   suits: (leader: Leader) => boolean,
 ): Promise<Leader> {
   const deadline = performance.now() + electionDeadlineMs
   let found: Leader | undefined
-  const watch = async (name: string, source: ChainSource): Promise<void> => {
+  const watch = async (node: FullNode): Promise<void> => {
     while (!found && performance.now() < deadline) {
-      const status = await statusOrNothing(source)
-      const leader = status?.role === 'leader' ? { name, term: status.term } : undefined
+      const status = await statusOf(node)
+      const leader = status?.role === 'leader' ? { name: node.name, term: status.term } : undefined
       if (leader && suits(leader)) found ??= leader
       else await pause(pollMs)
     }
   }
-  const watching = [...nodes].map(([name, source]) => watch(name, source))
+  const watching = nodes.map(watch)
   while (!found && performance.now() < deadline) await Promise.race([Promise.all(watching), pause(pollMs)])
   if (found) return found
   throw new MoteError('no-leader', `no full node leads after ${electionDeadlineMs / 1_000} s`)
 }
 
 /** Throws `no-leader` if too few of the others answer to elect a new one. */
-async function requireMajorityWithout(
-  nodes: ReadonlyMap<string, ChainSource>,
-  leader: string,
-): Promise<void> {
-  const others = [...nodes].filter(([name]) => name !== leader)
-  const answers = await Promise.all(others.map(([, source]) => statusOrNothing(source)))
-  const silent = others.flatMap(([name], i) => (answers[i] ? [] : [name]))
-  if (others.length - silent.length > nodes.size / 2) return
+async function requireMajorityWithout(nodes: readonly FullNode[], leader: string): Promise<void> {
+  const others = nodes.filter(({ name }) => name !== leader)
+  const answers = await Promise.all(others.map(statusOf))
+  const silent = others.flatMap(({ name }, i) => (answers[i] ? [] : [name]))
+  if (others.length - silent.length > nodes.length / 2) return
   throw new MoteError(
     'no-leader',
-    `not killed: without ${leader}, ${others.length - silent.length} of ${nodes.size} full nodes would be left, and no majority;` +
+    `not killed: without ${leader}, ${others.length - silent.length} of ${nodes.length} full nodes would be left, and no majority;` +
       ` ${silent.length === 0 ? 'it takes 3 full nodes' : `\`mote chaos restart\` ${silent.join(', ')} first`}`,
   )
 }
 
 /** When the first transaction of a term after `term` was acknowledged. */
 export function firstAcknowledgedAfterTerm(
-  acknowledged: readonly Pick<Acknowledged, 'term' | 'atMs'>[],
+  acknowledged: readonly { readonly term: number; readonly atMs: number }[],
   term: number,
 ): number | undefined {
   const times = acknowledged.filter(entry => entry.term > term).map(({ atMs }) => atMs)
@@ -194,12 +145,12 @@ export function firstAcknowledgedAfterTerm(
 
 /** Ids that a running node does not have certified at the acknowledged height, however long it is given. */
 async function readBack(
-  nodes: ReadonlyMap<string, ChainSource>,
+  nodes: readonly FullNode[],
   acknowledged: readonly Acknowledged[],
 ): Promise<ReadonlySet<TransactionId>> {
   const lost = new Set<TransactionId>()
   const deadline = performance.now() + readBackDeadlineMs
-  for (const source of nodes.values()) {
+  for (const { source } of nodes) {
     const missing = [...acknowledged]
     const worker = async (): Promise<void> => {
       for (let next = missing.pop(); next; next = missing.pop())
@@ -283,7 +234,7 @@ class Load {
       try {
         const final = await client.submit(bytes, { timeoutMs: submitTimeoutMs })
         const { id, height, status } = final
-        this.acknowledged.push({ id, height, term: status.term ?? 0, atMs: performance.now() })
+        this.acknowledged.push({ id, height, term: status.term ?? Term(0), atMs: nowMs() })
       } catch (error) {
         this.#lastError = error
         await pause(pollMs)
@@ -299,8 +250,4 @@ class Load {
     const body = { type: 'identity.grant', tokenKey, quota: 1, expiry, highestLabel: 'lightweight' } as const
     return signedBody({ chainId: client.chainId, body, keys: this.#operator, time })
   }
-}
-
-function pause(ms: number): Promise<void> {
-  return new Promise(resolve => setTimeout(resolve, ms))
 }

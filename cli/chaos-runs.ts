@@ -1,18 +1,19 @@
-/** `mote chaos run`: the command around a chaos run, and its report for people. */
+/** `mote chaos run` and `mote chaos kill-leader`: the commands around the laboratory's runs, and the reports for people. */
 import { randomBytes } from 'node:crypto'
 import type { Command } from 'commander'
 import { exitCodes } from '../chain/errors.ts'
 import { MoteError } from '../chain/result.ts'
+import type { KillLeaderReport } from '../devnet/chaos/kill-leader.ts'
+import type { ChaosReport } from '../devnet/chaos/scenario-run.ts'
 import {
   parseScenario,
   type ScenarioName,
   scenarioList,
   scenarioNames,
   scheduleOf,
-} from '../devnet/scenarios.ts'
+} from '../devnet/chaos/scenarios.ts'
+import type { Spread } from '../devnet/chaos/timing.ts'
 import { openChain } from './chain-access.ts'
-import type { Spread } from './chaos-clock.ts'
-import { type ChaosReport, runScenario } from './chaos-run.ts'
 import type { AddCommand } from './command.ts'
 import { type Context, parseSeconds } from './context.ts'
 import { durationText, type Output } from './output.ts'
@@ -22,7 +23,29 @@ interface ScenarioOptions {
   readonly duration: number
 }
 
-export function scenarioCommand(family: Command, add: AddCommand): void {
+/** What the times mean, for `--help`. */
+const measures = [
+  'electionMs     from the kill until a surviving node says that it leads a later term, or acknowledges in it',
+  'unavailableMs  from the kill until the first acknowledgement of a transaction that a later term ordered',
+  'acked          transactions acknowledged as certified before, during and after the kill',
+  'ackedLost      those of them that a running node does not have, certified, at the acknowledged height',
+].join('\n')
+
+export function runCommands(family: Command, add: AddCommand): void {
+  add<{ watch?: boolean }>({
+    parent: family,
+    usage: 'kill-leader',
+    description:
+      "SIGKILL to the leader's process under a load of its own; reads every acknowledged transaction back",
+    exits: {
+      0: 'nothing acknowledged was lost',
+      1: 'an acknowledged transaction was lost, or the run failed',
+    },
+    notes: measures,
+    options: [{ flags: '--watch', description: 'show what happens while it happens' }],
+    lifetime: 'listens',
+    action: runKillLeader,
+  })
   add<ScenarioOptions>({
     parent: family,
     usage: 'run <scenario>',
@@ -39,11 +62,44 @@ export function scenarioCommand(family: Command, add: AddCommand): void {
     exits: { 0: 'every invariant held', 1: 'an invariant was broken, or the run failed' },
     notes: `Scenarios:\n${scenarioList()}\n\nThe seed fixes what happens when, and to which role; which node has the role, elections decide.`,
     lifetime: 'drains',
-    action: (context, [name = ''], options) => run(context, parseScenario(name), options),
+    action: (context, [name = ''], options) => runFaults(context, parseScenario(name), options),
   })
 }
 
-async function run(context: Context, scenario: ScenarioName, options: ScenarioOptions): Promise<number> {
+async function runKillLeader(
+  context: Context,
+  _args: readonly string[],
+  { watch = false }: { readonly watch?: boolean },
+): Promise<number> {
+  const { output, signal } = context
+  const { killLeader } = await import('../devnet/chaos/kill-leader.ts')
+  const access = await openChain(context)
+  const report = await killLeader({ access, signal, ...(watch && { note: text => output.note(text) }) })
+  return printKillLeader(context, report)
+}
+
+/** Prints the report and returns the exit code: 1 if anything acknowledged was lost. */
+export function printKillLeader({ output }: Pick<Context, 'output'>, result: KillLeaderReport): number {
+  const lost = result.ackedLost > 0
+  output.data(result, () =>
+    output.fields({
+      'old leader': `${result.oldLeader}, term ${result.oldTerm}`,
+      'new leader': `${result.newLeader}, term ${result.newTerm}`,
+      election: durationText(result.electionMs),
+      unavailable: durationText(result.unavailableMs),
+      acknowledged: result.acked,
+      'of these lost': output.paint(lost ? 'red' : 'green', String(result.ackedLost)),
+    }),
+  )
+  if (!lost) output.note(`\`mote chaos restart ${result.oldLeader}\` brings the killed node back`)
+  return lost ? exitCodes.failure : exitCodes.ok
+}
+
+async function runFaults(
+  context: Context,
+  scenario: ScenarioName,
+  options: ScenarioOptions,
+): Promise<number> {
   const { output, signal } = context
   const seed = options.seed ?? randomBytes(4).toString('hex')
   const durationMs = options.duration * 1_000
@@ -56,8 +112,9 @@ async function run(context: Context, scenario: ScenarioName, options: ScenarioOp
   const again = `mote chaos run ${scenario} --seed ${seed} --duration ${options.duration}`
   output.note(again)
   const note = (text: string): void => output.note(text)
+  const { runScenario } = await import('../devnet/chaos/scenario-run.ts')
   const report = await runScenario({ access, scenario, seed, durationMs, note, signal })
-  output.data(report, () => reportText(output, report))
+  output.data(report, () => scenarioReport(output, report))
   if (!report.pass) output.note(`failed; the same schedule again: ${again}`)
   return signal.aborted ? exitCodes.interrupted : report.pass ? exitCodes.ok : exitCodes.failure
 }
@@ -67,7 +124,7 @@ function spreadText({ count, median, p99, max }: Spread): string {
   return `median ${durationText(median)}, p99 ${durationText(p99)}, longest ${durationText(max)} of ${count}`
 }
 
-function reportText(output: Output, report: ChaosReport): string {
+function scenarioReport(output: Output, report: ChaosReport): string {
   const { transactions, gateway } = report
   const retried = Object.entries(transactions.retried).map(([code, count]) => `${code} ${count}`)
   const fields = output.fields({

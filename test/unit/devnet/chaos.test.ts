@@ -2,7 +2,7 @@
 import { describe, expect, test } from 'vitest'
 import { DeviceId, type GroupId, type Height, type Term, type TransactionId } from '../../../chain/brands.ts'
 import { MoteError } from '../../../chain/result.ts'
-import { spreadOf } from '../../../cli/chaos-clock.ts'
+import type { ChainSource, NodeStatus, TransactionStatus } from '../../../client/chain-source.ts'
 import {
   acknowledgedNeverLost,
   type Chains,
@@ -15,12 +15,13 @@ import {
   oneLeaderPerTerm,
   servesAgain,
   wipedStaysOut,
-} from '../../../cli/chaos-invariants.ts'
-import { type LevelNode, requireLevel, untilAnswered, untilLevel } from '../../../cli/chaos-level.ts'
-import type { EpochHistory } from '../../../cli/chaos-load.ts'
-import { electionTime, longestGap } from '../../../cli/chaos-run.ts'
-import { PlainClient } from '../../../cli/chaos-submission.ts'
-import type { ChainSource, NodeStatus, TransactionStatus } from '../../../client/chain-source.ts'
+} from '../../../devnet/chaos/invariants.ts'
+import { firstAcknowledgedAfterTerm } from '../../../devnet/chaos/kill-leader.ts'
+import { type LevelNode, requireLevel, untilAnswered, untilLevel } from '../../../devnet/chaos/level.ts'
+import type { EpochHistory } from '../../../devnet/chaos/load.ts'
+import { PlainClient } from '../../../devnet/chaos/plain-client.ts'
+import { electionTime, longestGap } from '../../../devnet/chaos/scenario-run.ts'
+import { spreadOf } from '../../../devnet/chaos/timing.ts'
 
 const block = (headerHash: string, ...transactions: (readonly [string, string])[]) => ({
   headerHash,
@@ -275,4 +276,15 @@ describe('plain client', () => {
     })
     expect(await client.submit(new Uint8Array(), AbortSignal.timeout(20))).toEqual({ type: 'open' })
   })
+})
+
+test('kill-leader: service is back with the first acknowledgement out of a later term, not of an old one that came late', () => {
+  const acknowledged = [
+    { term: 1, atMs: 90 },
+    { term: 1, atMs: 105 },
+    { term: 3, atMs: 910 },
+    { term: 3, atMs: 900 },
+  ]
+  expect(firstAcknowledgedAfterTerm(acknowledged, 1)).toBe(900)
+  expect(firstAcknowledgedAfterTerm(acknowledged, 3)).toBeUndefined()
 })

@@ -3,11 +3,9 @@
  * load, and then the checks of what must hold. Any FAIL: exit 1.
  */
 import { randomBytes } from 'node:crypto'
-import type { Height } from '../chain/brands.ts'
-import { createGroup } from '../client/group-actions.ts'
-import { type Episode, faultText, type ScheduleOptions, scheduleOf } from '../devnet/scenarios.ts'
-import { type ChainAccess, operatorKeys } from './chain-access.ts'
-import { nowMs, pause, type Spread, spreadOf } from './chaos-clock.ts'
+import type { Height } from '../../chain/brands.ts'
+import { createGroup } from '../../client/group-actions.ts'
+import { type ChainAccess, operatorKeys } from '../access.ts'
 import {
   type EdgeHit,
   FaultInjector,
@@ -16,12 +14,14 @@ import {
   type Roles,
   requireQuorumToLose,
   rolesOf,
-} from './chaos-faults.ts'
-import * as invariants from './chaos-invariants.ts'
-import { levelNodesOf, untilLevel } from './chaos-level.ts'
-import { ChaosLoad } from './chaos-load.ts'
-import { MessageTraffic } from './chaos-messages.ts'
-import { decisionsSince, type Election, electionsSince } from './chaos-observation.ts'
+} from './faults.ts'
+import * as invariants from './invariants.ts'
+import { levelNodesOf, untilLevel } from './level.ts'
+import { ChaosLoad } from './load.ts'
+import { MessageTraffic } from './messages.ts'
+import { decisionsSince, type Election, electionsSince } from './observation.ts'
+import { type Episode, faultText, type ScheduleOptions, scheduleOf } from './scenarios.ts'
+import { nowMs, pause, type Spread, spreadOf } from './timing.ts'
 
 export interface ChaosReport {
   readonly scenario: string

@@ -3,10 +3,10 @@
  * log tells on which trust data it did.
  */
 import { join } from 'node:path'
-import { DeviceAgent } from '../mqtt-gateway/device/agent.ts'
-import { agentChain } from '../mqtt-gateway/device/agent-chain.ts'
-import type { ChainAccess } from './chain-access.ts'
-import { pause } from './chaos-clock.ts'
+import { DeviceAgent } from '../../mqtt-gateway/device/agent.ts'
+import { agentChain } from '../../mqtt-gateway/device/agent-chain.ts'
+import type { ChainAccess } from '../access.ts'
+import { pause } from './timing.ts'
 
 const betweenMs = 200
 const timeoutMs = 3_000

@@ -2,15 +2,15 @@
  * What must hold after any faults, checked from outside on every full node. Each check says what it looked at, so that
  * a PASS over nothing can be told from a PASS.
  */
-import type { Height } from '../chain/brands.ts'
-import { MoteError } from '../chain/result.ts'
-import { type EpochOperation, epochModel } from '../devnet/epoch-register.ts'
-import { checkLinearizable } from '../devnet/linearizability.ts'
-import { pause } from './chaos-clock.ts'
-import { type EdgeHit, type FullNode, statusOf, type WipeOutcome } from './chaos-faults.ts'
-import type { Level } from './chaos-level.ts'
-import type { Acknowledged, EpochHistory } from './chaos-load.ts'
-import type { Decision, Election } from './chaos-observation.ts'
+import type { Height } from '../../chain/brands.ts'
+import { MoteError } from '../../chain/result.ts'
+import { type EpochOperation, epochModel } from './epoch-register.ts'
+import { type EdgeHit, type FullNode, statusOf, type WipeOutcome } from './faults.ts'
+import type { Level } from './level.ts'
+import { checkLinearizable } from './linearizability.ts'
+import type { Acknowledged, EpochHistory } from './load.ts'
+import type { Decision, Election } from './observation.ts'
+import { pause } from './timing.ts'
 
 export interface Invariant {
   readonly name: string

@@ -1,15 +1,15 @@
 /** Puts the faults of an episode on a running devnet, and takes them off again. */
-import { assertNever, MoteError } from '../chain/result.ts'
-import type { ChainSource, NodeStatus } from '../client/chain-source.ts'
-import { httpSource } from '../client/http-source.ts'
-import { askControl, type ControlRequest } from '../devnet/control.ts'
-import { apiUrl, type DevnetDescription } from '../devnet/layout.ts'
-import type { Link } from '../devnet/link-faults.ts'
-import type { ProcessStatus } from '../devnet/process-status.ts'
-import type { Fault, Target } from '../devnet/scenarios.ts'
-import type { WipeAnswer } from '../devnet/supervisor.ts'
-import { pause } from './chaos-clock.ts'
-import { changeLinks, linkedNames } from './chaos-links.ts'
+import { assertNever, MoteError } from '../../chain/result.ts'
+import type { ChainSource, NodeStatus } from '../../client/chain-source.ts'
+import { httpSource } from '../../client/http-source.ts'
+import { askControl, type ControlRequest } from '../control.ts'
+import { apiUrl, type DevnetDescription } from '../layout.ts'
+import type { Link, LinkChange } from '../link-faults.ts'
+import type { LinkStatus } from '../link-network.ts'
+import type { ProcessStatus } from '../process-status.ts'
+import type { WipeAnswer } from '../supervisor.ts'
+import type { Fault, Target } from './scenarios.ts'
+import { pause } from './timing.ts'
 
 /** Who is who when an episode begins. */
 export interface Roles {
@@ -68,6 +68,35 @@ export interface EdgeHit {
 export interface WipeOutcome {
   readonly node: string
   readonly refused: boolean
+}
+
+/** Names of what has links. */
+export function linkedNames({ links }: DevnetDescription): readonly string[] {
+  return [...new Set(links.flatMap(({ from, to }) => [from, to]))]
+}
+
+/** Asks the supervisor for a change. */
+export async function changeLinks(
+  { controlSocket }: DevnetDescription,
+  change: LinkChange,
+  signal?: AbortSignal,
+): Promise<LinkStatus> {
+  return (await askControl(controlSocket, { command: 'links', change }, signal)) as LinkStatus
+}
+
+/** Sets every clock right, and lets every process that is stopped in its tracks go on. Returns the names of those that are down. */
+export async function healProcesses(
+  { controlSocket }: DevnetDescription,
+  signal?: AbortSignal,
+): Promise<readonly string[]> {
+  const { nodes, gateway } = (await askControl(controlSocket, { command: 'status' }, signal)) as ProcessStatus
+  const down: string[] = []
+  for (const { name: node, pid, clockOffsetMs } of [...nodes, gateway]) {
+    if (clockOffsetMs !== 0) await askControl(controlSocket, { command: 'clock', node, offsetMs: 0 }, signal)
+    if (pid === null) down.push(node)
+    else await askControl(controlSocket, { command: 'signal', node, signal: 'SIGCONT' }, signal)
+  }
+  return down
 }
 
 export class FaultInjector {
@@ -130,12 +159,7 @@ export class FaultInjector {
   /** Whatever state the devnet is in: everything runs, every link is whole, every clock is right. */
   async restoreAll(): Promise<void> {
     await this.undo()
-    const status = (await this.#ask({ command: 'status' })) as ProcessStatus
-    for (const { name, pid, clockOffsetMs } of [...status.nodes, status.gateway]) {
-      if (clockOffsetMs !== 0) await this.#ask({ command: 'clock', node: name, offsetMs: 0 })
-      if (pid === null) await this.#bringBack(name)
-      else await this.#ask({ command: 'signal', node: name, signal: 'SIGCONT' })
-    }
+    for (const name of await healProcesses(this.#description)) await this.#bringBack(name)
   }
 
   async #hit(fault: ProcessFault, roles: Roles): Promise<void> {
