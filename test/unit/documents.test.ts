@@ -1,12 +1,13 @@
 /**
  * What documents and comments point to is there: files, headings, rows of docs/PAPERS.md, npm scripts, commands of `mote`,
- * tests by name. And no table says two things under one name.
+ * tests by name, the checks that `npm run test:checks` takes out. And no table says two things under one name.
  */
 import { existsSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { Writable } from 'node:stream'
 import { beforeAll, describe, expect, test } from 'vitest'
 import { run } from '../../cli/program.ts'
+import { refusalChecks } from '../checks/refusals.ts'
 import { projectFiles, repositoryRoot } from '../support/source-files.ts'
 
 interface Text {
@@ -32,6 +33,12 @@ function commentsOf(source: string): string {
   const found = source.matchAll(/\/\*[\s\S]*?\*\/|(?:^|[^:'"`])\/\/.*$/gm)
   return [...found].map(([comment]) => comment).join('\n')
 }
+
+test('checks: what `npm run test:checks` takes out stands once in its file', () => {
+  const amiss = refusalChecks.filter(({ file, find }) => read(file).split(find).length !== 2)
+  expect(amiss.map(({ refusal, file }) => `${refusal}: ${file}`)).toEqual([])
+  expect(refusalChecks.length).toBeGreaterThan(50)
+})
 
 describe('file references', () => {
   /** Names that look like a file's and are none. */
