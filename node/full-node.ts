@@ -16,6 +16,8 @@ import { nativeSignerFromSeed, nativeVerifier } from '../client/native-crypto.ts
 import type { NodeConfig } from './config.ts'
 import { recoverChain } from './ledger/chain-recovery.ts'
 import { fullNodeBook, identityIn } from './ledger/full-node-book.ts'
+import { LiveChain } from './ledger/live-chain.ts'
+import { NodeEvents } from './ledger/node-events.ts'
 import { RememberingVerifier } from './ledger/remembering-verifier.ts'
 import { LedgerNode } from './ledger-node.ts'
 import { Libp2pNetwork } from './network/libp2p-network.ts'
@@ -67,18 +69,13 @@ async function startOver(storage: Storage, { config, log, genesis, keys }: Prepa
     throw new MoteError('config-invalid', `${config.key}: transport: a full node needs a transport key`)
   const verifier = new RememberingVerifier(nativeVerifier)
   const recovered = await recoverChain(storage, genesis)
+  const chain = new LiveChain(recovered, verifier)
+  const events = new NodeEvents()
   const network = new Libp2pNetwork({
     ...config.p2p,
     transportSeed: transport.seed.expose(),
     streamsAhead: ['raft', 'certify', 'forward'],
-    book: fullNodeBook({
-      id,
-      genesis,
-      chain: () => node.chain,
-      verifier,
-      handovers: recovered.handovers,
-      certified: term => node.replica.certified(term),
-    }),
+    book: fullNodeBook({ id, genesis, chain, verifier, handovers: recovered.handovers, events }),
     clock,
     log,
   })
@@ -87,7 +84,7 @@ async function startOver(storage: Storage, { config, log, genesis, keys }: Prepa
     network,
     verifier,
     view: () => {
-      const { certified } = node.chain
+      const { certified } = chain
       return { time: certified.header.time, record: device => identityIn(certified, device) }
     },
   })
@@ -99,12 +96,13 @@ async function startOver(storage: Storage, { config, log, genesis, keys }: Prepa
   network.handle('registry', addressed)
   const ended = Promise.withResolvers<void>()
   ended.promise.catch(() => {}) // Whoever runs the node may look later.
-  let api = ''
   const node = new LedgerNode({
     name: config.name,
     id,
     signer: nativeSignerFromSeed(signing.publicKey.suite, signing.seed.expose()),
     recovered,
+    chain,
+    events,
     storage,
     network,
     clock,
@@ -115,7 +113,6 @@ async function startOver(storage: Storage, { config, log, genesis, keys }: Prepa
     producer: config.producer,
     heartbeatMs: config.heartbeatMs,
     processId: process.pid,
-    api: () => api,
     log,
     peers: config.peers.map(peer => peer.id),
     coordination: () => addresses.current(),
@@ -125,6 +122,7 @@ async function startOver(storage: Storage, { config, log, genesis, keys }: Prepa
   await network.start(node)
   node.start()
   const app = apiOf(node, log)
+  let api: string
   try {
     api = await listenApi(app, config.api)
   } catch (error) {
@@ -132,6 +130,7 @@ async function startOver(storage: Storage, { config, log, genesis, keys }: Prepa
     await network.stop()
     throw error
   }
+  node.listens(api)
   const registry = startRegistry({ config, network, node, addresses })
   log.info({ api, addresses: network.addresses(), height: node.chain.height }, 'serving')
   return {
@@ -164,7 +163,7 @@ export function apiOf(node: LedgerNode, log: Pick<Logger, 'error'>): FastifyInst
     failure: () => node.failure,
     block: height => node.service.block(height),
     blockContent: height => node.service.blockContent(height),
-    barrier: () => node.members.reads.barrier(),
+    barrier: () => node.reads.barrier(),
     extend: routes => adminRoutes(routes, { transfer: to => node.transfer(to) }),
     onUnexpected: error => log.error({ error }, 'unexpected error in a request'),
   })

@@ -1,177 +1,257 @@
 /**
- * The inside of a full node: chain, certifier, replica, submission and service, wired together over the ports of
- * node/ports.ts. A node process puts LevelDB, libp2p and the system clock around it (full-node.ts), the simulator its
- * own world; nothing in here knows which.
+ * The inside of a full node, composed over the ports of node/ports.ts: events, chain, certification, replica, submission
+ * and service. A node process puts LevelDB, libp2p and the system clock around it (full-node.ts), the simulator its own
+ * world; nothing in here knows which.
  *
- * It registers the `query` handler and is the receiver of the network's events, so it must be made before the network
- * starts. It does not open or close what it is given.
+ * Every part is made of parts that are there already. What a later one has to do when something happens to an earlier one, it
+ * does as a listener of the node's events (ledger/node-events.ts); in which order they hear of it, `#subscribe` says.
+ *
+ * It registers the `query` and `member` handlers and is the receiver of the network's events, so it must be made before the
+ * network starts. It does not open or close what it is given.
  */
-import type { DeviceId, Height } from '../chain/brands.ts'
-import { type Certificate, certificateCodec } from '../chain/certificate.ts'
+import type { DeviceId } from '../chain/brands.ts'
+import { certificateCodec } from '../chain/certificate.ts'
 import { encode } from '../chain/codec.ts'
-import type { Handover } from '../chain/light-client.ts'
+import type { SignatureVerifier, Signer } from '../chain/keys.ts'
 import { assertNever, MoteError } from '../chain/result.ts'
 import type { NodeStatus } from '../client/chain-source.ts'
-import { Certifier, genesisHeight } from './ledger/certifier.ts'
-import { FullMembers, identityKinds } from './ledger/full-members.ts'
+import { defaultConfig } from '../consensus/config.ts'
+import type { Config as RaftConfig, Random } from '../consensus/types.ts'
+import { Certifier } from './ledger/certifier.ts'
+import type { RecoveredChain } from './ledger/chain-recovery.ts'
+import type { CompactionLimits } from './ledger/compaction.ts'
+import { FullMembers } from './ledger/full-members.ts'
 import { HandoverDesk } from './ledger/handover-desk.ts'
-import { LiveChain } from './ledger/live-chain.ts'
-import type { Execution } from './ledger/replicated-chain.ts'
+import type { LiveChain } from './ledger/live-chain.ts'
+import { MemberGate, Members } from './ledger/members.ts'
+import type { NodeEvents } from './ledger/node-events.ts'
 import { Snapshots } from './ledger/snapshots.ts'
-import { coreConfig, type LedgerNodeParts } from './ledger-node-parts.ts'
 import { queryHandler } from './network/query-protocol.ts'
-import type { NetworkEvents, PeerMessage, SignatureMessage } from './ports.ts'
-import { ChainMembers } from './replica/chain-members.ts'
+import { maxAppendBytes } from './network/wire.ts'
+import type { Clock, Network, NetworkEvents, NodeLog, PeerMessage, Storage } from './ports.ts'
+import { Admission } from './replica/admission.ts'
 import { ClockExchange } from './replica/clock-exchange.ts'
 import { type TransferReport, transferLeadership } from './replica/leader-transfer.ts'
-import { MemberDesk } from './replica/member-desk.ts'
+import { LinearizableReads } from './replica/linearizable-reads.ts'
+import { MemberServer } from './replica/member-server.ts'
 import { MembershipDriver } from './replica/membership-driver.ts'
 import { Mempool } from './replica/mempool.ts'
-import { defaultProducerLimits, Producer } from './replica/producer.ts'
-import { type Leadership, Replica } from './replica/replica.ts'
+import { NewerTerms } from './replica/newer-terms.ts'
+import { PeerRechecks } from './replica/peer-rechecks.ts'
+import { defaultProducerLimits, Producer, type ProducerLimits } from './replica/producer.ts'
+import { Replica } from './replica/replica.ts'
 import { Forwarder } from './service/forwarder.ts'
-import { NodeService, storedOutcome } from './service/node-service.ts'
-import { fullNodeStatus } from './service/node-status.ts'
+import { NodeService } from './service/node-service.ts'
+import { FullNodeStatus } from './service/node-status.ts'
 import { Submission } from './service/submission.ts'
 import { watchCorruption } from './storage/corruption-watch.ts'
 
-export type { LedgerNodeParts, RaftLimits } from './ledger-node-parts.ts'
+/** Limits of the core that a node may be given; the defaults are in consensus/config.ts. */
+export type RaftLimits = Partial<
+  Pick<
+    RaftConfig,
+    | 'maxEntriesPerAppend'
+    | 'maxBytesPerAppend'
+    | 'maxAppendsInFlight'
+    | 'maxBytesInFlight'
+    | 'maxUncommittedBytes'
+    | 'maxLogBytesInMemory'
+  >
+>
+
+export interface LedgerNodeParts {
+  readonly name: string
+  readonly id: DeviceId
+  readonly signer: Signer
+  readonly recovered: RecoveredChain
+  /** Made of `recovered`: a network judges its peers by it before there is a node. */
+  readonly chain: LiveChain
+  readonly events: NodeEvents
+  readonly storage: Storage
+  readonly network: Network
+  readonly clock: Clock
+  readonly random: Random
+  readonly verifier: SignatureVerifier
+  readonly raft: {
+    readonly tickMs: number
+    readonly electionTimeoutTicks: number
+    readonly heartbeatTicks: number
+  } & RaftLimits
+  readonly compaction?: Partial<CompactionLimits> | undefined
+  /** The chain's parameter unless given. */
+  readonly heartbeatMs?: number | undefined
+  readonly producer?: Partial<ProducerLimits>
+  readonly processId: number
+  readonly log: NodeLog
+  /** Signed addresses of coordination nodes, as they hold now. None unless given. */
+  readonly coordination?: () => readonly Uint8Array[]
+  /** Full nodes that the operator has named: heard even before this node knows them as members. */
+  readonly peers?: readonly DeviceId[]
+  /** The node cannot go on: its disk fails (`storage-failed`, `storage-corrupt`). */
+  readonly onFailed: (error: MoteError) => void
+}
 
 /** Time for open transactions to be answered when the node stops. */
 const drainMs = 2_000
-/** Who is removed from the members because it was revoked may hear that from the leader before its connection is judged. */
-const farewellMs = 500
 
 export class LedgerNode implements NetworkEvents {
   readonly chain: LiveChain
-  readonly mempool = new Mempool()
   readonly certifier: Certifier
+  readonly handovers: HandoverDesk
   readonly clocks: ClockExchange
+  readonly mempool = new Mempool()
   readonly replica: Replica
-  readonly snapshots: Snapshots
+  readonly reads: LinearizableReads
   readonly submission: Submission
   readonly service: NodeService
-  readonly members: MemberDesk
-  readonly handovers: HandoverDesk
-  readonly #fullMembers: FullMembers
-  readonly #members: ChainMembers
-  readonly #membership: MembershipDriver
   readonly #parts: LedgerNodeParts
-  /** Devices whose records executed blocks may have changed that are not certified yet, with the newest such block. */
-  readonly #writtenRecords = new Map<DeviceId, Height>()
-  #failure: MoteError | undefined
+  readonly #members: Members
+  readonly #gate: MemberGate
+  readonly #snapshots: Snapshots
+  readonly #memberServer: MemberServer
+  readonly #newerTerms: NewerTerms
+  readonly #admission: Admission
+  readonly #status: FullNodeStatus
 
   constructor(parts: LedgerNodeParts) {
-    const storage = watchCorruption(parts.storage, error => this.replica.fail(error))
-    this.#parts = { ...parts, storage }
-    const { id, peers = [], recovered, verifier, network, clock } = parts
-    this.#members = new ChainMembers({ id, peers, configuration: () => this.replica.configuration })
-    const earlier = recovered.earlier.map(({ ledger }) => ledger)
-    this.chain = new LiveChain(recovered.ledger, verifier, earlier)
-    this.certifier = this.#makeCertifier()
-    const certifiedHeight = () => this.certifier.certifiedHeight
+    this.#parts = parts
+    const { name, id, recovered, chain, events, network, clock, verifier, raft, processId } = parts
     const { handovers } = recovered
-    this.handovers = new HandoverDesk({
-      id: parts.id,
-      handovers,
-      chain: this.chain,
-      storage,
-      network,
-      certifier: () => this.certifier,
-      others: () => this.#members.others,
-      log: (detail, message) => parts.log.info(detail, message),
-    })
-    this.snapshots = new Snapshots({
+    const { incarnation } = recovered.ledger.header
+    const log = (detail: object, message: string) => parts.log.info(detail, message)
+    const complain = (detail: object, message: string) => parts.log.error(detail, message)
+    const storage = watchCorruption(parts.storage, error => events.fault(error))
+
+    // The ledger: who keeps the chain, what is certified, what others are given of it.
+    const members = new Members({ id, peers: parts.peers ?? [], recovered: recovered.raft })
+    const gate = new MemberGate(network, events)
+    const certifier = certifierOf(parts, members)
+    this.handovers = new HandoverDesk({ id, handovers, chain, storage, network, certifier, members, log })
+    const { compaction } = parts
+    const snapshots = new Snapshots({
       recovered,
       handovers,
-      chain: this.chain,
+      chain,
       network,
       clock,
       verifier,
-      certifiedHeight,
-      changesAt: height => this.service.recentChanges(height),
-      onInstalled: () => this.#installed(),
-      log: (detail, message) => parts.log.info(detail, message),
-      compaction: parts.compaction,
+      log,
+      compaction,
     })
-    this.clocks = new ClockExchange({
-      id: parts.id,
+    const fullMembers = new FullMembers(chain)
+
+    // The replica: what makes the chain grow.
+    const clocks = new ClockExchange({ id, clock, network, members, chain, log: complain })
+    const membership = new MembershipDriver({ chain, handovers: this.handovers, fullMembers, log })
+    const { tickMs, ...timing } = raft
+    const replica = new Replica({
+      id,
+      raft: coreConfig(id, timing, recovered.ledger.parameters.limits.blockBytes),
+      recovered: recovered.raft,
+      rebuildUpTo: recovered.rebuildUpTo,
+      random: parts.random,
+      tickMs,
+      storage,
+      network: gate,
       clock,
-      network,
-      others: () => this.#members.others,
-      configuration: () => this.replica.configuration,
-      certifiedTime: () => this.chain.certified.header.time,
-      log: (detail, message) => parts.log.error(detail, message),
+      clocks,
+      chain,
+      certifier,
+      snapshots,
+      membership,
+      producer: new Producer(this.mempool, producerLimits(parts)),
+      events,
     })
-    this.#fullMembers = new FullMembers(this.chain.ledger)
-    this.#membership = new MembershipDriver({
-      view: () => ({
-        consenters: this.chain.ledger.parameters.consenters,
-        nextConsenters: this.chain.ledger.parameters.nextConsenters,
-        inStep: id => this.#isInStep(id),
-        handoverLacks: () => this.handovers.lacks(),
-        fullNodes: this.#fullMembers.ids,
-      }),
-      log: (detail, message) => parts.log.info(detail, message),
-    })
-    this.replica = this.#makeReplica()
+    const asked = { network, storage, clock, replica, certifier, snapshots, handovers, members, gate }
+    this.#memberServer = new MemberServer({ ...asked, incarnation, events })
+    this.#newerTerms = new NewerTerms({ chain, network, clock, verifier, replica, events, log })
+    this.reads = new LinearizableReads({ clock, network, chain, replica })
+    const admission = new Admission({ chain, mempool: this.mempool, verifier, clocks, replica })
+
+    // The service: what others ask of this node.
     this.submission = new Submission({
-      chain: this.chain,
-      mempool: this.mempool,
-      verifier,
+      chain,
+      storage,
       clock,
-      time: () => this.clocks.time() ?? this.chain.time,
+      mempool: this.mempool,
+      admission,
       forwarder: new Forwarder(network, clock),
-      leadership: () => this.replica.leadership,
-      log: () => ({ applied: this.replica.appliedIndex, last: this.replica.consensus.lastLogIndex }),
-      certifiedHeight,
-      admitted: () => this.replica.wake(),
-      lookUp: id => storedOutcome(storage, id),
+      replica,
     })
+    const seen = { network, chain, certifier, clocks, members, membership, replica }
+    this.#status = new FullNodeStatus({ name, id, processId, ...seen })
     this.service = new NodeService({
-      name: parts.name,
-      chain: this.chain,
+      name,
+      chain,
       storage,
       clock,
       submission: this.submission,
-      certifiedHeight,
-      heardHeight: () => this.certifier.heardHeight,
+      certifier,
       handovers,
-      status: () => this.status(),
-      failure: () => this.#failure,
+      status: this.#status,
       coordination: parts.coordination ?? (() => []),
     })
     network.handle(
       'query',
-      queryHandler(this.service, count => this.handovers.newest(count)),
+      queryHandler(this.service, count => handovers.newest(count)),
     )
-    this.members = new MemberDesk({
-      log: this.#parts.log,
-      verifier: this.#parts.verifier,
-      network,
-      storage,
-      clock,
-      replica: this.replica,
-      certifier: this.certifier,
-      chain: this.chain,
-      snapshots: this.snapshots,
-      signersAt: height => handovers.signersAt(height),
-      incarnation: recovered.ledger.header.incarnation,
-      members: this.#members,
-      onStateLost: error => this.replica.fail(error),
-    })
+
+    this.chain = chain
+    this.certifier = certifier
+    this.clocks = clocks
+    this.replica = replica
+    this.#members = members
+    this.#gate = gate
+    this.#snapshots = snapshots
+    this.#admission = admission
+    this.#subscribe(storage, fullMembers)
+  }
+
+  /**
+   * Who hears of what happens, in order:
+   *   - who keeps the chain changes first, so that everybody after it judges peers alike;
+   *   - a handover is proven before its certificate counts, or the next signers would be unknown to who asks;
+   *   - a certificate counts in memory, and is on its way to the disk, before anybody is answered with it;
+   *   - the mempool forgets what was executed before submission sends anything on;
+   *   - the replica is last: what it does next may cause events of its own, and everybody has heard of this one by then.
+   */
+  #subscribe(storage: Storage, fullMembers: FullMembers): void {
+    const { events, network, clock, log } = this.#parts
+    const { chain } = this
+    const members = this.#members
+    events.subscribe(
+      members,
+      fullMembers,
+      this.handovers,
+      { certified: certificate => chain.adopt(certificate) },
+      {
+        certified: certificate =>
+          storage.putCertificate(certificate.height, encode(certificateCodec, certificate)).catch(() => {
+            // The replica meets the same disk with its next write, and stops there.
+          }),
+      },
+      { leadershipChanged: leadership => log.info(leadership, 'leadership') },
+      this.#status,
+      { failed: error => this.#failed(error) },
+      this.#memberServer,
+      this.#admission,
+      this.submission,
+      this.reads,
+      this.service,
+      new PeerRechecks({ network, clock, members }),
+      this.replica,
+    )
   }
 
   /** Why the node does not serve, if it does not. */
   get failure(): MoteError | undefined {
-    return this.#failure
+    return this.#status.failure
   }
 
   /** Begins to take part; the network has started. */
   start(): void {
-    const { certificate, certificateAhead, uncertified, handovers } = this.#parts.recovered
-    if (certificate) this.chain.adopt(certificate)
-    const certifiedHeight = certificate?.height ?? genesisHeight
+    const { certificateAhead, uncertified, handovers } = this.#parts.recovered
+    const { certifiedHeight } = this.chain
     this.certifier.restore({
       certifiedHeight,
       consenters: handovers.signersAt(certifiedHeight + 1),
@@ -184,18 +264,23 @@ export class LedgerNode implements NetworkEvents {
     this.submission.start()
   }
 
+  /** The HTTP API listens at this base URL. */
+  listens(api: string): void {
+    this.#status.api = api
+  }
+
   /** Hands leadership over, answers what is open, and waits until everything begun is on disk. */
   async stop(): Promise<void> {
     this.service.drain()
-    if (this.replica.leadership.role === 'leader' && !this.#failure)
+    if (this.replica.leadership.role === 'leader' && !this.failure)
       await this.transfer().catch((error: MoteError) =>
         this.#parts.log.info({ detail: error.detail }, 'leadership not handed over'),
       )
     await this.#until(drainMs, () => this.submission.open === 0)
     this.service.stop()
     this.submission.stop()
-    this.snapshots.stop()
-    this.members.stop()
+    this.#snapshots.stop()
+    this.#memberServer.stop()
     await this.replica.stop()
   }
 
@@ -210,7 +295,9 @@ export class LedgerNode implements NetworkEvents {
     if (!this.#members.hears(from, message.type)) return
     switch (message.type) {
       case 'raft':
-        if (this.members.hears(from, message.message.term)) this.replica.receive(message.message)
+        if (!this.#gate.passes(from)) return
+        this.#newerTerms.meets(from, message.message.term)
+        this.replica.receive(message.message)
         return
       case 'clocks':
         this.clocks.heard(from, message.samples)
@@ -220,7 +307,7 @@ export class LedgerNode implements NetworkEvents {
         this.certifier.receive(from, message.signatures)
         return
       case 'transactions': {
-        const refusals = this.submission.admit(message.transactions)
+        const refusals = this.#admission.admit(message.transactions)
         if (refusals.length > 0) this.#parts.network.send(from, { type: 'refusals', refusals })
         return
       }
@@ -236,148 +323,19 @@ export class LedgerNode implements NetworkEvents {
     this.replica.unreachable(peer)
   }
 
+  /** A member that connects is asked what it remembers, and told what it may have missed. */
   peer(peer: DeviceId, state: 'connected' | 'disconnected'): void {
-    if (state === 'disconnected') return
-    this.members.greet(peer)
+    if (state === 'disconnected' || !this.#members.others.has(peer)) return
+    this.#gate.passes(peer)
     this.clocks.connected(peer)
     this.certifier.connected(peer)
   }
 
   status(): NodeStatus {
-    return fullNodeStatus(this, this.#parts, this.#change)
-  }
-
-  /** What a change of the members waits for, or that one is under way. */
-  get #change(): string | undefined {
-    const { votersOutgoing } = this.replica.configuration
-    return (
-      this.#membership.refusal ?? (votersOutgoing.length > 0 ? 'joint consensus is not left yet' : undefined)
-    )
-  }
-
-  /** At the leader: this full node takes the log and has answered lately, so its disk keeps up. */
-  #isInStep(id: DeviceId): boolean {
-    const { electionTimeoutTicks } = this.#parts.raft
-    const follower = this.replica.consensus.followers.get(id)
-    const answers = follower?.state === 'replicate' && follower.silentTicks <= electionTimeoutTicks
-    return answers || id === this.#parts.id
-  }
-
-  #makeCertifier(): Certifier {
-    const { recovered, verifier, id, signer, log } = this.#parts
-    const { header, parameters } = recovered.ledger
-    const { chainId, incarnation } = header
-    const self = { id, signer }
-    return new Certifier(
-      { chainId, incarnation, consenters: parameters.consenters, self, verifier },
-      {
-        announce: (to, signatures) => this.#announce(to, signatures),
-        certified: (certificate, handover) => this.#certified(certificate, handover),
-        wanted: height => this.handovers.wanted(height),
-        disagreement: disagreement => log.error(disagreement, 'a consenter signed another header'),
-        diverged: detail => this.replica.fail(new MoteError('execution-diverged', detail)),
-      },
-    )
-  }
-
-  #makeReplica(): Replica {
-    const { id, recovered, raft, random, storage, clock, heartbeatMs, producer } = this.#parts
-    const { header, parameters } = recovered.ledger
-    const { blockTransactions, blockBytes } = parameters.limits
-    const limits = {
-      ...defaultProducerLimits,
-      transactionsPerBlock: blockTransactions,
-      bytesPerBlock: blockBytes,
-      heartbeatMs: heartbeatMs ?? parameters.heartbeatMs,
-      ...producer,
-    }
-    const { tickMs, ...timing } = raft
-    return new Replica({
-      id,
-      incarnation: header.incarnation,
-      raft: coreConfig(id, timing, blockBytes),
-      recovered: recovered.raft,
-      random,
-      tickMs,
-      storage,
-      network: { send: (to, message) => this.members.send(to, message) },
-      clock,
-      clocks: this.clocks,
-      chain: this.chain,
-      certifier: this.certifier,
-      snapshots: this.snapshots,
-      membership: this.#membership,
-      rebuildUpTo: recovered.rebuildUpTo,
-      producer: new Producer(this.mempool, limits),
-      events: {
-        executed: execution => this.#executed(execution),
-        applied: index => {
-          this.members.reads.progress()
-          this.submission.applied(index)
-        },
-        leadership: leadership => this.#leadershipChanged(leadership),
-        departing: members => this.#members.departing(members),
-        failed: error => this.#failed(error),
-      },
-    })
-  }
-
-  #announce(to: DeviceId | 'all', signatures: readonly SignatureMessage[]): void {
-    const { network } = this.#parts
-    for (const peer of to === 'all' ? this.#members.others : [to])
-      network.send(peer as DeviceId, { type: 'signatures', signatures })
-  }
-
-  #executed(execution: Execution): void {
-    this.handovers.executed(execution)
-    this.#fullMembers.executed(execution.write, this.chain.ledger)
-    for (const { kind, devices } of execution.write.transactions)
-      if (identityKinds.has(kind))
-        for (const device of devices) this.#writtenRecords.set(device, execution.write.height)
-    this.service.executed(execution.write)
-    this.submission.executed(execution)
-  }
-
-  #certified(certificate: Certificate, handover: Handover | undefined): void {
-    const { storage } = this.#parts
-    this.handovers.certified(certificate, handover)
-    this.chain.adopt(certificate)
-    storage.putCertificate(certificate.height, encode(certificateCodec, certificate)).catch(() => {
-      // The replica meets the same disk with its next write, and stops there.
-    })
-    this.submission.certified(certificate.height)
-    this.members.reads.progress()
-    this.service.certified(certificate.height)
-    if (this.#writtenRecords.size > 0) this.#recheckPeers(certificate.height)
-    this.replica.wake()
-  }
-
-  /** Connections of peers whose changed records are certified now are judged again. */
-  #recheckPeers(certified: Height): void {
-    for (const [id, height] of this.#writtenRecords) {
-      if (height > certified) continue
-      this.#writtenRecords.delete(id)
-      const { clock, network } = this.#parts
-      if (this.#members.isDeparting(id)) clock.after(farewellMs, () => network.recheck(id))
-      else network.recheck(id)
-    }
-  }
-
-  /** A snapshot: the records of everybody may have changed. */
-  #installed(): void {
-    this.#fullMembers.reset(this.chain.ledger)
-    const { network } = this.#parts
-    this.submission.installed()
-    for (const { id } of network.peers()) network.recheck(id)
-  }
-
-  #leadershipChanged(leadership: Leadership): void {
-    this.#parts.log.info(leadership, 'leadership')
-    this.submission.leadership(leadership)
+    return this.#status.now()
   }
 
   #failed(error: MoteError): void {
-    this.#failure = error
     this.#parts.log.error({ code: error.code, detail: error.detail }, 'the node has stopped serving')
     // One that diverged stays up and says so; one without a disk has nothing left to say.
     if (error.code !== 'execution-diverged') this.#parts.onFailed(error)
@@ -389,5 +347,46 @@ export class LedgerNode implements NetworkEvents {
     const deadline = clock.steady() + timeoutMs
     while (!condition() && clock.steady() < deadline)
       await new Promise<void>(resolve => clock.after(10, () => resolve()))
+  }
+}
+
+/** Signs for this node and tells the others. What it finds out, everybody hears as an event. */
+function certifierOf(parts: LedgerNodeParts, members: Members): Certifier {
+  const { id, signer, recovered, events, network, verifier, log } = parts
+  const { header, parameters } = recovered.ledger
+  const { chainId, incarnation } = header
+  return new Certifier(
+    { chainId, incarnation, consenters: parameters.consenters, self: { id, signer }, verifier },
+    {
+      announce: (to, signatures) => {
+        for (const peer of to === 'all' ? members.others : [to])
+          network.send(peer as DeviceId, { type: 'signatures', signatures })
+      },
+      certified: (certificate, handover) => events.certified(certificate, handover),
+      wanted: height => events.certificateMissing(height),
+      disagreement: disagreement => log.error(disagreement, 'a consenter signed another header'),
+      diverged: detail => events.fault(new MoteError('execution-diverged', detail)),
+    },
+  )
+}
+
+/** Of the core: what was configured, then a limit that two whole blocks of the chain fit into if a frame takes them, then the core's defaults. */
+export function coreConfig(
+  id: DeviceId,
+  configured: Omit<LedgerNodeParts['raft'], 'tickMs'>,
+  blockBytes: number,
+): RaftConfig {
+  return { ...defaultConfig(id), maxBytesPerAppend: Math.min(2 * blockBytes, maxAppendBytes), ...configured }
+}
+
+/** What was configured, then the chain's parameters, then the defaults. */
+function producerLimits({ recovered, heartbeatMs, producer }: LedgerNodeParts): ProducerLimits {
+  const { limits, heartbeatMs: ofChain } = recovered.ledger.parameters
+  return {
+    ...defaultProducerLimits,
+    transactionsPerBlock: limits.blockTransactions,
+    bytesPerBlock: limits.blockBytes,
+    heartbeatMs: heartbeatMs ?? ofChain,
+    ...producer,
   }
 }

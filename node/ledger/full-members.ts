@@ -1,11 +1,11 @@
 /** Which identities the chain counts as full nodes: a set that follows execution, so that nobody has to search the state. */
 import type { DeviceId } from '../../chain/brands.ts'
 import { decode } from '../../chain/codec.ts'
-import type { Ledger } from '../../chain/ledger.ts'
 import { type IdentityRecord, identityCodec, stateKeyOf } from '../../chain/records.ts'
 import { entries, get } from '../../chain/state-tree.ts'
 import { bodies, typeOfKind } from '../../chain/transaction.ts'
-import type { BlockWrite } from '../ports.ts'
+import type { Execution, LiveChain } from './live-chain.ts'
+import type { NodeListener } from './node-events.ts'
 
 /** Kinds of transactions that change identity records. */
 export const identityKinds: ReadonlySet<number> = new Set(
@@ -14,11 +14,13 @@ export const identityKinds: ReadonlySet<number> = new Set(
   ),
 )
 
-export class FullMembers {
+export class FullMembers implements NodeListener {
+  readonly #chain: Pick<LiveChain, 'ledger'>
   #ids: ReadonlySet<DeviceId> = new Set()
 
-  constructor(ledger: Ledger) {
-    this.reset(ledger)
+  constructor(chain: Pick<LiveChain, 'ledger'>) {
+    this.#chain = chain
+    this.installed()
   }
 
   /** Active identities with the label full. The set is another one after each change. */
@@ -27,18 +29,19 @@ export class FullMembers {
   }
 
   /** Reads the whole state: at a start and after a snapshot. */
-  reset(ledger: Ledger): void {
+  installed(): void {
     this.#ids = new Set()
-    for (const [, value] of entries(ledger.tree)) {
+    for (const [, value] of entries(this.#chain.ledger.tree)) {
       if (!looksLikeIdentity(value)) continue
       const record = decode(identityCodec, value)
       if (record.ok) this.#judge(record.value)
     }
   }
 
-  /** `ledger` is the result of the block. */
-  executed({ transactions }: BlockWrite, ledger: Ledger): void {
-    for (const { kind, devices } of transactions) {
+  /** The chain's ledger is the result of the block. */
+  executed({ write }: Execution): void {
+    const { ledger } = this.#chain
+    for (const { kind, devices } of write.transactions) {
       if (!typeOfKind.get(kind)?.startsWith('identity.')) continue
       for (const device of devices) {
         const value = get(ledger.tree, stateKeyOf.identity(device))

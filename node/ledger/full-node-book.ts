@@ -10,16 +10,15 @@ import { get, prove } from '../../chain/state-tree.ts'
 import { type HelloBook, maxHelloHandovers } from '../network/hello.ts'
 import type { Handovers } from './handovers.ts'
 import type { LiveChain } from './live-chain.ts'
+import type { NodeEvents } from './node-events.ts'
 
 export interface FullNodeBookParts {
   readonly id: DeviceId
   readonly genesis: GenesisDocument
-  /** Undefined while the node is being put together. */
-  readonly chain: () => LiveChain | undefined
+  readonly chain: LiveChain
   readonly verifier: SignatureVerifier
   readonly handovers: Pick<Handovers, 'newest'>
-  /** A header of this term is certified. */
-  readonly certified: (term: number) => void
+  readonly events: Pick<NodeEvents, 'termCertified'>
 }
 
 /** The book of a full node. */
@@ -29,21 +28,18 @@ export function fullNodeBook({
   chain,
   verifier,
   handovers,
-  certified: onCertified,
+  events,
 }: FullNodeBookParts): HelloBook {
   const atGenesis = genesisLedger(genesis)
   const { chainId } = atGenesis.header
-  const certified = (): Ledger => {
-    const live = chain()
-    return live?.certificate ? live.certified : atGenesis
-  }
+  const certified = (): Ledger => (chain.certificate ? chain.certified : atGenesis)
   return {
     chainId,
     deviceId: id,
     verifier,
     ownProof: () => {
       const { header, tree } = certified()
-      const certificate = chain()?.certificate
+      const { certificate } = chain
       if (header.height === 0 || certificate?.height !== header.height) return { type: 'genesis' }
       const key = stateKeyOf.identity(id)
       const answer = stateAnswer(header, certificate, get(tree, key), prove(tree, key))
@@ -54,7 +50,7 @@ export function fullNodeBook({
       }
     },
     trusted: () => trustedHeadOf(certified()),
-    verified: ({ header }) => onCertified(header.term),
+    verified: ({ header }) => events.termCertified(header.term),
     genesisIdentity: device => identityIn(atGenesis, device),
     known: device => {
       const ledger = certified()

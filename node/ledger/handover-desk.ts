@@ -13,8 +13,9 @@ import { ask } from '../network/requests.ts'
 import type { Network, Storage } from '../ports.ts'
 import type { Certifier } from './certifier.ts'
 import type { Handovers } from './handovers.ts'
-import type { LiveChain } from './live-chain.ts'
-import type { Execution } from './replicated-chain.ts'
+import type { Execution, LiveChain } from './live-chain.ts'
+import type { Members } from './members.ts'
+import type { NodeListener } from './node-events.ts'
 
 export interface HandoverDeskParts {
   readonly id: DeviceId
@@ -22,15 +23,14 @@ export interface HandoverDeskParts {
   readonly chain: LiveChain
   readonly storage: Pick<Storage, 'putHandover'>
   readonly network: Pick<Network, 'request' | 'peers'>
-  readonly certifier: () => Certifier
-  /** Everybody else who keeps this chain. */
-  readonly others: () => ReadonlySet<string>
+  readonly certifier: Pick<Certifier, 'adopt'>
+  readonly members: Pick<Members, 'others'>
   readonly log: (detail: object, message: string) => void
 }
 
 const askTimeoutMs = 2_000
 
-export class HandoverDesk {
+export class HandoverDesk implements NodeListener {
   readonly #parts: HandoverDeskParts
   #asking = false
   /** Members are asked in turn. */
@@ -102,9 +102,11 @@ export class HandoverDesk {
   }
 
   /** Asks one connected member for the handover header, or for its newest one; the certifier asks again while it lacks it. */
-  wanted(height: Height | undefined): void {
-    const { network, others } = this.#parts
-    const connected = network.peers().filter(({ id, state }) => state === 'connected' && others().has(id))
+  certificateMissing(height: Height | undefined): void {
+    const { network, members } = this.#parts
+    const connected = network
+      .peers()
+      .filter(({ id, state }) => state === 'connected' && members.others.has(id))
     const peer = connected[this.#turn++ % Math.max(connected.length, 1)]
     if (!peer || this.#asking) return
     this.#asking = true
@@ -119,7 +121,7 @@ export class HandoverDesk {
 
   async #fetch(peer: DeviceId, height: Height | undefined): Promise<void> {
     const { certificate, handover } = await this.#request(peer, height)
-    const adopted = certificate && this.#parts.certifier().adopt(certificate, handover)
+    const adopted = certificate && this.#parts.certifier.adopt(certificate, handover)
     if (adopted && !adopted.ok) throw new MoteError(adopted.error.code, adopted.error.detail)
   }
 

@@ -1,20 +1,21 @@
 /**
- * The chain of a full node in memory: the newest ledger, the recent ones that proofs are asked for, and what became
- * of recent transactions. Executes committed entries; storage keeps what it leaves behind.
+ * The chain of a full node in memory: the newest ledger, the recent ones that proofs are asked for, what recent blocks
+ * wrote, and what became of recent transactions. Executes committed entries; storage keeps what it leaves behind.
  *
  * Invariants: `ledger` is the result of executing every applied entry in order; ledgers share what blocks did not
  * change, so keeping some costs little; the newest certified one is always kept, because proofs are made at it.
  */
-import { decodeProposal, devicesOf, receiptsCodec } from '../../chain/block.ts'
+import { decodeProposal, devicesOf, type ReceiptCode, receiptsCodec } from '../../chain/block.ts'
 import {
   Height,
+  type LogIndex,
   type Milliseconds,
   type StateKey,
   type Term,
   type TransactionId,
 } from '../../chain/brands.ts'
 import type { Certificate } from '../../chain/certificate.ts'
-import { type Codec, digest, encode, encodedList, list } from '../../chain/codec.ts'
+import { type Codec, decodeOwn, digest, encode, encodedList, list } from '../../chain/codec.ts'
 import { type ExecutedBlock as ChainBlock, executeBlock } from '../../chain/execution.ts'
 import { headerCodec } from '../../chain/header.ts'
 import type { SignatureVerifier } from '../../chain/keys.ts'
@@ -24,9 +25,9 @@ import { RecentMap } from '../../chain/recent-map.ts'
 import { slotOf } from '../../chain/replay.ts'
 import { get } from '../../chain/state-tree.ts'
 import { bodies } from '../../chain/transaction.ts'
-import type { BlockWrite } from '../ports.ts'
+import type { BlockUndo, BlockWrite } from '../ports.ts'
 import { encodeHandover } from './handovers.ts'
-import type { Execution, LogPlace, Outcome, ReplicatedChain } from './replicated-chain.ts'
+import type { ExecutedBlock } from './signature-tally.ts'
 
 /**
  * Rows in the histories of those who receive an epoch key, in one block. A re-key is short however large its group is, so
@@ -37,6 +38,31 @@ const maxReceiverRowsPerBlock = 16_384
 /** Sorted state keys of one block, as they are stored. */
 export const changesCodec: Codec<readonly StateKey[]> = list(digest<StateKey>(), maxChangesPerBlock)
 
+/** What execution did with one transaction of a block. */
+export interface Outcome {
+  readonly id: TransactionId
+  readonly index: number
+  readonly code: ReceiptCode
+  /** False for a duplicate and for bytes whose id is not used up: the id's own outcome is another one. */
+  readonly final: boolean
+}
+
+/** An executed block and what it leaves behind. */
+export interface Execution {
+  readonly block: ExecutedBlock
+  readonly time: Milliseconds
+  readonly outcomes: readonly Outcome[]
+  readonly write: BlockWrite
+  /** What the block took the place of. */
+  readonly replaced: Omit<BlockUndo, 'configuration' | 'configurationBelow'>
+}
+
+/** Where in the Raft log an entry stands. */
+export interface LogPlace {
+  readonly term: Term
+  readonly index: LogIndex
+}
+
 /** A transaction that was executed here lately. */
 export interface RecentOutcome extends Outcome {
   readonly height: Height
@@ -45,7 +71,7 @@ export interface RecentOutcome extends Outcome {
 }
 
 export interface LiveChainLimits {
-  /** Ledgers kept below the newest one. */
+  /** Ledgers kept below the newest one, and writes of blocks: more than may be certified and not yet durable. */
   readonly ledgers: number
   /** Outcomes kept in memory: at most this many, and at least half as many; older ones are read from storage. */
   readonly outcomes: number
@@ -53,26 +79,39 @@ export interface LiveChainLimits {
 
 export const defaultLiveChainLimits: LiveChainLimits = { ledgers: 256, outcomes: 50_000 }
 
-export class LiveChain implements ReplicatedChain {
+/** What a chain begins with (chain-recovery.ts). */
+export interface ChainStart {
+  readonly ledger: Ledger
+  /** The state keys that its block wrote. */
+  readonly changes: readonly StateKey[]
+  /** Those below it that have no certificate above them yet, oldest first. */
+  readonly earlier: readonly { readonly ledger: Ledger; readonly changes: readonly StateKey[] }[]
+  /** The newest one for a block that is here. */
+  readonly certificate: Certificate | undefined
+}
+
+export class LiveChain {
   readonly #verifier: SignatureVerifier
   readonly #limits: LiveChainLimits
   #ledger: Ledger
   readonly #recent = new Map<number, Ledger>()
   readonly #outcomes: RecentMap<TransactionId, RecentOutcome>
+  /** Of the newest blocks that this process executed: they may be on their way to the disk. */
+  readonly #writes = new Map<number, BlockWrite>()
+  /** Changes of the blocks that this chain began with, or of the last snapshot: this process did not execute them. */
+  readonly #begun = new Map<Height, readonly StateKey[]>()
   #certificate: Certificate | undefined
 
-  /** `earlier`: ledgers below it that have no certificate above them yet, oldest first. */
-  constructor(
-    ledger: Ledger,
-    verifier: SignatureVerifier,
-    earlier: readonly Ledger[] = [],
-    limits = defaultLiveChainLimits,
-  ) {
-    this.#ledger = ledger
+  constructor(start: ChainStart, verifier: SignatureVerifier, limits = defaultLiveChainLimits) {
+    this.#ledger = start.ledger
     this.#verifier = verifier
     this.#limits = limits
     this.#outcomes = new RecentMap(Math.ceil(limits.outcomes / 2))
-    for (const recent of [...earlier, ledger]) this.#recent.set(recent.header.height, recent)
+    for (const { ledger, changes } of [...start.earlier, start]) {
+      this.#recent.set(ledger.header.height, ledger)
+      this.#begun.set(ledger.header.height, changes)
+    }
+    if (start.certificate) this.adopt(start.certificate)
   }
 
   get ledger(): Ledger {
@@ -87,6 +126,11 @@ export class LiveChain implements ReplicatedChain {
     return this.#ledger.header.time
   }
 
+  /** The highest height that is certified. 0 stands for genesis, which needs no certificate. */
+  get certifiedHeight(): Height {
+    return this.#certificate?.height ?? Height(0)
+  }
+
   /** The newest certificate for a block that was executed here. */
   get certificate(): Certificate | undefined {
     return this.#certificate
@@ -99,24 +143,40 @@ export class LiveChain implements ReplicatedChain {
 
   /** The newest certified ledger; the genesis, or what this node began with, as long as there is none. */
   get certified(): Ledger {
-    return this.at(this.#certificate?.height ?? Height(0)) ?? this.#ledger
+    return this.at(this.certifiedHeight) ?? this.#ledger
   }
 
   outcomeOf(id: TransactionId): RecentOutcome | undefined {
     return this.#outcomes.get(id)
   }
 
+  /** What one of the newest blocks left behind: the others' signatures can certify it before it is on this node's disk. */
+  writeOf(height: Height): BlockWrite | undefined {
+    return this.#writes.get(height)
+  }
+
+  /** The keys that the block changed, if it is one of the newest, or one that this chain began with. */
+  changesAt(height: Height): readonly StateKey[] | undefined {
+    const write = this.#writes.get(height)
+    return write ? decodeOwn(changesCodec, write.changes) : this.#begun.get(height)
+  }
+
+  /** A block that was executed here is certified. */
   adopt(certificate: Certificate): void {
     this.#certificate = certificate
     this.#prune()
   }
 
-  /** The ledger of a snapshot in place of the own one. */
-  install(ledger: Ledger, certificate: Certificate): void {
+  /** The ledger of a snapshot in place of the own one; `changes` are those of its block. */
+  install(ledger: Ledger, certificate: Certificate, changes: readonly StateKey[]): void {
+    const { height } = ledger.header
     this.#ledger = ledger
     this.#certificate = certificate
     this.#recent.clear()
-    this.#recent.set(ledger.header.height, ledger)
+    this.#recent.set(height, ledger)
+    this.#writes.clear()
+    this.#begun.clear()
+    this.#begun.set(height, changes)
   }
 
   execute(data: Uint8Array, { term, index }: LogPlace): Execution | undefined {
@@ -131,18 +191,21 @@ export class LiveChain implements ReplicatedChain {
     const outcomes = outcomesOf(result)
     for (const outcome of outcomes)
       if (outcome.final) this.#outcomes.set(outcome.id, { ...outcome, height, term, time })
+    const write = { ...blockWriteOf(result, data), ...this.#floors(result) }
+    this.#writes.set(height, write)
+    this.#writes.delete(height - this.#limits.ledgers)
     return {
       block: { height, term, headerHash: result.headerHash, handover: result.handover },
       time,
       outcomes,
-      write: { ...blockWriteOf(result, data), ...this.#floors(result) },
+      write,
       replaced: replacedBy(before, result),
     }
   }
 
   /** What storage may forget: nothing that the newest certified ledger is made of. */
   #floors({ replayFloor }: ChainBlock): Pick<BlockWrite, 'replayFloor' | 'undoFloor'> {
-    const height = Height(this.#certificate?.height ?? 0)
+    const height = this.certifiedHeight
     const certified = this.#recent.get(height)
     const slot = certified ? slotOf(certified.header.time) : 0
     return { replayFloor: Math.min(replayFloor, slot), undoFloor: Height(height + 1) }
@@ -150,7 +213,7 @@ export class LiveChain implements ReplicatedChain {
 
   /** Certification lags by little: a leader stops long before that is many ledgers. */
   #prune(): void {
-    const floor = Math.min(this.#certificate?.height ?? 0, this.height - this.#limits.ledgers)
+    const floor = Math.min(this.certifiedHeight, this.height - this.#limits.ledgers)
     for (const height of this.#recent.keys()) {
       if (height >= floor) return
       this.#recent.delete(height)
@@ -198,7 +261,7 @@ function transactionRowsOf(executed: ChainBlock['executed']): BlockWrite['transa
   })
 }
 
-function replacedBy(before: Ledger, { writes }: ChainBlock): NonNullable<Execution['replaced']> {
+function replacedBy(before: Ledger, { writes }: ChainBlock): Execution['replaced'] {
   return {
     leaves: [...writes.keys()].map(key => ({ key, value: get(before.tree, key) })),
     history: encode(historyFrontierCodec, before.history),

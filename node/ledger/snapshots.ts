@@ -13,7 +13,7 @@ import { trustedHeadOf } from '../../chain/light-client.ts'
 import { assert, MoteError } from '../../chain/result.ts'
 import { entries } from '../../chain/state-tree.ts'
 import type { Configuration, Entry, SnapshotMeta } from '../../consensus/types.ts'
-import type { Clock, Network, SnapshotState } from '../ports.ts'
+import type { BlockWrite, Clock, Network, SnapshotState } from '../ports.ts'
 import type { RecoveredChain } from './chain-recovery.ts'
 import {
   Compaction,
@@ -21,10 +21,9 @@ import {
   defaultCompactionLimits,
   isPlaceOf,
   placeOf,
-  type SnapshotPoint,
 } from './compaction.ts'
 import type { Handovers } from './handovers.ts'
-import { changesCodec, type LiveChain } from './live-chain.ts'
+import { changesCodec, type Execution, type LiveChain } from './live-chain.ts'
 import { type FetchedSnapshot, SnapshotFetch, type SnapshotFetchLimits } from './snapshot-fetch.ts'
 import { type CertifiedLedger, maxHandovers, SnapshotStream } from './snapshot-stream.ts'
 
@@ -35,11 +34,6 @@ export interface SnapshotsParts {
   readonly clock: Clock
   readonly verifier: SignatureVerifier
   readonly handovers: Handovers
-  readonly certifiedHeight: () => Height
-  /** The changed keys of a block, if they are in memory. */
-  readonly changesAt: (height: Height) => CertifiedLedger['head']['changes'] | undefined
-  /** The state was replaced: nothing that was derived from the old one holds. */
-  readonly onInstalled: (height: Height) => void
   readonly log: (detail: object, message: string) => void
   readonly compaction?: Partial<CompactionLimits> | undefined
   readonly fetch?: Partial<SnapshotFetchLimits> | undefined
@@ -60,15 +54,11 @@ export class Snapshots {
   readonly #compaction: Compaction
   readonly #desk: SnapshotDesk
   readonly #fetch: SnapshotFetch
-  /** Changes of the blocks that this node began with, or of the last snapshot: they were not executed by this process. */
-  readonly #begun = new Map<Height, CertifiedLedger['head']['changes']>()
 
   constructor(parts: SnapshotsParts) {
     this.#parts = parts
-    const { recovered, chain, network, clock, verifier, certifiedHeight, log } = parts
+    const { recovered, chain, handovers, network, clock, verifier, log } = parts
     const { before, configuration, snapshot } = recovered.raft
-    this.#begun.set(chain.height, recovered.changes)
-    for (const { ledger, changes } of recovered.earlier) this.#begun.set(ledger.header.height, changes)
     const start = {
       height: chain.height,
       meta: { lastIncludedIndex: before.index, lastIncludedTerm: before.term, configuration },
@@ -79,12 +69,7 @@ export class Snapshots {
       meta: placeOf(ledger.header, configuration),
     }))
     this.#compaction = new Compaction(start, snapshot.lastIncludedIndex, limits, places)
-    this.#desk = new SnapshotDesk({
-      now: () => clock.steady(),
-      certifiedHeight,
-      pointAt: height => this.#compaction.pointAt(height),
-      ledgerAt: height => this.#certifiedLedger(height),
-    })
+    this.#desk = new SnapshotDesk({ chain, clock, handovers, compaction: this.#compaction })
     this.#fetch = new SnapshotFetch({
       network,
       clock,
@@ -99,12 +84,24 @@ export class Snapshots {
     this.#compaction.applied(entry, height)
   }
 
-  configurationAt(height: number): Configuration | undefined {
-    return this.#compaction.pointAt(height as Height)?.meta.configuration
+  /**
+   * An executed block as it is stored: with what it took the place of, and the record of what this node signs if it is, or
+   * becomes, a consenter: who is one may change before the header is signed.
+   */
+  stored({ block, write, replaced }: Execution): BlockWrite {
+    const { incarnation } = this.#parts.recovered.ledger.header
+    const configuration = this.#configurationAt(block.height)
+    const configurationBelow = this.#configurationAt(block.height - 1)
+    return {
+      ...write,
+      ...(configuration &&
+        configurationBelow && { undo: { ...replaced, configuration, configurationBelow } }),
+      signed: { ...block, incarnation },
+    }
   }
 
   due(): SnapshotMeta | undefined {
-    const due = this.#compaction.due(this.#parts.certifiedHeight(), this.#desk.floor)
+    const due = this.#compaction.due(this.#parts.chain.certifiedHeight, this.#desk.floor)
     if (due) this.#parts.log({ index: due.lastIncludedIndex }, 'log compacted')
     return due
   }
@@ -135,23 +132,13 @@ export class Snapshots {
     this.#fetch.stop()
   }
 
-  #certifiedLedger(height: Height): CertifiedLedger | undefined {
-    const { chain, changesAt, handovers } = this.#parts
-    const ledger = chain.at(height)
-    const { certificate } = chain
-    const changes = changesAt(height) ?? this.#begun.get(height)
-    if (!ledger || certificate?.height !== height || !changes) return undefined
-    const handover = handovers.provenAt(height)?.handover
-    return {
-      ledger,
-      head: { header: ledger.header, certificate, handover, changes },
-      handovers: handovers.newest(maxHandovers),
-    }
+  #configurationAt(height: number): Configuration | undefined {
+    return this.#compaction.pointAt(height as Height)?.meta.configuration
   }
 
   #verified({ meta, ledger, head, handovers }: FetchedSnapshot): VerifiedSnapshot {
     const { certificate, header, changes } = head
-    const { chain, onInstalled, log } = this.#parts
+    const { chain, log } = this.#parts
     const { height } = header
     assert(certificate, 'snapshot: verified, but without a certificate')
     assert(isPlaceOf(meta, header), 'snapshot: verified, but at another place than its header names')
@@ -170,11 +157,8 @@ export class Snapshots {
       },
       install: () => {
         this.#compaction.reset({ height, meta })
-        this.#begun.clear()
-        this.#begun.set(height, changes)
-        chain.install(ledger, certificate)
+        chain.install(ledger, certificate, changes)
         log({ height, index: meta.lastIncludedIndex }, 'snapshot installed')
-        onInstalled(height)
       },
     }
   }
@@ -191,12 +175,10 @@ export class Snapshots {
  */
 
 export interface SnapshotDeskParts {
-  /** By a steady clock, in milliseconds. */
-  readonly now: () => number
-  readonly certifiedHeight: () => Height
-  readonly pointAt: (height: Height) => SnapshotPoint | undefined
-  /** The ledger at a certified height, if it is still in memory. */
-  readonly ledgerAt: (height: Height) => CertifiedLedger | undefined
+  readonly chain: LiveChain
+  readonly clock: Pick<Clock, 'steady'>
+  readonly handovers: Handovers
+  readonly compaction: Pick<Compaction, 'pointAt'>
 }
 
 /** A snapshot nobody asked for this long is let go. */
@@ -228,19 +210,20 @@ export class SnapshotDesk {
   offer(): SnapshotMeta | undefined {
     const current = this.#current()
     if (current) return current.meta
-    const { certifiedHeight, pointAt, ledgerAt, now } = this.#parts
-    const point = pointAt(certifiedHeight())
-    const source = point && ledgerAt(point.height)
+    const { chain, clock, compaction } = this.#parts
+    const point = compaction.pointAt(chain.certifiedHeight)
+    const source = point && this.#certifiedLedger()
     if (!source) return undefined
     assert(isPlaceOf(point.meta, source.ledger.header), 'snapshot: the block stands at another place')
-    this.#kept = { meta: point.meta, source, streams: new Map(), usedAt: now() }
+    this.#kept = { meta: point.meta, source, streams: new Map(), usedAt: clock.steady() }
     return point.meta
   }
 
   /** A follower is being offered this snapshot. */
   keep(meta: SnapshotMeta): void {
     const current = this.#current()
-    if (current?.meta.lastIncludedIndex === meta.lastIncludedIndex) current.usedAt = this.#parts.now()
+    if (current?.meta.lastIncludedIndex === meta.lastIncludedIndex)
+      current.usedAt = this.#parts.clock.steady()
   }
 
   /** One chunk. Throws `height-not-available` when the snapshot is not kept, or has no such chunk. */
@@ -248,7 +231,7 @@ export class SnapshotDesk {
     const current = this.#current()
     if (current?.meta.lastIncludedIndex !== lastIncludedIndex)
       throw new MoteError('height-not-available', `snapshot ${lastIncludedIndex}: not kept (any more)`)
-    current.usedAt = this.#parts.now()
+    current.usedAt = this.#parts.clock.steady()
     const chunk = streamFor(current, from).chunk(index)
     if (!chunk)
       throw new MoteError('height-not-available', `snapshot ${lastIncludedIndex}: has no chunk ${index}`)
@@ -256,8 +239,23 @@ export class SnapshotDesk {
   }
 
   #current(): Kept | undefined {
-    if (this.#kept && this.#parts.now() - this.#kept.usedAt > keptMs) this.#kept = undefined
+    if (this.#kept && this.#parts.clock.steady() - this.#kept.usedAt > keptMs) this.#kept = undefined
     return this.#kept
+  }
+
+  /** The newest certified ledger with all that proves it, if it is still in memory. */
+  #certifiedLedger(): CertifiedLedger | undefined {
+    const { chain, handovers } = this.#parts
+    const { certificate, certifiedHeight } = chain
+    const ledger = chain.at(certifiedHeight)
+    const changes = chain.changesAt(certifiedHeight)
+    if (!ledger || !certificate || !changes) return undefined
+    const handover = handovers.provenAt(certifiedHeight)?.handover
+    return {
+      ledger,
+      head: { header: ledger.header, certificate, handover, changes },
+      handovers: handovers.newest(maxHandovers),
+    }
   }
 }
 

@@ -3,7 +3,8 @@
  * voter-clocks.ts; when it does so, the replica's ticks decide.
  */
 import type { DeviceId, Milliseconds } from '../../chain/brands.ts'
-import type { Configuration } from '../../consensus/types.ts'
+import type { LiveChain } from '../ledger/live-chain.ts'
+import type { Members } from '../ledger/members.ts'
 import type { Clock, ClockSample, Network } from '../ports.ts'
 import { clockBoundMs, type OddClock, VoterClocks } from './voter-clocks.ts'
 
@@ -11,11 +12,8 @@ export interface ClockExchangeParts {
   readonly id: DeviceId
   readonly clock: Clock
   readonly network: Pick<Network, 'send'>
-  /** Everybody else who keeps this chain. */
-  readonly others: () => ReadonlySet<string>
-  readonly configuration: () => Configuration
-  /** Time of the newest certified block. */
-  readonly certifiedTime: () => Milliseconds
+  readonly members: Pick<Members, 'others' | 'inForce'>
+  readonly chain: Pick<LiveChain, 'certified'>
   /** Somebody's clock became odd, or is right again. */
   readonly log: (detail: object, message: string) => void
 }
@@ -32,7 +30,7 @@ export class ClockExchange {
 
   /** The time of the next block; undefined while too few clocks are heard. */
   time(): Milliseconds | undefined {
-    return this.#clocks.time(this.#parts.configuration())
+    return this.#clocks.time(this.#parts.members.inForce)
   }
 
   /**
@@ -40,10 +38,10 @@ export class ClockExchange {
    * minority, so there is nobody to be kept from moving the time, and a proposal that nobody took would stay for ever.
    */
   latestAcceptable(): number {
-    const configuration = this.#parts.configuration()
+    const configuration = this.#parts.members.inForce
     const { voters, votersOutgoing } = configuration
     if (Math.max(voters.length, votersOutgoing.length) < 3) return Number.POSITIVE_INFINITY
-    const certified: number = this.#parts.certifiedTime()
+    const certified: number = this.#parts.chain.certified.header.time
     const time = this.#clocks.latest(configuration)
     return time === undefined ? certified : Math.max(certified, time + clockBoundMs)
   }
@@ -61,26 +59,26 @@ export class ClockExchange {
   tick(): void {
     if (!this.#clocks.isDue()) return
     const message = this.#shown()
-    for (const peer of this.#parts.others()) this.#parts.network.send(peer as DeviceId, message)
+    for (const peer of this.#parts.members.others) this.#parts.network.send(peer as DeviceId, message)
     this.#watch()
   }
 
-  /** A peer connected: it may have heard no clock yet. */
+  /** A member connected: it may have heard no clock yet. */
   connected(peer: DeviceId): void {
-    if (this.#parts.others().has(peer)) this.#parts.network.send(peer, this.#shown())
+    this.#parts.network.send(peer, this.#shown())
   }
 
   heard(from: DeviceId, samples: readonly ClockSample[]): void {
-    this.#clocks.heard(from, samples, this.#parts.configuration())
+    this.#clocks.heard(from, samples, this.#parts.members.inForce)
   }
 
   #shown(): { readonly type: 'clocks'; readonly samples: readonly ClockSample[] } {
-    return { type: 'clocks', samples: this.#clocks.show(this.#parts.configuration()) }
+    return { type: 'clocks', samples: this.#clocks.show(this.#parts.members.inForce) }
   }
 
   #watch(): void {
     const before = new Set(this.#odd.map(({ id }) => id))
-    this.#odd = this.#clocks.odd(this.#parts.configuration())
+    this.#odd = this.#clocks.odd(this.#parts.members.inForce)
     for (const { id, offsetMs } of this.#odd)
       if (!before.delete(id)) this.#parts.log({ node: id, offsetMs }, 'the clock of a node is wrong')
     for (const node of before) this.#parts.log({ node }, 'the clock of a node is right again')

@@ -5,25 +5,24 @@
  *
  * No leases: clocks are not trusted. Reads that come while one is on its way share the next one.
  */
-import type { DeviceId } from '../../chain/brands.ts'
 import { MoteError } from '../../chain/result.ts'
-import type { Clock } from '../ports.ts'
-import type { Leadership } from './replica-parts.ts'
+import type { LiveChain } from '../ledger/live-chain.ts'
+import type { NodeListener } from '../ledger/node-events.ts'
+import { memberRequests } from '../network/request-table.ts'
+import { ask } from '../network/requests.ts'
+import type { Clock, Network } from '../ports.ts'
+import type { Replica } from './replica.ts'
 
 export interface LinearizableReadsParts {
   readonly clock: Clock
-  readonly leadership: () => Leadership
-  /** Read index of this node as leader. Rejects with `no-leader`. */
-  readonly readIndex: () => Promise<number>
-  /** The same, asked of the leader. */
-  readonly askLeader: (leader: DeviceId) => Promise<number>
-  readonly appliedIndex: () => number
-  readonly height: () => number
-  readonly certifiedHeight: () => number
+  readonly network: Pick<Network, 'request'>
+  readonly chain: Pick<LiveChain, 'height' | 'certifiedHeight'>
+  readonly replica: Pick<Replica, 'leadership' | 'appliedIndex' | 'readIndex'>
 }
 
 /** A read that has not been confirmed by then is refused. */
 const readTimeoutMs = 5_000
+const askTimeoutMs = 2_000
 const askAgainMs = 20
 
 interface Waiter {
@@ -31,7 +30,7 @@ interface Waiter {
   readonly resolve: () => void
 }
 
-export class LinearizableReads {
+export class LinearizableReads implements NodeListener {
   readonly #parts: LinearizableReadsParts
   #waiters: Waiter[] = []
   #current: Promise<void> | undefined
@@ -50,8 +49,15 @@ export class LinearizableReads {
     return promise.finally(cancel)
   }
 
-  /** Something was executed or certified here. */
-  progress(): void {
+  applied(): void {
+    this.#progress()
+  }
+
+  certified(): void {
+    this.#progress()
+  }
+
+  #progress(): void {
     const reached = this.#waiters.filter(waiter => waiter.reached())
     if (reached.length === 0) return
     this.#waiters = this.#waiters.filter(waiter => !reached.includes(waiter))
@@ -59,7 +65,7 @@ export class LinearizableReads {
   }
 
   #tooLate(): MoteError {
-    return this.#parts.leadership().leader === undefined
+    return this.#parts.replica.leadership.leader === undefined
       ? new MoteError('no-leader', 'read: no leader is known')
       : new MoteError('timeout', `read: not confirmed within ${readTimeoutMs} ms`)
   }
@@ -78,21 +84,21 @@ export class LinearizableReads {
   }
 
   async #round(): Promise<void> {
-    const { clock, appliedIndex, height, certifiedHeight } = this.#parts
+    const { clock, chain, replica } = this.#parts
     const deadline = clock.steady() + readTimeoutMs
     const index = await this.#confirmedIndex(deadline)
-    await this.#until(() => appliedIndex() >= index, deadline)
-    const wanted = height()
-    await this.#until(() => certifiedHeight() >= wanted, deadline)
+    await this.#until(() => replica.appliedIndex >= index, deadline)
+    const wanted = chain.height
+    await this.#until(() => chain.certifiedHeight >= wanted, deadline)
   }
 
   async #confirmedIndex(deadline: number): Promise<number> {
-    const { clock, leadership, readIndex, askLeader } = this.#parts
+    const { clock, network, replica } = this.#parts
     for (;;) {
-      const { role, leader } = leadership()
+      const { role, leader } = replica.leadership
       try {
-        if (role === 'leader') return await readIndex()
-        if (leader) return await askLeader(leader)
+        if (role === 'leader') return await replica.readIndex()
+        if (leader) return (await ask(network, leader, memberRequests.read, {}, askTimeoutMs)).index
       } catch (error) {
         if (!(error instanceof MoteError)) throw error
       }

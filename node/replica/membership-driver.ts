@@ -17,6 +17,9 @@ import { encode } from '../../chain/codec.ts'
 import { type ConsenterSet, quorumOf, signersHash } from '../../chain/consenters.ts'
 import { assertNever } from '../../chain/result.ts'
 import type { Configuration, Effect, Input } from '../../consensus/types.ts'
+import type { FullMembers } from '../ledger/full-members.ts'
+import type { HandoverDesk } from '../ledger/handover-desk.ts'
+import type { LiveChain } from '../ledger/live-chain.ts'
 
 /** What is applied at the leader. */
 export interface MembershipView {
@@ -102,8 +105,9 @@ function isSame(left: readonly string[], right: readonly string[]): boolean {
 export const membershipContext = 0
 
 export interface MembershipDriverParts {
-  /** Everything but the configuration, which the replica knows. */
-  readonly view: () => Omit<MembershipView, 'configuration'>
+  readonly chain: Pick<LiveChain, 'ledger'>
+  readonly handovers: Pick<HandoverDesk, 'lacks'>
+  readonly fullMembers: Pick<FullMembers, 'ids'>
   readonly log: (detail: object, message: string) => void
 }
 
@@ -146,14 +150,19 @@ export class MembershipDriver {
   }
 
   /** The core's input for the next step, if there is one to be made now; a handover block needs a `time`. */
-  next(applied: number, configuration: Configuration, time: Milliseconds | undefined): Input | undefined {
+  next(
+    applied: number,
+    configuration: Configuration,
+    time: Milliseconds | undefined,
+    inStep: MembershipView['inStep'],
+  ): Input | undefined {
     const pending = this.#pending
     if (pending) {
       if (pending.index === undefined || applied < pending.index) return undefined
       this.#pending = undefined
     }
     if (applied < this.#from || this.#resting) return undefined
-    const view = { ...this.#parts.view(), configuration }
+    const view = this.#view(configuration, inStep)
     if (this.#done && isUnchanged(this.#done, view)) return undefined
     const step = nextStep(view)
     const input = step && step.type !== 'wait' ? inputOf(step, time) : undefined
@@ -177,6 +186,13 @@ export class MembershipDriver {
     // Others pass by themselves.
     if (reason !== 'would-lose-quorum' && reason !== 'invalid-members') return
     this.#waits(`${reason}: ${detail}`)
+  }
+
+  #view(configuration: Configuration, inStep: MembershipView['inStep']): MembershipView {
+    const { chain, handovers, fullMembers } = this.#parts
+    const { consenters, nextConsenters } = chain.ledger.parameters
+    const handoverLacks = () => handovers.lacks()
+    return { configuration, consenters, nextConsenters, inStep, handoverLacks, fullNodes: fullMembers.ids }
   }
 
   /** Tried again at every tick, and told once. */

@@ -8,19 +8,19 @@ import type { SignatureVerifier } from '../../chain/keys.ts'
 import { advance, trustedHeadOf } from '../../chain/light-client.ts'
 import { maxTermLead } from '../../consensus/message-check.ts'
 import type { LiveChain } from '../ledger/live-chain.ts'
+import type { NodeEvents } from '../ledger/node-events.ts'
 import { queries } from '../network/request-table.ts'
 import { ask } from '../network/requests.ts'
 import type { Clock, Network } from '../ports.ts'
+import type { Replica } from './replica.ts'
 
 export interface NewerTermsParts {
   readonly chain: Pick<LiveChain, 'certified'>
   readonly network: Pick<Network, 'request'>
   readonly clock: Pick<Clock, 'after'>
   readonly verifier: SignatureVerifier
-  /** The core's. */
-  readonly currentTerm: () => number
-  /** A header of this term is certified. */
-  readonly certified: (term: number) => void
+  readonly replica: Pick<Replica, 'leadership'>
+  readonly events: Pick<NodeEvents, 'termCertified'>
   readonly log: (detail: object, message: string) => void
 }
 
@@ -39,7 +39,7 @@ export class NewerTerms {
 
   /** A Raft message of this term has come. Asks its sender for a proof if the core does not hear it. */
   meets(from: DeviceId, term: number): void {
-    const known = Math.max(this.#parts.currentTerm(), this.#certifiedTerm)
+    const known = Math.max(this.#parts.replica.leadership.term, this.#certifiedTerm)
     if (term <= known + maxTermLead || this.#asking) return
     this.#asking = true
     this.#ask(from)
@@ -54,12 +54,12 @@ export class NewerTerms {
   }
 
   async #ask(from: DeviceId): Promise<void> {
-    const { network, chain, verifier, certified } = this.#parts
+    const { network, chain, verifier, events } = this.#parts
     const { header, certificate, handover } = await ask(network, from, queries.head, {}, askTimeoutMs)
     if (!certificate) throw new Error('bad-certificate: the newest header has none')
     const advanced = advance(trustedHeadOf(chain.certified), header, certificate, verifier, handover)
     if (!advanced.ok) throw new Error(`${advanced.error.code}: ${advanced.error.detail}`)
     this.#certifiedTerm = Math.max(this.#certifiedTerm, header.term)
-    certified(header.term)
+    events.termCertified(header.term)
   }
 }

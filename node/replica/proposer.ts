@@ -3,11 +3,11 @@
  * context, and learns by it what became of it.
  */
 import { proposalCodec } from '../../chain/block.ts'
-import type { Milliseconds } from '../../chain/brands.ts'
+import type { DeviceId, Milliseconds } from '../../chain/brands.ts'
 import { encode } from '../../chain/codec.ts'
+import type { Raft } from '../../consensus/raft.ts'
 import type { Configuration, Effect, Entry, Input } from '../../consensus/types.ts'
-import type { Certifier } from '../ledger/certifier.ts'
-import type { ReplicatedChain } from '../ledger/replicated-chain.ts'
+import type { LiveChain } from '../ledger/live-chain.ts'
 import type { Clock } from '../ports.ts'
 import type { ClockExchange } from './clock-exchange.ts'
 import { type MembershipDriver, membershipContext } from './membership-driver.ts'
@@ -17,14 +17,16 @@ export interface ProposerParts {
   readonly clock: Clock
   /** The voters' time (clock-exchange.ts); undefined while nobody can say. */
   readonly clocks: Pick<ClockExchange, 'time'>
-  readonly chain: ReplicatedChain
-  readonly certifier: Certifier
+  readonly chain: LiveChain
   readonly producer: Producer
-  readonly membership?: MembershipDriver
+  readonly membership: MembershipDriver
+  readonly id: DeviceId
 }
 
 export class Proposer {
   readonly #parts: ProposerParts
+  readonly #raft: Pick<Raft, 'status'>
+  readonly #electionTimeoutTicks: number
   /** Index of a proposal in the log to its context in the producer. */
   readonly #proposals = new Map<number, { readonly context: number; readonly term: number }>()
   #leading = false
@@ -32,8 +34,10 @@ export class Proposer {
   /** False from a refused proposal to the next tick. */
   #proposing = true
 
-  constructor(parts: ProposerParts) {
+  constructor(parts: ProposerParts, raft: Pick<Raft, 'status'>, electionTimeoutTicks: number) {
     this.#parts = parts
+    this.#raft = raft
+    this.#electionTimeoutTicks = electionTimeoutTicks
     this.#lastBlockAt = parts.clock.steady()
   }
 
@@ -42,7 +46,7 @@ export class Proposer {
     if (this.#leading) return
     this.#leading = true
     this.#lastBlockAt = Number.NEGATIVE_INFINITY
-    this.#parts.membership?.leads(lastLogIndex)
+    this.#parts.membership.leads(lastLogIndex)
   }
 
   follows(): void {
@@ -50,12 +54,12 @@ export class Proposer {
     this.#leading = false
     this.#proposals.clear()
     this.#parts.producer.reset()
-    this.#parts.membership?.follows()
+    this.#parts.membership.follows()
   }
 
   tick(): void {
     this.#proposing = true
-    this.#parts.membership?.tick()
+    this.#parts.membership.tick()
   }
 
   /** A block was executed, or a snapshot took its place. */
@@ -68,18 +72,18 @@ export class Proposer {
     if (!this.#leading) return undefined
     const { membership, clocks } = this.#parts
     const time = clocks.time()
-    return this.#block(time) ?? membership?.next(applied, configuration, time)
+    return this.#block(time) ?? membership.next(applied, configuration, time, this.#inStep)
   }
 
   proposed({ context, firstIndex, term }: Extract<Effect, { type: 'proposed' }>): void {
-    if (context === membershipContext) this.#parts.membership?.proposed(firstIndex)
+    if (context === membershipContext) this.#parts.membership.proposed(firstIndex)
     else this.#proposals.set(firstIndex, { context, term })
   }
 
   /** At once again would be refused again, for ever: the next tick tries. */
   refused(effect: Extract<Effect, { type: 'refused' }>): void {
     if (effect.context === membershipContext) {
-      this.#parts.membership?.refused(effect)
+      this.#parts.membership.refused(effect)
       return
     }
     this.#parts.producer.settled(effect.context, 'refused')
@@ -93,13 +97,20 @@ export class Proposer {
     this.#parts.producer.settled(proposal.context, proposal.term === entry.term ? 'committed' : 'refused')
   }
 
+  /** This full node takes the log and has answered lately, so its disk keeps up. */
+  readonly #inStep = (id: DeviceId): boolean => {
+    const follower = this.#raft.status.followers.get(id)
+    const answers = follower?.state === 'replicate' && follower.silentTicks <= this.#electionTimeoutTicks
+    return answers || id === this.#parts.id
+  }
+
   #block(time: Milliseconds | undefined): Input | undefined {
     if (!this.#proposing || time === undefined) return undefined
-    const { producer, certifier, chain, clock } = this.#parts
+    const { producer, chain, clock } = this.#parts
     const cut = producer.cut({
       time,
       committedHeight: chain.height,
-      certifiedHeight: certifier.certifiedHeight,
+      certifiedHeight: chain.certifiedHeight,
       quietMs: clock.steady() - this.#lastBlockAt,
       blockTime: chain.time,
     })

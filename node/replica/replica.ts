@@ -6,32 +6,52 @@
  * Invariants:
  *   - inputs are stepped one at a time, in order of arrival; effects are carried out before the next input;
  *   - a send that waits for a persist leaves after that persist is durable, and not before;
- *   - committed entries are executed in order, synchronously; a block, its state and the applied index reach the
- *     disk in one atomic write, behind the entries they come from;
- *   - a header is signed after that write (certifier.ts), and the write itself records what will be signed;
+ *   - committed entries are executed in order, synchronously, and what they leave behind is written behind the entries
+ *     that they come from (executor.ts);
  *   - after the disk has refused a write nothing is acknowledged any more: the replica stops and says so.
  *
  * Not here: who may submit (submission.ts), what a block does (chain/), when to cut one (producer.ts).
  */
-import type { DeviceId, LogIndex, Term } from '../../chain/brands.ts'
-import { assert, assertNever, type MoteError } from '../../chain/result.ts'
+import type { DeviceId } from '../../chain/brands.ts'
+import { assert, assertNever, MoteError } from '../../chain/result.ts'
 import { Raft } from '../../consensus/raft.ts'
 import type { RaftStatus } from '../../consensus/status.ts'
-import type { Configuration, Effect, Entry, Input, Message, SnapshotMeta } from '../../consensus/types.ts'
-import type { Execution } from '../ledger/replicated-chain.ts'
+import type {
+  Configuration,
+  Effect,
+  Entry,
+  Input,
+  Message,
+  Config as RaftConfig,
+  Random,
+  Recovered,
+  SnapshotMeta,
+} from '../../consensus/types.ts'
+import type { Leadership, NodeListener } from '../ledger/node-events.ts'
 import type { VerifiedSnapshot } from '../ledger/snapshots.ts'
+import type { Network } from '../ports.ts'
+import type { ClockExchange } from './clock-exchange.ts'
+import { Executor, type ExecutorParts } from './executor.ts'
 import { LateProposals } from './late-proposals.ts'
-import { Proposer } from './proposer.ts'
-import type { Leadership, ReplicaParts } from './replica-parts.ts'
-import { storageFailure, storedBlock } from './replica-parts.ts'
+import { Proposer, type ProposerParts } from './proposer.ts'
 import { bestSuccessor, HeldSends, ReadRounds, WriteWatch, writeDeadlineMs, writeStallMs } from './waiting.ts'
 
-export type { Leadership, ReplicaEvents, ReplicaParts } from './replica-parts.ts'
+export interface ReplicaParts extends ExecutorParts, ProposerParts {
+  readonly raft: RaftConfig
+  readonly recovered: Recovered
+  readonly random: Random
+  readonly tickMs: number
+  readonly network: Pick<Network, 'send'>
+  readonly clocks: ClockExchange
+  /** No part is taken in elections before this index is applied (store-rebuild.ts). */
+  readonly rebuildUpTo: number
+}
 
-export class Replica {
+export class Replica implements NodeListener {
   readonly #parts: ReplicaParts
   readonly #raft: Raft
   readonly #proposer: Proposer
+  readonly #executor: Executor
   #inputs: Input[] = []
   #stepping = false
   #stopped = false
@@ -40,14 +60,8 @@ export class Replica {
   readonly #reads = new ReadRounds()
   /** Raft waits for a snapshot to offer, and there was none. */
   #owesOffer = false
-  /** Executed since the last write. */
-  #executions: Execution[] = []
-  #applied: number
-  #appliedWritten: number
   /** In force: the latest in the log, committed or not. */
   #configuration: Configuration
-  /** The latest applied one, while it waits to be written. */
-  #appliedConfiguration: Configuration | undefined
   #leadership: Leadership
   readonly #writes: WriteWatch
   readonly #late: LateProposals
@@ -55,10 +69,9 @@ export class Replica {
   constructor(parts: ReplicaParts) {
     this.#parts = parts
     this.#raft = new Raft(parts.raft, parts.recovered, parts.random)
-    this.#applied = parts.recovered.applied
-    this.#appliedWritten = parts.recovered.applied
+    this.#executor = new Executor(parts, parts.recovered.applied)
     this.#configuration = this.#raft.status.configuration
-    this.#proposer = new Proposer(parts)
+    this.#proposer = new Proposer(parts, this.#raft, parts.raft.electionTimeoutTicks)
     this.#writes = new WriteWatch(parts.tickMs)
     this.#late = new LateProposals(parts)
     this.#leadership = { role: 'follower', term: parts.recovered.hardState.currentTerm, leader: undefined }
@@ -68,9 +81,9 @@ export class Replica {
     return this.#leadership
   }
 
-  /** Raft index executed so far; blocks are fewer (no-op and configuration entries make none). */
+  /** Raft index executed so far. */
   get appliedIndex(): number {
-    return this.#applied
+    return this.#executor.applied
   }
 
   get configuration(): Configuration {
@@ -93,7 +106,7 @@ export class Replica {
 
   /** The log that this node acknowledged is not all here again yet. */
   get #rebuilding(): boolean {
-    return this.#appliedWritten < (this.#parts.rebuildUpTo ?? 0)
+    return this.#executor.written < this.#parts.rebuildUpTo
   }
 
   /** Begins to tick. */
@@ -109,17 +122,21 @@ export class Replica {
     else this.#step({ type: 'message', ...this.#late.withheldFrom(message) })
   }
 
-  /** A header of this term is certified, by this node's chain or another's. */
-  certified(term: number): void {
+  termCertified(term: number): void {
     this.#step({ type: 'certified', term })
   }
 
-  /** The transport dropped messages to this peer. */
+  /** A block may have waited for it (producer.ts, certification lag). */
+  certified(): void {
+    this.wake()
+  }
+
+  /** Messages to this peer were dropped, by the transport or by the gate. */
   unreachable(peer: DeviceId): void {
     this.#step({ type: 'unreachable', peer })
   }
 
-  /** Something may have become ready for a block: a transaction was admitted, a block was certified. */
+  /** Something may have become ready for a block: a transaction was admitted, a clock was heard. */
   wake(): void {
     if (this.#stepping || this.#stopped || this.#leadership.role !== 'leader') return
     this.#drain()
@@ -153,7 +170,7 @@ export class Replica {
   }
 
   /** Stops for good and says why. */
-  fail(error: MoteError): void {
+  fault(error: MoteError): void {
     if (this.#stopped) return
     // Told before the halt, so that the core stops acknowledging in the same breath and names a successor.
     for (const effect of this.#raft.step({ type: 'persist-failed' }))
@@ -182,7 +199,7 @@ export class Replica {
     this.#writes.tick()
     const { waitingMs } = this.#writes
     if (waitingMs <= writeStallMs) return
-    if (waitingMs > writeDeadlineMs) this.fail(storageFailure(`no write has ended for ${waitingMs} ms`))
+    if (waitingMs > writeDeadlineMs) this.fault(storageFailure(`no write has ended for ${waitingMs} ms`))
     const best = this.#leadership.role === 'leader' && bestSuccessor(this.#raft.status)
     if (best) this.handOver(best)
   }
@@ -244,6 +261,7 @@ export class Replica {
         return
       case 'configuration':
         this.#configuration = effect.configuration
+        this.#parts.events.configurationChanged(effect.configuration)
         return
       case 'fetch-snapshot':
         this.#fetchSnapshot(effect)
@@ -252,7 +270,7 @@ export class Replica {
         this.#parts.events.departing(effect.members)
         return
       case 'send-snapshot':
-        this.#parts.snapshots?.keep(effect.snapshot)
+        this.#parts.snapshots.keep(effect.snapshot)
         return
       case 'read-ready':
         this.#reads.ready(effect.context, effect.index)
@@ -288,24 +306,23 @@ export class Replica {
       this.#step(
         fetched ? { type: 'snapshot-installed', snapshot } : { type: 'snapshot-failed', lastIncludedIndex },
       )
-    if (this.#parts.snapshots) this.#parts.snapshots.fetch(from as DeviceId, snapshot, done)
-    else done(false)
+    this.#parts.snapshots.fetch(from as DeviceId, snapshot, done)
   }
 
   /** The snapshot that Raft puts in place of everything; what is executed goes to disk ahead of it. */
   #takeSnapshot(meta: SnapshotMeta): VerifiedSnapshot {
     this.#writeExecuted()
-    const snapshot = this.#parts.snapshots?.take(meta)
+    const snapshot = this.#parts.snapshots.take(meta)
     assert(snapshot, `snapshot ${meta.lastIncludedIndex}: to be installed, but never fetched`)
     return snapshot
   }
 
   /** It is on disk. Nothing can have been committed here since: Raft waits for it. */
   #installed(meta: SnapshotMeta, snapshot: VerifiedSnapshot): void {
-    this.#applied = meta.lastIncludedIndex
-    this.#appliedWritten = meta.lastIncludedIndex
+    this.#executor.installed(meta.lastIncludedIndex)
     this.#proposer.blockExecuted()
     snapshot.install()
+    this.#parts.events.installed()
     this.#parts.certifier.installed(snapshot.certificate, snapshot.consenters)
   }
 
@@ -317,7 +334,7 @@ export class Replica {
         this.#writes.ended()
       },
       (error: unknown) => {
-        this.fail(storageFailure(error))
+        this.fault(storageFailure(error))
         this.#writes.ended()
       },
     )
@@ -330,57 +347,36 @@ export class Replica {
           this.#step({ type: 'loaded', before: read.before, entries: read.entries })
         else this.#offerSnapshot()
       },
-      (error: unknown) => this.fail(storageFailure(error)),
+      (error: unknown) => this.fault(storageFailure(error)),
     )
   }
 
   /** A follower needs entries that are forgotten. Right after a start there may be no certified block to offer yet. */
   #offerSnapshot(): void {
-    const snapshot = this.#parts.snapshots?.offer()
+    const snapshot = this.#parts.snapshots.offer()
     this.#owesOffer = snapshot === undefined
     if (snapshot) this.#step({ type: 'compacted', snapshot })
   }
 
   #execute(entry: Entry): void {
-    this.#applied = entry.index
     this.#late.committed(entry.index)
     this.#proposer.committed(entry)
-    if (entry.configuration) this.#appliedConfiguration = entry.configuration
-    const { chain, snapshots } = this.#parts
-    const place = { term: entry.term as Term, index: entry.index as LogIndex }
-    const execution = entry.type === 'command' ? chain.execute(entry.data, place) : undefined
-    snapshots?.applied(entry, execution?.block.height)
-    if (!execution) return
-    this.#proposer.blockExecuted()
-    this.#executions.push(execution)
-    this.#parts.events.executed(execution)
+    if (this.#executor.execute(entry)) this.#proposer.blockExecuted()
   }
 
-  /** One atomic write for everything executed since the last one. */
   #writeExecuted(): void {
-    if (this.#applied === this.#appliedWritten || this.#stopped) return
-    const { certifier, incarnation, storage, events, snapshots } = this.#parts
-    const executions = this.#executions
-    const index = this.#applied
-    const configuration = this.#appliedConfiguration
-    this.#executions = []
-    this.#appliedConfiguration = undefined
-    this.#appliedWritten = index
-    const blocks = executions.map(execution => storedBlock(execution, { snapshots, incarnation }))
-    const write = storage.apply({ applied: index, blocks, ...(configuration && { configuration }) })
-    events.applied(index)
-    this.#track(write, () => {
-      // Only now, so that whatever is certified here can be read from disk.
-      for (const { block } of executions) certifier.executed(block)
-      certifier.durable(executions.map(execution => execution.block))
-      this.#step({ type: 'applied', index })
+    const write = this.#stopped ? undefined : this.#executor.write()
+    if (!write) return
+    this.#track(write.done, () => {
+      this.#executor.durable(write)
+      this.#step({ type: 'applied', index: write.index })
       this.#compact()
     })
   }
 
   #compact(): void {
     const { snapshots, storage } = this.#parts
-    const due = snapshots?.due()
+    const due = snapshots.due()
     if (due) this.#track(storage.compact(due), () => {}, 'large')
   }
 
@@ -388,12 +384,16 @@ export class Replica {
     this.#leadership = leadership
     if (leadership.role === 'leader') this.#proposer.leads(this.#raft.status.lastLogIndex)
     else this.#proposer.follows()
-    this.#parts.events.leadership(leadership)
+    this.#parts.events.leadershipChanged(leadership)
   }
 
   #propose(): void {
     if (this.#stopped || this.#late.sitsOut) return
-    const input = this.#proposer.next(this.#applied, this.#configuration)
+    const input = this.#proposer.next(this.appliedIndex, this.#configuration)
     if (input) this.#inputs.push(input)
   }
+}
+
+function storageFailure(error: unknown): MoteError {
+  return error instanceof MoteError ? error : new MoteError('storage-failed', String(error), { cause: error })
 }

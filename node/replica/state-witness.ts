@@ -9,9 +9,11 @@
 import type { DeviceId, Height } from '../../chain/brands.ts'
 import { certificateCodec } from '../../chain/certificate.ts'
 import { decode } from '../../chain/codec.ts'
-import { type ConsenterSet, indexOfConsenter } from '../../chain/consenters.ts'
+import { indexOfConsenter } from '../../chain/consenters.ts'
 import { MoteError } from '../../chain/result.ts'
 import type { RaftStatus } from '../../consensus/status.ts'
+import type { Certifier } from '../ledger/certifier.ts'
+import type { Handovers } from '../ledger/handovers.ts'
 import type { Witness } from '../network/request-table.ts'
 import type { SignedHeader, Storage } from '../ports.ts'
 
@@ -20,31 +22,30 @@ const certificatesSearched = 64
 
 export interface WitnessSource {
   readonly storage: Pick<Storage, 'latestCertificate' | 'certificate'>
-  readonly signersAt: (height: number) => ConsenterSet
+  readonly handovers: Pick<Handovers, 'signersAt'>
+  readonly certifier: Pick<Certifier, 'latestSignatureOf'>
   readonly incarnation: number
   readonly raft: RaftStatus
-  /** The highest signature in memory. */
-  readonly latestSignatureOf: (id: DeviceId) => SignedHeader | undefined
 }
 
 /** What this node knows of `id`. */
 export async function witnessOf(id: DeviceId, source: WitnessSource): Promise<Witness> {
   const { raft } = source
   return {
-    signed: source.latestSignatureOf(id) ?? (await latestCertified(id, source)),
+    signed: source.certifier.latestSignatureOf(id) ?? (await latestCertified(id, source)),
     term: raft.currentTerm,
     acknowledged: raft.followers.get(id)?.matchIndex ?? 0,
   }
 }
 
 async function latestCertified(id: DeviceId, source: WitnessSource): Promise<SignedHeader | undefined> {
-  const { storage, signersAt, incarnation } = source
+  const { storage, handovers, incarnation } = source
   const latest = await storage.latestCertificate()
   if (!latest) return undefined
   for (let height = latest.height; height > latest.height - certificatesSearched && height > 0; height--) {
     const bytes = await storage.certificate(height as Height)
     const certificate = bytes && decode(certificateCodec, bytes)
-    const place = indexOfConsenter(signersAt(height), id)
+    const place = indexOfConsenter(handovers.signersAt(height), id)
     if (certificate?.ok && certificate.value.signatures.some(({ signer }) => signer === place))
       return { incarnation, height: height as Height, headerHash: certificate.value.headerHash }
   }

@@ -7,7 +7,7 @@
  */
 import { type Block, decodeProposal, receiptsCodec } from '../../chain/block.ts'
 import { type DeviceId, type GroupId, Height, type StateKey, type TransactionId } from '../../chain/brands.ts'
-import { certificateCodec } from '../../chain/certificate.ts'
+import { type Certificate, certificateCodec } from '../../chain/certificate.ts'
 import { type Codec, decode } from '../../chain/codec.ts'
 import { headerCodec, headerHash } from '../../chain/header.ts'
 import { type CertifiedHeader, type StateAnswer, stateAnswer } from '../../chain/light-client.ts'
@@ -27,10 +27,13 @@ import {
   type TransactionStatus,
 } from '../../client/chain-source.ts'
 import { blocksBehindMax } from '../../client/header-follower.ts'
+import type { Certifier } from '../ledger/certifier.ts'
 import type { Handovers } from '../ledger/handovers.ts'
-import { changesCodec, type LiveChain, type RecentOutcome } from '../ledger/live-chain.ts'
-import type { BlockWrite, Clock, Storage } from '../ports.ts'
+import { changesCodec, type LiveChain } from '../ledger/live-chain.ts'
+import type { NodeListener } from '../ledger/node-events.ts'
+import type { Clock, Storage } from '../ports.ts'
 import { defaultProducerLimits } from '../replica/producer.ts'
+import type { FullNodeStatus } from './node-status.ts'
 import type { Submission } from './submission.ts'
 
 /** A block for people and dashboards. Nothing in it is proof. */
@@ -59,19 +62,12 @@ export interface NodeServiceParts {
   readonly storage: Storage
   readonly clock: Clock
   readonly submission: Submission
-  readonly certifiedHeight: () => Height
-  /** The newest height that this node knows of. */
-  readonly heardHeight: () => Height
+  readonly certifier: Pick<Certifier, 'heardHeight'>
   readonly handovers: Pick<Handovers, 'provenAt'>
   /** Signed addresses of coordination nodes, as they hold now. */
   readonly coordination: () => readonly Uint8Array[]
-  readonly status: () => NodeStatus
-  /** Why the node does not serve, if it does not. */
-  readonly failure: () => MoteError | undefined
+  readonly status: Pick<FullNodeStatus, 'now' | 'failure'>
 }
-
-/** More blocks than may be certified and not yet durable. */
-const keptBlocks = 256
 
 interface HeaderWaiter {
   readonly after: Height
@@ -84,12 +80,10 @@ const headersReadAtOnce = 8
 /** Callers that wait for a header at the same time. */
 const maxWaiters = 10_000
 
-export class NodeService implements ChainSource {
+export class NodeService implements ChainSource, NodeListener {
   readonly name: string
   readonly #parts: NodeServiceParts
   readonly #waiters = new Set<HeaderWaiter>()
-  /** Blocks that may be on their way to the disk. */
-  readonly #recent = new Map<Height, BlockWrite>()
   #newest: Promise<CertifiedHeader> | undefined
   #stopped = false
   #draining = false
@@ -99,20 +93,8 @@ export class NodeService implements ChainSource {
     this.#parts = parts
   }
 
-  /** A block was executed. The others' signatures can certify it before it is on this node's disk. */
-  executed(write: BlockWrite): void {
-    this.#recent.set(write.height, write)
-    this.#recent.delete(Height(Math.max(0, write.height - keptBlocks)))
-  }
-
-  /** The keys that one of the newest blocks changed; undefined for an older one. */
-  recentChanges(height: Height): readonly StateKey[] | undefined {
-    const recent = this.#recent.get(height)
-    return recent && decoded(changesCodec, recent.changes, 'changes')
-  }
-
   /** A block was certified: who waits for a header gets it. */
-  certified(height: Height): void {
+  certified({ height }: Certificate): void {
     this.#newest = undefined
     for (const waiter of this.#waiters) {
       if (height <= waiter.after) continue
@@ -135,18 +117,17 @@ export class NodeService implements ChainSource {
 
   /** Undefined when the node can serve; else why not. */
   readiness(): MoteError | undefined {
-    const failure = this.#parts.failure()
+    const { failure } = this.#parts.status
     if (failure) return failure
     if (this.#stopped || this.#draining) return new MoteError('not-ready', 'the node is stopping')
-    const { leader } = this.#parts.status()
+    const { leader } = this.#parts.status.now()
     if (leader === undefined) return new MoteError('no-leader', 'no leader is known')
     return this.#lag()
   }
 
   #lag(): MoteError | undefined {
-    const { chain, heardHeight, certifiedHeight } = this.#parts
-    const { height } = chain
-    const [heard, certified] = [heardHeight(), certifiedHeight()]
+    const { height, certifiedHeight: certified } = this.#parts.chain
+    const heard = this.#parts.certifier.heardHeight
     if (heard - height > blocksBehindMax)
       return new MoteError('not-ready', `chain: at height ${height}, expected ${heard}: catching up`)
     if (height - certified > defaultProducerLimits.certificationLagMax)
@@ -155,7 +136,7 @@ export class NodeService implements ChainSource {
   }
 
   async status(): Promise<NodeStatus> {
-    return this.#parts.status()
+    return this.#parts.status.now()
   }
 
   async submit(bytes: Uint8Array, wait: SubmitWait): Promise<TransactionStatus> {
@@ -175,7 +156,7 @@ export class NodeService implements ChainSource {
 
   async headersFrom(from: Height, limit: number): Promise<readonly CertifiedHeader[]> {
     this.#mustServe()
-    const last = Math.min(from + Math.min(limit, maxHeadersPerAnswer) - 1, this.#parts.certifiedHeight())
+    const last = Math.min(from + Math.min(limit, maxHeadersPerAnswer) - 1, this.#parts.chain.certifiedHeight)
     const headers: CertifiedHeader[] = []
     let keys = 0
     // What does not fit the answer (chain-source.ts) is not read either.
@@ -192,7 +173,7 @@ export class NodeService implements ChainSource {
 
   waitForHeader(after: Height, timeoutMs: number): Promise<CertifiedHeader | undefined> {
     this.#mustServe()
-    if (this.#parts.certifiedHeight() > after) return this.#newestHeader()
+    if (this.#parts.chain.certifiedHeight > after) return this.#newestHeader()
     if (this.#waiters.size >= maxWaiters)
       throw new MoteError('overloaded', `headers: expected at most ${maxWaiters} callers waiting`)
     return new Promise(resolve => {
@@ -241,8 +222,8 @@ export class NodeService implements ChainSource {
   /** The block as a client proves it: header, transactions, receipts. Throws `not-found`. */
   async blockContent(at: Height | 'latest'): Promise<Block> {
     this.#mustServe()
-    const { storage, certifiedHeight } = this.#parts
-    const height = at === 'latest' ? certifiedHeight() : at
+    const { storage, chain } = this.#parts
+    const height = at === 'latest' ? chain.certifiedHeight : at
     const [header, data, receipts] = await Promise.all([
       storage.header(height),
       storage.block(height),
@@ -260,8 +241,8 @@ export class NodeService implements ChainSource {
   /** Throws `not-found` above the newest block. */
   async block(at: Height | 'latest'): Promise<BlockView> {
     this.#mustServe()
-    const { storage, certifiedHeight } = this.#parts
-    const height = at === 'latest' ? certifiedHeight() : at
+    const { storage, chain } = this.#parts
+    const height = at === 'latest' ? chain.certifiedHeight : at
     const [header, data, receipts, certificate] = await Promise.all([
       storage.header(height),
       storage.block(height),
@@ -280,7 +261,7 @@ export class NodeService implements ChainSource {
       time,
       previousHash,
       stateRoot,
-      certified: height <= certifiedHeight(),
+      certified: height <= chain.certifiedHeight,
       signatures: signed?.signatures.length ?? 0,
       type: height === 0 ? 'genesis' : proposal.ok ? proposal.value.type : 'unreadable',
       transactions: decoded(receiptsCodec, receipts, 'receipts').map(({ id, code }, index) => {
@@ -300,14 +281,14 @@ export class NodeService implements ChainSource {
   }
 
   #mustServe(): void {
-    const failure = this.#parts.failure()
+    const { failure } = this.#parts.status
     if (failure) throw failure
     if (this.#stopped) throw new MoteError('not-ready', 'the node is stopping')
   }
 
   /** Read once per certified block, however many ask. */
   #newestHeader(): Promise<CertifiedHeader> {
-    const newest = this.#newest ?? this.#header(this.#parts.certifiedHeight())
+    const newest = this.#newest ?? this.#header(this.#parts.chain.certifiedHeight)
     this.#newest = newest
     return newest
   }
@@ -317,14 +298,14 @@ export class NodeService implements ChainSource {
     const proven = handovers.provenAt(height)
     if (proven) return proven
     // The newest ones may still be on their way to the disk.
-    const recent = this.#recent.get(height)
+    const recent = chain.writeOf(height)
     const newest = chain.certificate?.height === height ? chain.certificate : undefined
     const [header, changes, stored] = await Promise.all([
       recent?.header ?? storage.header(height),
       recent?.changes ?? storage.changes(height),
       newest ? undefined : storage.certificate(height),
     ])
-    if (!header || !changes || height > this.#parts.certifiedHeight())
+    if (!header || !changes || height > chain.certifiedHeight)
       throw new MoteError('height-not-available', `header ${height}: not certified here`)
     return {
       header: decoded(headerCodec, header, 'header'),
@@ -339,11 +320,11 @@ export class NodeService implements ChainSource {
     height: Height | undefined,
     also?: StateKey,
   ): Promise<{ answer: StateAnswer; members: Uint8Array | undefined }> {
-    const { chain, storage, certifiedHeight } = this.#parts
+    const { chain, storage } = this.#parts
     const newest = chain.certificate
-    const wanted = height ?? certifiedHeight()
+    const wanted = height ?? chain.certifiedHeight
     const ledger = chain.at(wanted)
-    if (!ledger || wanted > certifiedHeight())
+    if (!ledger || wanted > chain.certifiedHeight)
       throw new MoteError('height-not-available', `height ${wanted}: its state is not kept here`)
     let certificate = newest?.height === wanted ? newest : undefined
     if (!certificate && wanted > 0) {
@@ -355,17 +336,6 @@ export class NodeService implements ChainSource {
     const answer = stateAnswer(ledger.header, certificate, get(ledger.tree, key), prove(ledger.tree, key))
     return { answer, members: also && get(ledger.tree, also) }
   }
-}
-
-/** What storage knows of a transaction: the outcome that its receipt records. */
-export async function storedOutcome(storage: Storage, id: TransactionId): Promise<RecentOutcome | undefined> {
-  const place = await storage.transaction(id)
-  if (!place) return undefined
-  const [header, receipts] = await Promise.all([storage.header(place.height), storage.receipts(place.height)])
-  if (!header || !receipts) return undefined
-  const { term, time } = decoded(headerCodec, header, 'header')
-  const receipt = decoded(receiptsCodec, receipts, 'receipts')[place.index]
-  return receipt && { id, ...place, code: receipt.code, final: true, term, time }
 }
 
 function decoded<T>(codec: Codec<T>, bytes: Uint8Array, name: string): T {

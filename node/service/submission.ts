@@ -1,6 +1,6 @@
 /**
- * The way of a transaction through this node: checked, sent on to the leader, watched until it is committed or
- * certified, answered (docs/ARCHITECTURE.md, life of a transaction).
+ * The way of a transaction through the node that it came to: checked, given to the leader, watched until it is committed
+ * or certified, answered (docs/ARCHITECTURE.md, life of a transaction). What a leader takes, admission.ts decides.
  *
  * Invariants:
  *   - the same bytes get the same answer, whichever node they come to and however often: an id is executed once, and
@@ -12,23 +12,46 @@
  * A refusal by the leader ends the watch only if no earlier leader may have put the transaction into its log.
  */
 import type { Height, TransactionId } from '../../chain/brands.ts'
+import type { Certificate } from '../../chain/certificate.ts'
 import { type ErrorCode, errorTable } from '../../chain/errors.ts'
-import { checkTransaction } from '../../chain/execution.ts'
 import { MoteError, ok, type Refusal, type Result, refuse } from '../../chain/result.ts'
 import { type ParsedTransaction, parseTransaction } from '../../chain/transaction.ts'
 import type { SubmitWait, TransactionStatus } from '../../client/chain-source.ts'
-import type { RecentOutcome } from '../ledger/live-chain.ts'
-import type { Execution } from '../ledger/replicated-chain.ts'
+import type { Execution, LiveChain, RecentOutcome } from '../ledger/live-chain.ts'
+import type { Leadership, NodeListener } from '../ledger/node-events.ts'
+import { storedOutcome } from '../ledger/stored-outcome.ts'
 import { refusalFrom } from '../network/answer-frame.ts'
-import type { TransactionRefusal } from '../ports.ts'
-import type { Lane } from '../replica/mempool.ts'
-import type { Leadership } from '../replica/replica.ts'
-import {
-  defaultSubmissionLimits,
-  HeldJudgements,
-  type SubmissionLimits,
-  type SubmissionParts,
-} from './submission-parts.ts'
+import type { Clock, Storage, TransactionRefusal } from '../ports.ts'
+import type { Admission } from '../replica/admission.ts'
+import type { Mempool } from '../replica/mempool.ts'
+import type { Replica } from '../replica/replica.ts'
+import type { Forwarder } from './forwarder.ts'
+
+export interface SubmissionLimits {
+  readonly inFlightMax: number
+  /** A watch without an outcome ends after this time with what is known. */
+  readonly watchMs: number
+  /** Sent on again if nothing was heard for this long. */
+  readonly forwardAgainMs: number
+  readonly sweepMs: number
+}
+
+export const defaultSubmissionLimits: SubmissionLimits = {
+  inFlightMax: 20_000,
+  watchMs: 15_000,
+  forwardAgainMs: 1_500,
+  sweepMs: 250,
+}
+
+export interface SubmissionParts {
+  readonly chain: LiveChain
+  readonly storage: Storage
+  readonly clock: Clock
+  readonly mempool: Pick<Mempool, 'has'>
+  readonly admission: Admission
+  readonly forwarder: Forwarder
+  readonly replica: Pick<Replica, 'leadership' | 'wake'>
+}
 
 interface Waiter {
   readonly wait: Exclude<SubmitWait, 'none'>
@@ -47,31 +70,17 @@ interface Watched {
   outcome: RecentOutcome | undefined
 }
 
-/** Refusals that depend on what the refusing node has executed so far: the leader knows better. */
-const leaderDecides: ReadonlySet<ErrorCode> = new Set([
-  'unknown-signer',
-  'signer-not-active',
-  'key-not-valid',
-  'not-authorised',
-  'unknown-subject',
-])
-
-const revocationKinds: ReadonlySet<string> = new Set(['identity.revoke', 'identity.suspend', 'key.revoke'])
-
-export class Submission {
+export class Submission implements NodeListener {
   readonly #parts: SubmissionParts
-  readonly #limits: SubmissionLimits
+  readonly #limits = defaultSubmissionLimits
   readonly #watched = new Map<TransactionId, Watched>()
   /** Executed and waiting for their block's certificate, by height. */
   readonly #uncertified = new Map<Height, Watched[]>()
-  readonly #held: HeldJudgements
   #cancelSweep: (() => void) | undefined
   #stopped = false
 
   constructor(parts: SubmissionParts) {
     this.#parts = parts
-    this.#limits = parts.limits ?? defaultSubmissionLimits
-    this.#held = new HeldJudgements(this.#limits.inFlightMax)
   }
 
   /** Transactions whose answer is still open: not executed yet, or without the certificate that somebody waits for. */
@@ -115,7 +124,9 @@ export class Submission {
       const checked = this.#check(parsed.value)
       if (!checked.ok) {
         // It may have been executed before this node's memory begins.
-        const old = looksExecuted(checked.error.code) ? await this.#parts.lookUp(id) : undefined
+        const old = looksExecuted(checked.error.code)
+          ? await storedOutcome(this.#parts.storage, id)
+          : undefined
         return old ? this.#afterExecution(old, parsed.value, wait) : this.#refused(id, checked.error)
       }
       watched ??= this.#watch(parsed.value)
@@ -129,27 +140,9 @@ export class Submission {
 
   /** What is known of an id. */
   async status(id: TransactionId): Promise<TransactionStatus> {
-    const known = this.#parts.chain.outcomeOf(id) ?? (await this.#parts.lookUp(id))
+    const known = this.#parts.chain.outcomeOf(id) ?? (await storedOutcome(this.#parts.storage, id))
     if (known) return this.#statusOf(known)
     return { id, status: this.#watched.has(id) || this.#parts.mempool.has(id) ? 'pending' : 'unknown' }
-  }
-
-  /**
-   * Leader's side: transactions that another full node took in. What is refused, and why. A node that does not lead says
-   * nothing: the sender learns of the leader as this node does, and sends them there.
-   */
-  admit(transactions: readonly Uint8Array[]): TransactionRefusal[] {
-    if (this.#parts.leadership().role !== 'leader') return []
-    const refusals: TransactionRefusal[] = []
-    for (const bytes of transactions) {
-      const parsed = parseTransaction(bytes)
-      if (!parsed.ok) continue // No honest node forwards such bytes.
-      // One that is held and refused later is sent again by then.
-      const judged = this.#judge(parsed.value, () => {})
-      if (judged && !judged.ok) refusals.push({ id: parsed.value.id, ...judged.error })
-    }
-    this.#parts.admitted()
-    return refusals
   }
 
   /** The leader's refusals of what this node forwarded. */
@@ -160,15 +153,9 @@ export class Submission {
     }
   }
 
-  /** The log is applied up to `index`. */
-  applied(index: number): void {
-    this.#held.applied(index)
-  }
-
   /** A block was executed here. */
   executed(execution: Execution): void {
-    const { mempool, chain } = this.#parts
-    mempool.remove(execution.outcomes.filter(outcome => outcome.final).map(outcome => outcome.id))
+    const { chain } = this.#parts
     for (const { id, final, code } of execution.outcomes) {
       const watched = this.#watched.get(id)
       if (!watched) continue
@@ -180,7 +167,7 @@ export class Submission {
   }
 
   /** Everything up to `height` is certified. */
-  certified(height: Height): void {
+  certified({ height }: Certificate): void {
     // Not in order of height: what is sent again waits for an older block than what came before it.
     for (const [executedAt, list] of this.#uncertified) {
       if (executedAt > height) continue
@@ -200,7 +187,7 @@ export class Submission {
   }
 
   /** The leader changed: what is open goes to the new one. */
-  leadership({ leader }: Leadership): void {
+  leadershipChanged({ leader }: Leadership): void {
     if (!leader) return
     for (const watched of this.#watched.values()) watched.handedOverAt = 0
     this.#handOver([...this.#watched.values()], 'old')
@@ -208,19 +195,13 @@ export class Submission {
 
   /** `old` where somebody has to look again: this node cannot know. */
   #check(parsed: ParsedTransaction): Result<'checked' | 'old'> {
-    const { chain, time, verifier, leadership } = this.#parts
+    const { admission } = this.#parts
     if (this.#stopped) return refuse('not-ready', 'the node is stopping')
     if (this.#watched.size >= this.#limits.inFlightMax)
       return refuse('overloaded', `transactions in flight: expected at most ${this.#limits.inFlightMax}`)
-    const checked = checkTransaction(chain.ledger, parsed, time(), verifier)
+    const checked = admission.check(parsed)
     if (checked.ok) return ok('checked')
-    const undecided = leadership().role !== 'leader' || this.#isBehind
-    return undecided && leaderDecides.has(checked.error.code) ? ok('old') : checked
-  }
-
-  get #isBehind(): boolean {
-    const { applied, last } = this.#parts.log()
-    return applied < last
+    return admission.mayChange(checked.error) ? ok('old') : checked
   }
 
   #watch(parsed: ParsedTransaction): Watched {
@@ -237,18 +218,19 @@ export class Submission {
 
   /** Gives transactions to the leader, if there is one: to this node's mempool, or over the network. */
   #handOver(list: readonly Watched[], state: 'checked' | 'old'): void {
-    const { leadership, clock, forwarder } = this.#parts
-    const { role, leader } = leadership()
+    const { admission, replica, clock, forwarder } = this.#parts
+    const { role, leader } = replica.leadership
     const now = clock.steady()
     if (role === 'leader') {
       for (const watched of list) {
         watched.handedOverAt = now
         watched.handedOver++
         const late = (refusal: Refusal) => this.#answered(watched, refusal)
-        const judged = state === 'checked' ? this.#pool(watched.parsed) : this.#judge(watched.parsed, late)
+        const judged =
+          state === 'checked' ? admission.pool(watched.parsed) : admission.judge(watched.parsed, late)
         if (judged && !judged.ok) late(judged.error)
       }
-      this.#parts.admitted()
+      replica.wake()
     } else if (leader) {
       for (const watched of list) {
         watched.handedOverAt = now
@@ -256,31 +238,6 @@ export class Submission {
         forwarder.forward(leader, watched.parsed.bytes)
       }
     }
-  }
-
-  /** Leader's side: into the mempool, or why not; undefined if that can be said only when more of the log is executed. */
-  #judge(parsed: ParsedTransaction, late: (refusal: Refusal) => void): Result<void> | undefined {
-    const { chain, time, verifier, mempool, log } = this.#parts
-    if (mempool.has(parsed.id)) return ok(undefined)
-    const checked = checkTransaction(chain.ledger, parsed, time(), verifier)
-    if (checked.ok) return this.#pool(parsed)
-    if (!this.#isBehind || !leaderDecides.has(checked.error.code)) return checked
-    const decide = () => {
-      if (this.#parts.leadership().role !== 'leader') return
-      const again = checkTransaction(chain.ledger, parsed, time(), verifier)
-      const pooled = again.ok ? this.#pool(parsed) : again
-      if (pooled.ok) this.#parts.admitted()
-      else late(pooled.error)
-    }
-    return this.#held.hold({ until: log().last, decide }) ? undefined : checked
-  }
-
-  /** A checked transaction into the mempool of this leader. */
-  #pool({ id, unsigned, bytes }: ParsedTransaction): Result<void> {
-    const { body, expiry, signer } = unsigned
-    const lane: Lane = revocationKinds.has(body.type) ? 'revocation' : 'ordinary'
-    const added = this.#parts.mempool.add({ id, signer: signer.deviceId, expiry, lane, bytes })
-    return added.ok ? ok(undefined) : added
   }
 
   /** The leader did not take it. */
@@ -312,7 +269,7 @@ export class Submission {
     wait: SubmitWait,
   ): TransactionStatus | Promise<TransactionStatus> {
     const status = this.#statusOf(outcome)
-    if (wait !== 'certified' || this.#stopped || outcome.height <= this.#parts.certifiedHeight())
+    if (wait !== 'certified' || this.#stopped || outcome.height <= this.#parts.chain.certifiedHeight)
       return status
     const watched = this.#newWatch(parsed, outcome)
     this.#awaitCertificate(watched, outcome)
@@ -323,7 +280,7 @@ export class Submission {
     const { id, height, term, time, index, code } = outcome
     const place = { id, height, term, time, index }
     if (code !== 'ok') return { ...place, status: 'invalid', code, detail: sentenceOf(code) }
-    return { ...place, status: height <= this.#parts.certifiedHeight() ? 'certified' : 'committed' }
+    return { ...place, status: height <= this.#parts.chain.certifiedHeight ? 'certified' : 'committed' }
   }
 
   #refused(id: TransactionId, { code, detail }: Refusal): TransactionStatus {
@@ -343,7 +300,7 @@ export class Submission {
 
   /** Time is up: what is known now. The outcome stays open, and sending the same bytes again is safe. */
   #giveUp(watched: Watched, code: ErrorCode): void {
-    const { leader } = this.#parts.leadership()
+    const { leader } = this.#parts.replica.leadership
     const refusal = watched.lastRefusal ?? {
       code: leader ? code : 'no-leader',
       detail: leader ? sentenceOf(code) : sentenceOf('no-leader'),
@@ -352,9 +309,8 @@ export class Submission {
   }
 
   #sweep(): void {
-    const { clock, chain, mempool, leadership } = this.#parts
-    const now = clock.steady()
-    if (leadership().role === 'leader') mempool.expire(chain.ledger.header.time)
+    const now = this.#parts.clock.steady()
+    this.#parts.admission.expire()
     const again: Watched[] = []
     for (const watched of this.#watched.values()) {
       // Certified time past the expiry: no block will ever take it.
@@ -375,7 +331,8 @@ export class Submission {
   }
 
   #certifiedTime(): number {
-    return this.#parts.chain.at(this.#parts.certifiedHeight())?.header.time ?? 0
+    const { chain } = this.#parts
+    return chain.at(chain.certifiedHeight)?.header.time ?? 0
   }
 }
 

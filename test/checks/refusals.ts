@@ -351,8 +351,8 @@ const faces: readonly RefusalCheck[] = [
   },
   {
     refusal: 'libp2p: transactions, Raft messages and signatures of who does not keep the chain',
-    file: 'node/replica/chain-members.ts',
-    find: "return this.others.has(from) || (type === 'raft' && this.#departing.has(from))",
+    file: 'node/ledger/members.ts',
+    find: "return this.#others.has(from) || (type === 'raft' && this.#departing.has(from))",
     replace: 'return true',
     test: 'test/unit/node/replica.test.ts',
   },

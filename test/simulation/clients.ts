@@ -244,7 +244,7 @@ export class Clients {
     const key = stateKeyOf.group(group.id)
     const work = async (node: LedgerNode) => {
       const committed = judge.highestCommitted
-      await node.members.reads.barrier()
+      await node.reads.barrier()
       const { appliedIndex } = node.replica
       const state = await node.service.state(key)
       return { committed, appliedIndex, state, handovers: node.handovers.newest(maxHandovers) }

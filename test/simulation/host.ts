@@ -12,6 +12,8 @@ import type { SignatureVerifier, Signer } from '../../chain/keys.ts'
 import { MoteError } from '../../chain/result.ts'
 import { recoverChain } from '../../node/ledger/chain-recovery.ts'
 import type { CompactionLimits } from '../../node/ledger/compaction.ts'
+import { LiveChain } from '../../node/ledger/live-chain.ts'
+import { NodeEvents } from '../../node/ledger/node-events.ts'
 import { LedgerNode, type RaftLimits } from '../../node/ledger-node.ts'
 import type { ApplyWrite, Clock, LogWrite, PeerMessage, RecoveredNode, Storage } from '../../node/ports.ts'
 import type { ProducerLimits } from '../../node/replica/producer.ts'
@@ -229,6 +231,8 @@ export class SimulatedProcess implements DiskUser, NetworkUser {
       id: host.id,
       signer,
       recovered,
+      chain: new LiveChain(recovered, verifier),
+      events: new NodeEvents(),
       storage,
       network,
       clock: this.#clock(),
@@ -239,7 +243,6 @@ export class SimulatedProcess implements DiskUser, NetworkUser {
       producer,
       heartbeatMs,
       processId: 0,
-      api: () => '',
       log: {
         info: (detail, message) => this.#note(`${message} ${JSON.stringify(detail)}`),
         error: (detail, message) => {

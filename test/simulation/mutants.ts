@@ -86,7 +86,7 @@ export const mutants: readonly Mutant[] = [
     name: 'snapshot-at-any-state',
     source: 'a snapshot says what it covers',
     file: 'node/ledger/snapshots.ts',
-    find: '    const ledger = chain.at(height)\n',
+    find: '    const ledger = chain.at(certifiedHeight)\n',
     replace: '    const { ledger } = chain\n',
   },
   {
@@ -209,7 +209,7 @@ export const mutants: readonly Mutant[] = [
     name: 'rebuilt-node-votes',
     source: 'a rebuilt directory has forgotten entries',
     file: 'node/replica/replica.ts',
-    find: '    return this.#appliedWritten < (this.#parts.rebuildUpTo ?? 0)\n',
+    find: '    return this.#executor.written < this.#parts.rebuildUpTo\n',
     replace: '    return false\n',
   },
   {
@@ -302,23 +302,22 @@ export const mutants: readonly Mutant[] = [
     name: 'header-of-the-executing-term',
     source: 'one header hash per height',
     file: 'node/replica/replica.ts',
-    find: 'term: entry.term as Term, index',
-    replace: 'term: this.#leadership.term as Term, index',
+    find: 'this.#executor.execute(entry)',
+    replace: 'this.#executor.execute({ ...entry, term: this.#leadership.term })',
   },
   {
     name: 'height-as-index',
     source: 'the place of a snapshot is the one that its header names',
-    file: 'node/replica/replica.ts',
+    file: 'node/replica/executor.ts',
     find: 'index: entry.index as LogIndex',
     replace: 'index: (chain.height + 1) as LogIndex',
   },
   {
     name: 'sign-before-durable',
     source: 'order, execute, sign',
-    file: 'node/replica/replica.ts',
+    file: 'node/replica/executor.ts',
     find: '    events.applied(index)\n',
-    replace:
-      '    events.applied(index)\n    for (const { block } of executions) certifier.executed(block)\n    certifier.durable(executions.map(execution => execution.block))\n',
+    replace: '    events.applied(index)\n    this.durable({ index, executions, done })\n',
   },
   {
     name: 'sign-before-execution',
@@ -331,8 +330,8 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'sign-without-record',
     source: 'one header hash per height is promised for ever',
-    file: 'node/replica/replica-parts.ts',
-    find: '    signed: { ...block, incarnation },\n',
+    file: 'node/ledger/snapshots.ts',
+    find: '      signed: { ...block, incarnation },\n',
     replace: '',
   },
   {
@@ -482,9 +481,9 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'no-snapshot-at-the-first-block',
     source: 'found by this simulator (docs/CONSENSUS.md)',
-    file: 'node/ledger/snapshots.ts',
-    find: 'changesAt(height) ?? this.#begun.get(height)',
-    replace: 'changesAt(height)',
+    file: 'node/ledger/live-chain.ts',
+    find: ' : this.#begun.get(height)',
+    replace: ' : undefined',
   },
   {
     name: 'refused-proposal-at-once',
@@ -532,7 +531,7 @@ export const mutants: readonly Mutant[] = [
     name: 'own-clock-as-block-time',
     source: 'a leader whose clock is wrong moves the chain',
     file: 'node/replica/clock-exchange.ts',
-    find: 'return this.#clocks.time(this.#parts.configuration())',
+    find: 'return this.#clocks.time(this.#parts.members.inForce)',
     replace: 'return this.#parts.clock.wall()',
   },
   {

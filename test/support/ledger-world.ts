@@ -11,6 +11,8 @@ import { signTransaction, type TransactionBody } from '../../chain/transaction.t
 import { nativeVerifier } from '../../client/native-crypto.ts'
 import { recoverChain } from '../../node/ledger/chain-recovery.ts'
 import type { CompactionLimits } from '../../node/ledger/compaction.ts'
+import { LiveChain } from '../../node/ledger/live-chain.ts'
+import { NodeEvents } from '../../node/ledger/node-events.ts'
 import { LedgerNode } from '../../node/ledger-node.ts'
 import type {
   Network,
@@ -199,11 +201,14 @@ export class LedgerWorld {
     const network = new WorldNetwork(id, this)
     each.network = network
     each.storage = storage
+    const recovered = await recoverChain(storage, this.genesis)
     each.node = new LedgerNode({
       name: each.identity.name,
       id,
       signer,
-      recovered: await recoverChain(storage, this.genesis),
+      recovered,
+      chain: new LiveChain(recovered, nativeVerifier),
+      events: new NodeEvents(),
       storage,
       network,
       clock: {
@@ -222,7 +227,6 @@ export class LedgerWorld {
       compaction: this.compaction,
       heartbeatMs: 60_000,
       processId: 0,
-      api: () => '',
       log: { info: () => {}, error: (_detail, message) => this.#errors[i]?.push(message) },
       peers: this.#nodes
         .map(({ identity }) => identity.id)

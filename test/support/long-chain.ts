@@ -62,7 +62,8 @@ export class LongChain {
       this.#blocks.push({ header, certificate })
       ;(this.#changes as (readonly StateKey[])[]).push(keys)
     }
-    this.service.certified(this.height)
+    const { certificate } = this.#blocks.at(-1)!
+    if (certificate) this.service.certified(certificate)
   }
 
   #serve(): NodeService {
@@ -89,6 +90,10 @@ export class LongChain {
       get certificate() {
         return top().certificate
       },
+      get certifiedHeight() {
+        return top().header.height
+      },
+      writeOf: () => undefined,
     }
     return new NodeService({
       name: 'full-1',
@@ -96,13 +101,18 @@ export class LongChain {
       storage: stored as unknown as Storage,
       clock: systemClock,
       submission: {} as Submission,
-      certifiedHeight: () => this.height,
-      heardHeight: () => this.height,
-      handovers: { provenAt: () => undefined },
-      status: () => {
-        throw new Error('nobody asks for it')
+      certifier: {
+        get heardHeight() {
+          return top().header.height
+        },
       },
-      failure: () => undefined,
+      handovers: { provenAt: () => undefined },
+      status: {
+        now: () => {
+          throw new Error('nobody asks for it')
+        },
+        failure: undefined,
+      },
       coordination: () => [],
     })
   }

@@ -9,7 +9,7 @@ import {
   readNodeConfig,
   writeNodeConfig,
 } from '../../../node/config.ts'
-import { coreConfig } from '../../../node/ledger-node-parts.ts'
+import { coreConfig } from '../../../node/ledger-node.ts'
 import { maxAppendBytes } from '../../../node/network/wire.ts'
 
 const id = 'ab'.repeat(32)

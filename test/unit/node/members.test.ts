@@ -121,7 +121,7 @@ test('linearizable read: on any node it shows what was committed before it began
   await settled(world, world.node(world.leader!).submission.submit(bytes, 'certified'))
   const { id } = unwrap(parseTransaction(bytes))
   expect((await world.node(follower).submission.status(id)).status).toBe('unknown')
-  const barrier = world.node(follower).members.reads.barrier()
+  const barrier = world.node(follower).reads.barrier()
   held.push(() => {})
   await settled(world, barrier)
   expect(await world.node(follower).submission.status(id)).toMatchObject({ status: 'certified' })
@@ -133,7 +133,7 @@ test('linearizable read: a leader that is cut off does not answer, although it b
   const world = await startedWorld()
   const old = world.leader!
   world.cutOff(old)
-  const barrier = world.node(old).members.reads.barrier()
+  const barrier = world.node(old).reads.barrier()
   await expect(settled(world, barrier)).rejects.toMatchObject({
     code: expect.stringMatching(/no-leader|timeout/),
   })
@@ -143,7 +143,7 @@ test('linearizable read: goes through a change of leader', async () => {
   const world = await startedWorld()
   const follower = followerOf(world)
   world.crash(world.leader!)
-  await settled(world, world.node(follower).members.reads.barrier())
+  await settled(world, world.node(follower).reads.barrier())
 })
 
 test('transfer: the named voter leads, and what is open is answered', async () => {

@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest'
 import { DeviceId, Milliseconds } from '../../../chain/brands.ts'
 import { consenterSet, type QuorumPolicy } from '../../../chain/consenters.ts'
 import type { PublicKey } from '../../../chain/keys.ts'
+import type { Ledger } from '../../../chain/ledger.ts'
 import {
   MembershipDriver,
   type MembershipView,
@@ -110,8 +111,14 @@ describe('membership: steps are made one at a time', () => {
   const now = Milliseconds(0)
   const driven = (given: MembershipView) => {
     const told: object[] = []
-    const driver = new MembershipDriver({ view: () => given, log: detail => told.push(detail) })
-    return { driver, told, next: (applied: number) => driver.next(applied, given.configuration, now) }
+    const driver = new MembershipDriver({
+      chain: { ledger: { parameters: given } as unknown as Ledger },
+      handovers: { lacks: given.handoverLacks },
+      fullMembers: { ids: given.fullNodes },
+      log: detail => told.push(detail),
+    })
+    const { configuration, inStep } = given
+    return { driver, told, next: (applied: number) => driver.next(applied, configuration, now, inStep) }
   }
   const pending = view('abc//def', 'abc', 'abd')
 

@@ -29,8 +29,8 @@ function asking(answer: (chain: TestChain) => CertifiedHeader) {
       },
     },
     verifier: nativeVerifier,
-    currentTerm: () => 100,
-    certified: term => certified.push(term),
+    replica: { leadership: { role: 'follower', term: 100, leader: undefined } },
+    events: { termCertified: term => certified.push(term) },
     log: detail => log.push(JSON.stringify(detail)),
   })
   const peer = chain.fullNodes[0]!.id

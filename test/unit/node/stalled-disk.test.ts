@@ -59,7 +59,7 @@ test('followers whose disks hang: the leader leads on and answers reads, and wha
   // Ten election timeouts.
   for (let passed = 0; passed < 1_000; passed += 250) {
     await world.run(250)
-    for (const i of [leader, ...followers]) void world.node(i).members.reads.barrier().then(note('read'))
+    for (const i of [leader, ...followers]) void world.node(i).reads.barrier().then(note('read'))
   }
   await world.run(100)
   expect(world.node(leader).replica.leadership).toMatchObject({ role: 'leader', term })

@@ -1,0 +1,106 @@
+/**
+ * Who else keeps this chain, judged in one place: the members of the Raft configuration in force, and the peers of this
+ * node's own configuration. Only they are heard, and only they may ask `/mote/member/1`.
+ *
+ * Beside them, at a leader: members that were removed and are still told so (consensus/departing.ts). Of them nothing is
+ * taken but Raft messages, whose answers show that they know it; they may ask for the witness, without which they hear no
+ * leader that is new to them (`MemberGate`), and for nothing else.
+ */
+import type { DeviceId } from '../../chain/brands.ts'
+import type { Configuration, Recovered } from '../../consensus/types.ts'
+import { memberRequests } from '../network/request-table.ts'
+import type { Network, PeerMessage } from '../ports.ts'
+import type { NodeEvents, NodeListener } from './node-events.ts'
+
+export interface MembersParts {
+  readonly id: DeviceId
+  /** Of this node's configuration. */
+  readonly peers: readonly DeviceId[]
+  readonly recovered: Pick<Recovered, 'configuration' | 'entries'>
+}
+
+export class Members implements NodeListener {
+  readonly #id: DeviceId
+  readonly #peers: readonly DeviceId[]
+  #configuration: Configuration
+  #others: ReadonlySet<string>
+  #departing: ReadonlySet<string> = new Set()
+
+  constructor({ id, peers, recovered }: MembersParts) {
+    this.#id = id
+    this.#peers = peers
+    const inLog = recovered.entries.findLast(entry => entry.configuration !== undefined)
+    this.#configuration = inLog?.configuration ?? recovered.configuration
+    this.#others = this.#othersIn(this.#configuration)
+  }
+
+  /** In force: the latest in the log, committed or not. Another object after each change. */
+  get inForce(): Configuration {
+    return this.#configuration
+  }
+
+  /** Everybody else who keeps this chain. */
+  get others(): ReadonlySet<string> {
+    return this.#others
+  }
+
+  configurationChanged(configuration: Configuration): void {
+    this.#configuration = configuration
+    this.#others = this.#othersIn(configuration)
+  }
+
+  departing(members: readonly string[]): void {
+    this.#departing = new Set(members)
+  }
+
+  isDeparting(id: DeviceId): boolean {
+    return this.#departing.has(id)
+  }
+
+  hears(from: DeviceId, type: PeerMessage['type']): boolean {
+    return this.#others.has(from) || (type === 'raft' && this.#departing.has(from))
+  }
+
+  mayAsk(id: DeviceId, request: string): boolean {
+    return this.#others.has(id) || (request === memberRequests.witness.name && this.#departing.has(id))
+  }
+
+  #othersIn({ voters, votersOutgoing, learners }: Configuration): ReadonlySet<string> {
+    const others = new Set<string>([...voters, ...votersOutgoing, ...learners, ...this.#peers])
+    others.delete(this.#id)
+    return others
+  }
+}
+
+/**
+ * Keeps Raft messages to and from a peer back until the peer has been asked what it remembers of this node
+ * (member-server.ts), once in the life of the process: nobody can be part of a quorum with this node before.
+ */
+export class MemberGate implements Pick<Network, 'send'> {
+  readonly #network: Pick<Network, 'send'>
+  readonly #events: Pick<NodeEvents, 'unasked' | 'unreachable'>
+  readonly #open = new Set<DeviceId>()
+
+  constructor(network: Pick<Network, 'send'>, events: Pick<NodeEvents, 'unasked' | 'unreachable'>) {
+    this.#network = network
+    this.#events = events
+  }
+
+  /** True if messages may pass; else somebody is told that this peer is still to be asked. */
+  passes(peer: DeviceId): boolean {
+    if (this.#open.has(peer)) return true
+    this.#events.unasked(peer)
+    return false
+  }
+
+  /** A message that the gate holds back is lost. */
+  send(to: DeviceId, message: PeerMessage): void {
+    if (this.passes(to)) this.#network.send(to, message)
+  }
+
+  /** Nothing that this peer remembers speaks against this node: what was held back is to be sent anew. */
+  open(peer: DeviceId): void {
+    this.#open.add(peer)
+    this.#events.unreachable(peer)
+  }
+}

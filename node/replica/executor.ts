@@ -1,0 +1,101 @@
+/**
+ * Executes committed entries and writes what they leave behind: all that was executed in one turn of the replica becomes
+ * one atomic write, and what it holds is signed once that is on disk.
+ *
+ * Invariants: entries come in order; a block, its state and the applied index are one write; the record of what this node
+ * will sign is part of it; the certifier hears of a block when it is on disk, so that whatever is certified here can be
+ * read from there.
+ */
+import type { LogIndex, Term } from '../../chain/brands.ts'
+import type { Configuration, Entry } from '../../consensus/types.ts'
+import type { Certifier } from '../ledger/certifier.ts'
+import type { Execution, LiveChain } from '../ledger/live-chain.ts'
+import type { NodeEvents } from '../ledger/node-events.ts'
+import type { Snapshots } from '../ledger/snapshots.ts'
+import type { Storage } from '../ports.ts'
+
+export interface ExecutorParts {
+  readonly chain: LiveChain
+  readonly snapshots: Snapshots
+  readonly certifier: Certifier
+  readonly storage: Storage
+  readonly events: NodeEvents
+}
+
+/** A write that is under way. */
+export interface ExecutorWrite {
+  /** Applied with it. */
+  readonly index: number
+  readonly executions: readonly Execution[]
+  readonly done: Promise<void>
+}
+
+export class Executor {
+  readonly #parts: ExecutorParts
+  #applied: number
+  #written: number
+  /** Executed since the last write. */
+  #executions: Execution[] = []
+  /** The latest applied one, while it waits to be written. */
+  #configuration: Configuration | undefined
+
+  /** @param applied what was recovered as applied */
+  constructor(parts: ExecutorParts, applied: number) {
+    this.#parts = parts
+    this.#applied = applied
+    this.#written = applied
+  }
+
+  /** Raft index executed so far; blocks are fewer (no-op and configuration entries make none). */
+  get applied(): number {
+    return this.#applied
+  }
+
+  /** The same of what was given to the disk. */
+  get written(): number {
+    return this.#written
+  }
+
+  /** True if the entry made a block. */
+  execute(entry: Entry): boolean {
+    this.#applied = entry.index
+    if (entry.configuration) this.#configuration = entry.configuration
+    const { chain, snapshots, events } = this.#parts
+    const place = { term: entry.term as Term, index: entry.index as LogIndex }
+    const execution = entry.type === 'command' ? chain.execute(entry.data, place) : undefined
+    snapshots.applied(entry, execution?.block.height)
+    if (!execution) return false
+    this.#executions.push(execution)
+    events.executed(execution)
+    return true
+  }
+
+  /** Begins one atomic write for everything executed since the last one, if there is anything. */
+  write(): ExecutorWrite | undefined {
+    if (this.#applied === this.#written) return undefined
+    const { storage, events, snapshots } = this.#parts
+    const executions = this.#executions
+    const index = this.#applied
+    const configuration = this.#configuration
+    this.#executions = []
+    this.#configuration = undefined
+    this.#written = index
+    const blocks = executions.map(execution => snapshots.stored(execution))
+    const done = storage.apply({ applied: index, blocks, ...(configuration && { configuration }) })
+    events.applied(index)
+    return { index, executions, done }
+  }
+
+  /** The write is on disk: what it holds may be signed, and certified here. */
+  durable({ executions }: ExecutorWrite): void {
+    const { certifier } = this.#parts
+    for (const { block } of executions) certifier.executed(block)
+    certifier.durable(executions.map(execution => execution.block))
+  }
+
+  /** A snapshot took the place of everything up to here, on disk too. */
+  installed(index: number): void {
+    this.#applied = index
+    this.#written = index
+  }
+}
