@@ -13,7 +13,7 @@
  * uncertified. A peer that still sends signatures for what was certified a while ago lags: it gets ours again. Whoever goes
  * on lacking a certificate asks for it (`wanted`): that of the next handover, which no later one can replace, or the newest.
  */
-import { type DeviceId, type Hash, Height } from '../../chain/brands.ts'
+import type { DeviceId, Hash, Height } from '../../chain/brands.ts'
 import { type Certificate, certificateSigningBytes, verifyCertificate } from '../../chain/certificate.ts'
 import { equalBytes } from '../../chain/codec.ts'
 import { type ConsenterSet, quorumOf } from '../../chain/consenters.ts'
@@ -24,9 +24,6 @@ import type { CertifierConfig, CertifierOutput, ExecutedBlock } from './signatur
 import { keyIn, SignatureTally } from './signature-tally.ts'
 
 export type { CertifierConfig, CertifierOutput, Disagreement, ExecutedBlock } from './signature-tally.ts'
-
-/** Needs no certificate: everybody who knows the chain id knows its header. */
-export const genesisHeight = Height(0)
 
 interface HeightState {
   /** What this node computed; undefined until it has executed the height. */

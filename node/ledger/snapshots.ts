@@ -13,7 +13,7 @@ import { trustedHeadOf } from '../../chain/light-client.ts'
 import { assert, MoteError } from '../../chain/result.ts'
 import { entries } from '../../chain/state-tree.ts'
 import type { Configuration, Entry, SnapshotMeta } from '../../consensus/types.ts'
-import type { BlockWrite, Clock, Network, SnapshotState } from '../ports.ts'
+import type { Clock, Network, SnapshotState } from '../ports.ts'
 import type { RecoveredChain } from './chain-recovery.ts'
 import {
   Compaction,
@@ -23,7 +23,7 @@ import {
   placeOf,
 } from './compaction.ts'
 import type { Handovers } from './handovers.ts'
-import { changesCodec, type Execution, type LiveChain } from './live-chain.ts'
+import { changesCodec, type LiveChain } from './live-chain.ts'
 import { type FetchedSnapshot, SnapshotFetch, type SnapshotFetchLimits } from './snapshot-fetch.ts'
 import { type CertifiedLedger, maxHandovers, SnapshotStream } from './snapshot-stream.ts'
 
@@ -84,20 +84,9 @@ export class Snapshots {
     this.#compaction.applied(entry, height)
   }
 
-  /**
-   * An executed block as it is stored: with what it took the place of, and the record of what this node signs if it is, or
-   * becomes, a consenter: who is one may change before the header is signed.
-   */
-  stored({ block, write, replaced }: Execution): BlockWrite {
-    const { incarnation } = this.#parts.recovered.ledger.header
-    const configuration = this.#configurationAt(block.height)
-    const configurationBelow = this.#configurationAt(block.height - 1)
-    return {
-      ...write,
-      ...(configuration &&
-        configurationBelow && { undo: { ...replaced, configuration, configurationBelow } }),
-      signed: { ...block, incarnation },
-    }
+  /** The members at the place in the log of a block, while that is known. */
+  configurationAt(height: number): Configuration | undefined {
+    return this.#compaction.pointAt(height as Height)?.meta.configuration
   }
 
   due(): SnapshotMeta | undefined {
@@ -130,10 +119,6 @@ export class Snapshots {
 
   stop(): void {
     this.#fetch.stop()
-  }
-
-  #configurationAt(height: number): Configuration | undefined {
-    return this.#compaction.pointAt(height as Height)?.meta.configuration
   }
 
   #verified({ meta, ledger, head, handovers }: FetchedSnapshot): VerifiedSnapshot {

@@ -12,7 +12,7 @@ import type { Certifier } from '../ledger/certifier.ts'
 import type { Execution, LiveChain } from '../ledger/live-chain.ts'
 import type { NodeEvents } from '../ledger/node-events.ts'
 import type { Snapshots } from '../ledger/snapshots.ts'
-import type { Storage } from '../ports.ts'
+import type { BlockWrite, Storage } from '../ports.ts'
 
 export interface ExecutorParts {
   readonly chain: LiveChain
@@ -73,14 +73,14 @@ export class Executor {
   /** Begins one atomic write for everything executed since the last one, if there is anything. */
   write(): ExecutorWrite | undefined {
     if (this.#applied === this.#written) return undefined
-    const { storage, events, snapshots } = this.#parts
+    const { storage, events } = this.#parts
     const executions = this.#executions
     const index = this.#applied
     const configuration = this.#configuration
     this.#executions = []
     this.#configuration = undefined
     this.#written = index
-    const blocks = executions.map(execution => snapshots.stored(execution))
+    const blocks = executions.map(execution => this.#stored(execution))
     const done = storage.apply({ applied: index, blocks, ...(configuration && { configuration }) })
     events.applied(index)
     return { index, executions, done }
@@ -97,5 +97,22 @@ export class Executor {
   installed(index: number): void {
     this.#applied = index
     this.#written = index
+  }
+
+  /**
+   * With what the block took the place of, and the record of what this node signs if it is, or becomes, a consenter: who is
+   * one may change before the header is signed.
+   */
+  #stored({ block, write, replaced }: Execution): BlockWrite {
+    const { chain, snapshots } = this.#parts
+    const { incarnation } = chain.ledger.header
+    const configuration = snapshots.configurationAt(block.height)
+    const configurationBelow = snapshots.configurationAt(block.height - 1)
+    return {
+      ...write,
+      ...(configuration &&
+        configurationBelow && { undo: { ...replaced, configuration, configurationBelow } }),
+      signed: { ...block, incarnation },
+    }
   }
 }

@@ -33,7 +33,7 @@ import type { Network } from '../ports.ts'
 import type { ClockExchange } from './clock-exchange.ts'
 import { Executor, type ExecutorParts } from './executor.ts'
 import { LateProposals } from './late-proposals.ts'
-import { Proposer, type ProposerParts } from './proposer.ts'
+import { Proposer, type ProposerParts } from './producer.ts'
 import { bestSuccessor, HeldSends, ReadRounds, WriteWatch, writeDeadlineMs, writeStallMs } from './waiting.ts'
 
 export interface ReplicaParts extends ExecutorParts, ProposerParts {

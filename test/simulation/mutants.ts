@@ -330,7 +330,7 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'sign-without-record',
     source: 'one header hash per height is promised for ever',
-    file: 'node/ledger/snapshots.ts',
+    file: 'node/replica/executor.ts',
     find: '      signed: { ...block, incarnation },\n',
     replace: '',
   },
@@ -340,7 +340,7 @@ export const mutants: readonly Mutant[] = [
     file: 'node/ledger/certifier.ts',
     find: "    if (pending.length > 0) this.#output.announce('all', pending)\n",
     replace:
-      "    const shifted = pending.map(message => ({ ...message, height: Height(message.height - 1) }))\n    if (pending.length > 0) this.#output.announce('all', shifted)\n",
+      "    const shifted = pending.map(message => ({ ...message, height: (message.height - 1) as Height }))\n    if (pending.length > 0) this.#output.announce('all', shifted)\n",
   },
   {
     name: 'certificate-for-the-next-height',
@@ -488,7 +488,7 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'refused-proposal-at-once',
     source: 'a driver that spins',
-    file: 'node/replica/proposer.ts',
+    file: 'node/replica/producer.ts',
     find: '    this.#proposing = false\n',
     replace: '',
   },
