@@ -47,7 +47,7 @@ export async function benchCluster(args: readonly string[]): Promise<void> {
   })
   try {
     await cluster.start()
-    const result = await generate({
+    const result = await generateLoad({
       chainId: cluster.chainId,
       apis: cluster.nodes.map(node => node.api),
       seed,
@@ -112,7 +112,7 @@ function round(value: number): number {
 }
 
 /** Runs the load generator in a process of its own. */
-export function generate(options: GeneratorOptions): Promise<GeneratorResult> {
+export function generateLoad(options: GeneratorOptions): Promise<GeneratorResult> {
   const path = fileURLToPath(new URL('./load-generator.ts', import.meta.url))
   const child = spawn(process.execPath, [path], { stdio: ['pipe', 'pipe', 'inherit'] })
   let output = ''

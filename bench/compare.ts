@@ -12,7 +12,7 @@ import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { type BenchOption, BenchUsageError, benchArguments } from './arguments.ts'
-import { generate } from './cluster.ts'
+import { generateLoad } from './cluster.ts'
 import type { GeneratorResult } from './load-generator.ts'
 import { type ClusterNode, createCluster, type LocalCluster } from './local-cluster.ts'
 import { machineLine } from './machine.ts'
@@ -122,7 +122,7 @@ function loadOn(cluster: LocalCluster, measureMs: number) {
     readonly firstDevice: number
     readonly warmUp: number
   }): Promise<Figures> => {
-    const result = await generate({
+    const result = await generateLoad({
       chainId: cluster.chainId,
       apis: load.nodes.map(node => node.api),
       seed,

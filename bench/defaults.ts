@@ -9,8 +9,8 @@ import { nowMs, type Spread, spreadOf } from '../devnet/chaos/timing.ts'
 import { parseDelay } from '../devnet/link-faults.ts'
 import type { NodeConfigFile } from '../node/config.ts'
 import { type BenchOption, BenchUsageError, benchArguments } from './arguments.ts'
-import { generate } from './cluster.ts'
-import { electionsSince, handOvers, loseLeaders, TimedLoad } from './fault-rounds.ts'
+import { generateLoad } from './cluster.ts'
+import { countElectionsSince, handOvers, loseLeaders, TimedLoad } from './fault-rounds.ts'
 import type { GeneratorResult } from './load-generator.ts'
 import { createCluster, type LocalCluster } from './local-cluster.ts'
 import { machineLine } from './machine.ts'
@@ -133,7 +133,7 @@ async function measure(setting: Setting, delay: string, amounts: Amounts): Promi
     await cluster.start()
     const calmFromMs = nowMs()
     const calm = await calmTime(cluster, amounts)
-    const calmElections = electionsSince(cluster, calmFromMs)
+    const calmElections = countElectionsSince(cluster, calmFromMs)
     const { raft } = setting
     return {
       setting: setting.name,
@@ -151,7 +151,7 @@ async function measure(setting: Setting, delay: string, amounts: Amounts): Promi
 }
 
 async function calmTime(cluster: LocalCluster, { clients, seconds }: Amounts): Promise<GeneratorResult> {
-  const result = await generate({
+  const result = await generateLoad({
     chainId: cluster.chainId,
     apis: cluster.nodes.map(node => node.api),
     seed,
@@ -186,7 +186,7 @@ async function faults(cluster: LocalCluster, { clients, rounds, handOvers: chang
   return {
     withoutCommitsMs: spreadOf(lost.map(({ withoutCommitsMs }) => withoutCommitsMs)),
     silentMs: spreadOf(silent.map(({ withoutCommitsMs }) => withoutCommitsMs)),
-    falseElections: { calm, rounds: electionsSince(cluster, sinceMs) - 2 * rounds - changes },
+    falseElections: { calm, rounds: countElectionsSince(cluster, sinceMs) - 2 * rounds - changes },
     handOverMs: spreadOf(given.map(({ gapMs }) => gapMs)),
     calmGapMs: spreadOf(given.map(({ calmGapMs }) => calmGapMs)),
     resends: resent,

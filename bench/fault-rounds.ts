@@ -153,7 +153,7 @@ export async function handOvers(
 }
 
 /** Terms that began with a leader since. */
-export function electionsSince(cluster: LocalCluster, sinceMs: number): number {
+export function countElectionsSince(cluster: LocalCluster, sinceMs: number): number {
   const won = cluster.nodes.flatMap(node => node.won).filter(({ atMs }) => atMs >= sinceMs)
   return new Set(won.map(({ term }) => term)).size
 }

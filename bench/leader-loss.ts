@@ -9,7 +9,7 @@
 import { nowMs, type Spread, spreadOf } from '../devnet/chaos/timing.ts'
 import { parseDelay } from '../devnet/link-faults.ts'
 import { type BenchOption, benchArguments } from './arguments.ts'
-import { electionsSince, handOvers, loseLeaders, TimedLoad } from './fault-rounds.ts'
+import { countElectionsSince, handOvers, loseLeaders, TimedLoad } from './fault-rounds.ts'
 import { createCluster } from './local-cluster.ts'
 import { machineLine } from './machine.ts'
 
@@ -122,7 +122,7 @@ async function measure({
       drainMs: spreadOf(drains.map(({ gapMs }) => gapMs)),
       calmMs: spreadOf(transfers.map(({ calmGapMs }) => calmGapMs)),
       resends: { transfer: between - before, drain: after - between },
-      needlessElections: electionsSince(cluster, sinceMs) - 2 * rounds - 2 * changes,
+      needlessElections: countElectionsSince(cluster, sinceMs) - 2 * rounds - 2 * changes,
     }
   } finally {
     await cluster.stop({ signal: 'SIGKILL' })

@@ -17,7 +17,7 @@ import type { IdentityKeys } from '../client/key-directory.ts'
 import { nativeSignerFromSeed } from '../client/native-crypto.ts'
 import { type PlainAnswer, PlainHttp } from './plain-http.ts'
 
-export interface LoadOptions {
+export interface LoadClientsOptions {
   readonly chainId: ChainId
   /** Base URLs; clients spread over them. */
   readonly apis: readonly string[]
@@ -25,11 +25,11 @@ export interface LoadOptions {
   readonly devices: readonly IdentityKeys[]
   readonly wait: Exclude<SubmitWait, 'none'>
   /** Called for every transaction that is acknowledged. */
-  readonly onAcknowledged?: (acknowledged: Acknowledged) => void
+  readonly onAcknowledged?: (acknowledged: AcknowledgedRequest) => void
   readonly requestTimeoutMs?: number
 }
 
-export interface Acknowledged {
+export interface AcknowledgedRequest {
   readonly id: TransactionId
   readonly height: number
   /** Of the leader that ordered it. */
@@ -42,14 +42,14 @@ const expiryAheadMs = 5 * 60_000
 const retryDelayMs = 20
 
 export class LoadClients {
-  readonly #options: LoadOptions
+  readonly #options: LoadClientsOptions
   readonly #connections = new Set<PlainHttp>()
   #stopping = false
   #resends = 0
   #running: Promise<void>[] = []
   readonly #failures: string[] = []
 
-  constructor(options: LoadOptions) {
+  constructor(options: LoadClientsOptions) {
     this.#options = options
   }
 

@@ -9,7 +9,7 @@
 import type { ChainId, Milliseconds, TransactionId } from './brands.ts'
 import { deviceIdOf, keyIdOf, type PublicKey, type SignatureVerifier } from './keys.ts'
 import { maxExpiryAheadMs } from './limits.ts'
-import { type Outcome, permit, reject } from './outcome.ts'
+import { type ExecutionResult, permit, reject } from './outcome.ts'
 import { checkPermission, permissions } from './permissions.ts'
 import { findKey, type IdentityRecord, isKeyValidAt, type KeyEntry } from './records.ts'
 import { assert } from './result.ts'
@@ -59,7 +59,7 @@ export function verifies(
  * Chain, expiry, replay, signer, signature. Refuses `wrong-chain`, `transaction-expired`, `expiry-too-far`, `duplicate`,
  * `overloaded`, `unknown-signer`, `key-not-valid`, `bad-signature`.
  */
-export function authenticate(around: Surroundings, parsed: ParsedTransaction): Outcome<Author> {
+export function authenticate(around: Surroundings, parsed: ParsedTransaction): ExecutionResult<Author> {
   const fresh = checkFresh(around, parsed)
   if (!fresh.ok) return fresh
   const author = findAuthor(around.view, parsed)
@@ -72,7 +72,11 @@ export function authenticate(around: Surroundings, parsed: ParsedTransaction): O
 }
 
 /** Standing and permission. Refuses `signer-not-active`, `key-not-valid`, and what the permission table refuses. */
-export function authorise(around: Surroundings, parsed: ParsedTransaction, author: Author): Outcome<void> {
+export function authorise(
+  around: Surroundings,
+  parsed: ParsedTransaction,
+  author: Author,
+): ExecutionResult<void> {
   const { body } = parsed.unsigned
   if (author.type === 'newcomer') {
     assert(permissions[body.type] === 'newcomer', 'only a kind for newcomers is signed by one')
@@ -86,7 +90,7 @@ export function authorise(around: Surroundings, parsed: ParsedTransaction, autho
   return checkPermission(around.view, record, body)
 }
 
-function checkFresh(around: Surroundings, { id, unsigned }: ParsedTransaction): Outcome<void> {
+function checkFresh(around: Surroundings, { id, unsigned }: ParsedTransaction): ExecutionResult<void> {
   const { chainId, expiry } = unsigned
   const { time, remembered } = around
   if (chainId !== around.chainId)
@@ -102,7 +106,7 @@ function checkFresh(around: Surroundings, { id, unsigned }: ParsedTransaction): 
   return permit(undefined)
 }
 
-function findAuthor(view: StateView, { unsigned }: ParsedTransaction): Outcome<Author> {
+function findAuthor(view: StateView, { unsigned }: ParsedTransaction): ExecutionResult<Author> {
   const { body, signer } = unsigned
   if (body.type === 'identity.register') return findNewcomer(body, signer)
   const record = view.identity(signer.deviceId)
@@ -116,7 +120,7 @@ function findAuthor(view: StateView, { unsigned }: ParsedTransaction): Outcome<A
 function findNewcomer(
   { inceptionKey }: RegisterBody,
   signer: ParsedTransaction['unsigned']['signer'],
-): Outcome<Author> {
+): ExecutionResult<Author> {
   if (signer.deviceId !== deviceIdOf(inceptionKey) || signer.keyId !== keyIdOf(inceptionKey))
     return reject('unknown-signer', 'signer: expected the ids of the inception key')
   return permit({ type: 'newcomer', key: inceptionKey })

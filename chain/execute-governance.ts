@@ -15,7 +15,7 @@ import type { Hash } from './brands.ts'
 import { type Consenter, type ConsenterSet, checkConsenterSet, signersHash } from './consenters.ts'
 import type { ExecutionContext } from './execution-context.ts'
 import { keyIdOf } from './keys.ts'
-import { type Outcome, permit, reject } from './outcome.ts'
+import { type ExecutionResult, permit, reject } from './outcome.ts'
 import {
   type ApprovalRecord,
   type ChainParameters,
@@ -31,7 +31,7 @@ export function executeConsenters(
   context: ExecutionContext,
   { target }: ConsentersBody,
   authority: IdentityRecord,
-): Outcome<readonly ChainEvent[]> {
+): ExecutionResult<readonly ChainEvent[]> {
   const { view } = context
   const checked = checkTarget(context, target)
   if (!checked.ok) return checked
@@ -72,7 +72,7 @@ function countApprovals(view: StateView, parameters: ChainParameters, target: Ha
   ).length
 }
 
-function checkTarget(context: ExecutionContext, target: ConsenterSet): Outcome<void> {
+function checkTarget(context: ExecutionContext, target: ConsenterSet): ExecutionResult<void> {
   const sound = checkConsenterSet(target)
   if (!sound.ok) return reject('malformed', `target: ${sound.error.detail}`)
   for (const consenter of target.consenters) {
@@ -82,7 +82,7 @@ function checkTarget(context: ExecutionContext, target: ConsenterSet): Outcome<v
   return permit(undefined)
 }
 
-function checkConsenter({ view, time }: ExecutionContext, { id, key }: Consenter): Outcome<void> {
+function checkConsenter({ view, time }: ExecutionContext, { id, key }: Consenter): ExecutionResult<void> {
   const record = view.identity(id)
   if (!record) return reject('unknown-subject', `target: no identity ${id}`)
   if (record.status !== 'active') return reject('invalid-state', `target: ${id} is ${record.status}`)

@@ -16,7 +16,7 @@ import type { ChainEvent } from './block.ts'
 import { type DeviceId, type GroupId, Milliseconds } from './brands.ts'
 import type { ExecutionContext } from './execution-context.ts'
 import { maxEditedVersion } from './limits.ts'
-import { type Outcome, permit, reject } from './outcome.ts'
+import { type ExecutionResult, permit, reject } from './outcome.ts'
 import { type GroupRecord, groupIdOf, type IdentityRecord, memberRootOf } from './records.ts'
 import { assert } from './result.ts'
 import type { GroupAddBody, GroupCreateBody, GroupRekeyBody, GroupRemoveBody } from './transaction.ts'
@@ -28,7 +28,7 @@ export function executeGroupCreate(
   context: ExecutionContext,
   body: GroupCreateBody,
   owner: IdentityRecord,
-): Outcome<readonly ChainEvent[]> {
+): ExecutionResult<readonly ChainEvent[]> {
   const { view, height } = context
   const id = groupIdOf(owner.id, body.name)
   if (view.group(id)) return reject('already-exists', `group ${body.name} of ${owner.id} exists`)
@@ -58,7 +58,7 @@ export function executeGroupCreate(
 export function executeGroupAdd(
   context: ExecutionContext,
   body: GroupAddBody,
-): Outcome<readonly ChainEvent[]> {
+): ExecutionResult<readonly ChainEvent[]> {
   const { view, time } = context
   const checked = checkMembershipEdit(context, body)
   if (!checked.ok) return checked
@@ -83,7 +83,7 @@ export function executeGroupAdd(
 export function executeGroupRemove(
   context: ExecutionContext,
   body: GroupRemoveBody,
-): Outcome<readonly ChainEvent[]> {
+): ExecutionResult<readonly ChainEvent[]> {
   const { view } = context
   const checked = checkMembershipEdit(context, body)
   if (!checked.ok) return checked
@@ -118,7 +118,7 @@ export function removeFromGroup(
 export function executeGroupRekey(
   context: ExecutionContext,
   body: GroupRekeyBody,
-): Outcome<readonly ChainEvent[]> {
+): ExecutionResult<readonly ChainEvent[]> {
   const { view, time, height } = context
   const group = view.group(body.group)
   assert(group, 'the permission of a group transaction is judged by its group')
@@ -144,7 +144,7 @@ export function executeGroupRekey(
 }
 
 /** Every edit raises the version, so that it is ahead of membership version and epoch. */
-function checkRoom({ version }: GroupRecord): Outcome<void> {
+function checkRoom({ version }: GroupRecord): ExecutionResult<void> {
   return version < maxEditedVersion
     ? permit(undefined)
     : reject('limit-exceeded', `version: expected less than ${maxEditedVersion}, got ${version}`)
@@ -153,7 +153,7 @@ function checkRoom({ version }: GroupRecord): Outcome<void> {
 function checkMembershipEdit(
   { view }: ExecutionContext,
   body: GroupAddBody | GroupRemoveBody,
-): Outcome<GroupRecord> {
+): ExecutionResult<GroupRecord> {
   const group = view.group(body.group)
   assert(group, 'the permission of a group transaction is judged by its group')
   if (group.version !== body.expectedVersion)
@@ -167,7 +167,7 @@ function checkMembershipEdit(
 }
 
 /** Puts the group into the id's membership list. */
-function joinGroup({ view }: ExecutionContext, group: GroupId, id: DeviceId): Outcome<void> {
+function joinGroup({ view }: ExecutionContext, group: GroupId, id: DeviceId): ExecutionResult<void> {
   const record = view.identity(id)
   if (!record) return reject('unknown-subject', `members: no identity ${id}`)
   if (record.status !== 'active') return reject('invalid-state', `members: ${id} is ${record.status}`)

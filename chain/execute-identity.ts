@@ -12,7 +12,7 @@ import type { ChainEvent } from './block.ts'
 import { removeFromGroup } from './execute-group.ts'
 import { checkUsable } from './execute-key.ts'
 import type { ExecutionContext } from './execution-context.ts'
-import { type Outcome, permit, reject } from './outcome.ts'
+import { type ExecutionResult, permit, reject } from './outcome.ts'
 import { isAuthority } from './permissions.ts'
 import { type IdentityRecord, type IdentityStatus, registeredTrustLevel } from './records.ts'
 import { judgeRegistration } from './registration.ts'
@@ -30,7 +30,7 @@ export function executeGrant(
   context: ExecutionContext,
   body: GrantBody,
   operator: IdentityRecord,
-): Outcome<readonly ChainEvent[]> {
+): ExecutionResult<readonly ChainEvent[]> {
   const { view, time, height } = context
   const { tokenKey, quota, expiry, highestLabel } = body
   const id = grantIdOf(tokenKey)
@@ -58,7 +58,7 @@ export function executeRegister(
   context: ExecutionContext,
   body: RegisterBody,
   id: IdentityRecord['id'],
-): Outcome<readonly ChainEvent[]> {
+): ExecutionResult<readonly ChainEvent[]> {
   const { view, height } = context
   const grant = view.grant(body.grant)
   const admitted = judgeRegistration(id, body, {
@@ -102,7 +102,7 @@ function statusOf({ view }: ExecutionContext, label: Label): IdentityStatus {
 export function executeStatus(
   context: ExecutionContext,
   body: SuspendBody | RevokeBody,
-): Outcome<readonly ChainEvent[]> {
+): ExecutionResult<readonly ChainEvent[]> {
   const { view, height } = context
   const { subject, expectedVersion } = body
   const record = view.identity(subject)

@@ -13,7 +13,7 @@ import { Milliseconds } from './brands.ts'
 import type { ExecutionContext } from './execution-context.ts'
 import { type EncryptionKey, keyIdOf, type PublicKey } from './keys.ts'
 import { maxEditedVersion, maxKeysPerIdentity, maxRotationOverlapMs } from './limits.ts'
-import { type Outcome, permit, reject } from './outcome.ts'
+import { type ExecutionResult, permit, reject } from './outcome.ts'
 import { findKey, type IdentityRecord, isKeyValidAt, type KeyEntry } from './records.ts'
 import {
   type KeyAddBody,
@@ -29,7 +29,7 @@ export function checkNewKey(
   { chainId, time, verification }: Pick<ExecutionContext, 'chainId' | 'time' | 'verification'>,
   id: IdentityRecord['id'],
   key: NewKey,
-): Outcome<void> {
+): ExecutionResult<void> {
   if (key.notAfter !== undefined && key.notAfter <= time)
     return reject('invalid-state', `notAfter: expected later than ${time}, got ${key.notAfter}`)
   if (key.purpose === 'encrypt') return checkUsable('key', key.key)
@@ -40,7 +40,7 @@ export function checkNewKey(
 }
 
 /** Refuses `key-not-usable` for a key that nobody could use; what comes with a signature of its own is proven by that. */
-export function checkUsable(field: string, key: PublicKey | EncryptionKey): Outcome<void> {
+export function checkUsable(field: string, key: PublicKey | EncryptionKey): ExecutionResult<void> {
   const flaw = keyFlaw(key)
   return flaw === undefined ? permit(undefined) : reject('key-not-usable', `${field}: ${flaw}`)
 }
@@ -57,7 +57,7 @@ export function executeKeyAdd(
   context: ExecutionContext,
   body: KeyAddBody,
   record: IdentityRecord,
-): Outcome<readonly ChainEvent[]> {
+): ExecutionResult<readonly ChainEvent[]> {
   const keys = withKey(context, body, record, record.keys)
   if (!keys.ok) return keys
   putKeys(context, record, keys.value)
@@ -69,7 +69,7 @@ export function executeKeyRotate(
   context: ExecutionContext,
   body: KeyRotateBody,
   record: IdentityRecord,
-): Outcome<readonly ChainEvent[]> {
+): ExecutionResult<readonly ChainEvent[]> {
   const { time } = context
   const { oldKey, overlap } = body
   if (overlap > maxRotationOverlapMs)
@@ -94,7 +94,7 @@ export function executeKeyRevoke(
   context: ExecutionContext,
   body: KeyRevokeBody,
   record: IdentityRecord,
-): Outcome<readonly ChainEvent[]> {
+): ExecutionResult<readonly ChainEvent[]> {
   const { time } = context
   const current = checkVersion(record, body.expectedVersion)
   if (!current.ok) return current
@@ -109,7 +109,7 @@ export function executeKeyRevoke(
   return permit([{ type: 'key.ended', subject: record.id, key: body.key, at: time }])
 }
 
-function checkVersion(record: IdentityRecord, expectedVersion: number): Outcome<void> {
+function checkVersion(record: IdentityRecord, expectedVersion: number): ExecutionResult<void> {
   if (record.version !== expectedVersion)
     return reject('version-conflict', `version: expected ${record.version}, got ${expectedVersion}`)
   return record.version < maxEditedVersion
@@ -123,7 +123,7 @@ function withKey(
   body: KeyAddBody | KeyRotateBody,
   record: IdentityRecord,
   keys: readonly KeyEntry[],
-): Outcome<readonly KeyEntry[]> {
+): ExecutionResult<readonly KeyEntry[]> {
   const current = checkVersion(record, body.expectedVersion)
   if (!current.ok) return current
   if (findKey(record, keyIdOf(body.key.key)))

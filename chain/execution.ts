@@ -41,7 +41,7 @@ import type { SignatureVerifier } from './keys.ts'
 import { executionVersion, type Ledger, nextHistory } from './ledger.ts'
 import { maxBlockTimeStepMs, maxTransactionChanges } from './limits.ts'
 import { type CompletedNode, merkleRoot } from './merkle.ts'
-import type { Outcome } from './outcome.ts'
+import type { ExecutionResult } from './outcome.ts'
 import { authoritiesHash } from './records.ts'
 import { ReplayDraft } from './replay.ts'
 import { assert, assertNever, ok, type Result } from './result.ts'
@@ -260,7 +260,7 @@ function executeBody(
   context: ExecutionContext,
   parsed: ParsedTransaction,
   author: Author,
-): Outcome<readonly ChainEvent[]> {
+): ExecutionResult<readonly ChainEvent[]> {
   const { body, signer } = parsed.unsigned
   if (body.type === 'identity.register') return executeRegister(context, body, signer.deviceId)
   assert(author.type === 'identity', 'only a newcomer has no record, and the table lets it register only')

@@ -4,14 +4,14 @@
  */
 import type { RefusalCode } from './block.ts'
 
-export type Outcome<T> = { readonly ok: true; readonly value: T } | Rejection
+export type ExecutionResult<T> = { readonly ok: true; readonly value: T } | Rejection
 
 export interface Rejection {
   readonly ok: false
   readonly error: { readonly code: RefusalCode; readonly detail: string }
 }
 
-export function permit<T>(value: T): Outcome<T> {
+export function permit<T>(value: T): ExecutionResult<T> {
   return { ok: true, value }
 }
 

@@ -4,7 +4,7 @@
  * Every signer but a newcomer must be an active identity that signs with a key valid at block time (admission.ts); the
  * table says what it may ask for on top of that. What the records themselves allow is judged by execution.
  */
-import { type Outcome, permit, reject } from './outcome.ts'
+import { type ExecutionResult, permit, reject } from './outcome.ts'
 import type { ChainParameters, GroupRecord, IdentityRecord } from './records.ts'
 import { assertNever } from './result.ts'
 import type { StateView } from './state-view.ts'
@@ -65,7 +65,7 @@ export function checkPermission(
   view: StateView,
   signer: IdentityRecord,
   body: TransactionBody,
-): Outcome<void> {
+): ExecutionResult<void> {
   const permission = permissions[body.type]
   const allowed = checkRule(view, signer, body, permission)
   if (!allowed.ok || allowed.value) return allowed.ok ? permit(undefined) : allowed
@@ -77,7 +77,7 @@ function checkRule(
   signer: IdentityRecord,
   body: TransactionBody,
   permission: Permission,
-): Outcome<boolean> {
+): ExecutionResult<boolean> {
   switch (permission) {
     case 'authority':
       return permit(isAuthority(view.parameters(), signer.id))
@@ -103,7 +103,7 @@ function ofGroup(
   view: StateView,
   body: TransactionBody,
   rule: (group: GroupRecord) => boolean,
-): Outcome<boolean> {
+): ExecutionResult<boolean> {
   const group = 'group' in body ? view.group(body.group) : undefined
   return group ? permit(rule(group)) : reject('unknown-subject', 'group: there is none with this id')
 }

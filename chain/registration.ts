@@ -7,7 +7,7 @@ import { verifies } from './admission.ts'
 import type { ChainId, DeviceId, Milliseconds } from './brands.ts'
 import { checkNewKey, checkUsable, entryOf } from './execute-key.ts'
 import { keyIdOf } from './keys.ts'
-import { type Outcome, permit, reject } from './outcome.ts'
+import { type ExecutionResult, permit, reject } from './outcome.ts'
 import { isAuthority } from './permissions.ts'
 import type { ChainParameters, GrantRecord, IdentityRecord, KeyEntry } from './records.ts'
 import { grantTokenSigningBytes, type Label, type RegisterBody } from './transaction.ts'
@@ -46,7 +46,7 @@ export function judgeRegistration(
   device: DeviceId,
   body: RegisterBody,
   facts: RegistrationFacts,
-): Outcome<AdmittedRegistration> {
+): ExecutionResult<AdmittedRegistration> {
   const { identity } = facts
   if (identity) {
     const live = identity.status === 'active' || identity.status === 'pending'
@@ -64,7 +64,11 @@ export function judgeRegistration(
   return permit({ grant: grant.value, keys: keys.value })
 }
 
-function checkGrant(device: DeviceId, body: RegisterBody, facts: RegistrationFacts): Outcome<GrantRecord> {
+function checkGrant(
+  device: DeviceId,
+  body: RegisterBody,
+  facts: RegistrationFacts,
+): ExecutionResult<GrantRecord> {
   const { grant, operator, parameters, time, chainId, verification } = facts
   if (!grant) return reject('grant-not-valid', `grant ${body.grant}: there is none`)
   if (grant.expiry <= time) return reject('grant-not-valid', `grant ${grant.id}: expired at ${grant.expiry}`)
@@ -82,7 +86,7 @@ function checkGrant(device: DeviceId, body: RegisterBody, facts: RegistrationFac
 }
 
 /** What can be judged without the coordinator's memory: it exists, is active, and the challenge is fresh. */
-function checkChallenge({ challenge }: RegisterBody, facts: RegistrationFacts): Outcome<void> {
+function checkChallenge({ challenge }: RegisterBody, facts: RegistrationFacts): ExecutionResult<void> {
   const { coordinator: record, parameters, time } = facts
   const { coordinator, issuedAt } = challenge
   if (record?.label !== 'coordination' || record.status !== 'active')
@@ -97,7 +101,7 @@ function keysOf(
   device: DeviceId,
   body: RegisterBody,
   facts: RegistrationFacts,
-): Outcome<readonly KeyEntry[]> {
+): ExecutionResult<readonly KeyEntry[]> {
   const { time } = facts
   const lifetime = { notBefore: time, notAfter: undefined, revokedAt: undefined }
   const keys: KeyEntry[] = [{ purpose: 'sign', key: body.inceptionKey, ...lifetime }]

@@ -59,7 +59,7 @@ export async function requireDevice({ keys }: ChainAccess, nameOrId: string): Pr
 }
 
 /** The local name of an id, if there is one. */
-export async function nameOf({ keys }: ChainAccess, id: DeviceId): Promise<string | null> {
+export async function deviceNameOf({ keys }: ChainAccess, id: DeviceId): Promise<string | null> {
   return (await keys.names()).find(entry => entry.id === id)?.name ?? null
 }
 

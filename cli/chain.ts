@@ -22,7 +22,7 @@ import {
 import { httpSource } from '../client/http-source.ts'
 import { type ChainAccess, operatorKeys } from '../devnet/access.ts'
 import { apiUrl } from '../devnet/layout.ts'
-import { nameOf, openChain, requireDevice } from './chain-access.ts'
+import { deviceNameOf, openChain, requireDevice } from './chain-access.ts'
 import type { AddCommand } from './command.ts'
 import type { Context } from './context.ts'
 import { provenance, shortId } from './output.ts'
@@ -78,7 +78,7 @@ interface NamedNode {
 }
 
 function named(access: ChainAccess, ids: readonly DeviceId[]): Promise<NamedNode[]> {
-  return Promise.all(ids.map(async id => ({ name: await nameOf(access, id), id })))
+  return Promise.all(ids.map(async id => ({ name: await deviceNameOf(access, id), id })))
 }
 
 function listed(nodes: readonly NamedNode[]): string {

@@ -6,7 +6,7 @@ import { MoteError } from '../chain/result.ts'
 import type { KillLeaderReport } from '../devnet/chaos/kill-leader.ts'
 import type { ChaosReport } from '../devnet/chaos/scenario-run.ts'
 import {
-  parseScenario,
+  parseChaosScenario,
   type ScenarioName,
   scenarioList,
   scenarioNames,
@@ -62,7 +62,7 @@ export function runCommands(family: Command, add: AddCommand): void {
     exits: { 0: 'every invariant held', 1: 'an invariant was broken, or the run failed' },
     notes: `Scenarios:\n${scenarioList()}\n\nThe seed fixes what happens when, and to which role; which node has the role, elections decide.`,
     lifetime: 'drains',
-    action: (context, [name = ''], options) => runFaults(context, parseScenario(name), options),
+    action: (context, [name = ''], options) => runFaults(context, parseChaosScenario(name), options),
   })
 }
 
@@ -112,7 +112,7 @@ async function runFaults(
   const again = `mote chaos run ${scenario} --seed ${seed} --duration ${options.duration}`
   output.note(again)
   const note = (text: string): void => output.note(text)
-  const { runScenario } = await import('../devnet/chaos/scenario-run.ts')
+  const { runChaosScenario: runScenario } = await import('../devnet/chaos/scenario-run.ts')
   const report = await runScenario({ access, scenario, seed, durationMs, note, signal })
   output.data(report, () => scenarioReport(output, report))
   if (!report.pass) output.note(`failed; the same schedule again: ${again}`)

@@ -87,12 +87,12 @@ function reader(read: (text: string) => unknown): (text: string) => unknown {
 }
 
 /** Where the exit code of the command that ran ends up. */
-export interface Outcome {
+export interface CommandExit {
   code: number
 }
 
 /** Commands added with it share the common options and end by the same rules. */
-export function addCommand(environment: Environment, outcome: Outcome): AddCommand {
+export function addCommand(environment: Environment, outcome: CommandExit): AddCommand {
   return spec => {
     const command = spec.parent
       .command(spec.usage, { hidden: spec.hidden ?? false, isDefault: spec.isDefault ?? false })

@@ -12,7 +12,7 @@ import { historyOf } from '../client/device-history.ts'
 import { revoke } from '../client/operator-actions.ts'
 import type { Verified } from '../client/verified-chain.ts'
 import { type ChainAccess, operatorKeys } from '../devnet/access.ts'
-import { nameOf, openChain, openChainUnsynced, requireDevice } from './chain-access.ts'
+import { deviceNameOf, openChain, openChainUnsynced, requireDevice } from './chain-access.ts'
 import type { AddCommand } from './command.ts'
 import { type Context, parseCount } from './context.ts'
 import { joinCommands } from './join.ts'
@@ -86,7 +86,7 @@ async function trust(
 ): Promise<number> {
   const access = await openChainUnsynced(context)
   const id = await requireDevice(access, nameOrId)
-  const name = isDigest(nameOrId) ? await nameOf(access, id) : nameOrId
+  const name = isDigest(nameOrId) ? await deviceNameOf(access, id) : nameOrId
   const record = await readVerified(access, id)
   if (record instanceof MoteError) {
     const { code, detail: reason } = record
@@ -172,7 +172,7 @@ async function show(context: Context, [nameOrId = '']: readonly string[]): Promi
     ...entry,
   }))
   const answer = {
-    name: await nameOf(access, id),
+    name: await deviceNameOf(access, id),
     ...fields,
     transportKey: transportKey && bytesToHex(transportKey),
     keys: shownKeys,
@@ -232,7 +232,7 @@ async function revokeDevice(
   const { height, term, ageMs } = record
   const answer = {
     id,
-    name: await nameOf(access, id),
+    name: await deviceNameOf(access, id),
     status: record.value?.status ?? 'unknown',
     transaction: transaction?.id ?? null,
     height,

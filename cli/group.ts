@@ -9,7 +9,7 @@ import { MoteError } from '../chain/result.ts'
 import { addMembers, createGroup, removeMembers } from '../client/group-actions.ts'
 import type { Verified, VerifiedGroup } from '../client/verified-chain.ts'
 import type { ChainAccess } from '../devnet/access.ts'
-import { nameOf, openChain, rememberGroup, requireDevice, requireGroup } from './chain-access.ts'
+import { deviceNameOf, openChain, rememberGroup, requireDevice, requireGroup } from './chain-access.ts'
 import type { AddCommand } from './command.ts'
 import type { Context } from './context.ts'
 import { provenance, shortId } from './output.ts'
@@ -102,11 +102,13 @@ async function print(context: Context, access: ChainAccess, group: Verified<Veri
   const { value, height, term, ageMs } = group
   if (!value) throw new MoteError('not-found', 'group: not on the chain')
   const { record } = value
-  const members = await Promise.all(value.members.map(async id => ({ name: await nameOf(access, id), id })))
+  const members = await Promise.all(
+    value.members.map(async id => ({ name: await deviceNameOf(access, id), id })),
+  )
   const answer = {
     id: record.id,
     name: record.name,
-    owner: { name: await nameOf(access, record.owner), id: record.owner },
+    owner: { name: await deviceNameOf(access, record.owner), id: record.owner },
     members,
     membershipVersion: record.membershipVersion,
     epoch: record.epoch,

@@ -80,7 +80,7 @@ async function rowOf(
   const supervised = nodes.find(node => node.name === name)
   const servedBy = supervised
     ? supervised.servedBy
-    : nameOf(description, (await ownStatus(directory, name, id))?.servedBy)
+    : nodeNameOf(description, (await ownStatus(directory, name, id))?.servedBy)
   return {
     name,
     id,
@@ -103,6 +103,6 @@ async function ownStatus(directory: string, name: string, id: DeviceId): Promise
 }
 
 /** The name of a node here, or its id. */
-export function nameOf({ nodes }: DevnetDescription, id: string | undefined): string | null {
+export function nodeNameOf({ nodes }: DevnetDescription, id: string | undefined): string | null {
   return nodes.find(node => node.id === id)?.name ?? id ?? null
 }

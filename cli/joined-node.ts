@@ -17,7 +17,7 @@ import type { NodeRow } from '../devnet/process-status.ts'
 import { openRunningChain } from './chain-access.ts'
 import type { AddCommand } from './command.ts'
 import { type Context, withinDeadline } from './context.ts'
-import { nameOf } from './identity-rows.ts'
+import { nodeNameOf } from './identity-rows.ts'
 import { labelOption } from './label-option.ts'
 import { runProgram } from './run-program.ts'
 
@@ -185,7 +185,7 @@ async function inForeground(
         throw error
       }
       const { servedBy } = await source.status()
-      onUp({ api: apiUrl(node.api), pid: process.pid, servedBy: nameOf(description, servedBy), log })
+      onUp({ api: apiUrl(node.api), pid: process.pid, servedBy: nodeNameOf(description, servedBy), log })
       return program
     },
     { announce: false },

@@ -9,7 +9,7 @@ import { MoteError } from '../chain/result.ts'
 import { type IdentityKeys, signerOf } from '../client/key-directory.ts'
 import type { ChainAccess } from '../devnet/access.ts'
 import {
-  nameOf,
+  deviceNameOf,
   openChain,
   openChainUnsynced,
   readGroupNames,
@@ -23,7 +23,7 @@ import { durationText, provenance } from './output.ts'
 
 // The agent brings an MQTT client along, which the other commands start faster without.
 type Agent = import('../mqtt-gateway/device/agent.ts').DeviceAgent
-type Verdict = import('../mqtt-gateway/device/verdict-inbox.ts').Verdict
+type Verdict = import('../mqtt-gateway/device/verdict-inbox.ts').GatewayVerdict
 type Delivered = import('../mqtt-gateway/device/listener.ts').DeliveredMessage
 type DecisionLine = import('../mqtt-gateway/protocol/decision-log.ts').DecisionLine
 
@@ -303,7 +303,7 @@ async function listen(
 async function printMessage(context: Context, access: ChainAccess, message: Delivered): Promise<void> {
   const { from, to, channel, content, messageId, at } = message
   const text = new TextDecoder().decode(content)
-  const sender = (await nameOf(access, from)) ?? from
+  const sender = (await deviceNameOf(access, from)) ?? from
   const target =
     to.type === 'group'
       ? { group: await groupName(access, to.id), groupId: to.id }
@@ -322,7 +322,7 @@ async function printMessage(context: Context, access: ChainAccess, message: Deli
 }
 
 async function deviceName(access: ChainAccess, id: DeviceId): Promise<string> {
-  return (await nameOf(access, id)) ?? id
+  return (await deviceNameOf(access, id)) ?? id
 }
 
 async function groupName({ directory, description }: ChainAccess, id: GroupId): Promise<string> {

@@ -8,7 +8,7 @@ import { errorTable, exitCodes } from '../chain/errors.ts'
 import { MoteError } from '../chain/result.ts'
 import { chainCommands } from './chain.ts'
 import { chaosCommands } from './chaos.ts'
-import { addCommand, type Outcome } from './command.ts'
+import { addCommand, type CommandExit } from './command.ts'
 import type { Environment } from './context.ts'
 import { deviceCommands } from './device.ts'
 import { devnetCommands } from './devnet.ts'
@@ -18,7 +18,7 @@ import { nodeCommands } from './node.ts'
 import { Output } from './output.ts'
 import { transactionCommands } from './transaction.ts'
 
-function buildProgram(environment: Environment, outcome: Outcome): Command {
+function buildProgram(environment: Environment, outcome: CommandExit): Command {
   const { streams } = environment
   const program = new Command('mote')
     .description(
@@ -52,7 +52,7 @@ function buildProgram(environment: Environment, outcome: Outcome): Command {
 
 /** Runs one command line (without the program's own name) and returns the exit code. Never throws. */
 export async function run(args: readonly string[], environment: Environment): Promise<number> {
-  const outcome: Outcome = { code: exitCodes.ok }
+  const outcome: CommandExit = { code: exitCodes.ok }
   try {
     await buildProgram(environment, outcome).parseAsync(args, { from: 'user' })
     return outcome.code

@@ -14,7 +14,7 @@ import { proveBlock } from '../client/block-proof.ts'
 import { exchange } from '../client/http-source.ts'
 import { nativeVerifier } from '../client/native-crypto.ts'
 import type { ChainAccess } from '../devnet/access.ts'
-import { nameOf, openChain } from './chain-access.ts'
+import { deviceNameOf, openChain } from './chain-access.ts'
 import type { AddCommand } from './command.ts'
 import type { Context } from './context.ts'
 import { type Cell, provenance } from './output.ts'
@@ -183,7 +183,7 @@ async function showTransaction(context: Context, [text = '']: readonly string[])
     height,
     index,
     time: new Date(block.header.time).toISOString(),
-    signer: { name: await nameOf(access, signer.deviceId), ...signer },
+    signer: { name: await deviceNameOf(access, signer.deviceId), ...signer },
     chainId,
     nonce: bytesToHex(nonce),
     expiry: new Date(expiry).toISOString(),

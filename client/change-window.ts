@@ -9,7 +9,7 @@ import type { Height, StateKey } from '../chain/brands.ts'
 import { assert } from '../chain/result.ts'
 
 /** Whether a value proven earlier stands at the head. */
-export type Verdict =
+export type ProvenValueStatus =
   | { readonly type: 'holds' }
   /** Below the window or above the head: cannot be judged. */
   | { readonly type: 'unknown' }
@@ -63,7 +63,7 @@ export class ChangeWindow {
   }
 
   /** Whether a value proven at `height` stands at the head. */
-  judge(key: StateKey, height: Height): Verdict {
+  judge(key: StateKey, height: Height): ProvenValueStatus {
     if (height < this.#base || height > this.#head) return { type: 'unknown' }
     const at = this.#lastChange.get(key)
     return at !== undefined && at > height ? { type: 'changed', at } : { type: 'holds' }

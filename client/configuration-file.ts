@@ -8,6 +8,12 @@ import { Compile, type Validator } from 'typebox/compile'
 import type { TLocalizedValidationError } from 'typebox/error'
 import { MoteError } from '../chain/result.ts'
 
+/** Where a server listens. */
+export interface ListenAddress {
+  readonly host: string
+  readonly port: number
+}
+
 /** A parser of text that was read from `file`; throws `config-invalid` with the field. */
 export function configurationParser<Schema extends TSchema>(
   schema: Schema,

@@ -16,7 +16,7 @@
  */
 import { membersOf } from './configuration.ts'
 import { Progress } from './progress.ts'
-import type { Leadership, State } from './state.ts'
+import type { LeaderState, State } from './state.ts'
 import type { Message, NodeId } from './types.ts'
 
 type AppendResponse = Extract<Message, { type: 'append-response' }>
@@ -25,7 +25,7 @@ type AppendResponse = Extract<Message, { type: 'append-response' }>
 const farewellTimeouts = 3
 
 /** Takes up whom the configuration in force leaves out of the one before it, with what is known of their logs. */
-export function seeOff(state: State, leadership: Leadership): void {
+export function seeOff(state: State, leadership: LeaderState): void {
   const { latest } = state.configurations
   const members = membersOf(latest.configuration)
   const departing = new Map([...leadership.departing].filter(([id]) => !members.has(id)))
@@ -50,7 +50,7 @@ function leftOut({ configurations, config }: State, members: ReadonlySet<NodeId>
 }
 
 /** A removal that is committed is told, in this step. */
-export function tellRemoved(state: State, leadership: Leadership): void {
+export function tellRemoved(state: State, leadership: LeaderState): void {
   for (const departing of leadership.departing.values()) {
     const { progress, told } = departing
     if (told !== undefined || (progress.end?.index ?? 0) > state.commitIndex) continue
@@ -62,7 +62,7 @@ export function tellRemoved(state: State, leadership: Leadership): void {
 }
 
 /** Who has acknowledged the entry that removes it, in answer to an append that says that it is committed, knows it. */
-export function heardFromRemoved(leadership: Leadership, response: AppendResponse): void {
+export function heardFromRemoved(leadership: LeaderState, response: AppendResponse): void {
   const departing = leadership.departing.get(response.from)
   if (departing?.told === undefined) return
   const { progress, told } = departing
@@ -72,24 +72,24 @@ export function heardFromRemoved(leadership: Leadership, response: AppendRespons
 }
 
 /** Nobody is told for ever. */
-export function tickDeparting(state: State, leadership: Leadership): void {
+export function tickDeparting(state: State, leadership: LeaderState): void {
   const most = farewellTimeouts * state.config.electionTimeoutTicks
   for (const [id, { told }] of leadership.departing)
     if (told !== undefined && leadership.ticks - told.since > most) letGo(leadership, id)
 }
 
 /** Ends what is sent to it. The map is another one after each change. */
-export function letGo(leadership: Leadership, id: NodeId): void {
+export function letGo(leadership: LeaderState, id: NodeId): void {
   leadership.departing = new Map([...leadership.departing].filter(([other]) => other !== id))
 }
 
 /** What is known of a follower, or of one that departs. */
-export function progressOf({ progress, departing }: Leadership, id: NodeId): Progress | undefined {
+export function progressOf({ progress, departing }: LeaderState, id: NodeId): Progress | undefined {
   return progress.get(id) ?? departing.get(id)?.progress
 }
 
 /** Everybody who is sent the log: the followers, then those who depart. */
-export function* recipients({ progress, departing }: Leadership): Generator<Progress> {
+export function* recipients({ progress, departing }: LeaderState): Generator<Progress> {
   yield* progress.values()
   for (const each of departing.values()) yield each.progress
 }

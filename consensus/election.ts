@@ -15,7 +15,7 @@ import { entryBytes } from './log.ts'
 import { isQuorum, voteResult } from './quorum.ts'
 import { appendInternal, heartbeat, trackMembers } from './replication.ts'
 import { becomeFollower } from './roles.ts'
-import { type Leadership, resetElectionTimer, type State } from './state.ts'
+import { type LeaderState, resetElectionTimer, type State } from './state.ts'
 import { tickTransfer } from './transfer.ts'
 import type { Message, NodeId } from './types.ts'
 
@@ -35,7 +35,7 @@ export function tick(state: State): void {
   else startElection(state, false)
 }
 
-function tickLeader(state: State, leadership: Leadership): void {
+function tickLeader(state: State, leadership: LeaderState): void {
   const { checkQuorum, electionTimeoutTicks, heartbeatTicks } = state.config
   leadership.ticks += 1
   const hasQuorum = isQuorum(
@@ -54,7 +54,7 @@ function tickLeader(state: State, leadership: Leadership): void {
   heartbeat(state, leadership)
 }
 
-function heardAt(leadership: Leadership, id: string): number {
+function heardAt(leadership: LeaderState, id: string): number {
   return leadership.progress.get(id)?.heardAt ?? -Infinity
 }
 
@@ -200,7 +200,7 @@ function becomeLeader(state: State): void {
   state.leader = state.config.id
   state.votes = new Map()
   const uncommitted = log.range(state.delivered + 1, log.lastIndex)
-  const leadership: Leadership = {
+  const leadership: LeaderState = {
     progress: new Map(),
     departing: new Map(),
     noopIndex: log.lastIndex + 1,

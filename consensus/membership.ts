@@ -15,8 +15,8 @@ import {
   towards,
 } from './configuration.ts'
 import { appendInternal, trackMembers } from './replication.ts'
-import { refuse, refuseNotLeader } from './roles.ts'
-import type { Leadership, State } from './state.ts'
+import { refuseNotLeader, refuseProposal } from './roles.ts'
+import type { LeaderState, State } from './state.ts'
 import type { Configuration, Input, NodeId } from './types.ts'
 
 type ChangeMembership = Extract<Input, { type: 'change-membership' }>
@@ -28,12 +28,12 @@ export function changeMembership(state: State, { voters, learners, context }: Ch
   if (leadership === undefined) return
   const problem = membersProblem(voters, learners)
   if (problem !== undefined) {
-    refuse(state, context, 'invalid-members', problem)
+    refuseProposal(state, context, 'invalid-members', problem)
     return
   }
   const { configuration: current } = state.configurations.latest
   if (isJoint(current)) {
-    refuse(state, context, 'change-in-progress', 'joint consensus has not been left')
+    refuseProposal(state, context, 'change-in-progress', 'joint consensus has not been left')
     return
   }
   const configuration = towards(current, { voters, learners })
@@ -41,14 +41,14 @@ export function changeMembership(state: State, { voters, learners, context }: Ch
   const wayBack = isJoint(configuration) ? abandonJoint(configuration) : configuration
   const problemOfAbandoning = membersProblem(wayBack.voters, wayBack.learners)
   if (problemOfAbandoning !== undefined) {
-    refuse(state, context, 'invalid-members', `abandoned, ${problemOfAbandoning}`)
+    refuseProposal(state, context, 'invalid-members', `abandoned, ${problemOfAbandoning}`)
     return
   }
   const shortfall = isJoint(configuration)
     ? quorumShortfall(configuration, id => isInStep(state, leadership, id))
     : undefined
   if (shortfall !== undefined) {
-    refuse(state, context, 'would-lose-quorum', shortfall)
+    refuseProposal(state, context, 'would-lose-quorum', shortfall)
     return
   }
   appendConfiguration(state, leadership, { configuration, context })
@@ -60,20 +60,20 @@ export function leaveJointConsensus(state: State, { abandon = false, context }: 
   if (leadership === undefined) return
   const { configuration } = state.configurations.latest
   if (!isJoint(configuration)) {
-    refuse(state, context, 'not-joint', 'no joint consensus to leave')
+    refuseProposal(state, context, 'not-joint', 'no joint consensus to leave')
     return
   }
   const simple = abandon ? abandonJoint(configuration) : leaveJoint(configuration)
   const problem = membersProblem(simple.voters, simple.learners)
   if (problem !== undefined) {
-    refuse(state, context, 'invalid-members', problem)
+    refuseProposal(state, context, 'invalid-members', problem)
     return
   }
   appendConfiguration(state, leadership, { configuration: simple, context })
 }
 
 /** Leaves joint consensus unasked if so configured, whichever leader finds it committed. */
-export function advanceMembership(state: State, leadership: Leadership): void {
+export function advanceMembership(state: State, leadership: LeaderState): void {
   const { index, configuration } = state.configurations.latest
   const isSettled = index <= state.commitIndex && leadership.noopIndex <= state.commitIndex
   if (!state.config.autoLeaveJoint || !isSettled || !isJoint(configuration)) return
@@ -87,17 +87,17 @@ export function isRemoved(state: State): boolean {
 }
 
 /** The leadership, if a change may start now; else the refusal is sent. */
-function leadershipForChange(state: State, context: number): Leadership | undefined {
+function leadershipForChange(state: State, context: number): LeaderState | undefined {
   const { leadership } = state
   if (leadership === undefined) {
     refuseNotLeader(state, context)
   } else if (leadership.transfer !== undefined) {
-    refuse(state, context, 'transferring', `leadership is going to ${leadership.transfer.to}`)
+    refuseProposal(state, context, 'transferring', `leadership is going to ${leadership.transfer.to}`)
   } else if (state.commitIndex < leadership.noopIndex) {
     // An older leader's change may still be undecided until an entry of this term is committed.
-    refuse(state, context, 'change-in-progress', 'no entry of this term is committed yet')
+    refuseProposal(state, context, 'change-in-progress', 'no entry of this term is committed yet')
   } else if (state.configurations.latest.index > state.commitIndex) {
-    refuse(state, context, 'change-in-progress', 'the last change is not committed')
+    refuseProposal(state, context, 'change-in-progress', 'the last change is not committed')
   } else {
     return leadership
   }
@@ -106,7 +106,7 @@ function leadershipForChange(state: State, context: number): Leadership | undefi
 
 function appendConfiguration(
   state: State,
-  leadership: Leadership,
+  leadership: LeaderState,
   change: { readonly configuration: Configuration; readonly context: number | undefined },
 ): void {
   const { configuration, context } = change
@@ -121,7 +121,7 @@ function appendConfiguration(
  * True for a voter that answers and takes appends: it can be counted on for the next quorum. To have been heard is not
  * enough: the next quorum needs its disk.
  */
-function isInStep(state: State, leadership: Leadership, id: NodeId): boolean {
+function isInStep(state: State, leadership: LeaderState, id: NodeId): boolean {
   if (id === state.config.id) return true
   const progress = leadership.progress.get(id)
   return (

@@ -41,8 +41,8 @@ import {
   snapshotFetched,
   snapshotFetchFailed,
 } from './snapshot.ts'
-import { highestTermHeard, initialState, type Leadership, type State } from './state.ts'
-import { type RaftStatus, statusOf } from './status.ts'
+import { highestTermHeard, initialState, type LeaderState, type State } from './state.ts'
+import { type RaftStatus, raftStatusOf } from './status.ts'
 import { advanceTransfer, nominateSuccessor, transfer } from './transfer.ts'
 import type { Config, Effect, Input, Message, NodeId, Random, Recovered } from './types.ts'
 
@@ -56,7 +56,7 @@ export class Raft {
 
   /** What this server knows and is, as a copy, for metrics and tests. */
   get status(): RaftStatus {
-    return statusOf(this.#state)
+    return raftStatusOf(this.#state)
   }
 
   /** Takes one input; gives what the driver has to do for it, in order. */
@@ -242,7 +242,7 @@ function settle(state: State): void {
  *  7. A leader that is no member any more steps down last. Its followers have just been sent the commit of the entry that
  *     removes it; one step earlier, and nobody is left who could tell them before the next election.
  */
-function settleLeader(state: State, leadership: Leadership): void {
+function settleLeader(state: State, leadership: LeaderState): void {
   if (leadership.commitDue) advanceCommit(state, leadership)
   advanceMembership(state, leadership)
   tellRemoved(state, leadership)

@@ -8,7 +8,7 @@
  */
 import { quorumValue } from './quorum.ts'
 import { refuseRead } from './roles.ts'
-import type { Leadership, State } from './state.ts'
+import type { LeaderState, State } from './state.ts'
 
 const maxReadsWaiting = 65_536
 
@@ -23,7 +23,7 @@ export function read(state: State, context: number): void {
 }
 
 /** Answers the round that is out if a quorum has confirmed it, and starts the next one. */
-export function advanceReads(state: State, leadership: Leadership): void {
+export function advanceReads(state: State, leadership: LeaderState): void {
   const { reads } = leadership
   finishRound(state, leadership)
   // Section 8: a leader knows what is committed only once an entry of its own term is.
@@ -36,7 +36,7 @@ export function advanceReads(state: State, leadership: Leadership): void {
   finishRound(state, leadership)
 }
 
-function finishRound(state: State, leadership: Leadership): void {
+function finishRound(state: State, leadership: LeaderState): void {
   const { reads, progress } = leadership
   if (reads.round === undefined) return
   const confirmed = quorumValue(state.configurations.latest.configuration, id =>

@@ -12,8 +12,8 @@ import { entryBytes, type Position } from './log.ts'
 import { maxBytesPerMessage } from './message-check.ts'
 import { Progress } from './progress.ts'
 import { quorumValue } from './quorum.ts'
-import { refuse, refuseNotLeader } from './roles.ts'
-import { isFull, type Leadership, type State } from './state.ts'
+import { refuseNotLeader, refuseProposal } from './roles.ts'
+import { isFull, type LeaderState, type State } from './state.ts'
 import type { Entry, Input, Message } from './types.ts'
 
 type AppendResponse = Extract<Message, { type: 'append-response' }>
@@ -30,7 +30,7 @@ export function propose(state: State, { data, context }: Propose): void {
     return
   }
   if (leadership.transfer !== undefined) {
-    refuse(state, context, 'transferring', `leadership is going to ${leadership.transfer.to}`)
+    refuseProposal(state, context, 'transferring', `leadership is going to ${leadership.transfer.to}`)
     return
   }
   const firstIndex = state.log.lastIndex + 1
@@ -42,7 +42,7 @@ export function propose(state: State, { data, context }: Propose): void {
   const largest = data.reduce((most, each) => Math.max(most, each.length), 0)
   if (largest > maxBytesPerMessage) {
     const detail = `command: expected at most ${maxBytesPerMessage} bytes, got ${largest}`
-    refuse(state, context, 'too-large', detail)
+    refuseProposal(state, context, 'too-large', detail)
     return
   }
   const bytes = entries.reduce((sum, entry) => sum + entryBytes(entry), 0)
@@ -50,11 +50,11 @@ export function propose(state: State, { data, context }: Propose): void {
   // A single proposal over the limit must be able to pass, or it could never be made.
   if (leadership.uncommittedBytes > 0 && total > config.maxUncommittedBytes) {
     const detail = `uncommitted bytes: expected at most ${config.maxUncommittedBytes}, got ${total}`
-    refuse(state, context, 'overloaded', detail)
+    refuseProposal(state, context, 'overloaded', detail)
     return
   }
   if (isFull(state)) {
-    refuse(
+    refuseProposal(
       state,
       context,
       'overloaded',
@@ -69,7 +69,7 @@ export function propose(state: State, { data, context }: Propose): void {
 /** Appends an entry of this leader's term that carries no command. Gives its index. */
 export function appendInternal(
   state: State,
-  leadership: Leadership,
+  leadership: LeaderState,
   body: Pick<Entry, 'type' | 'configuration'>,
 ): number {
   const index = state.log.lastIndex + 1
@@ -77,7 +77,7 @@ export function appendInternal(
   return index
 }
 
-function appendAsLeader(state: State, leadership: Leadership, entries: readonly Entry[]): void {
+function appendAsLeader(state: State, leadership: LeaderState, entries: readonly Entry[]): void {
   appendToLog(state, entries)
   for (const entry of entries) leadership.uncommittedBytes += entryBytes(entry)
 }
@@ -86,7 +86,7 @@ function appendAsLeader(state: State, leadership: Leadership, entries: readonly 
  * Keeps one progress per member of the configuration in force, other than this server; a new one starts at the end of the
  * log. Who is no member any more departs.
  */
-export function trackMembers(state: State, leadership: Leadership): void {
+export function trackMembers(state: State, leadership: LeaderState): void {
   const members = membersOf(state.configurations.latest.configuration)
   seeOff(state, leadership)
   for (const id of leadership.progress.keys()) {
@@ -100,7 +100,7 @@ export function trackMembers(state: State, leadership: Leadership): void {
 }
 
 /** Judges a follower's answer. Its numbers are checked against our own log: nothing it says can exceed that. */
-export function handleAppendResponse(state: State, leadership: Leadership, response: AppendResponse): void {
+export function handleAppendResponse(state: State, leadership: LeaderState, response: AppendResponse): void {
   const progress = progressOf(leadership, response.from)
   if (progress === undefined || response.matchIndex > state.log.lastIndex) return
   progress.answered(leadership.ticks)
@@ -122,7 +122,7 @@ export function handleAppendResponse(state: State, leadership: Leadership, respo
  * A follower whose disk is slow follows all the same: check-quorum and read rounds ask for no more. Nothing of its log is
  * known by it, so it moves no progress, and nothing that needs the follower's disk counts on it (`isInStep`).
  */
-export function handleHeard(leadership: Leadership, { from, readContext }: Heard): void {
+export function handleHeard(leadership: LeaderState, { from, readContext }: Heard): void {
   const progress = leadership.progress.get(from)
   if (progress === undefined) return
   progress.heardAt = leadership.ticks
@@ -130,7 +130,7 @@ export function handleHeard(leadership: Leadership, { from, readContext }: Heard
 }
 
 /** A round that was never sent out confirms nothing. */
-function confirmRound({ reads }: Leadership, progress: Progress, readContext: number): void {
+function confirmRound({ reads }: LeaderState, progress: Progress, readContext: number): void {
   if (readContext <= reads.readContext) progress.readContext = Math.max(progress.readContext, readContext)
 }
 
@@ -148,7 +148,7 @@ function nextIndexHint({ log }: State, { conflictTerm, conflictIndex }: AppendRe
  * Figure 2, rules for leaders: commit N if a majority holds it and it is of the current term (section 5.4.2).
  * The leader's own log counts as far as it is durable. True if `commitIndex` moved.
  */
-export function advanceCommit(state: State, leadership: Leadership): boolean {
+export function advanceCommit(state: State, leadership: LeaderState): boolean {
   leadership.commitDue = false
   const { configuration } = state.configurations.latest
   const held = quorumValue(configuration, id =>
@@ -160,7 +160,7 @@ export function advanceCommit(state: State, leadership: Leadership): boolean {
 }
 
 /** Sends what is due to every follower. */
-export function replicate(state: State, leadership: Leadership): void {
+export function replicate(state: State, leadership: LeaderState): void {
   for (const progress of recipients(leadership)) {
     const sentEntries = sendEntries(state, leadership, progress)
     const commitIsNews = progress.state === 'replicate' && progress.commitSent < commitFor(state, progress)
@@ -170,7 +170,7 @@ export function replicate(state: State, leadership: Leadership): void {
 }
 
 /** Figure 2: "upon election: send initial empty AppendEntries RPCs (heartbeat); repeat during idle periods". */
-export function heartbeat(state: State, leadership: Leadership): void {
+export function heartbeat(state: State, leadership: LeaderState): void {
   for (const progress of recipients(leadership)) {
     progress.beat()
     const { snapshot } = progress
@@ -186,7 +186,7 @@ export function heartbeat(state: State, leadership: Leadership): void {
 /** Entries that storage gave for `load`: for the followers that wait at exactly this place. */
 export function sendLoaded(
   state: State,
-  leadership: Leadership,
+  leadership: LeaderState,
   { before, entries }: Extract<Input, { type: 'loaded' }>,
 ): void {
   for (const progress of recipients(leadership)) {
@@ -212,7 +212,7 @@ function termFor({ log }: State, { end }: Progress, index: number): number | und
   return end?.index === index ? end.term : log.termAt(index)
 }
 
-function sendEntries(state: State, leadership: Leadership, progress: Progress): boolean {
+function sendEntries(state: State, leadership: LeaderState, progress: Progress): boolean {
   const { config, log } = state
   const last = lastFor(state, progress)
   let sent = false
@@ -234,7 +234,7 @@ function sendEntries(state: State, leadership: Leadership, progress: Progress): 
 }
 
 /** An append without entries, where the next one would start, or at the edge of what is in memory and may be sent. */
-function sendEmpty(state: State, leadership: Leadership, progress: Progress): void {
+function sendEmpty(state: State, leadership: LeaderState, progress: Progress): void {
   const { log } = state
   const index = progress.nextIndex - 1
   const term = termFor(state, progress, index)
@@ -251,7 +251,7 @@ function sendEmpty(state: State, leadership: Leadership, progress: Progress): vo
 
 function sendAppend(
   state: State,
-  leadership: Leadership,
+  leadership: LeaderState,
   progress: Progress,
   previous: Position,
   entries: readonly Entry[],

@@ -24,13 +24,13 @@ export function becomeFollower(state: State, term: number, leader: NodeId | null
 }
 
 /** Answers a proposal or a change that this server will not take. */
-export function refuse(state: State, context: number, reason: RefusalReason, detail: string): void {
+export function refuseProposal(state: State, context: number, reason: RefusalReason, detail: string): void {
   state.effects.push({ type: 'refused', context, reason, detail, leader: state.leader })
 }
 
 export function refuseNotLeader(state: State, context: number): void {
   const detail = state.leader === null ? 'no leader is known' : `the leader is ${state.leader}`
-  refuse(state, context, 'not-leader', detail)
+  refuseProposal(state, context, 'not-leader', detail)
 }
 
 export function refuseRead(state: State, context: number): void {

@@ -10,14 +10,14 @@
  */
 import { letGo } from './departing.ts'
 import { replaceBySnapshot, send, sendWhenDurable } from './durability.ts'
-import type { Leadership, State } from './state.ts'
+import type { LeaderState, State } from './state.ts'
 import type { Message, NodeId, SnapshotMeta } from './types.ts'
 
 type InstallSnapshot = Extract<Message, { type: 'install-snapshot' }>
 type SnapshotResponse = Extract<Message, { type: 'snapshot-response' }>
 
 /** Storage no longer has what some followers need: offers them the snapshot instead. */
-export function offerSnapshot(state: State, leadership: Leadership, snapshot: SnapshotMeta): void {
+export function offerSnapshot(state: State, leadership: LeaderState, snapshot: SnapshotMeta): void {
   for (const progress of leadership.progress.values()) {
     const { nextIndex, id } = progress
     if (
@@ -72,7 +72,7 @@ export function snapshotFetchFailed(state: State, lastIncludedIndex: number): vo
 }
 
 /** The follower holds the snapshot, durably, or could not get it. */
-export function handleSnapshotResponse(leadership: Leadership, response: SnapshotResponse): void {
+export function handleSnapshotResponse(leadership: LeaderState, response: SnapshotResponse): void {
   const progress = leadership.progress.get(response.from)
   if (progress === undefined) return
   progress.answered(leadership.ticks)

@@ -45,7 +45,7 @@ export interface State {
   randomizedElectionTimeout: number
   /** Answers to this server's own campaign. */
   votes: Map<NodeId, boolean>
-  leadership: Leadership | undefined
+  leadership: LeaderState | undefined
   /** The snapshot that the driver is fetching. */
   fetching: { readonly from: NodeId; readonly snapshot: SnapshotMeta } | undefined
   /** A `load` effect is unanswered. */
@@ -77,7 +77,7 @@ export interface Unwritten {
 }
 
 /** Volatile state on leaders (Figure 2), reinitialised after election. */
-export interface Leadership {
+export interface LeaderState {
   readonly progress: Map<NodeId, Progress>
   /** Members that were left out and are still told so (departing.ts). Another map after each change. */
   departing: ReadonlyMap<NodeId, Departing>

@@ -44,7 +44,7 @@ export interface RaftStatus {
   readonly failed: boolean
 }
 
-export function statusOf(state: State): RaftStatus {
+export function raftStatusOf(state: State): RaftStatus {
   const { leadership, log } = state
   const { configuration, index: configurationIndex } = state.configurations.latest
   const followers = new Map<NodeId, FollowerStatus>()

@@ -6,7 +6,7 @@
  */
 import { send } from './durability.ts'
 import type { Progress } from './progress.ts'
-import type { Leadership, State } from './state.ts'
+import type { LeaderState, State } from './state.ts'
 import type { NodeId } from './types.ts'
 
 /** Starts to hand over to `to`, in place of a handover that is under way. Only to another voter. */
@@ -19,7 +19,7 @@ export function transfer(state: State, to: NodeId): void {
 }
 
 /** Tells the target to campaign as soon as it holds the whole log, and would take proposals. */
-export function advanceTransfer(state: State, leadership: Leadership): void {
+export function advanceTransfer(state: State, leadership: LeaderState): void {
   const { transfer } = leadership
   if (transfer === undefined) return
   const target = leadership.progress.get(transfer.to)
@@ -32,7 +32,7 @@ export function advanceTransfer(state: State, leadership: Leadership): void {
 }
 
 /** Repeats a request that may have been lost, or gives the handover up. */
-export function tickTransfer(state: State, leadership: Leadership): void {
+export function tickTransfer(state: State, leadership: LeaderState): void {
   const { transfer } = leadership
   if (transfer === undefined) return
   transfer.sent = false
@@ -44,7 +44,7 @@ export function tickTransfer(state: State, leadership: Leadership): void {
  * Asks the voter with the longest confirmed log to campaign, for a leader that is about to go; of several, one that is
  * not full.
  */
-export function nominateSuccessor(state: State, leadership: Leadership): void {
+export function nominateSuccessor(state: State, leadership: LeaderState): void {
   let best: Progress | undefined
   for (const id of state.configurations.latest.configuration.voters) {
     const progress = leadership.progress.get(id)

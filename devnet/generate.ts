@@ -89,7 +89,7 @@ function genesisOf(members: readonly Member[], operator: IdentityKeys): GenesisD
 }
 
 /** Makes the directory of a new devnet. Throws `in-use` if a port is taken. */
-export async function generate(options: GenerateOptions): Promise<DevnetDescription> {
+export async function generateDevnet(options: GenerateOptions): Promise<DevnetDescription> {
   const { directory, size, seed } = options
   const nodes = nodeMembers(seed, size)
   const gateway = keysOf(seed, 'gateway', false)

@@ -10,7 +10,7 @@ import { httpContact } from '../client/join.ts'
 import { KeyDirectory } from '../client/key-directory.ts'
 import type { Program } from './child.ts'
 import { askControl } from './control.ts'
-import { type DevnetSize, generate, removeDirectory } from './generate.ts'
+import { type DevnetSize, generateDevnet, removeDirectory } from './generate.ts'
 import { apiUrl, type DevnetDescription, layout, readDescription, writeDescription } from './layout.ts'
 import { populate } from './population.ts'
 import { Supervisor } from './supervisor.ts'
@@ -100,7 +100,7 @@ async function prepare(options: DevnetOptions): Promise<DevnetDescription> {
     return again
   }
   if (temporary) await removeDirectory(directory)
-  return generate(options)
+  return generateDevnet(options)
 }
 
 /** Devices and groups through the chain's front door. */

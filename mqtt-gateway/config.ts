@@ -6,7 +6,11 @@ import { dirname, resolve } from 'node:path'
 import { type Static, Type } from 'typebox'
 import { ChainId } from '../chain/brands.ts'
 import { writeFileAtomic } from '../client/atomic-file.ts'
-import { configurationParser, readConfigurationFile } from '../client/configuration-file.ts'
+import {
+  configurationParser,
+  type ListenAddress,
+  readConfigurationFile,
+} from '../client/configuration-file.ts'
 
 const closed = { additionalProperties: false }
 const path = Type.String({ minLength: 1 })
@@ -60,11 +64,6 @@ const schema = Type.Object(
 
 /** What the file says, before defaults. */
 export type GatewayConfigFile = Static<typeof schema>
-
-export interface ListenAddress {
-  readonly host: string
-  readonly port: number
-}
 
 /** A checked configuration with defaults filled in and absolute paths. */
 export interface GatewayConfig {

@@ -10,7 +10,11 @@ import { type Static, Type } from 'typebox'
 import { ChainId, DeviceId } from '../chain/brands.ts'
 import { MoteError } from '../chain/result.ts'
 import { writeFileAtomic } from '../client/atomic-file.ts'
-import { configurationParser, readConfigurationFile } from '../client/configuration-file.ts'
+import {
+  configurationParser,
+  type ListenAddress,
+  readConfigurationFile,
+} from '../client/configuration-file.ts'
 import type { LogLevel } from '../client/log.ts'
 import { configProblems, defaultConfig } from '../consensus/config.ts'
 import type { Config as RaftConfig } from '../consensus/types.ts'
@@ -117,11 +121,6 @@ export type NodeConfigFile = Static<typeof schema>
 
 /** Limits of the core that a configuration may set; the defaults are in consensus/config.ts. */
 type AppendLimit = 'maxEntriesPerAppend' | 'maxBytesPerAppend' | 'maxAppendsInFlight' | 'maxBytesInFlight'
-
-export interface ListenAddress {
-  readonly host: string
-  readonly port: number
-}
 
 export interface ConfiguredPeer {
   readonly id: DeviceId

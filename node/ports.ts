@@ -171,7 +171,7 @@ export interface TransactionPlace {
   readonly index: number
 }
 
-export interface DeviceTransaction extends TransactionPlace {
+export interface DeviceTransactionRow extends TransactionPlace {
   readonly id: TransactionId
   readonly kind: number
 }
@@ -240,7 +240,7 @@ export interface Storage {
     id: DeviceId,
     limit: number,
     before?: TransactionPlace,
-  ): Promise<readonly DeviceTransaction[]>
+  ): Promise<readonly DeviceTransactionRow[]>
   /** Every state leaf, in key order. */
   leaves(): AsyncIterable<readonly [StateKey, Uint8Array]>
   /** Replay records from slot `from` on, by slot, then by height. */

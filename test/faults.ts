@@ -9,7 +9,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { benchArguments, benchUsage } from '../bench/arguments.ts'
 import { exitCodes } from '../chain/errors.ts'
-import { parseScenario, scenarioNames } from '../devnet/chaos/scenarios.ts'
+import { parseChaosScenario, scenarioNames } from '../devnet/chaos/scenarios.ts'
 import { repositoryRoot } from './support/source-files.ts'
 
 const options = {
@@ -65,7 +65,7 @@ async function main(args: readonly string[]): Promise<number> {
   let faults: Faults
   try {
     faults = benchArguments(args, options)
-    parseScenario(faults.scenario)
+    parseChaosScenario(faults.scenario)
   } catch (error) {
     process.stderr.write(`${(error as Error).message}\n\n${usage()}`)
     return exitCodes.usage

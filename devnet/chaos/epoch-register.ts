@@ -2,7 +2,7 @@
  * A group's epoch as a register with compare-and-set: `group.rekey` names the epoch that it replaces, and of those who
  * name the same one wins. The object of the linearizability checks on real processes.
  */
-import type { Model, Operation } from './linearizability.ts'
+import type { HistoryOperation, Model } from './linearizability.ts'
 
 export interface EpochState {
   readonly epoch: number
@@ -20,7 +20,7 @@ export type EpochOutput =
   | { readonly type: 'set' }
   | { readonly type: 'conflict' }
 
-export type EpochOperation = Operation<EpochInput, EpochOutput>
+export type EpochOperation = HistoryOperation<EpochInput, EpochOutput>
 
 export function epochModel(initial: EpochState): Model<EpochState, EpochInput, EpochOutput> {
   return {

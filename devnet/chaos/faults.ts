@@ -36,7 +36,7 @@ export function fullNodesOf({ nodes }: DevnetDescription): readonly FullNode[] {
     }))
 }
 
-export async function statusOf({ source }: FullNode): Promise<NodeStatus | undefined> {
+export async function nodeStatusOf({ source }: FullNode): Promise<NodeStatus | undefined> {
   return source.status().catch(() => undefined)
 }
 
@@ -48,7 +48,7 @@ export async function rolesOf(nodes: readonly FullNode[]): Promise<Roles> {
   const deadline = performance.now() + leaderWaitMs
   for (;;) {
     const answers = await Promise.all(
-      nodes.map(async node => ({ name: node.name, status: await statusOf(node) })),
+      nodes.map(async node => ({ name: node.name, status: await nodeStatusOf(node) })),
     )
     const term = Math.max(0, ...answers.map(({ status }) => status?.term ?? 0))
     const leader = answers.find(({ status }) => status?.role === 'leader' && status.term === term)?.name

@@ -5,11 +5,11 @@
 import type { Height } from '../../chain/brands.ts'
 import { MoteError } from '../../chain/result.ts'
 import { type EpochOperation, epochModel } from './epoch-register.ts'
-import { type EdgeHit, type FullNode, statusOf, type WipeOutcome } from './faults.ts'
+import { type EdgeHit, type FullNode, nodeStatusOf, type WipeOutcome } from './faults.ts'
 import type { Level } from './level.ts'
 import { checkLinearizable } from './linearizability.ts'
-import type { Acknowledged, EpochHistory } from './load.ts'
-import type { Decision, Election } from './observation.ts'
+import type { AcknowledgedWrite, EpochHistory } from './load.ts'
+import type { Election, LoggedDecision } from './observation.ts'
 import { pause } from './timing.ts'
 
 export interface Invariant {
@@ -66,7 +66,7 @@ async function fetchBlock(api: string, height: number): Promise<BlockSummary | u
 export function acknowledgedNeverLost(
   chains: Chains,
   first: Height,
-  acknowledged: readonly Acknowledged[],
+  acknowledged: readonly AcknowledgedWrite[],
 ): Invariant {
   const lost: string[] = []
   for (const [node, blocks] of chains) {
@@ -171,7 +171,7 @@ export async function untilCertified(
   const began = performance.now()
   for (;;) {
     const answers = await Promise.all(
-      nodes.map(async node => ({ name: node.name, status: await statusOf(node) })),
+      nodes.map(async node => ({ name: node.name, status: await nodeStatusOf(node) })),
     )
     const tookMs = Math.round(performance.now() - began)
     const name = 'certification catches up after healing'
@@ -256,7 +256,7 @@ export function certifiedReadsAgree(histories: readonly EpochHistory[]): Invaria
   }
 }
 
-export function gatewayNeverStale(decisions: readonly Decision[], trustTtlMs: number): Invariant {
+export function gatewayNeverStale(decisions: readonly LoggedDecision[], trustTtlMs: number): Invariant {
   const relayed = decisions.filter(({ event, verdict }) => event === 'message' && verdict === 'Check')
   const stale = relayed.filter(({ ageMs }) => ageMs > trustTtlMs)
   return {
@@ -312,7 +312,7 @@ export function edgeCatchesUp(
 
 /** The highest height that a node certified. Throws `unreachable`. */
 export async function certifiedHeightOf(nodes: readonly FullNode[]): Promise<Height> {
-  const answers = await Promise.all(nodes.map(statusOf))
+  const answers = await Promise.all(nodes.map(nodeStatusOf))
   const heights = answers.flatMap(status => (status ? [status.certifiedHeight] : []))
   if (heights.length === 0) throw new MoteError('unreachable', 'no full node answers')
   return Math.max(...heights) as Height

@@ -17,8 +17,8 @@ import type { IdentityKeys } from '../../client/key-directory.ts'
 import { signedBody } from '../../client/submission.ts'
 import { type ChainAccess, operatorKeys } from '../access.ts'
 import { askControl } from '../control.ts'
-import { type FullNode, fullNodesOf, statusOf } from './faults.ts'
-import type { Acknowledged } from './load.ts'
+import { type FullNode, fullNodesOf, nodeStatusOf } from './faults.ts'
+import type { AcknowledgedWrite } from './load.ts'
 import { nowMs, pause } from './timing.ts'
 
 export interface KillLeaderReport {
@@ -109,7 +109,7 @@ async function waitForLeader(
   let found: Leader | undefined
   const watch = async (node: FullNode): Promise<void> => {
     while (!found && performance.now() < deadline) {
-      const status = await statusOf(node)
+      const status = await nodeStatusOf(node)
       const leader = status?.role === 'leader' ? { name: node.name, term: status.term } : undefined
       if (leader && suits(leader)) found ??= leader
       else await pause(pollMs)
@@ -124,7 +124,7 @@ async function waitForLeader(
 /** Throws `no-leader` if too few of the others answer to elect a new one. */
 async function requireMajorityWithout(nodes: readonly FullNode[], leader: string): Promise<void> {
   const others = nodes.filter(({ name }) => name !== leader)
-  const answers = await Promise.all(others.map(statusOf))
+  const answers = await Promise.all(others.map(nodeStatusOf))
   const silent = others.flatMap(({ name }, i) => (answers[i] ? [] : [name]))
   if (others.length - silent.length > nodes.length / 2) return
   throw new MoteError(
@@ -146,7 +146,7 @@ export function firstAcknowledgedAfterTerm(
 /** Ids that a running node does not have certified at the acknowledged height, however long it is given. */
 async function readBack(
   nodes: readonly FullNode[],
-  acknowledged: readonly Acknowledged[],
+  acknowledged: readonly AcknowledgedWrite[],
 ): Promise<ReadonlySet<TransactionId>> {
   const lost = new Set<TransactionId>()
   const deadline = performance.now() + readBackDeadlineMs
@@ -163,7 +163,7 @@ async function readBack(
 
 async function isCertified(
   source: ChainSource,
-  { id, height }: Acknowledged,
+  { id, height }: AcknowledgedWrite,
   deadline: number,
 ): Promise<boolean> {
   do {
@@ -180,7 +180,7 @@ async function isCertified(
 
 /** Clients that send one transaction after another: grants of a token nobody holds, which harm nobody. */
 class Load {
-  readonly acknowledged: Acknowledged[] = []
+  readonly acknowledged: AcknowledgedWrite[] = []
   readonly #access: ChainAccess
   readonly #operator: IdentityKeys
   readonly #stopping = new AbortController()

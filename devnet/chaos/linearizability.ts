@@ -7,7 +7,7 @@
  * Pure: used on histories of simulated and of real processes.
  */
 
-export interface Operation<Input, Output> {
+export interface HistoryOperation<Input, Output> {
   /** For people. */
   readonly client: string
   readonly input: Input
@@ -24,10 +24,10 @@ export interface Model<State, Input, Output> {
   key(state: State): string
 }
 
-export type Verdict<Input, Output> =
+export type LinearizabilityResult<Input, Output> =
   | { readonly type: 'linearizable' }
   /** No order exists: after the longest one that was found, each of these is impossible. */
-  | { readonly type: 'violation'; readonly stuckAt: readonly Operation<Input, Output>[] }
+  | { readonly type: 'violation'; readonly stuckAt: readonly HistoryOperation<Input, Output>[] }
   /** The search was cut off. */
   | { readonly type: 'undecided'; readonly steps: number }
 
@@ -48,10 +48,10 @@ interface Configuration<State> {
 
 /** Searches for a linearization of `history`, whose operations are all on one object. */
 export function checkLinearizable<State, Input, Output>(
-  history: readonly Operation<Input, Output>[],
+  history: readonly HistoryOperation<Input, Output>[],
   model: Model<State, Input, Output>,
   { maxSteps = 1_000_000 }: SearchOptions = {},
-): Verdict<Input, Output> {
+): LinearizabilityResult<Input, Output> {
   const byCall = [...history].sort((a, b) => a.calledAt - b.calledAt)
   const completed = byCall.filter(operation => operation.returned !== undefined)
   const unknown = byCall.filter(operation => operation.returned === undefined)
@@ -83,12 +83,12 @@ function progress({ prefix, done }: Configuration<unknown>): number {
 
 /** The earliest return among what is not done yet: whatever was called after it must come later. */
 function earliestReturn<Input, Output>(
-  completed: readonly Operation<Input, Output>[],
+  completed: readonly HistoryOperation<Input, Output>[],
   { prefix, done }: Configuration<unknown>,
 ): number {
   let earliest = Number.POSITIVE_INFINITY
   for (let i = prefix; i < completed.length; i++) {
-    const { calledAt, returned } = completed[i] as Operation<Input, Output>
+    const { calledAt, returned } = completed[i] as HistoryOperation<Input, Output>
     if (calledAt > earliest) break
     if (returned && !done.includes(i)) earliest = Math.min(earliest, returned.at)
   }
@@ -97,9 +97,9 @@ function earliestReturn<Input, Output>(
 
 /** What may come next in real time, whether or not its answer fits. */
 function candidates<Input, Output>(
-  completed: readonly Operation<Input, Output>[],
+  completed: readonly HistoryOperation<Input, Output>[],
   here: Configuration<unknown>,
-): readonly Operation<Input, Output>[] {
+): readonly HistoryOperation<Input, Output>[] {
   const limit = earliestReturn(completed, here)
   return completed.filter(
     ({ calledAt }, i) => i >= here.prefix && calledAt <= limit && !here.done.includes(i),
@@ -107,8 +107,8 @@ function candidates<Input, Output>(
 }
 
 interface Search<State, Input, Output> {
-  readonly completed: readonly Operation<Input, Output>[]
-  readonly unknown: readonly Operation<Input, Output>[]
+  readonly completed: readonly HistoryOperation<Input, Output>[]
+  readonly unknown: readonly HistoryOperation<Input, Output>[]
   readonly model: Model<State, Input, Output>
 }
 
@@ -127,7 +127,7 @@ function successors<State, Input, Output>(
       next.push({ ...here, state, used: [...here.used, i].sort((a, b) => a - b) })
   }
   for (let i = here.prefix; i < completed.length; i++) {
-    const { calledAt, input, returned } = completed[i] as Operation<Input, Output>
+    const { calledAt, input, returned } = completed[i] as HistoryOperation<Input, Output>
     if (calledAt > limit) break
     if (here.done.includes(i)) continue
     const state = model.step(here.state, input, returned?.output)

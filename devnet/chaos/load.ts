@@ -19,7 +19,7 @@ import type { EpochInput, EpochOperation, EpochOutput, EpochState } from './epoc
 import { PlainClient } from './plain-client.ts'
 import { nowMs, pause } from './timing.ts'
 
-export interface Acknowledged {
+export interface AcknowledgedWrite {
   readonly id: TransactionId
   readonly height: Height
   readonly term: Term
@@ -46,7 +46,7 @@ export interface EpochHistory {
   readonly setAt: Map<number, Height>
 }
 
-export interface LoadOptions {
+export interface ChaosLoadOptions {
   readonly sources: readonly ChainSource[]
   readonly chainId: ChainId
   readonly operator: IdentityKeys
@@ -63,9 +63,9 @@ const readTimeoutMs = 4_000
 const expiryMs = 9 * 60_000
 
 export class ChaosLoad {
-  readonly acknowledged: Acknowledged[] = []
+  readonly acknowledged: AcknowledgedWrite[] = []
   readonly histories: readonly EpochHistory[]
-  readonly #options: LoadOptions
+  readonly #options: ChaosLoadOptions
   readonly #clients: PlainClient[] = []
   /** No new work. */
   readonly #finishing = new AbortController()
@@ -76,7 +76,7 @@ export class ChaosLoad {
   #sent = 0
   #failure: unknown
 
-  constructor(options: LoadOptions) {
+  constructor(options: ChaosLoadOptions) {
     this.#options = options
     this.histories = options.groups.map(({ id, since, state }) => ({
       group: id,

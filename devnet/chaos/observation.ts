@@ -15,7 +15,7 @@ export interface Election {
   readonly atMs: number
 }
 
-export interface Decision {
+export interface LoggedDecision {
   readonly event: string
   readonly verdict: string
   readonly code: string | null
@@ -64,8 +64,8 @@ export async function decisionsSince(
   directory: string,
   gateway: string,
   sinceMs: number,
-): Promise<readonly Decision[]> {
-  const decisions: Decision[] = []
+): Promise<readonly LoggedDecision[]> {
+  const decisions: LoggedDecision[] = []
   for (const path of await filesNamed(layout.nodeData(directory, gateway), 'decisions'))
     for await (const { event, verdict, code, ageMs } of linesSince(path, sinceMs))
       decisions.push({

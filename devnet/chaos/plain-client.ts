@@ -8,7 +8,7 @@ import { MoteError } from '../../chain/result.ts'
 import type { ChainSource } from '../../client/chain-source.ts'
 import { nowMs, pause } from './timing.ts'
 
-export type Outcome =
+export type SubmissionOutcome =
   | {
       readonly type: 'acknowledged'
       readonly id: TransactionId
@@ -73,8 +73,8 @@ export class PlainClient {
   }
 
   /** Sends the bytes until their outcome is final. */
-  async submit(bytes: Uint8Array, stopping: AbortSignal): Promise<Outcome> {
-    const outcome = await this.ask(async (source, signal): Promise<Outcome | undefined> => {
+  async submit(bytes: Uint8Array, stopping: AbortSignal): Promise<SubmissionOutcome> {
+    const outcome = await this.ask(async (source, signal): Promise<SubmissionOutcome | undefined> => {
       const { id, status, height, term, code } = await source.submit(bytes, 'certified', { signal })
       const atMs = nowMs()
       if (status === 'certified' && height !== undefined && term !== undefined)

@@ -55,7 +55,7 @@ export interface ChaosReport {
   readonly pass: boolean
 }
 
-export interface RunOptions extends ScheduleOptions {
+export interface ChaosRunOptions extends ScheduleOptions {
   readonly access: ChainAccess
   readonly note: (text: string) => void
   readonly signal: AbortSignal
@@ -84,7 +84,7 @@ interface RanEpisode {
 }
 
 /** Runs a scenario and checks. Throws if the devnet cannot be brought back to work. */
-export async function runScenario(options: RunOptions): Promise<ChaosReport> {
+export async function runChaosScenario(options: ChaosRunOptions): Promise<ChaosReport> {
   const { access, note, signal } = options
   requireQuorumToLose(access.description)
   const nodes = fullNodesOf(access.description)
@@ -151,7 +151,7 @@ interface Running {
 }
 
 async function runEpisodes(
-  options: RunOptions,
+  options: ChaosRunOptions,
   { nodes, injector, chaos }: Running,
 ): Promise<readonly RanEpisode[]> {
   const { note, signal } = options
@@ -187,7 +187,7 @@ async function runEpisodes(
 
 /** Waits until those that were hit have caught up. */
 function returnsOf(
-  { access }: RunOptions,
+  { access }: ChaosRunOptions,
   hits: readonly EdgeHit[],
 ): Promise<readonly invariants.EdgeReturn[]> {
   const nodes = levelNodesOf(access.description)
@@ -204,7 +204,7 @@ function returnsOf(
 }
 
 /** Every node without blocks, when all is healed. */
-function edgeLevels({ access }: RunOptions) {
+function edgeLevels({ access }: ChaosRunOptions) {
   const nodes = levelNodesOf(access.description)
   return Promise.all(
     nodes
@@ -230,7 +230,7 @@ async function untilAcknowledgedAfter(
 }
 
 interface Finished {
-  readonly options: RunOptions
+  readonly options: ChaosRunOptions
   readonly nodes: readonly FullNode[]
   readonly chaos: ChaosLoad
   readonly traffic: MessageTraffic

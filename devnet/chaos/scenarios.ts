@@ -201,7 +201,7 @@ export function scenarioList(): string {
 }
 
 /** Reads a scenario's name. Throws `usage`. */
-export function parseScenario(text: string): ScenarioName {
+export function parseChaosScenario(text: string): ScenarioName {
   const found = scenarioNames.find(name => name === text)
   if (found) return found
   throw new MoteError('usage', `scenario: expected one of ${scenarioNames.join(', ')}, got '${text}'`)

@@ -23,7 +23,7 @@ import { DeviceState } from './device-state.ts'
 import { type SealTarget, sealEnvelope } from './envelope-sealing.ts'
 import { type DeliveredMessage, Lanes, Listener } from './listener.ts'
 import { type GatewayAddress, MqttConnection } from './mqtt-connection.ts'
-import { type Verdict, VerdictInbox } from './verdict-inbox.ts'
+import { type GatewayVerdict, VerdictInbox } from './verdict-inbox.ts'
 
 export interface AgentOptions {
   readonly keys: IdentityKeys
@@ -142,7 +142,7 @@ export class DeviceAgent {
    * copy that is no key, to an `Error` of this device's own. Throws `recipient-not-active` when there is no contact and the
    * chain has no key either.
    */
-  async send(to: DeviceId, text: OutgoingText): Promise<Verdict> {
+  async send(to: DeviceId, text: OutgoingText): Promise<GatewayVerdict> {
     const copy = await this.#state.contact(to)
     if (!copy.ok) return this.#refuseCopy(to, copy.error.detail)
     const { key } = copy.value ?? (await this.refreshContact(to))
@@ -155,7 +155,7 @@ export class DeviceAgent {
     }
   }
 
-  async #refuseCopy(recipient: DeviceId, problem: string): Promise<Verdict> {
+  async #refuseCopy(recipient: DeviceId, problem: string): Promise<GatewayVerdict> {
     const about = { sender: this.#device, recipient, problem }
     const { verdict, line } = await judgeUnusableCopy(this.#chain, about, this.#chain.now())
     await this.#onDecision(line)
@@ -171,7 +171,7 @@ export class DeviceAgent {
    * Sends to a group under its current epoch, re-keying first if the membership has changed, and once again if the
    * gateway knows a newer epoch. Throws `unknown-subject`, `not-member`.
    */
-  async sendToGroup(id: GroupId, text: OutgoingText): Promise<Verdict> {
+  async sendToGroup(id: GroupId, text: OutgoingText): Promise<GatewayVerdict> {
     const first = await this.#seal(await this.#groupTarget(id), text)
     if (first.code !== 'epoch-mismatch') return first
     await this.#chain.refresh()
@@ -233,7 +233,7 @@ export class DeviceAgent {
     return { type: 'group', id, epoch, epochKeyHash: epochKeyHash(name, epochKey), epochKey }
   }
 
-  async #seal(target: SealTarget, { content, channel = '' }: OutgoingText): Promise<Verdict> {
+  async #seal(target: SealTarget, { content, channel = '' }: OutgoingText): Promise<GatewayVerdict> {
     const counter = await this.#state.nextCounter(keyIdOf(this.#signer.publicKey))
     const { bytes, messageId } = unwrap(
       await sealEnvelope({

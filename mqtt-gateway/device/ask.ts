@@ -9,12 +9,12 @@ import type { SignatureVerifier } from '../../chain/keys.ts'
 import { stateAnswerCodec, type TrustedHead, verifyStateAnswer } from '../../chain/light-client.ts'
 import { type IdentityRecord, identityCodec, stateKeyOf } from '../../chain/records.ts'
 import { MoteError, ok, type Result } from '../../chain/result.ts'
-import { encodeQuestion, parseAnswer } from '../protocol/question.ts'
+import { encodeQuestion, parseProofAnswer } from '../protocol/question.ts'
 import { topics } from '../protocol/topics.ts'
 import type { Subject } from '../protocol/trust.ts'
 import type { MqttConnection } from './mqtt-connection.ts'
 
-export interface Asker {
+export interface GatewayAsker {
   readonly connection: MqttConnection
   /** Whose connection it is. */
   readonly device: DeviceId
@@ -23,13 +23,13 @@ export interface Asker {
 
 /** The encoded proof that the gateway answers with, not verified. Throws `timeout`. */
 export async function askGateway(
-  { connection, device, timeoutMs }: Asker,
+  { connection, device, timeoutMs }: GatewayAsker,
   subject: Subject,
 ): Promise<Uint8Array> {
   const nonce = Uint8Array.from(randomBytes(16))
   const { promise, resolve, reject } = Promise.withResolvers<Uint8Array>()
   const stop = connection.onMessage(({ topicName, payload }) => {
-    const answer = topicName === topics.answer(device) ? parseAnswer(payload) : undefined
+    const answer = topicName === topics.answer(device) ? parseProofAnswer(payload) : undefined
     if (answer?.ok && equalBytes(answer.value.nonce, nonce)) resolve(answer.value.proof)
   })
   const timer = setTimeout(

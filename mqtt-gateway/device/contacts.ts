@@ -10,7 +10,7 @@ import type { DecisionLine } from '../protocol/decision-log.ts'
 import type { AgentChain } from './agent-chain.ts'
 import type { Contact, DeviceState } from './device-state.ts'
 import { canSealTo } from './hpke-seal.ts'
-import type { Verdict } from './verdict-inbox.ts'
+import type { GatewayVerdict } from './verdict-inbox.ts'
 
 type Records = Pick<AgentChain, 'device'>
 
@@ -47,7 +47,7 @@ export async function judgeUnusableCopy(
   chain: Records,
   { sender, recipient, problem }: { sender: DeviceId; recipient: DeviceId; problem: string },
   now: Milliseconds,
-): Promise<{ readonly verdict: Verdict; readonly line: DecisionLine }> {
+): Promise<{ readonly verdict: GatewayVerdict; readonly line: DecisionLine }> {
   const { value, height, time } = await chain.device(recipient)
   const current = value && currentEncryptionKey(value, Math.max(time, now) as Milliseconds)
   const onChain = current && keyIdOf(current.key)

@@ -12,7 +12,7 @@ import { topics } from '../protocol/topics.ts'
 import type { MqttConnection } from './mqtt-connection.ts'
 
 /** What the gateway said about one message. */
-export interface Verdict {
+export interface GatewayVerdict {
   /** Null if there was no message to judge: its recipient's key could not be used. */
   readonly messageId: string | null
   readonly verdict: 'Check' | 'Error'
@@ -34,7 +34,7 @@ const verdictSchema = Type.Object({
 
 export class VerdictInbox {
   readonly #timeoutMs: number
-  readonly #waiting = new Map<string, PromiseWithResolvers<Verdict>>()
+  readonly #waiting = new Map<string, PromiseWithResolvers<GatewayVerdict>>()
 
   private constructor(timeoutMs: number) {
     this.#timeoutMs = timeoutMs
@@ -51,8 +51,8 @@ export class VerdictInbox {
   }
 
   /** Call before publishing. Rejects with `timeout`, or with the reason for which the connection ended. */
-  expect(messageId: Hash): Promise<Verdict> {
-    const waiting = Promise.withResolvers<Verdict>()
+  expect(messageId: Hash): Promise<GatewayVerdict> {
+    const waiting = Promise.withResolvers<GatewayVerdict>()
     this.#waiting.set(messageId, waiting)
     const timer = setTimeout(
       () => waiting.reject(new MoteError('timeout', `gateway: no verdict within ${this.#timeoutMs} ms`)),

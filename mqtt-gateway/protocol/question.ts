@@ -16,7 +16,7 @@ export interface Question {
   readonly subject: Subject
 }
 
-export interface Answer {
+export interface ProofAnswer {
   readonly version: typeof formatVersion
   readonly nonce: Uint8Array
   /** An encoded `StateAnswer` for a device, `GroupAnswer` for a group. */
@@ -33,7 +33,7 @@ const questionCodec: Codec<Question> = struct<Question>({
 })
 /** Largest proof in an answer: 128 KiB. */
 const maxProofBytes = 128 * 1024
-const answerCodec: Codec<Answer> = struct<Answer>({
+const answerCodec: Codec<ProofAnswer> = struct<ProofAnswer>({
   version: constant(formatVersion),
   nonce: bytes(16),
   proof: bytes(1, maxProofBytes),
@@ -48,11 +48,11 @@ export function parseQuestion(wire: Uint8Array): Result<Question> {
   return decode(questionCodec, wire, 128)
 }
 
-export function encodeAnswer(nonce: Uint8Array, proof: Uint8Array): Uint8Array {
+export function encodeProofAnswer(nonce: Uint8Array, proof: Uint8Array): Uint8Array {
   return encode(answerCodec, { version: formatVersion, nonce, proof })
 }
 
 /** Refuses `too-large`, `malformed`. */
-export function parseAnswer(wire: Uint8Array): Result<Answer> {
+export function parseProofAnswer(wire: Uint8Array): Result<ProofAnswer> {
   return decode(answerCodec, wire, maxProofBytes + 64)
 }

@@ -18,7 +18,7 @@ import { checkFresh } from '../../client/freshness.ts'
 import type { DecisionLine, DecisionLog } from '../protocol/decision-log.ts'
 import { type Envelope, type EnvelopeTarget, parseEnvelope } from '../protocol/envelope.ts'
 import { boxesHash } from '../protocol/epoch-boxes.ts'
-import { encodeAnswer, parseQuestion } from '../protocol/question.ts'
+import { encodeProofAnswer, parseQuestion } from '../protocol/question.ts'
 import { ReplayWindow } from '../protocol/replay-window.ts'
 import {
   deliveryTopic,
@@ -253,7 +253,7 @@ export class Gateway {
     const { nonce, subject } = parsed.value
     const decision = await this.#refusalsAsDecision(async () => {
       const proof = await this.#options.trust.answer(subject)
-      const answer = encodeAnswer(nonce, proof)
+      const answer = encodeProofAnswer(nonce, proof)
       await this.#broker.publish({ topicName: topics.answer(device), payload: answer, retain: false })
       return { verdict: 'Check' }
     })

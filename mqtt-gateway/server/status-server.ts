@@ -6,9 +6,9 @@ import { once } from 'node:events'
 import { createServer, type ServerResponse } from 'node:http'
 import type { ErrorCode } from '../../chain/errors.ts'
 import type { MoteError } from '../../chain/result.ts'
+import type { ListenAddress } from '../../client/configuration-file.ts'
 import { liveness, readiness } from '../../client/health.ts'
 import { problemHeaders, problemOf } from '../../client/problem.ts'
-import type { ListenAddress } from '../config.ts'
 
 export interface StatusSource {
   /** Undefined while a message that is valid would be relayed; else why not. */

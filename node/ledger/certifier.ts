@@ -20,14 +20,19 @@ import { type ConsenterSet, quorumOf } from '../../chain/consenters.ts'
 import type { Handover } from '../../chain/light-client.ts'
 import { ok, type Result, refuse } from '../../chain/result.ts'
 import type { SignatureMessage, SignedHeader } from '../ports.ts'
-import type { CertifierConfig, CertifierOutput, ExecutedBlock } from './signature-tally.ts'
+import type { BlockToSign, CertifierConfig, CertifierOutput } from './signature-tally.ts'
 import { keyIn, SignatureTally } from './signature-tally.ts'
 
-export type { CertifierConfig, CertifierOutput, Disagreement, ExecutedBlock } from './signature-tally.ts'
+export type {
+  BlockToSign as ExecutedBlock,
+  CertifierConfig,
+  CertifierOutput,
+  Disagreement,
+} from './signature-tally.ts'
 
 interface HeightState {
   /** What this node computed; undefined until it has executed the height. */
-  ours: ExecutedBlock | undefined
+  ours: BlockToSign | undefined
   /** Signatures that came before that: the first of each consenter. */
   readonly early: Map<DeviceId, SignatureMessage>
   /** One for the signers; a second one, of the next signers, at a handover. Empty until the height is executed. */
@@ -117,7 +122,7 @@ export class Certifier {
   }
 
   /** The block has been executed (it need not be durable yet). Heights come in order. */
-  executed(block: ExecutedBlock): void {
+  executed(block: BlockToSign): void {
     if (this.#stopped) return
     this.#executed = Math.max(this.#executed, block.height)
     if (block.height <= this.#certified) return
@@ -151,7 +156,7 @@ export class Certifier {
   }
 
   /** Block and signed record are on disk: the signature may leave. */
-  durable(blocks: readonly ExecutedBlock[]): void {
+  durable(blocks: readonly BlockToSign[]): void {
     const { self, chainId, incarnation } = this.#config
     if (this.#stopped || !self) return
     const signatures: SignatureMessage[] = []
@@ -303,7 +308,7 @@ export class Certifier {
     return state
   }
 
-  #take(from: DeviceId, message: SignatureMessage, { tallies }: HeightState, ours: ExecutedBlock): void {
+  #take(from: DeviceId, message: SignatureMessage, { tallies }: HeightState, ours: BlockToSign): void {
     if (message.headerHash !== ours.headerHash) this.#contradiction(from, message, ours)
     else for (const tally of tallies) tally.offer(from, message.signature)
   }
@@ -338,7 +343,7 @@ export class Certifier {
     if (handover) for (const height of [...this.#open.keys()].sort((a, b) => a - b)) this.#complete(height)
   }
 
-  #settleAhead(certificate: Certificate, ours: ExecutedBlock): void {
+  #settleAhead(certificate: Certificate, ours: BlockToSign): void {
     if (certificate.height <= this.#certified || ours.height !== certificate.height) return
     const pending = this.#handovers[0]
     if (pending && pending.height <= certificate.height) return
@@ -347,7 +352,7 @@ export class Certifier {
   }
 
   /** A consenter signed another hash than ours. If a quorum did, it is this node that is wrong. */
-  #contradiction(consenter: DeviceId, message: SignatureMessage, ours: ExecutedBlock): void {
+  #contradiction(consenter: DeviceId, message: SignatureMessage, ours: BlockToSign): void {
     const { height, headerHash: theirs, signature } = message
     // One contradiction says it all: a consenter that signs anything must not fill the memory.
     for (const [key, known] of this.#others)

@@ -25,7 +25,7 @@ import { stored } from '../storage/store-records.ts'
 import { isPlaceOf } from './compaction.ts'
 import { Handovers, handoverCodec, type PlacedHandover } from './handovers.ts'
 import { changesCodec, genesisWriteOf } from './live-chain.ts'
-import type { ExecutedBlock } from './signature-tally.ts'
+import type { BlockToSign } from './signature-tally.ts'
 
 export interface RecoveredChain {
   readonly raft: Recovered
@@ -44,7 +44,7 @@ export interface RecoveredChain {
   /** One for a block above that; it is judged when the block is executed. */
   readonly certificateAhead: Certificate | undefined
   /** Blocks above the certified height, in order: their signatures are to be made again. */
-  readonly uncertified: readonly ExecutedBlock[]
+  readonly uncertified: readonly BlockToSign[]
 }
 
 /** Reads what is stored, or stores the genesis. Throws `storage-corrupt`, `storage-failed` or `wrong-chain`. */
@@ -162,8 +162,8 @@ async function certificates(
 async function blocksAbove(
   storage: Storage,
   { above, to, handovers }: { above: Height; to: Height; handovers: Handovers },
-): Promise<ExecutedBlock[]> {
-  const blocks: ExecutedBlock[] = []
+): Promise<BlockToSign[]> {
+  const blocks: BlockToSign[] = []
   for (let next = above + 1; next <= to; next++) {
     const height = Height(next)
     const header = stored(headerCodec, await storage.header(height), `header ${height}`)

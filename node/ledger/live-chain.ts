@@ -27,7 +27,7 @@ import { get } from '../../chain/state-tree.ts'
 import { bodies } from '../../chain/transaction.ts'
 import type { BlockUndo, BlockWrite } from '../ports.ts'
 import { encodeHandover } from './handovers.ts'
-import type { ExecutedBlock } from './signature-tally.ts'
+import type { BlockToSign } from './signature-tally.ts'
 
 /**
  * Rows in the histories of those who receive an epoch key, in one block. A re-key is short however large its group is, so
@@ -49,7 +49,7 @@ export interface Outcome {
 
 /** An executed block and what it leaves behind. */
 export interface Execution {
-  readonly block: ExecutedBlock
+  readonly block: BlockToSign
   readonly time: Milliseconds
   readonly outcomes: readonly Outcome[]
   readonly write: BlockWrite

@@ -70,7 +70,7 @@ export function keyIn(set: ConsenterSet, id: DeviceId): PublicKey | undefined {
 /* What the certifier is made of, what it is told and what it tells: the types of certifier.ts. */
 
 /** A block that this node has executed. */
-export interface ExecutedBlock {
+export interface BlockToSign {
   readonly height: Height
   readonly term: Term
   readonly headerHash: Hash

@@ -9,7 +9,7 @@ const maxDetailLength = 512
 export const refusalFields = { code: text(64, /^[a-z0-9-]+$/), detail: text(maxDetailLength * 4) }
 
 /** What comes back on a request stream: the protocol's own body, or a refusal. */
-export type Answer =
+export type AnswerFrame =
   | { readonly type: 'body'; readonly body: Uint8Array }
   | { readonly type: 'refusal'; readonly code: string; readonly detail: string }
 
@@ -17,7 +17,7 @@ export type Answer =
 const answerFrameBytes = 8
 const largestAnswerBytes = Math.max(...Object.values(protocols).map(({ maxAnswerBytes }) => maxAnswerBytes))
 
-export const answerCodec: Codec<Answer> = union<Answer>({
+export const answerCodec: Codec<AnswerFrame> = union<AnswerFrame>({
   body: [1, struct({ body: bytes(0, largestAnswerBytes) })],
   refusal: [2, struct(refusalFields)],
 })
@@ -28,7 +28,7 @@ export function maxAnswerFrameBytes(protocol: ProtocolName): AnswerLimit {
 }
 
 /** The frame of an answer. A body over the limit becomes the refusal `too-large`: the asker could not take it. */
-export function encodeAnswer(protocol: RequestProtocol, answer: Answer): Uint8Array {
+export function encodeAnswerFrame(protocol: RequestProtocol, answer: AnswerFrame): Uint8Array {
   const { maxAnswerBytes } = protocols[protocol]
   if (answer.type === 'refusal' || answer.body.length <= maxAnswerBytes) return encode(answerCodec, answer)
   const detail = `${protocol}: expected an answer of at most ${maxAnswerBytes} bytes, got ${answer.body.length}`
@@ -36,7 +36,7 @@ export function encodeAnswer(protocol: RequestProtocol, answer: Answer): Uint8Ar
 }
 
 /** What is in a frame that `encodeAnswer` made. Refuses with `too-large` or `malformed`. */
-export function decodeAnswerFrame(protocol: RequestProtocol, frame: Uint8Array): Result<Answer> {
+export function decodeAnswerFrame(protocol: RequestProtocol, frame: Uint8Array): Result<AnswerFrame> {
   return decode(answerCodec, frame, maxAnswerFrameBytes(protocol))
 }
 

@@ -7,7 +7,7 @@ import type { DeviceId } from '../../chain/brands.ts'
 import { decode } from '../../chain/codec.ts'
 import { MoteError, type Refusal } from '../../chain/result.ts'
 import type { Clock, PeerMessage, RequestHandler, RequestProtocol } from '../ports.ts'
-import { type Answer, encodeAnswer, refusalFrame } from './answer-frame.ts'
+import { type AnswerFrame, encodeAnswerFrame, refusalFrame } from './answer-frame.ts'
 import { Conversation } from './conversation.ts'
 import { FrameReader } from './framing.ts'
 import type { PeerLink } from './peer-link.ts'
@@ -94,11 +94,11 @@ export async function serveRequest(stream: Stream, link: PeerLink, options: Serv
   const { maxFrameBytes } = protocols[protocol]
   const conversation = new Conversation(stream, { maxFrameBytes, timeoutMs, clock })
   const body = await conversation.receive()
-  conversation.send(encodeAnswer(protocol, await answerRequest(body, link, options)))
+  conversation.send(encodeAnswerFrame(protocol, await answerRequest(body, link, options)))
   await conversation.finish()
 }
 
-async function answerRequest(body: Uint8Array, link: PeerLink, options: ServeOptions): Promise<Answer> {
+async function answerRequest(body: Uint8Array, link: PeerLink, options: ServeOptions): Promise<AnswerFrame> {
   const { protocol, handler, onHandlerFailure } = options
   try {
     // Who has proven nothing pays for asking, a peer for what it asks.

@@ -1,7 +1,7 @@
 /** The asking side of the request protocols: one request frame, one answer frame. */
 import { MoteError } from '../../chain/result.ts'
 import type { OutgoingRequest } from '../ports.ts'
-import { type Answer, decodeAnswerFrame, refusalFrom } from './answer-frame.ts'
+import { type AnswerFrame, decodeAnswerFrame, refusalFrom } from './answer-frame.ts'
 import type { Conversation } from './conversation.ts'
 import type { PeerLink } from './peer-link.ts'
 
@@ -35,7 +35,7 @@ export async function askPeer(
   }
 }
 
-function bodyOf(answer: Answer): Uint8Array {
+function bodyOf(answer: AnswerFrame): Uint8Array {
   if (answer.type === 'body') return answer.body
   const { code, detail } = refusalFrom(answer)
   throw new MoteError(code, detail)

@@ -7,7 +7,7 @@
 import { MoteError } from '../../chain/result.ts'
 
 /** Called in order, after all earlier writes have been built. Throwing rejects this write alone. */
-export type BuildWrite = () => readonly Operation[] | Promise<readonly Operation[]>
+export type BuildWrite = () => readonly BatchOperation[] | Promise<readonly BatchOperation[]>
 
 /** A write that is built from what the store holds goes `alone`: what is joined with it would not be there yet. */
 export type Company = 'joined' | 'alone'
@@ -69,7 +69,7 @@ export class WriteQueue {
 
   async #writeBatch(writes: readonly QueuedWrite[]): Promise<void> {
     const joined: QueuedWrite[] = []
-    const operations: Operation[] = []
+    const operations: BatchOperation[] = []
     for (const write of writes) {
       try {
         if (this.#failure) throw this.#failure
@@ -100,7 +100,7 @@ export class WriteQueue {
  */
 
 /** Put when `value` is given, delete when it is null. */
-export interface Operation {
+export interface BatchOperation {
   readonly key: Uint8Array
   readonly value: Uint8Array | null
 }
@@ -117,6 +117,6 @@ export interface ByteStore {
   get(key: Uint8Array): Promise<Uint8Array | undefined>
   range(range: KeyRange): AsyncIterable<readonly [key: Uint8Array, value: Uint8Array]>
   /** Atomic. When `durable`, this write and every earlier one survive a crash once the promise resolves. */
-  write(operations: readonly Operation[], durable: boolean): Promise<void>
+  write(operations: readonly BatchOperation[], durable: boolean): Promise<void>
   close(): Promise<void>
 }

@@ -20,7 +20,7 @@ import type {
   ApplyWrite,
   BlockUndo,
   BlockWrite,
-  DeviceTransaction,
+  DeviceTransactionRow,
   EntriesRead,
   HandoverRow,
   LogWrite,
@@ -32,7 +32,7 @@ import type {
   TransactionPlace,
 } from '../ports.ts'
 import { configurationCodec, snapshotCodec } from '../raft-codecs.ts'
-import { type ByteStore, type KeyRange, type Operation, WriteQueue } from './byte-store.ts'
+import { type BatchOperation, type ByteStore, type KeyRange, WriteQueue } from './byte-store.ts'
 import { SignedRecords } from './signed-records.ts'
 import {
   corrupt,
@@ -154,7 +154,7 @@ class ChainStorage implements Storage {
   }
 
   persist(write: LogWrite): Promise<void> {
-    const operations: Operation[] = []
+    const operations: BatchOperation[] = []
     const { snapshot } = write
     if (snapshot) {
       this.#snapshot = snapshot.meta
@@ -252,14 +252,14 @@ class ChainStorage implements Storage {
   /** What is below is forgotten already. */
   readonly #floors = { replay: 0, undo: 0 }
 
-  async #forget(kind: 'replay' | 'undo', floor: number): Promise<readonly Operation[]> {
+  async #forget(kind: 'replay' | 'undo', floor: number): Promise<readonly BatchOperation[]> {
     const from = this.#floors[kind]
     if (floor <= from) return []
     this.#floors[kind] = floor
     // One row for each height, known without looking: an iterator costs more than all the rest of a small block.
     if (kind === 'undo' && from > 0 && floor - from <= maxDeletesPerWrite)
       return Array.from({ length: floor - from }, (_, i) => ({ key: storeKey(kind, from + i), value: null }))
-    const operations: Operation[] = []
+    const operations: BatchOperation[] = []
     const range = { from: storeKey(kind, from), to: storeKey(kind, floor) }
     for await (const [key] of this.#store.range(range)) operations.push({ key, value: null })
     return operations
@@ -336,7 +336,7 @@ class ChainStorage implements Storage {
   }
 
   async deviceTransactions(id: DeviceId, limit: number, before?: TransactionPlace) {
-    const rows: DeviceTransaction[] = []
+    const rows: DeviceTransactionRow[] = []
     const { from, to } = rangeOf('deviceTransaction', DeviceId(id))
     const end = before ? storeKey('deviceTransaction', id, before.height, before.index) : to
     for await (const [key, value] of this.#store.range({ from, to: end, reverse: true, limit }))

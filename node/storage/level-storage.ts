@@ -9,7 +9,7 @@ import { mkdir } from 'node:fs/promises'
 import { Level } from 'level'
 import { MoteError } from '../../chain/result.ts'
 import type { Storage, StorageOwner } from '../ports.ts'
-import type { ByteStore, KeyRange, Operation } from './byte-store.ts'
+import type { BatchOperation, ByteStore, KeyRange } from './byte-store.ts'
 import { openStorage } from './chain-storage.ts'
 
 /** Unwritten data LevelDB keeps in memory before it starts a new file; two of these at most. */
@@ -73,7 +73,7 @@ class LevelByteStore implements ByteStore {
     }
   }
 
-  async write(operations: readonly Operation[], durable: boolean): Promise<void> {
+  async write(operations: readonly BatchOperation[], durable: boolean): Promise<void> {
     const batch = operations.map(({ key, value }) =>
       value === null ? ({ type: 'del', key } as const) : ({ type: 'put', key, value } as const),
     )

@@ -3,7 +3,7 @@
  * built in chain-storage.ts, which owns its ends.
  */
 import type { Entry, SnapshotMeta } from '../../consensus/types.ts'
-import type { ByteStore, Operation } from './byte-store.ts'
+import type { BatchOperation, ByteStore } from './byte-store.ts'
 import { corrupt, describeKey, numberInKey, rangeOf, storeKey } from './store-keys.ts'
 import * as records from './store-records.ts'
 
@@ -54,7 +54,7 @@ export async function cutOutside(store: ByteStore, first: number, last: number):
     { ...all, from: storeKey('entry', last + 1) },
   ]
   for (const range of outside) {
-    let operations: Operation[] = []
+    let operations: BatchOperation[] = []
     for await (const [key] of store.range(range)) {
       operations.push({ key, value: null })
       if (operations.length < maxDeletesPerWrite) continue
@@ -69,7 +69,7 @@ export async function cutOutside(store: ByteStore, first: number, last: number):
 export const maxDeletesPerWrite = 4096
 
 /** Deletions of the entries `from`..`to`, in writes of bounded size. */
-export function* deletions(from: number, to: number): Generator<readonly Operation[]> {
+export function* deletions(from: number, to: number): Generator<readonly BatchOperation[]> {
   for (let first = from; first <= to; first += maxDeletesPerWrite) {
     const count = Math.min(maxDeletesPerWrite, to - first + 1)
     yield Array.from({ length: count }, (_, i) => ({ key: storeKey('entry', first + i), value: null }))

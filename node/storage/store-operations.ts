@@ -7,27 +7,27 @@ import { encode } from '../../chain/codec.ts'
 import type { Entry } from '../../consensus/types.ts'
 import type { BlockWrite, SignedHeader, SnapshotWrite } from '../ports.ts'
 import { configurationCodec, snapshotCodec } from '../raft-codecs.ts'
-import type { ByteStore, Operation } from './byte-store.ts'
+import type { BatchOperation, ByteStore } from './byte-store.ts'
 import { digestInKey, rangeOf, seal, storeKey } from './store-keys.ts'
 import * as records from './store-records.ts'
 
 /** A sealed record. */
-export function put(key: Uint8Array, ...pieces: readonly Uint8Array[]): Operation {
+export function put(key: Uint8Array, ...pieces: readonly Uint8Array[]): BatchOperation {
   return { key, value: seal(key, ...pieces) }
 }
 
-export function entryOperation(entry: Entry): Operation {
+export function entryOperation(entry: Entry): BatchOperation {
   const data =
     entry.configuration === undefined ? entry.data : encode(configurationCodec, entry.configuration)
   return put(storeKey('entry', entry.index), records.entryHead(entry), data)
 }
 
-export function signedOperation(signed: SignedHeader): Operation {
+export function signedOperation(signed: SignedHeader): BatchOperation {
   return put(storeKey('signed', signed.incarnation, signed.height), encode(records.signedCodec, signed))
 }
 
 /** Everything one block leaves behind, its promise of a signature included. */
-export function blockOperations(block: BlockWrite): Operation[] {
+export function blockOperations(block: BlockWrite): BatchOperation[] {
   const { height } = block
   const operations = [
     put(storeKey('header', height), block.header),
@@ -67,10 +67,10 @@ export function blockOperations(block: BlockWrite): Operation[] {
 export async function snapshotOperations(
   store: ByteStore,
   { meta, state }: SnapshotWrite,
-): Promise<Operation[]> {
+): Promise<BatchOperation[]> {
   const { height } = state
   const { lastIncludedIndex: index, configuration } = meta
-  const operations: Operation[] = [
+  const operations: BatchOperation[] = [
     put(storeKey('snapshot'), encode(snapshotCodec, meta)),
     put(storeKey('configuration'), encode(configurationCodec, configuration)),
     put(storeKey('applied'), encode(records.appliedCodec, { index, height })),

@@ -12,7 +12,7 @@
  */
 import { decode, encode } from '../../chain/codec.ts'
 import { MoteError } from '../../chain/result.ts'
-import type { ByteStore, Operation } from './byte-store.ts'
+import type { BatchOperation, ByteStore } from './byte-store.ts'
 import { describeKey, open, rangeOf, storeKey } from './store-keys.ts'
 import { put } from './store-operations.ts'
 import * as records from './store-records.ts'
@@ -34,7 +34,7 @@ export async function copyPromises(from: ByteStore, to: ByteStore): Promise<Rebu
   const upTo = Math.max(await lastIndexOf(from), await earlierRebuild(from))
   const term = hardState.currentTerm + 1
   let signedHeaders = 0
-  let operations: Operation[] = []
+  let operations: BatchOperation[] = []
   for await (const [key, value] of from.range(rangeOf('signed'))) {
     operations.push(put(key, checked(key, value)))
     signedHeaders++

@@ -5,7 +5,7 @@ import { expect, test } from 'vitest'
 import { openStorage } from '../../node/storage/chain-storage.ts'
 import { openLevelByteStore, openLevelStorage } from '../../node/storage/level-storage.ts'
 import { SimulatedDisk } from '../simulation/disk.ts'
-import { Random } from '../simulation/random.ts'
+import { SeededRandom } from '../simulation/random.ts'
 import { Timeline } from '../simulation/timeline.ts'
 import { MemoryDisk } from '../support/memory-byte-store.ts'
 import { block, configuration, entry, owner, type StorageUnderTest, storageContract } from './storage.ts'
@@ -37,7 +37,7 @@ async function inMemory(): Promise<StorageUnderTest> {
 /** Its events happen as soon as the process is idle. */
 async function simulated(): Promise<StorageUnderTest> {
   const timeline = new Timeline()
-  const disk = new SimulatedDisk(timeline, new Random(1, 'disk'))
+  const disk = new SimulatedDisk(timeline, new SeededRandom(1, 'disk'))
   const user = { name: 'contract', alive: true, paused: false, backlog: [], boundary: () => {} }
   let over = false
   const goOn = () => {

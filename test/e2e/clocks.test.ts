@@ -13,7 +13,7 @@ import type { NodeStatus } from '../../client/chain-source.ts'
 import { httpContact, joinPatiently } from '../../client/join.ts'
 import { type IdentityKeys, makeKeys } from '../../client/key-directory.ts'
 import { grant } from '../../client/operator-actions.ts'
-import { fullNodesOf, rolesOf, statusOf } from '../../devnet/chaos/faults.ts'
+import { fullNodesOf, nodeStatusOf, rolesOf } from '../../devnet/chaos/faults.ts'
 import { askControl } from '../../devnet/control.ts'
 import { apiUrl, layout } from '../../devnet/layout.ts'
 import type { ProcessStatus } from '../../devnet/process-status.ts'
@@ -122,7 +122,7 @@ async function untilNamedByItself(name: string, offsetMs: number, logFrom: numbe
   const names = (odd: NodeStatus['oddClocks']): boolean =>
     odd?.length === 1 && odd[0]!.id === id && Math.abs(odd[0]!.offsetMs - offsetMs) < 30_000
   const node = fullNodes().find(each => each.name === name)!
-  await until('its status names it', async () => names((await statusOf(node))?.oddClocks))
+  await until('its status names it', async () => names((await nodeStatusOf(node))?.oddClocks))
   const ready = await fetch(`${apiOf(name)}/readyz`)
   expect(ready.status).toBe(200)
   expect(await ready.json()).toMatchObject({ status: 'ready', oddClocks: [{ id }] })
@@ -171,7 +171,7 @@ describe('one full node with a wrong clock', () => {
         await until('the recipient reads it', () => received.includes(message))
         await shift(odd, '0')
         const node = fullNodes().find(each => each.name === odd)!
-        await until('it is right again', async () => (await statusOf(node))?.oddClocks?.length === 0)
+        await until('it is right again', async () => (await nodeStatusOf(node))?.oddClocks?.length === 0)
       })
   })
 

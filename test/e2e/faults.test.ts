@@ -13,7 +13,7 @@ import { signerFromSeed } from '../../chain/noble-crypto.ts'
 import { readGenesisFile } from '../../client/genesis-file.ts'
 import { type IdentityKeys, KeyDirectory } from '../../client/key-directory.ts'
 import { idOfSigned, signedBody } from '../../client/submission.ts'
-import { fullNodesOf, rolesOf, statusOf } from '../../devnet/chaos/faults.ts'
+import { fullNodesOf, nodeStatusOf, rolesOf } from '../../devnet/chaos/faults.ts'
 import { PlainClient } from '../../devnet/chaos/plain-client.ts'
 import type { ChaosReport } from '../../devnet/chaos/scenario-run.ts'
 import { type DevnetDescription, layout, readDescription, writeDescription } from '../../devnet/layout.ts'
@@ -88,7 +88,7 @@ describe('faults on real processes', () => {
       })
     const nowhere = await runMote(['chaos', 'heal'], { MOTE_DIR: join(root, 'nothing') })
     expect(nowhere).toMatchObject({ code: 3, stderr: expect.stringContaining('no devnet here') })
-    const nodes = await Promise.all(fullNodesOf(description).map(statusOf))
+    const nodes = await Promise.all(fullNodesOf(description).map(nodeStatusOf))
     expect(nodes.every(status => status !== undefined)).toBe(true)
   })
 
@@ -106,7 +106,7 @@ describe('faults on real processes', () => {
     await succeeds('chaos', 'unwipe', wiped)
     expect((await rolesOf(fullNodesOf(description))).followers).toContain(wiped)
     await until('it follows', async () => {
-      const all = await Promise.all(fullNodesOf(description).map(statusOf))
+      const all = await Promise.all(fullNodesOf(description).map(nodeStatusOf))
       return all.every(status => status?.leader !== undefined)
     })
   })
@@ -201,7 +201,7 @@ describe('faults on real processes', () => {
     for (const node of nodes) {
       await until(
         `${node.name} caught up`,
-        async () => ((await statusOf(node))?.certifiedHeight ?? 0) >= last,
+        async () => ((await nodeStatusOf(node))?.certifiedHeight ?? 0) >= last,
       )
       const found = new Map<string, number[]>()
       for (const height of new Set(heights.values())) {
@@ -220,7 +220,7 @@ describe('faults on real processes', () => {
     const { stdout } = await succeeds('chaos', 'partition', names.join('/'), '--json')
     expect((JSON.parse(stdout) as { blocked: unknown[] }).blocked).toHaveLength(6)
     await until('every leader stepped down', async () =>
-      (await Promise.all(nodes.map(statusOf))).every(status => status && status.role !== 'leader'),
+      (await Promise.all(nodes.map(nodeStatusOf))).every(status => status && status.role !== 'leader'),
     )
     const bytes = await grant()
     const client = new PlainClient({ sources: nodes.map(({ source }) => source) })
@@ -277,7 +277,7 @@ describe('faults on real processes', () => {
       return now.leader !== undefined && now.term > term
     })
     const old = nodes.find(({ name }) => name === leader)!
-    await until('the old one knows', async () => (await statusOf(old))?.role !== 'leader')
+    await until('the old one knows', async () => (await nodeStatusOf(old))?.role !== 'leader')
     await succeeds('chaos', 'heal')
   })
 

@@ -1,7 +1,7 @@
 import { request } from 'node:http'
 import { connect } from 'node:net'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { type Acknowledged, LoadClients } from '../../bench/load-clients.ts'
+import { type AcknowledgedRequest, LoadClients } from '../../bench/load-clients.ts'
 import { type ClusterNode, createCluster, type LocalCluster } from '../../bench/local-cluster.ts'
 import { Height, Milliseconds } from '../../chain/brands.ts'
 import { checkpointFromGenesis } from '../../chain/genesis.ts'
@@ -83,7 +83,7 @@ test('full node: the same bytes get the same answer from every node', async () =
 })
 
 test('full node: leader killed under load, nothing acknowledged is lost, it comes back and catches up', async () => {
-  const acknowledged: Acknowledged[] = []
+  const acknowledged: AcknowledgedRequest[] = []
   const load = new LoadClients({
     chainId: cluster.chainId,
     apis: cluster.nodes.map(node => node.api),

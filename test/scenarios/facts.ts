@@ -3,7 +3,7 @@
  */
 import type { NodeId } from '../../consensus/types.ts'
 import type { Node, StoredLog } from '../unit/consensus/node.ts'
-import type { Fact, LogShape, Members } from './statements.ts'
+import type { Fact, LogShape, MemberLists } from './statements.ts'
 import type { Words } from './tokens.ts'
 
 const roles = ['leader', 'follower', 'candidate', 'precandidate', 'stopped', 'failed'] as const
@@ -74,7 +74,7 @@ export function parseFact(words: Words, nodes: readonly NodeId[]): Fact {
   }
 }
 
-function members(words: Words, nodes: readonly NodeId[]): Members {
+function members(words: Words, nodes: readonly NodeId[]): MemberLists {
   const list = (): NodeId[] => {
     const found = [words.oneOf(nodes)]
     while (nodes.includes(words.peek)) found.push(words.oneOf(nodes))
@@ -170,7 +170,7 @@ function shapeText({ covered, terms }: LogShape): string {
   )
 }
 
-function membersText({ voters, outgoing, learners }: Members): string {
+function membersText({ voters, outgoing, learners }: MemberLists): string {
   const text = (name: string, ids: readonly NodeId[]): string =>
     ids.length === 0 ? '' : `${name} ${[...ids].sort().join(' ')}`
   return [text('voters', voters), text('outgoing', outgoing), text('learners', learners)]

@@ -6,7 +6,7 @@ import type { Input, NodeId } from '../../consensus/types.ts'
 import { compareFact, describeNode } from './facts.ts'
 import type { Expectation, Scenario, Selector, Settings, Statement } from './statements.ts'
 import { ScenarioError } from './tokens.ts'
-import { select, World } from './world.ts'
+import { ScenarioWorld, select } from './world.ts'
 
 const mostTicksToElect = 20
 
@@ -24,14 +24,14 @@ export function runScenario(scenario: Scenario): void {
 }
 
 class Runner {
-  readonly #world = new World()
+  readonly #world = new ScenarioWorld()
   #initial: { voters: readonly NodeId[]; learners: readonly NodeId[]; settings: Settings } = {
     voters: [],
     learners: [],
     settings: {},
   }
   readonly #reads = new Map<string, number>()
-  #answer: ReturnType<World['ask']>
+  #answer: ReturnType<ScenarioWorld['ask']>
 
   describe(): string {
     const onTheWay = this.#world.network.map(({ from, to, message: { type, term } }) => {

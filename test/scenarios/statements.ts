@@ -39,7 +39,7 @@ export interface LogShape {
   readonly terms: readonly number[]
 }
 
-export interface Members {
+export interface MemberLists {
   readonly voters: readonly NodeId[]
   readonly outgoing: readonly NodeId[]
   readonly learners: readonly NodeId[]
@@ -58,7 +58,7 @@ export type Fact =
       readonly peer: NodeId
       readonly state: 'probe' | 'replicate' | 'snapshot' | 'full'
     }
-  | { readonly fact: 'configuration'; readonly members: Members }
+  | { readonly fact: 'configuration'; readonly members: MemberLists }
   | { readonly fact: 'transfer'; readonly to: NodeId | null }
   | { readonly fact: 'ahead-of'; readonly peer: NodeId }
 

@@ -8,7 +8,7 @@
 import type { Effect, Entry, Input, Message, NodeId, SnapshotMeta } from '../../consensus/types.ts'
 import { Invariants } from '../unit/consensus/invariants.ts'
 import { Node, type StoredLog } from '../unit/consensus/node.ts'
-import { SeededRandom } from '../unit/consensus/random.ts'
+import { FuzzRandom } from '../unit/consensus/random.ts'
 import { command } from '../unit/consensus/server.ts'
 import { CommitLedger } from './commit-ledger.ts'
 import type { Selector, Settings } from './statements.ts'
@@ -25,7 +25,7 @@ interface Envelope {
 type Answer = Extract<Effect, { type: 'proposed' | 'refused' }>
 
 /** Chance of one server: its place among the others decides its timeout, and restarts recover the whole log. */
-class Patience extends SeededRandom {
+class Patience extends FuzzRandom {
   override readonly fraction: () => number
 
   constructor(place: number) {
@@ -39,7 +39,7 @@ class Patience extends SeededRandom {
   }
 }
 
-export class World {
+export class ScenarioWorld {
   readonly nodes = new Map<NodeId, Node>()
   /** Messages on their way, oldest first. */
   network: Envelope[] = []

@@ -33,12 +33,12 @@ import type { LedgerNode } from '../../node/ledger-node.ts'
 import type { SampleIdentity } from '../support/sample-genesis.ts'
 import type { Host, Site } from './host.ts'
 import type { Judge } from './judge.ts'
-import type { Random } from './random.ts'
+import type { SeededRandom } from './random.ts'
 import { must } from './violation.ts'
 
 export interface ClientsParts {
   readonly site: Site
-  readonly random: Random
+  readonly random: SeededRandom
   readonly hosts: readonly Host[]
   readonly judge: Judge
   readonly trusted: TrustedHead
@@ -48,7 +48,7 @@ export interface ClientsParts {
 }
 
 /** A transaction that somebody was told of as final. */
-export interface Acknowledged {
+export interface AcknowledgedPlace {
   readonly id: TransactionId
   readonly height: number
   readonly index: number
@@ -72,7 +72,7 @@ const answerTimeoutMs = 2_500
 const triesMax = 4
 
 export class Clients {
-  readonly acknowledged = new Map<TransactionId, Acknowledged>()
+  readonly acknowledged = new Map<TransactionId, AcknowledgedPlace>()
   /** Told that these never will be executed. */
   readonly ruledOut = new Set<TransactionId>()
   readonly groups: readonly Group[]

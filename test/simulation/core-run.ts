@@ -3,7 +3,7 @@
  * do yet (changes of members), or does rarely, gets faults here. One seed decides everything.
  */
 import { Cluster } from '../unit/consensus/cluster.ts'
-import type { RunOptions, RunReport } from './world.ts'
+import type { RunReport, SimulationOptions } from './world.ts'
 
 const variants = [
   {},
@@ -21,7 +21,7 @@ export const defaultCoreEvents = 1_500
 const healRounds = 200
 
 /** Fails as a run of the whole does; the trace of a failed one is the state at its end. */
-export function runCore({ seed, events = defaultCoreEvents }: RunOptions): RunReport {
+export function runCore({ seed, events = defaultCoreEvents }: SimulationOptions): RunReport {
   const cluster = new Cluster(seed, variants[seed % variants.length])
   let violation: RunReport['violation']
   try {

@@ -8,10 +8,10 @@
  * Bit rot changes what is read and nothing else: what was durable before it stays known to those who judge the run.
  */
 import { MoteError } from '../../chain/result.ts'
-import type { ByteStore, KeyRange, Operation } from '../../node/storage/byte-store.ts'
+import type { BatchOperation, ByteStore, KeyRange } from '../../node/storage/byte-store.ts'
 import { recordKinds } from '../../node/storage/store-keys.ts'
-import type { Random } from './random.ts'
-import type { Actor, Timeline } from './timeline.ts'
+import type { SeededRandom } from './random.ts'
+import type { SimulatedActor, Timeline } from './timeline.ts'
 
 /** `process`: killed, the machine goes on. `power`: everything that was not synced may be gone. */
 export type CrashKind = 'process' | 'power'
@@ -23,7 +23,7 @@ const nameOf = (key: Uint8Array): string =>
 class Table {
   readonly #kinds = new Map<number, Map<string, Uint8Array>>()
 
-  apply(operations: readonly Operation[]): void {
+  apply(operations: readonly BatchOperation[]): void {
     for (const { key, value } of operations) {
       const kind = key[0] ?? 0
       let records = this.#kinds.get(kind)
@@ -61,7 +61,7 @@ class Table {
 }
 
 interface Batch {
-  readonly operations: readonly Operation[]
+  readonly operations: readonly BatchOperation[]
   readonly durable: boolean
 }
 
@@ -76,7 +76,7 @@ export interface DiskFaults {
 }
 
 /** What a disk tells those who use it. */
-export interface DiskUser extends Actor {
+export interface DiskUser extends SimulatedActor {
   /** Called at every place at which a process may end. */
   readonly boundary: () => void
 }
@@ -84,7 +84,7 @@ export interface DiskUser extends Actor {
 export class SimulatedDisk {
   readonly faults: DiskFaults = { writeMsMin: 0.2, writeMsMax: 3, stalledUntil: 0, failNext: false }
   readonly #timeline: Timeline
-  readonly #random: Random
+  readonly #random: SeededRandom
   /** What a power loss keeps. */
   #durable = new Table()
   #written = new Table()
@@ -94,7 +94,7 @@ export class SimulatedDisk {
   #user: DiskUser | undefined
   readonly #rotten = new Map<string, Uint8Array>()
 
-  constructor(timeline: Timeline, random: Random) {
+  constructor(timeline: Timeline, random: SeededRandom) {
     this.#timeline = timeline
     this.#random = random
   }
@@ -226,7 +226,7 @@ class SimulatedByteStore implements ByteStore {
     }
   }
 
-  write(operations: readonly Operation[], durable: boolean): Promise<void> {
+  write(operations: readonly BatchOperation[], durable: boolean): Promise<void> {
     return this.#disk.write(this.#user, { operations, durable })
   }
 

@@ -8,7 +8,7 @@ import { recordKinds } from '../../node/storage/store-keys.ts'
 import type { CrashKind } from './disk.ts'
 import type { Host, Site } from './host.ts'
 import { calmNetwork } from './network.ts'
-import type { Random } from './random.ts'
+import type { SeededRandom } from './random.ts'
 
 export const faultKinds = [
   'crash',
@@ -52,7 +52,7 @@ const promises: readonly number[] = [recordKinds.hardState, recordKinds.logTail,
 
 export class Faults {
   readonly #site: Site
-  readonly #random: Random
+  readonly #random: SeededRandom
   readonly #hosts: readonly Host[]
   readonly #kinds: readonly FaultKind[]
   readonly #meanMs: number
@@ -69,7 +69,7 @@ export class Faults {
   constructor(
     site: Site,
     hosts: readonly Host[],
-    random: Random,
+    random: SeededRandom,
     { sets, hasEvenSets }: { sets: () => readonly ConsenterSet[]; hasEvenSets: boolean },
   ) {
     this.#hasEvenSets = hasEvenSets

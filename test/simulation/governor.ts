@@ -10,11 +10,11 @@ import type { SampleIdentity } from '../support/sample-genesis.ts'
 import { type Clients, clientClockStart } from './clients.ts'
 import { bears, isUnsound } from './faults.ts'
 import type { Host, Site } from './host.ts'
-import type { Random } from './random.ts'
+import type { SeededRandom } from './random.ts'
 
 export interface GovernorParts {
   readonly site: Site
-  readonly random: Random
+  readonly random: SeededRandom
   readonly hosts: readonly Host[]
   readonly identities: readonly SampleIdentity[]
   readonly operator: SampleIdentity

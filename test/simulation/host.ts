@@ -21,12 +21,12 @@ import { openStorage } from '../../node/storage/chain-storage.ts'
 import { copyPromises } from '../../node/storage/store-rebuild.ts'
 import { type CrashKind, type DiskUser, SimulatedDisk } from './disk.ts'
 import type { NetworkUser, SimulatedNetwork } from './network.ts'
-import { Random } from './random.ts'
+import { SeededRandom } from './random.ts'
 import { SimulatedClock } from './simulated-clock.ts'
 import type { SimulatedEvent, Timeline } from './timeline.ts'
 
 /** Who judges what processes do. Called synchronously, before the effect reaches the world. */
-export interface Witness {
+export interface ProcessObserver {
   recovered(process: SimulatedProcess, found: RecoveredNode | undefined): void
   persists(process: SimulatedProcess, write: LogWrite): void
   applies(process: SimulatedProcess, write: ApplyWrite): void
@@ -49,7 +49,7 @@ export interface Site {
   /** Every host's id. */
   readonly members: readonly DeviceId[]
   readonly verifier: SignatureVerifier
-  readonly witness: Witness
+  readonly witness: ProcessObserver
   readonly note: (text: string) => void
   readonly raft: {
     readonly tickMs: number
@@ -104,7 +104,7 @@ export class Host {
   newDisk(): SimulatedDisk {
     return new SimulatedDisk(
       this.site.timeline,
-      new Random(this.site.seed, `disk ${this.name} ${this.#disks++}`),
+      new SeededRandom(this.site.seed, `disk ${this.name} ${this.#disks++}`),
     )
   }
 
@@ -224,7 +224,7 @@ export class SimulatedProcess implements DiskUser, NetworkUser {
     this.#storage = storage
     const recovered = await recoverChain(storage, genesis)
     if (!this.alive) return
-    const random = new Random(site.seed, `node ${host.name} ${this.number}`)
+    const random = new SeededRandom(site.seed, `node ${host.name} ${this.number}`)
     const network = site.network.attach(this)
     const node = new LedgerNode({
       name: host.name,

@@ -25,7 +25,7 @@ import type { ApplyWrite, LogWrite, PeerMessage, RecoveredNode, SignatureMessage
 import { SentAgain } from '../unit/consensus/sent-again.ts'
 import { DiskView } from './disk-view.ts'
 import { HearingRules } from './hearing-rules.ts'
-import type { Host, SimulatedProcess, Witness } from './host.ts'
+import type { Host, ProcessObserver, SimulatedProcess } from './host.ts'
 import { type LogEntry, LogMirror } from './log-mirror.ts'
 import { judgeBounds, judgeProgress, mostSentAgain } from './status-rules.ts'
 import { TimeRules } from './time-rules.ts'
@@ -52,7 +52,7 @@ interface CommittedBlock {
   readonly ledger: Ledger
 }
 
-export interface Execution {
+export interface ObservedExecution {
   readonly height: number
   readonly index: number
   readonly code: string
@@ -67,7 +67,7 @@ export interface JudgeParts {
   readonly onFailed: (process: SimulatedProcess, error: MoteError) => void
 }
 
-export class Judge implements Witness {
+export class Judge implements ProcessObserver {
   readonly #parts: JudgeParts
   readonly #seen = new WeakMap<SimulatedProcess, Seen>()
   readonly #disk = new DiskView()
@@ -79,7 +79,7 @@ export class Judge implements Witness {
   readonly #committed = new Map<number, LogEntry & { readonly committedIn: number }>()
   /** By height. */
   readonly #blocks = new Map<number, CommittedBlock>()
-  readonly #executed = new Map<TransactionId, Execution>()
+  readonly #executed = new Map<TransactionId, ObservedExecution>()
   readonly #signed = new Map<string, Hash>()
   readonly #certificatesSeen = new WeakSet<Certificate>()
   /** Heights of handovers whose certificates were both judged. */
@@ -101,7 +101,7 @@ export class Judge implements Witness {
   }
   #highestBlock = 0
 
-  get executions(): ReadonlyMap<TransactionId, Execution> {
+  get executions(): ReadonlyMap<TransactionId, ObservedExecution> {
     return this.#executed
   }
 

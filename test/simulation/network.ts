@@ -15,8 +15,8 @@ import type {
   RequestHandler,
   RequestProtocol,
 } from '../../node/ports.ts'
-import type { Random } from './random.ts'
-import type { Actor, Timeline } from './timeline.ts'
+import type { SeededRandom } from './random.ts'
+import type { SimulatedActor, Timeline } from './timeline.ts'
 
 export interface NetworkFaults {
   lossChance: number
@@ -38,7 +38,7 @@ export const calmNetwork: NetworkFaults = {
 }
 
 /** A process on the network. */
-export interface NetworkUser extends Actor {
+export interface NetworkUser extends SimulatedActor {
   readonly id: DeviceId
   readonly boundary: () => void
   /** The process is about to let this go. */
@@ -51,12 +51,12 @@ export class SimulatedNetwork {
   /** Signatures get lost, and nothing else: blocks are committed that nobody can prove. */
   losesSignatures = false
   readonly #timeline: Timeline
-  readonly #random: Random
+  readonly #random: SeededRandom
   readonly #endpoints = new Map<DeviceId, Endpoint>()
   /** `from>to`: nothing gets through. */
   readonly #cut = new Set<string>()
 
-  constructor(timeline: Timeline, random: Random) {
+  constructor(timeline: Timeline, random: SeededRandom) {
     this.#timeline = timeline
     this.#random = random
   }

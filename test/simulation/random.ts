@@ -25,7 +25,7 @@ function hashOfLabel(label: string): number {
   return hash >>> 0
 }
 
-export class Random {
+export class SeededRandom {
   #a: number
   #b: number
   #c: number

@@ -6,7 +6,7 @@
  */
 
 /** Who an event happens to. */
-export interface Actor {
+export interface SimulatedActor {
   readonly name: string
   readonly alive: boolean
   readonly paused: boolean
@@ -18,15 +18,15 @@ export interface SimulatedEvent {
   readonly at: number
   readonly order: number
   readonly label: string
-  readonly actor: Actor | undefined
+  readonly actor: SimulatedActor | undefined
   readonly happen: () => void
 }
 
 /** Who is at this place when the time comes; nobody, and the event never happens. */
-export type Place = () => Actor | undefined
+export type Place = () => SimulatedActor | undefined
 
 interface Scheduled extends Omit<SimulatedEvent, 'actor'> {
-  readonly actor: Actor | Place | undefined
+  readonly actor: SimulatedActor | Place | undefined
 }
 
 function isBefore(a: Scheduled, b: Scheduled): boolean {
@@ -49,12 +49,17 @@ export class Timeline {
   }
 
   /** `actor` undefined: it happens to the world. */
-  schedule(delayMs: number, actor: Actor | Place | undefined, label: string, happen: () => void): void {
+  schedule(
+    delayMs: number,
+    actor: SimulatedActor | Place | undefined,
+    label: string,
+    happen: () => void,
+  ): void {
     this.#push({ at: this.#now + Math.max(0, delayMs), order: this.#order++, label, actor, happen })
   }
 
   /** A paused actor goes on: what it missed happens now, in order. */
-  release(actor: Actor): void {
+  release(actor: SimulatedActor): void {
     for (const { label, happen } of actor.backlog.splice(0)) this.schedule(0, actor, label, happen)
   }
 

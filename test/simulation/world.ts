@@ -19,12 +19,12 @@ import { Governor } from './governor.ts'
 import { Host, SimulatedProcess, type Site } from './host.ts'
 import { Judge } from './judge.ts'
 import { SimulatedNetwork } from './network.ts'
-import { Random } from './random.ts'
+import { SeededRandom } from './random.ts'
 import { Timeline } from './timeline.ts'
 import { Trace } from './trace.ts'
 import { must, Violation } from './violation.ts'
 
-export interface RunOptions {
+export interface SimulationOptions {
   readonly seed: number
   /** Events before the faults end. */
   readonly events?: number
@@ -80,7 +80,7 @@ const chains = sizes.map(({ consenters, more }) => ({
 const verifier = new RememberingVerifier(nativeVerifier)
 
 export class World {
-  readonly #options: RunOptions
+  readonly #options: SimulationOptions
   readonly #timeline = new Timeline()
   readonly #trace: Trace
   readonly #judge: Judge
@@ -91,13 +91,13 @@ export class World {
   readonly #site: Site
   #events = 0
 
-  constructor(options: RunOptions) {
+  constructor(options: SimulationOptions) {
     this.#options = options
     const { seed } = options
     this.#trace = new Trace(options.trace ?? false)
-    const random = new Random(seed, 'world')
+    const random = new SeededRandom(seed, 'world')
     const { full, genesis, governed } = chains[random.pick([0, 0, 0, 1, 2, 3])]!
-    const network = new SimulatedNetwork(this.#timeline, new Random(seed, 'network'))
+    const network = new SimulatedNetwork(this.#timeline, new SeededRandom(seed, 'network'))
     this.#judge = new Judge({
       consenters: consentersOf(genesis),
       verifier,
@@ -118,21 +118,21 @@ export class World {
     this.#hosts = full.map(identity => new Host(this.#site, identity))
     this.#clients = new Clients({
       site: this.#site,
-      random: new Random(seed, 'clients'),
+      random: new SeededRandom(seed, 'clients'),
       hosts: this.#hosts,
       judge: this.#judge,
       trusted: checkpointFromGenesis(genesis),
       owners: owners.slice(0, 1 + random.below(2)),
       count: 2 + random.below(4),
     })
-    const faultRandom = new Random(seed, 'faults')
+    const faultRandom = new SeededRandom(seed, 'faults')
     const first = consentersOf(genesis)
     const sets = () => [first, ...(this.#governor?.targets ?? [])]
     this.#faults = new Faults(this.#site, this.#hosts, faultRandom, { sets, hasEvenSets: governed })
     this.#governor = governed
       ? new Governor({
           site: this.#site,
-          random: new Random(seed, 'governor'),
+          random: new SeededRandom(seed, 'governor'),
           hosts: this.#hosts,
           identities: full,
           operator,
@@ -285,7 +285,9 @@ function isSettled({ voters, votersOutgoing }: Configuration, parameters: ChainP
 }
 
 /** Limits and timing of a run: defaults, or so small that every one of them is met. */
-function settings(random: Random): Pick<Site, 'raft' | 'limits' | 'compaction' | 'producer' | 'heartbeatMs'> {
+function settings(
+  random: SeededRandom,
+): Pick<Site, 'raft' | 'limits' | 'compaction' | 'producer' | 'heartbeatMs'> {
   const kibibyte = 1024
   const tight = {
     maxEntriesPerAppend: 1 + random.below(4),
@@ -307,6 +309,6 @@ function settings(random: Random): Pick<Site, 'raft' | 'limits' | 'compaction' |
   }
 }
 
-export function runSeed(options: RunOptions): Promise<RunReport> {
+export function runSeed(options: SimulationOptions): Promise<RunReport> {
   return new World(options).run()
 }

@@ -5,7 +5,7 @@
  */
 import { bytesToHex, hexToBytes } from '@noble/hashes/utils.js'
 import { MoteError } from '../../chain/result.ts'
-import type { ByteStore, KeyRange, Operation } from '../../node/storage/byte-store.ts'
+import type { BatchOperation, ByteStore, KeyRange } from '../../node/storage/byte-store.ts'
 
 export class MemoryDisk {
   /** What a crash keeps. */
@@ -55,7 +55,7 @@ export class MemoryDisk {
     this.apply([{ key, value: change(Uint8Array.from(value)) }], true)
   }
 
-  apply(operations: readonly Operation[], durable: boolean): void {
+  apply(operations: readonly BatchOperation[], durable: boolean): void {
     for (const { key, value } of operations)
       if (value === null) this.#written.delete(bytesToHex(key))
       else this.#written.set(bytesToHex(key), Uint8Array.from(value))
@@ -105,7 +105,7 @@ class MemoryByteStore implements ByteStore {
     }
   }
 
-  async write(operations: readonly Operation[], durable: boolean): Promise<void> {
+  async write(operations: readonly BatchOperation[], durable: boolean): Promise<void> {
     this.#check()
     if (this.#disk.hangsUntil) await this.#disk.hangsUntil
     const failure = this.#disk.failNextWrite

@@ -18,7 +18,7 @@ import { systemClock } from '../../node/system-clock.ts'
 import type { SampleIdentity } from './sample-genesis.ts'
 
 /** A chain of one header at `height` over the genesis state and these changes, certified by all consenters. */
-export interface SampleChain {
+export interface OneHeaderChain {
   readonly chainId: ChainId
   readonly genesis: GenesisDocument
   readonly trusted: TrustedHead
@@ -27,7 +27,7 @@ export interface SampleChain {
   proofOf(id: DeviceId, height: number, change?: (record: IdentityRecord) => IdentityRecord): HelloProof
 }
 
-export function sampleChain(genesis: GenesisDocument, full: readonly SampleIdentity[]): SampleChain {
+export function sampleChain(genesis: GenesisDocument, full: readonly SampleIdentity[]): OneHeaderChain {
   const ledger = genesisLedger(genesis)
   const set = consenterSet(genesis.consenters, genesis.quorumPolicy)
   const recordIn = (tree: StateTree, id: DeviceId) => {
@@ -85,7 +85,7 @@ export interface TestNodeOptions extends Partial<Libp2pNetworkOptions> {
 const silent = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} }
 
 export async function startTestNode(
-  chain: SampleChain,
+  chain: OneHeaderChain,
   identity: SampleIdentity,
   options: TestNodeOptions = {},
 ): Promise<TestNode> {

@@ -1,6 +1,6 @@
 /**
  * Habits that a machine can check (after TigerBeetle's `tidy.zig`): length of files, an opening comment, no words
- * that belong to one machine, no vague file names, no unfinished work.
+ * that belong to one machine, no vague file names, no exported name with two meanings, no unfinished work.
  */
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -23,6 +23,16 @@ const forbidden: readonly (readonly [RegExp, string])[] = [
   [/\b(?:TODO|FIXME|XXX|HACK)\b/, 'unfinished work'],
   [/\b(?:lorem ipsum|not implemented)\b/i, 'a stand-in'],
 ]
+
+/** Names that several files export, and in how many: consensus/ imports nothing from chain/, nor chain/ from it. */
+const sharedNames: Readonly<Record<string, number>> = { assert: 2, assertNever: 2 }
+
+/** What a file declares and exports; a re-export declares nothing. */
+function exportedNames(text: string): readonly string[] {
+  const declaration =
+    /^export (?:declare |abstract |async )*(?:type|interface|class|function\*?|const|let) +(\w+)/gm
+  return [...text.matchAll(declaration)].map(([, name]) => name as string)
+}
 
 const vagueNames = /(?:^|[-/])(?:utils?|helpers?|common|manager|misc)(?:[-.]|$)/
 
@@ -65,6 +75,15 @@ test('style: no file has a vague name', () => {
   expect(sources.map(file => file.path).filter(path => vagueNames.test(path))).toEqual([])
 })
 
+test('style: one exported name means one thing in the whole tree', () => {
+  const places = new Map<string, string[]>()
+  for (const { path, text } of sources)
+    for (const name of new Set(exportedNames(text))) places.set(name, [...(places.get(name) ?? []), path])
+  expect(places.size).toBeGreaterThan(1000)
+  expect([...places].filter(([name, paths]) => paths.length > 1 && !(name in sharedNames))).toEqual([])
+  for (const [name, paths] of Object.entries(sharedNames)) expect(places.get(name), name).toHaveLength(paths)
+})
+
 test('style: no committed file holds a path of one machine, a registry host or unfinished work', () => {
   const found: string[] = []
   for (const path of projectFiles()) {
@@ -87,4 +106,8 @@ test('style: the check itself sees what it forbids', () => {
   expect(vagueNames.test('node/utils.ts')).toBe(true)
   expect(vagueNames.test('client/http-helpers.ts')).toBe(true)
   expect(vagueNames.test('node/command.ts')).toBe(false)
+  expect(exportedNames('export async function a() {}\nexport const b = 1\nexport { c } from d')).toEqual([
+    'a',
+    'b',
+  ])
 })

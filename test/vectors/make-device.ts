@@ -36,7 +36,7 @@ import {
   memberBoxes,
   parseEpochBoxes,
 } from '../../mqtt-gateway/protocol/epoch-boxes.ts'
-import { encodeAnswer, encodeQuestion } from '../../mqtt-gateway/protocol/question.ts'
+import { encodeProofAnswer, encodeQuestion } from '../../mqtt-gateway/protocol/question.ts'
 
 const filled = (byte: number, length = 32) => new Uint8Array(length).fill(byte)
 const pkcs8Prefix = hexToBytes('302e020100300506032b656e04220420')
@@ -193,7 +193,7 @@ function questionVectors() {
     },
     group: { id: group, encoded: bytesToHex(encodeQuestion(nonce, { type: 'group', id: group })) },
     /** `proof` stands for an encoded state answer or group answer. */
-    answer: { proof: bytesToHex(proof), encoded: bytesToHex(encodeAnswer(nonce, proof)) },
+    answer: { proof: bytesToHex(proof), encoded: bytesToHex(encodeProofAnswer(nonce, proof)) },
   }
 }
 

@@ -35,7 +35,7 @@ import {
   newcomer,
   operator,
   SampleLedger,
-  sampleGenesis,
+  sampleLedgerGenesis,
   token,
 } from './sample-ledger.ts'
 
@@ -95,7 +95,7 @@ const samples: Readonly<Record<string, readonly [Codec<unknown>, Uint8Array]>> =
   grant: sample(grantCodec, leaf(stateKeyOf.grant(grantIdOf(token.signer.publicKey)))),
   approval: sample(approvalCodec, leaf(stateKeyOf.approval(operator.id))),
   parameters: sample(parametersCodec, leaf(stateKeyOf.parameters())),
-  genesis: sample(genesisCodec, encode(genesisCodec, sampleGenesis())),
+  genesis: sample(genesisCodec, encode(genesisCodec, sampleLedgerGenesis())),
   proposal: sample(proposalCodec, encode(proposalCodec, proposal)),
   handover: sample(proposalCodec, encode(proposalCodec, handover)),
   receipt: sample(receiptCodec, encode(receiptCodec, receipts[0]!)),

@@ -24,9 +24,9 @@ import {
 } from '../../../chain/records.ts'
 import { unwrap } from '../../../chain/result.ts'
 import { rootOf } from '../../../chain/state-tree.ts'
-import { coordinator, devices, fullNode, newcomer, operator, sampleGenesis } from './sample-ledger.ts'
+import { coordinator, devices, fullNode, newcomer, operator, sampleLedgerGenesis } from './sample-ledger.ts'
 
-const document = sampleGenesis()
+const document = sampleLedgerGenesis()
 
 function codeOf(wrong: Partial<GenesisDocument>): string {
   const checked = checkGenesis({ ...document, ...wrong })
@@ -37,7 +37,7 @@ describe('genesis', () => {
   test('genesis: every byte of the document makes the chain id', () => {
     const bytes = encode(genesisCodec, document)
     expect(decodeGenesis(bytes)).toEqual({ ok: true, value: document })
-    expect(chainIdOf(sampleGenesis())).toBe(chainIdOf(document))
+    expect(chainIdOf(sampleLedgerGenesis())).toBe(chainIdOf(document))
     expect(chainIdOf({ ...document, name: 'other' })).not.toBe(chainIdOf(document))
     expect(chainIdOf({ ...document, threshold: 2 })).not.toBe(chainIdOf(document))
   })

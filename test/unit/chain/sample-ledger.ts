@@ -81,7 +81,7 @@ export interface SampleChoices {
   readonly limits?: Partial<GenesisParameters['limits']>
 }
 
-export function sampleGenesis(choices: SampleChoices = {}): GenesisDocument {
+export function sampleLedgerGenesis(choices: SampleChoices = {}): GenesisDocument {
   const identity = (who: Actor, label: Label) => ({
     inceptionKey: who.signer.publicKey,
     label,
@@ -123,7 +123,7 @@ export class SampleLedger {
   #nonce = 0
 
   constructor(choices: SampleChoices = {}) {
-    this.ledger = genesisLedger(sampleGenesis(choices))
+    this.ledger = genesisLedger(sampleLedgerGenesis(choices))
   }
 
   get chainId() {

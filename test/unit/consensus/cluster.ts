@@ -11,7 +11,7 @@ import type { RaftStatus } from '../../../consensus/status.ts'
 import type { Config, Configuration, Effect, Input, Message, NodeId } from '../../../consensus/types.ts'
 import { Invariants } from './invariants.ts'
 import { Node } from './node.ts'
-import { SeededRandom } from './random.ts'
+import { FuzzRandom } from './random.ts'
 import { SentAgain } from './sent-again.ts'
 import { simple } from './server.ts'
 
@@ -28,7 +28,7 @@ const electionTimeoutTicks = 5
 const largestEntryBytes = 64 * (1 + 2 * ids.length)
 
 export class Cluster {
-  readonly random: SeededRandom
+  readonly random: FuzzRandom
   readonly invariants = new Invariants()
   readonly nodes = new Map<NodeId, Node>()
   #network: Envelope[] = []
@@ -46,7 +46,7 @@ export class Cluster {
   #context = 0
 
   constructor(seed: number, config: Partial<Config> = {}) {
-    this.random = new SeededRandom(seed)
+    this.random = new FuzzRandom(seed)
     this.#limits = { ...defaultConfig('a'), ...config }
     // Who joins later knows where the cluster began, too.
     const initial = simple(...ids.slice(0, this.random.pick([1, 3, 3, 3, 5])))

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { entryBytes, LogWindow } from '../../../consensus/log.ts'
-import { SeededRandom } from './random.ts'
+import { FuzzRandom } from './random.ts'
 import { command, logOf } from './server.ts'
 
 const everything = { entries: 1_000, bytes: 1_000_000 }
@@ -61,7 +61,7 @@ describe('log window (§5.3)', () => {
   })
 
   it('agrees with a plain array under random appends, cuts and shrinks', () => {
-    const random = new SeededRandom(1)
+    const random = new FuzzRandom(1)
     const log = new LogWindow({ index: 0, term: 0 })
     let model = logOf()
     let shrunk = 0

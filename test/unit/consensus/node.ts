@@ -15,7 +15,7 @@ import type {
   NodeId,
   SnapshotMeta,
 } from '../../../consensus/types.ts'
-import type { SeededRandom } from './random.ts'
+import type { FuzzRandom } from './random.ts'
 
 type Persist = Extract<Effect, { type: 'persist' }>
 type Send = Extract<Effect, { type: 'send' }>
@@ -62,7 +62,7 @@ function configurationAt(log: StoredLog, index: number): Configuration {
 export class Node {
   readonly id: NodeId
   readonly #config: Config
-  readonly #random: SeededRandom
+  readonly #random: FuzzRandom
   raft: Raft | undefined
   disk: StoredLog
   /** The disk as the core believes it will be: every write under way included. */
@@ -74,10 +74,7 @@ export class Node {
   readonly fetched = new Map<number, readonly (Entry | undefined)[]>()
   #waiting: Send[] = []
 
-  constructor(
-    id: NodeId,
-    options: { config: Partial<Config>; initial: Configuration; random: SeededRandom },
-  ) {
+  constructor(id: NodeId, options: { config: Partial<Config>; initial: Configuration; random: FuzzRandom }) {
     this.id = id
     this.#config = { ...defaultConfig(id), ...options.config }
     this.#random = options.random

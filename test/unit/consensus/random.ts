@@ -1,5 +1,5 @@
 /** A small seeded generator (mulberry32): the same seed gives the same numbers everywhere. */
-export class SeededRandom {
+export class FuzzRandom {
   #state: number
 
   constructor(seed: number) {

@@ -2,7 +2,7 @@
 import { describe, expect, test } from 'vitest'
 import {
   faultText,
-  parseScenario,
+  parseChaosScenario,
   scenarioList,
   scenarioNames,
   scheduleOf,
@@ -70,10 +70,10 @@ describe('scenarios', () => {
 
   test('names are read, listed and refused', () => {
     for (const name of scenarioNames) {
-      expect(parseScenario(name)).toBe(name)
+      expect(parseChaosScenario(name)).toBe(name)
       expect(scenarioList()).toContain(name)
     }
-    expect(() => parseScenario('sunshine')).toThrow('scenario:')
+    expect(() => parseChaosScenario('sunshine')).toThrow('scenario:')
     expect(faultText({ type: 'isolate', target: { type: 'follower', number: 1 }, direction: 'in' })).toBe(
       'isolate follower-2 (in)',
     )

@@ -22,7 +22,7 @@ import {
   parseEpochBoxes,
   parseMemberBox,
 } from '../../../mqtt-gateway/protocol/epoch-boxes.ts'
-import { parseAnswer, parseQuestion } from '../../../mqtt-gateway/protocol/question.ts'
+import { parseProofAnswer, parseQuestion } from '../../../mqtt-gateway/protocol/question.ts'
 import { deviceVectors } from '../../vectors/make-device.ts'
 
 const vectors: Awaited<ReturnType<typeof deviceVectors>> = JSON.parse(
@@ -91,7 +91,7 @@ describe('vectors of test/vectors/device.json', () => {
       expect(parseQuestion(hex(encoded))).toMatchObject({
         value: { nonce: hex(nonce), subject: { type, id } },
       })
-    expect(parseAnswer(hex(answer.encoded))).toMatchObject({ value: { proof: hex(answer.proof) } })
+    expect(parseProofAnswer(hex(answer.encoded))).toMatchObject({ value: { proof: hex(answer.proof) } })
   })
 
   test('vectors: receipts of every event, and the root over them', () => {

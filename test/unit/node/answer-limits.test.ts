@@ -14,7 +14,7 @@ import { unwrap } from '../../../chain/result.ts'
 import { encodeHeaderPage, headerListCodec, maxHeaderPageBytes } from '../../../client/chain-source.ts'
 import { FailoverSource } from '../../../client/failover-source.ts'
 import { httpSource } from '../../../client/http-source.ts'
-import { decodeAnswerFrame, encodeAnswer } from '../../../node/network/answer-frame.ts'
+import { decodeAnswerFrame, encodeAnswerFrame } from '../../../node/network/answer-frame.ts'
 import { protocols } from '../../../node/network/protocols.ts'
 import { libp2pSource, queryHandler } from '../../../node/network/query-protocol.ts'
 import type { Network, OutgoingRequest } from '../../../node/ports.ts'
@@ -80,10 +80,10 @@ describe('answers', () => {
 
   it('answers: a body of the limit arrives, and one byte more is the refusal too-large', () => {
     const atLimit = new Uint8Array(protocols.query.maxAnswerBytes)
-    const frame = encodeAnswer('query', { type: 'body', body: atLimit })
+    const frame = encodeAnswerFrame('query', { type: 'body', body: atLimit })
     const answer = unwrap(decodeAnswerFrame('query', frame))
     expect(answer.type === 'body' && answer.body.length).toBe(atLimit.length)
-    const over = encodeAnswer('query', { type: 'body', body: new Uint8Array(atLimit.length + 1) })
+    const over = encodeAnswerFrame('query', { type: 'body', body: new Uint8Array(atLimit.length + 1) })
     expect(unwrap(decodeAnswerFrame('query', over))).toMatchObject({ type: 'refusal', code: 'too-large' })
   })
 

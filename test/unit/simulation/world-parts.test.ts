@@ -1,12 +1,12 @@
 import { describe, expect, test } from 'vitest'
 import { storeKey } from '../../../node/storage/store-keys.ts'
 import { type CrashKind, SimulatedDisk } from '../../simulation/disk.ts'
-import { Random } from '../../simulation/random.ts'
-import { type Actor, Timeline } from '../../simulation/timeline.ts'
+import { SeededRandom } from '../../simulation/random.ts'
+import { type SimulatedActor, Timeline } from '../../simulation/timeline.ts'
 
-class Somebody implements Actor {
+class Somebody implements SimulatedActor {
   readonly name = 'somebody'
-  readonly backlog: Actor['backlog'] = []
+  readonly backlog: SimulatedActor['backlog'] = []
   readonly boundary = () => {}
   alive = true
   paused = false
@@ -53,7 +53,7 @@ describe('simulated time', () => {
 
   test('random: one seed and label give one sequence, another label another', () => {
     const numbers = (label: string) =>
-      Array.from({ length: 5 }, (_, i) => new Random(7, label).below(1e9) + i)
+      Array.from({ length: 5 }, (_, i) => new SeededRandom(7, label).below(1e9) + i)
     expect(numbers('a')).toEqual(numbers('a'))
     expect(numbers('a')).not.toEqual(numbers('b'))
   })
@@ -65,7 +65,7 @@ function leftAfter(kind: CrashKind): Set<string> {
   for (let seed = 0; seed < 200; seed++) {
     const timeline = new Timeline()
     const user = new Somebody()
-    const disk = new SimulatedDisk(timeline, new Random(seed, 'disk'))
+    const disk = new SimulatedDisk(timeline, new SeededRandom(seed, 'disk'))
     const write = (name: string, durable: boolean) =>
       void disk.write(user, { operations: [{ key: storeKey('leaf', name), value: value(name) }], durable })
     for (const [name, durable] of [
@@ -98,7 +98,7 @@ describe('simulated disk', () => {
     for (let seed = 0; seed < 200; seed++) {
       const timeline = new Timeline()
       const user = new Somebody()
-      const disk = new SimulatedDisk(timeline, new Random(seed, 'disk'))
+      const disk = new SimulatedDisk(timeline, new SeededRandom(seed, 'disk'))
       const keys = [storeKey('entry', 1), storeKey('entry', 2), storeKey('logTail')]
       void disk.write(user, { operations: keys.map(key => ({ key, value: value('entry') })), durable: true })
       disk.crash('power')
@@ -118,7 +118,7 @@ describe('simulated disk', () => {
   test('disk: rot shows when it is read, and a write mends it', () => {
     const timeline = new Timeline()
     const user = new Somebody()
-    const disk = new SimulatedDisk(timeline, new Random(3, 'disk'))
+    const disk = new SimulatedDisk(timeline, new SeededRandom(3, 'disk'))
     const key = storeKey('leaf', 'aa')
     const put = () => void disk.write(user, { operations: [{ key, value: value('sound') }], durable: true })
     put()
