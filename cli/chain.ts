@@ -253,7 +253,7 @@ async function untilOldMayGo(
   signal: AbortSignal,
 ): Promise<void> {
   const nodes = description.nodes.filter(node => target.consenters.some(({ id }) => id === node.id))
-  let told = ''
+  let shown = ''
   while (nodes.length > 0) {
     const asked = nodes.map(({ api }) =>
       httpSource(apiUrl(api), { requestTimeoutMs: statusTimeoutMs }).status({ signal }),
@@ -263,9 +263,9 @@ async function untilOldMayGo(
     )
     const change = answers.find(status => status.change !== undefined)?.change
     if (answers.length > 0 && change === undefined) return
-    if (change !== undefined && change !== told)
+    if (change !== undefined && change !== shown)
       output.note(`handed over; the old ones are still needed: ${change}`)
-    told = change ?? told
+    shown = change ?? shown
     await pause(lookAgainMs, undefined, { signal })
   }
 }

@@ -198,7 +198,7 @@ export async function consentersChanged(
   const stop = new AbortController()
   const following = client.follower.run(AbortSignal.any([signal, stop.signal]))
   let wasDecided = false
-  let told: string | undefined
+  let reported: string | undefined
   try {
     for (;;) {
       const advanced = nextHead(client, signal)
@@ -212,8 +212,8 @@ export async function consentersChanged(
         }
         wasDecided = isDecided
         const now = JSON.stringify([state.value.version, missingApprovals(state, hash)])
-        if (now !== told) onChange?.(state)
-        told = now
+        if (now !== reported) onChange?.(state)
+        reported = now
       }
       await advanced
     }

@@ -37,7 +37,7 @@ export function seeOff(state: State, leadership: LeaderState): void {
       // It lacks what is compacted: a snapshot would bring it what is behind its removal.
       if (progress.state === 'snapshot') continue
       progress.end = { index: latest.index, term }
-      departing.set(id, { progress, told: undefined })
+      departing.set(id, { progress, notice: undefined })
     }
   }
   leadership.departing = departing
@@ -49,14 +49,14 @@ function leftOut({ configurations, config }: State, members: ReadonlySet<NodeId>
   return [...membersOf(previous.configuration)].filter(id => !members.has(id) && id !== config.id)
 }
 
-/** A removal that is committed is told, in this step. */
+/** Tells departing members of a removal in the step that commits it. */
 export function tellRemoved(state: State, leadership: LeaderState): void {
   for (const departing of leadership.departing.values()) {
-    const { progress, told } = departing
-    if (told !== undefined || (progress.end?.index ?? 0) > state.commitIndex) continue
+    const { progress, notice } = departing
+    if (notice !== undefined || (progress.end?.index ?? 0) > state.commitIndex) continue
     // Answers return the number of their append: a new one tells those to earlier appends apart.
     leadership.reads.readContext += 1
-    departing.told = { readContext: leadership.reads.readContext, since: leadership.ticks }
+    departing.notice = { readContext: leadership.reads.readContext, since: leadership.ticks }
     progress.mustSend = true
   }
 }
@@ -64,18 +64,18 @@ export function tellRemoved(state: State, leadership: LeaderState): void {
 /** Who has acknowledged the entry that removes it, in answer to an append that says that it is committed, knows it. */
 export function heardFromRemoved(leadership: LeaderState, response: AppendResponse): void {
   const departing = leadership.departing.get(response.from)
-  if (departing?.told === undefined) return
-  const { progress, told } = departing
+  if (departing?.notice === undefined) return
+  const { progress, notice } = departing
   // A follower takes as committed what the append that says so covers: this very answer has to cover the entry.
-  const knows = response.success && response.readContext >= told.readContext
+  const knows = response.success && response.readContext >= notice.readContext
   if (knows && response.matchIndex >= (progress.end?.index ?? 0)) letGo(leadership, response.from)
 }
 
-/** Nobody is told for ever. */
+/** Lets departing members go whose time has passed. */
 export function tickDeparting(state: State, leadership: LeaderState): void {
   const most = farewellTimeouts * state.config.electionTimeoutTicks
-  for (const [id, { told }] of leadership.departing)
-    if (told !== undefined && leadership.ticks - told.since > most) letGo(leadership, id)
+  for (const [id, { notice }] of leadership.departing)
+    if (notice !== undefined && leadership.ticks - notice.since > most) letGo(leadership, id)
 }
 
 /** Ends what is sent to it. The map is another one after each change. */

@@ -97,7 +97,7 @@ export interface LeaderState {
 export interface Departing {
   readonly progress: Progress
   /** Once the removal is committed: since when appends say so, and the first `readContext` that only these carry. */
-  told: { readonly readContext: number; readonly since: number } | undefined
+  notice: { readonly readContext: number; readonly since: number } | undefined
 }
 
 /** Reads under way (thesis section 6.4): at most one round is out, later reads wait for the next. */

@@ -2,7 +2,7 @@
  * A running gateway: picks the adapters and wires them (`mote gateway start --config FILE`).
  *
  * It counts as started when its MQTT port listens and it has verified a certified header by itself. While no node
- * answers it keeps asking; the HTTP face, if there is one, says that it is not ready.
+ * answers it keeps asking; the HTTP status server, if there is one, says that it is not ready.
  */
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
@@ -48,7 +48,7 @@ export async function startGateway(configFile: string, signal: AbortSignal): Pro
   const stopping = new AbortController()
   const gateway = await makeGateway(config, client, log)
   let started = false
-  const face =
+  const statusServer =
     config.api &&
     (await openStatusServer(config.api, {
       readiness: () => {
@@ -68,7 +68,7 @@ export async function startGateway(configFile: string, signal: AbortSignal): Pro
     log.info('stopping')
     stopping.abort()
     await gateway.stop()
-    await face?.close()
+    await statusServer?.close()
     await following
     close()
   }
@@ -77,7 +77,13 @@ export async function startGateway(configFile: string, signal: AbortSignal): Pro
     const mqtt = await gateway.start()
     started = true
     log.info({ mqtt, height: gateway.status().height }, 'ready')
-    const ready = { name: config.name, id, mqtt, ...(face && { api: face.address }), pid: process.pid }
+    const ready = {
+      name: config.name,
+      id,
+      mqtt,
+      ...(statusServer && { api: statusServer.address }),
+      pid: process.pid,
+    }
     return { ready, stop, ended: new Promise(() => {}) }
   } catch (error) {
     await stop()

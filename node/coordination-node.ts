@@ -29,10 +29,10 @@ export async function startCoordinationNode(config: NodeConfig, log: Logger): Pr
   const chain = await LightChain.open(config, log)
   const { client, network } = chain
   const live = new LiveNodes(systemClock)
-  const desk = new JoinService({ client, live, clock: systemClock, coordinator: chain.keys.id, log })
+  const joins = new JoinService({ client, live, clock: systemClock, coordinator: chain.keys.id, log })
   client.pool.replace(config.peers.map(({ id }) => chain.sourceOf(id)))
 
-  const changed = (): void => chain.inBackground('moving lightweight nodes', move(chain, desk, log))
+  const changed = (): void => chain.inBackground('moving lightweight nodes', move(chain, joins, log))
   const lost = (ids: readonly DeviceId[]): void => {
     for (const id of ids) log.warn({ fullNode: id }, 'a full node is gone')
     if (ids.length > 0) changed()
@@ -52,7 +52,7 @@ export async function startCoordinationNode(config: NodeConfig, log: Logger): Pr
   network.handle('registry', beaten)
   network.handle(
     'join',
-    requestHandler(joining, { message: (body, caller) => desk.answer(caller.remoteAddress, body) }),
+    requestHandler(joining, { message: (body, caller) => joins.answer(caller.remoteAddress, body) }),
   )
   let api = ''
   const announcer = new AddressAnnouncer({
@@ -78,7 +78,7 @@ export async function startCoordinationNode(config: NodeConfig, log: Logger): Pr
       (live.all().length === 0 ? new MoteError('no-full-node', 'no full node is alive') : undefined),
     failure: () => undefined,
     onUnexpected: error => log.error({ error }, 'unexpected error in a request'),
-    extend: routes => joinRoutes(routes, desk),
+    extend: routes => joinRoutes(routes, joins),
   })
   await chain.start((peer, state) => {
     if (state === 'connected') announcer.announce()
@@ -106,14 +106,14 @@ export async function startCoordinationNode(config: NodeConfig, log: Logger): Pr
   }
 }
 
-function joinRoutes(routes: FastifyInstance, desk: JoinService): void {
+function joinRoutes(routes: FastifyInstance, joins: JoinService): void {
   routes.post('/v1/join', async (request, reply) => {
-    const answer = await desk.answer(request.ip, bodyOf(request.body))
+    const answer = await joins.answer(request.ip, bodyOf(request.body))
     return reply.type('application/octet-stream').send(Buffer.from(answer))
   })
   const params = Type.Object({ id: Type.String({ pattern: '^[0-9a-f]{64}$' }) })
   routes.get<{ Params: { id: string } }>('/v1/assignment/:id', { schema: { params } }, async request => {
-    const { fullNode, backups } = await desk.assignmentOf(DeviceId(request.params.id))
+    const { fullNode, backups } = await joins.assignmentOf(DeviceId(request.params.id))
     return { assignedFullNode: fullNode, backups }
   })
 }
@@ -126,14 +126,14 @@ async function mustBeFullNode({ client }: LightChain, id: DeviceId): Promise<voi
 }
 
 /** Tells connected lightweight nodes whose full node or backups are others now: one has died, or has come. */
-async function move({ network }: LightChain, desk: JoinService, log: Logger): Promise<void> {
+async function move({ network }: LightChain, joins: JoinService, log: Logger): Promise<void> {
   const connected = network.peers().filter(peer => peer.state === 'connected')
   await Promise.all(
     connected.map(async ({ id }) => {
-      if (!desk.isOutdated(id)) return
-      const [from] = desk.told(id) ?? []
+      if (!joins.isOutdated(id)) return
+      const [from] = joins.knownAssignment(id) ?? []
       try {
-        const assignment = await desk.assignmentOf(id)
+        const assignment = await joins.assignmentOf(id)
         await ask(network, id, registryReports.assignment, assignment, moveTimeoutMs)
         const { fullNode, backups } = assignment
         log.info({ device: id, from, to: fullNode.id, backups: backups.length }, 'told a lightweight node')

@@ -15,7 +15,7 @@ import type { Logger } from '../client/log.ts'
 import { nativeSignerFromSeed, nativeVerifier } from '../client/native-crypto.ts'
 import type { NodeConfig } from './config.ts'
 import { recoverChain } from './ledger/chain-recovery.ts'
-import { fullNodeBook, identityIn } from './ledger/full-node-book.ts'
+import { fullNodeIdentityProvider, identityIn } from './ledger/identity-provider.ts'
 import { LiveChain } from './ledger/live-chain.ts'
 import { NodeEvents } from './ledger/node-events.ts'
 import { RememberingVerifier } from './ledger/remembering-verifier.ts'
@@ -75,7 +75,14 @@ async function startOver(storage: Storage, { config, log, genesis, keys }: Prepa
     ...config.p2p,
     transportSeed: transport.seed.expose(),
     streamsAhead: ['raft', 'certify', 'forward'],
-    book: fullNodeBook({ id, genesis, chain, verifier, handovers: recovered.handovers, events }),
+    identities: fullNodeIdentityProvider({
+      id,
+      genesis,
+      chain,
+      verifier,
+      handovers: recovered.handovers,
+      events,
+    }),
     clock,
     log,
   })

@@ -25,7 +25,7 @@ export async function startLightweightNode(config: NodeConfig, log: Logger): Pro
   const { assignment } = registryReports
   const assigned = requestHandler(
     { assignment },
-    { assignment: (assignment, { deviceId }) => service.told(deviceId, assignment) },
+    { assignment: (assignment, { deviceId }) => service.reassigned(deviceId, assignment) },
   )
   chain.network.handle('registry', assigned)
   let api = ''

@@ -1,6 +1,6 @@
 /**
  * The agent on a device (Hsu C1): seals and signs what the application sends, verifies and opens what arrives.
- * `mote device send` and `listen` are thin faces of it.
+ * `mote device send` and `listen` are thin layers over it.
  *
  * It never trusts the gateway with content or with identity; it does believe its verdict on whether a message was
  * relayed. Keys come in as `IdentityKeys` and leave this process in no form.

@@ -3,7 +3,7 @@
  * node's own configuration. Only they are heard, and only they may ask `/mote/member/1`.
  *
  * Beside them, at a leader: members that were removed and are still told so (consensus/departing.ts). Of them nothing is
- * taken but Raft messages, whose answers show that they know it; they may ask for the witness, without which they hear no
+ * taken but Raft messages, whose answers show that they know it; they may ask for the amnesia check, without which they hear no
  * leader that is new to them (`MemberGate`), and for nothing else.
  */
 import type { DeviceId } from '../../chain/brands.ts'
@@ -62,7 +62,7 @@ export class Members implements NodeListener {
   }
 
   mayAsk(id: DeviceId, request: string): boolean {
-    return this.#others.has(id) || (request === memberRequests.witness.name && this.#departing.has(id))
+    return this.#others.has(id) || (request === memberRequests.amnesiaCheck.name && this.#departing.has(id))
   }
 
   #othersIn({ voters, votersOutgoing, learners }: Configuration): ReadonlySet<string> {

@@ -38,7 +38,7 @@ import { queries } from '../network/request-table.ts'
 import { ask } from '../network/requests.ts'
 import type { PeerStatus } from '../ports.ts'
 import { systemClock } from '../system-clock.ts'
-import { LightBook } from './light-book.ts'
+import { LightIdentityProvider } from './light-identity-provider.ts'
 import { PeerConfirmation } from './peer-confirmation.ts'
 
 /** A query that waits for news lasts this long: a full node that hangs is noticed a little later. */
@@ -50,7 +50,7 @@ export class LightChain {
   readonly config: NodeConfig
   readonly keys: IdentityKeys
   readonly client: ChainClient
-  readonly book: LightBook
+  readonly identities: LightIdentityProvider
   readonly network: Libp2pNetwork
   readonly #log: Logger
   readonly #lock: DirectoryLock
@@ -66,21 +66,21 @@ export class LightChain {
   readonly #sources = new Map<DeviceId, ChainSource>()
 
   private constructor(
-    parts: Pick<LightChain, 'config' | 'keys' | 'client' | 'book'>,
+    parts: Pick<LightChain, 'config' | 'keys' | 'client' | 'identities'>,
     log: Logger,
     lock: DirectoryLock,
   ) {
-    const { config, keys, client, book } = parts
+    const { config, keys, client, identities } = parts
     this.config = config
     this.keys = keys
     this.client = client
-    this.book = book
+    this.identities = identities
     this.#log = log
     this.#lock = lock
     this.network = new Libp2pNetwork({
       ...(config.p2p ?? { host: '127.0.0.1', port: 0 }),
       transportSeed: transportOf(keys).seed.expose(),
-      book,
+      identities,
       clock: systemClock,
       log,
       onRefused: () => this.#refused(),
@@ -109,7 +109,7 @@ export class LightChain {
     const lock = await lockDirectory(config.data)
     try {
       const client = await openClient(config, genesis, log)
-      const book = await LightBook.open({
+      const identities = await LightIdentityProvider.open({
         deviceId: keys.id,
         genesis,
         records: client.records,
@@ -117,7 +117,7 @@ export class LightChain {
         proofStore: checkpointFile(join(config.data, 'own-proof')),
         isFresh: () => client.records.ageMs() <= config.trustTtlMs,
       })
-      return new LightChain({ config, keys, client, book }, log, lock)
+      return new LightChain({ config, keys, client, identities }, log, lock)
     } catch (error) {
       await lock.release()
       throw error
@@ -228,7 +228,7 @@ export class LightChain {
    */
   #refused(): void {
     if (this.network.peers().some(({ state }) => state === 'connected')) return
-    this.book.withholdProof()
+    this.identities.withholdProof()
     this.#wantProof()
   }
 
@@ -250,13 +250,13 @@ export class LightChain {
     while (!this.stopping.aborted) {
       try {
         this.#proofWanted = false
-        const isNewcomer = this.book.ownProof().type === 'none'
+        const isNewcomer = this.identities.ownProof().type === 'none'
         const key = stateKeyOf.identity(this.keys.id)
         const answer = isNewcomer ? await this.#ownStatus() : await this.client.records.stateProof(key)
         // An answer under the bare genesis convinces only who has seen nothing newer.
         if (answer.signatures.length === 0) throw new MoteError('not-ready', 'no block is certified yet')
         this.#mustBeTaken(answer)
-        await this.book.showProof(answer)
+        await this.identities.showProof(answer)
         if (isNewcomer) this.network.greetAgain()
         if (!this.#proofWanted) return
       } catch (error) {

@@ -94,7 +94,7 @@ export class ServingNodes {
   }
 
   /** A coordination node's word that another full node serves from now on. */
-  told(from: DeviceId, assignment: Assignment): void {
+  reassigned(from: DeviceId, assignment: Assignment): void {
     const { coordination } = this.#chain.config
     if (![...coordination, ...this.#found].some(({ id }) => id === from))
       throw new MoteError('not-authorised', 'assignment: expected it from a coordination node of this node')

@@ -110,7 +110,7 @@ export type KnownIdentity = {
 }
 
 /** What judging a hello needs to know. Full nodes answer from their state, others from what their header follower saw. */
-export interface HelloBook {
+export interface IdentityProvider {
   readonly chainId: ChainId
   readonly deviceId: DeviceId
   readonly verifier: SignatureVerifier
@@ -138,8 +138,13 @@ export interface ProvenPeer {
   readonly confirmed: boolean
 }
 
-export function ownHello(book: HelloBook): Hello {
-  return { version: 1, chainId: book.chainId, deviceId: book.deviceId, proof: book.ownProof() }
+export function ownHello(identities: IdentityProvider): Hello {
+  return {
+    version: 1,
+    chainId: identities.chainId,
+    deviceId: identities.deviceId,
+    proof: identities.ownProof(),
+  }
 }
 
 /**
@@ -147,21 +152,21 @@ export function ownHello(book: HelloBook): Hello {
  * `hello-required` (no proof was shown), `hello-refused`, `bad-proof` or `bad-certificate`.
  */
 export function judgeHello(
-  book: HelloBook,
+  identities: IdentityProvider,
   hello: Hello,
   transportKey: Uint8Array | undefined,
 ): Result<ProvenPeer> {
-  if (hello.chainId !== book.chainId)
-    return refuse('wrong-chain', `hello: expected chain ${book.chainId}, got ${hello.chainId}`)
+  if (hello.chainId !== identities.chainId)
+    return refuse('wrong-chain', `hello: expected chain ${identities.chainId}, got ${hello.chainId}`)
   if (hello.proof.type === 'none') return refuse('hello-required', 'hello: no proof of an identity was shown')
-  const shown = shownRecord(book, hello.deviceId, hello.proof)
+  const shown = shownRecord(identities, hello.deviceId, hello.proof)
   if (!shown.ok) return shown
-  return judge(book, hello.deviceId, transportKey, shown.value)
+  return judge(identities, hello.deviceId, transportKey, shown.value)
 }
 
 /** Judges a peer again that was admitted before, by what this node knows now. */
-export function judgeAgain(book: HelloBook, peer: ProvenPeer): Result<ProvenPeer> {
-  return judge(book, peer.id, peer.transportKey, peer)
+export function judgeAgain(identities: IdentityProvider, peer: ProvenPeer): Result<ProvenPeer> {
+  return judge(identities, peer.id, peer.transportKey, peer)
 }
 
 interface ShownRecord {
@@ -170,22 +175,22 @@ interface ShownRecord {
 }
 
 function shownRecord(
-  book: HelloBook,
+  identities: IdentityProvider,
   id: DeviceId,
   proof: Exclude<HelloProof, { type: 'none' }>,
 ): Result<ShownRecord> {
-  if (proof.type === 'genesis') return ok({ height: 0 as Height, record: book.genesisIdentity(id) })
+  if (proof.type === 'genesis') return ok({ height: 0 as Height, record: identities.genesisIdentity(id) })
   const answer = decode(stateAnswerCodec, proof.answer)
   if (!answer.ok) return answer
   const { height: claimed } = answer.value
-  const known = book.known(id)
+  const known = identities.known(id)
   // What this node knows is newer: the proof could add nothing, and earlier consenters may have signed it.
   if (known && known.height > claimed && known.record !== 'changed') return ok(known as ShownRecord)
-  const trusted = throughHandovers(book.trusted(), proof.handovers, claimed, book.verifier)
+  const trusted = throughHandovers(identities.trusted(), proof.handovers, claimed, identities.verifier)
   if (!trusted.ok) return trusted
-  book.verified?.(trusted.value)
+  identities.verified?.(trusted.value)
   const key = stateKeyOf.identity(id)
-  const verified = verifyStateAnswer(trusted.value, key, answer.value, book.verifier)
+  const verified = verifyStateAnswer(trusted.value, key, answer.value, identities.verifier)
   if (!verified.ok) return verified
   const { height, value } = verified.value
   if (value === undefined) return ok({ height, record: undefined })
@@ -194,12 +199,12 @@ function shownRecord(
 }
 
 function judge(
-  book: HelloBook,
+  identities: IdentityProvider,
   id: DeviceId,
   transportKey: Uint8Array | undefined,
   shown: ShownRecord,
 ): Result<ProvenPeer> {
-  const known = book.known(id)
+  const known = identities.known(id)
   const newest = known !== undefined && known.height > shown.height ? known : shown
   if (newest.record === 'changed')
     return refuse('hello-refused', `hello: the record changed at height ${newest.height}; show a newer proof`)
@@ -210,7 +215,7 @@ function judge(
     return refuse('hello-refused', `hello: ${id} is ${record.status} at height ${height}`)
   if (!record.transportKey || !transportKey || !equalBytes(record.transportKey, transportKey))
     return refuse('hello-refused', `hello: the record of ${id} does not name the key of this connection`)
-  return ok({ id, transportKey, record, height, confirmed: book.isCurrent(id, height) })
+  return ok({ id, transportKey, record, height, confirmed: identities.isCurrent(id, height) })
 }
 
 /* ---------------------------------------------------------------- the exchange */
@@ -235,15 +240,15 @@ interface Connection {
  */
 export async function sayHello(
   conversation: Conversation,
-  options: { book: HelloBook; link: Connection; expected: DeviceId },
+  options: { identities: IdentityProvider; link: Connection; expected: DeviceId },
 ): Promise<HelloOutcome> {
-  const { book, link, expected } = options
-  const own = ownHello(book)
+  const { identities, link, expected } = options
+  const own = ownHello(identities)
   conversation.send(encode(helloCodec, own))
   const reply = await next(conversation, helloReplyCodec)
   const judged =
     reply.hello.deviceId === expected
-      ? judgeHello(book, reply.hello, link.transportKey)
+      ? judgeHello(identities, reply.hello, link.transportKey)
       : refuse('hello-refused', `hello: expected ${expected}, got ${reply.hello.deviceId}`)
   conversation.send(encode(helloVerdictCodec, { verdict: verdictOn(judged) }))
   await conversation.finish()
@@ -255,13 +260,13 @@ export async function sayHello(
 /** The side that listened. `onProven` runs before the reply leaves: what the peer sends next finds it known. */
 export async function answerHello(
   conversation: Conversation,
-  options: { book: HelloBook; link: Connection; onProven: (peer: ProvenPeer) => void },
+  options: { identities: IdentityProvider; link: Connection; onProven: (peer: ProvenPeer) => void },
 ): Promise<HelloOutcome> {
-  const { book, link, onProven } = options
+  const { identities, link, onProven } = options
   const hello = await next(conversation, helloCodec)
-  const judged = judgeHello(book, hello, link.transportKey)
+  const judged = judgeHello(identities, hello, link.transportKey)
   if (judged.ok) onProven(judged.value)
-  conversation.send(encode(helloReplyCodec, { verdict: verdictOn(judged), hello: ownHello(book) }))
+  conversation.send(encode(helloReplyCodec, { verdict: verdictOn(judged), hello: ownHello(identities) }))
   const { verdict } = await next(conversation, helloVerdictCodec)
   await conversation.finish()
   return { judged, accepted: judged.ok && verdict === undefined }

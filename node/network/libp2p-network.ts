@@ -27,7 +27,7 @@ import type {
 } from '../ports.ts'
 import { Conversation } from './conversation.ts'
 import { Dialler } from './dialler.ts'
-import type { HelloBook, ProvenPeer } from './hello.ts'
+import type { IdentityProvider, ProvenPeer } from './hello.ts'
 import { answerHello, judgeAgain, sayHello } from './hello.ts'
 import { serveRequest, takeFrames } from './incoming-streams.ts'
 import { createHost } from './libp2p-host.ts'
@@ -47,7 +47,7 @@ export interface Libp2pNetworkOptions {
   readonly port: number
   /** Ed25519 seed of the transport key, 32 bytes. */
   readonly transportSeed: Uint8Array
-  readonly book: HelloBook
+  readonly identities: IdentityProvider
   readonly clock: Clock
   readonly log: NetworkLog
   readonly limits?: Partial<NetworkLimits>
@@ -170,7 +170,7 @@ export class Libp2pNetwork implements Network {
     const dialler = new Dialler({
       clock,
       random,
-      firstDelayMs: id > this.#options.book.deviceId ? 0 : yieldingDelayMs,
+      firstDelayMs: id > this.#options.identities.deviceId ? 0 : yieldingDelayMs,
       retryDelayMs: this.#limits.retryDelayMs,
       retryDelayMsMax: this.#limits.retryDelayMsMax,
       connect: signal => this.#dial(id, address, signal),
@@ -190,7 +190,7 @@ export class Libp2pNetwork implements Network {
   recheck(id: DeviceId): void {
     for (const link of this.#links.all(id)) {
       if (!link.peer) continue
-      const judged = judgeAgain(this.#options.book, link.peer)
+      const judged = judgeAgain(this.#options.identities, link.peer)
       if (judged.ok) this.#links.prove(link, judged.value)
       else link.abort(this.#refusal(link, judged.error))
     }
@@ -263,10 +263,10 @@ export class Libp2pNetwork implements Network {
   }
 
   async #hello(link: PeerLink, expected: DeviceId, signal: AbortSignal): Promise<void> {
-    const { book } = this.#options
+    const { identities } = this.#options
     const conversation = await link.converse('hello', this.#limits.helloTimeoutMs, signal)
-    const shown = book.ownProof()
-    const outcome = await sayHello(conversation, { book, link, expected }).catch((error: MoteError) => {
+    const shown = identities.ownProof()
+    const outcome = await sayHello(conversation, { identities, link, expected }).catch((error: MoteError) => {
       link.close(error)
       if (error.code === 'hello-refused') this.#options.onRefused?.(expected)
       throw error
@@ -274,11 +274,11 @@ export class Libp2pNetwork implements Network {
     if (!outcome.judged.ok) throw this.#refuse(link, outcome.judged.error)
     this.#admit(link, outcome.judged.value, outcome.accepted)
     // A better proof that came meanwhile is shown on a new connection.
-    if (!outcome.accepted && book.ownProof() !== shown) this.greetAgain()
+    if (!outcome.accepted && identities.ownProof() !== shown) this.greetAgain()
   }
 
   async #onHello(stream: Stream, link: PeerLink): Promise<void> {
-    const { book, clock } = this.#options
+    const { identities, clock } = this.#options
     const { helloTimeoutMs } = this.#limits
     const { maxFrameBytes } = protocols.hello
     const conversation = new Conversation(stream, { maxFrameBytes, timeoutMs: helloTimeoutMs, clock })
@@ -287,7 +287,11 @@ export class Libp2pNetwork implements Network {
       conversation.fail(new MoteError('malformed', 'hello: not expected'))
       return
     }
-    const outcome = await answerHello(conversation, { book, link, onProven: peer => this.#prove(link, peer) })
+    const outcome = await answerHello(conversation, {
+      identities,
+      link,
+      onProven: peer => this.#prove(link, peer),
+    })
     if (outcome.judged.ok) this.#admit(link, outcome.judged.value, outcome.accepted)
     else if (outcome.judged.error.code !== 'hello-required') this.#refuse(link, outcome.judged.error)
   }

@@ -129,8 +129,8 @@ const ownStatusCodec: Codec<OwnStatus> = struct<OwnStatus>({
   handovers: list(certifiedHeaderCodec, maxHelloHandovers),
 })
 
-/** What one full node knows of another (state-witness.ts). */
-export interface Witness {
+/** What one full node knows of another (amnesia-check.ts). */
+export interface AmnesiaEvidence {
   /** The highest header it signed, as far as known here. */
   readonly signed: SignedHeader | undefined
   /** The term of the node that speaks. */
@@ -139,7 +139,7 @@ export interface Witness {
   readonly acknowledged: number
 }
 
-const witnessCodec: Codec<Witness> = struct<Witness>({
+const amnesiaEvidenceCodec: Codec<AmnesiaEvidence> = struct<AmnesiaEvidence>({
   signed: optional(
     struct<SignedHeader>({ incarnation: uint(), height: uint<Height>(), headerHash: digest<Hash>() }),
   ),
@@ -322,8 +322,13 @@ export const memberRequests = {
     },
     { ...trusted, cost: 0 },
   ),
-  /** What the asked node remembers of the asker (state-witness.ts). */
-  witness: member(2, 'witness', { request: empty, answer: witnessCodec }, { ...trusted, cost: 0 }),
+  /** What the asked node remembers of the asker (amnesia-check.ts). */
+  amnesiaCheck: member(
+    2,
+    'amnesia-check',
+    { request: empty, answer: amnesiaEvidenceCodec },
+    { ...trusted, cost: 0 },
+  ),
   /** The index that a linearizable read must have seen. Refused with `no-leader`. */
   read: member(
     3,

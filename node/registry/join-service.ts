@@ -32,8 +32,8 @@ import type { LiveNodes } from './live-nodes.ts'
 
 /** A registration must be certified within this time: less than a libp2p answer may take. */
 const certifyTimeoutMs = 20_000
-/** Devices of which it is remembered what they were told. */
-const maxTold = 100_000
+/** Devices whose latest assignment is remembered. */
+const maxKnownAssignments = 100_000
 
 export interface JoinServiceParts {
   readonly client: ChainClient
@@ -51,8 +51,8 @@ export class JoinService {
   readonly #verifier: SignatureVerifier
   readonly #log: JoinServiceParts['log']
   readonly #challenges: ChallengeTable
-  /** Who was told of which full nodes, the serving one first. Oldest first. */
-  readonly #told = new Map<DeviceId, readonly DeviceId[]>()
+  /** The full nodes that each device was last assigned to, the serving one first. The oldest assignment comes first. */
+  readonly #knownAssignments = new Map<DeviceId, readonly DeviceId[]>()
 
   constructor({ client, live, clock, coordinator, verifier, log }: JoinServiceParts) {
     this.#client = client
@@ -69,16 +69,16 @@ export class JoinService {
     return encode(joinReplyCodec, await this.#reply(hostOf(address), request))
   }
 
-  /** The full nodes this device was last told of, the serving one first; undefined if it never asked. */
-  told(device: DeviceId): readonly DeviceId[] | undefined {
-    return this.#told.get(device)
+  /** The full nodes this device was last assigned to, the serving one first; undefined if it never asked. */
+  knownAssignment(device: DeviceId): readonly DeviceId[] | undefined {
+    return this.#knownAssignments.get(device)
   }
 
-  /** True if the device was told of other full nodes than serve and back up now. */
+  /** True if the device's latest assignment names other full nodes than serve and back up now. */
   isOutdated(device: DeviceId): boolean {
-    const told = this.#told.get(device)
+    const known = this.#knownAssignments.get(device)
     const now = assign(device, this.#live.all())
-    return told !== undefined && now !== undefined && told.join() !== idsOf(now).join()
+    return known !== undefined && now !== undefined && known.join() !== idsOf(now).join()
   }
 
   /** Who serves an active device now. Throws `unknown-subject`, `signer-not-active`, `no-full-node`. */
@@ -163,10 +163,10 @@ export class JoinService {
   #assign(device: DeviceId): Assignment {
     const assigned = assign(device, this.#live.all())
     if (!assigned) throw new MoteError('no-full-node', 'no full node is alive')
-    this.#told.delete(device)
-    this.#told.set(device, idsOf(assigned))
-    const [oldest] = this.#told.keys()
-    if (this.#told.size > maxTold && oldest) this.#told.delete(oldest)
+    this.#knownAssignments.delete(device)
+    this.#knownAssignments.set(device, idsOf(assigned))
+    const [oldest] = this.#knownAssignments.keys()
+    if (this.#knownAssignments.size > maxKnownAssignments && oldest) this.#knownAssignments.delete(oldest)
     return { fullNode: addressOf(assigned.fullNode), backups: assigned.backups.map(addressOf) }
   }
 

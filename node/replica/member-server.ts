@@ -1,6 +1,6 @@
 /**
  * `/mote/member/1`, both ways: answers those who keep this chain (snapshots, reads, what this node remembers of them), and
- * asks each of them once what it remembers of this node (state-witness.ts) before Raft may speak with it.
+ * asks each of them once what it remembers of this node (amnesia-check.ts) before Raft may speak with it.
  */
 import type { DeviceId } from '../../chain/brands.ts'
 import { MoteError } from '../../chain/result.ts'
@@ -9,11 +9,11 @@ import type { Handovers } from '../ledger/handovers.ts'
 import type { MemberGate, Members } from '../ledger/members.ts'
 import type { NodeEvents, NodeListener } from '../ledger/node-events.ts'
 import type { Snapshots } from '../ledger/snapshots.ts'
-import { memberRequests, type Witness } from '../network/request-table.ts'
+import { type AmnesiaEvidence, memberRequests } from '../network/request-table.ts'
 import { ask, requestHandler } from '../network/requests.ts'
 import type { Clock, Network, Storage } from '../ports.ts'
+import { amnesiaEvidenceOf, lostState } from './amnesia-check.ts'
 import type { Replica } from './replica.ts'
-import { lostState, witnessOf } from './state-witness.ts'
 
 export interface MemberServerParts {
   readonly network: Network
@@ -47,7 +47,7 @@ export class MemberServer implements NodeListener {
       {
         snapshot: ({ lastIncludedIndex, chunk }, { deviceId }) =>
           snapshots.chunk(deviceId, lastIncludedIndex, chunk),
-        witness: (_, { deviceId }) => this.#witness(deviceId),
+        amnesiaCheck: (_, { deviceId }) => this.#evidence(deviceId),
         read: async () => ({ index: await replica.readIndex() }),
       },
       ({ deviceId }, { name }) =>
@@ -70,8 +70,8 @@ export class MemberServer implements NodeListener {
     const { network, storage, clock, replica, gate, events } = this.#parts
     this.#asking.add(peer)
     try {
-      const witness = await ask(network, peer, memberRequests.witness, {}, askTimeoutMs)
-      const against = await lostState(peer, witness, { storage, raft: replica.consensus })
+      const evidence = await ask(network, peer, memberRequests.amnesiaCheck, {}, askTimeoutMs)
+      const against = await lostState(peer, evidence, { storage, raft: replica.consensus })
       if (this.#stopped) return
       if (against) {
         this.#stopped = true
@@ -86,8 +86,8 @@ export class MemberServer implements NodeListener {
     }
   }
 
-  #witness(id: DeviceId): Promise<Witness> {
+  #evidence(id: DeviceId): Promise<AmnesiaEvidence> {
     const { storage, replica, certifier, handovers, incarnation } = this.#parts
-    return witnessOf(id, { storage, raft: replica.consensus, certifier, handovers, incarnation })
+    return amnesiaEvidenceOf(id, { storage, raft: replica.consensus, certifier, handovers, incarnation })
   }
 }

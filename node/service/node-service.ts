@@ -1,5 +1,5 @@
 /**
- * What a full node answers, once: the HTTP API (api.ts) and `/mote/query/1` (query-protocol.ts) are two thin faces of
+ * What a full node answers, once: the HTTP API (api.ts) and `/mote/query/1` (query-protocol.ts) are two thin servers of
  * this object, so that an answer does not depend on how one asked.
  *
  * Reads are at the newest certified height unless a height is named: what is committed only may not be proven yet.

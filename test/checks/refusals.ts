@@ -297,7 +297,7 @@ const sessions: readonly RefusalCheck[] = [
 ]
 
 const peers = 'test/e2e/libp2p-network.test.ts'
-const faces: readonly RefusalCheck[] = [
+const decoders: readonly RefusalCheck[] = [
   ...takenOut('node/network/hello.ts', peers, {
     'a peer whose identity is suspended or revoked': "if (record.status !== 'active')",
     'a peer that is not on the chain': 'if (!record)',
@@ -307,7 +307,7 @@ const faces: readonly RefusalCheck[] = [
   }).map(check => ({ ...check, only: 'hello' })),
   {
     refusal: 'a revoked peer whose old proof nothing covers that a light node has seen',
-    file: 'node/light/light-book.ts',
+    file: 'node/light/light-identity-provider.ts',
     find: 'return this.#isFresh() && this.#records.deviceStands(id, height)',
     replace: 'return true',
     test: 'test/e2e/revoked-peer.test.ts',
@@ -372,12 +372,12 @@ const faces: readonly RefusalCheck[] = [
     only: 'at its announced length',
   },
   ...takenOut('chain/codec.ts', 'test/unit/chain/codec.test.ts', {
-    'any face: more bytes than the limit': 'if (bytes.length > maxBytes)',
+    'any decoder: more bytes than the limit': 'if (bytes.length > maxBytes)',
   }),
   ...takenOut('chain/messagepack.ts', 'test/unit/chain/codec.test.ts', {
-    'any face: bytes after the end': 'if (!reader.atEnd())',
-    'any face: an integer that is not in its shortest form': 'if (value <= below)',
-    'any face: arrays in arrays without end': 'if (depth >= maxDepth)',
+    'any decoder: bytes after the end': 'if (!reader.atEnd())',
+    'any decoder: an integer that is not in its shortest form': 'if (value <= below)',
+    'any decoder: arrays in arrays without end': 'if (depth >= maxDepth)',
   }),
 ]
 
@@ -390,5 +390,5 @@ export const refusalChecks: readonly RefusalCheck[] = [
   ...snapshots,
   ...messages,
   ...sessions,
-  ...faces,
+  ...decoders,
 ]

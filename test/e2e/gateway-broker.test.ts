@@ -493,7 +493,7 @@ describe('without fresh trust data', () => {
   })
 })
 
-describe('malformed bytes on the MQTT face', () => {
+describe('malformed bytes on the MQTT server', () => {
   /** Sends raw bytes and resolves when the gateway has closed the connection. */
   function raw(bytes: Uint8Array, withinMs = 3_000): Promise<void> {
     const { promise, resolve, reject } = Promise.withResolvers<void>()

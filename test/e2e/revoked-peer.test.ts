@@ -21,7 +21,7 @@ import { parseNodeConfig } from '../../node/config.ts'
 import { startCoordinationNode } from '../../node/coordination-node.ts'
 import type { RunningNode } from '../../node/full-node.ts'
 import { startLightweightNode } from '../../node/lightweight-node.ts'
-import type { HelloBook } from '../../node/network/hello.ts'
+import type { IdentityProvider } from '../../node/network/hello.ts'
 import { Libp2pNetwork } from '../../node/network/libp2p-network.ts'
 import { queryHandler } from '../../node/network/query-protocol.ts'
 import { type Heartbeat, registryReports } from '../../node/network/request-table.ts'
@@ -70,7 +70,7 @@ interface TestPeer {
 /** A peer with the record of `keys`, proven at `height`, that serves the chain as far as its source shows it. */
 async function startPeer(chain: TestChain, keys: IdentityKeys, height: number): Promise<TestPeer> {
   const genesis = genesisState(chain.genesis)
-  const book: HelloBook = {
+  const identities: IdentityProvider = {
     chainId: chain.chainId,
     deviceId: keys.id,
     verifier: nativeVerifier,
@@ -88,7 +88,7 @@ async function startPeer(chain: TestChain, keys: IdentityKeys, height: number): 
     host: '127.0.0.1',
     port: 0,
     transportSeed: keys.transport!.seed.expose(),
-    book,
+    identities,
     clock: systemClock,
     log: silent,
     limits: { retryDelayMs: 20, retryDelayMsMax: 50 },

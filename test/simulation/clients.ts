@@ -120,9 +120,9 @@ export class Clients {
         return
       }
       this.#submit(host, sent, 'certified', answer => {
-        const told = typeof answer === 'object' && 'ok' in answer ? answer.ok : undefined
+        const answered = typeof answer === 'object' && 'ok' in answer ? answer.ok : undefined
         // A node that took a snapshot past its block knows that it was executed, not how it ended.
-        if (told?.status === 'certified' || (host.hasGaps && told?.code === 'duplicate')) then()
+        if (answered?.status === 'certified' || (host.hasGaps && answered?.code === 'duplicate')) then()
         else this.#later(200, attempt)
       })
     }
@@ -134,8 +134,8 @@ export class Clients {
     const { random, hosts } = this.#parts
     const sent = { id: unwrap(parseTransaction(bytes)).id, bytes }
     this.#submit(random.pick(hosts), sent, 'committed', answer => {
-      const told = typeof answer === 'object' && 'ok' in answer && answer.ok.height !== undefined
-      if (told || tries <= 1) done()
+      const isAnswered = typeof answer === 'object' && 'ok' in answer && answer.ok.height !== undefined
+      if (isAnswered || tries <= 1) done()
       else this.#later(random.between(10, 300), () => this.submitUntil(bytes, tries - 1, done))
     })
   }
@@ -331,14 +331,14 @@ export class Clients {
       `submit ${sent.id.slice(0, 6)}`,
       node => node.service.submit(sent.bytes, wait),
       answer => {
-        if (typeof answer === 'object' && 'ok' in answer) this.#told(answer.ok)
+        if (typeof answer === 'object' && 'ok' in answer) this.#recordStatus(answer.ok)
         then(answer)
       },
     )
   }
 
   /** Somebody was told this of a transaction: it is so, and stays so. */
-  #told({ id, status, height, index, code }: TransactionStatus): void {
+  #recordStatus({ id, status, height, index, code }: TransactionStatus): void {
     this.#parts.site.note(`${id.slice(0, 6)} is ${status} ${code ?? ''} ${height ?? ''}/${index ?? ''}`)
     const { executions } = this.#parts.judge
     const executed = executions.get(id)

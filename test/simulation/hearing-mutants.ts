@@ -39,7 +39,7 @@ export const hearingMutants: readonly Mutant[] = [
     also: [
       {
         file: 'consensus/departing.ts',
-        find: '  if (departing?.told === undefined) return\n  const { progress, told } = departing\n  // A follower takes as committed what the append that says so covers: this very answer has to cover the entry.\n  const knows = response.success && response.readContext >= told.readContext\n',
+        find: '  if (departing?.notice === undefined) return\n  const { progress, notice } = departing\n  // A follower takes as committed what the append that says so covers: this very answer has to cover the entry.\n  const knows = response.success && response.readContext >= notice.readContext\n',
         replace: '  if (departing === undefined) return\n  const { progress } = departing\n',
       },
     ],

@@ -49,7 +49,7 @@ export interface Site {
   /** Every host's id. */
   readonly members: readonly DeviceId[]
   readonly verifier: SignatureVerifier
-  readonly witness: ProcessObserver
+  readonly observer: ProcessObserver
   readonly note: (text: string) => void
   readonly raft: {
     readonly tickMs: number
@@ -121,7 +121,7 @@ export class Host {
     process.run(this.#signer).catch((error: unknown) => {
       if (!process.alive) return
       if (error instanceof MoteError) process.fails(error)
-      else this.site.witness.threw(process, error)
+      else this.site.observer.threw(process, error)
     })
   }
 
@@ -146,7 +146,7 @@ export class Host {
         if (process.alive) this.crash('process')
         then()
       },
-      (error: unknown) => this.site.witness.threw(process, error),
+      (error: unknown) => this.site.observer.threw(process, error),
     )
   }
 
@@ -210,17 +210,17 @@ export class SimulatedProcess implements DiskUser, NetworkUser {
     this.host.crash(this.endsIn.kind)
   }
 
-  readonly receives = (message: PeerMessage): void => this.host.site.witness.receives(this, message)
+  readonly receives = (message: PeerMessage): void => this.host.site.observer.receives(this, message)
 
   readonly sends = (to: DeviceId, message: PeerMessage): void =>
-    this.host.site.witness.sends(this, to, message)
+    this.host.site.observer.sends(this, to, message)
 
   async run(signer: Signer): Promise<void> {
     const { host } = this
     const { site } = host
     const { genesis, verifier, raft, limits, compaction, producer, heartbeatMs } = site
     const opened = await openStorage(host.disk.open(this), { chainId: chainIdOf(genesis), deviceId: host.id })
-    const storage = this.#witnessed(opened)
+    const storage = this.#observed(opened)
     this.#storage = storage
     const recovered = await recoverChain(storage, genesis)
     if (!this.alive) return
@@ -262,7 +262,7 @@ export class SimulatedProcess implements DiskUser, NetworkUser {
     clocks.latestAcceptable = () => (host.goesByOwnClock ? Number.POSITIVE_INFINITY : latest())
     await network.start(node)
     node.start()
-    site.witness.started(this)
+    site.observer.started(this)
   }
 
   async end(): Promise<void> {
@@ -274,7 +274,7 @@ export class SimulatedProcess implements DiskUser, NetworkUser {
   fails(error: MoteError): void {
     if (!this.alive) return
     this.#note(`failed: ${error.message.slice(0, 120)}`)
-    this.host.site.witness.failed(this, error)
+    this.host.site.observer.failed(this, error)
   }
 
   #note(text: string): void {
@@ -300,8 +300,8 @@ export class SimulatedProcess implements DiskUser, NetworkUser {
     }
   }
 
-  #witnessed(storage: Storage): Storage {
-    const { witness } = this.host.site
+  #observed(storage: Storage): Storage {
+    const { observer } = this.host.site
     return new Proxy(storage, {
       get: (target, name) => {
         const member: unknown = Reflect.get(target, name)
@@ -310,13 +310,13 @@ export class SimulatedProcess implements DiskUser, NetworkUser {
           if (this.alive && name === 'persist') {
             const write = args[0] as LogWrite
             if (write.snapshot) this.host.hasGaps = true
-            witness.persists(this, write)
+            observer.persists(this, write)
           }
-          if (this.alive && name === 'apply') witness.applies(this, args[0] as ApplyWrite)
+          if (this.alive && name === 'apply') observer.applies(this, args[0] as ApplyWrite)
           const result: unknown = member.apply(target, args)
           if (name !== 'recover') return result
           return (result as Promise<RecoveredNode | undefined>).then(found => {
-            if (this.alive) witness.recovered(this, found)
+            if (this.alive) observer.recovered(this, found)
             return found
           })
         }

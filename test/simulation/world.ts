@@ -111,7 +111,7 @@ export class World {
       genesis,
       members: full.map(({ id }) => id),
       verifier,
-      witness: this.#judge,
+      observer: this.#judge,
       note: text => this.#trace.line(this.#timeline.now, `. ${text}`),
       ...settings(random),
     }

@@ -11,7 +11,7 @@ import { nobleVerifier } from '../../chain/noble-crypto.ts'
 import { type IdentityRecord, identityCodec, stateKeyOf } from '../../chain/records.ts'
 import { unwrap } from '../../chain/result.ts'
 import { get, prove, rootOf, type StateTree, update } from '../../chain/state-tree.ts'
-import type { HelloBook, HelloProof, KnownIdentity } from '../../node/network/hello.ts'
+import type { HelloProof, IdentityProvider, KnownIdentity } from '../../node/network/hello.ts'
 import { Libp2pNetwork, type Libp2pNetworkOptions } from '../../node/network/libp2p-network.ts'
 import type { NetworkEvents, PeerMessage } from '../../node/ports.ts'
 import { systemClock } from '../../node/system-clock.ts'
@@ -92,7 +92,7 @@ export async function startTestNode(
   const { proof, prepare, isCurrent = true, ...more } = options
   const known = new Map<DeviceId, KnownIdentity>()
   const state = { proof: proof ?? ({ type: 'genesis' } as HelloProof), isCurrent }
-  const book: HelloBook = {
+  const identities: IdentityProvider = {
     chainId: chain.chainId,
     deviceId: identity.id,
     verifier: nobleVerifier,
@@ -106,7 +106,7 @@ export async function startTestNode(
     host: '127.0.0.1',
     port: 0,
     transportSeed: identity.transportSeed,
-    book,
+    identities,
     clock: systemClock,
     log: silent,
     ...more,

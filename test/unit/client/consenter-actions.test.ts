@@ -167,18 +167,18 @@ describe('wait for consenters', () => {
     const nodes = ids(two, three, four)
     const { target } = await setConsenters(client, operator, { nodes })
     const seen: ConsenterState[] = []
-    const told = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
+    const changes = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
     const waiting = consentersChanged(client, target, {
       signal: AbortSignal.timeout(10_000),
       onChange: state => {
         seen.push(state)
-        told[seen.length - 1]?.resolve()
+        changes[seen.length - 1]?.resolve()
       },
     })
-    await told[0]!.promise
+    await changes[0]!.promise
     chain.append()
     chain.perform(second, { type: 'governance.consenters', target })
-    await told[1]!.promise
+    await changes[1]!.promise
     chain.append()
     chain.handOver(target)
     const state = await waiting

@@ -193,22 +193,22 @@ export class Cluster {
     before: RaftStatus,
     { input, effects }: { readonly input: Input; readonly effects: readonly Effect[] },
   ): void {
-    const told = this.#full.get(node) ?? new Set()
-    this.#full.set(node, told)
-    for (const id of told) if (!before.followers.has(id)) told.delete(id)
+    const full = this.#full.get(node) ?? new Set()
+    this.#full.set(node, full)
+    for (const id of full) if (!before.followers.has(id)) full.delete(id)
     if (input.type !== 'message') return
     const { message } = input
     const isOverBound = before.unappliedBytes > this.#limits.maxUncommittedBytes
     const isCurrent = message.term === before.currentTerm && before.role === 'leader'
     // Who fetches a snapshot gets no entries, and has it in place of all that waited to be applied.
     const fetches = before.followers.get(message.from)?.state === 'snapshot'
-    if (message.type === 'append-response' && message.full && isCurrent && !fetches) told.add(message.from)
+    if (message.type === 'append-response' && message.full && isCurrent && !fetches) full.add(message.from)
     for (const effect of effects) {
       if (effect.type !== 'send') continue
       const { to, message: sent } = effect
       if (sent.type === 'append-response' && message.term >= before.currentTerm && isOverBound && !sent.full)
         throw new Error(`violated: who is full says so (${node.id})`)
-      if (sent.type === 'append-entries' && sent.entries.length > 0 && told.has(to))
+      if (sent.type === 'append-entries' && sent.entries.length > 0 && full.has(to))
         throw new Error(`violated: who is full gets heartbeats alone (${node.id} to ${to})`)
     }
   }

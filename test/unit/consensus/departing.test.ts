@@ -71,11 +71,11 @@ describe('members that are left out (§6, "disruptive servers")', () => {
 
   it('are let go when they have acknowledged both; an answer to what was sent before the commit is not that', () => {
     const { server, effects } = removed()
-    const [told] = appendsTo(effects, 'c')
-    expect(server.answer('c', { matchIndex: 3, readContext: told!.readContext - 1 })).toEqual([])
-    expect(server.answer('c', { matchIndex: 2, readContext: told!.readContext })).toEqual([])
+    const [notice] = appendsTo(effects, 'c')
+    expect(server.answer('c', { matchIndex: 3, readContext: notice!.readContext - 1 })).toEqual([])
+    expect(server.answer('c', { matchIndex: 2, readContext: notice!.readContext })).toEqual([])
     expect(server.status.departing).toEqual(['c'])
-    const last = server.answer('c', { matchIndex: 3, readContext: told!.readContext })
+    const last = server.answer('c', { matchIndex: 3, readContext: notice!.readContext })
     expect(last).toEqual([{ type: 'departing', members: [] }])
     expect(appendsTo(server.ticks(3), 'c')).toEqual([])
   })

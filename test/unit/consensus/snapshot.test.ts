@@ -46,12 +46,12 @@ describe('snapshots, leader (§7)', () => {
 
   it('its driver is told to keep the bytes with every heartbeat, while the follower answers', () => {
     const { server } = leaderWithCompactedLog()
-    const told: number[] = []
+    const askedAt: number[] = []
     for (let tick = 1; tick <= electionTimeoutTicks + 2; tick += 1) {
-      if (effectsOf(server.ticks(1), 'send-snapshot').some(({ to }) => to === 'b')) told.push(tick)
+      if (effectsOf(server.ticks(1), 'send-snapshot').some(({ to }) => to === 'b')) askedAt.push(tick)
       server.answer('c', { matchIndex: 11 })
     }
-    expect(told).toEqual(Array.from({ length: electionTimeoutTicks }, (_, tick) => tick + 1))
+    expect(askedAt).toEqual(Array.from({ length: electionTimeoutTicks }, (_, tick) => tick + 1))
     server.answer('b', { success: false, prevLogIndex: 10, conflictIndex: 0 })
     expect(effectsOf(server.ticks(1), 'send-snapshot')).toMatchObject([{ to: 'b', snapshot }])
   })

@@ -49,8 +49,11 @@ async function setUp(options: { readonly fullNodes?: number } = {}) {
     })
   const client = await opened()
   const coordinator = chain.coordination.id
-  const desk = new JoinService({ client, live, clock, coordinator, log: { info: () => {} } })
-  const contact: CoordinationContact = { name: 'desk', exchange: body => desk.answer('192.0.2.1', body) }
+  const service = new JoinService({ client, live, clock, coordinator, log: { info: () => {} } })
+  const contact: CoordinationContact = {
+    name: 'service',
+    exchange: body => service.answer('192.0.2.1', body),
+  }
   /** A challenge for a device. */
   const challenge = async (name: string): Promise<CoordinatorChallenge> => {
     const request = { type: 'challenge', chainId: chain.chainId, device: keysOf(name).id } as const
@@ -60,7 +63,7 @@ async function setUp(options: { readonly fullNodes?: number } = {}) {
   }
   const register = (transaction: Uint8Array) =>
     contact.exchange(encode(joinRequestCodec, { type: 'register', transaction }))
-  return { chain, clock, live, desk, contact, challenge, register, device: await opened() }
+  return { chain, clock, live, service, contact, challenge, register, device: await opened() }
 }
 
 async function refusal(promise: Promise<unknown>): Promise<string> {
@@ -135,7 +138,7 @@ describe('join', () => {
     const stolen: Newcomer = { ...thief, token: { ...thief.token, sign: () => signatureIn(honest) } }
     const forged = registration(chain.chainId, stolen, await challenge('thief'))
     expect(await refusal(register(forged))).toBe('possession-not-proven')
-    // Nor past the desk: execution says the same.
+    // Nor past the service: execution says the same.
     expect(chain.append([forged]).map(receipt => receipt.code)).toEqual(['possession-not-proven'])
     expect(chain.append([honest]).map(receipt => receipt.code)).toEqual(['ok'])
   })
@@ -155,7 +158,7 @@ describe('join', () => {
       const transaction = registration(chain.chainId, who, await challenge(who.keys.name))
       const before = chain.height
       const code = await refusal(register(transaction))
-      // Execution would refuse as well: the desk must not have bothered it.
+      // Execution would refuse as well: the service must not have bothered it.
       expect(chain.height).toBe(code.startsWith('not refused') ? before + 1 : before)
       return code
     }
@@ -236,7 +239,7 @@ describe('join', () => {
   })
 
   it('join: every changed byte of a request is refused or answered, never a crash', async () => {
-    const { chain, desk, challenge } = await setUp()
+    const { chain, service, challenge } = await setUp()
     chain.grant('token')
     const transaction = registration(chain.chainId, newcomer('sensor'), await challenge('sensor'))
     const honest = encode(joinRequestCodec, { type: 'register', transaction })
@@ -244,29 +247,29 @@ describe('join', () => {
     for (let i = 0; i < honest.length; i++) {
       const changed = Uint8Array.from(honest)
       changed[i] = changed[i]! ^ 1
-      expect(await refusal(desk.answer('192.0.2.1', changed))).not.toMatch(/^not refused/)
+      expect(await refusal(service.answer('192.0.2.1', changed))).not.toMatch(/^not refused/)
     }
     expect(chain.height, 'nothing was submitted').toBe(before)
   })
 
   it('join: assignments are given to active devices only', async () => {
-    const { chain, desk } = await setUp()
+    const { chain, service } = await setUp()
     const { id } = keysOf('veteran')
-    expect((await desk.assignmentOf(id)).backups).toHaveLength(2)
-    expect(desk.told(id)).toHaveLength(3)
-    expect(await refusal(desk.assignmentOf(keysOf('stranger').id))).toBe('unknown-subject')
+    expect((await service.assignmentOf(id)).backups).toHaveLength(2)
+    expect(service.knownAssignment(id)).toHaveLength(3)
+    expect(await refusal(service.assignmentOf(keysOf('stranger').id))).toBe('unknown-subject')
     chain.revoke(id)
-    await desk.assignmentOf(keysOf('stranger').id).catch(() => {})
-    expect(await refusal(desk.assignmentOf(id))).toBe('signer-not-active')
+    await service.assignmentOf(keysOf('stranger').id).catch(() => {})
+    expect(await refusal(service.assignmentOf(id))).toBe('signer-not-active')
   })
 
   it('join: one address cannot push out the challenges of another', async () => {
-    const { chain, desk, challenge, register } = await setUp()
+    const { chain, service, challenge, register } = await setUp()
     chain.grant('token')
     const mine = await challenge('sensor')
     for (let i = 0; i < 200; i++) {
       const request = { type: 'challenge', chainId: chain.chainId, device: keysOf('veteran').id } as const
-      await desk.answer('198.51.100.7', encode(joinRequestCodec, request))
+      await service.answer('198.51.100.7', encode(joinRequestCodec, request))
     }
     expect(await refusal(register(registration(chain.chainId, newcomer('sensor'), mine)))).toMatch(
       /not refused/,

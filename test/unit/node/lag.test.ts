@@ -53,8 +53,8 @@ test('lag: a full node that was cut off says how far behind it is, and is ready 
 test('lag: blocks without a certificate make every full node say certification-lag, until they have one', async () => {
   const world = await new LedgerWorld(3, [device]).startCertified()
   const leader = world.leader!
-  const faces = await Promise.all(world.running.map(serve))
-  const codes = () => Promise.all(faces.map(async face => (await unreadiness(face))?.code))
+  const servers = await Promise.all(world.running.map(serve))
+  const codes = () => Promise.all(servers.map(async server => (await unreadiness(server))?.code))
   world.filter = (_from, _to, message) => message.type !== 'signatures'
   const { certificationLagMax } = defaultProducerLimits
   await blocks(world, certificationLagMax, leader)
@@ -74,14 +74,14 @@ test('lag: blocks without a certificate make every full node say certification-l
 test('health of a full node: no leader, a drain and a broken disk each have their reason', async () => {
   const world = await new LedgerWorld(3, [device]).startCertified()
   const [draining, alone, broken] = world.running as [LedgerNode, LedgerNode, LedgerNode]
-  const faces = await Promise.all(world.running.map(serve))
+  const servers = await Promise.all(world.running.map(serve))
   draining.service.drain()
-  expect(await unreadiness(faces[0]!)).toMatchObject({ code: 'not-ready', detail: 'the node is stopping' })
+  expect(await unreadiness(servers[0]!)).toMatchObject({ code: 'not-ready', detail: 'the node is stopping' })
   world.cutOff(1)
   await world.until('without a leader', () => alone.status().leader === undefined)
-  expect(await unreadiness(faces[1]!)).toMatchObject({ code: 'no-leader' })
+  expect(await unreadiness(servers[1]!)).toMatchObject({ code: 'no-leader' })
   world.disk(2).failNextWrite = new Error('EIO')
   world.heal()
   await world.until('broken', () => broken.failure !== undefined)
-  await expectBroken(faces[2]!, 'storage-failed')
+  await expectBroken(servers[2]!, 'storage-failed')
 })

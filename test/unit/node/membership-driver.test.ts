@@ -88,7 +88,7 @@ describe('membership: the next step follows from what is applied', () => {
     ['the voters are not the consenters: towards them', view('abc//def', 'abd'), 'change abd/cef'],
   ])('%s', (_name, given, expected) => {
     const step = nextStep(given)
-    const told =
+    const described =
       step &&
       (step.type === 'change'
         ? `change ${letters(step.voters)}/${letters(step.learners)}`
@@ -97,7 +97,7 @@ describe('membership: the next step follows from what is applied', () => {
           : step.type === 'wait'
             ? `wait: ${step.reason.replace(/ \(.*/, '')}`
             : step.type)
-    expect(told).toBe(expected)
+    expect(described).toBe(expected)
   })
 
   test('learners are bounded', () => {
@@ -110,15 +110,15 @@ describe('membership: the next step follows from what is applied', () => {
 describe('membership: steps are made one at a time', () => {
   const now = Milliseconds(0)
   const driven = (given: MembershipView) => {
-    const told: object[] = []
+    const logged: object[] = []
     const driver = new MembershipDriver({
       chain: { ledger: { parameters: given } as unknown as Ledger },
       handovers: { lacks: given.handoverLacks },
       fullMembers: { ids: given.fullNodes },
-      log: detail => told.push(detail),
+      log: detail => logged.push(detail),
     })
     const { configuration, inStep } = given
-    return { driver, told, next: (applied: number) => driver.next(applied, configuration, now, inStep) }
+    return { driver, logged, next: (applied: number) => driver.next(applied, configuration, now, inStep) }
   }
   const pending = view('abc//def', 'abc', 'abd')
 
@@ -143,7 +143,7 @@ describe('membership: steps are made one at a time', () => {
   })
 
   test('a refusal is told once, and tried again at the next tick', () => {
-    const { driver, next, told } = driven(pending)
+    const { driver, next, logged } = driven(pending)
     driver.leads(10)
     for (let tick = 0; tick < 3; tick++) {
       expect(next(10)).toBeDefined()
@@ -159,6 +159,6 @@ describe('membership: steps are made one at a time', () => {
       expect(driver.refusal).toBe('would-lose-quorum: two are away')
       driver.tick()
     }
-    expect(told).toHaveLength(1)
+    expect(logged).toHaveLength(1)
   })
 })

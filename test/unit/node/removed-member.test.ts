@@ -93,7 +93,7 @@ test('removed: the leader hears of it what answers the log, and nothing else', a
       { deviceId: world.id(removed), isProven: true, remoteAddress: 'memory', charge: () => {} },
       Uint8Array.from(body),
     )
-  // [kind, []]: 3 the read index, 2 the witness.
+  // [kind, []]: 3 the read index, 2 the amnesia check.
   await expect(ask([0x92, 3, 0x90])).rejects.toMatchObject({ code: 'not-authorised' })
   expect((await ask([0x92, 2, 0x90])).length).toBeGreaterThan(0)
   await world.run(600)

@@ -67,7 +67,7 @@ describe('requests', () => {
   it('requests: what is believed without a proof is taken of confirmed peers alone', () => {
     const believed = rows.filter(({ of }) => of === 'confirmed').map(({ name }) => name)
     expect(believed).toEqual(
-      'submit transaction status history message snapshot witness read heartbeat address assignment'.split(
+      'submit transaction status history message snapshot amnesia-check read heartbeat address assignment'.split(
         ' ',
       ),
     )

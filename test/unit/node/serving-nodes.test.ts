@@ -64,7 +64,7 @@ async function setUp(stored?: Uint8Array) {
     save: async (bytes: Uint8Array) => void files.push(bytes),
   }
   const nodes = await ServingNodes.open(parts, store, { debug: () => {}, info: () => {} })
-  const told = async (value: Assignment, from = coordinator) => nodes.told(from, value)
+  const reassigned = async (value: Assignment, from = coordinator) => nodes.reassigned(from, value)
   const ask = () => pool.attempt(async source => (await source.status()).name)
   const give = (value: Assignment) => {
     given = value
@@ -74,13 +74,13 @@ async function setUp(stored?: Uint8Array) {
     answering.clear()
     for (const id of found) answering.add(id)
   }
-  return { nodes, told, ask, kept, connected, files, stop, give, find }
+  return { nodes, reassigned, ask, kept, connected, files, stop, give, find }
 }
 
 describe('serving nodes', () => {
   it('serving nodes: the assignment outlives the program and is used before anybody is asked', async () => {
     const before = await setUp()
-    await before.told(assignment(two, three))
+    await before.reassigned(assignment(two, three))
     const { nodes, ask, kept } = await setUp(before.files.at(-1))
     expect(nodes.status()).toMatchObject({ assignedFullNode: at(two), backups: [at(three)] })
     expect([...kept.keys()]).toEqual([two, three])
@@ -94,24 +94,24 @@ describe('serving nodes', () => {
   })
 
   it('serving nodes: is written once per change', async () => {
-    const { told, files } = await setUp()
-    await told(assignment(two, three))
-    await told(assignment(two, three))
-    await told(assignment(two, four))
+    const { reassigned, files } = await setUp()
+    await reassigned(assignment(two, three))
+    await reassigned(assignment(two, three))
+    await reassigned(assignment(two, four))
     expect(files).toHaveLength(2)
   })
 
   it('serving nodes: whom the assignment leaves out is let go, but for the configured ones', async () => {
-    const { told, kept } = await setUp()
-    await told(assignment(two, three, one))
-    await told(assignment(four, two))
+    const { reassigned, kept } = await setUp()
+    await reassigned(assignment(two, three, one))
+    await reassigned(assignment(four, two))
     expect([...kept.keys()].sort()).toEqual([one, two, four].sort())
   })
 
   it('serving nodes: servedBy is who answers over a connection that stands', async () => {
-    const { nodes, told, ask, connected } = await setUp()
+    const { nodes, reassigned, ask, connected } = await setUp()
     const servedBy = () => (nodes.status() as { servedBy?: DeviceId }).servedBy
-    await told(assignment(two, three))
+    await reassigned(assignment(two, three))
     connected.add(two)
     expect(servedBy(), 'assigned, but nobody has answered').toBeUndefined()
     await ask()
@@ -121,26 +121,26 @@ describe('serving nodes', () => {
   })
 
   it('serving nodes: a stranger assigns nothing', async () => {
-    const { told, nodes } = await setUp()
-    await expect(told(assignment(two), three)).rejects.toMatchObject({ code: 'not-authorised' })
+    const { reassigned, nodes } = await setUp()
+    await expect(reassigned(assignment(two), three)).rejects.toMatchObject({ code: 'not-authorised' })
     expect(nodes.status()).toMatchObject({ assignedFullNode: undefined })
   })
 
   it('serving nodes: without its configured coordination nodes it asks those that full nodes know', async () => {
-    const { nodes, give, find, told, kept, stop } = await setUp()
+    const { nodes, give, find, reassigned, kept, stop } = await setUp()
     give(assignment(two, three))
     find(five)
     const running = nodes.run()
     const assigned = () => (nodes.status() as { assignedFullNode?: { id: DeviceId } }).assignedFullNode?.id
     await expect.poll(assigned).toBe(two)
     expect(kept.has(five)).toBe(true)
-    await told(assignment(three, two), five)
+    await reassigned(assignment(three, two), five)
     expect(assigned(), 'and hears what they tell').toBe(three)
     find(four)
     nodes.peer(three, 'disconnected')
     await expect.poll(() => kept.has(four)).toBe(true)
     expect(kept.has(five), 'one that is not known any more is let go').toBe(false)
-    await expect(told(assignment(two), five)).rejects.toMatchObject({ code: 'not-authorised' })
+    await expect(reassigned(assignment(two), five)).rejects.toMatchObject({ code: 'not-authorised' })
     stop.abort()
     await running
   })

@@ -7,12 +7,12 @@ import type { Ledger } from '../../chain/ledger.ts'
 import { stateAnswer, stateAnswerCodec, trustedHeadOf } from '../../chain/light-client.ts'
 import { type IdentityRecord, identityCodec, stateKeyOf } from '../../chain/records.ts'
 import { get, prove } from '../../chain/state-tree.ts'
-import { type HelloBook, maxHelloHandovers } from '../network/hello.ts'
+import { type IdentityProvider, maxHelloHandovers } from '../network/hello.ts'
 import type { Handovers } from './handovers.ts'
 import type { LiveChain } from './live-chain.ts'
 import type { NodeEvents } from './node-events.ts'
 
-export interface FullNodeBookParts {
+export interface FullNodeIdentityParts {
   readonly id: DeviceId
   readonly genesis: GenesisDocument
   readonly chain: LiveChain
@@ -21,15 +21,15 @@ export interface FullNodeBookParts {
   readonly events: Pick<NodeEvents, 'termCertified'>
 }
 
-/** The book of a full node. */
-export function fullNodeBook({
+/** The identity provider of a full node: it answers from its own state. */
+export function fullNodeIdentityProvider({
   id,
   genesis,
   chain,
   verifier,
   handovers,
   events,
-}: FullNodeBookParts): HelloBook {
+}: FullNodeIdentityParts): IdentityProvider {
   const atGenesis = genesisLedger(genesis)
   const { chainId } = atGenesis.header
   const certified = (): Ledger => (chain.certificate ? chain.certified : atGenesis)

@@ -19,9 +19,9 @@ import {
 import { type IdentityRecord, identityCodec, stateKeyOf } from '../../chain/records.ts'
 import type { CheckpointStore } from '../../client/header-follower.ts'
 import type { VerifiedChain } from '../../client/verified-chain.ts'
-import type { HelloBook, HelloProof, KnownIdentity } from '../network/hello.ts'
+import type { HelloProof, IdentityProvider, KnownIdentity } from '../network/hello.ts'
 
-export interface LightBookParts {
+export interface LightIdentityParts {
   readonly deviceId: DeviceId
   readonly genesis: GenesisDocument
   readonly records: VerifiedChain
@@ -32,7 +32,7 @@ export interface LightBookParts {
   readonly isFresh: () => boolean
 }
 
-export class LightBook implements HelloBook {
+export class LightIdentityProvider implements IdentityProvider {
   readonly chainId: ChainId
   readonly deviceId: DeviceId
   readonly verifier: SignatureVerifier
@@ -42,7 +42,7 @@ export class LightBook implements HelloBook {
   readonly #isFresh: () => boolean
   #proof: HelloProof
 
-  private constructor(parts: LightBookParts, proof: HelloProof) {
+  private constructor(parts: LightIdentityParts, proof: HelloProof) {
     this.deviceId = parts.deviceId
     this.verifier = parts.verifier
     this.#records = parts.records
@@ -53,19 +53,23 @@ export class LightBook implements HelloBook {
     this.#proof = proof
   }
 
-  /** The book with the stored proof of one's own record; without one, with the genesis if it names this node. */
-  static async open(parts: LightBookParts): Promise<LightBook> {
+  /** Shows the stored proof of this node's record; without one, the genesis if it names this node. */
+  static async open(parts: LightIdentityParts): Promise<LightIdentityProvider> {
     const stored = await parts.proofStore.load()
     const answer = stored && decode(stateAnswerCodec, stored)
     if (answer?.ok) {
       const key = stateKeyOf.identity(parts.deviceId)
       const { head } = parts.records.follower
       if (verifyStateAnswer(head, key, answer.value, parts.verifier).ok)
-        return new LightBook(parts, { type: 'certified', answer: stored as Uint8Array, handovers: [] })
+        return new LightIdentityProvider(parts, {
+          type: 'certified',
+          answer: stored as Uint8Array,
+          handovers: [],
+        })
     }
-    const book = new LightBook(parts, { type: 'none' })
-    if (book.genesisIdentity(parts.deviceId)) book.#proof = { type: 'genesis' }
-    return book
+    const identities = new LightIdentityProvider(parts, { type: 'none' })
+    if (identities.genesisIdentity(parts.deviceId)) identities.#proof = { type: 'genesis' }
+    return identities
   }
 
   ownProof(): HelloProof {

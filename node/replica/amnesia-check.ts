@@ -14,13 +14,13 @@ import { MoteError } from '../../chain/result.ts'
 import type { RaftStatus } from '../../consensus/status.ts'
 import type { Certifier } from '../ledger/certifier.ts'
 import type { Handovers } from '../ledger/handovers.ts'
-import type { Witness } from '../network/request-table.ts'
+import type { AmnesiaEvidence } from '../network/request-table.ts'
 import type { SignedHeader, Storage } from '../ports.ts'
 
 /** Newest certificates that are searched for a signature. */
 const certificatesSearched = 64
 
-export interface WitnessSource {
+export interface AmnesiaEvidenceSource {
   readonly storage: Pick<Storage, 'latestCertificate' | 'certificate'>
   readonly handovers: Pick<Handovers, 'signersAt'>
   readonly certifier: Pick<Certifier, 'latestSignatureOf'>
@@ -29,7 +29,10 @@ export interface WitnessSource {
 }
 
 /** What this node knows of `id`. */
-export async function witnessOf(id: DeviceId, source: WitnessSource): Promise<Witness> {
+export async function amnesiaEvidenceOf(
+  id: DeviceId,
+  source: AmnesiaEvidenceSource,
+): Promise<AmnesiaEvidence> {
   const { raft } = source
   return {
     signed: source.certifier.latestSignatureOf(id) ?? (await latestCertified(id, source)),
@@ -38,7 +41,10 @@ export async function witnessOf(id: DeviceId, source: WitnessSource): Promise<Wi
   }
 }
 
-async function latestCertified(id: DeviceId, source: WitnessSource): Promise<SignedHeader | undefined> {
+async function latestCertified(
+  id: DeviceId,
+  source: AmnesiaEvidenceSource,
+): Promise<SignedHeader | undefined> {
   const { storage, handovers, incarnation } = source
   const latest = await storage.latestCertificate()
   if (!latest) return undefined
@@ -60,7 +66,7 @@ export interface OwnState {
 /** Why this node must not act under its name, going by a peer's answer; undefined if nothing speaks against it. */
 export async function lostState(
   peer: DeviceId,
-  { signed, term, acknowledged }: Witness,
+  { signed, term, acknowledged }: AmnesiaEvidence,
   own: OwnState,
 ): Promise<MoteError | undefined> {
   if (signed) {
