@@ -215,7 +215,7 @@ export interface Storage {
     readonly incarnation: number
     readonly height: Height
   }): Promise<SignedHeader | undefined>
-  /** Atomic, not durable by itself: a lost certificate is fetched or collected again. */
+  /** Readable at once, on disk with the next `apply` or `close`: a lost certificate is fetched or collected again. */
   putCertificate(height: Height, certificate: Uint8Array): Promise<void>
   /** The same for a handover whose header has both certificates. */
   putHandover(handover: HandoverRow): Promise<void>
