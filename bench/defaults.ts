@@ -10,7 +10,7 @@ import { parseDelay } from '../devnet/link-faults.ts'
 import type { NodeConfigFile } from '../node/config.ts'
 import { type BenchOption, BenchUsageError, benchArguments } from './arguments.ts'
 import { generateLoad } from './cluster.ts'
-import { countElectionsSince, handOvers, loseLeaders, TimedLoad } from './fault-rounds.ts'
+import { countElectionsSince, loseLeaders, runTransfers, TimedLoad } from './fault-rounds.ts'
 import type { GeneratorResult } from './load-generator.ts'
 import { createCluster, type LocalCluster } from './local-cluster.ts'
 import { machineLine } from './machine.ts'
@@ -44,7 +44,7 @@ const limits: readonly Setting[] = [
 ]
 
 const seed = 'defaults'
-/** Clients during leader loss and hand-over: enough to see every gap, too few to fill the machine. */
+/** Clients during leader loss and transfer: enough to see every gap, too few to fill the machine. */
 const writers = 16
 const warmUpTransactions = 1_500
 
@@ -52,7 +52,7 @@ interface Amounts {
   readonly clients: number
   readonly rounds: number
   readonly seconds: number
-  readonly handOvers: number
+  readonly transfers: number
 }
 
 interface Cell {
@@ -63,16 +63,16 @@ interface Cell {
   readonly withoutCommitsMs: Spread
   /** Leader stopped in its tracks. */
   readonly silentMs: Spread
-  /** Terms that began with nobody gone: during the calm time, and beyond one for each kill and each hand-over. */
+  /** Terms that began with nobody gone: during the calm time, and beyond one for each kill and each transfer. */
   readonly falseElections: { readonly calm: number; readonly rounds: number }
   readonly seconds: number
   readonly transactionsPerSecond: number
   readonly p50Ms: number
   readonly p99Ms: number
-  readonly handOverMs: Spread
-  /** Longest gap of the same load with no hand-over. */
+  readonly transferMs: Spread
+  /** Longest gap of the same load with no transfer. */
   readonly calmGapMs: Spread
-  /** Transactions that a client had to send again because of a hand-over. */
+  /** Transactions that a client had to send again because of a transfer. */
   readonly resends: number
 }
 
@@ -83,7 +83,7 @@ export const defaultsOptions = {
   'limit-seconds': { default: 5, meaning: 'calm time of a row of the limits' },
   'default-rounds': { default: 10, meaning: 'the same as --rounds for the default itself' },
   'default-seconds': { default: 15, meaning: 'the same as --seconds for the default itself' },
-  'hand-overs': { default: 20, least: 0, meaning: 'hand-overs of the default' },
+  'hand-overs': { default: 20, least: 0, meaning: 'leadership transfers of the default' },
   clients: { default: 256, meaning: 'clients during the calm time' },
   only: { default: '', meaning: 'timing or limits: one table alone' },
   json: { default: false, meaning: 'JSON on standard output' },
@@ -96,14 +96,14 @@ export async function benchDefaults(args: readonly string[]): Promise<void> {
   const machine = machineLine()
   const startedAt = performance.now()
   const clients = values.clients
-  const others = { clients, rounds: values.rounds, seconds: values.seconds, handOvers: 0 }
+  const others = { clients, rounds: values.rounds, seconds: values.seconds, transfers: 0 }
   const first = {
     clients,
     rounds: values['default-rounds'],
     seconds: values['default-seconds'],
-    handOvers: values['hand-overs'],
+    transfers: values['hand-overs'],
   }
-  const unharmed = { clients, rounds: 0, seconds: values['limit-seconds'], handOvers: 0 }
+  const unharmed = { clients, rounds: 0, seconds: values['limit-seconds'], transfers: 0 }
   const timingCells: Cell[] = []
   const limitCells: Cell[] = []
   for (const delay of values.delays.split(',')) {
@@ -166,7 +166,7 @@ async function calmTime(cluster: LocalCluster, { clients, seconds }: Amounts): P
   return result
 }
 
-async function faults(cluster: LocalCluster, { clients, rounds, handOvers: changes }: Amounts, calm: number) {
+async function faults(cluster: LocalCluster, { clients, rounds, transfers: changes }: Amounts, calm: number) {
   const load = new TimedLoad(cluster, cluster.devices.slice(clients))
   if (rounds + changes > 0) await load.start()
   const sinceMs = nowMs()
@@ -174,10 +174,10 @@ async function faults(cluster: LocalCluster, { clients, rounds, handOvers: chang
   const lost = await loseLeaders(cluster, load, { rounds, by: 'kill', onRound: progress('kill') })
   const silent = await loseLeaders(cluster, load, { rounds, by: 'silence', onRound: progress('silence') })
   const { resends } = load
-  const given = await handOvers(cluster, load, {
+  const given = await runTransfers(cluster, load, {
     rounds: changes,
     by: 'transfer',
-    onRound: progress('hand-over'),
+    onRound: progress('transfer'),
   })
   if (rounds + changes > 0) process.stderr.write('\n')
   const resent = load.resends - resends
@@ -187,7 +187,7 @@ async function faults(cluster: LocalCluster, { clients, rounds, handOvers: chang
     withoutCommitsMs: spreadOf(lost.map(({ withoutCommitsMs }) => withoutCommitsMs)),
     silentMs: spreadOf(silent.map(({ withoutCommitsMs }) => withoutCommitsMs)),
     falseElections: { calm, rounds: countElectionsSince(cluster, sinceMs) - 2 * rounds - changes },
-    handOverMs: spreadOf(given.map(({ gapMs }) => gapMs)),
+    transferMs: spreadOf(given.map(({ gapMs }) => gapMs)),
     calmGapMs: spreadOf(given.map(({ calmGapMs }) => calmGapMs)),
     resends: resent,
   }
@@ -218,8 +218,8 @@ function report({
     `${machine}; 3 full nodes, ${clients} clients in the calm time, ${writers} during faults; ${minutes.toFixed(1)} minutes in all.`,
   ]
   if (timingCells.length > 0) parts.push(timingTable(timingCells))
-  const handedOver = timingCells.filter(({ handOverMs }) => handOverMs.count > 0)
-  if (handedOver.length > 0) parts.push(handOverTable(handedOver))
+  const withTransfers = timingCells.filter(({ transferMs }) => transferMs.count > 0)
+  if (withTransfers.length > 0) parts.push(transferTable(withTransfers))
   if (limitCells.length > 0) parts.push(limitTable(limitCells))
   return parts.join('\n\n')
 }
@@ -260,24 +260,24 @@ function timingTable(cells: readonly Cell[]): string {
   )
 }
 
-function handOverTable(cells: readonly Cell[]): string {
+function transferTable(cells: readonly Cell[]): string {
   return table(
     [
-      'hand-over',
+      'transfer',
       'links',
       'longest gap, median',
       'p99',
       'of',
-      'same load, no hand-over: median',
+      'same load, no transfer: median',
       'p99',
       'sent again',
     ],
-    cells.map(({ setting, delay, handOverMs, calmGapMs, resends }) => [
+    cells.map(({ setting, delay, transferMs, calmGapMs, resends }) => [
       setting,
       `${delay} ms`,
-      `${handOverMs.median} ms`,
-      `${handOverMs.p99} ms`,
-      handOverMs.count,
+      `${transferMs.median} ms`,
+      `${transferMs.p99} ms`,
+      transferMs.count,
       `${calmGapMs.median} ms`,
       `${calmGapMs.p99} ms`,
       resends,

@@ -1,10 +1,10 @@
 /**
- * Rounds of leader loss and of planned hand-over on a local cluster under load, and what each of them cost. Shared by
+ * Rounds of leader loss and of planned transfer of leadership on a local cluster under load, and what each of them cost. Shared by
  * the benchmarks `leader-loss` and `defaults`.
  *
  * - without commits: from the signal until the first acknowledgement of a transaction that a later term ordered.
  * - election: from the signal until a node has written in its log that it leads.
- * - hand-over: the longest time between two acknowledgements that reaches from the request to the next leader's first one.
+ * - transfer: the longest time between two acknowledgements that reaches from the request to the next leader's first one.
  */
 
 import type { IdentityKeys } from '../client/key-directory.ts'
@@ -18,7 +18,7 @@ const calmMs = 600
 /** Kills must not keep step with heartbeats. */
 const randomCalmMs = 200
 const servedWithinMs = 30_000
-/** After a hand-over, so that a gap that begins late is seen whole. */
+/** After a transfer, so that a gap that begins late is seen whole. */
 const lookOnMs = 250
 const pollMs = 2
 const requestTimeoutMs = 5_000
@@ -28,7 +28,7 @@ export interface Loss {
   readonly withoutCommitsMs: number
 }
 
-export interface HandOver {
+export interface LeadershipTransfer {
   readonly gapMs: number
   /** Longest gap of the calm before it, for comparison. */
   readonly calmGapMs: number
@@ -118,8 +118,8 @@ export async function loseLeaders(
   return losses
 }
 
-/** Has the leader hand over to another node, so many times. `drain`: by SIGTERM, and it is started again. */
-export async function handOvers(
+/** Has the leader transfer its leadership to another node, so many times. `drain`: by SIGTERM, and it is started again. */
+export async function runTransfers(
   cluster: LocalCluster,
   load: TimedLoad,
   {
@@ -127,8 +127,8 @@ export async function handOvers(
     by,
     onRound,
   }: { readonly rounds: number; readonly by: 'transfer' | 'drain'; readonly onRound: (done: number) => void },
-): Promise<readonly HandOver[]> {
-  const done: HandOver[] = []
+): Promise<readonly LeadershipTransfer[]> {
+  const done: LeadershipTransfer[] = []
   for (let round = 1; round <= rounds; round++) {
     const calmFromMs = nowMs()
     await pause(calmMs + Math.random() * randomCalmMs)

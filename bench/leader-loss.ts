@@ -1,5 +1,5 @@
 /**
- * What the loss of a leader costs, and what handing over costs, on real processes under load:
+ * What the loss of a leader costs, and what transferring leadership costs, on real processes under load:
  * `npm run bench -- leader-loss` (docs/BENCHMARKS.md; `--help` lists the options). fault-rounds.ts says what each time is measured from and to.
  *
  * Times are also given in election timeouts (ticks of a tick's length). A follower that hears nothing waits for one to two
@@ -9,7 +9,7 @@
 import { nowMs, type Spread, spreadOf } from '../devnet/chaos/timing.ts'
 import { parseDelay } from '../devnet/link-faults.ts'
 import { type BenchOption, benchArguments } from './arguments.ts'
-import { countElectionsSince, handOvers, loseLeaders, TimedLoad } from './fault-rounds.ts'
+import { countElectionsSince, loseLeaders, runTransfers, TimedLoad } from './fault-rounds.ts'
 import { createCluster } from './local-cluster.ts'
 import { machineLine } from './machine.ts'
 
@@ -31,7 +31,7 @@ interface Row {
   readonly drainMs: Spread
   /** Longest gaps of the same load when nothing happens. */
   readonly calmMs: Spread
-  /** Times that clients had to send the same bytes again because of a hand-over. */
+  /** Times that clients had to send the same bytes again because of a transfer. */
   readonly resends: { readonly transfer: number; readonly drain: number }
   /** Terms that began without a fault. */
   readonly needlessElections: number
@@ -41,7 +41,7 @@ const writers = 16
 
 export const leaderLossOptions = {
   rounds: { default: 20, meaning: 'leaders lost, by a kill and by silence each' },
-  'hand-overs': { default: 20, least: 0, meaning: 'hand-overs, by transfer and by drain each' },
+  'hand-overs': { default: 20, least: 0, meaning: 'leadership transfers, on request and by drain each' },
   delays: { default: '0,20±10', meaning: 'delays of the links in ms, one table each' },
   tick: { default: 50, meaning: 'ms of a tick' },
   election: { default: 10, meaning: 'ticks of an election timeout' },
@@ -64,7 +64,7 @@ export async function benchLeaderLoss(args: readonly string[]): Promise<void> {
         delay,
         timing,
         rounds: values.rounds,
-        handOvers: values['hand-overs'],
+        transfers: values['hand-overs'],
       }),
     )
   if (values.json) process.stdout.write(`${JSON.stringify({ machine, timing, rows })}\n`)
@@ -75,12 +75,12 @@ async function measure({
   delay,
   timing,
   rounds,
-  handOvers: changes,
+  transfers: changes,
 }: {
   readonly delay: string
   readonly timing: Timing
   readonly rounds: number
-  readonly handOvers: number
+  readonly transfers: number
 }): Promise<Row> {
   const link = parseDelay(delay)
   const options = { devices: writers, seed: 'leader loss', raft: timing }
@@ -95,13 +95,13 @@ async function measure({
     const lost = await loseLeaders(cluster, load, { rounds, by: 'kill', onRound: progress('kill') })
     const silent = await loseLeaders(cluster, load, { rounds, by: 'silence', onRound: progress('silence') })
     const resent = [load.resends]
-    const transfers = await handOvers(cluster, load, {
+    const transferred = await runTransfers(cluster, load, {
       rounds: changes,
       by: 'transfer',
       onRound: progress('transfer'),
     })
     resent.push(load.resends)
-    const drains = await handOvers(cluster, load, {
+    const drains = await runTransfers(cluster, load, {
       rounds: changes,
       by: 'drain',
       onRound: progress('drain'),
@@ -118,9 +118,9 @@ async function measure({
       electionMs: spreadOf(lost.map(({ electionMs }) => electionMs)),
       withoutCommitsMs: spreadOf(lost.map(({ withoutCommitsMs }) => withoutCommitsMs)),
       silentMs: spreadOf(silent.map(({ withoutCommitsMs }) => withoutCommitsMs)),
-      transferMs: spreadOf(transfers.map(({ gapMs }) => gapMs)),
+      transferMs: spreadOf(transferred.map(({ gapMs }) => gapMs)),
       drainMs: spreadOf(drains.map(({ gapMs }) => gapMs)),
-      calmMs: spreadOf(transfers.map(({ calmGapMs }) => calmGapMs)),
+      calmMs: spreadOf(transferred.map(({ calmGapMs }) => calmGapMs)),
       resends: { transfer: between - before, drain: after - between },
       needlessElections: countElectionsSince(cluster, sinceMs) - 2 * rounds - 2 * changes,
     }

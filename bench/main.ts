@@ -31,7 +31,8 @@ const benchmarks: ReadonlyMap<string, Benchmark> = new Map([
   [
     'leader-loss',
     {
-      meaning: 'time without commits when the leader is killed, falls silent, hands over, is drained',
+      meaning:
+        'time without commits when the leader is killed, falls silent, transfers leadership, is drained',
       options: leaderLossOptions,
       run: benchLeaderLoss,
     },

@@ -30,7 +30,7 @@ export function nodeCommands(family: Command, add: AddCommand): void {
   add<{ config: string; to?: DeviceId }>({
     parent: family,
     usage: 'transfer',
-    description: 'hand leadership over from the node of this configuration, which runs on this machine',
+    description: 'transfer leadership from the node of this configuration, which runs on this machine',
     options: [
       { flags: '--config <file>', description: 'its configuration', required: true },
       { flags: '--to <id>', description: 'to this full node (the one that is furthest)', read: DeviceId },
@@ -41,7 +41,7 @@ export function nodeCommands(family: Command, add: AddCommand): void {
     parent: family,
     usage: 'drain',
     description:
-      'stop the node of this configuration, which runs on this machine: it hands leadership over, answers what is open, and ends',
+      'stop the node of this configuration, which runs on this machine: it transfers leadership, answers what is open, and ends',
     options: [{ flags: '--config <file>', description: 'its configuration', required: true }],
     exits: { 0: 'the process has ended' },
     action: drain,

@@ -9,7 +9,7 @@ import type { Progress } from './progress.ts'
 import type { LeaderState, State } from './state.ts'
 import type { NodeId } from './types.ts'
 
-/** Starts to hand over to `to`, in place of a handover that is under way. Only to another voter. */
+/** Starts to transfer leadership to `to`, in place of a transfer that is under way. Only to another voter. */
 export function transfer(state: State, to: NodeId): void {
   const { leadership } = state
   const { configuration } = state.configurations.latest
@@ -31,7 +31,7 @@ export function advanceTransfer(state: State, leadership: LeaderState): void {
   }
 }
 
-/** Repeats a request that may have been lost, or gives the handover up. */
+/** Repeats a request that may have been lost, or gives the transfer up. */
 export function tickTransfer(state: State, leadership: LeaderState): void {
   const { transfer } = leadership
   if (transfer === undefined) return

@@ -3,7 +3,7 @@
  * the chain's set also order (Raft voters) and sign.
  *
  * Order of starting: what is stored is checked, then peers are met, then the API listens. Order of stopping: leadership
- * is handed over and open transactions get their answers, then API, network and storage close.
+ * is transferred and open transactions get their answers, then API, network and storage close.
  */
 import { join } from 'node:path'
 import type { FastifyInstance } from 'fastify'

@@ -269,12 +269,12 @@ export class LedgerNode implements NetworkEvents {
     this.#status.api = api
   }
 
-  /** Hands leadership over, answers what is open, and waits until everything begun is on disk. */
+  /** Transfers leadership, answers what is open, and waits until everything begun is on disk. */
   async stop(): Promise<void> {
     this.service.drain()
     if (this.replica.leadership.role === 'leader' && !this.failure)
       await this.transfer().catch((error: MoteError) =>
-        this.#parts.log.info({ detail: error.detail }, 'leadership not handed over'),
+        this.#parts.log.info({ detail: error.detail }, 'leadership not transferred'),
       )
     await this.#until(drainMs, () => this.submission.open === 0)
     this.service.stop()
@@ -284,7 +284,7 @@ export class LedgerNode implements NetworkEvents {
     await this.replica.stop()
   }
 
-  /** Hands leadership over, to `to` if given. Throws what `transferLeadership` does. */
+  /** Transfers leadership, to `to` if given. Throws what `transferLeadership` does. */
   transfer(to?: DeviceId): Promise<TransferReport> {
     const { id, clock, network } = this.#parts
     return transferLeadership({ id, replica: this.replica, clock, peers: () => network.peers() }, to)

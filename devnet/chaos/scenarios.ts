@@ -23,7 +23,7 @@ export type Fault =
   | { readonly type: 'kill'; readonly target: Target }
   /** SIGSTOP; SIGCONT at the end. */
   | { readonly type: 'pause'; readonly target: Target }
-  /** SIGTERM, which drains, and started again at once; a leader hands over first. */
+  /** SIGTERM, which drains, and started again at once; a leader transfers its leadership first. */
   | { readonly type: 'restart'; readonly target: Target }
   /** Cut off from the other full nodes: both ways, or only what it sends, or only what it hears. */
   | { readonly type: 'isolate'; readonly target: Target; readonly direction: 'both' | 'out' | 'in' }
@@ -159,7 +159,7 @@ const scenarios = {
     faults: chance => [linkFault(chance)],
   },
   restarts: {
-    about: 'nodes are restarted in order, as for an upgrade; a leader hands over first',
+    about: 'nodes are restarted in order, as for an upgrade; a leader transfers its leadership first',
     lastsMs: [300, 1_000],
     calmMs: [500, 1_500],
     faults: chance => [{ type: 'restart', target: anyone(chance) }],

@@ -27,8 +27,8 @@ const transferTimeoutMs = 1_500
 const lookAgainMs = 2
 
 /**
- * Hands leadership to `to`, or to the voter that has room and whose log is furthest. Throws `no-leader` when this node does not lead,
- * `unreachable` when there is no voter to hand it to, `timeout` when it was not taken.
+ * Transfers leadership to `to`, or to the voter that has room and whose log is furthest. Throws `no-leader` when this node does not lead,
+ * `unreachable` when no voter can take it, `timeout` when it was not taken.
  */
 export async function transferLeadership(
   { id, replica, clock, peers }: LeaderTransferParts,
@@ -51,7 +51,7 @@ export async function transferLeadership(
   if (!successor)
     throw new MoteError('unreachable', `transfer: ${to ?? 'any other voter'} is not a connected voter`)
   const startedAt = clock.steady()
-  replica.handOver(successor.id)
+  replica.transferTo(successor.id)
   for (;;) {
     const { role, leader, term } = replica.leadership
     const durationMs = clock.steady() - startedAt

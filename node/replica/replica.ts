@@ -142,8 +142,8 @@ export class Replica implements NodeListener {
     this.#drain()
   }
 
-  /** Hands leadership to another voter, if this node has it. The outcome shows in `leadership` events. */
-  handOver(to: DeviceId): void {
+  /** Transfers leadership to another voter, if this node has it. The outcome shows in `leadership` events. */
+  transferTo(to: DeviceId): void {
     this.#step({ type: 'transfer', to })
   }
 
@@ -201,7 +201,7 @@ export class Replica implements NodeListener {
     if (waitingMs <= writeStallMs) return
     if (waitingMs > writeDeadlineMs) this.fault(storageFailure(`no write has ended for ${waitingMs} ms`))
     const best = this.#leadership.role === 'leader' && bestSuccessor(this.#raft.status)
-    if (best) this.handOver(best)
+    if (best) this.transferTo(best)
   }
 
   #step(input: Input): void {

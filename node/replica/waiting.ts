@@ -9,7 +9,7 @@ import { MoteError } from '../../chain/result.ts'
 import type { RaftStatus } from '../../consensus/status.ts'
 import type { Message } from '../../consensus/types.ts'
 
-/** A leader whose write takes longer hands leadership over. In milliseconds. */
+/** A leader whose write takes longer transfers leadership. In milliseconds. */
 export const writeStallMs = 2_000
 /** A node whose write takes longer stops: `storage-failed`. In milliseconds. */
 export const writeDeadlineMs = 30_000

@@ -1,5 +1,5 @@
 /**
- * What an operator may ask of a full node over HTTP, on the machine itself only: `POST /v1/transfer` hands leadership
+ * What an operator may ask of a full node over HTTP, on the machine itself only: `POST /v1/transfer` transfers leadership
  * over. Everybody else is told so, before the body is looked at.
  */
 import type { FastifyInstance, FastifyRequest } from 'fastify'

@@ -64,8 +64,8 @@ interface Watched {
   readonly deadline: number
   waiters: Waiter[]
   /** Times it was given to a leader. */
-  handedOver: number
-  handedOverAt: number
+  timesForwarded: number
+  forwardedAt: number
   lastRefusal: Refusal | undefined
   outcome: RecentOutcome | undefined
 }
@@ -131,7 +131,7 @@ export class Submission implements NodeListener {
       }
       watched ??= this.#watch(parsed.value)
       watched.parsed = parsed.value
-      this.#handOver([watched], checked.value)
+      this.#forward([watched], checked.value)
       const { lastRefusal } = watched
       if (!this.#watched.has(id) && lastRefusal) return this.#refused(id, lastRefusal)
     }
@@ -189,8 +189,8 @@ export class Submission implements NodeListener {
   /** The leader changed: what is open goes to the new one. */
   leadershipChanged({ leader }: Leadership): void {
     if (!leader) return
-    for (const watched of this.#watched.values()) watched.handedOverAt = 0
-    this.#handOver([...this.#watched.values()], 'old')
+    for (const watched of this.#watched.values()) watched.forwardedAt = 0
+    this.#forward([...this.#watched.values()], 'old')
   }
 
   /** `old` where somebody has to look again: this node cannot know. */
@@ -212,19 +212,19 @@ export class Submission implements NodeListener {
 
   #newWatch(parsed: ParsedTransaction, outcome: RecentOutcome | undefined): Watched {
     const deadline = this.#parts.clock.steady() + this.#limits.watchMs
-    const nothing = { waiters: [], handedOver: 0, handedOverAt: 0, lastRefusal: undefined }
+    const nothing = { waiters: [], timesForwarded: 0, forwardedAt: 0, lastRefusal: undefined }
     return { id: parsed.id, parsed, deadline, outcome, ...nothing }
   }
 
   /** Gives transactions to the leader, if there is one: to this node's mempool, or over the network. */
-  #handOver(list: readonly Watched[], state: 'checked' | 'old'): void {
+  #forward(list: readonly Watched[], state: 'checked' | 'old'): void {
     const { admission, replica, clock, forwarder } = this.#parts
     const { role, leader } = replica.leadership
     const now = clock.steady()
     if (role === 'leader') {
       for (const watched of list) {
-        watched.handedOverAt = now
-        watched.handedOver++
+        watched.forwardedAt = now
+        watched.timesForwarded++
         const late = (refusal: Refusal) => this.#answered(watched, refusal)
         const judged =
           state === 'checked' ? admission.pool(watched.parsed) : admission.judge(watched.parsed, late)
@@ -233,8 +233,8 @@ export class Submission implements NodeListener {
       replica.wake()
     } else if (leader) {
       for (const watched of list) {
-        watched.handedOverAt = now
-        watched.handedOver++
+        watched.forwardedAt = now
+        watched.timesForwarded++
         forwarder.forward(leader, watched.parsed.bytes)
       }
     }
@@ -245,7 +245,7 @@ export class Submission implements NodeListener {
     watched.lastRefusal = refusal
     // Executed already, and on its way here.
     if (refusal.code === 'duplicate') return
-    const mayBeInALog = watched.handedOver > 1
+    const mayBeInALog = watched.timesForwarded > 1
     if (!mayBeInALog) this.#end(watched, this.#refused(watched.id, refusal))
   }
 
@@ -305,7 +305,11 @@ export class Submission implements NodeListener {
       code: leader ? code : 'no-leader',
       detail: leader ? sentenceOf(code) : sentenceOf('no-leader'),
     }
-    this.#end(watched, { id: watched.id, status: watched.handedOver > 0 ? 'pending' : 'unknown', ...refusal })
+    this.#end(watched, {
+      id: watched.id,
+      status: watched.timesForwarded > 0 ? 'pending' : 'unknown',
+      ...refusal,
+    })
   }
 
   #sweep(): void {
@@ -317,9 +321,9 @@ export class Submission implements NodeListener {
       if (this.#certifiedTime() > watched.parsed.unsigned.expiry)
         this.#end(watched, { id: watched.id, status: 'invalid', code: 'transaction-expired' })
       else if (watched.deadline <= now) this.#giveUp(watched, 'timeout')
-      else if (now - watched.handedOverAt >= this.#limits.forwardAgainMs) again.push(watched)
+      else if (now - watched.forwardedAt >= this.#limits.forwardAgainMs) again.push(watched)
     }
-    if (again.length > 0) this.#handOver(again, 'old')
+    if (again.length > 0) this.#forward(again, 'old')
     for (const [height, list] of this.#uncertified) {
       const open = list.filter(watched => watched.deadline > now)
       for (const watched of list)

@@ -233,7 +233,7 @@ test('full node: a wait for a header ends with the next one, or with its time', 
   expect(await source.waitForHeader(Height(1_000_000), 50)).toBeUndefined()
 })
 
-test('full node: SIGTERM drains: the leader hands over, the process ends with code 0, and it starts again', async () => {
+test('full node: SIGTERM drains: the leader transfers its leadership, the process ends with code 0, and it starts again', async () => {
   const leader = await cluster.leader()
   expect(await leader.end('SIGTERM')).toBe(0)
   const next = await cluster.leader()

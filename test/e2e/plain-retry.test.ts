@@ -1,6 +1,6 @@
 /**
  * What a client meets that knows nothing of this project's client library: `fetch`, and a loop that sends the same bytes
- * again. It writes through two leader kills (SIGKILL) and one planned hand-over.
+ * again. It writes through two leader kills (SIGKILL) and one planned transfer of leadership.
  *
  * Allowed are the retryable answer `no-leader`, from any node, and refused, reset or closed connections to the very
  * process that was killed, until it is back. A client whose node stays up therefore sees `no-leader` at worst, and mostly
@@ -139,7 +139,7 @@ async function killLeader(): Promise<ClusterNode> {
   return leader
 }
 
-test('a plain retry through two leader kills and a hand-over: "no leader" at worst, and nothing twice', async () => {
+test('a plain retry through two leader kills and a transfer: "no leader" at worst, and nothing twice', async () => {
   await more(60)
   const first = await killLeader()
   await more(60)

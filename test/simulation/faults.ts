@@ -336,7 +336,7 @@ export class Faults {
     const { process, node } = host
     if (!process || !node) return
     const to = this.#random.pick(this.#hosts)
-    this.#site.timeline.schedule(0, process, `hand over to ${to.name}`, () => node.replica.handOver(to.id))
+    this.#site.timeline.schedule(0, process, `transfer to ${to.name}`, () => node.replica.transferTo(to.id))
   }
 }
 

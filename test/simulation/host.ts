@@ -136,7 +136,7 @@ export class Host {
     this.site.network.changed(this.id, 'disconnected')
   }
 
-  /** Ends as an operator would end it: leadership handed over, everything answered. */
+  /** Ends as an operator would end it: leadership transferred, everything answered. */
   stop(then: () => void): void {
     const { process } = this
     if (!process?.alive || !process.node || process.ending || this.busy) return

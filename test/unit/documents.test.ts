@@ -111,7 +111,7 @@ describe('tables', () => {
   /** Tables, by their first heading, whose rows are told apart by more than their first cell. */
   const keyCells: Readonly<Record<string, number>> = {
     'heartbeat / election timeout': 2,
-    'hand-over': 2,
+    transfer: 2,
     limits: 2,
     'seed, at commit': 2,
   }

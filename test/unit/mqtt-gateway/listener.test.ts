@@ -1,4 +1,4 @@
-/** The recipient trusts no gateway: each check of its own, one row each, on bytes a gateway could hand over. */
+/** The recipient trusts no gateway: each check of its own, one row each, on bytes a gateway could deliver. */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'

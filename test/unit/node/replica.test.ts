@@ -225,7 +225,7 @@ test('replica: a disk that refuses a write stops the node, and the others go on'
   })
 })
 
-test('replica: a planned stop of the leader hands over and loses no request', async () => {
+test('replica: a planned stop of the leader transfers its leadership and loses no request', async () => {
   const world = await worldWithLeader()
   const leader = world.leader!
   const open = world.node(leader).submission.submit(world.group(devices[0]!, 'handed'), 'certified')

@@ -21,7 +21,7 @@ async function worldWithHangingLeader() {
   return { world, stuck, release: resolve, answers, submit }
 }
 
-test('a disk that hangs: the leader hands over, what waited is certified, and it follows when the disk is back', async () => {
+test('a disk that hangs: the leader transfers its leadership, what waited is certified, and it follows when the disk is back', async () => {
   const { world, stuck, release, answers } = await worldWithHangingLeader()
   await world.run(writeStallMs / 2)
   expect(world.leader).toBe(stuck)

@@ -13,7 +13,7 @@ const acknowledgedAt: number[] = []
 let load: LoadClients
 
 beforeAll(async () => {
-  cluster = await createCluster({ devices: 8, seed: 'hand-over test', heartbeatMs: 500 })
+  cluster = await createCluster({ devices: 8, seed: 'transfer test', heartbeatMs: 500 })
   for (const node of cluster.nodes) {
     const path = join(node.directory, 'config.json')
     const config = JSON.parse(readFileSync(path, 'utf8')) as object
@@ -63,7 +63,7 @@ function transfer(node: ClusterNode, body?: object): Promise<Response> {
   })
 }
 
-test('hand-over: under load it costs no request and little time', async () => {
+test('leadership transfer: under load it costs no request and little time', async () => {
   const gaps: number[] = []
   const calm: number[] = []
   for (let round = 0; round < 7; round++) {
@@ -82,12 +82,12 @@ test('hand-over: under load it costs no request and little time', async () => {
   }
   // On a machine that is busy with something else, calm stretches have gaps as well: they are the measure then.
   const limitMs = Math.max(50, 3 * median(calm))
-  const measured = `${gaps.map(Math.round).join(', ')} ms; without a hand-over ${calm.map(Math.round).join(', ')} ms`
+  const measured = `${gaps.map(Math.round).join(', ')} ms; without a transfer ${calm.map(Math.round).join(', ')} ms`
   expect(median(gaps), `time without commits: ${measured}`).toBeLessThan(limitMs)
   expect(load.failures).toEqual([])
 })
 
-test('hand-over: a named voter is taken, a follower and a stranger are refused with their codes', async () => {
+test('leadership transfer: a named voter is taken, a follower and a stranger are refused with their codes', async () => {
   const leader = await cluster.leader()
   const follower = cluster.nodes.find(node => node.id !== leader.id)!
   expect(await (await transfer(follower)).json()).toMatchObject({ code: 'no-leader' })
@@ -96,7 +96,7 @@ test('hand-over: a named voter is taken, a follower and a stranger are refused w
   expect(await (await transfer(leader, { to: follower.id })).json()).toMatchObject({ to: follower.id })
 })
 
-test('hand-over: a leader that is drained loses no request, and ends with 0', async () => {
+test('leadership transfer: a leader that is drained loses no request, and ends with 0', async () => {
   const old = await cluster.leader()
   await more(50)
   const from = acknowledgedAt.length - 1
