@@ -19,7 +19,7 @@ import type { AddCommand } from './command.ts'
 import { type Context, withinDeadline } from './context.ts'
 import { nodeNameOf } from './identity-rows.ts'
 import { labelOption } from './label-option.ts'
-import { runProgram } from './run-program.ts'
+import { isSupervised, runProgram } from './run-program.ts'
 
 interface InitOptions {
   readonly label?: Label
@@ -170,7 +170,7 @@ async function inForeground(
     context,
     async signal => {
       const { startNode } = await import('../node/main.ts')
-      const program = await startNode(config, signal, { logFile: log })
+      const program = await startNode(config, signal, { supervised: isSupervised(context), logFile: log })
       const source = httpSource(apiUrl(node.api))
       const patience = {
         ...context,

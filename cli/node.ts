@@ -1,17 +1,19 @@
 /**
  * `mote node init NAME` and `mote node start --config FILE`: one node in the foreground, as an operator starts it and as a devnet does; and what
- * an operator does to one: `transfer` its leadership, `drain` it, `rebuild` its damaged directory.
+ * an operator does to one: ask for its `status`, `transfer` its leadership, `drain` it, `rebuild` its damaged directory.
  */
 import type { Command } from 'commander'
 import { DeviceId } from '../chain/brands.ts'
 import { type ErrorCode, errorTable, exitCodes } from '../chain/errors.ts'
 import { MoteError } from '../chain/result.ts'
+import type { NodeStatus } from '../client/chain-source.ts'
 import { httpSource } from '../client/http-source.ts'
+import type { EffectiveConfiguration } from '../node/effective-configuration.ts'
 import type { TransferReport } from '../node/replica/leader-transfer.ts'
 import type { AddCommand } from './command.ts'
 import type { Context } from './context.ts'
 import { initCommand } from './joined-node.ts'
-import { runProgram } from './run-program.ts'
+import { isSupervised, runProgram } from './run-program.ts'
 
 export function nodeCommands(family: Command, add: AddCommand): void {
   initCommand(family, add)
@@ -24,8 +26,16 @@ export function nodeCommands(family: Command, add: AddCommand): void {
     action: async (context, _args, { config }) =>
       runProgram(context, async signal => {
         const { startNode } = await import('../node/main.ts')
-        return startNode(config, signal)
+        return startNode(config, signal, { supervised: isSupervised(context) })
       }),
+  })
+  add<{ config: string }>({
+    parent: family,
+    usage: 'status',
+    description:
+      'the state of the node of this configuration, which runs on this machine, and every setting that takes effect in it',
+    options: [{ flags: '--config <file>', description: 'its configuration', required: true }],
+    action: status,
   })
   add<{ config: string; to?: DeviceId }>({
     parent: family,
@@ -53,6 +63,60 @@ export function nodeCommands(family: Command, add: AddCommand): void {
     options: [{ flags: '--config <file>', description: 'its configuration', required: true }],
     action: rebuild,
   })
+}
+
+async function status(
+  { output, signal }: Context,
+  _args: readonly string[],
+  { config }: { readonly config: string },
+): Promise<number> {
+  const { url, status } = await runningNode(config, signal)
+  const answer = await fetch(`${url}/v1/configuration`, { signal })
+  if (!answer.ok) throw new MoteError('unreachable', `${url}: HTTP status ${answer.status}`)
+  const configuration = (await answer.json()) as EffectiveConfiguration
+  const { settingsOf, settingText } = await import('../node/effective-configuration.ts')
+  const { name, label, role, term, leader, height, certifiedHeight, pid, api, addresses } = status
+  const { data, key } = configuration
+  const state = {
+    name,
+    label,
+    role,
+    term,
+    leader,
+    height,
+    certifiedHeight,
+    pid,
+    api,
+    addresses: addresses.join(' '),
+    data,
+    key,
+  }
+  output.data({ status, configuration }, () =>
+    [
+      output.fields(state),
+      '',
+      output.table(settingsOf(configuration), {
+        setting: each => each.name,
+        value: each => settingText(each.name, each.value),
+        default: ({ name, value, standard }) =>
+          standard === undefined ? '-' : value === standard ? '' : settingText(name, standard),
+      }),
+    ].join('\n'),
+  )
+  return exitCodes.ok
+}
+
+/** What the node of this configuration says of itself. Throws `config-invalid` if it is another one that answers. */
+async function runningNode(
+  config: string,
+  signal: AbortSignal,
+): Promise<{ readonly url: string; readonly status: NodeStatus }> {
+  const { api, name, chainId } = await (await import('../node/config.ts')).readNodeConfig(config)
+  const url = `http://${api.host}:${api.port}`
+  const status = await httpSource(url).status({ signal })
+  if (status.name !== name || status.chainId !== chainId)
+    throw new MoteError('config-invalid', `${config}: another node answers at ${url}: ${status.name}`)
+  return { url, status }
 }
 
 async function transfer(
@@ -87,11 +151,8 @@ async function drain(
   _args: readonly string[],
   { config }: { readonly config: string },
 ): Promise<number> {
-  const { api, name, chainId } = await (await import('../node/config.ts')).readNodeConfig(config)
-  const url = `http://${api.host}:${api.port}`
-  const status = await httpSource(url).status({ signal })
-  if (status.name !== name || status.chainId !== chainId)
-    throw new MoteError('config-invalid', `${config}: another node answers at ${url}: ${status.name}`)
+  const { status } = await runningNode(config, signal)
+  const { name } = status
   const startedAt = performance.now()
   terminate(status.pid, 'SIGTERM')
   while (terminate(status.pid, 0)) {

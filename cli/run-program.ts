@@ -16,6 +16,11 @@ export interface RunningProgram {
   readonly ended?: Promise<void>
 }
 
+/** Started by a supervisor, which holds the other end of the program's standard input. */
+export function isSupervised({ variables }: Pick<Context, 'variables'>): boolean {
+  return variables['MOTE_SUPERVISED'] === '1'
+}
+
 /** A program that has not drained by then is ended all the same. */
 const drainDeadlineMs = 8_000
 
@@ -29,7 +34,7 @@ export async function runProgram(
   { announce = true }: { readonly announce?: boolean } = {},
 ): Promise<number> {
   const orphaned = new AbortController()
-  if (context.variables['MOTE_SUPERVISED'] === '1') {
+  if (isSupervised(context)) {
     // The supervisor holds the other end: the end of the pipe is the end of the supervisor. It writes nothing but the lines
     // that shift this program's clock.
     process.stdin.on('end', () => orphaned.abort()).on('error', () => orphaned.abort())

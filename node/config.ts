@@ -15,12 +15,8 @@ import {
   type ListenAddress,
   readConfigurationFile,
 } from '../client/configuration-file.ts'
-import type { LogLevel } from '../client/log.ts'
 import { configProblems, defaultConfig } from '../consensus/config.ts'
-import type { Config as RaftConfig } from '../consensus/types.ts'
-import { type CompactionLimits, defaultCompactionLimits } from './ledger/compaction.ts'
 import { maxAppendBytes } from './network/wire.ts'
-import type { ProducerLimits } from './replica/producer.ts'
 
 const digest = Type.String({ pattern: '^[0-9a-f]{64}$', description: '64 lowercase hexadecimal characters' })
 const url = Type.String({
@@ -119,16 +115,13 @@ const schema = Type.Object(
 /** What the file says, before defaults. */
 export type NodeConfigFile = Static<typeof schema>
 
-/** Limits of the core that a configuration may set; the defaults are in consensus/config.ts. */
-type AppendLimit = 'maxEntriesPerAppend' | 'maxBytesPerAppend' | 'maxAppendsInFlight' | 'maxBytesInFlight'
-
 export interface ConfiguredPeer {
   readonly id: DeviceId
   /** Multiaddr. */
   readonly address: string
 }
 
-/** A checked configuration with defaults filled in and absolute paths. */
+/** A checked file with absolute paths. What it leaves open, effective-configuration.ts fills in. */
 export interface NodeConfig {
   readonly name: string
   readonly label: NodeConfigFile['label']
@@ -141,16 +134,12 @@ export interface NodeConfig {
   readonly peers: readonly ConfiguredPeer[]
   readonly coordination: readonly ConfiguredPeer[]
   readonly heartbeatMs: number | undefined
-  readonly clock: 'wall' | 'none'
-  readonly trustTtlMs: number
-  readonly raft: {
-    readonly tickMs: number
-    readonly electionTimeoutTicks: number
-    readonly heartbeatTicks: number
-  } & Partial<Pick<RaftConfig, AppendLimit>>
-  readonly producer: Partial<ProducerLimits>
-  readonly compaction: CompactionLimits
-  readonly log: { readonly level: LogLevel; readonly file: string | undefined }
+  readonly clock: NodeConfigFile['clock']
+  readonly trustTtlMs: number | undefined
+  readonly raft: NonNullable<NodeConfigFile['raft']>
+  readonly producer: NonNullable<NodeConfigFile['producer']>
+  readonly compaction: NonNullable<NodeConfigFile['compaction']>
+  readonly log: NonNullable<NodeConfigFile['log']>
 }
 
 /** A leader beats every 50 ms; a follower that hears nothing for 500 ms to 1 s stands for election. */
@@ -168,7 +157,7 @@ export async function readNodeConfig(file: string): Promise<NodeConfig> {
 export function parseNodeConfig(content: string, file: string): NodeConfig {
   const value = parse(content, file)
   checkTogether(value, file)
-  return withDefaults(value, dirname(resolve(file)))
+  return withPaths(value, dirname(resolve(file)))
 }
 
 /** Writes a configuration that `readNodeConfig` accepts. Throws `config-invalid` for one that it would not. */
@@ -195,7 +184,7 @@ function checkTogether(config: NodeConfigFile, file: string): void {
     throw invalid(`raft.maxBytesPerAppend: expected at most ${maxAppendBytes}, got ${raft.maxBytesPerAppend}`)
 }
 
-function withDefaults(config: NodeConfigFile, base: string): NodeConfig {
+function withPaths(config: NodeConfigFile, base: string): NodeConfig {
   const peers = (list: NodeConfigFile['peers']): readonly ConfiguredPeer[] =>
     list.map(({ id, address }) => ({ id: DeviceId(id), address }))
   return {
@@ -210,14 +199,11 @@ function withDefaults(config: NodeConfigFile, base: string): NodeConfig {
     peers: peers(config.peers),
     coordination: peers(config.coordination),
     heartbeatMs: config.heartbeatMs,
-    clock: config.clock ?? 'wall',
-    trustTtlMs: config.trustTtlMs ?? defaultTrustTtlMs,
-    raft: { ...defaultRaftTiming, ...config.raft },
+    clock: config.clock,
+    trustTtlMs: config.trustTtlMs,
+    raft: { ...config.raft },
     producer: { ...config.producer },
-    compaction: { ...defaultCompactionLimits, ...config.compaction },
-    log: {
-      level: config.log?.level ?? 'info',
-      file: config.log?.file === undefined ? undefined : resolve(base, config.log.file),
-    },
+    compaction: { ...config.compaction },
+    log: { ...config.log, ...(config.log?.file !== undefined && { file: resolve(base, config.log.file) }) },
   }
 }

@@ -10,7 +10,7 @@ import { Type } from 'typebox'
 import { DeviceId } from '../chain/brands.ts'
 import { MoteError } from '../chain/result.ts'
 import type { Logger } from '../client/log.ts'
-import type { NodeConfig } from './config.ts'
+import type { LightConfiguration } from './effective-configuration.ts'
 import type { RunningNode } from './full-node.ts'
 import { LightChain } from './light/light-chain.ts'
 import { joining, registryReports } from './network/request-table.ts'
@@ -18,6 +18,7 @@ import { ask, requestHandler } from './network/requests.ts'
 import { AddressAnnouncer } from './registry/address-announcer.ts'
 import { JoinService } from './registry/join-service.ts'
 import { heartbeatEveryMs, LiveNodes } from './registry/live-nodes.ts'
+import { adminRoutes } from './service/admin-routes.ts'
 import { bodyOf, createApi, listenApi } from './service/api.ts'
 import { relaySource } from './service/relay-source.ts'
 import { systemClock } from './system-clock.ts'
@@ -25,7 +26,7 @@ import { systemClock } from './system-clock.ts'
 const moveTimeoutMs = 3_000
 
 /** Starts the coordination node of a configuration. Throws the `MoteError` that says what is in its way. */
-export async function startCoordinationNode(config: NodeConfig, log: Logger): Promise<RunningNode> {
+export async function startCoordinationNode(config: LightConfiguration, log: Logger): Promise<RunningNode> {
   const chain = await LightChain.open(config, log)
   const { client, network } = chain
   const live = new LiveNodes(systemClock)
@@ -78,7 +79,10 @@ export async function startCoordinationNode(config: NodeConfig, log: Logger): Pr
       (live.all().length === 0 ? new MoteError('no-full-node', 'no full node is alive') : undefined),
     failure: () => undefined,
     onUnexpected: error => log.error({ error }, 'unexpected error in a request'),
-    extend: routes => joinRoutes(routes, joins),
+    extend: routes => {
+      joinRoutes(routes, joins)
+      adminRoutes(routes, { configuration: config })
+    },
   })
   await chain.start((peer, state) => {
     if (state === 'connected') announcer.announce()

@@ -14,6 +14,7 @@ import { type IdentityKeys, readKeyFile } from '../client/key-directory.ts'
 import type { Logger } from '../client/log.ts'
 import { nativeSignerFromSeed, nativeVerifier } from '../client/native-crypto.ts'
 import type { NodeConfig } from './config.ts'
+import { type FullConfiguration, fullConfiguration, type NodeEnvironment } from './effective-configuration.ts'
 import { recoverChain } from './ledger/chain-recovery.ts'
 import { fullNodeIdentityProvider, identityIn } from './ledger/identity-provider.ts'
 import { LiveChain } from './ledger/live-chain.ts'
@@ -41,7 +42,11 @@ export interface RunningNode {
 }
 
 /** Starts the full node of a configuration. Throws the `MoteError` that says what is in its way. */
-export async function startFullNode(config: NodeConfig, log: Logger): Promise<RunningNode> {
+export async function startFullNode(
+  config: NodeConfig,
+  environment: NodeEnvironment,
+  log: Logger,
+): Promise<RunningNode> {
   const genesis = await readGenesisFile(config.genesis)
   const chainId = chainIdOf(genesis)
   if (chainId !== config.chainId)
@@ -49,7 +54,7 @@ export async function startFullNode(config: NodeConfig, log: Logger): Promise<Ru
   const keys = await readKeyFile(config.key)
   const storage = await openLevelStorage(join(config.data, 'chain'), { chainId, deviceId: keys.id })
   try {
-    return await startOver(storage, { config, log, genesis, keys })
+    return await startOver(storage, { file: config, environment, log, genesis, keys })
   } catch (error) {
     await storage.close()
     throw error
@@ -57,22 +62,28 @@ export async function startFullNode(config: NodeConfig, log: Logger): Promise<Ru
 }
 
 interface Prepared {
-  readonly config: NodeConfig
+  readonly file: NodeConfig
+  readonly environment: NodeEnvironment
   readonly log: Logger
   readonly genesis: GenesisDocument
   readonly keys: IdentityKeys
 }
 
-async function startOver(storage: Storage, { config, log, genesis, keys }: Prepared): Promise<RunningNode> {
+async function startOver(
+  storage: Storage,
+  { file, environment, log, genesis, keys }: Prepared,
+): Promise<RunningNode> {
   const { id, signing, transport } = keys
-  if (!transport || !config.p2p)
-    throw new MoteError('config-invalid', `${config.key}: transport: a full node needs a transport key`)
+  if (!transport || !file.p2p)
+    throw new MoteError('config-invalid', `${file.key}: transport: a full node needs a transport key`)
   const verifier = new RememberingVerifier(nativeVerifier)
   const recovered = await recoverChain(storage, genesis)
-  const chain = new LiveChain(recovered, verifier)
+  const config = fullConfiguration(file, recovered.ledger.parameters, environment)
+  const chain = new LiveChain(recovered, verifier, config.recent)
   const events = new NodeEvents()
   const network = new Libp2pNetwork({
-    ...config.p2p,
+    ...file.p2p,
+    limits: config.network,
     transportSeed: transport.seed.expose(),
     streamsAhead: ['raft', 'certify', 'forward'],
     identities: fullNodeIdentityProvider({
@@ -115,10 +126,7 @@ async function startOver(storage: Storage, { config, log, genesis, keys }: Prepa
     clock,
     random: Math.random,
     verifier,
-    raft: config.raft,
-    compaction: config.compaction,
-    producer: config.producer,
-    heartbeatMs: config.heartbeatMs,
+    settings: config,
     processId: process.pid,
     log,
     peers: config.peers.map(peer => peer.id),
@@ -128,7 +136,7 @@ async function startOver(storage: Storage, { config, log, genesis, keys }: Prepa
   for (const peer of [...config.peers, ...config.coordination]) network.keep(peer)
   await network.start(node)
   node.start()
-  const app = apiOf(node, log)
+  const app = apiOf(node, log, config)
   let api: string
   try {
     api = await listenApi(app, config.api)
@@ -162,7 +170,7 @@ async function startOver(storage: Storage, { config, log, genesis, keys }: Prepa
 }
 
 /** The interface of a full node, not listening yet. */
-export function apiOf(node: LedgerNode, log: Pick<Logger, 'error'>): FastifyInstance {
+export function apiOf(node: LedgerNode, log: Pick<Logger, 'error'>, configuration: object): FastifyInstance {
   return createApi({
     source: node.service,
     readiness: () => node.service.readiness(),
@@ -171,13 +179,13 @@ export function apiOf(node: LedgerNode, log: Pick<Logger, 'error'>): FastifyInst
     block: height => node.service.block(height),
     blockContent: height => node.service.blockContent(height),
     barrier: () => node.reads.barrier(),
-    extend: routes => adminRoutes(routes, { transfer: to => node.transfer(to) }),
+    extend: routes => adminRoutes(routes, { configuration, transfer: to => node.transfer(to) }),
     onUnexpected: error => log.error({ error }, 'unexpected error in a request'),
   })
 }
 
 interface RegistryParts {
-  readonly config: NodeConfig
+  readonly config: FullConfiguration
   readonly network: Libp2pNetwork
   readonly node: LedgerNode
   readonly addresses: CoordinationAddresses

@@ -15,11 +15,10 @@ import { encode } from '../chain/codec.ts'
 import type { SignatureVerifier, Signer } from '../chain/keys.ts'
 import { assertNever, MoteError } from '../chain/result.ts'
 import type { NodeStatus } from '../client/chain-source.ts'
-import { defaultConfig } from '../consensus/config.ts'
-import type { Config as RaftConfig, Random } from '../consensus/types.ts'
+import type { Random } from '../consensus/types.ts'
+import type { LedgerSettings } from './effective-configuration.ts'
 import { Certifier } from './ledger/certifier.ts'
 import type { RecoveredChain } from './ledger/chain-recovery.ts'
-import type { CompactionLimits } from './ledger/compaction.ts'
 import { FullMembers } from './ledger/full-members.ts'
 import { HandoverDesk } from './ledger/handover-desk.ts'
 import type { LiveChain } from './ledger/live-chain.ts'
@@ -27,7 +26,6 @@ import { MemberGate, Members } from './ledger/members.ts'
 import type { NodeEvents } from './ledger/node-events.ts'
 import { Snapshots } from './ledger/snapshots.ts'
 import { queryHandler } from './network/query-protocol.ts'
-import { maxAppendBytes } from './network/wire.ts'
 import type { Clock, Network, NetworkEvents, NodeLog, PeerMessage, Storage } from './ports.ts'
 import { Admission } from './replica/admission.ts'
 import { ClockExchange } from './replica/clock-exchange.ts'
@@ -38,26 +36,13 @@ import { MembershipDriver } from './replica/membership-driver.ts'
 import { Mempool } from './replica/mempool.ts'
 import { NewerTerms } from './replica/newer-terms.ts'
 import { PeerRechecks } from './replica/peer-rechecks.ts'
-import { defaultProducerLimits, Producer, type ProducerLimits } from './replica/producer.ts'
+import { Producer } from './replica/producer.ts'
 import { Replica } from './replica/replica.ts'
 import { Forwarder } from './service/forwarder.ts'
 import { NodeService } from './service/node-service.ts'
 import { FullNodeStatus } from './service/node-status.ts'
 import { Submission } from './service/submission.ts'
 import { watchCorruption } from './storage/corruption-watch.ts'
-
-/** Limits of the core that a node may be given; the defaults are in consensus/config.ts. */
-export type RaftLimits = Partial<
-  Pick<
-    RaftConfig,
-    | 'maxEntriesPerAppend'
-    | 'maxBytesPerAppend'
-    | 'maxAppendsInFlight'
-    | 'maxBytesInFlight'
-    | 'maxUncommittedBytes'
-    | 'maxLogBytesInMemory'
-  >
->
 
 export interface LedgerNodeParts {
   readonly name: string
@@ -72,15 +57,7 @@ export interface LedgerNodeParts {
   readonly clock: Clock
   readonly random: Random
   readonly verifier: SignatureVerifier
-  readonly raft: {
-    readonly tickMs: number
-    readonly electionTimeoutTicks: number
-    readonly heartbeatTicks: number
-  } & RaftLimits
-  readonly compaction?: Partial<CompactionLimits> | undefined
-  /** The chain's parameter unless given. */
-  readonly heartbeatMs?: number | undefined
-  readonly producer?: Partial<ProducerLimits>
+  readonly settings: LedgerSettings
   readonly processId: number
   readonly log: NodeLog
   /** Signed addresses of coordination nodes, as they hold now. None unless given. */
@@ -99,7 +76,7 @@ export class LedgerNode implements NetworkEvents {
   readonly certifier: Certifier
   readonly handovers: HandoverDesk
   readonly clocks: ClockExchange
-  readonly mempool = new Mempool()
+  readonly mempool: Mempool
   readonly replica: Replica
   readonly reads: LinearizableReads
   readonly submission: Submission
@@ -115,7 +92,7 @@ export class LedgerNode implements NetworkEvents {
 
   constructor(parts: LedgerNodeParts) {
     this.#parts = parts
-    const { name, id, recovered, chain, events, network, clock, verifier, raft, processId } = parts
+    const { name, id, recovered, chain, events, network, clock, verifier, settings, processId } = parts
     const { handovers } = recovered
     const { incarnation } = recovered.ledger.header
     const log = (detail: object, message: string) => parts.log.info(detail, message)
@@ -127,7 +104,6 @@ export class LedgerNode implements NetworkEvents {
     const gate = new MemberGate(network, events)
     const certifier = certifierOf(parts, members)
     this.handovers = new HandoverDesk({ id, handovers, chain, storage, network, certifier, members, log })
-    const { compaction } = parts
     const snapshots = new Snapshots({
       recovered,
       handovers,
@@ -136,17 +112,19 @@ export class LedgerNode implements NetworkEvents {
       clock,
       verifier,
       log,
-      compaction,
+      compaction: settings.compaction,
+      fetch: settings.snapshotFetch,
     })
     const fullMembers = new FullMembers(chain)
 
     // The replica: what makes the chain grow.
     const clocks = new ClockExchange({ id, clock, network, members, chain, log: complain })
     const membership = new MembershipDriver({ chain, handovers: this.handovers, fullMembers, log })
-    const { tickMs, ...timing } = raft
+    const { tickMs, ...core } = settings.raft
+    const mempool = new Mempool(settings.mempool)
     const replica = new Replica({
       id,
-      raft: coreConfig(id, timing, recovered.ledger.parameters.limits.blockBytes),
+      raft: { id, ...core },
       recovered: recovered.raft,
       rebuildUpTo: recovered.rebuildUpTo,
       random: parts.random,
@@ -159,24 +137,25 @@ export class LedgerNode implements NetworkEvents {
       certifier,
       snapshots,
       membership,
-      producer: new Producer(this.mempool, producerLimits(parts)),
+      producer: new Producer(mempool, settings.producer),
       events,
     })
     const asked = { network, storage, clock, replica, certifier, snapshots, handovers, members, gate }
     this.#memberServer = new MemberServer({ ...asked, incarnation, events })
     this.#newerTerms = new NewerTerms({ chain, network, clock, verifier, replica, events, log })
     this.reads = new LinearizableReads({ clock, network, chain, replica })
-    const admission = new Admission({ chain, mempool: this.mempool, verifier, clocks, replica })
+    const admission = new Admission({ chain, mempool, verifier, clocks, replica })
 
     // The service: what others ask of this node.
     this.submission = new Submission({
       chain,
       storage,
       clock,
-      mempool: this.mempool,
+      mempool,
       admission,
       forwarder: new Forwarder(network, clock),
       replica,
+      limits: settings.submission,
     })
     const seen = { network, chain, certifier, clocks, members, membership, replica }
     this.#status = new FullNodeStatus({ name, id, processId, ...seen })
@@ -190,6 +169,7 @@ export class LedgerNode implements NetworkEvents {
       handovers,
       status: this.#status,
       coordination: parts.coordination ?? (() => []),
+      certificationLagMax: settings.producer.certificationLagMax,
     })
     network.handle(
       'query',
@@ -197,6 +177,7 @@ export class LedgerNode implements NetworkEvents {
     )
 
     this.chain = chain
+    this.mempool = mempool
     this.certifier = certifier
     this.clocks = clocks
     this.replica = replica
@@ -368,25 +349,4 @@ function certifierOf(parts: LedgerNodeParts, members: Members): Certifier {
       diverged: detail => events.fault(new MoteError('execution-diverged', detail)),
     },
   )
-}
-
-/** Of the core: what was configured, then a limit that two whole blocks of the chain fit into if a frame takes them, then the core's defaults. */
-export function coreConfig(
-  id: DeviceId,
-  configured: Omit<LedgerNodeParts['raft'], 'tickMs'>,
-  blockBytes: number,
-): RaftConfig {
-  return { ...defaultConfig(id), maxBytesPerAppend: Math.min(2 * blockBytes, maxAppendBytes), ...configured }
-}
-
-/** What was configured, then the chain's parameters, then the defaults. */
-function producerLimits({ recovered, heartbeatMs, producer }: LedgerNodeParts): ProducerLimits {
-  const { limits, heartbeatMs: ofChain } = recovered.ledger.parameters
-  return {
-    ...defaultProducerLimits,
-    transactionsPerBlock: limits.blockTransactions,
-    bytesPerBlock: limits.blockBytes,
-    heartbeatMs: heartbeatMs ?? ofChain,
-    ...producer,
-  }
 }

@@ -9,17 +9,18 @@
 import { join } from 'node:path'
 import { checkpointFile } from '../client/checkpoint-file.ts'
 import type { Logger } from '../client/log.ts'
-import type { NodeConfig } from './config.ts'
+import type { LightConfiguration } from './effective-configuration.ts'
 import type { RunningNode } from './full-node.ts'
 import { LightChain } from './light/light-chain.ts'
 import { ServingNodes } from './light/serving-nodes.ts'
 import { registryReports } from './network/request-table.ts'
 import { requestHandler } from './network/requests.ts'
+import { adminRoutes } from './service/admin-routes.ts'
 import { createApi, listenApi } from './service/api.ts'
 import { relaySource } from './service/relay-source.ts'
 
 /** Starts the lightweight node of a configuration. Throws the `MoteError` that says what is in its way. */
-export async function startLightweightNode(config: NodeConfig, log: Logger): Promise<RunningNode> {
+export async function startLightweightNode(config: LightConfiguration, log: Logger): Promise<RunningNode> {
   const chain = await LightChain.open(config, log)
   const service = await ServingNodes.open(chain, checkpointFile(join(config.data, 'assignment')), log)
   const { assignment } = registryReports
@@ -34,6 +35,7 @@ export async function startLightweightNode(config: NodeConfig, log: Logger): Pro
     source: relaySource({ client: chain.client, status }),
     readiness: () => chain.readiness(),
     failure: () => undefined,
+    extend: routes => adminRoutes(routes, { configuration: config }),
     onUnexpected: error => log.error({ error }, 'unexpected error in a request'),
   })
   await chain.start((peer, state) => service.peer(peer, state))

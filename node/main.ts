@@ -3,33 +3,29 @@ import { MoteError } from '../chain/result.ts'
 import { type Logger, openLog } from '../client/log.ts'
 import { type NodeConfig, readNodeConfig } from './config.ts'
 import { startCoordinationNode } from './coordination-node.ts'
+import { lightConfiguration, logSettings, type NodeEnvironment } from './effective-configuration.ts'
 import { type RunningNode, startFullNode } from './full-node.ts'
 import { startLightweightNode } from './lightweight-node.ts'
 
 export type { RunningNode } from './full-node.ts'
 
-const startByLabel: Readonly<
-  Record<NodeConfig['label'], (config: NodeConfig, log: Logger) => Promise<RunningNode>>
-> = {
-  full: startFullNode,
-  coordination: startCoordinationNode,
-  lightweight: startLightweightNode,
+function startByLabel(file: NodeConfig, environment: NodeEnvironment, log: Logger): Promise<RunningNode> {
+  if (file.label === 'full') return startFullNode(file, environment, log)
+  const start = file.label === 'coordination' ? startCoordinationNode : startLightweightNode
+  return start(lightConfiguration(file, environment), log)
 }
 
-/** Starts the node; it logs to `logFile` where its configuration names no file. `signal` gives up before it serves. Throws the `MoteError` that says what is in its way. */
+/** Starts the node. `signal` gives up before it serves. Throws the `MoteError` that says what is in its way. */
 export async function startNode(
   configFile: string,
   signal?: AbortSignal,
-  options: { readonly logFile?: string } = {},
+  { supervised = false, logFile }: Partial<NodeEnvironment> = {},
 ): Promise<RunningNode> {
   const config = await readNodeConfig(configFile)
-  const { log, close } = await openLog({
-    ...config.log,
-    file: config.log.file ?? options.logFile,
-    name: config.name,
-  })
+  const environment = { supervised, logFile }
+  const { log, close } = await openLog({ ...logSettings(config, environment), name: config.name })
   try {
-    const node = await startByLabel[config.label](config, log)
+    const node = await startByLabel(config, environment, log)
     if (signal?.aborted) {
       await node.stop()
       throw new MoteError('interrupted', 'stopped while starting')

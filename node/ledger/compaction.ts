@@ -59,7 +59,7 @@ export class Compaction {
   constructor(
     start: SnapshotPoint,
     logStart: number,
-    limits: CompactionLimits = defaultCompactionLimits,
+    limits: CompactionLimits,
     places: readonly SnapshotPoint[] = [start],
   ) {
     this.#limits = limits

@@ -102,7 +102,7 @@ export class LiveChain {
   readonly #begun = new Map<Height, readonly StateKey[]>()
   #certificate: Certificate | undefined
 
-  constructor(start: ChainStart, verifier: SignatureVerifier, limits = defaultLiveChainLimits) {
+  constructor(start: ChainStart, verifier: SignatureVerifier, limits: LiveChainLimits) {
     this.#ledger = start.ledger
     this.#verifier = verifier
     this.#limits = limits

@@ -37,7 +37,7 @@ export interface SnapshotFetchParts {
   /** What the node has, and what it trusts. */
   readonly own: () => Pick<SnapshotJudge, 'height' | 'trusted'>
   readonly onProgress: (detail: object, message: string) => void
-  readonly limits?: Partial<SnapshotFetchLimits>
+  readonly limits: SnapshotFetchLimits
 }
 
 export interface FetchedSnapshot extends CertifiedLedger {
@@ -60,7 +60,7 @@ export class SnapshotFetch {
 
   constructor(parts: SnapshotFetchParts) {
     this.#parts = parts
-    this.#limits = { ...defaultSnapshotFetchLimits, ...parts.limits }
+    this.#limits = parts.limits
   }
 
   /** Fetches in place of what was being fetched. `done` is told once, unless another fetch takes the place of this one. */

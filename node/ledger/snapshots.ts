@@ -15,13 +15,7 @@ import { entries } from '../../chain/state-tree.ts'
 import type { Configuration, Entry, SnapshotMeta } from '../../consensus/types.ts'
 import type { Clock, Network, SnapshotState } from '../ports.ts'
 import type { RecoveredChain } from './chain-recovery.ts'
-import {
-  Compaction,
-  type CompactionLimits,
-  defaultCompactionLimits,
-  isPlaceOf,
-  placeOf,
-} from './compaction.ts'
+import { Compaction, type CompactionLimits, isPlaceOf, placeOf } from './compaction.ts'
 import type { Handovers } from './handovers.ts'
 import { changesCodec, type LiveChain } from './live-chain.ts'
 import { type FetchedSnapshot, SnapshotFetch, type SnapshotFetchLimits } from './snapshot-fetch.ts'
@@ -35,8 +29,8 @@ export interface SnapshotsParts {
   readonly verifier: SignatureVerifier
   readonly handovers: Handovers
   readonly log: (detail: object, message: string) => void
-  readonly compaction?: Partial<CompactionLimits> | undefined
-  readonly fetch?: Partial<SnapshotFetchLimits> | undefined
+  readonly compaction: CompactionLimits
+  readonly fetch: SnapshotFetchLimits
 }
 
 /** A fetched and verified snapshot that is to take the place of state and log. */
@@ -63,12 +57,11 @@ export class Snapshots {
       height: chain.height,
       meta: { lastIncludedIndex: before.index, lastIncludedTerm: before.term, configuration },
     }
-    const limits = { ...defaultCompactionLimits, ...parts.compaction }
     const places = [...recovered.earlier, recovered].map(({ ledger, configuration }) => ({
       height: ledger.header.height,
       meta: placeOf(ledger.header, configuration),
     }))
-    this.#compaction = new Compaction(start, snapshot.lastIncludedIndex, limits, places)
+    this.#compaction = new Compaction(start, snapshot.lastIncludedIndex, parts.compaction, places)
     this.#desk = new SnapshotDesk({ chain, clock, handovers, compaction: this.#compaction })
     this.#fetch = new SnapshotFetch({
       network,
@@ -76,7 +69,7 @@ export class Snapshots {
       verifier,
       own: () => ({ height: chain.height, trusted: trustedHeadOf(chain.certified) }),
       onProgress: log,
-      ...(parts.fetch && { limits: parts.fetch }),
+      limits: parts.fetch,
     })
   }
 

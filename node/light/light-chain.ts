@@ -31,7 +31,7 @@ import type { NodeAddress } from '../../client/join-messages.ts'
 import { type IdentityKeys, readKeyFile } from '../../client/key-directory.ts'
 import type { Logger } from '../../client/log.ts'
 import { nativeVerifier } from '../../client/native-crypto.ts'
-import type { NodeConfig } from '../config.ts'
+import type { LightConfiguration } from '../effective-configuration.ts'
 import { Libp2pNetwork } from '../network/libp2p-network.ts'
 import { libp2pSource } from '../network/query-protocol.ts'
 import { queries } from '../network/request-table.ts'
@@ -47,7 +47,7 @@ const requestTimeoutMs = 2_000
 const proofRetryMs = 500
 
 export class LightChain {
-  readonly config: NodeConfig
+  readonly config: LightConfiguration
   readonly keys: IdentityKeys
   readonly client: ChainClient
   readonly identities: LightIdentityProvider
@@ -78,7 +78,8 @@ export class LightChain {
     this.#log = log
     this.#lock = lock
     this.network = new Libp2pNetwork({
-      ...(config.p2p ?? { host: '127.0.0.1', port: 0 }),
+      ...config.p2p,
+      limits: config.network,
       transportSeed: transportOf(keys).seed.expose(),
       identities,
       clock: systemClock,
@@ -99,7 +100,7 @@ export class LightChain {
   }
 
   /** Opens what is on disk; meets nobody yet. Throws `config-invalid`, `wrong-chain`, `in-use`, `storage-corrupt`. */
-  static async open(config: NodeConfig, log: Logger): Promise<LightChain> {
+  static async open(config: LightConfiguration, log: Logger): Promise<LightChain> {
     const genesis = await readGenesisFile(config.genesis)
     const chainId = chainIdOf(genesis)
     if (chainId !== config.chainId)
@@ -301,7 +302,7 @@ export class LightChain {
 
 /** What a record has against its node. Undefined: nothing. */
 function standingOf(
-  { name, label }: NodeConfig,
+  { name, label }: LightConfiguration,
   keys: IdentityKeys,
   record: IdentityRecord | undefined,
   height: Height,
@@ -343,7 +344,7 @@ function transportOf(keys: IdentityKeys): NonNullable<IdentityKeys['transport']>
   throw new MoteError('config-invalid', `key: transport: a node needs a transport key, ${keys.name} has none`)
 }
 
-function openClient(config: NodeConfig, genesis: GenesisDocument, log: Logger): Promise<ChainClient> {
+function openClient(config: LightConfiguration, genesis: GenesisDocument, log: Logger): Promise<ChainClient> {
   return ChainClient.open({
     sources: [],
     checkpoint: checkpointFromGenesis(genesis),

@@ -31,7 +31,7 @@ import type { IdentityProvider, ProvenPeer } from './hello.ts'
 import { answerHello, judgeAgain, sayHello } from './hello.ts'
 import { serveRequest, takeFrames } from './incoming-streams.ts'
 import { createHost } from './libp2p-host.ts'
-import { defaultNetworkLimits, type NetworkLimits } from './network-limits.ts'
+import type { NetworkLimits } from './network-limits.ts'
 import type { PeerLink } from './peer-link.ts'
 import { PeerLinks } from './peer-links.ts'
 import { askPeer } from './peer-request.ts'
@@ -50,7 +50,7 @@ export interface Libp2pNetworkOptions {
   readonly identities: IdentityProvider
   readonly clock: Clock
   readonly log: NetworkLog
-  readonly limits?: Partial<NetworkLimits>
+  readonly limits: NetworkLimits
   /** A peer's hello has passed, and its record is not known to stand. */
   readonly onUnconfirmed?: (peer: DeviceId) => void
   /** Opened to every full node as soon as it is connected. */
@@ -90,7 +90,7 @@ export class Libp2pNetwork implements Network {
 
   constructor(options: Libp2pNetworkOptions) {
     this.#options = options
-    this.#limits = { ...defaultNetworkLimits, ...options.limits }
+    this.#limits = options.limits
     this.#links = new PeerLinks({
       limits: this.#limits,
       clock: options.clock,

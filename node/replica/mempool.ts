@@ -62,7 +62,7 @@ export class Mempool {
   readonly #held = new Map<TransactionId, Held>()
   readonly #lanes: Readonly<Record<Lane, LaneState>> = { ordinary: emptyLane(), revocation: emptyLane() }
 
-  constructor(limits: MempoolLimits = defaultMempoolLimits) {
+  constructor(limits: MempoolLimits) {
     this.#limits = limits
   }
 

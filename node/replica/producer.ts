@@ -69,7 +69,7 @@ export class Producer {
   readonly #inFlight = new Map<number, readonly TransactionId[]>()
   #nextContext = 1
 
-  constructor(mempool: Mempool, limits: ProducerLimits = defaultProducerLimits) {
+  constructor(mempool: Mempool, limits: ProducerLimits) {
     this.#mempool = mempool
     this.#limits = limits
   }

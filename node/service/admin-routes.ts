@@ -1,6 +1,7 @@
 /**
- * What an operator may ask of a full node over HTTP, on the machine itself only: `POST /v1/transfer` transfers leadership
- * over. Everybody else is told so, before the body is looked at.
+ * What an operator may ask of a node over HTTP, on the machine itself only: `GET /v1/configuration` is the configuration
+ * that takes effect, and `POST /v1/transfer` transfers a full node's leadership. Everybody else is told so, before the body is
+ * looked at.
  */
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { DeviceId, isDigest } from '../../chain/brands.ts'
@@ -8,13 +9,15 @@ import { MoteError } from '../../chain/result.ts'
 import type { TransferReport } from '../replica/leader-transfer.ts'
 
 export interface AdminServices {
+  /** No secret is in it. */
+  readonly configuration: object
   /** To the node that is named, or to the one that is furthest. Throws `no-leader`, `unreachable` or `timeout`. */
-  transfer(to: DeviceId | undefined): Promise<TransferReport>
+  readonly transfer?: (to: DeviceId | undefined) => Promise<TransferReport>
 }
 
 const bodyLimit = 1024
 
-export function adminRoutes(app: FastifyInstance, services: AdminServices): void {
+export function adminRoutes(app: FastifyInstance, { configuration, transfer }: AdminServices): void {
   app.register(async routes => {
     routes.addHook('onRequest', async request => mustBeLocal(request))
     routes.addContentTypeParser(
@@ -22,7 +25,9 @@ export function adminRoutes(app: FastifyInstance, services: AdminServices): void
       { parseAs: 'string', bodyLimit },
       routes.getDefaultJsonParser('error', 'error'),
     )
-    routes.post('/v1/transfer', { bodyLimit }, async request => services.transfer(targetOf(request.body)))
+    routes.get('/v1/configuration', async () => configuration)
+    if (transfer)
+      routes.post('/v1/transfer', { bodyLimit }, async request => transfer(targetOf(request.body)))
   })
 }
 

@@ -32,7 +32,6 @@ import type { Handovers } from '../ledger/handovers.ts'
 import { changesCodec, type LiveChain } from '../ledger/live-chain.ts'
 import type { NodeListener } from '../ledger/node-events.ts'
 import type { Clock, Storage } from '../ports.ts'
-import { defaultProducerLimits } from '../replica/producer.ts'
 import type { FullNodeStatus } from './node-status.ts'
 import type { Submission } from './submission.ts'
 
@@ -67,6 +66,8 @@ export interface NodeServiceParts {
   /** Signed addresses of coordination nodes, as they hold now. */
   readonly coordination: () => readonly Uint8Array[]
   readonly status: Pick<FullNodeStatus, 'now' | 'failure'>
+  /** More committed blocks than this without a certificate, and the node is not ready. */
+  readonly certificationLagMax: number
 }
 
 interface HeaderWaiter {
@@ -130,7 +131,7 @@ export class NodeService implements ChainSource, NodeListener {
     const heard = this.#parts.certifier.heardHeight
     if (heard - height > blocksBehindMax)
       return new MoteError('not-ready', `chain: at height ${height}, expected ${heard}: catching up`)
-    if (height - certified > defaultProducerLimits.certificationLagMax)
+    if (height - certified > this.#parts.certificationLagMax)
       return new MoteError('certification-lag', `height ${height}: certified up to ${certified}`)
     return undefined
   }

@@ -51,6 +51,7 @@ export interface SubmissionParts {
   readonly admission: Admission
   readonly forwarder: Forwarder
   readonly replica: Pick<Replica, 'leadership' | 'wake'>
+  readonly limits: SubmissionLimits
 }
 
 interface Waiter {
@@ -72,7 +73,7 @@ interface Watched {
 
 export class Submission implements NodeListener {
   readonly #parts: SubmissionParts
-  readonly #limits = defaultSubmissionLimits
+  readonly #limits: SubmissionLimits
   readonly #watched = new Map<TransactionId, Watched>()
   /** Executed and waiting for their block's certificate, by height. */
   readonly #uncertified = new Map<Height, Watched[]>()
@@ -81,6 +82,7 @@ export class Submission implements NodeListener {
 
   constructor(parts: SubmissionParts) {
     this.#parts = parts
+    this.#limits = parts.limits
   }
 
   /** Transactions whose answer is still open: not executed yet, or without the certificate that somebody waits for. */

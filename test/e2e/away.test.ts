@@ -12,6 +12,7 @@ import { httpSource } from '../../client/http-source.ts'
 import { type IdentityKeys, signerOf, writeKeyFile } from '../../client/key-directory.ts'
 import { type NodeConfigFile, parseNodeConfig } from '../../node/config.ts'
 import { startCoordinationNode } from '../../node/coordination-node.ts'
+import { lightConfiguration } from '../../node/effective-configuration.ts'
 import type { RunningNode } from '../../node/full-node.ts'
 import { startLightweightNode } from '../../node/lightweight-node.ts'
 import { queryHandler } from '../../node/network/query-protocol.ts'
@@ -70,7 +71,10 @@ async function startLight(
   }
   const config = parseNodeConfig(JSON.stringify(file), join(directory, 'node.json'))
   const start = label === 'lightweight' ? startLightweightNode : startCoordinationNode
-  const node = await start(config, pino({ level: 'silent' }))
+  const node = await start(
+    lightConfiguration(config, { supervised: false, logFile: undefined }),
+    pino({ level: 'silent' }),
+  )
   stoppers.push(() => node.stop())
   return node
 }

@@ -23,8 +23,10 @@ import { choosePorts } from '../../devnet/ports.ts'
 import type { NodeConfigFile } from '../../node/config.ts'
 import { recoverChain } from '../../node/ledger/chain-recovery.ts'
 import { type RunningNode, startNode } from '../../node/main.ts'
+import { defaultNetworkLimits } from '../../node/network/network-limits.ts'
 import { batchCodec } from '../../node/service/api.ts'
 import { openLevelStorage } from '../../node/storage/level-storage.ts'
+import { runMote } from '../support/mote-command.ts'
 import { keysOf, tokenOf } from '../support/test-chain.ts'
 
 const keys = keysOf('full-1')
@@ -155,6 +157,29 @@ test('configuration: name, label, data, api and p2p are where a node is and what
   expect(status.addresses).toEqual([expect.stringContaining(`/ip4/${host}/tcp/${p2p}`)])
   await access(join(node.directory, 'elsewhere', 'chain'))
 })
+
+test.each(['full', 'lightweight', 'coordination'] as const)(
+  'configuration: `mote node status` prints what takes effect in a %s node',
+  async label => {
+    const [port] = (await choosePorts(1, 'auto')) as [number]
+    const own = label === 'full' ? { raft: { tickMs: 20 } } : { trustTtlMs: 7_000 }
+    const { directory } = await start({ label, api: { host, port }, ...own })
+    const command = ['node', 'status', '--config', join(directory, 'config.json')]
+    const json = await runMote([...command, '--json'])
+    const { status, configuration } = JSON.parse(json.stdout)
+    expect(status).toMatchObject({ name: 'full-1', label })
+    expect(configuration).toMatchObject({
+      label,
+      network: defaultNetworkLimits,
+      log: { level: 'info' },
+      ...own,
+    })
+    expect(configuration.producer?.bytesPerBlock).toBe(label === 'full' ? 1024 * 1024 : undefined)
+    const { stdout } = await runMote(command)
+    expect(stdout).toMatch(label === 'full' ? /^raft\.tickMs +20 ms +50 ms$/m : /^trustTtlMs +7 s +3 min$/m)
+    expect(stdout).toMatch(/^network\.maxConnections +512$/m)
+  },
+)
 
 test.each(['full', 'lightweight', 'coordination'] as const)(
   'configuration: a %s node whose api address is taken gives everything back, and starts on another one',

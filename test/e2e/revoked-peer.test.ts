@@ -19,10 +19,12 @@ import { type IdentityKeys, writeKeyFile } from '../../client/key-directory.ts'
 import { nativeVerifier } from '../../client/native-crypto.ts'
 import { parseNodeConfig } from '../../node/config.ts'
 import { startCoordinationNode } from '../../node/coordination-node.ts'
+import { lightConfiguration } from '../../node/effective-configuration.ts'
 import type { RunningNode } from '../../node/full-node.ts'
 import { startLightweightNode } from '../../node/lightweight-node.ts'
 import type { IdentityProvider } from '../../node/network/hello.ts'
 import { Libp2pNetwork } from '../../node/network/libp2p-network.ts'
+import { defaultNetworkLimits } from '../../node/network/network-limits.ts'
 import { queryHandler } from '../../node/network/query-protocol.ts'
 import { type Heartbeat, registryReports } from '../../node/network/request-table.ts'
 import { ask } from '../../node/network/requests.ts'
@@ -91,7 +93,7 @@ async function startPeer(chain: TestChain, keys: IdentityKeys, height: number): 
     identities,
     clock: systemClock,
     log: silent,
-    limits: { retryDelayMs: 20, retryDelayMsMax: 50 },
+    limits: { ...defaultNetworkLimits, retryDelayMs: 20, retryDelayMsMax: 50 },
   })
   const source = chain.source(keys.name)
   network.handle(
@@ -150,7 +152,13 @@ async function startNode(
     coordination: listed(known.coordination),
     trustTtlMs,
   })
-  const node: RunningNode = await start(parseNodeConfig(content, join(directory, 'config.json')), silent)
+  const node: RunningNode = await start(
+    lightConfiguration(parseNodeConfig(content, join(directory, 'config.json')), {
+      supervised: false,
+      logFile: undefined,
+    }),
+    silent,
+  )
   closing.push(() => node.stop())
   const { api, addresses } = node.ready as { api: string; addresses: readonly string[] }
   return {

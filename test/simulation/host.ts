@@ -10,11 +10,12 @@ import { Milliseconds } from '../../chain/brands.ts'
 import { chainIdOf, type GenesisDocument } from '../../chain/genesis.ts'
 import type { SignatureVerifier, Signer } from '../../chain/keys.ts'
 import { MoteError } from '../../chain/result.ts'
+import { type LedgerChoices, ledgerSettings } from '../../node/effective-configuration.ts'
 import { recoverChain } from '../../node/ledger/chain-recovery.ts'
 import type { CompactionLimits } from '../../node/ledger/compaction.ts'
 import { LiveChain } from '../../node/ledger/live-chain.ts'
 import { NodeEvents } from '../../node/ledger/node-events.ts'
-import { LedgerNode, type RaftLimits } from '../../node/ledger-node.ts'
+import { LedgerNode } from '../../node/ledger-node.ts'
 import type { ApplyWrite, Clock, LogWrite, PeerMessage, RecoveredNode, Storage } from '../../node/ports.ts'
 import type { ProducerLimits } from '../../node/replica/producer.ts'
 import { openStorage } from '../../node/storage/chain-storage.ts'
@@ -56,7 +57,7 @@ export interface Site {
     readonly electionTimeoutTicks: number
     readonly heartbeatTicks: number
   }
-  readonly limits: RaftLimits
+  readonly limits: NonNullable<LedgerChoices['raft']>
   readonly compaction: Partial<CompactionLimits>
   readonly producer: Partial<ProducerLimits>
   readonly heartbeatMs: number
@@ -224,6 +225,8 @@ export class SimulatedProcess implements DiskUser, NetworkUser {
     this.#storage = storage
     const recovered = await recoverChain(storage, genesis)
     if (!this.alive) return
+    const choices = { raft: { ...raft, ...limits }, compaction, producer, heartbeatMs }
+    const settings = ledgerSettings(choices, recovered.ledger.parameters)
     const random = new SeededRandom(site.seed, `node ${host.name} ${this.number}`)
     const network = site.network.attach(this)
     const node = new LedgerNode({
@@ -231,17 +234,14 @@ export class SimulatedProcess implements DiskUser, NetworkUser {
       id: host.id,
       signer,
       recovered,
-      chain: new LiveChain(recovered, verifier),
+      chain: new LiveChain(recovered, verifier, settings.recent),
       events: new NodeEvents(),
       storage,
       network,
       clock: this.#clock(),
       random: random.fraction,
       verifier,
-      raft: { ...raft, ...limits },
-      compaction,
-      producer,
-      heartbeatMs,
+      settings,
       processId: 0,
       log: {
         info: (detail, message) => this.#note(`${message} ${JSON.stringify(detail)}`),

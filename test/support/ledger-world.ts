@@ -9,6 +9,7 @@ import { keyIdOf } from '../../chain/keys.ts'
 import { MoteError } from '../../chain/result.ts'
 import { signTransaction, type TransactionBody } from '../../chain/transaction.ts'
 import { nativeVerifier } from '../../client/native-crypto.ts'
+import { ledgerSettings } from '../../node/effective-configuration.ts'
 import { recoverChain } from '../../node/ledger/chain-recovery.ts'
 import type { CompactionLimits } from '../../node/ledger/compaction.ts'
 import { LiveChain } from '../../node/ledger/live-chain.ts'
@@ -202,12 +203,23 @@ export class LedgerWorld {
     each.network = network
     each.storage = storage
     const recovered = await recoverChain(storage, this.genesis)
+    const choices = {
+      raft: {
+        tickMs: 10,
+        electionTimeoutTicks: 10,
+        heartbeatTicks: 2,
+        maxLogBytesInMemory: this.maxLogBytesInMemory,
+      },
+      compaction: this.compaction,
+      heartbeatMs: 60_000,
+    }
+    const settings = ledgerSettings(choices, recovered.ledger.parameters)
     each.node = new LedgerNode({
       name: each.identity.name,
       id,
       signer,
       recovered,
-      chain: new LiveChain(recovered, nativeVerifier),
+      chain: new LiveChain(recovered, nativeVerifier, settings.recent),
       events: new NodeEvents(),
       storage,
       network,
@@ -218,14 +230,7 @@ export class LedgerWorld {
       },
       random: () => this.#nextRandom(),
       verifier: nativeVerifier,
-      raft: {
-        tickMs: 10,
-        electionTimeoutTicks: 10,
-        heartbeatTicks: 2,
-        maxLogBytesInMemory: this.maxLogBytesInMemory,
-      },
-      compaction: this.compaction,
-      heartbeatMs: 60_000,
+      settings,
       processId: 0,
       log: { info: () => {}, error: (_detail, message) => this.#errors[i]?.push(message) },
       peers: this.#nodes

@@ -107,6 +107,7 @@ export class LongChain {
         },
       },
       handovers: { provenAt: () => undefined },
+      certificationLagMax: 64,
       status: {
         now: () => {
           throw new Error('nobody asks for it')

@@ -13,6 +13,7 @@ import { unwrap } from '../../chain/result.ts'
 import { get, prove, rootOf, type StateTree, update } from '../../chain/state-tree.ts'
 import type { HelloProof, IdentityProvider, KnownIdentity } from '../../node/network/hello.ts'
 import { Libp2pNetwork, type Libp2pNetworkOptions } from '../../node/network/libp2p-network.ts'
+import { defaultNetworkLimits, type NetworkLimits } from '../../node/network/network-limits.ts'
 import type { NetworkEvents, PeerMessage } from '../../node/ports.ts'
 import { systemClock } from '../../node/system-clock.ts'
 import type { SampleIdentity } from './sample-genesis.ts'
@@ -75,7 +76,8 @@ export interface TestNode {
   isCurrent: boolean
 }
 
-export interface TestNodeOptions extends Partial<Libp2pNetworkOptions> {
+export interface TestNodeOptions extends Partial<Omit<Libp2pNetworkOptions, 'limits'>> {
+  readonly limits?: Partial<NetworkLimits>
   readonly proof?: HelloProof
   readonly isCurrent?: boolean
   /** Called before the network starts: register handlers here. */
@@ -89,7 +91,7 @@ export async function startTestNode(
   identity: SampleIdentity,
   options: TestNodeOptions = {},
 ): Promise<TestNode> {
-  const { proof, prepare, isCurrent = true, ...more } = options
+  const { proof, prepare, isCurrent = true, limits, ...more } = options
   const known = new Map<DeviceId, KnownIdentity>()
   const state = { proof: proof ?? ({ type: 'genesis' } as HelloProof), isCurrent }
   const identities: IdentityProvider = {
@@ -109,6 +111,7 @@ export async function startTestNode(
     identities,
     clock: systemClock,
     log: silent,
+    limits: { ...defaultNetworkLimits, ...limits },
     ...more,
   })
   prepare?.(network)

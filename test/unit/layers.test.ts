@@ -55,7 +55,7 @@ const shared = ['node/ports.ts', 'node/raft-codecs.ts', 'node/system-clock.ts']
 
 /** What else of its house a room may import; the composition roots stand above the rooms. */
 const roomExceptions: Readonly<Record<string, readonly string[]>> = {
-  'node/light': ['node/config.ts'],
+  'node/light': ['node/config.ts', 'node/effective-configuration.ts'],
   'mqtt-gateway/server': ['mqtt-gateway/config.ts'],
 }
 

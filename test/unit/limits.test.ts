@@ -5,6 +5,8 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
+import { quantityText } from '../../client/quantity-text.ts'
+import { standardSettingsOf } from '../../node/effective-configuration.ts'
 import { protocols } from '../../node/network/protocols.ts'
 import { readSourceFiles, repositoryRoot } from '../support/source-files.ts'
 
@@ -20,6 +22,8 @@ const files = new Map(
     .filter(({ folder }) => folders.includes(folder))
     .map(({ path, text }) => [path, text]),
 )
+
+const sourceOfSettings = files.get('node/effective-configuration.ts') ?? ''
 
 /** Numbers that a machine word sets, and an inner step of a loop: bounds of nothing. */
 const noLimits = ['chain/codec.ts uint32Max', 'chain/hex.ts maxCodes']
@@ -59,35 +63,17 @@ function evaluateProduct(text: string, product: string): number {
   return factors.reduce((all, factor) => all * factor, 1)
 }
 
-const bytes = [
-  ['GiB', 1024 ** 3],
-  ['MiB', 1024 ** 2],
-  ['KiB', 1024],
-  ['B', 1],
-] as const
-const times = [
-  ['d', 86_400_000],
-  ['h', 3_600_000],
-  ['min', 60_000],
-  ['s', 1_000],
-  ['ms', 1],
-] as const
-
-/** As the document writes it: the name says whether it is bytes or milliseconds. */
-function valueText(name: string, value: number): string {
-  const units = /bytes/i.test(name.split('.').at(-1) ?? '')
-    ? bytes
-    : /Ms(Max|Min)?$/.test(name)
-      ? times
-      : undefined
-  const [unit, size] = units?.find(([, each]) => value >= each && value % each === 0) ?? ['', 1]
-  return `${(value / size).toLocaleString('en-US')} ${unit}`.trim()
-}
+/** Settings of a node: what takes effect unless file or chain say otherwise. */
+const settings = new Map<string, unknown>(
+  (['full', 'lightweight'] as const).flatMap(standardSettingsOf).map(({ name, value }) => [name, value]),
+)
 
 function valueIn({ name, file }: Row): number {
   const [object, protocol = '', field = ''] = name.split('.')
   if (object === 'protocols') return protocols[protocol as keyof typeof protocols][field as 'maxFrameBytes']
+  const setting = settings.get(name)
   const text = files.get(file)
+  if (typeof setting === 'number' && text?.includes(name.split('.').at(-1) ?? name)) return setting
   const expression = text && expressionOf(text, name)
   if (!text || !expression) throw new Error(`${name}: not in ${file}`)
   return evaluate(text, expression)
@@ -96,7 +82,7 @@ function valueIn({ name, file }: Row): number {
 test('limits: every row of docs/LIMITS.md has the value of its file', () => {
   expect(rows.length).toBeGreaterThan(140)
   for (const row of rows)
-    expect(row.value, `${row.name} in ${row.file}`).toBe(valueText(row.name, valueIn(row)))
+    expect(row.value, `${row.name} in ${row.file}`).toBe(quantityText(row.name, valueIn(row)))
 })
 
 test('limits: no name is there twice for one file', () => {
@@ -104,14 +90,18 @@ test('limits: no name is there twice for one file', () => {
   expect(new Set(names).size).toBe(names.length)
 })
 
-test('limits: every constant called a maximum, and every default limit, has a row', () => {
+test('limits: every constant called a maximum, every default limit, and every setting that is a number has a row', () => {
   const listed = new Set(rows.map(({ name, file }) => `${file} ${name}`))
   const found = [...files].flatMap(([path, text]) => namesIn(text).map(name => `${path} ${name}`))
-  expect(found.length).toBeGreaterThan(120)
+  expect(found.length).toBeGreaterThan(70)
   expect(found.filter(name => !listed.has(name) && !noLimits.includes(name))).toEqual([])
+  const names = new Set(rows.map(({ name }) => name))
+  const numbers = [...settings].filter(([, value]) => typeof value === 'number').map(([name]) => name)
+  expect(numbers.length).toBeGreaterThan(45)
+  expect(numbers.filter(name => !names.has(name))).toEqual([])
 })
 
-/** `max…`, `…Max`, and the numbers in objects called `default…Limits`, `…Timing` or `…Parameters`. */
+/** `max…`, `…Max`, and the numbers in objects called `default…Limits`, `…Timing` or `…Parameters` that are no node's settings. */
 function namesIn(text: string): readonly string[] {
   const constants = [...text.matchAll(/^(?:export )?const (\w+)(?:: \w+)? = \d/gm)]
     .map(match => match[1]!)
@@ -121,7 +111,11 @@ function namesIn(text: string): readonly string[] {
       /^(?:export )?const (default\w*(?:Limits|Timing|Parameters))(?:: \w+)? = \{(.*?)(?:^\}| \} as const$| \}$)/gms,
     ),
   ]
-  const fields = objects.flatMap(([, object, body]) =>
+  const others = objects.filter(
+    ([, object = '']) =>
+      !sourceOfSettings.includes(`...${object}`) && !sourceOfSettings.includes(`: ${object},`),
+  )
+  const fields = others.flatMap(([, object, body]) =>
     [...body!.matchAll(/(\w+): \d/g)].map(match => `${object}.${match[1]}`),
   )
   return [...constants, ...fields]

@@ -2,15 +2,12 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
-import type { DeviceId } from '../../../chain/brands.ts'
 import {
   type NodeConfigFile,
   parseNodeConfig,
   readNodeConfig,
   writeNodeConfig,
 } from '../../../node/config.ts'
-import { coreConfig } from '../../../node/ledger-node.ts'
-import { maxAppendBytes } from '../../../node/network/wire.ts'
 
 const id = 'ab'.repeat(32)
 const config: NodeConfigFile = {
@@ -29,15 +26,15 @@ const config: NodeConfigFile = {
 const parse = (value: object) => parseNodeConfig(JSON.stringify(value), '/nodes/full-1/config.json')
 
 describe('node configuration', () => {
-  test('fills in defaults and makes paths absolute from the file', () => {
+  test('makes paths absolute from the file, and fills nothing in', () => {
     expect(parse(config)).toMatchObject({
       genesis: '/nodes/genesis.json',
       data: '/nodes/full-1/data',
       key: '/keys/full-1.json',
       peers: [{ id, address: '/ip4/127.0.0.1/tcp/4001' }],
-      trustTtlMs: 180_000,
-      raft: { tickMs: 50, electionTimeoutTicks: 10, heartbeatTicks: 1 },
-      log: { level: 'info', file: undefined },
+      trustTtlMs: undefined,
+      raft: {},
+      log: {},
     })
   })
 
@@ -116,25 +113,4 @@ describe('node configuration', () => {
       await rm(directory, { recursive: true })
     }
   })
-})
-
-test('config: each field of `raft` but tickMs is the one that the core gets', () => {
-  const raft = {
-    electionTimeoutTicks: 21,
-    heartbeatTicks: 3,
-    maxEntriesPerAppend: 11,
-    maxBytesPerAppend: 12_000,
-    maxAppendsInFlight: 13,
-    maxBytesInFlight: 14_000,
-  }
-  const { tickMs, ...given } = parse({ ...config, raft }).raft
-  expect(tickMs).toBe(50)
-  expect(coreConfig(id as DeviceId, given, 1_000_000)).toMatchObject(raft)
-})
-
-test('config: a configured limit of appends is the one that the core gets', () => {
-  const timing = { electionTimeoutTicks: 10, heartbeatTicks: 1 }
-  expect(coreConfig(id as DeviceId, timing, 1_000).maxBytesPerAppend).toBe(2_000)
-  expect(coreConfig(id as DeviceId, { ...timing, maxBytesPerAppend: 300 }, 1_000).maxBytesPerAppend).toBe(300)
-  expect(coreConfig(id as DeviceId, timing, 2 ** 21).maxBytesPerAppend).toBe(maxAppendBytes)
 })

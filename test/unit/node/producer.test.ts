@@ -1,10 +1,10 @@
 import { expect, test } from 'vitest'
 import { DeviceId, Milliseconds, TransactionId } from '../../../chain/brands.ts'
-import { Mempool } from '../../../node/replica/mempool.ts'
+import { defaultMempoolLimits, Mempool } from '../../../node/replica/mempool.ts'
 import { type Cut, defaultProducerLimits, Producer } from '../../../node/replica/producer.ts'
 
 function setUp(limits: Partial<typeof defaultProducerLimits> = {}) {
-  const mempool = new Mempool()
+  const mempool = new Mempool(defaultMempoolLimits)
   const producer = new Producer(mempool, { ...defaultProducerLimits, ...limits })
   let count = 0
   const add = (number = 1) => {
