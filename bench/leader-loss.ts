@@ -22,7 +22,7 @@ interface Timing {
 interface Row {
   readonly delay: string
   readonly rounds: number
-  readonly handOvers: number
+  readonly transfers: number
   readonly electionMs: Spread
   readonly withoutCommitsMs: Spread
   /** The same when the leader falls silent and no connection closes. */
@@ -114,7 +114,7 @@ async function measure({
     return {
       delay,
       rounds,
-      handOvers: changes,
+      transfers: changes,
       electionMs: spreadOf(lost.map(({ electionMs }) => electionMs)),
       withoutCommitsMs: spreadOf(lost.map(({ withoutCommitsMs }) => withoutCommitsMs)),
       silentMs: spreadOf(silent.map(({ withoutCommitsMs }) => withoutCommitsMs)),
@@ -142,7 +142,7 @@ function reportText(
     machine,
     `3 full nodes, ${writers} writers; heartbeat ${tickMs * heartbeatTicks} ms, election timeout ${timeoutMs} ms (in brackets: in election timeouts)`,
     ...rows.flatMap(row => [
-      `links delayed by ${row.delay} ms, ${row.rounds} kills and silences, ${row.handOvers} transfers, ${row.handOvers} drains:`,
+      `links delayed by ${row.delay} ms, ${row.rounds} kills and silences, ${row.transfers} transfers, ${row.transfers} drains:`,
       `  election         median ${units(row.electionMs.median)}, p99 ${units(row.electionMs.p99)}`,
       `  without commits  median ${units(row.withoutCommitsMs.median)}, p99 ${units(row.withoutCommitsMs.p99)}`,
       `  of a silent one  median ${units(row.silentMs.median)}, p99 ${units(row.silentMs.p99)}`,

@@ -20,7 +20,7 @@ import type { LedgerSettings } from './effective-configuration.ts'
 import { Certifier } from './ledger/certifier.ts'
 import type { RecoveredChain } from './ledger/chain-recovery.ts'
 import { FullMembers } from './ledger/full-members.ts'
-import { HandoverDesk } from './ledger/handover-desk.ts'
+import { HandoverProofs } from './ledger/handover-proofs.ts'
 import type { LiveChain } from './ledger/live-chain.ts'
 import { MemberGate, Members } from './ledger/members.ts'
 import type { NodeEvents } from './ledger/node-events.ts'
@@ -74,7 +74,7 @@ const drainMs = 2_000
 export class LedgerNode implements NetworkEvents {
   readonly chain: LiveChain
   readonly certifier: Certifier
-  readonly handovers: HandoverDesk
+  readonly handovers: HandoverProofs
   readonly clocks: ClockExchange
   readonly mempool: Mempool
   readonly replica: Replica
@@ -103,7 +103,7 @@ export class LedgerNode implements NetworkEvents {
     const members = new Members({ id, peers: parts.peers ?? [], recovered: recovered.raft })
     const gate = new MemberGate(network, events)
     const certifier = certifierOf(parts, members)
-    this.handovers = new HandoverDesk({ id, handovers, chain, storage, network, certifier, members, log })
+    this.handovers = new HandoverProofs({ id, handovers, chain, storage, network, certifier, members, log })
     const snapshots = new Snapshots({
       recovered,
       handovers,

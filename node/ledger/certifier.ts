@@ -20,15 +20,15 @@ import { type ConsenterSet, quorumOf } from '../../chain/consenters.ts'
 import type { Handover } from '../../chain/light-client.ts'
 import { ok, type Result, refuse } from '../../chain/result.ts'
 import type { SignatureMessage, SignedHeader } from '../ports.ts'
-import type { BlockToSign, CertifierConfig, CertifierOutput } from './signature-tally.ts'
-import { keyIn, SignatureTally } from './signature-tally.ts'
+import type { BlockToSign, CertifierConfig, CertifierOutput } from './signature-set.ts'
+import { keyIn, SignatureSet } from './signature-set.ts'
 
 export type {
   BlockToSign as ExecutedBlock,
   CertifierConfig,
   CertifierOutput,
   Disagreement,
-} from './signature-tally.ts'
+} from './signature-set.ts'
 
 interface HeightState {
   /** What this node computed; undefined until it has executed the height. */
@@ -36,7 +36,7 @@ interface HeightState {
   /** Signatures that came before that: the first of each consenter. */
   readonly early: Map<DeviceId, SignatureMessage>
   /** One for the signers; a second one, of the next signers, at a handover. Empty until the height is executed. */
-  tallies: readonly SignatureTally[]
+  signatureSets: readonly SignatureSet[]
 }
 
 interface PendingHandover {
@@ -61,7 +61,7 @@ export class Certifier {
   /** Own signatures, oldest first. */
   readonly #own = new Map<number, SignatureMessage>()
   /** Valid signatures over hashes that are not ours, by `height:hash`. */
-  readonly #others = new Map<string, SignatureTally>()
+  readonly #others = new Map<string, SignatureSet>()
   readonly #repliedAt = new Map<DeviceId, number>()
   /** The highest height that a member has said to have signed. */
   readonly #said = new Map<DeviceId, number>()
@@ -134,7 +134,7 @@ export class Certifier {
     if (sets.some(set => this.#isSelfIn(set))) this.#toSign.add(block.height)
     const state = this.#stateOf(block.height)
     state.ours = block
-    state.tallies = sets.map(set => this.#tally(set, block.height, block.headerHash))
+    state.signatureSets = sets.map(set => this.#newSignatureSet(set, block.height, block.headerHash))
     for (const [from, message] of state.early) this.#take(from, message, state, block)
     state.early.clear()
     this.#complete(block.height)
@@ -167,7 +167,7 @@ export class Certifier {
       signatures.push(signed)
       this.#own.set(height, signed)
       const state = this.#open.get(height)
-      for (const tally of state?.tallies ?? []) tally.offer(self.id, signed.signature)
+      for (const signatureSet of state?.signatureSets ?? []) signatureSet.offer(self.id, signed.signature)
       this.#complete(height)
     }
     for (const height of this.#own.keys()) {
@@ -256,13 +256,13 @@ export class Certifier {
     const key = this.#keyOf(id)
     const { chainId, incarnation, verifier } = this.#config
     let latest: SignedHeader | undefined
-    for (const [number, { ours, early, tallies }] of this.#open) {
+    for (const [number, { ours, early, signatureSets }] of this.#open) {
       const height = number as Height
       const message = early.get(id)
       const isValid = (hash: Hash, signature: Uint8Array) =>
         key && verifier.verify(key, certificateSigningBytes(chainId, incarnation, height, hash), signature)
       const signed =
-        ours && tallies.some(tally => tally.holds(id))
+        ours && signatureSets.some(signatureSet => signatureSet.holds(id))
           ? ours.headerHash
           : message && isValid(message.headerHash, message.signature)
             ? message.headerHash
@@ -293,24 +293,24 @@ export class Certifier {
     return key !== undefined && equalBytes(key.bytes, self.signer.publicKey.bytes)
   }
 
-  #tally(set: ConsenterSet, height: Height, headerHash: Hash): SignatureTally {
+  #newSignatureSet(set: ConsenterSet, height: Height, headerHash: Hash): SignatureSet {
     const { chainId, incarnation, verifier } = this.#config
     const message = certificateSigningBytes(chainId, incarnation, height, headerHash)
-    return new SignatureTally(set, (key, signature) => verifier.verify(key, message, signature))
+    return new SignatureSet(set, (key, signature) => verifier.verify(key, message, signature))
   }
 
   #stateOf(height: number): HeightState {
     let state = this.#open.get(height)
     if (!state) {
-      state = { ours: undefined, early: new Map(), tallies: [] }
+      state = { ours: undefined, early: new Map(), signatureSets: [] }
       this.#open.set(height, state)
     }
     return state
   }
 
-  #take(from: DeviceId, message: SignatureMessage, { tallies }: HeightState, ours: BlockToSign): void {
+  #take(from: DeviceId, message: SignatureMessage, { signatureSets }: HeightState, ours: BlockToSign): void {
     if (message.headerHash !== ours.headerHash) this.#contradiction(from, message, ours)
-    else for (const tally of tallies) tally.offer(from, message.signature)
+    else for (const signatureSet of signatureSets) signatureSet.offer(from, message.signature)
   }
 
   #complete(height: number): void {
@@ -318,9 +318,11 @@ export class Certifier {
     const pending = this.#handovers[0]
     if (!state?.ours || height <= this.#certified || this.#stopped) return
     if (pending && height > pending.height) return
-    if (!state.tallies.every(tally => tally.complete())) return
+    if (!state.signatureSets.every(signatureSet => signatureSet.complete())) return
     const { headerHash } = state.ours
-    const [certificate, next] = state.tallies.map(tally => tally.certificate(height as Height, headerHash))
+    const [certificate, next] = state.signatureSets.map(signatureSet =>
+      signatureSet.certificate(height as Height, headerHash),
+    )
     if (!certificate) return
     if (pending?.height === height && next)
       this.#settle(certificate, { consenters: pending.next, certificate: next })
@@ -358,12 +360,13 @@ export class Certifier {
     for (const [key, known] of this.#others)
       if (key.startsWith(`${height}:`) && known.holds(consenter)) return
     const key = `${height}:${theirs}`
-    const tally = this.#others.get(key) ?? this.#tally(this.#signersAt(height), height, theirs)
-    tally.offer(consenter, signature)
-    if (!tally.holds(consenter)) return
-    this.#others.set(key, tally)
+    const signatureSet =
+      this.#others.get(key) ?? this.#newSignatureSet(this.#signersAt(height), height, theirs)
+    signatureSet.offer(consenter, signature)
+    if (!signatureSet.holds(consenter)) return
+    this.#others.set(key, signatureSet)
     this.#output.disagreement({ consenter, height, theirs, ours: ours.headerHash })
-    if (tally.complete()) this.#diverge(height, theirs, ours.headerHash)
+    if (signatureSet.complete()) this.#diverge(height, theirs, ours.headerHash)
   }
 
   #diverge(height: number, theirs: Hash, ours: Hash): void {

@@ -25,7 +25,7 @@ import { stored } from '../storage/store-records.ts'
 import { isPlaceOf } from './compaction.ts'
 import { Handovers, handoverCodec, type PlacedHandover } from './handovers.ts'
 import { changesCodec, genesisWriteOf } from './live-chain.ts'
-import type { BlockToSign } from './signature-tally.ts'
+import type { BlockToSign } from './signature-set.ts'
 
 export interface RecoveredChain {
   readonly raft: Recovered

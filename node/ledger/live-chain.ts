@@ -27,7 +27,7 @@ import { get } from '../../chain/state-tree.ts'
 import { bodies } from '../../chain/transaction.ts'
 import type { BlockUndo, BlockWrite } from '../ports.ts'
 import { encodeHandover } from './handovers.ts'
-import type { BlockToSign } from './signature-tally.ts'
+import type { BlockToSign } from './signature-set.ts'
 
 /**
  * Rows in the histories of those who receive an epoch key, in one block. A re-key is short however large its group is, so
@@ -250,13 +250,13 @@ function transactionRowsOf(executed: ChainBlock['executed']): BlockWrite['transa
   let left = maxReceiverRowsPerBlock
   return executed.map(({ index, parsed, receivers }) => {
     const about = devicesOf(parsed.unsigned)
-    const told = receivers.length <= left ? receivers : []
-    left -= told.length
+    const listed = receivers.length <= left ? receivers : []
+    left -= listed.length
     return {
       id: parsed.id,
       index,
       kind: bodies[parsed.unsigned.body.type][0],
-      devices: [...new Set([...about, ...told])],
+      devices: [...new Set([...about, ...listed])],
     }
   })
 }

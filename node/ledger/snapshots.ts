@@ -46,7 +46,7 @@ export interface VerifiedSnapshot {
 export class Snapshots {
   readonly #parts: SnapshotsParts
   readonly #compaction: Compaction
-  readonly #desk: SnapshotDesk
+  readonly #server: SnapshotServer
   readonly #fetch: SnapshotFetch
 
   constructor(parts: SnapshotsParts) {
@@ -62,7 +62,7 @@ export class Snapshots {
       meta: placeOf(ledger.header, configuration),
     }))
     this.#compaction = new Compaction(start, snapshot.lastIncludedIndex, parts.compaction, places)
-    this.#desk = new SnapshotDesk({ chain, clock, handovers, compaction: this.#compaction })
+    this.#server = new SnapshotServer({ chain, clock, handovers, compaction: this.#compaction })
     this.#fetch = new SnapshotFetch({
       network,
       clock,
@@ -83,17 +83,17 @@ export class Snapshots {
   }
 
   due(): SnapshotMeta | undefined {
-    const due = this.#compaction.due(this.#parts.chain.certifiedHeight, this.#desk.floor)
+    const due = this.#compaction.due(this.#parts.chain.certifiedHeight, this.#server.floor)
     if (due) this.#parts.log({ index: due.lastIncludedIndex }, 'log compacted')
     return due
   }
 
   offer(): SnapshotMeta | undefined {
-    return this.#desk.offer()
+    return this.#server.offer()
   }
 
   keep(meta: SnapshotMeta): void {
-    this.#desk.keep(meta)
+    this.#server.keep(meta)
   }
 
   fetch(from: DeviceId, meta: SnapshotMeta, done: (fetched: boolean) => void): void {
@@ -107,7 +107,7 @@ export class Snapshots {
 
   /** One chunk for a member that was offered a snapshot. Throws `height-not-available`. */
   chunk(from: DeviceId, lastIncludedIndex: number, index: number): Uint8Array {
-    return this.#desk.chunk(from, lastIncludedIndex, index)
+    return this.#server.chunk(from, lastIncludedIndex, index)
   }
 
   stop(): void {
@@ -152,7 +152,7 @@ export class Snapshots {
  * nobody has asked for `keptMs`; the log from its place on is kept as long, so that whoever installs it can go on.
  */
 
-export interface SnapshotDeskParts {
+export interface SnapshotServerParts {
   readonly chain: LiveChain
   readonly clock: Pick<Clock, 'steady'>
   readonly handovers: Handovers
@@ -171,11 +171,11 @@ interface Kept {
   usedAt: number
 }
 
-export class SnapshotDesk {
-  readonly #parts: SnapshotDeskParts
+export class SnapshotServer {
+  readonly #parts: SnapshotServerParts
   #kept: Kept | undefined
 
-  constructor(parts: SnapshotDeskParts) {
+  constructor(parts: SnapshotServerParts) {
     this.#parts = parts
   }
 

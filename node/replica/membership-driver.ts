@@ -18,7 +18,7 @@ import { type ConsenterSet, quorumOf, signersHash } from '../../chain/consenters
 import { assertNever } from '../../chain/result.ts'
 import type { Configuration, Effect, Input } from '../../consensus/types.ts'
 import type { FullMembers } from '../ledger/full-members.ts'
-import type { HandoverDesk } from '../ledger/handover-desk.ts'
+import type { HandoverProofs } from '../ledger/handover-proofs.ts'
 import type { LiveChain } from '../ledger/live-chain.ts'
 
 /** What is applied at the leader. */
@@ -106,7 +106,7 @@ export const membershipContext = 0
 
 export interface MembershipDriverParts {
   readonly chain: Pick<LiveChain, 'ledger'>
-  readonly handovers: Pick<HandoverDesk, 'lacks'>
+  readonly handovers: Pick<HandoverProofs, 'lacks'>
   readonly fullMembers: Pick<FullMembers, 'ids'>
   readonly log: (detail: object, message: string) => void
 }

@@ -1,7 +1,7 @@
 /**
  * What an operator may ask of a node over HTTP, on the machine itself only: `GET /v1/configuration` is the configuration
- * that takes effect, and `POST /v1/transfer` transfers a full node's leadership. Everybody else is told so, before the body is
- * looked at.
+ * that takes effect, and `POST /v1/transfer` transfers a full node's leadership. A request from
+ * elsewhere is refused before its body is read.
  */
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { DeviceId, isDigest } from '../../chain/brands.ts'

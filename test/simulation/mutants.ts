@@ -345,14 +345,14 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'certificate-for-the-next-height',
     source: 'no certificate over an uncommitted block',
-    file: 'node/ledger/signature-tally.ts',
+    file: 'node/ledger/signature-set.ts',
     find: '    return { height, headerHash, signatures }\n',
     replace: '    return { height: (height + 1) as Height, headerHash, signatures }\n',
   },
   {
     name: 'certificate-without-a-quorum',
     source: 'a certificate is of a quorum',
-    file: 'node/ledger/signature-tally.ts',
+    file: 'node/ledger/signature-set.ts',
     find: '    return this.#verified.size >= quorum\n  }\n\n  /** True if this consenter',
     replace: '    return this.#verified.size >= quorum - 1\n  }\n\n  /** True if this consenter',
   },
@@ -432,8 +432,8 @@ export const mutants: readonly Mutant[] = [
     name: 'certified-above-a-handover',
     source: 'nothing above an uncertified handover counts',
     file: 'node/ledger/certifier.ts',
-    find: '    if (pending && height > pending.height) return\n    if (!state.tallies',
-    replace: '    if (!state.tallies',
+    find: '    if (pending && height > pending.height) return\n    if (!state.signatureSets',
+    replace: '    if (!state.signatureSets',
   },
   {
     name: 'consenter-without-learning-first',

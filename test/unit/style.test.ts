@@ -24,6 +24,10 @@ const forbidden: readonly (readonly [RegExp, string])[] = [
   [/\b(?:lorem ipsum|not implemented)\b/i, 'a stand-in'],
 ]
 
+/** Pictures in names of files and exports; docs/GLOSSARY.md has the field's words: server, identity provider, signature set. */
+const pictures =
+  /(?<![A-Za-z])(?:desk|book|told|tally|witness|face)(?![a-z])|(?<=[a-z])(?:Desk|Book|Told|Tally|Witness|Face)(?![a-z])|^(?:Desk|Book|Told|Tally|Witness|Face)(?![a-z])/
+
 /** Names that several files export, and in how many: consensus/ imports nothing from chain/, nor chain/ from it. */
 const sharedNames: Readonly<Record<string, number>> = { assert: 2, assertNever: 2 }
 
@@ -82,6 +86,17 @@ test('style: one exported name means one thing in the whole tree', () => {
   expect(places.size).toBeGreaterThan(1000)
   expect([...places].filter(([name, paths]) => paths.length > 1 && !(name in sharedNames))).toEqual([])
   for (const [name, paths] of Object.entries(sharedNames)) expect(places.get(name), name).toHaveLength(paths)
+})
+
+test('style: names are the words of the field', () => {
+  const found = sources.flatMap(({ path, text }) =>
+    [path, ...exportedNames(text)].filter(name => pictures.test(name)).map(name => `${path}: ${name}`),
+  )
+  expect(found).toEqual([])
+  for (const name of ['HandoverDesk', 'node/light/light-book.ts', 'maxTold', 'SignatureTally', 'witnessOf'])
+    expect(pictures.test(name), name).toBe(true)
+  for (const name of ['NotebookReader', 'interfaceOf', 'Surface'])
+    expect(pictures.test(name), name).toBe(false)
 })
 
 test('style: no committed file holds a path of one machine, a registry host or unfinished work', () => {

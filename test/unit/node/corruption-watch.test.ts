@@ -31,17 +31,17 @@ test.each(reads)(
     const answer = world.node(0).submission.submit(world.group(device, 'fleet'), 'certified')
     await world.run(100)
     expect(await answer).toMatchObject({ status: 'certified' })
-    const told: MoteError[] = []
-    const storage = watchCorruption(world.storage(0), error => told.push(error))
+    const reported: MoteError[] = []
+    const storage = watchCorruption(world.storage(0), error => reported.push(error))
     const all = async () => {
       const seen: unknown[] = []
       for await (const item of read(storage)) seen.push(item)
       return seen.length
     }
     expect(await all()).toBeGreaterThan(0)
-    expect(told).toEqual([])
+    expect(reported).toEqual([])
     damageLast(world.disk(0), kind)
     await expect(all()).rejects.toMatchObject({ code: 'storage-corrupt' })
-    expect(told).toMatchObject([{ code: 'storage-corrupt' }])
+    expect(reported).toMatchObject([{ code: 'storage-corrupt' }])
   },
 )

@@ -11,10 +11,10 @@ import type { PublicKey, SignatureVerifier, Signer } from '../../chain/keys.ts'
 import type { Handover } from '../../chain/light-client.ts'
 import type { SignatureMessage } from '../ports.ts'
 
-/** True if `signature` is the holder's over the header of the tally. */
+/** True if `signature` is the holder's over the header of the set. */
 export type Verifies = (key: PublicKey, signature: Uint8Array) => boolean
 
-export class SignatureTally {
+export class SignatureSet {
   readonly set: ConsenterSet
   readonly #verifies: Verifies
   readonly #offered = new Map<DeviceId, Uint8Array>()

@@ -17,7 +17,7 @@ import type { Execution, LiveChain } from './live-chain.ts'
 import type { Members } from './members.ts'
 import type { NodeListener } from './node-events.ts'
 
-export interface HandoverDeskParts {
+export interface HandoverProofsParts {
   readonly id: DeviceId
   readonly handovers: Handovers
   readonly chain: LiveChain
@@ -30,15 +30,15 @@ export interface HandoverDeskParts {
 
 const askTimeoutMs = 2_000
 
-export class HandoverDesk implements NodeListener {
-  readonly #parts: HandoverDeskParts
+export class HandoverProofs implements NodeListener {
+  readonly #parts: HandoverProofsParts
   #asking = false
   /** Members are asked in turn. */
   #turn = 0
   /** Who is known to hold the proof of the handover at this height, and who is being asked. */
   #holders = { height: 0, known: new Set<DeviceId>(), asked: new Set<DeviceId>() }
 
-  constructor(parts: HandoverDeskParts) {
+  constructor(parts: HandoverProofsParts) {
     this.#parts = parts
   }
 
