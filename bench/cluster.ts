@@ -58,8 +58,9 @@ export async function benchCluster(args: readonly string[]): Promise<void> {
       measureTransactions: values.transactions,
       pids: cluster.nodes.flatMap(node => node.pid ?? []),
     })
+    const settings = await cluster.settings()
     const statuses = await Promise.all(cluster.nodes.map(node => node.status()))
-    report(result, { clients, wait, statuses }, values.json)
+    report(result, { settings, clients, wait, statuses }, values.json)
   } finally {
     await cluster.stop()
   }
@@ -67,17 +68,19 @@ export async function benchCluster(args: readonly string[]): Promise<void> {
 }
 
 interface Circumstances {
+  readonly settings: string
   readonly clients: number
   readonly wait: string
   readonly statuses: readonly { readonly name: string; readonly role: string; readonly height: number }[]
 }
 
 function report(result: GeneratorResult, circumstances: Circumstances, json: boolean): void {
-  const { clients, wait, statuses } = circumstances
+  const { settings, clients, wait, statuses } = circumstances
   const { cpuSeconds } = result
   const rate = result.transactions / result.seconds
   const height = Math.max(...statuses.map(status => status.height))
   const summary = {
+    settings,
     transactionsPerSecond: Math.round(rate),
     p50Ms: round(result.p50Ms),
     p99Ms: round(result.p99Ms),
@@ -99,6 +102,7 @@ function report(result: GeneratorResult, circumstances: Circumstances, json: boo
     return
   }
   const lines = [
+    settings,
     `${summary.transactionsPerSecond} ${wait} signed transactions per second (${clients} clients, ${statuses.length} full nodes, ${summary.cores} cores)`,
     `latency p50 ${summary.p50Ms} ms, p99 ${summary.p99Ms} ms; ${summary.blocks} blocks; ${summary.resends} sent again`,
     `CPU: load generator ${summary.generatorCpuShare} of a core; nodes together ${summary.nodeCpuMsPerTransaction} ms per transaction, in seconds ${summary.nodeCpuSeconds.map(node => `${node.name} (${node.role}) ${node.seconds}`).join(', ')}`,

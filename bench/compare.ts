@@ -39,7 +39,7 @@ interface Figures {
   readonly perSecond: number
 }
 
-type Measured = Readonly<Record<Load, Figures>>
+type Measured = Readonly<Record<Load, Figures>> & { readonly settings: string }
 
 export async function benchCompare(args: readonly string[]): Promise<void> {
   const { old, rounds, seconds, clients } = benchArguments(args, compareOptions)
@@ -55,6 +55,7 @@ export async function benchCompare(args: readonly string[]): Promise<void> {
         )
         process.stderr.write(`round ${round + 1} of ${rounds}: ${version} done\n`)
       }
+    for (const version of versions) process.stdout.write(`${version}: ${results[version][0]?.settings}\n`)
     process.stdout.write(`${table(results)}\n`)
   } finally {
     await rm(tree, { recursive: true, force: true })
@@ -105,6 +106,7 @@ async function measure({ root, measureMs, clients }: Setting): Promise<Measured>
     const follower = cluster.nodes.find(node => node !== leader) as ClusterNode
     const load = loadOn(cluster, measureMs)
     return {
+      settings: await cluster.settings(),
       // One after another: each load has devices of its own.
       [loads[0]]: await load({ nodes: [leader], clients: 1, firstDevice: 1, warmUp: 300 }),
       [loads[1]]: await load({ nodes: [follower], clients: 1, firstDevice: 2, warmUp: 300 }),

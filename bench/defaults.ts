@@ -56,6 +56,8 @@ interface Amounts {
 }
 
 interface Cell {
+  /** That take effect in the nodes. */
+  readonly settings: string
   readonly setting: string
   readonly delay: string
   readonly timeoutMs: number
@@ -131,11 +133,13 @@ async function measure(setting: Setting, delay: string, amounts: Amounts): Promi
   const cluster = await createCluster(options)
   try {
     await cluster.start()
+    const settings = await cluster.settings()
     const calmFromMs = nowMs()
     const calm = await calmTime(cluster, amounts)
     const calmElections = countElectionsSince(cluster, calmFromMs)
     const { raft } = setting
     return {
+      settings,
       setting: setting.name,
       delay,
       timeoutMs: (raft?.tickMs ?? 50) * (raft?.electionTimeoutTicks ?? 10),
@@ -217,6 +221,8 @@ function report({
   const parts = [
     `${machine}; 3 full nodes, ${clients} clients in the calm time, ${writers} during faults; ${minutes.toFixed(1)} minutes in all.`,
   ]
+  const settings = new Map([...timingCells, ...limitCells].map(cell => [cell.setting, cell.settings]))
+  parts.push([...settings].map(([name, line]) => `- ${name}: ${line}`).join('\n'))
   if (timingCells.length > 0) parts.push(timingTable(timingCells))
   const withTransfers = timingCells.filter(({ transferMs }) => transferMs.count > 0)
   if (withTransfers.length > 0) parts.push(transferTable(withTransfers))

@@ -20,6 +20,7 @@ interface Timing {
 }
 
 interface Row {
+  readonly settings: string
   readonly delay: string
   readonly rounds: number
   readonly transfers: number
@@ -89,6 +90,7 @@ async function measure({
     process.stderr.write(`\r${delay} ms: ${what} ${done}  `)
   try {
     await cluster.start()
+    const settings = await cluster.settings()
     const load = new TimedLoad(cluster, cluster.devices)
     await load.start()
     const sinceMs = nowMs()
@@ -112,6 +114,7 @@ async function measure({
     if (load.failures.length > 0) throw new Error(`clients were refused: ${load.failures.join('; ')}`)
     const [before = 0, between = 0, after = 0] = resent
     return {
+      settings,
       delay,
       rounds,
       transfers: changes,
@@ -140,6 +143,7 @@ function reportText(
   const plain = ({ median, p99 }: Spread): string => `median ${median} ms, p99 ${p99} ms`
   return [
     machine,
+    rows[0]?.settings,
     `3 full nodes, ${writers} writers; heartbeat ${tickMs * heartbeatTicks} ms, election timeout ${timeoutMs} ms (in brackets: in election timeouts)`,
     ...rows.flatMap(row => [
       `links delayed by ${row.delay} ms, ${row.rounds} kills and silences, ${row.transfers} transfers, ${row.transfers} drains:`,

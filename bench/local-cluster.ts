@@ -26,6 +26,7 @@ import { type IdentityKeys, makeKeys, writeKeyFile } from '../client/key-directo
 import { LinkNetwork } from '../devnet/link-network.ts'
 import { choosePorts, loopback } from '../devnet/ports.ts'
 import { type NodeConfigFile, writeNodeConfig } from '../node/config.ts'
+import { configurationLine, type EffectiveConfiguration } from '../node/effective-configuration.ts'
 
 const here = dirname(dirname(fileURLToPath(import.meta.url)))
 
@@ -169,6 +170,14 @@ export class ClusterNode {
   status(): Promise<NodeStatus> {
     return httpSource(this.api, { requestTimeoutMs: 2_000 }).status()
   }
+
+  /** One line: the settings that take effect in this node, as it says itself. */
+  async settings(): Promise<string> {
+    const answer = await fetch(`${this.api}/v1/configuration`)
+    // An older commit has no such route.
+    if (!answer.ok) return 'settings: this version of the node does not say'
+    return configurationLine((await answer.json()) as EffectiveConfiguration)
+  }
 }
 
 export class LocalCluster {
@@ -180,7 +189,7 @@ export class LocalCluster {
   readonly devices: readonly IdentityKeys[]
   readonly links: LinkNetwork | undefined
 
-  constructor(parts: Omit<LocalCluster, 'start' | 'leader' | 'until' | 'stop' | 'chainId'>) {
+  constructor(parts: Omit<LocalCluster, 'start' | 'leader' | 'until' | 'settings' | 'stop' | 'chainId'>) {
     this.directory = parts.directory
     this.genesis = parts.genesis
     this.chainId = chainIdOf(parts.genesis)
@@ -220,6 +229,11 @@ export class LocalCluster {
       }
       await new Promise(resolve => setTimeout(resolve, 20))
     }
+  }
+
+  /** One line: the settings that take effect in each node. They are the same: all have one configuration. */
+  settings(): Promise<string> {
+    return (this.nodes[0] as ClusterNode).settings()
   }
 
   /** Ends every process and removes the directory. */

@@ -236,9 +236,8 @@ export function configurationLine(configuration: EffectiveConfiguration): string
       ({ name, value, standard }) =>
         `${name} ${settingText(name, value)} (${settingText(name, standard ?? '')})`,
     )
-  const rest = [...Map.groupBy(settings, groupOf)].map(([group, all]) =>
-    all.some(isSet) ? `the rest of ${group}` : group,
-  )
+  const groups = [...Map.groupBy(settings, groupOf)].filter(([, all]) => !all.every(isSet))
+  const rest = groups.map(([group, all]) => (all.some(isSet) ? `the rest of ${group}` : group))
   return `settings (defaults): ${set.join(', ') || 'none'}; as by default: ${rest.join(', ')}`
 }
 

@@ -121,6 +121,9 @@ describe('effective configuration', () => {
         'producer, mempool, submission, recent, compaction, snapshotFetch',
     )
     expect(configurationLine(full())).toContain('settings (defaults): none;')
+    expect(configurationLine(full({}, {}, { ...alone, supervised: true }))).toContain(
+      'supervised true (false); as by default: clock, log,',
+    )
   })
 
   test('nothing else of node/ reads a default: a part has no settings of its own', () => {
