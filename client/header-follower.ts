@@ -11,6 +11,7 @@
  * A source that merely stays silent cannot be told from a quiet chain before `quietMs` (several heartbeats): then it
  * is passed over with `stale`. How old the head is, `time` says; whether that is too old, the caller judges.
  */
+
 import type { Height } from '../chain/brands.ts'
 import type { Certificate } from '../chain/certificate.ts'
 import { type Codec, decode, encode, optional, struct, uint } from '../chain/codec.ts'
@@ -28,6 +29,7 @@ import {
 import { MoteError, unwrap } from '../chain/result.ts'
 import { type ChainSource, maxHeadersPerAnswer, type SourcePool } from './chain-source.ts'
 import { findHandover } from './handover-search.ts'
+import { OrderedQueue } from './ordered-queue.ts'
 
 /** Where the head outlives the program. */
 export interface CheckpointStore {
@@ -84,7 +86,7 @@ export class HeaderFollower {
   readonly #options: FollowerOptions
   readonly #listeners = new Set<(event: HeadEvent) => void>()
   /** Every change of the head goes through here, one after another. */
-  #turn: Promise<unknown> = Promise.resolve()
+  readonly #taking = new OrderedQueue()
   #newest: CertifiedHeader | undefined
   readonly #shownBy = new WeakMap<ChainSource, Height>()
   /** The highest certified header that is known of. */
@@ -97,7 +99,7 @@ export class HeaderFollower {
   #lastSave = Number.NEGATIVE_INFINITY
   #saved: Height
   /** The write under way. A program that ends after a read must not cut it in two. */
-  #saving: Promise<void> = Promise.resolve()
+  readonly #saving = new OrderedQueue()
 
   private constructor(options: FollowerOptions, head: TrustedHead) {
     this.#options = options
@@ -157,7 +159,7 @@ export class HeaderFollower {
   /** The same from a given source. A source that is behind changes nothing. */
   async syncFrom(source: ChainSource): Promise<TrustedHead> {
     await this.#take(source, await source.certifiedHeader('latest'))
-    await this.#saving
+    await this.#saving.idle()
     return this.#head
   }
 
@@ -173,7 +175,7 @@ export class HeaderFollower {
       // A failure is followed by another round; what else advances the head ends the wait as well.
       await Promise.race([attempt.catch(() => pause(retryDelayMsMin, deadline)), this.#advanced(deadline)])
     }
-    await this.#saving
+    await this.#saving.idle()
     if (this.#head.header.height >= height) return this.#head
     throw new MoteError('stale', `head: expected height ${height}, got ${this.#head.header.height}`)
   }
@@ -226,9 +228,7 @@ export class HeaderFollower {
 
   /** Takes the newest header of a source and all between. Calls wait for each other. */
   #take(source: ChainSource, newest: CertifiedHeader): Promise<void> {
-    const turn = this.#turn.then(() => this.#settle(source, newest))
-    this.#turn = turn.catch(() => {})
-    return turn
+    return this.#taking.run(() => this.#settle(source, newest))
   }
 
   async #settle(source: ChainSource, newest: CertifiedHeader): Promise<void> {
@@ -335,7 +335,7 @@ export class HeaderFollower {
     this.#lastNews = performance.now()
     this.#arrivedAt = this.#lastNews
     for (const listener of this.#listeners) listener(event)
-    this.#saving = this.#saving.then(() => this.#save(false)).catch(error => this.#options.onError?.(error))
+    this.#saving.run(() => this.#save(false)).catch(error => this.#options.onError?.(error))
   }
 
   async #save(now: boolean): Promise<void> {
@@ -350,7 +350,7 @@ export class HeaderFollower {
 
   /** Stores the head as it is: for a program that ends. */
   async save(): Promise<void> {
-    await this.#saving
+    await this.#saving.idle()
     await this.#save(true)
   }
 }

@@ -10,6 +10,7 @@
  * - a proven value stays in memory until a later block names its key, and costs no request until then.
  * Nothing is ever returned that did not pass all of this. How old the head may be, the caller says (`maxAgeMs`).
  */
+
 import type {
   DeviceId,
   GrantId,
@@ -23,6 +24,7 @@ import type {
 import { type Codec, decode } from '../chain/codec.ts'
 import type { SignatureVerifier } from '../chain/keys.ts'
 import { type StateAnswer, type TrustedHead, verifyStateAnswer } from '../chain/light-client.ts'
+import { RecentMap } from '../chain/recent-map.ts'
 import {
   type ApprovalRecord,
   approvalCodec,
@@ -77,7 +79,7 @@ export interface VerifiedChainOptions {
   readonly verifier: SignatureVerifier
   /** The wall clock, in milliseconds since 1970; undefined on a device without one. */
   readonly now?: () => number | undefined
-  /** Proven values kept in memory. Default 16,384. */
+  /** Proven values kept in memory at least, and twice as many at most. Default 8,192. */
   readonly cacheSize?: number
 }
 
@@ -107,10 +109,8 @@ export class VerifiedChain {
   readonly #verifier: SignatureVerifier
   readonly #now: () => number | undefined
   readonly #time = new ChainTime()
-  readonly #cacheSize: number
   readonly #window: ChangeWindow
-  /** In order of last use, so that the first key is the one to forget. */
-  readonly #cache = new Map<StateKey, Proven>()
+  readonly #cache: RecentMap<StateKey, Proven>
   /** Reads under way, so that many askers cost one request. */
   readonly #reading = new Map<StateKey, Promise<void>>()
   readonly #detach: () => void
@@ -120,7 +120,7 @@ export class VerifiedChain {
     this.#pool = options.pool
     this.#verifier = options.verifier
     this.#now = options.now ?? (() => Date.now())
-    this.#cacheSize = options.cacheSize ?? 16_384
+    this.#cache = new RecentMap(options.cacheSize ?? 8_192)
     this.#window = new ChangeWindow(options.follower.head.header.height)
     this.#detach = options.follower.onAdvance(event => this.#advance(event))
   }
@@ -233,8 +233,6 @@ export class VerifiedChain {
   #cached<T>(key: StateKey): Verified<T> | undefined {
     const proven = this.#cache.get(key)
     if (!proven) return undefined
-    this.#cache.delete(key)
-    this.#cache.set(key, proven)
     const { header, headerHash } = this.follower.head
     return {
       value: proven.value as T | undefined,
@@ -318,11 +316,7 @@ export class VerifiedChain {
   }
 
   #remember(key: StateKey, proven: Proven): void {
-    this.#cache.delete(key)
     this.#cache.set(key, proven)
-    if (this.#cache.size <= this.#cacheSize) return
-    const [oldest] = this.#cache.keys()
-    if (oldest !== undefined) this.#cache.delete(oldest)
   }
 
   #advance(event: HeadEvent): void {

@@ -4,10 +4,12 @@
  * A request is `{"command": …}`; the answer is `{"ok":true,"value":…}` or `{"ok":false,"code":…,"detail":…}`, in the
  * order of the requests. Lines, connections and waiting requests are bounded.
  */
+
 import { chmodSync, rmSync } from 'node:fs'
 import { createConnection, createServer, type Server, type Socket } from 'node:net'
 import { type ErrorCode, errorTable } from '../chain/errors.ts'
 import { MoteError } from '../chain/result.ts'
+import { OrderedQueue } from '../client/ordered-queue.ts'
 import { type LinkChange, linkChange } from './link-faults.ts'
 import { isClockOffset } from './shifted-clock.ts'
 
@@ -63,9 +65,8 @@ export async function serveControl(
 }
 
 function serveConnection(socket: Socket, handle: (request: ControlRequest) => Promise<unknown>): void {
-  let waiting = 0
   let buffered = ''
-  let previous: Promise<void> = Promise.resolve()
+  const requests = new OrderedQueue()
   const refuse = (detail: string): void => {
     socket.end(line({ ok: false, code: 'malformed', detail }))
   }
@@ -75,15 +76,13 @@ function serveConnection(socket: Socket, handle: (request: ControlRequest) => Pr
     buffered += text
     const lines = buffered.split('\n')
     buffered = lines.pop() ?? ''
-    if (buffered.length > maxRequestBytes || waiting + lines.length > maxWaitingPerConnection) {
+    if (buffered.length > maxRequestBytes || requests.length + lines.length > maxWaitingPerConnection) {
       refuse('request: too long, or too many at once')
       return
     }
     for (const text of lines) {
-      waiting += 1
-      previous = previous.then(async () => {
+      void requests.run(async () => {
         const answer = await answerTo(text, handle)
-        waiting -= 1
         if (socket.writable) socket.write(line(answer))
       })
     }

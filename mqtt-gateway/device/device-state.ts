@@ -9,6 +9,7 @@
  * - `replay.json`: which counters of which senders it has accepted; durable before a message is given out.
  * - `epoch-keys.json`: the epoch keys it knows, the newest few of each group.
  */
+
 import { join } from 'node:path'
 import { bytesToHex, hexToBytes } from '@noble/hashes/utils.js'
 import {
@@ -28,6 +29,7 @@ import {
   writeFileAtomic,
 } from '../../client/atomic-file.ts'
 import { type DirectoryLock, lockDirectory } from '../../client/directory-lock.ts'
+import { OrderedQueue } from '../../client/ordered-queue.ts'
 import { ReplayWindow, type Sighting, type StoredKeyWindow } from '../protocol/replay-window.ts'
 
 /** Counters reserved at a time. */
@@ -70,7 +72,7 @@ export class DeviceState {
   /** Counters reserved and not used yet, per key. */
   readonly #ranges = new Map<KeyId, { next: number; readonly end: number }>()
   /** Edits of this process, one after another; the lock is for other processes. */
-  #turn: Promise<unknown> = Promise.resolve()
+  readonly #edits = new OrderedQueue()
 
   private constructor(directory: string) {
     this.#directory = directory
@@ -100,7 +102,7 @@ export class DeviceState {
     if (key.suite !== 'x25519')
       throw new MoteError('recipient-key-mismatch', `device ${id}: its key is ${key.suite}, expected x25519`)
     const entry: StoredContact = { suite: key.suite, publicKey: bytesToHex(key.bytes), height }
-    await this.#inTurn(() =>
+    await this.#edits.run(() =>
       this.#edit<ContactsFile, void>('contacts', { contacts: {} }, ({ contacts }) => ({
         file: { contacts: { ...contacts, [id]: entry } },
         result: undefined,
@@ -110,7 +112,7 @@ export class DeviceState {
 
   /** A counter that this key has never used. */
   nextCounter(keyId: KeyId): Promise<number> {
-    return this.#inTurn(async () => {
+    return this.#edits.run(async () => {
       let range = this.#ranges.get(keyId)
       if (!range || range.next === range.end) {
         const start = await this.#reserve(keyId)
@@ -124,7 +126,7 @@ export class DeviceState {
 
   /** Marks a sender's counter as used, durably. Refuses `replayed`, `overloaded`. */
   acceptOnce(sighting: Sighting, now: Milliseconds): Promise<Result<void>> {
-    return this.#inTurn(() =>
+    return this.#edits.run(() =>
       this.#edit<ReplayFile, Result<void>>('replay', { windows: {} }, ({ windows }) => {
         const window = new ReplayWindow(maxDeviceReplayKeys, windows)
         const result = window.accept(sighting, now)
@@ -153,12 +155,12 @@ export class DeviceState {
 
   /** Resolves when everything that was begun is on disk. */
   async settled(): Promise<void> {
-    await this.#turn
+    await this.#edits.idle()
   }
 
   /** Keeps a key that the chain's hash confirms. */
   putEpochKey(group: GroupId, epoch: number, key: Uint8Array): Promise<void> {
-    return this.#inTurn(() =>
+    return this.#edits.run(() =>
       this.#edit<EpochKeysFile, void>('epoch-keys', { groups: {} }, ({ groups }) => {
         const known: Record<string, string> = { ...groups[group], [epoch]: bytesToHex(key) }
         const epochs = Object.entries(known)
@@ -176,12 +178,6 @@ export class DeviceState {
         throw new MoteError('storage-corrupt', `${this.#pathOf('counters')}: key ${keyId}: no counter`)
       return { file: { next: { ...next, [keyId]: start + counterRange } }, result: start }
     })
-  }
-
-  #inTurn<T>(step: () => Promise<T>): Promise<T> {
-    const turn = this.#turn.then(step)
-    this.#turn = turn.catch(() => {})
-    return turn
   }
 
   #pathOf(name: string): string {

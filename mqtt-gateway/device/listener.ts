@@ -15,6 +15,7 @@ import type { SignatureVerifier } from '../../chain/keys.ts'
 import { findKey, isKeyValidAt } from '../../chain/records.ts'
 import { ok, type Result, refuse } from '../../chain/result.ts'
 import { checkFresh } from '../../client/freshness.ts'
+import { OrderedQueue } from '../../client/ordered-queue.ts'
 import { checkEnvelopeLifetime, type Envelope, parseEnvelope, verifyEnvelope } from '../protocol/envelope.ts'
 import type { AgentChain } from './agent-chain.ts'
 import type { EpochKeys } from './agent-epochs.ts'
@@ -124,17 +125,15 @@ const maxWaiting = 256
 
 /** Runs steps of one lane one after another, and the lanes beside each other. */
 export class Lanes {
-  readonly #lanes = new Map<string, { turn: Promise<void>; waiting: number }>()
+  readonly #lanes = new Map<string, OrderedQueue>()
 
   /** False if too many steps wait in this lane already. `step` must not reject. */
   add(name: string, step: () => Promise<void>): boolean {
-    const lane = this.#lanes.get(name) ?? { turn: Promise.resolve(), waiting: 0 }
-    if (lane.waiting >= maxWaiting) return false
+    const lane = this.#lanes.get(name) ?? new OrderedQueue()
+    if (lane.length >= maxWaiting) return false
     this.#lanes.set(name, lane)
-    lane.waiting += 1
-    lane.turn = lane.turn.then(step).finally(() => {
-      lane.waiting -= 1
-      if (lane.waiting === 0) this.#lanes.delete(name)
+    void lane.run(step).finally(() => {
+      if (lane.length === 0) this.#lanes.delete(name)
     })
     return true
   }

@@ -16,6 +16,7 @@ import { once } from 'node:events'
 import { createServer, type Server, type Socket } from 'node:net'
 import { Aedes, type AuthenticateError, type Client, type PublishPacket } from 'aedes'
 import type { ErrorCode } from '../../chain/errors.ts'
+import { OrderedQueue } from '../../client/ordered-queue.ts'
 import { maxPasswordCharacters } from '../protocol/assertion.ts'
 import type {
   Broker,
@@ -51,8 +52,7 @@ const consumedTopic = '$mote/consumed'
 const connackCodes = { unavailable: 3, badCredentials: 4, notAuthorized: 5 } as const
 
 interface ClientState {
-  queue: Promise<void>
-  queued: number
+  readonly queue: OrderedQueue
   readonly session: BrokerSession
 }
 
@@ -171,7 +171,7 @@ class AedesBroker implements Broker {
     const result = await this.#handlers.authenticate(client.id, username, password)
     if (!result.ok) return authenticateError(result.error.code)
     const session = result.value
-    this.#states.set(client, { queue: Promise.resolve(), queued: 0, session })
+    this.#states.set(client, { queue: new OrderedQueue(), session })
     // Not aedes' event: it does not come for a connection that ends while it is being authenticated.
     if (client.conn.destroyed) this.#handlers.closed(session)
     else client.conn.once('close', () => this.#handlers.closed(session))
@@ -184,14 +184,13 @@ class AedesBroker implements Broker {
     done: (error?: Error | null) => void,
   ): void {
     const state = client ? this.#states.get(client) : undefined
-    if (!state || state.queued >= this.#limits.queuedPerClientMax) {
+    if (!state || state.queue.length >= this.#limits.queuedPerClientMax) {
       done(new Error(state ? 'too many messages in flight' : 'no session'))
       return
     }
-    state.queued += 1
-    const { session } = state
+    const { queue, session } = state
     const message = { topicName: packet.topic, payload: Uint8Array.from(packet.payload as Buffer) }
-    state.queue = state.queue.then(async () => {
+    void queue.run(async () => {
       try {
         const outcome = await this.#handlers.published(session, message)
         packet.topic = consumedTopic
@@ -200,8 +199,6 @@ class AedesBroker implements Broker {
         done(outcome === 'acknowledge' ? null : new Error('not acknowledged: try again later'))
       } catch (cause) {
         done(new Error('not acknowledged: internal error', { cause }))
-      } finally {
-        state.queued -= 1
       }
     })
   }

@@ -3,32 +3,27 @@
  * its block is executed; a header signature comes once live and once in a certificate.
  *
  * Only positive findings are kept, under a SHA-256 of the whole of (key, message, signature), so a memory can never turn
- * a bad signature into a good one. Two generations bound it: the older one is dropped when the younger is full.
+ * a bad signature into a good one.
  */
 import { hash } from 'node:crypto'
 import type { PublicKey, SignatureVerifier } from '../../chain/keys.ts'
+import { RecentMap } from '../../chain/recent-map.ts'
 
 export class RememberingVerifier implements SignatureVerifier {
   readonly #verifier: SignatureVerifier
-  readonly #perGeneration: number
-  #young = new Set<string>()
-  #old = new Set<string>()
+  readonly #valid: RecentMap<string, true>
 
   /** @param perGeneration findings kept; at most twice as many are held */
   constructor(verifier: SignatureVerifier, perGeneration = 32_768) {
     this.#verifier = verifier
-    this.#perGeneration = perGeneration
+    this.#valid = new RecentMap(perGeneration)
   }
 
   verify(key: PublicKey, message: Uint8Array, signature: Uint8Array): boolean {
     const name = nameOf(key, message, signature)
-    if (this.#young.has(name)) return true
-    if (!this.#old.has(name) && !this.#verifier.verify(key, message, signature)) return false
-    if (this.#young.size >= this.#perGeneration) {
-      this.#old = this.#young
-      this.#young = new Set()
-    }
-    this.#young.add(name)
+    if (this.#valid.get(name)) return true
+    if (!this.#verifier.verify(key, message, signature)) return false
+    this.#valid.set(name, true)
     return true
   }
 }

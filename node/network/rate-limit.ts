@@ -1,4 +1,5 @@
 /** Token buckets: `burst` at once, then `perSecond`; what costs more takes more. */
+import { RecentMap } from '../../chain/recent-map.ts'
 import type { Clock } from '../ports.ts'
 
 export interface Rate {
@@ -36,14 +37,14 @@ export class RateLimit {
   }
 }
 
-/** Buckets whose last use is the longest ago are forgotten beyond this; more than there can be connections. */
+/** Buckets of those who asked last that are kept at least: more than there can be connections. */
 const maxRateLimits = 1024
 
 /** One bucket for each key, which outlives the connections of a peer. */
 export class RateLimits<K> {
   readonly #rate: Rate
   readonly #clock: Clock
-  readonly #limits = new Map<K, RateLimit>()
+  readonly #limits = new RecentMap<K, RateLimit>(maxRateLimits)
 
   constructor(rate: Rate, clock: Clock) {
     this.#rate = rate
@@ -51,11 +52,10 @@ export class RateLimits<K> {
   }
 
   of(key: K): RateLimit {
-    const limit = this.#limits.get(key) ?? new RateLimit(this.#rate, this.#clock)
-    this.#limits.delete(key)
+    const known = this.#limits.get(key)
+    if (known) return known
+    const limit = new RateLimit(this.#rate, this.#clock)
     this.#limits.set(key, limit)
-    const [oldest] = this.#limits.keys()
-    if (this.#limits.size > maxRateLimits && oldest !== undefined) this.#limits.delete(oldest)
     return limit
   }
 }

@@ -2,10 +2,12 @@
  * What a coordination node does with join messages (client/join-messages.ts): challenges, registrations, assignments.
  * The judging is in join-service.ts and assignment.ts, pure; here are the clock, the chain and the registry around it.
  */
+
 import { randomBytes } from 'node:crypto'
 import type { ChainId, DeviceId, Milliseconds } from '../../chain/brands.ts'
 import { decode, encode } from '../../chain/codec.ts'
 import { deviceIdOf, type SignatureVerifier } from '../../chain/keys.ts'
+import { RecentMap } from '../../chain/recent-map.ts'
 import { judgeRegistration, type RegistrationFacts } from '../../chain/registration.ts'
 import { assertNever, MoteError, ok, type Result, refuse, unwrap } from '../../chain/result.ts'
 import {
@@ -51,8 +53,8 @@ export class JoinService {
   readonly #verifier: SignatureVerifier
   readonly #log: JoinServiceParts['log']
   readonly #challenges: ChallengeTable
-  /** The full nodes that each device was last assigned to, the serving one first. The oldest assignment comes first. */
-  readonly #knownAssignments = new Map<DeviceId, readonly DeviceId[]>()
+  /** The full nodes that each device was last assigned to, the serving one first. */
+  readonly #knownAssignments = new RecentMap<DeviceId, readonly DeviceId[]>(maxKnownAssignments)
 
   constructor({ client, live, clock, coordinator, verifier, log }: JoinServiceParts) {
     this.#client = client
@@ -163,10 +165,7 @@ export class JoinService {
   #assign(device: DeviceId): Assignment {
     const assigned = assign(device, this.#live.all())
     if (!assigned) throw new MoteError('no-full-node', 'no full node is alive')
-    this.#knownAssignments.delete(device)
     this.#knownAssignments.set(device, idsOf(assigned))
-    const [oldest] = this.#knownAssignments.keys()
-    if (this.#knownAssignments.size > maxKnownAssignments && oldest) this.#knownAssignments.delete(oldest)
     return { fullNode: addressOf(assigned.fullNode), backups: assigned.backups.map(addressOf) }
   }
 

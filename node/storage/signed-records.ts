@@ -5,7 +5,9 @@
  * for a key that is not there is the slowest kind. Recent records are kept in memory, because the writes of one batch
  * are checked before any of them is stored.
  */
+
 import type { Height } from '../../chain/brands.ts'
+import { RecentMap } from '../../chain/recent-map.ts'
 import { MoteError } from '../../chain/result.ts'
 import type { SignedHeader } from '../ports.ts'
 
@@ -22,7 +24,7 @@ const maxRecent = 16_384
 
 export class SignedRecords {
   readonly #store: SignedStore
-  readonly #recent = new Map<string, SignedHeader>()
+  readonly #recent = new RecentMap<string, SignedHeader>(maxRecent)
   /** The newest record, stored or remembered; read once. */
   #newest: Promise<Place | undefined> | undefined
 
@@ -46,11 +48,6 @@ export class SignedRecords {
   async remember(signed: SignedHeader): Promise<void> {
     if (isAfter(signed, await this.#newest)) this.#newest = Promise.resolve(signed)
     this.#recent.set(nameOf(signed), signed)
-    if (this.#recent.size <= maxRecent) return
-    for (const oldest of this.#recent.keys()) {
-      this.#recent.delete(oldest)
-      return
-    }
   }
 }
 
