@@ -24,9 +24,6 @@ export interface Codec<T> {
   readonly fromWire: (wire: unknown, path: string) => T
 }
 
-/** The decoded type of a codec. */
-export type Decoded<C> = C extends Codec<infer T> ? T : never
-
 /** Largest encoded value that `decode` looks at unless told otherwise: 4 MiB. */
 export const maxEncodedBytes = 4 * 1024 * 1024
 const uint32Max = 0xffff_ffff

@@ -40,7 +40,7 @@ import { changesHash, type Header, headerHash } from './header.ts'
 import type { SignatureVerifier } from './keys.ts'
 import { executionVersion, type Ledger, nextHistory } from './ledger.ts'
 import { maxBlockTimeStepMs, maxTransactionChanges } from './limits.ts'
-import { type CompletedNode, merkleRoot } from './merkle.ts'
+import { merkleRoot } from './merkle.ts'
 import type { ExecutionResult } from './outcome.ts'
 import { authoritiesHash } from './records.ts'
 import { ReplayDraft } from './replay.ts'
@@ -90,8 +90,6 @@ export interface ExecutedBlock {
   readonly replayAdded: ReadonlyMap<number, Uint8Array>
   /** Slots below are over and can be forgotten. */
   readonly replayFloor: number
-  /** Perfect subtrees of the history that this block's parent completed. */
-  readonly historyNodes: readonly CompletedNode[]
 }
 
 /** The leader's clock as block time: from the parent's time to a day later. */
@@ -144,7 +142,7 @@ export function executeBlock(ledger: Ledger, input: BlockInput): ExecutedBlock {
     stateRoot: rootOf(tree),
     replayRoot: slots.root,
     changesHash: changesHash(changes),
-    historyRoot: history.tree.root(),
+    historyRoot: history.root(),
     signersHash: parent.nextSignersHash,
     nextSignersHash: signersHash(parameters.consenters),
     authoritiesHash: authoritiesHash(parameters),
@@ -152,7 +150,7 @@ export function executeBlock(ledger: Ledger, input: BlockInput): ExecutedBlock {
   }
   const hash = headerHash(header)
   return {
-    ledger: { header, headerHash: hash, tree, replay: slots, history: history.tree, parameters },
+    ledger: { header, headerHash: hash, tree, replay: slots, history, parameters },
     header,
     headerHash: hash,
     handover,
@@ -163,7 +161,6 @@ export function executeBlock(ledger: Ledger, input: BlockInput): ExecutedBlock {
     writes,
     replayAdded: replay.added(),
     replayFloor: replay.floor,
-    historyNodes: history.completed,
   }
 }
 

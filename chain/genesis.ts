@@ -13,7 +13,7 @@ import {
   type StateKey,
   Term,
 } from './brands.ts'
-import { type Codec, constant, decode, digest, encode, list, optional, struct, text, uint } from './codec.ts'
+import { type Codec, constant, digest, encode, list, optional, struct, text, uint } from './codec.ts'
 import {
   type Consenter,
   type ConsenterSet,
@@ -132,14 +132,6 @@ export const genesisCodec: Codec<GenesisDocument> = struct<GenesisDocument>({
     1,
   ),
 })
-
-/** A document from its bytes, checked. Refuses `malformed`, `too-large` and `key-not-usable`. */
-export function decodeGenesis(bytes: Uint8Array): Result<GenesisDocument> {
-  const decoded = decode(genesisCodec, bytes)
-  if (!decoded.ok) return decoded
-  const checked = checkGenesis(decoded.value)
-  return checked.ok ? decoded : checked
-}
 
 /** Brings lists into their order, so that the same members make the same chain. */
 export function genesisDocument(parts: Omit<GenesisDocument, 'version'>): GenesisDocument {

@@ -144,10 +144,6 @@ export class VerifiedChain {
     return this.#verified({ key: stateKeyOf.group(id), ask }, options)
   }
 
-  cachedGroup(id: GroupId): Verified<VerifiedGroup> | undefined {
-    return this.#cached<VerifiedGroup>(stateKeyOf.group(id))
-  }
-
   grant(id: GrantId, options?: ReadOptions): Promise<Verified<GrantRecord>> {
     return this.#record(stateKeyOf.grant(id), grantCodec, options)
   }

@@ -52,10 +52,6 @@ export class LiveNodes {
     return silent
   }
 
-  isAlive(id: DeviceId): boolean {
-    return this.#nodes.has(id)
-  }
-
   /** Those that live, sorted by id. */
   all(): readonly LiveNode[] {
     return [...this.#nodes.values()].sort((a, b) => (a.id < b.id ? -1 : 1))

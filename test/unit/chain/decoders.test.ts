@@ -15,7 +15,6 @@ import {
 import { Hash, Milliseconds, TransactionId } from '../../../chain/brands.ts'
 import { type Codec, decode, encode } from '../../../chain/codec.ts'
 import { genesisCodec } from '../../../chain/genesis.ts'
-import { decodeLedgerSnapshot, encodeLedgerSnapshot } from '../../../chain/ledger.ts'
 import {
   approvalCodec,
   grantCodec,
@@ -169,17 +168,5 @@ describe('decoders', () => {
     asHandover[2] = 3
     for (const wrong of [asBlock, asHandover])
       expect(decodeProposal(wrong)).toMatchObject({ error: { code: 'malformed' } })
-  })
-
-  test('snapshot: hostile bytes are refused', () => {
-    const snapshot = encodeLedgerSnapshot(chain.ledger)
-    fc.assert(
-      fc.property(fc.oneof(fc.uint8Array({ maxLength: 300 }), mutationsOf(snapshot)), input => {
-        const decoded = decodeLedgerSnapshot(input, 1 << 24)
-        if (!decoded.ok) expect(['malformed', 'storage-corrupt']).toContain(decoded.error.code)
-        else expect(encodeLedgerSnapshot(decoded.value)).toEqual(input)
-      }),
-      { numRuns: 300, seed: 1 },
-    )
   })
 })

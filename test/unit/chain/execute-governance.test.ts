@@ -7,7 +7,6 @@ import { type ConsenterSet, consenterSet, type QuorumPolicy, signersHash } from 
 import { executeBlock } from '../../../chain/execution.ts'
 import { headerHash } from '../../../chain/header.ts'
 import { keyIdOf } from '../../../chain/keys.ts'
-import { decodeLedgerSnapshot, encodeLedgerSnapshot } from '../../../chain/ledger.ts'
 import {
   type ApprovalRecord,
   approvalCodec,
@@ -16,7 +15,6 @@ import {
   parametersCodec,
   stateKeyOf,
 } from '../../../chain/records.ts'
-import { unwrap } from '../../../chain/result.ts'
 import { get } from '../../../chain/state-tree.ts'
 import { nativeVerifier } from '../../../client/native-crypto.ts'
 import {
@@ -27,6 +25,7 @@ import {
   fullNode,
   newcomer,
   operator,
+  restoredOf,
   SampleLedger,
   second,
   secondOperator,
@@ -192,16 +191,16 @@ describe('a decision', () => {
     expect(parametersOf(chain)).toMatchObject({ version: 3, nextConsenters: other })
   })
 
-  test('governance.consenters: a ledger from a snapshot goes on where it was', () => {
+  test('governance.consenters: a restored ledger goes on where it was', () => {
     const chain = chainOf(2)
     approve(chain, target)
     const restored = chainOf(2)
-    restored.ledger = unwrap(decodeLedgerSnapshot(encodeLedgerSnapshot(chain.ledger), 1 << 24))
+    restored.ledger = restoredOf(chain.ledger)
     const wire = chain.sign(secondOperator, { type: 'governance.consenters', target })
     restored.time = chain.time
     expect(restored.execute(wire).headerHash).toBe(chain.execute(wire).headerHash)
     expect(parametersOf(restored).nextConsenters).toEqual(target)
-    restored.ledger = unwrap(decodeLedgerSnapshot(encodeLedgerSnapshot(restored.ledger), 1 << 24))
+    restored.ledger = restoredOf(restored.ledger)
     expect(restored.handOver(target).headerHash).toBe(chain.handOver(target).headerHash)
   })
 })

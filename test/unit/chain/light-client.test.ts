@@ -1,4 +1,3 @@
-import { hexToBytes } from '@noble/hashes/utils.js'
 import { describe, expect, test } from 'vitest'
 import { type ChainId, Height, LogIndex, Milliseconds, StateKey, Term } from '../../../chain/brands.ts'
 import { verifyCertificate } from '../../../chain/certificate.ts'
@@ -14,10 +13,8 @@ import {
   follow,
   stateAnswerCodec,
   type TrustedHead,
-  verifyEarlierHeader,
   verifyStateAnswer,
 } from '../../../chain/light-client.ts'
-import { perfectNodesOf, proveMerkle } from '../../../chain/merkle.ts'
 import { nobleVerifier } from '../../../chain/noble-crypto.ts'
 import { type Result, unwrap } from '../../../chain/result.ts'
 import { nativeVerifier as verifier } from '../../../client/native-crypto.ts'
@@ -197,22 +194,6 @@ describe('light client: headers', () => {
     const oldSet = { consenters: three.set, certificate: old }
     expect(codeOf(advance(trusted, header, old, verifier, oldSet))).toBe('bad-header')
     expect(codeOf(advance(trusted, after, certify(after, others), verifier))).toBe('bad-header')
-  })
-
-  test('light client: an earlier header is proven under historyRoot', () => {
-    const chain = chainOf(7)
-    const head = unwrap(
-      advance(trustedGenesis(chain), chain.headers[7]!, certify(chain.headers[7]!, three), verifier),
-    )
-    const hashes = chain.headers.slice(0, 7).map(header => hexToBytes(headerHash(header)))
-    for (let height = 0; height < 7; height++) {
-      const proof = proveMerkle(perfectNodesOf(hashes), height, 7)
-      expect(verifyEarlierHeader(head, chain.headers[height]!, proof)).toBe(true)
-      const claimsOther = { ...proof, size: 8 }
-      expect(verifyEarlierHeader(head, chain.headers[height]!, claimsOther)).toBe(false)
-      expect(verifyEarlierHeader(head, { ...chain.headers[height]!, executionVersion: 2 }, proof)).toBe(false)
-      expect(verifyEarlierHeader(head, chain.headers[(height + 1) % 7]!, proof)).toBe(false)
-    }
   })
 })
 

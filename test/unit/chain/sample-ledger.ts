@@ -13,7 +13,7 @@ import {
   genesisLedger,
 } from '../../../chain/genesis.ts'
 import { deviceIdOf, keyIdOf, type PublicKey, type Signer, type SigningSuite } from '../../../chain/keys.ts'
-import type { Ledger } from '../../../chain/ledger.ts'
+import { type Ledger, type LedgerParts, restoreLedger } from '../../../chain/ledger.ts'
 import {
   type GroupRecord,
   groupCodec,
@@ -23,8 +23,8 @@ import {
   membershipsCodec,
   stateKeyOf,
 } from '../../../chain/records.ts'
-import { assert } from '../../../chain/result.ts'
-import { get, update } from '../../../chain/state-tree.ts'
+import { assert, unwrap } from '../../../chain/result.ts'
+import { entries, get, update } from '../../../chain/state-tree.ts'
 import {
   type GrantBody,
   grantIdOf,
@@ -273,4 +273,20 @@ export function withLeaf<T>(chain: SampleLedger, key: StateKey, codec: Codec<T>,
   const tree = update(chain.ledger.tree, new Map([[key, encode(codec, value)]]))
   chain.ledger = { ...chain.ledger, tree }
   return chain
+}
+
+/** What a node stores of a ledger, and would restore it from. */
+export function partsOf(ledger: Ledger): LedgerParts {
+  const { size, peaks } = ledger.history
+  return {
+    header: ledger.header,
+    leaves: entries(ledger.tree),
+    replay: ledger.replay.stored(),
+    historyFrontier: { size, peaks },
+  }
+}
+
+/** The same ledger, as it comes back after a restart. */
+export function restoredOf(ledger: Ledger): Ledger {
+  return unwrap(restoreLedger(partsOf(ledger)))
 }
