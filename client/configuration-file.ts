@@ -1,18 +1,32 @@
 /**
  * Reading a configuration file: JSON, checked against a schema before anything starts. An error names the field and
- * what was expected. The programs' own schemas are in `node/config.ts` and `mqtt-gateway/config.ts`.
+ * what was expected. The programs' own schemas are in `node/config.ts` and
+ * `mqtt-gateway/config.ts`; the parts that both share are here.
  */
 import { readFile } from 'node:fs/promises'
-import type { Static, TSchema } from 'typebox'
+import { type Static, type TSchema, Type } from 'typebox'
 import { Compile, type Validator } from 'typebox/compile'
 import type { TLocalizedValidationError } from 'typebox/error'
 import { MoteError } from '../chain/result.ts'
 
+/** Options of an object schema without other fields. */
+export const closed = { additionalProperties: false }
+export const pathSchema = Type.String({ minLength: 1, description: 'a path' })
+export const listenSchema = Type.Object(
+  { host: Type.String({ minLength: 1 }), port: Type.Integer({ minimum: 0, maximum: 65535 }) },
+  closed,
+)
+export const logSchema = Type.Object(
+  {
+    level: Type.Optional(Type.Enum(['trace', 'debug', 'info', 'warn', 'error', 'silent'])),
+    /** Written to standard error unless given. */
+    file: Type.Optional(pathSchema),
+  },
+  closed,
+)
+
 /** Where a server listens. */
-export interface ListenAddress {
-  readonly host: string
-  readonly port: number
-}
+export type ListenAddress = Readonly<Static<typeof listenSchema>>
 
 /** A parser of text that was read from `file`; throws `config-invalid` with the field. */
 export function configurationParser<Schema extends TSchema>(

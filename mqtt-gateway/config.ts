@@ -7,17 +7,15 @@ import { type Static, Type } from 'typebox'
 import { ChainId } from '../chain/brands.ts'
 import { writeFileAtomic } from '../client/atomic-file.ts'
 import {
+  closed,
   configurationParser,
   type ListenAddress,
+  listenSchema,
+  logSchema,
+  pathSchema,
   readConfigurationFile,
 } from '../client/configuration-file.ts'
 
-const closed = { additionalProperties: false }
-const path = Type.String({ minLength: 1 })
-const listener = Type.Object(
-  { host: Type.String({ minLength: 1 }), port: Type.Integer({ minimum: 0, maximum: 65535 }) },
-  closed,
-)
 const limit = (minimum: number, maximum: number) => Type.Optional(Type.Integer({ minimum, maximum }))
 
 const schema = Type.Object(
@@ -26,18 +24,18 @@ const schema = Type.Object(
     /** For people, in logs and status. */
     name: Type.String({ pattern: '^[a-zA-Z0-9][a-zA-Z0-9._-]{0,63}$' }),
     chainId: Type.String({ pattern: '^[0-9a-f]{64}$' }),
-    genesis: path,
+    genesis: pathSchema,
     /** Key file of the gateway's own identity. */
-    key: path,
+    key: pathSchema,
     /** HTTP APIs of nodes to read the chain from, the preferred one first. */
     fullNodes: Type.Array(Type.String({ pattern: '^https?://[^\\s/]+/?$' }), { minItems: 1, maxItems: 64 }),
-    mqtt: listener,
+    mqtt: listenSchema,
     /** Liveness, readiness and status by HTTP; off unless given. */
-    api: Type.Optional(listener),
+    api: Type.Optional(listenSchema),
     /** Trust data older than this refuses every message. */
     trustTtlMs: Type.Integer({ minimum: 100, maximum: 86_400_000 }),
     /** Directory for the decision log, the sealed boxes and the checkpoint. */
-    data: path,
+    data: pathSchema,
     limits: Type.Optional(
       Type.Object(
         {
@@ -48,16 +46,7 @@ const schema = Type.Object(
         closed,
       ),
     ),
-    log: Type.Optional(
-      Type.Object(
-        {
-          level: Type.Optional(Type.Enum(['trace', 'debug', 'info', 'warn', 'error', 'silent'])),
-          /** Written to standard error unless given. */
-          file: Type.Optional(path),
-        },
-        closed,
-      ),
-    ),
+    log: Type.Optional(logSchema),
   },
   closed,
 )

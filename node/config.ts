@@ -11,8 +11,12 @@ import { ChainId, DeviceId } from '../chain/brands.ts'
 import { MoteError } from '../chain/result.ts'
 import { writeFileAtomic } from '../client/atomic-file.ts'
 import {
+  closed,
   configurationParser,
   type ListenAddress,
+  listenSchema,
+  logSchema,
+  pathSchema,
   readConfigurationFile,
 } from '../client/configuration-file.ts'
 import { configProblems, defaultConfig } from '../consensus/config.ts'
@@ -27,13 +31,7 @@ const multiaddr = Type.String({
   pattern: '^/(ip4|ip6|dns|dns4|dns6)/[^/\\s]+/tcp/[0-9]{1,5}(/p2p/[1-9A-HJ-NP-Za-km-z]+)?$',
   description: 'a multiaddr such as /ip4/127.0.0.1/tcp/4001',
 })
-const path = Type.String({ minLength: 1, description: 'a path' })
-const closed = { additionalProperties: false }
 const limit = Type.Optional(Type.Integer({ minimum: 1, maximum: 2 ** 30 }))
-const listener = Type.Object(
-  { host: Type.String({ minLength: 1 }), port: Type.Integer({ minimum: 0, maximum: 65535 }) },
-  closed,
-)
 /** `api` is for people who read the file: a node does not look at it. */
 const peer = Type.Object({ id: digest, address: multiaddr, api: Type.Optional(url) }, closed)
 
@@ -47,12 +45,12 @@ const schema = Type.Object(
     }),
     label: Type.Enum(['full', 'coordination', 'lightweight']),
     chainId: digest,
-    genesis: path,
-    data: path,
-    key: path,
-    api: listener,
+    genesis: pathSchema,
+    data: pathSchema,
+    key: pathSchema,
+    api: listenSchema,
     /** Lightweight nodes may do without. */
-    p2p: Type.Optional(listener),
+    p2p: Type.Optional(listenSchema),
     /** Full nodes to stay connected to. */
     peers: Type.Array(peer, { maxItems: 64 }),
     coordination: Type.Array(peer, { maxItems: 16 }),
@@ -98,16 +96,7 @@ const schema = Type.Object(
         closed,
       ),
     ),
-    log: Type.Optional(
-      Type.Object(
-        {
-          level: Type.Optional(Type.Enum(['trace', 'debug', 'info', 'warn', 'error', 'silent'])),
-          /** Written to standard error unless given. */
-          file: Type.Optional(path),
-        },
-        closed,
-      ),
-    ),
+    log: Type.Optional(logSchema),
   },
   closed,
 )

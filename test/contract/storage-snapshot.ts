@@ -1,8 +1,8 @@
 /** What a storage does with snapshots: one atomic switch of state and log, and compaction that a crash may cut short. */
-import { afterEach, describe, expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { type Height, StateKey } from '../../chain/brands.ts'
-import type { SnapshotWrite, Storage } from '../../node/ports.ts'
-import { block, configuration, entry, owner, type StorageUnderTest } from './storage.ts'
+import type { SnapshotWrite } from '../../node/ports.ts'
+import { block, collect, configuration, entry, type StorageUnderTest, storagePlace } from './storage.ts'
 
 const bytes = (...values: number[]) => Uint8Array.from(values)
 const key = (seed: number) => StateKey(seed.toString(16).padStart(64, '0'))
@@ -27,37 +27,9 @@ export function snapshotWrite(height: number, lastIncludedIndex: number): Snapsh
   }
 }
 
-async function collect<T>(items: AsyncIterable<T>): Promise<T[]> {
-  const found: T[] = []
-  for await (const item of items) found.push(item)
-  return found
-}
-
 /** Runs the suite; `create` gives a fresh, empty place for data. */
 export function snapshotContract(name: string, create: () => Promise<StorageUnderTest>): void {
-  let place: StorageUnderTest | undefined
-  let opened: Storage | undefined
-
-  async function reopen(): Promise<Storage> {
-    await opened?.close()
-    place ??= await create()
-    opened = await place.open(owner)
-    return opened
-  }
-
-  async function started(): Promise<Storage> {
-    const storage = await reopen()
-    await storage.recover()
-    await storage.initialise({ configuration, block: block(0) })
-    return storage
-  }
-
-  afterEach(async () => {
-    await opened?.close()
-    await place?.destroy()
-    opened = undefined
-    place = undefined
-  })
+  const { reopen, started } = storagePlace(create)
 
   describe(`snapshots on ${name}`, () => {
     test('persist: a snapshot takes the place of state and log, and the entries of the write follow it', async () => {

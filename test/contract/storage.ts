@@ -40,14 +40,14 @@ export function block(height: number, more: Partial<BlockWrite> = {}): BlockWrit
   }
 }
 
-async function collect<T>(items: AsyncIterable<T>): Promise<T[]> {
+export async function collect<T>(items: AsyncIterable<T>): Promise<T[]> {
   const found: T[] = []
   for await (const item of items) found.push(item)
   return found
 }
 
-/** Runs the suite; `create` gives a fresh, empty place for data. */
-export function storageContract(name: string, create: () => Promise<StorageUnderTest>): void {
+/** For the tests of one suite: `create` gives each a fresh, empty place, whose storage can be opened again and again. */
+export function storagePlace(create: () => Promise<StorageUnderTest>) {
   let place: StorageUnderTest | undefined
   let opened: Storage | undefined
 
@@ -72,6 +72,12 @@ export function storageContract(name: string, create: () => Promise<StorageUnder
     opened = undefined
     place = undefined
   })
+  return { reopen, started, place: () => place!, opened: () => opened }
+}
+
+/** Runs the suite; `create` gives a fresh, empty place for data. */
+export function storageContract(name: string, create: () => Promise<StorageUnderTest>): void {
+  const { reopen, started, place, opened } = storagePlace(create)
 
   describe(`storage on ${name}`, () => {
     test('recover: gives back the genesis of an initialised directory', async () => {
@@ -87,22 +93,22 @@ export function storageContract(name: string, create: () => Promise<StorageUnder
         height: 0,
         history: block(0).history,
       })
-      expect(await opened?.header(Height(0))).toEqual(block(0).header)
+      expect(await opened()?.header(Height(0))).toEqual(block(0).header)
     })
 
     test('open: refuses the data of another chain or device', async () => {
       const storage = await started()
       await storage.close()
       const other = { ...owner, chainId: ChainId(digest(9)) }
-      await expect(place!.open(other)).rejects.toMatchObject({ code: 'wrong-chain' })
-      await expect(place!.open({ ...owner, deviceId: DeviceId(digest(9)) })).rejects.toMatchObject({
+      await expect(place().open(other)).rejects.toMatchObject({ code: 'wrong-chain' })
+      await expect(place().open({ ...owner, deviceId: DeviceId(digest(9)) })).rejects.toMatchObject({
         code: 'wrong-chain',
       })
     })
 
     test('open: refuses data that is open already', async () => {
       await started()
-      await expect(place!.open(owner)).rejects.toMatchObject({ code: 'in-use' })
+      await expect(place().open(owner)).rejects.toMatchObject({ code: 'in-use' })
     })
 
     test('persist: keeps entries and hard state, and cuts the tail that is replaced', async () => {
@@ -312,7 +318,7 @@ export function storageContract(name: string, create: () => Promise<StorageUnder
       expect((await (await reopen()).recover())?.entries).toHaveLength(200)
     })
 
-    corruption(name, started, reopen, () => place!)
+    corruption(name, started, reopen, place)
   })
 }
 
