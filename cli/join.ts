@@ -172,7 +172,7 @@ async function joinChain(context: Context, name: string, { label, token }: JoinO
   if (refused) return { access, keys, joined: refused }
   const contacts = await coordinationContacts(access)
   const { signal } = context
-  // Who is on the chain already needs no grant.
+  // A device that is on the chain already needs no grant.
   if (value && token === undefined)
     return { access, keys, joined: await patiently(signal, () => rejoin(client, keys, contacts, { signal })) }
   const newcomer = {

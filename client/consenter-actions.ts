@@ -244,7 +244,7 @@ function nextHead({ follower }: ChainClient, signal: AbortSignal): Promise<void>
     detach()
     signal.removeEventListener('abort', stop)
   })
-  // Whoever waits sees the rejection; one that comes while a read is under way must not end the program.
+  // The waiting caller sees the rejection; one during a read must not end the program as unhandled.
   ended.catch(() => {})
   return ended
 }

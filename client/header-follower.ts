@@ -198,7 +198,7 @@ export class HeaderFollower {
   }
 
   async #awaitNews(source: ChainSource, signal: AbortSignal): Promise<void> {
-    // Who does not know yet whether the head is level asks: a quiet chain has no other answer.
+    // A caller that does not know yet whether the head is level asks: on a quiet chain nothing else shows it.
     const isUnknown = !this.#isLevel && this.behind === 0
     if (await this.#takeNews(source, signal, isUnknown ? 0 : (this.#options.waitMs ?? 10_000))) return
     const quietMs = performance.now() - this.#lastNews

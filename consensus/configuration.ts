@@ -27,7 +27,7 @@ export function isVoter(configuration: Configuration, id: NodeId): boolean {
   return configuration.voters.includes(id) || configuration.votersOutgoing.includes(id)
 }
 
-/** Everybody who receives the log. */
+/** All servers that receive the log. */
 export function membersOf(configuration: Configuration): Set<NodeId> {
   return new Set([...configuration.voters, ...configuration.votersOutgoing, ...configuration.learners])
 }

@@ -61,7 +61,7 @@ export function tellRemoved(state: State, leadership: LeaderState): void {
   }
 }
 
-/** Who has acknowledged the entry that removes it, in answer to an append that says that it is committed, knows it. */
+/** Lets a departing member go once its answer shows that it holds the entry that removes it and knows it is committed. */
 export function heardFromRemoved(leadership: LeaderState, response: AppendResponse): void {
   const departing = leadership.departing.get(response.from)
   if (departing?.notice === undefined) return
@@ -88,7 +88,7 @@ export function progressOf({ progress, departing }: LeaderState, id: NodeId): Pr
   return progress.get(id) ?? departing.get(id)?.progress
 }
 
-/** Everybody who is sent the log: the followers, then those who depart. */
+/** All servers to which the leader sends the log: the followers, then the departing members. */
 export function* recipients({ progress, departing }: LeaderState): Generator<Progress> {
   yield* progress.values()
   for (const each of departing.values()) yield each.progress

@@ -148,7 +148,7 @@ export function handleRequestVote(state: State, request: RequestVote): void {
     send(state, to, vote)
     return
   }
-  // Who has just helped somebody else to win does not go on asking for itself.
+  // A server that has granted its vote to another stops its own pre-vote.
   if (state.role === 'precandidate') becomeFollower(state, currentTerm, null)
   if (state.votedFor === null) setHardState(state, currentTerm, to)
   state.electionElapsed = 0

@@ -113,7 +113,7 @@ function acknowledge(
  * Safe, although entries wait: no entry is claimed. What a read round asks is whether the term had gone on when this
  * server spoke. A later leader's majority, and any quorum that confirms a round, have a server in common; its vote was
  * durable, with its term, before it left, so it says nothing in an earlier term after it, a restart in between or not.
- * Of a term that is not durable yet nothing is said: whoever restarts may never have been in it.
+ * No answer names a term that is not durable yet: a server that restarts may never have been in it.
  */
 function sayHeard(state: State, { from: to, readContext }: AppendEntries): void {
   if (!hardStateIsDurable(state)) return

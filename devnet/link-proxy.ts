@@ -215,7 +215,7 @@ export class LinkProxy {
     this.#pairs.add(pair)
     client.on('error', () => {}) // Its 'close' follows.
     client.on('close', () => {
-      // Nobody to hold a connection open for that was never made.
+      // The connection was never made, so there is no end to hold open.
       if (!pair.dialled) {
         this.#pairs.delete(pair)
         target.destroy()

@@ -108,7 +108,7 @@ export async function untilAnswered(
   let last = 'no answer'
   while (!until.aborted) {
     try {
-      // What is under way may take longer than there is time.
+      // The attempt under way may take longer than the time that is left.
       return await Promise.race([ask(until), ended.promise])
     } catch (error) {
       if (!until.aborted) last = (error as Error).message

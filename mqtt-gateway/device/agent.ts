@@ -225,7 +225,7 @@ export class DeviceAgent {
     if (!value.members.includes(this.#device)) throw new MoteError('not-member', `group ${id}: not a member`)
     const current = await this.epochs.ensureEpoch(value)
     const known = await this.epochs.key(id, current.record.epoch, senderBoxWaitMs)
-    // Nobody handed the current key over: whoever made it failed half-way.
+    // No box with the current key arrived: the member that made it failed half-way.
     const { epoch } = known ? current.record : (await this.rekey(id)).record
     const epochKey = known ?? (await this.epochs.key(id, epoch, senderBoxWaitMs))
     if (!epochKey) throw new MoteError('cannot-open', `group ${id}: no key of epoch ${epoch}`)

@@ -62,7 +62,7 @@ export class VerdictInbox {
       clearTimeout(timer)
       this.#waiting.delete(messageId)
     })
-    // Whoever publishes may fail first and never look at this.
+    // The publishing caller may fail first and never await this.
     verdict.catch(() => {})
     return verdict
   }

@@ -242,7 +242,7 @@ export class Certifier {
     this.#progressAt = now
     const pending = [...this.#own.values()].filter(message => message.height > this.#certified)
     if (pending.length > 0) this.#output.announce('all', pending)
-    // Who has certified it, and started again since, has no signatures left to answer with.
+    // A consenter that certified it and has restarted since has no signatures left to answer with.
     this.#output.wanted(this.#handovers[0]?.height)
   }
 
@@ -341,7 +341,7 @@ export class Certifier {
       this.#signers = handover.consenters
     }
     this.#output.certified(certificate, handover)
-    // What was executed above a handover has waited for it.
+    // Blocks above a handover have waited for its certificate.
     if (handover) for (const height of [...this.#open.keys()].sort((a, b) => a - b)) this.#complete(height)
   }
 

@@ -86,7 +86,7 @@ export class MemberGate implements Pick<Network, 'send'> {
     this.#events = events
   }
 
-  /** True if messages may pass; else somebody is told that this peer is still to be asked. */
+  /** True if messages may pass; otherwise an event says that this peer still has to pass the amnesia check. */
   passes(peer: DeviceId): boolean {
     if (this.#open.has(peer)) return true
     this.#events.unasked(peer)

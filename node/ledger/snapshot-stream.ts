@@ -264,7 +264,7 @@ function checkHead(
   if (!matchesChanges(header, changes))
     return refuse('bad-header', 'snapshot: expected the changed keys that the header names')
   if (!certificate) return refuse('bad-certificate', 'snapshot: expected a certificate for its header')
-  // What is not above the trusted head is not verified by what follows, and so not taken.
+  // Handovers at or below the trusted head are dropped: the checks that follow do not cover them.
   const above = handovers.filter(
     ({ header: { height: at } }) => at > trusted.header.height && at < header.height,
   )

@@ -300,7 +300,7 @@ export class LightChain {
   }
 }
 
-/** What a record has against its node. Undefined: nothing. */
+/** Why this record keeps its node from running; undefined if it does not. */
 function standingOf(
   { name, label }: LightConfiguration,
   keys: IdentityKeys,

@@ -1,4 +1,4 @@
-/** What comes back on a request stream, and how a refusal is told (docs/FORMATS.md, "Answers of request protocols"). */
+/** What comes back on a request stream, and the form of a refusal (docs/FORMATS.md, "Answers of request protocols"). */
 import { bytes, type Codec, decode, encode, struct, text, union } from '../../chain/codec.ts'
 import { type ErrorCode, errorTable } from '../../chain/errors.ts'
 import type { Refusal, Result } from '../../chain/result.ts'

@@ -184,7 +184,7 @@ function shownRecord(
   if (!answer.ok) return answer
   const { height: claimed } = answer.value
   const known = identities.known(id)
-  // What this node knows is newer: the proof could add nothing, and earlier consenters may have signed it.
+  // This node knows a newer record: the proof could add nothing, and earlier consenters may have signed it.
   if (known && known.height > claimed && known.record !== 'changed') return ok(known as ShownRecord)
   const trusted = throughHandovers(identities.trusted(), proof.handovers, claimed, identities.verifier)
   if (!trusted.ok) return trusted

@@ -101,7 +101,7 @@ export async function serveRequest(stream: Stream, link: PeerLink, options: Serv
 async function answerRequest(body: Uint8Array, link: PeerLink, options: ServeOptions): Promise<AnswerFrame> {
   const { protocol, handler, onHandlerFailure } = options
   try {
-    // Who has proven nothing pays for asking, a peer for what it asks.
+    // A caller without a proven identity pays for each request, a peer pays the cost of the request.
     if (!link.confirmed) link.takeRequest(1)
     const caller = {
       deviceId: link.confirmed?.id,

@@ -98,7 +98,7 @@ function gatherTurn(stream: MessageStream, socket: MessageStream): void {
     }
   }
   stream.send = data => {
-    // Who waits for the socket to drain is told by a full stream as usual.
+    // A full stream makes its writer wait for the socket to drain, as usual.
     if (stream.status !== 'open' || stream.writableNeedsDrain) {
       flush()
       return send(data)

@@ -2,7 +2,7 @@
  * The sending end of a long-lived stream: frames leave in order, those of one turn of the event loop together.
  *
  * Memory is bounded: frames wait here while the stream has no room, up to a limit; over it the stream is given
- * up, since a peer that takes nothing is as good as gone. Whatever ends the stream is told once, to `onLost`.
+ * up, since a peer that takes nothing is as good as gone. `onLost` is called once, whatever ends the stream.
  */
 import type { Stream } from '@libp2p/interface'
 import { framesOf } from './framing.ts'

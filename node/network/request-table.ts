@@ -76,9 +76,9 @@ const rowsOf =
     rights: Pick<RequestRow<Request, Answer, From>, 'from' | 'of' | 'cost'>,
   ): RequestRow<Request, Answer, From> => ({ protocol, kind, name, ...shapes, ...rights })
 
-/** What proves itself, for anyone who may not be known yet. */
+/** Requests whose answers carry their own proof, open to callers that are not known yet. */
 const open = { from: 'anyone', of: 'anyone' } as const
-/** What proves itself, for peers. */
+/** Requests whose answers carry their own proof, for peers. */
 const proven = { from: 'confirmed', of: 'anyone' } as const
 /** The word of a peer. */
 const trusted = { from: 'confirmed', of: 'confirmed' } as const

@@ -110,7 +110,7 @@ export function requestHandler<Served extends { readonly [Name in keyof Served]:
     const received = decode(codec, body, maxFrameBytes)
     const refusal = refusalOf(received, caller, mayAsk)
     const cost = received.ok ? received.value.row.cost : 1
-    // What is for nothing among members is not for those who are refused.
+    // A request that costs members nothing costs a refused caller something.
     caller.charge(refusal ? Math.max(1, cost) : cost)
     if (!received.ok || refusal) throw refusal
     const { row, handle, request } = received.value
@@ -125,7 +125,7 @@ export function requestHandler<Served extends { readonly [Name in keyof Served]:
   }
 }
 
-/** What stands against a request, whoever would answer it. */
+/** Why a request is refused before its handler sees it; undefined if nothing speaks against it. */
 function refusalOf(received: Result<Received>, caller: Caller, mayAsk: MayAsk): MoteError | undefined {
   if (!received.ok) return new MoteError(received.error.code, received.error.detail)
   const { from, protocol, name } = received.value.row

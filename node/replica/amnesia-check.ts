@@ -77,11 +77,11 @@ export async function lostState(
       )
   }
   const { currentTerm, lastLogIndex } = own.raft
-  // What a leader of an older term believes may have been replaced since.
+  // Entries that a leader of an older term counts on may have been replaced since.
   if (acknowledged === 0 || term < currentTerm) return undefined
   if (term === currentTerm && acknowledged <= lastLogIndex) return undefined
   return stateLost(
-    `${peer} was told by this node that it holds the log up to ${acknowledged} in term ${term}; the data directory ends at ${lastLogIndex} in term ${currentTerm}`,
+    `${peer} holds an acknowledgement of this node for the log up to ${acknowledged} in term ${term}; the data directory ends at ${lastLogIndex} in term ${currentTerm}`,
   )
 }
 

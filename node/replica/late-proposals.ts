@@ -4,7 +4,7 @@
  *
  * A leader may send any number of entries in one append, and a follower may take any first part of them: the rest counts
  * as lost and comes again. So an append is cut before its first proposal that is too late, and passes when the time has come.
- * What is committed passes always: a majority holds it already.
+ * Committed entries always pass: a majority holds them already.
  */
 import { proposalTime } from '../../chain/block.ts'
 import type { Entry, Message, Config as RaftConfig, Recovered, SnapshotMeta } from '../../consensus/types.ts'
@@ -34,7 +34,7 @@ export interface LateProposalsParts {
   readonly recovered: Pick<Recovered, 'entries'>
 }
 
-/** Of one replica: what it takes from a leader, and when it gives way as one (late-proposals.ts). */
+/** Decides for one replica which proposals of a leader it takes, and when it gives way as a leader. */
 export class LateProposals {
   readonly #clocks: LateProposalsParts['clocks']
   readonly #sitOut: SitOut

@@ -62,7 +62,7 @@ export function nextStep(view: MembershipView): MembershipStep | undefined {
   if (nextConsenters && leads(nextConsenters)) return handOver(view, nextConsenters)
   const voters = idsOf(nextConsenters ?? consenters)
   const present = configuration.voters as readonly DeviceId[]
-  // Whoever is to vote has to hold the log first, or the change would cost the quorum.
+  // A new voter must hold the log first, or the change would cost the quorum.
   const learners = learnersBeside(present, view.fullNodes, voters)
   if (!isSame(configuration.learners, learners)) return { type: 'change', voters: present, learners }
   if (isSame(present, voters)) return undefined

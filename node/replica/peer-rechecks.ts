@@ -13,7 +13,7 @@ export interface PeerRechecksParts {
   readonly members: Pick<Members, 'isDeparting'>
 }
 
-/** Who is removed from the members because it was revoked may hear that from the leader before its connection is judged. */
+/** Time in which a revoked member may learn of its removal from the leader before its connection is judged. */
 const farewellMs = 500
 
 export class PeerRechecks implements NodeListener {

@@ -194,7 +194,7 @@ export class Replica implements NodeListener {
     })
   }
 
-  /** A leader whose disk hangs would keep everybody waiting: somebody else is to lead. */
+  /** A leader whose disk hangs would make every client wait, so it transfers its leadership. */
   #watchDisk(): void {
     this.#writes.tick()
     const { waitingMs } = this.#writes

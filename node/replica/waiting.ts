@@ -127,7 +127,7 @@ export class ReadRounds {
     this.#take(context)?.reject(new MoteError('no-leader', 'read: this node is not the leader (any more)'))
   }
 
-  /** Nobody will answer any more. */
+  /** Rejects all that wait: no answer will come. */
   refuseAll(): void {
     for (const context of [...this.#waiting.keys()]) this.refused(context)
   }

@@ -160,7 +160,7 @@ export class NodeService implements ChainSource, NodeListener {
     const last = Math.min(from + Math.min(limit, maxHeadersPerAnswer) - 1, this.#parts.chain.certifiedHeight)
     const headers: CertifiedHeader[] = []
     let keys = 0
-    // What does not fit the answer (chain-source.ts) is not read either.
+    // Rows beyond the size of an answer (chain-source.ts) are not read.
     while (from + headers.length <= last && keys < maxKeysPerPage) {
       const next = from + headers.length
       const heights = Array.from({ length: Math.min(headersReadAtOnce, last - next + 1) }, (_, i) => next + i)

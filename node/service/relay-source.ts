@@ -2,7 +2,7 @@
  * What a node without the chain serves to others: headers and proofs that it has verified itself, and a way through to
  * the full node that serves it. For the API of lightweight and coordination nodes.
  *
- * Who asks can verify every answer once more; that it has been verified here only means that it is not asked in vain.
+ * The caller can verify every answer once more; that it has been verified here only means that it is not asked in vain.
  * Old headers are passed on as they come.
  */
 import type { Height } from '../../chain/brands.ts'

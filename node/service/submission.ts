@@ -195,7 +195,7 @@ export class Submission implements NodeListener {
     this.#forward([...this.#watched.values()], 'old')
   }
 
-  /** `old` where somebody has to look again: this node cannot know. */
+  /** `old`: refused by the state of this node, which may be behind; the leader judges it again. */
   #check(parsed: ParsedTransaction): Result<'checked' | 'old'> {
     const { admission } = this.#parts
     if (this.#stopped) return refuse('not-ready', 'the node is stopping')

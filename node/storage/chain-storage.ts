@@ -5,7 +5,7 @@
  * Invariants
  * 1. The log is contiguous from `snapshot.lastIncludedIndex + 1` to the tail record's `lastIndex`. The tail
  *    record travels in the same batch as the entries: it is the commit point of a persist.
- * 2. Entries above the tail are a torn write that nobody was told of: they are cut at start. A damaged or
+ * 2. Entries above the tail are a torn write that was never acknowledged: they are cut at start. A damaged or
  *    missing entry at or below it may have been acknowledged to a leader: `storage-corrupt`, never a cut.
  * 3. At one (incarnation, height) one header hash is recorded as signed, for ever.
  * 4. Every value carries a checksum over its key and payload, checked at each read.
