@@ -7,9 +7,10 @@
  * - transfer: the longest time between two acknowledgements that reaches from the request to the next leader's first one.
  */
 
+import { Deadline, pause } from '../client/deadline.ts'
 import type { IdentityKeys } from '../client/key-directory.ts'
 import { longestGap } from '../devnet/chaos/scenario-run.ts'
-import { nowMs, pause } from '../devnet/chaos/timing.ts'
+import { nowMs } from '../devnet/chaos/timing.ts'
 import { LoadClients } from './load-clients.ts'
 import type { LocalCluster } from './local-cluster.ts'
 
@@ -70,12 +71,9 @@ export class TimedLoad {
 
   /** When the first transaction of a later term was acknowledged. Throws if none is in time. */
   async servedAfter(term: number): Promise<number> {
-    const deadline = performance.now() + servedWithinMs
-    while (performance.now() < deadline) {
-      if ((this.acknowledged.at(-1)?.term ?? 0) > term)
-        return this.acknowledged.find(each => each.term > term)?.atMs ?? Number.NaN
-      await pause(pollMs)
-    }
+    const isServed = () => (this.acknowledged.at(-1)?.term ?? 0) > term
+    if (await new Deadline(servedWithinMs).until(isServed, pollMs))
+      return this.acknowledged.find(each => each.term > term)?.atMs ?? Number.NaN
     throw new Error(`nothing acknowledged after term ${term} within ${servedWithinMs} ms`)
   }
 

@@ -5,6 +5,7 @@
  * A client that gets no final answer sends the same bytes again, to the next node: what a device does, too. So every
  * acknowledged transaction is known, and nothing is signed twice.
  */
+
 import { randomBytes } from 'node:crypto'
 import type { ChainId, GroupId, Hash, TransactionId } from '../chain/brands.ts'
 import { Milliseconds } from '../chain/brands.ts'
@@ -13,6 +14,7 @@ import { keyIdOf } from '../chain/keys.ts'
 import { groupIdOf } from '../chain/records.ts'
 import { signTransaction, type TransactionBody } from '../chain/transaction.ts'
 import type { SubmitWait, TransactionStatus } from '../client/chain-source.ts'
+import { pause } from '../client/deadline.ts'
 import type { IdentityKeys } from '../client/key-directory.ts'
 import { nativeSignerFromSeed } from '../client/native-crypto.ts'
 import { type PlainAnswer, PlainHttp } from './plain-http.ts'
@@ -131,7 +133,7 @@ export class LoadClients {
       if (status?.status === 'refused' && status.code && !errorTable[status.code].retry) return status
       if (this.#stopping) return undefined
       this.#resends++
-      await new Promise(resolve => setTimeout(resolve, retryDelayMs))
+      await pause(retryDelayMs)
     }
   }
 }

@@ -2,9 +2,11 @@
  * The load generator as a process of its own, so that its share of the machine can be told from that of the nodes.
  * Reads one JSON line of options from standard input, prints one JSON line of results.
  */
+
 import { readFile } from 'node:fs/promises'
 import { createInterface } from 'node:readline'
 import { ChainId } from '../chain/brands.ts'
+import { Deadline, pause } from '../client/deadline.ts'
 import { LoadClients } from './load-clients.ts'
 import { derivedKeys } from './local-cluster.ts'
 
@@ -61,10 +63,8 @@ async function generate(options: GeneratorOptions): Promise<GeneratorResult> {
     },
   })
   const acknowledged = async (count: number, leastMs: number) => {
-    const begunAt = performance.now()
-    const elapsedMs = () => performance.now() - begunAt
-    while (elapsedMs() < leastMs || (latencies.length < count && elapsedMs() < patienceMs))
-      await new Promise(resolve => setTimeout(resolve, 10))
+    await pause(leastMs)
+    await new Deadline(patienceMs - leastMs).until(() => latencies.length >= count, 10)
   }
   await clients.start()
   await acknowledged(options.warmUpTransactions, 0)

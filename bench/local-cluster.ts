@@ -4,6 +4,7 @@
  *
  * Everything derives from one seed. The nodes end when this process does: they watch their standard input.
  */
+
 import { type ChildProcess, spawn } from 'node:child_process'
 import { rmSync } from 'node:fs'
 import { mkdir, mkdtemp, rm } from 'node:fs/promises'
@@ -20,6 +21,7 @@ import {
   genesisDocument,
 } from '../chain/genesis.ts'
 import type { NodeStatus } from '../client/chain-source.ts'
+import { Deadline } from '../client/deadline.ts'
 import { writeGenesisFile } from '../client/genesis-file.ts'
 import { httpSource } from '../client/http-source.ts'
 import { type IdentityKeys, makeKeys, writeKeyFile } from '../client/key-directory.ts'
@@ -219,16 +221,10 @@ export class LocalCluster {
 
   /** Asks again and again until there is a value. */
   async until<T>(what: string, timeoutMs: number, ask: () => Promise<T | undefined>): Promise<T> {
-    const deadline = performance.now() + timeoutMs
-    for (;;) {
-      const value = await ask()
-      if (value !== undefined) return value
-      if (performance.now() > deadline) {
-        const outputs = this.nodes.map(node => `${node.name}: ${node.output.slice(-1500)}`).join('\n')
-        throw new Error(`${what}: not within ${timeoutMs} ms\n${outputs}`)
-      }
-      await new Promise(resolve => setTimeout(resolve, 20))
-    }
+    const value = await new Deadline(timeoutMs).until(ask, 20)
+    if (value !== undefined) return value as T
+    const outputs = this.nodes.map(node => `${node.name}: ${node.output.slice(-1500)}`).join('\n')
+    throw new Error(`${what}: not within ${timeoutMs} ms\n${outputs}`)
   }
 
   /** One line: the settings that take effect in each node. They are the same: all have one configuration. */

@@ -1,11 +1,13 @@
 /**
  * A command's way to the chain of the devnet in its directory, and the names of devices and groups on this machine.
  */
+
 import { join } from 'node:path'
 import { type DeviceId, GroupId, isDigest } from '../chain/brands.ts'
 import { groupIdOf } from '../chain/records.ts'
 import { MoteError } from '../chain/result.ts'
 import { readFileIfThere, writeFileAtomic } from '../client/atomic-file.ts'
+import { Deadline } from '../client/deadline.ts'
 import { type ChainAccess, type OpenOptions, openDevnetChain } from '../devnet/access.ts'
 import { type DevnetDescription, readDescription } from '../devnet/layout.ts'
 import { isLive } from '../devnet/run.ts'
@@ -40,12 +42,8 @@ export async function openChainUnsynced(context: Context, options?: OpenOptions)
 
 /** Catches up with the newest certified header. Throws `timeout` after `patienceMs`, when nodes hang say. */
 export async function syncWithin({ client }: ChainAccess, patienceMs: number): Promise<void> {
-  const late = Promise.withResolvers<never>()
-  const timer = setTimeout(
-    () => late.reject(new MoteError('timeout', `no answer within ${patienceMs} ms`)),
-    patienceMs,
-  )
-  await Promise.race([client.follower.sync(), late.promise]).finally(() => clearTimeout(timer))
+  const late = () => new MoteError('timeout', `no answer within ${patienceMs} ms`)
+  await new Deadline(patienceMs).within(client.follower.sync(), late)
 }
 
 /** The id of a device that was named or written out. Throws `not-found`. */

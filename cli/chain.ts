@@ -4,7 +4,7 @@
  * What is shown is verified. What a change still lacks while `--wait` waits is partly the word of nodes: whether one that is
  * to be a consenter answers and how far behind it is.
  */
-import { setTimeout as pause } from 'node:timers/promises'
+
 import type { Command } from 'commander'
 import type { DeviceId } from '../chain/brands.ts'
 import { type ConsenterSet, type QuorumPolicy, quorumOf, signersHash } from '../chain/consenters.ts'
@@ -19,6 +19,7 @@ import {
   readConsenters,
   setConsenters,
 } from '../client/consenter-actions.ts'
+import { Deadline, pause } from '../client/deadline.ts'
 import { httpSource } from '../client/http-source.ts'
 import { type ChainAccess, operatorKeys } from '../devnet/access.ts'
 import { apiUrl } from '../devnet/layout.ts'
@@ -215,8 +216,7 @@ async function waitForThem(
   elapsedMs: number,
 ): Promise<ConsenterState> {
   const waitMs = context.timeoutMs - elapsedMs - Math.min(lastWordMs, context.timeoutMs / 4)
-  const late = AbortSignal.timeout(Math.max(1, Math.floor(waitMs)))
-  const signal = AbortSignal.any([context.signal, late])
+  const { signal } = new Deadline(Math.max(1, Math.floor(waitMs)), { signal: context.signal })
   const hash = signersHash(target)
   let last: ConsenterState | undefined
   const onChange = (state: ConsenterState) => {
@@ -234,7 +234,7 @@ async function waitForThem(
     await untilOldMayGo(context, access, target, signal)
     return changed
   } catch (error) {
-    if (!late.aborted || context.signal.aborted) throw error
+    if (!signal.aborted || context.signal.aborted) throw error
     const detail = await whatIsMissing(access, target, last)
     throw new MoteError('timeout', `consenters: ${detail}`, { cause: error })
   }
@@ -266,7 +266,8 @@ async function untilOldMayGo(
     if (change !== undefined && change !== shown)
       output.note(`handed over; the old ones are still needed: ${change}`)
     shown = change ?? shown
-    await pause(lookAgainMs, undefined, { signal })
+    await pause(lookAgainMs, signal)
+    signal.throwIfAborted()
   }
 }
 

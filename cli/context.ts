@@ -2,9 +2,11 @@
  * What every command has in common: the options `--dir`, `--timeout` and `--json` with their environment variables,
  * where output goes, and the end of it all: a deadline (exit 124) or a signal (exit 130).
  */
+
 import { homedir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { MoteError } from '../chain/result.ts'
+import { Deadline } from '../client/deadline.ts'
 import { Output, type Streams } from './output.ts'
 
 export interface Environment {
@@ -78,7 +80,7 @@ export function makeContext(environment: Environment, options: GlobalOptions, ha
     directoryNamed: Boolean(named),
     timeoutMs,
     timeoutNamed: seconds !== undefined,
-    signal: bounded ? AbortSignal.any([interrupted, AbortSignal.timeout(timeoutMs)]) : interrupted,
+    signal: bounded ? new Deadline(timeoutMs, { signal: interrupted }).signal : interrupted,
     interrupted,
     variables,
   }

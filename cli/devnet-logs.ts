@@ -1,9 +1,11 @@
 /**
  * `mote devnet logs [NODE] [-f]`: what the processes of a devnet have printed, each line with its name in front.
  */
+
 import { createReadStream, existsSync, readFileSync, statSync } from 'node:fs'
 import { exitCodes } from '../chain/errors.ts'
 import { MoteError } from '../chain/result.ts'
+import { pause } from '../client/deadline.ts'
 import { layout } from '../devnet/layout.ts'
 import { requireDescription } from './chain-access.ts'
 import type { Context } from './context.ts'
@@ -42,7 +44,7 @@ export async function devnetLogs(
   }
   while (follow && !signal.aborted) {
     for (const log of logs) log.position = await printNews(context, log)
-    await new Promise(resolve => setTimeout(resolve, followEveryMs))
+    await pause(followEveryMs, signal)
   }
   return exitCodes.ok
 }

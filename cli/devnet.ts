@@ -1,10 +1,12 @@
 /**
  * `mote devnet up|down|status|logs`: a local network of real processes.
  */
+
 import { randomBytes } from 'node:crypto'
 import type { Command } from 'commander'
 import { exitCodes } from '../chain/errors.ts'
 import { MoteError } from '../chain/result.ts'
+import { pause } from '../client/deadline.ts'
 import { askControl } from '../devnet/control.ts'
 import { removeDirectory } from '../devnet/generate.ts'
 import { readDescription } from '../devnet/layout.ts'
@@ -122,7 +124,7 @@ async function down(context: Context): Promise<number> {
   if (live) {
     await askControl(description.controlSocket, { command: 'down' }, context.signal)
     while (isProcess(description.supervisorPid) && !context.signal.aborted)
-      await new Promise(resolve => setTimeout(resolve, downPollMs))
+      await pause(downPollMs, context.signal)
   } else if (!description.temporary) throw new MoteError('not-running', `${directory}: no devnet runs here`)
   if (description.temporary) await removeDirectory(directory)
   const removed = description.temporary

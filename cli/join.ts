@@ -4,6 +4,7 @@
  * On a devnet one person is both. The two sides still meet only in the token: the operator's grant on the chain names
  * its public half, the newcomer holds the secret half.
  */
+
 import { randomBytes } from 'node:crypto'
 import { cpus, totalmem } from 'node:os'
 import type { Command } from 'commander'
@@ -14,6 +15,7 @@ import type { IdentityRecord } from '../chain/records.ts'
 import { MoteError } from '../chain/result.ts'
 import type { CapabilityProfile, Label } from '../chain/transaction-bodies.ts'
 import { findCoordinationNodes } from '../client/coordination-address.ts'
+import { Deadline } from '../client/deadline.ts'
 import {
   type CoordinationContact,
   httpContact,
@@ -113,8 +115,8 @@ async function joinDevice(
 ): Promise<number> {
   const { label, run = false, detach = false } = options
   if (detach && !run) throw new MoteError('usage', 'detach: expected --run with it')
-  const deadline = AbortSignal.any([context.signal, AbortSignal.timeout(context.timeoutMs)])
-  const bounded = { ...context, signal: deadline }
+  const { signal } = new Deadline(context.timeoutMs, { signal: context.signal })
+  const bounded = { ...context, signal }
   const { access, keys, joined } = await withinDeadline(bounded, () => joinChain(bounded, name, options))
   if (joined instanceof MoteError) {
     context.output.failure(joined)

@@ -2,11 +2,13 @@
  * A joined device as a node: `mote node init`, and `mote device join --run`, in the foreground or under the devnet's
  * supervisor. It is said to be up when full nodes have taken it and it has answered a query with its own record.
  */
+
 import { equalBytes } from '../chain/codec.ts'
 import { exitCodes } from '../chain/errors.ts'
 import { type IdentityRecord, stateKeyOf } from '../chain/records.ts'
 import { MoteError } from '../chain/result.ts'
 import type { Label } from '../chain/transaction-bodies.ts'
+import { Deadline, pause } from '../client/deadline.ts'
 import { httpSource } from '../client/http-source.ts'
 import type { IdentityKeys } from '../client/key-directory.ts'
 import type { ChainAccess } from '../devnet/access.ts'
@@ -174,7 +176,7 @@ async function inForeground(
       const source = httpSource(apiUrl(node.api))
       const patience = {
         ...context,
-        signal: AbortSignal.any([signal, AbortSignal.timeout(context.timeoutMs)]),
+        signal: new Deadline(context.timeoutMs, { signal }).signal,
       }
       try {
         await withinDeadline(patience, () =>
@@ -201,6 +203,6 @@ async function untilAnswered(
   while (!signal.aborted) {
     const answer = await source.state(stateKeyOf.identity(id)).catch(() => undefined)
     if (answer?.value) return
-    await new Promise(resolve => setTimeout(resolve, pollMs))
+    await pause(pollMs, signal)
   }
 }

@@ -2,11 +2,13 @@
  * `mote node init NAME` and `mote node start --config FILE`: one node in the foreground, as an operator starts it and as a devnet does; and what
  * an operator does to one: ask for its `status`, `transfer` its leadership, `drain` it, `rebuild` its damaged directory.
  */
+
 import type { Command } from 'commander'
 import { DeviceId } from '../chain/brands.ts'
 import { type ErrorCode, errorTable, exitCodes } from '../chain/errors.ts'
 import { MoteError } from '../chain/result.ts'
 import type { NodeStatus } from '../client/chain-source.ts'
+import { pause } from '../client/deadline.ts'
 import { httpSource } from '../client/http-source.ts'
 import type { EffectiveConfiguration } from '../node/effective-configuration.ts'
 import type { TransferReport } from '../node/replica/leader-transfer.ts'
@@ -157,7 +159,7 @@ async function drain(
   terminate(status.pid, 'SIGTERM')
   while (terminate(status.pid, 0)) {
     if (signal.aborted) throw new MoteError('timeout', `${name}: process ${status.pid} has not ended`)
-    await new Promise(resolve => setTimeout(resolve, lookAgainMs))
+    await pause(lookAgainMs, signal)
   }
   const report = {
     name,

@@ -5,11 +5,12 @@
  * A `DirectoryLock` keeps two processes from editing one directory at a time. It is a file that holds the owner's
  * process id; one whose owner is gone is taken over.
  */
+
 import { randomBytes } from 'node:crypto'
 import { chmod, mkdir, open, readFile, rename, rm } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { setTimeout as pause } from 'node:timers/promises'
 import { MoteError } from '../chain/result.ts'
+import { Deadline } from './deadline.ts'
 
 /** Makes the directory and its parents, and closes it to other users. */
 export async function privateDirectory(path: string): Promise<void> {
@@ -68,11 +69,8 @@ const lockRetryMs = 20
  */
 export async function withDirectoryLock<T>(directory: string, edit: () => Promise<T>): Promise<T> {
   const path = join(directory, '.lock')
-  const deadline = performance.now() + lockPatienceMs
-  while (!(await tryLock(path))) {
-    if (performance.now() > deadline) throw new MoteError('in-use', `${path}: held by another process`)
-    await pause(lockRetryMs)
-  }
+  const isLocked = await new Deadline(lockPatienceMs).until(() => tryLock(path), lockRetryMs)
+  if (!isLocked) throw new MoteError('in-use', `${path}: held by another process`)
   try {
     return await edit()
   } finally {

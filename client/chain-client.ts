@@ -2,11 +2,13 @@
  * One chain as a program sees it: sources with failover, the header follower, verified reads and submission, wired
  * once. The command line, the gateway and tests all start here.
  */
+
 import type { ChainId } from '../chain/brands.ts'
 import type { SignatureVerifier } from '../chain/keys.ts'
 import type { TrustedHead } from '../chain/light-client.ts'
 import type { TransactionBody } from '../chain/transaction.ts'
 import type { ChainSource } from './chain-source.ts'
+import { systemClock, type Timepiece } from './clock.ts'
 import { type FailoverOptions, FailoverSource } from './failover-source.ts'
 import { type FollowerOptions, HeaderFollower } from './header-follower.ts'
 import type { IdentityKeys } from './key-directory.ts'
@@ -25,8 +27,8 @@ export interface ChainClientOptions
   /** Where trust starts: `checkpointFromGenesis`, or a head from the operator. */
   readonly checkpoint: TrustedHead
   readonly verifier?: SignatureVerifier
-  /** The wall clock, in milliseconds since 1970; returns undefined on a device without one. */
-  readonly now?: () => number | undefined
+  /** The machine's unless given. */
+  readonly clock?: Timepiece
 }
 
 export class ChainClient {
@@ -44,11 +46,10 @@ export class ChainClient {
   /** Wires the parts; asks nobody yet. `follower.sync()` catches up once, `follower.run()` goes on following. */
   static async open(options: ChainClientOptions): Promise<ChainClient> {
     const verifier = options.verifier ?? nativeVerifier
-    const { now, ...rest } = options
-    const pool = new FailoverSource(options.sources, rest)
-    const follower = await HeaderFollower.open({ ...rest, pool, verifier })
-    const clock = now ? { now } : {}
-    return new ChainClient(pool, follower, new VerifiedChain({ pool, follower, verifier, ...clock }))
+    const { clock = systemClock } = options
+    const pool = new FailoverSource(options.sources, { ...options, clock })
+    const follower = await HeaderFollower.open({ ...options, pool, verifier, clock })
+    return new ChainClient(pool, follower, new VerifiedChain({ pool, follower, verifier, clock }))
   }
 
   get chainId(): ChainId {

@@ -10,9 +10,11 @@
  *
  * An operation that is tried again must be safe to repeat. Reads are, and so is sending one signed transaction twice.
  */
+
 import type { ErrorCode } from '../chain/errors.ts'
 import { MoteError } from '../chain/result.ts'
 import type { ChainSource, SourcePool } from './chain-source.ts'
+import { type Clock, systemClock } from './clock.ts'
 
 /** What a failure says about the source it came from. */
 type SourceFault = 'passing' | 'lie' | 'refusal' | 'none'
@@ -51,8 +53,8 @@ export interface FailoverOptions {
   readonly distrustMs?: number
   /** How long the first source is left alone after a passing failure. Default 5 s. */
   readonly returnMs?: number
-  /** Milliseconds of any steady clock; for tests. */
-  readonly now?: () => number
+  /** The machine's unless given. */
+  readonly clock?: Pick<Clock, 'steady'>
   /** Told of every failure that made it go on: for the log. */
   readonly onFault?: (source: ChainSource, fault: 'passing' | 'lie', error: MoteError) => void
 }
@@ -65,7 +67,7 @@ export class FailoverSource implements SourcePool {
   readonly #distrustMs: number
   readonly #returnMs: number
   #returnAt = 0
-  readonly #now: () => number
+  readonly #clock: Pick<Clock, 'steady'>
   readonly #onFault: NonNullable<FailoverOptions['onFault']>
 
   /** @param sources the preferred one first; none yet: every attempt is `unreachable` until `replace` */
@@ -74,7 +76,7 @@ export class FailoverSource implements SourcePool {
     this.#preferred = sources[0]
     this.#distrustMs = options.distrustMs ?? 10 * 60_000
     this.#returnMs = options.returnMs ?? 5_000
-    this.#now = options.now ?? (() => performance.now())
+    this.#clock = options.clock ?? systemClock
     this.#onFault = options.onFault ?? (() => {})
   }
 
@@ -107,7 +109,7 @@ export class FailoverSource implements SourcePool {
   isDistrusted(source: ChainSource): boolean {
     const until = this.#distrustedUntil.get(source.name)
     if (until === undefined) return false
-    if (until > this.#now()) return true
+    if (until > this.#clock.steady()) return true
     this.#distrustedUntil.delete(source.name)
     return false
   }
@@ -141,15 +143,15 @@ export class FailoverSource implements SourcePool {
   }
 
   #inTurn(): readonly ChainSource[] {
-    const isBackOnTrial = this.#now() >= this.#returnAt
+    const isBackOnTrial = this.#clock.steady() >= this.#returnAt
     const start = isBackOnTrial || !this.#preferred ? 0 : Math.max(0, this.#sources.indexOf(this.#preferred))
     return [...this.#sources.slice(start), ...this.#sources.slice(0, start)]
   }
 
   #blame(source: ChainSource, fault: 'passing' | 'lie', error: MoteError): void {
     if (source.name === this.#serving?.name) this.#serving = undefined
-    if (source === this.#sources[0]) this.#returnAt = this.#now() + this.#returnMs
-    if (fault === 'lie') this.#distrustedUntil.set(source.name, this.#now() + this.#distrustMs)
+    if (source === this.#sources[0]) this.#returnAt = this.#clock.steady() + this.#returnMs
+    if (fault === 'lie') this.#distrustedUntil.set(source.name, this.#clock.steady() + this.#distrustMs)
     this.#onFault(source, fault, error)
   }
 }

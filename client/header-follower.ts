@@ -28,6 +28,8 @@ import {
 } from '../chain/light-client.ts'
 import { MoteError, unwrap } from '../chain/result.ts'
 import { type ChainSource, maxHeadersPerAnswer, type SourcePool } from './chain-source.ts'
+import { type Clock, systemClock } from './clock.ts'
+import { Deadline, pause } from './deadline.ts'
 import { findHandover } from './handover-search.ts'
 import { OrderedQueue } from './ordered-queue.ts'
 
@@ -58,6 +60,8 @@ export interface FollowerOptions {
   readonly waitMs?: number
   /** Without news for this long, another source is asked. Default 180 s: three heartbeats. */
   readonly quietMs?: number
+  /** The machine's unless given. */
+  readonly clock?: Pick<Clock, 'steady'>
   /** Told of failures of `run`, which goes on. */
   readonly onError?: (error: unknown) => void
 }
@@ -94,7 +98,8 @@ export class HeaderFollower {
   /** What a source shows at present and other consenters have certified, as it says: it is believed when the head is there. */
   #claimed = 0
   #isLevel = false
-  #lastNews = performance.now()
+  readonly #clock: Pick<Clock, 'steady'>
+  #lastNews: number
   #arrivedAt: number | undefined
   #lastSave = Number.NEGATIVE_INFINITY
   #saved: Height
@@ -103,6 +108,8 @@ export class HeaderFollower {
 
   private constructor(options: FollowerOptions, head: TrustedHead) {
     this.#options = options
+    this.#clock = options.clock ?? systemClock
+    this.#lastNews = this.#clock.steady()
     this.#head = head
     this.#saved = head.header.height
   }
@@ -117,7 +124,7 @@ export class HeaderFollower {
     return this.#head
   }
 
-  /** When the head was first seen here, by `performance.now`; undefined while it is from an earlier process. */
+  /** When the head was first seen here, by the steady clock; undefined while it is from an earlier process. */
   get arrivedAt(): number | undefined {
     return this.#arrivedAt
   }
@@ -165,15 +172,16 @@ export class HeaderFollower {
 
   /** Catches up to this height at least, by whichever source gets there. Throws `stale` when the time is over. */
   async reach(height: Height, timeoutMs = 5_000): Promise<TrustedHead> {
-    const deadline = AbortSignal.timeout(timeoutMs)
-    while (this.#head.header.height < height && !deadline.aborted) {
+    const deadline = new Deadline(timeoutMs)
+    const { signal } = deadline
+    while (this.#head.header.height < height && !deadline.isOver) {
       const attempt = this.#options.pool.attempt(async source => {
-        await this.#takeNews(source, deadline, 500)
+        await this.#takeNews(source, signal, 500)
         if (this.#head.header.height < height)
           throw new MoteError('stale', `${source.name}: behind height ${height}`)
       })
       // A failure is followed by another round; what else advances the head ends the wait as well.
-      await Promise.race([attempt.catch(() => pause(retryDelayMsMin, deadline)), this.#advanced(deadline)])
+      await Promise.race([attempt.catch(() => pause(retryDelayMsMin, signal)), this.#advanced(signal)])
     }
     await this.#saving.idle()
     if (this.#head.header.height >= height) return this.#head
@@ -201,7 +209,7 @@ export class HeaderFollower {
     // A caller that does not know yet whether the head is level asks: on a quiet chain nothing else shows it.
     const isUnknown = !this.#isLevel && this.behind === 0
     if (await this.#takeNews(source, signal, isUnknown ? 0 : (this.#options.waitMs ?? 10_000))) return
-    const quietMs = performance.now() - this.#lastNews
+    const quietMs = this.#clock.steady() - this.#lastNews
     if (quietMs > (this.#options.quietMs ?? 180_000))
       throw new MoteError('stale', `${source.name}: no new header for ${Math.round(quietMs / 1000)} s`)
   }
@@ -292,7 +300,7 @@ export class HeaderFollower {
         'bad-header',
         `${source.name}: another header at the trusted height ${header.height}`,
       )
-    if (header.height === this.#head.header.height) this.#arrivedAt ??= performance.now()
+    if (header.height === this.#head.header.height) this.#arrivedAt ??= this.#clock.steady()
   }
 
   /**
@@ -332,7 +340,7 @@ export class HeaderFollower {
   }
 
   #publish(event: HeadEvent): void {
-    this.#lastNews = performance.now()
+    this.#lastNews = this.#clock.steady()
     this.#arrivedAt = this.#lastNews
     for (const listener of this.#listeners) listener(event)
     this.#saving.run(() => this.#save(false)).catch(error => this.#options.onError?.(error))
@@ -342,8 +350,8 @@ export class HeaderFollower {
     const { store, saveEveryMs = 5_000 } = this.#options
     const { header, consenters, handoverHeight } = this.#head
     if (!store || header.height === this.#saved) return
-    if (!now && performance.now() - this.#lastSave < saveEveryMs) return
-    this.#lastSave = performance.now()
+    if (!now && this.#clock.steady() - this.#lastSave < saveEveryMs) return
+    this.#lastSave = this.#clock.steady()
     this.#saved = header.height
     await store.save(encode(storedCheckpointCodec, { header, consenters, handoverHeight }))
   }
@@ -362,16 +370,4 @@ function restored(bytes: Uint8Array, given: TrustedHead): TrustedHead {
   if (head.chainId !== given.chainId)
     throw new MoteError('wrong-chain', `checkpoint: expected chain ${given.chainId}, got ${head.chainId}`)
   return head.header.height > given.header.height ? head : given
-}
-
-function pause(delayMs: number, signal: AbortSignal): Promise<void> {
-  return new Promise(resolve => {
-    const done = () => {
-      clearTimeout(timer)
-      signal.removeEventListener('abort', done)
-      resolve()
-    }
-    const timer = setTimeout(done, delayMs)
-    signal.addEventListener('abort', done, { once: true })
-  })
 }

@@ -4,6 +4,7 @@
  * Connections are kept alive by the platform's `fetch`. Every request has a deadline and every answer a size limit,
  * so that a node which hangs or floods costs a bounded wait and bounded memory.
  */
+
 import { type Codec, decode } from '../chain/codec.ts'
 import { type ErrorCode, errorTable } from '../chain/errors.ts'
 import {
@@ -27,6 +28,7 @@ import {
   type TransactionStatus,
 } from './chain-source.ts'
 import { coordinationAddressesCodec } from './coordination-address.ts'
+import { Deadline } from './deadline.ts'
 
 /** Largest answer that is read: 8 MiB. It holds a page of headers, and the largest header that a chain can have. */
 const maxAnswerBytes = 8 * 1024 * 1024
@@ -103,8 +105,8 @@ interface Answer {
 
 /** One request and its whole answer; every failure as a `MoteError`. */
 export async function exchange(base: string, request: Request): Promise<Answer> {
-  const deadline = AbortSignal.timeout(request.timeoutMs)
-  const signal = request.signal ? AbortSignal.any([deadline, request.signal]) : deadline
+  const deadline = new Deadline(request.timeoutMs, { signal: request.signal })
+  const { signal } = deadline
   try {
     const response = await fetch(base + request.path, {
       signal,
@@ -120,7 +122,7 @@ export async function exchange(base: string, request: Request): Promise<Answer> 
   } catch (cause) {
     if (cause instanceof MoteError) throw cause
     if (request.signal?.aborted) throw new MoteError('interrupted', `${base}: stopped`, { cause })
-    if (deadline.aborted)
+    if (deadline.isOver)
       throw new MoteError('timeout', `${base}: no answer within ${request.timeoutMs} ms`, { cause })
     throw new MoteError('unreachable', `${base}: ${reasonOf(cause)}`, { cause })
   }

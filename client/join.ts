@@ -7,6 +7,7 @@
  * device. A coordination node can refuse or stay silent: then the next one is asked. Asking again after a lost answer
  * is safe: an identity that is active with one's own key *is* the success that was not heard of.
  */
+
 import { receiptNumbers } from '../chain/block.ts'
 import type { ChainId, DeviceId, Height, Milliseconds } from '../chain/brands.ts'
 import { type Codec, decode, encode } from '../chain/codec.ts'
@@ -23,6 +24,7 @@ import {
   type RegisterBody,
 } from '../chain/transaction.ts'
 import type { ChainClient } from './chain-client.ts'
+import { pause } from './deadline.ts'
 import { exchange } from './http-source.ts'
 import {
   type Assignment,
@@ -193,7 +195,7 @@ export async function patiently<T>(signal: AbortSignal, attempt: () => Promise<T
     } catch (error) {
       const mayPass = error instanceof MoteError && errorTable[error.code].retry
       if (!mayPass || signal.aborted) throw error
-      await new Promise(resolve => setTimeout(resolve, retryDelayMs))
+      await pause(retryDelayMs, signal)
     }
   }
 }

@@ -7,12 +7,14 @@
  * a refusal is final once two nodes have given it (where more than one is known), and callers that must know of a
  * success read the record it changed, verified.
  */
+
 import { randomBytes } from 'node:crypto'
 import type { ChainId, Height, Milliseconds, TransactionId } from '../chain/brands.ts'
 import { type ErrorCode, errorTable } from '../chain/errors.ts'
 import { MoteError, unwrap } from '../chain/result.ts'
 import { parseTransaction, signTransaction, type TransactionBody } from '../chain/transaction.ts'
 import type { SourcePool, SubmitWait, TransactionStatus } from './chain-source.ts'
+import { Deadline } from './deadline.ts'
 import { type IdentityKeys, signerOf, transactionSignerOf } from './key-directory.ts'
 
 /** How far ahead a client sets the expiry: half of what the chain allows. */
@@ -125,16 +127,14 @@ export async function submitUntilFinal(
   options: SubmitOptions = {},
 ): Promise<FinalTransaction> {
   const { timeoutMs = 30_000, wait = 'certified', signal } = options
-  const deadline = performance.now() + timeoutMs
+  const deadline = new Deadline(timeoutMs, { signal })
   const refusals = new Refusals()
   let last = 'no answer'
   for (let delayMs = resendDelayMsMin; ; delayMs = Math.min(2 * delayMs, resendDelayMsMax)) {
-    const remainingMs = Math.ceil(deadline - performance.now())
-    if (remainingMs <= 0)
+    if (signal?.aborted) throw new MoteError('interrupted', 'transaction: stopped')
+    if (deadline.isOver)
       throw new MoteError('timeout', `transaction: not ${wait} after ${timeoutMs} ms (${last})`)
-    const limit = AbortSignal.timeout(remainingMs)
-    const options = { signal: signal ? AbortSignal.any([limit, signal]) : limit }
-    const sent = await refusals.send(pool, bytes, wait, options).then(
+    const sent = await refusals.send(pool, bytes, wait, { signal: deadline.signal }).then(
       status => ({ status }),
       (error: unknown) => ({ error }),
     )
@@ -145,10 +145,10 @@ export async function submitUntilFinal(
     } else {
       const { error } = sent
       if (signal?.aborted) throw new MoteError('interrupted', 'transaction: stopped', { cause: error })
-      if (!isWorthRetrying(error) && !limit.aborted) throw error
+      if (!isWorthRetrying(error) && !deadline.isOver) throw error
       last = error instanceof MoteError ? error.message : String(error)
     }
-    await new Promise(resolve => setTimeout(resolve, delayMs))
+    await deadline.pause(delayMs)
   }
 }
 

@@ -42,6 +42,7 @@ import {
 import { MoteError, unwrap } from '../chain/result.ts'
 import type { ChainSource, GroupAnswer, SourcePool } from './chain-source.ts'
 import { ChangeWindow } from './change-window.ts'
+import type { Timepiece } from './clock.ts'
 import { type Arrival, ageOf, ChainTime, type Clocks, checkFresh } from './freshness.ts'
 import type { HeadEvent, HeaderFollower } from './header-follower.ts'
 
@@ -77,8 +78,7 @@ export interface VerifiedChainOptions {
   readonly pool: SourcePool
   readonly follower: HeaderFollower
   readonly verifier: SignatureVerifier
-  /** The wall clock, in milliseconds since 1970; undefined on a device without one. */
-  readonly now?: () => number | undefined
+  readonly clock: Timepiece
   /** Proven values kept in memory at least, and twice as many at most. Default 8,192. */
   readonly cacheSize?: number
 }
@@ -107,7 +107,7 @@ export class VerifiedChain {
   readonly follower: HeaderFollower
   readonly #pool: SourcePool
   readonly #verifier: SignatureVerifier
-  readonly #now: () => number | undefined
+  readonly #clock: Timepiece
   readonly #time = new ChainTime()
   readonly #window: ChangeWindow
   readonly #cache: RecentMap<StateKey, Proven>
@@ -119,7 +119,7 @@ export class VerifiedChain {
     this.follower = options.follower
     this.#pool = options.pool
     this.#verifier = options.verifier
-    this.#now = options.now ?? (() => Date.now())
+    this.#clock = options.clock
     this.#cache = new RecentMap(options.cacheSize ?? 8_192)
     this.#window = new ChangeWindow(options.follower.head.header.height)
     this.#detach = options.follower.onAdvance(event => this.#advance(event))
@@ -198,7 +198,7 @@ export class VerifiedChain {
   }
 
   get #clocks(): Clocks {
-    return { wall: this.#now(), steady: performance.now() }
+    return { wall: this.#clock.wall?.(), steady: this.#clock.steady() }
   }
 
   /** Stops listening to the follower. */

@@ -1,9 +1,11 @@
 /**
  * A devnet from nothing to answering, and down again: the composition root of `mote devnet up`.
  */
+
 import { checkpointFromGenesis } from '../chain/genesis.ts'
 import { MoteError } from '../chain/result.ts'
 import { ChainClient } from '../client/chain-client.ts'
+import { Deadline } from '../client/deadline.ts'
 import { readGenesisFile } from '../client/genesis-file.ts'
 import { httpSource } from '../client/http-source.ts'
 import { httpContact } from '../client/join.ts'
@@ -56,8 +58,8 @@ export async function startDevnet(options: DevnetOptions): Promise<RunningDevnet
   const description = await prepare(options)
   const supervisor = await Supervisor.open({ directory, description, program, probeGateway, onProgress })
   process.once('exit', () => supervisor.killAll())
-  const deadline = AbortSignal.timeout(readyDeadlineMs)
-  const signal = AbortSignal.any([options.signal, deadline])
+  const deadline = new Deadline(readyDeadlineMs, { signal: options.signal })
+  const { signal } = deadline
   try {
     await supervisor.startNodes(signal)
     await Promise.all([
@@ -73,7 +75,7 @@ export async function startDevnet(options: DevnetOptions): Promise<RunningDevnet
       throw new MoteError('interrupted', 'stopped before the devnet was up', { cause: error })
     }
     onProgress(`the logs are kept in ${directory}`)
-    throw deadline.aborted && error instanceof MoteError && error.code !== 'start-failed'
+    throw deadline.isOver && error instanceof MoteError && error.code !== 'start-failed'
       ? new MoteError('start-failed', `not up after ${readyDeadlineMs / 1_000} s: ${error.message}`, {
           cause: error,
         })

@@ -5,10 +5,12 @@
  * A child that ends by itself or by a fault stays down until `restart`: a devnet is there to show what the others do
  * then. Nothing is restarted behind the user's back.
  */
+
 import { rmSync } from 'node:fs'
 import type { Server } from 'node:net'
 import { stateKeyOf } from '../chain/records.ts'
 import { MoteError } from '../chain/result.ts'
+import { Deadline, pause } from '../client/deadline.ts'
 import { httpSource } from '../client/http-source.ts'
 import { Child, type Program } from './child.ts'
 import { type ControlRequest, serveControl } from './control.ts'
@@ -87,7 +89,7 @@ export class Supervisor {
     await Promise.all(
       joined.map(async node => {
         this.#child(node.name).start()
-        const patience = AbortSignal.any([signal, AbortSignal.timeout(joinedPatienceMs)])
+        const patience = new Deadline(joinedPatienceMs, { signal }).signal
         await this.#waitForAnswer(node, patience).catch((error: unknown) => {
           if (signal.aborted) throw error
           onProgress(error instanceof MoteError ? error.detail : String(error))
@@ -314,11 +316,7 @@ export class Supervisor {
 
 /** True if the child ends by itself before the deadline. */
 async function endsWithin(child: Child, deadlineMs: number): Promise<boolean> {
-  for (const deadline = performance.now() + deadlineMs; performance.now() < deadline; ) {
-    if (child.pid === undefined) return true
-    await new Promise(resolve => setTimeout(resolve, pollMs))
-  }
-  return false
+  return (await new Deadline(deadlineMs).until(() => child.pid === undefined, pollMs)) ?? false
 }
 
 /** Repeats `attempt` until it succeeds. Throws `start-failed` with the end of the child's log when time is over. */
@@ -330,7 +328,7 @@ async function untilDone(child: Child, signal: AbortSignal, attempt: () => Promi
       return
     } catch (error) {
       last = error
-      await new Promise(resolve => setTimeout(resolve, pollMs))
+      await pause(pollMs, signal)
     }
   }
   const reason = last instanceof Error ? last.message : 'no answer'

@@ -4,13 +4,14 @@
  * It counts as started when its MQTT port listens and it has verified a certified header by itself. While no node
  * answers it keeps asking; the HTTP status server, if there is one, says that it is not ready.
  */
+
 import { join } from 'node:path'
-import { setTimeout as pause } from 'node:timers/promises'
 import { checkpointFromGenesis } from '../chain/genesis.ts'
 import { MoteError } from '../chain/result.ts'
 import { privateDirectory } from '../client/atomic-file.ts'
 import { ChainClient } from '../client/chain-client.ts'
 import { checkpointFile } from '../client/checkpoint-file.ts'
+import { pause } from '../client/deadline.ts'
 import { readGenesisFile } from '../client/genesis-file.ts'
 import { httpSource } from '../client/http-source.ts'
 import { readKeyFile } from '../client/key-directory.ts'
@@ -141,7 +142,7 @@ async function firstHeader(client: ChainClient, log: Logger, signal: AbortSignal
       return
     } catch (error) {
       log.warn({ err: error }, 'the chain does not answer yet')
-      await pause(retryDelayMs, undefined, { signal }).catch(() => {})
+      await pause(retryDelayMs, signal)
     }
   }
 }

@@ -9,6 +9,7 @@ import type { FastifyInstance } from 'fastify'
 import { Type } from 'typebox'
 import { DeviceId } from '../chain/brands.ts'
 import { MoteError } from '../chain/result.ts'
+import { systemClock } from '../client/clock.ts'
 import type { Logger } from '../client/log.ts'
 import type { LightConfiguration } from './effective-configuration.ts'
 import type { RunningNode } from './full-node.ts'
@@ -21,7 +22,6 @@ import { heartbeatEveryMs, LiveNodes } from './registry/live-nodes.ts'
 import { adminRoutes } from './service/admin-routes.ts'
 import { bodyOf, createApi, listenApi } from './service/api.ts'
 import { relaySource } from './service/relay-source.ts'
-import { systemClock } from './system-clock.ts'
 
 const moveTimeoutMs = 3_000
 

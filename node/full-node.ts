@@ -9,6 +9,7 @@ import { join } from 'node:path'
 import type { FastifyInstance } from 'fastify'
 import { chainIdOf, type GenesisDocument } from '../chain/genesis.ts'
 import { MoteError } from '../chain/result.ts'
+import { systemClock as clock } from '../client/clock.ts'
 import { readGenesisFile } from '../client/genesis-file.ts'
 import { type IdentityKeys, readKeyFile } from '../client/key-directory.ts'
 import type { Logger } from '../client/log.ts'
@@ -30,7 +31,6 @@ import { RegistryHeartbeat } from './registry/registry-heartbeat.ts'
 import { adminRoutes } from './service/admin-routes.ts'
 import { createApi, listenApi } from './service/api.ts'
 import { openLevelStorage } from './storage/level-storage.ts'
-import { systemClock as clock } from './system-clock.ts'
 
 /** A program that serves until it is stopped. */
 export interface RunningNode {

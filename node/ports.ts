@@ -1,6 +1,6 @@
 /**
  * What a node needs from the world: storage, a network, a clock. Production adapters are LevelDB
- * (level-storage.ts), libp2p (libp2p-network.ts) and the system clock (system-clock.ts); a simulator implements
+ * (level-storage.ts), libp2p (libp2p-network.ts) and the system clock (client/clock.ts); a simulator implements
  * the same three, and the replica driver above them runs unchanged.
  *
  * Storage speaks bytes: what a header or a receipt is, the caller knows. It knows order and durability:
@@ -22,18 +22,7 @@ import type {
 } from '../chain/brands.ts'
 import type { Configuration, Entry, HardState, Message, SnapshotMeta } from '../consensus/types.ts'
 
-/** Two clocks and timers. `after` never runs its callback before it returns. */
-export interface Clock {
-  /**
-   * The machine's clock: since 1970. It may be wrong and may jump, so it is compared with what others' clocks say
-   * (voter-clocks.ts) or shown to people, and no time-out goes by it.
-   */
-  wall(): Milliseconds
-  /** Milliseconds since some moment before: never goes back, and no change of the wall clock moves it. For every time-out. */
-  steady(): number
-  /** By the steady clock. Runs `callback` once after `delayMs`; the returned function cancels it. */
-  after(delayMs: number, callback: () => void): () => void
-}
+export type { Clock } from '../client/clock.ts'
 
 /* ---------------------------------------------------------------- storage */
 

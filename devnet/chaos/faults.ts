@@ -1,6 +1,8 @@
 /** Puts the faults of an episode on a running devnet, and takes them off again. */
+
 import { assertNever, MoteError } from '../../chain/result.ts'
 import type { ChainSource, NodeStatus } from '../../client/chain-source.ts'
+import { Deadline, pause } from '../../client/deadline.ts'
 import { httpSource } from '../../client/http-source.ts'
 import { askControl, type ControlRequest } from '../control.ts'
 import { apiUrl, type DevnetDescription } from '../layout.ts'
@@ -9,7 +11,6 @@ import type { LinkStatus } from '../link-network.ts'
 import type { ProcessStatus } from '../process-status.ts'
 import type { WipeAnswer } from '../supervisor.ts'
 import type { Fault, Target } from './scenarios.ts'
-import { pause } from './timing.ts'
 
 /** Who is who when an episode begins. */
 export interface Roles {
@@ -45,14 +46,14 @@ const pollMs = 20
 
 /** Asks until a node leads, for a while. */
 export async function rolesOf(nodes: readonly FullNode[]): Promise<Roles> {
-  const deadline = performance.now() + leaderWaitMs
+  const deadline = new Deadline(leaderWaitMs)
   for (;;) {
     const answers = await Promise.all(
       nodes.map(async node => ({ name: node.name, status: await nodeStatusOf(node) })),
     )
     const term = Math.max(0, ...answers.map(({ status }) => status?.term ?? 0))
     const leader = answers.find(({ status }) => status?.role === 'leader' && status.term === term)?.name
-    if (leader !== undefined || performance.now() > deadline)
+    if (leader !== undefined || deadline.isOver)
       return { leader, term, followers: nodes.map(({ name }) => name).filter(name => name !== leader) }
     await pause(pollMs)
   }

@@ -2,15 +2,16 @@
  * What must hold after any faults, checked from outside on every full node. Each check says what it looked at, so that
  * a PASS over nothing can be told from a PASS.
  */
+
 import type { Height } from '../../chain/brands.ts'
 import { MoteError } from '../../chain/result.ts'
+import { pause } from '../../client/deadline.ts'
 import { type EpochOperation, epochModel } from './epoch-register.ts'
 import { type EdgeHit, type FullNode, nodeStatusOf, type WipeOutcome } from './faults.ts'
 import type { Level } from './level.ts'
 import { checkLinearizable } from './linearizability.ts'
 import type { AcknowledgedWrite, EpochHistory } from './load.ts'
 import type { Election, LoggedDecision } from './observation.ts'
-import { pause } from './timing.ts'
 
 export interface Invariant {
   readonly name: string

@@ -8,18 +8,20 @@
  * Each surviving node is asked for its role by a loop of its own, so that a slow answer of one does not hide the
  * other's; an acknowledgement out of a later term proves an election just as well.
  */
+
 import { randomBytes } from 'node:crypto'
 import { type Milliseconds, Term, type TransactionId } from '../../chain/brands.ts'
 import { signerFromSeed } from '../../chain/noble-crypto.ts'
 import { MoteError } from '../../chain/result.ts'
 import type { ChainSource } from '../../client/chain-source.ts'
+import { Deadline, pause } from '../../client/deadline.ts'
 import type { IdentityKeys } from '../../client/key-directory.ts'
 import { signedBody } from '../../client/submission.ts'
 import { type ChainAccess, operatorKeys } from '../access.ts'
 import { askControl } from '../control.ts'
 import { type FullNode, fullNodesOf, nodeStatusOf } from './faults.ts'
 import type { AcknowledgedWrite } from './load.ts'
-import { nowMs, pause } from './timing.ts'
+import { nowMs } from './timing.ts'
 
 export interface KillLeaderReport {
   readonly oldLeader: string
@@ -105,10 +107,10 @@ async function waitForLeader(
   nodes: readonly FullNode[],
   suits: (leader: Leader) => boolean,
 ): Promise<Leader> {
-  const deadline = performance.now() + electionDeadlineMs
+  const deadline = new Deadline(electionDeadlineMs)
   let found: Leader | undefined
   const watch = async (node: FullNode): Promise<void> => {
-    while (!found && performance.now() < deadline) {
+    while (!found && !deadline.isOver) {
       const status = await nodeStatusOf(node)
       const leader = status?.role === 'leader' ? { name: node.name, term: status.term } : undefined
       if (leader && suits(leader)) found ??= leader
@@ -116,7 +118,7 @@ async function waitForLeader(
     }
   }
   const watching = nodes.map(watch)
-  while (!found && performance.now() < deadline) await Promise.race([Promise.all(watching), pause(pollMs)])
+  while (!found && !deadline.isOver) await Promise.race([Promise.all(watching), pause(pollMs)])
   if (found) return found
   throw new MoteError('no-leader', `no full node leads after ${electionDeadlineMs / 1_000} s`)
 }
@@ -149,7 +151,7 @@ async function readBack(
   acknowledged: readonly AcknowledgedWrite[],
 ): Promise<ReadonlySet<TransactionId>> {
   const lost = new Set<TransactionId>()
-  const deadline = performance.now() + readBackDeadlineMs
+  const deadline = new Deadline(readBackDeadlineMs)
   for (const { source } of nodes) {
     const missing = [...acknowledged]
     const worker = async (): Promise<void> => {
@@ -164,7 +166,7 @@ async function readBack(
 async function isCertified(
   source: ChainSource,
   { id, height }: AcknowledgedWrite,
-  deadline: number,
+  deadline: Deadline,
 ): Promise<boolean> {
   do {
     try {
@@ -174,7 +176,7 @@ async function isCertified(
       // A node that is busy is asked again.
     }
     await pause(20)
-  } while (performance.now() < deadline)
+  } while (!deadline.isOver)
   return false
 }
 
@@ -218,13 +220,10 @@ class Load {
 
   /** Resolves to the time of the first acknowledgement out of a term after `term`. Throws why there is none. */
   async untilAcknowledgedAfterTerm(term: number): Promise<number> {
-    const deadline = performance.now() + submitTimeoutMs
-    for (;;) {
-      const atMs = firstAcknowledgedAfterTerm(this.acknowledged, term)
-      if (atMs !== undefined) return atMs
-      if (performance.now() > deadline) throw this.failure()
-      await pause(pollMs)
-    }
+    const ask = () => firstAcknowledgedAfterTerm(this.acknowledged, term)
+    const atMs = await new Deadline(submitTimeoutMs).until(ask, pollMs)
+    if (atMs === undefined) throw this.failure()
+    return atMs
   }
 
   async #run(): Promise<void> {

@@ -5,11 +5,12 @@
  * A full node that no other one answers has nothing to catch up with. A node without blocks that no full node answers
  * has not caught up: it may be behind whatever they have.
  */
+
 import { MoteError } from '../../chain/result.ts'
 import type { ChainSource, NodeStatus } from '../../client/chain-source.ts'
+import { Deadline, pause } from '../../client/deadline.ts'
 import { httpSource } from '../../client/http-source.ts'
 import { apiUrl, type DevnetDescription } from '../layout.ts'
-import { pause } from './timing.ts'
 
 export interface LevelNode {
   readonly name: string
@@ -101,18 +102,15 @@ export async function untilAnswered(
   ask: (signal: AbortSignal) => Promise<void>,
   { deadlineMs, signal }: Patience,
 ): Promise<void> {
-  const over = AbortSignal.timeout(deadlineMs)
-  const until = signal ? AbortSignal.any([over, signal]) : over
-  const ended = Promise.withResolvers<never>()
-  until.addEventListener('abort', () => ended.reject(new Error('no answer')), { once: true })
+  const deadline = new Deadline(deadlineMs, { signal })
   let last = 'no answer'
-  while (!until.aborted) {
+  while (!deadline.isOver) {
     try {
       // The attempt under way may take longer than the time that is left.
-      return await Promise.race([ask(until), ended.promise])
+      return await deadline.within(ask(deadline.signal), () => new Error(last))
     } catch (error) {
-      if (!until.aborted) last = (error as Error).message
-      await pause(pollMs, until)
+      if (!deadline.isOver) last = (error as Error).message
+      await deadline.pause(pollMs)
     }
   }
   throw new MoteError('timeout', `${name}: does not answer after ${deadlineMs} ms: ${last}`)

@@ -2,6 +2,7 @@
  * The load of a chaos run, and the history that it leaves: writers that send one transaction after another, and
  * clients that race to set and read the epochs of a few groups (docs/OPERATIONS.md, section Faults).
  */
+
 import { randomBytes } from 'node:crypto'
 import type { ChainId, GroupId, Hash, Height, Milliseconds, Term, TransactionId } from '../../chain/brands.ts'
 import { decode } from '../../chain/codec.ts'
@@ -12,12 +13,13 @@ import { groupCodec, stateKeyOf } from '../../chain/records.ts'
 import { MoteError, unwrap } from '../../chain/result.ts'
 import type { TransactionBody } from '../../chain/transaction.ts'
 import type { ChainSource } from '../../client/chain-source.ts'
+import { pause } from '../../client/deadline.ts'
 import { exchange } from '../../client/http-source.ts'
 import type { IdentityKeys } from '../../client/key-directory.ts'
 import { idOfSigned, signedBody } from '../../client/submission.ts'
 import type { EpochInput, EpochOperation, EpochOutput, EpochState } from './epoch-register.ts'
 import { PlainClient } from './plain-client.ts'
-import { nowMs, pause } from './timing.ts'
+import { nowMs } from './timing.ts'
 
 export interface AcknowledgedWrite {
   readonly id: TransactionId

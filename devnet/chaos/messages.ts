@@ -2,11 +2,12 @@
  * Messages between two devices through the gateway while faults go on: they make the gateway decide, and its decision
  * log tells on which trust data it did.
  */
+
 import { join } from 'node:path'
+import { pause } from '../../client/deadline.ts'
 import { DeviceAgent } from '../../mqtt-gateway/device/agent.ts'
 import { agentChain } from '../../mqtt-gateway/device/agent-chain.ts'
 import type { ChainAccess } from '../access.ts'
-import { pause } from './timing.ts'
 
 const betweenMs = 200
 const timeoutMs = 3_000

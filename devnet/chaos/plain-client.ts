@@ -2,11 +2,13 @@
  * A client with nothing but a plain retry: it sends the same bytes again, to the next node after a failure, until the
  * outcome is final. What every attempt met is counted by code.
  */
+
 import type { Height, Term, TransactionId } from '../../chain/brands.ts'
 import { type ErrorCode, errorTable } from '../../chain/errors.ts'
 import { MoteError } from '../../chain/result.ts'
 import type { ChainSource } from '../../client/chain-source.ts'
-import { nowMs, pause } from './timing.ts'
+import { pause } from '../../client/deadline.ts'
+import { nowMs } from './timing.ts'
 
 export type SubmissionOutcome =
   | {

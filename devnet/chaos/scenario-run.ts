@@ -2,8 +2,10 @@
  * `mote chaos run SCENARIO`: faults on the processes and links of a devnet by a schedule that the seed fixes, under a
  * load, and then the checks of what must hold. Any FAIL: exit 1.
  */
+
 import { randomBytes } from 'node:crypto'
 import type { Height } from '../../chain/brands.ts'
+import { pause } from '../../client/deadline.ts'
 import { createGroup } from '../../client/group-actions.ts'
 import { type ChainAccess, operatorKeys } from '../access.ts'
 import {
@@ -21,7 +23,7 @@ import { ChaosLoad } from './load.ts'
 import { MessageTraffic } from './messages.ts'
 import { decisionsSince, type Election, electionsSince } from './observation.ts'
 import { type Episode, faultText, type ScheduleOptions, scheduleOf } from './scenarios.ts'
-import { nowMs, pause, type Spread, spreadOf } from './timing.ts'
+import { nowMs, type Spread, spreadOf } from './timing.ts'
 
 export interface ChaosReport {
   readonly scenario: string

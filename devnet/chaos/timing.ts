@@ -5,19 +5,6 @@ export function nowMs(): number {
   return performance.timeOrigin + performance.now()
 }
 
-export function pause(ms: number, signal?: AbortSignal): Promise<void> {
-  return new Promise(resolve => {
-    if (signal?.aborted) return resolve()
-    const end = (): void => {
-      clearTimeout(timer)
-      signal?.removeEventListener('abort', end)
-      resolve()
-    }
-    const timer = setTimeout(end, Math.max(0, ms))
-    signal?.addEventListener('abort', end)
-  })
-}
-
 export interface Spread {
   readonly count: number
   /** Null without a value. */

@@ -5,10 +5,12 @@
  * of two members that re-key at once, one succeeds and the other takes the first one's key. If a member dies between
  * the transaction and the boxes, nobody else has the key: whoever misses it makes the next epoch.
  */
+
 import { randomBytes } from 'node:crypto'
 import type { DeviceId, GroupId } from '../../chain/brands.ts'
 import { currentEncryptionKey } from '../../chain/records.ts'
 import { MoteError, ok, type Refusal, type Result, refusalOf, refuse, unwrap } from '../../chain/result.ts'
+import { Deadline } from '../../client/deadline.ts'
 import { epochKeyBytes } from '../protocol/envelope.ts'
 import { boxesHash, type EpochName, epochKeyHash, parseMemberBox } from '../protocol/epoch-boxes.ts'
 import { filters, topics } from '../protocol/topics.ts'
@@ -64,10 +66,10 @@ export class EpochKeys {
     const { state } = this.#options
     const known = await state.epochKey(group, epoch)
     if (known) return known
-    const deadline = performance.now() + timeoutMs
+    const deadline = new Deadline(timeoutMs)
     await this.subscribe()
     for (;;) {
-      const news = this.#nextBox(deadline - performance.now())
+      const news = this.#nextBox(deadline)
       const key = await state.epochKey(group, epoch)
       if (key || (await state.newestEpoch(group)) > epoch || !(await news)) return key
     }
@@ -166,16 +168,12 @@ export class EpochKeys {
   }
 
   /** True when a key has come in; false when the time is over. */
-  #nextBox(timeoutMs: number): Promise<boolean> {
-    if (timeoutMs <= 0) return Promise.resolve(false)
-    const { promise, resolve } = Promise.withResolvers<boolean>()
+  async #nextBox(deadline: Deadline): Promise<boolean> {
+    if (deadline.isOver) return false
+    const { promise, resolve } = Promise.withResolvers<true>()
     const wake = () => resolve(true)
     this.#waiting.add(wake)
-    const timer = setTimeout(() => resolve(false), timeoutMs)
-    return promise.finally(() => {
-      clearTimeout(timer)
-      this.#waiting.delete(wake)
-    })
+    return (await deadline.race(promise).finally(() => this.#waiting.delete(wake))) ?? false
   }
 }
 

@@ -2,6 +2,7 @@
  * A device's question to the chain through the gateway, and its own check of the answer: the gateway may refuse or
  * stay silent, but not lie (docs/FORMATS.md, "MQTT topics").
  */
+
 import { randomBytes } from 'node:crypto'
 import type { DeviceId, Height, Milliseconds } from '../../chain/brands.ts'
 import { decode, equalBytes } from '../../chain/codec.ts'
@@ -9,6 +10,7 @@ import type { SignatureVerifier } from '../../chain/keys.ts'
 import { stateAnswerCodec, type TrustedHead, verifyStateAnswer } from '../../chain/light-client.ts'
 import { type IdentityRecord, identityCodec, stateKeyOf } from '../../chain/records.ts'
 import { MoteError, ok, type Result } from '../../chain/result.ts'
+import { Deadline } from '../../client/deadline.ts'
 import { encodeQuestion, parseProofAnswer } from '../protocol/question.ts'
 import { topics } from '../protocol/topics.ts'
 import type { Subject } from '../protocol/trust.ts'
@@ -27,25 +29,18 @@ export async function askGateway(
   subject: Subject,
 ): Promise<Uint8Array> {
   const nonce = Uint8Array.from(randomBytes(16))
-  const { promise, resolve, reject } = Promise.withResolvers<Uint8Array>()
+  const { promise, resolve } = Promise.withResolvers<Uint8Array>()
   const stop = connection.onMessage(({ topicName, payload }) => {
     const answer = topicName === topics.answer(device) ? parseProofAnswer(payload) : undefined
     if (answer?.ok && equalBytes(answer.value.nonce, nonce)) resolve(answer.value.proof)
   })
-  const timer = setTimeout(
-    () => reject(new MoteError('timeout', `gateway: no answer within ${timeoutMs} ms`)),
-    timeoutMs,
-  )
-  // If publishing fails nobody looks at the answer's timeout.
-  promise.catch(() => {})
-  try {
+  const asked = async (): Promise<Uint8Array> => {
     await connection.subscribe(topics.answer(device))
     await connection.publish(topics.ask(device), encodeQuestion(nonce, subject))
-    return await promise
-  } finally {
-    clearTimeout(timer)
-    stop()
+    return promise
   }
+  const late = () => new MoteError('timeout', `gateway: no answer within ${timeoutMs} ms`)
+  return new Deadline(timeoutMs).within(asked(), late).finally(stop)
 }
 
 /** What certified state said of a device. */

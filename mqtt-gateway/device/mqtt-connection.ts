@@ -4,11 +4,13 @@
  * A connection that breaks is opened again, and its subscriptions with it, unless the gateway said that the device may
  * not connect: then `ended` tells why. Messages come out in the order in which they arrived.
  */
+
 import { randomBytes } from 'node:crypto'
 import mqtt, { type MqttClient } from 'mqtt'
 import type { ChainId, DeviceId, Milliseconds } from '../../chain/brands.ts'
 import type { Signer } from '../../chain/keys.ts'
 import { MoteError } from '../../chain/result.ts'
+import { Deadline } from '../../client/deadline.ts'
 import { makeAssertion } from '../protocol/assertion.ts'
 
 /** Where the gateway's MQTT listens. */
@@ -114,12 +116,10 @@ export class MqttConnection {
       if (failure.code === 'not-authorised' || !connected) this.#end(failure)
       reject(failure)
     })
-    const timer = setTimeout(() => {
-      const failure = new MoteError('timeout', `gateway: no connection within ${this.#timeoutMs} ms`)
+    await this.#within(promise, 'connection').catch((failure: MoteError) => {
       if (!connected) this.#end(failure)
-      reject(failure)
-    }, this.#timeoutMs)
-    await promise.finally(() => clearTimeout(timer))
+      throw failure
+    })
   }
 
   #end(reason: MoteError): void {
@@ -151,12 +151,8 @@ export class MqttConnection {
   }
 
   #within<T>(step: Promise<T>, what: string): Promise<T> {
-    const { promise, reject } = Promise.withResolvers<never>()
-    const timer = setTimeout(
-      () => reject(new MoteError('timeout', `gateway: no ${what} within ${this.#timeoutMs} ms`)),
-      this.#timeoutMs,
-    )
-    return Promise.race([step, promise]).finally(() => clearTimeout(timer))
+    const late = () => new MoteError('timeout', `gateway: no ${what} within ${this.#timeoutMs} ms`)
+    return new Deadline(this.#timeoutMs).within(step, late)
   }
 }
 

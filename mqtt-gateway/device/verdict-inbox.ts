@@ -3,11 +3,13 @@
  *
  * A verdict is the gateway's word and nothing more: it tells the sender whether to send again, never whom to trust.
  */
+
 import { Type } from 'typebox'
 import { Value } from 'typebox/value'
 import type { DeviceId, Hash } from '../../chain/brands.ts'
 import { type ErrorCode, errorTable } from '../../chain/errors.ts'
 import { MoteError } from '../../chain/result.ts'
+import { Deadline } from '../../client/deadline.ts'
 import { topics } from '../protocol/topics.ts'
 import type { MqttConnection } from './mqtt-connection.ts'
 
@@ -54,14 +56,10 @@ export class VerdictInbox {
   expect(messageId: Hash): Promise<GatewayVerdict> {
     const waiting = Promise.withResolvers<GatewayVerdict>()
     this.#waiting.set(messageId, waiting)
-    const timer = setTimeout(
-      () => waiting.reject(new MoteError('timeout', `gateway: no verdict within ${this.#timeoutMs} ms`)),
-      this.#timeoutMs,
-    )
-    const verdict = waiting.promise.finally(() => {
-      clearTimeout(timer)
-      this.#waiting.delete(messageId)
-    })
+    const late = () => new MoteError('timeout', `gateway: no verdict within ${this.#timeoutMs} ms`)
+    const verdict = new Deadline(this.#timeoutMs)
+      .within(waiting.promise, late)
+      .finally(() => this.#waiting.delete(messageId))
     // The publishing caller may fail first and never await this.
     verdict.catch(() => {})
     return verdict

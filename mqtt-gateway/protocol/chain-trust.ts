@@ -1,9 +1,11 @@
 /** The trust port over client/: a header follower and its verified reads. Adds nothing but the shape. */
+
 import type { Height } from '../../chain/brands.ts'
 import { encode } from '../../chain/codec.ts'
 import { stateAnswerCodec } from '../../chain/light-client.ts'
 import { stateKeyOf } from '../../chain/records.ts'
 import { groupAnswerCodec, type SourcePool } from '../../client/chain-source.ts'
+import { Deadline } from '../../client/deadline.ts'
 import type { HeadEvent } from '../../client/header-follower.ts'
 import type { VerifiedChain } from '../../client/verified-chain.ts'
 import type { TrustAdvance, TrustedMoment, TrustView } from './trust.ts'
@@ -36,15 +38,15 @@ function advanceOf(event: HeadEvent, head: TrustedMoment): TrustAdvance {
   return { ...head, changed }
 }
 
-function waitForHeight({ follower }: VerifiedChain, height: Height, timeoutMs: number): Promise<boolean> {
-  if (follower.head.header.height >= height) return Promise.resolve(true)
-  const { promise, resolve } = Promise.withResolvers<boolean>()
-  const timer = setTimeout(() => resolve(false), timeoutMs)
+async function waitForHeight(
+  { follower }: VerifiedChain,
+  height: Height,
+  timeoutMs: number,
+): Promise<boolean> {
+  if (follower.head.header.height >= height) return true
+  const { promise, resolve } = Promise.withResolvers<true>()
   const stop = follower.onAdvance(({ head }) => {
     if (head.header.height >= height) resolve(true)
   })
-  return promise.finally(() => {
-    clearTimeout(timer)
-    stop()
-  })
+  return (await new Deadline(timeoutMs).race(promise).finally(stop)) ?? false
 }

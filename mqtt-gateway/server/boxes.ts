@@ -6,11 +6,13 @@
  * Boxes may arrive a moment before this gateway has the header that names them; then it waits for it, a little. The store
  * is bounded by the groups on the chain: only boxes whose hash the chain holds are stored.
  */
+
 import { readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type DeviceId, type GroupId, type Height, isDigest } from '../../chain/brands.ts'
 import { ok, type Result, refuse } from '../../chain/result.ts'
 import { privateDirectory, readFileIfThere, writeFileAtomic } from '../../client/atomic-file.ts'
+import { Deadline } from '../../client/deadline.ts'
 import { boxesHash, type EpochBoxes, memberBoxes, parseEpochBoxes } from '../protocol/epoch-boxes.ts'
 import { topics } from '../protocol/topics.ts'
 import type { TrustView } from '../protocol/trust.ts'
@@ -36,17 +38,16 @@ export async function acceptBoxes(request: BoxesRequest): Promise<Result<EpochBo
   if (boxes.group !== group)
     return refuse('malformed', `boxes.group: expected ${group}, which the topic names, got ${boxes.group}`)
   const hash = boxesHash(payload)
-  const deadline = performance.now() + catchUpMs
+  const deadline = new Deadline(catchUpMs)
   for (;;) {
     const { value, height } = await trust.group(group)
     if (!value) return refuse('unknown-subject', `group ${group} is not on the chain`)
     if (!value.members.includes(publisher)) return refuse('not-member', `${publisher} is not in the group`)
     const { epoch, boxesHash: expected } = value.record
     if (epoch === boxes.epoch && expected === hash) return ok(boxes)
-    const waitMs = deadline - performance.now()
-    if (epoch >= boxes.epoch || waitMs <= 0)
+    if (epoch >= boxes.epoch || deadline.isOver)
       return refuse('epoch-conflict', `boxes: expected epoch ${epoch} with hash ${expected}, got ${hash}`)
-    await trust.waitForHeight((height + 1) as Height, waitMs)
+    await trust.waitForHeight((height + 1) as Height, deadline.remainingMs)
   }
 }
 

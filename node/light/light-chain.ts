@@ -7,7 +7,6 @@
  */
 
 import { join } from 'node:path'
-import { setTimeout as pause } from 'node:timers/promises'
 import type { DeviceId, Height } from '../../chain/brands.ts'
 import { decode, equalBytes } from '../../chain/codec.ts'
 import { chainIdOf, checkpointFromGenesis, type GenesisDocument } from '../../chain/genesis.ts'
@@ -22,7 +21,9 @@ import { MoteError, unwrap } from '../../chain/result.ts'
 import { ChainClient } from '../../client/chain-client.ts'
 import type { ChainSource, NodeStatus } from '../../client/chain-source.ts'
 import { checkpointFile } from '../../client/checkpoint-file.ts'
+import { systemClock } from '../../client/clock.ts'
 import { findCoordinationNodes } from '../../client/coordination-address.ts'
+import { pause } from '../../client/deadline.ts'
 import { type DirectoryLock, lockDirectory } from '../../client/directory-lock.ts'
 import { checkFresh } from '../../client/freshness.ts'
 import { readGenesisFile } from '../../client/genesis-file.ts'
@@ -37,7 +38,6 @@ import { libp2pSource } from '../network/query-protocol.ts'
 import { queries } from '../network/request-table.ts'
 import { ask } from '../network/requests.ts'
 import type { PeerStatus } from '../ports.ts'
-import { systemClock } from '../system-clock.ts'
 import { LightIdentityProvider } from './light-identity-provider.ts'
 import { PeerConfirmation } from './peer-confirmation.ts'
 
@@ -263,7 +263,7 @@ export class LightChain {
       } catch (error) {
         this.#log.debug({ error: String(error) }, 'no proof of the own record yet')
       }
-      await pause(proofRetryMs, undefined, { signal: this.stopping }).catch(() => {})
+      await pause(proofRetryMs, this.stopping)
     }
   }
 
@@ -350,7 +350,7 @@ function openClient(config: LightConfiguration, genesis: GenesisDocument, log: L
     checkpoint: checkpointFromGenesis(genesis),
     store: checkpointFile(join(config.data, 'checkpoint')),
     waitMs,
-    ...(config.clock === 'none' && { now: () => undefined }),
+    clock: config.clock === 'none' ? { steady: systemClock.steady } : systemClock,
     quietMs: 3 * genesis.parameters.heartbeatMs,
     onError: error => log.debug({ error: String(error) }, 'no news from any full node'),
     onFault: (source, fault, error) => {

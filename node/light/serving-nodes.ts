@@ -4,11 +4,12 @@
  * The assignment is kept on disk, so that a restarted node goes on where it was while no coordination node answers. It is
  * advice: what a full node answers is verified, and whom the advice leaves out is still asked last.
  */
-import { setTimeout as pause } from 'node:timers/promises'
+
 import type { DeviceId } from '../../chain/brands.ts'
 import { decode, encode, equalBytes } from '../../chain/codec.ts'
 import { MoteError } from '../../chain/result.ts'
 import type { ChainSource } from '../../client/chain-source.ts'
+import { pause } from '../../client/deadline.ts'
 import type { FailoverSource } from '../../client/failover-source.ts'
 import type { CheckpointStore } from '../../client/header-follower.ts'
 import { askAssignment, type CoordinationContact } from '../../client/join.ts'
@@ -85,7 +86,7 @@ export class ServingNodes {
     while (!stopping.aborted) {
       const assignment = await this.#ask()
       if (!assignment) {
-        await pause(askRetryMs, undefined, { signal: stopping }).catch(() => {})
+        await pause(askRetryMs, stopping)
         continue
       }
       this.#adopt(assignment)

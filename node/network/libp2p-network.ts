@@ -13,6 +13,7 @@ import type { Connection, Libp2p, Stream } from '@libp2p/interface'
 import { multiaddr } from '@multiformats/multiaddr'
 import type { DeviceId } from '../../chain/brands.ts'
 import { assert, MoteError, type Refusal } from '../../chain/result.ts'
+import { Deadline } from '../../client/deadline.ts'
 import type { Logger } from '../../client/log.ts'
 import type {
   Clock,
@@ -27,8 +28,7 @@ import type {
 } from '../ports.ts'
 import { Conversation } from './conversation.ts'
 import { Dialler } from './dialler.ts'
-import type { IdentityProvider, ProvenPeer } from './hello.ts'
-import { answerHello, judgeAgain, sayHello } from './hello.ts'
+import { answerHello, type IdentityProvider, judgeAgain, type ProvenPeer, sayHello } from './hello.ts'
 import { serveRequest, takeFrames } from './incoming-streams.ts'
 import { createHost } from './libp2p-host.ts'
 import type { NetworkLimits } from './network-limits.ts'
@@ -254,7 +254,7 @@ export class Libp2pNetwork implements Network {
   async #dial(id: DeviceId, address: string, stopping: AbortSignal): Promise<void> {
     const host = this.#host
     if (!host || this.#stopped || this.#links.proven(id)) return
-    const signal = AbortSignal.any([stopping, AbortSignal.timeout(this.#limits.dialTimeoutMs)])
+    const { signal } = new Deadline(this.#limits.dialTimeoutMs, { signal: stopping })
     const connection = await host.dial(multiaddr(address), { signal })
     const link = this.#links.of(connection)
     // With a peer id in the address an existing connection may come back; its own hello is under way.

@@ -5,11 +5,13 @@
  * The caller can verify every answer once more; that it has been verified here only means that it is not asked in vain.
  * Old headers are passed on as they come.
  */
+
 import type { Height } from '../../chain/brands.ts'
 import { type CertifiedHeader, verifyStateAnswer } from '../../chain/light-client.ts'
 import { MoteError, unwrap } from '../../chain/result.ts'
 import type { ChainClient } from '../../client/chain-client.ts'
 import type { ChainSource, NodeStatus } from '../../client/chain-source.ts'
+import { Deadline } from '../../client/deadline.ts'
 import { nativeVerifier } from '../../client/native-crypto.ts'
 import { Refusals } from '../../client/submission.ts'
 
@@ -66,19 +68,12 @@ function waitForHeader(
   timeoutMs: number,
   signal: AbortSignal | undefined,
 ): Promise<CertifiedHeader | undefined> {
-  const { promise, resolve } = Promise.withResolvers<CertifiedHeader | undefined>()
+  const { promise, resolve } = Promise.withResolvers<CertifiedHeader>()
   const news = () => {
     const newest = follower.newest
     if (newest && newest.header.height > after) resolve(newest)
   }
-  const timer = setTimeout(() => resolve(undefined), timeoutMs)
   const detach = follower.onAdvance(news)
-  const stop = () => resolve(undefined)
-  signal?.addEventListener('abort', stop, { once: true })
   news()
-  return promise.finally(() => {
-    clearTimeout(timer)
-    detach()
-    signal?.removeEventListener('abort', stop)
-  })
+  return new Deadline(timeoutMs, { signal }).race(promise).finally(detach)
 }

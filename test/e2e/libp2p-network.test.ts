@@ -2,11 +2,11 @@
 import { afterEach, describe, expect, test } from 'vitest'
 import type { Height } from '../../chain/brands.ts'
 import { MoteError } from '../../chain/result.ts'
+import { systemClock } from '../../client/clock.ts'
 import { protocols } from '../../node/network/protocols.ts'
 import { memberRequests, queries, registryReports } from '../../node/network/request-table.ts'
 import { ask, type ConfirmedCaller, requestHandler } from '../../node/network/requests.ts'
 import type { OutgoingRequest, RequestProtocol } from '../../node/ports.ts'
-import { systemClock } from '../../node/system-clock.ts'
 import { ManualClock } from '../support/manual-clock.ts'
 import {
   append,

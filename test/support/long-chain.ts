@@ -6,11 +6,11 @@ import { Height, Milliseconds, type StateKey, Term } from '../../chain/brands.ts
 import { type Certificate, certificateCodec } from '../../chain/certificate.ts'
 import { encode } from '../../chain/codec.ts'
 import { changesHash, type Header, headerCodec, headerHash } from '../../chain/header.ts'
+import { systemClock } from '../../client/clock.ts'
 import { changesCodec, type LiveChain } from '../../node/ledger/live-chain.ts'
 import type { Storage } from '../../node/ports.ts'
 import { NodeService } from '../../node/service/node-service.ts'
 import type { Submission } from '../../node/service/submission.ts'
-import { systemClock } from '../../node/system-clock.ts'
 import type { TestChain } from './test-chain.ts'
 
 interface LongBlock {

@@ -11,11 +11,11 @@ import { nobleVerifier } from '../../chain/noble-crypto.ts'
 import { type IdentityRecord, identityCodec, stateKeyOf } from '../../chain/records.ts'
 import { unwrap } from '../../chain/result.ts'
 import { get, prove, rootOf, type StateTree, update } from '../../chain/state-tree.ts'
+import { systemClock } from '../../client/clock.ts'
 import type { HelloProof, IdentityProvider, KnownIdentity } from '../../node/network/hello.ts'
 import { Libp2pNetwork, type Libp2pNetworkOptions } from '../../node/network/libp2p-network.ts'
 import { defaultNetworkLimits, type NetworkLimits } from '../../node/network/network-limits.ts'
 import type { NetworkEvents, PeerMessage } from '../../node/ports.ts'
-import { systemClock } from '../../node/system-clock.ts'
 import type { SampleIdentity } from './sample-genesis.ts'
 
 /** A chain of one header at `height` over the genesis state and these changes, certified by all consenters. */

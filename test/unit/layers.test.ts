@@ -51,7 +51,7 @@ const rooms: Readonly<Record<string, readonly string[]>> = {
 }
 
 /** Ports and values that every room of node/ speaks in. */
-const shared = ['node/ports.ts', 'node/raft-codecs.ts', 'node/system-clock.ts']
+const shared = ['node/ports.ts', 'node/raft-codecs.ts']
 
 /** What else of its house a room may import; the composition roots stand above the rooms. */
 const roomExceptions: Readonly<Record<string, readonly string[]>> = {

@@ -45,6 +45,31 @@ const sources = readSourceFiles()
 /** Text files that a tool wrote, or somebody else. */
 const foreignFiles = ['package-lock.json', 'LICENSE']
 
+/** What there is one way for already. A clock's own file, and the deadline's, are that way. */
+const secondWays: readonly (readonly [RegExp, string])[] = [
+  [/new Promise[^\n]*setTimeout|timers\/promises/, 'pause in client/deadline.ts'],
+  [/AbortSignal\.any\([^\n]*AbortSignal\.timeout/, 'Deadline in client/deadline.ts'],
+  [/performance\.now\(\) [<>+]|[<>]=? performance\.now\(\)/, 'Deadline in client/deadline.ts'],
+  [/= *(?:this\.)?[#\w.]*(?:turn|queue|previous|saving)\.then\(/i, 'OrderedQueue in client/ordered-queue.ts'],
+  [/const \[oldest\] = [#\w.]+\.keys\(\)|for \(const oldest of/, 'RecentMap in chain/recent-map.ts'],
+]
+const elsewhere: Readonly<Record<string, string>> = {
+  'client/clock.ts': 'the machine itself',
+  'client/deadline.ts': 'the way',
+  'cli/main.ts': 'counts signals; nothing is bounded by it',
+  'devnet/link-proxy.ts': 'a slow link is what it makes',
+  'node/ledger/snapshots.ts': 'a stream is large: no more are kept than there may be receivers',
+}
+
+test('style: deadlines, queues and bounded maps are the one there is', () => {
+  const found = sources
+    .filter(({ path, folder }) => folder !== 'test' && folder !== 'docs' && !(path in elsewhere))
+    .flatMap(({ path, text }) =>
+      secondWays.filter(([way]) => way.test(text)).map(([, use]) => `${path}: ${use}`),
+    )
+  expect(found).toEqual([])
+})
+
 test('style: enough files were seen', () => {
   expect(sources.length).toBeGreaterThan(60)
 })

@@ -7,7 +7,7 @@ function setUp() {
   const chain = new TestChain()
   const [a, b, c] = [chain.source('a'), chain.source('b'), chain.source('c')]
   let now = 0
-  const pool = new FailoverSource([a, b, c], { distrustMs: 1_000, now: () => now })
+  const pool = new FailoverSource([a, b, c], { distrustMs: 1_000, clock: { steady: () => now } })
   const ask = () => pool.attempt(async source => (await source.status()).name)
   return { a, b, c, pool, ask, wait: (ms: number) => (now += ms) }
 }

@@ -1,4 +1,5 @@
 /** Clients while the consenters change: the follower walks and skips across handovers, and reads go on. */
+
 import { describe, expect, it } from 'vitest'
 import { Height } from '../../../chain/brands.ts'
 import { type CertifiedHeader, throughHandovers, verifyStateAnswer } from '../../../chain/light-client.ts'
@@ -6,6 +7,7 @@ import { stateKeyOf } from '../../../chain/records.ts'
 import { MoteError } from '../../../chain/result.ts'
 import { ChainClient } from '../../../client/chain-client.ts'
 import type { ChainSource } from '../../../client/chain-source.ts'
+import { systemClock } from '../../../client/clock.ts'
 import { FailoverSource } from '../../../client/failover-source.ts'
 import { type CheckpointStore, type HeadEvent, HeaderFollower } from '../../../client/header-follower.ts'
 import { nativeVerifier } from '../../../client/native-crypto.ts'
@@ -234,7 +236,11 @@ describe('through handovers', () => {
 
 describe('verified chain: handovers', () => {
   function clientOf(chain: TestChain, ...sources: readonly ChainSource[]): Promise<ChainClient> {
-    return ChainClient.open({ sources, checkpoint: chain.checkpoint, now: () => chain.time })
+    return ChainClient.open({
+      sources,
+      checkpoint: chain.checkpoint,
+      clock: { ...systemClock, wall: () => chain.time },
+    })
   }
 
   it('verified chain: what was proven before a handover holds after it, without being asked for again', async () => {
@@ -281,7 +287,12 @@ describe('verified chain: handovers', () => {
   it('verified chain: a source that is behind a stored checkpoint of new consenters is passed over, too', async () => {
     const chain = chainThrough(2, second)
     const store = memoryStore()
-    const options = { checkpoint: chain.checkpoint, store, saveEveryMs: 0, now: () => chain.time }
+    const options = {
+      checkpoint: chain.checkpoint,
+      store,
+      saveEveryMs: 0,
+      clock: { ...systemClock, wall: () => chain.time },
+    }
     await (await ChainClient.open({ ...options, sources: [chain.source()] })).follower.sync()
     const [behind, ahead] = [chain.source('behind'), chain.source('ahead')]
     behind.frozenAt = 1

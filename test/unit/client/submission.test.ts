@@ -1,7 +1,9 @@
 import { describe, expect, it } from 'vitest'
+import { Milliseconds } from '../../../chain/brands.ts'
 import { MoteError } from '../../../chain/result.ts'
 import type { TransactionBody } from '../../../chain/transaction.ts'
 import { ChainClient } from '../../../client/chain-client.ts'
+import { systemClock } from '../../../client/clock.ts'
 import { addMembers, createGroup, rekeyGroup, removeMembers } from '../../../client/group-actions.ts'
 import { grant, revoke, suspend } from '../../../client/operator-actions.ts'
 import { idOfSigned, signedBody } from '../../../client/submission.ts'
@@ -72,7 +74,7 @@ describe('submission', () => {
       const client = await ChainClient.open({
         sources: [source],
         checkpoint: chain.checkpoint,
-        now: () => now,
+        clock: { ...systemClock, wall: now === undefined ? undefined : () => Milliseconds(now) },
       })
       const created = await client.perform(chain.operator, {
         type: 'group.create',

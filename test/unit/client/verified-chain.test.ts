@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import type { StateKey } from '../../../chain/brands.ts'
+import { Milliseconds } from '../../../chain/brands.ts'
 import { decode, encode } from '../../../chain/codec.ts'
 import { headerHash } from '../../../chain/header.ts'
 import { certifiedHeaderCodec, stateAnswerCodec } from '../../../chain/light-client.ts'
@@ -7,12 +8,17 @@ import { groupIdOf, stateKeyOf } from '../../../chain/records.ts'
 import { MoteError } from '../../../chain/result.ts'
 import { ChainClient } from '../../../client/chain-client.ts'
 import { type ChainSource, groupAnswerCodec } from '../../../client/chain-source.ts'
+import { systemClock } from '../../../client/clock.ts'
 import { keysOf, TestChain } from '../../support/test-chain.ts'
 
 const sensor = keysOf('sensor')
 
 function clientOf(chain: TestChain, ...sources: readonly ChainSource[]): Promise<ChainClient> {
-  return ChainClient.open({ sources, checkpoint: chain.checkpoint, now: () => chain.time })
+  return ChainClient.open({
+    sources,
+    checkpoint: chain.checkpoint,
+    clock: { ...systemClock, wall: () => chain.time },
+  })
 }
 
 /** The code with which a promise is refused. */
@@ -111,8 +117,8 @@ describe('verified chain: honest sources', () => {
   it('verified chain: refuses as stale what is older than the caller allows', async () => {
     const chain = new TestChain({ devices: ['sensor'] })
     chain.append()
-    const now = () => chain.time + 20_000
-    const client = await ChainClient.open({ sources: [chain.source()], checkpoint: chain.checkpoint, now })
+    const clock = { ...systemClock, wall: () => Milliseconds(chain.time + 20_000) }
+    const client = await ChainClient.open({ sources: [chain.source()], checkpoint: chain.checkpoint, clock })
     await client.follower.sync()
     expect((await client.records.device(sensor.id)).ageMs).toBe(20_000)
     expect(await refusal(client.records.device(sensor.id, { maxAgeMs: 19_999 }))).toBe('stale')

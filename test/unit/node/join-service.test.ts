@@ -45,7 +45,7 @@ async function setUp(options: { readonly fullNodes?: number } = {}) {
     ChainClient.open({
       sources: [chain.source()],
       checkpoint: chain.checkpoint,
-      now: () => clock.wall(),
+      clock,
     })
   const client = await opened()
   const coordinator = chain.coordination.id
