@@ -4,13 +4,14 @@
  *
  * Trust starts at a checkpoint (the genesis, or a head verified earlier) that names a consenter set. From there:
  * - a later header is trusted if a quorum of that set certified it (`advance`; gaps are legal) or if it is the ancestor of
- *   one that is, link by link (`follow`);
+ *   one that is, link by link (`follow`) or by a history proof (`verifyEarlierHeader`);
  * - a set is replaced only by a handover header that a quorum of the old *and* of the new set certified;
  * - a state answer is trusted if its proof leads to the state root of a certified header (`verifyStateAnswer`);
  * - a value still holds at a later height if no block in between names its key (`changes`, checked against `changesHash`).
  *
  * Not here: how old an answer may be. The caller compares its `time` and `height` with what it knows.
  */
+
 import type { ChainId, Hash, Height, Milliseconds, StateKey } from './brands.ts'
 import {
   type Certificate,
@@ -35,9 +36,11 @@ import {
   headerHashOfSummary,
   restHashOf,
 } from './header.ts'
+import { hexToBytes } from './hex.ts'
 import type { SignatureVerifier } from './keys.ts'
 import type { Ledger } from './ledger.ts'
 import { maxChangesPerBlock } from './limits.ts'
+import { type MerkleProof, verifyMerkleProof } from './merkle.ts'
 import { ok, type Result, refuse } from './result.ts'
 import { rootOfProof, type StateProof, stateProofCodec } from './state-tree.ts'
 
@@ -331,4 +334,16 @@ export function verifyStateAnswer(
   const { chainId, incarnation, consenters } = trusted
   const signed = verifyCertificate(consenters, chainId, incarnation, certificate, verifier)
   return signed.ok ? verified : signed
+}
+
+/**
+ * True if `header` is an ancestor of the trusted header: a proof under its `historyRoot`.
+ * @public FORMATS promises it
+ */
+export function verifyEarlierHeader(trusted: TrustedHead, header: Header, proof: MerkleProof): boolean {
+  return (
+    proof.index === header.height &&
+    proof.size === trusted.header.height &&
+    verifyMerkleProof(trusted.header.historyRoot, hexToBytes(headerHash(header)), proof)
+  )
 }

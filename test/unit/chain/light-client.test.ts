@@ -1,3 +1,4 @@
+import { hexToBytes } from '@noble/hashes/utils.js'
 import { describe, expect, test } from 'vitest'
 import { type ChainId, Height, LogIndex, Milliseconds, StateKey, Term } from '../../../chain/brands.ts'
 import { verifyCertificate } from '../../../chain/certificate.ts'
@@ -13,8 +14,10 @@ import {
   follow,
   stateAnswerCodec,
   type TrustedHead,
+  verifyEarlierHeader,
   verifyStateAnswer,
 } from '../../../chain/light-client.ts'
+import { perfectNodesOf, proveMerkle } from '../../../chain/merkle.ts'
 import { nobleVerifier } from '../../../chain/noble-crypto.ts'
 import { type Result, unwrap } from '../../../chain/result.ts'
 import { nativeVerifier as verifier } from '../../../client/native-crypto.ts'
@@ -55,6 +58,22 @@ describe('header', () => {
       expect(decode(headerCodec, encode(headerCodec, changed))).toEqual({ ok: true, value: changed })
     }
     expect(seen.size).toBe(18)
+  })
+
+  test('light client: an earlier header is proven under historyRoot', () => {
+    const chain = chainOf(7)
+    const head = unwrap(
+      advance(trustedGenesis(chain), chain.headers[7]!, certify(chain.headers[7]!, three), verifier),
+    )
+    const hashes = chain.headers.slice(0, 7).map(header => hexToBytes(headerHash(header)))
+    for (let height = 0; height < 7; height++) {
+      const proof = proveMerkle(perfectNodesOf(hashes), height, 7)
+      expect(verifyEarlierHeader(head, chain.headers[height]!, proof)).toBe(true)
+      const claimsOther = { ...proof, size: 8 }
+      expect(verifyEarlierHeader(head, chain.headers[height]!, claimsOther)).toBe(false)
+      expect(verifyEarlierHeader(head, { ...chain.headers[height]!, executionVersion: 2 }, proof)).toBe(false)
+      expect(verifyEarlierHeader(head, chain.headers[(height + 1) % 7]!, proof)).toBe(false)
+    }
   })
 })
 

@@ -1,7 +1,13 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import type { Hash } from '../../../chain/brands.ts'
-import { emptyMerkleRoot, HistoryTree, merkleRoot } from '../../../chain/merkle.ts'
+import {
+  emptyMerkleRoot,
+  HistoryTree,
+  merkleRoot,
+  perfectNodesOf,
+  verifyMerkleProof,
+} from '../../../chain/merkle.ts'
 
 /** Leaves and roots of the tests of Google's certificate-transparency code: the tree of the first n leaves. */
 const leaves = [
@@ -58,5 +64,76 @@ describe('merkle', () => {
         })
       }),
     )
+  })
+
+  test('merkle: a proof made from the perfect subtrees that appends reported verifies, and nothing else does', () => {
+    fc.assert(
+      fc.property(data, fc.nat(), fc.nat(), (list, pick, level) => {
+        const stored = new Map<string, Uint8Array>()
+        let tree = HistoryTree.empty
+        for (const leaf of list) {
+          const next = tree.appendWithNodes(leaf)
+          for (const node of next.completed)
+            stored.set(`${node.level}/${node.index}`, Uint8Array.from(Buffer.from(node.hash, 'hex')))
+          tree = next.tree
+        }
+        const index = pick % list.length
+        const proof = tree.prove(index, (height, at) => stored.get(`${height}/${at}`)!)
+        const root = tree.root()
+        const leaf = list[index]!
+        expect(proof).toEqual(tree.prove(index, perfectNodesOf(list)))
+        expect(verifyMerkleProof(root, leaf, proof)).toBe(true)
+        expect(verifyMerkleProof(root, Uint8Array.of(...leaf, 0), proof)).toBe(false)
+        expect(verifyMerkleProof(root, leaf, { ...proof, index: index + 1 })).toBe(false)
+        expect(verifyMerkleProof(root, leaf, { ...proof, path: [...proof.path, root] })).toBe(false)
+        if (proof.path.length === 0) return
+        const changed = proof.path.with(level % proof.path.length, emptyMerkleRoot)
+        expect(verifyMerkleProof(root, leaf, { ...proof, path: changed })).toBe(false)
+        expect(verifyMerkleProof(root, leaf, { ...proof, path: proof.path.slice(1) })).toBe(false)
+      }),
+    )
+  })
+
+  test('merkle: refuses a true path under a false size', () => {
+    const [first, second] = [leaves[1]!, leaves[2]!]
+    const one = merkleRoot([first])
+    expect(verifyMerkleProof(one, first, { index: 0, size: 2, path: [] })).toBe(false)
+    const proof = HistoryTree.empty
+      .append(first)
+      .append(second)
+      .prove(0, perfectNodesOf([first, second]))
+    const two = merkleRoot([first, second])
+    expect(verifyMerkleProof(two, first, proof)).toBe(true)
+    const other = HistoryTree.empty
+      .append(first)
+      .append(second)
+      .prove(1, perfectNodesOf([first, second]))
+    expect(verifyMerkleProof(two, second, { ...other, index: 0, size: 1 })).toBe(false)
+    expect(verifyMerkleProof(two, first, { ...proof, size: 3 })).toBe(false)
+  })
+
+  test('merkle: a root binds neither index nor size, so that the caller must', () => {
+    const [first, second, third] = [leaves[1]!, leaves[2]!, leaves[3]!]
+    const tree = HistoryTree.empty.append(first).append(second).append(third)
+    const proof = tree.prove(0, perfectNodesOf([first, second, third]))
+    expect(verifyMerkleProof(tree.root(), first, proof)).toBe(true)
+    expect(verifyMerkleProof(tree.root(), first, { ...proof, size: 4 })).toBe(true)
+    const last = tree.prove(2, perfectNodesOf([first, second, third]))
+    expect(verifyMerkleProof(tree.root(), third, { ...last, index: 1, size: 2 })).toBe(true)
+  })
+
+  test('merkle: refuses an index or size that is no place in a tree', () => {
+    const [leaf] = leaves
+    const root = merkleRoot([leaf!])
+    expect(verifyMerkleProof(root, leaf!, { index: 0, size: 1, path: [] })).toBe(true)
+    for (const [index, size] of [
+      [1, 1],
+      [0, 0],
+      [-1, 1],
+      [0.5, 1],
+      [0, Number.NaN],
+      [0, 2 ** 60],
+    ])
+      expect(verifyMerkleProof(root, leaf!, { index: index!, size: size!, path: [] })).toBe(false)
   })
 })
