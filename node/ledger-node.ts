@@ -9,12 +9,14 @@
  * It registers the `query` and `member` handlers and is the receiver of the network's events, so it must be made before the
  * network starts. It does not open or close what it is given.
  */
+
 import type { DeviceId } from '../chain/brands.ts'
 import { certificateCodec } from '../chain/certificate.ts'
 import { encode } from '../chain/codec.ts'
 import type { SignatureVerifier, Signer } from '../chain/keys.ts'
 import { assertNever, MoteError } from '../chain/result.ts'
 import type { NodeStatus } from '../client/chain-source.ts'
+import { Deadline } from '../client/deadline.ts'
 import type { Random } from '../consensus/types.ts'
 import type { LedgerSettings } from './effective-configuration.ts'
 import { Certifier } from './ledger/certifier.ts'
@@ -70,6 +72,7 @@ export interface LedgerNodeParts {
 
 /** Time for open transactions to be answered when the node stops. */
 const drainMs = 2_000
+const drainPollMs = 10
 
 export class LedgerNode implements NetworkEvents {
   readonly chain: LiveChain
@@ -257,7 +260,10 @@ export class LedgerNode implements NetworkEvents {
       await this.transfer().catch((error: MoteError) =>
         this.#parts.log.info({ detail: error.detail }, 'leadership not transferred'),
       )
-    await this.#until(drainMs, () => this.submission.open === 0)
+    await new Deadline(drainMs, { clock: this.#parts.clock }).until(
+      () => this.submission.open === 0,
+      drainPollMs,
+    )
     this.service.stop()
     this.submission.stop()
     this.#snapshots.stop()
@@ -320,14 +326,6 @@ export class LedgerNode implements NetworkEvents {
     this.#parts.log.error({ code: error.code, detail: error.detail }, 'the node has stopped serving')
     // One that diverged stays up and says so; one without a disk has nothing left to say.
     if (error.code !== 'execution-diverged') this.#parts.onFailed(error)
-  }
-
-  /** Waits until `condition` holds, at most `timeoutMs`. */
-  async #until(timeoutMs: number, condition: () => boolean): Promise<void> {
-    const { clock } = this.#parts
-    const deadline = clock.steady() + timeoutMs
-    while (!condition() && clock.steady() < deadline)
-      await new Promise<void>(resolve => clock.after(10, () => resolve()))
   }
 }
 

@@ -5,7 +5,9 @@
  *
  * No leases: clocks are not trusted. Reads that come while one is on its way share the next one.
  */
+
 import { MoteError } from '../../chain/result.ts'
+import { Deadline } from '../../client/deadline.ts'
 import type { LiveChain } from '../ledger/live-chain.ts'
 import type { NodeListener } from '../ledger/node-events.ts'
 import { memberRequests } from '../network/request-table.ts'
@@ -85,15 +87,15 @@ export class LinearizableReads implements NodeListener {
 
   async #round(): Promise<void> {
     const { clock, chain, replica } = this.#parts
-    const deadline = clock.steady() + readTimeoutMs
+    const deadline = new Deadline(readTimeoutMs, { clock })
     const index = await this.#confirmedIndex(deadline)
     await this.#until(() => replica.appliedIndex >= index, deadline)
     const wanted = chain.height
     await this.#until(() => chain.certifiedHeight >= wanted, deadline)
   }
 
-  async #confirmedIndex(deadline: number): Promise<number> {
-    const { clock, network, replica } = this.#parts
+  async #confirmedIndex(deadline: Deadline): Promise<number> {
+    const { network, replica } = this.#parts
     for (;;) {
       const { role, leader } = replica.leadership
       try {
@@ -103,21 +105,20 @@ export class LinearizableReads implements NodeListener {
         if (!(error instanceof MoteError)) throw error
       }
       // The leader may be changing.
-      if (clock.steady() >= deadline) throw this.#tooLate()
-      await new Promise<void>(resolve => clock.after(askAgainMs, resolve))
+      if (deadline.isOver) throw this.#tooLate()
+      await deadline.pause(askAgainMs)
     }
   }
 
-  #until(reached: () => boolean, deadline: number): Promise<void> {
-    if (reached()) return Promise.resolve()
-    const { clock } = this.#parts
-    const { promise, resolve, reject } = Promise.withResolvers<void>()
+  async #until(reached: () => boolean, deadline: Deadline): Promise<void> {
+    if (reached()) return
+    const { promise, resolve } = Promise.withResolvers<void>()
     const waiter = { reached, resolve }
     this.#waiters.push(waiter)
-    const cancel = clock.after(Math.max(0, deadline - clock.steady()), () => {
+    const late = () => {
       this.#waiters = this.#waiters.filter(other => other !== waiter)
-      reject(this.#tooLate())
-    })
-    return promise.finally(cancel)
+      return this.#tooLate()
+    }
+    await deadline.within(promise, late)
   }
 }
