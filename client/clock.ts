@@ -33,7 +33,10 @@ export const systemClock: Clock = {
   },
 }
 
-/** The same with timers that keep the process alive: a program has nothing else to do until they are over. */
+/** The machine's steady clock alone: its wall clock is missing, or not to be gone by. */
+export const steadyClock: Timepiece = { steady: systemClock.steady }
+
+/** The same as `systemClock`, with timers that keep the process alive: a program has nothing else to do until they are over. */
 export const waitingClock: Clock = {
   ...systemClock,
   after: (delayMs, callback) => {

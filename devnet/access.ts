@@ -2,11 +2,13 @@
  * The verified way to the chain of a devnet: its description names the nodes, the genesis is where trust starts, and
  * every answer is verified from there.
  */
+
 import { checkpointFromGenesis } from '../chain/genesis.ts'
 import type { TrustedHead } from '../chain/light-client.ts'
 import { MoteError } from '../chain/result.ts'
 import { ChainClient } from '../client/chain-client.ts'
 import type { ChainSource } from '../client/chain-source.ts'
+import { steadyClock, systemClock } from '../client/clock.ts'
 import { readGenesisFile } from '../client/genesis-file.ts'
 import { httpSource } from '../client/http-source.ts'
 import { type IdentityKeys, KeyDirectory } from '../client/key-directory.ts'
@@ -43,7 +45,7 @@ export async function openDevnetChain(
     sources: fullNodeSources(description),
     // From the genesis each time: a header with its certificate, and each handover, skip the whole way; nothing is left behind.
     checkpoint,
-    ...(!clock && { now: () => undefined }),
+    clock: clock ? systemClock : steadyClock,
   })
   if (client.chainId !== description.chainId)
     throw new MoteError('wrong-chain', `${layout.genesis(directory)}: not the genesis of this devnet`)

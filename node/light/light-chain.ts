@@ -21,7 +21,7 @@ import { MoteError, unwrap } from '../../chain/result.ts'
 import { ChainClient } from '../../client/chain-client.ts'
 import type { ChainSource, NodeStatus } from '../../client/chain-source.ts'
 import { checkpointFile } from '../../client/checkpoint-file.ts'
-import { systemClock } from '../../client/clock.ts'
+import { steadyClock, systemClock } from '../../client/clock.ts'
 import { findCoordinationNodes } from '../../client/coordination-address.ts'
 import { pause } from '../../client/deadline.ts'
 import { type DirectoryLock, lockDirectory } from '../../client/directory-lock.ts'
@@ -350,7 +350,7 @@ function openClient(config: LightConfiguration, genesis: GenesisDocument, log: L
     checkpoint: checkpointFromGenesis(genesis),
     store: checkpointFile(join(config.data, 'checkpoint')),
     waitMs,
-    clock: config.clock === 'none' ? { steady: systemClock.steady } : systemClock,
+    clock: config.clock === 'none' ? steadyClock : systemClock,
     quietMs: 3 * genesis.parameters.heartbeatMs,
     onError: error => log.debug({ error: String(error) }, 'no news from any full node'),
     onFault: (source, fault, error) => {
