@@ -465,6 +465,32 @@ describe('light node: processes', () => {
     await mote('chaos', 'restart', 'helper')
   })
 
+  test('light node: a joined coordination node goes on without a full node, and is cut off when revoked', async () => {
+    const args = ['device', 'join', 'helper-2', '--label', 'coordination', '--run', '--detach']
+    const { id, node } = await mote<{ id: DeviceId; node: { api: string } }>(...args)
+    const ready = () => fetch(`${node.api}/readyz`)
+    await until(ready, ({ status }) => status === 200, 20_000)
+    await mote('chaos', 'kill', 'full-2')
+    const height = await newBlock()
+    await until(
+      () => statusOf(node.api),
+      status => status.height >= height,
+    )
+    await mote('chaos', 'restart', 'full-2')
+    const { transaction } = await revoke(await honestClient(), operator, { id, reason: 'lost' })
+    for (const full of ['full-1', 'full-2', 'full-3'])
+      await until(
+        () => statusOf(urlOf(full)),
+        now =>
+          now.height >= transaction!.height &&
+          !now.peers?.some(peer => peer.id === id && peer.state === 'connected'),
+      )
+    await until(
+      () => nodeRow('helper-2'),
+      row => row?.state.startsWith('down') === true,
+    )
+  })
+
   test('light node: its full node is killed; it goes on with a backup and verifies new blocks', async () => {
     const url = urlOf('lightweight-1')
     const before = await until(

@@ -1,5 +1,7 @@
+import { spawnSync } from 'node:child_process'
 import { describe, expect, test } from 'vitest'
 import { BenchUsageError, benchArguments, benchUsage } from '../../bench/arguments.ts'
+import { repositoryRoot } from '../support/source-files.ts'
 
 const options = {
   clients: { default: 256, meaning: 'clients at the same time' },
@@ -38,6 +40,17 @@ describe('arguments of a benchmark', () => {
       expect(() => benchArguments(args, options), args.join(' ')).toThrow(BenchUsageError)
       expect(() => benchArguments(args, options)).toThrow(args[0] === 'stray' ? 'stray' : args[0])
     }
+  })
+
+  test('npm run bench: --help of a benchmark is a text, and a wrong name a usage, never a stack', () => {
+    const bench = (...words: string[]) =>
+      spawnSync(process.execPath, ['bench/main.ts', ...words], { cwd: repositoryRoot, encoding: 'utf8' })
+    const { status, stdout, stderr } = bench('cluster', '--help')
+    expect({ status, stderr }).toEqual({ status: 0, stderr: '' })
+    expect(stdout).toContain('npm run bench -- cluster')
+    const unknown = bench('no-such')
+    expect(unknown.status).toBe(2)
+    expect(unknown.stderr).toMatch(/^usage/)
   })
 
   test('the help has a line for each option', () => {
