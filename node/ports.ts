@@ -204,7 +204,7 @@ export interface Storage {
     readonly incarnation: number
     readonly height: Height
   }): Promise<SignedHeader | undefined>
-  /** Readable at once, on disk with the next `apply` or `close`: a lost certificate is fetched or collected again. */
+  /** Atomic, not durable by itself: a lost certificate is fetched or collected again. */
   putCertificate(height: Height, certificate: Uint8Array): Promise<void>
   /** The same for a handover whose header has both certificates. */
   putHandover(handover: HandoverRow): Promise<void>

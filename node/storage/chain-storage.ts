@@ -33,7 +33,6 @@ import type {
 } from '../ports.ts'
 import { configurationCodec, snapshotCodec } from '../raft-codecs.ts'
 import { type BatchOperation, type ByteStore, type KeyRange, WriteQueue } from './byte-store.ts'
-import { type HeightAndCertificate, PendingCertificates } from './pending-certificates.ts'
 import { SignedRecords } from './signed-records.ts'
 import {
   corrupt,
@@ -56,6 +55,7 @@ import {
 import * as records from './store-records.ts'
 
 const nothing = new Uint8Array()
+type HeightAndCertificate = NonNullable<Awaited<ReturnType<Storage['latestCertificate']>>>
 
 /**
  * Storage over `store`, which belongs to `owner` from now on. A store of another chain or device is refused with
@@ -80,7 +80,6 @@ class ChainStorage implements Storage {
   #snapshot: SnapshotMeta | undefined
   /** Last index of the log once every queued persist is carried out. */
   #lastIndex = 0
-  readonly #certificates = new PendingCertificates()
   readonly #signed = new SignedRecords({
     newest: () => this.#newestSigned(),
     at: place => this.signedHeader(place),
@@ -234,7 +233,6 @@ class ChainStorage implements Storage {
       if (last?.undoFloor) operations.push(...(await this.#forget('undo', last.undoFloor)))
       for (const block of write.blocks) if (block.signed) await this.#signed.remember(block.signed)
       this.#height = height
-      operations.push(...this.#certificates.take())
       return operations
     }, true)
   }
@@ -286,8 +284,8 @@ class ChainStorage implements Storage {
     return undefined
   }
 
-  async putCertificate(height: Height, certificate: Uint8Array): Promise<void> {
-    this.#certificates.add(height, certificate)
+  putCertificate(height: Height, certificate: Uint8Array): Promise<void> {
+    return this.#queue.write(() => [put(storeKey('certificate', height), certificate)], false)
   }
 
   putHandover({ height, record }: HandoverRow): Promise<void> {
@@ -315,21 +313,16 @@ class ChainStorage implements Storage {
     return this.#bytes('receipts', height)
   }
 
-  async certificate(height: Height): Promise<Uint8Array | undefined> {
-    return this.#certificates.at(height) ?? this.#bytes('certificate', height)
+  certificate(height: Height): Promise<Uint8Array | undefined> {
+    return this.#bytes('certificate', height)
   }
 
-  async latestCertificate(): Promise<HeightAndCertificate | undefined> {
-    const stored = await this.#firstCertificate({ ...rangeOf('certificate'), reverse: true })
-    const pending = this.#certificates.latest()
-    return pending && pending.height > (stored?.height ?? -1) ? pending : stored
+  latestCertificate(): Promise<HeightAndCertificate | undefined> {
+    return this.#firstCertificate({ ...rangeOf('certificate'), reverse: true })
   }
 
-  async certificateAtOrAbove(height: Height): Promise<HeightAndCertificate | undefined> {
-    const from = storeKey('certificate', height)
-    const stored = await this.#firstCertificate({ ...rangeOf('certificate'), from })
-    const pending = this.#certificates.atOrAbove(height)
-    return pending && pending.height < (stored?.height ?? Number.POSITIVE_INFINITY) ? pending : stored
+  certificateAtOrAbove(height: Height): Promise<HeightAndCertificate | undefined> {
+    return this.#firstCertificate({ ...rangeOf('certificate'), from: storeKey('certificate', height) })
   }
 
   async #firstCertificate(range: KeyRange): Promise<HeightAndCertificate | undefined> {
@@ -369,9 +362,6 @@ class ChainStorage implements Storage {
   }
 
   async close(): Promise<void> {
-    const late = this.#certificates.take()
-    // A disk that refuses has been told of by an earlier write, and these are fetched or collected again.
-    if (late.length > 0) await this.#queue.write(() => late, false).catch(() => {})
     await this.#queue.close()
     await this.#store.close()
   }

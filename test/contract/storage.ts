@@ -293,22 +293,6 @@ export function storageContract(name: string, create: () => Promise<StorageUnder
       expect(await storage.certificate(Height(2))).toEqual(bytes(2))
     })
 
-    test('certificates: are read at once, and are there after the next block or a clean end', async () => {
-      const storage = await started()
-      await storage.persist({ entries: [entry(1)] })
-      await storage.putCertificate(Height(1), bytes(1))
-      expect(await storage.certificate(Height(1))).toEqual(bytes(1))
-      await storage.apply({ applied: 1, blocks: [block(1)] })
-      await storage.putCertificate(Height(2), bytes(2))
-      expect(await storage.certificateAtOrAbove(Height(1))).toEqual({ height: 1, certificate: bytes(1) })
-      expect(await storage.latestCertificate()).toEqual({ height: 2, certificate: bytes(2) })
-      await storage.close()
-      const again = await reopen()
-      await again.recover()
-      expect(await again.certificate(Height(1))).toEqual(bytes(1))
-      expect(await again.latestCertificate()).toEqual({ height: 2, certificate: bytes(2) })
-    })
-
     test('close: finishes queued writes, then refuses more', async () => {
       const storage = await started()
       const writes = Array.from({ length: 200 }, (_, i) => storage.persist({ entries: [entry(i + 1)] }))
