@@ -77,7 +77,7 @@ describe('file references', () => {
     for (const wrong of [
       'plan.md',
       'chain/no-such.ts',
-      '../shared/plan.md',
+      '../elsewhere/plan.md',
       'test/no-such/',
       'no-such.test.ts',
     ]) {
