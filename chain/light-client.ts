@@ -1,5 +1,5 @@
 /**
- * What a device that keeps no blocks can verify by itself, offline, from any source (design: checkpoint, certificate,
+ * What a device that keeps no blocks can verify by itself, offline, from any source (checkpoint, certificate,
  * handover, proof). Pure: bytes in, a verdict out.
  *
  * Trust starts at a checkpoint (the genesis, or a head verified earlier) that names a consenter set. From there:

@@ -301,7 +301,7 @@ export function currentEncryptionKey(
   )
 }
 
-/** Whether a message under `epoch` of the group is accepted at `now` (design of groups: docs/ARCHITECTURE.md). */
+/** Whether a message under `epoch` of the group is accepted at `now`. */
 export function isEpochAccepted(group: GroupRecord, epoch: number, now: Milliseconds): boolean {
   if (epoch === 0) return false
   if (epoch === group.epoch) return group.epochGraceUntil === undefined || now < group.epochGraceUntil

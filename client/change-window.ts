@@ -1,6 +1,6 @@
 /**
  * Which state keys changed lately, and when: what decides whether a value that was proven at one height still stands
- * at a later one (docs/ARCHITECTURE.md, verified reads).
+ * at a later one (docs/ARCHITECTURE.md, "Keeping trust data fresh").
  *
  * Knows every change in (base, head]; below `base` nothing. Bounded: when it holds too many keys the oldest blocks go
  * and `base` rises, so the answer becomes "too old to say", never a wrong one.

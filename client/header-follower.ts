@@ -1,5 +1,5 @@
 /**
- * Keeps one trusted head fresh from sources that are not trusted (docs/ARCHITECTURE.md, light clients).
+ * Keeps one trusted head fresh from sources that are not trusted (docs/ARCHITECTURE.md, "Life of a header").
  *
  * It starts at a checkpoint, asks for newer headers, and believes what a quorum of the trusted consenters certified:
  * header by header with every list of changed keys (so that cached values stay judged), or, when it is far behind, in

@@ -1,5 +1,5 @@
 /**
- * The newcomer's side of joining (Qiu A3; docs/ARCHITECTURE.md, joining): ask a coordination node for a
+ * The newcomer's side of joining (Qiu A3; docs/ARCHITECTURE.md, "Life of a join"): ask a coordination node for a
  * challenge, sign the registration, have it submitted, and believe in one's own admission only when one's own record
  * is proven.
  *

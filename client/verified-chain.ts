@@ -1,6 +1,6 @@
 /**
  * Reads that are proven before they are believed: a record, or its absence, at a height a quorum certified
- * (docs/ARCHITECTURE.md, verified reads).
+ * (docs/ARCHITECTURE.md, "Keeping trust data fresh").
  *
  * A value comes with a proof at some height p. It is given out as the value at the follower's head h if no block in
  * (p, h] names its key, which the lists of changed keys tell, themselves covered by certified headers. So:

@@ -1,5 +1,5 @@
 /**
- * How much of the log a node keeps, and where snapshots of it can be taken (design: at certified heights only).
+ * How much of the log a node keeps, and where snapshots of it can be taken, at certified heights only.
  *
  * The state on disk is always the newest, so compacting means forgetting entries, nothing is written for it. What is
  * kept goes back to a certified block at least: a consenter that is behind the others, but not behind the log, can

@@ -1,5 +1,5 @@
 /**
- * Hello: the first exchange on every libp2p connection, both ways (design: the three labels). Each side shows a
+ * Hello: the first exchange on every libp2p connection, both ways. Each side shows a
  * certified proof of its own identity record; the record names the transport key, and the transport has proven
  * that the peer holds it. So a node whose own state is old can still judge a peer, and a stolen proof is worth
  * nothing on another key.

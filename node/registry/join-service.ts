@@ -1,6 +1,7 @@
 /**
  * What a coordination node does with join messages (client/join-messages.ts): challenges, registrations, assignments.
- * The judging is in join-service.ts and assignment.ts, pure; here are the clock, the chain and the registry around it.
+ * First the service, with the clock, the chain and the registry around it; then the judging, which is pure: challenges and the form of
+ * a registration. Who serves whom is in assignment.ts.
  */
 
 import { randomBytes } from 'node:crypto'

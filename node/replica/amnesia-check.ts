@@ -1,5 +1,5 @@
 /**
- * What peers remember of a node, against what its directory holds (design, "Losing a disk"): a wiped or restored
+ * What peers remember of a node, against what its directory holds (docs/CONSENSUS.md): a wiped or restored
  * directory has forgotten votes, entries and signatures that others count on, and must not act under the old name.
  *
  * A peer holds two kinds of proof: a later header signature (its own memory, its newest certificates), and, while it

@@ -1,7 +1,7 @@
 /**
  * Transactions that wait for a block: bounded, by id, fair between signers.
  *
- * Source: design of transactions (docs/ARCHITECTURE.md). Invariants:
+ * Invariants:
  *   - an id is held once, from its admission until it is executed, expires, or is given up;
  *   - never more than `transactions` and `bytes` of the ordinary lane, nor `perSigner` of one signer;
  *   - what cuts somebody off (revocation, suspension) has a lane of its own, so that a full mempool cannot keep
