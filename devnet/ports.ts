@@ -1,9 +1,10 @@
 /**
- * Ports of a devnet on loopback: counted up from a base, or free ones that the system names.
+ * Ports of a devnet on loopback: counted up from a base, or free ones.
  *
- * A free port is asked for by listening on port 0 and closing again; nobody holds it until its program starts, so
- * all are asked for at once (the system does not name a port twice while the others are held).
+ * A free port is tried by listening on it and closing again; nobody holds it until its program starts. So ports are tried
+ * at random below those that the system gives to outgoing connections, one of which would take it meanwhile.
  */
+import { randomInt } from 'node:crypto'
 import { createServer, type Server } from 'node:net'
 import { MoteError } from '../chain/result.ts'
 
@@ -17,6 +18,20 @@ function listen(port: number): Promise<Server> {
   })
 }
 
+const [lowestPort, highestPort] = [15_000, 32_000]
+const attempts = 100
+
+/** A port that is free now. */
+async function listenAnywhere(): Promise<Server> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await listen(randomInt(lowestPort, highestPort))
+    } catch (error) {
+      if (attempt >= attempts) throw error
+    }
+  }
+}
+
 function portOf(server: Server): number {
   const address = server.address()
   if (address === null || typeof address === 'string') throw new MoteError('internal', 'port: no address')
@@ -27,7 +42,7 @@ function portOf(server: Server): number {
 export async function choosePorts(count: number, base: number | 'auto'): Promise<number[]> {
   const held: Server[] = []
   try {
-    for (let i = 0; i < count; i++) held.push(await listen(base === 'auto' ? 0 : base + i))
+    for (let i = 0; i < count; i++) held.push(await (base === 'auto' ? listenAnywhere() : listen(base + i)))
     return held.map(portOf)
   } finally {
     await Promise.all(held.map(server => new Promise(resolve => server.close(resolve))))
