@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest'
+import type { DeviceId } from '../../../chain/brands.ts'
 import type { TransactionStatus } from '../../../client/chain-source.ts'
 import { memberRequests } from '../../../node/network/request-table.ts'
 import { ask as askPeer, encodeRequest } from '../../../node/network/requests.ts'
@@ -176,19 +177,45 @@ test('snapshot: a chunk that was changed on the way is refused, and nothing is t
   await expectSameChain(world)
 })
 
+/** Asks the leader for the first chunk of a snapshot. */
+function firstChunk(world: LedgerWorld, deviceId: DeviceId | undefined, lastIncludedIndex: number) {
+  const leader = world.leader!
+  const caller = { deviceId, isProven: false, remoteAddress: 'memory', charge: () => {} }
+  const network = {
+    request: (_to: unknown, { body }: OutgoingRequest) => world.handler(leader, 'member')(caller, body),
+  }
+  return askPeer(network, world.id(leader), memberRequests.snapshot, { lastIncludedIndex, chunk: 0 }, 1_000)
+}
+
 test('snapshot: only members of the configuration are served, and only what was offered', async () => {
   const world = await forgetfulWorld()
   await blocks(world, 1)
-  const handler = world.handler(world.leader!, 'member')
-  const ask = (deviceId: typeof device.id | undefined) => {
-    const caller = { deviceId, isProven: false, remoteAddress: 'memory', charge: () => {} }
-    const network = { request: (_to: unknown, { body }: OutgoingRequest) => handler(caller, body) }
-    const place = { lastIncludedIndex: 1, chunk: 0 }
-    return askPeer(network, world.id(world.leader!), memberRequests.snapshot, place, 1_000)
+  await expect(firstChunk(world, undefined, 1)).rejects.toMatchObject({ code: 'hello-required' })
+  await expect(firstChunk(world, device.id, 1)).rejects.toMatchObject({ code: 'not-authorised' })
+  await expect(firstChunk(world, world.id(1), 1)).rejects.toMatchObject({ code: 'height-not-available' })
+})
+
+test('snapshot: one that is offered stays while its receiver is heard, and is let go 30 s after', async () => {
+  const world = await forgetfulWorld()
+  const away = await leftBehind(world)
+  let offered = 0
+  world.filter = (_from, _to, message) => {
+    if (message.type !== 'raft' || message.message.type !== 'install-snapshot') return true
+    offered = message.message.snapshot.lastIncludedIndex
+    return false
   }
-  await expect(ask(undefined)).rejects.toMatchObject({ code: 'hello-required' })
-  await expect(ask(device.id)).rejects.toMatchObject({ code: 'not-authorised' })
-  await expect(ask(world.id(1))).rejects.toMatchObject({ code: 'height-not-available' })
+  world.heal()
+  await world.until('an offer', () => offered > 0)
+  const first = offered
+  await world.run(70_000)
+  expect(offered, 'the offer that is repeated').toBe(first)
+  expect((await firstChunk(world, world.id(away), first)).length).toBeGreaterThan(0)
+  world.cutOff(away)
+  await world.run(29_000)
+  await expect(firstChunk(world, world.id(away), first)).resolves.toBeDefined()
+  await world.run(31_000)
+  const late = firstChunk(world, world.id(away), first)
+  await expect(late).rejects.toMatchObject({ code: 'height-not-available' })
 })
 
 test('snapshot: one that is offered at another place than its header names is refused, and nothing acknowledged', async () => {
