@@ -1,6 +1,6 @@
 /** Block time over real nodes with wrong clocks: one that leads, one that follows, several, and one that breaks the rule. */
 import { expect, test } from 'vitest'
-import { Milliseconds } from '../../../chain/brands.ts'
+import { Height, Milliseconds } from '../../../chain/brands.ts'
 import { clockSampleMaxAgeMs } from '../../../node/network/wire.ts'
 import { clockBoundMs } from '../../../node/replica/voter-clocks.ts'
 import { LedgerWorld } from '../../support/ledger-world.ts'
@@ -125,6 +125,30 @@ test('without the clocks of a majority there is no block, and with them again th
   expect(leader.chain.height).toBe(height)
   world.filter = () => true
   await world.until('a block', () => leader.chain.height > height)
+})
+
+test('a certified snapshot from the future passes, and what follows it in its time', async () => {
+  const world = new LedgerWorld(3, devices)
+  world.compaction = { entriesKept: 10 }
+  world.maxLogBytesInMemory = 1
+  await world.startCertified()
+  const away = other(world)
+  const before = world.node(away).chain.height
+  world.cutOff(away)
+  const others = [0, 1, 2].filter(i => i !== away)
+  for (const i of others) world.setClock(i, 60_000)
+  await world.run(200)
+  for (let i = 0; i < 30; i++) await submit(world, world.leader!)
+  for (const i of others) world.setClock(i, 0)
+  world.heal()
+  await world.until('the snapshot', () => world.node(away).chain.height > before)
+  const skipped = await world.storage(away).block(Height(before + 1))
+  expect([skipped, aheadOf(world) > clockBoundMs]).toEqual([undefined, true])
+  // Without this follower there is no majority.
+  world.crash(others.find(i => i !== world.leader)!)
+  await submit(world, world.leader!)
+  await world.until('the same chain', () => new Set(world.running.map(n => n.chain.height)).size === 1)
+  expect(aheadOf(world)).toBeGreaterThan(clockBoundMs)
 })
 
 test('a follower that has just started takes what it is sent, with one voter down and one clock wrong', async () => {
