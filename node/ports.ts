@@ -147,7 +147,7 @@ export interface RecoveredNode {
   readonly history: Uint8Array
 }
 
-/** What a directory that was emptied after damage still promises (store-rebuild.ts). */
+/** What a directory that was emptied after damage still promises (rebuild.ts). */
 export interface Rebuilding {
   /** The node may have acknowledged its log up to here: it votes for nobody before it has applied that. */
   readonly upTo: number

@@ -43,7 +43,7 @@ export interface ReplicaParts extends ExecutorParts, ProposerParts {
   readonly tickMs: number
   readonly network: Pick<Network, 'send'>
   readonly clocks: ClockExchange
-  /** No part is taken in elections before this index is applied (store-rebuild.ts). */
+  /** No part is taken in elections before this index is applied (rebuild.ts). */
   readonly rebuildUpTo: number
 }
 

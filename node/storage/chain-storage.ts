@@ -35,6 +35,19 @@ import { configurationCodec, snapshotCodec } from '../raft-codecs.ts'
 import { type BatchOperation, type ByteStore, type KeyRange, WriteQueue } from './byte-store.ts'
 import { SignedRecords } from './signed-records.ts'
 import {
+  blockOperations,
+  cutOutside,
+  deletions,
+  entryOperation,
+  maxDeletesPerWrite,
+  put,
+  readEntries,
+  signedOperation,
+  snapshotOperations,
+  termAt,
+} from './store-operations.ts'
+import * as records from './store-records.ts'
+import {
   corrupt,
   describeKey,
   digestInKey,
@@ -43,16 +56,7 @@ import {
   type RecordKind,
   rangeOf,
   storeKey,
-} from './store-keys.ts'
-import { cutOutside, deletions, maxDeletesPerWrite, readEntries, termAt } from './store-log.ts'
-import {
-  blockOperations,
-  entryOperation,
-  put,
-  signedOperation,
-  snapshotOperations,
-} from './store-operations.ts'
-import * as records from './store-records.ts'
+} from './store-records.ts'
 
 const nothing = new Uint8Array()
 type HeightAndCertificate = NonNullable<Awaited<ReturnType<Storage['latestCertificate']>>>

@@ -1,15 +1,29 @@
 /**
- * What each write of chain-storage.ts puts into the database, record by record (store-keys.ts numbers the kinds).
+ * What chain-storage.ts writes and reads in more than one record (store-records.ts numbers the kinds): a block, a snapshot,
+ * the log. The ends of the log are chain-storage.ts's.
  */
-
 import type { StateKey } from '../../chain/brands.ts'
 import { encode } from '../../chain/codec.ts'
-import type { Entry } from '../../consensus/types.ts'
+import type { Entry, SnapshotMeta } from '../../consensus/types.ts'
 import type { BlockWrite, SignedHeader, SnapshotWrite } from '../ports.ts'
 import { configurationCodec, snapshotCodec } from '../raft-codecs.ts'
 import type { BatchOperation, ByteStore } from './byte-store.ts'
-import { digestInKey, rangeOf, seal, storeKey } from './store-keys.ts'
-import * as records from './store-records.ts'
+import {
+  appliedCodec,
+  corrupt,
+  describeKey,
+  deviceRowCodec,
+  digestInKey,
+  entryHead,
+  numberInKey,
+  openEntry,
+  placeCodec,
+  rangeOf,
+  seal,
+  signedCodec,
+  storeKey,
+  undoCodec,
+} from './store-records.ts'
 
 /** A sealed record. */
 export function put(key: Uint8Array, ...pieces: readonly Uint8Array[]): BatchOperation {
@@ -19,11 +33,11 @@ export function put(key: Uint8Array, ...pieces: readonly Uint8Array[]): BatchOpe
 export function entryOperation(entry: Entry): BatchOperation {
   const data =
     entry.configuration === undefined ? entry.data : encode(configurationCodec, entry.configuration)
-  return put(storeKey('entry', entry.index), records.entryHead(entry), data)
+  return put(storeKey('entry', entry.index), entryHead(entry), data)
 }
 
 export function signedOperation(signed: SignedHeader): BatchOperation {
-  return put(storeKey('signed', signed.incarnation, signed.height), encode(records.signedCodec, signed))
+  return put(storeKey('signed', signed.incarnation, signed.height), encode(signedCodec, signed))
 }
 
 /** Everything one block leaves behind, its promise of a signature included. */
@@ -37,8 +51,8 @@ export function blockOperations(block: BlockWrite): BatchOperation[] {
     put(storeKey('history'), block.history),
   ]
   for (const { id, index, kind, devices } of block.transactions) {
-    operations.push(put(storeKey('transaction', id), encode(records.placeCodec, { height, index })))
-    const row = encode(records.deviceRowCodec, { id, kind })
+    operations.push(put(storeKey('transaction', id), encode(placeCodec, { height, index })))
+    const row = encode(deviceRowCodec, { id, kind })
     for (const device of devices)
       operations.push(put(storeKey('deviceTransaction', device, height, index), row))
   }
@@ -49,15 +63,13 @@ export function blockOperations(block: BlockWrite): BatchOperation[] {
   for (const [slot, ids] of block.replay) operations.push(put(storeKey('replay', slot, height), ids))
   if (block.handover) operations.push(put(storeKey('handover', height), block.handover))
   if (block.signed) operations.push(signedOperation(block.signed))
-  if (block.undo) operations.push(put(storeKey('undo', height), encode(records.undoCodec, block.undo)))
+  if (block.undo) operations.push(put(storeKey('undo', height), encode(undoCodec, block.undo)))
   return operations
 }
 
-/* ---------------------------------------------------------------- snapshots */
-
 /*
  * What a verified snapshot puts into the database in place of state and log: one write, so that a crash leaves either
- * the old state with its log or the new one (store-keys.ts numbers the kinds).
+ * the old state with its log or the new one.
  *
  * Leaves that are the same in both are left alone. Blocks, headers and indexes of earlier heights stay; those
  * between the old height and the snapshot's are missing here, as on every node that was not there.
@@ -73,7 +85,7 @@ export async function snapshotOperations(
   const operations: BatchOperation[] = [
     put(storeKey('snapshot'), encode(snapshotCodec, meta)),
     put(storeKey('configuration'), encode(configurationCodec, configuration)),
-    put(storeKey('applied'), encode(records.appliedCodec, { index, height })),
+    put(storeKey('applied'), encode(appliedCodec, { index, height })),
     put(storeKey('header', height), state.header),
     put(storeKey('changes', height), state.changes),
     put(storeKey('certificate', height), state.certificate),
@@ -92,4 +104,75 @@ export async function snapshotOperations(
   for (const { height: at, record } of state.handovers) operations.push(put(storeKey('handover', at), record))
   for (const { slot, ids } of state.replay) operations.push(put(storeKey('replay', slot, height), ids))
   return operations
+}
+
+/* The log: reading it, and cutting it off at either end. */
+
+/** The term at `index`, which is the snapshot's or that of a stored entry. Throws `storage-corrupt`. */
+export async function termAt(store: ByteStore, index: number, snapshot: SnapshotMeta): Promise<number> {
+  if (index === snapshot.lastIncludedIndex) return snapshot.lastIncludedTerm
+  const key = storeKey('entry', index)
+  const value = await store.get(key)
+  if (!value) throw corrupt(`${describeKey(key)}: the record is missing`)
+  return openEntry(index, key, value).term
+}
+
+export interface EntryRange {
+  readonly from: number
+  readonly to: number
+  readonly maxBytes: number
+}
+
+/**
+ * Entries `from`..`to`, all of them there and sound; stops before `maxBytes` of data, but never before the first.
+ * Throws `storage-corrupt`.
+ */
+export async function readEntries(
+  store: ByteStore,
+  { from, to, maxBytes }: EntryRange,
+): Promise<readonly Entry[]> {
+  const entries: Entry[] = []
+  if (from > to) return entries
+  let size = 0
+  const range = { from: storeKey('entry', from), to: storeKey('entry', to + 1) }
+  for await (const [key, value] of store.range(range)) {
+    const index = from + entries.length
+    if (numberInKey(key, 1) !== index) throw corrupt(`entry ${index}: the record is missing`)
+    const entry = openEntry(index, key, value)
+    size += entry.data.length
+    if (entries.length > 0 && size > maxBytes) return entries
+    entries.push(entry)
+  }
+  if (entries.length !== to - from + 1) throw corrupt(`entry ${from + entries.length}: the record is missing`)
+  return entries
+}
+
+/** Deletes entries outside `first`..`last`: a torn end, or what a compaction had no time to delete. */
+export async function cutOutside(store: ByteStore, first: number, last: number): Promise<void> {
+  const all = rangeOf('entry')
+  const outside = [
+    { ...all, to: storeKey('entry', first) },
+    { ...all, from: storeKey('entry', last + 1) },
+  ]
+  for (const range of outside) {
+    let operations: BatchOperation[] = []
+    for await (const [key] of store.range(range)) {
+      operations.push({ key, value: null })
+      if (operations.length < maxDeletesPerWrite) continue
+      await store.write(operations, false)
+      operations = []
+    }
+    if (operations.length > 0) await store.write(operations, true)
+  }
+}
+
+/** Records deleted in one write, so that forgetting a long log never takes much memory. */
+export const maxDeletesPerWrite = 4096
+
+/** Deletions of the entries `from`..`to`, in writes of bounded size. */
+export function* deletions(from: number, to: number): Generator<readonly BatchOperation[]> {
+  for (let first = from; first <= to; first += maxDeletesPerWrite) {
+    const count = Math.min(maxDeletesPerWrite, to - first + 1)
+    yield Array.from({ length: count }, (_, i) => ({ key: storeKey('entry', first + i), value: null }))
+  }
 }

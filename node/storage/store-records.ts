@@ -1,5 +1,13 @@
-/** Payloads of the database's records (store-keys.ts numbers the kinds). Not seen by any other program. */
+/**
+ * The records of a node's database: their keys, checksums and payloads. Every kind is numbered once, and numbers are never
+ * reused. Not seen by any other program.
+ *
+ * A key is one byte (the number) and fixed-size parts in big-endian order, so that keys of one kind sort by
+ * their parts. A value is a CRC-32 (IEEE, 4 bytes) over key and payload, then the payload: a record that was
+ * damaged, or that turned up under another key, does not open. docs/decisions/0005-storage.md has the same table.
+ */
 
+import { crc32 } from 'node:zlib'
 import type { ChainId, DeviceId, Hash, Height, StateKey, TransactionId } from '../../chain/brands.ts'
 import {
   bytes,
@@ -12,11 +20,129 @@ import {
   struct,
   uint,
 } from '../../chain/codec.ts'
+import { bytesToHex } from '../../chain/hex.ts'
 import { MoteError } from '../../chain/result.ts'
 import type { Entry, EntryType, HardState } from '../../consensus/types.ts'
 import type { BlockUndo, StorageOwner } from '../ports.ts'
 import { configurationCodec, nodeId } from '../raft-codecs.ts'
-import { corrupt, describeKey, open } from './store-keys.ts'
+import type { KeyRange } from './byte-store.ts'
+
+export const recordKinds = {
+  owner: 0,
+  hardState: 1,
+  snapshot: 2,
+  logTail: 3,
+  applied: 4,
+  configuration: 5,
+  history: 6,
+  rebuilding: 7,
+  entry: 16,
+  header: 17,
+  changes: 18,
+  block: 19,
+  receipts: 20,
+  certificate: 21,
+  signed: 22,
+  transaction: 23,
+  deviceTransaction: 24,
+  leaf: 25,
+  replay: 26,
+  handover: 27,
+  undo: 28,
+} as const
+
+export type RecordKind = keyof typeof recordKinds
+
+/** A part of a key: a natural number (8 bytes) or a digest (32 bytes). */
+export type KeyPart = number | string
+
+/** The key of a record of this kind. */
+export function storeKey(kind: RecordKind, ...parts: readonly KeyPart[]): Uint8Array {
+  const key = Buffer.alloc(1 + parts.reduce<number>((size, part) => size + partSize(part), 0))
+  key[0] = recordKinds[kind]
+  let offset = 1
+  for (const part of parts) {
+    if (typeof part === 'number') {
+      key.writeUInt32BE(Math.floor(part / 2 ** 32), offset)
+      key.writeUInt32BE(part % 2 ** 32, offset + 4)
+    } else key.write(part, offset, 'hex')
+    offset += partSize(part)
+  }
+  return key
+}
+
+function partSize(part: KeyPart): number {
+  return typeof part === 'number' ? 8 : part.length / 2
+}
+
+/** The number at `offset` of a key. */
+export function numberInKey(key: Uint8Array, offset: number): number {
+  return Number(new DataView(key.buffer, key.byteOffset, key.byteLength).getBigUint64(offset))
+}
+
+/** The digest at `offset` of a key. */
+export function digestInKey(key: Uint8Array, offset: number): string {
+  return bytesToHex(key.subarray(offset, offset + 32))
+}
+
+/** Every key of one kind that starts with `prefix`. */
+export function rangeOf(kind: RecordKind, ...prefix: readonly KeyPart[]): KeyRange {
+  const from = storeKey(kind, ...prefix)
+  return { from, to: successor(from) }
+}
+
+/** The first key after every key that starts with `prefix`. Kinds end far below 255, so there always is one. */
+function successor(prefix: Uint8Array): Uint8Array {
+  let end = prefix.length
+  while (prefix[end - 1] === 0xff) end--
+  const next = Uint8Array.from(prefix.subarray(0, end))
+  next[end - 1] = (next[end - 1] ?? 0) + 1
+  return next
+}
+
+const checksumBytes = 4
+
+/** The stored value of a payload given in pieces. */
+export function seal(key: Uint8Array, ...pieces: readonly Uint8Array[]): Uint8Array {
+  const value = Buffer.allocUnsafe(
+    checksumBytes + pieces.reduce<number>((size, piece) => size + piece.length, 0),
+  )
+  let offset = checksumBytes
+  for (const piece of pieces) {
+    value.set(piece, offset)
+    offset += piece.length
+  }
+  value.writeUInt32BE(crc32(value.subarray(checksumBytes), crc32(key)), 0)
+  return value
+}
+
+/** The payload of a stored value. Throws `storage-corrupt` when its checksum does not fit key and payload. */
+export function open(key: Uint8Array, value: Uint8Array): Uint8Array {
+  if (value.length < checksumBytes) throw corrupt(`${describeKey(key)}: shorter than its checksum`)
+  // A plain view, whatever kind of buffer the store hands out.
+  const payload = new Uint8Array(value.buffer, value.byteOffset + checksumBytes, value.length - checksumBytes)
+  if (new DataView(value.buffer, value.byteOffset).getUint32(0) !== crc32(payload, crc32(key)))
+    throw corrupt(`${describeKey(key)}: the checksum does not fit`)
+  return payload
+}
+
+/** How an operator learns what is broken and what to do. */
+export function corrupt(detail: string): MoteError {
+  return new MoteError(
+    'storage-corrupt',
+    `${detail}; stop this node and run "mote node rebuild --config FILE", which lets it fetch everything from its peers (docs/OPERATIONS.md)`,
+  )
+}
+
+/** A key for people: `entry 17`. */
+export function describeKey(key: Uint8Array): string {
+  const kind = Object.entries(recordKinds).find(([, number]) => number === key[0])?.[0] ?? `kind ${key[0]}`
+  if (key.length === 9 || key.length === 17)
+    return [kind, ...[1, 9].filter(at => at < key.length).map(at => numberInKey(key, at))].join(' ')
+  return key.length > 1 ? `${kind} ${bytesToHex(key.subarray(1))}` : kind
+}
+
+/* ---------------------------------------------------------------- payloads */
 
 export const hardStateCodec: Codec<HardState> = struct({ currentTerm: uint(), votedFor: nullable(nodeId) })
 export const ownerCodec: Codec<StorageOwner & { readonly format: 1 }> = struct({

@@ -1,11 +1,12 @@
 /** Planned changes of leader, catching up by snapshot, and linearizable reads, between real processes. */
+
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { LoadClients } from '../../bench/load-clients.ts'
 import { type ClusterNode, createCluster, type LocalCluster } from '../../bench/local-cluster.ts'
 import { openLevelByteStore } from '../../node/storage/level-storage.ts'
-import { storeKey } from '../../node/storage/store-keys.ts'
+import { storeKey } from '../../node/storage/store-records.ts'
 import { runMote } from '../support/mote-command.ts'
 
 let cluster: LocalCluster

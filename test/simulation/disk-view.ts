@@ -2,8 +2,8 @@
 import type { Hash } from '../../chain/brands.ts'
 import type { HardState } from '../../consensus/types.ts'
 import { snapshotCodec } from '../../node/raft-codecs.ts'
-import { storeKey } from '../../node/storage/store-keys.ts'
 import * as records from '../../node/storage/store-records.ts'
+import { storeKey } from '../../node/storage/store-records.ts'
 import type { SimulatedDisk } from './disk.ts'
 
 export class DiskView {

@@ -9,7 +9,7 @@
  */
 import { MoteError } from '../../chain/result.ts'
 import type { BatchOperation, ByteStore, KeyRange } from '../../node/storage/byte-store.ts'
-import { recordKinds } from '../../node/storage/store-keys.ts'
+import { recordKinds } from '../../node/storage/store-records.ts'
 import type { SeededRandom } from './random.ts'
 import type { SimulatedActor, Timeline } from './timeline.ts'
 

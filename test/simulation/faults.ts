@@ -4,7 +4,7 @@
  */
 import { type ConsenterSet, quorumOf } from '../../chain/consenters.ts'
 import type { PeerMessage } from '../../node/ports.ts'
-import { recordKinds } from '../../node/storage/store-keys.ts'
+import { recordKinds } from '../../node/storage/store-records.ts'
 import type { CrashKind } from './disk.ts'
 import type { Host, Site } from './host.ts'
 import { calmNetwork } from './network.ts'

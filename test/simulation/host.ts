@@ -4,9 +4,7 @@
  *
  * A process can end at every place where it touches the world: from then on nothing that it still does has any effect.
  */
-
-import type { DeviceId } from '../../chain/brands.ts'
-import { Milliseconds } from '../../chain/brands.ts'
+import { type DeviceId, Milliseconds } from '../../chain/brands.ts'
 import { chainIdOf, type GenesisDocument } from '../../chain/genesis.ts'
 import type { SignatureVerifier, Signer } from '../../chain/keys.ts'
 import { MoteError } from '../../chain/result.ts'
@@ -17,9 +15,9 @@ import { LiveChain } from '../../node/ledger/live-chain.ts'
 import { NodeEvents } from '../../node/ledger/node-events.ts'
 import { LedgerNode } from '../../node/ledger-node.ts'
 import type { ApplyWrite, Clock, LogWrite, PeerMessage, RecoveredNode, Storage } from '../../node/ports.ts'
+import { copyPromises } from '../../node/rebuild.ts'
 import type { ProducerLimits } from '../../node/replica/producer.ts'
 import { openStorage } from '../../node/storage/chain-storage.ts'
-import { copyPromises } from '../../node/storage/store-rebuild.ts'
 import { type CrashKind, type DiskUser, SimulatedDisk } from './disk.ts'
 import type { NetworkUser, SimulatedNetwork } from './network.ts'
 import { SeededRandom } from './random.ts'

@@ -368,9 +368,9 @@ export const mutants: readonly Mutant[] = [
     name: 'no-index-of-transactions',
     source: 'acknowledged is never lost',
     file: 'node/storage/store-operations.ts',
-    find: "    operations.push(put(storeKey('transaction', id), encode(records.placeCodec, { height, index })))\n",
+    find: "    operations.push(put(storeKey('transaction', id), encode(placeCodec, { height, index })))\n",
     replace:
-      "    if (index > 0) operations.push(put(storeKey('transaction', id), encode(records.placeCodec, { height, index })))\n",
+      "    if (index > 0) operations.push(put(storeKey('transaction', id), encode(placeCodec, { height, index })))\n",
   },
   {
     name: 'snapshot-skips-and-expires',

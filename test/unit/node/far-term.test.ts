@@ -1,9 +1,9 @@
 /** A node that was away while the others held a million elections, between real `LedgerNode`s: it is not deaf for good. */
+
 import { expect, test } from 'vitest'
 import { encode } from '../../../chain/codec.ts'
 import { maxTermLead } from '../../../consensus/message-check.ts'
-import { seal, storeKey } from '../../../node/storage/store-keys.ts'
-import { hardStateCodec } from '../../../node/storage/store-records.ts'
+import { hardStateCodec, seal, storeKey } from '../../../node/storage/store-records.ts'
 import { LedgerWorld } from '../../support/ledger-world.ts'
 import { sampleIdentity } from '../../support/sample-genesis.ts'
 

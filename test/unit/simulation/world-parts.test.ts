@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { storeKey } from '../../../node/storage/store-keys.ts'
+import { storeKey } from '../../../node/storage/store-records.ts'
 import { type CrashKind, SimulatedDisk } from '../../simulation/disk.ts'
 import { SeededRandom } from '../../simulation/random.ts'
 import { type SimulatedActor, Timeline } from '../../simulation/timeline.ts'
