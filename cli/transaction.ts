@@ -10,7 +10,7 @@ import { headerHash } from '../chain/header.ts'
 import { bytesToHex } from '../chain/hex.ts'
 import { MoteError } from '../chain/result.ts'
 import { parseTransaction } from '../chain/transaction.ts'
-import { proveBlock } from '../client/block-proof.ts'
+import { type ProvenBlock, proveBlock } from '../client/block-proof.ts'
 import { exchange } from '../client/http-source.ts'
 import { nativeVerifier } from '../client/native-crypto.ts'
 import type { ChainAccess } from '../devnet/access.ts'
@@ -76,7 +76,7 @@ const blockTimeoutMs = 10_000
 const maxBlockAnswerBytes = 8 * 1024 * 1024
 
 /** A block with the proof that a quorum certified it, from the first full node that has one. */
-function provenBlock({ client, checkpoint }: ChainAccess, height: Height): Promise<Block> {
+function provenBlock({ client, checkpoint }: ChainAccess, height: Height): Promise<ProvenBlock> {
   return client.pool.attempt(async source => {
     const path = `/v1/blocks/${height}/content`
     const { body } = await exchange(source.name, {
@@ -92,8 +92,7 @@ function provenBlock({ client, checkpoint }: ChainAccess, height: Height): Promi
     const block = decode(blockCodec, body, maxBlockAnswerBytes)
     if (!block.ok || block.value.header.height !== height)
       throw new MoteError('bad-proof', `${source.name}: expected block ${height}`)
-    await proveBlock(source, { checkpoint, verifier: nativeVerifier }, block.value)
-    return block.value
+    return proveBlock(source, { checkpoint, verifier: nativeVerifier }, block.value)
   })
 }
 
@@ -142,7 +141,7 @@ async function showBlock(context: Context, [text = '']: readonly string[]): Prom
     stateRoot,
   }
   const { output } = context
-  output.data({ ...shown, transactions, verified: true, asOf }, () =>
+  output.data({ ...shown, transactions, verified: block.verified, asOf }, () =>
     [
       output.fields({ ...shown, transactions: transactions.length }),
       ...(transactions.length === 0
@@ -192,7 +191,7 @@ async function showTransaction(context: Context, [text = '']: readonly string[])
     events: readable(receipt.events) as Record<string, unknown>[],
   }
   const { output } = context
-  output.data({ ...shown, verified: true, asOf }, () =>
+  output.data({ ...shown, verified: block.verified, asOf }, () =>
     [
       output.fields({
         ...flat({ id, height, index, time: shown.time }),

@@ -20,12 +20,17 @@ import { findHandover } from './handover-search.ts'
 const maxUncertifiedRun = 1024
 const headersPerRequest = 64
 
-/** Judges a block by the headers of `source`. Throws `bad-header`, `bad-certificate`, `bad-proof`, or `stale` without a certificate. */
+/** A block that was proven: `proveBlock` alone makes one. */
+export interface ProvenBlock extends Block {
+  readonly verified: true
+}
+
+/** Judges a block by the headers of `source`, and gives it back as proven. Throws `bad-header`, `bad-certificate`, `bad-proof`, or `stale` without a certificate. */
 export async function proveBlock(
   source: ChainSource,
   { checkpoint, verifier }: { readonly checkpoint: TrustedHead; readonly verifier: SignatureVerifier },
   block: Block,
-): Promise<void> {
+): Promise<ProvenBlock> {
   const { header, transactions, receipts } = block
   const wrong = (what: string) =>
     new MoteError('bad-proof', `${source.name}: block ${header.height}: ${what}`)
@@ -39,6 +44,7 @@ export async function proveBlock(
     throw wrong('transactions: not those of the header')
   const leaves = receipts.map(receipt => encode(receiptCodec, receipt))
   if (merkleRoot(leaves) !== header.receiptsRoot) throw wrong('receipts: not those of the header')
+  return { ...block, verified: true }
 }
 
 /** Hash of the header at `height`, which a certified header covers. */

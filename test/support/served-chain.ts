@@ -1,12 +1,14 @@
 /** A chain source behind the HTTP API of a full node, as far as clients ask it: for commands without processes. */
 import { createServer, type IncomingMessage } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { blockCodec } from '../../chain/block.ts'
 import { Height, StateKey, TransactionId } from '../../chain/brands.ts'
 import { encode } from '../../chain/codec.ts'
 import { errorTable } from '../../chain/errors.ts'
 import { certifiedHeaderCodec, stateAnswerCodec } from '../../chain/light-client.ts'
 import { MoteError } from '../../chain/result.ts'
-import { type ChainSource, headerListCodec } from '../../client/chain-source.ts'
+import { headerListCodec } from '../../client/chain-source.ts'
+import type { TestSource } from './test-source.ts'
 
 export interface ServedChain extends AsyncDisposable {
   readonly host: string
@@ -14,7 +16,7 @@ export interface ServedChain extends AsyncDisposable {
 }
 
 /** Listens on a free loopback port until it is disposed. */
-export async function serveChain(source: ChainSource): Promise<ServedChain> {
+export async function serveChain(source: TestSource): Promise<ServedChain> {
   const server = createServer(async (request, response) => {
     const gone = new AbortController()
     response.on('close', () => gone.abort())
@@ -45,7 +47,7 @@ export async function serveChain(source: ChainSource): Promise<ServedChain> {
 
 /** Bytes, a value to be sent as JSON, or undefined for an answer without content. */
 async function answerOf(
-  source: ChainSource,
+  source: TestSource,
   request: IncomingMessage,
   signal: AbortSignal,
 ): Promise<Uint8Array | object | undefined> {
@@ -53,8 +55,7 @@ async function answerOf(
   const [, , what, which = ''] = url.pathname.split('/')
   const number = (name: string) => Number(url.searchParams.get(name))
   if (what === 'status') return source.status()
-  if (what === 'transactions' && request.method === 'POST')
-    return source.submit(await bodyOf(request), 'certified')
+  if (what === 'transactions' && request.method === 'POST') return source.submit(await bodyOf(request))
   if (what === 'transactions') return source.transactionStatus(TransactionId(which))
   if (what === 'state') return encode(stateAnswerCodec, await source.state(StateKey(which)))
   if (what === 'headers' && which === 'wait') {
@@ -65,6 +66,7 @@ async function answerOf(
     const height = which === 'latest' ? which : Height(Number(which))
     return encode(certifiedHeaderCodec, await source.certifiedHeader(height))
   }
+  if (what === 'blocks') return encode(blockCodec, await source.block(Height(Number(which))))
   if (what === 'headers')
     return encode(headerListCodec, await source.headersFrom(Height(number('from')), number('limit')))
   throw new MoteError('not-found', url.pathname)

@@ -3,7 +3,7 @@
  * Raft, storage or network. `source()` serves it as full nodes do, and lies on demand.
  */
 import { createHash } from 'node:crypto'
-import type { BlockProposal, Receipt } from '../../chain/block.ts'
+import type { Block, BlockProposal, Receipt } from '../../chain/block.ts'
 import type { ChainId, DeviceId, GrantId, Hash } from '../../chain/brands.ts'
 import {
   type GroupId,
@@ -59,7 +59,7 @@ export function tokenOf(name: string): Signer {
   return nativeSignerFromSeed('ed25519', createHash('sha256').update(`token ${name}`).digest())
 }
 
-interface ServedBlock {
+interface ServedBlock extends Pick<Block, 'transactions' | 'receipts'> {
   readonly ledger: Ledger
   /** The set that took over after this block, and its certificate. */
   readonly handover: Handover | undefined
@@ -126,7 +126,8 @@ export class TestChain {
     this.checkpoint = checkpointFromGenesis(this.genesis)
     const changes = [...genesisState(this.genesis).keys()]
     const ledger = genesisLedger(this.genesis)
-    this.blocks = [{ ledger, changes, certificate: undefined, handover: undefined }]
+    const nothing = { transactions: [], receipts: [], certificate: undefined, handover: undefined }
+    this.blocks = [{ ledger, changes, ...nothing }]
   }
 
   get chainId(): ChainId {
@@ -184,13 +185,14 @@ export class TestChain {
   #execute(proposal: BlockProposal, certify: boolean): ExecutedBlock {
     const index = LogIndex(this.ledger.header.index + 2)
     const block = executeBlock(this.ledger, { proposal, term: Term(1), index, verify: nativeVerifier })
-    const { ledger, header, headerHash, changes, executed } = block
+    const { ledger, header, headerHash, changes, executed, receipts } = block
+    const { transactions } = 'transactions' in proposal ? proposal : { transactions: [] }
     const certificate = certify ? this.certify(header.height, headerHash) : undefined
     const handover = block.handover && {
       consenters: block.handover,
       certificate: this.certify(header.height, headerHash, undefined, block.handover),
     }
-    this.blocks.push({ ledger, changes, certificate, handover })
+    this.blocks.push({ ledger, changes, transactions, receipts, certificate, handover })
     for (const item of executed) {
       const { id } = item.parsed
       const { code } = item.receipt
@@ -257,6 +259,11 @@ export class TestChain {
   served(height: number): CertifiedHeader {
     const { ledger, changes, certificate, handover } = this.at(height)
     return { header: ledger.header, certificate, handover, changes }
+  }
+
+  block(height: number): Block {
+    const { ledger, transactions, receipts } = this.at(height)
+    return { header: ledger.header, transactions, receipts }
   }
 
   answer(key: StateKey, height: number): StateAnswer {

@@ -1,6 +1,6 @@
 /** A full node that serves a `TestChain`, and lies on demand. */
 
-import type { Receipt } from '../../chain/block.ts'
+import type { Block, Receipt } from '../../chain/block.ts'
 import {
   type ChainId,
   type DeviceId,
@@ -32,6 +32,7 @@ interface ServableChain {
   at(height: number): { readonly certificate: Certificate | undefined }
   append(transactions: readonly Uint8Array[]): readonly Receipt[]
   served(height: number): CertifiedHeader
+  block(height: number): Block
   answer(key: StateKey, height: number): StateAnswer
   groupAnswer(id: GroupId, height: number): GroupAnswer
   transactionStatus(id: TransactionId): TransactionStatus
@@ -54,6 +55,8 @@ export class TestSource implements ChainSource {
   tamperState: (answer: StateAnswer) => StateAnswer = answer => answer
   tamperGroup: (answer: GroupAnswer) => GroupAnswer = answer => answer
   tamperHeader: (header: CertifiedHeader) => CertifiedHeader = header => header
+  tamperBlock: (block: Block) => Block = block => block
+  tamperStatus: (status: TransactionStatus) => TransactionStatus = status => status
   /** Runs after a state answer was made and before it arrives. */
   beforeStateArrives: () => Promise<void> | void = () => {}
 
@@ -97,7 +100,12 @@ export class TestSource implements ChainSource {
 
   async transactionStatus(id: TransactionId): Promise<TransactionStatus> {
     this.#ask('transactionStatus')
-    return this.chain.transactionStatus(id)
+    return this.tamperStatus(this.chain.transactionStatus(id))
+  }
+
+  async block(height: Height): Promise<Block> {
+    this.#ask('block')
+    return this.tamperBlock(this.chain.block(height))
   }
 
   async certifiedHeader(height: Height | 'latest'): Promise<CertifiedHeader> {

@@ -1,93 +1,13 @@
 /** `mote chain consenters` on a chain in memory, served as full nodes serve it. */
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { Writable } from 'node:stream'
 import { expect, test } from 'vitest'
-import { run } from '../../../cli/program.ts'
-import { writeGenesisFile } from '../../../client/genesis-file.ts'
-import { KeyDirectory } from '../../../client/key-directory.ts'
-import { layout, writeDescription } from '../../../devnet/layout.ts'
-import { type ServedChain, serveChain } from '../../support/served-chain.ts'
-import { keysOf, TestChain, type TestChainOptions } from '../../support/test-chain.ts'
-
-class Capture extends Writable {
-  text = ''
-  override _write(chunk: Buffer, _encoding: string, done: () => void): void {
-    this.text += chunk.toString('utf8')
-    done()
-  }
-}
-
-interface World extends AsyncDisposable {
-  readonly chain: TestChain
-  /** Runs one command on the chain. Messages for people are collected in `notes` while it runs. */
-  mote(...args: readonly string[]): Promise<{ code: number; stdout: string; notes: string }>
-}
-
-const operatorNames = ['operator', 'operator-2', 'operator-3']
-
-/** A devnet directory whose full nodes 1 to 3 answer for the chain; of the spares nobody answers. */
-async function worldOf(options: TestChainOptions = {}): Promise<World> {
-  const directory = mkdtempSync(join(tmpdir(), 'mote-chain-'))
-  const chain = new TestChain({ spares: ['full-4', 'full-5'], devices: ['sensor'], ...options })
-  chain.append()
-  const served = new Map<string, ServedChain>()
-  for (const { name } of chain.fullNodes) served.set(name, await serveChain(chain.source()))
-  const keys = await KeyDirectory.open(directory)
-  const operators = await KeyDirectory.open(layout.operator(directory))
-  for (const name of operatorNames) {
-    await operators.store(keysOf(name))
-    await keys.alias(name, keysOf(name).id)
-  }
-  for (const { name, id } of [...chain.fullNodes, ...chain.spares, keysOf('sensor')])
-    await keys.alias(name, id)
-  await operators.store(keysOf('sensor'))
-  await writeGenesisFile(layout.genesis(directory), chain.genesis)
-  const nowhere = { host: '127.0.0.1', port: 1 }
-  await writeDescription(directory, {
-    version: 1,
-    chainId: chain.chainId,
-    seed: 'x',
-    temporary: false,
-    supervisorPid: process.pid,
-    controlSocket: layout.controlSocket(directory),
-    nodes: [...chain.fullNodes, ...chain.spares].map(({ name, id }) => ({
-      name,
-      id,
-      label: 'full' as const,
-      api: served.get(name) ?? nowhere,
-      p2p: nowhere,
-    })),
-    gateway: { name: 'gateway', id: keysOf('sensor').id, mqtt: nowhere },
-    devices: [],
-    groups: [],
-    links: [],
-    trustTtlMs: 1000,
-  })
-  return {
-    chain,
-    async mote(...args) {
-      const [stdout, stderr] = [new Capture(), new Capture()]
-      const code = await run([...args, '--dir', directory], {
-        variables: { HOME: directory },
-        streams: { stdout, stderr },
-        interrupted: new AbortController().signal,
-      })
-      return { code, stdout: stdout.text, notes: stderr.text }
-    },
-    async [Symbol.asyncDispose]() {
-      for (const each of served.values()) await each[Symbol.asyncDispose]()
-      rmSync(directory, { recursive: true, force: true })
-    },
-  }
-}
+import { operatorNames, serveDevnet } from '../../support/served-devnet.ts'
+import type { TestChainOptions } from '../../support/test-chain.ts'
 
 const twoOfThree: TestChainOptions = { operators: operatorNames.slice(1), threshold: 2 }
 const names = (nodes: readonly { readonly name: string }[]) => nodes.map(({ name }) => name).sort()
 
 test('chain consenters: shows who certifies, as text and as JSON', async () => {
-  await using world = await worldOf()
+  await using world = await serveDevnet()
   const text = await world.mote('chain', 'consenters')
   expect(text.code).toBe(0)
   expect(text.stdout).toMatch(/^consenters {2}full-\d, full-\d, full-\d \(majority: 2 of 3\)$/m)
@@ -102,7 +22,7 @@ test('chain consenters: shows who certifies, as text and as JSON', async () => {
 })
 
 test('chain consenters set: decides, and shows what is decided on until the handover', async () => {
-  await using world = await worldOf()
+  await using world = await serveDevnet()
   const { chain, mote } = world
   const { code, stdout } = await mote('chain', 'consenters', 'set', 'full-2,full-3,full-4', '--json')
   expect(code).toBe(0)
@@ -120,7 +40,7 @@ test('chain consenters set: decides, and shows what is decided on until the hand
 })
 
 test('chain consenters set: each operator signs with its own key, and is told what is missing', async () => {
-  await using world = await worldOf(twoOfThree)
+  await using world = await serveDevnet(twoOfThree)
   const { chain, mote } = world
   const set = ['chain', 'consenters', 'set', 'full-1,full-2,full-3,full-4', '--policy', 'two-thirds']
   expect((await mote(...set)).stdout).toMatch(/approved of; 1 of 2 approvals are missing$/m)
@@ -137,7 +57,7 @@ test('chain consenters set: each operator signs with its own key, and is told wh
 })
 
 test('chain consenters set --wait: ends when they certify', async () => {
-  await using world = await worldOf()
+  await using world = await serveDevnet()
   const { chain, mote } = world
   const waiting = mote('chain', 'consenters', 'set', 'full-2,full-3,full-4', '--wait')
   while (!chain.ledger.parameters.nextConsenters) await chain.news(1_000)
@@ -149,7 +69,7 @@ test('chain consenters set --wait: ends when they certify', async () => {
 })
 
 test('chain consenters set --wait: at its deadline it says what is missing', async () => {
-  await using world = await worldOf(twoOfThree)
+  await using world = await serveDevnet(twoOfThree)
   const { chain, mote } = world
   const set = ['chain', 'consenters', 'set', 'full-2,full-3,full-4', '--wait', '--timeout', '1']
   const undecided = await mote(...set)
@@ -165,7 +85,7 @@ test('chain consenters set --wait: at its deadline it says what is missing', asy
 })
 
 test('chain consenters set: refusals and their exit codes', async () => {
-  await using world = await worldOf()
+  await using world = await serveDevnet()
   const { chain, mote } = world
   const rows: readonly (readonly [readonly string[], number, string])[] = [
     [[], 2, 'nodes'],
