@@ -9,6 +9,7 @@ import { keyIdOf } from '../chain/keys.ts'
 import { type IdentityRecord, isKeyValidAt } from '../chain/records.ts'
 import { MoteError } from '../chain/result.ts'
 import { historyOf } from '../client/device-history.ts'
+import { checkFresh } from '../client/freshness.ts'
 import { revoke } from '../client/operator-actions.ts'
 import type { Verified } from '../client/verified-chain.ts'
 import { type ChainAccess, operatorKeys } from '../devnet/access.ts'
@@ -108,10 +109,11 @@ async function trust(
   }
   const { trustTtlMs } = access.description
   const { value } = record
-  const stale = record.ageMs > trustTtlMs
+  const fresh = checkFresh(record.ageMs, trustTtlMs)
+  const stale = !fresh.ok
   const isTrusted = value?.status === 'active' && value.trustLevel >= level
-  const verdict = stale
-    ? `not trusted: the answer is ${record.ageMs} ms old, more than trustTtl (${trustTtlMs} ms)`
+  const verdict = !fresh.ok
+    ? `not trusted: ${fresh.error.code}: ${fresh.error.detail}`
     : !value
       ? 'unknown: proven absent'
       : isTrusted

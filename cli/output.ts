@@ -100,7 +100,10 @@ export function provenance(answer: {
   readonly term: number
   readonly ageMs: number
 }): string {
-  return `at height ${answer.height}, term ${answer.term}, ${durationText(answer.ageMs)} old`
+  const { height, term, ageMs } = answer
+  // Infinite for a header from the future (client/freshness.ts).
+  const age = Number.isFinite(ageMs) ? `${durationText(ageMs)} old` : "ahead of this machine's clock"
+  return `at height ${height}, term ${term}, ${age}`
 }
 
 /** First characters of an id: enough to tell one from another at a glance, never enough to use. */

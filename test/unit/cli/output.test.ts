@@ -60,6 +60,8 @@ test('output: durations and provenance as people say them', () => {
     '5 min',
   ])
   expect(provenance({ height: 7, term: 2, ageMs: 1_500 })).toBe('at height 7, term 2, 1.5 s old')
+  const future = provenance({ height: 7, term: 2, ageMs: Number.POSITIVE_INFINITY })
+  expect(future).toBe("at height 7, term 2, ahead of this machine's clock")
 })
 
 test('kill-leader: an acknowledged transaction that is lost exits 1', () => {
