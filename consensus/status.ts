@@ -82,3 +82,18 @@ export function raftStatusOf(state: State): RaftStatus {
     failed: state.failed,
   }
 }
+
+/** The other voters, the best to lead next first: who has room comes before who is full, then whose log is furthest. */
+export function successorsOf({
+  id,
+  configuration,
+  followers,
+}: RaftStatus): readonly { readonly id: NodeId; readonly isFull: boolean }[] {
+  return configuration.voters
+    .filter(voter => voter !== id)
+    .map(voter => {
+      const follower = followers.get(voter)
+      return { id: voter, matchIndex: follower?.matchIndex ?? 0, isFull: follower?.state === 'full' }
+    })
+    .sort((a, b) => Number(a.isFull) - Number(b.isFull) || b.matchIndex - a.matchIndex)
+}

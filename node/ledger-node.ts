@@ -9,7 +9,6 @@
  * It registers the `query` and `member` handlers and is the receiver of the network's events, so it must be made before the
  * network starts. It does not open or close what it is given.
  */
-
 import type { DeviceId } from '../chain/brands.ts'
 import { certificateCodec } from '../chain/certificate.ts'
 import { encode } from '../chain/codec.ts'
@@ -21,25 +20,23 @@ import type { Random } from '../consensus/types.ts'
 import type { LedgerSettings } from './effective-configuration.ts'
 import { Certifier } from './ledger/certifier.ts'
 import type { RecoveredChain } from './ledger/chain-recovery.ts'
-import { FullMembers } from './ledger/full-members.ts'
 import { HandoverProofs } from './ledger/handover-proofs.ts'
 import type { LiveChain } from './ledger/live-chain.ts'
-import { MemberGate, Members } from './ledger/members.ts'
+import { FullMembers, MemberGate, Members, PeerRechecks } from './ledger/members.ts'
 import type { NodeEvents } from './ledger/node-events.ts'
 import { Snapshots } from './ledger/snapshots.ts'
 import { queryHandler } from './network/query-protocol.ts'
 import type { Clock, Network, NetworkEvents, NodeLog, PeerMessage, Storage } from './ports.ts'
 import { Admission } from './replica/admission.ts'
-import { ClockExchange } from './replica/clock-exchange.ts'
 import { type TransferReport, transferLeadership } from './replica/leader-transfer.ts'
 import { LinearizableReads } from './replica/linearizable-reads.ts'
 import { MemberServer } from './replica/member-server.ts'
 import { MembershipDriver } from './replica/membership-driver.ts'
 import { Mempool } from './replica/mempool.ts'
 import { NewerTerms } from './replica/newer-terms.ts'
-import { PeerRechecks } from './replica/peer-rechecks.ts'
 import { Producer } from './replica/producer.ts'
 import { Replica } from './replica/replica.ts'
+import { ClockExchange } from './replica/voter-clocks.ts'
 import { Forwarder } from './service/forwarder.ts'
 import { NodeService } from './service/node-service.ts'
 import { FullNodeStatus } from './service/node-status.ts'
@@ -307,7 +304,7 @@ export class LedgerNode implements NetworkEvents {
   }
 
   unreachable(peer: DeviceId): void {
-    this.replica.unreachable(peer)
+    this.#parts.events.unreachable(peer)
   }
 
   /** A member that connects is asked what it remembers, and told what it may have missed. */

@@ -1,15 +1,24 @@
 /**
- * Who else keeps this chain, judged in one place: the members of the Raft configuration in force, and the peers of this
- * node's own configuration. Only they are heard, and only they may ask `/mote/member/1`.
+ * Who keeps this chain, and who may speak with this node, judged in one place.
  *
- * Beside them, at a leader: members that were removed and are still told so (consensus/departing.ts). Of them nothing is
- * taken but Raft messages, whose answers show that they know it; they may ask for the amnesia check, without which they hear no
- * leader that is new to them (`MemberGate`), and for nothing else.
+ * `Members` are the members of the Raft configuration in force, and the peers of this node's own configuration. Only they are
+ * heard, and only they may ask `/mote/member/1`. Beside them, at a leader: members that were removed and are still told so
+ * (consensus/departing.ts). Of them nothing is taken but Raft messages, whose answers show that they know it; they may ask
+ * for the amnesia check, without which they hear no leader that is new to them (`MemberGate`), and for nothing else.
+ *
+ * `FullMembers` are the identities that the chain counts as full nodes, out of which members are taken, and `PeerRechecks` has
+ * connections judged again by what blocks change.
  */
-import type { DeviceId } from '../../chain/brands.ts'
+import type { DeviceId, Height } from '../../chain/brands.ts'
+import type { Certificate } from '../../chain/certificate.ts'
+import { decode } from '../../chain/codec.ts'
+import { type IdentityRecord, identityCodec, stateKeyOf } from '../../chain/records.ts'
+import { entries, get } from '../../chain/state-tree.ts'
+import { bodies, typeOfKind } from '../../chain/transaction.ts'
 import type { Configuration, Recovered } from '../../consensus/types.ts'
 import { memberRequests } from '../network/request-table.ts'
-import type { Network, PeerMessage } from '../ports.ts'
+import type { Clock, Network, PeerMessage } from '../ports.ts'
+import type { Execution, LiveChain } from './live-chain.ts'
 import type { NodeEvents, NodeListener } from './node-events.ts'
 
 export interface MembersParts {
@@ -102,5 +111,106 @@ export class MemberGate implements Pick<Network, 'send'> {
   open(peer: DeviceId): void {
     this.#open.add(peer)
     this.#events.unreachable(peer)
+  }
+}
+
+/* Which identities the chain counts as full nodes: a set that follows execution, so that nobody has to search the state. */
+
+/** Kinds of transactions that change identity records. */
+export const identityKinds: ReadonlySet<number> = new Set(
+  (['identity.suspend', 'identity.revoke', 'key.add', 'key.rotate', 'key.revoke'] as const).map(
+    type => bodies[type][0],
+  ),
+)
+
+export class FullMembers implements NodeListener {
+  readonly #chain: Pick<LiveChain, 'ledger'>
+  #ids: ReadonlySet<DeviceId> = new Set()
+
+  constructor(chain: Pick<LiveChain, 'ledger'>) {
+    this.#chain = chain
+    this.installed()
+  }
+
+  /** Active identities with the label full. The set is another one after each change. */
+  get ids(): ReadonlySet<DeviceId> {
+    return this.#ids
+  }
+
+  /** Reads the whole state: at a start and after a snapshot. */
+  installed(): void {
+    this.#ids = new Set()
+    for (const [, value] of entries(this.#chain.ledger.tree)) {
+      if (!looksLikeIdentity(value)) continue
+      const record = decode(identityCodec, value)
+      if (record.ok) this.#judge(record.value)
+    }
+  }
+
+  /** The chain's ledger is the result of the block. */
+  executed({ write }: Execution): void {
+    const { ledger } = this.#chain
+    for (const { kind, devices } of write.transactions) {
+      if (!typeOfKind.get(kind)?.startsWith('identity.')) continue
+      for (const device of devices) {
+        const value = get(ledger.tree, stateKeyOf.identity(device))
+        const record = value && decode(identityCodec, value)
+        if (record?.ok) this.#judge(record.value)
+      }
+    }
+  }
+
+  #judge({ id, label, status }: IdentityRecord): void {
+    const counts = label === 'full' && status === 'active'
+    if (counts === this.#ids.has(id)) return
+    this.#ids = new Set(counts ? [...this.#ids, id] : [...this.#ids].filter(other => other !== id))
+  }
+}
+
+/** A leaf is `[record type, format, record]`: most of a large state need not be decoded to be passed over. */
+function looksLikeIdentity(leaf: Uint8Array): boolean {
+  return leaf[0] === 0x93 && leaf[1] === 1
+}
+
+/* Has the connections of peers judged again when blocks that changed their records are certified. */
+
+export interface PeerRechecksParts {
+  readonly network: Pick<Network, 'peers' | 'recheck'>
+  readonly clock: Pick<Clock, 'after'>
+  readonly members: Pick<Members, 'isDeparting'>
+}
+
+/** Time in which a revoked member may learn of its removal from the leader before its connection is judged. */
+const farewellMs = 500
+
+export class PeerRechecks implements NodeListener {
+  readonly #parts: PeerRechecksParts
+  /** Devices whose records executed blocks may have changed that are not certified yet, with the newest such block. */
+  readonly #written = new Map<DeviceId, Height>()
+
+  constructor(parts: PeerRechecksParts) {
+    this.#parts = parts
+  }
+
+  executed({ write }: Execution): void {
+    for (const { kind, devices } of write.transactions)
+      if (identityKinds.has(kind)) for (const device of devices) this.#written.set(device, write.height)
+  }
+
+  certified({ height: certified }: Certificate): void {
+    if (this.#written.size === 0) return
+    const { network, clock, members } = this.#parts
+    for (const [id, height] of this.#written) {
+      if (height > certified) continue
+      this.#written.delete(id)
+      if (members.isDeparting(id)) clock.after(farewellMs, () => network.recheck(id))
+      else network.recheck(id)
+    }
+  }
+
+  /** The records of everybody may have changed. */
+  installed(): void {
+    const { network } = this.#parts
+    for (const { id } of network.peers()) network.recheck(id)
   }
 }

@@ -129,7 +129,7 @@ const ownStatusCodec: Codec<OwnStatus> = struct<OwnStatus>({
   handovers: list(certifiedHeaderCodec, maxHelloHandovers),
 })
 
-/** What one full node knows of another (amnesia-check.ts). */
+/** What one full node knows of another (member-server.ts). */
 export interface AmnesiaEvidence {
   /** The highest header it signed, as far as known here. */
   readonly signed: SignedHeader | undefined
@@ -322,7 +322,7 @@ export const memberRequests = {
     },
     { ...trusted, cost: 0 },
   ),
-  /** What the asked node remembers of the asker (amnesia-check.ts). */
+  /** What the asked node remembers of the asker (member-server.ts). */
   amnesiaCheck: member(
     2,
     'amnesia-check',

@@ -15,9 +15,9 @@ import { type ParsedTransaction, parseTransaction } from '../../chain/transactio
 import type { Execution, LiveChain } from '../ledger/live-chain.ts'
 import type { NodeListener } from '../ledger/node-events.ts'
 import type { TransactionRefusal } from '../ports.ts'
-import type { ClockExchange } from './clock-exchange.ts'
 import type { Lane, Mempool } from './mempool.ts'
 import type { Replica } from './replica.ts'
+import type { ClockExchange } from './voter-clocks.ts'
 
 export interface AdmissionParts {
   readonly chain: LiveChain

@@ -10,7 +10,7 @@ import { proposalTime } from '../../chain/block.ts'
 import type { Entry, Message, Config as RaftConfig, Recovered, SnapshotMeta } from '../../consensus/types.ts'
 import type { Leadership } from '../ledger/node-events.ts'
 import type { LogWrite } from '../ports.ts'
-import type { ClockExchange } from './clock-exchange.ts'
+import type { ClockExchange } from './voter-clocks.ts'
 
 type Append = Extract<Message, { type: 'append-entries' }>
 

@@ -4,6 +4,7 @@
  */
 import type { DeviceId } from '../../chain/brands.ts'
 import { MoteError } from '../../chain/result.ts'
+import { successorsOf } from '../../consensus/status.ts'
 import type { Clock, PeerStatus } from '../ports.ts'
 import type { Replica } from './replica.ts'
 
@@ -37,28 +38,23 @@ export async function transferLeadership(
   const { role, leader } = replica.leadership
   if (role !== 'leader')
     throw new MoteError('no-leader', `transfer: this node does not lead; ask ${leader ?? 'again later'}`)
-  const { voters } = replica.configuration
-  const { followers } = replica.consensus
-  const ready = peers()
-    .filter(peer => peer.state === 'connected' && voters.includes(peer.id))
-    .map(peer => {
-      const follower = followers.get(peer.id)
-      return { id: peer.id, matchIndex: follower?.matchIndex ?? 0, isFull: follower?.state === 'full' }
-    })
-    // A full one takes over only when it has room again, so it comes last.
-    .sort((a, b) => Number(a.isFull) - Number(b.isFull) || b.matchIndex - a.matchIndex)
-  const successor = to === undefined ? ready[0] : ready.find(peer => peer.id === to)
+  const connected = new Set(peers().flatMap(peer => (peer.state === 'connected' ? [peer.id] : [])))
+  // A full one takes over only when it has room again.
+  const ready = successorsOf(replica.consensus).flatMap(({ id }) =>
+    connected.has(id as DeviceId) ? [id as DeviceId] : [],
+  )
+  const successor = to === undefined ? ready[0] : ready.find(id => id === to)
   if (!successor)
     throw new MoteError('unreachable', `transfer: ${to ?? 'any other voter'} is not a connected voter`)
   const startedAt = clock.steady()
-  replica.transferTo(successor.id)
+  replica.transferTo(successor)
   for (;;) {
     const { role, leader, term } = replica.leadership
     const durationMs = clock.steady() - startedAt
     if (role !== 'leader' && leader !== undefined && leader !== id)
       return { from: id, to: leader, term, durationMs }
     if (durationMs > transferTimeoutMs || replica.stopped)
-      throw new MoteError('timeout', `transfer: ${successor.id} did not take over in ${transferTimeoutMs} ms`)
+      throw new MoteError('timeout', `transfer: ${successor} did not take over in ${transferTimeoutMs} ms`)
     await new Promise<void>(resolve => clock.after(lookAgainMs, resolve))
   }
 }

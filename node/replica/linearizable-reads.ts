@@ -9,17 +9,20 @@
 import { MoteError } from '../../chain/result.ts'
 import { Deadline } from '../../client/deadline.ts'
 import type { LiveChain } from '../ledger/live-chain.ts'
-import type { NodeListener } from '../ledger/node-events.ts'
+import type { Leadership, NodeListener } from '../ledger/node-events.ts'
 import { memberRequests } from '../network/request-table.ts'
 import { ask } from '../network/requests.ts'
 import type { Clock, Network } from '../ports.ts'
-import type { Replica } from './replica.ts'
 
 export interface LinearizableReadsParts {
   readonly clock: Clock
   readonly network: Pick<Network, 'request'>
   readonly chain: Pick<LiveChain, 'height' | 'certifiedHeight'>
-  readonly replica: Pick<Replica, 'leadership' | 'appliedIndex' | 'readIndex'>
+  readonly replica: {
+    readonly leadership: Leadership
+    readonly appliedIndex: number
+    readIndex(): Promise<number>
+  }
 }
 
 /** A read that has not been confirmed by then is refused. */
@@ -120,5 +123,46 @@ export class LinearizableReads implements NodeListener {
       return this.#tooLate()
     }
     await deadline.within(promise, late)
+  }
+}
+
+/* At the leader. */
+
+interface WaitingRead {
+  readonly resolve: (index: number) => void
+  readonly reject: (error: MoteError) => void
+}
+
+/** Reads that wait for Raft to confirm the leadership, by the context that each was given. */
+export class ReadRounds {
+  readonly #waiting = new Map<number, WaitingRead>()
+  #nextContext = 1
+
+  /** `begin` hands the read to Raft. Resolves with the index that the state must have reached; rejects with `no-leader`. */
+  read(begin: (context: number) => void): Promise<number> {
+    const context = this.#nextContext++
+    return new Promise((resolve, reject) => {
+      this.#waiting.set(context, { resolve, reject })
+      begin(context)
+    })
+  }
+
+  ready(context: number, index: number): void {
+    this.#take(context)?.resolve(index)
+  }
+
+  refused(context: number): void {
+    this.#take(context)?.reject(new MoteError('no-leader', 'read: this node is not the leader (any more)'))
+  }
+
+  /** Rejects all that wait: no answer will come. */
+  refuseAll(): void {
+    for (const context of [...this.#waiting.keys()]) this.refused(context)
+  }
+
+  #take(context: number): WaitingRead | undefined {
+    const waiting = this.#waiting.get(context)
+    this.#waiting.delete(context)
+    return waiting
   }
 }

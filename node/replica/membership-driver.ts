@@ -17,9 +17,9 @@ import { encode } from '../../chain/codec.ts'
 import { type ConsenterSet, quorumOf, signersHash } from '../../chain/consenters.ts'
 import { assertNever } from '../../chain/result.ts'
 import type { Configuration, Effect, Input } from '../../consensus/types.ts'
-import type { FullMembers } from '../ledger/full-members.ts'
 import type { HandoverProofs } from '../ledger/handover-proofs.ts'
 import type { LiveChain } from '../ledger/live-chain.ts'
+import type { FullMembers } from '../ledger/members.ts'
 
 /** What is applied at the leader. */
 export interface MembershipView {

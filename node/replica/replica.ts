@@ -13,9 +13,9 @@
  * Not here: who may submit (submission.ts), what a block does (chain/), when to cut one (producer.ts).
  */
 import type { DeviceId } from '../../chain/brands.ts'
-import { assert, assertNever, MoteError } from '../../chain/result.ts'
+import { assert, assertNever, type MoteError } from '../../chain/result.ts'
 import { Raft } from '../../consensus/raft.ts'
-import type { RaftStatus } from '../../consensus/status.ts'
+import { type RaftStatus, successorsOf } from '../../consensus/status.ts'
 import type {
   Configuration,
   Effect,
@@ -30,11 +30,12 @@ import type {
 import type { Leadership, NodeListener } from '../ledger/node-events.ts'
 import type { VerifiedSnapshot } from '../ledger/snapshots.ts'
 import type { Network } from '../ports.ts'
-import type { ClockExchange } from './clock-exchange.ts'
 import { Executor, type ExecutorParts } from './executor.ts'
 import { LateProposals } from './late-proposals.ts'
+import { ReadRounds } from './linearizable-reads.ts'
+import { HeldSends, storageFailure, WriteWatch, writeDeadlineMs, writeStallMs } from './pending-writes.ts'
 import { Proposer, type ProposerParts } from './producer.ts'
-import { bestSuccessor, HeldSends, ReadRounds, WriteWatch, writeDeadlineMs, writeStallMs } from './waiting.ts'
+import type { ClockExchange } from './voter-clocks.ts'
 
 export interface ReplicaParts extends ExecutorParts, ProposerParts {
   readonly raft: RaftConfig
@@ -200,8 +201,8 @@ export class Replica implements NodeListener {
     const { waitingMs } = this.#writes
     if (waitingMs <= writeStallMs) return
     if (waitingMs > writeDeadlineMs) this.fault(storageFailure(`no write has ended for ${waitingMs} ms`))
-    const best = this.#leadership.role === 'leader' && bestSuccessor(this.#raft.status)
-    if (best) this.transferTo(best)
+    const [best] = this.#leadership.role === 'leader' ? successorsOf(this.#raft.status) : []
+    if (best && !best.isFull) this.transferTo(best.id as DeviceId)
   }
 
   #step(input: Input): void {
@@ -392,8 +393,4 @@ export class Replica implements NodeListener {
     const input = this.#proposer.next(this.appliedIndex, this.#configuration)
     if (input) this.#inputs.push(input)
   }
-}
-
-function storageFailure(error: unknown): MoteError {
-  return error instanceof MoteError ? error : new MoteError('storage-failed', String(error), { cause: error })
 }

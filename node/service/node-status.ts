@@ -7,9 +7,9 @@ import type { LiveChain } from '../ledger/live-chain.ts'
 import type { Members } from '../ledger/members.ts'
 import type { NodeListener } from '../ledger/node-events.ts'
 import type { Network } from '../ports.ts'
-import type { ClockExchange } from '../replica/clock-exchange.ts'
 import type { MembershipDriver } from '../replica/membership-driver.ts'
 import type { Replica } from '../replica/replica.ts'
+import type { ClockExchange } from '../replica/voter-clocks.ts'
 
 export interface FullNodeStatusParts {
   readonly name: string

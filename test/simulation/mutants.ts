@@ -396,7 +396,7 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'held-messages-never-let-go',
     source: 'memory bounds',
-    file: 'node/replica/waiting.ts',
+    file: 'node/replica/pending-writes.ts',
     find: 'return later < 0 ? this.#held.splice(0) : this.#held.splice(0, later)',
     replace: 'return later < 0 ? this.#held.slice(0) : this.#held.splice(0, later)',
   },
@@ -530,7 +530,7 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'own-clock-as-block-time',
     source: 'a leader whose clock is wrong moves the chain',
-    file: 'node/replica/clock-exchange.ts',
+    file: 'node/replica/voter-clocks.ts',
     find: 'return this.#clocks.time(this.#parts.members.inForce)',
     replace: 'return this.#parts.clock.wall()',
   },

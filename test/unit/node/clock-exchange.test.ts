@@ -4,9 +4,8 @@ import { type DeviceId, Milliseconds } from '../../../chain/brands.ts'
 import { encode } from '../../../chain/codec.ts'
 import type { Entry } from '../../../consensus/types.ts'
 import { clockSampleMaxAgeMs } from '../../../node/network/wire.ts'
-import { ClockExchange, type ClockExchangeParts } from '../../../node/replica/clock-exchange.ts'
 import { LateProposals } from '../../../node/replica/late-proposals.ts'
-import { clockBoundMs } from '../../../node/replica/voter-clocks.ts'
+import { ClockExchange, type ClockExchangeParts, clockBoundMs } from '../../../node/replica/voter-clocks.ts'
 import { ManualClock } from '../../support/manual-clock.ts'
 
 const start = 1_700_000_000_000

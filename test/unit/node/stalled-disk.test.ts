@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { writeDeadlineMs, writeStallMs } from '../../../node/replica/waiting.ts'
+import { writeDeadlineMs, writeStallMs } from '../../../node/replica/pending-writes.ts'
 import { LedgerWorld } from '../../support/ledger-world.ts'
 import { sampleIdentity } from '../../support/sample-genesis.ts'
 
