@@ -22,7 +22,13 @@ import { type Header, headerCodec } from './header.ts'
 import { maxBlockTransactions, maxTransactionBytes } from './limits.ts'
 import { type IdentityStatus, identityStatusCodec } from './records.ts'
 import { type Result, refuse } from './result.ts'
-import { type Label, labelCodec, type TransactionBody, type UnsignedTransaction } from './transaction.ts'
+import {
+  type Label,
+  labelCodec,
+  parseTransaction,
+  type TransactionBody,
+  type UnsignedTransaction,
+} from './transaction.ts'
 
 interface ProposalHead {
   readonly version: 1
@@ -256,4 +262,27 @@ function aboutWhom(body: TransactionBody): readonly DeviceId[] {
   if ('subject' in body) return [body.subject]
   if ('members' in body) return body.members
   return 'target' in body ? body.target.consenters.map(({ id }) => id) : []
+}
+
+/** A transaction of a block and how it ended, for people and programs. Proof is the block's. */
+export interface TransactionView {
+  readonly id: TransactionId
+  readonly index: number
+  readonly kind: string
+  /** Undefined for a transaction that cannot be read, whose kind is then `unreadable`. */
+  readonly signer: DeviceId | undefined
+  readonly code: ReceiptCode
+}
+
+/** One for each receipt of a block. */
+export function transactionViews({
+  transactions,
+  receipts,
+}: Pick<Block, 'transactions' | 'receipts'>): TransactionView[] {
+  return receipts.map(({ id, code }, index) => {
+    const parsed = parseTransaction(transactions[index] ?? new Uint8Array())
+    if (!parsed.ok) return { id, index, kind: 'unreadable', signer: undefined, code }
+    const { body, signer } = parsed.value.unsigned
+    return { id, index, kind: body.type, signer: signer.deviceId, code }
+  })
 }

@@ -2,8 +2,8 @@
  * `mote tx status ID`: what a full node says. `mote tx show ID` and `mote block HEIGHT|latest`: proven from the genesis on.
  */
 import type { Command } from 'commander'
-import { type Block, blockCodec } from '../chain/block.ts'
-import { type DeviceId, Height, isDigest, TransactionId } from '../chain/brands.ts'
+import { type Block, blockCodec, transactionViews } from '../chain/block.ts'
+import { Height, isDigest, TransactionId } from '../chain/brands.ts'
 import { decode } from '../chain/codec.ts'
 import { exitCodes } from '../chain/errors.ts'
 import { headerHash } from '../chain/header.ts'
@@ -96,30 +96,6 @@ function provenBlock({ client, checkpoint }: ChainAccess, height: Height): Promi
   })
 }
 
-/** A transaction of a proven block, for people and programs. */
-interface ShownTransaction {
-  readonly id: TransactionId
-  readonly index: number
-  readonly kind: string
-  readonly signer: DeviceId | null
-  readonly code: string
-}
-
-function shownTransactions({ transactions, receipts }: Block): ShownTransaction[] {
-  return receipts.map(({ id, code }, index) => {
-    const parsed = parseTransaction(transactions[index] ?? new Uint8Array(0))
-    return parsed.ok
-      ? {
-          id,
-          index,
-          kind: parsed.value.unsigned.body.type,
-          signer: parsed.value.unsigned.signer.deviceId,
-          code,
-        }
-      : { id, index, kind: 'unreadable', signer: null, code }
-  })
-}
-
 async function showBlock(context: Context, [text = '']: readonly string[]): Promise<number> {
   const access = await openChain(context)
   const head = access.client.follower.head.header
@@ -130,7 +106,7 @@ async function showBlock(context: Context, [text = '']: readonly string[]): Prom
     throw new MoteError('not-found', `block ${number}: the newest certified one is ${head.height}`)
   const block = await provenBlock(access, Height(number))
   const { term, time, previousHash, stateRoot, height } = block.header
-  const transactions = shownTransactions(block)
+  const transactions = transactionViews(block).map(row => ({ ...row, signer: row.signer ?? null }))
   const asOf = { height: head.height, term: head.term, ageMs: access.client.records.ageMs() }
   const shown = {
     height,

@@ -5,6 +5,7 @@
  * It holds no power: it cannot admit anyone (execution checks the grant and the token key's signature over the device
  * id), and what it assigns is advice. It can delay or deny; then a newcomer asks another one.
  */
+
 import type { FastifyInstance } from 'fastify'
 import { Type } from 'typebox'
 import { DeviceId } from '../chain/brands.ts'
@@ -16,11 +17,10 @@ import type { RunningNode } from './full-node.ts'
 import { LightChain } from './light/light-chain.ts'
 import { joining, registryReports } from './network/request-table.ts'
 import { ask, requestHandler } from './network/requests.ts'
-import { AddressAnnouncer } from './registry/address-announcer.ts'
+import { AddressAnnouncer } from './registry/coordination-addresses.ts'
 import { JoinService } from './registry/join-service.ts'
 import { heartbeatEveryMs, LiveNodes } from './registry/live-nodes.ts'
-import { adminRoutes } from './service/admin-routes.ts'
-import { bodyOf, createApi, listenApi } from './service/api.ts'
+import { adminRoutes, bodyOf, createApi, listenApi } from './service/api.ts'
 import { relaySource } from './service/relay-source.ts'
 
 const moveTimeoutMs = 3_000

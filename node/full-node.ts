@@ -5,6 +5,7 @@
  * Order of starting: what is stored is checked, then peers are met, then the API listens. Order of stopping: leadership
  * is transferred and open transactions get their answers, then API, network and storage close.
  */
+
 import { join } from 'node:path'
 import type { FastifyInstance } from 'fastify'
 import { chainIdOf, type GenesisDocument } from '../chain/genesis.ts'
@@ -27,9 +28,8 @@ import { registryReports } from './network/request-table.ts'
 import { requestHandler } from './network/requests.ts'
 import type { Storage } from './ports.ts'
 import { CoordinationAddresses } from './registry/coordination-addresses.ts'
-import { RegistryHeartbeat } from './registry/registry-heartbeat.ts'
-import { adminRoutes } from './service/admin-routes.ts'
-import { createApi, listenApi } from './service/api.ts'
+import { RegistryHeartbeat } from './registry/live-nodes.ts'
+import { adminRoutes, createApi, listenApi } from './service/api.ts'
 import { openLevelStorage } from './storage/level-storage.ts'
 
 /** A program that serves until it is stopped. */

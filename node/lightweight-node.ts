@@ -6,6 +6,7 @@
  * goes on with a backup by itself as soon as its full node is silent, slow or caught lying, and asks for a new
  * assignment then; without any coordination node it goes on with the full nodes of its configuration.
  */
+
 import { join } from 'node:path'
 import { checkpointFile } from '../client/checkpoint-file.ts'
 import type { Logger } from '../client/log.ts'
@@ -15,8 +16,7 @@ import { LightChain } from './light/light-chain.ts'
 import { ServingNodes } from './light/serving-nodes.ts'
 import { registryReports } from './network/request-table.ts'
 import { requestHandler } from './network/requests.ts'
-import { adminRoutes } from './service/admin-routes.ts'
-import { createApi, listenApi } from './service/api.ts'
+import { adminRoutes, createApi, listenApi } from './service/api.ts'
 import { relaySource } from './service/relay-source.ts'
 
 /** Starts the lightweight node of a configuration. Throws the `MoteError` that says what is in its way. */

@@ -25,7 +25,8 @@ import { RecentMap } from '../../chain/recent-map.ts'
 import { slotOf } from '../../chain/replay.ts'
 import { get } from '../../chain/state-tree.ts'
 import { bodies } from '../../chain/transaction.ts'
-import type { BlockUndo, BlockWrite } from '../ports.ts'
+import type { BlockUndo, BlockWrite, Storage } from '../ports.ts'
+import { stored } from '../storage/store-records.ts'
 import { encodeHandover } from './handovers.ts'
 import type { BlockToSign } from './signature-set.ts'
 
@@ -283,4 +284,22 @@ export function genesisWriteOf(ledger: Ledger, leaves: ReadonlyMap<StateKey, Uin
     replayFloor: 0,
     history: encode(historyFrontierCodec, ledger.history),
   }
+}
+
+/* What storage knows of transactions that the chain in memory has forgotten. */
+
+type OutcomeStorage = Pick<Storage, 'transaction' | 'header' | 'receipts'>
+
+/** The outcome that its receipt records. Rejects with `storage-corrupt`. */
+export async function storedOutcome(
+  storage: OutcomeStorage,
+  id: TransactionId,
+): Promise<RecentOutcome | undefined> {
+  const place = await storage.transaction(id)
+  if (!place) return undefined
+  const [header, receipts] = await Promise.all([storage.header(place.height), storage.receipts(place.height)])
+  if (!header || !receipts) return undefined
+  const { term, time } = stored(headerCodec, header, 'header')
+  const receipt = stored(receiptsCodec, receipts, 'receipts')[place.index]
+  return receipt && { id, ...place, code: receipt.code, final: true, term, time }
 }

@@ -38,8 +38,7 @@ import { libp2pSource } from '../network/query-protocol.ts'
 import { queries } from '../network/request-table.ts'
 import { ask } from '../network/requests.ts'
 import type { PeerStatus } from '../ports.ts'
-import { LightIdentityProvider } from './light-identity-provider.ts'
-import { PeerConfirmation } from './peer-confirmation.ts'
+import { LightIdentityProvider, PeerConfirmation } from './peer-identities.ts'
 
 /** A query that waits for news lasts this long: a full node that hangs is noticed a little later. */
 const waitMs = 3_000

@@ -12,7 +12,7 @@
  * long power cut every proof is old, and the consenters must still find each other.
  *
  * A node without state of its own may know nothing newer: it has just started, or has skipped headers. It asks for the
- * peer's record at a fresh head then (peer-confirmation.ts). Until that has come the peer is not confirmed: it is asked
+ * peer's record at a fresh head then (peer-identities.ts). Until that has come the peer is not confirmed: it is asked
  * for headers and proofs, which need no trust, and nothing that it asks or says counts.
  */
 import type { ChainId, DeviceId, Height } from '../../chain/brands.ts'

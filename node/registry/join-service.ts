@@ -1,7 +1,7 @@
 /**
  * What a coordination node does with join messages (client/join-messages.ts): challenges, registrations, assignments.
  * First the service, with the clock, the chain and the registry around it; then the judging, which is pure: challenges and the form of
- * a registration. Who serves whom is in assignment.ts.
+ * a registration. Who serves whom is in live-nodes.ts.
  */
 
 import { randomBytes } from 'node:crypto'
@@ -30,8 +30,7 @@ import {
 } from '../../client/join-messages.ts'
 import { nativeVerifier } from '../../client/native-crypto.ts'
 import type { Clock } from '../ports.ts'
-import { assign } from './assignment.ts'
-import type { LiveNodes } from './live-nodes.ts'
+import { assign, type LiveNodes } from './live-nodes.ts'
 
 /** A registration must be certified within this time: less than a libp2p answer may take. */
 const certifyTimeoutMs = 20_000

@@ -9,10 +9,15 @@
 
 import type { AddressInfo } from 'node:net'
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
-import fastify, { type FastifyError, type FastifyInstance, type FastifyReply } from 'fastify'
+import fastify, {
+  type FastifyError,
+  type FastifyInstance,
+  type FastifyReply,
+  type FastifyRequest,
+} from 'fastify'
 import { Type } from 'typebox'
 import { type Block, blockCodec } from '../../chain/block.ts'
-import { DeviceId, GroupId, Height, StateKey, TransactionId } from '../../chain/brands.ts'
+import { DeviceId, GroupId, Height, isDigest, StateKey, TransactionId } from '../../chain/brands.ts'
 import { bytes, type Codec, decode, encode, list } from '../../chain/codec.ts'
 import { certifiedHeaderCodec, stateAnswerCodec } from '../../chain/light-client.ts'
 import { stateKeyOf } from '../../chain/records.ts'
@@ -30,6 +35,7 @@ import {
 import { coordinationAddressesCodec } from '../../client/coordination-address.ts'
 import { type HealthAnswer, liveness, readiness } from '../../client/health.ts'
 import { type Problem, problemHeaders, problemOf } from '../../client/problem.ts'
+import type { TransferReport } from '../replica/leader-transfer.ts'
 
 /** What a node serves over HTTP. */
 export interface ApiParts {
@@ -318,4 +324,47 @@ export async function listenApi(
     throw new MoteError('start-failed', `api: cannot listen on ${host} port ${port}: ${reason}`, { cause })
   }
   return `http://${host}:${(app.server.address() as AddressInfo).port}`
+}
+
+/*
+ * What an operator may ask of a node over HTTP, on the machine itself only: `GET /v1/configuration` is the configuration
+ * that takes effect, and `POST /v1/transfer` transfers a full node's leadership. A request from
+ * elsewhere is refused before its body is read.
+ */
+
+export interface AdminServices {
+  /** No secret is in it. */
+  readonly configuration: object
+  /** To the node that is named, or to the one that is furthest. Throws `no-leader`, `unreachable` or `timeout`. */
+  readonly transfer?: (to: DeviceId | undefined) => Promise<TransferReport>
+}
+
+const bodyLimit = 1024
+
+export function adminRoutes(app: FastifyInstance, { configuration, transfer }: AdminServices): void {
+  app.register(async routes => {
+    routes.addHook('onRequest', async request => mustBeLocal(request))
+    routes.addContentTypeParser(
+      'application/json',
+      { parseAs: 'string', bodyLimit },
+      routes.getDefaultJsonParser('error', 'error'),
+    )
+    routes.get('/v1/configuration', async () => configuration)
+    if (transfer)
+      routes.post('/v1/transfer', { bodyLimit }, async request => transfer(targetOf(request.body)))
+  })
+}
+
+function mustBeLocal({ socket }: FastifyRequest): void {
+  const address = (socket.remoteAddress ?? '').replace(/^::ffff:/, '')
+  if (address === '::1' || address.startsWith('127.')) return
+  throw new MoteError('not-authorised', 'administration: on this machine only, by its loopback address')
+}
+
+/** `{"to": device id}`, `{}`, or nothing. */
+function targetOf(body: unknown): DeviceId | undefined {
+  const to = typeof body === 'object' && body !== null && 'to' in body ? body.to : undefined
+  if (to === undefined) return undefined
+  if (typeof to === 'string' && isDigest(to)) return DeviceId(to)
+  throw new MoteError('malformed', `to: expected a device id, got ${JSON.stringify(to)}`)
 }

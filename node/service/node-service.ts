@@ -5,7 +5,13 @@
  * Reads are at the newest certified height unless a height is named: what is committed only may not be proven yet.
  * A node that has diverged or failed answers nothing but its status.
  */
-import { type Block, decodeProposal, receiptsCodec } from '../../chain/block.ts'
+import {
+  type Block,
+  decodeProposal,
+  receiptsCodec,
+  type TransactionView,
+  transactionViews,
+} from '../../chain/block.ts'
 import { type DeviceId, type GroupId, Height, type StateKey, type TransactionId } from '../../chain/brands.ts'
 import { type Certificate, certificateCodec } from '../../chain/certificate.ts'
 import { type Codec, decode } from '../../chain/codec.ts'
@@ -14,7 +20,7 @@ import { type CertifiedHeader, type StateAnswer, stateAnswer } from '../../chain
 import { membersCodec, stateKeyOf } from '../../chain/records.ts'
 import { MoteError } from '../../chain/result.ts'
 import { get, prove } from '../../chain/state-tree.ts'
-import { parseTransaction, typeOfKind } from '../../chain/transaction.ts'
+import { typeOfKind } from '../../chain/transaction.ts'
 import {
   type ChainSource,
   type DeviceTransaction,
@@ -46,13 +52,7 @@ export interface BlockView {
   readonly certified: boolean
   readonly signatures: number
   readonly type: string
-  readonly transactions: readonly {
-    readonly id: string
-    readonly index: number
-    readonly kind: string
-    readonly signer: string | undefined
-    readonly code: string
-  }[]
+  readonly transactions: readonly TransactionView[]
 }
 
 export interface NodeServiceParts {
@@ -223,8 +223,40 @@ export class NodeService implements ChainSource, NodeListener {
   /** The block as a client proves it: header, transactions, receipts. Throws `not-found`. */
   async blockContent(at: Height | 'latest'): Promise<Block> {
     this.#mustServe()
+    return (await this.#block(this.#heightOf(at))).block
+  }
+
+  /** Throws `not-found` above the newest block. */
+  async block(at: Height | 'latest'): Promise<BlockView> {
+    this.#mustServe()
     const { storage, chain } = this.#parts
-    const height = at === 'latest' ? chain.certifiedHeight : at
+    const height = this.#heightOf(at)
+    const [{ block, type }, certificate] = await Promise.all([
+      this.#block(height),
+      storage.certificate(height),
+    ])
+    const { term, time, previousHash, stateRoot } = block.header
+    const signed = certificate && decoded(certificateCodec, certificate, 'certificate')
+    return {
+      height,
+      headerHash: headerHash(block.header),
+      term,
+      time,
+      previousHash,
+      stateRoot,
+      certified: height <= chain.certifiedHeight,
+      signatures: signed?.signatures.length ?? 0,
+      type,
+      transactions: transactionViews(block),
+    }
+  }
+
+  #heightOf(at: Height | 'latest'): Height {
+    return at === 'latest' ? this.#parts.chain.certifiedHeight : at
+  }
+
+  async #block(height: Height): Promise<{ readonly block: Block; readonly type: BlockView['type'] }> {
+    const { storage } = this.#parts
     const [header, data, receipts] = await Promise.all([
       storage.header(height),
       storage.block(height),
@@ -232,53 +264,12 @@ export class NodeService implements ChainSource, NodeListener {
     ])
     if (!header || !data || !receipts) throw new MoteError('not-found', `block ${height}: not here`)
     const proposal = decodeProposal(data)
-    return {
+    const block = {
       header: decoded(headerCodec, header, 'header'),
       transactions: proposal.ok && proposal.value.type !== 'handover' ? proposal.value.transactions : [],
       receipts: decoded(receiptsCodec, receipts, 'receipts'),
     }
-  }
-
-  /** Throws `not-found` above the newest block. */
-  async block(at: Height | 'latest'): Promise<BlockView> {
-    this.#mustServe()
-    const { storage, chain } = this.#parts
-    const height = at === 'latest' ? chain.certifiedHeight : at
-    const [header, data, receipts, certificate] = await Promise.all([
-      storage.header(height),
-      storage.block(height),
-      storage.receipts(height),
-      storage.certificate(height),
-    ])
-    if (!header || !data || !receipts) throw new MoteError('not-found', `block ${height}: not here`)
-    const { term, time, previousHash, stateRoot, ...rest } = decoded(headerCodec, header, 'header')
-    const proposal = decodeProposal(data)
-    const transactions = proposal.ok && proposal.value.type !== 'handover' ? proposal.value.transactions : []
-    const signed = certificate && decoded(certificateCodec, certificate, 'certificate')
-    return {
-      height,
-      headerHash: headerHash({ term, time, previousHash, stateRoot, ...rest }),
-      term,
-      time,
-      previousHash,
-      stateRoot,
-      certified: height <= chain.certifiedHeight,
-      signatures: signed?.signatures.length ?? 0,
-      type: height === 0 ? 'genesis' : proposal.ok ? proposal.value.type : 'unreadable',
-      transactions: decoded(receiptsCodec, receipts, 'receipts').map(({ id, code }, index) => {
-        const bytes = transactions[index]
-        const parsed = bytes && parseTransaction(bytes)
-        return parsed?.ok
-          ? {
-              id,
-              index,
-              kind: parsed.value.unsigned.body.type,
-              signer: parsed.value.unsigned.signer.deviceId,
-              code,
-            }
-          : { id, index, kind: 'unreadable', signer: undefined, code }
-      }),
-    }
+    return { block, type: height === 0 ? 'genesis' : proposal.ok ? proposal.value.type : 'unreadable' }
   }
 
   #mustServe(): void {

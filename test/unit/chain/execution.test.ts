@@ -1,7 +1,7 @@
 /** Execution of blocks: admission of transactions, time, replay, limits, determinism, and that no bytes make it throw. */
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { type BlockProposal, devicesOf, receiptCodec } from '../../../chain/block.ts'
+import { type BlockProposal, devicesOf, receiptCodec, transactionViews } from '../../../chain/block.ts'
 import { ChainId, LogIndex, Milliseconds, Term } from '../../../chain/brands.ts'
 import { encode } from '../../../chain/codec.ts'
 import { checkTransaction, clampBlockTime, executeBlock } from '../../../chain/execution.ts'
@@ -157,6 +157,16 @@ describe('admission', () => {
       .execute(altered(1, 2), altered(2, 98), altered(2, 120), new Uint8Array(0), wire.slice(0, -1))
       .receipts.map(receipt => receipt.code)
     expect(codes).toEqual(['unknown-version', 'kind-not-supported', 'malformed', 'malformed', 'malformed'])
+  })
+
+  test('views of a block: what each transaction is and how it ended, unreadable ones among them', () => {
+    const chain = new SampleLedger()
+    const transactions = [chain.sign(device, createGroup('a')), new Uint8Array(0)]
+    const { receipts } = chain.execute(...transactions)
+    expect(transactionViews({ transactions, receipts })).toMatchObject([
+      { index: 0, id: receipts[0]?.id, kind: 'group.create', signer: device.id, code: 'ok' },
+      { index: 1, id: receipts[1]?.id, kind: 'unreadable', signer: undefined, code: 'malformed' },
+    ])
   })
 })
 

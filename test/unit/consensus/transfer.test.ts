@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest'
+import { successorsOf } from '../../../consensus/status.ts'
 import { effectsOf, electionTimeoutTicks, Server, sendsOf } from './server.ts'
 
 function leader(): Server {
@@ -21,6 +22,18 @@ describe('leadership transfer (thesis §3.10)', () => {
     expect(sendsOf(server.step({ type: 'transfer', to: 'b' }), 'timeout-now')).toEqual([])
     expect(sendsOf(server.answer('c', { matchIndex: 2 }), 'timeout-now')).toEqual([])
     expect(sendsOf(server.answer('b', { matchIndex: 2 }), 'timeout-now').map(({ to }) => to)).toEqual(['b'])
+  })
+
+  it('of the other voters the one with the longest log comes first, and one that is full last', () => {
+    const server = leader()
+    server.propose('x')
+    server.answer('c', { matchIndex: 2 })
+    expect(successorsOf(server.status).map(({ id }) => id)).toEqual(['c', 'b'])
+    server.answer('c', { matchIndex: 2, full: true })
+    expect(successorsOf(server.status)).toMatchObject([
+      { id: 'b', isFull: false },
+      { id: 'c', isFull: true },
+    ])
   })
 
   it('meanwhile no proposal and no change is taken', () => {

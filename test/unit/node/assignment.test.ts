@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { assign, rendezvousOrder } from '../../../node/registry/assignment.ts'
+import { assign, rendezvousOrder } from '../../../node/registry/live-nodes.ts'
 import { keysOf } from '../../support/test-chain.ts'
 
 const nodes = Array.from({ length: 5 }, (_, i) => ({ id: keysOf(`full-${i}`).id }))

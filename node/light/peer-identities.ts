@@ -1,6 +1,7 @@
 /**
- * What a node without state of its own judges hellos by: its genesis, its header follower, and the proofs it has seen
- * (hello.ts). For lightweight and coordination nodes.
+ * Who the peers of a node without state of its own are, for lightweight and coordination nodes: what it judges hellos by, its
+ * genesis, its header follower, and the proofs it has seen (hello.ts); and what it asks for once a hello has passed
+ * (`PeerConfirmation`).
  *
  * It holds no records but verified ones. Of an identity whose record a block has changed, and whose new record it has
  * not seen, it knows exactly that: then an older proof is refused, which is how a revoked peer stays out. What was proven
@@ -20,6 +21,7 @@ import { type IdentityRecord, identityCodec, stateKeyOf } from '../../chain/reco
 import type { CheckpointStore } from '../../client/header-follower.ts'
 import type { VerifiedChain } from '../../client/verified-chain.ts'
 import type { HelloProof, IdentityProvider, KnownIdentity } from '../network/hello.ts'
+import type { Clock } from '../ports.ts'
 
 export interface LightIdentityParts {
   readonly deviceId: DeviceId
@@ -107,5 +109,67 @@ export class LightIdentityProvider implements IdentityProvider {
 
   isCurrent(id: DeviceId, height: Height): boolean {
     return this.#isFresh() && this.#records.deviceStands(id, height)
+  }
+}
+
+/*
+ * Confirms the peers of a node without state of its own: asks for the record of each at a fresh head, and has its
+ * connections judged by that (hello.ts). A peer that was revoked since its proof was made is closed then; nothing that it
+ * asked or said has counted until then.
+ *
+ * Which full node gives the record does not matter: it is proven under the head, and a list of changes that is left out
+ * shows (client/verified-chain.ts). While no head is fresh nobody is confirmed; the next header asks again.
+ */
+
+export interface PeerConfirmationParts {
+  readonly records: Pick<VerifiedChain, 'device'>
+  readonly isFresh: () => boolean
+  readonly clock: Clock
+  /** Peers that are connected and not confirmed. */
+  readonly unconfirmed: () => readonly DeviceId[]
+  /** Judges a peer's connections by what is known now. */
+  readonly recheck: (peer: DeviceId) => void
+  readonly onFailure: (peer: DeviceId, error: unknown) => void
+}
+
+/** Pause before a record that did not come is asked for again. */
+const askAgainMs = 250
+
+export class PeerConfirmation {
+  readonly #parts: PeerConfirmationParts
+  readonly #asking = new Set<DeviceId>()
+  #stopped = false
+
+  constructor(parts: PeerConfirmationParts) {
+    this.#parts = parts
+  }
+
+  /** Asks for the record of everyone who waits for it: after a hello, and after every header. */
+  confirm(): void {
+    const { isFresh, unconfirmed, recheck } = this.#parts
+    if (this.#stopped || !isFresh()) return
+    // The headers that came since the hello may say enough.
+    for (const id of unconfirmed()) recheck(id)
+    for (const id of unconfirmed()) if (!this.#asking.has(id)) void this.#ask(id)
+  }
+
+  stop(): void {
+    this.#stopped = true
+  }
+
+  async #ask(id: DeviceId): Promise<void> {
+    const { records, clock, recheck, onFailure } = this.#parts
+    this.#asking.add(id)
+    try {
+      await records.device(id)
+      this.#asking.delete(id)
+      if (!this.#stopped) recheck(id)
+    } catch (error) {
+      onFailure(id, error)
+      clock.after(askAgainMs, () => {
+        this.#asking.delete(id)
+        this.confirm()
+      })
+    }
   }
 }
