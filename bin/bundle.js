@@ -2,8 +2,8 @@
  * The program in a few large files instead of some 1,500 small ones, because a start is mostly the loading of modules
  * and a devnet starts eight programs. Plain JavaScript, like the launcher that uses it.
  *
- * - Never stale: a bundle lists the source files it was made of, with size and time of change, and the lockfile of what
- *   is installed. When any of them differs the launcher makes a new bundle; so an edited file is what runs next.
+ * - Never stale: a bundle lists the source files it was made of, this file and the lockfile of what is installed, with size
+ *   and time of change. When any of them differs the launcher makes a new bundle; so an edited file is what runs next.
  * - Never half made: it is written aside and renamed.
  * - Never needed: where none can be made (a read-only checkout, a platform without the bundler) the sources run as they
  *   are, only slower. `MOTE_BUNDLE=off` asks for that.
@@ -15,7 +15,8 @@ import { existsSync, readdirSync, readFileSync, renameSync, rmSync, statSync, wr
 import { dirname, isAbsolute, join, relative, sep } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
-const root = dirname(dirname(fileURLToPath(import.meta.url)))
+const self = fileURLToPath(import.meta.url)
+const root = dirname(dirname(self))
 const entry = join(root, 'cli', 'main.ts')
 const installed = join(root, 'node_modules', '.package-lock.json')
 const bundles = join(root, 'node_modules', '.cache', 'mote')
@@ -28,8 +29,8 @@ const current = join(bundles, 'current.json')
 const keptBundles = 20
 const keptMs = 24 * 60 * 60 * 1000
 
-/** Loaded from where they are installed: they bring native code, or files that they start as threads. */
-const external = ['level', 'classic-level', 'sodium-native', 'msgpackr-extract', 'pino', 'pino-roll']
+/** Loaded from where they are installed: they bring native code. */
+const external = ['level', 'classic-level', 'sodium-native', 'msgpackr-extract']
 
 /**
  * @typedef {{ readonly path: string, readonly size: number, readonly mtimeMs: number }} Source relative to the root
@@ -64,11 +65,13 @@ export async function makeBundle() {
   })
   try {
     const { output } = await bundler.write({ dir: aside, format: 'esm', entryFileNames: '[name].js' })
+    // Else Node compiles each file once more to find out.
+    writeFileSync(join(aside, 'package.json'), JSON.stringify({ type: 'module' }))
     const modules = output.flatMap(chunk => chunk.moduleIds ?? [])
     const ours = modules.filter(path => isAbsolute(path) && !path.includes(`${sep}node_modules${sep}`))
     return publish(
       aside,
-      [...ours, installed].map(path => sourceAt(path, startedAt)),
+      [...ours, installed, self].map(path => sourceAt(path, startedAt)),
     )
   } finally {
     await bundler.close()
@@ -107,7 +110,7 @@ function prune(kept) {
     if (index >= keptBundles || Date.now() - madeAt > keptMs) rmSync(path, { recursive: true, force: true })
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) {
+if (process.argv[1] === self) {
   try {
     if (!freshBundle()) await makeBundle()
   } catch (error) {

@@ -18,11 +18,10 @@ import {
   type Signer,
   type SigningSuite,
 } from '../chain/keys.ts'
-import { signerFromSeed, x25519PublicKey } from '../chain/noble-crypto.ts'
 import { assert, MoteError } from '../chain/result.ts'
 import type { TransactionSigner } from '../chain/transaction.ts'
 import { privateDirectory, readFileIfThere, withDirectoryLock, writeFileAtomic } from './atomic-file.ts'
-import { nativeSignerFromSeed } from './native-crypto.ts'
+import { nativeSignerFromSeed, nativeX25519PublicKey } from './native-crypto.ts'
 
 const inspect = Symbol.for('nodejs.util.inspect.custom')
 
@@ -77,13 +76,13 @@ export function makeKeys(name: string, choices: KeyChoices = {}): IdentityKeys {
   const seedOf = choices.seedOf ?? (() => randomBytes(32))
   const signing = seedOf('signing')
   const encryption = seedOf('encryption')
-  const publicKey = signerFromSeed(choices.suite ?? 'ed25519', signing).publicKey
+  const publicKey = nativeSignerFromSeed(choices.suite ?? 'ed25519', signing).publicKey
   return {
     name,
     id: deviceIdOf(publicKey),
     signing: { publicKey, seed: new SecretSeed(signing) },
     encryption: {
-      publicKey: { suite: 'x25519', bytes: x25519PublicKey(encryption) },
+      publicKey: { suite: 'x25519', bytes: nativeX25519PublicKey(encryption) },
       seed: new SecretSeed(encryption),
     },
     transport: choices.transport ? transportKeys(seedOf('transport')) : undefined,
@@ -96,7 +95,7 @@ export function withTransportKey(keys: IdentityKeys): IdentityKeys {
 }
 
 function transportKeys(seed: Uint8Array): NonNullable<IdentityKeys['transport']> {
-  return { publicKey: signerFromSeed('ed25519', seed).publicKey.bytes, seed: new SecretSeed(seed) }
+  return { publicKey: nativeSignerFromSeed('ed25519', seed).publicKey.bytes, seed: new SecretSeed(seed) }
 }
 
 /** Signs with the identity's signing key. */
@@ -170,7 +169,7 @@ function fromKeyFile(path: string, content: Uint8Array): IdentityKeys {
     throw new MoteError('config-invalid', `${path}: id: expected 64 hexadecimal characters`)
   const signingSeed = seedFrom(file.signing?.seed, path, 'signing.seed')
   const encryptionSeed = seedFrom(file.encryption.seed, path, 'encryption.seed')
-  const publicKey = signerFromSeed(suite, signingSeed).publicKey
+  const publicKey = nativeSignerFromSeed(suite, signingSeed).publicKey
   if (bytesToHex(publicKey.bytes) !== file.signing?.publicKey)
     throw new MoteError('config-invalid', `${path}: signing.publicKey: does not belong to the seed`)
   return {
@@ -178,7 +177,7 @@ function fromKeyFile(path: string, content: Uint8Array): IdentityKeys {
     id: DeviceId(file.id),
     signing: { publicKey, seed: new SecretSeed(signingSeed) },
     encryption: {
-      publicKey: { suite: 'x25519', bytes: x25519PublicKey(encryptionSeed) },
+      publicKey: { suite: 'x25519', bytes: nativeX25519PublicKey(encryptionSeed) },
       seed: new SecretSeed(encryptionSeed),
     },
     transport: file.transport

@@ -3,7 +3,6 @@
  * line: seeds print as `[secret]` by themselves (key-directory.ts), and fields of these names are struck out.
  */
 import pino, { type Logger } from 'pino'
-import roll from 'pino-roll'
 
 export type { Logger } from 'pino'
 
@@ -47,7 +46,9 @@ export async function openLog({ level, file, name }: LogOptions): Promise<OpenLo
   return { log, close: () => ('end' in stream && file !== undefined ? stream.end() : undefined) }
 }
 
-function rotatingFile(file: string): ReturnType<typeof roll> {
+async function rotatingFile(file: string) {
+  // It brings a whole library of dates, and most nodes write to standard error.
+  const { default: roll } = await import('pino-roll')
   const extension = /\.[a-z]+$/.exec(file)?.[0] ?? ''
   return roll({
     file: file.slice(0, file.length - extension.length),

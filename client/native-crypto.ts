@@ -130,6 +130,13 @@ function p256Signer(seed: Uint8Array): Signer {
   }
 }
 
+/** The X25519 public key (RFC 7748) of 32 secret bytes, as chain/noble-crypto.ts's `x25519PublicKey`: 32 bytes. */
+export function nativeX25519PublicKey(seed: Uint8Array): Uint8Array {
+  const publicKey = new Uint8Array(32)
+  sodium.crypto_scalarmult_base(publicKey, seed)
+  return publicKey
+}
+
 /** The one of (r, s) and (r, n − s) that is in the strict set. */
 function lowS(signature: Uint8Array): Uint8Array {
   const low = Uint8Array.from(signature)

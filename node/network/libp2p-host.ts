@@ -3,11 +3,12 @@
  * to talk to comes from the configuration and from coordination nodes, and who a peer is from hello.
  */
 import { isIPv6 } from 'node:net'
-import { generateKeyPairFromSeed } from '@libp2p/crypto/keys'
+import { privateKeyFromRaw } from '@libp2p/crypto/keys'
 import type { Libp2p, PeerId } from '@libp2p/interface'
 import { tcp } from '@libp2p/tcp'
 import { yamux } from '@libp2p/yamux'
 import { createLibp2p } from 'libp2p'
+import { nativeSignerFromSeed } from '../../client/native-crypto.ts'
 import type { NetworkLimits } from './network-limits.ts'
 import { turnwiseNoise } from './noise.ts'
 import { protocols } from './protocols.ts'
@@ -24,9 +25,11 @@ export interface HostOptions {
 
 /** A libp2p node that is not started yet. */
 export async function createHost({ host, port, transportSeed, limits }: HostOptions): Promise<Libp2p> {
+  const { publicKey } = nativeSignerFromSeed('ed25519', transportSeed)
   return createLibp2p({
     start: false,
-    privateKey: await generateKeyPairFromSeed('Ed25519', transportSeed),
+    // Its own derivation from the seed is slow where it is the first one (portable code).
+    privateKey: privateKeyFromRaw(Buffer.concat([transportSeed, publicKey.bytes])),
     addresses: { listen: [`/${isIPv6(host) ? 'ip6' : 'ip4'}/${host}/tcp/${port}`] },
     transports: [tcp({ maxConnections: limits.maxConnections + limits.maxPendingConnections })],
     connectionEncrypters: [turnwiseNoise()],

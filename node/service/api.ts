@@ -102,6 +102,8 @@ export function createApi(parts: ApiParts): FastifyInstance {
     routerOptions: { maxParamLength: 128 },
     // Ends what dawdles over sending its request; long polls wait after theirs.
     requestTimeout: 30_000,
+    // The schemas are ours; to check them, Ajv would compile the schema of schemas at every start.
+    ajv: { customOptions: { validateSchema: false } },
   }).withTypeProvider<TypeBoxTypeProvider>()
   useProblems(app, parts.onUnexpected)
   app.removeAllContentTypeParsers()

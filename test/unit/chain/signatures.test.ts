@@ -2,8 +2,8 @@ import { createPublicKey, verify } from 'node:crypto'
 import { ed25519 } from '@noble/curves/ed25519.js'
 import { describe, expect, test } from 'vitest'
 import type { SignatureVerifier } from '../../../chain/keys.ts'
-import { nobleVerifier, signerFromSeed } from '../../../chain/noble-crypto.ts'
-import { nativeSignerFromSeed, nativeVerifier } from '../../../client/native-crypto.ts'
+import { nobleVerifier, signerFromSeed, x25519PublicKey } from '../../../chain/noble-crypto.ts'
+import { nativeSignerFromSeed, nativeVerifier, nativeX25519PublicKey } from '../../../client/native-crypto.ts'
 import { signatureVerifierContract } from '../../contract/signature-verifier.ts'
 
 /** A third opinion on Ed25519: OpenSSL compares R byte for byte but takes points of small order and other encodings. */
@@ -41,6 +41,13 @@ describe('signers', () => {
       }
     },
   )
+
+  test('signers: noble and native make the same x25519 key', () => {
+    for (let i = 0; i <= 20; i++) {
+      const seed = new Uint8Array(32).fill(i)
+      expect(nativeX25519PublicKey(seed)).toEqual(x25519PublicKey(seed))
+    }
+  })
 
   test('signers: ed25519 signatures of noble and native are equal (RFC 8032 is deterministic)', () => {
     const seed = new Uint8Array(32).fill(3)
