@@ -5,8 +5,8 @@ import { join } from 'node:path'
 import { Writable } from 'node:stream'
 import { run } from '../../cli/program.ts'
 import { writeGenesisFile } from '../../client/genesis-file.ts'
-import { KeyDirectory } from '../../client/key-directory.ts'
-import { layout, writeDescription } from '../../devnet/layout.ts'
+import { type IdentityKeys, KeyDirectory } from '../../client/key-directory.ts'
+import { type DevnetDescription, layout, writeDescription } from '../../devnet/layout.ts'
 import { type ServedChain, serveChain } from './served-chain.ts'
 import { keysOf, TestChain, type TestChainOptions, type TestSource } from './test-chain.ts'
 
@@ -18,12 +18,30 @@ class Capture extends Writable {
   }
 }
 
+/** What a command has printed; `notes` are messages for people. */
+export interface Printed {
+  readonly stdout: string
+  readonly notes: string
+}
+
+/** A command that runs until it ends or is interrupted. */
+export interface BegunCommand extends Printed {
+  readonly ended: Promise<Printed & { readonly code: number }>
+  interrupt(): void
+}
+
 export interface ServedDevnet extends AsyncDisposable {
+  readonly directory: string
   readonly chain: TestChain
   /** The full nodes, in the order in which commands ask them. */
   readonly sources: readonly TestSource[]
-  /** Runs one command on the chain. Messages for people are collected in `notes` while it runs. */
-  mote(...args: readonly string[]): Promise<{ code: number; stdout: string; notes: string }>
+  /** Stores the keys of a device here, as `mote device join` does. */
+  keep(keys: IdentityKeys): Promise<void>
+  /** Changes the description that commands read. */
+  describe(change: Partial<DevnetDescription>): Promise<void>
+  begin(...args: readonly string[]): BegunCommand
+  /** Runs one command on the chain to its end. */
+  mote(...args: readonly string[]): BegunCommand['ended']
 }
 
 export const operatorNames = ['operator', 'operator-2', 'operator-3']
@@ -47,7 +65,7 @@ export async function serveDevnet(options: TestChainOptions = {}): Promise<Serve
   await operators.store(keysOf('sensor'))
   await writeGenesisFile(layout.genesis(directory), chain.genesis)
   const nowhere = { host: '127.0.0.1', port: 1 }
-  await writeDescription(directory, {
+  const description: DevnetDescription = {
     version: 1,
     chainId: chain.chainId,
     seed: 'x',
@@ -66,19 +84,35 @@ export async function serveDevnet(options: TestChainOptions = {}): Promise<Serve
     groups: [],
     links: [],
     trustTtlMs: 1000,
-  })
+  }
+  await writeDescription(directory, description)
+  const begin = (...args: readonly string[]): BegunCommand => {
+    const [stdout, stderr] = [new Capture(), new Capture()]
+    const interrupted = new AbortController()
+    const command = run([...args, '--dir', directory], {
+      variables: { HOME: directory },
+      streams: { stdout, stderr },
+      interrupted: interrupted.signal,
+    })
+    return {
+      get stdout() {
+        return stdout.text
+      },
+      get notes() {
+        return stderr.text
+      },
+      ended: command.then(code => ({ code, stdout: stdout.text, notes: stderr.text })),
+      interrupt: () => interrupted.abort(),
+    }
+  }
   return {
+    directory,
     chain,
     sources,
-    async mote(...args) {
-      const [stdout, stderr] = [new Capture(), new Capture()]
-      const code = await run([...args, '--dir', directory], {
-        variables: { HOME: directory },
-        streams: { stdout, stderr },
-        interrupted: new AbortController().signal,
-      })
-      return { code, stdout: stdout.text, notes: stderr.text }
-    },
+    keep: async identity => void (await keys.store(identity)),
+    describe: change => writeDescription(directory, { ...description, ...change }),
+    begin,
+    mote: (...args) => begin(...args).ended,
     async [Symbol.asyncDispose]() {
       for (const each of served.values()) await each[Symbol.asyncDispose]()
       rmSync(directory, { recursive: true, force: true })

@@ -1,7 +1,12 @@
+/** What `mote devnet up` and `mote devnet status` print. */
 import { describe, expect, test } from 'vitest'
 import { DeviceId } from '../../../chain/brands.ts'
 import { nextSteps } from '../../../cli/devnet-status.ts'
-import type { DevnetNode } from '../../../devnet/layout.ts'
+import { serveControl } from '../../../devnet/control.ts'
+import { type DevnetNode, layout } from '../../../devnet/layout.ts'
+import type { NodeRow, ProcessStatus } from '../../../devnet/process-status.ts'
+import { serveDevnet } from '../../support/served-devnet.ts'
+import { keysOf } from '../../support/test-chain.ts'
 
 const id = DeviceId('a'.repeat(64))
 
@@ -45,3 +50,74 @@ describe('what `mote devnet up` suggests', () => {
     expect(stepsOf(['full'], ['1111']).join('\n')).not.toContain('kill-leader')
   })
 })
+
+describe('devices that joined', () => {
+  const names = ['sensor', 'runs-nowhere', 'revoked'] as const
+
+  function row(name: string, label: string, servedBy: string | null): NodeRow {
+    const silent = { role: null, term: null, height: null, certifiedHeight: null, lag: null, leader: null }
+    const clock = { clockOffsetMs: 0, oddClocks: [] }
+    return {
+      name,
+      id: keysOf(name).id,
+      label,
+      state: 'answers',
+      servedBy,
+      pid: 7,
+      api: '',
+      addresses: [],
+      ...silent,
+      ...clock,
+    }
+  }
+
+  test('are listed with label, status, level, and the full node that serves each', async () => {
+    await using devnet = await serveDevnet({ devices: names })
+    const { chain, directory } = devnet
+    for (const name of names) await devnet.keep(keysOf(name))
+    await devnet.keep(keysOf('never-registered'))
+    chain.revoke(keysOf('revoked').id)
+    const gateway = {
+      name: 'gateway',
+      id: keysOf('gateway').id,
+      state: 'running',
+      pid: 8,
+      clockOffsetMs: 0,
+      mqtt: 'mqtt://x',
+    }
+    const status: ProcessStatus = {
+      nodes: [row('full-1', 'full', null), row('sensor', 'lightweight', 'full-2')],
+      gateway,
+    }
+    const server = await serveControl(layout.controlSocket(directory), async () => status)
+    try {
+      const text = (await devnet.mote('devnet', 'status')).stdout
+      expect(tableBelow(text, 'device')).toEqual([
+        ['device', 'label', 'status', 'level', 'served by'],
+        ['revoked', 'lightweight', 'revoked', '3', '-'],
+        ['runs-nowhere', 'lightweight', 'active', '3', '-'],
+        ['sensor', 'lightweight', 'active', '3', 'full-2'],
+      ])
+      const { devices, height } = JSON.parse((await devnet.mote('devnet', 'status', '--json')).stdout)
+      expect(height).toBe(chain.height)
+      expect(devices.find(({ name }: { readonly name: string }) => name === 'sensor')).toEqual({
+        name: 'sensor',
+        id: keysOf('sensor').id,
+        label: 'lightweight',
+        status: 'active',
+        level: 3,
+        servedBy: 'full-2',
+      })
+    } finally {
+      server.close()
+    }
+  })
+})
+
+/** The cells of the table whose first heading is this, its rows in the order of their names. */
+function tableBelow(text: string, heading: string): string[][] {
+  const lines = text.split('\n')
+  const from = lines.findIndex(line => line.startsWith(`${heading} `))
+  const rows = lines.slice(from, lines.indexOf('', from)).map(line => line.split(/ {2,}/))
+  return [rows[0]!, ...rows.slice(1).sort()]
+}
