@@ -2,12 +2,12 @@
 import { createServer, type IncomingMessage } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { blockCodec } from '../../chain/block.ts'
-import { Height, StateKey, TransactionId } from '../../chain/brands.ts'
+import { GroupId, Height, StateKey, TransactionId } from '../../chain/brands.ts'
 import { encode } from '../../chain/codec.ts'
 import { errorTable } from '../../chain/errors.ts'
 import { certifiedHeaderCodec, stateAnswerCodec } from '../../chain/light-client.ts'
 import { MoteError } from '../../chain/result.ts'
-import { headerListCodec } from '../../client/chain-source.ts'
+import { groupAnswerCodec, headerListCodec } from '../../client/chain-source.ts'
 import type { TestSource } from './test-source.ts'
 
 export interface ServedChain extends AsyncDisposable {
@@ -58,6 +58,7 @@ async function answerOf(
   if (what === 'transactions' && request.method === 'POST') return source.submit(await bodyOf(request))
   if (what === 'transactions') return source.transactionStatus(TransactionId(which))
   if (what === 'state') return encode(stateAnswerCodec, await source.state(StateKey(which)))
+  if (what === 'groups') return encode(groupAnswerCodec, await source.group(GroupId(which)))
   if (what === 'headers' && which === 'wait') {
     const header = await source.waitForHeader(Height(number('after')), number('timeoutMs'), { signal })
     return header && encode(certifiedHeaderCodec, header)

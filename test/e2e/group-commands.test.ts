@@ -1,0 +1,149 @@
+/**
+ * What `mote device send --group` and `mote device listen` print about boxes of epoch keys: commands of this process, on a
+ * chain in memory and a real gateway.
+ */
+import { randomBytes } from 'node:crypto'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { keyIdOf } from '../../chain/keys.ts'
+import { groupIdOf } from '../../chain/records.ts'
+import { unwrap } from '../../chain/result.ts'
+import { ChainClient } from '../../client/chain-client.ts'
+import { signerOf } from '../../client/key-directory.ts'
+import { nativeVerifier } from '../../client/native-crypto.ts'
+import { agentChain } from '../../mqtt-gateway/device/agent-chain.ts'
+import { sealEpochKey } from '../../mqtt-gateway/device/box-sealing.ts'
+import { MqttConnection } from '../../mqtt-gateway/device/mqtt-connection.ts'
+import { chainTrust } from '../../mqtt-gateway/protocol/chain-trust.ts'
+import { boxesHash, epochKeyHash } from '../../mqtt-gateway/protocol/epoch-boxes.ts'
+import { topics } from '../../mqtt-gateway/protocol/topics.ts'
+import { aedesBroker } from '../../mqtt-gateway/server/aedes-broker.ts'
+import { memoryBoxStore } from '../../mqtt-gateway/server/boxes.ts'
+import type { BrokerAddress } from '../../mqtt-gateway/server/broker.ts'
+import { Gateway } from '../../mqtt-gateway/server/gateway.ts'
+import { testLimits, until } from '../support/gateway-fixture.ts'
+import { type ServedDevnet, serveDevnet } from '../support/served-devnet.ts'
+import { keysOf } from '../support/test-chain.ts'
+
+const [owner, member, keyless] = [keysOf('owner'), keysOf('member'), keysOf('keyless')]
+const group = groupIdOf(owner.id, 'pumps')
+
+let devnet: ServedDevnet
+let client: ChainClient
+let gateway: Gateway
+let address: BrokerAddress
+let stop: () => Promise<unknown>
+
+beforeEach(async () => {
+  // Blocks of the chain are a second apart: some room before its time passes the clock's.
+  const startTime = Date.now() - 45_000
+  devnet = await serveDevnet({ devices: [owner.name, member.name, keyless.name], startTime })
+  const { chain, sources } = devnet
+  client = await ChainClient.open({ sources, checkpoint: chain.checkpoint, waitMs: 500 })
+  await client.follower.sync()
+  const stopping = new AbortController()
+  const run = client.follower.run(stopping.signal)
+  stop = () => {
+    stopping.abort()
+    return run
+  }
+  gateway = new Gateway({
+    trust: chainTrust(client.records, client.pool),
+    verifier: nativeVerifier,
+    broker: aedesBroker({ host: '127.0.0.1', port: 0 }, testLimits),
+    boxes: memoryBoxStore(),
+    log: { write: () => {}, close: async () => {} },
+    trustTtlMs: 60_000,
+    onError: error => {
+      throw error
+    },
+  })
+  address = await gateway.start()
+  const mqtt = { ...address }
+  await devnet.describe({ gateway: { name: 'gateway', id: owner.id, mqtt }, trustTtlMs: 60_000 })
+  for (const keys of [owner, member, keyless]) await devnet.keep(keys)
+  const { code, notes } = await devnet.mote(
+    'group',
+    'create',
+    'pumps',
+    member.name,
+    keyless.name,
+    '--from',
+    owner.name,
+  )
+  expect(code, notes).toBe(0)
+})
+afterEach(async () => {
+  await stop()
+  await gateway.stop()
+  await devnet[Symbol.asyncDispose]()
+})
+
+async function listening(name: string) {
+  const command = devnet.begin('device', 'listen', name)
+  await until(() => command.notes.includes('listening'), `${name} listens`)
+  return command
+}
+
+test('a member without a key to seal to is left out: the sender says whom and why, and the member that it cannot read', async () => {
+  const record = (await client.records.device(keyless.id)).value!
+  const key = keyIdOf(keyless.encryption.publicKey)
+  devnet.chain.perform(keyless, {
+    type: 'key.revoke',
+    subject: keyless.id,
+    expectedVersion: record.version,
+    key,
+  })
+  const [reads, cannot] = [await listening(member.name), await listening(keyless.name)]
+  const sent = await devnet.mote('device', 'send', 'pump 2 off', '--group', 'pumps', '--from', owner.name)
+  expect(sent.code, sent.notes).toBe(0)
+  expect(sent.stdout).toMatch(/^Check/)
+  expect(sent.notes.trimEnd().split('\n')).toEqual([
+    `group ${group}: no key of the new epoch for ${keyless.id}: key: expected a valid encryption key to seal to, got none`,
+  ])
+  await until(() => reads.stdout !== '', 'the other member reads it')
+  expect(reads.stdout).toBe('owner → pumps: pump 2 off\n')
+  await until(() => cannot.notes.includes('refused'), 'it says so')
+  expect(cannot.notes).toMatch(/^refused: cannot-open: /m)
+  expect(cannot.stdout).toBe('')
+  for (const command of [reads, cannot]) command.interrupt()
+  await Promise.all([reads.ended, cannot.ended])
+})
+
+test('a box that does not open is refused aloud by its member', async () => {
+  const listens = await listening(member.name)
+  const chain = agentChain(client, owner)
+  await chain.refresh()
+  const { value } = await chain.group(group)
+  const name = { chainId: chain.chainId, group, epoch: value!.record.epoch + 1 }
+  const epochKey = Uint8Array.from(randomBytes(32))
+  // Sealed to another key than the member's.
+  const members = [owner, { ...member, encryption: owner.encryption }]
+  const { boxes } = unwrap(
+    await sealEpochKey(
+      name,
+      epochKey,
+      members.map(({ id, encryption }) => ({ id, key: encryption.publicKey })),
+    ),
+  )
+  await chain.rekey({
+    group: value!,
+    epochKeyHash: epochKeyHash(name, epochKey),
+    boxesHash: boxesHash(boxes),
+  })
+  const connection = await MqttConnection.open({
+    gateway: address,
+    chainId: chain.chainId,
+    device: owner.id,
+    signer: signerOf(owner),
+    now: () => chain.now(),
+    timeoutMs: 3_000,
+  })
+  await connection.publish(topics.boxes(group), boxes)
+  await until(() => listens.notes.includes('refused'), 'it says so')
+  expect(listens.notes).toMatch(
+    new RegExp(`^box refused: cannot-open: box of group ${group}, epoch 1: `, 'm'),
+  )
+  await connection.close()
+  listens.interrupt()
+  await listens.ended
+})
