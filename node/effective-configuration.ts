@@ -18,7 +18,7 @@ import { type ConfiguredPeer, defaultRaftTiming, defaultTrustTtlMs, type NodeCon
 import { type CompactionLimits, defaultCompactionLimits } from './ledger/compaction.ts'
 import { defaultLiveChainLimits, type LiveChainLimits } from './ledger/live-chain.ts'
 import { defaultSnapshotFetchLimits, type SnapshotFetchLimits } from './ledger/snapshot-fetch.ts'
-import { defaultNetworkLimits, type NetworkLimits } from './network/network-limits.ts'
+import { defaultNetworkLimits, type NetworkLimits } from './network/protocols.ts'
 import { maxAppendBytes } from './network/wire.ts'
 import { defaultMempoolLimits, type MempoolLimits } from './replica/mempool.ts'
 import { defaultProducerLimits, type ProducerLimits } from './replica/producer.ts'

@@ -40,8 +40,8 @@ import {
 } from '../../chain/light-client.ts'
 import { type IdentityRecord, identityCodec, stateKeyOf } from '../../chain/records.ts'
 import { MoteError, ok, type Result, refuse } from '../../chain/result.ts'
-import { refusalFields, refusalFrame } from './answer-frame.ts'
-import type { Conversation } from './conversation.ts'
+import type { Conversation } from './streams.ts'
+import { refusalFields, refusalFrame } from './wire.ts'
 
 export type HelloProof =
   /** The identity of the genesis document; for a chain that has certified nothing yet. */

@@ -1,17 +1,21 @@
 /**
  * The libp2p node of a motechain node: TCP, Noise, Yamux, nothing else. No discovery, no identify, no relay: whom
  * to talk to comes from the configuration and from coordination nodes, and who a peer is from hello.
+ *
+ * Noise and Yamux are made cheap for many small messages (docs/decisions/0014-small-messages.md).
  */
+
+import { randomBytes } from 'node:crypto'
 import { isIPv6 } from 'node:net'
+import { type ICryptoInterface, type NoiseComponents, noise, pureJsCrypto } from '@chainsafe/libp2p-noise'
 import { privateKeyFromRaw } from '@libp2p/crypto/keys'
-import type { Libp2p, PeerId } from '@libp2p/interface'
+import type { ConnectionEncrypter, Libp2p, MessageStream, PeerId, Stream } from '@libp2p/interface'
 import { tcp } from '@libp2p/tcp'
 import { yamux } from '@libp2p/yamux'
 import { createLibp2p } from 'libp2p'
+import sodium from 'sodium-native'
 import { nativeSignerFromSeed } from '../../client/native-crypto.ts'
-import type { NetworkLimits } from './network-limits.ts'
-import { turnwiseNoise } from './noise.ts'
-import { protocols } from './protocols.ts'
+import { type NetworkLimits, protocols } from './protocols.ts'
 
 export interface HostOptions {
   /** IP address to listen on. */
@@ -54,4 +58,182 @@ export async function createHost({ host, port, transportSeed, limits }: HostOpti
 /** The Ed25519 key that Noise has proven the peer to hold; undefined for another kind of key. */
 export function transportKeyOf(peer: PeerId): Uint8Array | undefined {
   return peer.publicKey?.type === 'Ed25519' ? peer.publicKey.raw : undefined
+}
+
+/*
+ * Noise under every connection of a node (@chainsafe/libp2p-noise), made cheap for many small messages: what is sent in
+ * one turn of the event loop leaves as one Noise message in one socket write, and libsodium seals it. Nothing waits
+ * longer than its turn, and the bytes on the wire are Noise as ever.
+ */
+
+/** Authentication tag of ChaCha20-Poly1305 (RFC 8439). */
+const tagBytes = 16
+/** What is gathered at most: the plaintext of one Noise message. */
+const maxGatheredBytes = 65_519
+
+/** The package's key derivation (RFC 5869) over libsodium's primitives. */
+const sodiumCrypto: ICryptoInterface = {
+  ...pureJsCrypto,
+  hashSHA256(data) {
+    const digest = Buffer.allocUnsafe(32)
+    sodium.crypto_hash_sha256(digest, data.subarray())
+    return digest
+  },
+  generateX25519KeyPair() {
+    return sodiumCrypto.generateX25519KeyPairFromSeed(randomBytes(32))
+  },
+  generateX25519KeyPairFromSeed(privateKey) {
+    const publicKey = Buffer.allocUnsafe(32)
+    sodium.crypto_scalarmult_base(publicKey, privateKey)
+    return { publicKey, privateKey }
+  },
+  /** Throws for a point of small order. */
+  generateX25519SharedKey(privateKey, publicKey) {
+    const shared = Buffer.allocUnsafe(32)
+    sodium.crypto_scalarmult(shared, privateKey.subarray(), publicKey.subarray())
+    return shared
+  },
+  chaCha20Poly1305Encrypt(plaintext, nonce, ad, key) {
+    const sealed = Buffer.allocUnsafe(plaintext.byteLength + tagBytes)
+    sodium.crypto_aead_chacha20poly1305_ietf_encrypt(sealed, plaintext.subarray(), ad, null, nonce, key)
+    return sealed
+  },
+  chaCha20Poly1305Decrypt(ciphertext, nonce, ad, key) {
+    const opened = Buffer.allocUnsafe(ciphertext.byteLength - tagBytes)
+    sodium.crypto_aead_chacha20poly1305_ietf_decrypt(opened, null, ciphertext.subarray(), ad, nonce, key)
+    return opened
+  },
+}
+
+/** The connection encrypter of a libp2p node. */
+export function turnwiseNoise(): (components: NoiseComponents) => ConnectionEncrypter {
+  const create = noise({ crypto: sodiumCrypto })
+  return components => {
+    const inner = create(components)
+    const secured = async <T extends { connection: MessageStream }>(
+      socket: MessageStream,
+      securing: Promise<T>,
+    ): Promise<T> => {
+      const result = await securing
+      endLengthsCheaply(result.connection)
+      gatherTurn(result.connection, socket)
+      return result
+    }
+    return {
+      protocol: inner.protocol,
+      secureInbound: (socket, options) => secured(inOneWrite(socket), inner.secureInbound(socket, options)),
+      secureOutbound: (socket, options) => secured(inOneWrite(socket), inner.secureOutbound(socket, options)),
+    }
+  }
+}
+
+/** The length and the body of a message in one write: the transport makes one of each piece. */
+function inOneWrite<Socket extends MessageStream>(socket: Socket): Socket {
+  const send = socket.send.bind(socket)
+  socket.send = data => send(data.subarray())
+  return socket
+}
+
+/** Keeps what is sent over `stream` until the turn ends. Closing it, or the socket under it, sends the rest first. */
+function gatherTurn(stream: MessageStream, socket: MessageStream): void {
+  const send = stream.send.bind(stream)
+  let gathered: Uint8Array[] = []
+  let size = 0
+  const flush = (): boolean => {
+    if (size === 0) return !stream.writableNeedsDrain
+    const [first] = gathered
+    const bytes = gathered.length === 1 && first ? first : Buffer.concat(gathered, size)
+    gathered = []
+    size = 0
+    return stream.status === 'open' && send(bytes)
+  }
+  const flushAtEndOfTurn = () => {
+    try {
+      flush()
+    } catch (error) {
+      stream.abort(error as Error)
+    }
+  }
+  stream.send = data => {
+    // A full stream makes its writer wait for the socket to drain, as usual.
+    if (stream.status !== 'open' || stream.writableNeedsDrain) {
+      flush()
+      return send(data)
+    }
+    if (size === 0) setImmediate(flushAtEndOfTurn)
+    gathered.push(data.subarray())
+    size += data.byteLength
+    return size < maxGatheredBytes || flush()
+  }
+  for (const closing of new Set([stream, socket])) {
+    const close = closing.close.bind(closing)
+    closing.close = async options => {
+      flush()
+      await close(options)
+    }
+  }
+}
+
+/*
+ * Two habits of the libraries under a connection that cost a small message more than the message itself. Both are changed on
+ * the object in hand, since neither library has an option; where it looks different in a later release nothing is changed
+ * (test/unit/node/quiet-streams.test.ts says so), and all goes on as before.
+ */
+
+/** What @libp2p/yamux 8 calls the receiving half of a stream. */
+interface YamuxReceiver {
+  recvWindow: number
+  recvWindowCapacity: number
+  sendWindowUpdate(): void
+}
+
+function isYamuxReceiver(stream: object): stream is YamuxReceiver {
+  const { recvWindow, recvWindowCapacity, sendWindowUpdate } = stream as Partial<YamuxReceiver>
+  return (
+    typeof recvWindow === 'number' &&
+    typeof recvWindowCapacity === 'number' &&
+    typeof sendWindowUpdate === 'function'
+  )
+}
+
+/**
+ * Opens the window of an established stream again when half of it is used up, and not after every frame: an update is one
+ * more message, which the peer wakes up for. The sender never stalls, since what is left it may still send.
+ * @returns false if this is no such stream
+ */
+export function updateWindowByHalves(stream: Stream): boolean {
+  if (!isYamuxReceiver(stream)) return false
+  const update = stream.sendWindowUpdate.bind(stream)
+  stream.sendWindowUpdate = () => {
+    if (stream.recvWindowCapacity < stream.recvWindow / 2) update()
+  }
+  return true
+}
+
+/** The part of @libp2p/utils 7 that reads lengths for @chainsafe/libp2p-noise 17. */
+interface LengthReader {
+  readonly decoder: { lengthDecoder(data: { readonly length: number }): number }
+}
+
+function readsLengths(stream: object): stream is LengthReader {
+  return typeof (stream as Partial<LengthReader>).decoder?.lengthDecoder === 'function'
+}
+
+const lengthBytes = 2
+/** Made once: the decoder tells by an error that nothing is left, once a message, and a stack trace each time is dear. */
+const nothingLeft = new RangeError('noise: no length left to read')
+
+/**
+ * Ends the reading of lengths without a new error each time.
+ * @returns false if the stream reads them in another way
+ */
+export function endLengthsCheaply(stream: MessageStream): boolean {
+  if (!readsLengths(stream)) return false
+  const { decoder } = stream
+  const read = decoder.lengthDecoder
+  decoder.lengthDecoder = data => {
+    if (data.length < lengthBytes) throw nothingLeft
+    return read(data)
+  }
+  return true
 }

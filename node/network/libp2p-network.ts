@@ -6,7 +6,7 @@
  *    join handlers see who asks and refuse what needs an identity.
  * 2. A message is attributed to the device that the connection's transport key proved, never to what it says.
  * 3. Per peer and kind, messages arrive in the order of `send` or not at all; a gap is reported as `unreachable`.
- * 4. Whatever arrives, nothing throws and memory stays within network-limits.ts: a malformed frame resets its
+ * 4. Whatever arrives, nothing throws and memory stays within the limits: a malformed frame resets its
  *    stream and is counted, too many close the connection.
  */
 import type { Connection, Libp2p, Stream } from '@libp2p/interface'
@@ -26,16 +26,13 @@ import type {
   RequestHandler,
   RequestProtocol,
 } from '../ports.ts'
-import { Conversation } from './conversation.ts'
 import { Dialler } from './dialler.ts'
 import { answerHello, type IdentityProvider, judgeAgain, type ProvenPeer, sayHello } from './hello.ts'
-import { serveRequest, takeFrames } from './incoming-streams.ts'
 import { createHost } from './libp2p-host.ts'
-import type { NetworkLimits } from './network-limits.ts'
-import type { PeerLink } from './peer-link.ts'
-import { PeerLinks } from './peer-links.ts'
-import { askPeer } from './peer-request.ts'
-import { protocols, type StreamProtocol } from './protocols.ts'
+import { type PeerLink, PeerLinks } from './peer-links.ts'
+import { askPeer, serveRequest, takeFrames } from './peer-streams.ts'
+import { type NetworkLimits, protocols, type StreamProtocol } from './protocols.ts'
+import { Conversation } from './streams.ts'
 import { framed } from './wire.ts'
 
 /** What the adapter needs of a logger. */

@@ -3,7 +3,7 @@
  * answer may be taken, what it costs. Client stub and server (requests.ts), the tables of docs/FORMATS.md and the rows of
  * docs/LIMITS.md follow from it, and nothing of the kind is decided anywhere else.
  *
- * On the wire a request is `[kind, its fields]`; its answer has a frame of its own (answer-frame.ts).
+ * On the wire a request is `[kind, its fields]`; its answer has a frame of its own (wire.ts).
  */
 import type {
   DeviceId,
@@ -61,7 +61,7 @@ export interface RequestRow<Request, Answer, From extends Asker = Asker> {
   /** Of whom an answer may be taken: of anyone where it proves itself, else of a peer whose identity is known to stand. */
   readonly of: Asker
   /**
-   * In units of reading one record, out of what a proven peer may ask (network-limits.ts); 0 is not counted. A node that
+   * In units of reading one record, out of what a proven peer may ask (protocols.ts); 0 is not counted. A node that
    * catches up with 5,000 headers needs some tens of pages; one that follows, one unit for each block.
    */
   readonly cost: number
@@ -171,7 +171,7 @@ const heartbeatCodec: Codec<Heartbeat> = struct<Heartbeat>({
   time: uint<Milliseconds>(),
 })
 
-/** Longest wait for news in one query: shorter than an answer may take (network-limits.ts). */
+/** Longest wait for news in one query: shorter than an answer may take (protocols.ts). */
 export const maxWaitMs = 25_000
 
 /* ---------------------------------------------------------------- the table */

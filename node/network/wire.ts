@@ -1,6 +1,6 @@
 /**
- * The values that travel on the long-lived streams of a node (docs/FORMATS.md has the byte tables): Raft messages and
- * clocks, header signatures, transactions on their way to the leader.
+ * The values that travel in the frames of a node (docs/FORMATS.md has the byte tables): Raft messages and clocks, header
+ * signatures, transactions on their way to the leader; and what comes back on a request stream, refusals among it.
  *
  * A Raft message does not say whom it is from: the transport knows. Entries of an append do not say their index:
  * they follow `prevLogIndex`.
@@ -10,22 +10,80 @@ import {
   boolean,
   bytes,
   type Codec,
+  decode,
   digest,
   encode,
   list,
   oneOf,
   optional,
   struct,
+  text,
   uint,
   union,
 } from '../../chain/codec.ts'
+import { type ErrorCode, errorTable } from '../../chain/errors.ts'
+import type { Refusal, Result } from '../../chain/result.ts'
 import { maxTransactionBytes } from '../../chain/transaction.ts'
 import { maxEntriesPerMessage } from '../../consensus/message-check.ts'
 import type { Entry, Message } from '../../consensus/types.ts'
-import type { ClockSample, PeerMessage, SignatureMessage, TransactionRefusal } from '../ports.ts'
+import type {
+  ClockSample,
+  PeerMessage,
+  RequestProtocol,
+  SignatureMessage,
+  TransactionRefusal,
+} from '../ports.ts'
 import { configurationCodec, snapshotCodec } from '../raft-codecs.ts'
-import { refusalFields } from './answer-frame.ts'
-import { protocols, type StreamProtocol } from './protocols.ts'
+import { type AnswerLimit, type ProtocolName, protocols, type StreamProtocol } from './protocols.ts'
+
+/* ---------------------------------------------------------------- answers of request protocols */
+
+const maxDetailLength = 512
+export const refusalFields = { code: text(64, /^[a-z0-9-]+$/), detail: text(maxDetailLength * 4) }
+
+/** What comes back on a request stream: the protocol's own body, or a refusal. */
+export type AnswerFrame =
+  | { readonly type: 'body'; readonly body: Uint8Array }
+  | { readonly type: 'refusal'; readonly code: string; readonly detail: string }
+
+/** What an answer's frame adds to its body: two arrays, a number and the length. */
+const answerFrameBytes = 8
+const largestAnswerBytes = Math.max(...Object.values(protocols).map(({ maxAnswerBytes }) => maxAnswerBytes))
+
+export const answerCodec: Codec<AnswerFrame> = union<AnswerFrame>({
+  body: [1, struct({ body: bytes(0, largestAnswerBytes) })],
+  refusal: [2, struct(refusalFields)],
+})
+
+/** Largest frame of an answer; one of hello has no frame of its own around it. */
+export function maxAnswerFrameBytes(protocol: ProtocolName): AnswerLimit {
+  return (protocols[protocol].maxAnswerBytes + answerFrameBytes) as AnswerLimit
+}
+
+/** The frame of an answer. A body over the limit becomes the refusal `too-large`: the asker could not take it. */
+export function encodeAnswerFrame(protocol: RequestProtocol, answer: AnswerFrame): Uint8Array {
+  const { maxAnswerBytes } = protocols[protocol]
+  if (answer.type === 'refusal' || answer.body.length <= maxAnswerBytes) return encode(answerCodec, answer)
+  const detail = `${protocol}: expected an answer of at most ${maxAnswerBytes} bytes, got ${answer.body.length}`
+  return encode(answerCodec, { type: 'refusal', code: 'too-large', detail })
+}
+
+/** What is in a frame that `encodeAnswer` made. Refuses with `too-large` or `malformed`. */
+export function decodeAnswerFrame(protocol: RequestProtocol, frame: Uint8Array): Result<AnswerFrame> {
+  return decode(answerCodec, frame, maxAnswerFrameBytes(protocol))
+}
+
+/** A refusal as it is sent: the detail is cut to what a frame takes. */
+export function refusalFrame({ code, detail }: Refusal): Refusal {
+  return { code, detail: detail.slice(0, maxDetailLength) }
+}
+
+/** A peer's refusal; a code that this version does not know is `internal`. */
+export function refusalFrom({ code, detail }: { code: string; detail: string }): Refusal {
+  return Object.hasOwn(errorTable, code)
+    ? { code: code as ErrorCode, detail }
+    : { code: 'internal', detail: `${code}: ${detail}` }
+}
 
 /* ---------------------------------------------------------------- /mote/raft/1 */
 
@@ -179,8 +237,6 @@ export function framed(message: PeerMessage): {
 }
 
 /* ---------------------------------------------------------------- clocks, on /mote/raft/1 */
-
-/* Clocks on `/mote/raft/1`, beside heartbeats and their answers (docs/FORMATS.md). */
 
 /** A reading of a clock counts this long. */
 export const clockSampleMaxAgeMs = 10_000

@@ -19,7 +19,7 @@ import { type ParsedTransaction, parseTransaction } from '../../chain/transactio
 import type { SubmitWait, TransactionStatus } from '../../client/chain-source.ts'
 import { type Execution, type LiveChain, type RecentOutcome, storedOutcome } from '../ledger/live-chain.ts'
 import type { Leadership, NodeListener } from '../ledger/node-events.ts'
-import { refusalFrom } from '../network/answer-frame.ts'
+import { refusalFrom } from '../network/wire.ts'
 import type { Clock, Storage, TransactionRefusal } from '../ports.ts'
 import type { Admission } from '../replica/admission.ts'
 import type { Mempool } from '../replica/mempool.ts'

@@ -322,7 +322,7 @@ const decoders: readonly RefusalCheck[] = [
   },
   {
     refusal: 'requests of a peer that is not confirmed at a fresh head',
-    file: 'node/network/incoming-streams.ts',
+    file: 'node/network/peer-streams.ts',
     find: '      deviceId: link.confirmed?.id,',
     replace: '      deviceId: link.peer?.id,',
     test: peers,
@@ -338,12 +338,12 @@ const decoders: readonly RefusalCheck[] = [
   ...takenOut('node/network/requests.ts', 'test/unit/node/requests.test.ts', {
     'libp2p: an answer over the limit': 'if (bytes.length > maxAnswerBytes)',
   }),
-  ...takenOut('node/network/peer-request.ts', peers, {
+  ...takenOut('node/network/peer-streams.ts', peers, {
     'to ask more than proofs of a peer that is not confirmed': "if (!link.confirmed && of === 'confirmed')",
   }).map(check => ({ ...check, only: 'not confirmed' })),
   {
     refusal: 'libp2p: a message before hello',
-    file: 'node/network/incoming-streams.ts',
+    file: 'node/network/peer-streams.ts',
     find: '  if (!from) {\n    stream.abort(',
     replace: '  if (!from) {\n    void (',
     test: 'test/e2e/libp2p-garbage.test.ts',
@@ -356,7 +356,7 @@ const decoders: readonly RefusalCheck[] = [
     replace: 'return true',
     test: 'test/unit/node/replica.test.ts',
   },
-  ...takenOut('node/network/framing.ts', 'test/unit/node/framing.test.ts', {
+  ...takenOut('node/network/streams.ts', 'test/unit/node/framing.test.ts', {
     'libp2p: a frame over the limit': 'if (this.#expected > this.#maxFrameBytes)',
   }),
   ...takenOut('mqtt-gateway/server/packet-framing.ts', 'test/unit/mqtt-gateway/packet-framing.test.ts', {

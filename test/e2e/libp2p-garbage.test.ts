@@ -1,15 +1,15 @@
 /** Bytes from hell on every libp2p protocol and before it: typed refusal or reset, counted, nobody harmed. */
+
 import { once } from 'node:events'
 import { connect } from 'node:net'
 import type { Connection, Stream } from '@libp2p/interface'
 import { multiaddr } from '@multiformats/multiaddr'
 import { afterEach, describe, expect, test } from 'vitest'
 import { encode } from '../../chain/codec.ts'
-import { framesOf } from '../../node/network/framing.ts'
 import { helloCodec } from '../../node/network/hello.ts'
 import { createHost } from '../../node/network/libp2p-host.ts'
-import { defaultNetworkLimits } from '../../node/network/network-limits.ts'
-import { protocols } from '../../node/network/protocols.ts'
+import { defaultNetworkLimits, protocols } from '../../node/network/protocols.ts'
+import { framesOf } from '../../node/network/streams.ts'
 import { raftCodec } from '../../node/network/wire.ts'
 import {
   append,

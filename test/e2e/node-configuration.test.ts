@@ -2,6 +2,7 @@
  * What each field of a node's configuration does, on a chain of one full node in this process: real directory, real ports.
  * docs/OPERATIONS.md, Configuration, says which test shows which field.
  */
+
 import { access, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -23,7 +24,7 @@ import { choosePorts } from '../../devnet/ports.ts'
 import type { NodeConfigFile } from '../../node/config.ts'
 import { recoverChain } from '../../node/ledger/chain-recovery.ts'
 import { type RunningNode, startNode } from '../../node/main.ts'
-import { defaultNetworkLimits } from '../../node/network/network-limits.ts'
+import { defaultNetworkLimits } from '../../node/network/protocols.ts'
 import { batchCodec } from '../../node/service/api.ts'
 import { openLevelStorage } from '../../node/storage/level-storage.ts'
 import { runMote } from '../support/mote-command.ts'

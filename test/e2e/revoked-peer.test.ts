@@ -2,6 +2,7 @@
  * A revoked peer with its last good proof, at nodes that keep no state: a lightweight and a coordination node that have
  * just started, and ones that have skipped the headers with the revocation. Real composition roots over real libp2p.
  */
+
 import { mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -25,7 +26,7 @@ import type { RunningNode } from '../../node/full-node.ts'
 import { startLightweightNode } from '../../node/lightweight-node.ts'
 import type { IdentityProvider } from '../../node/network/hello.ts'
 import { Libp2pNetwork } from '../../node/network/libp2p-network.ts'
-import { defaultNetworkLimits } from '../../node/network/network-limits.ts'
+import { defaultNetworkLimits } from '../../node/network/protocols.ts'
 import { queryHandler } from '../../node/network/query-protocol.ts'
 import { type Heartbeat, registryReports } from '../../node/network/request-table.ts'
 import { ask } from '../../node/network/requests.ts'

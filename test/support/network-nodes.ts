@@ -1,6 +1,5 @@
 /** Real libp2p nodes on loopback for tests: what each has received, and helpers that wait on conditions. */
-import type { ChainId, DeviceId } from '../../chain/brands.ts'
-import { Height, LogIndex, Term } from '../../chain/brands.ts'
+import { type ChainId, type DeviceId, Height, LogIndex, Term } from '../../chain/brands.ts'
 import { type Certificate, certificateSigningBytes } from '../../chain/certificate.ts'
 import { decodeOwn, encode } from '../../chain/codec.ts'
 import { consenterSet, indexOfConsenter } from '../../chain/consenters.ts'
@@ -14,7 +13,7 @@ import { get, prove, rootOf, type StateTree, update } from '../../chain/state-tr
 import { systemClock } from '../../client/clock.ts'
 import type { HelloProof, IdentityProvider, KnownIdentity } from '../../node/network/hello.ts'
 import { Libp2pNetwork, type Libp2pNetworkOptions } from '../../node/network/libp2p-network.ts'
-import { defaultNetworkLimits, type NetworkLimits } from '../../node/network/network-limits.ts'
+import { defaultNetworkLimits, type NetworkLimits } from '../../node/network/protocols.ts'
 import type { NetworkEvents, PeerMessage } from '../../node/ports.ts'
 import type { SampleIdentity } from './sample-genesis.ts'
 

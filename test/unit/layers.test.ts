@@ -75,7 +75,7 @@ const atLeast: Readonly<Record<string, number>> = {
   consensus: 4,
   chain: 20,
   client: 6,
-  node: 70,
+  node: 60,
   'mqtt-gateway': 10,
   devnet: 5,
   cli: 8,

@@ -1,4 +1,5 @@
 /** Answers are bounded by their own limit, not by that of requests, and the largest one that a chain can need fits. */
+
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { describe, expect, it } from 'vitest'
@@ -14,9 +15,9 @@ import { unwrap } from '../../../chain/result.ts'
 import { encodeHeaderPage, headerListCodec, maxHeaderPageBytes } from '../../../client/chain-source.ts'
 import { FailoverSource } from '../../../client/failover-source.ts'
 import { httpSource } from '../../../client/http-source.ts'
-import { decodeAnswerFrame, encodeAnswerFrame } from '../../../node/network/answer-frame.ts'
 import { protocols } from '../../../node/network/protocols.ts'
 import { libp2pSource, queryHandler } from '../../../node/network/query-protocol.ts'
+import { decodeAnswerFrame, encodeAnswerFrame } from '../../../node/network/wire.ts'
 import type { Network, OutgoingRequest } from '../../../node/ports.ts'
 import { LongChain, strangeKeys } from '../../support/long-chain.ts'
 import { keysOf, TestChain } from '../../support/test-chain.ts'

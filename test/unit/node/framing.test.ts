@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { unwrap } from '../../../chain/result.ts'
-import { FrameReader, framesOf } from '../../../node/network/framing.ts'
+import { FrameReader, framesOf } from '../../../node/network/streams.ts'
 
 describe('framing', () => {
   test('frames come out as they went in, however the bytes are cut', () => {

@@ -1,8 +1,8 @@
 /** Streams of a link: opened ahead, and one for each protocol whatever is sent meanwhile. */
 import type { Connection } from '@libp2p/interface'
 import { expect, test } from 'vitest'
-import { defaultNetworkLimits } from '../../../node/network/network-limits.ts'
-import { PeerLink } from '../../../node/network/peer-link.ts'
+import { PeerLink } from '../../../node/network/peer-links.ts'
+import { defaultNetworkLimits } from '../../../node/network/protocols.ts'
 import { ManualClock } from '../../support/manual-clock.ts'
 
 test('peer link: a stream that was opened ahead is the one that is sent on', () => {

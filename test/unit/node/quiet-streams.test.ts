@@ -1,9 +1,8 @@
-/** The libraries under a connection still look as quiet-streams.ts expects; over real sockets between two hosts. */
+/** The libraries under a connection still look as libp2p-host.ts expects; over real sockets between two hosts. */
 import type { MessageStream, Stream } from '@libp2p/interface'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { createHost } from '../../../node/network/libp2p-host.ts'
-import { defaultNetworkLimits } from '../../../node/network/network-limits.ts'
-import { endLengthsCheaply, updateWindowByHalves } from '../../../node/network/quiet-streams.ts'
+import { createHost, endLengthsCheaply, updateWindowByHalves } from '../../../node/network/libp2p-host.ts'
+import { defaultNetworkLimits } from '../../../node/network/protocols.ts'
 
 const protocol = '/mote/test/1'
 const hosts = await Promise.all(

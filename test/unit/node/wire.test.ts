@@ -5,12 +5,14 @@ import { describe, expect, test } from 'vitest'
 import { type DeviceId, type Hash, Height, Milliseconds, Term } from '../../../chain/brands.ts'
 import { type Codec, decode, encode } from '../../../chain/codec.ts'
 import { unwrap } from '../../../chain/result.ts'
-import { answerCodec, refusalFrame, refusalFrom } from '../../../node/network/answer-frame.ts'
 import { type Hello, helloCodec, helloReplyCodec, helloVerdictCodec } from '../../../node/network/hello.ts'
 import {
+  answerCodec,
   type RaftStreamFrame,
   raftCodec,
   raftStreamCodec,
+  refusalFrame,
+  refusalFrom,
   signaturesCodec,
 } from '../../../node/network/wire.ts'
 import { raftFrames, raftVectors } from '../../vectors/make-raft.ts'

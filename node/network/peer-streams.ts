@@ -1,19 +1,27 @@
 /**
- * What peers send: frames on long-lived streams, and requests. Every byte here is from outside; the worst that it
- * can do is to have its stream reset and its connection closed.
+ * What this node and a peer do on the streams of a link: messages that the peer sends are taken, its requests served, and
+ * it is asked. Every byte that comes in here is from outside; the worst that it can do is to have its stream reset and its
+ * connection closed.
  */
 import type { Stream } from '@libp2p/interface'
 import type { DeviceId } from '../../chain/brands.ts'
 import { decode } from '../../chain/codec.ts'
 import { MoteError, type Refusal } from '../../chain/result.ts'
-import type { Clock, PeerMessage, RequestHandler, RequestProtocol } from '../ports.ts'
-import { type AnswerFrame, encodeAnswerFrame, refusalFrame } from './answer-frame.ts'
-import { Conversation } from './conversation.ts'
-import { FrameReader } from './framing.ts'
-import type { PeerLink } from './peer-link.ts'
+import type { Clock, OutgoingRequest, PeerMessage, RequestHandler, RequestProtocol } from '../ports.ts'
+import { updateWindowByHalves } from './libp2p-host.ts'
+import type { PeerLink } from './peer-links.ts'
 import { protocols, type StreamProtocol } from './protocols.ts'
-import { updateWindowByHalves } from './quiet-streams.ts'
-import { forwardCodec, raftStreamCodec, signaturesCodec } from './wire.ts'
+import { Conversation, FrameReader } from './streams.ts'
+import {
+  type AnswerFrame,
+  decodeAnswerFrame,
+  encodeAnswerFrame,
+  forwardCodec,
+  raftStreamCodec,
+  refusalFrame,
+  refusalFrom,
+  signaturesCodec,
+} from './wire.ts'
 
 /** Takes the frames of a long-lived stream, from a proven peer only. */
 export function takeFrames(
@@ -117,4 +125,46 @@ async function answerRequest(body: Uint8Array, link: PeerLink, options: ServeOpt
     onHandlerFailure(error)
     return { type: 'refusal', code: 'internal', detail: `${protocol}: the request failed` }
   }
+}
+
+/**
+ * The body of the peer's answer. Throws `unreachable`, `timeout`, `too-large`, `malformed`, or the refusal that the peer
+ * answered with; `not-ready` where the answer would count for something and the peer is not confirmed (hello.ts).
+ */
+export async function askPeer(
+  link: PeerLink,
+  { protocol, body, of }: OutgoingRequest,
+  limits: { readonly timeoutMs: number; readonly deadline: AbortSignal },
+): Promise<Uint8Array> {
+  const { timeoutMs, deadline } = limits
+  if (!link.confirmed && of === 'confirmed')
+    throw new MoteError('not-ready', `${link.peer?.id}: its record is not confirmed at a fresh head yet`)
+  let conversation: Conversation | undefined
+  try {
+    conversation = await link.converse(protocol, timeoutMs, deadline)
+    conversation.send(body)
+    const answer = decodeAnswerFrame(protocol, await conversation.receive())
+    if (!answer.ok) {
+      link.violation(`${protocol}: ${answer.error.detail}`)
+      throw new MoteError(answer.error.code, answer.error.detail)
+    }
+    void conversation.finish()
+    return bodyOf(answer.value)
+  } catch (cause) {
+    const failure = failureOf(cause, deadline, `${protocol} to ${link.peer?.id}`)
+    conversation?.fail(failure)
+    throw failure
+  }
+}
+
+function bodyOf(answer: AnswerFrame): Uint8Array {
+  if (answer.type === 'body') return answer.body
+  const { code, detail } = refusalFrom(answer)
+  throw new MoteError(code, detail)
+}
+
+function failureOf(cause: unknown, deadline: AbortSignal, what: string): MoteError {
+  if (cause instanceof MoteError) return cause
+  if (deadline.aborted) return new MoteError('timeout', `${what}: no answer in time`, { cause })
+  return new MoteError('unreachable', `${what}: ${String(cause)}`, { cause })
 }
