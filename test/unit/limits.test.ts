@@ -28,6 +28,7 @@ const sourceOfSettings = files.get('node/effective-configuration.ts') ?? ''
 /** Numbers that a machine word sets, and an inner step of a loop: bounds of nothing. */
 const noLimits = ['chain/codec.ts uint32Max', 'chain/hex.ts maxCodes']
 
+const formats = readFileSync(join(repositoryRoot, 'docs/FORMATS.md'), 'utf8')
 const rows: readonly Row[] = readFileSync(join(repositoryRoot, 'docs/LIMITS.md'), 'utf8')
   .split('\n')
   .flatMap(line => {
@@ -99,6 +100,34 @@ test('limits: every constant called a maximum, every default limit, and every se
   const numbers = [...settings].filter(([, value]) => typeof value === 'number').map(([name]) => name)
   expect(numbers.length).toBeGreaterThan(45)
   expect(numbers.filter(name => !names.has(name))).toEqual([])
+})
+
+/** What docs/FORMATS.md says of lists, as one piece of text around the number, and the limit that it repeats. */
+const statements: readonly (readonly [string, string])[] = [
+  ["for one's own identity (at most N bytes)", 'node/network/hello.ts maxAnswerBytes'],
+  ['and the latest handovers, at most N ·', 'node/network/hello.ts maxHelloHandovers'],
+  [
+    '`[state answer, [certified handover header …]]`, the latest at most N |',
+    'node/network/hello.ts maxHelloHandovers',
+  ],
+  [
+    'the changes of the consenters, at most N, the newest last',
+    'node/ledger/snapshot-stream.ts maxHandovers',
+  ],
+  ['`from, limit` (at most N)', 'client/chain-source.ts maxHeadersPerAnswer'],
+  ['below that place, the newest first, at most N |', 'client/chain-source.ts maxHistoryPage'],
+  ['`samples`: at most N of `id`', 'node/network/wire.ts maxClockSamples'],
+]
+
+test.each(statements)('limits: docs/FORMATS.md says "%s" with the number of %s', (statement, limit) => {
+  const [before = '', after = ''] = statement.split('N')
+  const said = formats
+    .split(before)
+    .slice(1)
+    .map(rest => /^\d+(?:,\d{3})*/.exec(rest)?.[0] ?? '')
+    .filter(number => formats.includes(`${before}${number}${after}`))
+  const row = rows.find(({ name, file }) => `${file} ${name}` === limit)
+  expect(said.map(number => Number(number.replaceAll(',', '')))).toEqual([valueIn(row!)])
 })
 
 /** `max…`, `…Max`, and the numbers in objects called `default…Limits`, `…Timing` or `…Parameters` that are no node's settings. */
