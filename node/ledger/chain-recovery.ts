@@ -22,8 +22,8 @@ import type { Configuration, Recovered } from '../../consensus/types.ts'
 import type { RecoveredNode, Storage } from '../ports.ts'
 import { corrupt, stored } from '../storage/store-records.ts'
 import { isPlaceOf } from './compaction.ts'
-import { Handovers, handoverCodec, type PlacedHandover } from './handovers.ts'
-import { changesCodec, genesisWriteOf } from './live-chain.ts'
+import { Handovers, type PlacedHandover } from './handovers.ts'
+import { changesCodec, genesisWriteOf, handoverCodec } from './live-chain.ts'
 import type { BlockToSign } from './signature-set.ts'
 
 export interface RecoveredChain {

@@ -1,28 +1,25 @@
 /**
- * Which consenters sign which heights: the set of the genesis, and each handover since.
+ * Which consenters sign which heights: the set of the genesis, and each handover since (`Handovers`); and how a full node
+ * comes by the proof of each (`HandoverProofs`).
  *
  * A handover is known from the execution of its block on, and proven once a quorum of the old and of the new set has
  * signed its header. There are as many as there were changes of the consenters: few enough to keep them all.
  *
  * Invariants: ascending by height; the set of a height never changes once that height is executed.
  */
-import type { Height } from '../../chain/brands.ts'
-import { type Codec, encode, optional, struct } from '../../chain/codec.ts'
-import { type ConsenterSet, consenterSetCodec } from '../../chain/consenters.ts'
-import { type CertifiedHeader, certifiedHeaderCodec } from '../../chain/light-client.ts'
-import type { HandoverRow } from '../ports.ts'
-
-export interface HandoverRecord {
-  /** The set that signs what follows. */
-  readonly consenters: ConsenterSet
-  /** The header of the handover block with both certificates; undefined until it has them. */
-  readonly proven: CertifiedHeader | undefined
-}
-
-export const handoverCodec: Codec<HandoverRecord> = struct<HandoverRecord>({
-  consenters: consenterSetCodec,
-  proven: optional(certifiedHeaderCodec),
-})
+import type { DeviceId, Height } from '../../chain/brands.ts'
+import type { Certificate } from '../../chain/certificate.ts'
+import { type ConsenterSet, quorumOf } from '../../chain/consenters.ts'
+import type { CertifiedHeader, Handover } from '../../chain/light-client.ts'
+import { stateKeyOf } from '../../chain/records.ts'
+import { MoteError } from '../../chain/result.ts'
+import { queries } from '../network/request-table.ts'
+import { ask } from '../network/requests.ts'
+import type { HandoverRow, Network, Storage } from '../ports.ts'
+import type { Certifier } from './certifier.ts'
+import { type Execution, encodeHandover, type HandoverRecord, type LiveChain } from './live-chain.ts'
+import type { Members } from './members.ts'
+import type { NodeListener } from './node-events.ts'
 
 export interface PlacedHandover extends HandoverRecord {
   readonly height: Height
@@ -54,7 +51,7 @@ export class Handovers {
   }
 
   /** A handover block was executed. */
-  executed(height: Height, consenters: ConsenterSet): void {
+  add(height: Height, consenters: ConsenterSet): void {
     this.#placed.push({ height, consenters, proven: undefined })
   }
 
@@ -93,7 +90,126 @@ export class Handovers {
   }
 }
 
-/** A record as it is stored. */
-export function encodeHandover({ consenters, proven }: HandoverRecord): Uint8Array {
-  return encode(handoverCodec, { consenters, proven })
+export interface HandoverProofsParts {
+  readonly id: DeviceId
+  readonly handovers: Handovers
+  readonly chain: LiveChain
+  readonly storage: Pick<Storage, 'putHandover'>
+  readonly network: Pick<Network, 'request' | 'peers'>
+  readonly certifier: Pick<Certifier, 'adopt'>
+  readonly members: Pick<Members, 'others'>
+  readonly log: (detail: object, message: string) => void
+}
+
+const askTimeoutMs = 2_000
+
+/**
+ * Changes of the consenters as a full node keeps them: learns of them from execution, proves them with what the certifier
+ * has collected, stores the proof, and asks other members for the one that it missed (certifier.ts, `wanted`).
+ */
+export class HandoverProofs implements NodeListener {
+  readonly #parts: HandoverProofsParts
+  #asking = false
+  /** Members are asked in turn. */
+  #turn = 0
+  /** Who is known to hold the proof of the handover at this height, and who is being asked. */
+  #holders = { height: 0, known: new Set<DeviceId>(), asked: new Set<DeviceId>() }
+
+  constructor(parts: HandoverProofsParts) {
+    this.#parts = parts
+  }
+
+  /** The latest changes of the consenters that are proven here, ascending. */
+  newest(count: number): readonly CertifiedHeader[] {
+    return this.#parts.handovers.newest(count)
+  }
+
+  executed({ block }: Execution): void {
+    if (!block.handover) return
+    this.#parts.handovers.add(block.height, block.handover)
+    this.#parts.log({ height: block.height, consenters: idsOf(block.handover) }, 'handover executed')
+  }
+
+  /** Stores the proof ahead of the certificate. */
+  certified(certificate: Certificate, handover: Handover | undefined): void {
+    const { chain, handovers, storage, log } = this.#parts
+    const ledger = chain.at(certificate.height)
+    if (!handover || !ledger) return
+    // A handover block writes the parameters and nothing else.
+    const changes = [stateKeyOf.parameters()]
+    const row = handovers.prove({ header: ledger.header, certificate, handover, changes })
+    if (row)
+      storage.putHandover(row).catch(() => {
+        // The replica meets the same disk with its next write, and stops there.
+      })
+    log({ height: certificate.height, consenters: idsOf(handover.consenters) }, 'handover certified')
+  }
+
+  /**
+   * What the newest handover lacks before the old consenters may go: both certificates here, and at a quorum of the new
+   * ones, who could not make them without the old.
+   */
+  lacks(): string | undefined {
+    const { handovers, id } = this.#parts
+    const { unproven } = handovers
+    if (unproven !== undefined) return `handover ${unproven}: signatures of a quorum of both sets are missing`
+    const [newest] = handovers.newest(1)
+    if (!newest?.handover) return undefined
+    const { height } = newest.header
+    const { consenters } = newest.handover
+    if (this.#holders.height !== height) this.#holders = { height, known: new Set([id]), asked: new Set() }
+    const { known } = this.#holders
+    const lacking = consenters.consenters.filter(consenter => !known.has(consenter.id))
+    if (consenters.consenters.length - lacking.length >= quorumOf(consenters)) return undefined
+    for (const consenter of lacking) this.#askHolder(consenter.id, height)
+    const ids = lacking.map(consenter => consenter.id).join(', ')
+    return `handover ${height}: a quorum of the new consenters does not hold its proof yet (asked: ${ids})`
+  }
+
+  #askHolder(peer: DeviceId, height: Height): void {
+    const { known, asked } = this.#holders
+    if (asked.has(peer)) return
+    asked.add(peer)
+    this.#request(peer, height)
+      .then(({ handover }) => {
+        if (handover) known.add(peer)
+      })
+      .catch(() => {}) // It does not hold it yet, or cannot be reached: the next tick asks again.
+      .finally(() => asked.delete(peer))
+  }
+
+  /** Asks one connected member for the handover header, or for its newest one; the certifier asks again while it lacks it. */
+  certificateMissing(height: Height | undefined): void {
+    const { network, members } = this.#parts
+    const connected = network
+      .peers()
+      .filter(({ id, state }) => state === 'connected' && members.others.has(id))
+    const peer = connected[this.#turn++ % Math.max(connected.length, 1)]
+    if (!peer || this.#asking) return
+    this.#asking = true
+    this.#fetch(peer.id, height)
+      .catch(error =>
+        this.#parts.log({ peer: peer.id, height, error: String(error) }, 'certificate not fetched'),
+      )
+      .finally(() => {
+        this.#asking = false
+      })
+  }
+
+  async #fetch(peer: DeviceId, height: Height | undefined): Promise<void> {
+    const { certificate, handover } = await this.#request(peer, height)
+    const adopted = certificate && this.#parts.certifier.adopt(certificate, handover)
+    if (adopted && !adopted.ok) throw new MoteError(adopted.error.code, adopted.error.detail)
+  }
+
+  #request(peer: DeviceId, height: Height | undefined): Promise<CertifiedHeader> {
+    const { network } = this.#parts
+    return height === undefined
+      ? ask(network, peer, queries.head, {}, askTimeoutMs)
+      : ask(network, peer, queries.header, { height }, askTimeoutMs)
+  }
+}
+
+function idsOf({ consenters }: Handover['consenters']): DeviceId[] {
+  return consenters.map(({ id }) => id)
 }

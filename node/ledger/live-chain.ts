@@ -15,19 +15,28 @@ import {
   type TransactionId,
 } from '../../chain/brands.ts'
 import type { Certificate } from '../../chain/certificate.ts'
-import { type Codec, decodeOwn, digest, encode, encodedList, list } from '../../chain/codec.ts'
+import {
+  type Codec,
+  decodeOwn,
+  digest,
+  encode,
+  encodedList,
+  list,
+  optional,
+  struct,
+} from '../../chain/codec.ts'
+import { type ConsenterSet, consenterSetCodec } from '../../chain/consenters.ts'
 import { type ExecutedBlock as ChainBlock, executeBlock } from '../../chain/execution.ts'
 import { headerCodec } from '../../chain/header.ts'
 import type { SignatureVerifier } from '../../chain/keys.ts'
 import { historyFrontierCodec, type Ledger } from '../../chain/ledger.ts'
-import { maxChangesPerBlock } from '../../chain/light-client.ts'
+import { type CertifiedHeader, certifiedHeaderCodec, maxChangesPerBlock } from '../../chain/light-client.ts'
 import { RecentMap } from '../../chain/recent-map.ts'
 import { slotOf } from '../../chain/replay.ts'
 import { get } from '../../chain/state-tree.ts'
 import { bodies } from '../../chain/transaction.ts'
 import type { BlockUndo, BlockWrite, Storage } from '../ports.ts'
 import { stored } from '../storage/store-records.ts'
-import { encodeHandover } from './handovers.ts'
 import type { BlockToSign } from './signature-set.ts'
 
 /**
@@ -38,6 +47,24 @@ const maxReceiverRowsPerBlock = 16_384
 
 /** Sorted state keys of one block, as they are stored. */
 export const changesCodec: Codec<readonly StateKey[]> = list(digest<StateKey>(), maxChangesPerBlock)
+
+/** What is stored of a handover. */
+export interface HandoverRecord {
+  /** The set that signs what follows. */
+  readonly consenters: ConsenterSet
+  /** The header of the handover block with both certificates; undefined until it has them. */
+  readonly proven: CertifiedHeader | undefined
+}
+
+export const handoverCodec: Codec<HandoverRecord> = struct<HandoverRecord>({
+  consenters: consenterSetCodec,
+  proven: optional(certifiedHeaderCodec),
+})
+
+/** A handover as it is stored. */
+export function encodeHandover({ consenters, proven }: HandoverRecord): Uint8Array {
+  return encode(handoverCodec, { consenters, proven })
+}
 
 /** What execution did with one transaction of a block. */
 export interface Outcome {

@@ -6,18 +6,16 @@
  * (consensus/departing.ts). Of them nothing is taken but Raft messages, whose answers show that they know it; they may ask
  * for the amnesia check, without which they hear no leader that is new to them (`MemberGate`), and for nothing else.
  *
- * `FullMembers` are the identities that the chain counts as full nodes, out of which members are taken, and `PeerRechecks` has
- * connections judged again by what blocks change.
+ * `FullMembers` are the identities that the chain counts as full nodes, out of which members are taken.
  */
-import type { DeviceId, Height } from '../../chain/brands.ts'
-import type { Certificate } from '../../chain/certificate.ts'
+import type { DeviceId } from '../../chain/brands.ts'
 import { decode } from '../../chain/codec.ts'
 import { type IdentityRecord, identityCodec, stateKeyOf } from '../../chain/records.ts'
 import { entries, get } from '../../chain/state-tree.ts'
-import { bodies, typeOfKind } from '../../chain/transaction.ts'
+import { typeOfKind } from '../../chain/transaction.ts'
 import type { Configuration, Recovered } from '../../consensus/types.ts'
 import { memberRequests } from '../network/request-table.ts'
-import type { Clock, Network, PeerMessage } from '../ports.ts'
+import type { Network, PeerMessage } from '../ports.ts'
 import type { Execution, LiveChain } from './live-chain.ts'
 import type { NodeEvents, NodeListener } from './node-events.ts'
 
@@ -116,13 +114,6 @@ export class MemberGate implements Pick<Network, 'send'> {
 
 /* Which identities the chain counts as full nodes: a set that follows execution, so that nobody has to search the state. */
 
-/** Kinds of transactions that change identity records. */
-export const identityKinds: ReadonlySet<number> = new Set(
-  (['identity.suspend', 'identity.revoke', 'key.add', 'key.rotate', 'key.revoke'] as const).map(
-    type => bodies[type][0],
-  ),
-)
-
 export class FullMembers implements NodeListener {
   readonly #chain: Pick<LiveChain, 'ledger'>
   #ids: ReadonlySet<DeviceId> = new Set()
@@ -170,47 +161,4 @@ export class FullMembers implements NodeListener {
 /** A leaf is `[record type, format, record]`: most of a large state need not be decoded to be passed over. */
 function looksLikeIdentity(leaf: Uint8Array): boolean {
   return leaf[0] === 0x93 && leaf[1] === 1
-}
-
-/* Has the connections of peers judged again when blocks that changed their records are certified. */
-
-export interface PeerRechecksParts {
-  readonly network: Pick<Network, 'peers' | 'recheck'>
-  readonly clock: Pick<Clock, 'after'>
-  readonly members: Pick<Members, 'isDeparting'>
-}
-
-/** Time in which a revoked member may learn of its removal from the leader before its connection is judged. */
-const farewellMs = 500
-
-export class PeerRechecks implements NodeListener {
-  readonly #parts: PeerRechecksParts
-  /** Devices whose records executed blocks may have changed that are not certified yet, with the newest such block. */
-  readonly #written = new Map<DeviceId, Height>()
-
-  constructor(parts: PeerRechecksParts) {
-    this.#parts = parts
-  }
-
-  executed({ write }: Execution): void {
-    for (const { kind, devices } of write.transactions)
-      if (identityKinds.has(kind)) for (const device of devices) this.#written.set(device, write.height)
-  }
-
-  certified({ height: certified }: Certificate): void {
-    if (this.#written.size === 0) return
-    const { network, clock, members } = this.#parts
-    for (const [id, height] of this.#written) {
-      if (height > certified) continue
-      this.#written.delete(id)
-      if (members.isDeparting(id)) clock.after(farewellMs, () => network.recheck(id))
-      else network.recheck(id)
-    }
-  }
-
-  /** The records of everybody may have changed. */
-  installed(): void {
-    const { network } = this.#parts
-    for (const { id } of network.peers()) network.recheck(id)
-  }
 }

@@ -1,6 +1,6 @@
 /**
- * Everything a full node does with snapshots, as its replica sees it: forgetting the log (compaction.ts), handing its
- * state to others (snapshots.ts), fetching theirs (snapshot-fetch.ts), and putting a fetched one in place.
+ * Everything a full node does with snapshots, as its replica sees it: forgetting the log (compaction.ts), giving
+ * its state to others, fetching theirs (snapshot-fetch.ts), and putting a fetched one in place.
  */
 import type { DeviceId, Height } from '../../chain/brands.ts'
 import { type Certificate, certificateCodec } from '../../chain/certificate.ts'

@@ -17,7 +17,7 @@ import { encode } from '../../chain/codec.ts'
 import { type ConsenterSet, quorumOf, signersHash } from '../../chain/consenters.ts'
 import { assertNever } from '../../chain/result.ts'
 import type { Configuration, Effect, Input } from '../../consensus/types.ts'
-import type { HandoverProofs } from '../ledger/handover-proofs.ts'
+import type { HandoverProofs } from '../ledger/handovers.ts'
 import type { LiveChain } from '../ledger/live-chain.ts'
 import type { FullMembers } from '../ledger/members.ts'
 

@@ -1,5 +1,9 @@
-/** What a full node knows when a peer says hello: its own state at the newest certified height. */
-import type { DeviceId } from '../../chain/brands.ts'
+/**
+ * Who the peers of a full node are: what it knows when one says hello, which is its own state at the newest certified height,
+ * and who is judged again by later blocks (`PeerRechecks`).
+ */
+import type { DeviceId, Height } from '../../chain/brands.ts'
+import type { Certificate } from '../../chain/certificate.ts'
 import { decodeOwn, encode } from '../../chain/codec.ts'
 import { type GenesisDocument, genesisLedger } from '../../chain/genesis.ts'
 import type { SignatureVerifier } from '../../chain/keys.ts'
@@ -7,10 +11,13 @@ import type { Ledger } from '../../chain/ledger.ts'
 import { stateAnswer, stateAnswerCodec, trustedHeadOf } from '../../chain/light-client.ts'
 import { type IdentityRecord, identityCodec, stateKeyOf } from '../../chain/records.ts'
 import { get, prove } from '../../chain/state-tree.ts'
+import { bodies } from '../../chain/transaction.ts'
 import { type IdentityProvider, maxHelloHandovers } from '../network/hello.ts'
+import type { Clock, Network } from '../ports.ts'
 import type { Handovers } from './handovers.ts'
-import type { LiveChain } from './live-chain.ts'
-import type { NodeEvents } from './node-events.ts'
+import type { Execution, LiveChain } from './live-chain.ts'
+import type { Members } from './members.ts'
+import type { NodeEvents, NodeListener } from './node-events.ts'
 
 export interface FullNodeIdentityParts {
   readonly id: DeviceId
@@ -66,4 +73,53 @@ export function fullNodeIdentityProvider({
 export function identityIn({ tree }: Ledger, id: DeviceId): IdentityRecord | undefined {
   const value = get(tree, stateKeyOf.identity(id))
   return value && decodeOwn(identityCodec, value)
+}
+
+/** Kinds of transactions that change identity records. */
+const identityKinds: ReadonlySet<number> = new Set(
+  (['identity.suspend', 'identity.revoke', 'key.add', 'key.rotate', 'key.revoke'] as const).map(
+    type => bodies[type][0],
+  ),
+)
+
+export interface PeerRechecksParts {
+  readonly network: Pick<Network, 'peers' | 'recheck'>
+  readonly clock: Pick<Clock, 'after'>
+  readonly members: Pick<Members, 'isDeparting'>
+}
+
+/** Time in which a revoked member may learn of its removal from the leader before its connection is judged. */
+const farewellMs = 500
+
+/** Has the connections of peers judged again when blocks that changed their records are certified. */
+export class PeerRechecks implements NodeListener {
+  readonly #parts: PeerRechecksParts
+  /** Devices whose records executed blocks may have changed that are not certified yet, with the newest such block. */
+  readonly #written = new Map<DeviceId, Height>()
+
+  constructor(parts: PeerRechecksParts) {
+    this.#parts = parts
+  }
+
+  executed({ write }: Execution): void {
+    for (const { kind, devices } of write.transactions)
+      if (identityKinds.has(kind)) for (const device of devices) this.#written.set(device, write.height)
+  }
+
+  certified({ height: certified }: Certificate): void {
+    if (this.#written.size === 0) return
+    const { network, clock, members } = this.#parts
+    for (const [id, height] of this.#written) {
+      if (height > certified) continue
+      this.#written.delete(id)
+      if (members.isDeparting(id)) clock.after(farewellMs, () => network.recheck(id))
+      else network.recheck(id)
+    }
+  }
+
+  /** The records of everybody may have changed. */
+  installed(): void {
+    const { network } = this.#parts
+    for (const { id } of network.peers()) network.recheck(id)
+  }
 }
