@@ -208,9 +208,7 @@ export class LedgerNode implements NetworkEvents {
       { certified: certificate => chain.adopt(certificate) },
       {
         certified: certificate =>
-          storage.putCertificate(certificate.height, encode(certificateCodec, certificate)).catch(() => {
-            // The replica meets the same disk with its next write, and stops there.
-          }),
+          storage.putCertificate(certificate.height, encode(certificateCodec, certificate)),
       },
       { leadershipChanged: leadership => log.info(leadership, 'leadership') },
       this.#status,

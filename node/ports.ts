@@ -204,8 +204,11 @@ export interface Storage {
     readonly incarnation: number
     readonly height: Height
   }): Promise<SignedHeader | undefined>
-  /** Atomic, not durable by itself: a lost certificate is fetched or collected again. */
-  putCertificate(height: Height, certificate: Uint8Array): Promise<void>
+  /**
+   * Readable at once, on disk with the next write or at the end: a lost certificate is fetched or collected again, and what
+   * counts on it (`compact`) is a later write. A disk that refuses says so to that write.
+   */
+  putCertificate(height: Height, certificate: Uint8Array): void
   /** The same for a handover whose header has both certificates. */
   putHandover(handover: HandoverRow): Promise<void>
 

@@ -59,8 +59,8 @@ export class Replica implements NodeListener {
   #cancelTick: (() => void) | undefined
   readonly #held = new HeldSends()
   readonly #reads = new ReadRounds()
-  /** Raft waits for a snapshot to offer, and there was none. */
-  #owesOffer = false
+  /** Raft waits for a snapshot to offer that reaches this index, and there was none. */
+  #owesOffer: number | undefined
   /** In force: the latest in the log, committed or not. */
   #configuration: Configuration
   #leadership: Leadership
@@ -187,7 +187,7 @@ export class Replica implements NodeListener {
       this.#scheduleTick()
       this.#proposer.tick()
       this.#watchDisk()
-      if (this.#owesOffer) this.#offerSnapshot()
+      if (this.#owesOffer !== undefined) this.#offerSnapshot(this.#owesOffer)
       this.#parts.certifier.tick(this.#parts.clock.steady())
       this.#parts.clocks.tick()
       this.#late.tick(this.#leadership)
@@ -346,17 +346,21 @@ export class Replica implements NodeListener {
       read => {
         if (read.type === 'entries')
           this.#step({ type: 'loaded', before: read.before, entries: read.entries })
-        else this.#offerSnapshot()
+        else this.#offerSnapshot(read.snapshot.lastIncludedIndex)
       },
       (error: unknown) => this.fault(storageFailure(error)),
     )
   }
 
-  /** A follower needs entries that are forgotten. Right after a start there may be no certified block to offer yet. */
-  #offerSnapshot(): void {
+  /**
+   * A follower needs entries that are forgotten, those up to `index`. Right after a start there may be no certified block to
+   * offer yet. One from before the log begins would have the follower ask for forgotten entries at once again, and again.
+   */
+  #offerSnapshot(index: number): void {
     const snapshot = this.#parts.snapshots.offer()
-    this.#owesOffer = snapshot === undefined
-    if (snapshot) this.#step({ type: 'compacted', snapshot })
+    const reaches = snapshot !== undefined && snapshot.lastIncludedIndex >= index
+    this.#owesOffer = reaches ? undefined : index
+    if (reaches) this.#step({ type: 'compacted', snapshot })
   }
 
   #execute(entry: Entry): void {

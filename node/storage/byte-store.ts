@@ -9,8 +9,11 @@ import { MoteError } from '../../chain/result.ts'
 /** Called in order, after all earlier writes have been built. Throwing rejects this write alone. */
 export type BuildWrite = () => readonly BatchOperation[] | Promise<readonly BatchOperation[]>
 
-/** A write that is built from what the store holds goes `alone`: what is joined with it would not be there yet. */
-export type Company = 'joined' | 'alone'
+/**
+ * A write that is built from what the store holds goes `alone`: what is joined with it would not be there yet. One that
+ * nobody waits for `waits` for the next one and travels with it, so that it costs no write of its own.
+ */
+export type Company = 'joined' | 'alone' | 'waits'
 
 interface QueuedWrite {
   readonly build: BuildWrite
@@ -39,11 +42,11 @@ export class WriteQueue {
     if (this.#closed) return Promise.reject(new MoteError('not-ready', 'storage: closed'))
     return new Promise((resolve, reject) => {
       this.#waiting.push({ build, durable, company, resolve, reject })
-      this.#running ??= this.#run()
+      if (company !== 'waits') this.#running ??= this.#run()
     })
   }
 
-  /** Waits for every write called so far. */
+  /** Waits for every write called so far, but for those that wait themselves. */
   async idle(): Promise<void> {
     await this.#running
   }
@@ -51,13 +54,15 @@ export class WriteQueue {
   /** Accepts no more writes and waits for those that are queued. */
   async close(): Promise<void> {
     this.#closed = true
+    this.#running ??= this.#run()
     await this.#running
   }
 
   async #run(): Promise<void> {
     // Writes called in the same turn of the event loop travel together.
     await Promise.resolve()
-    while (this.#waiting.length > 0) await this.#writeBatch(this.#takeBatch())
+    while (this.#waiting.some(({ company }) => company !== 'waits' || this.#closed))
+      await this.#writeBatch(this.#takeBatch())
     this.#running = undefined
   }
 

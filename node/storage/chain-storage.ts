@@ -12,7 +12,7 @@
  *
  * A read sees every write whose promise has resolved; `readEntries` waits for all that were called before it.
  */
-import { DeviceId, type Height, StateKey, type TransactionId } from '../../chain/brands.ts'
+import { DeviceId, Height, StateKey, type TransactionId } from '../../chain/brands.ts'
 import { type Codec, encode } from '../../chain/codec.ts'
 import { assert } from '../../chain/result.ts'
 import type { Configuration, SnapshotMeta } from '../../consensus/types.ts'
@@ -32,7 +32,7 @@ import type {
   TransactionPlace,
 } from '../ports.ts'
 import { configurationCodec, snapshotCodec } from '../raft-codecs.ts'
-import { type BatchOperation, type ByteStore, type KeyRange, WriteQueue } from './byte-store.ts'
+import { type BatchOperation, type ByteStore, WriteQueue } from './byte-store.ts'
 import { SignedRecords } from './signed-records.ts'
 import {
   blockOperations,
@@ -84,6 +84,8 @@ class ChainStorage implements Storage {
   #snapshot: SnapshotMeta | undefined
   /** Last index of the log once every queued persist is carried out. */
   #lastIndex = 0
+  /** Not on disk yet; few, since each block is a write and they go with it. */
+  readonly #certificates = new Map<Height, Uint8Array>()
   readonly #signed = new SignedRecords({
     newest: () => this.#newestSigned(),
     at: place => this.signedHeader(place),
@@ -288,8 +290,15 @@ class ChainStorage implements Storage {
     return undefined
   }
 
-  putCertificate(height: Height, certificate: Uint8Array): Promise<void> {
-    return this.#queue.write(() => [put(storeKey('certificate', height), certificate)], false)
+  putCertificate(height: Height, certificate: Uint8Array): void {
+    this.#certificates.set(height, certificate)
+    const written = () => {
+      if (this.#certificates.get(height) === certificate) this.#certificates.delete(height)
+    }
+    // A disk that refuses says so to the write that this one travels with.
+    this.#queue
+      .write(() => [put(storeKey('certificate', height), certificate)], false, 'waits')
+      .then(written, () => {})
   }
 
   putHandover({ height, record }: HandoverRow): Promise<void> {
@@ -317,22 +326,31 @@ class ChainStorage implements Storage {
     return this.#bytes('receipts', height)
   }
 
-  certificate(height: Height): Promise<Uint8Array | undefined> {
-    return this.#bytes('certificate', height)
+  async certificate(height: Height): Promise<Uint8Array | undefined> {
+    return this.#certificates.get(height) ?? this.#bytes('certificate', height)
   }
 
   latestCertificate(): Promise<HeightAndCertificate | undefined> {
-    return this.#firstCertificate({ ...rangeOf('certificate'), reverse: true })
+    return this.#firstCertificate(Height(0), 'highest')
   }
 
   certificateAtOrAbove(height: Height): Promise<HeightAndCertificate | undefined> {
-    return this.#firstCertificate({ ...rangeOf('certificate'), from: storeKey('certificate', height) })
+    return this.#firstCertificate(height, 'lowest')
   }
 
-  async #firstCertificate(range: KeyRange): Promise<HeightAndCertificate | undefined> {
-    for await (const [key, value] of this.#store.range({ ...range, limit: 1 }))
-      return { height: numberInKey(key, 1) as Height, certificate: open(key, value) }
-    return undefined
+  /** The lowest or the highest one from `floor` on. What waits is looked at first: it may be on disk when that is read. */
+  async #firstCertificate(
+    floor: Height,
+    which: 'lowest' | 'highest',
+  ): Promise<HeightAndCertificate | undefined> {
+    const found = [...this.#certificates].flatMap(([height, certificate]) =>
+      height >= floor ? [{ height, certificate }] : [],
+    )
+    const range = { ...rangeOf('certificate'), from: storeKey('certificate', floor) }
+    for await (const [key, value] of this.#store.range({ ...range, reverse: which === 'highest', limit: 1 }))
+      found.push({ height: numberInKey(key, 1) as Height, certificate: open(key, value) })
+    found.sort((a, b) => a.height - b.height)
+    return found.at(which === 'lowest' ? 0 : -1)
   }
 
   transaction(id: TransactionId): Promise<TransactionPlace | undefined> {

@@ -73,7 +73,7 @@ test('crash: what was documented as durable is there, what was not may be gone',
   const storage = await openStorage(disk.open(), owner)
   await storage.initialise({ configuration, block: block(0) })
   await storage.persist({ entries: [entry(1)], hardState: { currentTerm: 1, votedFor: 'a' } })
-  await storage.putCertificate(block(0).height, Uint8Array.of(1))
+  storage.putCertificate(block(0).height, Uint8Array.of(1))
   disk.crash()
   const again = await openStorage(disk.open(), owner)
   expect(await again.recover()).toMatchObject({
@@ -91,6 +91,22 @@ test('write queue: writes that wait share one sync, in order', async () => {
   await Promise.all(Array.from({ length: 50 }, (_, i) => storage.persist({ entries: [entry(i + 1)] })))
   expect(disk.syncs - before).toBe(1)
   expect(await storage.readEntries({ from: 50, to: 50, maxBytes: 1 })).toMatchObject({ entries: [entry(50)] })
+})
+
+test('write queue: a certificate has no write of its own, and is there before the log is forgotten', async () => {
+  const disk = new MemoryDisk()
+  const storage = await openStorage(disk.open(), owner)
+  await storage.initialise({ configuration, block: block(0) })
+  await storage.persist({ entries: [entry(1)] })
+  await storage.apply({ applied: 1, blocks: [block(1)] })
+  const before = disk.writes
+  storage.putCertificate(block(1).height, Uint8Array.of(1))
+  await storage.readEntries({ from: 1, to: 1, maxBytes: 1 })
+  expect(disk.writes - before).toBe(0)
+  await storage.compact({ lastIncludedIndex: 1, lastIncludedTerm: 1, configuration })
+  disk.crash()
+  const again = await openStorage(disk.open(), owner)
+  expect(await again.latestCertificate()).toMatchObject({ height: 1 })
 })
 
 test('write queue: after the disk refused a write nothing more is written', async () => {

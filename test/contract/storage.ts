@@ -286,11 +286,27 @@ export function storageContract(name: string, create: () => Promise<StorageUnder
     test('certificates: the latest, and the one that covers a height', async () => {
       const storage = await started()
       expect(await storage.latestCertificate()).toBeUndefined()
-      await Promise.all([2, 5].map(height => storage.putCertificate(Height(height), bytes(height))))
+      for (const height of [2, 5]) storage.putCertificate(Height(height), bytes(height))
       expect(await storage.latestCertificate()).toEqual({ height: 5, certificate: bytes(5) })
       expect(await storage.certificateAtOrAbove(Height(3))).toEqual({ height: 5, certificate: bytes(5) })
       expect(await storage.certificateAtOrAbove(Height(6))).toBeUndefined()
       expect(await storage.certificate(Height(2))).toEqual(bytes(2))
+    })
+
+    test('certificates: are read at once, and are there after the next write or a clean end', async () => {
+      const storage = await started()
+      await storage.persist({ entries: [entry(1)] })
+      storage.putCertificate(Height(1), bytes(1))
+      expect(await storage.certificate(Height(1))).toEqual(bytes(1))
+      await storage.apply({ applied: 1, blocks: [block(1)] })
+      storage.putCertificate(Height(2), bytes(2))
+      expect(await storage.certificateAtOrAbove(Height(1))).toEqual({ height: 1, certificate: bytes(1) })
+      expect(await storage.latestCertificate()).toEqual({ height: 2, certificate: bytes(2) })
+      await storage.close()
+      const again = await reopen()
+      await again.recover()
+      expect(await again.certificate(Height(1))).toEqual(bytes(1))
+      expect(await again.latestCertificate()).toEqual({ height: 2, certificate: bytes(2) })
     })
 
     test('close: finishes queued writes, then refuses more', async () => {

@@ -248,7 +248,7 @@ describe('consenters', () => {
     const storage = world.storage(1)
     const put = storage.putHandover.bind(storage)
     storage.putHandover = row => {
-      storage.putCertificate = () => Promise.resolve()
+      storage.putCertificate = () => {}
       return put(row)
     }
     await decide(world, [1])

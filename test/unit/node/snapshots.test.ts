@@ -4,6 +4,7 @@ import type { TransactionStatus } from '../../../client/chain-source.ts'
 import { memberRequests } from '../../../node/network/request-table.ts'
 import { ask as askPeer, encodeRequest } from '../../../node/network/requests.ts'
 import type { OutgoingRequest } from '../../../node/ports.ts'
+import { storeKey } from '../../../node/storage/store-keys.ts'
 import { LedgerWorld } from '../../support/ledger-world.ts'
 import { sampleIdentity } from '../../support/sample-genesis.ts'
 
@@ -111,6 +112,33 @@ test('snapshot: a node that starts with a block nobody certified offers the cert
     true,
     undefined,
   ])
+})
+
+test('snapshot: none is offered from before the log begins, though the newest certificate is lost', async () => {
+  const world = await forgetfulWorld()
+  const away = await leftBehind(world)
+  const leader = world.leader!
+  const other = [0, 1, 2].find(i => i !== away && i !== leader)!
+  const { chain, replica } = world.node(leader)
+  const { height, index, term } = chain.ledger.header
+  const place = { lastIncludedIndex: index, lastIncludedTerm: term, configuration: replica.configuration }
+  await world.storage(leader).compact(place)
+  for (const i of [other, leader]) world.crash(i)
+  world.disk(leader).apply([{ key: storeKey('certificate', height), value: null }], true)
+  world.heal()
+  await world.start(leader)
+  const storage = world.storage(leader)
+  const read = storage.readEntries.bind(storage)
+  let reads = 0
+  storage.readEntries = range => {
+    if (++reads > 1_000) throw new Error('the log is read again and again')
+    return read(range)
+  }
+  await world.run(10_000)
+  expect(reads).toBeLessThan(1_000)
+  expect(world.node(leader).chain.certifiedHeight).toBe(height - 1)
+  await world.start(other)
+  await expectSameChain(world)
 })
 
 test('snapshot: what was executed in blocks that it skips is never said to be expired', async () => {
