@@ -1,8 +1,8 @@
 /**
  * Two commits side by side: `npm run bench -- compare --old REF` (docs/BENCHMARKS.md; `--help` lists the options).
  *
- * Each round runs three full nodes of the one commit and then of the other, and each cluster serves three loads: one
- * client at the leader, one at a follower, many clients at all nodes. The load generator is this checkout's for both.
+ * Each round runs three full nodes of the one commit and then of the other, and each cluster serves three loads: many
+ * clients at all nodes, one client at the leader, one at a follower. The load generator is this checkout's for both.
  * Machines are noisy: the order changes from round to round, and medians and their ratio are what counts.
  */
 import { execFileSync } from 'node:child_process'
@@ -24,13 +24,14 @@ export const compareOptions = {
   old: { default: '', meaning: 'commit that this checkout is compared with' },
   rounds: { default: 5, meaning: 'rounds; each runs both commits' },
   seconds: { default: 5, meaning: 'how long each load is measured' },
-  clients: { default: 256, meaning: 'clients of the third load' },
+  clients: { default: 256, meaning: 'clients of the first load' },
 } as const satisfies Record<string, BenchOption>
 
 const versions = ['old', 'new'] as const
 type Version = (typeof versions)[number]
 
-const loads = ['one client at the leader', 'one client at a follower', 'many clients'] as const
+/** The many come first: they warm the nodes up, and a lone commit is one of a node that runs. */
+const loads = ['many clients', 'one client at the leader', 'one client at a follower'] as const
 type Load = (typeof loads)[number]
 
 interface Figures {
@@ -108,9 +109,9 @@ async function measure({ root, measureMs, clients }: Setting): Promise<Measured>
     return {
       settings: await cluster.settings(),
       // One after another: each load has devices of its own.
-      [loads[0]]: await load({ nodes: [leader], clients: 1, firstDevice: 1, warmUp: 300 }),
-      [loads[1]]: await load({ nodes: [follower], clients: 1, firstDevice: 2, warmUp: 300 }),
-      [loads[2]]: await load({ nodes: cluster.nodes, clients, firstDevice: 3, warmUp: 5_000 }),
+      'many clients': await load({ nodes: cluster.nodes, clients, firstDevice: 3, warmUp: 5_000 }),
+      'one client at the leader': await load({ nodes: [leader], clients: 1, firstDevice: 1, warmUp: 300 }),
+      'one client at a follower': await load({ nodes: [follower], clients: 1, firstDevice: 2, warmUp: 300 }),
     }
   } finally {
     await cluster.stop()
