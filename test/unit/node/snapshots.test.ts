@@ -4,7 +4,7 @@ import type { TransactionStatus } from '../../../client/chain-source.ts'
 import { memberRequests } from '../../../node/network/request-table.ts'
 import { ask as askPeer, encodeRequest } from '../../../node/network/requests.ts'
 import type { OutgoingRequest } from '../../../node/ports.ts'
-import { storeKey } from '../../../node/storage/store-keys.ts'
+import { storeKey } from '../../../node/storage/store-records.ts'
 import { LedgerWorld } from '../../support/ledger-world.ts'
 import { sampleIdentity } from '../../support/sample-genesis.ts'
 
