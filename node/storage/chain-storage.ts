@@ -33,6 +33,7 @@ import type {
 } from '../ports.ts'
 import { configurationCodec, snapshotCodec } from '../raft-codecs.ts'
 import { type BatchOperation, type ByteStore, WriteQueue } from './byte-store.ts'
+import { Certificates, type HeightAndCertificate } from './certificates.ts'
 import { SignedRecords } from './signed-records.ts'
 import {
   blockOperations,
@@ -59,7 +60,6 @@ import {
 } from './store-records.ts'
 
 const nothing = new Uint8Array()
-type HeightAndCertificate = NonNullable<Awaited<ReturnType<Storage['latestCertificate']>>>
 
 /**
  * Storage over `store`, which belongs to `owner` from now on. A store of another chain or device is refused with
@@ -84,8 +84,7 @@ class ChainStorage implements Storage {
   #snapshot: SnapshotMeta | undefined
   /** Last index of the log once every queued persist is carried out. */
   #lastIndex = 0
-  /** Not on disk yet; few, since each block is a write and they go with it. */
-  readonly #certificates = new Map<Height, Uint8Array>()
+  readonly #certificates: Certificates
   readonly #signed = new SignedRecords({
     newest: () => this.#newestSigned(),
     at: place => this.signedHeader(place),
@@ -94,6 +93,7 @@ class ChainStorage implements Storage {
   constructor(store: ByteStore) {
     this.#store = store
     this.#queue = new WriteQueue(store)
+    this.#certificates = new Certificates(store, this.#queue)
   }
 
   async recover(): Promise<RecoveredNode | undefined> {
@@ -291,14 +291,7 @@ class ChainStorage implements Storage {
   }
 
   putCertificate(height: Height, certificate: Uint8Array): void {
-    this.#certificates.set(height, certificate)
-    const written = () => {
-      if (this.#certificates.get(height) === certificate) this.#certificates.delete(height)
-    }
-    // A disk that refuses says so to the write that this one travels with.
-    this.#queue
-      .write(() => [put(storeKey('certificate', height), certificate)], false, 'waits')
-      .then(written, () => {})
+    this.#certificates.put(height, certificate)
   }
 
   putHandover({ height, record }: HandoverRow): Promise<void> {
@@ -326,31 +319,16 @@ class ChainStorage implements Storage {
     return this.#bytes('receipts', height)
   }
 
-  async certificate(height: Height): Promise<Uint8Array | undefined> {
-    return this.#certificates.get(height) ?? this.#bytes('certificate', height)
+  certificate(height: Height): Promise<Uint8Array | undefined> {
+    return this.#certificates.at(height)
   }
 
   latestCertificate(): Promise<HeightAndCertificate | undefined> {
-    return this.#firstCertificate(Height(0), 'highest')
+    return this.#certificates.first(Height(0), 'highest')
   }
 
   certificateAtOrAbove(height: Height): Promise<HeightAndCertificate | undefined> {
-    return this.#firstCertificate(height, 'lowest')
-  }
-
-  /** The lowest or the highest one from `floor` on. What waits is looked at first: it may be on disk when that is read. */
-  async #firstCertificate(
-    floor: Height,
-    which: 'lowest' | 'highest',
-  ): Promise<HeightAndCertificate | undefined> {
-    const found = [...this.#certificates].flatMap(([height, certificate]) =>
-      height >= floor ? [{ height, certificate }] : [],
-    )
-    const range = { ...rangeOf('certificate'), from: storeKey('certificate', floor) }
-    for await (const [key, value] of this.#store.range({ ...range, reverse: which === 'highest', limit: 1 }))
-      found.push({ height: numberInKey(key, 1) as Height, certificate: open(key, value) })
-    found.sort((a, b) => a.height - b.height)
-    return found.at(which === 'lowest' ? 0 : -1)
+    return this.#certificates.first(height, 'lowest')
   }
 
   transaction(id: TransactionId): Promise<TransactionPlace | undefined> {
