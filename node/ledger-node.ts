@@ -237,8 +237,8 @@ export class LedgerNode implements NetworkEvents {
       consenters: handovers.signersAt(certifiedHeight + 1),
       now: this.#parts.clock.steady(),
     })
-    for (const block of uncertified) this.certifier.executed(block)
-    this.certifier.durable(uncertified)
+    for (const block of uncertified) this.certifier.collect(block)
+    this.certifier.sign(uncertified)
     if (certificateAhead) this.certifier.adopt(certificateAhead)
     this.replica.start()
     this.submission.start()

@@ -106,7 +106,7 @@ export class Certifier {
     return this.#open.size
   }
 
-  /** After a restart: what is certified already. Call before anything else; `executed`/`durable` follow for the rest. */
+  /** After a restart: what is certified already. Call before anything else; `collect` and `sign` follow for the rest. */
   restore(state: {
     readonly certifiedHeight: Height
     readonly consenters: ConsenterSet
@@ -121,8 +121,8 @@ export class Certifier {
     this.#now = state.now
   }
 
-  /** The block has been executed (it need not be durable yet). Heights come in order. */
-  executed(block: BlockToSign): void {
+  /** Signatures of this block, which is executed here, are collected from now on. Heights come in order. */
+  collect(block: BlockToSign): void {
     if (this.#stopped) return
     this.#executed = Math.max(this.#executed, block.height)
     if (block.height <= this.#certified) return
@@ -146,7 +146,7 @@ export class Certifier {
   }
 
   /** A snapshot, verified and durable here, took the place of everything up to its certified block. */
-  installed(certificate: Certificate, consenters: ConsenterSet): void {
+  skipTo(certificate: Certificate, consenters: ConsenterSet): void {
     if (this.#stopped) return
     this.#executed = Math.max(this.#executed, certificate.height)
     if (certificate.height <= this.#certified) return
@@ -156,7 +156,7 @@ export class Certifier {
   }
 
   /** Block and signed record are on disk: the signature may leave. */
-  durable(blocks: readonly BlockToSign[]): void {
+  sign(blocks: readonly BlockToSign[]): void {
     const { self, chainId, incarnation } = this.#config
     if (this.#stopped || !self) return
     const signatures: SignatureMessage[] = []

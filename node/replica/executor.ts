@@ -89,12 +89,12 @@ export class Executor {
   /** The write is on disk: what it holds may be signed, and certified here. */
   durable({ executions }: ExecutorWrite): void {
     const { certifier } = this.#parts
-    for (const { block } of executions) certifier.executed(block)
-    certifier.durable(executions.map(execution => execution.block))
+    for (const { block } of executions) certifier.collect(block)
+    certifier.sign(executions.map(execution => execution.block))
   }
 
   /** A snapshot took the place of everything up to here, on disk too. */
-  installed(index: number): void {
+  skipTo(index: number): void {
     this.#applied = index
     this.#written = index
   }

@@ -320,11 +320,11 @@ export class Replica implements NodeListener {
 
   /** It is on disk. Nothing can have been committed here since: Raft waits for it. */
   #installed(meta: SnapshotMeta, snapshot: VerifiedSnapshot): void {
-    this.#executor.installed(meta.lastIncludedIndex)
+    this.#executor.skipTo(meta.lastIncludedIndex)
     this.#proposer.blockExecuted()
     snapshot.install()
     this.#parts.events.installed()
-    this.#parts.certifier.installed(snapshot.certificate, snapshot.consenters)
+    this.#parts.certifier.skipTo(snapshot.certificate, snapshot.consenters)
   }
 
   #track(write: Promise<void>, then: () => void, size: 'usual' | 'large' = 'usual'): void {

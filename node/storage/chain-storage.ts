@@ -47,16 +47,26 @@ import {
   snapshotOperations,
   termAt,
 } from './store-operations.ts'
-import * as records from './store-records.ts'
 import {
+  appliedCodec,
+  checkOwner,
   corrupt,
   describeKey,
+  deviceRowCodec,
   digestInKey,
+  hardStateCodec,
+  logTailCodec,
   numberInKey,
   open,
+  openRecord,
+  ownerCodec,
+  placeCodec,
   type RecordKind,
   rangeOf,
+  rebuildingCodec,
+  signedCodec,
   storeKey,
+  undoCodec,
 } from './store-records.ts'
 
 const nothing = new Uint8Array()
@@ -69,8 +79,8 @@ export async function openStorage(store: ByteStore, owner: StorageOwner): Promis
   try {
     const key = storeKey('owner')
     const value = await store.get(key)
-    if (value) records.checkOwner(records.openRecord(records.ownerCodec, key, value), owner)
-    else await store.write([put(key, encode(records.ownerCodec, { format: 1 as const, ...owner }))], true)
+    if (value) checkOwner(openRecord(ownerCodec, key, value), owner)
+    else await store.write([put(key, encode(ownerCodec, { format: 1 as const, ...owner }))], true)
     return new ChainStorage(store)
   } catch (error) {
     await store.close()
@@ -98,7 +108,7 @@ class ChainStorage implements Storage {
 
   async recover(): Promise<RecoveredNode | undefined> {
     assert(!this.#snapshot, 'recover comes once, before any write')
-    const hardState = await this.#record('hardState', records.hardStateCodec)
+    const hardState = await this.#record('hardState', hardStateCodec)
     if (!hardState) {
       for await (const [key] of this.#store.range({ ...rangeOf('entry'), limit: 1 }))
         throw corrupt(`${describeKey(key)}: a log without a hard state`)
@@ -106,8 +116,8 @@ class ChainStorage implements Storage {
     }
     if (await this.#isEmptied()) return undefined
     const snapshot = await this.#required('snapshot', snapshotCodec)
-    const { lastIndex } = await this.#required('logTail', records.logTailCodec)
-    const applied = await this.#required('applied', records.appliedCodec)
+    const { lastIndex } = await this.#required('logTail', logTailCodec)
+    const applied = await this.#required('applied', appliedCodec)
     if (applied.index > lastIndex || applied.index < snapshot.lastIncludedIndex)
       throw corrupt(`applied: index ${applied.index} is outside the log, which ends at ${lastIndex}`)
     await cutOutside(this.#store, snapshot.lastIncludedIndex + 1, lastIndex)
@@ -130,13 +140,13 @@ class ChainStorage implements Storage {
   }
 
   async rebuilding(): Promise<Rebuilding | undefined> {
-    const record = await this.#record('rebuilding', records.rebuildingCodec)
-    return record && { ...record, hardState: await this.#required('hardState', records.hardStateCodec) }
+    const record = await this.#record('rebuilding', rebuildingCodec)
+    return record && { ...record, hardState: await this.#required('hardState', hardStateCodec) }
   }
 
   /** True in a directory that is to be rebuilt and holds nothing but promises yet. */
   async #isEmptied(): Promise<boolean> {
-    const rebuilding = await this.#record('rebuilding', records.rebuildingCodec)
+    const rebuilding = await this.#record('rebuilding', rebuildingCodec)
     return rebuilding !== undefined && !(await this.#store.get(storeKey('snapshot')))
   }
 
@@ -148,11 +158,11 @@ class ChainStorage implements Storage {
     const hardState = (await this.rebuilding())?.hardState ?? { currentTerm: 0, votedFor: null }
     await this.#queue.write(
       () => [
-        put(storeKey('hardState'), encode(records.hardStateCodec, hardState)),
+        put(storeKey('hardState'), encode(hardStateCodec, hardState)),
         put(storeKey('snapshot'), encode(snapshotCodec, snapshot)),
-        put(storeKey('logTail'), encode(records.logTailCodec, { lastIndex: 0 })),
+        put(storeKey('logTail'), encode(logTailCodec, { lastIndex: 0 })),
         put(storeKey('configuration'), encode(configurationCodec, configuration)),
-        put(storeKey('applied'), encode(records.appliedCodec, { index: 0, height: block.height })),
+        put(storeKey('applied'), encode(appliedCodec, { index: 0, height: block.height })),
         ...blockOperations(block),
       ],
       true,
@@ -179,9 +189,8 @@ class ChainStorage implements Storage {
       operations.push(entryOperation(entry))
       this.#lastIndex = entry.index
     }
-    operations.push(put(storeKey('logTail'), encode(records.logTailCodec, { lastIndex: this.#lastIndex })))
-    if (write.hardState)
-      operations.push(put(storeKey('hardState'), encode(records.hardStateCodec, write.hardState)))
+    operations.push(put(storeKey('logTail'), encode(logTailCodec, { lastIndex: this.#lastIndex })))
+    if (write.hardState) operations.push(put(storeKey('hardState'), encode(hardStateCodec, write.hardState)))
     if (!snapshot) return this.#queue.write(() => operations, true)
     const build = async () => {
       this.#height = snapshot.state.height
@@ -228,9 +237,7 @@ class ChainStorage implements Storage {
     const last = write.blocks.at(-1)
     return this.#queue.write(async () => {
       const height = last?.height ?? (await this.#appliedHeight())
-      const operations = [
-        put(storeKey('applied'), encode(records.appliedCodec, { index: write.applied, height })),
-      ]
+      const operations = [put(storeKey('applied'), encode(appliedCodec, { index: write.applied, height }))]
       if (write.configuration)
         operations.push(put(storeKey('configuration'), encode(configurationCodec, write.configuration)))
       for (const block of write.blocks) if (block.signed) await this.#signed.check(block.signed)
@@ -244,14 +251,14 @@ class ChainStorage implements Storage {
   }
 
   undo(height: Height): Promise<BlockUndo | undefined> {
-    return this.#record('undo', records.undoCodec, height)
+    return this.#record('undo', undoCodec, height)
   }
 
   /** Height after every built apply; read from the store once. */
   #height: Height | undefined
 
   async #appliedHeight(): Promise<Height> {
-    this.#height ??= (await this.#required('applied', records.appliedCodec)).height
+    this.#height ??= (await this.#required('applied', appliedCodec)).height
     return this.#height
   }
 
@@ -280,7 +287,7 @@ class ChainStorage implements Storage {
   }
 
   async signedHeader(at: { incarnation: number; height: Height }): Promise<SignedHeader | undefined> {
-    const record = await this.#record('signed', records.signedCodec, at.incarnation, at.height)
+    const record = await this.#record('signed', signedCodec, at.incarnation, at.height)
     return record && { incarnation: at.incarnation, height: at.height, ...record }
   }
 
@@ -332,7 +339,7 @@ class ChainStorage implements Storage {
   }
 
   transaction(id: TransactionId): Promise<TransactionPlace | undefined> {
-    return this.#record('transaction', records.placeCodec, id)
+    return this.#record('transaction', placeCodec, id)
   }
 
   async deviceTransactions(id: DeviceId, limit: number, before?: TransactionPlace) {
@@ -341,7 +348,7 @@ class ChainStorage implements Storage {
     const end = before ? storeKey('deviceTransaction', id, before.height, before.index) : to
     for await (const [key, value] of this.#store.range({ from, to: end, reverse: true, limit }))
       rows.push({
-        ...records.openRecord(records.deviceRowCodec, key, value),
+        ...openRecord(deviceRowCodec, key, value),
         height: numberInKey(key, 33) as Height,
         index: numberInKey(key, 41),
       })
@@ -379,7 +386,7 @@ class ChainStorage implements Storage {
   ): Promise<T | undefined> {
     const key = storeKey(kind, ...parts)
     const value = await this.#store.get(key)
-    return value && records.openRecord(codec, key, value)
+    return value && openRecord(codec, key, value)
   }
 
   async #required<T>(kind: RecordKind, codec: Codec<T>): Promise<T> {

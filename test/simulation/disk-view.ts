@@ -2,8 +2,14 @@
 import type { Hash } from '../../chain/brands.ts'
 import type { HardState } from '../../consensus/types.ts'
 import { snapshotCodec } from '../../node/raft-codecs.ts'
-import * as records from '../../node/storage/store-records.ts'
-import { storeKey } from '../../node/storage/store-records.ts'
+import {
+  hardStateCodec,
+  logTailCodec,
+  openEntry,
+  openRecord,
+  signedCodec,
+  storeKey,
+} from '../../node/storage/store-records.ts'
 import type { SimulatedDisk } from './disk.ts'
 
 export class DiskView {
@@ -12,34 +18,31 @@ export class DiskView {
 
   hardState(disk: SimulatedDisk): HardState {
     const key = storeKey('hardState')
-    const found = this.#once(disk.durable(key), value =>
-      records.openRecord(records.hardStateCodec, key, value),
-    )
+    const found = this.#once(disk.durable(key), value => openRecord(hardStateCodec, key, value))
     return found ?? { currentTerm: 0, votedFor: null }
   }
 
   /** Up to where the log counts. */
   logEnd(disk: SimulatedDisk): number {
     const key = storeKey('logTail')
-    const tail = this.#once(disk.durable(key), value => records.openRecord(records.logTailCodec, key, value))
+    const tail = this.#once(disk.durable(key), value => openRecord(logTailCodec, key, value))
     return tail?.lastIndex ?? 0
   }
 
   holds(disk: SimulatedDisk, index: number, term: number): boolean {
     const snapshotKey = storeKey('snapshot')
     const snapshot = this.#once(disk.durable(snapshotKey), value =>
-      records.openRecord(snapshotCodec, snapshotKey, value),
+      openRecord(snapshotCodec, snapshotKey, value),
     )
     if (snapshot && index <= snapshot.lastIncludedIndex) return true
     if (index > this.logEnd(disk)) return false
     const key = storeKey('entry', index)
-    return this.#once(disk.durable(key), value => records.openEntry(index, key, value))?.term === term
+    return this.#once(disk.durable(key), value => openEntry(index, key, value))?.term === term
   }
 
   signedHash(disk: SimulatedDisk, height: number): Hash | undefined {
     const key = storeKey('signed', 0, height)
-    return this.#once(disk.durable(key), value => records.openRecord(records.signedCodec, key, value))
-      ?.headerHash
+    return this.#once(disk.durable(key), value => openRecord(signedCodec, key, value))?.headerHash
   }
 
   hasHeader(disk: SimulatedDisk, height: number): boolean {

@@ -93,9 +93,9 @@ export const mutants: readonly Mutant[] = [
     name: 'applied-twice-after-restart',
     source: 'applied index and state in one write',
     file: 'node/storage/chain-storage.ts',
-    find: "put(storeKey('applied'), encode(records.appliedCodec, { index: write.applied, height })),",
+    find: "put(storeKey('applied'), encode(appliedCodec, { index: write.applied, height }))",
     replace:
-      "put(storeKey('applied'), encode(records.appliedCodec, { index: Math.max(this.#snapshot?.lastIncludedIndex ?? 0, write.applied - 1), height })),",
+      "put(storeKey('applied'), encode(appliedCodec, { index: Math.max(this.#snapshot?.lastIncludedIndex ?? 0, write.applied - 1), height }))",
   },
   {
     name: 'leave-joint-early',
@@ -137,8 +137,8 @@ export const mutants: readonly Mutant[] = [
     name: 'forget-hard-state-term',
     source: 'Figure 2, persistent state',
     file: 'node/storage/chain-storage.ts',
-    find: '    if (write.hardState)\n      operations.push(',
-    replace: '    if (write.hardState && write.hardState.votedFor !== null)\n      operations.push(',
+    find: '    if (write.hardState) operations.push(',
+    replace: '    if (write.hardState && write.hardState.votedFor !== null) operations.push(',
   },
   {
     name: 'no-step-down-on-higher-term',
@@ -164,9 +164,9 @@ export const mutants: readonly Mutant[] = [
     also: [
       {
         file: 'node/storage/chain-storage.ts',
-        find: "    operations.push(put(storeKey('logTail'), encode(records.logTailCodec, { lastIndex: this.#lastIndex })))\n",
+        find: "    operations.push(put(storeKey('logTail'), encode(logTailCodec, { lastIndex: this.#lastIndex })))\n",
         replace:
-          "    if (write.entries.length > 0) operations.push(put(storeKey('logTail'), encode(records.logTailCodec, { lastIndex: this.#lastIndex })))\n",
+          "    if (write.entries.length > 0) operations.push(put(storeKey('logTail'), encode(logTailCodec, { lastIndex: this.#lastIndex })))\n",
       },
     ],
   },

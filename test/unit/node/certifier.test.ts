@@ -45,16 +45,16 @@ function signatureOf(member: number, { height, term, headerHash }: ExecutedBlock
   return { incarnation: 0, height, term, headerHash, signature }
 }
 function executeAndStore(certifier: Certifier, ...blocks: ExecutedBlock[]) {
-  for (const each of blocks) certifier.executed(each)
-  certifier.durable(blocks)
+  for (const each of blocks) certifier.collect(each)
+  certifier.sign(blocks)
 }
 
 test('certifier: no signature leaves before the block and its record are durable', () => {
   const { certifier, sent } = setUp()
-  certifier.executed(block(1))
+  certifier.collect(block(1))
   certifier.receive(ids[1]!, [signatureOf(1, block(1))])
   expect(sent).toEqual([])
-  certifier.durable([block(1)])
+  certifier.sign([block(1)])
   expect(sent).toMatchObject([{ to: 'all', signatures: [{ height: 1 }] }])
 })
 
@@ -73,7 +73,7 @@ test('certifier: signatures that come before the block count once it is executed
   certifier.receive(ids[0]!, [signatureOf(0, block(1))])
   certifier.receive(ids[1]!, [signatureOf(1, block(1))])
   expect(certificates).toEqual([])
-  certifier.executed(block(1))
+  certifier.collect(block(1))
   expect(certificates).toHaveLength(1)
 })
 
@@ -91,7 +91,7 @@ test('certifier: a signature that does not verify, of a stranger, or of another 
 
 test('certifier: one consenter counts once', () => {
   const { certifier, certificates } = setUp(undefined)
-  certifier.executed(block(1))
+  certifier.collect(block(1))
   certifier.receive(ids[1]!, [signatureOf(1, block(1)), signatureOf(1, block(1))])
   expect(certificates).toEqual([])
 })
@@ -145,14 +145,14 @@ test('certifier: a certificate for a block not executed yet is judged when it is
   }
   const right = setUp(undefined)
   expect(right.certifier.adopt(sorted).ok).toBe(true)
-  right.certifier.executed(block(1))
+  right.certifier.collect(block(1))
   expect(right.certificates).toEqual([])
-  right.certifier.executed(block(2))
+  right.certifier.collect(block(2))
   expect(right.certifier.certifiedHeight).toBe(2)
   const wrong = setUp(undefined)
   wrong.certifier.adopt(sorted)
-  wrong.certifier.executed(block(1, 'b'))
-  wrong.certifier.executed(block(2, 'b'))
+  wrong.certifier.collect(block(1, 'b'))
+  wrong.certifier.collect(block(2, 'b'))
   expect(wrong.diverged).toHaveLength(1)
   expect(wrong.certifier.adopt({ ...sorted, headerHash: Hash('d'.repeat(64)), height: Height(9) }).ok).toBe(
     true,
@@ -237,14 +237,14 @@ describe('certifier: a handover', () => {
     { signers: [0, 1, 3], missing: 'one of the new set' },
   ])('without $missing it is not certified', ({ signers }) => {
     const { certifier, certificates, sign } = handingOver()
-    certifier.executed(handover)
+    certifier.collect(handover)
     for (const i of signers) sign(i, handover)
     expect(certificates).toEqual([])
   })
 
   test('a signature of who is in both sets counts in both, and each certificate verifies', () => {
     const { certifier, certificates, sign } = handingOver()
-    certifier.executed(handover)
+    certifier.collect(handover)
     for (const i of [0, 2, 3]) sign(i, handover)
     const [{ certificate, handover: taken } = { certificate: undefined }] = certificates
     expect(verifyCertificate(before, chainId, 0, certificate!, nobleVerifier).ok).toBe(true)
@@ -254,8 +254,8 @@ describe('certifier: a handover', () => {
 
   test('what is above waits for it, is signed by the new set, and follows at once', () => {
     const { certifier, certificates, sign } = handingOver()
-    certifier.executed(handover)
-    certifier.executed(block(2))
+    certifier.collect(handover)
+    certifier.collect(block(2))
     for (const i of [3, 4]) sign(i, block(2))
     for (const i of [0, 1]) sign(i, block(2))
     expect(certifier.certifiedHeight).toBe(0)
@@ -268,9 +268,9 @@ describe('certifier: a handover', () => {
 
   test('the old set certifies nothing after it', () => {
     const { certifier, sign } = handingOver()
-    certifier.executed(handover)
+    certifier.collect(handover)
     for (const i of [0, 1, 3, 4]) sign(i, handover)
-    certifier.executed(block(2))
+    certifier.collect(block(2))
     for (const i of [0, 1]) sign(i, block(2))
     expect(certifier.certifiedHeight).toBe(1)
   })
@@ -283,8 +283,8 @@ describe('certifier: a handover', () => {
       const signed: number[] = []
       const { certifier, sign } = handingOver(member)
       const executed = [handover, block(2)]
-      for (const each of executed) certifier.executed(each)
-      certifier.durable(executed)
+      for (const each of executed) certifier.collect(each)
+      certifier.sign(executed)
       for (const height of heights)
         if (certifier.latestSignatureOf(fiveIds[member]!)!.height >= height) signed.push(height)
       expect(signed).toEqual(heights)
@@ -303,11 +303,11 @@ describe('certifier: a handover', () => {
 
   test('who lacks it asks for it, and takes it with both certificates only', () => {
     const helper = handingOver()
-    helper.certifier.executed(handover)
+    helper.certifier.collect(handover)
     for (const i of [0, 1, 3, 4]) helper.sign(i, handover)
     const { certificate, handover: taken } = helper.certificates[0]!
     const { certifier, wanted, certificates } = handingOver()
-    certifier.executed(handover)
+    certifier.collect(handover)
     certifier.tick(Milliseconds(5_000))
     expect(wanted).toEqual([1])
     certifier.adopt(certificate)
