@@ -1,6 +1,6 @@
 /**
- * The refusals that the project promises, each with the one check behind it and a test that must go red without it
- * (main.ts takes them out one at a time). `find` occurs once in its file.
+ * The refusals that the project promises, and what it promises not to do, each with the one check behind it and a test that
+ * must go red without it (main.ts takes them out one at a time). `find` occurs once in its file.
  */
 export interface RefusalCheck {
   readonly refusal: string
@@ -381,6 +381,173 @@ const decoders: readonly RefusalCheck[] = [
   }),
 ]
 
+const takingOver: readonly RefusalCheck[] = [
+  {
+    refusal: 'to end a transaction on the word of one node',
+    file: 'client/submission.ts',
+    find: 'if (this.#sources.size >= Math.min(refusalsNeeded, pool.size)) return heard',
+    replace: 'if (pool.size > 0) return heard',
+    test: 'test/unit/client/submission.test.ts',
+  },
+  {
+    refusal: 'to end a read at the first source that refuses it',
+    file: 'client/failover-source.ts',
+    find: "if (fault === 'refusal') refusal ??= error",
+    replace: "if (fault === 'refusal') throw error",
+    test: 'test/unit/client/failover-source.test.ts',
+  },
+  {
+    refusal: 'to end a read at the first source that is down, slow, behind or lying',
+    file: 'client/failover-source.ts',
+    find: 'else this.#blame(source, fault, error as MoteError)',
+    replace: 'else throw error',
+    test: 'test/unit/client/failover-source.test.ts',
+  },
+  {
+    refusal: 'to take an answer over the limit for a lie',
+    file: 'node/network/requests.ts',
+    find: "const code = answer.error.code === 'too-large' ? 'too-large' : 'bad-proof'",
+    replace: "const code = 'bad-proof'",
+    test: 'test/unit/node/requests.test.ts',
+  },
+  {
+    refusal: 'to show a block as verified that is not proven',
+    file: 'cli/transaction.ts',
+    find: 'return proveBlock(source, { checkpoint, verifier: nativeVerifier }, block.value)',
+    replace: 'return { ...block.value, verified: true as const }',
+    test: 'test/unit/cli/transaction.test.ts',
+  },
+]
+
+const clocks: readonly RefusalCheck[] = [
+  ...takenOut('client/freshness.ts', 'test/unit/client/freshness.test.ts', {
+    'a head from the future as fresh': 'if (time > wall + futureBoundMs)',
+  }),
+  {
+    refusal: 'a head as young that arrived long ago, whatever the wall clock says',
+    file: 'client/freshness.ts',
+    find: 'arrivedAt === undefined ? 0 : Math.floor(steady - arrivedAt))',
+    replace: '0)',
+    test: 'test/unit/client/freshness.test.ts',
+  },
+  {
+    refusal: 'to trust a device by a head that is not fresh',
+    file: 'cli/device.ts',
+    find: 'checkFresh(record.ageMs, trustTtlMs)',
+    replace: 'checkFresh(0, trustTtlMs)',
+    test: 'test/unit/cli/trust.test.ts',
+  },
+  {
+    refusal: 'a block without the clocks of a majority',
+    file: 'node/replica/voter-clocks.ts',
+    find: '  return times[Math.floor(voters.length / 2)]\n',
+    replace: '  return times[Math.floor(voters.length / 2)] ?? times.at(-1)\n',
+    test: 'test/unit/node/block-time.test.ts',
+    only: 'without the clocks of a majority',
+  },
+  {
+    refusal: "a proposal later than a follower's own estimate and the bound",
+    file: 'node/replica/voter-clocks.ts',
+    find: 'return time === undefined ? certified : Math.max(certified, time + clockBoundMs)',
+    replace: 'return Number.POSITIVE_INFINITY',
+    test: 'test/unit/node/clock-exchange.test.ts',
+  },
+  {
+    refusal: 'to hold back what is not later than the newest certified block',
+    file: 'node/replica/voter-clocks.ts',
+    find: 'Math.max(certified, time + clockBoundMs)',
+    replace: 'time + clockBoundMs',
+    test: 'test/unit/node/clock-exchange.test.ts',
+  },
+]
+
+const rekeys: readonly RefusalCheck[] = [
+  {
+    refusal: 'to keep the others from a new key because one member has none to seal to',
+    file: 'mqtt-gateway/device/box-sealing.ts',
+    find: '    else\n      leftOut.push({',
+    replace:
+      "    else if (sealed !== undefined || key === undefined) return refuse('key-not-usable', member)\n    else\n      leftOut.push({",
+    test: 'test/unit/mqtt-gateway/epoch-boxes.test.ts',
+  },
+  {
+    refusal: 'to leave a member out in silence',
+    file: 'mqtt-gateway/device/agent-epochs.ts',
+    find: '        for (const each of leftOut) this.#options.onLeftOut?.(id, each)\n',
+    replace: '        void leftOut\n',
+    test: 'test/unit/mqtt-gateway/agent-epochs.test.ts',
+  },
+]
+
+const replication = 'test/unit/consensus/replication.test.ts'
+const leading: readonly RefusalCheck[] = [
+  {
+    refusal: 'a command that followers would drop',
+    file: 'consensus/replication.ts',
+    find: 'if (largest > maxBytesPerMessage)',
+    replace: never,
+    test: replication,
+  },
+  {
+    refusal: 'limits of appends that followers would drop',
+    file: 'consensus/config.ts',
+    find: 'if (value > most)',
+    replace: 'if (value < 0)',
+    test: 'test/unit/consensus/durability.test.ts',
+  },
+  {
+    refusal: 'a change of members that could not be abandoned',
+    file: 'consensus/membership.ts',
+    find: 'if (problemOfAbandoning !== undefined)',
+    replace: never,
+    test: 'test/unit/consensus/membership.test.ts',
+  },
+  {
+    refusal: 'an election timeout below twice the heartbeat',
+    file: 'consensus/config.ts',
+    find: 'if (config.electionTimeoutTicks < 2 * config.heartbeatTicks)',
+    replace: never,
+    test: 'test/unit/node/config.test.ts',
+  },
+  {
+    refusal: 'a configuration file that the core would not start with',
+    file: 'node/config.ts',
+    find: 'if (problem !== undefined) throw',
+    replace: 'if (problem === null) throw',
+    test: 'test/unit/node/config.test.ts',
+  },
+  {
+    refusal: 'to offer a snapshot once only',
+    file: 'consensus/replication.ts',
+    find: "    send(state, progress.id, { type: 'install-snapshot', from, term: state.currentTerm, snapshot })\n",
+    replace: '    void [from, send]\n',
+    test: 'test/scenarios/scenarios.test.ts',
+    only: 'a lost offer',
+  },
+  {
+    refusal: 'to let go of a snapshot that is offered still',
+    file: 'node/replica/replica.ts',
+    find: 'this.#parts.snapshots.keep(effect.snapshot)',
+    replace: 'void effect',
+    test: 'test/unit/node/snapshots.test.ts',
+    only: 'is let go 30 s after',
+  },
+  {
+    refusal: 'to keep a snapshot for a follower that is not heard',
+    file: 'consensus/replication.ts',
+    find: 'if (leadership.ticks - progress.heardAt <= state.config.electionTimeoutTicks)\n      state.effects',
+    replace: 'state.effects',
+    test: 'test/unit/consensus/snapshot.test.ts',
+  },
+  {
+    refusal: 'to step back by one term of a conflict at a time',
+    file: 'consensus/log.ts',
+    find: 'if (run.term <= term && end',
+    replace: 'if (run.term === term && end',
+    test: replication,
+  },
+]
+
 export const refusalChecks: readonly RefusalCheck[] = [
   ...answers,
   ...joining,
@@ -391,4 +558,8 @@ export const refusalChecks: readonly RefusalCheck[] = [
   ...messages,
   ...sessions,
   ...decoders,
+  ...takingOver,
+  ...clocks,
+  ...rekeys,
+  ...leading,
 ]
