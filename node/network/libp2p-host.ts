@@ -106,7 +106,7 @@ const sodiumCrypto: ICryptoInterface = {
 }
 
 /** The connection encrypter of a libp2p node. */
-export function turnwiseNoise(): (components: NoiseComponents) => ConnectionEncrypter {
+function turnwiseNoise(): (components: NoiseComponents) => ConnectionEncrypter {
   const create = noise({ crypto: sodiumCrypto })
   return components => {
     const inner = create(components)
