@@ -289,11 +289,11 @@ export function findKey(record: IdentityRecord, keyId: KeyId): KeyEntry | undefi
   return record.keys.find(entry => keyIdOf(entry.key) === keyId)
 }
 
-/** The newest encryption key that is valid at `now` and can be used by whoever asks: the one that senders use. */
+/** The newest encryption key that is valid at `now` and can be used by who asks, which may know one suite only: the one that senders use. */
 export function currentEncryptionKey(
   record: IdentityRecord,
   now: Milliseconds,
-  isUsable: (key: EncryptionKey) => boolean = () => true,
+  isUsable: (key: EncryptionKey) => boolean,
 ): Extract<KeyEntry, { purpose: 'encrypt' }> | undefined {
   return record.keys.findLast(
     (entry): entry is Extract<KeyEntry, { purpose: 'encrypt' }> =>

@@ -7,9 +7,9 @@ import { keyIdOf } from '../../chain/keys.ts'
 import { currentEncryptionKey } from '../../chain/records.ts'
 import { MoteError } from '../../chain/result.ts'
 import type { DecisionLine } from '../protocol/decision-log.ts'
+import { canSealTo } from '../protocol/envelope.ts'
 import type { AgentChain } from './agent-chain.ts'
 import type { Contact, DeviceState } from './device-state.ts'
-import { canSealTo } from './hpke-seal.ts'
 import type { GatewayVerdict } from './verdict-inbox.ts'
 
 type Records = Pick<AgentChain, 'device'>
@@ -49,7 +49,7 @@ export async function judgeUnusableCopy(
   now: Milliseconds,
 ): Promise<{ readonly verdict: GatewayVerdict; readonly line: DecisionLine }> {
   const { value, height, time } = await chain.device(recipient)
-  const current = value && currentEncryptionKey(value, Math.max(time, now) as Milliseconds)
+  const current = value && currentEncryptionKey(value, Math.max(time, now) as Milliseconds, canSealTo)
   const onChain = current && keyIdOf(current.key)
   const judged = {
     verdict: 'Error',

@@ -9,8 +9,7 @@ import { AEAD_AES_128_GCM, CipherSuite, KDF_HKDF_SHA256, KEM_DHKEM_X25519_HKDF_S
 import type { EncryptionKey } from '../../chain/keys.ts'
 import { x25519PublicKey } from '../../chain/noble-crypto.ts'
 import { ok, type Result, refuse } from '../../chain/result.ts'
-import { keyFlaw } from '../../chain/usable-keys.ts'
-import type { Sealed } from '../protocol/envelope.ts'
+import { type Sealed, sealingFlaw } from '../protocol/envelope.ts'
 
 const suite = new CipherSuite(KEM_DHKEM_X25519_HKDF_SHA256, KDF_HKDF_SHA256, AEAD_AES_128_GCM)
 
@@ -18,16 +17,6 @@ const suite = new CipherSuite(KEM_DHKEM_X25519_HKDF_SHA256, KDF_HKDF_SHA256, AEA
 export interface SealContext {
   readonly info: Uint8Array
   readonly aad: Uint8Array
-}
-
-/** Why nobody can be sent anything sealed to this key, in words; undefined for a key that `hpkeSeal` takes. */
-function sealingFlaw(key: EncryptionKey): string | undefined {
-  return key.suite === 'x25519' ? keyFlaw(key) : `${key.suite}: expected x25519`
-}
-
-/** True for a key that `hpkeSeal` takes. */
-export function canSealTo(key: EncryptionKey): boolean {
-  return sealingFlaw(key) === undefined
 }
 
 /** Seals `plaintext` so that only the holder of `key` opens it. Refuses `key-not-usable`: not X25519, or of small order. */

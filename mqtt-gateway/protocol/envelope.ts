@@ -29,8 +29,9 @@ import {
   union,
 } from '../../chain/codec.ts'
 import { domainBytes, hashHex } from '../../chain/hashing.ts'
-import type { PublicKey, SignatureVerifier, Signer } from '../../chain/keys.ts'
+import type { EncryptionKey, PublicKey, SignatureVerifier, Signer } from '../../chain/keys.ts'
 import { ok, type Result, refuse } from '../../chain/result.ts'
+import { keyFlaw } from '../../chain/usable-keys.ts'
 import type { ExpiryTimes } from './trust.ts'
 
 /**
@@ -62,6 +63,16 @@ export interface Sealed {
   readonly enc: Uint8Array
   /** The plaintext's length and 16 bytes. */
   readonly ciphertext: Uint8Array
+}
+
+/** Why nothing can be sealed to this key of a device, in words; undefined for a key that can be: usable, and of X25519. */
+export function sealingFlaw(key: EncryptionKey): string | undefined {
+  return key.suite === 'x25519' ? keyFlaw(key) : `${key.suite}: expected x25519`
+}
+
+/** True for a key that envelopes and boxes may be sealed to. */
+export function canSealTo(key: EncryptionKey): boolean {
+  return sealingFlaw(key) === undefined
 }
 
 /** Whom an envelope is for, with the key that the sender holds to be the current one. */

@@ -21,7 +21,7 @@ import {
 import type { Result } from '../../chain/result.ts'
 import { checkFresh } from '../../client/freshness.ts'
 import type { KeyMismatch } from '../protocol/decision-log.ts'
-import { checkEnvelopeLifetime, type Envelope, verifyEnvelope } from '../protocol/envelope.ts'
+import { canSealTo, checkEnvelopeLifetime, type Envelope, verifyEnvelope } from '../protocol/envelope.ts'
 import type { ReplayWindow } from '../protocol/replay-window.ts'
 import type { ExpiryTimes, TrustedGroup } from '../protocol/trust.ts'
 
@@ -119,8 +119,8 @@ function checkRecipient(
   if (record?.status !== 'active')
     return error('recipient-not-active', `recipient ${target.id} is ${record?.status ?? 'not on the chain'}`)
   const entry = findKey(record, target.keyId)
-  if (entry?.purpose === 'encrypt' && isKeyValidAt(entry, now)) return undefined
-  const current = currentEncryptionKey(record, now)
+  if (entry?.purpose === 'encrypt' && isKeyValidAt(entry, now) && canSealTo(entry.key)) return undefined
+  const current = currentEncryptionKey(record, now, canSealTo)
   const onChain = current && keyIdOf(current.key)
   return error(
     'recipient-key-mismatch',

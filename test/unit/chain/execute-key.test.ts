@@ -91,8 +91,8 @@ describe('key.add', () => {
     const record = chain.identity(device.id)
     expect(record).toMatchObject({ version: 2, updatedAt: 1 })
     expect(record.keys[1]).toMatchObject({ purpose: 'encrypt', notBefore: chain.time, revokedAt: undefined })
-    expect(currentEncryptionKey(record, Milliseconds(chain.time - 1))).toBeUndefined()
-    expect(currentEncryptionKey(record, Milliseconds(chain.time))).toBe(record.keys[1])
+    expect(currentEncryptionKey(record, Milliseconds(chain.time - 1), () => true)).toBeUndefined()
+    expect(currentEncryptionKey(record, Milliseconds(chain.time), () => true)).toBe(record.keys[1])
   })
 
   test('key.add: the device signs with its new signing key', () => {

@@ -144,6 +144,26 @@ describe('verification of a message for one recipient', () => {
     expect(codeOf(decideWith({ envelope: forged }))).toBe('recipient-key-mismatch')
   })
 
+  test('verification: a key of the recipient that nothing can be sealed to, newer than the one that senders use', () => {
+    const key = { suite: 'p256-ecdh', bytes: new Uint8Array(33).fill(2) } as const
+    const lifetime = { notBefore: 0 as Milliseconds, notAfter: undefined, revokedAt: undefined }
+    const record = {
+      ...bobRecord,
+      keys: [...bobRecord.keys, { purpose: 'encrypt', key, ...lifetime } as const],
+    }
+    const target = { type: 'device', record } as const
+    expect(codeOf(withFacts({ target }))).toBe('Check')
+    const header = {
+      ...input.envelope.header,
+      target: { type: 'device' as const, id: bob.id, keyId: keyIdOf(key) },
+    }
+    const envelope = { ...input.envelope, header }
+    expect(decideWith({ envelope, facts: { ...input.facts, target } })).toMatchObject({
+      code: 'recipient-key-mismatch',
+      mismatch: { inEnvelope: keyIdOf(key), onChain: keyIdOf(bob.encryption.publicKey) },
+    })
+  })
+
   test('verification: an expired message, and one that outlives the replay window', async () => {
     const expiring = async (ahead: number): Promise<string> =>
       codeOf(decideWith({ envelope: await sealed({ expiry: (now + ahead) as Milliseconds }) }))
