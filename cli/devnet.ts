@@ -7,6 +7,7 @@ import type { Command } from 'commander'
 import { exitCodes } from '../chain/errors.ts'
 import { MoteError } from '../chain/result.ts'
 import { pause } from '../client/deadline.ts'
+import { isRunning } from '../client/running-process.ts'
 import { askControl } from '../devnet/control.ts'
 import { removeDirectory } from '../devnet/generate.ts'
 import { readDescription } from '../devnet/layout.ts'
@@ -123,7 +124,7 @@ async function down(context: Context): Promise<number> {
   const live = await isLive(description)
   if (live) {
     await askControl(description.controlSocket, { command: 'down' }, context.signal)
-    while (isProcess(description.supervisorPid) && !context.signal.aborted)
+    while (isRunning(description.supervisorPid) && !context.signal.aborted)
       await pause(downPollMs, context.signal)
   } else if (!description.temporary) throw new MoteError('not-running', `${directory}: no devnet runs here`)
   if (description.temporary) await removeDirectory(directory)
@@ -134,13 +135,4 @@ async function down(context: Context): Promise<number> {
       : `stopped; ${directory} is kept, \`mote devnet up --dir\` goes on with it`,
   )
   return exitCodes.ok
-}
-
-function isProcess(pid: number): boolean {
-  try {
-    process.kill(pid, 0)
-    return true
-  } catch {
-    return false
-  }
 }

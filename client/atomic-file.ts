@@ -11,6 +11,7 @@ import { chmod, mkdir, open, readFile, rename, rm } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { MoteError } from '../chain/result.ts'
 import { Deadline } from './deadline.ts'
+import { isRunning } from './running-process.ts'
 
 /** Makes the directory and its parents, and closes it to other users. */
 export async function privateDirectory(path: string): Promise<void> {
@@ -106,15 +107,5 @@ async function breakLock(path: string): Promise<void> {
   } catch (cause) {
     if ((cause as NodeJS.ErrnoException).code !== 'ENOENT')
       throw new MoteError('storage-failed', `${path}: cannot be taken over`, { cause })
-  }
-}
-
-function isRunning(pid: number): boolean {
-  if (!Number.isInteger(pid) || pid <= 0) return false
-  try {
-    process.kill(pid, 0)
-    return true
-  } catch (cause) {
-    return (cause as NodeJS.ErrnoException).code === 'EPERM'
   }
 }

@@ -29,7 +29,7 @@ const lookAgainMs = 2
 
 /**
  * Transfers leadership to `to`, or to the voter that has room and whose log is furthest. Throws `no-leader` when this node does not lead,
- * `unreachable` when no voter can take it, `timeout` when it was not taken.
+ * `unreachable` when no voter can take it or the one chosen has gone, `timeout` when it was not taken.
  */
 export async function transferLeadership(
   { id, replica, clock, peers }: LeaderTransferParts,
@@ -38,10 +38,11 @@ export async function transferLeadership(
   const { role, leader } = replica.leadership
   if (role !== 'leader')
     throw new MoteError('no-leader', `transfer: this node does not lead; ask ${leader ?? 'again later'}`)
-  const connected = new Set(peers().flatMap(peer => (peer.state === 'connected' ? [peer.id] : [])))
+  const connected = () => new Set(peers().flatMap(peer => (peer.state === 'connected' ? [peer.id] : [])))
+  const candidates = connected()
   // A full one takes over only when it has room again.
   const ready = successorsOf(replica.consensus).flatMap(({ id }) =>
-    connected.has(id as DeviceId) ? [id as DeviceId] : [],
+    candidates.has(id as DeviceId) ? [id as DeviceId] : [],
   )
   const successor = to === undefined ? ready[0] : ready.find(id => id === to)
   if (!successor)
@@ -55,6 +56,8 @@ export async function transferLeadership(
       return { from: id, to: leader, term, durationMs }
     if (durationMs > transferTimeoutMs || replica.stopped)
       throw new MoteError('timeout', `transfer: ${successor} did not take over in ${transferTimeoutMs} ms`)
+    // Where all are told to stop at once, nobody is left who could take it.
+    if (!connected().has(successor)) throw new MoteError('unreachable', `transfer: ${successor} has gone`)
     await new Promise<void>(resolve => clock.after(lookAgainMs, resolve))
   }
 }

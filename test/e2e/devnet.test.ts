@@ -6,6 +6,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { isRunning } from '../../client/running-process.ts'
 import { layout, readDescription } from '../../devnet/layout.ts'
 import { type CommandResult, MoteCommand, runMote } from '../support/mote-command.ts'
 
@@ -33,15 +34,6 @@ async function json<T = Record<string, unknown>>(
   const lines = stdout.trimEnd().split('\n')
   expect(lines, stderr).toHaveLength(1)
   return { code, value: JSON.parse(lines[0]!) as T }
-}
-
-function isRunning(pid: number): boolean {
-  try {
-    process.kill(pid, 0)
-    return true
-  } catch {
-    return false
-  }
 }
 
 async function untilGone(pids: readonly number[]): Promise<void> {

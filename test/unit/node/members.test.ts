@@ -161,6 +161,14 @@ test('transfer: the named voter leads, and what is open is answered', async () =
   await expect(world.node(to).transfer(devices[0]!.id)).rejects.toMatchObject({ code: 'unreachable' })
 })
 
+test('transfer: a successor that goes away ends the wait at once', async () => {
+  const world = await startedWorld()
+  const to = followerOf(world)
+  const transfer = world.node(world.leader!).transfer(world.id(to))
+  world.crash(to)
+  await expect(settled(world, transfer)).rejects.toMatchObject({ code: 'unreachable' })
+})
+
 test('members: a revoked peer is judged again when its own block is certified, not by an earlier certificate', async () => {
   const other = sampleIdentity('device-9')
   const world = await new LedgerWorld(3, [other]).startCertified()
