@@ -80,12 +80,15 @@ describe('faults on real processes', () => {
       [2, /--duration.*expected seconds above 0, got 'x'/, 'run', 'storm', '--duration', 'x'],
       [2, /too short for one episode of gateway-cut/, 'run', 'gateway-cut', '--duration', '5'],
     ]
-    for (const [code, message, ...args] of refusals)
-      expect(await mote('chaos', ...args), args.join(' ')).toMatchObject({
-        code,
-        stdout: '',
-        stderr: expect.stringMatching(message),
-      })
+    await Promise.all(
+      refusals.map(async ([code, message, ...args]) =>
+        expect(await mote('chaos', ...args), args.join(' ')).toMatchObject({
+          code,
+          stdout: '',
+          stderr: expect.stringMatching(message),
+        }),
+      ),
+    )
     const nowhere = await runMote(['chaos', 'heal'], { MOTE_DIR: join(root, 'nothing') })
     expect(nowhere).toMatchObject({ code: 3, stderr: expect.stringContaining('no devnet here') })
     const nodes = await Promise.all(fullNodesOf(description).map(nodeStatusOf))
@@ -117,10 +120,6 @@ describe('faults on real processes', () => {
     const [away] = followers as [string]
     const others = full.filter(({ name }) => name !== away)
     const client = new PlainClient({ sources: others.map(({ source }) => source) })
-    const cut = async (node: string) => {
-      const rest = full.map(({ name }) => name).filter(name => name !== node)
-      await succeeds('chaos', 'partition', `${node}/${rest.join(',')}`)
-    }
     const newBlock = async () =>
       expect(await client.submit(await grant(), AbortSignal.timeout(20_000))).toMatchObject({
         type: 'acknowledged',
@@ -132,39 +131,39 @@ describe('faults on real processes', () => {
     })
     expect(leader).not.toBe(away)
 
-    await cut(away)
-    await newBlock()
-    expect(await mote('chaos', 'restart', away, '--timeout', '8')).toMatchObject(late(away))
-    await succeeds('chaos', 'heal')
-    expect((await succeeds('chaos', 'restart', away, '--timeout', '100')).stdout).toMatch(
-      /level at height \d+/,
-    )
-
+    // Of each label at once, because most of it is waiting.
+    const light = ['lightweight-1', 'coordination-1']
+    const each = (nodes: readonly string[], ...args: string[]) =>
+      Promise.all(nodes.map(node => succeeds('chaos', args[0]!, node, ...args.slice(1))))
+    const cut = [away, 'coordination-1']
     await succeeds('chaos', 'pause', 'coordination-1')
-    await cut('coordination-1')
+    await succeeds('chaos', 'partition', `${cut}/${others.map(({ name }) => name)}`)
     await newBlock()
-    const resumed = await mote('chaos', 'resume', 'coordination-1', '--timeout', '4')
+    const [restarted, resumed] = await Promise.all([
+      mote('chaos', 'restart', away, '--timeout', '8'),
+      mote('chaos', 'resume', 'coordination-1', '--timeout', '4'),
+    ])
+    expect(restarted).toMatchObject(late(away))
     expect(resumed).toMatchObject(late('coordination-1'))
     await succeeds('chaos', 'heal')
-    await succeeds('chaos', 'restart', 'coordination-1', '--timeout', '100')
+    for (const { stdout } of await each(cut, 'restart', '--timeout', '100'))
+      expect(stdout).toMatch(/level at height \d+/)
 
-    for (const node of ['lightweight-1', 'coordination-1', away]) {
-      await succeeds('chaos', 'pause', node)
-      await newBlock()
-      const { height } = JSON.parse(
-        (await succeeds('chaos', 'resume', node, '--json', '--timeout', '100')).stdout,
-      )
-      expect(height, node).toBeGreaterThan(0)
-      // Above, it was restarted already.
-      if (node === away) continue
-      await succeeds('chaos', 'kill', node)
-      await newBlock()
-      expect((await succeeds('chaos', 'restart', node, '--timeout', '100')).stdout).toMatch(
-        /level at height \d+/,
-      )
-    }
+    await each([...light, away], 'pause')
+    await newBlock()
+    for (const { stdout } of await each([...light, away], 'resume', '--json', '--timeout', '100'))
+      expect(JSON.parse(stdout).height).toBeGreaterThan(0)
+    // The full node was restarted already.
+    await each(light, 'kill')
+    await newBlock()
+    for (const { stdout } of await each(light, 'restart', '--timeout', '100'))
+      expect(stdout).toMatch(/level at height \d+/)
     expect((await mote('chaos', 'resume', 'gateway')).code).toBe(0)
-    for (const { name } of full) await succeeds('chaos', 'pause', name)
+
+    await each(
+      full.map(({ name }) => name),
+      'pause',
+    )
     expect(await mote('chaos', 'restart', 'lightweight-1', '--timeout', '6')).toMatchObject({
       code: 124,
       stderr: expect.stringContaining('no full node answers'),
@@ -257,7 +256,7 @@ describe('faults on real processes', () => {
 
   test('trust: full nodes that hang cost 6 s at most, and exit 1', async () => {
     const names = fullNodesOf(description).map(({ name }) => name)
-    for (const name of names) await succeeds('chaos', 'pause', name)
+    await Promise.all(names.map(name => succeeds('chaos', 'pause', name)))
     const startedAt = performance.now()
     const { code, stdout } = await mote('device', 'trust', '1111', '--json')
     const tookMs = performance.now() - startedAt

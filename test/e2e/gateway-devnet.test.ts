@@ -294,7 +294,8 @@ describe('gateway process: refusals', () => {
     const closed = new Promise<void>(resolve => client.once('close', () => resolve()))
     const verdicts = await subscribe(client, topics.verdict(d1112.id))
     const nodes = ['full-1', 'full-2', 'full-3']
-    for (const node of nodes) expect((await devnet.mote('chaos', 'pause', node)).code).toBe(0)
+    const paused = await Promise.all(nodes.map(node => devnet.mote('chaos', 'pause', node)))
+    expect(paused.map(({ code }) => code)).toEqual([0, 0, 0])
     try {
       let counter = 5
       const publish = async () => {
@@ -317,13 +318,17 @@ describe('gateway process: refusals', () => {
       expect(last.ageMs).toBeGreaterThan(trustTtlMs)
       await closed
       await expect(connect('1114'), 'server unavailable').rejects.toMatchObject({ code: 3 })
-      expect(await send('1113', 'stale')).toMatchObject({
+      const [sent, trust] = await Promise.all([
+        send('1113', 'stale'),
+        devnet.mote('device', 'trust', '1113', '--timeout', '3'),
+      ])
+      expect(sent).toMatchObject({
         code: 5,
         value: { verdict: 'Error', code: 'stale', reason: expect.any(String), messageId: null },
       })
-      expect((await devnet.mote('device', 'trust', '1113', '--timeout', '3')).code).not.toBe(0)
+      expect(trust.code).not.toBe(0)
     } finally {
-      for (const node of nodes) await devnet.mote('chaos', 'resume', node)
+      await Promise.all(nodes.map(node => devnet.mote('chaos', 'resume', node)))
     }
     const deadline = performance.now() + 60_000
     for (let again = await send('1113', 'again'); again.code !== 0; again = await send('1113', 'again'))

@@ -75,12 +75,14 @@ describe('garbage', () => {
     first.network.keep({ id: b.id, address: second.address })
     await eventually('connected', () => isConnected(first, second))
     const port = Number(second.address.split('/').at(-1))
-    for (let i = 0; i < 5; i++) {
-      const socket = connect(port, '127.0.0.1')
-      socket.on('error', () => {})
-      socket.write(Buffer.alloc(100_000, i * 51))
-      await new Promise(resolve => socket.on('close', resolve))
-    }
+    await Promise.all(
+      Array.from({ length: 5 }, (_, i) => {
+        const socket = connect(port, '127.0.0.1')
+        socket.on('error', () => {})
+        socket.write(Buffer.alloc(100_000, i * 51))
+        return new Promise(resolve => socket.on('close', resolve))
+      }),
+    )
     first.network.send(b.id, append(1))
     await eventually('still served', () => second.received.length === 1)
   })

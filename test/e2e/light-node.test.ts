@@ -340,14 +340,14 @@ describe('light node: processes', () => {
 
   test('light node: a lightweight and a coordination node that were stopped for 58 blocks are level again', async () => {
     const nodes = ['lightweight-1', 'coordination-2']
-    for (const node of nodes) await mote('chaos', 'pause', node)
+    await Promise.all(nodes.map(node => mote('chaos', 'pause', node)))
     const client = await honestClient()
     let height = 0
     for (let i = 0; i < 58; i++) {
       const { publicKey: tokenKey } = nativeSignerFromSeed('ed25519', randomBytes(32))
       height = (await grant(client, operator, { tokenKey })).height
     }
-    for (const node of nodes) await mote('chaos', 'resume', node)
+    await Promise.all(nodes.map(node => mote('chaos', 'resume', node)))
     for (const node of nodes) {
       const level = (status: { certifiedHeight: number; lag: number }) =>
         status.certifiedHeight >= height && status.lag === 0
@@ -358,21 +358,22 @@ describe('light node: processes', () => {
 
   test('light node: a block of 950 changed keys does not stop those who were away for it', async () => {
     // What comes while a block is under way is to be one block, and slow links no reason for an election.
-    for (const name of ['full-1', 'full-2', 'full-3']) {
+    const full = ['full-1', 'full-2', 'full-3']
+    for (const name of full) {
       const file = layout.nodeConfig(directory, name)
       const config = JSON.parse(await readFile(file, 'utf8')) as object
       await writeFile(file, JSON.stringify({ ...config, ...forFullBlocks }))
-      await mote('chaos', 'restart', name, ...patience)
     }
+    await Promise.all(full.map(name => mote('chaos', 'restart', name, ...patience)))
     const nodes = ['lightweight-1', 'coordination-2']
-    for (const node of nodes) await mote('chaos', 'pause', node)
+    await Promise.all(nodes.map(node => mote('chaos', 'pause', node)))
     let changes = 0
     try {
       await mote('chaos', 'delay', 'all', '300')
       changes = await changesOfFullBlock(keysOfFullBlock)
     } finally {
       await mote('chaos', 'delay', 'all', '0')
-      for (const node of nodes) await mote('chaos', 'resume', node, ...patience)
+      await Promise.all(nodes.map(node => mote('chaos', 'resume', node, ...patience)))
     }
     expect(changes).toBeGreaterThanOrEqual(keysOfFullBlock)
     for (const node of nodes) {
