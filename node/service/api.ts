@@ -62,6 +62,8 @@ export const maxBatch = 256
 const octets = 'application/octet-stream'
 /** Largest body of any route that takes chain objects and names no limit of its own. */
 const defaultBodyLimit = 64 * 1024
+/** Answers under way when the API closes have this long to leave. */
+const closeGraceMs = 500
 const maxLongPollMs = 30_000
 
 /** A list of signed transactions, as they are on the wire: the body of a batch. */
@@ -106,6 +108,7 @@ export function createApi(parts: ApiParts): FastifyInstance {
     ajv: { customOptions: { validateSchema: false } },
   }).withTypeProvider<TypeBoxTypeProvider>()
   useProblems(app, parts.onUnexpected)
+  leaveBehindAtEnd(app)
   app.removeAllContentTypeParsers()
   app.addContentTypeParser(octets, { parseAs: 'buffer' }, (_request, body, done) => done(null, body))
   healthRoutes(app, parts)
@@ -114,6 +117,17 @@ export function createApi(parts: ApiParts): FastifyInstance {
   stateRoutes(app, parts)
   parts.extend?.(app)
   return app
+}
+
+/**
+ * What was open has its answer when the API closes; connections that stay longer are cut. Node would wait for one on which
+ * nothing was asked yet, or half of something, for as long as its client likes.
+ */
+function leaveBehindAtEnd(app: FastifyInstance): void {
+  app.addHook('preClose', async () => {
+    const late = setTimeout(() => app.server.closeAllConnections(), closeGraceMs)
+    app.server.once('close', () => clearTimeout(late))
+  })
 }
 
 function withTypes(app: FastifyInstance) {
