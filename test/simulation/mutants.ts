@@ -535,6 +535,20 @@ export const mutants: readonly Mutant[] = [
     replace: 'return this.#parts.clock.wall()',
   },
   {
+    name: 'time-of-a-minority',
+    source: 'no samples from a majority, no block',
+    file: 'node/replica/voter-clocks.ts',
+    find: '  return times[Math.floor(voters.length / 2)]\n',
+    replace: '  return times[Math.floor(voters.length / 2)] ?? times.at(-1)\n',
+  },
+  {
+    name: 'snapshot-offered-once',
+    source: 'an offer or its answer is lost',
+    file: 'consensus/replication.ts',
+    find: "    send(state, progress.id, { type: 'install-snapshot', from, term: state.currentTerm, snapshot })\n",
+    replace: '    void from\n',
+  },
+  {
     name: 'late-proposals-taken',
     source: 'a leader that goes by its own clock gets a majority',
     file: 'node/replica/late-proposals.ts',
