@@ -38,10 +38,9 @@ import { NewerTerms } from './replica/newer-terms.ts'
 import { Producer } from './replica/producer.ts'
 import { Replica } from './replica/replica.ts'
 import { ClockExchange } from './replica/voter-clocks.ts'
-import { Forwarder } from './service/forwarder.ts'
 import { NodeService } from './service/node-service.ts'
 import { FullNodeStatus } from './service/node-status.ts'
-import { Submission } from './service/submission.ts'
+import { Forwarder, Submission } from './service/submission.ts'
 import { watchCorruption } from './storage/corruption-watch.ts'
 
 export interface LedgerNodeParts {

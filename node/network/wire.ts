@@ -220,6 +220,23 @@ export const forwardCodec: Codec<ForwardFrame> = union<ForwardFrame>({
   ],
 })
 
+/** `transactions`, at least one, in parts that fit into a frame each. */
+export function* forwardFrames(transactions: readonly Uint8Array[]): Generator<readonly Uint8Array[]> {
+  let frame: Uint8Array[] = []
+  let bytes = 0
+  for (const transaction of transactions) {
+    const full = bytes + transaction.length > maxForwardedBytes || frame.length >= maxForwardedTransactions
+    if (frame.length > 0 && full) {
+      yield frame
+      frame = []
+      bytes = 0
+    }
+    frame.push(transaction)
+    bytes += transaction.length
+  }
+  yield frame
+}
+
 /** The stream that a message travels on, and its bytes. */
 export function framed(message: PeerMessage): {
   readonly protocol: StreamProtocol

@@ -1,6 +1,7 @@
 /**
- * The way of a transaction through the node that it came to: checked, given to the leader, watched until it is committed
- * or certified, answered (docs/ARCHITECTURE.md, life of a transaction). What a leader takes, admission.ts decides.
+ * The way of a transaction through the node that it came to: checked, given to the leader (`Forwarder`, at a follower),
+ * watched until it is committed or certified, answered (docs/ARCHITECTURE.md, life of a transaction). What a leader takes,
+ * admission.ts decides.
  *
  * Invariants:
  *   - the same bytes get the same answer, whichever node they come to and however often: an id is executed once, and
@@ -11,20 +12,20 @@
  *
  * A refusal by the leader ends the watch only if no earlier leader may have put the transaction into its log.
  */
-import type { Height, TransactionId } from '../../chain/brands.ts'
+import type { DeviceId, Height, TransactionId } from '../../chain/brands.ts'
 import type { Certificate } from '../../chain/certificate.ts'
+import { equalBytes } from '../../chain/codec.ts'
 import { type ErrorCode, errorTable } from '../../chain/errors.ts'
 import { MoteError, ok, type Refusal, type Result, refuse } from '../../chain/result.ts'
 import { type ParsedTransaction, parseTransaction } from '../../chain/transaction.ts'
 import type { SubmitWait, TransactionStatus } from '../../client/chain-source.ts'
 import { type Execution, type LiveChain, type RecentOutcome, storedOutcome } from '../ledger/live-chain.ts'
 import type { Leadership, NodeListener } from '../ledger/node-events.ts'
-import { refusalFrom } from '../network/wire.ts'
-import type { Clock, Storage, TransactionRefusal } from '../ports.ts'
+import { forwardFrames, refusalFrom } from '../network/wire.ts'
+import type { Clock, Network, Storage, TransactionRefusal } from '../ports.ts'
 import type { Admission } from '../replica/admission.ts'
 import type { Mempool } from '../replica/mempool.ts'
 import type { Replica } from '../replica/replica.ts'
-import type { Forwarder } from './forwarder.ts'
 
 export interface SubmissionLimits {
   readonly inFlightMax: number
@@ -104,9 +105,7 @@ export class Submission implements NodeListener {
     this.#stopped = true
     this.#cancelSweep?.()
     for (const watched of [...this.#watched.values()]) this.#giveUp(watched, 'not-ready')
-    for (const list of this.#uncertified.values())
-      for (const watched of list)
-        if (watched.outcome) this.#resolve(watched, this.#statusOf(watched.outcome), () => true)
+    for (const list of this.#uncertified.values()) this.#answerNow(list)
     this.#uncertified.clear()
   }
 
@@ -121,7 +120,7 @@ export class Submission implements NodeListener {
     const known = this.#parts.chain.outcomeOf(id)
     if (known) return this.#afterExecution(known, parsed.value, wait)
     let watched = this.#watched.get(id)
-    if (!watched || !equal(watched.parsed.bytes, bytes)) {
+    if (!watched || !equalBytes(watched.parsed.bytes, bytes)) {
       const checked = this.#check(parsed.value)
       if (!checked.ok) {
         // It may have been executed before this node's memory begins.
@@ -173,8 +172,7 @@ export class Submission implements NodeListener {
     for (const [executedAt, list] of this.#uncertified) {
       if (executedAt > height) continue
       this.#uncertified.delete(executedAt)
-      for (const watched of list)
-        if (watched.outcome) this.#resolve(watched, this.#statusOf(watched.outcome), () => true)
+      this.#answerNow(list)
     }
   }
 
@@ -293,6 +291,12 @@ export class Submission implements NodeListener {
     this.#resolve(watched, status, () => true)
   }
 
+  /** Executed ones get what is known of them now, certified or not. */
+  #answerNow(list: readonly Watched[]): void {
+    for (const watched of list)
+      if (watched.outcome) this.#resolve(watched, this.#statusOf(watched.outcome), () => true)
+  }
+
   #resolve(watched: Watched, status: TransactionStatus, which: (waiter: Waiter) => boolean): void {
     const { waiters } = watched
     watched.waiters = waiters.filter(waiter => !which(waiter))
@@ -319,7 +323,7 @@ export class Submission implements NodeListener {
     const again: Watched[] = []
     for (const watched of this.#watched.values()) {
       // Certified time past the expiry: no block will ever take it.
-      if (this.#certifiedTime() > watched.parsed.unsigned.expiry)
+      if (this.#parts.chain.certified.header.time > watched.parsed.unsigned.expiry)
         this.#end(watched, { id: watched.id, status: 'invalid', code: 'transaction-expired' })
       else if (watched.deadline <= now) this.#giveUp(watched, 'timeout')
       else if (now - watched.forwardedAt >= this.#limits.forwardAgainMs) again.push(watched)
@@ -327,17 +331,10 @@ export class Submission implements NodeListener {
     if (again.length > 0) this.#forward(again, 'old')
     for (const [height, list] of this.#uncertified) {
       const open = list.filter(watched => watched.deadline > now)
-      for (const watched of list)
-        if (watched.deadline <= now && watched.outcome)
-          this.#resolve(watched, this.#statusOf(watched.outcome), () => true)
+      this.#answerNow(list.filter(watched => watched.deadline <= now))
       if (open.length === 0) this.#uncertified.delete(height)
       else this.#uncertified.set(height, open)
     }
-  }
-
-  #certifiedTime(): number {
-    const { chain } = this.#parts
-    return chain.at(chain.certifiedHeight)?.header.time ?? 0
   }
 }
 
@@ -354,6 +351,47 @@ function sentenceOf(code: ErrorCode | 'ok'): string {
   return code === 'ok' ? '' : errorTable[code].sentence
 }
 
-function equal(a: Uint8Array, b: Uint8Array): boolean {
-  return Buffer.compare(a, b) === 0
+/** Transactions gathered for one leader, at most; over it the oldest are dropped, and sent again later. */
+const maxGathered = 20_000
+
+/**
+ * Sends transactions that came to a follower on to the leader, gathered: the first leaves at once, what follows within
+ * `pauseMs` travels together, so that frames grow under load and a lone transaction does not wait.
+ *
+ * Fire and forget. The leader answers for what it refuses only; for the rest the block speaks. What is lost on the way
+ * is sent again by `Submission`.
+ */
+export class Forwarder {
+  readonly #network: Pick<Network, 'send'>
+  readonly #clock: Clock
+  readonly #pauseMs: number
+  #leader: DeviceId | undefined
+  #gathered: Uint8Array[] = []
+  #pausing = false
+
+  constructor(network: Pick<Network, 'send'>, clock: Clock, pauseMs = 1) {
+    this.#network = network
+    this.#clock = clock
+    this.#pauseMs = pauseMs
+  }
+
+  forward(leader: DeviceId, bytes: Uint8Array): void {
+    if (leader !== this.#leader) {
+      this.#leader = leader
+      this.#gathered = []
+    }
+    if (this.#gathered.length >= maxGathered) this.#gathered.shift()
+    this.#gathered.push(bytes)
+    if (!this.#pausing) this.#flush()
+  }
+
+  #flush(): void {
+    this.#pausing = this.#gathered.length > 0
+    if (!this.#pausing) return
+    if (this.#leader)
+      for (const transactions of forwardFrames(this.#gathered))
+        this.#network.send(this.#leader, { type: 'transactions', transactions })
+    this.#gathered = []
+    this.#clock.after(this.#pauseMs, () => this.#flush())
+  }
 }
