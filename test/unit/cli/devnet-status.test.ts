@@ -2,10 +2,13 @@
 import { describe, expect, test } from 'vitest'
 import { DeviceId } from '../../../chain/brands.ts'
 import { nextSteps } from '../../../cli/devnet-status.ts'
+import { privateDirectory } from '../../../client/atomic-file.ts'
+import { writeNodeConfiguration } from '../../../devnet/configuration.ts'
 import { serveControl } from '../../../devnet/control.ts'
-import { type DevnetNode, layout } from '../../../devnet/layout.ts'
+import { type DevnetNode, layout, readDescription } from '../../../devnet/layout.ts'
 import type { NodeRow, ProcessStatus } from '../../../devnet/process-status.ts'
-import { serveDevnet } from '../../support/served-devnet.ts'
+import { serveChain } from '../../support/served-chain.ts'
+import { type ServedDevnet, serveDevnet } from '../../support/served-devnet.ts'
 import { keysOf } from '../../support/test-chain.ts'
 
 const id = DeviceId('a'.repeat(64))
@@ -52,7 +55,7 @@ describe('what `mote devnet up` suggests', () => {
 })
 
 describe('devices that joined', () => {
-  const names = ['sensor', 'runs-nowhere', 'revoked'] as const
+  const names = ['sensor', 'runs-by-itself', 'runs-nowhere', 'revoked'] as const
 
   function row(name: string, label: string, servedBy: string | null): NodeRow {
     const silent = { role: null, term: null, height: null, certifiedHeight: null, lag: null, leader: null }
@@ -69,6 +72,20 @@ describe('devices that joined', () => {
       ...silent,
       ...clock,
     }
+  }
+
+  /** The configuration of a node that the supervisor does not know, and the node itself as far as its status goes. */
+  async function runByItself({ chain, directory }: ServedDevnet, name: string, server: string) {
+    const { id } = keysOf(name)
+    const source = chain.source(name)
+    const status = await source.status()
+    source.status = async () => ({ ...status, id, servedBy: keysOf(server).id })
+    const served = await serveChain(source)
+    const address = { host: served.host, port: served.port }
+    const node = { name, id, label: 'lightweight', api: address, p2p: address, joined: true } as const
+    await privateDirectory(layout.node(directory, name))
+    await writeNodeConfiguration(directory, (await readDescription(directory))!, node)
+    return served
   }
 
   test('are listed with label, status, level, and the full node that serves each', async () => {
@@ -89,12 +106,14 @@ describe('devices that joined', () => {
       nodes: [row('full-1', 'full', null), row('sensor', 'lightweight', 'full-2')],
       gateway,
     }
+    await using _node = await runByItself(devnet, 'runs-by-itself', 'full-3')
     const server = await serveControl(layout.controlSocket(directory), async () => status)
     try {
       const text = (await devnet.mote('devnet', 'status')).stdout
       expect(tableBelow(text, 'device')).toEqual([
         ['device', 'label', 'status', 'level', 'served by'],
         ['revoked', 'lightweight', 'revoked', '3', '-'],
+        ['runs-by-itself', 'lightweight', 'active', '3', 'full-3'],
         ['runs-nowhere', 'lightweight', 'active', '3', '-'],
         ['sensor', 'lightweight', 'active', '3', 'full-2'],
       ])
