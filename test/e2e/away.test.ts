@@ -113,7 +113,8 @@ async function level(label: string): Promise<void> {
     if (certifiedHeight === long.height) return
     if (performance.now() > deadline)
       throw new Error(`${label}: at ${certifiedHeight} of ${long.height} after ${levelWithinMs} ms`)
-    await new Promise(resolve => setTimeout(resolve, 10))
+    // Each question takes time from the nodes, which are in this process.
+    await new Promise(resolve => setTimeout(resolve, 50))
   }
 }
 
