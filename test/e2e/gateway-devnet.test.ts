@@ -317,10 +317,10 @@ describe('gateway process: refusals', () => {
       expect(last).toMatchObject({ verdict: 'Error', code: 'stale' })
       expect(last.ageMs).toBeGreaterThan(trustTtlMs)
       await closed
-      await expect(connect('1114'), 'server unavailable').rejects.toMatchObject({ code: 3 })
       const [sent, trust] = await Promise.all([
         send('1113', 'stale'),
         devnet.mote('device', 'trust', '1113', '--timeout', '3'),
+        expect(connect('1114'), 'server unavailable').rejects.toMatchObject({ code: 3 }),
       ])
       expect(sent).toMatchObject({
         code: 5,
