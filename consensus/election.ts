@@ -24,6 +24,7 @@ type Vote = Extract<Message, { type: 'vote' }>
 
 /** One tick: heartbeats and check-quorum for a leader, the election timer for everybody else. */
 export function tick(state: State): void {
+  state.ticks += 1
   if (state.leadership !== undefined) {
     tickLeader(state, state.leadership)
     return

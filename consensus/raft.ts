@@ -22,6 +22,7 @@ import {
   tick,
 } from './election.ts'
 import { deliver, handleAppendEntries, markApplied, rejectStaleLeader } from './follower.ts'
+import { adoptsTermOf, isHeard } from './hearing.ts'
 import { advanceMembership, changeMembership, isRemoved, leaveJointConsensus } from './membership.ts'
 import { isWellFormed } from './message-check.ts'
 import { advanceReads, read } from './read-index.ts'
@@ -41,7 +42,7 @@ import {
   snapshotFetched,
   snapshotFetchFailed,
 } from './snapshot.ts'
-import { highestTermHeard, initialState, type LeaderState, type State } from './state.ts'
+import { initialState, type LeaderState, type State } from './state.ts'
 import { type RaftStatus, raftStatusOf } from './status.ts'
 import { advanceTransfer, nominateSuccessor, transfer } from './transfer.ts'
 import type { Config, Effect, Input, Message, NodeId, Random, Recovered } from './types.ts'
@@ -99,6 +100,9 @@ function handleInput(state: State, input: Input): void {
     case 'certified':
       state.certifiedTerm = Math.max(state.certifiedTerm, input.term)
       return
+    case 'known-voters':
+      state.knownVoters = new Set(input.ids)
+      return
     case 'propose':
       propose(state, input)
       return
@@ -153,14 +157,14 @@ function handleInput(state: State, input: Input): void {
 /** Rules for all servers (section 5.1): a newer term is adopted, an older one is answered and otherwise ignored. */
 function handleMessage(state: State, message: Message, withheld: boolean): void {
   if (!isWellFormed(message) || message.from === state.config.id) return
-  if (message.term > highestTermHeard(state)) return
+  if (!isHeard(state, message)) return
   if (message.type === 'request-vote' && isSticky(state, message)) return
   if (message.term < state.currentTerm) {
     handleOlderTerm(state, message)
     return
   }
   if (message.term > state.currentTerm && !isPreVote(message)) {
-    if (isAnswer(message) && !isMember(state, message.from)) return
+    if (!adoptsTermOf(state, message)) return
     becomeFollower(state, message.term, null)
   }
   switch (message.type) {
@@ -204,15 +208,6 @@ function handleOlderTerm(state: State, message: Message): void {
 function isPreVote(message: Message): boolean {
   if (message.type === 'request-vote') return message.preVote
   return message.type === 'vote' && message.preVote && message.voteGranted
-}
-
-function isAnswer({ type }: Message): boolean {
-  return type === 'vote' || type === 'append-response' || type === 'heard' || type === 'snapshot-response'
-}
-
-function isMember(state: State, id: string): boolean {
-  const { voters, votersOutgoing, learners } = state.configurations.latest.configuration
-  return voters.includes(id) || votersOutgoing.includes(id) || learners.includes(id)
 }
 
 /** Takes the sender as leader of this term. False if that cannot be: a term has one leader. */

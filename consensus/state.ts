@@ -16,7 +16,6 @@ import { assert } from './assert.ts'
 import { configProblems } from './config.ts'
 import { ConfigurationHistory } from './configuration.ts'
 import { LogWindow } from './log.ts'
-import { maxTermLead } from './message-check.ts'
 import type { Progress } from './progress.ts'
 import type { Config, Effect, Entry, NodeId, Random, Recovered, Role, SnapshotMeta } from './types.ts'
 
@@ -27,6 +26,12 @@ export interface State {
   currentTerm: number
   /** The highest term that the driver has seen certified. */
   certifiedTerm: number
+  /** Heard beside the voters of the latest configuration (hearing.ts); everybody is until the driver has said who. */
+  knownVoters: ReadonlySet<NodeId> | undefined
+  /** In the life of this process. */
+  ticks: number
+  /** By `ticks`, when a learner's newer term was last adopted. */
+  learnerTermAdoptedAt: number
   votedFor: NodeId | null
   readonly log: LogWindow
   readonly configurations: ConfigurationHistory
@@ -140,6 +145,9 @@ export function initialState(config: Config, recovered: Recovered, random: Rando
     random,
     currentTerm: hardState.currentTerm,
     certifiedTerm: 0,
+    knownVoters: undefined,
+    ticks: 0,
+    learnerTermAdoptedAt: Number.NEGATIVE_INFINITY,
     votedFor: hardState.votedFor,
     log,
     configurations,
@@ -167,17 +175,6 @@ export function initialState(config: Config, recovered: Recovered, random: Rando
   log.shrink(applied, config.maxLogBytesInMemory)
   resetElectionTimer(state)
   return state
-}
-
-/**
- * The highest term that is heard. One message of any member, a learner included, with the last term that there is would
- * otherwise be adopted, made durable and spread, and nobody could ever stand for election again.
- *
- * Not hearing a message is as safe as its loss. It locks nobody out: a term grows by one for each election, an election
- * takes an election timeout, and whoever is a million elections behind is shown a certified header of the others' term.
- */
-export function highestTermHeard({ currentTerm, certifiedTerm }: State): number {
-  return Math.max(currentTerm, certifiedTerm) + maxTermLead
 }
 
 /**

@@ -138,6 +138,12 @@ export type Input =
   | { readonly type: 'message'; readonly message: Message; readonly withheld?: boolean }
   /** The driver has verified a certified header of this term: a quorum has reached it, so messages near it are heard. */
   | { readonly type: 'certified'; readonly term: number }
+  /**
+   * Voters that the driver knows by other means than this server's log, all of them: the present and the next ones of the
+   * newest certified state it has seen. They are heard beside the voters of the latest configuration, and nobody else is. Until
+   * the first of these inputs everybody is heard, as in the paper, whose servers trust one another.
+   */
+  | { readonly type: 'known-voters'; readonly ids: readonly NodeId[] }
   /** Append commands, all or none. `context` comes back in `proposed` or `refused`. */
   | { readonly type: 'propose'; readonly data: readonly Uint8Array[]; readonly context: number }
   /** All persists up to and including `token` are durable. */

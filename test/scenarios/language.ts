@@ -19,6 +19,7 @@
  *   MESSAGES = [FROM -> TO] [TYPE] [FIELD=VALUE…] [first|last], at least one part; `*` is any server; entries=N counts
  *   partition NODE… | NODE… [| …]    cut FROM -> TO     heal     a message that would cross a cut is lost on arrival
  *   disconnect NODE PEER             NODE's transport says that its stream to PEER broke
+ *   know NODE NODE…                  the first one's driver knows that the others are voters, whatever its log says
  *
  *   crash NODE [keeping N]           loses writes that are not done, but for the first N     restart NODE
  *   wipe NODE                        a stopped server's disk is empty, as if it were new
@@ -154,6 +155,7 @@ class Parser {
       return { verb: 'transfer', node, peer: this.#node(words) }
     },
     disconnect: words => ({ verb: 'disconnect', node: this.#node(words), peer: this.#node(words) }),
+    know: words => ({ verb: 'know', node: this.#node(words), voters: this.#nodeList(words) }),
     change: words => this.#change(words),
     deliver: words =>
       words.isEmpty ? { verb: 'settle' } : { verb: 'deliver', selector: this.#selector(words) },

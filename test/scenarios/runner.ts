@@ -131,6 +131,9 @@ class Runner {
       case 'transfer':
         world.step(node, { type: 'transfer', to: statement.peer })
         return
+      case 'know':
+        world.step(node, { type: 'known-voters', ids: statement.voters })
+        return
       case 'disconnect':
         world.step(node, { type: 'unreachable', peer: statement.peer })
         return

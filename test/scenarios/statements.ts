@@ -106,6 +106,7 @@ export type Statement =
   | { readonly verb: 'persist'; readonly node: NodeId; readonly count: number }
   | { readonly verb: 'fail-disk'; readonly node: NodeId }
   | { readonly verb: 'transfer' | 'disconnect'; readonly node: NodeId; readonly peer: NodeId }
+  | { readonly verb: 'know'; readonly node: NodeId; readonly voters: readonly NodeId[] }
   | {
       readonly verb: 'change'
       readonly node: NodeId
