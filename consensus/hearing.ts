@@ -27,17 +27,19 @@ const learnerTermTimeouts = 120
 export function isHeard(state: State, message: Message): boolean {
   if (message.term > highestTermHeard(state)) return false
   const { from, type } = message
-  switch (type) {
-    case 'request-vote':
-    case 'append-entries':
-    case 'install-snapshot':
-    case 'timeout-now':
-      return mayAsk(state, from)
-    case 'vote':
-      return campaigns(state) && isVoter(state.configurations.latest.configuration, from)
-    default:
-      return state.leadership !== undefined && progressOf(state.leadership, from) !== undefined
-  }
+  if (isQuestion(message)) return mayAsk(state, from)
+  if (type === 'vote') return campaigns(state) && isVoter(state.configurations.latest.configuration, from)
+  return state.leadership !== undefined && progressOf(state.leadership, from) !== undefined
+}
+
+/** What only a voter may send: it asks something of the server that gets it. The rest are answers. */
+export function isQuestion({ type }: Message): boolean {
+  return (
+    type === 'request-vote' ||
+    type === 'append-entries' ||
+    type === 'install-snapshot' ||
+    type === 'timeout-now'
+  )
 }
 
 /**
@@ -52,8 +54,9 @@ export function highestTermHeard({ currentTerm, certifiedTerm }: State): number 
 }
 
 /** True if a newer term in this message, which is heard, is to be adopted. */
-export function adoptsTermOf(state: State, { from, type }: Message): boolean {
-  if (type === 'request-vote' || type === 'append-entries' || type === 'install-snapshot') return true
+export function adoptsTermOf(state: State, message: Message): boolean {
+  if (isQuestion(message)) return true
+  const { from } = message
   if (isVoter(state.configurations.latest.configuration, from)) return true
   // A departing member's term is nobody's business any more.
   if (!state.leadership?.progress.has(from)) return false

@@ -29,12 +29,12 @@ import { Snapshots } from './ledger/snapshots.ts'
 import { queryHandler } from './network/query-protocol.ts'
 import type { Clock, Network, NetworkEvents, NodeLog, PeerMessage, Storage } from './ports.ts'
 import { Admission } from './replica/admission.ts'
+import { KnownVoters } from './replica/known-voters.ts'
 import { type TransferReport, transferLeadership } from './replica/leader-transfer.ts'
 import { LinearizableReads } from './replica/linearizable-reads.ts'
 import { MemberServer } from './replica/member-server.ts'
 import { MembershipDriver } from './replica/membership-driver.ts'
 import { Mempool } from './replica/mempool.ts'
-import { NewerTerms } from './replica/newer-terms.ts'
 import { Producer } from './replica/producer.ts'
 import { Replica } from './replica/replica.ts'
 import { ClockExchange } from './replica/voter-clocks.ts'
@@ -86,7 +86,7 @@ export class LedgerNode implements NetworkEvents {
   readonly #gate: MemberGate
   readonly #snapshots: Snapshots
   readonly #memberServer: MemberServer
-  readonly #newerTerms: NewerTerms
+  readonly #knownVoters: KnownVoters
   readonly #admission: Admission
   readonly #status: FullNodeStatus
 
@@ -142,7 +142,7 @@ export class LedgerNode implements NetworkEvents {
     })
     const asked = { network, storage, clock, replica, certifier, snapshots, handovers, members, gate }
     this.#memberServer = new MemberServer({ ...asked, incarnation, events })
-    this.#newerTerms = new NewerTerms({ chain, network, clock, verifier, replica, events, log })
+    this.#knownVoters = new KnownVoters({ chain, members, network, clock, verifier, replica, events, log })
     this.reads = new LinearizableReads({ clock, network, chain, replica })
     const admission = new Admission({ chain, mempool, verifier, clocks, replica })
 
@@ -186,6 +186,7 @@ export class LedgerNode implements NetworkEvents {
     this.#snapshots = snapshots
     this.#admission = admission
     this.#subscribe(storage, fullMembers)
+    this.#knownVoters.begin()
   }
 
   /**
@@ -212,6 +213,7 @@ export class LedgerNode implements NetworkEvents {
       { leadershipChanged: leadership => log.info(leadership, 'leadership') },
       this.#status,
       { failed: error => this.#failed(error) },
+      this.#knownVoters,
       this.#memberServer,
       this.#admission,
       this.submission,
@@ -274,11 +276,11 @@ export class LedgerNode implements NetworkEvents {
 
   /** Raft, signatures and forwarded transactions are between those who keep this chain; others are not heard. */
   message(from: DeviceId, message: PeerMessage): void {
+    if (message.type === 'raft') this.#knownVoters.meets(from, message.message)
     if (!this.#members.hears(from, message.type)) return
     switch (message.type) {
       case 'raft':
         if (!this.#gate.passes(from)) return
-        this.#newerTerms.meets(from, message.message.term)
         this.replica.receive(message.message)
         return
       case 'clocks':

@@ -1,8 +1,9 @@
 /**
  * Who keeps this chain, and who may speak with this node, judged in one place.
  *
- * `Members` are the members of the Raft configuration in force, and the peers of this node's own configuration. Only they are
- * heard, and only they may ask `/mote/member/1`. Beside them, at a leader: members that were removed and are still told so
+ * `Members` are the members of the Raft configuration in force, the voters by certified state (known-voters.ts), and the peers of
+ * this node's own configuration. Only they are heard (of the last, no Raft message that only a voter may send:
+ * consensus/hearing.ts), and only they may ask `/mote/member/1`. Beside them, at a leader: members that were removed and are still told so
  * (consensus/departing.ts). Of them nothing is taken but Raft messages, whose answers show that they know it; they may ask
  * for the amnesia check, without which they hear no leader that is new to them (`MemberGate`), and for nothing else.
  *
@@ -32,6 +33,7 @@ export class Members implements NodeListener {
   #configuration: Configuration
   #others: ReadonlySet<string>
   #departing: ReadonlySet<string> = new Set()
+  #knownVoters: readonly DeviceId[] = []
 
   constructor({ id, peers, recovered }: MembersParts) {
     this.#id = id
@@ -56,6 +58,11 @@ export class Members implements NodeListener {
     this.#others = this.#othersIn(configuration)
   }
 
+  votersKnown(ids: readonly DeviceId[]): void {
+    this.#knownVoters = ids
+    this.#others = this.#othersIn(this.#configuration)
+  }
+
   departing(members: readonly string[]): void {
     this.#departing = new Set(members)
   }
@@ -73,7 +80,13 @@ export class Members implements NodeListener {
   }
 
   #othersIn({ voters, votersOutgoing, learners }: Configuration): ReadonlySet<string> {
-    const others = new Set<string>([...voters, ...votersOutgoing, ...learners, ...this.#peers])
+    const others = new Set<string>([
+      ...voters,
+      ...votersOutgoing,
+      ...learners,
+      ...this.#knownVoters,
+      ...this.#peers,
+    ])
     others.delete(this.#id)
     return others
   }

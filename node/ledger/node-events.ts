@@ -40,6 +40,8 @@ export interface NodeListener {
   departing?(members: readonly string[]): void
   /** A header of this term is certified somewhere. */
   termCertified?(term: number): void
+  /** Voters by certified state, this node's own or a newer one that a peer has proven: all of them. */
+  votersKnown?(ids: readonly DeviceId[]): void
   /** A Raft message is held back: this peer has not been asked yet what it remembers of this node. */
   unasked?(peer: DeviceId): void
   /** Messages to this peer were lost: Raft is to probe again. */
@@ -93,6 +95,10 @@ export class NodeEvents implements Required<NodeListener> {
 
   termCertified(term: number): void {
     for (const listener of this.#listeners) listener.termCertified?.(term)
+  }
+
+  votersKnown(ids: readonly DeviceId[]): void {
+    for (const listener of this.#listeners) listener.votersKnown?.(ids)
   }
 
   unasked(peer: DeviceId): void {

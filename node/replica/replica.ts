@@ -123,6 +123,10 @@ export class Replica implements NodeListener {
     else this.#step({ type: 'message', ...this.#late.withheldFrom(message) })
   }
 
+  votersKnown(ids: readonly DeviceId[]): void {
+    this.#step({ type: 'known-voters', ids })
+  }
+
   termCertified(term: number): void {
     this.#step({ type: 'certified', term })
   }

@@ -3,7 +3,7 @@ import { encode } from '../../../chain/codec.ts'
 import { type CertifiedHeader, certifiedHeaderCodec } from '../../../chain/light-client.ts'
 import { nativeVerifier } from '../../../client/native-crypto.ts'
 import { maxTermLead } from '../../../consensus/message-check.ts'
-import { NewerTerms } from '../../../node/replica/newer-terms.ts'
+import { KnownVoters } from '../../../node/replica/known-voters.ts'
 import { TestChain } from '../../support/test-chain.ts'
 
 function asking(answer: (chain: TestChain) => CertifiedHeader) {
@@ -14,7 +14,7 @@ function asking(answer: (chain: TestChain) => CertifiedHeader) {
   const log: string[] = []
   let asked = 0
   const settled = Promise.withResolvers<void>()
-  const terms = new NewerTerms({
+  const voters = new KnownVoters({
     chain: { certified: behind },
     network: {
       request: async () => {
