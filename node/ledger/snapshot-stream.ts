@@ -41,6 +41,7 @@ import { assertNever, ok, type Result, refuse } from '../../chain/result.ts'
 import { entries } from '../../chain/state-tree.ts'
 import type { SnapshotMeta } from '../../consensus/types.ts'
 import { isPlaceOf } from './compaction.ts'
+import { isAtPlaceOf } from './configuration-judge.ts'
 
 const kibibyte = 1024
 /** A chunk is closed once it holds this much; one leaf more fits any frame. */
@@ -228,7 +229,10 @@ export class SnapshotAssembly {
     }
   }
 
-  /** The ledger, after `end`. Refuses `storage-corrupt` when a part does not have the root in the certified header. */
+  /**
+   * The ledger, after `end`. Refuses `storage-corrupt` when a part does not have the root in the certified header, and
+   * `bad-header` when the members that came with the offer are not those of its state.
+   */
   finish(): Result<CertifiedLedger> {
     const chunk = this.#head
     if (!chunk) return refuse('malformed', 'snapshot: no head')
@@ -239,7 +243,10 @@ export class SnapshotAssembly {
       replay: this.#slots,
       historyFrontier,
     })
-    return ledger.ok ? ok({ ledger: ledger.value, head, handovers: this.#handovers }) : ledger
+    if (!ledger.ok) return ledger
+    if (!isAtPlaceOf(this.#judge.place.configuration, ledger.value.parameters.consenters))
+      return refuse('bad-header', 'snapshot: expected the consenters of its state among the voters')
+    return ok({ ledger: ledger.value, head, handovers: this.#handovers })
   }
 }
 

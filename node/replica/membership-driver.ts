@@ -29,6 +29,8 @@ export interface MembershipView {
   readonly consenters: ConsenterSet
   /** Decided on, and not in office yet. */
   readonly nextConsenters: ConsenterSet | undefined
+  /** That decision is certified here: nobody enters joint consensus for one that may never have been. */
+  readonly isCertified: boolean
   /** True for a full node that answers and takes the log: it can be counted on for the next signature. */
   readonly inStep: (id: DeviceId) => boolean
   /** What the newest handover still lacks before joint consensus may be left. */
@@ -65,7 +67,7 @@ export function nextStep(view: MembershipView): MembershipStep | undefined {
   // A new voter must hold the log first, or the change would cost the quorum.
   const learners = learnersBeside(present, view.fullNodes, voters)
   if (!isSame(configuration.learners, learners)) return { type: 'change', voters: present, learners }
-  if (isSame(present, voters)) return undefined
+  if (isSame(present, voters) || !view.isCertified) return undefined
   return { type: 'change', voters, learners: learnersBeside(voters, view.fullNodes, present) }
 }
 
@@ -101,11 +103,30 @@ function isSame(left: readonly string[], right: readonly string[]): boolean {
   return left.length === right.length && left.every(id => right.includes(id))
 }
 
+function isSameSet(left: ConsenterSet | undefined, right: ConsenterSet): boolean {
+  return left !== undefined && signersHash(left) === signersHash(right)
+}
+
+/** When a step is asked for. */
+export interface MembershipMoment {
+  /** Raft index up to which everything is executed and on disk. */
+  readonly applied: number
+  /** True if that is the whole log. */
+  readonly isSettled: () => boolean
+  readonly configuration: Configuration
+  /** What a handover block's time is to be. */
+  readonly time: Milliseconds | undefined
+  readonly inStep: MembershipView['inStep']
+}
+
+/** A step that was refused holds up blocks each time it is tried: not at every tick. */
+const refusedTicks = 4
+
 /** Contexts of the core's answers that belong here; a producer's begin above. */
 export const membershipContext = 0
 
 export interface MembershipDriverParts {
-  readonly chain: Pick<LiveChain, 'ledger'>
+  readonly chain: Pick<LiveChain, 'ledger' | 'certified'>
   readonly handovers: Pick<HandoverProofs, 'lacks'>
   readonly fullMembers: Pick<FullMembers, 'ids'>
   readonly log: (detail: object, message: string) => void
@@ -119,8 +140,8 @@ export class MembershipDriver {
   #pending: { readonly step: MembershipStep['type']; index: number | undefined } | undefined
   /** There was nothing to do for this one: asked for after every input, so it must cost nothing then. */
   #done: MembershipView | undefined
-  /** Refused, or told to wait, since the last tick. */
-  #resting = false
+  /** Refused, or told to wait: until so many ticks have passed. */
+  #restingTicks = 0
   #refusal: string | undefined
 
   constructor(parts: MembershipDriverParts) {
@@ -146,30 +167,29 @@ export class MembershipDriver {
   }
 
   tick(): void {
-    this.#resting = false
+    this.#restingTicks = Math.max(0, this.#restingTicks - 1)
   }
 
-  /** The core's input for the next step, if there is one to be made now; a handover block needs a `time`. */
-  next(
-    applied: number,
-    configuration: Configuration,
-    time: Milliseconds | undefined,
-    inStep: MembershipView['inStep'],
-  ): Input | undefined {
+  /**
+   * The core's input for the next step, if there is one to be made now. `hold`: one is under way, or waits for the log to be
+   * applied, and nothing else is to be put into the log.
+   */
+  next({ applied, isSettled, configuration, time, inStep }: MembershipMoment): Input | 'hold' | undefined {
     const pending = this.#pending
     if (pending) {
-      if (pending.index === undefined || applied < pending.index) return undefined
+      if (pending.index === undefined || applied < pending.index) return 'hold'
       this.#pending = undefined
     }
-    if (applied < this.#from || this.#resting) return undefined
+    if (applied < this.#from || this.#restingTicks > 0) return undefined
     const view = this.#view(configuration, inStep)
     if (this.#done && isUnchanged(this.#done, view)) return undefined
     const step = nextStep(view)
+    if (step && step.type !== 'wait' && !isSettled()) return 'hold'
     const input = step && step.type !== 'wait' ? inputOf(step, time) : undefined
     if (step?.type === 'handover' && !input) return undefined
     this.#done = step ? undefined : view
     if (!step) this.#refusal = undefined
-    else if (step.type === 'wait') this.#waits(step.reason)
+    else if (step.type === 'wait') this.#waits(step.reason, 1)
     else this.#pending = { step: step.type, index: undefined }
     return input
   }
@@ -182,22 +202,25 @@ export class MembershipDriver {
 
   refused({ reason, detail }: Extract<Effect, { type: 'refused' }>): void {
     this.#pending = undefined
-    this.#resting = true
+    this.#restingTicks = refusedTicks
     // Others pass by themselves.
     if (reason !== 'would-lose-quorum' && reason !== 'invalid-members') return
-    this.#waits(`${reason}: ${detail}`)
+    this.#waits(`${reason}: ${detail}`, refusedTicks)
   }
 
   #view(configuration: Configuration, inStep: MembershipView['inStep']): MembershipView {
     const { chain, handovers, fullMembers } = this.#parts
     const { consenters, nextConsenters } = chain.ledger.parameters
     const handoverLacks = () => handovers.lacks()
-    return { configuration, consenters, nextConsenters, inStep, handoverLacks, fullNodes: fullMembers.ids }
+    const certified = chain.certified.parameters.nextConsenters
+    const isCertified = nextConsenters !== undefined && isSameSet(certified, nextConsenters)
+    const decision = { consenters, nextConsenters, isCertified }
+    return { configuration, ...decision, inStep, handoverLacks, fullNodes: fullMembers.ids }
   }
 
-  /** Tried again at every tick, and told once. */
-  #waits(reason: string): void {
-    this.#resting = true
+  /** Tried again after so many ticks, and told once. */
+  #waits(reason: string, ticks: number): void {
+    this.#restingTicks = ticks
     if (reason !== this.#refusal) this.#parts.log({ reason }, 'a change of members waits')
     this.#refusal = reason
   }
@@ -208,6 +231,7 @@ function isUnchanged(before: MembershipView, now: MembershipView): boolean {
     before.configuration === now.configuration &&
     before.consenters === now.consenters &&
     before.nextConsenters === now.nextConsenters &&
+    before.isCertified === now.isCertified &&
     before.fullNodes === now.fullNodes
   )
 }

@@ -176,12 +176,18 @@ export class Proposer {
     this.#lastBlockAt = this.#parts.clock.steady()
   }
 
-  /** The next thing to be put into the log, if there is one. `applied` and `configuration` are the replica's. */
+  /**
+   * The next thing to be put into the log, if there is one. `applied` is on disk; `configuration` is the replica's. Steps of a
+   * change of members come first, and no block stands beside one (configuration-judge.ts says why).
+   */
   next(applied: number, configuration: Configuration): Input | undefined {
     if (!this.#leading) return undefined
     const { membership, clocks } = this.#parts
     const time = clocks.time()
-    return this.#block(time) ?? membership.next(applied, configuration, time, this.#inStep)
+    const isSettled = () => applied === this.#raft.status.lastLogIndex
+    const step = membership.next({ applied, isSettled, configuration, time, inStep: this.#inStep })
+    if (step === 'hold') return undefined
+    return step ?? this.#block(time)
   }
 
   proposed({ context, firstIndex, term }: Extract<Effect, { type: 'proposed' }>): void {

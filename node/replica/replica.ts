@@ -27,6 +27,7 @@ import type {
   Recovered,
   SnapshotMeta,
 } from '../../consensus/types.ts'
+import { withholdUnproven } from '../ledger/configuration-judge.ts'
 import type { Leadership, NodeListener } from '../ledger/node-events.ts'
 import type { VerifiedSnapshot } from '../ledger/snapshots.ts'
 import type { Network } from '../ports.ts'
@@ -63,6 +64,8 @@ export class Replica implements NodeListener {
   #owesOffer: number | undefined
   /** In force: the latest in the log, committed or not. */
   #configuration: Configuration
+  /** Executed, and on disk with what it left behind. */
+  #durableIndex: number
   #leadership: Leadership
   readonly #writes: WriteWatch
   readonly #late: LateProposals
@@ -72,6 +75,7 @@ export class Replica implements NodeListener {
     this.#raft = new Raft(parts.raft, parts.recovered, parts.random)
     this.#executor = new Executor(parts, parts.recovered.applied)
     this.#configuration = this.#raft.status.configuration
+    this.#durableIndex = parts.recovered.applied
     this.#proposer = new Proposer(parts, this.#raft, parts.raft.electionTimeoutTicks)
     this.#writes = new WriteWatch(parts.tickMs)
     this.#late = new LateProposals(parts)
@@ -119,8 +123,14 @@ export class Replica implements NodeListener {
   receive(message: Message): void {
     const electing = message.type === 'request-vote' || message.type === 'timeout-now'
     if (electing && this.#rebuilding) return
-    if (message.type !== 'append-entries') this.#step({ type: 'message', message })
-    else this.#step({ type: 'message', ...this.#late.withheldFrom(message) })
+    if (message.type !== 'append-entries') {
+      this.#step({ type: 'message', message })
+      return
+    }
+    const applied = { executed: this.appliedIndex, durable: this.#durableIndex }
+    const early = this.#late.withheldFrom(message)
+    const proven = withholdUnproven(early.message, applied, this.#parts.chain)
+    this.#step({ type: 'message', message: proven.message, withheld: early.withheld || proven.withheld })
   }
 
   votersKnown(ids: readonly DeviceId[]): void {
@@ -378,6 +388,7 @@ export class Replica implements NodeListener {
     if (!write) return
     this.#track(write.done, () => {
       this.#executor.durable(write)
+      this.#durableIndex = write.index
       this.#step({ type: 'applied', index: write.index })
       this.#compact()
     })
@@ -398,7 +409,7 @@ export class Replica implements NodeListener {
 
   #propose(): void {
     if (this.#stopped || this.#late.sitsOut) return
-    const input = this.#proposer.next(this.appliedIndex, this.#configuration)
+    const input = this.#proposer.next(this.#durableIndex, this.#configuration)
     if (input) this.#inputs.push(input)
   }
 }

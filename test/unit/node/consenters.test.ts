@@ -227,11 +227,16 @@ describe('consenters', () => {
     const passes = (from: DeviceId, to: DeviceId) =>
       !(apart.includes(from) && fresh.includes(to)) && !(fresh.includes(from) && apart.includes(to))
     world.filter = passes
-    let mayTell = false
+    let mayTell = true
     world.requestFilter = (from, to, protocol) =>
       passes(from, to) && (mayTell || protocol !== 'query' || !fresh.includes(from))
     await decide(world, [3, 4, 5])
     const { handovers, replica } = world.node(leader)
+    // They ask for the certificate of the decision before they take part in joint consensus.
+    await world.until('joint consensus', () =>
+      [3, 4, 5].every(i => world.node(i).replica.configuration.votersOutgoing.length > 0),
+    )
+    mayTell = false
     await world.until('a proof at the leader', () => handovers.newest(1).length === 1)
     await world.run(3_000)
     expect(replica.configuration.votersOutgoing).not.toEqual([])

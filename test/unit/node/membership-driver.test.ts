@@ -34,6 +34,7 @@ function view(
     configuration: { voters: ids(voters), votersOutgoing: ids(votersOutgoing), learners: ids(learners) },
     consenters: setOf(consenters),
     nextConsenters: next === '' ? undefined : setOf(next),
+    isCertified: next !== '',
     inStep: () => true,
     handoverLacks: () => undefined,
     fullNodes: new Set(ids('abcdef')),
@@ -54,6 +55,11 @@ describe('membership: the next step follows from what is applied', () => {
     ],
     ['decided: who is to vote learns first', view('abc//ef', 'abc', 'abd'), 'change abc/def'],
     ['decided: joint consensus', view('abc//def', 'abc', 'abd'), 'change abd/cef'],
+    [
+      'decided, and not certified yet: not before',
+      view('abc//def', 'abc', 'abd', { isCertified: false }),
+      undefined,
+    ],
     ['joint: the handover block', view('abd/abc/cef', 'abc', 'abd'), 'handover abd'],
     [
       'handed over, not certified: wait',
@@ -85,7 +91,6 @@ describe('membership: the next step follows from what is applied', () => {
       view('abc//def', 'abc', 'abc'),
       'handover abc',
     ],
-    ['the voters are not the consenters: towards them', view('abc//def', 'abd'), 'change abd/cef'],
   ])('%s', (_name, given, expected) => {
     const step = nextStep(given)
     const described =
@@ -111,14 +116,17 @@ describe('membership: steps are made one at a time', () => {
   const now = Milliseconds(0)
   const driven = (given: MembershipView) => {
     const logged: object[] = []
+    const ledger = { parameters: given } as unknown as Ledger
     const driver = new MembershipDriver({
-      chain: { ledger: { parameters: given } as unknown as Ledger },
+      chain: { ledger, certified: ledger },
       handovers: { lacks: given.handoverLacks },
       fullMembers: { ids: given.fullNodes },
       log: detail => logged.push(detail),
     })
     const { configuration, inStep } = given
-    return { driver, logged, next: (applied: number) => driver.next(applied, configuration, now, inStep) }
+    const next = (applied: number, isSettled = true) =>
+      driver.next({ applied, isSettled: () => isSettled, configuration, time: now, inStep })
+    return { driver, logged, next }
   }
   const pending = view('abc//def', 'abc', 'abd')
 
@@ -136,13 +144,20 @@ describe('membership: steps are made one at a time', () => {
     const { driver, next } = driven(pending)
     driver.leads(10)
     expect(next(10)).toBeDefined()
-    expect(next(10)).toBeUndefined()
+    expect(next(10)).toBe('hold')
     driver.proposed(12)
-    expect(next(11)).toBeUndefined()
-    expect(next(12)).toBeDefined()
+    expect(next(11)).toBe('hold')
+    expect(next(12)).toMatchObject({ type: 'change-membership' })
   })
 
-  test('a refusal is told once, and tried again at the next tick', () => {
+  test('not before the whole log is applied, and nothing is put into it meanwhile', () => {
+    const { driver, next } = driven(pending)
+    driver.leads(10)
+    expect(next(10, false)).toBe('hold')
+    expect(next(11)).toMatchObject({ type: 'change-membership' })
+  })
+
+  test('a refusal is told once, and tried again some ticks later', () => {
     const { driver, next, logged } = driven(pending)
     driver.leads(10)
     for (let tick = 0; tick < 3; tick++) {
@@ -157,7 +172,7 @@ describe('membership: steps are made one at a time', () => {
       })
       expect(next(10)).toBeUndefined()
       expect(driver.refusal).toBe('would-lose-quorum: two are away')
-      driver.tick()
+      for (let i = 0; i < 4; i++) driver.tick()
     }
     expect(logged).toHaveLength(1)
   })

@@ -4,6 +4,7 @@ import { consenterSet } from '../../../chain/consenters.ts'
 import { type CertifiedHeader, trustedHeadOf } from '../../../chain/light-client.ts'
 import { stateKeyOf } from '../../../chain/records.ts'
 import { nativeVerifier } from '../../../client/native-crypto.ts'
+import type { Configuration } from '../../../consensus/types.ts'
 import { SnapshotAssembly, SnapshotStream } from '../../../node/ledger/snapshot-stream.ts'
 import { sampleIdentity } from '../../support/sample-genesis.ts'
 import { TestChain } from '../../support/test-chain.ts'
@@ -22,21 +23,24 @@ const head = chain.served(chain.height)
 interface Receiver {
   certified?: number
   height?: number
+  /** Who the members at its place are said to be. */
+  members?: Configuration
   /** Where the snapshot is said to stand. */
   place?: { readonly index: number; readonly term: number }
 }
 
-const configuration = { voters: [], votersOutgoing: [], learners: [] }
+const voters = [two!, ...chain.spares].map(({ id }) => id as string)
+const configuration = { voters, votersOutgoing: [], learners: [] }
 
 /** A receiver whose newest certified block is at `certified`, and that has executed blocks up to `height`. */
 function receive(
-  { certified = 0, height = certified, place = head.header }: Receiver,
+  { certified = 0, height = certified, place = head.header, members = configuration }: Receiver,
   sent: { handovers: readonly CertifiedHeader[]; head?: CertifiedHeader },
 ) {
   const source = { ledger: chain.ledger, head, ...sent }
   const stream = new SnapshotStream(source)
   const trusted = trustedHeadOf(chain.at(certified).ledger)
-  const said = { lastIncludedIndex: place.index, lastIncludedTerm: place.term, configuration }
+  const said = { lastIncludedIndex: place.index, lastIncludedTerm: place.term, configuration: members }
   const judge = {
     height: chain.at(height).ledger.header.height,
     place: said,
@@ -74,6 +78,17 @@ describe('snapshot head', () => {
     ['another term', { index, term: term + 1 }],
   ])('said to stand at %s than its header names, it is refused', (_what, place) => {
     expect(receive({ place }, { handovers })).toMatchObject({ error: { code: 'bad-header' } })
+  })
+
+  test.each([
+    ['nobody of its state', { ...configuration, voters: ['evil'] }, false],
+    ['some of its state', { ...configuration, voters: voters.slice(1) }, false],
+    ['its consenters with another', { ...configuration, voters: [...voters, 'evil'] }, false],
+    ['its consenters on the way out', { ...configuration, voters: ['next'], votersOutgoing: voters }, true],
+    ['its consenters on the way in', { ...configuration, votersOutgoing: ['before'] }, true],
+  ])('members that are %s', (_name, members, taken) => {
+    const result = receive({ members }, { handovers })
+    expect(result.ok ? 'taken' : result.error.code).toBe(taken ? 'taken' : 'bad-header')
   })
 
   test('a handover that is executed and not proven here is verified like any other', () => {
