@@ -27,7 +27,7 @@ const learnerTermTimeouts = 120
 export function isHeard(state: State, message: Message): boolean {
   if (message.term > highestTermHeard(state)) return false
   const { from, type } = message
-  if (isQuestion(message)) return mayAsk(state, from)
+  if (isQuestion(message)) return mayAsk(state, from) || isLeaderOf(state, message)
   if (type === 'vote') return campaigns(state) && isVoter(state.configurations.latest.configuration, from)
   return state.leadership !== undefined && progressOf(state.leadership, from) !== undefined
 }
@@ -64,6 +64,14 @@ export function adoptsTermOf(state: State, message: Message): boolean {
   if (since < learnerTermTimeouts * state.config.electionTimeoutTicks) return false
   state.learnerTermAdoptedAt = state.ticks
   return true
+}
+
+/**
+ * Who leads this server in this term was a voter when it was elected, and goes on leading until the configuration that leaves
+ * it out is committed.
+ */
+function isLeaderOf({ leader, currentTerm }: State, { from, term }: Message): boolean {
+  return leader === from && currentTerm === term
 }
 
 function campaigns({ role }: State): boolean {

@@ -3,8 +3,10 @@
  * voters of its own into every log, and nobody else would ever be elected.
  *
  * What the members may be, the chain's state says: the voters are the present consenters; in joint consensus the outgoing
- * ones are, and the incoming ones are those that were decided on, once that decision is certified here. Learners get the log
- * and decide nothing, so their number is bounded (consensus/message-check.ts) and that is all.
+ * ones are, and the incoming ones are those that were decided on, once that decision is certified here: else nobody could
+ * prove to who missed it that they may lead. (Where the entry is committed, a majority had the certificate; a node that comes
+ * back may never get that one.) Learners get the log and decide nothing, so their number is bounded
+ * (consensus/message-check.ts) and that is all.
  *
  * An append is cut before its first configuration that this node's durable state, after exactly the entry before it, does
  * not bear out, and before one whose time of judgement has not come: what is left is taken, executed, and the rest comes
@@ -36,7 +38,7 @@ export function withholdUnproven(
     ({ index, configuration }) =>
       configuration !== undefined &&
       index > applied.executed &&
-      !(isAfter(applied, index - 1) && isBorneOut(configuration, chain)),
+      !(isAfter(applied, index - 1) && isBorneOut(configuration, chain, index <= append.leaderCommit)),
   )
   if (first < 0) return { message: append, withheld: false }
   return { message: { ...append, entries: append.entries.slice(0, first) }, withheld: true }
@@ -50,13 +52,14 @@ function isAfter({ executed, durable }: Applied, index: number): boolean {
 function isBorneOut(
   configuration: Configuration,
   { ledger, certified }: Pick<LiveChain, 'ledger' | 'certified'>,
+  isCommitted: boolean,
 ): boolean {
   const { consenters, nextConsenters } = ledger.parameters
   if (!isJoint(configuration)) return isSetOf(configuration.voters, consenters)
   return (
     isSetOf(configuration.votersOutgoing, consenters) &&
     isSetOf(configuration.voters, nextConsenters) &&
-    isSetOf(configuration.voters, certified.parameters.nextConsenters)
+    (isCommitted || isSetOf(configuration.voters, certified.parameters.nextConsenters))
   )
 }
 

@@ -34,6 +34,7 @@ export class Executor {
   readonly #parts: ExecutorParts
   #applied: number
   #written: number
+  #durable: number
   /** Executed since the last write. */
   #executions: Execution[] = []
   /** The latest applied one, while it waits to be written. */
@@ -44,6 +45,7 @@ export class Executor {
     this.#parts = parts
     this.#applied = applied
     this.#written = applied
+    this.#durable = applied
   }
 
   /** Raft index executed so far; blocks are fewer (no-op and configuration entries make none). */
@@ -54,6 +56,11 @@ export class Executor {
   /** The same of what was given to the disk. */
   get written(): number {
     return this.#written
+  }
+
+  /** The same of what is on disk. */
+  get durable(): number {
+    return this.#durable
   }
 
   /** True if the entry made a block. */
@@ -87,7 +94,8 @@ export class Executor {
   }
 
   /** The write is on disk: what it holds may be signed, and certified here. */
-  durable({ executions }: ExecutorWrite): void {
+  wrote({ index, executions }: ExecutorWrite): void {
+    this.#durable = index
     const { certifier } = this.#parts
     for (const { block } of executions) certifier.collect(block)
     certifier.sign(executions.map(execution => execution.block))
@@ -97,6 +105,7 @@ export class Executor {
   skipTo(index: number): void {
     this.#applied = index
     this.#written = index
+    this.#durable = index
   }
 
   /**

@@ -64,8 +64,6 @@ export class Replica implements NodeListener {
   #owesOffer: number | undefined
   /** In force: the latest in the log, committed or not. */
   #configuration: Configuration
-  /** Executed, and on disk with what it left behind. */
-  #durableIndex: number
   #leadership: Leadership
   readonly #writes: WriteWatch
   readonly #late: LateProposals
@@ -75,7 +73,6 @@ export class Replica implements NodeListener {
     this.#raft = new Raft(parts.raft, parts.recovered, parts.random)
     this.#executor = new Executor(parts, parts.recovered.applied)
     this.#configuration = this.#raft.status.configuration
-    this.#durableIndex = parts.recovered.applied
     this.#proposer = new Proposer(parts, this.#raft, parts.raft.electionTimeoutTicks)
     this.#writes = new WriteWatch(parts.tickMs)
     this.#late = new LateProposals(parts)
@@ -127,7 +124,7 @@ export class Replica implements NodeListener {
       this.#step({ type: 'message', message })
       return
     }
-    const applied = { executed: this.appliedIndex, durable: this.#durableIndex }
+    const applied = { executed: this.appliedIndex, durable: this.#executor.durable }
     const early = this.#late.withheldFrom(message)
     const proven = withholdUnproven(early.message, applied, this.#parts.chain)
     this.#step({ type: 'message', message: proven.message, withheld: early.withheld || proven.withheld })
@@ -387,8 +384,7 @@ export class Replica implements NodeListener {
     const write = this.#stopped ? undefined : this.#executor.write()
     if (!write) return
     this.#track(write.done, () => {
-      this.#executor.durable(write)
-      this.#durableIndex = write.index
+      this.#executor.wrote(write)
       this.#step({ type: 'applied', index: write.index })
       this.#compact()
     })
@@ -409,7 +405,7 @@ export class Replica implements NodeListener {
 
   #propose(): void {
     if (this.#stopped || this.#late.sitsOut) return
-    const input = this.#proposer.next(this.#durableIndex, this.#configuration)
+    const input = this.#proposer.next(this.#executor.durable, this.#configuration)
     if (input) this.#inputs.push(input)
   }
 }
