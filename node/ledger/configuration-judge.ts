@@ -24,28 +24,28 @@ type Append = Extract<Message, { type: 'append-entries' }>
 
 /** Raft indexes that are executed here, and of those the ones on disk. */
 export interface Applied {
-  readonly executed: number
+  readonly applied: number
   readonly durable: number
 }
 
 /** The append up to its first configuration that is not to be taken, and whether entries were taken off its end. */
 export function withholdUnproven(
   append: Append,
-  applied: Applied,
+  done: Applied,
   chain: Pick<LiveChain, 'ledger' | 'certified'>,
 ): { readonly message: Append; readonly withheld: boolean } {
   const first = append.entries.findIndex(
     ({ index, configuration }) =>
       configuration !== undefined &&
-      index > applied.executed &&
-      !(isAfter(applied, index - 1) && isBorneOut(configuration, chain, index <= append.leaderCommit)),
+      index > done.applied &&
+      !(isAfter(done, index - 1) && isBorneOut(configuration, chain, index <= append.leaderCommit)),
   )
   if (first < 0) return { message: append, withheld: false }
   return { message: { ...append, entries: append.entries.slice(0, first) }, withheld: true }
 }
 
-function isAfter({ executed, durable }: Applied, index: number): boolean {
-  return executed === index && durable === index
+function isAfter({ applied, durable }: Applied, index: number): boolean {
+  return applied === index && durable === index
 }
 
 /** True if the state allows these members. */

@@ -42,6 +42,11 @@ export const writeStallMs = 2_000
 /** A node whose write takes longer stops: `storage-failed`. In milliseconds. */
 export const writeDeadlineMs = 30_000
 
+interface WriteOutcome {
+  readonly written: () => void
+  readonly failed: (error: MoteError) => void
+}
+
 export class WriteWatch {
   readonly #tickMs: number
   /** Writes under way, in the order in which they began and will end. */
@@ -64,12 +69,15 @@ export class WriteWatch {
   }
 
   /** @param size `large` for what may rightly take long: a snapshot, the deletion of a log */
-  began(size: 'usual' | 'large'): void {
+  track(write: Promise<void>, size: 'usual' | 'large', outcome: WriteOutcome): void {
     if (this.#underWay.length === 0) this.#progressAt = this.#ticks
     this.#underWay.push(size)
+    write
+      .then(outcome.written, (error: unknown) => outcome.failed(storageFailure(error)))
+      .finally(() => this.#ended())
   }
 
-  ended(): void {
+  #ended(): void {
     this.#underWay.shift()
     this.#progressAt = this.#ticks
     if (this.#underWay.length === 0) this.#idle?.()

@@ -120,14 +120,8 @@ export class Replica implements NodeListener {
   receive(message: Message): void {
     const electing = message.type === 'request-vote' || message.type === 'timeout-now'
     if (electing && this.#rebuilding) return
-    if (message.type !== 'append-entries') {
-      this.#step({ type: 'message', message })
-      return
-    }
-    const applied = { executed: this.appliedIndex, durable: this.#executor.durable }
-    const early = this.#late.withheldFrom(message)
-    const proven = withholdUnproven(early.message, applied, this.#parts.chain)
-    this.#step({ type: 'message', message: proven.message, withheld: early.withheld || proven.withheld })
+    if (message.type !== 'append-entries') this.#step({ type: 'message', message })
+    else this.#step({ type: 'message', ...this.#takeable(message) })
   }
 
   votersKnown(ids: readonly DeviceId[]): void {
@@ -138,14 +132,21 @@ export class Replica implements NodeListener {
     this.#step({ type: 'certified', term })
   }
 
-  /** A block may have waited for it (producer.ts, certification lag). */
-  certified(): void {
-    this.wake()
+  /** The append without what is not to be taken for now: proposals from the future, configurations that nothing bears out. */
+  #takeable(append: Extract<Message, { type: 'append-entries' }>) {
+    const early = this.#late.withheldFrom(append)
+    const proven = withholdUnproven(early.message, this.#executor, this.#parts.chain)
+    return { ...proven, withheld: early.withheld || proven.withheld }
   }
 
   /** Messages to this peer were dropped, by the transport or by the gate. */
   unreachable(peer: DeviceId): void {
     this.#step({ type: 'unreachable', peer })
+  }
+
+  /** A block may have waited for it (producer.ts, certification lag). */
+  certified(): void {
+    this.wake()
   }
 
   /** Something may have become ready for a block: a transaction was admitted, a clock was heard. */
@@ -236,7 +237,9 @@ export class Replica implements NodeListener {
           }
         }
         this.#writeExecuted()
-        this.#propose()
+        if (this.#stopped || this.#late.sitsOut) continue
+        const proposal = this.#proposer.next(this.#executor.durable, this.#configuration)
+        if (proposal) this.#inputs.push(proposal)
       } while (this.#inputs.length > 0 && !this.#stopped)
     } finally {
       this.#stepping = false
@@ -339,17 +342,10 @@ export class Replica implements NodeListener {
   }
 
   #track(write: Promise<void>, then: () => void, size: 'usual' | 'large' = 'usual'): void {
-    this.#writes.began(size)
-    write.then(
-      () => {
-        if (!this.#stopped) then()
-        this.#writes.ended()
-      },
-      (error: unknown) => {
-        this.fault(storageFailure(error))
-        this.#writes.ended()
-      },
-    )
+    const written = () => {
+      if (!this.#stopped) then()
+    }
+    this.#writes.track(write, size, { written, failed: error => this.fault(error) })
   }
 
   #load({ from, to, maxBytes }: Extract<Effect, { type: 'load' }>): void {
@@ -363,10 +359,7 @@ export class Replica implements NodeListener {
     )
   }
 
-  /**
-   * A follower needs entries that are forgotten, those up to `index`. Right after a start there may be no certified block to
-   * offer yet. One from before the log begins would have the follower ask for forgotten entries at once again, and again.
-   */
+  /** A follower needs entries up to `index`, which are forgotten. A snapshot from below would have it ask again, without end. */
   #offerSnapshot(index: number): void {
     const snapshot = this.#parts.snapshots.offer()
     const reaches = snapshot !== undefined && snapshot.lastIncludedIndex >= index
@@ -401,11 +394,5 @@ export class Replica implements NodeListener {
     if (leadership.role === 'leader') this.#proposer.leads(this.#raft.status.lastLogIndex)
     else this.#proposer.follows()
     this.#parts.events.leadershipChanged(leadership)
-  }
-
-  #propose(): void {
-    if (this.#stopped || this.#late.sitsOut) return
-    const input = this.#proposer.next(this.#executor.durable, this.#configuration)
-    if (input) this.#inputs.push(input)
   }
 }
