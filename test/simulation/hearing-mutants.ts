@@ -3,10 +3,38 @@ import type { Mutant } from './mutation.ts'
 
 export const hearingMutants: readonly Mutant[] = [
   {
+    name: 'only-the-log-says-who-votes',
+    source: 'who missed a change of all voters hears none of the new ones',
+    file: 'consensus/hearing.ts',
+    find: 'knownVoters.has(from) || ',
+    replace: '',
+  },
+  {
+    name: 'own-state-alone-says-who-votes',
+    source: 'who missed a change of all voters hears none of the new ones',
+    file: 'node/replica/known-voters.ts',
+    find: '    const ids = new Set([...votersOf(ledger.parameters), ...votersOf(proven?.parameters)])\n',
+    replace: '    const ids = new Set(votersOf(ledger.parameters))\n',
+  },
+  {
+    name: 'outgoing-leader-not-heard',
+    source: 'the entry that leaves the leader out is its own to commit',
+    file: 'consensus/hearing.ts',
+    find: ' || isLeaderOf(state, message)',
+    replace: '',
+  },
+  {
+    name: 'configuration-beside-blocks',
+    source: 'a follower judges a configuration by the state right before it',
+    file: 'node/replica/membership-driver.ts',
+    find: "    if (step && step.type !== 'wait' && !isSettled()) return 'hold'\n",
+    replace: '',
+  },
+  {
     name: 'far-term-adopted',
     source: 'one message uses up the terms that there are',
-    file: 'consensus/raft.ts',
-    find: '  if (message.term > highestTermHeard(state)) return\n',
+    file: 'consensus/hearing.ts',
+    find: '  if (message.term > highestTermHeard(state)) return false\n',
     replace: '',
   },
   {
