@@ -10,7 +10,8 @@ import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, wr
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { type RefusalCheck, refusalChecks } from './refusals.ts'
+import type { RefusalCheck } from './refusal-check.ts'
+import { refusalChecks } from './refusals.ts'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
 const notCopied = new Set(['node_modules', '.git'])

@@ -1,0 +1,87 @@
+/** Refusals of the consensus core and of who feeds it: who is heard, and which members are believed. */
+import { never, type RefusalCheck, takenOut } from './refusal-check.ts'
+
+export const hearing: readonly RefusalCheck[] = [
+  {
+    refusal: 'a request that only a voter may make, of somebody else',
+    file: 'consensus/hearing.ts',
+    find: 'return mayAsk(state, from) || isLeaderOf(state, message)',
+    replace: 'return true',
+    test: 'test/unit/node/hostile-members.test.ts',
+  },
+  {
+    refusal: 'an answer to what was not asked',
+    file: 'consensus/hearing.ts',
+    find: 'return state.leadership !== undefined && progressOf(state.leadership, from) !== undefined',
+    replace: 'return true',
+    test: 'test/unit/consensus/hearing.test.ts',
+  },
+  {
+    refusal: 'a vote for who does not stand',
+    file: 'consensus/hearing.ts',
+    find: 'return campaigns(state) && isVoter',
+    replace: 'return isVoter',
+    test: 'test/unit/consensus/hearing.test.ts',
+  },
+  ...takenOut('consensus/hearing.ts', 'test/unit/consensus/hearing.test.ts', {
+    'a second newer term of a learner within 120 election timeouts':
+      'if (since < learnerTermTimeouts * state.config.electionTimeoutTicks)',
+  }),
+  {
+    refusal: 'a configuration whose voters are not the present consenters',
+    file: 'node/ledger/configuration-judge.ts',
+    find: 'return isSetOf(configuration.voters, consenters)\n',
+    replace: 'return true\n',
+    test: 'test/unit/node/hostile-members.test.ts',
+  },
+  {
+    refusal: 'joint consensus from others than the present consenters',
+    file: 'node/ledger/configuration-judge.ts',
+    find: 'isSetOf(configuration.votersOutgoing, consenters) &&',
+    replace: '',
+    test: 'test/unit/node/configuration-judge.test.ts',
+  },
+  {
+    refusal: 'joint consensus to others than those decided on',
+    file: 'node/ledger/configuration-judge.ts',
+    find: 'isSetOf(configuration.voters, nextConsenters) &&',
+    replace: '',
+    test: 'test/unit/node/configuration-judge.test.ts',
+  },
+  {
+    refusal: 'joint consensus for a decision that is not certified here',
+    file: 'node/ledger/configuration-judge.ts',
+    find: '(isCommitted || isSetOf(configuration.voters, certified.parameters.nextConsenters))',
+    replace: 'true',
+    test: 'test/unit/node/configuration-judge.test.ts',
+  },
+  {
+    refusal: 'a configuration before the entry below it is on disk',
+    file: 'node/ledger/configuration-judge.ts',
+    find: 'return applied === index && durable === index',
+    replace: 'return true',
+    test: 'test/unit/node/configuration-judge.test.ts',
+  },
+  ...takenOut('node/ledger/snapshot-stream.ts', 'test/unit/node/snapshot-stream.test.ts', {
+    'a snapshot with members of another state':
+      'if (!isAtPlaceOf(this.#judge.place.configuration, ledger.value.parameters.consenters))',
+  }),
+  ...takenOut('node/replica/known-voters.ts', 'test/unit/node/known-voters.test.ts', {
+    'a proof of who votes from somebody who is no full node':
+      "if (id !== from || label !== 'full' || status !== 'active')",
+  }),
+  {
+    refusal: 'joint consensus before its decision is certified, of a leader',
+    file: 'node/replica/membership-driver.ts',
+    find: ' || !view.isCertified) return undefined',
+    replace: ') return undefined',
+    test: 'test/unit/node/membership-driver.test.ts',
+  },
+  {
+    refusal: 'a change of members over a log that is not applied',
+    file: 'node/replica/membership-driver.ts',
+    find: "if (step && step.type !== 'wait' && !isSettled())",
+    replace: never,
+    test: 'test/unit/node/membership-driver.test.ts',
+  },
+]
