@@ -110,7 +110,7 @@ export const errorTable = {
     0x87,
     1,
     false,
-    'The record is in a state in which this is not possible (a revoked identity stays revoked).',
+    'The record is in a state in which this is not possible (a revoked identity stays revoked; a consenter is voted out first, with mote chain consenters set).',
   ),
   'limit-exceeded': row(409, 0x97, 1, false, 'A named limit of the chain would be exceeded.'),
   'grant-not-valid': row(

@@ -7,13 +7,14 @@
  * 2. A revoked identity stays revoked, and its id is never registered again.
  * 3. A revoked identity is in no member list: revocation takes it out of each group it is in, in the same transaction.
  * 4. One authority cannot suspend or revoke another: that would let one operator outvote the threshold.
+ * 5. Every present and decided consenter is active: one operator could otherwise take the quorum away, and with it the chain.
  */
 import type { ChainEvent } from './block.ts'
 import { removeFromGroup } from './execute-group.ts'
 import { checkUsable } from './execute-key.ts'
 import type { ExecutionContext } from './execution-context.ts'
 import { type ExecutionResult, permit, reject } from './outcome.ts'
-import { isAuthority } from './permissions.ts'
+import { isAuthority, isConsenter } from './permissions.ts'
 import { type IdentityRecord, type IdentityStatus, registeredTrustLevel } from './records.ts'
 import { judgeRegistration } from './registration.ts'
 import {
@@ -109,6 +110,8 @@ export function executeStatus(
   if (!record) return reject('unknown-subject', `subject: no identity ${subject}`)
   if (isAuthority(view.parameters(), subject))
     return reject('not-authorised', 'subject: authorities are changed by governance')
+  if (isConsenter(view.parameters(), subject))
+    return reject('invalid-state', `subject: ${subject} is a consenter; change the consenters first`)
   if (record.version !== expectedVersion)
     return reject('version-conflict', `version: expected ${record.version}, got ${expectedVersion}`)
   const status = body.type === 'identity.revoke' ? 'revoked' : 'suspended'

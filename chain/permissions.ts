@@ -4,6 +4,7 @@
  * Every signer but a newcomer must be an active identity that signs with a key valid at block time (admission.ts); the
  * table says what it may ask for on top of that. What the records themselves allow is judged by execution.
  */
+import { indexOfConsenter } from './consenters.ts'
 import { type ExecutionResult, permit, reject } from './outcome.ts'
 import type { ChainParameters, GroupRecord, IdentityRecord } from './records.ts'
 import { assertNever } from './result.ts'
@@ -55,6 +56,12 @@ export const permissions: Readonly<Record<TransactionType | keyof typeof reserve
 /** True if the identity is an operator of the chain. */
 export function isAuthority(parameters: ChainParameters, id: IdentityRecord['id']): boolean {
   return parameters.authorities.some(authority => authority.id === id)
+}
+
+/** True if the identity signs headers now, or is to sign them after a handover that is decided on. */
+export function isConsenter(parameters: ChainParameters, id: IdentityRecord['id']): boolean {
+  const { consenters, nextConsenters } = parameters
+  return [consenters, nextConsenters].some(set => set && indexOfConsenter(set, id) !== undefined)
 }
 
 /**

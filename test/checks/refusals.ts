@@ -166,6 +166,16 @@ const keys: readonly RefusalCheck[] = [
   ...takenOut('chain/execute-identity.ts', 'test/unit/chain/execute-identity.test.ts', {
     'a grant whose token key nobody can use': 'if (!usable.ok)',
   }),
+  ...takenOut('chain/execute-identity.ts', 'test/unit/chain/execute-governance.test.ts', {
+    'suspending or revoking a consenter': 'if (isConsenter(view.parameters(), subject))',
+  }),
+  {
+    refusal: 'suspending or revoking a consenter that is only decided on',
+    file: 'chain/permissions.ts',
+    find: 'return [consenters, nextConsenters].some(',
+    replace: 'return [consenters].some(',
+    test: 'test/unit/chain/execute-governance.test.ts',
+  },
   ...takenOut('chain/registration.ts', 'test/unit/chain/execute-identity.test.ts', {
     'a transport key that is no point': 'if (transport && !transport.ok)',
   }),

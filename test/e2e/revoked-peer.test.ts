@@ -54,6 +54,7 @@ afterEach(async () => {
 function chainThatRevoked(peer: IdentityKeys, quietBlocks: number): TestChain {
   const chain = new TestChain({
     devices: ['sensor'],
+    spares: ['full-4'],
     startTime: Date.now() - 3_600_000 - quietBlocks * 1_000,
   })
   for (let i = 0; i < proofHeight; i++) chain.append()
@@ -215,7 +216,7 @@ const askedForMore = ({ source }: TestPeer) =>
   )
 
 describe.each(['lightweight', 'coordination'] as const)('a %s node', label => {
-  const revoked = label === 'lightweight' ? keysOf('coordination-1') : keysOf('full-3')
+  const revoked = label === 'lightweight' ? keysOf('coordination-1') : keysOf('full-4')
 
   test('that has just started takes nothing from a peer with an old proof, and closes when it learns of its end', async () => {
     const chain = chainThatRevoked(revoked, 3)

@@ -72,6 +72,31 @@ function parametersOf(chain: SampleLedger) {
   return parameters
 }
 
+describe('who signs, or is to, stays active', () => {
+  const refusals = (chain: SampleLedger, who: Actor) => [chain.suspend(who), chain.revoke(who)]
+  const refused = ['invalid-state', 'invalid-state']
+
+  test('suspend and revoke: refuse a present consenter', () => {
+    expect(refusals(chainOf(1), fullNode)).toEqual(refused)
+  })
+
+  test('suspend and revoke: refuse a decided consenter, and one that is to go until the handover', () => {
+    const chain = chainOf(1)
+    expect(approve(chain, setOf([four, five]))).toBe('ok')
+    expect([four, five, fullNode].map(who => refusals(chain, who))).toEqual([refused, refused, refused])
+    chain.handOver(setOf([four, five]))
+    expect(refusals(chain, four)).toEqual(refused)
+    expect(refusals(chain, fullNode)).toEqual(['ok', 'ok'])
+  })
+
+  test('suspend and revoke: a decision that is taken back protects nobody', () => {
+    const chain = chainOf(1)
+    approve(chain, target)
+    approve(chain, present)
+    expect(refusals(chain, four)).toEqual(['ok', 'ok'])
+  })
+})
+
 describe('a decision', () => {
   test('governance.consenters: with threshold 1 one authority decides at once', () => {
     const chain = chainOf(1)
