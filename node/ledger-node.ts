@@ -296,7 +296,7 @@ export class LedgerNode implements NetworkEvents {
         return
       }
       case 'refusals':
-        this.submission.refused(message.refusals)
+        this.submission.refused(from, message.refusals)
         return
       default:
         assertNever(message)

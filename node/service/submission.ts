@@ -67,6 +67,8 @@ interface Watched {
   /** Times it was given to a leader. */
   timesForwarded: number
   forwardedAt: number
+  /** The leader to which it was given last. */
+  forwardedTo?: DeviceId
   lastRefusal: Refusal | undefined
   outcome: RecentOutcome | undefined
 }
@@ -145,11 +147,11 @@ export class Submission implements NodeListener {
     return { id, status: this.#watched.has(id) || this.#parts.mempool.has(id) ? 'pending' : 'unknown' }
   }
 
-  /** The leader's refusals of what this node forwarded. */
-  refused(refusals: readonly TransactionRefusal[]): void {
+  /** A leader's refusals of what this node gave to it last. Nobody else has a say: the others were not asked. */
+  refused(from: DeviceId, refusals: readonly TransactionRefusal[]): void {
     for (const { id, code, detail } of refusals) {
       const watched = this.#watched.get(id)
-      if (watched) this.#answered(watched, refusalFrom({ code, detail }))
+      if (watched?.forwardedTo === from) this.#answered(watched, refusalFrom({ code, detail }))
     }
   }
 
@@ -219,24 +221,20 @@ export class Submission implements NodeListener {
   #forward(list: readonly Watched[], state: 'checked' | 'old'): void {
     const { admission, replica, clock, forwarder } = this.#parts
     const { role, leader } = replica.leadership
-    const now = clock.steady()
-    if (role === 'leader') {
-      for (const watched of list) {
-        watched.forwardedAt = now
-        watched.timesForwarded++
+    if (!leader) return
+    for (const watched of list) {
+      watched.forwardedAt = clock.steady()
+      watched.forwardedTo = leader
+      watched.timesForwarded++
+      if (role !== 'leader') forwarder.forward(leader, watched.parsed.bytes)
+      else {
         const late = (refusal: Refusal) => this.#answered(watched, refusal)
         const judged =
           state === 'checked' ? admission.pool(watched.parsed) : admission.judge(watched.parsed, late)
         if (judged && !judged.ok) late(judged.error)
       }
-      replica.wake()
-    } else if (leader) {
-      for (const watched of list) {
-        watched.forwardedAt = now
-        watched.timesForwarded++
-        forwarder.forward(leader, watched.parsed.bytes)
-      }
     }
+    if (role === 'leader') replica.wake()
   }
 
   /** The leader did not take it. */

@@ -375,6 +375,14 @@ const decoders: readonly RefusalCheck[] = [
 
 const takingOver: readonly RefusalCheck[] = [
   {
+    refusal: 'a refusal by a node that was not given the transaction',
+    file: 'node/service/submission.ts',
+    find: 'if (watched?.forwardedTo === from) ',
+    replace: 'if (watched) ',
+    test: 'test/unit/node/submission.test.ts',
+    only: 'a refusal',
+  },
+  {
     refusal: 'to end a transaction on the word of one node',
     file: 'client/submission.ts',
     find: 'if (this.#sources.size >= Math.min(refusalsNeeded, pool.size)) return heard',

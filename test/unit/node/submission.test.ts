@@ -1,4 +1,6 @@
-import { expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
+import { unwrap } from '../../../chain/result.ts'
+import { parseTransaction } from '../../../chain/transaction.ts'
 import type { TransactionStatus } from '../../../client/chain-source.ts'
 import { LedgerWorld } from '../../support/ledger-world.ts'
 import { sampleIdentity } from '../../support/sample-genesis.ts'
@@ -36,4 +38,48 @@ test('submission: a transaction of an older block that is sent again is answered
   expect(through.certifier.certifiedHeight).toBe(height)
   expect([...answered.keys()]).toEqual(['older committed', 'older certified'])
   expect(answered.get('older certified')).toMatchObject({ status: 'certified', height })
+})
+
+describe('submission: a refusal', () => {
+  /** Submits at a follower; the frame to the leader is held back until `deliver`. */
+  async function submittedAtFollower() {
+    const world = await new LedgerWorld(3, [owner], 1).startCertified()
+    const leader = world.leader!
+    const [follower, bystander] = [0, 1, 2].filter(i => i !== leader) as [number, number]
+    let isHeld = true
+    world.filter = (_from, _to, message) => !(isHeld && message.type === 'transactions')
+    const bytes = world.group(owner, 'group')
+    const { id } = unwrap(parseTransaction(bytes))
+    const answers: TransactionStatus[] = []
+    void world
+      .node(follower)
+      .submission.submit(bytes, 'certified')
+      .then(answer => answers.push(answer))
+    await world.settle()
+    const refuse = async (by: number) => {
+      const refusals = [{ id, code: 'not-authorised', detail: 'made up' } as const]
+      world.post(world.id(by), world.id(follower), { type: 'refusals', refusals })
+      await world.settle()
+    }
+    const deliver = async () => {
+      isHeld = false
+      await world.until('an answer', () => answers.length > 0)
+    }
+    return { leader, bystander, learner: 3, answers, refuse, deliver }
+  }
+
+  test('by a node that was not given the transaction is no answer', async () => {
+    const { bystander, learner, answers, refuse, deliver } = await submittedAtFollower()
+    await refuse(bystander)
+    await refuse(learner)
+    expect(answers).toEqual([])
+    await deliver()
+    expect(answers).toMatchObject([{ status: 'certified' }])
+  })
+
+  test('by the leader that was given it is the answer', async () => {
+    const { leader, answers, refuse } = await submittedAtFollower()
+    await refuse(leader)
+    expect(answers).toMatchObject([{ status: 'refused', code: 'not-authorised', detail: 'made up' }])
+  })
 })
