@@ -267,6 +267,13 @@ export const errorTable = {
     false,
     'The device has been suspended or revoked; its session was cut.',
   ),
+  'too-slow': row(
+    429,
+    0x97,
+    1,
+    true,
+    'The connection was ended since too much waited for it, or for too long; read faster, or subscribe to less.',
+  ),
   'topic-not-allowed': row(
     403,
     0x90,

@@ -24,6 +24,7 @@ import { maxEnvelopeBytes } from './protocol/envelope.ts'
 import { aedesBroker } from './server/aedes-broker.ts'
 import { fileBoxStore } from './server/boxes.ts'
 import { Gateway } from './server/gateway.ts'
+import { defaultOutgoingLimits } from './server/outgoing-queues.ts'
 import { openStatusServer } from './server/status-server.ts'
 
 export interface RunningGateway {
@@ -124,7 +125,7 @@ async function makeGateway(config: GatewayConfig, client: ChainClient, log: Logg
       queuedPerClientMax: queuedPerClient,
       keepAliveSecondsMax: 600,
       connectTimeoutMs: 10_000,
-      drainTimeoutMs: 10_000,
+      outgoing: defaultOutgoingLimits,
     }),
     boxes: await fileBoxStore(join(config.data, 'boxes')),
     log: await fileDecisionLog(config.data, log),

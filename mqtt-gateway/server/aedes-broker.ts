@@ -1,15 +1,13 @@
 /**
  * The embedded broker: aedes 1.2 (MQTT 3.1 and 3.1.1) behind the broker port (docs/decisions/0011-aedes.md).
  *
- * What aedes does by itself would break the port's contract in three places, mended here:
+ * What aedes does by itself would break the port's contract in four places, mended here:
  * - it calls an asynchronous `authorizePublish` for several messages of a client at once, and they finish in any
  *   order: a queue per client runs them one after another;
  * - it acknowledges QoS 1 before it persists or delivers: everything that must come first happens inside
  *   `authorizePublish`, where the gateway decides and relays;
  * - it would pass the client's own message on: the message is emptied and moved to a topic that nobody can
- *   subscribe to, so that only its acknowledgement is left.
- *
- * Bounded: connections, packet size, queued messages per client, subscriptions, keep-alive, time to CONNECT, time a
+ *X * Bounded: connections, packet size, queued messages per client, subscriptions, keep-alive, time to CONNECT, time a
  * slow reader may block. Sessions are always clean and wills are dropped, so nothing accumulates for who is not there.
  */
 import { once } from 'node:events'
@@ -26,6 +24,7 @@ import type {
   BrokerSession,
   OutgoingMessage,
 } from './broker.ts'
+import { type OutgoingLimits, OutgoingQueues } from './outgoing-queues.ts'
 import { PacketFraming } from './packet-framing.ts'
 
 export interface AedesLimits {
@@ -39,8 +38,8 @@ export interface AedesLimits {
   readonly keepAliveSecondsMax: number
   /** Time from connection to CONNECT. */
   readonly connectTimeoutMs: number
-  /** Time for which a subscriber may leave its socket full. */
-  readonly drainTimeoutMs: number
+  /** What may wait for subscribers that read slowly. */
+  readonly outgoing: OutgoingLimits
 }
 
 /** Largest packet before CONNACK: CONNECT with client id, username and password. */
@@ -69,18 +68,19 @@ class AedesBroker implements Broker {
   readonly #states = new WeakMap<Client, ClientState>()
   readonly #clients = new Map<string, Client>()
   readonly #sockets = new Set<Socket>()
+  readonly #outgoing: OutgoingQueues
 
   constructor(address: BrokerAddress, limits: AedesLimits, handlers: BrokerHandlers) {
     this.#address = address
     this.#limits = limits
     this.#handlers = handlers
+    this.#outgoing = new OutgoingQueues(limits.outgoing)
     this.#aedes = new Aedes({
       concurrency: 1000,
       queueLimit: limits.queuedPerClientMax,
       maxClientsIdLength: 64,
       keepaliveLimit: limits.keepAliveSecondsMax,
       connectTimeout: limits.connectTimeoutMs,
-      drainTimeout: limits.drainTimeoutMs,
       preConnect: (_client, packet, done) => {
         packet.clean = true
         delete packet.will
@@ -140,6 +140,7 @@ class AedesBroker implements Broker {
     this.#aedes.close(resolve)
     await promise
     for (const socket of this.#sockets) socket.destroy()
+    this.#outgoing.close()
     await closed
   }
 
@@ -147,6 +148,11 @@ class AedesBroker implements Broker {
     this.#sockets.add(socket)
     socket.once('close', () => this.#sockets.delete(socket))
     const client = this.#aedes.handle(socket)
+    this.#outgoing.watch(socket, reason => {
+      const session = this.#states.get(client)?.session
+      if (session) this.#handlers.cut(session, reason)
+      socket.destroy()
+    })
     const framing = new PacketFraming(() =>
       client.connected ? this.#limits.packetBytesMax : connectPacketBytesMax,
     )

@@ -7,7 +7,9 @@
  *   the promise of the one before has settled;
  * - a message is acknowledged only after `published` has resolved with `acknowledge`, and the broker itself passes
  *   nothing on that a client published: what subscribers get is what the gateway publishes;
- * - `close` as outcome ends the connection without an acknowledgement, so the client may send again later.
+ * - `close` as outcome ends the connection without an acknowledgement, so the client may send again later;
+ * - neither a publisher nor `publish` waits for a subscriber: what a slow one has not taken waits in a bounded queue, and
+ *   over its bounds the slow one is cut.
  */
 import type { Result } from '../../chain/result.ts'
 
@@ -38,6 +40,8 @@ export interface BrokerHandlers {
   readonly maySubscribe: (session: BrokerSession, topicFilter: string) => boolean
   /** Whether a message that matches a client's subscription may go to this client. */
   readonly mayReceive: (session: BrokerSession, topicName: string) => boolean
+  /** Told that the connection of a session is ended because it takes too slowly what it subscribed to. */
+  readonly cut: (session: BrokerSession, reason: string) => void
   /** Called once for every session that `authenticate` gave, when its connection is gone. */
   readonly closed: (session: BrokerSession) => void
 }
@@ -56,7 +60,7 @@ export interface BrokerAddress {
 
 export interface Broker {
   listen(): Promise<BrokerAddress>
-  /** Resolves when the message has been handed to every subscriber's connection. QoS 1. */
+  /** Resolves when the message is in every subscriber's queue. QoS 1. */
   publish(message: OutgoingMessage): Promise<void>
   /** Ends a client's connection now, if it has one. */
   disconnect(clientId: string): void

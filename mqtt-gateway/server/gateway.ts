@@ -95,6 +95,7 @@ export class Gateway {
       published: (handle, message) => this.#published(handle, message),
       maySubscribe: handle => this.#sessions.find(handle) !== undefined,
       mayReceive: (handle, topicName) => this.#mayReceive(handle, topicName),
+      cut: (handle, reason) => this.#cutSlow(handle, reason),
       closed: handle => this.#sessions.close(handle),
     })
   }
@@ -328,10 +329,20 @@ export class Gateway {
     for (const cut of await this.#sessions.reviewAfter(advance)) this.#cut(cut)
   }
 
-  #cut({ session, code, reason }: CutSession): void {
+  #cut(cut: CutSession): void {
+    const { session } = cut
+    this.#logCut(cut)
+    this.#broker.disconnect(session.clientId)
+  }
+
+  #cutSlow(handle: BrokerSession, reason: string): void {
+    const session = this.#sessions.find(handle)
+    if (session) this.#logCut({ session, code: 'too-slow', reason })
+  }
+
+  #logCut({ session, code, reason }: CutSession): void {
     const decision = errorDecision({ code, detail: reason })
     this.#log(session.device, null, { event: 'cut', id: null, recipient: null, decision })
-    this.#broker.disconnect(session.clientId)
   }
 }
 

@@ -2,6 +2,7 @@
  * The refusals that the project promises, and what it promises not to do, each with the one check behind it and a test that
  * must go red without it (main.ts takes them out one at a time). `find` occurs once in its file.
  */
+import { gatewayPort } from './gateway-refusals.ts'
 import { hearing } from './hearing-refusals.ts'
 import { never, type RefusalCheck, takenOut } from './refusal-check.ts'
 
@@ -563,4 +564,5 @@ export const refusalChecks: readonly RefusalCheck[] = [
   ...rekeys,
   ...leading,
   ...hearing,
+  ...gatewayPort,
 ]

@@ -15,11 +15,13 @@ let broker: Broker
 let address: BrokerAddress
 let published: (message: IncomingMessage) => Promise<PublishOutcome>
 let closedSessions: string[]
+let cuts: string[]
 let clients: MqttClient[]
 
 beforeEach(async () => {
   published = async () => 'acknowledge'
   closedSessions = []
+  cuts = []
   clients = []
   broker = aedesBroker(
     { host: '127.0.0.1', port: 0 },
@@ -29,6 +31,7 @@ beforeEach(async () => {
     published: (_, message) => published(message),
     maySubscribe: () => true,
     mayReceive: () => true,
+    cut: ({ clientId }, reason) => cuts.push(`${clientId}: ${reason}`),
     closed: ({ clientId }) => closedSessions.push(clientId),
   })
   address = await broker.listen()
@@ -199,4 +202,74 @@ test('broker: a will is dropped', async () => {
   const living = await client('living')
   await living.publishAsync('t', 'alive', { qos: 1 })
   expect(taken).toEqual(['alive'])
+})
+
+/** Times from publishing to the acknowledgement, each message relayed to who subscribes to `wide`; their median. */
+async function medianAcknowledgementMs(sender: MqttClient, payload: Buffer, count: number): Promise<number> {
+  published = async message => {
+    await broker.publish({ topicName: 'wide', payload: message.payload, retain: false })
+    return 'acknowledge'
+  }
+  const times: number[] = []
+  for (let i = 0; i < count; i++) {
+    const startedAt = performance.now()
+    await sender.publishAsync('t', payload, { qos: 1 })
+    times.push(performance.now() - startedAt)
+  }
+  return times.toSorted((one, other) => one - other)[count >> 1]!
+}
+
+/** A client that has subscribed to `wide` and does not read. */
+async function stalled(clientId: string): Promise<MqttClient> {
+  const one = await client(clientId)
+  await one.subscribeAsync('wide', { qos: 1 })
+  one.stream.pause()
+  return one
+}
+
+test('broker: one that subscribes and does not read holds up nobody, and is cut when its queue is full', async () => {
+  const [sender, reader] = [await client('sender'), await client('reader')]
+  let read = 0
+  reader.on('message', () => read++)
+  await reader.subscribeAsync('wide', { qos: 1 })
+  const payload = Buffer.alloc(256 * 1024)
+  const before = await medianAcknowledgementMs(sender, payload, 20)
+  await stalled('stalled')
+  const during = await medianAcknowledgementMs(sender, payload, 120)
+  expect(cuts).toEqual([
+    expect.stringMatching(/^stalled: queue of the subscriber: expected at most \d+ bytes/),
+  ])
+  expect(closedSessions).toContain('stalled')
+  const after = await medianAcknowledgementMs(sender, payload, 20)
+  console.info(`PUBACK p50: ${[before, during, after].map(ms => ms.toFixed(1)).join(', ')} ms`)
+  expect(during).toBeLessThan(Math.max(10 * before, 100))
+  await until(() => read === 160, 'the one that reads has everything')
+})
+
+test('broker: a subscriber for which too many small messages wait is cut', async () => {
+  const sender = await client('sender')
+  const slow = await stalled('slow')
+  // What the kernel takes is not in the queue.
+  await medianAcknowledgementMs(sender, Buffer.alloc(256 * 1024), 60)
+  const small = Array.from({ length: testLimits.outgoing.messages + 1 }, () =>
+    broker.publish({ topicName: 'wide', payload: Buffer.from('x'), retain: false }),
+  )
+  await Promise.all(small)
+  expect(slow.connected).toBe(true)
+  expect(cuts).toEqual([expect.stringContaining(`expected at most ${testLimits.outgoing.messages} messages`)])
+})
+
+test('broker: where too much waits for all subscribers, one is cut, and the one that reads goes on', async () => {
+  const sender = await client('sender')
+  for (const clientId of ['a', 'b', 'c']) await stalled(clientId)
+  await medianAcknowledgementMs(sender, Buffer.alloc(256 * 1024), 64)
+  expect(cuts).toEqual([expect.stringMatching(/^[abc]: .*the fullest where over \d+ bytes wait in all/)])
+  expect(broker.connections).toBe(3)
+})
+
+test('broker: a subscriber that takes nothing for too long is cut', async () => {
+  const [sender] = [await client('sender'), await stalled('stalled')]
+  await medianAcknowledgementMs(sender, Buffer.alloc(256 * 1024), 60)
+  await until(() => cuts.length > 0, 'it is cut')
+  expect(cuts).toEqual([expect.stringMatching(/^stalled: .*was taken for 2000 ms/)])
 })

@@ -26,7 +26,7 @@ export const testLimits: AedesLimits = {
   queuedPerClientMax: 500,
   keepAliveSecondsMax: 600,
   connectTimeoutMs: 1_000,
-  drainTimeoutMs: 2_000,
+  outgoing: { messages: 2_000, bytes: 16 * 1024 * 1024, bytesInAll: 32 * 1024 * 1024, stalledMs: 2_000 },
 }
 
 /** A message as an independent client sees it. */
