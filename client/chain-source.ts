@@ -166,6 +166,8 @@ export interface SourcePool {
   /** Sources to choose from, those included that are not asked at present. */
   readonly size: number
   attempt<T>(operation: (source: ChainSource) => Promise<T>): Promise<T>
+  /** Runs it against another source than this one, if there is one, and never minds its failure. */
+  compare<T>(source: ChainSource, operation: (other: ChainSource) => Promise<T>): Promise<T | undefined>
 }
 
 const transactionStates = new Set(['unknown', 'pending', 'committed', 'certified', 'invalid', 'refused'])

@@ -1,8 +1,10 @@
 /**
  * Several chain sources as one: it stays with the source that works and goes on with the next when that one fails.
  *
- * - A source that is down, slow, behind or without a leader is passed over for this operation, and the next one becomes
- *   the preferred one. The first of the list is tried again after `returnMs`: it is first for a reason.
+ * - A source that is down or slow is passed over for this operation, and the next one becomes the preferred one. The first
+ *   of the list is tried again after `returnMs`: it is first for a reason.
+ * - A source that makes no progress (behind another source, or without a leader) is asked after all others for `lateMs`: it
+ *   answers, so nothing else would keep a client from it.
  * - A source that was caught lying (a proof, header or certificate that does not verify, or a withheld change) is not
  *   asked again for `distrustMs`, however many addresses are left.
  * - Any other refusal is one source's word, and so is an answer that is `too-large`: the next one is asked, and the caller
@@ -17,17 +19,17 @@ import type { ChainSource, SourcePool } from './chain-source.ts'
 import { type Clock, systemClock } from './clock.ts'
 
 /** What a failure says about the source it came from. */
-type SourceFault = 'passing' | 'lie' | 'refusal' | 'none'
+type SourceFault = 'passing' | 'late' | 'lie' | 'refusal' | 'none'
 
 const faults: Partial<Record<ErrorCode, SourceFault>> = {
   unreachable: 'passing',
   timeout: 'passing',
-  'no-leader': 'passing',
+  'no-leader': 'late',
   'not-ready': 'passing',
   overloaded: 'passing',
   'certification-lag': 'passing',
   'rate-limited': 'passing',
-  stale: 'passing',
+  stale: 'late',
   'height-not-available': 'passing',
   'storage-failed': 'passing',
   'storage-corrupt': 'passing',
@@ -43,7 +45,7 @@ const faults: Partial<Record<ErrorCode, SourceFault>> = {
   interrupted: 'none',
 }
 
-/** `passing`, `refusal`: try another source now. `lie`: and do not come back. `none`: the failure is this program's own. */
+/** `passing`, `late`, `refusal`: try another source now. `lie`: and do not come back. `none`: the failure is this program's own. */
 function sourceFaultOf(error: unknown): SourceFault {
   return error instanceof MoteError ? (faults[error.code] ?? 'refusal') : 'none'
 }
@@ -56,14 +58,19 @@ export interface FailoverOptions {
   /** The machine's unless given. */
   readonly clock?: Pick<Clock, 'steady'>
   /** Told of every failure that made it go on: for the log. */
-  readonly onFault?: (source: ChainSource, fault: 'passing' | 'lie', error: MoteError) => void
+  readonly onFault?: (source: ChainSource, fault: 'passing' | 'late' | 'lie', error: MoteError) => void
 }
+
+/** How long a source that makes no progress is asked after the others. */
+const lateMs = 30_000
 
 export class FailoverSource implements SourcePool {
   #sources: readonly ChainSource[]
   #preferred: ChainSource | undefined
   #serving: ChainSource | undefined
   readonly #distrustedUntil = new Map<string, number>()
+  readonly #lateUntil = new WeakMap<ChainSource, number>()
+  #compared = 0
   readonly #distrustMs: number
   readonly #returnMs: number
   #returnAt = 0
@@ -128,12 +135,10 @@ export class FailoverSource implements SourcePool {
         // The list may have been replaced while this operation ran.
         this.#preferred = this.#sources.find(({ name }) => name === source.name) ?? this.#preferred
         this.#serving = source
+        this.#lateUntil.delete(source)
         return answer
       } catch (error) {
-        const fault = sourceFaultOf(error)
-        if (fault === 'none') throw error
-        if (fault === 'refusal') refusal ??= error
-        else this.#blame(source, fault, error as MoteError)
+        if (this.#judge(source, error) === 'refusal') refusal ??= error
         last = error
       }
     }
@@ -142,15 +147,51 @@ export class FailoverSource implements SourcePool {
     throw last ?? new MoteError('unreachable', `sources: ${none}`)
   }
 
+  /**
+   * Runs the operation against one of the other sources, each in its turn, to compare what they say. It changes nothing,
+   * but a lie is a lie. Undefined if there is no other, or that one has failed.
+   */
+  async compare<T>(
+    source: ChainSource,
+    operation: (other: ChainSource) => Promise<T>,
+  ): Promise<T | undefined> {
+    const others = this.sources.filter(other => other !== source)
+    const other = others[this.#compared++ % others.length]
+    if (!other) return undefined
+    try {
+      return await operation(other)
+    } catch (error) {
+      this.#judge(other, error)
+      return undefined
+    }
+  }
+
   #inTurn(): readonly ChainSource[] {
     const isBackOnTrial = this.#clock.steady() >= this.#returnAt
     const start = isBackOnTrial || !this.#preferred ? 0 : Math.max(0, this.#sources.indexOf(this.#preferred))
-    return [...this.#sources.slice(start), ...this.#sources.slice(0, start)]
+    const inTurn = [...this.#sources.slice(start), ...this.#sources.slice(0, start)]
+    return [
+      ...inTurn.filter(source => !this.#isLate(source)),
+      ...inTurn.filter(source => this.#isLate(source)),
+    ]
   }
 
-  #blame(source: ChainSource, fault: 'passing' | 'lie', error: MoteError): void {
+  #isLate(source: ChainSource): boolean {
+    return (this.#lateUntil.get(source) ?? Number.NEGATIVE_INFINITY) > this.#clock.steady()
+  }
+
+  /** Throws what is no fault of the source. */
+  #judge(source: ChainSource, error: unknown): SourceFault {
+    const fault = sourceFaultOf(error)
+    if (fault === 'none') throw error
+    if (fault !== 'refusal') this.#blame(source, fault, error as MoteError)
+    return fault
+  }
+
+  #blame(source: ChainSource, fault: 'passing' | 'late' | 'lie', error: MoteError): void {
     if (source.name === this.#serving?.name) this.#serving = undefined
     if (source === this.#sources[0]) this.#returnAt = this.#clock.steady() + this.#returnMs
+    if (fault === 'late') this.#lateUntil.set(source, this.#clock.steady() + lateMs)
     if (fault === 'lie') this.#distrustedUntil.set(source.name, this.#clock.steady() + this.#distrustMs)
     this.#onFault(source, fault, error)
   }

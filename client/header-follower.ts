@@ -8,8 +8,9 @@
  * `bad-certificate` or `wrong-chain`, inside the pool's attempt, so that the source pays for it.
  *
  * Invariants: the head never goes back; a listener sees every height between two skips, in order.
- * A source that merely stays silent cannot be told from a quiet chain before `quietMs` (several heartbeats): then it
- * is passed over with `stale`. How old the head is, `time` says; whether that is too old, the caller judges.
+ * A source that stays silent is compared with another one, again and again; one that is behind the head is passed over with
+ * `stale`, and after `quietMs` (several heartbeats) whatever is silent. How old the head is, `time` says; whether that is too
+ * old, the caller judges.
  */
 
 import type { Height } from '../chain/brands.ts'
@@ -81,6 +82,8 @@ const storedCheckpointCodec: Codec<StoredCheckpoint> = struct({
 
 /** A node that is further behind than this has been away; nearer, the next blocks are on their way. */
 export const blocksBehindMax = 8
+/** Within this time a source has to show the head that another one has shown. */
+const levelWithinMs = 500
 /** Shortest and longest pause of `run` after a failure. */
 const retryDelayMsMin = 50
 const retryDelayMsMax = 2_000
@@ -98,6 +101,7 @@ export class HeaderFollower {
   /** What a source shows at present and other consenters have certified, as it says: it is believed when the head is there. */
   #claimed = 0
   #isLevel = false
+  #isComparing = false
   readonly #clock: Pick<Clock, 'steady'>
   #lastNews: number
   #arrivedAt: number | undefined
@@ -206,12 +210,34 @@ export class HeaderFollower {
   }
 
   async #awaitNews(source: ChainSource, signal: AbortSignal): Promise<void> {
+    if (this.shownBy(source) < this.#head.header.height) return this.#mustBeLevel(source, signal)
     // A caller that does not know yet whether the head is level asks: on a quiet chain nothing else shows it.
     const isUnknown = !this.#isLevel && this.behind === 0
     if (await this.#takeNews(source, signal, isUnknown ? 0 : (this.#options.waitMs ?? 10_000))) return
     const quietMs = this.#clock.steady() - this.#lastNews
     if (quietMs > (this.#options.quietMs ?? 180_000))
       throw new MoteError('stale', `${source.name}: no new header for ${Math.round(quietMs / 1000)} s`)
+    void this.#compare(source, signal)
+  }
+
+  /** A source is late by what others have shown, never by a clock. Throws `stale`. */
+  async #mustBeLevel(source: ChainSource, signal: AbortSignal): Promise<void> {
+    const { height } = this.#head.header
+    const shown = await source.waitForHeader((height - 1) as Height, levelWithinMs, { signal })
+    if (!shown) throw new MoteError('stale', `${source.name}: behind height ${height}, which others have`)
+    await this.#take(source, shown)
+  }
+
+  /** Takes what another source has, while this one is waited for; then this one must have it too. */
+  async #compare(source: ChainSource, signal: AbortSignal): Promise<void> {
+    if (this.#isComparing) return
+    this.#isComparing = true
+    const taking = this.#options.pool.compare(source, async other => {
+      const newest = await other.certifiedHeader('latest', { signal })
+      if (!signal.aborted) await this.#take(other, newest)
+    })
+    await taking.catch(() => {})
+    this.#isComparing = false
   }
 
   /** False if the source had no news within the time. */

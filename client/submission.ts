@@ -1,6 +1,6 @@
 /**
  * From a body to a certified transaction: sign, send, and send the same bytes again until the outcome is final
- * (docs/ARCHITECTURE.md, life of a transaction).
+ * (docs/ARCHITECTURE.md, life of a transaction), to another node when one makes no progress.
  *
  * Sending again is always safe: the id covers the bytes, and the chain executes an id once. So a timeout or a lost
  * leader is never reported as a failure while there is time left. What a node says about a transaction is its word:
@@ -13,7 +13,7 @@ import type { ChainId, Height, Milliseconds, TransactionId } from '../chain/bran
 import { type ErrorCode, errorTable } from '../chain/errors.ts'
 import { MoteError, unwrap } from '../chain/result.ts'
 import { parseTransaction, signTransaction, type TransactionBody } from '../chain/transaction.ts'
-import type { SourcePool, SubmitWait, TransactionStatus } from './chain-source.ts'
+import type { ChainSource, SourcePool, SubmitWait, TransactionStatus } from './chain-source.ts'
 import { Deadline } from './deadline.ts'
 import { type IdentityKeys, signerOf, transactionSignerOf } from './key-directory.ts'
 
@@ -49,6 +49,8 @@ export interface SubmitOptions {
   readonly timeoutMs?: number
   readonly wait?: Exclude<SubmitWait, 'none'>
   readonly signal?: AbortSignal
+  /** How long a source has for the outcome before the next one is asked as well. Default 3 s. */
+  readonly turnMs?: number
 }
 
 /** Nodes that must refuse a transaction, where that many are known: one that lies cannot end it. */
@@ -66,19 +68,57 @@ export class Refusals {
     pool: SourcePool,
     bytes: Uint8Array,
     wait: SubmitWait,
-    options: { readonly signal?: AbortSignal } = {},
+    options: Pick<SubmitOptions, 'signal' | 'turnMs'> = {},
   ): Promise<TransactionStatus> {
-    const outcome = await pool.attempt(async source => {
-      const heard = await outcomeOf(source.submit(bytes, wait, options))
+    let unfinished: Outcome | undefined
+    const attempt = pool.attempt(async source => {
+      const submit = (signal?: AbortSignal) => source.submit(bytes, wait, signal && { signal })
+      const isOnly = pool.size === 1
+      const heard = await outcomeOf(isOnly ? submit(options.signal) : inTurn(source, submit, options))
       const reason = refusalIn(heard)
-      if (reason === undefined) return heard
-      this.#sources.add(source.name)
-      if (this.#sources.size >= Math.min(refusalsNeeded, pool.size)) return heard
-      throw new MoteError('unconfirmed', `${source.name} alone refused the transaction: ${reason}`)
+      if (reason !== undefined) {
+        this.#sources.add(source.name)
+        if (this.#sources.size >= Math.min(refusalsNeeded, pool.size)) return heard
+        throw new MoteError('unconfirmed', `${source.name} alone refused the transaction: ${reason}`)
+      }
+      if (!('status' in heard) || isAnswer(heard.status, wait)) return heard
+      unfinished = heard
+      throw new MoteError('stale', `${source.name}: ${heard.status.code ?? heard.status.status}`)
+    })
+    // Nobody has made it final: the word of one who knows of it is more than a failure.
+    const outcome = await attempt.catch((error: unknown): Outcome => {
+      if (unfinished && !options.signal?.aborted) return unfinished
+      throw error
     })
     if ('error' in outcome) throw outcome.error
     return outcome.status
   }
+}
+
+/** A node that cannot reach the others takes longer, and one that can does not. */
+const defaultTurnMs = 3_000
+
+/** Throws `stale` when the turn of this source is over. */
+async function inTurn(
+  { name }: ChainSource,
+  submit: (signal: AbortSignal) => Promise<TransactionStatus>,
+  { signal, turnMs = defaultTurnMs }: Pick<SubmitOptions, 'signal' | 'turnMs'>,
+): Promise<TransactionStatus> {
+  const turn = new Deadline(turnMs, { signal })
+  const over = () =>
+    signal?.aborted
+      ? new MoteError('interrupted', 'transaction: stopped')
+      : new MoteError('stale', `${name}: no outcome within ${turnMs} ms`)
+  try {
+    return await turn.within(submit(turn.signal), over)
+  } catch (error) {
+    throw turn.isOver ? over() : error
+  }
+}
+
+/** Whether a node has done what was asked of it. */
+function isAnswer({ status }: TransactionStatus, wait: SubmitWait): boolean {
+  return wait === 'none' ? status !== 'refused' : status === 'certified' || status === wait
 }
 
 /** Throws what is no refusal of the transaction. */
@@ -126,7 +166,7 @@ export async function submitUntilFinal(
   bytes: Uint8Array,
   options: SubmitOptions = {},
 ): Promise<FinalTransaction> {
-  const { timeoutMs = 30_000, wait = 'certified', signal } = options
+  const { timeoutMs = 30_000, wait = 'certified', signal, turnMs = defaultTurnMs } = options
   const deadline = new Deadline(timeoutMs, { signal })
   const refusals = new Refusals()
   let last = 'no answer'
@@ -134,7 +174,7 @@ export async function submitUntilFinal(
     if (signal?.aborted) throw new MoteError('interrupted', 'transaction: stopped')
     if (deadline.isOver)
       throw new MoteError('timeout', `transaction: not ${wait} after ${timeoutMs} ms (${last})`)
-    const sent = await refusals.send(pool, bytes, wait, { signal: deadline.signal }).then(
+    const sent = await refusals.send(pool, bytes, wait, { signal: deadline.signal, turnMs }).then(
       status => ({ status }),
       (error: unknown) => ({ error }),
     )

@@ -5,6 +5,7 @@
 import { gatewayPort } from './gateway-refusals.ts'
 import { hearing } from './hearing-refusals.ts'
 import { never, type RefusalCheck, takenOut } from './refusal-check.ts'
+import { takingOver } from './taking-over-refusals.ts'
 
 const answers: readonly RefusalCheck[] = [
   {
@@ -372,52 +373,6 @@ const decoders: readonly RefusalCheck[] = [
     'any decoder: an integer that is not in its shortest form': 'if (value <= below)',
     'any decoder: arrays in arrays without end': 'if (depth >= maxDepth)',
   }),
-]
-
-const takingOver: readonly RefusalCheck[] = [
-  {
-    refusal: 'a refusal by a node that was not given the transaction',
-    file: 'node/service/submission.ts',
-    find: 'if (watched?.forwardedTo === from) ',
-    replace: 'if (watched) ',
-    test: 'test/unit/node/submission.test.ts',
-    only: 'a refusal',
-  },
-  {
-    refusal: 'to end a transaction on the word of one node',
-    file: 'client/submission.ts',
-    find: 'if (this.#sources.size >= Math.min(refusalsNeeded, pool.size)) return heard',
-    replace: 'if (pool.size > 0) return heard',
-    test: 'test/unit/client/submission.test.ts',
-  },
-  {
-    refusal: 'to end a read at the first source that refuses it',
-    file: 'client/failover-source.ts',
-    find: "if (fault === 'refusal') refusal ??= error",
-    replace: "if (fault === 'refusal') throw error",
-    test: 'test/unit/client/failover-source.test.ts',
-  },
-  {
-    refusal: 'to end a read at the first source that is down, slow, behind or lying',
-    file: 'client/failover-source.ts',
-    find: 'else this.#blame(source, fault, error as MoteError)',
-    replace: 'else throw error',
-    test: 'test/unit/client/failover-source.test.ts',
-  },
-  {
-    refusal: 'to take an answer over the limit for a lie',
-    file: 'node/network/requests.ts',
-    find: "const code = answer.error.code === 'too-large' ? 'too-large' : 'bad-proof'",
-    replace: "const code = 'bad-proof'",
-    test: 'test/unit/node/requests.test.ts',
-  },
-  {
-    refusal: 'to show a block as verified that is not proven',
-    file: 'cli/transaction.ts',
-    find: 'return proveBlock(source, { checkpoint, verifier: nativeVerifier }, block.value)',
-    replace: 'return { ...block.value, verified: true as const }',
-    test: 'test/unit/cli/transaction.test.ts',
-  },
 ]
 
 const clocks: readonly RefusalCheck[] = [

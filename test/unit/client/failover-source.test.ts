@@ -60,6 +60,39 @@ describe('failover source', () => {
     expect(b.asked.get('status')).toBe(2)
   })
 
+  it('failover source: one that is late or without a leader is asked after the others, for half a minute', async () => {
+    for (const code of ['stale', 'no-leader'] as const) {
+      const { a, b, c, ask, wait } = setUp()
+      a.failure = new MoteError(code, 'no progress')
+      expect(await ask()).toBe('b')
+      a.failure = undefined
+      wait(29_999)
+      expect(await ask()).toBe('b')
+      b.failure = c.failure = down
+      expect(await ask(), 'better than nobody').toBe('a')
+      b.failure = c.failure = undefined
+      a.failure = new MoteError(code, 'no progress')
+      expect(await ask()).toBe('b')
+      a.failure = undefined
+      wait(30_000)
+      expect(await ask()).toBe('a')
+    }
+  })
+
+  it('failover source: compares with each of the others, and a lie is a lie there too', async () => {
+    const { a, c, pool, ask } = setUp()
+    await ask()
+    const other = () => pool.compare(a, async source => (await source.status()).name)
+    expect([await other(), await other(), await other()]).toEqual(['b', 'c', 'b'])
+    expect(pool.preferred).toBe(a)
+    c.failure = new MoteError('bad-header', 'a lie')
+    expect(await other()).toBeUndefined()
+    expect(pool.isDistrusted(c)).toBe(true)
+    expect([await other(), await other()]).toEqual(['b', 'b'])
+    pool.replace([a])
+    expect(await other()).toBeUndefined()
+  })
+
   it('failover source: fails with the last failure when all are down, and recovers', async () => {
     const { a, b, c, ask } = setUp()
     a.failure = b.failure = c.failure = down

@@ -242,6 +242,8 @@ describe('header follower', () => {
     chain.append()
     const [silent, lively] = [chain.source('silent'), chain.source('lively')]
     silent.frozenAt = 1
+    // It cannot be compared with.
+    lively.certifiedHeader = () => Promise.reject(new MoteError('unreachable', 'down'))
     const pool = new FailoverSource([silent, lively])
     const { checkpoint } = chain
     const timing = { waitMs: 1, quietMs: 0 }
@@ -256,5 +258,40 @@ describe('header follower', () => {
     await running
     expect(pool.preferred).toBe(lively)
     expect(pool.isDistrusted(silent)).toBe(false)
+  })
+
+  it('header follower: a source that is late behind another is passed over, whatever a clock says', async () => {
+    const chain = new TestChain()
+    chain.append()
+    const [late, lively] = [chain.source('late'), chain.source('lively')]
+    const failures: string[] = []
+    const pool = new FailoverSource([late, lively], {
+      onFault: ({ name }, fault, { code }) => failures.push(`${name} ${fault} ${code}`),
+    })
+    const { checkpoint } = chain
+    const clock = { steady: () => 0 }
+    const timing = { waitMs: 1, clock }
+    const follower = await HeaderFollower.open({ pool, verifier: nativeVerifier, checkpoint, ...timing })
+    await follower.sync()
+    late.frozenAt = 1
+    chain.append()
+    const stop = new AbortController()
+    const advanced = (height: number) =>
+      new Promise<void>(resolve =>
+        follower.onAdvance(({ head }) => {
+          if (head.header.height === height) resolve()
+        }),
+      )
+    const second = advanced(2)
+    const running = follower.run(stop.signal)
+    await second
+    await expect.poll(() => failures).toEqual(['late late stale'])
+    const third = advanced(3)
+    chain.append()
+    await third
+    stop.abort()
+    await running
+    expect(pool.preferred).toBe(lively)
+    expect(failures).toEqual(['late late stale'])
   })
 })

@@ -3,10 +3,12 @@ import { Milliseconds } from '../../../chain/brands.ts'
 import { MoteError } from '../../../chain/result.ts'
 import type { TransactionBody } from '../../../chain/transaction.ts'
 import { ChainClient } from '../../../client/chain-client.ts'
+import type { TransactionStatus } from '../../../client/chain-source.ts'
 import { systemClock } from '../../../client/clock.ts'
+import { FailoverSource } from '../../../client/failover-source.ts'
 import { addMembers, createGroup, rekeyGroup, removeMembers } from '../../../client/group-actions.ts'
 import { grant, revoke, suspend } from '../../../client/operator-actions.ts'
-import { idOfSigned, signedBody } from '../../../client/submission.ts'
+import { idOfSigned, Refusals, signedBody } from '../../../client/submission.ts'
 import { keysOf, TestChain, tokenOf } from '../../support/test-chain.ts'
 
 async function setUp(...devices: string[]) {
@@ -66,6 +68,49 @@ describe('submission', () => {
       const { height } = await client.perform(chain.operator, body as TransactionBody)
       expect(height).toBe(2)
     }
+  })
+
+  it('submission: a node that makes no progress is left for the next one, and asked last from then on', async () => {
+    for (const way of ['pending', 'no-leader', 'silent'] as const) {
+      const { chain, source: healthy } = await setUp('sensor')
+      const partitioned = chain.source('partitioned')
+      partitioned.submit = async bytes => {
+        partitioned.asked.set('submit', (partitioned.asked.get('submit') ?? 0) + 1)
+        const id = idOfSigned(bytes)
+        if (way === 'pending') return { id, status: 'pending', code: 'timeout' }
+        if (way === 'no-leader') return { id, status: 'refused', code: 'no-leader' }
+        return new Promise(() => {})
+      }
+      const client = await ChainClient.open({
+        sources: [partitioned, healthy],
+        checkpoint: chain.checkpoint,
+      })
+      const { operator, time, chainId } = chain
+      for (const name of ['one', 'two']) {
+        const body = { type: 'group.create', name, epochKeyHash: undefined } as const
+        const bytes = signedBody({ chainId, body, keys: operator, time })
+        const { status } = await client.submit(bytes, { turnMs: 20 })
+        expect(status.status).toBe('certified')
+      }
+      expect(healthy.asked.get('submit'), way).toBe(2)
+      expect(partitioned.asked.get('submit'), way).toBe(1)
+    }
+  })
+
+  it('submission: while every node says pending that is the answer of a relay', async () => {
+    const { chain, source } = await setUp()
+    const pending = async (bytes: Uint8Array): Promise<TransactionStatus> => ({
+      id: idOfSigned(bytes),
+      status: 'pending',
+      code: 'no-leader',
+    })
+    const second = chain.source('second')
+    source.submit = second.submit = pending
+    const pool = new FailoverSource([source, second])
+    const body = { type: 'group.create', name: 'group', epochKeyHash: undefined } as const
+    const { operator: keys, time, chainId } = chain
+    const bytes = signedBody({ chainId, body, keys, time })
+    expect(await new Refusals().send(pool, bytes, 'certified')).toMatchObject({ status: 'pending' })
   })
 
   it('submission: a client that has seen no head yet goes by the chain, however wrong its clock is', async () => {

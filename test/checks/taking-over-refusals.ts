@@ -1,0 +1,86 @@
+/** Refusals of clients and of who submits for them: no single node ends what another one would go on with. */
+import type { RefusalCheck } from './refusal-check.ts'
+
+export const takingOver: readonly RefusalCheck[] = [
+  {
+    refusal: 'a refusal by a node that was not given the transaction',
+    file: 'node/service/submission.ts',
+    find: 'if (watched?.forwardedTo === from) ',
+    replace: 'if (watched) ',
+    test: 'test/unit/node/submission.test.ts',
+    only: 'a refusal',
+  },
+  {
+    refusal: 'to end a transaction on the word of one node',
+    file: 'client/submission.ts',
+    find: 'if (this.#sources.size >= Math.min(refusalsNeeded, pool.size)) return heard',
+    replace: 'if (pool.size > 0) return heard',
+    test: 'test/unit/client/submission.test.ts',
+  },
+  {
+    refusal: 'to end a read at the first source that refuses it',
+    file: 'client/failover-source.ts',
+    find: "if (this.#judge(source, error) === 'refusal') refusal ??= error",
+    replace: "if (this.#judge(source, error) === 'refusal') throw error",
+    test: 'test/unit/client/failover-source.test.ts',
+  },
+  {
+    refusal: 'to end a read at the first source that is down, slow, behind or lying',
+    file: 'client/failover-source.ts',
+    find: "if (fault === 'none') throw error",
+    replace: "if (fault !== 'refusal') throw error",
+    test: 'test/unit/client/failover-source.test.ts',
+  },
+  {
+    refusal: 'to wait for a node that has no outcome while another one is known',
+    file: 'client/submission.ts',
+    find: 'isOnly ? submit(options.signal) : inTurn(source, submit, options)',
+    replace: 'isOnly || source ? submit(options.signal) : inTurn(source, submit, options)',
+    test: 'test/unit/client/submission.test.ts',
+    only: 'no progress',
+  },
+  {
+    refusal: 'to stay with a node that says pending',
+    file: 'client/submission.ts',
+    find: "if (!('status' in heard) || isAnswer(heard.status, wait)) return heard",
+    replace: 'if (heard) return heard',
+    test: 'test/unit/client/submission.test.ts',
+    only: 'no progress',
+  },
+  {
+    refusal: 'to come back to a node without progress before the others',
+    file: 'client/failover-source.ts',
+    find: "if (fault === 'late') this.#lateUntil.set(source, this.#clock.steady() + lateMs)",
+    replace: '',
+    test: 'test/unit/client/failover-source.test.ts',
+  },
+  {
+    refusal: 'to follow a source that is late behind another',
+    file: 'client/header-follower.ts',
+    find: 'if (!shown) throw new',
+    replace: 'if (shown === null) throw new',
+    test: 'test/unit/client/header-follower.test.ts',
+  },
+  {
+    refusal: 'to hear of news from one source alone',
+    file: 'client/header-follower.ts',
+    find: '    void this.#compare(source, signal)\n',
+    replace: '',
+    test: 'test/unit/client/header-follower.test.ts',
+    only: 'late behind another',
+  },
+  {
+    refusal: 'to take an answer over the limit for a lie',
+    file: 'node/network/requests.ts',
+    find: "const code = answer.error.code === 'too-large' ? 'too-large' : 'bad-proof'",
+    replace: "const code = 'bad-proof'",
+    test: 'test/unit/node/requests.test.ts',
+  },
+  {
+    refusal: 'to show a block as verified that is not proven',
+    file: 'cli/transaction.ts',
+    find: 'return proveBlock(source, { checkpoint, verifier: nativeVerifier }, block.value)',
+    replace: 'return { ...block.value, verified: true as const }',
+    test: 'test/unit/cli/transaction.test.ts',
+  },
+]
