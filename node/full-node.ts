@@ -19,6 +19,7 @@ import type { NodeConfig } from './config.ts'
 import { type FullConfiguration, fullConfiguration, type NodeEnvironment } from './effective-configuration.ts'
 import { recoverChain } from './ledger/chain-recovery.ts'
 import { LiveChain } from './ledger/live-chain.ts'
+import { Members } from './ledger/members.ts'
 import { NodeEvents } from './ledger/node-events.ts'
 import { fullNodeIdentityProvider, identityIn } from './ledger/peer-identities.ts'
 import { RememberingVerifier } from './ledger/remembering-verifier.ts'
@@ -81,6 +82,8 @@ async function startOver(
   const config = fullConfiguration(file, recovered.ledger.parameters, environment)
   const chain = new LiveChain(recovered, verifier, config.recent)
   const events = new NodeEvents()
+  const peers = config.peers.map(peer => peer.id)
+  const members = new Members({ id, peers, recovered: recovered.raft })
   const network = new Libp2pNetwork({
     ...file.p2p,
     limits: config.network,
@@ -92,6 +95,7 @@ async function startOver(
       chain,
       verifier,
       handovers: recovered.handovers,
+      members,
       events,
     }),
     clock,
@@ -129,7 +133,7 @@ async function startOver(
     settings: config,
     processId: process.pid,
     log,
-    peers: config.peers.map(peer => peer.id),
+    members,
     coordination: () => addresses.current(),
     onFailed: ended.reject,
   })

@@ -22,7 +22,7 @@ import { Certifier } from './ledger/certifier.ts'
 import type { RecoveredChain } from './ledger/chain-recovery.ts'
 import { HandoverProofs } from './ledger/handovers.ts'
 import type { LiveChain } from './ledger/live-chain.ts'
-import { FullMembers, MemberGate, Members } from './ledger/members.ts'
+import { FullMembers, MemberGate, type Members } from './ledger/members.ts'
 import type { NodeEvents } from './ledger/node-events.ts'
 import { PeerRechecks } from './ledger/peer-identities.ts'
 import { Snapshots } from './ledger/snapshots.ts'
@@ -61,8 +61,8 @@ export interface LedgerNodeParts {
   readonly log: NodeLog
   /** Signed addresses of coordination nodes, as they hold now. None unless given. */
   readonly coordination?: () => readonly Uint8Array[]
-  /** Full nodes that the operator has named: heard even before this node knows them as members. */
-  readonly peers?: readonly DeviceId[]
+  /** Made of `recovered`, for the same reason. */
+  readonly members: Members
   /** The node cannot go on: its disk fails (`storage-failed`, `storage-corrupt`). */
   readonly onFailed: (error: MoteError) => void
 }
@@ -92,7 +92,8 @@ export class LedgerNode implements NetworkEvents {
 
   constructor(parts: LedgerNodeParts) {
     this.#parts = parts
-    const { name, id, recovered, chain, events, network, clock, verifier, settings, processId } = parts
+    const { name, id, recovered, chain, members, events, network, clock } = parts
+    const { verifier, settings, processId } = parts
     const { handovers } = recovered
     const { incarnation } = recovered.ledger.header
     const log = (detail: object, message: string) => parts.log.info(detail, message)
@@ -100,9 +101,8 @@ export class LedgerNode implements NetworkEvents {
     const storage = watchCorruption(parts.storage, error => events.fault(error))
 
     // The ledger: who keeps the chain, what is certified, what others are given of it.
-    const members = new Members({ id, peers: parts.peers ?? [], recovered: recovered.raft })
     const gate = new MemberGate(network, events)
-    const certifier = certifierOf(parts, members)
+    const certifier = certifierOf(parts)
     this.handovers = new HandoverProofs({ id, handovers, chain, storage, network, certifier, members, log })
     const snapshots = new Snapshots({
       recovered,
@@ -327,8 +327,8 @@ export class LedgerNode implements NetworkEvents {
 }
 
 /** Signs for this node and tells the others. What it finds out, everybody hears as an event. */
-function certifierOf(parts: LedgerNodeParts, members: Members): Certifier {
-  const { id, signer, recovered, events, network, verifier, log } = parts
+function certifierOf(parts: LedgerNodeParts): Certifier {
+  const { id, signer, recovered, members, events, network, verifier, log } = parts
   const { header, parameters } = recovered.ledger
   const { chainId, incarnation } = header
   return new Certifier(

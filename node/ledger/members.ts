@@ -14,6 +14,7 @@ import { decode } from '../../chain/codec.ts'
 import { type IdentityRecord, identityCodec, stateKeyOf } from '../../chain/records.ts'
 import { entries, get } from '../../chain/state-tree.ts'
 import { typeOfKind } from '../../chain/transaction.ts'
+import { isVoter } from '../../consensus/configuration.ts'
 import type { Configuration, Recovered } from '../../consensus/types.ts'
 import { memberRequests } from '../network/request-table.ts'
 import type { Network, PeerMessage } from '../ports.ts'
@@ -22,7 +23,7 @@ import type { NodeEvents, NodeListener } from './node-events.ts'
 
 export interface MembersParts {
   readonly id: DeviceId
-  /** Of this node's configuration. */
+  /** Of this node's configuration: heard even before this node knows them as members. */
   readonly peers: readonly DeviceId[]
   readonly recovered: Pick<Recovered, 'configuration' | 'entries'>
 }
@@ -51,6 +52,11 @@ export class Members implements NodeListener {
   /** Everybody else who keeps this chain. */
   get others(): ReadonlySet<string> {
     return this.#others
+  }
+
+  /** True if its vote counts in the configuration in force. */
+  isVoter(id: DeviceId): boolean {
+    return isVoter(this.#configuration, id)
   }
 
   configurationChanged(configuration: Configuration): void {

@@ -12,6 +12,7 @@ import { stateAnswer, stateAnswerCodec, trustedHeadOf } from '../../chain/light-
 import { type IdentityRecord, identityCodec, stateKeyOf } from '../../chain/records.ts'
 import { get, prove } from '../../chain/state-tree.ts'
 import { bodies } from '../../chain/transaction.ts'
+import type { Configuration } from '../../consensus/types.ts'
 import { type IdentityProvider, maxHelloHandovers } from '../network/hello.ts'
 import type { Clock, Network } from '../ports.ts'
 import type { Handovers } from './handovers.ts'
@@ -25,6 +26,7 @@ export interface FullNodeIdentityParts {
   readonly chain: LiveChain
   readonly verifier: SignatureVerifier
   readonly handovers: Pick<Handovers, 'newest'>
+  readonly members: Pick<Members, 'isVoter'>
   readonly events: Pick<NodeEvents, 'termCertified'>
 }
 
@@ -35,6 +37,7 @@ export function fullNodeIdentityProvider({
   chain,
   verifier,
   handovers,
+  members,
   events,
 }: FullNodeIdentityParts): IdentityProvider {
   const atGenesis = genesisLedger(genesis)
@@ -57,6 +60,7 @@ export function fullNodeIdentityProvider({
       }
     },
     trusted: () => trustedHeadOf(certified()),
+    isVoter: device => members.isVoter(device),
     verified: ({ header }) => events.termCertified(header.term),
     genesisIdentity: device => identityIn(atGenesis, device),
     known: device => {
@@ -85,20 +89,33 @@ const identityKinds: ReadonlySet<number> = new Set(
 export interface PeerRechecksParts {
   readonly network: Pick<Network, 'peers' | 'recheck'>
   readonly clock: Pick<Clock, 'after'>
-  readonly members: Pick<Members, 'isDeparting'>
+  readonly members: Pick<Members, 'isDeparting' | 'inForce'>
 }
 
-/** Time in which a revoked member may learn of its removal from the leader before its connection is judged. */
+/** Time in which a revoked member may learn of its removal before its connection is judged. */
 const farewellMs = 500
 
-/** Has the connections of peers judged again when blocks that changed their records are certified. */
+/**
+ * Has the connections of peers judged again when blocks that changed their records are certified, and those of voters when
+ * they are let go: while they vote they keep their connections whatever their records say.
+ */
 export class PeerRechecks implements NodeListener {
   readonly #parts: PeerRechecksParts
   /** Devices whose records executed blocks may have changed that are not certified yet, with the newest such block. */
   readonly #written = new Map<DeviceId, Height>()
+  #voters: ReadonlySet<string>
 
   constructor(parts: PeerRechecksParts) {
     this.#parts = parts
+    this.#voters = votersOf(parts.members.inForce)
+  }
+
+  configurationChanged(configuration: Configuration): void {
+    const { network, clock } = this.#parts
+    const voters = votersOf(configuration)
+    for (const id of this.#voters)
+      if (!voters.has(id)) clock.after(farewellMs, () => network.recheck(id as DeviceId))
+    this.#voters = voters
   }
 
   executed({ write }: Execution): void {
@@ -122,4 +139,8 @@ export class PeerRechecks implements NodeListener {
     const { network } = this.#parts
     for (const { id } of network.peers()) network.recheck(id)
   }
+}
+
+function votersOf({ voters, votersOutgoing }: Configuration): ReadonlySet<string> {
+  return new Set([...voters, ...votersOutgoing])
 }

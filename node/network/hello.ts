@@ -11,6 +11,9 @@
  * the proof, so a revoked device cannot come back with its last good proof. A proof has no maximum age: after a
  * long power cut every proof is old, and the consenters must still find each other.
  *
+ * A voter of the Raft configuration in force is let in even when it is revoked: it may have to commit the configuration that
+ * leaves it out. It gets the protocols of those who keep the chain, and no other (`PeerLink.confirmedFor`).
+ *
  * A node without state of its own may know nothing newer: it has just started, or has skipped headers. It asks for the
  * peer's record at a fresh head then (peer-identities.ts). Until that has come the peer is not confirmed: it is asked
  * for headers and proofs, which need no trust, and nothing that it asks or says counts.
@@ -122,6 +125,8 @@ export interface IdentityProvider {
   known(id: DeviceId): KnownIdentity | undefined
   /** Whether what stood at this height is known to stand now: no later change can have escaped this node. */
   isCurrent(id: DeviceId, height: Height): boolean
+  /** Whether this peer votes here: one that does is let in although it is suspended or revoked, until it is let go. */
+  isVoter?(id: DeviceId): boolean
   /** A peer has proven that this header is certified, while it proved its record. */
   verified?(head: TrustedHead): void
 }
@@ -211,7 +216,7 @@ function judge(
   const { record, height } = newest
   if (!record) return refuse('hello-refused', `hello: ${id} is not on the chain at height ${height}`)
   if (record.id !== id) return refuse('hello-refused', `hello: the record is of ${record.id}`)
-  if (record.status !== 'active')
+  if (record.status !== 'active' && !identities.isVoter?.(id))
     return refuse('hello-refused', `hello: ${id} is ${record.status} at height ${height}`)
   if (!record.transportKey || !transportKey || !equalBytes(record.transportKey, transportKey))
     return refuse('hello-refused', `hello: the record of ${id} does not name the key of this connection`)

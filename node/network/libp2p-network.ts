@@ -154,7 +154,8 @@ export class Libp2pNetwork implements Network {
   async request(to: DeviceId, request: OutgoingRequest, timeoutMs: number): Promise<Uint8Array> {
     const deadline = AbortSignal.timeout(timeoutMs)
     // Queries have other peers to go to; who is asked for more than a proof is waited for.
-    const isEnough = (link: PeerLink) => request.protocol === 'query' || link.confirmed !== undefined
+    const isEnough = (link: PeerLink) =>
+      request.protocol === 'query' || link.confirmedFor(request.protocol) !== undefined
     const link = await this.#awaitLink(to, isEnough, deadline)
     return askPeer(link, request, { timeoutMs, deadline })
   }

@@ -22,6 +22,9 @@ export interface PeerLinkOptions {
   readonly onViolation: (link: PeerLink, reason: string, closing: boolean) => void
 }
 
+/** What those who keep the chain cannot do without. */
+const voterProtocols: ReadonlySet<ProtocolName> = new Set(['raft', 'certify', 'member'])
+
 /**
  * One libp2p connection and what is known of its other end: who it proved to be, whether it took our proof, how
  * often it broke the protocol. Its long-lived streams are opened ahead (`prepare`) or when first used, and again after a
@@ -54,9 +57,15 @@ export class PeerLink {
     return this.connection.id
   }
 
-  /** Who may ask and say what needs an identity: a peer whose record is known to stand. */
+  /** A peer whose record is known to stand. */
   get confirmed(): ProvenPeer | undefined {
     return this.peer?.confirmed ? this.peer : undefined
+  }
+
+  /** Who may ask and say on this protocol what needs an identity: of a voter that is suspended or revoked, what voters need. */
+  confirmedFor(protocol: ProtocolName): ProvenPeer | undefined {
+    const { confirmed } = this
+    return confirmed?.record.status === 'active' || voterProtocols.has(protocol) ? confirmed : undefined
   }
 
   get remoteAddress(): string {

@@ -30,9 +30,10 @@ export function takeFrames(
   link: PeerLink,
   onMessage: (from: DeviceId, message: PeerMessage) => void,
 ): void {
-  const from = link.confirmed?.id
-  if (!from) {
-    stream.abort(new MoteError('hello-required', `${protocol}: hello comes first`))
+  const sender = () => link.confirmedFor(protocol)?.id
+  const refuse = () => stream.abort(new MoteError('hello-required', `${protocol}: hello comes first`))
+  if (!sender()) {
+    refuse()
     // A peer that is not confirmed yet cannot know that.
     if (!link.peer) link.violation(`${protocol}: before hello`)
     return
@@ -40,6 +41,11 @@ export function takeFrames(
   updateWindowByHalves(stream)
   const reader = new FrameReader(protocols[protocol].maxFrameBytes)
   const take = (chunk: Uint8Array): Refusal | undefined => {
+    const from = sender()
+    if (!from) {
+      refuse()
+      return undefined
+    }
     const frames = reader.push(chunk)
     if (!frames.ok) return frames.error
     for (const frame of frames.value) {
@@ -109,14 +115,15 @@ export async function serveRequest(stream: Stream, link: PeerLink, options: Serv
 async function answerRequest(body: Uint8Array, link: PeerLink, options: ServeOptions): Promise<AnswerFrame> {
   const { protocol, handler, onHandlerFailure } = options
   try {
+    const confirmed = link.confirmedFor(protocol)
     // A caller without a proven identity pays for each request, a peer pays the cost of the request.
-    if (!link.confirmed) link.takeRequest(1)
+    if (!confirmed) link.takeRequest(1)
     const caller = {
-      deviceId: link.confirmed?.id,
+      deviceId: confirmed?.id,
       isProven: link.peer !== undefined,
       remoteAddress: link.remoteAddress,
       charge: (cost: number) => {
-        if (link.confirmed) link.takeRequest(cost)
+        if (confirmed) link.takeRequest(cost)
       },
     }
     return { type: 'body', body: await handler(caller, body) }
@@ -137,7 +144,7 @@ export async function askPeer(
   limits: { readonly timeoutMs: number; readonly deadline: AbortSignal },
 ): Promise<Uint8Array> {
   const { timeoutMs, deadline } = limits
-  if (!link.confirmed && of === 'confirmed')
+  if (!link.confirmedFor(protocol) && of === 'confirmed')
     throw new MoteError('not-ready', `${link.peer?.id}: its record is not confirmed at a fresh head yet`)
   let conversation: Conversation | undefined
   try {

@@ -293,7 +293,8 @@ const sessions: readonly RefusalCheck[] = [
 const peers = 'test/e2e/libp2p-network.test.ts'
 const decoders: readonly RefusalCheck[] = [
   ...takenOut('node/network/hello.ts', peers, {
-    'a peer whose identity is suspended or revoked': "if (record.status !== 'active')",
+    'a peer whose identity is suspended or revoked':
+      "if (record.status !== 'active' && !identities.isVoter?.(id))",
     'a peer that is not on the chain': 'if (!record)',
     "a peer on another transport key than its record's":
       'if (!record.transportKey || !transportKey || !equalBytes(record.transportKey, transportKey))',
@@ -317,7 +318,7 @@ const decoders: readonly RefusalCheck[] = [
   {
     refusal: 'requests of a peer that is not confirmed at a fresh head',
     file: 'node/network/peer-streams.ts',
-    find: '      deviceId: link.confirmed?.id,',
+    find: '      deviceId: confirmed?.id,',
     replace: '      deviceId: link.peer?.id,',
     test: peers,
     only: 'not confirmed',
@@ -333,13 +334,14 @@ const decoders: readonly RefusalCheck[] = [
     'libp2p: an answer over the limit': 'if (bytes.length > maxAnswerBytes)',
   }),
   ...takenOut('node/network/peer-streams.ts', peers, {
-    'to ask more than proofs of a peer that is not confirmed': "if (!link.confirmed && of === 'confirmed')",
+    'to ask more than proofs of a peer that is not confirmed':
+      "if (!link.confirmedFor(protocol) && of === 'confirmed')",
   }).map(check => ({ ...check, only: 'not confirmed' })),
   {
     refusal: 'libp2p: a message before hello',
     file: 'node/network/peer-streams.ts',
-    find: '  if (!from) {\n    stream.abort(',
-    replace: '  if (!from) {\n    void (',
+    find: 'const sender = () => link.confirmedFor(protocol)?.id',
+    replace: "const sender = () => link.confirmedFor(protocol)?.id ?? ('nobody' as DeviceId)",
     test: 'test/e2e/libp2p-garbage.test.ts',
     only: 'before hello',
   },

@@ -6,7 +6,7 @@ import { systemClock } from '../../client/clock.ts'
 import { protocols } from '../../node/network/protocols.ts'
 import { memberRequests, queries, registryReports } from '../../node/network/request-table.ts'
 import { ask, type ConfirmedCaller, requestHandler } from '../../node/network/requests.ts'
-import type { OutgoingRequest, RequestProtocol } from '../../node/ports.ts'
+import type { Network, OutgoingRequest, PeerMessage, RequestProtocol } from '../../node/ports.ts'
 import { ManualClock } from '../support/manual-clock.ts'
 import {
   append,
@@ -46,6 +46,17 @@ async function pair(options: TestNodeOptions = {}): Promise<[TestNode, TestNode]
   return [first, second]
 }
 
+const signature = new Uint8Array(64).fill(9)
+const signatures = [
+  {
+    incarnation: 0,
+    height: 3 as Height,
+    term: 1 as never,
+    headerHash: 'ab'.repeat(32) as never,
+    signature,
+  },
+]
+
 /** A request of any bytes, which no row has made. */
 const bare = (protocol: RequestProtocol, ...body: number[]): OutgoingRequest => ({
   protocol,
@@ -73,16 +84,6 @@ describe('messages', () => {
 
   test('of some megabytes pass, with signatures beside them', async () => {
     const [first, second] = await pair()
-    const signature = new Uint8Array(64).fill(9)
-    const signatures = [
-      {
-        incarnation: 0,
-        height: 3 as Height,
-        term: 1 as never,
-        headerHash: 'ab'.repeat(32) as never,
-        signature,
-      },
-    ]
     for (let i = 0; i < 8; i++) first.network.send(b.id, append(i, 1024 * 1024))
     first.network.send(b.id, { type: 'signatures', signatures })
     await eventually('9 messages', () => second.received.length === 9)
@@ -417,5 +418,37 @@ describe('hello', () => {
     second.network.recheck(a.id)
     await eventually('cut', () => !isConnected(second, first), 1000)
     expect(isConnected(second, third)).toBe(true)
+  })
+
+  test('a revoked voter is heard as one, and as nothing else, until it is let go', async () => {
+    const serve = (network: Network) => {
+      for (const protocol of ['query', 'member'] as const)
+        network.handle(protocol, async ({ deviceId }) => Buffer.from(deviceId ?? 'nobody'))
+    }
+    const limits = { retryDelayMs: 20, retryDelayMsMax: 50 }
+    const [voter, judge] = await pair({ limits, prepare: serve })
+    const forwarded: PeerMessage = { type: 'transactions', transactions: [Uint8Array.of(1)] }
+    voter.network.send(b.id, forwarded)
+    await eventually('forwarded', () => judge.received.length === 1)
+    judge.voters.add(a.id)
+    judge.known.set(a.id, { height: 9 as Height, record: { ...chain.record(a.id)!, status: 'revoked' } })
+    judge.network.recheck(a.id)
+    const callerOf = async (protocol: 'query' | 'member') =>
+      Buffer.from(await voter.network.request(b.id, bare(protocol), 2_000)).toString()
+    expect([await callerOf('member'), await callerOf('query')]).toEqual([a.id, 'nobody'])
+    voter.network.send(b.id, forwarded)
+    voter.network.send(b.id, append(1))
+    voter.network.send(b.id, { type: 'signatures', signatures })
+    await eventually('what a voter says', () => judge.received.length >= 3)
+    await eventually('the loss of the rest', () => voter.unreachable.length > 0)
+    expect(judge.received.slice(1).map(({ message }) => message.type)).toEqual(['raft', 'signatures'])
+    await voter.network.stop()
+    const again = await start(a, { limits })
+    keep(again, judge)
+    await eventually('let in again', () => isConnected(judge, again))
+    judge.voters.delete(a.id)
+    judge.network.recheck(a.id)
+    await eventually('cut', () => !isConnected(judge, again))
+    await eventually('not let in', () => judge.network.counters.refusedHellos > 2)
   })
 })

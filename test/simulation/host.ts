@@ -12,6 +12,7 @@ import { type LedgerChoices, ledgerSettings } from '../../node/effective-configu
 import { recoverChain } from '../../node/ledger/chain-recovery.ts'
 import type { CompactionLimits } from '../../node/ledger/compaction.ts'
 import { LiveChain } from '../../node/ledger/live-chain.ts'
+import { Members } from '../../node/ledger/members.ts'
 import { NodeEvents } from '../../node/ledger/node-events.ts'
 import { LedgerNode } from '../../node/ledger-node.ts'
 import type { ApplyWrite, Clock, LogWrite, PeerMessage, RecoveredNode, Storage } from '../../node/ports.ts'
@@ -249,7 +250,11 @@ export class SimulatedProcess implements DiskUser, NetworkUser {
           if (node.failure?.code === 'execution-diverged') this.fails(node.failure)
         },
       },
-      peers: site.members.filter(id => id !== host.id),
+      members: new Members({
+        id: host.id,
+        peers: site.members.filter(id => id !== host.id),
+        recovered: recovered.raft,
+      }),
       onFailed: error => this.fails(error),
     })
     this.node = node

@@ -13,6 +13,7 @@ import { ledgerSettings } from '../../node/effective-configuration.ts'
 import { recoverChain } from '../../node/ledger/chain-recovery.ts'
 import type { CompactionLimits } from '../../node/ledger/compaction.ts'
 import { LiveChain } from '../../node/ledger/live-chain.ts'
+import { Members } from '../../node/ledger/members.ts'
 import { NodeEvents } from '../../node/ledger/node-events.ts'
 import { LedgerNode } from '../../node/ledger-node.ts'
 import type {
@@ -233,9 +234,13 @@ export class LedgerWorld {
       settings,
       processId: 0,
       log: { info: () => {}, error: (_detail, message) => this.#errors[i]?.push(message) },
-      peers: this.#nodes
-        .map(({ identity }) => identity.id)
-        .filter(peer => this.peersAreConfigured && peer !== id),
+      members: new Members({
+        id,
+        peers: this.#nodes
+          .map(({ identity }) => identity.id)
+          .filter(peer => this.peersAreConfigured && peer !== id),
+        recovered: recovered.raft,
+      }),
       onFailed: error => this.failures.push(error),
     })
     await network.start(each.node)

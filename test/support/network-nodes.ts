@@ -70,6 +70,8 @@ export interface TestNode {
   readonly states: string[]
   /** What this node knows of identities beyond the genesis. */
   readonly known: Map<DeviceId, KnownIdentity>
+  /** Who votes here. */
+  readonly voters: Set<DeviceId>
   proof: HelloProof
   /** Whether this node knows that what others prove stands at a fresh head. */
   isCurrent: boolean
@@ -92,6 +94,7 @@ export async function startTestNode(
 ): Promise<TestNode> {
   const { proof, prepare, isCurrent = true, limits, ...more } = options
   const known = new Map<DeviceId, KnownIdentity>()
+  const voters = new Set<DeviceId>()
   const state = { proof: proof ?? ({ type: 'genesis' } as HelloProof), isCurrent }
   const identities: IdentityProvider = {
     chainId: chain.chainId,
@@ -102,6 +105,7 @@ export async function startTestNode(
     genesisIdentity: id => chain.record(id),
     known: id => known.get(id),
     isCurrent: () => state.isCurrent,
+    isVoter: id => voters.has(id),
   }
   const network = new Libp2pNetwork({
     host: '127.0.0.1',
@@ -131,6 +135,7 @@ export async function startTestNode(
     unreachable,
     states,
     known,
+    voters,
   })
 }
 

@@ -1,10 +1,14 @@
 import { describe, expect, test } from 'vitest'
-import type { DeviceId } from '../../../chain/brands.ts'
+import { type DeviceId, Height } from '../../../chain/brands.ts'
 import { consenterSet, type QuorumPolicy } from '../../../chain/consenters.ts'
 import { checkpointFromGenesis } from '../../../chain/genesis.ts'
 import type { Signer } from '../../../chain/keys.ts'
 import { advance, throughHandovers } from '../../../chain/light-client.ts'
 import { nativeVerifier } from '../../../client/native-crypto.ts'
+import { isVoter } from '../../../consensus/configuration.ts'
+import { NodeEvents } from '../../../node/ledger/node-events.ts'
+import { fullNodeIdentityProvider, identityIn } from '../../../node/ledger/peer-identities.ts'
+import { judgeAgain } from '../../../node/network/hello.ts'
 import { LedgerWorld } from '../../support/ledger-world.ts'
 import { sampleIdentity } from '../../support/sample-genesis.ts'
 
@@ -71,6 +75,32 @@ function inOffice(world: LedgerWorld, members: readonly number[], nodes = world.
       certifier.certifiedHeight === chain.height
     )
   })
+}
+
+/** The connections that nodes have closed, judging peers again when the real network would: as `node closes peer`. */
+function judgedConnections(world: LedgerWorld): () => readonly string[] {
+  const closed: string[] = []
+  const providers = world.running.map((node, i) =>
+    fullNodeIdentityProvider({
+      id: world.id(i),
+      genesis: world.genesis,
+      chain: node.chain,
+      verifier: nativeVerifier,
+      handovers: node.handovers,
+      members: { isVoter: id => isVoter(node.replica.configuration, id) },
+      events: new NodeEvents(),
+    }),
+  )
+  return () => {
+    for (const { at, peer } of world.rechecked.splice(0)) {
+      const provider = providers.find(({ deviceId }) => deviceId === at)!
+      const record = provider.genesisIdentity(peer)!
+      const { transportKey } = record
+      const proven = { id: peer, transportKey: transportKey!, record, height: Height(0), confirmed: true }
+      if (!judgeAgain(provider, proven).ok) closed.push(`${at} closes ${peer}`)
+    }
+    return closed
+  }
 }
 
 /** What somebody who knows nothing but the genesis believes the node. */
@@ -246,6 +276,37 @@ describe('consenters', () => {
     for (const i of [0, 1, 2]) world.crash(i)
     await world.until('the new ones lead', () => world.leader !== undefined && world.leader > 2)
     await submit(world)
+  })
+
+  test('a voter that is revoked after the handover keeps its connections until it is let go, and no longer', async () => {
+    const world = await worldOf(1, 1)
+    const closed = judgedConnections(world)
+    let mayTell = true
+    world.requestFilter = (from, _to, protocol) =>
+      closed().length === 0 && (mayTell || protocol !== 'query' || from !== world.id(1))
+    world.filter = (from, _to, { type }) =>
+      closed().length === 0 && (mayTell || type !== 'signatures' || from !== world.id(0))
+    await decide(world, [1])
+    const [{ replica, chain }, next] = [world.node(0), world.node(1)]
+    await world.until('joint consensus', () => next.replica.configuration.votersOutgoing.length > 0)
+    // The new one does not get the proof of the handover, so the old one is not let go.
+    mayTell = false
+    await world.until(
+      'the handover',
+      () => chain.ledger.parameters.consenters.consenters[0]?.id === world.id(1),
+    )
+    const body = { type: 'identity.revoke', subject: world.id(0), expectedVersion: 1, reason: '' } as const
+    void world.node(0).submission.submit(world.sign(world.operator, body), 'none')
+    await world.until('the revocation', () => identityIn(chain.certified, world.id(0))?.status === 'revoked')
+    await world.run(1_000)
+    expect(replica.configuration.votersOutgoing).toEqual([world.id(0)])
+    expect(closed()).toEqual([])
+    mayTell = true
+    await world.until('it is let go', () => inOffice(world, [1], [next]))
+    expect(closed()).toEqual([])
+    await world.until('its connection is closed', () => closed().length > 0, 1_000)
+    await submit(world)
+    expect(world.failures).toEqual([])
   })
 
   test('a proof on the own disk counts, also when power fails between it and its certificate', async () => {
