@@ -1,6 +1,6 @@
 /**
- * Two projects: tests of one process, then tests that start processes or open many sockets (test/e2e). Two files run at a
- * time, also on two cores (vitest would leave one to itself): what an end-to-end test does is mostly waiting.
+ * Two projects: tests of one process, and tests that start processes or open many sockets (test/e2e). Three files run at a
+ * time, also on two cores: an end-to-end test waits for a quarter of its time, and tests of one process fill that.
  *
  * A time-out ends what hangs; it is no measure of speed. It is many times what the slowest test takes alone, because the
  * machine may be busy with something else.
@@ -9,7 +9,7 @@ import { defineConfig } from 'vitest/config'
 
 export default defineConfig({
   test: {
-    maxWorkers: 2,
+    maxWorkers: 3,
     reporters: ['default', './test/reporter.ts'],
     globalSetup: ['./test/leftovers.ts', './test/bundle.ts'],
     projects: [
@@ -30,7 +30,6 @@ export default defineConfig({
           include: ['test/e2e/**/*.test.ts'],
           testTimeout: 120_000,
           hookTimeout: 120_000,
-          sequence: { groupOrder: 1 },
         },
       },
     ],
