@@ -7,13 +7,16 @@
  * - it acknowledges QoS 1 before it persists or delivers: everything that must come first happens inside
  *   `authorizePublish`, where the gateway decides and relays;
  * - it would pass the client's own message on: the message is emptied and moved to a topic that nobody can
- *X * Bounded: connections, packet size, queued messages per client, subscriptions, keep-alive, time to CONNECT, time a
+ *X * What a client sends is judged before aedes sees it (packet-rules.ts): aedes takes 43 sequences that break a rule of MQTT.
+ *
+ * Bounded: connections, packet size, queued messages per client, subscriptions, keep-alive, time to CONNECT, time a
  * slow reader may block. Sessions are always clean and wills are dropped, so nothing accumulates for who is not there.
  */
 import { once } from 'node:events'
 import { createServer, type Server, type Socket } from 'node:net'
 import { Aedes, type AuthenticateError, type Client, type PublishPacket } from 'aedes'
 import type { ErrorCode } from '../../chain/errors.ts'
+import type { Refusal } from '../../chain/result.ts'
 import { OrderedQueue } from '../../client/ordered-queue.ts'
 import { maxPasswordCharacters } from '../protocol/assertion.ts'
 import type {
@@ -43,7 +46,7 @@ export interface AedesLimits {
 }
 
 /** Largest packet before CONNACK: CONNECT with client id, username and password. */
-const connectPacketBytesMax = 2048
+const maxConnectPacketBytes = 2048
 /** Where acknowledged messages end: `$` topics match no wildcard [MQTT-4.7.2-1], and no filter may begin with `$`. */
 const consumedTopic = '$mote/consumed'
 
@@ -148,23 +151,28 @@ class AedesBroker implements Broker {
     this.#sockets.add(socket)
     socket.once('close', () => this.#sockets.delete(socket))
     const client = this.#aedes.handle(socket)
-    this.#outgoing.watch(socket, reason => {
-      const session = this.#states.get(client)?.session
-      if (session) this.#handlers.cut(session, reason)
-      socket.destroy()
+    this.#outgoing.watch(socket, detail => this.#cut(client, { code: 'too-slow', detail }))
+    const framing = new PacketFraming({
+      connectBytes: maxConnectPacketBytes,
+      publishBytes: () => (client.connected ? this.#limits.packetBytesMax : maxConnectPacketBytes),
+      filters: this.#limits.subscriptionsPerClientMax,
     })
-    const framing = new PacketFraming(() =>
-      client.connected ? this.#limits.packetBytesMax : connectPacketBytesMax,
-    )
-    // aedes takes its input by `conn.read(null)` only: the one place where a packet's size is known before its body
-    // is kept, without another stream and its buffer between.
+    // aedes takes its input by `conn.read(null)` only: the one place where a packet is seen before it is kept, without
+    // another stream and its buffer between.
     const read = socket.read.bind(socket)
     socket.read = size => {
       const chunk: Buffer | null = read(size)
-      if (chunk === null || framing.accept(chunk)) return chunk
-      socket.destroy()
+      const violation = chunk === null ? undefined : framing.accept(chunk)
+      if (violation === undefined) return chunk
+      this.#cut(client, { code: 'malformed', detail: `packet: ${violation}` })
       return null
     }
+  }
+
+  #cut(client: Client, refusal: Refusal): void {
+    const session = this.#states.get(client)?.session
+    if (session) this.#handlers.cut(session, refusal)
+    client.conn.destroy()
   }
 
   async #authenticate(

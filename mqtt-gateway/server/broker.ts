@@ -11,7 +11,7 @@
  * - neither a publisher nor `publish` waits for a subscriber: what a slow one has not taken waits in a bounded queue, and
  *   over its bounds the slow one is cut.
  */
-import type { Result } from '../../chain/result.ts'
+import type { Refusal, Result } from '../../chain/result.ts'
 
 /** One connection of an authenticated client. */
 export interface BrokerSession {
@@ -40,8 +40,8 @@ export interface BrokerHandlers {
   readonly maySubscribe: (session: BrokerSession, topicFilter: string) => boolean
   /** Whether a message that matches a client's subscription may go to this client. */
   readonly mayReceive: (session: BrokerSession, topicName: string) => boolean
-  /** Told that the connection of a session is ended because it takes too slowly what it subscribed to. */
-  readonly cut: (session: BrokerSession, reason: string) => void
+  /** Told why the broker ends the connection of a session: `too-slow`, `malformed`. */
+  readonly cut: (session: BrokerSession, refusal: Refusal) => void
   /** Called once for every session that `authenticate` gave, when its connection is gone. */
   readonly closed: (session: BrokerSession) => void
 }

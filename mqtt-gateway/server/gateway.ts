@@ -95,7 +95,7 @@ export class Gateway {
       published: (handle, message) => this.#published(handle, message),
       maySubscribe: handle => this.#sessions.find(handle) !== undefined,
       mayReceive: (handle, topicName) => this.#mayReceive(handle, topicName),
-      cut: (handle, reason) => this.#cutSlow(handle, reason),
+      cut: (handle, refusal) => this.#logCutBy(handle, refusal),
       closed: handle => this.#sessions.close(handle),
     })
   }
@@ -335,9 +335,10 @@ export class Gateway {
     this.#broker.disconnect(session.clientId)
   }
 
-  #cutSlow(handle: BrokerSession, reason: string): void {
+  /** The broker cuts a connection by itself. */
+  #logCutBy(handle: BrokerSession, { code, detail }: Refusal): void {
     const session = this.#sessions.find(handle)
-    if (session) this.#logCut({ session, code: 'too-slow', reason })
+    if (session) this.#logCut({ session, code, reason: detail })
   }
 
   #logCut({ session, code, reason }: CutSession): void {

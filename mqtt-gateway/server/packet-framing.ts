@@ -1,49 +1,90 @@
 /**
- * Watches the MQTT fixed headers of a byte stream (MQTT 3.1.1, section 2.2) to learn a packet's size before its body
- * is buffered. The parser behind it collects a whole packet first, so without this a peer could make it hold 256 MiB.
+ * Finds the packets of an MQTT byte stream (MQTT 3.1.1, section 2.2) and has each judged before the parser behind it sees
+ * its end (packet-rules.ts): its size and kind before the body is kept, since the parser collects a whole packet first
+ * and has no limit, its form before anybody works on it.
  *
- * It keeps five numbers and never copies; the bytes go on unchanged.
+ * The bytes go on unchanged. It keeps a body of bounded size, of a PUBLISH the beginning only.
  */
-export class PacketFraming {
-  readonly #limit: () => number
-  /** Body bytes of the current packet that are still to come. */
-  #remaining = 0
-  #lengthBytes = 0
-  #length = 0
-  #inLength = false
+import {
+  checkBody,
+  checkedBytes,
+  checkFixedHeader,
+  type FixedHeader,
+  type PacketLimits,
+} from './packet-rules.ts'
 
-  /** @param limit largest packet body that may begin now, in bytes */
-  constructor(limit: () => number) {
-    this.#limit = limit
+export class PacketFraming {
+  readonly #limits: PacketLimits
+  /** First byte of a packet whose length is not complete. */
+  #first: number | undefined
+  #length = 0
+  #lengthBytes = 0
+  #header: FixedHeader | undefined
+  /** What is judged of the current body, as far as it is there. */
+  #body = new Uint8Array()
+  #filled = 0
+  /** Bytes of the current body that are still to come. */
+  #remaining = 0
+
+  constructor(limits: PacketLimits) {
+    this.#limits = limits
   }
 
-  /** False as soon as a packet announces more than the limit, or a length of more than four bytes [2.2.3]. */
-  accept(chunk: Uint8Array): boolean {
+  /** What is wrong with the first packet that breaks a rule, as soon as that is known; undefined while all is well. */
+  accept(chunk: Uint8Array): string | undefined {
     let offset = 0
     while (offset < chunk.length) {
       if (this.#remaining > 0) {
-        const taken = Math.min(this.#remaining, chunk.length - offset)
-        this.#remaining -= taken
-        offset += taken
-      } else if (!this.#inLength) {
-        this.#inLength = true
-        this.#length = 0
-        this.#lengthBytes = 0
-        offset += 1
-      } else {
-        const byte = chunk[offset] as number
-        offset += 1
-        this.#length += (byte & 0x7f) * 128 ** this.#lengthBytes
-        this.#lengthBytes += 1
-        if (byte >= 0x80) {
-          if (this.#lengthBytes === 4) return false
-          continue
-        }
-        if (this.#length > this.#limit()) return false
-        this.#inLength = false
-        this.#remaining = this.#length
+        const taken = chunk.subarray(offset, offset + this.#remaining)
+        offset += taken.length
+        const violation = this.#takeBody(taken)
+        if (violation !== undefined) return violation
+        continue
       }
+      const violation = this.#takeHeader(chunk[offset] as number)
+      if (violation !== undefined) return violation
+      offset += 1
     }
-    return true
+    return undefined
+  }
+
+  #takeHeader(byte: number): string | undefined {
+    if (this.#first === undefined) {
+      this.#first = byte
+      this.#length = 0
+      this.#lengthBytes = 0
+      return undefined
+    }
+    this.#length += (byte & 0x7f) * 128 ** this.#lengthBytes
+    this.#lengthBytes += 1
+    if (byte >= 0x80)
+      return this.#lengthBytes === 4 ? 'section 2.2.3: length: expected at most four bytes' : undefined
+    const header = { type: this.#first >> 4, flags: this.#first & 0x0f, length: this.#length }
+    this.#first = undefined
+    return this.#begin(header)
+  }
+
+  #begin(header: FixedHeader): string | undefined {
+    const violation = checkFixedHeader(header, this.#limits)
+    if (violation !== undefined) return violation
+    this.#header = header
+    this.#body = new Uint8Array(checkedBytes(header))
+    this.#filled = 0
+    this.#remaining = header.length
+    return header.length === 0 ? this.#judge(header) : undefined
+  }
+
+  #takeBody(bytes: Uint8Array): string | undefined {
+    this.#remaining -= bytes.length
+    const missing = this.#body.length - this.#filled
+    if (missing === 0) return undefined
+    const judged = bytes.subarray(0, missing)
+    this.#body.set(judged, this.#filled)
+    this.#filled += judged.length
+    return this.#header && judged.length === missing ? this.#judge(this.#header) : undefined
+  }
+
+  #judge(header: FixedHeader): string | undefined {
+    return checkBody(header, this.#body, this.#limits.filters)
   }
 }

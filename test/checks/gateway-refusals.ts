@@ -1,9 +1,64 @@
 /** Refusals of the gateway's MQTT port: what one client may cost the others. */
 import { type RefusalCheck, takenOut } from './refusal-check.ts'
 
+const framingTest = 'test/unit/mqtt-gateway/packet-framing.test.ts'
+const rulesTest = 'test/unit/mqtt-gateway/packet-rules.test.ts'
 const brokerTest = 'test/e2e/aedes-broker.test.ts'
 
+const rules = 'mqtt-gateway/server/packet-rules.ts'
+
+const packets: readonly RefusalCheck[] = [
+  {
+    refusal: 'MQTT: a packet over the limit',
+    file: rules,
+    find: 'length > limit',
+    replace: 'false',
+    test: framingTest,
+  },
+  {
+    refusal: 'MQTT: a length of more than four bytes',
+    file: 'mqtt-gateway/server/packet-framing.ts',
+    find: 'this.#lengthBytes === 4 ?',
+    replace: 'false ?',
+    test: framingTest,
+  },
+  ...takenOut(rules, framingTest, {
+    'MQTT: a SUBSCRIBE of too many filters': 'if (count > filters)',
+    'MQTT: a topic name or filter that is too long': 'if (length > maxTopicBytes)',
+  }),
+  ...takenOut(rules, rulesTest, {
+    'MQTT: flags that a packet type does not have':
+      'if (type !== packetTypes.publish && flags !== flagsOf(type))',
+    'MQTT: QoS 3': 'if (qos === 3)',
+    'MQTT: packet identifier 0': 'if (this.uint16() === 0)',
+    'MQTT: a PUBLISH to no topic': "if (topicName === '')",
+    'MQTT: a PUBLISH to a wildcard': 'if (/[+#]/.test(topicName))',
+    'MQTT: a SUBSCRIBE without a filter': 'if (body.isAtEnd)',
+    'MQTT: a QoS that cannot be asked for': 'if (isSubscribe && body.uint8() > 2)',
+    'MQTT: a packet that ends too early': 'if (taken.length < count)',
+    'MQTT: a packet that goes on after its end': 'if (!body.isAtEnd)',
+    'MQTT: U+0000 in a string': "if (text.includes('\\0'))",
+    'MQTT: a control character in a string': 'if (forbidden.test(text))',
+  }),
+  {
+    refusal: 'MQTT: a string that is not UTF-8',
+    file: rules,
+    find: 'fatal: true',
+    replace: 'fatal: false',
+    test: rulesTest,
+  },
+  {
+    refusal: 'MQTT: what breaks a rule, before aedes takes it',
+    file: 'mqtt-gateway/server/aedes-broker.ts',
+    find: 'if (violation === undefined) return chunk',
+    replace: 'if (true) return chunk',
+    test: 'test/e2e/gateway-broker.test.ts',
+    only: 'a surrogate in a topic name',
+  },
+]
+
 export const gatewayPort: readonly RefusalCheck[] = [
+  ...packets,
   ...takenOut('mqtt-gateway/server/outgoing-queues.ts', brokerTest, {
     'a subscriber for which too many messages wait': 'if (queue.messages > messages)',
     'a subscriber for which too many bytes wait': 'if (queue.bytes > bytes)',

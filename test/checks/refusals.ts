@@ -355,10 +355,6 @@ const decoders: readonly RefusalCheck[] = [
   ...takenOut('node/network/streams.ts', 'test/unit/node/framing.test.ts', {
     'libp2p: a frame over the limit': 'if (this.#expected > this.#maxFrameBytes)',
   }),
-  ...takenOut('mqtt-gateway/server/packet-framing.ts', 'test/unit/mqtt-gateway/packet-framing.test.ts', {
-    'MQTT: a packet over the limit': 'if (this.#length > this.#limit())',
-    'MQTT: a length of more than four bytes': 'if (this.#lengthBytes === 4)',
-  }),
   {
     refusal: 'HTTP: a body over the limit',
     file: 'node/service/api.ts',

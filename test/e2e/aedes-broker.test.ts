@@ -31,7 +31,7 @@ beforeEach(async () => {
     published: (_, message) => published(message),
     maySubscribe: () => true,
     mayReceive: () => true,
-    cut: ({ clientId }, reason) => cuts.push(`${clientId}: ${reason}`),
+    cut: ({ clientId }, { detail }) => cuts.push(`${clientId}: ${detail}`),
     closed: ({ clientId }) => closedSessions.push(clientId),
   })
   address = await broker.listen()

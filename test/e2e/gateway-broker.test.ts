@@ -17,6 +17,7 @@ import type { DeliveredMessage } from '../../mqtt-gateway/device/listener.ts'
 import type { DecisionLine } from '../../mqtt-gateway/protocol/decision-log.ts'
 import { topics } from '../../mqtt-gateway/protocol/topics.ts'
 import { GatewayFixture, type SeenMessage, testLimits, until } from '../support/gateway-fixture.ts'
+import { malformedPackets, wrongAcknowledgements } from '../support/malformed-packets.ts'
 
 const text = (content: string) => ({ content: new TextEncoder().encode(content) })
 
@@ -520,6 +521,30 @@ describe('malformed bytes on the MQTT server', () => {
     await raw(bytes)
     const sender = await fixture.agent(d1111)
     expect(await sender.send(d1113.id, text('still here'))).toMatchObject({ verdict: 'Check' })
+  })
+
+  test.each(wrongAcknowledgements.concat(malformedPackets))(
+    'gateway: closes a connection that sends $what [$statement]',
+    async ({ isFirst, bytes, statement }) => {
+      const client = isFirst ? undefined : await fixture.client(fixture.credentials(d1111))
+      const closed = client ? new Promise<void>(resolve => client.once('close', resolve)) : raw(bytes)
+      client?.stream.write(bytes)
+      await closed
+      const cut = fixture.decisions.find(({ event }) => event === 'cut')
+      if (client) expect(cut).toMatchObject({ code: 'malformed', reason: expect.stringContaining(statement) })
+    },
+  )
+
+  test('gateway: a SUBSCRIBE of 1 MB is refused before it is worked on', async () => {
+    const client = await fixture.client(fixture.credentials(d1111))
+    const filter = Buffer.from('000461612f6101', 'hex')
+    const body = Buffer.concat([Buffer.from('0001', 'hex'), ...new Array<Buffer>(150_000).fill(filter)])
+    const closed = new Promise<void>(resolve => client.once('close', resolve))
+    const { length } = body
+    const lengthBytes = [(length & 127) | 128, ((length >> 7) & 127) | 128, length >> 14]
+    client.stream.write(Buffer.concat([Buffer.from([0x82, ...lengthBytes]), body]))
+    await closed
+    expect(fixture.decisions.at(-1)).toMatchObject({ event: 'cut', code: 'malformed' })
   })
 
   test('gateway: closes a client whose packet is over the limit', async () => {

@@ -1,0 +1,35 @@
+/** The form of a client's packets (MQTT 3.1.1), judged before the broker sees them. */
+import { expect, test } from 'vitest'
+import { PacketFraming } from '../../../mqtt-gateway/server/packet-framing.ts'
+import {
+  malformedPackets,
+  rightPackets,
+  type SamplePacket,
+  wrongAcknowledgements,
+} from '../../support/malformed-packets.ts'
+
+const limits = { connectBytes: 2048, publishBytes: () => 1024, filters: 8 }
+
+function violationOf({ bytes }: Pick<SamplePacket, 'bytes'>, chunkBytes = bytes.length): string | undefined {
+  const framing = new PacketFraming(limits)
+  for (let at = 0; at < bytes.length; at += chunkBytes) {
+    const violation = framing.accept(bytes.subarray(at, at + chunkBytes))
+    if (violation !== undefined) return violation
+  }
+  return undefined
+}
+
+/** Who is connected, and in which order, is aedes' to judge. */
+const byForm = [...malformedPackets, ...wrongAcknowledgements].filter(
+  ({ statement }) => statement !== 'MQTT-3.1.0-1',
+)
+
+test.each(byForm)('packets: refuses $what [$statement]', sample => {
+  expect(violationOf(sample)).toContain(sample.statement)
+  expect(violationOf(sample, 1)).toBe(violationOf(sample))
+})
+
+test.each(rightPackets)('packets: takes $what [$statement]', sample => {
+  expect(violationOf(sample)).toBeUndefined()
+  expect(violationOf(sample, 1)).toBeUndefined()
+})
