@@ -306,7 +306,7 @@ export const errorTable = {
     0x80,
     1,
     false,
-    'Peers remember more of this node than its data directory does; put the newest directory back, or join again as a new member.',
+    'A peer has shown what this node said and its data directory does not know; check that it is the newest directory and that the key runs nowhere else, put the newest back, or join again as a new member.',
   ),
   'execution-diverged': row(
     500,

@@ -13,6 +13,7 @@ import { assert } from './result.ts'
 
 /** Every domain in use. A format that changes gets a new number; a name is never reused. */
 export const domains = [
+  'mote/acknowledgement/1',
   'mote/assignment/1',
   'mote/authorities/1',
   'mote/boxes/1',

@@ -30,6 +30,7 @@ import { requestHandler } from './network/requests.ts'
 import type { Storage } from './ports.ts'
 import { CoordinationAddresses } from './registry/coordination-addresses.ts'
 import { RegistryHeartbeat } from './registry/live-nodes.ts'
+import { Acknowledgements } from './replica/acknowledgements.ts'
 import { adminRoutes, createApi, listenApi } from './service/api.ts'
 import { openLevelStorage } from './storage/level-storage.ts'
 
@@ -122,6 +123,7 @@ async function startOver(
     name: config.name,
     id,
     signer: nativeSignerFromSeed(signing.publicKey.suite, signing.seed.expose()),
+    acknowledgements: new Acknowledgements(file.chainId, transport.seed.expose()),
     recovered,
     chain,
     events,

@@ -28,6 +28,7 @@ import { PeerRechecks } from './ledger/peer-identities.ts'
 import { Snapshots } from './ledger/snapshots.ts'
 import { queryHandler } from './network/query-protocol.ts'
 import type { Clock, Network, NetworkEvents, NodeLog, PeerMessage, Storage } from './ports.ts'
+import type { Acknowledgements } from './replica/acknowledgements.ts'
 import { Admission } from './replica/admission.ts'
 import { KnownVoters } from './replica/known-voters.ts'
 import { type TransferReport, transferLeadership } from './replica/leader-transfer.ts'
@@ -47,6 +48,8 @@ export interface LedgerNodeParts {
   readonly name: string
   readonly id: DeviceId
   readonly signer: Signer
+  /** What this node and its followers acknowledge, and its key for that. */
+  readonly acknowledgements: Acknowledgements
   readonly recovered: RecoveredChain
   /** Made of `recovered`: a network judges its peers by it before there is a node. */
   readonly chain: LiveChain
@@ -93,9 +96,9 @@ export class LedgerNode implements NetworkEvents {
   constructor(parts: LedgerNodeParts) {
     this.#parts = parts
     const { name, id, recovered, chain, members, events, network, clock } = parts
-    const { verifier, settings, processId } = parts
+    const { signer, acknowledgements, verifier, settings, processId } = parts
     const { handovers } = recovered
-    const { incarnation } = recovered.ledger.header
+    const { chainId, incarnation } = recovered.ledger.header
     const log = (detail: object, message: string) => parts.log.info(detail, message)
     const complain = (detail: object, message: string) => parts.log.error(detail, message)
     const storage = watchCorruption(parts.storage, error => events.fault(error))
@@ -133,6 +136,7 @@ export class LedgerNode implements NetworkEvents {
       network: gate,
       clock,
       clocks,
+      acknowledgements,
       chain,
       certifier,
       snapshots,
@@ -141,7 +145,8 @@ export class LedgerNode implements NetworkEvents {
       events,
     })
     const asked = { network, storage, clock, replica, certifier, snapshots, handovers, members, gate }
-    this.#memberServer = new MemberServer({ ...asked, incarnation, events })
+    const proofs = { chainId, incarnation, signer, verifier, acknowledgements }
+    this.#memberServer = new MemberServer({ ...asked, ...proofs, events })
     this.#knownVoters = new KnownVoters({ chain, members, network, clock, verifier, replica, events, log })
     this.reads = new LinearizableReads({ clock, network, chain, replica })
     const admission = new Admission({ chain, mempool, verifier, clocks, replica })
@@ -281,6 +286,7 @@ export class LedgerNode implements NetworkEvents {
     switch (message.type) {
       case 'raft':
         if (!this.#gate.passes(from)) return
+        this.#parts.acknowledgements.heard(message.message)
         this.replica.receive(message.message)
         return
       case 'clocks':

@@ -75,6 +75,24 @@ export interface SignedHeader {
   readonly headerHash: Hash
 }
 
+/** The signature of such a promise, which whoever holds the key can judge. */
+export interface HeaderSignature extends SignedHeader {
+  readonly signature: Uint8Array
+}
+
+/** A follower's word that its log is on disk up to `index`, given in `term`: only the follower can judge `mac`, 32 bytes. */
+export interface Acknowledgement {
+  readonly term: number
+  readonly index: number
+  readonly mac: Uint8Array
+}
+
+type AppendResponse = Extract<Message, { type: 'append-response' }>
+/** A Raft message as it travels: an answer to an append may carry its sender's word (acknowledgements.ts). */
+export type RaftMessage =
+  | Exclude<Message, AppendResponse>
+  | (AppendResponse & { readonly mac: Uint8Array | undefined })
+
 /**
  * What a block took the place of: with it the state below can be had again, as long as the block has no certificate. A
  * node that starts again with such blocks could otherwise offer its state to nobody (chain-recovery.ts).
@@ -273,7 +291,7 @@ export interface ClockSample {
 /** What travels on long-lived streams: fire and forget, in order per peer and kind. */
 export type PeerMessage =
   /** The transport fills in `from` on arrival; on the wire it does not exist. */
-  | { readonly type: 'raft'; readonly message: Message }
+  | { readonly type: 'raft'; readonly message: RaftMessage }
   | { readonly type: 'signatures'; readonly signatures: readonly SignatureMessage[] }
   /** Clocks: the sender's own, and what it has heard of other voters'. */
   | { readonly type: 'clocks'; readonly samples: readonly ClockSample[] }

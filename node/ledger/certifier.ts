@@ -19,7 +19,7 @@ import { equalBytes } from '../../chain/codec.ts'
 import { type ConsenterSet, quorumOf } from '../../chain/consenters.ts'
 import type { Handover } from '../../chain/light-client.ts'
 import { ok, type Result, refuse } from '../../chain/result.ts'
-import type { SignatureMessage, SignedHeader } from '../ports.ts'
+import type { HeaderSignature, SignatureMessage } from '../ports.ts'
 import type { BlockToSign, CertifierConfig, CertifierOutput } from './signature-set.ts'
 import { keyIn, SignatureSet } from './signature-set.ts'
 
@@ -252,25 +252,32 @@ export class Certifier {
   }
 
   /** The highest header that a consenter has signed, as far as it is in memory. */
-  latestSignatureOf(id: DeviceId): SignedHeader | undefined {
-    const key = this.#keyOf(id)
-    const { chainId, incarnation, verifier } = this.#config
-    let latest: SignedHeader | undefined
-    for (const [number, { ours, early, signatureSets }] of this.#open) {
+  latestSignatureOf(id: DeviceId): HeaderSignature | undefined {
+    const { incarnation } = this.#config
+    let latest: HeaderSignature | undefined
+    for (const [number, state] of this.#open) {
       const height = number as Height
-      const message = early.get(id)
-      const isValid = (hash: Hash, signature: Uint8Array) =>
-        key && verifier.verify(key, certificateSigningBytes(chainId, incarnation, height, hash), signature)
-      const signed =
-        ours && signatureSets.some(signatureSet => signatureSet.holds(id))
-          ? ours.headerHash
-          : message && isValid(message.headerHash, message.signature)
-            ? message.headerHash
-            : undefined
-      if (signed === undefined || height <= (latest?.height ?? 0)) continue
-      latest = { incarnation, height, headerHash: signed }
+      const signed = this.#signatureAt(height, state, id)
+      if (signed && height > (latest?.height ?? 0)) latest = { incarnation, height, ...signed }
     }
     return latest
+  }
+
+  #signatureAt(
+    height: Height,
+    { ours, early, signatureSets }: HeightState,
+    id: DeviceId,
+  ): Pick<HeaderSignature, 'headerHash' | 'signature'> | undefined {
+    const { chainId, incarnation, verifier } = this.#config
+    for (const signatureSet of signatureSets) {
+      const signature = signatureSet.signatureOf(id)
+      if (ours && signature) return { headerHash: ours.headerHash, signature }
+    }
+    const [message, key] = [early.get(id), this.#keyOf(id)]
+    if (!message || !key) return undefined
+    const { headerHash, signature } = message
+    const signed = certificateSigningBytes(chainId, incarnation, height, headerHash)
+    return verifier.verify(key, signed, signature) ? { headerHash, signature } : undefined
   }
 
   /** The set whose quorum certifies this height, by what has been executed. */
@@ -358,12 +365,12 @@ export class Certifier {
     const { height, headerHash: theirs, signature } = message
     // One contradiction says it all: a consenter that signs anything must not fill the memory.
     for (const [key, known] of this.#others)
-      if (key.startsWith(`${height}:`) && known.holds(consenter)) return
+      if (key.startsWith(`${height}:`) && known.signatureOf(consenter)) return
     const key = `${height}:${theirs}`
     const signatureSet =
       this.#others.get(key) ?? this.#newSignatureSet(this.#signersAt(height), height, theirs)
     signatureSet.offer(consenter, signature)
-    if (!signatureSet.holds(consenter)) return
+    if (!signatureSet.signatureOf(consenter)) return
     this.#others.set(key, signatureSet)
     this.#output.disagreement({ consenter, height, theirs, ours: ours.headerHash })
     if (signatureSet.complete()) this.#diverge(height, theirs, ours.headerHash)

@@ -37,20 +37,20 @@ export class SignatureSet {
     const quorum = quorumOf(this.set)
     for (const id of this.#offered.keys()) {
       if (this.#verified.size >= quorum) break
-      this.holds(id)
+      this.signatureOf(id)
     }
     return this.#verified.size >= quorum
   }
 
-  /** True if this consenter's signature is here and valid. */
-  holds(id: DeviceId): boolean {
+  /** This consenter's signature, if it is here and valid. */
+  signatureOf(id: DeviceId): Uint8Array | undefined {
     const signature = this.#offered.get(id)
     if (signature) {
       this.#offered.delete(id)
       const key = keyIn(this.set, id)
       if (key && this.#verifies(key, signature)) this.#verified.set(id, signature)
     }
-    return this.#verified.has(id)
+    return this.#verified.get(id)
   }
 
   /** The certificate of what was verified so far. */

@@ -15,6 +15,7 @@ import type {
   TransactionId,
 } from '../../chain/brands.ts'
 import { bytes, type Codec, digest, list, oneOf, optional, struct, text, uint } from '../../chain/codec.ts'
+import { signatureBytes } from '../../chain/keys.ts'
 import {
   type CertifiedHeader,
   certifiedHeaderCodec,
@@ -39,9 +40,10 @@ import {
 } from '../../client/chain-source.ts'
 import { coordinationAddressesCodec, maxAddressBytes } from '../../client/coordination-address.ts'
 import { assignmentCodec, maxJoinMessageBytes } from '../../client/join-messages.ts'
-import type { RequestProtocol, SignedHeader } from '../ports.ts'
+import type { Acknowledgement, HeaderSignature, RequestProtocol } from '../ports.ts'
 import { maxHelloHandovers } from './hello.ts'
 import { protocols } from './protocols.ts'
+import { macBytes } from './wire.ts'
 
 /** Whoever has connected, or only a peer whose identity is proven and known to stand (hello.ts). */
 export type Asker = 'anyone' | 'confirmed'
@@ -129,22 +131,24 @@ const ownStatusCodec: Codec<OwnStatus> = struct<OwnStatus>({
   handovers: list(certifiedHeaderCodec, maxHelloHandovers),
 })
 
-/** What one full node knows of another (member-server.ts). */
+/** What one full node can show of another (member-server.ts). */
 export interface AmnesiaEvidence {
   /** The highest header it signed, as far as known here. */
-  readonly signed: SignedHeader | undefined
-  /** The term of the node that speaks. */
-  readonly term: number
-  /** If that node leads: up to where the log was acknowledged to it. */
-  readonly acknowledged: number
+  readonly signed: HeaderSignature | undefined
+  /** The newest place of the log that it acknowledged here. */
+  readonly acknowledged: Acknowledgement | undefined
 }
 
 const amnesiaEvidenceCodec: Codec<AmnesiaEvidence> = struct<AmnesiaEvidence>({
   signed: optional(
-    struct<SignedHeader>({ incarnation: uint(), height: uint<Height>(), headerHash: digest<Hash>() }),
+    struct<HeaderSignature>({
+      incarnation: uint(),
+      height: uint<Height>(),
+      headerHash: digest<Hash>(),
+      signature: bytes(signatureBytes),
+    }),
   ),
-  term: uint(),
-  acknowledged: uint(),
+  acknowledged: optional(struct<Acknowledgement>({ term: uint(), index: uint(), mac: bytes(macBytes) })),
 })
 
 /** A full node tells a coordination node that it lives. Who it is, hello has proven. */

@@ -25,10 +25,11 @@ import { type ErrorCode, errorTable } from '../../chain/errors.ts'
 import type { Refusal, Result } from '../../chain/result.ts'
 import { maxTransactionBytes } from '../../chain/transaction.ts'
 import { maxEntriesPerMessage } from '../../consensus/message-check.ts'
-import type { Entry, Message } from '../../consensus/types.ts'
+import type { Entry } from '../../consensus/types.ts'
 import type {
   ClockSample,
   PeerMessage,
+  RaftMessage,
   RequestProtocol,
   SignatureMessage,
   TransactionRefusal,
@@ -89,11 +90,13 @@ export function refusalFrom({ code, detail }: { code: string; detail: string }):
 
 type WithoutFrom<M> = M extends unknown ? Omit<M, 'from'> : never
 /** A Raft message as it travels. */
-export type RaftFrame = WithoutFrom<Message>
+export type RaftFrame = WithoutFrom<RaftMessage>
 type AppendEntries = Extract<RaftFrame, { type: 'append-entries' }>
 type EntryFrame = Pick<Entry, 'term' | 'type' | 'data' | 'configuration'>
 
 const index = uint()
+/** Of an acknowledgement (acknowledgements.ts). */
+export const macBytes = 32
 const term = uint()
 /** Most bytes of entries that a node is configured to put into an append; leaves room in the frame for the rest. */
 export const maxAppendBytes = 3 * 1024 * 1024
@@ -157,6 +160,7 @@ export const raftCodec: Codec<RaftFrame> = union<RaftFrame>({
       conflictTerm: term,
       readContext: uint(),
       full: boolean,
+      mac: optional(bytes(macBytes)),
     }),
   ],
   'install-snapshot': [5, struct({ term, snapshot: snapshotCodec })],

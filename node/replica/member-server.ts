@@ -2,10 +2,11 @@
  * `/mote/member/1`, both ways: answers those who keep this chain (snapshots, reads, what this node remembers of them), and
  * asks each of them once what it remembers of this node before Raft may speak with it (docs/CONSENSUS.md, amnesia check).
  */
-import type { DeviceId, Height } from '../../chain/brands.ts'
-import { certificateCodec } from '../../chain/certificate.ts'
+import type { ChainId, DeviceId, Height } from '../../chain/brands.ts'
+import { certificateCodec, certificateSigningBytes } from '../../chain/certificate.ts'
 import { decode } from '../../chain/codec.ts'
 import { indexOfConsenter } from '../../chain/consenters.ts'
+import type { SignatureVerifier, Signer } from '../../chain/keys.ts'
 import { MoteError } from '../../chain/result.ts'
 import type { RaftStatus } from '../../consensus/status.ts'
 import type { Certifier } from '../ledger/certifier.ts'
@@ -15,7 +16,8 @@ import type { NodeEvents, NodeListener } from '../ledger/node-events.ts'
 import type { Snapshots } from '../ledger/snapshots.ts'
 import { type AmnesiaEvidence, memberRequests } from '../network/request-table.ts'
 import { ask, requestHandler } from '../network/requests.ts'
-import type { Clock, Network, SignedHeader, Storage } from '../ports.ts'
+import type { Clock, HeaderSignature, Network, Storage } from '../ports.ts'
+import type { Acknowledgements } from './acknowledgements.ts'
 import type { Replica } from './replica.ts'
 
 export interface MemberServerParts {
@@ -26,7 +28,11 @@ export interface MemberServerParts {
   readonly certifier: Certifier
   readonly snapshots: Snapshots
   readonly handovers: Pick<Handovers, 'signersAt'>
+  readonly chainId: ChainId
   readonly incarnation: number
+  readonly signer: Pick<Signer, 'publicKey'>
+  readonly verifier: SignatureVerifier
+  readonly acknowledgements: Acknowledgements
   readonly members: Members
   /** Opened for a peer whose answer speaks not against this node. */
   readonly gate: MemberGate
@@ -70,11 +76,11 @@ export class MemberServer implements NodeListener {
   }
 
   async #ask(peer: DeviceId): Promise<void> {
-    const { network, storage, clock, replica, gate, events } = this.#parts
+    const { network, clock, replica, gate, events } = this.#parts
     this.#asking.add(peer)
     try {
       const evidence = await ask(network, peer, memberRequests.amnesiaCheck, {}, askTimeoutMs)
-      const against = await lostState(peer, evidence, { storage, raft: replica.consensus })
+      const against = await lostState(peer, evidence, { ...this.#parts, raft: replica.consensus })
       if (this.#stopped) return
       if (against) {
         this.#stopped = true
@@ -90,8 +96,7 @@ export class MemberServer implements NodeListener {
   }
 
   #evidence(id: DeviceId): Promise<AmnesiaEvidence> {
-    const { storage, replica, certifier, handovers, incarnation } = this.#parts
-    return amnesiaEvidenceOf(id, { storage, raft: replica.consensus, certifier, handovers, incarnation })
+    return amnesiaEvidenceOf(id, this.#parts)
   }
 }
 
@@ -99,9 +104,10 @@ export class MemberServer implements NodeListener {
  * What peers remember of a node, against what its directory holds (docs/CONSENSUS.md): a wiped or restored
  * directory has forgotten votes, entries and signatures that others count on, and must not act under the old name.
  *
- * A peer holds two kinds of proof: a later header signature (its own memory, its newest certificates), and, while it
- * leads, what the node acknowledged in its term. A directory that is merely behind never contradicts them, because a
- * node writes down what it promises before it promises it.
+ * A peer holds two kinds of proof: a later header signature (its own memory, its newest certificates), and the newest
+ * acknowledgement that the node gave it as leader. A peer's word is none: each counts by this node's own key alone, whoever
+ * shows it. A directory that is merely behind never contradicts them, because a node writes down what it promises before
+ * it promises it.
  */
 
 /** Newest certificates that are searched for a signature. */
@@ -111,33 +117,33 @@ interface AmnesiaEvidenceSource {
   readonly storage: Pick<Storage, 'latestCertificate' | 'certificate'>
   readonly handovers: Pick<Handovers, 'signersAt'>
   readonly certifier: Pick<Certifier, 'latestSignatureOf'>
+  readonly acknowledgements: Pick<Acknowledgements, 'of'>
   readonly incarnation: number
-  readonly raft: RaftStatus
 }
 
-/** What this node knows of `id`. */
+/** What this node can show of `id`. */
 async function amnesiaEvidenceOf(id: DeviceId, source: AmnesiaEvidenceSource): Promise<AmnesiaEvidence> {
-  const { raft } = source
   return {
     signed: source.certifier.latestSignatureOf(id) ?? (await latestCertified(id, source)),
-    term: raft.currentTerm,
-    acknowledged: raft.followers.get(id)?.matchIndex ?? 0,
+    acknowledged: source.acknowledgements.of(id),
   }
 }
 
 async function latestCertified(
   id: DeviceId,
   source: AmnesiaEvidenceSource,
-): Promise<SignedHeader | undefined> {
+): Promise<HeaderSignature | undefined> {
   const { storage, handovers, incarnation } = source
   const latest = await storage.latestCertificate()
   if (!latest) return undefined
   for (let height = latest.height; height > latest.height - certificatesSearched && height > 0; height--) {
     const bytes = await storage.certificate(height as Height)
     const certificate = bytes && decode(certificateCodec, bytes)
+    if (!certificate?.ok) continue
+    const { headerHash, signatures } = certificate.value
     const place = indexOfConsenter(handovers.signersAt(height), id)
-    if (certificate?.ok && certificate.value.signatures.some(({ signer }) => signer === place))
-      return { incarnation, height: height as Height, headerHash: certificate.value.headerHash }
+    const own = signatures.find(({ signer }) => signer === place)
+    if (own) return { incarnation, height: height as Height, headerHash, signature: own.signature }
   }
   return undefined
 }
@@ -145,33 +151,48 @@ async function latestCertified(
 interface OwnState {
   readonly storage: Pick<Storage, 'signedHeader'>
   readonly raft: RaftStatus
+  readonly chainId: ChainId
+  readonly signer: Pick<Signer, 'publicKey'>
+  readonly verifier: SignatureVerifier
+  readonly acknowledgements: Pick<Acknowledgements, 'isOwn'>
 }
 
-/** Why this node must not act under its name, going by a peer's answer; undefined if nothing speaks against it. */
+/** Why this node must not act under its name, going by what a peer has shown; undefined if nothing speaks against it. */
 async function lostState(
   peer: DeviceId,
-  { signed, term, acknowledged }: AmnesiaEvidence,
+  { signed, acknowledged }: AmnesiaEvidence,
   own: OwnState,
 ): Promise<MoteError | undefined> {
-  if (signed) {
+  if (signed && isOwnSignature(signed, own)) {
     const record = await own.storage.signedHeader(signed)
     if (record?.headerHash !== signed.headerHash)
       return stateLost(
-        `${peer} holds a signature of this node for height ${signed.height}, of which the data directory knows nothing`,
+        `${peer} has shown a signature of this node for height ${signed.height}, of which the data directory knows nothing`,
       )
   }
+  if (!acknowledged || !own.acknowledgements.isOwn(acknowledged)) return undefined
   const { currentTerm, lastLogIndex } = own.raft
+  const { term, index } = acknowledged
   // Entries that a leader of an older term counts on may have been replaced since.
-  if (acknowledged === 0 || term < currentTerm) return undefined
-  if (term === currentTerm && acknowledged <= lastLogIndex) return undefined
+  if (term < currentTerm || (term === currentTerm && index <= lastLogIndex)) return undefined
   return stateLost(
-    `${peer} holds an acknowledgement of this node for the log up to ${acknowledged} in term ${term}; the data directory ends at ${lastLogIndex} in term ${currentTerm}`,
+    `${peer} has shown an acknowledgement of this node for the log up to ${index} in term ${term}; the data directory ends at ${lastLogIndex} in term ${currentTerm}`,
   )
+}
+
+function isOwnSignature(
+  { incarnation, height, headerHash, signature }: HeaderSignature,
+  { chainId, signer, verifier }: OwnState,
+): boolean {
+  const signed = certificateSigningBytes(chainId, incarnation, height, headerHash)
+  return verifier.verify(signer.publicKey, signed, signature)
 }
 
 function stateLost(detail: string): MoteError {
   return new MoteError(
     'state-lost',
-    `${detail}; put the newest data directory back, or remove this node from the chain and join as a new member (docs/OPERATIONS.md)`,
+    `${detail}. It was made with this node's own key, so either the directory is not the newest one, or a second process has the key. ` +
+      'Check both before anything is removed: is this the disk and the path that ran last, is there a newer copy, does the key run elsewhere? ' +
+      'Then put the newest directory back; if there is none, remove this node from the chain and join as a new member (docs/OPERATIONS.md, "A lost disk")',
   )
 }

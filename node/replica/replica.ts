@@ -31,6 +31,7 @@ import { withholdUnproven } from '../ledger/configuration-judge.ts'
 import type { Leadership, NodeListener } from '../ledger/node-events.ts'
 import type { VerifiedSnapshot } from '../ledger/snapshots.ts'
 import type { Network } from '../ports.ts'
+import type { Acknowledgements } from './acknowledgements.ts'
 import { Executor, type ExecutorParts } from './executor.ts'
 import { LateProposals } from './late-proposals.ts'
 import { ReadRounds } from './linearizable-reads.ts'
@@ -45,6 +46,7 @@ export interface ReplicaParts extends ExecutorParts, ProposerParts {
   readonly tickMs: number
   readonly network: Pick<Network, 'send'>
   readonly clocks: ClockExchange
+  readonly acknowledgements: Pick<Acknowledgements, 'put'>
   /** No part is taken in elections before this index is applied (rebuild.ts). */
   readonly rebuildUpTo: number
 }
@@ -300,7 +302,8 @@ export class Replica implements NodeListener {
 
   #send(to: string, message: Message): void {
     if (this.#late.sitsOut && message.type === 'append-entries') return
-    this.#parts.network.send(to as DeviceId, { type: 'raft', message })
+    const { network, acknowledgements } = this.#parts
+    network.send(to as DeviceId, { type: 'raft', message: acknowledgements.put(message) })
   }
 
   #persist({ token, snapshot: meta, ...rest }: Extract<Effect, { type: 'persist' }>): void {
@@ -342,9 +345,7 @@ export class Replica implements NodeListener {
   }
 
   #track(write: Promise<void>, then: () => void, size: 'usual' | 'large' = 'usual'): void {
-    const written = () => {
-      if (!this.#stopped) then()
-    }
+    const written = () => (this.#stopped ? undefined : then())
     this.#writes.track(write, size, { written, failed: error => this.fault(error) })
   }
 

@@ -17,8 +17,10 @@ import { NodeEvents } from '../../node/ledger/node-events.ts'
 import { LedgerNode } from '../../node/ledger-node.ts'
 import type { ApplyWrite, Clock, LogWrite, PeerMessage, RecoveredNode, Storage } from '../../node/ports.ts'
 import { copyPromises } from '../../node/rebuild.ts'
+import { Acknowledgements } from '../../node/replica/acknowledgements.ts'
 import type { ProducerLimits } from '../../node/replica/producer.ts'
 import { openStorage } from '../../node/storage/chain-storage.ts'
+import { seedOf } from '../support/sample-genesis.ts'
 import { type CrashKind, type DiskUser, SimulatedDisk } from './disk.ts'
 import type { NetworkUser, SimulatedNetwork } from './network.ts'
 import { SeededRandom } from './random.ts'
@@ -232,6 +234,7 @@ export class SimulatedProcess implements DiskUser, NetworkUser {
       name: host.name,
       id: host.id,
       signer,
+      acknowledgements: new Acknowledgements(chainIdOf(genesis), seedOf(host.name, 'transport')),
       recovered,
       chain: new LiveChain(recovered, verifier, settings.recent),
       events: new NodeEvents(),

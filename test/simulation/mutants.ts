@@ -353,8 +353,8 @@ export const mutants: readonly Mutant[] = [
     name: 'certificate-without-a-quorum',
     source: 'a certificate is of a quorum',
     file: 'node/ledger/signature-set.ts',
-    find: '    return this.#verified.size >= quorum\n  }\n\n  /** True if this consenter',
-    replace: '    return this.#verified.size >= quorum - 1\n  }\n\n  /** True if this consenter',
+    find: '    return this.#verified.size >= quorum\n  }\n\n  /** This consenter',
+    replace: '    return this.#verified.size >= quorum - 1\n  }\n\n  /** This consenter',
   },
   {
     name: 'acknowledge-on-proposal',

@@ -26,6 +26,7 @@ import type {
   RequestProtocol,
   Storage,
 } from '../../node/ports.ts'
+import { Acknowledgements } from '../../node/replica/acknowledgements.ts'
 import { openStorage } from '../../node/storage/chain-storage.ts'
 import { ManualClock } from './manual-clock.ts'
 import { MemoryDisk } from './memory-byte-store.ts'
@@ -219,6 +220,7 @@ export class LedgerWorld {
       name: each.identity.name,
       id,
       signer,
+      acknowledgements: new Acknowledgements(owner.chainId, each.identity.transportSeed),
       recovered,
       chain: new LiveChain(recovered, nativeVerifier, settings.recent),
       events: new NodeEvents(),

@@ -36,13 +36,14 @@ export const raftFrames: readonly RaftFrame[] = [
   {
     type: 'append-response',
     term: 3,
-    success: false,
-    prevLogIndex: 1,
-    matchIndex: 0,
-    conflictIndex: 4,
-    conflictTerm: 1,
-    readContext: 0,
-    full: true,
+    success: true,
+    prevLogIndex: 8,
+    matchIndex: 9,
+    conflictIndex: 0,
+    conflictTerm: 0,
+    readContext: 4,
+    full: false,
+    mac: new Uint8Array(32).fill(7),
   },
   {
     type: 'install-snapshot',
@@ -57,6 +58,7 @@ export const raftFrames: readonly RaftFrame[] = [
 /** What is refused, each with why. */
 const refused = {
   'a kind that does not exist': '920f9103',
+  'an answer to an append whose mac is too short': `92049903c30809000004c2c41f${'07'.repeat(31)}`,
   'heard without its round': '92089103',
   'heard with a field too many': '9208930304c0',
   'heard with a negative round': '92089203ff',
@@ -78,6 +80,7 @@ export function raftVectors() {
 
 /** A message as JSON has it. */
 function shown(frame: RaftFrame): unknown {
+  if (frame.type === 'append-response') return { ...frame, mac: frame.mac && bytesToHex(frame.mac) }
   if (frame.type !== 'append-entries') return frame
   return { ...frame, entries: frame.entries.map(entry => ({ ...entry, data: bytesToHex(entry.data) })) }
 }

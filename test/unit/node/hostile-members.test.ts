@@ -2,7 +2,8 @@
 import { describe, expect, test } from 'vitest'
 import { consenterSet } from '../../../chain/consenters.ts'
 import { maxTermLead } from '../../../consensus/message-check.ts'
-import type { Entry, Message } from '../../../consensus/types.ts'
+import type { Entry } from '../../../consensus/types.ts'
+import type { RaftMessage } from '../../../node/ports.ts'
 import { LedgerWorld } from '../../support/ledger-world.ts'
 import { sampleIdentity } from '../../support/sample-genesis.ts'
 
@@ -24,7 +25,7 @@ async function certified(world: LedgerWorld): Promise<void> {
 }
 
 /** An append of `term` right behind the log of node `i`, with a configuration that makes `evil` the only voter. */
-function takeover(world: LedgerWorld, i: number, evil: number, term: number): Message {
+function takeover(world: LedgerWorld, i: number, evil: number, term: number): RaftMessage {
   const { lastLogIndex, lastLogTerm } = world.node(i).replica.consensus
   const configuration = { voters: [world.id(evil)], votersOutgoing: [], learners: [] }
   const entry: Entry = {
@@ -47,7 +48,7 @@ function takeover(world: LedgerWorld, i: number, evil: number, term: number): Me
 }
 
 /** Everything that only a voter may say, in a newer term. */
-function lies(world: LedgerWorld, i: number, evil: number): Message[] {
+function lies(world: LedgerWorld, i: number, evil: number): RaftMessage[] {
   const from = world.id(evil)
   const { currentTerm, lastLogIndex, lastLogTerm } = world.node(i).replica.consensus
   const term = currentTerm + 1

@@ -1,7 +1,13 @@
 import { expect, test } from 'vitest'
+import { type DeviceId, Hash, Height } from '../../../chain/brands.ts'
+import { certificateSigningBytes } from '../../../chain/certificate.ts'
+import { decode, encode } from '../../../chain/codec.ts'
+import { chainIdOf } from '../../../chain/genesis.ts'
 import { stateKeyOf } from '../../../chain/records.ts'
 import { unwrap } from '../../../chain/result.ts'
 import { parseTransaction } from '../../../chain/transaction.ts'
+import { type AmnesiaEvidence, memberRequests } from '../../../node/network/request-table.ts'
+import { Acknowledgements } from '../../../node/replica/acknowledgements.ts'
 import { LedgerWorld } from '../../support/ledger-world.ts'
 import { MemoryDisk } from '../../support/memory-byte-store.ts'
 import { sampleIdentity } from '../../support/sample-genesis.ts'
@@ -78,6 +84,82 @@ test('lost state: peers that have restarted since still know it from their certi
   await world.start(wiped)
   await world.until('the refusal', () => world.failures.length > 0)
   expect(world.failures[0]).toMatchObject({ code: 'state-lost' })
+})
+
+/** What comes back of the amnesia check, changed on its way. */
+function evidenceIs(world: LedgerWorld, change: (shown: AmnesiaEvidence) => AmnesiaEvidence): void {
+  const { answer } = memberRequests.amnesiaCheck
+  world.answerFilter = (protocol, bytes) => {
+    const shown = protocol === 'member' ? decode(answer, bytes) : undefined
+    return shown?.ok ? encode(answer, change(shown.value)) : bytes
+  }
+}
+
+/** A follower that has acknowledged what nobody has certified, starts again with its directory of before. */
+async function restoredBeforeCertified(
+  world: LedgerWorld,
+  meanwhile: () => Promise<void> = async () => {},
+): Promise<void> {
+  const restored = followerOf(world)
+  const copy = world.disk(restored).copy()
+  const { lastLogIndex } = world.node(restored).replica.consensus
+  world.filter = (_from, _to, { type }) => type !== 'signatures'
+  void world.node(world.leader!).submission.submit(world.group(devices[0]!, `group-${nonce++}`), 'none')
+  await world.until(
+    'it acknowledges',
+    () => world.node(restored).replica.consensus.lastLogIndex > lastLogIndex,
+  )
+  await world.run(100)
+  world.crash(restored)
+  await meanwhile()
+  world.replaceDisk(restored, copy)
+  await world.start(restored)
+}
+
+test('lost state: an acknowledgement alone says that a directory was restored', async () => {
+  const world = await startedWorld()
+  evidenceIs(world, ({ acknowledged }) => ({ acknowledged, signed: undefined }))
+  await restoredBeforeCertified(world)
+  await world.until('the refusal', () => world.failures.length > 0)
+  expect(world.failures[0]).toMatchObject({ code: 'state-lost' })
+  expect(world.failures[0]!.detail).toMatch(/acknowledgement of this node for the log up to \d+ in term 1/)
+  expect(world.failures[0]!.detail).toContain('Check both before anything is removed')
+})
+
+test('lost state: who led when an acknowledgement was given still shows it', async () => {
+  const world = await startedWorld()
+  evidenceIs(world, ({ acknowledged }) => ({ acknowledged, signed: undefined }))
+  const old = world.leader!
+  const heir = [0, 1, 2].find(i => i !== old && i !== followerOf(world))!
+  await restoredBeforeCertified(world, async () => {
+    await settled(world, world.node(old).transfer(world.id(heir)))
+    expect(world.leader).toBe(heir)
+  })
+  await world.until('the refusal', () => world.failures.length > 0)
+  expect(world.failures[0]!.detail).toContain(`${world.id(old)} has shown an acknowledgement`)
+})
+
+test('lost state: what a peer makes up does not count, nor what another node has said', async () => {
+  const world = new LedgerWorld(3, devices)
+  const response = { type: 'append-response', from: '', term: 9, success: true, matchIndex: 9 } as const
+  const rest = { prevLogIndex: 0, conflictIndex: 0, conflictTerm: 0, readContext: 0, full: false } as const
+  const another = new Acknowledgements(chainIdOf(world.genesis), world.identity(0).transportSeed)
+  another.heard({ ...response, ...rest, ...another.put({ ...response, ...rest }), from: 'another' })
+  const made = { term: 1_000_000, index: 1, mac: new Uint8Array(32).fill(1) }
+  const headerHash = Hash('ab'.repeat(32))
+  const signature = world
+    .identity(0)
+    .signer.sign(certificateSigningBytes(chainIdOf(world.genesis), 0, Height(5), headerHash))
+  let answers = 0
+  evidenceIs(world, () => ({
+    signed: { incarnation: 0, height: Height(5), headerHash, signature },
+    acknowledged: answers++ % 2 ? made : another.of('another' as DeviceId),
+  }))
+  await world.start(1)
+  await world.start(2)
+  await world.until('a leader', () => world.leader !== undefined)
+  await blocks(world, 2)
+  expect(world.failures).toEqual([])
 })
 
 test('lost state: a node that was merely away, or never there, is let in', async () => {
