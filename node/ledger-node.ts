@@ -321,6 +321,10 @@ export class LedgerNode implements NetworkEvents {
     this.certifier.connected(peer)
   }
 
+  isCounted(peer: DeviceId): boolean {
+    return !this.#members.isKnownVoter(peer)
+  }
+
   status(): NodeStatus {
     return this.#status.now()
   }

@@ -345,6 +345,8 @@ export interface NetworkEvents {
   unreachable(peer: DeviceId): void
   /** The first proven connection came, or the last one went. */
   peer(peer: DeviceId, state: 'connected' | 'disconnected'): void
+  /** False of a voter, whose messages and member requests have no quota: Raft itself limits them. True of all others. */
+  isCounted(peer: DeviceId): boolean
 }
 
 /** A peer one wants to be connected to; the network dials it again and again until it is forgotten. */

@@ -77,6 +77,11 @@ export class Members implements NodeListener {
     return this.#departing.has(id)
   }
 
+  /** In the configuration in force, or by certified state. */
+  isKnownVoter(id: DeviceId): boolean {
+    return this.isVoter(id) || this.#knownVoters.includes(id)
+  }
+
   hears(from: DeviceId, type: PeerMessage['type']): boolean {
     return this.#others.has(from) || (type === 'raft' && this.#departing.has(from))
   }

@@ -149,7 +149,12 @@ export class LightChain {
   /** Meets the configured peers, and follows the chain from then on. */
   async start(onPeer: (peer: DeviceId, state: PeerStatus['state']) => void): Promise<void> {
     for (const peer of [...this.config.peers, ...this.config.coordination]) this.network.keep(peer)
-    await this.network.start({ message: () => {}, unreachable: () => {}, peer: onPeer })
+    await this.network.start({
+      message: () => {},
+      unreachable: () => {},
+      peer: onPeer,
+      isCounted: () => true,
+    })
     this.client.follower.onAdvance(event => this.#onAdvance(event))
     this.inBackground('following headers', this.client.follower.run(this.stopping))
     this.#wantProof()

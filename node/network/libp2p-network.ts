@@ -373,15 +373,16 @@ export class Libp2pNetwork implements Network {
         { maxInboundStreams: protocols[name].maxStreams, maxOutboundStreams: protocols[name].maxStreams },
       )
     await serve('hello', (stream, link) => this.#onHello(stream, link))
-    const onMessage: NetworkEvents['message'] = (from, message) => this.#events?.message(from, message)
-    await serve('raft', (stream, link) => takeFrames('raft', stream, link, onMessage))
-    await serve('certify', (stream, link) => takeFrames('certify', stream, link, onMessage))
-    await serve('forward', (stream, link) => takeFrames('forward', stream, link, onMessage))
+    const isCounted = (peer: DeviceId) => this.#events?.isCounted(peer) ?? true
+    const message: NetworkEvents['message'] = (from, message) => this.#events?.message(from, message)
+    for (const protocol of ['raft', 'certify', 'forward'] as const)
+      await serve(protocol, (stream, link) => takeFrames(protocol, stream, link, { message, isCounted }))
     const { clock, log } = this.#options
     for (const [protocol, handler] of this.#handlers) {
       const onHandlerFailure = (error: unknown) =>
         log.error({ protocol, error: String(error) }, 'request failed')
-      const options = { protocol, handler, timeoutMs: this.#limits.serveTimeoutMs, clock, onHandlerFailure }
+      const { serveTimeoutMs: timeoutMs } = this.#limits
+      const options = { protocol, handler, timeoutMs, clock, isCounted, onHandlerFailure }
       await serve(protocol, (stream, link) => serveRequest(stream, link, options))
     }
   }

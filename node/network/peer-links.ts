@@ -13,6 +13,9 @@ import { RateLimit, RateLimits } from './rate-limit.ts'
 import { Conversation, OutboundStream } from './streams.ts'
 import { maxAnswerFrameBytes } from './wire.ts'
 
+/** A frame of a long-lived stream costs one unit for each begun part of this size: about a transaction. */
+const frameUnitBytes = 256
+
 export interface PeerLinkOptions {
   readonly limits: NetworkLimits
   readonly clock: Clock
@@ -38,10 +41,11 @@ export class PeerLink {
   readonly #streams = new Map<StreamProtocol, OutboundStream>()
   readonly #requests: RateLimit
   #violations = 0
+  #excess = 0
   /** Set when the peer's hello has passed, confirmed or not. */
   peer: ProvenPeer | undefined
   /** Shared by all connections of the peer. */
-  budget: RateLimit | undefined
+  budgets: PeerBudgets | undefined
   /** Our hello has passed at the peer. */
   accepted = false
 
@@ -125,16 +129,30 @@ export class PeerLink {
    * Throws `rate-limited` with the time to wait.
    */
   takeRequest(cost: number): void {
-    const budget = this.confirmed ? this.budget : undefined
+    const budget = this.confirmed ? this.budgets?.requests : undefined
     const [limit, price] = budget ? [budget, cost] : [this.#requests, 1]
     if (limit.take(price)) return
+    this.#exceeds('requests')
     throw new MoteError('rate-limited', `requests: again in ${limit.waitMs(price)} ms`)
   }
 
-  /** Counts a malformed frame or a stream that is not allowed; too many close the connection. */
-  violation(reason: string): void {
+  /** Takes a frame of a long-lived stream, by its length, from what the peer may send. False: it is to be dropped. */
+  takeFrame(bytes: number): boolean {
+    if (this.budgets?.frames.take(Math.ceil(bytes / frameUnitBytes))) return true
+    this.#exceeds('frames')
+    return false
+  }
+
+  /** To be refused is cheap, but not free: who goes on and on is cut off. */
+  #exceeds(what: string): void {
+    this.#excess++
+    if (this.#excess === this.#options.limits.maxExcess) this.violation(`${what}: over the quota`, 'close')
+  }
+
+  /** Counts a malformed frame or a stream that is not allowed; too many close the connection, or this one if it says so. */
+  violation(reason: string, effect?: 'close'): void {
     this.#violations++
-    const closing = this.#violations >= this.#options.limits.maxViolations
+    const closing = effect === 'close' || this.#violations >= this.#options.limits.maxViolations
     this.#options.onViolation(this, reason, closing)
     if (closing) this.connection.abort(new Error(`protocol violations: ${reason}`))
   }
@@ -150,6 +168,12 @@ export class PeerLink {
   }
 }
 
+/** What one device may ask and send, over all its connections and beyond them. */
+export interface PeerBudgets {
+  readonly requests: RateLimit
+  readonly frames: RateLimit
+}
+
 /** Every open connection of a node, by its id and by the device that proved itself on it. */
 export class PeerLinks {
   readonly #options: PeerLinkOptions
@@ -157,12 +181,14 @@ export class PeerLinks {
   /** The newest last. The last ready one carries what is sent. */
   readonly #byDevice = new Map<DeviceId, PeerLink[]>()
   readonly #waiting = new Set<() => void>()
-  readonly #budgets: RateLimits<DeviceId>
+  readonly #requests: RateLimits<DeviceId>
+  readonly #frames: RateLimits<DeviceId>
 
   constructor(options: PeerLinkOptions) {
     this.#options = options
-    const { provenBurst: burst, provenPerSecond: perSecond } = options.limits
-    this.#budgets = new RateLimits({ burst, perSecond }, options.clock)
+    const { limits, clock } = options
+    this.#requests = new RateLimits({ burst: limits.provenBurst, perSecond: limits.provenPerSecond }, clock)
+    this.#frames = new RateLimits({ burst: limits.frameBurst, perSecond: limits.framesPerSecond }, clock)
   }
 
   /** The link of a connection; a new one if it is open and not known yet. */
@@ -187,7 +213,7 @@ export class PeerLinks {
   /** From here on requests and streams on this link are this device's. Gives all links of the device, oldest first. */
   prove(link: PeerLink, peer: ProvenPeer): readonly PeerLink[] {
     link.peer = peer
-    link.budget = this.#budgets.of(peer.id)
+    link.budgets = { requests: this.#requests.of(peer.id), frames: this.#frames.of(peer.id) }
     const links = [...this.all(peer.id).filter(other => other !== link), link]
     this.#byDevice.set(peer.id, links)
     return links

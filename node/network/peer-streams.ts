@@ -7,7 +7,14 @@ import type { Stream } from '@libp2p/interface'
 import type { DeviceId } from '../../chain/brands.ts'
 import { decode } from '../../chain/codec.ts'
 import { MoteError, type Refusal } from '../../chain/result.ts'
-import type { Clock, OutgoingRequest, PeerMessage, RequestHandler, RequestProtocol } from '../ports.ts'
+import type {
+  Clock,
+  NetworkEvents,
+  OutgoingRequest,
+  PeerMessage,
+  RequestHandler,
+  RequestProtocol,
+} from '../ports.ts'
 import { updateWindowByHalves } from './libp2p-host.ts'
 import type { PeerLink } from './peer-links.ts'
 import { protocols, type StreamProtocol } from './protocols.ts'
@@ -23,12 +30,15 @@ import {
   signaturesCodec,
 } from './wire.ts'
 
-/** Takes the frames of a long-lived stream, from a proven peer only. */
+/** Where the frames of a stream go. */
+type FrameEvents = Pick<NetworkEvents, 'message' | 'isCounted'>
+
+/** Takes the frames of a long-lived stream, from a proven full node only: nobody else has anything to say on one. */
 export function takeFrames(
   protocol: StreamProtocol,
   stream: Stream,
   link: PeerLink,
-  onMessage: (from: DeviceId, message: PeerMessage) => void,
+  events: FrameEvents,
 ): void {
   const sender = () => link.confirmedFor(protocol)?.id
   const refuse = () => stream.abort(new MoteError('hello-required', `${protocol}: hello comes first`))
@@ -36,6 +46,10 @@ export function takeFrames(
     refuse()
     // A peer that is not confirmed yet cannot know that.
     if (!link.peer) link.violation(`${protocol}: before hello`)
+    return
+  }
+  if (link.peer?.record.label !== 'full') {
+    link.violation(`${protocol}: expected a full node, got a ${link.peer?.record.label} one`, 'close')
     return
   }
   updateWindowByHalves(stream)
@@ -49,7 +63,8 @@ export function takeFrames(
     const frames = reader.push(chunk)
     if (!frames.ok) return frames.error
     for (const frame of frames.value) {
-      const refusal = takeFrame(protocol, from, frame, onMessage)
+      if (events.isCounted(from) && !link.takeFrame(frame.length)) continue
+      const refusal = takeFrame(protocol, from, frame, events.message)
       if (refusal) return refusal
     }
     return undefined
@@ -98,6 +113,7 @@ export interface ServeOptions {
   readonly handler: RequestHandler
   readonly timeoutMs: number
   readonly clock: Clock
+  readonly isCounted: (peer: DeviceId) => boolean
   /** A handler threw something that is not a `MoteError`. */
   readonly onHandlerFailure: (error: unknown) => void
 }
@@ -113,7 +129,7 @@ export async function serveRequest(stream: Stream, link: PeerLink, options: Serv
 }
 
 async function answerRequest(body: Uint8Array, link: PeerLink, options: ServeOptions): Promise<AnswerFrame> {
-  const { protocol, handler, onHandlerFailure } = options
+  const { protocol, handler, isCounted, onHandlerFailure } = options
   try {
     const confirmed = link.confirmedFor(protocol)
     // A caller without a proven identity pays for each request, a peer pays the cost of the request.
@@ -123,7 +139,7 @@ async function answerRequest(body: Uint8Array, link: PeerLink, options: ServeOpt
       isProven: link.peer !== undefined,
       remoteAddress: link.remoteAddress,
       charge: (cost: number) => {
-        if (confirmed) link.takeRequest(cost)
+        if (confirmed && (protocol !== 'member' || isCounted(confirmed.id))) link.takeRequest(cost)
       },
     }
     return { type: 'body', body: await handler(caller, body) }

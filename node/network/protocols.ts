@@ -86,6 +86,11 @@ export interface NetworkLimits {
   /** What the requests of a proven peer may cost, over all its connections (request-table.ts). */
   readonly provenBurst: number
   readonly provenPerSecond: number
+  /** What the frames of a full node that is no voter may cost, a unit for each 256 bytes begun. */
+  readonly frameBurst: number
+  readonly framesPerSecond: number
+  /** Requests and frames over these rates after which a connection is closed. */
+  readonly maxExcess: number
   /** Pause before the second attempt to reach a peer; doubles up to the maximum, half of it random. */
   readonly retryDelayMs: number
   readonly retryDelayMsMax: number
@@ -109,6 +114,9 @@ export const defaultNetworkLimits: NetworkLimits = {
   unprovenPerSecond: 5,
   provenBurst: 2_000,
   provenPerSecond: 500,
+  frameBurst: 20_000,
+  framesPerSecond: 2_000,
+  maxExcess: 1_000,
   retryDelayMs: 100,
   retryDelayMsMax: 3_000,
 }

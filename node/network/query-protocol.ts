@@ -9,18 +9,24 @@ import { MoteError } from '../../chain/result.ts'
 import type { ChainSource } from '../../client/chain-source.ts'
 import type { Network, RequestHandler } from '../ports.ts'
 import { maxHelloHandovers } from './hello.ts'
+import { Places } from './rate-limit.ts'
 import { maxWaitMs, queries, type RequestRow } from './request-table.ts'
 import { ask, requestHandler } from './requests.ts'
 
 type LatestHandovers = (count: number) => readonly CertifiedHeader[]
 
+/** Waits of one peer at the same time: each is a place at the node for up to `maxWaitMs`. */
+const maxWaitsPerPeer = 16
+
 /** Answers queries from a source inside this process. */
 export function queryHandler(source: ChainSource, latestHandovers: LatestHandovers): RequestHandler {
+  const waits = new Places<DeviceId>({ each: maxWaitsPerPeer, all: Number.POSITIVE_INFINITY })
   return requestHandler(queries, {
     head: () => source.certifiedHeader('latest'),
     header: ({ height }) => source.certifiedHeader(height),
     headers: ({ from, limit }) => source.headersFrom(from, limit),
-    wait: ({ after, timeoutMs }) => source.waitForHeader(after, timeoutMs),
+    wait: ({ after, timeoutMs }, { deviceId }) =>
+      waits.within(deviceId, async () => source.waitForHeader(after, timeoutMs)),
     state: ({ key, height }) => source.state(key, height),
     ownStatus: async ({ device }) => ({
       answer: await source.state(stateKeyOf.identity(device)),

@@ -1,5 +1,6 @@
-/** Token buckets: `burst` at once, then `perSecond`; what costs more takes more. */
+/** Token buckets: `burst` at once, then `perSecond`; what costs more takes more. And places for what lasts (`Places`). */
 import { RecentMap } from '../../chain/recent-map.ts'
+import { MoteError } from '../../chain/result.ts'
 import type { Clock } from '../ports.ts'
 
 export interface Rate {
@@ -57,5 +58,37 @@ export class RateLimits<K> {
     const limit = new RateLimit(this.#rate, this.#clock)
     this.#limits.set(key, limit)
     return limit
+  }
+}
+
+/** Places for what lasts: each key may have some of them, and all keys together no more than there are. */
+export class Places<K> {
+  readonly #limits: { readonly each: number; readonly all: number }
+  readonly #taken = new Map<K, number>()
+  #all = 0
+
+  constructor(limits: { readonly each: number; readonly all: number }) {
+    this.#limits = limits
+  }
+
+  /** Runs `task` in a place of this key. Throws `overloaded` when there is none. */
+  async within<T>(key: K, task: () => Promise<T>): Promise<T> {
+    const { each, all } = this.#limits
+    const taken = this.#taken.get(key) ?? 0
+    if (taken >= each || this.#all >= all)
+      throw new MoteError(
+        'overloaded',
+        `expected at most ${each} that wait here of one caller, ${all} in all`,
+      )
+    this.#taken.set(key, taken + 1)
+    this.#all++
+    try {
+      return await task()
+    } finally {
+      this.#all--
+      const left = (this.#taken.get(key) ?? 1) - 1
+      if (left === 0) this.#taken.delete(key)
+      else this.#taken.set(key, left)
+    }
   }
 }

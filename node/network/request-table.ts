@@ -63,7 +63,7 @@ export interface RequestRow<Request, Answer, From extends Asker = Asker> {
   /** Of whom an answer may be taken: of anyone where it proves itself, else of a peer whose identity is known to stand. */
   readonly of: Asker
   /**
-   * In units of reading one record, out of what a proven peer may ask (protocols.ts); 0 is not counted. A node that
+   * In units of reading one record, out of what a proven peer may ask (protocols.ts). A node that
    * catches up with 5,000 headers needs some tens of pages; one that follows, one unit for each block.
    */
   readonly cost: number
@@ -311,7 +311,7 @@ export const joining = {
   ),
 } as const
 
-/** `/mote/member/1`: what the full nodes that keep one chain ask of each other, beside Raft messages and signatures. */
+/** `/mote/member/1`: what the full nodes that keep one chain ask of each other, beside Raft messages and signatures. Of voters it is not counted. */
 export const memberRequests = {
   /** One chunk of a snapshot that the asked node offered (snapshot-stream.ts). */
   snapshot: member(
@@ -324,21 +324,21 @@ export const memberRequests = {
       }),
       answer: bytes(1, protocols.member.maxAnswerBytes),
     },
-    { ...trusted, cost: 0 },
+    { ...trusted, cost: 20 },
   ),
   /** What the asked node remembers of the asker (member-server.ts). */
   amnesiaCheck: member(
     2,
     'amnesia-check',
     { request: empty, answer: amnesiaEvidenceCodec },
-    { ...trusted, cost: 0 },
+    { ...trusted, cost: 10 },
   ),
   /** The index that a linearizable read must have seen. Refused with `no-leader`. */
   read: member(
     3,
     'read',
     { request: empty, answer: struct<{ readonly index: number }>({ index: uint() }) },
-    { ...trusted, cost: 0 },
+    { ...trusted, cost: 1 },
   ),
 } as const
 

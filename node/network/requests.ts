@@ -109,9 +109,7 @@ export function requestHandler<Served extends { readonly [Name in keyof Served]:
   return async (caller, body) => {
     const received = decode(codec, body, maxFrameBytes)
     const refusal = refusalOf(received, caller, mayAsk)
-    const cost = received.ok ? received.value.row.cost : 1
-    // A request that costs members nothing costs a refused caller something.
-    caller.charge(refusal ? Math.max(1, cost) : cost)
+    caller.charge(received.ok ? received.value.row.cost : 1)
     if (!received.ok || refusal) throw refusal
     const { row, handle, request } = received.value
     const answer = await handle(request, caller)

@@ -35,6 +35,7 @@ import {
 import { coordinationAddressesCodec } from '../../client/coordination-address.ts'
 import { type HealthAnswer, liveness, readiness } from '../../client/health.ts'
 import { type Problem, problemHeaders, problemOf } from '../../client/problem.ts'
+import { Places } from '../network/rate-limit.ts'
 import type { TransferReport } from '../replica/leader-transfer.ts'
 
 /** What a node serves over HTTP. */
@@ -65,6 +66,9 @@ const defaultBodyLimit = 64 * 1024
 /** Answers under way when the API closes have this long to leave. */
 const closeGraceMs = 500
 const maxLongPollMs = 30_000
+/** Long polls under way, in all and from one address, this machine's own among them. */
+const maxPolls = 8_192
+const maxPollsPerAddress = 2_048
 
 /** A list of signed transactions, as they are on the wire: the body of a batch. */
 export const batchCodec: Codec<readonly Uint8Array[]> = list(bytes(1, maxTransactionBytes), maxBatch, 1)
@@ -195,6 +199,7 @@ function headerRoutes(routes: FastifyInstance, { source, block, blockContent }: 
     after: natural,
     timeoutMs: Type.Optional(Type.Integer({ minimum: 0, maximum: 3_600_000 })),
   })
+  const polls = new Places<string>({ each: maxPollsPerAddress, all: maxPolls })
   app.get('/v1/headers', { schema: { querystring: range } }, async (request, reply) => {
     const { from, limit = maxHeadersPerAnswer } = request.query
     const headers = await source.headersFrom(Height(from), Math.min(limit, maxHeadersPerAnswer))
@@ -202,7 +207,9 @@ function headerRoutes(routes: FastifyInstance, { source, block, blockContent }: 
   })
   app.get('/v1/headers/wait', { schema: { querystring: after } }, async (request, reply) => {
     const { after, timeoutMs = maxLongPollMs } = request.query
-    const header = await source.waitForHeader(Height(after), Math.min(timeoutMs, maxLongPollMs))
+    const header = await polls.within(request.ip, async () =>
+      source.waitForHeader(Height(after), Math.min(timeoutMs, maxLongPollMs)),
+    )
     if (!header) return reply.code(204).send()
     return reply.type(octets).send(encode(certifiedHeaderCodec, header))
   })

@@ -78,8 +78,8 @@ interface HeaderWaiter {
 /** Changed keys that the headers of one answer list, unless its last few have more: about `maxHeaderPageBytes`. */
 const maxKeysPerPage = 32_768
 const headersReadAtOnce = 8
-/** Callers that wait for a header at the same time. */
-const maxWaiters = 10_000
+/** Callers that wait for a header at the same time: all that HTTP lets in, and all peers (api.ts, query-protocol.ts). */
+const maxWaiters = 16_384
 
 export class NodeService implements ChainSource, NodeListener {
   readonly name: string

@@ -315,6 +315,22 @@ const decoders: readonly RefusalCheck[] = [
     test: peers,
     only: 'request rate',
   },
+  ...takenOut('node/network/peer-streams.ts', peers, {
+    'frames of a node that is no full node': "if (link.peer?.record.label !== 'full')",
+    'more frames of a full node that is no voter than its rate':
+      'if (events.isCounted(from) && !link.takeFrame(frame.length))',
+  }).map(check => ({ ...check, only: 'frames' })),
+  {
+    refusal: 'to go on with who goes on over its rate',
+    file: 'node/network/peer-links.ts',
+    find: 'if (this.#excess === this.#options.limits.maxExcess)',
+    replace: never,
+    test: peers,
+    only: 'goes on and on',
+  },
+  ...takenOut('node/network/rate-limit.ts', 'test/unit/node/rate-limit.test.ts', {
+    'more who wait of one caller than its places': 'if (taken >= each || this.#all >= all)',
+  }),
   {
     refusal: 'requests of a peer that is not confirmed at a fresh head',
     file: 'node/network/peer-streams.ts',

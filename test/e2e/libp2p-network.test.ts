@@ -268,8 +268,9 @@ describe('request rate', () => {
 })
 
 describe('request rate of members', () => {
-  test('only members ask as members without being counted', async () => {
+  test('only voters ask as members without being counted', async () => {
     const server = await start(a, {
+      isCounted: id => id !== b.id,
       limits: { provenBurst: 3, provenPerSecond: 0.001 },
       prepare: network => {
         const { read } = memberRequests
@@ -296,6 +297,70 @@ describe('request rate of members', () => {
     expect(await answers(b)).toEqual(['answered', 'answered', 'answered', 'answered', 'answered'])
     const refused = 'not-authorised'
     expect(await answers(light)).toEqual([refused, refused, refused, 'rate-limited', 'rate-limited'])
+  })
+})
+
+describe('frames', () => {
+  test('of a node that is no full node close its connection at once, and nothing of them is taken', async () => {
+    const server = await start(a)
+    for (const message of [append(1), { type: 'transactions', transactions: [Uint8Array.of(1)] } as const]) {
+      const client = await start(light, { limits: { retryDelayMs: 60_000 } })
+      keep(client, server)
+      await eventually('connected', () => isConnected(client, server) && isConnected(server, client))
+      const { malformedFrames } = server.network.counters
+      client.network.send(a.id, message)
+      await eventually('cut off', () => !isConnected(server, client))
+      expect(server.network.counters.malformedFrames).toBe(malformedFrames + 1)
+      await client.network.stop()
+    }
+    expect(server.received).toEqual([])
+  })
+
+  test('of a full node that is no voter are dropped over its rate, and then its connection is', async () => {
+    const limits = { frameBurst: 12, framesPerSecond: 0.001, maxExcess: 4 }
+    const server = await start(a, { limits, isCounted: id => id !== c.id })
+    const [learner, voter] = [await start(b, { limits: { retryDelayMs: 60_000 } }), await start(c)]
+    for (const node of [learner, voter]) {
+      keep(node, server)
+      await eventually('connected', () => isConnected(node, server) && isConnected(server, node))
+    }
+    const of = (id: string) => server.received.filter(({ from }) => from === id).length
+    // A frame of 100 bytes costs a unit, one of 1,000 bytes four.
+    learner.network.send(a.id, append(0, 1_000))
+    for (let i = 1; i < 12; i++) learner.network.send(a.id, append(i))
+    for (let i = 0; i < 30; i++) voter.network.send(a.id, append(i))
+    await eventually('the voter', () => of(c.id) === 30)
+    await eventually('the learner', () => of(b.id) === 9)
+    expect(isConnected(server, learner), 'three were dropped').toBe(true)
+    learner.network.send(a.id, append(12))
+    await eventually('cut off', () => !isConnected(server, learner))
+    expect(of(b.id)).toBe(9)
+    expect(isConnected(server, voter)).toBe(true)
+  })
+
+  test('over the rate of requests: who goes on and on is cut off', async () => {
+    const limits = { provenBurst: 1, provenPerSecond: 0.001, maxExcess: 3 }
+    const { coordination } = queries
+    const server = await start(a, {
+      limits,
+      prepare: network =>
+        network.handle('query', requestHandler({ coordination }, { coordination: () => [] })),
+    })
+    const client = await start(light, { limits: { retryDelayMs: 60_000 } })
+    keep(client, server)
+    await eventually('connected', () => isConnected(client, server) && isConnected(server, client))
+    const asked = () =>
+      ask(client.network, a.id, coordination, {}, 1_000).then(
+        () => 'answered',
+        error => (error as MoteError).code,
+      )
+    expect([await asked(), await asked(), await asked()]).toEqual([
+      'answered',
+      'rate-limited',
+      'rate-limited',
+    ])
+    void asked()
+    await eventually('cut off', () => !isConnected(server, client))
   })
 })
 

@@ -102,7 +102,7 @@ async function startPeer(chain: TestChain, keys: IdentityKeys, height: number): 
     'query',
     queryHandler(source, () => []),
   )
-  await network.start({ message: () => {}, unreachable: () => {}, peer: () => {} })
+  await network.start({ message: () => {}, unreachable: () => {}, peer: () => {}, isCounted: () => true })
   closing.push(() => network.stop())
   return { keys, network, source, address: network.addresses()[0]!.replace(/\/p2p\/.*/, '') }
 }

@@ -81,6 +81,8 @@ export interface TestNodeOptions extends Partial<Omit<Libp2pNetworkOptions, 'lim
   readonly limits?: Partial<NetworkLimits>
   readonly proof?: HelloProof
   readonly isCurrent?: boolean
+  /** Whose frames and member requests have a quota. Nobody's unless given. */
+  readonly isCounted?: (peer: DeviceId) => boolean
   /** Called before the network starts: register handlers here. */
   readonly prepare?: (network: Libp2pNetwork) => void
 }
@@ -92,7 +94,7 @@ export async function startTestNode(
   identity: SampleIdentity,
   options: TestNodeOptions = {},
 ): Promise<TestNode> {
-  const { proof, prepare, isCurrent = true, limits, ...more } = options
+  const { proof, prepare, isCurrent = true, isCounted = () => false, limits, ...more } = options
   const known = new Map<DeviceId, KnownIdentity>()
   const voters = new Set<DeviceId>()
   const state = { proof: proof ?? ({ type: 'genesis' } as HelloProof), isCurrent }
@@ -125,6 +127,7 @@ export async function startTestNode(
     message: (from, message) => void received.push({ from, message }),
     unreachable: peer => void unreachable.push(peer),
     peer: (peer, state) => void states.push(`${peer} ${state}`),
+    isCounted,
   }
   await network.start(events)
   return Object.assign(state, {

@@ -76,6 +76,12 @@ function lies(world: LedgerWorld, i: number, evil: number): RaftMessage[] {
 }
 
 describe('hostile members', () => {
+  test('what a learner sends is counted, what a voter sends is not', async () => {
+    const world = await new LedgerWorld(3, devices, 1).startCertified()
+    const counted = (i: number) => [1, 2, 3].map(other => world.node(i).isCounted(world.id(other)))
+    expect(counted(0)).toEqual([false, false, true])
+  })
+
   test('a learner that asks as a voter moves no term and no log, and nobody leads in its place', async () => {
     const world = await new LedgerWorld(3, devices, 1).startCertified()
     await world.until('the learner', () =>

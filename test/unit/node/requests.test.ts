@@ -125,7 +125,7 @@ describe('requests', () => {
         ),
       ),
     ).toBe('ok')
-    expect(charged, 'what is for nothing among members is not for others').toEqual([1, 0])
+    expect(charged, 'who is refused pays as well').toEqual([1, 1])
   })
 
   it('requests: another kind, another form and other bytes are refused as malformed, and nothing else happens', async () => {
