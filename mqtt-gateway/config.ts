@@ -42,6 +42,8 @@ const schema = Type.Object(
           connections: limit(1, 100_000),
           subscriptionsPerClient: limit(4, 1000),
           queuedPerClient: limit(1, 10_000),
+          unproven: limit(1, 10_000),
+          unprovenPerAddress: limit(1, 10_000),
         },
         closed,
       ),
@@ -69,6 +71,8 @@ export interface GatewayConfig {
     readonly connections: number
     readonly subscriptionsPerClient: number
     readonly queuedPerClient: number
+    readonly unproven: number
+    readonly unprovenPerAddress: number
   }
   readonly log: {
     readonly level: NonNullable<NonNullable<GatewayConfigFile['log']>['level']>
@@ -76,7 +80,13 @@ export interface GatewayConfig {
   }
 }
 
-const defaultLimits = { connections: 10_000, subscriptionsPerClient: 32, queuedPerClient: 1000 } as const
+const defaultLimits = {
+  connections: 10_000,
+  subscriptionsPerClient: 32,
+  queuedPerClient: 1000,
+  unproven: 1024,
+  unprovenPerAddress: 256,
+} as const
 const parse = configurationParser(schema)
 
 /** The configuration in a file. Throws `config-invalid` with the field. */

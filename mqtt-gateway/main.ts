@@ -39,6 +39,8 @@ export interface RunningGateway {
 /** A full node that hangs is passed over after this long: a device waits for the answer. */
 const requestTimeoutMs = 2_000
 const retryDelayMs = 250
+/** Time that a connection has to say who it is. */
+const connectTimeoutMs = 3_000
 
 /** Starts the gateway of a configuration file. Throws `config-invalid`, `wrong-chain`, `key-not-found`, `interrupted`. */
 export async function startGateway(configFile: string, signal: AbortSignal): Promise<RunningGateway> {
@@ -114,17 +116,18 @@ async function openChain(config: GatewayConfig, log: Logger): Promise<ChainClien
 }
 
 async function makeGateway(config: GatewayConfig, client: ChainClient, log: Logger): Promise<Gateway> {
-  const { connections, subscriptionsPerClient, queuedPerClient } = config.limits
+  const { connections, subscriptionsPerClient, queuedPerClient, unproven, unprovenPerAddress } = config.limits
   return new Gateway({
     trust: chainTrust(client.records, client.pool),
     verifier: nativeVerifier,
     broker: aedesBroker(config.mqtt, {
       packetBytesMax: maxEnvelopeBytes + 1024,
       connectionsMax: connections,
+      unproven: { inAll: unproven, perAddress: unprovenPerAddress },
       subscriptionsPerClientMax: subscriptionsPerClient,
       queuedPerClientMax: queuedPerClient,
       keepAliveSecondsMax: 600,
-      connectTimeoutMs: 10_000,
+      connectTimeoutMs,
       outgoing: defaultOutgoingLimits,
     }),
     boxes: await fileBoxStore(join(config.data, 'boxes')),

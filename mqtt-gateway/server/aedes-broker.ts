@@ -29,11 +29,20 @@ import type {
 } from './broker.ts'
 import { type OutgoingLimits, OutgoingQueues } from './outgoing-queues.ts'
 import { PacketFraming } from './packet-framing.ts'
+import {
+  type ConnectionPlace,
+  shareOf,
+  UnprovenConnections,
+  type UnprovenLimits,
+} from './unproven-connections.ts'
 
 export interface AedesLimits {
   /** Largest MQTT packet of a client that is connected, in bytes. */
   readonly packetBytesMax: number
+  /** Connections of devices. */
   readonly connectionsMax: number
+  /** Connections that have not proven whose they are. */
+  readonly unproven: UnprovenLimits
   readonly subscriptionsPerClientMax: number
   /** Messages of one client that wait for their decision; more close the connection. */
   readonly queuedPerClientMax: number
@@ -72,12 +81,15 @@ class AedesBroker implements Broker {
   readonly #clients = new Map<string, Client>()
   readonly #sockets = new Set<Socket>()
   readonly #outgoing: OutgoingQueues
+  readonly #unproven: UnprovenConnections
+  readonly #places = new WeakMap<Client, ConnectionPlace>()
 
   constructor(address: BrokerAddress, limits: AedesLimits, handlers: BrokerHandlers) {
     this.#address = address
     this.#limits = limits
     this.#handlers = handlers
     this.#outgoing = new OutgoingQueues(limits.outgoing)
+    this.#unproven = new UnprovenConnections(limits.unproven)
     this.#aedes = new Aedes({
       concurrency: 1000,
       queueLimit: limits.queuedPerClientMax,
@@ -108,7 +120,7 @@ class AedesBroker implements Broker {
     this.#aedes.on('client', client => this.#clients.set(client.id, client))
     this.#aedes.on('clientDisconnect', client => this.#disconnected(client))
     this.#server = createServer(socket => this.#accept(socket))
-    this.#server.maxConnections = limits.connectionsMax
+    this.#server.maxConnections = limits.connectionsMax + limits.unproven.inAll
   }
 
   get connections(): number {
@@ -148,9 +160,14 @@ class AedesBroker implements Broker {
   }
 
   #accept(socket: Socket): void {
+    const place = this.#unproven.add(shareOf(socket.remoteAddress ?? ''), () => socket.destroy())
     this.#sockets.add(socket)
-    socket.once('close', () => this.#sockets.delete(socket))
+    socket.once('close', () => {
+      this.#sockets.delete(socket)
+      place.end()
+    })
     const client = this.#aedes.handle(socket)
+    this.#places.set(client, place)
     this.#outgoing.watch(socket, detail => this.#cut(client, { code: 'too-slow', detail }))
     const framing = new PacketFraming({
       connectBytes: maxConnectPacketBytes,
@@ -182,9 +199,13 @@ class AedesBroker implements Broker {
   ): Promise<AuthenticateError | undefined> {
     if (username === undefined || password === undefined || password.length > maxPasswordCharacters)
       return authenticateError('assertion-invalid')
+    // Who takes over its own older connection needs no further place.
+    if (this.#clients.size >= this.#limits.connectionsMax && !this.#clients.has(client.id))
+      return authenticateError('overloaded')
     const result = await this.#handlers.authenticate(client.id, username, password)
     if (!result.ok) return authenticateError(result.error.code)
     const session = result.value
+    this.#places.get(client)?.prove()
     this.#states.set(client, { queue: new OrderedQueue(), session })
     // Not aedes' event: it does not come for a connection that ends while it is being authenticated.
     if (client.conn.destroyed) this.#handlers.closed(session)

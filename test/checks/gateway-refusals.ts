@@ -1,5 +1,5 @@
 /** Refusals of the gateway's MQTT port: what one client may cost the others. */
-import { type RefusalCheck, takenOut } from './refusal-check.ts'
+import { never, type RefusalCheck, takenOut } from './refusal-check.ts'
 
 const framingTest = 'test/unit/mqtt-gateway/packet-framing.test.ts'
 const rulesTest = 'test/unit/mqtt-gateway/packet-rules.test.ts'
@@ -57,8 +57,47 @@ const packets: readonly RefusalCheck[] = [
   },
 ]
 
+const strangersTest = 'test/e2e/gateway-strangers.test.ts'
+const unproven = 'mqtt-gateway/server/unproven-connections.ts'
+
+const strangers: readonly RefusalCheck[] = [
+  {
+    refusal: 'strangers: more silent connections of one address than its share',
+    file: unproven,
+    find: 'if (ofAddress.length >= perAddress)',
+    replace: never,
+    test: strangersTest,
+    only: 'of one address',
+  },
+  {
+    refusal: 'strangers: more silent connections than there is room for',
+    file: unproven,
+    find: 'else if (all.length >= inAll)',
+    replace: 'else if (false)',
+    test: strangersTest,
+    only: 'of many addresses',
+  },
+  {
+    refusal: 'strangers: to close the connection of a known address for one',
+    file: unproven,
+    find: 'all.find(other => !this.isKnown(other.address)) ?? all[0]',
+    replace: 'all[0]',
+    test: strangersTest,
+    only: 'from the address of a device',
+  },
+  {
+    refusal: 'strangers: more devices than there is room for',
+    file: 'mqtt-gateway/server/aedes-broker.ts',
+    find: 'if (this.#clients.size >= this.#limits.connectionsMax && !this.#clients.has(client.id))',
+    replace: never,
+    test: strangersTest,
+    only: 'so many devices',
+  },
+]
+
 export const gatewayPort: readonly RefusalCheck[] = [
   ...packets,
+  ...strangers,
   ...takenOut('mqtt-gateway/server/outgoing-queues.ts', brokerTest, {
     'a subscriber for which too many messages wait': 'if (queue.messages > messages)',
     'a subscriber for which too many bytes wait': 'if (queue.bytes > bytes)',

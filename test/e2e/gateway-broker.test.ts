@@ -555,16 +555,6 @@ describe('malformed bytes on the MQTT server', () => {
     expect(fixture.decisions.filter(({ event }) => event === 'message')).toEqual([])
   })
 
-  test('gateway: holds at most so many connections', async () => {
-    const sockets = Array.from({ length: testLimits.connectionsMax + 10 }, () =>
-      connect(fixture.address.port, fixture.address.host).on('error', () => {}),
-    )
-    await until(() => sockets.filter(socket => socket.destroyed).length >= 10, 'the ones over the limit end')
-    expect(sockets.filter(socket => !socket.destroyed)).toHaveLength(testLimits.connectionsMax)
-    for (const socket of sockets) socket.destroy()
-    await until(() => sockets.every(socket => socket.closed), 'all are gone')
-  })
-
   test('gateway: wills and retained messages of clients come to nothing', async () => {
     const seen = await fixture.observe(d1114)
     const will = {

@@ -2,7 +2,9 @@
  * What each field of a gateway's configuration does: the real program in this process, on a chain that is served over HTTP.
  * docs/OPERATIONS.md, Configuration, says which test shows which field.
  */
+import { once } from 'node:events'
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { connect as connectSocket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import mqtt, { type MqttClient } from 'mqtt'
@@ -163,6 +165,29 @@ test('gateway configuration: limits.connections: one more is not taken', async (
   const gateway = await start({ limits: { connections: 1 } })
   await connect(gateway)
   await expect(connect(gateway)).rejects.toThrow()
+})
+
+test('gateway configuration: limits.unproven and unprovenPerAddress: the oldest silent socket makes room', async () => {
+  for (const limits of [{ unproven: 2 }, { unprovenPerAddress: 2 }]) {
+    const { ready } = await start({ limits })
+    const sockets = [1, 2, 3].map(() => connectSocket(ready.mqtt.port, host).on('error', () => {}))
+    closing.push(async () => {
+      for (const socket of sockets) socket.destroy()
+    })
+    for (const socket of sockets) socket.resume()
+    await once(sockets[0]!, 'close')
+    expect(sockets.slice(1).map(({ destroyed }) => destroyed)).toEqual([false, false])
+    await connect({ ready })
+  }
+})
+
+test('gateway: a connection has 3 s to say who it is', async () => {
+  const { ready } = await start()
+  const startedAt = performance.now()
+  const socket = connectSocket(ready.mqtt.port, host).resume()
+  await once(socket, 'close')
+  expect(performance.now() - startedAt).toBeGreaterThan(2_900)
+  expect(performance.now() - startedAt).toBeLessThan(8_000)
 })
 
 test('gateway configuration: limits.subscriptionsPerClient: one more is refused', async () => {

@@ -22,6 +22,7 @@ import { MemoryTrust } from './memory-trust.ts'
 export const testLimits: AedesLimits = {
   packetBytesMax: 1024 * 1024 + 2048,
   connectionsMax: 32,
+  unproven: { inAll: 40, perAddress: 20 },
   subscriptionsPerClientMax: 8,
   queuedPerClientMax: 500,
   keepAliveSecondsMax: 600,
@@ -45,11 +46,11 @@ export class GatewayFixture {
   address: BrokerAddress = { host: '127.0.0.1', port: 0 }
   readonly gateway: Gateway
 
-  private constructor() {
+  private constructor(limits: Partial<AedesLimits>) {
     this.gateway = new Gateway({
       trust: this.trust,
       verifier: nobleVerifier,
-      broker: aedesBroker(this.address, testLimits),
+      broker: aedesBroker(this.address, { ...testLimits, ...limits }),
       boxes: memoryBoxStore(),
       log: { write: line => this.decisions.push(line), close: async () => {} },
       trustTtlMs: this.trustTtlMs,
@@ -58,8 +59,8 @@ export class GatewayFixture {
     })
   }
 
-  static async start(): Promise<GatewayFixture> {
-    const fixture = new GatewayFixture()
+  static async start(limits: Partial<AedesLimits> = {}): Promise<GatewayFixture> {
+    const fixture = new GatewayFixture(limits)
     fixture.address = await fixture.gateway.start()
     return fixture
   }
