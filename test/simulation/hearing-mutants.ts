@@ -1,4 +1,4 @@
-/** Known bugs in who is heard and who is told: terms far ahead, followers with slow disks, members that were removed. */
+/** Known bugs in who is heard and who is told: terms far ahead, disks that are slow or lost, members that were removed. */
 import type { Mutant } from './mutation.ts'
 
 export const hearingMutants: readonly Mutant[] = [
@@ -29,6 +29,13 @@ export const hearingMutants: readonly Mutant[] = [
     file: 'node/replica/membership-driver.ts',
     find: "    if (step && step.type !== 'wait' && !isSettled()) return 'hold'\n",
     replace: '',
+  },
+  {
+    name: 'replaced-entries-count-as-lost',
+    source: 'an acknowledgement binds in its own term alone',
+    file: 'node/replica/member-server.ts',
+    find: '  if (term < currentTerm || (term === currentTerm && index <= lastLogIndex)) return undefined\n',
+    replace: '  if (term <= currentTerm && index <= lastLogIndex) return undefined\n',
   },
   {
     name: 'far-term-adopted',
