@@ -2,7 +2,8 @@
  * The genesis document as a JSON file for people and tools. The chain id is the hash of the document's canonical
  * bytes (chain/genesis.ts), not of this text: spacing and order of fields do not matter, values do.
  *
- * Bytes are hexadecimal; keys are `{ "suite", "bytes" }`; what is absent is left out.
+ * Bytes are hexadecimal; keys are `{ "suite", "bytes" }`; what is absent is left out. A field that is not in the document
+ * is refused: it was meant to say something, and the chain id would not show that it is missing.
  */
 import { readFile } from 'node:fs/promises'
 import { bytesToHex, hexToBytes } from '@noble/hashes/utils.js'
@@ -98,7 +99,9 @@ function readDocument(
     },
     identities: root.field('identities').list(identity),
   }
-  return { document, chainId: root.field('chainId').optional(field => field.digest()) }
+  const chainId = root.field('chainId').optional(field => field.digest())
+  root.mustBeRead()
+  return { document, chainId }
 }
 
 function member(json: JsonField): { id: DeviceId; key: PublicKey } {
@@ -131,6 +134,8 @@ class JsonField {
   readonly #value: unknown
   readonly #path: string
   readonly #file: string
+  /** What was read of it, by name or index. */
+  readonly #read = new Map<string, JsonField>()
 
   constructor(value: unknown, path: string, file: string) {
     this.#value = value
@@ -141,8 +146,30 @@ class JsonField {
   field(name: string): JsonField {
     if (typeof this.#value !== 'object' || this.#value === null || Array.isArray(this.#value))
       this.#fail('an object')
-    const path = this.#path === '' ? name : `${this.#path}.${name}`
-    return new JsonField((this.#value as Record<string, unknown>)[name], path, this.#file)
+    return this.#inner(name, this.#pathOf(name))
+  }
+
+  #pathOf(name: string): string {
+    return this.#path === '' ? name : `${this.#path}.${name}`
+  }
+
+  #inner(name: string, path: string): JsonField {
+    const known = this.#read.get(name)
+    if (known) return known
+    const inner = new JsonField((this.#value as Record<string, unknown>)[name], path, this.#file)
+    this.#read.set(name, inner)
+    return inner
+  }
+
+  /** Throws for the first field in it that nobody has read. */
+  mustBeRead(): void {
+    if (typeof this.#value !== 'object' || this.#value === null) return
+    for (const name of Object.keys(this.#value)) {
+      const inner = this.#read.get(name)
+      if (!inner)
+        throw new MoteError('config-invalid', `${this.#file}: ${this.#pathOf(name)}: expected no such field`)
+      inner.mustBeRead()
+    }
   }
 
   optional<T>(read: (field: JsonField) => T): T | undefined {
@@ -151,7 +178,7 @@ class JsonField {
 
   list<T>(read: (field: JsonField) => T): readonly T[] {
     if (!Array.isArray(this.#value)) this.#fail('a list')
-    return this.#value.map((item, i) => read(new JsonField(item, `${this.#path}[${i}]`, this.#file)))
+    return this.#value.map((_, i) => read(this.#inner(String(i), `${this.#path}[${i}]`)))
   }
 
   text(): string {

@@ -181,6 +181,13 @@ const keys: readonly RefusalCheck[] = [
   ...takenOut('chain/registration.ts', 'test/unit/chain/execute-identity.test.ts', {
     'a transport key that is no point': 'if (transport && !transport.ok)',
   }),
+  {
+    refusal: 'a genesis file with a field that no genesis has',
+    file: 'client/genesis-file.ts',
+    find: '  root.mustBeRead()\n',
+    replace: '',
+    test: 'test/unit/node/genesis-file.test.ts',
+  },
   ...takenOut('chain/genesis.ts', 'test/unit/chain/genesis.test.ts', {
     'a genesis with a key that nobody can use': 'if (flaw !== undefined)',
   }),

@@ -36,6 +36,22 @@ describe('genesis file', () => {
       'identities[0].transportKey: expected lowercase',
     ],
     ['a key of a wrong size', value => (value.identities[0].transportKey = 'abcd'), '32'],
+    ['a field that no document has', value => (value.treshold = 1), 'treshold: expected no such field'],
+    [
+      'one among the parameters',
+      value => (value.parameters.limits.blocks = 1),
+      'parameters.limits.blocks: expected no such field',
+    ],
+    [
+      'one of an identity',
+      value => (value.identities[1].status = 'revoked'),
+      'identities[1].status: expected no such field',
+    ],
+    [
+      'one of a key',
+      value => (value.consenters[2].key.private = 'ab'),
+      'consenters[2].key.private: expected no such field',
+    ],
     ['a threshold nobody can meet', value => (value.threshold = 9), 'threshold'],
     [
       'a number that is text',
