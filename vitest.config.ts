@@ -19,7 +19,7 @@ export default defineConfig({
           // One load of the modules for all files of a worker: half of the time was loading. A test leaves nothing behind in them.
           isolate: false,
           include: ['test/**/*.test.ts'],
-          exclude: ['test/e2e/**', '**/node_modules/**'],
+          exclude: ['test/e2e/**', 'test/hostile/**', '**/node_modules/**'],
           testTimeout: 120_000,
           hookTimeout: 120_000,
         },
@@ -28,6 +28,14 @@ export default defineConfig({
         test: {
           name: 'e2e',
           include: ['test/e2e/**/*.test.ts'],
+          testTimeout: 120_000,
+          hookTimeout: 120_000,
+        },
+      },
+      {
+        test: {
+          name: 'hostile',
+          include: ['test/hostile/**/*.test.ts'],
           testTimeout: 120_000,
           hookTimeout: 120_000,
         },

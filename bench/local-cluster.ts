@@ -33,6 +33,8 @@ import { configurationLine, type EffectiveConfiguration } from '../node/effectiv
 const here = dirname(dirname(fileURLToPath(import.meta.url)))
 
 export interface ClusterOptions {
+  /** Full nodes that the chain knows, that are no consenters, and that run only if a test plays them. */
+  readonly learners?: number
   /** Checkout whose nodes run, from its sources. Default: this one, by the launcher. */
   readonly root?: string
   readonly fullNodes?: number
@@ -245,13 +247,23 @@ export class LocalCluster {
 
 /** Writes genesis, keys and configurations; starts nothing. */
 export async function createCluster(options: ClusterOptions = {}): Promise<LocalCluster> {
-  const { fullNodes = 3, devices = 0, seed = 'cluster', heartbeatMs = 1_000, raft, producer, delay } = options
+  const {
+    fullNodes = 3,
+    learners = 0,
+    devices = 0,
+    seed = 'cluster',
+    heartbeatMs = 1_000,
+    raft,
+    producer,
+    delay,
+  } = options
   const directory = await mkdtemp(join(tmpdir(), 'mote-cluster-'))
   directories.add(directory)
   const names = Array.from({ length: fullNodes }, (_, i) => `full-${i + 1}`)
   const keys = names.map(name => derivedKeys(seed, name, true))
   const operator = derivedKeys(seed, 'operator')
-  const deviceKeys = Array.from({ length: devices }, (_, i) => derivedKeys(seed, `device-${i + 1}`))
+  const learnerKeys = Array.from({ length: learners }, (_, i) => derivedKeys(seed, `learner-${i + 1}`, true))
+  const deviceKeys = Array.from({ length: devices }, (_, i) => derivedKeys(seed, `device-${i + 1}`, true))
   const identity = (label: 'full' | 'lightweight') => (each: IdentityKeys) => ({
     inceptionKey: each.signing.publicKey,
     label,
@@ -267,7 +279,10 @@ export async function createCluster(options: ClusterOptions = {}): Promise<Local
     authorities: [{ id: operator.id, key: operator.signing.publicKey }],
     threshold: 1,
     parameters: defaultGenesisParameters,
-    identities: [...keys.map(identity('full')), ...[operator, ...deviceKeys].map(identity('lightweight'))],
+    identities: [
+      ...[...keys, ...learnerKeys].map(identity('full')),
+      ...[operator, ...deviceKeys].map(identity('lightweight')),
+    ],
   })
   const genesisPath = join(directory, 'genesis.json')
   await writeGenesisFile(genesisPath, genesis)

@@ -1,0 +1,123 @@
+/** docs/THREATS.md: a full node that is no consenter, and a consenter, that lie in Raft messages to real processes. */
+import { afterEach, expect, test } from 'vitest'
+import { type ClusterNode, derivedKeys } from '../../bench/local-cluster.ts'
+import { pause } from '../../client/deadline.ts'
+import { maxTermLead } from '../../consensus/message-check.ts'
+import type { Message } from '../../consensus/types.ts'
+import { queries } from '../../node/network/request-table.ts'
+import { ask } from '../../node/network/requests.ts'
+import { HostilePeer } from './hostile-peer.ts'
+import { Siege } from './siege.ts'
+
+const seed = 'siege'
+const closing: (() => Promise<void>)[] = []
+afterEach(async () => {
+  for (const close of closing.splice(0).reverse()) await close()
+})
+
+async function besieged(learners: number): Promise<Siege> {
+  const siege = await Siege.begin({ seed, learners, heartbeatMs: 1_000 })
+  closing.push(() => siege.end())
+  return siege
+}
+
+async function peerOf(siege: Siege, name: string, nodes: readonly ClusterNode[]): Promise<HostilePeer> {
+  const peer = new HostilePeer(siege.cluster, derivedKeys(seed, name, true))
+  await peer.start()
+  closing.push(() => peer.stop())
+  await peer.connect(nodes)
+  return peer
+}
+
+/** Everything that only a voter may say, in a newer term, and with `from` as the only voter from now on. */
+function lies(
+  from: string,
+  term: number,
+  newest: { readonly term: number; readonly index: number },
+): Message[] {
+  const configuration = { voters: [from], votersOutgoing: [], learners: [] }
+  const place = { lastLogIndex: newest.index + 1_000_000, lastLogTerm: newest.term }
+  const vote = { type: 'request-vote' as const, from, ...place, leadershipTransfer: true }
+  const entry = { index: newest.index + 1, term, type: 'configuration' as const, data: new Uint8Array() }
+  return [
+    {
+      type: 'append-entries',
+      from,
+      term,
+      prevLogIndex: newest.index,
+      prevLogTerm: newest.term,
+      entries: [{ ...entry, configuration }],
+      leaderCommit: newest.index + 1,
+      readContext: 0,
+    },
+    { ...vote, term, preVote: false },
+    { ...vote, term: term + maxTermLead - 2, preVote: false },
+    {
+      type: 'install-snapshot',
+      from,
+      term,
+      snapshot: { lastIncludedIndex: newest.index + 100, lastIncludedTerm: term, configuration },
+    },
+    { type: 'timeout-now', from, term },
+  ]
+}
+
+/** Where this node's log may end: its newest certified block, and what it answered last to an append that did not fit. */
+async function placesOf({ id }: ClusterNode, peer: HostilePeer) {
+  const { header } = await ask(peer.network, id, queries.head, {}, 2_000)
+  const answer = peer.received.findLast(
+    each => each.type === 'raft' && each.message.type === 'append-response' && each.message.from === id,
+  )
+  if (answer?.type !== 'raft' || answer.message.type !== 'append-response') return [header]
+  const { conflictIndex: index, conflictTerm: term } = answer.message
+  return index > 0 ? [header, { index, term }] : [header]
+}
+
+async function lieTo(nodes: readonly ClusterNode[], peer: HostilePeer): Promise<void> {
+  for (const node of nodes) {
+    const { term } = await node.status()
+    for (const place of await placesOf(node, peer))
+      for (const message of lies(peer.id, term + 1, place))
+        peer.network.send(node.id, { type: 'raft', message })
+  }
+  await pause(20)
+}
+
+async function statuses(nodes: readonly ClusterNode[]) {
+  return Promise.all(nodes.map(node => node.status()))
+}
+
+test('a full node that is no consenter: nobody leads in its place, no term moves, and clients are served as before', async () => {
+  const siege = await besieged(1)
+  const { nodes } = siege.cluster
+  const leader = await siege.cluster.leader()
+  const peer = await peerOf(siege, 'learner-1', nodes)
+  const [before] = await statuses([leader])
+  const { acknowledged, afterMs } = await siege.damageOf('a learner that asks as a voter', async over => {
+    while (!over.aborted) await lieTo(nodes, peer)
+  })
+  expect(acknowledged).toBeGreaterThan(0)
+  expect(afterMs).toBeLessThan(1_000)
+  for (const status of await statuses(nodes)) {
+    expect(status.leader).toBe(before?.leader)
+    expect(status.term).toBe(before?.term)
+  }
+})
+
+test('a consenter: it disturbs while it is there; once it is stopped, the others go on with the members they had', async () => {
+  const siege = await besieged(0)
+  const { nodes } = siege.cluster
+  const hostile = nodes[2]!
+  const others = nodes.filter(node => node !== hostile)
+  await hostile.end('SIGKILL')
+  const peer = await peerOf(siege, hostile.name, others)
+  const { afterMs } = await siege.damageOf('a consenter that takes over', async over => {
+    while (!over.aborted) await lieTo(others, peer)
+    await peer.stop()
+    await siege.cluster.leader()
+  })
+  expect(afterMs).toBeLessThan(1_000)
+  const [one, two] = await statuses(others)
+  expect(one?.leader).toBeDefined()
+  expect(two?.leader).toBe(one?.leader)
+})

@@ -1,0 +1,80 @@
+/**
+ * A cluster of real processes with clients that work all the time, and what they see before, while and after somebody is
+ * hostile. `MOTE_SIEGE_SECONDS` is how long each of the three is measured; short enough for every test run unless given.
+ */
+
+import { LoadClients } from '../../bench/load-clients.ts'
+import { type ClusterOptions, createCluster, type LocalCluster } from '../../bench/local-cluster.ts'
+import { pause } from '../../client/deadline.ts'
+
+const phaseMs = 1_000 * Number(process.env['MOTE_SIEGE_SECONDS'] ?? 1.5)
+const clientCount = 2
+
+export interface Damage {
+  readonly beforeMs: number
+  readonly duringMs: number
+  readonly afterMs: number
+  /** Acknowledged while somebody was hostile. */
+  readonly acknowledged: number
+}
+
+export class Siege {
+  readonly cluster: LocalCluster
+  readonly #clients: LoadClients
+  #latencies: number[] = []
+
+  private constructor(cluster: LocalCluster) {
+    this.cluster = cluster
+    this.#clients = new LoadClients({
+      chainId: cluster.chainId,
+      apis: cluster.nodes.map(({ api }) => api),
+      devices: cluster.devices.slice(0, clientCount),
+      wait: 'certified',
+      onAcknowledged: ({ latencyMs }) => this.#latencies.push(latencyMs),
+    })
+  }
+
+  static async begin(options: Omit<ClusterOptions, 'devices'>): Promise<Siege> {
+    const cluster = await createCluster({ ...options, devices: clientCount + 1 })
+    await cluster.start()
+    const siege = new Siege(cluster)
+    await siege.#clients.start()
+    return siege
+  }
+
+  /** What the clients see around `attack`, which goes on until the signal says that it is over. */
+  async damageOf(what: string, attack: (over: AbortSignal) => Promise<void>): Promise<Damage> {
+    const before = await this.#measure()
+    const ending = new AbortController()
+    const attacking = attack(ending.signal)
+    const during = await this.#measure()
+    ending.abort()
+    await attacking
+    const after = await this.#measure()
+    const damage = {
+      beforeMs: median(before),
+      duringMs: median(during),
+      afterMs: median(after),
+      acknowledged: during.length,
+    }
+    const figures = [damage.beforeMs, damage.duringMs, damage.afterMs].map(ms => `${ms.toFixed(1)} ms`)
+    process.stdout.write(`${what}: p50 ${figures.join(', ')} before, during, after\n`)
+    return damage
+  }
+
+  async #measure(): Promise<readonly number[]> {
+    this.#latencies = []
+    await pause(phaseMs)
+    return this.#latencies
+  }
+
+  async end(): Promise<void> {
+    await this.#clients.stop()
+    await this.cluster.stop()
+  }
+}
+
+/** Without end for nothing: nobody was answered. */
+function median(values: readonly number[]): number {
+  return [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.POSITIVE_INFINITY
+}
