@@ -19,11 +19,13 @@ import { readNodeConfig } from '../../node/config.ts'
 import type { IdentityProvider } from '../../node/network/hello.ts'
 import { Libp2pNetwork } from '../../node/network/libp2p-network.ts'
 import { defaultNetworkLimits } from '../../node/network/protocols.ts'
-import { memberRequests } from '../../node/network/request-table.ts'
+import { type AmnesiaEvidence, memberRequests } from '../../node/network/request-table.ts'
 import { requestHandler } from '../../node/network/requests.ts'
 import type { PeerMessage } from '../../node/ports.ts'
 
 const silent = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} }
+
+const nothingRemembered: AmnesiaEvidence = { signed: undefined, acknowledged: undefined }
 
 export class HostilePeer {
   readonly id: DeviceId
@@ -31,7 +33,11 @@ export class HostilePeer {
   /** What the nodes said to it. */
   readonly received: PeerMessage[] = []
 
-  constructor(cluster: LocalCluster, keys: IdentityKeys) {
+  /** What it answers to a node that asks what is remembered of it. */
+  readonly #evidence: AmnesiaEvidence
+
+  constructor(cluster: LocalCluster, keys: IdentityKeys, evidence: AmnesiaEvidence = nothingRemembered) {
+    this.#evidence = evidence
     this.id = keys.id
     const { genesis, chainId } = cluster
     const ledger = genesisLedger(genesis)
@@ -64,17 +70,17 @@ export class HostilePeer {
     })
   }
 
-  /** Nobody hears the Raft messages of a peer that has not said what it remembers of the node: this one says nothing at all. */
+  /** Nobody hears the Raft messages of a peer that has not said what it remembers of the node. */
   async start(): Promise<void> {
-    const nothing = { signed: undefined, term: 0, acknowledged: 0 }
     const remembers = requestHandler(
       { amnesiaCheck: memberRequests.amnesiaCheck },
-      { amnesiaCheck: async () => nothing },
+      { amnesiaCheck: async () => this.#evidence },
     )
     this.network.handle('member', remembers)
     await this.network.start({
       message: (_from, message) => void this.received.push(message),
       unreachable: () => {},
+      isCounted: () => false,
       peer: () => {},
     })
   }

@@ -1,11 +1,12 @@
 /** docs/THREATS.md: a full node that is no consenter, and a consenter, that lie in Raft messages to real processes. */
 import { afterEach, expect, test } from 'vitest'
 import { type ClusterNode, derivedKeys } from '../../bench/local-cluster.ts'
+import type { Hash, Height } from '../../chain/brands.ts'
 import { pause } from '../../client/deadline.ts'
 import { maxTermLead } from '../../consensus/message-check.ts'
-import type { Message } from '../../consensus/types.ts'
-import { queries } from '../../node/network/request-table.ts'
+import { type AmnesiaEvidence, queries } from '../../node/network/request-table.ts'
 import { ask } from '../../node/network/requests.ts'
+import type { RaftMessage } from '../../node/ports.ts'
 import { HostilePeer } from './hostile-peer.ts'
 import { Siege } from './siege.ts'
 
@@ -21,8 +22,13 @@ async function besieged(learners: number): Promise<Siege> {
   return siege
 }
 
-async function peerOf(siege: Siege, name: string, nodes: readonly ClusterNode[]): Promise<HostilePeer> {
-  const peer = new HostilePeer(siege.cluster, derivedKeys(seed, name, true))
+async function peerOf(
+  siege: Siege,
+  name: string,
+  nodes: readonly ClusterNode[],
+  evidence?: AmnesiaEvidence,
+): Promise<HostilePeer> {
+  const peer = new HostilePeer(siege.cluster, derivedKeys(seed, name, true), evidence)
   await peer.start()
   closing.push(() => peer.stop())
   await peer.connect(nodes)
@@ -34,7 +40,7 @@ function lies(
   from: string,
   term: number,
   newest: { readonly term: number; readonly index: number },
-): Message[] {
+): RaftMessage[] {
   const configuration = { voters: [from], votersOutgoing: [], learners: [] }
   const place = { lastLogIndex: newest.index + 1_000_000, lastLogTerm: newest.term }
   const vote = { type: 'request-vote' as const, from, ...place, leadershipTransfer: true }
@@ -120,4 +126,31 @@ test('a consenter: it disturbs while it is there; once it is stopped, the others
   const [one, two] = await statuses(others)
   expect(one?.leader).toBeDefined()
   expect(two?.leader).toBe(one?.leader)
+})
+
+test('a witness that makes things up: no node takes itself for one that lost its state, and each comes back after a restart', async () => {
+  const siege = await besieged(1)
+  const { nodes } = siege.cluster
+  const acknowledged = { term: 1_000_000, index: 1_000_000, mac: new Uint8Array(32) }
+  const signed = {
+    incarnation: 0,
+    height: 1_000_000 as Height,
+    headerHash: 'ff'.repeat(32) as Hash,
+    signature: new Uint8Array(64),
+  }
+  await peerOf(siege, 'learner-1', nodes, { acknowledged, signed })
+  const damage = await siege.damageOf('a witness that makes things up', async over => {
+    while (!over.aborted) await pause(50)
+    const [first] = nodes
+    await first!.end('SIGKILL')
+    await first!.start()
+  })
+  expect(damage.acknowledged).toBeGreaterThan(0)
+  const { height } = await nodes[1]!.status()
+  const level = await siege.cluster.until('the restarted node is level', 20_000, async () => {
+    const status = await nodes[0]!.status().catch(() => undefined)
+    return status && status.certifiedHeight >= height ? status : undefined
+  })
+  expect(level.leader).toBeDefined()
+  expect(nodes.map(({ output }) => output).join()).not.toContain('state-lost')
 })
