@@ -9,13 +9,22 @@ import { randomBytes } from 'node:crypto'
 import { isIPv6 } from 'node:net'
 import { type ICryptoInterface, type NoiseComponents, noise, pureJsCrypto } from '@chainsafe/libp2p-noise'
 import { privateKeyFromRaw } from '@libp2p/crypto/keys'
-import type { ConnectionEncrypter, Libp2p, MessageStream, PeerId, Stream } from '@libp2p/interface'
+import type {
+  ConnectionEncrypter,
+  ConnectionGater,
+  Libp2p,
+  MessageStream,
+  MultiaddrConnection,
+  PeerId,
+  Stream,
+} from '@libp2p/interface'
 import { tcp } from '@libp2p/tcp'
 import { yamux } from '@libp2p/yamux'
 import { createLibp2p } from 'libp2p'
 import sodium from 'sodium-native'
 import { nativeSignerFromSeed } from '../../client/native-crypto.ts'
 import { type NetworkLimits, protocols } from './protocols.ts'
+import { Shares } from './shares.ts'
 
 export interface HostOptions {
   /** IP address to listen on. */
@@ -29,13 +38,16 @@ export interface HostOptions {
 
 /** A libp2p node that is not started yet. */
 export async function createHost({ host, port, transportSeed, limits }: HostOptions): Promise<Libp2p> {
+  // A place that is taken away is free a moment later.
+  const maxPending = 2 * limits.maxPendingConnections
+  const maxOpen = limits.maxConnections + limits.maxUnprovenConnections
   const { publicKey } = nativeSignerFromSeed('ed25519', transportSeed)
   return createLibp2p({
     start: false,
     // Its own derivation from the seed is slow where it is the first one (portable code).
     privateKey: privateKeyFromRaw(Buffer.concat([transportSeed, publicKey.bytes])),
     addresses: { listen: [`/${isIPv6(host) ? 'ip6' : 'ip4'}/${host}/tcp/${port}`] },
-    transports: [tcp({ maxConnections: limits.maxConnections + limits.maxPendingConnections })],
+    transports: [tcp({ maxConnections: maxOpen + maxPending })],
     connectionEncrypters: [turnwiseNoise()],
     streamMuxers: [
       yamux({
@@ -43,9 +55,10 @@ export async function createHost({ host, port, transportSeed, limits }: HostOpti
         streamOptions: { maxReadBufferLength: 2 * protocols.raft.maxFrameBytes },
       }),
     ],
+    connectionGater: pendingShares(limits),
     connectionManager: {
-      maxConnections: limits.maxConnections,
-      maxIncomingPendingConnections: limits.maxPendingConnections,
+      maxConnections: maxOpen,
+      maxIncomingPendingConnections: maxPending,
       inboundConnectionThreshold: limits.maxNewConnectionsPerSecond,
       inboundUpgradeTimeout: limits.upgradeTimeoutMs,
       dialTimeout: limits.dialTimeoutMs,
@@ -53,6 +66,33 @@ export async function createHost({ host, port, transportSeed, limits }: HostOpti
       reconnectRetries: 0,
     },
   })
+}
+
+/**
+ * Connections before the end of Noise and Yamux. The connection manager counts them for all addresses together and refuses
+ * the newest, so that whoever opens sockets and says nothing would shut everybody out.
+ */
+function pendingShares(limits: NetworkLimits): ConnectionGater {
+  const shares = new Shares<MultiaddrConnection>(
+    { perAddress: limits.maxPendingPerAddress, all: limits.maxPendingConnections },
+    socket => socket.abort(new Error('another connection is set up first')),
+  )
+  return {
+    denyInboundConnection: socket => {
+      shares.add(socket, hostOf(socket.remoteAddr))
+      socket.addEventListener('close', () => shares.remove(socket))
+      return false
+    },
+    denyInboundUpgradedConnection: (_peer, socket) => {
+      shares.remove(socket)
+      return false
+    },
+  }
+}
+
+/** An address without port and peer id: what limits per address count. */
+export function hostOf(address: { toString(): string }): string {
+  return address.toString().split('/').slice(0, 3).join('/')
 }
 
 /** The Ed25519 key that Noise has proven the peer to hold; undefined for another kind of key. */

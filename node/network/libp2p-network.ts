@@ -224,14 +224,8 @@ export class Libp2pNetwork implements Network {
   #onConnection(connection: Connection): void {
     const link = this.#links.of(connection)
     if (!link || connection.direction === 'outbound') return
-    const unproven = this.#links.unproven(link.remoteHost)
-    const { maxUnprovenConnections, maxUnprovenPerAddress, unprovenLifetimeMs } = this.#limits
-    if (unproven.all > maxUnprovenConnections || unproven.fromHost > maxUnprovenPerAddress) {
-      this.#options.log.debug({ address: link.remoteAddress }, 'too many unproven connections; closed')
-      link.abort(new MoteError('rate-limited', 'too many connections that proved no identity'))
-      return
-    }
-    this.#options.clock.after(unprovenLifetimeMs, () => {
+    this.#links.unproven(link)
+    this.#options.clock.after(this.#limits.unprovenLifetimeMs, () => {
       if (!link.peer) link.abort(new MoteError('hello-required', 'no identity proven in time'))
     })
   }
@@ -309,6 +303,10 @@ export class Libp2pNetwork implements Network {
 
   #prove(link: PeerLink, peer: ProvenPeer): void {
     if (link.peer || !link.open) return
+    if (!this.#links.hasRoom(peer)) {
+      link.close(new MoteError('overloaded', 'connections: no room'))
+      return
+    }
     const links = this.#links.prove(link, peer)
     if (links.length > this.#limits.maxConnectionsPerDevice)
       links[0]?.close(new MoteError('limit-exceeded', 'too many connections of one device'))

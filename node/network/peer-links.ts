@@ -7,9 +7,10 @@ import type { DeviceId } from '../../chain/brands.ts'
 import { MoteError } from '../../chain/result.ts'
 import type { Clock } from '../ports.ts'
 import type { ProvenPeer } from './hello.ts'
-import { transportKeyOf } from './libp2p-host.ts'
+import { hostOf, transportKeyOf } from './libp2p-host.ts'
 import { type NetworkLimits, type ProtocolName, protocols, type StreamProtocol } from './protocols.ts'
 import { RateLimit, RateLimits } from './rate-limit.ts'
+import { Shares } from './shares.ts'
 import { Conversation, OutboundStream } from './streams.ts'
 import { maxAnswerFrameBytes } from './wire.ts'
 
@@ -76,9 +77,8 @@ export class PeerLink {
     return this.connection.remoteAddr.toString()
   }
 
-  /** The address without port and peer id: what limits per address count. */
   get remoteHost(): string {
-    return this.remoteAddress.split('/').slice(0, 3).join('/')
+    return hostOf(this.connection.remoteAddr)
   }
 
   get open(): boolean {
@@ -181,12 +181,18 @@ export class PeerLinks {
   /** The newest last. The last ready one carries what is sent. */
   readonly #byDevice = new Map<DeviceId, PeerLink[]>()
   readonly #waiting = new Set<() => void>()
+  /** Dialled by others, who have proven nothing. */
+  readonly #unproven: Shares<PeerLink>
   readonly #requests: RateLimits<DeviceId>
   readonly #frames: RateLimits<DeviceId>
 
   constructor(options: PeerLinkOptions) {
     this.#options = options
     const { limits, clock } = options
+    const { maxUnprovenConnections: all, maxUnprovenPerAddress: perAddress } = limits
+    this.#unproven = new Shares({ perAddress, all }, link =>
+      link.abort(new MoteError('rate-limited', 'too many connections that proved no identity')),
+    )
     this.#requests = new RateLimits({ burst: limits.provenBurst, perSecond: limits.provenPerSecond }, clock)
     this.#frames = new RateLimits({ burst: limits.frameBurst, perSecond: limits.framesPerSecond }, clock)
   }
@@ -203,6 +209,7 @@ export class PeerLinks {
   remove(connection: Connection): PeerLink | undefined {
     const link = this.#byConnection.get(connection.id)
     this.#byConnection.delete(connection.id)
+    if (link) this.#unproven.remove(link)
     if (!link?.peer) return link
     const others = this.all(link.peer.id).filter(other => other !== link)
     if (others.length > 0) this.#byDevice.set(link.peer.id, others)
@@ -210,9 +217,15 @@ export class PeerLinks {
     return link
   }
 
+  /** Counts a link among those that proved nothing, until it has, or is gone. The oldest may have to go. */
+  unproven(link: PeerLink): void {
+    this.#unproven.add(link, link.remoteHost)
+  }
+
   /** From here on requests and streams on this link are this device's. Gives all links of the device, oldest first. */
   prove(link: PeerLink, peer: ProvenPeer): readonly PeerLink[] {
     link.peer = peer
+    this.#unproven.remove(link)
     link.budgets = { requests: this.#requests.of(peer.id), frames: this.#frames.of(peer.id) }
     const links = [...this.all(peer.id).filter(other => other !== link), link]
     this.#byDevice.set(peer.id, links)
@@ -258,9 +271,11 @@ export class PeerLinks {
     return this.#byDevice.keys()
   }
 
-  /** Connections that proved nothing, in all and from one host. */
-  unproven(host: string): { readonly all: number; readonly fromHost: number } {
-    const links = [...this.#byConnection.values()].filter(link => !link.peer)
-    return { all: links.length, fromHost: links.filter(link => link.remoteHost === host).length }
+  /** Full nodes have room that nobody else takes: consensus is theirs. */
+  hasRoom({ record }: ProvenPeer): boolean {
+    if (record.label === 'full') return true
+    const { maxConnections, keptForFullNodes } = this.#options.limits
+    const others = [...this.#byConnection.values()].filter(({ peer }) => peer && peer.record.label !== 'full')
+    return others.length < maxConnections - keptForFullNodes
   }
 }

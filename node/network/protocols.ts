@@ -56,8 +56,10 @@ export const protocols: { readonly [K in ProtocolName]: Protocol } = {
 /* Every bound and time-out of the libp2p adapter, named. Times in milliseconds. */
 
 export interface NetworkLimits {
-  /** Connections of all kinds. */
+  /** Connections that have proven who they are. */
   readonly maxConnections: number
+  /** Of those, how many only full nodes may have. */
+  readonly keptForFullNodes: number
   /** Connections whose peer has not proven an identity. */
   readonly maxUnprovenConnections: number
   /** Of those, how many from one address. */
@@ -68,6 +70,8 @@ export interface NetworkLimits {
   readonly maxNewConnectionsPerSecond: number
   /** Connections between TCP and the end of the Noise and Yamux negotiation. */
   readonly maxPendingConnections: number
+  /** Of those, how many from one address. */
+  readonly maxPendingPerAddress: number
   /** How long that negotiation may take. */
   readonly upgradeTimeoutMs: number
   /** How long a peer that proved nothing may stay (a device that joins). */
@@ -98,11 +102,13 @@ export interface NetworkLimits {
 
 export const defaultNetworkLimits: NetworkLimits = {
   maxConnections: 512,
+  keptForFullNodes: 64,
   maxUnprovenConnections: 64,
   maxUnprovenPerAddress: 32,
   maxConnectionsPerDevice: 3,
   maxNewConnectionsPerSecond: 50,
   maxPendingConnections: 64,
+  maxPendingPerAddress: 32,
   upgradeTimeoutMs: 5_000,
   unprovenLifetimeMs: 60_000,
   dialTimeoutMs: 5_000,

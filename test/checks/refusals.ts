@@ -327,6 +327,17 @@ const decoders: readonly RefusalCheck[] = [
     'more frames of a full node that is no voter than its rate':
       'if (events.isCounted(from) && !link.takeFrame(frame.length))',
   }).map(check => ({ ...check, only: 'frames' })),
+  ...takenOut('node/network/shares.ts', 'test/e2e/libp2p-garbage.test.ts', {
+    'more connections that prove nothing of one address than its share': 'if (own > this.#limits.perAddress)',
+  }).map(check => ({ ...check, only: 'prove nothing' })),
+  {
+    refusal: 'room of full nodes to others',
+    file: 'node/network/peer-links.ts',
+    find: 'return others.length < maxConnections - keptForFullNodes',
+    replace: 'return others.length < maxConnections',
+    test: 'test/e2e/libp2p-garbage.test.ts',
+    only: 'full nodes have room',
+  },
   {
     refusal: 'to go on with who goes on over its rate',
     file: 'node/network/peer-links.ts',

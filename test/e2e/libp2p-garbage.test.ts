@@ -1,7 +1,7 @@
 /** Bytes from hell on every libp2p protocol and before it: typed refusal or reset, counted, nobody harmed. */
 
 import { once } from 'node:events'
-import { connect } from 'node:net'
+import { connect, type Socket } from 'node:net'
 import type { Connection, Stream } from '@libp2p/interface'
 import { multiaddr } from '@multiformats/multiaddr'
 import { afterEach, describe, expect, test } from 'vitest'
@@ -23,7 +23,9 @@ import {
 import { type SampleIdentity, sampleGenesis, sampleIdentity } from '../support/sample-genesis.ts'
 
 const [a, b] = [sampleIdentity('a'), sampleIdentity('b')] as const
-const chain = sampleChain(sampleGenesis([a, b]), [a, b])
+const [light, otherLight] = [sampleIdentity('light'), sampleIdentity('other-light')] as const
+const lights = [light, otherLight].map(identity => ({ identity, label: 'lightweight' as const }))
+const chain = sampleChain(sampleGenesis([a, b], lights), [a, b])
 const stoppers: (() => Promise<unknown>)[] = []
 
 afterEach(async () => {
@@ -147,4 +149,57 @@ describe('garbage', () => {
       expect(listener.network.counters.malformedFrames).toBe(1)
     },
   )
+})
+
+describe('connections that prove nothing', () => {
+  const sockets: Socket[] = []
+
+  afterEach(() => {
+    for (const socket of sockets.splice(0)) socket.destroy()
+  })
+
+  test('sockets that say nothing are pushed out by the next ones, and a peer comes in', async () => {
+    const limits = {
+      maxPendingConnections: 16,
+      maxPendingPerAddress: 8,
+      maxNewConnectionsPerSecond: 1_000,
+      upgradeTimeoutMs: 60_000,
+    }
+    const [first, second] = [await start(a), await start(b, { limits })]
+    const port = Number(second.address.split('/').at(-1))
+    let open = 0
+    for (let i = 0; i < 100; i++) {
+      const socket = connect(port, '127.0.0.1')
+      sockets.push(socket)
+      socket.on('error', () => {})
+      socket.on('close', () => open--)
+      await once(socket, 'connect')
+      open++
+    }
+    await eventually('eight are left', () => open === 8)
+    first.network.keep({ id: b.id, address: second.address })
+    await eventually('connected', () => isConnected(first, second), 5_000)
+  })
+
+  test('strangers behind Noise are pushed out by the next ones, and one that proves itself stays', async () => {
+    const server = await start(b, { limits: { maxUnprovenPerAddress: 2 } })
+    const proven = await stranger(server)
+    await sayHello(proven)
+    const strangers = [await stranger(server), await stranger(server), await stranger(server)]
+    await eventually('the oldest stranger is gone', () => strangers[0]!.status !== 'open')
+    expect([proven, ...strangers.slice(1)].map(({ status }) => status)).toEqual(['open', 'open', 'open'])
+  })
+
+  test('full nodes have room that lightweight nodes do not take', async () => {
+    const server = await start(b, { limits: { maxConnections: 3, keptForFullNodes: 2 } })
+    const lights = [await start(light), await start(otherLight)]
+    for (const node of lights) {
+      node.network.keep({ id: b.id, address: server.address })
+      if (node === lights[0]) await eventually('connected', () => isConnected(node, server))
+    }
+    const full = await start(a)
+    full.network.keep({ id: b.id, address: server.address })
+    await eventually('the full node', () => isConnected(full, server) && isConnected(server, full))
+    expect(lights.map(node => isConnected(server, node))).toEqual([true, false])
+  })
 })
