@@ -16,7 +16,10 @@ export interface DecisionLine {
   readonly id: string | null
   /** What was asked for: a message, boxes of an epoch key, an answer, a connection, or its being cut. */
   readonly event: 'message' | 'boxes' | 'ask' | 'connect' | 'cut'
+  /** Of a connection, who it says it is; empty where several are counted together. */
   readonly sender: string
+  /** Where a connection came from. */
+  readonly address?: string
   /** Device or group. */
   readonly recipient: string | null
   readonly topic: string | null

@@ -202,7 +202,8 @@ class AedesBroker implements Broker {
     // Who takes over its own older connection needs no further place.
     if (this.#clients.size >= this.#limits.connectionsMax && !this.#clients.has(client.id))
       return authenticateError('overloaded')
-    const result = await this.#handlers.authenticate(client.id, username, password)
+    const address = shareOf((client.conn as Socket).remoteAddress ?? '')
+    const result = await this.#handlers.authenticate({ clientId: client.id, username, password, address })
     if (!result.ok) return authenticateError(result.error.code)
     const session = result.value
     this.#places.get(client)?.prove()

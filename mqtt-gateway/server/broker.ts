@@ -18,6 +18,15 @@ export interface BrokerSession {
   readonly clientId: string
 }
 
+/** What a CONNECT says, and where it came from. */
+export interface Login {
+  readonly clientId: string
+  readonly username: string
+  readonly password: string
+  /** The IPv4 address, or the first 64 bits of the IPv6 address. */
+  readonly address: string
+}
+
 export interface IncomingMessage {
   readonly topicName: string
   readonly payload: Uint8Array
@@ -31,11 +40,7 @@ export interface BrokerHandlers {
    * Called before CONNACK. A refusal's code decides the CONNACK return code. The session it gives is the one that the
    * other handlers get, the very object, for this connection and no other.
    */
-  readonly authenticate: (
-    clientId: string,
-    username: string,
-    password: string,
-  ) => Promise<Result<BrokerSession>>
+  readonly authenticate: (login: Login) => Promise<Result<BrokerSession>>
   readonly published: (session: BrokerSession, message: IncomingMessage) => Promise<PublishOutcome>
   readonly maySubscribe: (session: BrokerSession, topicFilter: string) => boolean
   /** Whether a message that matches a client's subscription may go to this client. */

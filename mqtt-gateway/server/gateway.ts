@@ -5,8 +5,8 @@
  * Invariants:
  * - nothing is relayed without `Check`; without fresh trust data there is no `Check` (fail closed);
  * - one device's messages are decided and relayed in the order in which they came (the broker port's contract);
- * - every refusal goes to the sender's `error` topic, every decision to its `verdict` topic and to the decision log;
- *   a refusal for good is acknowledged, one that may pass later is not;
+ * - every refusal goes to the sender's `error` topic, every decision to its `verdict` topic and to the decision log, where
+ *   connections that are refused alike share a line; a refusal for good is acknowledged, one that may pass later is not;
  * - it holds no key of any device and no epoch key.
  */
 
@@ -36,8 +36,10 @@ import type {
   BrokerFactory,
   BrokerSession,
   IncomingMessage,
+  Login,
   PublishOutcome,
 } from './broker.ts'
+import { RefusedConnects } from './refused-connects.ts'
 import { type CutSession, type Session, Sessions } from './sessions.ts'
 import { type Decision, decide, type TrustFacts } from './verification.ts'
 
@@ -45,6 +47,8 @@ import { type Decision, decide, type TrustFacts } from './verification.ts'
 const maxReplayKeys = 100_000
 /** How long a message may wait for a header that its sender had seen already. */
 const defaultCatchUpMs = 2_000
+/** How often the refused connections that have no line of their own get one together. */
+const refusedSummaryMs = 300_000
 
 export interface GatewayOptions {
   readonly trust: TrustView
@@ -56,6 +60,7 @@ export interface GatewayOptions {
   /** Told of failures that no client can be told of. */
   readonly onError: (error: unknown) => void
   readonly catchUpMs?: number
+  readonly refusedSummaryMs?: number
 }
 
 export interface GatewayStatus {
@@ -81,7 +86,9 @@ export class Gateway {
   readonly #broker: Broker
   readonly #sessions: Sessions
   readonly #replayWindow = new ReplayWindow(maxReplayKeys)
+  readonly #refusedConnects = new RefusedConnects()
   readonly #catchUpMs: number
+  #summarising: NodeJS.Timeout | undefined
   #stopFollowing = () => {}
   #checked = 0
   #refused = 0
@@ -91,7 +98,7 @@ export class Gateway {
     this.#catchUpMs = options.catchUpMs ?? defaultCatchUpMs
     this.#sessions = new Sessions(options)
     this.#broker = options.broker({
-      authenticate: (clientId, username, password) => this.#authenticate(clientId, username, password),
+      authenticate: login => this.#authenticate(login),
       published: (handle, message) => this.#published(handle, message),
       maySubscribe: handle => this.#sessions.find(handle) !== undefined,
       mayReceive: (handle, topicName) => this.#mayReceive(handle, topicName),
@@ -105,6 +112,10 @@ export class Gateway {
     const address = await this.#broker.listen()
     for (const boxes of this.#options.boxes.all())
       for (const message of memberBoxMessages(boxes, undefined)) await this.#broker.publish(message)
+    this.#summarising = setInterval(
+      () => this.#summariseRefusedConnects(),
+      this.#options.refusedSummaryMs ?? refusedSummaryMs,
+    )
     this.#stopFollowing = this.#options.trust.onAdvance(advance => {
       this.#review(advance).catch(this.#options.onError)
     })
@@ -126,7 +137,9 @@ export class Gateway {
 
   async stop(): Promise<void> {
     this.#stopFollowing()
+    clearInterval(this.#summarising)
     await this.#broker.close()
+    this.#summariseRefusedConnects()
     await this.#options.log.close()
   }
 
@@ -134,12 +147,21 @@ export class Gateway {
     return this.#options.trust.ageMs()
   }
 
-  async #authenticate(clientId: string, username: string, password: string): Promise<Result<Session>> {
-    const opened = await this.#sessions.open(clientId, username, password)
+  async #authenticate(login: Login): Promise<Result<Session>> {
+    const opened = await this.#sessions.open(login)
+    const { username, address } = login
     const decision: Decision = opened.ok ? { verdict: 'Check' } : errorDecision(opened.error)
-    const ruling: Ruling = { event: 'connect', id: null, recipient: null, decision }
-    this.#log(username.slice(0, 64), null, ruling)
+    this.#count(decision)
+    if (opened.ok || this.#refusedConnects.count(address, opened.error.code))
+      this.#write(username.slice(0, 64), null, connectRuling(decision), address)
     return opened
+  }
+
+  #summariseRefusedConnects(): void {
+    for (const { address, code, more } of this.#refusedConnects.take()) {
+      const detail = `connections: ${more} more were refused like the first one`
+      this.#write('', null, connectRuling(errorDecision({ code, detail })), address)
+    }
   }
 
   #mayReceive(handle: BrokerSession, topicName: string): boolean {
@@ -306,14 +328,24 @@ export class Gateway {
     return this.#broker.publish({ topicName, payload: Buffer.from(JSON.stringify(message)), retain: false })
   }
 
-  #log(sender: string, topicName: string | null, { event, id, recipient, decision }: Ruling): void {
-    const refused = decision.verdict === 'Error' ? decision : undefined
-    if (refused) this.#refused += 1
+  #log(sender: string, topicName: string | null, ruling: Ruling): void {
+    this.#count(ruling.decision)
+    this.#write(sender, topicName, ruling)
+  }
+
+  #count({ verdict }: Decision): void {
+    if (verdict === 'Error') this.#refused += 1
     else this.#checked += 1
+  }
+
+  #write(sender: string, topicName: string | null, ruling: Ruling, address?: string): void {
+    const { event, id, recipient, decision } = ruling
+    const refused = decision.verdict === 'Error' ? decision : undefined
     this.#options.log.write({
       id,
       event,
       sender,
+      ...(address !== undefined && { address }),
       recipient,
       topic: topicName && printable(topicName),
       verdict: decision.verdict,
@@ -345,6 +377,10 @@ export class Gateway {
     const decision = errorDecision({ code, detail: reason })
     this.#log(session.device, null, { event: 'cut', id: null, recipient: null, decision })
   }
+}
+
+function connectRuling(decision: Decision): Ruling {
+  return { event: 'connect', id: null, recipient: null, decision }
 }
 
 function errorDecision({ code, detail }: Refusal): Decision {

@@ -12,12 +12,14 @@
 import { type DeviceId, isDigest, type KeyId, type Milliseconds } from '../../chain/brands.ts'
 import type { ErrorCode } from '../../chain/errors.ts'
 import type { SignatureVerifier } from '../../chain/keys.ts'
+import { RecentMap } from '../../chain/recent-map.ts'
 import { findKey, isKeyValidAt, stateKeyOf } from '../../chain/records.ts'
 import { MoteError, ok, type Result, refuse } from '../../chain/result.ts'
 import { checkFresh } from '../../client/freshness.ts'
 import { type Assertion, checkAssertionTime, parseAssertion, verifyAssertion } from '../protocol/assertion.ts'
 import type { TrustAdvance, TrustView } from '../protocol/trust.ts'
-import type { BrokerSession } from './broker.ts'
+import type { BrokerSession, Login } from './broker.ts'
+import { defaultUnknownDeviceLimits, UnknownDevices } from './unknown-devices.ts'
 
 export interface Session extends BrokerSession {
   readonly device: DeviceId
@@ -36,6 +38,8 @@ export interface CutSession {
 export const maxSessionsPerDevice = 8
 /** Assertions remembered until they expire: a minute of connections. */
 const maxUsedAssertions = 100_000
+/** Devices remembered at least, twice as many at most, that have connected: they are looked up whatever strangers did. */
+const maxKnownDevices = 8192
 
 export interface SessionsOptions {
   readonly trust: TrustView
@@ -47,6 +51,8 @@ export class Sessions {
   readonly #options: SessionsOptions
   readonly #byClientId = new Map<string, Session>()
   readonly #used = new UsedAssertions(maxUsedAssertions)
+  readonly #unknown = new UnknownDevices(defaultUnknownDeviceLimits)
+  readonly #known = new RecentMap<DeviceId, true>(maxKnownDevices)
 
   constructor(options: SessionsOptions) {
     this.#options = options
@@ -63,7 +69,7 @@ export class Sessions {
   }
 
   /** Opens a session if the assertion holds against certified state. Refuses with the reason otherwise. */
-  async open(clientId: string, username: string, password: string): Promise<Result<Session>> {
+  async open({ clientId, username, password, address }: Login): Promise<Result<Session>> {
     const device = deviceOfClientId(clientId)
     if (device === undefined || username !== device)
       return refuse('assertion-invalid', 'clientId: expected the device id, which is the username too')
@@ -81,7 +87,13 @@ export class Sessions {
     const fresh = checkFresh(trust.ageMs(), trustTtlMs)
     if (!fresh.ok) return fresh
     const session: Session = { clientId, device, keyId: assertion.keyId }
+    if (!this.#known.get(device) && !this.#unknown.mayAsk(address))
+      return refuse(
+        'overloaded',
+        `connections: too many from ${address} named a device that is not on the chain`,
+      )
     const valid = await this.#check(session)
+    if (!valid.ok && valid.error.code === 'unknown-signer') this.#unknown.count(address)
     if (!valid.ok) return valid
     if (!verifyAssertion(parsed.value, valid.value, verifier))
       return refuse('bad-signature', `assertion: does not verify under key ${assertion.keyId}`)
@@ -91,6 +103,7 @@ export class Sessions {
     if (others.length >= maxSessionsPerDevice && !this.#byClientId.has(clientId))
       return refuse('limit-exceeded', `sessions: ${device} has ${others.length} connections`)
     this.#byClientId.set(clientId, session)
+    this.#known.set(device, true)
     // The chain may have gone on since the first look; from here on `reviewAfter` watches.
     const still = await this.#check(session)
     if (still.ok) return ok(session)

@@ -93,6 +93,37 @@ const strangers: readonly RefusalCheck[] = [
     test: strangersTest,
     only: 'so many devices',
   },
+  {
+    refusal: 'strangers: to look up ever more unknown ids for one address',
+    file: 'mqtt-gateway/server/sessions.ts',
+    find: 'if (!this.#known.get(device) && !this.#unknown.mayAsk(address))',
+    replace: never,
+    test: strangersTest,
+    only: 'look up too many ids',
+  },
+  {
+    refusal: 'strangers: to keep a device out for the look-ups of others from its address',
+    file: 'mqtt-gateway/server/sessions.ts',
+    find: '!this.#known.get(device) && ',
+    replace: '',
+    test: strangersTest,
+    only: 'look up too many ids',
+  },
+  {
+    refusal: 'strangers: a line in the decision log for each refused connection',
+    file: 'mqtt-gateway/server/gateway.ts',
+    find: 'this.#refusedConnects.count(address, opened.error.code)',
+    replace: 'true',
+    test: strangersTest,
+    only: 'one line in the decision log',
+  },
+  {
+    refusal: 'strangers: a line in the decision log for each address',
+    file: 'mqtt-gateway/server/refused-connects.ts',
+    find: 'if (this.#kinds.size >= maxRefusedKinds && address !== otherAddresses)',
+    replace: never,
+    test: 'test/unit/mqtt-gateway/refused-connects.test.ts',
+  },
 ]
 
 export const gatewayPort: readonly RefusalCheck[] = [

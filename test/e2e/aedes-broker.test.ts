@@ -27,7 +27,7 @@ beforeEach(async () => {
     { host: '127.0.0.1', port: 0 },
     { ...testLimits, queuedPerClientMax: 20 },
   )({
-    authenticate: async clientId => ok({ clientId }),
+    authenticate: async ({ clientId }) => ok({ clientId }),
     published: (_, message) => published(message),
     maySubscribe: () => true,
     mayReceive: () => true,

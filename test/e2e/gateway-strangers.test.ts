@@ -3,11 +3,16 @@
  * the loopback network.
  */
 import { connect, type Socket } from 'node:net'
+import { MqttClient } from 'mqtt'
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import type { IdentityKeys } from '../../client/key-directory.ts'
+import { type IdentityKeys, makeKeys, signerOf } from '../../client/key-directory.ts'
+import type { Credentials } from '../../mqtt-gateway/device/mqtt-connection.ts'
+import { defaultUnknownDeviceLimits } from '../../mqtt-gateway/server/unknown-devices.ts'
 import { GatewayFixture, testLimits, until } from '../support/gateway-fixture.ts'
 
 const { inAll, perAddress } = testLimits.unproven
+/** Return codes of CONNACK (MQTT 3.1.1, section 3.2.2.3). */
+const connack = { tryLater: 3, badCredentials: 4, notAuthorised: 5 }
 
 let fixture: GatewayFixture
 let device: IdentityKeys
@@ -15,7 +20,7 @@ let sockets: Socket[]
 beforeEach(async () => {
   sockets = []
   // However slow the machine is: silent sockets go by their number here.
-  fixture = await GatewayFixture.start({ connectTimeoutMs: 60_000 })
+  fixture = await GatewayFixture.start({ connectTimeoutMs: 60_000 }, { refusedSummaryMs: 1_000 })
   device = fixture.device('1111')
 })
 afterEach(async () => {
@@ -81,4 +86,50 @@ test('gateway: holds the connections of so many devices, and lets a device take 
   }
   await expect(fixture.client(fixture.credentials(device))).rejects.toThrow('Server unavailable')
   await fixture.client(fixture.credentials(clients[0]!.keys))
+})
+
+/** What a CONNECT from this address comes to: `connected`, or the return code. */
+function outcomeFrom(localAddress: string, credentials: Credentials): Promise<unknown> {
+  const { clientId, username, password } = credentials
+  const options = { clientId, username, password, protocolVersion: 4, reconnectPeriod: 0 } as const
+  const client = new MqttClient(() => {
+    const socket = connect({ ...fixture.address, localAddress })
+    sockets.push(socket)
+    return socket
+  }, options)
+  return new Promise(resolve => {
+    client.once('connect', () => resolve('connected'))
+    client.once('error', error => resolve('code' in error ? error.code : error))
+  })
+}
+
+test('strangers: who makes the gateway look up too many ids waits, and devices and other addresses do not', async () => {
+  const { perAddress: lookUps } = defaultUnknownDeviceLimits
+  await fixture.client(fixture.credentials(device))
+  const unknown = (name: string) => fixture.credentials(makeKeys(name))
+  for (let i = 0; i < lookUps; i++)
+    expect(await outcomeFrom('127.0.0.2', unknown(`a-${i}`))).toBe(connack.notAuthorised)
+  const before = fixture.trust.lookUps
+  for (let i = 0; i < 5; i++) expect(await outcomeFrom('127.0.0.2', unknown(`b-${i}`))).toBe(connack.tryLater)
+  expect(fixture.trust.lookUps).toBe(before)
+  expect(await outcomeFrom('127.0.0.2', fixture.credentials(device))).toBe('connected')
+  expect(await outcomeFrom('127.0.0.3', unknown('c'))).toBe(connack.notAuthorised)
+})
+
+test('strangers: connections that are refused alike have one line in the decision log, and a count', async () => {
+  const forger = { publicKey: device.signing.publicKey, sign: signerOf(makeKeys('forger')).sign }
+  for (let i = 0; i < 50; i++)
+    expect(await outcomeFrom('127.0.0.2', fixture.credentials(device, forger))).toBe(connack.badCredentials)
+  const lines = () => fixture.decisions.filter(({ address }) => address === '127.0.0.2')
+  const told = () =>
+    lines().reduce(
+      (sum, { reason }) => sum + Number(/(\d+) more were refused/.exec(reason ?? '')?.[1] ?? 1),
+      0,
+    )
+  await until(() => told() === 50, 'all are counted in the log')
+  expect(lines().length).toBeLessThan(20)
+  expect(lines()[0]).toMatchObject({ event: 'connect', code: 'bad-signature', sender: device.id })
+  expect(fixture.gateway.status().refused).toBe(50)
+  expect(await outcomeFrom('127.0.0.3', fixture.credentials(device, forger))).toBe(connack.badCredentials)
+  expect(fixture.decisions.at(-1)).toMatchObject({ address: '127.0.0.3', code: 'bad-signature' })
 })

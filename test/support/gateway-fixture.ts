@@ -16,7 +16,7 @@ import type { DecisionLine } from '../../mqtt-gateway/protocol/decision-log.ts'
 import { type AedesLimits, aedesBroker } from '../../mqtt-gateway/server/aedes-broker.ts'
 import { memoryBoxStore } from '../../mqtt-gateway/server/boxes.ts'
 import type { BrokerAddress } from '../../mqtt-gateway/server/broker.ts'
-import { Gateway } from '../../mqtt-gateway/server/gateway.ts'
+import { Gateway, type GatewayOptions } from '../../mqtt-gateway/server/gateway.ts'
 import { MemoryTrust } from './memory-trust.ts'
 
 export const testLimits: AedesLimits = {
@@ -46,7 +46,7 @@ export class GatewayFixture {
   address: BrokerAddress = { host: '127.0.0.1', port: 0 }
   readonly gateway: Gateway
 
-  private constructor(limits: Partial<AedesLimits>) {
+  private constructor(limits: Partial<AedesLimits>, more: Pick<GatewayOptions, 'refusedSummaryMs'>) {
     this.gateway = new Gateway({
       trust: this.trust,
       verifier: nobleVerifier,
@@ -56,11 +56,15 @@ export class GatewayFixture {
       trustTtlMs: this.trustTtlMs,
       onError: error => this.errors.push(error),
       catchUpMs: 200,
+      ...more,
     })
   }
 
-  static async start(limits: Partial<AedesLimits> = {}): Promise<GatewayFixture> {
-    const fixture = new GatewayFixture(limits)
+  static async start(
+    limits: Partial<AedesLimits> = {},
+    more: Pick<GatewayOptions, 'refusedSummaryMs'> = {},
+  ): Promise<GatewayFixture> {
+    const fixture = new GatewayFixture(limits, more)
     fixture.address = await fixture.gateway.start()
     return fixture
   }

@@ -26,6 +26,8 @@ export class MemoryTrust implements TrustView, AgentChain {
   readonly chainId = 'c4'.repeat(32) as ChainId
   /** False: every lookup fails, and time stands still, as when all full nodes are stopped. */
   reachable = true
+  /** Devices that were asked for. */
+  lookUps = 0
   readonly #devices = new Map<DeviceId, IdentityRecord>()
   readonly #groups = new Map<GroupId, TrustedGroup>()
   readonly #listeners = new Set<(advance: TrustAdvance) => void>()
@@ -45,6 +47,7 @@ export class MemoryTrust implements TrustView, AgentChain {
   }
 
   async device(id: DeviceId): Promise<Trusted<IdentityRecord>> {
+    this.lookUps += 1
     return this.#answer(this.#devices.get(id))
   }
 

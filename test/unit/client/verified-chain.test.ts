@@ -53,12 +53,14 @@ describe('verified chain: honest sources', () => {
     expect(ageMs).toBeLessThan(1_000)
   })
 
-  it('verified chain: proves that an identity is absent', async () => {
+  it('verified chain: proves that an identity is absent, and asks no more until a block names it', async () => {
     const chain = new TestChain()
     chain.append()
-    const client = await clientOf(chain, chain.source())
+    const source = chain.source()
+    const client = await clientOf(chain, source)
     await client.follower.sync()
-    expect((await client.records.device(sensor.id)).value).toBeUndefined()
+    for (let i = 0; i < 3; i++) expect((await client.records.device(sensor.id)).value).toBeUndefined()
+    expect(source.asked.get('state')).toBe(1)
   })
 
   it('verified chain: keeps a proven value without asking again until a block names its key', async () => {

@@ -1,0 +1,22 @@
+/** Look-ups of ids that are on no chain: whose they are, and when there are too many. */
+import { afterEach, beforeEach, expect, test, vi } from 'vitest'
+import { UnknownDevices } from '../../../mqtt-gateway/server/unknown-devices.ts'
+
+beforeEach(() => {
+  vi.useFakeTimers()
+})
+afterEach(() => {
+  vi.useRealTimers()
+})
+
+test('unknown devices: an address has a share, all have one together, and after a minute they begin anew', () => {
+  const unknown = new UnknownDevices({ perAddress: 2, inAll: 3 })
+  unknown.count('a')
+  expect(unknown.mayAsk('a')).toBe(true)
+  unknown.count('a')
+  expect([unknown.mayAsk('a'), unknown.mayAsk('b')]).toEqual([false, true])
+  unknown.count('b')
+  expect([unknown.mayAsk('b'), unknown.mayAsk('c')]).toEqual([false, false])
+  vi.advanceTimersByTime(60_001)
+  expect(unknown.mayAsk('a')).toBe(true)
+})
