@@ -10,12 +10,14 @@
  * 1. The member list is sorted, and memberCount and memberRoot are its own.
  * 2. An id is in the list of a group exactly if the group is in the id's membership list; both are bounded.
  * 3. Nobody is added who is not active.
+ * 4. An owner adds an identity to a share of the identity's places at most: nobody else could add it, nor could it make a group of
+ *    its own, if one owner filled the list. (An owner is a member of each of its groups, so its own list names them all.)
  */
 
 import type { ChainEvent } from './block.ts'
 import { type DeviceId, type GroupId, Milliseconds } from './brands.ts'
 import type { ExecutionContext } from './execution-context.ts'
-import { maxEditedVersion } from './limits.ts'
+import { maxEditedVersion, maxOwnerSharePercent } from './limits.ts'
 import { type ExecutionResult, permit, reject } from './outcome.ts'
 import { type GroupRecord, groupIdOf, type IdentityRecord, memberRootOf } from './records.ts'
 import { assert } from './result.ts'
@@ -68,8 +70,11 @@ export function executeGroupAdd(
   if (members.length + body.members.length > groupMembers)
     return reject('limit-exceeded', `members: expected at most ${groupMembers}`)
   const present = new Set(members)
+  const owned = groupsOwnedBy(context, group.owner)
   for (const id of body.members) {
     if (present.has(id)) return reject('already-exists', `members: ${id} is a member`)
+    const share = checkOwnerShare(context, owned, id)
+    if (!share.ok) return share
     const joined = joinGroup(context, group.id, id)
     if (!joined.ok) return joined
   }
@@ -164,6 +169,21 @@ function checkMembershipEdit(
   if (members.some((id, i) => i > 0 && (members[i - 1] as DeviceId) >= id))
     return reject('malformed', 'members: expected sorted and distinct ids')
   return permit(group)
+}
+
+function groupsOwnedBy({ view }: ExecutionContext, owner: DeviceId): ReadonlySet<GroupId> {
+  return new Set(view.memberships(owner).filter(id => view.group(id)?.owner === owner))
+}
+
+function checkOwnerShare(
+  { view }: ExecutionContext,
+  owned: ReadonlySet<GroupId>,
+  id: DeviceId,
+): ExecutionResult<void> {
+  const most = Math.ceil((view.parameters().limits.groupsPerIdentity * maxOwnerSharePercent) / 100)
+  return view.memberships(id).filter(group => owned.has(group)).length < most
+    ? permit(undefined)
+    : reject('limit-exceeded', `members: ${id} is in ${most} groups of this owner already`)
 }
 
 /** Puts the group into the id's membership list. */

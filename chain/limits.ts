@@ -26,6 +26,8 @@ export const maxMembersPerTransaction = 256
 export const maxGroupMembers = 1024
 /** Groups of which one identity is a member. */
 export const maxGroupsPerIdentity = 64
+/** How much of an identity's places for groups the groups of one other owner take, in percent, rounded up to a whole place. */
+export const maxOwnerSharePercent = 25
 /** Authorities of a chain. */
 export const maxAuthorities = 16
 /** Transactions in one block. */

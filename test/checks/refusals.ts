@@ -254,6 +254,14 @@ const messages: readonly RefusalCheck[] = [
     replace: '}, members)',
     test: 'test/unit/chain/execute-group.test.ts',
   },
+  {
+    refusal: "a group too many of one owner in another's list",
+    file: 'chain/execute-group.ts',
+    find: 'if (!share.ok) return share',
+    replace: '',
+    test: 'test/unit/chain/execute-group.test.ts',
+    only: 'one owner fills',
+  },
   ...takenOut('mqtt-gateway/device/listener.ts', 'test/unit/mqtt-gateway/listener.test.ts', {
     'at the recipient: an unknown sender': 'if (!record)',
     'at the recipient: a revoked sender': "if (record.status !== 'active')",

@@ -1,6 +1,6 @@
 /** Groups: each refusal of execute-group.ts, membership in both directions, and which epoch is accepted when. */
 import { describe, expect, test } from 'vitest'
-import { Hash, Milliseconds } from '../../../chain/brands.ts'
+import { type GroupId, Hash, Milliseconds } from '../../../chain/brands.ts'
 import { groupCodec, groupIdOf, isEpochAccepted, isMemberListOf, stateKeyOf } from '../../../chain/records.ts'
 import type { GroupRekeyBody } from '../../../chain/transaction.ts'
 import {
@@ -155,6 +155,34 @@ describe('membership', () => {
     expect(chain.run(owner, body)).toBe('limit-exceeded')
     expect(chain.run(stranger, body)).toBe('ok')
     expect(add(chain, [stranger])).toBe('limit-exceeded')
+  })
+
+  test('group.add: one owner fills a quarter of the list of another, and others and it still find places', () => {
+    const chain = withGroup({ limits: { groupsPerIdentity: 5 } })
+    const create = (by: Actor, name: string) => {
+      expect(chain.run(by, { type: 'group.create', name, epochKeyHash: undefined })).toBe('ok')
+      return groupIdOf(by.id, name)
+    }
+    const addTo = (group: GroupId, by: Actor, ...members: readonly Actor[]) => {
+      const { version } = chain.group(group)
+      const body = {
+        type: 'group.add',
+        group,
+        expectedVersion: version,
+        members: sorted(...members),
+      } as const
+      return chain.run(by, body)
+    }
+    const more = ['second', 'third', 'fourth'].map(name => create(owner, name))
+    expect(addTo(more[0]!, owner, member)).toBe('ok')
+    expect(addTo(more[1]!, owner, stranger, member)).toBe('limit-exceeded')
+    expect(chain.memberships(stranger.id)).toEqual([])
+    expect(addTo(more[1]!, owner, stranger)).toBe('ok')
+    expect(addTo(create(other, 'hers'), other, member)).toBe('ok')
+    create(member, 'own')
+    expect(chain.memberships(member.id)).toHaveLength(4)
+    expect(remove(chain, [member], member)).toBe('ok')
+    expect(addTo(more[2]!, owner, member)).toBe('ok')
   })
 
   test('group.remove: a removed member is in neither list', () => {
