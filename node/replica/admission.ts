@@ -10,12 +10,18 @@
 import type { ErrorCode } from '../../chain/errors.ts'
 import { checkTransaction } from '../../chain/execution.ts'
 import type { SignatureVerifier } from '../../chain/keys.ts'
+import { permissions } from '../../chain/permissions.ts'
 import { ok, type Refusal, type Result } from '../../chain/result.ts'
-import { type ParsedTransaction, parseTransaction } from '../../chain/transaction.ts'
+import {
+  type ParsedTransaction,
+  parseTransaction,
+  type TransactionBody,
+  type UnsignedTransaction,
+} from '../../chain/transaction.ts'
 import type { Execution, LiveChain } from '../ledger/live-chain.ts'
 import type { NodeListener } from '../ledger/node-events.ts'
 import type { TransactionRefusal } from '../ports.ts'
-import type { Lane, Mempool } from './mempool.ts'
+import type { Lane, Mempool, QuotaHolder } from './mempool.ts'
 import type { Replica } from './replica.ts'
 import type { ClockExchange } from './voter-clocks.ts'
 
@@ -39,7 +45,15 @@ const dependsOnState: ReadonlySet<ErrorCode> = new Set([
   'unknown-subject',
 ])
 
-const revocationKinds: ReadonlySet<string> = new Set(['identity.revoke', 'identity.suspend', 'key.revoke'])
+/** By what the permission table says of the kind; the check has judged that this signer is one who may ask for it. */
+function laneOf({ type }: TransactionBody): Lane {
+  if (permissions[type] === 'authority') return 'operator'
+  return type === 'key.revoke' ? 'revocation' : 'ordinary'
+}
+
+function quotaHolderOf({ body, signer }: UnsignedTransaction): QuotaHolder {
+  return permissions[body.type] === 'newcomer' ? 'newcomers' : signer.deviceId
+}
 
 interface HeldJudgement {
   /** Everything that the log held at the time is executed once this index is applied. */
@@ -89,9 +103,9 @@ export class Admission implements NodeListener {
 
   /** A checked transaction into the mempool of this leader; `replica.wake` has to follow. */
   pool({ id, unsigned, bytes }: ParsedTransaction): Result<void> {
-    const { body, expiry, signer } = unsigned
-    const lane: Lane = revocationKinds.has(body.type) ? 'revocation' : 'ordinary'
-    const added = this.#parts.mempool.add({ id, signer: signer.deviceId, expiry, lane, bytes })
+    const { body, expiry } = unsigned
+    const signer = quotaHolderOf(unsigned)
+    const added = this.#parts.mempool.add({ id, signer, expiry, lane: laneOf(body), bytes })
     return added.ok ? ok(undefined) : added
   }
 

@@ -4,20 +4,26 @@
  * Invariants:
  *   - an id is held once, from its admission until it is executed, expires, or is given up;
  *   - never more than `transactions` and `bytes` of the ordinary lane, nor `perSigner` of one signer;
- *   - what cuts somebody off (revocation, suspension) has a lane of its own, so that a full mempool cannot keep
- *     a stolen key alive; the lane is bounded and its quota is per signer too;
- *   - `take` returns the revocation lane first, then admission order.
+ *   - what only an operator may ask for (grants, suspensions, revocations, governance) has a lane of its own, with room for every
+ *     operator's quota: nobody else, nor another operator, keeps a stolen key alive or a hostile member in office by filling it;
+ *   - what a device ends of its own keys has another one; a device may wait there for as many revocations as it has keys;
+ *   - `take` returns the operators' lane first, then the devices' revocations, then the rest, each in admission order.
  * It does not judge a transaction: signature, permission and replay are checked before `add`.
  */
 import type { DeviceId, Milliseconds, TransactionId } from '../../chain/brands.ts'
 import { assert, ok, type Result, refuse } from '../../chain/result.ts'
 
-export type Lane = 'ordinary' | 'revocation'
+/** In the order in which they are taken. */
+const lanesInOrder = ['operator', 'revocation', 'ordinary'] as const
+export type Lane = (typeof lanesInOrder)[number]
+
+/** Whose quota is used: a signer's, or that of all newcomers together, since a newcomer can make up as many ids as it likes. */
+export type QuotaHolder = DeviceId | 'newcomers'
 
 /** What the mempool must know of a transaction; `bytes` is its wire form. */
 export interface PendingTransaction {
   readonly id: TransactionId
-  readonly signer: DeviceId
+  readonly signer: QuotaHolder
   readonly expiry: Milliseconds
   readonly lane: Lane
   readonly bytes: Uint8Array
@@ -29,6 +35,8 @@ export interface MempoolLimits {
   readonly perSigner: number
   readonly revocations: number
   readonly revocationsPerSigner: number
+  readonly operatorTransactions: number
+  readonly perOperator: number
 }
 
 export const defaultMempoolLimits: MempoolLimits = {
@@ -36,7 +44,9 @@ export const defaultMempoolLimits: MempoolLimits = {
   bytes: 16 * 1024 * 1024,
   perSigner: 1_000,
   revocations: 2_000,
-  revocationsPerSigner: 500,
+  revocationsPerSigner: 8,
+  operatorTransactions: 8_000,
+  perOperator: 500,
 }
 
 interface Held {
@@ -46,24 +56,28 @@ interface Held {
 }
 
 interface LaneState {
+  readonly most: { readonly count: number; readonly bytes: number; readonly perSigner: number }
   readonly queue: Map<TransactionId, PendingTransaction>
-  readonly perSigner: Map<DeviceId, number>
+  readonly perSigner: Map<QuotaHolder, number>
   /** Waiting and taken transactions. */
   count: number
   bytes: number
 }
 
-function emptyLane(): LaneState {
-  return { queue: new Map(), perSigner: new Map(), count: 0, bytes: 0 }
+function emptyLane(count: number, perSigner: number, bytes = Number.POSITIVE_INFINITY): LaneState {
+  return { most: { count, bytes, perSigner }, queue: new Map(), perSigner: new Map(), count: 0, bytes: 0 }
 }
 
 export class Mempool {
-  readonly #limits: MempoolLimits
   readonly #held = new Map<TransactionId, Held>()
-  readonly #lanes: Readonly<Record<Lane, LaneState>> = { ordinary: emptyLane(), revocation: emptyLane() }
+  readonly #lanes: Readonly<Record<Lane, LaneState>>
 
   constructor(limits: MempoolLimits) {
-    this.#limits = limits
+    this.#lanes = {
+      operator: emptyLane(limits.operatorTransactions, limits.perOperator),
+      revocation: emptyLane(limits.revocations, limits.revocationsPerSigner),
+      ordinary: emptyLane(limits.transactions, limits.perSigner, limits.bytes),
+    }
   }
 
   /** Transactions held, those in proposed blocks included. */
@@ -73,11 +87,11 @@ export class Mempool {
 
   /** Transactions that `take` could return. */
   get waiting(): number {
-    return this.#lanes.ordinary.queue.size + this.#lanes.revocation.queue.size
+    return Object.values(this.#lanes).reduce((sum, { queue }) => sum + queue.size, 0)
   }
 
   get bytes(): number {
-    return this.#lanes.ordinary.bytes + this.#lanes.revocation.bytes
+    return Object.values(this.#lanes).reduce((sum, { bytes }) => sum + bytes, 0)
   }
 
   has(id: TransactionId): boolean {
@@ -88,14 +102,12 @@ export class Mempool {
   add(transaction: PendingTransaction): Result<'added' | 'present'> {
     if (this.#held.has(transaction.id)) return ok('present')
     const lane = this.#lanes[transaction.lane]
-    const revocation = transaction.lane === 'revocation'
-    const perSignerMax = revocation ? this.#limits.revocationsPerSigner : this.#limits.perSigner
-    const countMax = revocation ? this.#limits.revocations : this.#limits.transactions
-    if (lane.count >= countMax || (!revocation && lane.bytes + transaction.bytes.length > this.#limits.bytes))
+    const { most } = lane
+    if (lane.count >= most.count || lane.bytes + transaction.bytes.length > most.bytes)
       return refuse('overloaded', `mempool: expected room, got ${lane.count} transactions waiting`)
     const ofSigner = lane.perSigner.get(transaction.signer) ?? 0
-    if (ofSigner >= perSignerMax)
-      return refuse('rate-limited', `signer: expected at most ${perSignerMax} transactions waiting`)
+    if (ofSigner >= most.perSigner)
+      return refuse('rate-limited', `signer: expected at most ${most.perSigner} transactions waiting`)
     this.#held.set(transaction.id, { transaction, taken: false })
     lane.queue.set(transaction.id, transaction)
     lane.perSigner.set(transaction.signer, ofSigner + 1)
@@ -108,14 +120,14 @@ export class Mempool {
   take(limits: { readonly transactions: number; readonly bytes: number }): PendingTransaction[] {
     const taken: PendingTransaction[] = []
     let bytes = 0
-    for (const lane of [this.#lanes.revocation, this.#lanes.ordinary]) {
-      for (const [id, transaction] of lane.queue) {
+    for (const { queue } of lanesInOrder.map(name => this.#lanes[name])) {
+      for (const [id, transaction] of queue) {
         if (taken.length >= limits.transactions) return taken
         if (taken.length > 0 && bytes + transaction.bytes.length > limits.bytes) return taken
         const held = this.#held.get(id)
         assert(held && !held.taken, 'a queued transaction is held and not taken')
         held.taken = true
-        lane.queue.delete(id)
+        queue.delete(id)
         bytes += transaction.bytes.length
         taken.push(transaction)
       }

@@ -255,6 +255,22 @@ const messages: readonly RefusalCheck[] = [
     test: 'test/unit/chain/execute-group.test.ts',
   },
   {
+    refusal: 'a revocation too many of one signer in the lane of revocations',
+    file: 'node/replica/mempool.ts',
+    find: 'emptyLane(limits.revocations, limits.revocationsPerSigner)',
+    replace: 'emptyLane(limits.revocations, limits.revocations)',
+    test: 'test/unit/node/quotas.test.ts',
+    only: 'as many of one device',
+  },
+  {
+    refusal: "devices a place in the operators' lane",
+    file: 'node/replica/admission.ts',
+    find: "return type === 'key.revoke' ? 'revocation' : 'ordinary'",
+    replace: "return type === 'key.revoke' ? 'operator' : 'ordinary'",
+    test: 'test/unit/node/quotas.test.ts',
+    only: 'keep no operator out',
+  },
+  {
     refusal: "a group too many of one owner in another's list",
     file: 'chain/execute-group.ts',
     find: 'if (!share.ok) return share',

@@ -27,6 +27,7 @@ import type {
   Storage,
 } from '../../node/ports.ts'
 import { Acknowledgements } from '../../node/replica/acknowledgements.ts'
+import type { MempoolLimits } from '../../node/replica/mempool.ts'
 import { openStorage } from '../../node/storage/chain-storage.ts'
 import { ManualClock } from './manual-clock.ts'
 import { MemoryDisk } from './memory-byte-store.ts'
@@ -122,6 +123,7 @@ export class LedgerWorld {
   peersAreConfigured = true
   /** For nodes that are started from now on. */
   compaction: Partial<CompactionLimits> = {}
+  mempool: Partial<MempoolLimits> = {}
   maxLogBytesInMemory = 32 * 1024 * 1024
   #random = 1
 
@@ -215,7 +217,8 @@ export class LedgerWorld {
       compaction: this.compaction,
       heartbeatMs: 60_000,
     }
-    const settings = ledgerSettings(choices, recovered.ledger.parameters)
+    const standard = ledgerSettings(choices, recovered.ledger.parameters)
+    const settings = { ...standard, mempool: { ...standard.mempool, ...this.mempool } }
     each.node = new LedgerNode({
       name: each.identity.name,
       id,

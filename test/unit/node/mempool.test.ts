@@ -2,7 +2,15 @@ import { expect, test } from 'vitest'
 import { DeviceId, Milliseconds, TransactionId } from '../../../chain/brands.ts'
 import { type Lane, Mempool, type PendingTransaction } from '../../../node/replica/mempool.ts'
 
-const limits = { transactions: 4, bytes: 1000, perSigner: 3, revocations: 2, revocationsPerSigner: 1 }
+const limits = {
+  transactions: 4,
+  bytes: 1000,
+  perSigner: 3,
+  revocations: 2,
+  revocationsPerSigner: 1,
+  operatorTransactions: 2,
+  perOperator: 1,
+}
 
 function pending(
   number: number,
@@ -55,6 +63,19 @@ test('mempool: a revocation enters past a full mempool and leaves first', () => 
   expect(codeOf(mempool.add(pending(21, { lane: 'revocation', signer: 20 })))).toBe('rate-limited')
   expect(codeOf(mempool.add(pending(22, { lane: 'revocation' })))).toBe('added')
   expect(codeOf(mempool.add(pending(23, { lane: 'revocation' })))).toBe('overloaded')
+})
+
+test("mempool: an operator's transaction enters past every other lane and leaves first; each operator has a place", () => {
+  const mempool = new Mempool(limits)
+  for (let n = 0; n < 4; n++) mempool.add(pending(n))
+  for (let n = 4; n < 6; n++) mempool.add(pending(n, { lane: 'revocation' }))
+  expect(codeOf(mempool.add(pending(20, { lane: 'operator' })))).toBe('added')
+  expect(codeOf(mempool.add(pending(21, { lane: 'operator', signer: 20 })))).toBe('rate-limited')
+  expect(codeOf(mempool.add(pending(22, { lane: 'operator' })))).toBe('added')
+  expect(mempool.take(everything).map(({ lane }) => lane)).toEqual([
+    ...['operator', 'operator', 'revocation', 'revocation'],
+    ...['ordinary', 'ordinary', 'ordinary', 'ordinary'],
+  ])
 })
 
 test('mempool: takes in admission order within the limits, but at least one', () => {
