@@ -135,7 +135,7 @@ export async function runTransfers(
     const fromMs = nowMs()
     if (by === 'drain') await leader.end('SIGTERM')
     else {
-      const answer = await fetch(`${leader.api}/v1/transfer`, { method: 'POST' })
+      const answer = await leader.transfer()
       if (!answer.ok) throw new Error(`transfer: ${answer.status} ${await answer.text()}`)
     }
     const untilMs = await load.servedAfter(term)

@@ -29,6 +29,7 @@ import { LinkNetwork } from '../devnet/link-network.ts'
 import { choosePorts, loopback } from '../devnet/ports.ts'
 import { type NodeConfigFile, writeNodeConfig } from '../node/config.ts'
 import { configurationLine, type EffectiveConfiguration } from '../node/effective-configuration.ts'
+import { operatorAccess } from '../node/service/operator-access.ts'
 
 const here = dirname(dirname(fileURLToPath(import.meta.url)))
 
@@ -177,10 +178,25 @@ export class ClusterNode {
 
   /** One line: the settings that take effect in this node, as it says itself. */
   async settings(): Promise<string> {
-    const answer = await fetch(`${this.api}/v1/configuration`)
+    const answer = await fetch(`${this.api}/v1/configuration`, { headers: await this.#asOperator() })
     // An older commit has no such route.
     if (!answer.ok) return 'settings: this version of the node does not say'
     return configurationLine((await answer.json()) as EffectiveConfiguration)
+  }
+
+  /** Transfers its leadership, to `to` if given. */
+  async transfer(to?: string): Promise<Response> {
+    return fetch(`${this.api}/v1/transfer`, {
+      method: 'POST',
+      headers: { ...(await this.#asOperator()), 'content-type': 'application/json' },
+      body: JSON.stringify({ to }),
+    })
+  }
+
+  /** An older commit has no tokens. */
+  async #asOperator(): Promise<{ authorization?: string }> {
+    const access = await operatorAccess(join(this.directory, 'data')).catch(() => undefined)
+    return access ? { authorization: `Bearer ${access.token}` } : {}
   }
 }
 

@@ -72,8 +72,8 @@ async function status(
   _args: readonly string[],
   { config }: { readonly config: string },
 ): Promise<number> {
-  const { url, status } = await runningNode(config, signal)
-  const answer = await fetch(`${url}/v1/configuration`, { signal })
+  const { url, status, headers } = await runningNode(config, signal)
+  const answer = await fetch(`${url}/v1/configuration`, { signal, headers })
   if (!answer.ok) throw new MoteError('unreachable', `${url}: HTTP status ${answer.status}`)
   const configuration = (await answer.json()) as EffectiveConfiguration
   const { settingsOf, settingText } = await import('../node/effective-configuration.ts')
@@ -108,17 +108,34 @@ async function status(
   return exitCodes.ok
 }
 
-/** What the node of this configuration says of itself. Throws `config-invalid` if it is another one that answers. */
-async function runningNode(
-  config: string,
-  signal: AbortSignal,
-): Promise<{ readonly url: string; readonly status: NodeStatus }> {
-  const { api, name, chainId } = await (await import('../node/config.ts')).readNodeConfig(config)
+interface RunningNode {
+  readonly url: string
+  readonly status: NodeStatus
+  /** What its administration asks for. */
+  readonly headers: { readonly authorization: string }
+  /** True while its process runs. */
+  readonly runs: () => boolean
+}
+
+/**
+ * The node of this configuration, as its directory and the node itself say. Throws `not-running`, and `config-invalid` if
+ * something else answers at its address: what answers there is told no token, and no process that it names is stopped.
+ */
+async function runningNode(config: string, signal: AbortSignal): Promise<RunningNode> {
+  const { api, name, chainId, data } = await (await import('../node/config.ts')).readNodeConfig(config)
+  const { operatorAccess, isThatProcess } = await import('../node/service/operator-access.ts')
+  const access = await operatorAccess(data)
   const url = `http://${api.host}:${api.port}`
   const status = await httpSource(url).status({ signal })
   if (status.name !== name || status.chainId !== chainId)
     throw new MoteError('config-invalid', `${config}: another node answers at ${url}: ${status.name}`)
-  return { url, status }
+  if (status.pid !== access.pid)
+    throw new MoteError(
+      'config-invalid',
+      `${config}: expected process ${access.pid} at ${url}, got an answer of ${status.pid}`,
+    )
+  const headers = { authorization: `Bearer ${access.token}` }
+  return { url, status, headers, runs: () => isThatProcess(access) }
 }
 
 async function transfer(
@@ -126,12 +143,12 @@ async function transfer(
   _args: readonly string[],
   { config, to }: { readonly config: string; readonly to?: DeviceId },
 ): Promise<number> {
-  const { api } = await (await import('../node/config.ts')).readNodeConfig(config)
-  const url = `http://${api.host}:${api.port}/v1/transfer`
+  const node = await runningNode(config, signal)
+  const url = `${node.url}/v1/transfer`
   const answer = await fetch(url, {
     method: 'POST',
     signal,
-    headers: { 'content-type': 'application/json' },
+    headers: { ...node.headers, 'content-type': 'application/json' },
     body: JSON.stringify(to === undefined ? {} : { to }),
   }).catch((cause: unknown) => {
     throw new MoteError('unreachable', `${url}: ${String(cause)}`, { cause })
@@ -153,11 +170,11 @@ async function drain(
   _args: readonly string[],
   { config }: { readonly config: string },
 ): Promise<number> {
-  const { status } = await runningNode(config, signal)
+  const { status, runs } = await runningNode(config, signal)
   const { name } = status
   const startedAt = performance.now()
-  terminate(status.pid, 'SIGTERM')
-  while (terminate(status.pid, 0)) {
+  terminate(status.pid)
+  while (runs()) {
     if (signal.aborted) throw new MoteError('timeout', `${name}: process ${status.pid} has not ended`)
     await pause(lookAgainMs, signal)
   }
@@ -171,12 +188,12 @@ async function drain(
   return exitCodes.ok
 }
 
-/** Sends a signal; 0 only looks. False if there is no such process. Throws `not-authorised`. */
-function terminate(pid: number, name: NodeJS.Signals | 0): boolean {
+/** Sends SIGTERM, if there is still such a process. Throws `not-authorised`. */
+function terminate(pid: number): void {
   try {
-    return process.kill(pid, name)
+    process.kill(pid, 'SIGTERM')
   } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).code === 'ESRCH') return false
+    if ((cause as NodeJS.ErrnoException).code === 'ESRCH') return
     throw new MoteError('not-authorised', `process ${pid}: ${String(cause)}`, { cause })
   }
 }

@@ -21,6 +21,7 @@ import { AddressAnnouncer } from './registry/coordination-addresses.ts'
 import { JoinService } from './registry/join-service.ts'
 import { heartbeatEveryMs, LiveNodes } from './registry/live-nodes.ts'
 import { adminRoutes, bodyOf, createApi, listenApi } from './service/api.ts'
+import { grantOperatorAccess } from './service/operator-access.ts'
 import { relaySource } from './service/relay-source.ts'
 
 const moveTimeoutMs = 3_000
@@ -55,6 +56,7 @@ export async function startCoordinationNode(config: LightConfiguration, log: Log
     'join',
     requestHandler(joining, { message: (body, caller) => joins.answer(caller.remoteAddress, body) }),
   )
+  const token = await grantOperatorAccess(config.data)
   let api = ''
   const announcer = new AddressAnnouncer({
     keys: chain.keys,
@@ -81,7 +83,7 @@ export async function startCoordinationNode(config: LightConfiguration, log: Log
     onUnexpected: error => log.error({ error }, 'unexpected error in a request'),
     extend: routes => {
       joinRoutes(routes, joins)
-      adminRoutes(routes, { configuration: config })
+      adminRoutes(routes, { token, configuration: config })
     },
   })
   await chain.start((peer, state) => {

@@ -31,7 +31,8 @@ import type { Storage } from './ports.ts'
 import { CoordinationAddresses } from './registry/coordination-addresses.ts'
 import { RegistryHeartbeat } from './registry/live-nodes.ts'
 import { Acknowledgements } from './replica/acknowledgements.ts'
-import { adminRoutes, createApi, listenApi } from './service/api.ts'
+import { type AdminServices, adminRoutes, createApi, listenApi } from './service/api.ts'
+import { grantOperatorAccess } from './service/operator-access.ts'
 import { openLevelStorage } from './storage/level-storage.ts'
 
 /** A program that serves until it is stopped. */
@@ -142,9 +143,10 @@ async function startOver(
   for (const peer of [...config.peers, ...config.coordination]) network.keep(peer)
   await network.start(node)
   node.start()
-  const app = apiOf(node, log, config)
   let api: string
+  let app: FastifyInstance
   try {
+    app = apiOf(node, log, { configuration: config, token: await grantOperatorAccess(config.data) })
     api = await listenApi(app, config.api)
   } catch (error) {
     await node.stop()
@@ -176,7 +178,11 @@ async function startOver(
 }
 
 /** The interface of a full node, not listening yet. */
-export function apiOf(node: LedgerNode, log: Pick<Logger, 'error'>, configuration: object): FastifyInstance {
+export function apiOf(
+  node: LedgerNode,
+  log: Pick<Logger, 'error'>,
+  administration: Omit<AdminServices, 'transfer'>,
+): FastifyInstance {
   return createApi({
     source: node.service,
     readiness: () => node.service.readiness(),
@@ -185,7 +191,7 @@ export function apiOf(node: LedgerNode, log: Pick<Logger, 'error'>, configuratio
     block: height => node.service.block(height),
     blockContent: height => node.service.blockContent(height),
     barrier: () => node.reads.barrier(),
-    extend: routes => adminRoutes(routes, { configuration, transfer: to => node.transfer(to) }),
+    extend: routes => adminRoutes(routes, { ...administration, transfer: to => node.transfer(to) }),
     onUnexpected: error => log.error({ error }, 'unexpected error in a request'),
   })
 }

@@ -17,6 +17,7 @@ import { ServingNodes } from './light/serving-nodes.ts'
 import { registryReports } from './network/request-table.ts'
 import { requestHandler } from './network/requests.ts'
 import { adminRoutes, createApi, listenApi } from './service/api.ts'
+import { grantOperatorAccess } from './service/operator-access.ts'
 import { relaySource } from './service/relay-source.ts'
 
 /** Starts the lightweight node of a configuration. Throws the `MoteError` that says what is in its way. */
@@ -29,13 +30,14 @@ export async function startLightweightNode(config: LightConfiguration, log: Logg
     { assignment: (assignment, { deviceId }) => service.reassigned(deviceId, assignment) },
   )
   chain.network.handle('registry', assigned)
+  const token = await grantOperatorAccess(config.data)
   let api = ''
   const status = () => ({ ...chain.status(api), ...service.status() })
   const app = createApi({
     source: relaySource({ client: chain.client, status }),
     readiness: () => chain.readiness(),
     failure: () => undefined,
-    extend: routes => adminRoutes(routes, { configuration: config }),
+    extend: routes => adminRoutes(routes, { token, configuration: config }),
     onUnexpected: error => log.error({ error }, 'unexpected error in a request'),
   })
   await chain.start((peer, state) => service.peer(peer, state))

@@ -9,12 +9,7 @@
 
 import type { AddressInfo } from 'node:net'
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
-import fastify, {
-  type FastifyError,
-  type FastifyInstance,
-  type FastifyReply,
-  type FastifyRequest,
-} from 'fastify'
+import fastify, { type FastifyError, type FastifyInstance, type FastifyReply } from 'fastify'
 import { Type } from 'typebox'
 import { type Block, blockCodec } from '../../chain/block.ts'
 import { DeviceId, GroupId, Height, isDigest, StateKey, TransactionId } from '../../chain/brands.ts'
@@ -37,6 +32,7 @@ import { type HealthAnswer, liveness, readiness } from '../../client/health.ts'
 import { type Problem, problemHeaders, problemOf } from '../../client/problem.ts'
 import { Places } from '../network/rate-limit.ts'
 import type { TransferReport } from '../replica/leader-transfer.ts'
+import { json, mustBeNoPage, mustBeOperator, octets } from './callers.ts'
 
 /** What a node serves over HTTP. */
 export interface ApiParts {
@@ -60,7 +56,6 @@ export interface ApiParts {
 
 /** Transactions in one POST to /v1/transactions/batch. */
 export const maxBatch = 256
-const octets = 'application/octet-stream'
 /** Largest body of any route that takes chain objects and names no limit of its own. */
 const defaultBodyLimit = 64 * 1024
 /** Answers under way when the API closes have this long to leave. */
@@ -112,6 +107,7 @@ export function createApi(parts: ApiParts): FastifyInstance {
     ajv: { customOptions: { validateSchema: false } },
   }).withTypeProvider<TypeBoxTypeProvider>()
   useProblems(app, parts.onUnexpected)
+  app.addHook('onRequest', async request => mustBeNoPage(request))
   leaveBehindAtEnd(app)
   app.removeAllContentTypeParsers()
   app.addContentTypeParser(octets, { parseAs: 'buffer' }, (_request, body, done) => done(null, body))
@@ -350,12 +346,14 @@ export async function listenApi(
 }
 
 /*
- * What an operator may ask of a node over HTTP, on the machine itself only: `GET /v1/configuration` is the configuration
- * that takes effect, and `POST /v1/transfer` transfers a full node's leadership. A request from
- * elsewhere is refused before its body is read.
+ * What an operator may ask of a node over HTTP, on the machine itself only and with the token of the node's directory
+ * (operator-access.ts): `GET /v1/configuration` is the configuration that takes effect, and `POST /v1/transfer` transfers
+ * a full node's leadership. Any other request is refused before its body is read.
  */
 
 export interface AdminServices {
+  /** `grantOperatorAccess`. */
+  readonly token: string
   /** No secret is in it. */
   readonly configuration: object
   /** To the node that is named, or to the one that is furthest. Throws `no-leader`, `unreachable` or `timeout`. */
@@ -364,11 +362,11 @@ export interface AdminServices {
 
 const bodyLimit = 1024
 
-export function adminRoutes(app: FastifyInstance, { configuration, transfer }: AdminServices): void {
+export function adminRoutes(app: FastifyInstance, { token, configuration, transfer }: AdminServices): void {
   app.register(async routes => {
-    routes.addHook('onRequest', async request => mustBeLocal(request))
+    routes.addHook('onRequest', async request => mustBeOperator(request, token))
     routes.addContentTypeParser(
-      'application/json',
+      json,
       { parseAs: 'string', bodyLimit },
       routes.getDefaultJsonParser('error', 'error'),
     )
@@ -376,12 +374,6 @@ export function adminRoutes(app: FastifyInstance, { configuration, transfer }: A
     if (transfer)
       routes.post('/v1/transfer', { bodyLimit }, async request => transfer(targetOf(request.body)))
   })
-}
-
-function mustBeLocal({ socket }: FastifyRequest): void {
-  const address = (socket.remoteAddress ?? '').replace(/^::ffff:/, '')
-  if (address === '::1' || address.startsWith('127.')) return
-  throw new MoteError('not-authorised', 'administration: on this machine only, by its loopback address')
 }
 
 /** `{"to": device id}`, `{}`, or nothing. */

@@ -4,6 +4,7 @@
  */
 import { gatewayPort } from './gateway-refusals.ts'
 import { hearing } from './hearing-refusals.ts'
+import { operators } from './operator-refusals.ts'
 import { never, type RefusalCheck, takenOut } from './refusal-check.ts'
 import { takingOver } from './taking-over-refusals.ts'
 
@@ -576,4 +577,5 @@ export const refusalChecks: readonly RefusalCheck[] = [
   ...leading,
   ...hearing,
   ...gatewayPort,
+  ...operators,
 ]

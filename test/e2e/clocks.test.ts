@@ -20,6 +20,7 @@ import type { ProcessStatus } from '../../devnet/process-status.ts'
 import { parseClockOffset } from '../../devnet/shifted-clock.ts'
 import { DeviceAgent } from '../../mqtt-gateway/device/agent.ts'
 import { agentChain } from '../../mqtt-gateway/device/agent-chain.ts'
+import { operatorAccess } from '../../node/service/operator-access.ts'
 import { DevnetFixture } from '../support/devnet-fixture.ts'
 import { MoteCommand, runMote } from '../support/mote-command.ts'
 
@@ -98,7 +99,10 @@ async function lead(name: string): Promise<number> {
     if (leader !== undefined)
       await fetch(`${apiOf(leader)}/v1/transfer`, {
         method: 'POST',
-        headers: { 'content-type': 'application/json' },
+        headers: {
+          authorization: `Bearer ${(await operatorAccess(layout.nodeData(devnet.directory, leader))).token}`,
+          'content-type': 'application/json',
+        },
         body: JSON.stringify({ to: id }),
       })
     if (performance.now() > deadline) throw new Error(`${name} does not lead: ${leader} in term ${term}`)

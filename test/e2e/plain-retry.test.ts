@@ -144,7 +144,7 @@ test('a plain retry through two leader kills and a transfer: "no leader" at wors
   const first = await killLeader()
   await more(60)
   const old = await cluster.leader()
-  const transfer = await fetch(`${old.api}/v1/transfer`, { method: 'POST' })
+  const transfer = await old.transfer()
   expect(transfer.status).toBe(200)
   await more(60)
   expect((await cluster.leader()).name).not.toBe(old.name)

@@ -1,0 +1,31 @@
+/** What a node's HTTP API and `mote node drain` refuse (refusals.ts). */
+import { never, type RefusalCheck, takenOut } from './refusal-check.ts'
+
+export const operators: readonly RefusalCheck[] = [
+  ...takenOut('node/service/callers.ts', 'test/unit/node/api-callers.test.ts', {
+    'to change something for a web page': 'if (headers.origin !== undefined)',
+    'to change something by a form': 'if (![octets, json].includes(type.trim().toLowerCase()))',
+    'administration without the token': 'if (!hasToken(headers.authorization, token))',
+  }),
+  {
+    refusal: 'to change something by a name that is bound to this machine',
+    file: 'node/service/callers.ts',
+    find: 'if (isLocal(socket)) mustNameThisMachine',
+    replace: 'if (false) mustNameThisMachine',
+    test: 'test/unit/node/api-callers.test.ts',
+  },
+  {
+    refusal: 'to stop a process that an answer over HTTP names',
+    file: 'cli/node.ts',
+    find: 'if (status.pid !== access.pid)',
+    replace: never,
+    test: 'test/unit/cli/node-drain.test.ts',
+  },
+  {
+    refusal: 'to stop a later process with the id of the node',
+    file: 'node/service/operator-access.ts',
+    find: ' && (startOfProcess(pid) ?? null) === start',
+    replace: '',
+    test: 'test/unit/cli/node-drain.test.ts',
+  },
+]
