@@ -125,9 +125,8 @@ function joinRoutes(routes: FastifyInstance, joins: JoinService): void {
 }
 
 /** Only an identity that is proven active with label full is believed to beat. */
-async function mustBeFullNode({ client }: LightChain, id: DeviceId): Promise<void> {
-  const { value } = await client.records.device(id)
-  if (value?.label !== 'full' || value.status !== 'active')
+async function mustBeFullNode(chain: LightChain, id: DeviceId): Promise<void> {
+  if (!(await chain.isFullNode(id)))
     throw new MoteError('not-authorised', 'registry: expected an active full node')
 }
 

@@ -16,6 +16,7 @@ import {
   throughHandovers,
   verifyStateAnswer,
 } from '../../chain/light-client.ts'
+import { RecentMap } from '../../chain/recent-map.ts'
 import { type IdentityRecord, identityCodec, stateKeyOf } from '../../chain/records.ts'
 import { MoteError, unwrap } from '../../chain/result.ts'
 import { ChainClient } from '../../client/chain-client.ts'
@@ -42,6 +43,8 @@ import { LightIdentityProvider, PeerConfirmation } from './peer-identities.ts'
 
 /** A query that waits for news lasts this long: a full node that hangs is noticed a little later. */
 const waitMs = 3_000
+/** Full nodes that are remembered at least: more than an assignment and a configuration name. */
+const maxSources = 64
 const requestTimeoutMs = 2_000
 const proofRetryMs = 500
 
@@ -62,7 +65,8 @@ export class LightChain {
   #proofWanted = false
   #proofUnderWay = false
   /** One per full node, so that what it has shown is remembered when assignments change. */
-  readonly #sources = new Map<DeviceId, ChainSource>()
+  readonly #sources = new RecentMap<DeviceId, ChainSource>(maxSources)
+  readonly clock = systemClock
 
   private constructor(
     parts: Pick<LightChain, 'config' | 'keys' | 'client' | 'identities'>,
@@ -139,6 +143,11 @@ export class LightChain {
     const source = this.#sources.get(id) ?? libp2pSource(this.network, id, { requestTimeoutMs })
     this.#sources.set(id, source)
     return source
+  }
+
+  async isFullNode(id: DeviceId): Promise<boolean> {
+    const { value } = await this.client.records.device(id)
+    return value?.label === 'full' && value.status === 'active'
   }
 
   /** Coordination nodes that full nodes know, their addresses verified. */

@@ -3,6 +3,9 @@
  *
  * The assignment is kept on disk, so that a restarted node goes on where it was while no coordination node answers. It is
  * advice: what a full node answers is verified, and whom the advice leaves out is still asked last.
+ *
+ * Advice is bounded, since a coordination node that lies would have this node dial whom it names: active full nodes alone,
+ * by their proven records, a few of them, and no more often than they can die. What was named before is forgotten.
  */
 
 import type { DeviceId } from '../../chain/brands.ts'
@@ -14,12 +17,18 @@ import type { FailoverSource } from '../../client/failover-source.ts'
 import type { CheckpointStore } from '../../client/header-follower.ts'
 import { askAssignment, type CoordinationContact } from '../../client/join.ts'
 import { type Assignment, assignmentCodec, type NodeAddress } from '../../client/join-messages.ts'
+import { OrderedQueue } from '../../client/ordered-queue.ts'
 import type { NodeConfig } from '../config.ts'
 import type { NetworkLog } from '../network/libp2p-network.ts'
+import { type Rate, RateLimit } from '../network/rate-limit.ts'
 import { joining } from '../network/request-table.ts'
 import { ask } from '../network/requests.ts'
-import type { Network } from '../ports.ts'
+import type { Clock, Network } from '../ports.ts'
 
+/** Full nodes of an assignment that are used: the one that serves, and those that take over. */
+const maxServing = 3
+/** New assignments that are taken unasked: a rolling restart of all full nodes makes two for each. */
+const reassignments: Rate = { burst: 10, perSecond: 0.5 }
 const askTimeoutMs = 3_000
 const askRetryMs = 1_000
 
@@ -32,7 +41,10 @@ export interface ServingChain {
   coordinationNodes(): Promise<readonly NodeAddress[]>
   readonly network: Pick<Network, 'keep' | 'forget' | 'peers' | 'request'>
   readonly stopping: AbortSignal
+  readonly clock: Clock
   sourceOf(id: DeviceId): ChainSource
+  /** Whether its record, proven, is that of an active full node. Throws when no proof is to be had. */
+  isFullNode(id: DeviceId): Promise<boolean>
   inBackground(name: string, task: Promise<unknown>): void
 }
 
@@ -44,9 +56,12 @@ export class ServingNodes {
   /** Coordination nodes beside the configured ones. */
   #found: readonly NodeAddress[] = []
   #asksNow = () => {}
+  readonly #adopting = new OrderedQueue()
+  readonly #reassignments: RateLimit
 
   private constructor(chain: ServingChain, store: CheckpointStore, log: Pick<NetworkLog, 'debug' | 'info'>) {
     this.#chain = chain
+    this.#reassignments = new RateLimit(reassignments, chain.clock)
     this.#store = store
     this.#log = log
     this.#use([])
@@ -95,11 +110,23 @@ export class ServingNodes {
   }
 
   /** A coordination node's word that another full node serves from now on. */
-  reassigned(from: DeviceId, assignment: Assignment): void {
+  async reassigned(from: DeviceId, assignment: Assignment): Promise<void> {
     const { coordination } = this.#chain.config
     if (![...coordination, ...this.#found].some(({ id }) => id === from))
       throw new MoteError('not-authorised', 'assignment: expected it from a coordination node of this node')
-    this.#adopt(assignment)
+    if (!this.#reassignments.take())
+      throw new MoteError('rate-limited', `assignment: again in ${this.#reassignments.waitMs()} ms`)
+    await this.#adopting.run(async () => this.#adopt(await this.#checked(assignment)))
+  }
+
+  /** A few of those that it names, all of them active full nodes. Throws `no-full-node` when none is. */
+  async #checked({ fullNode, backups }: Assignment): Promise<Assignment> {
+    const serving: NodeAddress[] = []
+    for (const named of [fullNode, ...backups].slice(0, maxServing))
+      if (await this.#chain.isFullNode(named.id)) serving.push(named)
+    const [first, ...others] = serving
+    if (!first) throw new MoteError('no-full-node', 'assignment: expected active full nodes')
+    return { fullNode: first, backups: others }
   }
 
   /** A connection came or went. Losing the assigned full node is reason to ask. */
@@ -121,7 +148,7 @@ export class ServingNodes {
         exchange: request => ask(network, id, joining.message, request, askTimeoutMs),
       }
       try {
-        return await askAssignment(contact, keys.id)
+        return await this.#checked(await askAssignment(contact, keys.id))
       } catch (error) {
         this.#log.debug({ coordination: id, error: String(error) }, 'no assignment')
       }

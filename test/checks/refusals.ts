@@ -97,6 +97,19 @@ const joining: readonly RefusalCheck[] = [
   }),
 ]
 
+const advice: readonly RefusalCheck[] = [
+  {
+    refusal: 'an assignment to who is no active full node',
+    file: 'node/light/serving-nodes.ts',
+    find: 'if (await this.#chain.isFullNode(named.id)) serving.push(named)',
+    replace: 'serving.push(named)',
+    test: 'test/unit/node/serving-nodes.test.ts',
+  },
+  ...takenOut('node/light/serving-nodes.ts', 'test/unit/node/serving-nodes.test.ts', {
+    'assignments without end': 'if (!this.#reassignments.take())',
+  }),
+]
+
 const transactions: readonly RefusalCheck[] = takenOut(
   'chain/admission.ts',
   'test/unit/chain/execution.test.ts',
@@ -564,6 +577,7 @@ const leading: readonly RefusalCheck[] = [
 export const refusalChecks: readonly RefusalCheck[] = [
   ...answers,
   ...joining,
+  ...advice,
   ...transactions,
   ...handovers,
   ...keys,

@@ -7,6 +7,7 @@ import { type Assignment, joinReplyCodec } from '../../../client/join-messages.t
 import { ServingNodes } from '../../../node/light/serving-nodes.ts'
 import { joining } from '../../../node/network/request-table.ts'
 import type { PeerAddress, PeerStatus } from '../../../node/ports.ts'
+import { ManualClock } from '../../support/manual-clock.ts'
 import { keysOf, TestChain } from '../../support/test-chain.ts'
 
 const ids = ['one', 'two', 'three', 'four', 'five', 'coordinator'].map(name => keysOf(name).id) as [
@@ -17,6 +18,8 @@ const ids = ['one', 'two', 'three', 'four', 'five', 'coordinator'].map(name => k
   DeviceId,
   DeviceId,
 ]
+/** No full node. */
+const stranger = keysOf('stranger').id
 const [one, two, three, four, five, coordinator] = ids
 
 const at = (id: DeviceId) => ({ id, api: '', addresses: [`/ip4/127.0.0.1/tcp/4001/${id.slice(0, 4)}`] })
@@ -36,6 +39,7 @@ async function setUp(stored?: Uint8Array) {
   let given: Assignment | undefined
   let foundThere: readonly DeviceId[] = []
   const answering = new Set([coordinator])
+  const clock = new ManualClock()
   const parts = {
     keys: keysOf('sensor'),
     config: {
@@ -55,6 +59,8 @@ async function setUp(stored?: Uint8Array) {
       },
     },
     coordinationNodes: async () => foundThere.map(at),
+    isFullNode: async (id: DeviceId) => id !== stranger,
+    clock,
     stopping: stop.signal,
     sourceOf: (id: DeviceId) => chain.source(id),
     inBackground: (_name: string, task: Promise<unknown>) => void task,
@@ -74,7 +80,7 @@ async function setUp(stored?: Uint8Array) {
     answering.clear()
     for (const id of found) answering.add(id)
   }
-  return { nodes, reassigned, ask, kept, connected, files, stop, give, find }
+  return { nodes, reassigned, ask, kept, connected, files, stop, give, find, clock }
 }
 
 describe('serving nodes', () => {
@@ -118,6 +124,31 @@ describe('serving nodes', () => {
     expect(servedBy()).toBe(two)
     connected.delete(two)
     expect(servedBy(), 'the connection is gone').toBeUndefined()
+  })
+
+  it('serving nodes: whoever is no active full node is not dialled, and of many a few are', async () => {
+    const { nodes, reassigned, kept } = await setUp()
+    await expect(reassigned(assignment(stranger))).rejects.toMatchObject({ code: 'no-full-node' })
+    expect([...kept.keys()]).toEqual([])
+    await reassigned(assignment(stranger, two, three, four, five))
+    expect([...kept.keys()], 'the first three that are named').toEqual([two, three])
+    expect(nodes.status()).toMatchObject({ assignedFullNode: at(two), backups: [at(three)] })
+  })
+
+  it('serving nodes: a coordination node that assigns without end is heard so often as full nodes can die', async () => {
+    const { reassigned, kept, clock } = await setUp()
+    let taken = 0
+    const assign = (i: number) =>
+      reassigned(assignment(i % 2 === 0 ? two : three)).then(
+        () => taken++,
+        error => expect(error).toMatchObject({ code: 'rate-limited' }),
+      )
+    for (let i = 0; i < 200; i++) await assign(i)
+    expect(taken).toBe(10)
+    expect(kept.size).toBe(1)
+    clock.advance(2_000)
+    await assign(0)
+    expect(taken).toBe(11)
   })
 
   it('serving nodes: a stranger assigns nothing', async () => {
