@@ -24,7 +24,7 @@ import { findKey, type IdentityRecord, isKeyValidAt } from '../chain/records.ts'
 import { ok, type Result, refuse } from '../chain/result.ts'
 import type { ChainClient } from './chain-client.ts'
 import type { ChainSource } from './chain-source.ts'
-import type { NodeAddress } from './join-messages.ts'
+import { maxAddressBytes, type NodeAddress } from './join-messages.ts'
 import { type IdentityKeys, signerOf } from './key-directory.ts'
 import { nativeVerifier } from './native-crypto.ts'
 
@@ -32,8 +32,6 @@ import { nativeVerifier } from './native-crypto.ts'
 export const addressLifetimeMs = 5 * 60_000
 /** How far ahead one may lie: the reader's newest block may be older than the signer's. */
 const maxAddressLifetimeMs = 10 * 60_000
-/** One signed address. */
-export const maxAddressBytes = 4 * 1024
 /** Signed addresses that a full node keeps and gives out. */
 export const maxCoordinationAddresses = 64
 /** Coordination nodes that a search ends with. */
@@ -119,7 +117,7 @@ export interface AddressView {
 }
 
 /**
- * Whether an active coordination node says, with a key that is its own now, that it is reached there. Refuses
+ * Whether an active node of this label says, with a key that is its own now, that it is reached there. Refuses
  * `wrong-chain`, `stale`, `expiry-too-far`, `unknown-signer`, `signer-not-active`, `not-authorised`, `key-not-valid`,
  * `bad-signature`.
  */
@@ -127,6 +125,7 @@ export function judgeAddress(
   { address, payload, signature }: ParsedAddress,
   { chainId, time, record }: AddressView,
   verifier: SignatureVerifier,
+  label: 'coordination' | 'full' = 'coordination',
 ): Result<void> {
   const { device, expiry, keyId } = address
   if (address.chainId !== chainId)
@@ -136,8 +135,8 @@ export function judgeAddress(
     return refuse('expiry-too-far', `expiry: expected at most ${time + maxAddressLifetimeMs}, got ${expiry}`)
   if (!record) return refuse('unknown-signer', `device ${device}: not on the chain`)
   if (record.status !== 'active') return refuse('signer-not-active', `device ${device}: ${record.status}`)
-  if (record.label !== 'coordination')
-    return refuse('not-authorised', `device ${device}: expected a coordination node, got ${record.label}`)
+  if (record.label !== label)
+    return refuse('not-authorised', `device ${device}: expected a ${label} node, got ${record.label}`)
   const entry = findKey(record, keyId)
   if (entry?.purpose !== 'sign' || !isKeyValidAt(entry, time))
     return refuse('key-not-valid', `key ${keyId}: no signing key of ${device} now`)
@@ -162,18 +161,23 @@ export async function findCoordinationNodes(client: ChainClient): Promise<readon
 async function knownTo(client: ChainClient, source: ChainSource): Promise<readonly NodeAddress[]> {
   const found = new Map<DeviceId, NodeAddress>()
   for (const signed of await source.coordination()) {
-    const address = await verified(client, signed)
+    const address = await verifiedAddress(client, signed, 'coordination')
     if (address) found.set(address.id, address)
     if (found.size >= maxFound) break
   }
   return [...found.values()]
 }
 
-async function verified(client: ChainClient, signed: Uint8Array): Promise<NodeAddress | undefined> {
+/** Where an active node of this label is reached, by its own signature and its proven record; undefined for anything else. */
+export async function verifiedAddress(
+  client: Pick<ChainClient, 'records' | 'chainId'>,
+  signed: Uint8Array,
+  label: 'coordination' | 'full',
+): Promise<NodeAddress | undefined> {
   const parsed = parseAddress(signed)
   if (!parsed.ok) return undefined
   const { device: id, api, addresses } = parsed.value.address
   const { value: record, time } = await client.records.device(id)
-  const judged = judgeAddress(parsed.value, { chainId: client.chainId, time, record }, nativeVerifier)
+  const judged = judgeAddress(parsed.value, { chainId: client.chainId, time, record }, nativeVerifier, label)
   return judged.ok ? { id, api, addresses } : undefined
 }

@@ -7,7 +7,18 @@
  * signs, whose grant it proves with the token key, and which the full nodes execute.
  */
 import type { ChainId, DeviceId, Height, Milliseconds } from '../chain/brands.ts'
-import { bytes, type Codec, constant, digest, list, struct, text, uint, union } from '../chain/codec.ts'
+import {
+  bytes,
+  type Codec,
+  constant,
+  digest,
+  list,
+  optional,
+  struct,
+  text,
+  uint,
+  union,
+} from '../chain/codec.ts'
 import { maxTransactionBytes } from '../chain/limits.ts'
 
 /** Largest join message, either way. */
@@ -20,6 +31,8 @@ export interface NodeAddress {
   readonly api: string
   /** Multiaddrs. */
   readonly addresses: readonly string[]
+  /** The same, signed by the node itself (coordination-address.ts); who dials it unasked goes by this alone. */
+  readonly signed?: Uint8Array | undefined
 }
 
 /** Which full node serves a lightweight node, and who takes over, in order (Qiu A3, A4). */
@@ -61,6 +74,8 @@ function versioned<T>(message: Codec<T>): Codec<T> {
   }
 }
 
+/** One signed address. */
+export const maxAddressBytes = 4 * 1024
 const maxAddresses = 8
 const maxBackups = 7
 
@@ -68,6 +83,7 @@ const nodeAddressCodec: Codec<NodeAddress> = struct<NodeAddress>({
   id: digest<DeviceId>(),
   api: text(256, /^(https?:\/\/[!-~]*)?$/),
   addresses: list(text(256, /^[!-~]*$/), maxAddresses),
+  signed: optional(bytes(1, maxAddressBytes)),
 })
 
 export const assignmentCodec: Codec<Assignment> = struct<Assignment>({

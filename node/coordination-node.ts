@@ -11,6 +11,7 @@ import { Type } from 'typebox'
 import { DeviceId } from '../chain/brands.ts'
 import { MoteError } from '../chain/result.ts'
 import { systemClock } from '../client/clock.ts'
+import type { NodeAddress } from '../client/join-messages.ts'
 import type { Logger } from '../client/log.ts'
 import type { LightConfiguration } from './effective-configuration.ts'
 import type { RunningNode } from './full-node.ts'
@@ -120,7 +121,8 @@ function joinRoutes(routes: FastifyInstance, joins: JoinService): void {
   const params = Type.Object({ id: Type.String({ pattern: '^[0-9a-f]{64}$' }) })
   routes.get<{ Params: { id: string } }>('/v1/assignment/:id', { schema: { params } }, async request => {
     const { fullNode, backups } = await joins.assignmentOf(DeviceId(request.params.id))
-    return { assignedFullNode: fullNode, backups }
+    const shown = ({ id, api, addresses }: NodeAddress) => ({ id, api, addresses })
+    return { assignedFullNode: shown(fullNode), backups: backups.map(shown) }
   })
 }
 

@@ -8,9 +8,11 @@
 
 import { join } from 'node:path'
 import type { FastifyInstance } from 'fastify'
+import { Milliseconds } from '../chain/brands.ts'
 import { chainIdOf, type GenesisDocument } from '../chain/genesis.ts'
 import { MoteError } from '../chain/result.ts'
 import { systemClock as clock } from '../client/clock.ts'
+import { addressLifetimeMs, signAddress } from '../client/coordination-address.ts'
 import { readGenesisFile } from '../client/genesis-file.ts'
 import { type IdentityKeys, readKeyFile } from '../client/key-directory.ts'
 import type { Logger } from '../client/log.ts'
@@ -29,7 +31,7 @@ import { registryReports } from './network/request-table.ts'
 import { requestHandler } from './network/requests.ts'
 import type { Storage } from './ports.ts'
 import { CoordinationAddresses } from './registry/coordination-addresses.ts'
-import { RegistryHeartbeat } from './registry/live-nodes.ts'
+import { RegistryHeartbeat, type RegistryHeartbeatParts } from './registry/live-nodes.ts'
 import { Acknowledgements } from './replica/acknowledgements.ts'
 import { type AdminServices, adminRoutes, createApi, listenApi } from './service/api.ts'
 import { grantOperatorAccess } from './service/operator-access.ts'
@@ -154,7 +156,7 @@ async function startOver(
     throw error
   }
   node.listens(api)
-  const registry = startRegistry({ config, network, node, addresses })
+  const registry = startRegistry({ config, keys, network, node, addresses })
   log.info({ api, addresses: network.addresses(), height: node.chain.height }, 'serving')
   return {
     ready: {
@@ -198,19 +200,24 @@ export function apiOf(
 
 interface RegistryParts {
   readonly config: FullConfiguration
+  readonly keys: IdentityKeys
   readonly network: Libp2pNetwork
   readonly node: LedgerNode
   readonly addresses: CoordinationAddresses
 }
 
-function startRegistry({ config, network, node, addresses }: RegistryParts): RegistryHeartbeat {
+function startRegistry({ config, keys, network, node, addresses }: RegistryParts): RegistryHeartbeat {
   const coordination = () => new Set([...config.coordination.map(({ id }) => id), ...addresses.ids()])
   const clients = () => {
     const nodes = new Set([...coordination(), ...config.peers.map(({ id }) => id)])
     return network.peers().filter(peer => peer.state === 'connected' && !nodes.has(peer.id)).length
   }
   const status = () => node.status()
-  const registry = new RegistryHeartbeat({ network, clock, coordination, status, clients })
+  const sign: RegistryHeartbeatParts['sign'] = where => {
+    const { chainId, time } = node.chain.certified.header
+    return signAddress(keys, { chainId, ...where, expiry: Milliseconds(time + addressLifetimeMs) })
+  }
+  const registry = new RegistryHeartbeat({ network, clock, coordination, status, sign, clients })
   registry.start()
   return registry
 }

@@ -23,7 +23,7 @@ import { ChainClient } from '../../client/chain-client.ts'
 import type { ChainSource, NodeStatus } from '../../client/chain-source.ts'
 import { checkpointFile } from '../../client/checkpoint-file.ts'
 import { steadyClock, systemClock } from '../../client/clock.ts'
-import { findCoordinationNodes } from '../../client/coordination-address.ts'
+import { findCoordinationNodes, verifiedAddress } from '../../client/coordination-address.ts'
 import { pause } from '../../client/deadline.ts'
 import { type DirectoryLock, lockDirectory } from '../../client/directory-lock.ts'
 import { checkFresh } from '../../client/freshness.ts'
@@ -148,6 +148,10 @@ export class LightChain {
   async isFullNode(id: DeviceId): Promise<boolean> {
     const { value } = await this.client.records.device(id)
     return value?.label === 'full' && value.status === 'active'
+  }
+
+  fullNodeAt(signed: Uint8Array): Promise<NodeAddress | undefined> {
+    return verifiedAddress(this.client, signed, 'full')
   }
 
   /** Coordination nodes that full nodes know, their addresses verified. */

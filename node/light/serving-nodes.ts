@@ -5,7 +5,7 @@
  * advice: what a full node answers is verified, and whom the advice leaves out is still asked last.
  *
  * Advice is bounded, since a coordination node that lies would have this node dial whom it names: active full nodes alone,
- * by their proven records, a few of them, and no more often than they can die. What was named before is forgotten.
+ * where they say by their own signatures, a few of them, and no more often than they can die. What was named before is forgotten.
  */
 
 import type { DeviceId } from '../../chain/brands.ts'
@@ -43,8 +43,8 @@ export interface ServingChain {
   readonly stopping: AbortSignal
   readonly clock: Clock
   sourceOf(id: DeviceId): ChainSource
-  /** Whether its record, proven, is that of an active full node. Throws when no proof is to be had. */
-  isFullNode(id: DeviceId): Promise<boolean>
+  /** Where an active full node says by its signature that it is reached. Throws when its record cannot be proven now. */
+  fullNodeAt(signed: Uint8Array): Promise<NodeAddress | undefined>
   inBackground(name: string, task: Promise<unknown>): void
 }
 
@@ -82,8 +82,8 @@ export class ServingNodes {
 
   status(): object {
     return {
-      assignedFullNode: this.#assignment?.fullNode,
-      backups: this.#assignment?.backups ?? [],
+      assignedFullNode: this.#assignment && shown(this.#assignment.fullNode),
+      backups: this.#assignment?.backups.map(shown) ?? [],
       servedBy: this.#servedBy(),
     }
   }
@@ -122,8 +122,10 @@ export class ServingNodes {
   /** A few of those that it names, all of them active full nodes. Throws `no-full-node` when none is. */
   async #checked({ fullNode, backups }: Assignment): Promise<Assignment> {
     const serving: NodeAddress[] = []
-    for (const named of [fullNode, ...backups].slice(0, maxServing))
-      if (await this.#chain.isFullNode(named.id)) serving.push(named)
+    for (const { id, signed } of [fullNode, ...backups].slice(0, maxServing)) {
+      const address = signed && (await this.#chain.fullNodeAt(signed))
+      if (address?.id === id) serving.push(address)
+    }
     const [first, ...others] = serving
     if (!first) throw new MoteError('no-full-node', 'assignment: expected active full nodes')
     return { fullNode: first, backups: others }
@@ -207,4 +209,9 @@ export class ServingNodes {
     const all = new Set([...ids, ...this.#chain.config.peers.map(({ id }) => id)])
     this.#chain.client.pool.replace([...all].map(id => this.#chain.sourceOf(id)))
   }
+}
+
+/** For people. */
+function shown({ id, api, addresses }: NodeAddress): object {
+  return { id, api, addresses }
 }

@@ -38,8 +38,8 @@ import {
   type SubmitWait,
   type TransactionStatus,
 } from '../../client/chain-source.ts'
-import { coordinationAddressesCodec, maxAddressBytes } from '../../client/coordination-address.ts'
-import { assignmentCodec, maxJoinMessageBytes } from '../../client/join-messages.ts'
+import { coordinationAddressesCodec } from '../../client/coordination-address.ts'
+import { assignmentCodec, maxAddressBytes, maxJoinMessageBytes } from '../../client/join-messages.ts'
 import type { Acknowledgement, HeaderSignature, RequestProtocol } from '../ports.ts'
 import { maxHelloHandovers } from './hello.ts'
 import { protocols } from './protocols.ts'
@@ -159,6 +159,8 @@ export interface Heartbeat {
   readonly api: string
   readonly height: Height
   readonly certifiedHeight: Height
+  /** Addresses and API as the node signs them, for those whom it is to serve (client/coordination-address.ts). */
+  readonly signed: Uint8Array
   /** Lightweight nodes it serves. */
   readonly clients: number
   readonly maxClients: number
@@ -170,6 +172,7 @@ const heartbeatCodec: Codec<Heartbeat> = struct<Heartbeat>({
   api: text(256, /^(https?:\/\/[!-~]*)?$/),
   height: uint<Height>(),
   certifiedHeight: uint<Height>(),
+  signed: bytes(1, maxAddressBytes),
   clients: uint(),
   maxClients: uint(),
   time: uint<Milliseconds>(),

@@ -184,8 +184,8 @@ function idsOf({
   return [fullNode.id, ...backups.map(({ id }) => id)]
 }
 
-function addressOf({ id, api, addresses }: NodeAddress): NodeAddress {
-  return { id, api, addresses }
+function addressOf({ id, api, addresses, signed }: NodeAddress): NodeAddress {
+  return { id, api, addresses, signed }
 }
 
 /** An IP address, or the part of a multiaddr that names the host. */

@@ -38,9 +38,9 @@ export class LiveNodes {
 
   /** Takes a heartbeat. True if the node was not alive before. */
   beat(id: DeviceId, heartbeat: Heartbeat): boolean {
-    const { api, addresses } = heartbeat
+    const { api, addresses, signed } = heartbeat
     const isNew = !this.#nodes.has(id)
-    this.#nodes.set(id, { id, api, addresses, heartbeat, at: this.#clock.steady() })
+    this.#nodes.set(id, { id, api, addresses, signed, heartbeat, at: this.#clock.steady() })
     return isNew
   }
 
@@ -74,6 +74,8 @@ export interface RegistryHeartbeatParts {
   /** Those to be told now. */
   readonly coordination: () => Iterable<DeviceId>
   readonly status: () => NodeStatus
+  /** Signs where this node is reached. */
+  readonly sign: (where: { readonly api: string; readonly addresses: readonly string[] }) => Uint8Array
   /** Lightweight nodes connected now. */
   readonly clients: () => number
 }
@@ -99,7 +101,7 @@ export class RegistryHeartbeat {
   }
 
   #beat(): void {
-    const { network, clock, coordination, status, clients } = this.#parts
+    const { network, clock, coordination, status, sign, clients } = this.#parts
     const connected = new Set(
       network
         .peers()
@@ -112,6 +114,7 @@ export class RegistryHeartbeat {
       api,
       height: Height(height),
       certifiedHeight: Height(certifiedHeight),
+      signed: sign({ api, addresses }),
       clients: clients(),
       maxClients,
       time: Milliseconds(clock.wall()),

@@ -87,7 +87,7 @@ const joining: readonly RefusalCheck[] = [
     "a coordination node's address past its expiry": 'if (expiry <= time)',
     "a coordination node's address that never ends": 'if (expiry > time + maxAddressLifetimeMs)',
     'an address of a revoked coordination node': "if (record.status !== 'active')",
-    'an address of who is no coordination node': "if (record.label !== 'coordination')",
+    'an address of who is no coordination node': 'if (record.label !== label)',
     'an address under a key that is over': "if (entry?.purpose !== 'sign' || !isKeyValidAt(entry, time))",
     'an address with a forged signature':
       'if (!verifier.verify(entry.key, addressSigningBytes(payload), signature))',
@@ -99,10 +99,10 @@ const joining: readonly RefusalCheck[] = [
 
 const advice: readonly RefusalCheck[] = [
   {
-    refusal: 'an assignment to who is no active full node',
+    refusal: 'an assignment to where no active full node says that it is',
     file: 'node/light/serving-nodes.ts',
-    find: 'if (await this.#chain.isFullNode(named.id)) serving.push(named)',
-    replace: 'serving.push(named)',
+    find: 'if (address?.id === id) serving.push(address)',
+    replace: "serving.push(address ?? { id, api: '', addresses: [] })",
     test: 'test/unit/node/serving-nodes.test.ts',
   },
   ...takenOut('node/light/serving-nodes.ts', 'test/unit/node/serving-nodes.test.ts', {

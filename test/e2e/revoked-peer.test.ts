@@ -191,6 +191,7 @@ function says(peer: TestPeer, node: TestNode, label: 'lightweight' | 'coordinati
     api: '',
     height: 1 as Height,
     certifiedHeight: 1 as Height,
+    signed: Uint8Array.of(1),
     clients: 0,
     maxClients: 1,
     time: Date.now() as Milliseconds,

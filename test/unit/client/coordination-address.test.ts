@@ -12,11 +12,12 @@ import {
   coordinationAddressesCodec,
   findCoordinationNodes,
   judgeAddress,
-  maxAddressBytes,
   maxCoordinationAddresses,
   parseAddress,
   signAddress,
+  verifiedAddress,
 } from '../../../client/coordination-address.ts'
+import { maxAddressBytes } from '../../../client/join-messages.ts'
 import type { IdentityKeys } from '../../../client/key-directory.ts'
 import { nativeVerifier } from '../../../client/native-crypto.ts'
 import { protocols } from '../../../node/network/protocols.ts'
@@ -73,6 +74,18 @@ describe('coordination address', () => {
     expect(as({ keys: [encrypt!] })).toBe('key-not-valid')
     expect(as({ keys: [{ ...sign!, revokedAt: chain.time }] })).toBe('key-not-valid')
     expect(as({ keys: [{ ...sign!, notAfter: chain.time }] })).toBe('key-not-valid')
+  })
+
+  it('coordination address: a full node signs where it is in the same way, and neither stands for the other', async () => {
+    const { chain, client } = await setUp()
+    const [full] = chain.fullNodes
+    const signed = signedBy(chain, full!)
+    const where = { id: full!.id, api, addresses }
+    expect(await verifiedAddress(client, signed, 'full')).toEqual(where)
+    expect(await verifiedAddress(client, signed, 'coordination')).toBeUndefined()
+    expect(await verifiedAddress(client, signedBy(chain, chain.coordination), 'full')).toBeUndefined()
+    expect(await verifiedAddress(client, signedBy(chain, keysOf('sensor')), 'full')).toBeUndefined()
+    expect(await verifiedAddress(client, Uint8Array.of(1), 'full')).toBeUndefined()
   })
 
   it('coordination address: one byte changed anywhere is refused', async () => {

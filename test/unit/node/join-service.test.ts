@@ -37,6 +37,7 @@ async function setUp(options: { readonly fullNodes?: number } = {}) {
       api: `http://${id.slice(0, 8)}.invalid:4000`,
       height: Height(0),
       certifiedHeight: Height(0),
+      signed: Uint8Array.of(1),
       clients: 0,
       maxClients: 1,
       time: Milliseconds(0),

@@ -11,6 +11,7 @@ const heartbeat: Heartbeat = {
   api: 'http://127.0.0.1:4000',
   height: Height(1),
   certifiedHeight: Height(1),
+  signed: Uint8Array.of(1),
   clients: 0,
   maxClients: 100,
   time: Milliseconds(0),

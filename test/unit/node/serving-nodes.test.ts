@@ -23,9 +23,11 @@ const stranger = keysOf('stranger').id
 const [one, two, three, four, five, coordinator] = ids
 
 const at = (id: DeviceId) => ({ id, api: '', addresses: [`/ip4/127.0.0.1/tcp/4001/${id.slice(0, 4)}`] })
+/** With what stands for the signature of each. */
+const signedAt = (id: DeviceId) => ({ ...at(id), addresses: ['/not/signed'], signed: Buffer.from(id) })
 const assignment = (first: DeviceId, ...backups: readonly DeviceId[]): Assignment => ({
-  fullNode: at(first),
-  backups: backups.map(at),
+  fullNode: signedAt(first),
+  backups: backups.map(signedAt),
 })
 
 /** A node whose configuration names `one`, and the files and connections around it. */
@@ -59,7 +61,10 @@ async function setUp(stored?: Uint8Array) {
       },
     },
     coordinationNodes: async () => foundThere.map(at),
-    isFullNode: async (id: DeviceId) => id !== stranger,
+    fullNodeAt: async (signed: Uint8Array) => {
+      const id = Buffer.from(signed).toString()
+      return id === stranger || id === 'forged' ? undefined : at(id as DeviceId)
+    },
     clock,
     stopping: stop.signal,
     sourceOf: (id: DeviceId) => chain.source(id),
@@ -133,6 +138,12 @@ describe('serving nodes', () => {
     await reassigned(assignment(stranger, two, three, four, five))
     expect([...kept.keys()], 'the first three that are named').toEqual([two, three])
     expect(nodes.status()).toMatchObject({ assignedFullNode: at(two), backups: [at(three)] })
+    expect(kept.get(two), 'where it says itself').toBe(at(two).addresses[0])
+    for (const signed of [undefined, Buffer.from('forged'), Buffer.from(three)])
+      await expect(
+        reassigned({ fullNode: { ...at(two), signed }, backups: [] }),
+        'nothing signed, a forgery, and what another one has signed',
+      ).rejects.toMatchObject({ code: 'no-full-node' })
   })
 
   it('serving nodes: a coordination node that assigns without end is heard so often as full nodes can die', async () => {
