@@ -54,7 +54,13 @@ export const errorTable = {
   ),
   'wrong-chain': row(409, 0x87, 1, false, 'The message or configuration names another chain id.'),
   'bad-signature': row(403, 0x87, 4, false, 'The signature does not verify under the named key.'),
-  'rate-limited': row(429, 0x97, 1, true, 'Too many requests from this peer; slow down.'),
+  'rate-limited': row(
+    429,
+    0x97,
+    1,
+    true,
+    'Too many requests from this peer, or transactions of this signer; slow down.',
+  ),
 
   // Transactions
   'transaction-expired': row(

@@ -26,7 +26,11 @@ import {
   struct,
 } from '../../chain/codec.ts'
 import { type ConsenterSet, consenterSetCodec } from '../../chain/consenters.ts'
-import { type ExecutedBlock as ChainBlock, executeBlock } from '../../chain/execution.ts'
+import {
+  type ExecutedBlock as ChainBlock,
+  type ExecutedTransaction,
+  executeBlock,
+} from '../../chain/execution.ts'
 import { headerCodec } from '../../chain/header.ts'
 import type { SignatureVerifier } from '../../chain/keys.ts'
 import { historyFrontierCodec, type Ledger } from '../../chain/ledger.ts'
@@ -80,6 +84,8 @@ export interface Execution {
   readonly block: BlockToSign
   readonly time: Milliseconds
   readonly outcomes: readonly Outcome[]
+  /** What counts for replay from this block on. */
+  readonly executed: readonly ExecutedTransaction[]
   readonly write: BlockWrite
   /** What the block took the place of. */
   readonly replaced: Omit<BlockUndo, 'configuration' | 'configurationBelow'>
@@ -226,6 +232,7 @@ export class LiveChain {
       block: { height, term, headerHash: result.headerHash, handover: result.handover },
       time,
       outcomes,
+      executed: result.executed,
       write,
       replaced: replacedBy(before, result),
     }

@@ -23,6 +23,7 @@ import type { NodeListener } from '../ledger/node-events.ts'
 import type { TransactionRefusal } from '../ports.ts'
 import type { Lane, Mempool, QuotaHolder } from './mempool.ts'
 import type { Replica } from './replica.ts'
+import { UnexpiredCounts } from './unexpired-counts.ts'
 import type { ClockExchange } from './voter-clocks.ts'
 
 export interface AdmissionParts {
@@ -63,6 +64,7 @@ interface HeldJudgement {
 
 export class Admission implements NodeListener {
   readonly #parts: AdmissionParts
+  readonly #unexpired = new UnexpiredCounts()
   #held: HeldJudgement[] = []
 
   constructor(parts: AdmissionParts) {
@@ -103,9 +105,22 @@ export class Admission implements NodeListener {
 
   /** A checked transaction into the mempool of this leader; `replica.wake` has to follow. */
   pool({ id, unsigned, bytes }: ParsedTransaction): Result<void> {
-    const { body, expiry } = unsigned
-    const signer = quotaHolderOf(unsigned)
-    const added = this.#parts.mempool.add({ id, signer, expiry, lane: laneOf(body), bytes })
+    const { mempool, chain } = this.#parts
+    if (mempool.has(id)) return ok(undefined)
+    const { replay, parameters } = chain.ledger
+    const pending = {
+      id,
+      signer: quotaHolderOf(unsigned),
+      expiry: unsigned.expiry,
+      lane: laneOf(unsigned.body),
+      bytes,
+    }
+    const room = this.#unexpired.room(pending, {
+      all: replay.count + mempool.size,
+      most: parameters.limits.unexpiredTransactions,
+    })
+    if (!room.ok) return room
+    const added = mempool.add(pending)
     return added.ok ? ok(undefined) : added
   }
 
@@ -141,7 +156,10 @@ export class Admission implements NodeListener {
     for (const { decide } of due) decide()
   }
 
-  executed({ outcomes }: Execution): void {
+  executed({ outcomes, executed, time }: Execution): void {
+    for (const { parsed } of executed)
+      this.#unexpired.add(quotaHolderOf(parsed.unsigned), parsed.unsigned.expiry)
+    this.#unexpired.forgetBefore(time)
     this.#parts.mempool.remove(outcomes.filter(outcome => outcome.final).map(outcome => outcome.id))
   }
 

@@ -5,6 +5,7 @@
 import { gatewayPort } from './gateway-refusals.ts'
 import { hearing } from './hearing-refusals.ts'
 import { operators } from './operator-refusals.ts'
+import { quotas } from './quota-refusals.ts'
 import { never, type RefusalCheck, takenOut } from './refusal-check.ts'
 import { takingOver } from './taking-over-refusals.ts'
 
@@ -267,30 +268,6 @@ const messages: readonly RefusalCheck[] = [
     find: 'epochGraceUntil: never, previousEpochGraceUntil: never }, members)',
     replace: '}, members)',
     test: 'test/unit/chain/execute-group.test.ts',
-  },
-  {
-    refusal: 'a revocation too many of one signer in the lane of revocations',
-    file: 'node/replica/mempool.ts',
-    find: 'emptyLane(limits.revocations, limits.revocationsPerSigner)',
-    replace: 'emptyLane(limits.revocations, limits.revocations)',
-    test: 'test/unit/node/quotas.test.ts',
-    only: 'as many of one device',
-  },
-  {
-    refusal: "devices a place in the operators' lane",
-    file: 'node/replica/admission.ts',
-    find: "return type === 'key.revoke' ? 'revocation' : 'ordinary'",
-    replace: "return type === 'key.revoke' ? 'operator' : 'ordinary'",
-    test: 'test/unit/node/quotas.test.ts',
-    only: 'keep no operator out',
-  },
-  {
-    refusal: "a group too many of one owner in another's list",
-    file: 'chain/execute-group.ts',
-    find: 'if (!share.ok) return share',
-    replace: '',
-    test: 'test/unit/chain/execute-group.test.ts',
-    only: 'one owner fills',
   },
   ...takenOut('mqtt-gateway/device/listener.ts', 'test/unit/mqtt-gateway/listener.test.ts', {
     'at the recipient: an unknown sender': 'if (!record)',
@@ -589,6 +566,7 @@ export const refusalChecks: readonly RefusalCheck[] = [
   ...clocks,
   ...rekeys,
   ...leading,
+  ...quotas,
   ...hearing,
   ...gatewayPort,
   ...operators,

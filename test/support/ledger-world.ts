@@ -4,6 +4,7 @@
  */
 import type { DeviceId } from '../../chain/brands.ts'
 import { Milliseconds } from '../../chain/brands.ts'
+import type { ChainLimits } from '../../chain/chain-parameters.ts'
 import { chainIdOf, type GenesisDocument } from '../../chain/genesis.ts'
 import { keyIdOf } from '../../chain/keys.ts'
 import { MoteError } from '../../chain/result.ts'
@@ -128,12 +129,18 @@ export class LedgerWorld {
   #random = 1
 
   /** `size` consenters come first, then `more` full nodes that are none. */
-  constructor(size: number, devices: readonly SampleIdentity[] = [], more = 0) {
+  constructor(
+    size: number,
+    devices: readonly SampleIdentity[] = [],
+    more = 0,
+    limits: Partial<ChainLimits> = {},
+  ) {
     const identities = Array.from({ length: size + more }, (_, i) => sampleIdentity(`full-${i + 1}`))
-    this.genesis = sampleGenesis(identities.slice(0, size), [
+    const others = [
       ...identities.slice(size).map(identity => ({ identity, label: 'full' as const })),
       ...devices.map(identity => ({ identity, label: 'lightweight' as const })),
-    ])
+    ]
+    this.genesis = sampleGenesis(identities.slice(0, size), others, limits)
     for (const _ of identities) this.#errors.push([])
     this.#nodes = identities.map(identity => ({
       identity,

@@ -3,6 +3,7 @@ import { sha256 } from '@noble/hashes/sha2.js'
 import { utf8ToBytes } from '@noble/hashes/utils.js'
 import type { DeviceId } from '../../chain/brands.ts'
 import { Milliseconds } from '../../chain/brands.ts'
+import type { ChainLimits } from '../../chain/chain-parameters.ts'
 import { defaultGenesisParameters, type GenesisDocument, genesisDocument } from '../../chain/genesis.ts'
 import { deviceIdOf, type Signer } from '../../chain/keys.ts'
 import { signerFromSeed, x25519PublicKey } from '../../chain/noble-crypto.ts'
@@ -36,6 +37,7 @@ export function sampleIdentity(name: string): SampleIdentity {
 export function sampleGenesis(
   full: readonly SampleIdentity[],
   more: readonly { readonly identity: SampleIdentity; readonly label: Label }[] = [],
+  limits: Partial<ChainLimits> = {},
 ): GenesisDocument {
   const operator = sampleIdentity('operator')
   const identities = [
@@ -50,7 +52,7 @@ export function sampleGenesis(
     quorumPolicy: 'majority',
     authorities: [{ id: operator.id, key: operator.signer.publicKey }],
     threshold: 1,
-    parameters: defaultGenesisParameters,
+    parameters: { ...defaultGenesisParameters, limits: { ...defaultGenesisParameters.limits, ...limits } },
     identities: identities.map(({ identity, label }) => ({
       inceptionKey: identity.signer.publicKey,
       label,
