@@ -87,13 +87,9 @@ export class Sessions {
     const fresh = checkFresh(trust.ageMs(), trustTtlMs)
     if (!fresh.ok) return fresh
     const session: Session = { clientId, device, keyId: assertion.keyId }
-    if (!this.#known.get(device) && !this.#unknown.mayAsk(address))
-      return refuse(
-        'overloaded',
-        `connections: too many from ${address} named a device that is not on the chain`,
-      )
-    const valid = await this.#check(session)
-    if (!valid.ok && valid.error.code === 'unknown-signer') this.#unknown.count(address)
+    const valid = this.#known.get(device)
+      ? await this.#check(session)
+      : await this.#unknown.inTurn(() => this.#checkUnknown(session, address))
     if (!valid.ok) return valid
     if (!verifyAssertion(parsed.value, valid.value, verifier))
       return refuse('bad-signature', `assertion: does not verify under key ${assertion.keyId}`)
@@ -129,6 +125,18 @@ export class Sessions {
     const ended = cuts.filter(cut => cut !== undefined)
     for (const { session } of ended) this.#byClientId.delete(session.clientId)
     return ended
+  }
+
+  /** The same for a device that has not connected lately. Refuses `overloaded` where too many like it were no devices. */
+  async #checkUnknown(session: Session, address: string) {
+    if (!this.#unknown.mayAsk(address))
+      return refuse(
+        'overloaded',
+        `connections: too many from ${address} named a device that is not on the chain`,
+      )
+    const valid = await this.#check(session)
+    if (!valid.ok && valid.error.code === 'unknown-signer') this.#unknown.count(address)
+    return valid
   }
 
   /** The session's key if certified state lets it act now. */

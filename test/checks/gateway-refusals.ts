@@ -96,7 +96,7 @@ const strangers: readonly RefusalCheck[] = [
   {
     refusal: 'strangers: to look up ever more unknown ids for one address',
     file: 'mqtt-gateway/server/sessions.ts',
-    find: 'if (!this.#known.get(device) && !this.#unknown.mayAsk(address))',
+    find: 'if (!this.#unknown.mayAsk(address))',
     replace: never,
     test: strangersTest,
     only: 'look up too many ids',
@@ -104,10 +104,17 @@ const strangers: readonly RefusalCheck[] = [
   {
     refusal: 'strangers: to keep a device out for the look-ups of others from its address',
     file: 'mqtt-gateway/server/sessions.ts',
-    find: '!this.#known.get(device) && ',
-    replace: '',
+    find: 'this.#known.get(device)\n',
+    replace: 'false\n',
     test: strangersTest,
     only: 'look up too many ids',
+  },
+  {
+    refusal: 'strangers: ever more look-ups at a time',
+    file: 'mqtt-gateway/server/unknown-devices.ts',
+    find: '(lane.length < best.length ? lane : best)).run(lookUp)',
+    replace: '(lane.length < best.length ? lane : best)) && lookUp()',
+    test: 'test/unit/mqtt-gateway/unknown-devices.test.ts',
   },
   {
     refusal: 'strangers: a line in the decision log for each refused connection',

@@ -7,7 +7,8 @@ import { LoadClients } from '../../bench/load-clients.ts'
 import { type ClusterOptions, createCluster, type LocalCluster } from '../../bench/local-cluster.ts'
 import { pause } from '../../client/deadline.ts'
 
-const phaseMs = 1_000 * Number(process.env['MOTE_SIEGE_SECONDS'] ?? 1.5)
+/** How long each of the three takes. */
+export const phaseMs = 1_000 * Number(process.env['MOTE_SIEGE_SECONDS'] ?? 1.5)
 const clientCount = 2
 
 export interface Damage {
@@ -43,23 +44,8 @@ export class Siege {
   }
 
   /** What the clients see around `attack`, which goes on until the signal says that it is over. */
-  async damageOf(what: string, attack: (over: AbortSignal) => Promise<void>): Promise<Damage> {
-    const before = await this.#measure()
-    const ending = new AbortController()
-    const attacking = attack(ending.signal)
-    const during = await this.#measure()
-    ending.abort()
-    await attacking
-    const after = await this.#measure()
-    const damage = {
-      beforeMs: median(before),
-      duringMs: median(during),
-      afterMs: median(after),
-      acknowledged: during.length,
-    }
-    const figures = [damage.beforeMs, damage.duringMs, damage.afterMs].map(ms => `${ms.toFixed(1)} ms`)
-    process.stdout.write(`${what}: p50 ${figures.join(', ')} before, during, after\n`)
-    return damage
+  damageOf(what: string, attack: (over: AbortSignal) => Promise<void>): Promise<Damage> {
+    return measureDamage(what, () => this.#measure(), attack)
   }
 
   async #measure(): Promise<readonly number[]> {
@@ -72,6 +58,30 @@ export class Siege {
     await this.#clients.stop()
     await this.cluster.stop()
   }
+}
+
+/** What `measure` gives, which takes one phase, before, while and after `attack` goes on. */
+export async function measureDamage(
+  what: string,
+  measure: () => Promise<readonly number[]>,
+  attack: (over: AbortSignal) => Promise<void>,
+): Promise<Damage> {
+  const before = await measure()
+  const ending = new AbortController()
+  const attacking = attack(ending.signal)
+  const during = await measure()
+  ending.abort()
+  await attacking
+  const after = await measure()
+  const damage = {
+    beforeMs: median(before),
+    duringMs: median(during),
+    afterMs: median(after),
+    acknowledged: during.length,
+  }
+  const figures = [damage.beforeMs, damage.duringMs, damage.afterMs].map(ms => `${ms.toFixed(1)} ms`)
+  process.stdout.write(`${what}: p50 ${figures.join(', ')} before, during, after\n`)
+  return damage
 }
 
 /** Without end for nothing: nobody was answered. */

@@ -20,3 +20,22 @@ test('unknown devices: an address has a share, all have one together, and after 
   vi.advanceTimersByTime(60_001)
   expect(unknown.mayAsk('a')).toBe(true)
 })
+
+test('unknown devices: eight are looked up at a time, and one that hangs holds up no lane but its own', async () => {
+  const unknown = new UnknownDevices({ perAddress: 99, inAll: 99 })
+  const hangs = Promise.withResolvers<void>()
+  let running = 0
+  let mostAtOnce = 0
+  const lookUp = async () => {
+    running += 1
+    mostAtOnce = Math.max(mostAtOnce, running)
+    await Promise.resolve()
+    running -= 1
+  }
+  const hanging = unknown.inTurn(() => hangs.promise)
+  const others = Array.from({ length: 20 }, () => unknown.inTurn(lookUp))
+  await Promise.race(others.slice(8))
+  expect(mostAtOnce).toBe(7)
+  hangs.resolve()
+  await Promise.all([hanging, ...others])
+})

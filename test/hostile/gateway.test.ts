@@ -1,0 +1,138 @@
+/** docs/THREATS.md: strangers and a device at the MQTT port of a real gateway. */
+import { connect, type Socket } from 'node:net'
+import mqtt, { MqttClient } from 'mqtt'
+import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
+import type { ChainId, Height, Milliseconds } from '../../chain/brands.ts'
+import { unwrap } from '../../chain/result.ts'
+import { pause } from '../../client/deadline.ts'
+import { type IdentityKeys, makeKeys, signerOf } from '../../client/key-directory.ts'
+import { sealEnvelope } from '../../mqtt-gateway/device/envelope-sealing.ts'
+import { type Credentials, makeCredentials } from '../../mqtt-gateway/device/mqtt-connection.ts'
+import { topics } from '../../mqtt-gateway/protocol/topics.ts'
+import { DevnetFixture } from '../support/devnet-fixture.ts'
+import { measureDamage, phaseMs } from './siege.ts'
+
+let devnet: DevnetFixture
+let gateway: { readonly host: string; readonly port: number }
+let devices: IdentityKeys[]
+const closing: (() => unknown)[] = []
+
+beforeAll(async () => {
+  devnet = await DevnetFixture.start('hostile-gateway', ['--lightweight', '0'])
+  gateway = devnet.description.gateway.mqtt
+  devices = await Promise.all(['1111', '1112', '1113'].map(name => devnet.keys(name)))
+})
+afterEach(async () => {
+  await Promise.all(closing.splice(0).map(close => close()))
+})
+afterAll(() => devnet.stop())
+
+function credentials(keys: IdentityKeys): Credentials {
+  const chainId = devnet.description.chainId as ChainId
+  const now = () => Date.now() as Milliseconds
+  return makeCredentials({ chainId, device: keys.id, signer: signerOf(keys), now })
+}
+
+async function connected(keys: IdentityKeys): Promise<MqttClient> {
+  const { clientId, username, password } = credentials(keys)
+  const login = { ...gateway, clientId, username, password }
+  const client = await mqtt.connectAsync({ ...login, protocolVersion: 4, reconnectPeriod: 0 })
+  client.on('error', () => {})
+  closing.push(() => client.endAsync(true))
+  return client
+}
+
+/** Does something again and again for as long as one phase takes; how long each took. */
+async function timesOf(what: () => Promise<unknown>): Promise<readonly number[]> {
+  const times: number[] = []
+  const beganAt = performance.now()
+  while (performance.now() - beganAt < phaseMs) {
+    const startedAt = performance.now()
+    await what()
+    times.push(performance.now() - startedAt)
+  }
+  return times
+}
+
+test('a device that subscribes and does not read: others are acknowledged and read as before', async () => {
+  const [sender, recipient, hostile] = devices as [IdentityKeys, IdentityKeys, IdentityKeys]
+  const client = await connected(sender)
+  const reader = await connected(recipient)
+  await reader.subscribeAsync(`mote/1/to/${recipient.id}`, { qos: 1 })
+  let sent = 0
+  let read = 0
+  reader.on('message', () => read++)
+  const send = async (): Promise<void> => {
+    sent += 1
+    const sealed = await sealEnvelope({
+      chainId: devnet.description.chainId as ChainId,
+      sender: sender.id,
+      signer: signerOf(sender),
+      target: { type: 'device', id: recipient.id, key: recipient.encryption.publicKey },
+      counter: sent,
+      seenHeight: 1 as Height,
+      expiry: (Date.now() + 30_000) as Milliseconds,
+      channel: '',
+      content: new Uint8Array(256 * 1024),
+    })
+    await client.publishAsync(topics.send(sender.id), Buffer.from(unwrap(sealed).bytes), { qos: 1 })
+  }
+  let stalls = 0
+  let slowestMs = 0
+  const damage = await measureDamage(
+    'a device that does not read',
+    async () => {
+      const times = await timesOf(send)
+      slowestMs = Math.max(slowestMs, ...times)
+      return times
+    },
+    async over => {
+      while (!over.aborted) {
+        const stalled = await connected(hostile)
+        await stalled.subscribeAsync('#', { qos: 1 })
+        stalled.stream.pause()
+        stalls += 1
+        while (!over.aborted && stalled.connected) {
+          // A paused stream does not see that it was closed; one packet that cannot be sent does.
+          stalled.publish(topics.ask(hostile.id), 'no question', { qos: 0 })
+          await pause(50)
+        }
+      }
+    },
+  )
+  expect(stalls).toBeGreaterThan(0)
+  expect(damage.acknowledged).toBeGreaterThan(0)
+  expect(damage.duringMs).toBeLessThan(Math.max(20 * damage.beforeMs, 500))
+  // One that waits for the reader to be cut hides in a median.
+  expect(slowestMs).toBeLessThan(5_000)
+  expect(read).toBe(sent)
+})
+
+/** A socket from an address of its own that says nothing, or something wrong. */
+function stranger(localAddress: string): Socket {
+  const socket = connect({ ...gateway, localAddress }).on('error', () => {})
+  return socket.resume()
+}
+
+test('strangers with sockets and made-up names: a device that connects is taken as before', async () => {
+  const [device] = devices as [IdentityKeys]
+  const sockets: Socket[] = []
+  closing.push(() => {
+    for (const socket of sockets) socket.destroy()
+  })
+  const damage = await measureDamage(
+    'strangers with sockets',
+    () => timesOf(async () => (await connected(device)).endAsync()),
+    async over => {
+      for (let i = 0; !over.aborted; i++) {
+        sockets.push(stranger(`127.0.${1 + (i % 100)}.2`))
+        const { clientId, username, password } = credentials(makeKeys(`stranger-${i}`))
+        const options = { clientId, username, password, protocolVersion: 4, reconnectPeriod: 0 } as const
+        new MqttClient(() => stranger(`127.0.0.${2 + (i % 4)}`), options).on('error', () => {})
+        if (i % 10 === 0) await pause(10)
+      }
+    },
+  )
+  expect(damage.acknowledged).toBeGreaterThan(0)
+  expect(damage.duringMs).toBeLessThan(2_000)
+})
