@@ -14,6 +14,7 @@ import { signerFromSeed } from '../chain/noble-crypto.ts'
 import type { IdentityRecord } from '../chain/records.ts'
 import { MoteError } from '../chain/result.ts'
 import type { CapabilityProfile, Label } from '../chain/transaction-bodies.ts'
+import { readFileIfThere } from '../client/atomic-file.ts'
 import { findCoordinationNodes } from '../client/coordination-address.ts'
 import { Deadline } from '../client/deadline.ts'
 import {
@@ -38,7 +39,7 @@ import { provenance } from './output.ts'
 
 interface JoinOptions {
   readonly label: Label
-  readonly token?: Uint8Array
+  readonly tokenFile?: string
   readonly run?: boolean
   readonly detach?: boolean
 }
@@ -47,7 +48,12 @@ interface GrantOptions {
   readonly quota: number
 }
 
-function parseToken(text: string): Uint8Array {
+/** The token that was given: never on the command line, which every user of the machine can read. */
+async function givenToken({ variables }: Context, file: string | undefined): Promise<Uint8Array | undefined> {
+  const content = file === undefined ? undefined : await readFileIfThere(file)
+  if (file !== undefined && !content) throw new MoteError('not-found', `${file}: no such file`)
+  const text = content ? Buffer.from(content).toString('utf8').trim() : variables['MOTE_TOKEN']
+  if (text === undefined) return undefined
   if (!/^[0-9a-f]{64}$/.test(text))
     throw new MoteError('usage', 'token: expected the 64 hexadecimal characters of `mote device grant`')
   return Uint8Array.from(Buffer.from(text, 'hex'))
@@ -65,9 +71,9 @@ export function joinCommands(family: Command, add: AddCommand): void {
     options: [
       labelOption,
       {
-        flags: '--token <hex>',
-        description: "an operator's token; without it the operator of this devnet grants one",
-        read: parseToken,
+        flags: '--token-file <file>',
+        description:
+          "a file with an operator's token (or MOTE_TOKEN has it); without one the operator of this devnet grants one",
       },
       { flags: '--run', description: 'and run it as a node, in the foreground until Ctrl-C' },
       { flags: '--detach', description: "with --run: under the devnet's supervisor, as one of its nodes" },
@@ -163,7 +169,8 @@ function upText(name: string, { api, servedBy, log }: RunningJoinedNode, detach:
 }
 
 /** Registers the device, or finds that it has been registered before. `joined` is the refusal where the chain says no. */
-async function joinChain(context: Context, name: string, { label, token }: JoinOptions) {
+async function joinChain(context: Context, name: string, { label, tokenFile }: JoinOptions) {
+  const token = await givenToken(context, tokenFile)
   const access = await openRunningChain(context)
   const { client } = access
   const found = await keysFor(access, name)

@@ -20,7 +20,13 @@ import { privateDirectory } from '../client/atomic-file.ts'
 import { writeGenesisFile } from '../client/genesis-file.ts'
 import { type IdentityKeys, KeyDirectory, makeKeys, writeKeyFile } from '../client/key-directory.ts'
 import { writeGatewayConfiguration, writeNodeConfiguration } from './configuration.ts'
-import { type DevnetDescription, type DevnetNode, layout, writeDescription } from './layout.ts'
+import {
+  chooseControlSocket,
+  type DevnetDescription,
+  type DevnetNode,
+  layout,
+  writeDescription,
+} from './layout.ts'
 import type { Link } from './link-faults.ts'
 import { choosePorts, loopback } from './ports.ts'
 
@@ -109,7 +115,7 @@ export async function generateDevnet(options: GenerateOptions): Promise<DevnetDe
     seed,
     temporary: options.temporary,
     supervisorPid: process.pid,
-    controlSocket: layout.controlSocket(directory),
+    controlSocket: await chooseControlSocket(directory),
     nodes: nodes.map(({ keys, label }, i) => ({
       name: keys.name,
       id: keys.id,

@@ -7,13 +7,13 @@
  * DIR/keys/<name>.json       keys of the devices; DIR/names.json: names of every identity
  * DIR/operator/keys/…        keys of the operator, apart from those of the devices
  * DIR/nodes/<name>/          config.json, key.json, data/, log; without key.json for what joined: its keys are in DIR/keys
- * DIR/control.sock           the supervisor listens here
+ * DIR/control.sock           the supervisor listens here; where that path is too long, in a new private directory
  * ```
  */
+import { rmSync } from 'node:fs'
+import { mkdtemp } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { sha256 } from '@noble/hashes/sha2.js'
-import { bytesToHex, utf8ToBytes } from '@noble/hashes/utils.js'
+import { basename, dirname, join } from 'node:path'
 import { DeviceId, type GroupId } from '../chain/brands.ts'
 import { MoteError } from '../chain/result.ts'
 import type { Label } from '../chain/transaction-bodies.ts'
@@ -54,6 +54,7 @@ export interface DevnetDescription {
 
 /** Longest path that a Unix socket may have on every system (sun_path is 104 bytes on macOS). */
 const maxSocketPathBytes = 100
+const controlPrefix = 'mote-control-'
 
 export const layout = {
   description: (directory: string) => join(directory, 'devnet.json'),
@@ -65,13 +66,26 @@ export const layout = {
   nodeData: (directory: string, name: string) => join(directory, 'nodes', name, 'data'),
   nodeLog: (directory: string, name: string) => join(directory, 'nodes', name, 'log'),
   supervisorLog: (directory: string) => join(directory, 'supervisor.log'),
-  /** In the directory, or in the system's temporary one where that path would be too long for a socket. */
-  controlSocket: (directory: string) => {
-    const path = join(directory, 'control.sock')
-    if (Buffer.byteLength(path) <= maxSocketPathBytes) return path
-    return join(tmpdir(), `mote-${bytesToHex(sha256(utf8ToBytes(directory))).slice(0, 16)}.sock`)
-  },
+  controlSocket: (directory: string) => join(directory, 'control.sock'),
 } as const
+
+/**
+ * Where the supervisor is to listen: in the devnet's directory, or, where that path would be too long for a socket, in a new
+ * one of mode 0700 in the system's temporary directory. Nobody else can have prepared a path that nobody can tell.
+ */
+export async function chooseControlSocket(directory: string): Promise<string> {
+  const path = layout.controlSocket(directory)
+  if (Buffer.byteLength(path) <= maxSocketPathBytes) return path
+  return layout.controlSocket(await mkdtemp(join(tmpdir(), controlPrefix)))
+}
+
+/** Removes the socket, and the directory that was made for it. */
+export function removeControlSocket(directory: string, path: string): void {
+  rmSync(path, { force: true })
+  const parent = dirname(path)
+  if (parent !== directory && basename(parent).startsWith(controlPrefix))
+    rmSync(parent, { recursive: true, force: true })
+}
 
 /** `http://host:port` of an API. */
 export function apiUrl({ host, port }: Address): string {

@@ -13,7 +13,15 @@ import { KeyDirectory } from '../client/key-directory.ts'
 import type { Program } from './child.ts'
 import { askControl } from './control.ts'
 import { type DevnetSize, generateDevnet, removeDirectory } from './generate.ts'
-import { apiUrl, type DevnetDescription, layout, readDescription, writeDescription } from './layout.ts'
+import {
+  apiUrl,
+  chooseControlSocket,
+  type DevnetDescription,
+  layout,
+  readDescription,
+  removeControlSocket,
+  writeDescription,
+} from './layout.ts'
 import { populate } from './population.ts'
 import { Supervisor } from './supervisor.ts'
 
@@ -95,9 +103,11 @@ async function prepare(options: DevnetOptions): Promise<DevnetDescription> {
   const before = await readDescription(directory)
   if (before && (await isLive(before)))
     throw new MoteError('in-use', `${directory}: a devnet runs here; \`mote devnet down\` stops it`)
+  if (before) removeControlSocket(directory, before.controlSocket)
   if (before && !before.temporary) {
     onProgress(`going on with the devnet in ${directory}`)
-    const again = { ...before, supervisorPid: process.pid, controlSocket: layout.controlSocket(directory) }
+    const controlSocket = await chooseControlSocket(directory)
+    const again = { ...before, supervisorPid: process.pid, controlSocket }
     await writeDescription(directory, again)
     return again
   }

@@ -6,7 +6,6 @@
  * then. Nothing is restarted behind the user's back.
  */
 
-import { rmSync } from 'node:fs'
 import type { Server } from 'node:net'
 import { stateKeyOf } from '../chain/records.ts'
 import { MoteError } from '../chain/result.ts'
@@ -15,7 +14,14 @@ import { httpSource } from '../client/http-source.ts'
 import { Child, type Program } from './child.ts'
 import { type ControlRequest, serveControl } from './control.ts'
 import { joinedNode } from './joined.ts'
-import { apiUrl, type DevnetDescription, type DevnetNode, layout, writeDescription } from './layout.ts'
+import {
+  apiUrl,
+  type DevnetDescription,
+  type DevnetNode,
+  layout,
+  removeControlSocket,
+  writeDescription,
+} from './layout.ts'
 import { LinkNetwork } from './link-network.ts'
 import { type NodeRow, nodeRow, type ProcessStatus, stateText } from './process-status.ts'
 import { isWiped, moveDataAway, putDataBack } from './wipe.ts'
@@ -149,7 +155,7 @@ export class Supervisor {
       await Promise.all((byLabel.get(group) ?? []).map(node => this.#child(node.name).stop(drainDeadlineMs)))
     this.#links.close()
     this.#control?.close()
-    rmSync(description.controlSocket, { force: true })
+    removeControlSocket(this.#options.directory, description.controlSocket)
     this.#closed.resolve()
   }
 

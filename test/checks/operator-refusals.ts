@@ -1,4 +1,4 @@
-/** What a node's HTTP API and `mote node drain` refuse (refusals.ts). */
+/** What a node's HTTP API, `mote node drain` and a devnet's supervisor refuse (refusals.ts). */
 import { never, type RefusalCheck, takenOut } from './refusal-check.ts'
 
 export const operators: readonly RefusalCheck[] = [
@@ -27,5 +27,13 @@ export const operators: readonly RefusalCheck[] = [
     find: ' && (startOfProcess(pid) ?? null) === start',
     replace: '',
     test: 'test/unit/cli/node-drain.test.ts',
+  },
+  {
+    refusal: 'to listen for control at a path that another user can prepare',
+    file: 'devnet/layout.ts',
+    find: 'await mkdtemp(join(tmpdir(), controlPrefix))',
+    replace: 'join(tmpdir(), controlPrefix)',
+    test: 'test/unit/devnet/supervision.test.ts',
+    only: 'nobody can tell beforehand',
   },
 ]

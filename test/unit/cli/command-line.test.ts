@@ -78,6 +78,7 @@ describe('command line', () => {
       ['device', 'trust'],
       ['device', 'trust', '1113', '--level', '4'],
       ['device', 'join', 'x', '--label', 'huge'],
+      ['device', 'join', 'x', '--token', 'ab'.repeat(32)],
       ['devnet', 'up', '--full', '0'],
       ['devnet', 'status', '--timeout', 'soon'],
       ['device', 'send', '1113', 'hello'],

@@ -5,10 +5,11 @@
 import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { createConnection, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { Child } from '../../../devnet/child.ts'
 import { askControl, parseRequest, serveControl } from '../../../devnet/control.ts'
+import { chooseControlSocket, removeControlSocket } from '../../../devnet/layout.ts'
 import { LogFile } from '../../../devnet/log-file.ts'
 import { choosePorts } from '../../../devnet/ports.ts'
 
@@ -113,6 +114,24 @@ describe('control socket', () => {
     await new Promise(resolve => server.close(resolve))
     expect(existsSync(path())).toBe(false)
     await expect(askControl(path(), { command: 'ping' })).rejects.toMatchObject({ code: 'not-running' })
+  })
+
+  test('in a directory with a long name is one that nobody can tell beforehand, in a directory for this user only', async () => {
+    const long = join(directory, 'x'.repeat(100))
+    const chosen = [await chooseControlSocket(long), await chooseControlSocket(long)]
+    try {
+      expect(new Set(chosen).size).toBe(2)
+      for (const each of chosen) {
+        expect(Buffer.byteLength(each)).toBeLessThanOrEqual(100)
+        expect(statSync(dirname(each)).mode & 0o777).toBe(0o700)
+      }
+    } finally {
+      for (const each of chosen) removeControlSocket(long, each)
+    }
+    for (const each of chosen) expect(existsSync(dirname(each))).toBe(false)
+    expect(await chooseControlSocket(directory)).toBe(path())
+    removeControlSocket(directory, path())
+    expect(existsSync(directory)).toBe(true)
   })
 
   test('passes refusals on with their code', async () => {
