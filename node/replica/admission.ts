@@ -44,6 +44,8 @@ const dependsOnState: ReadonlySet<ErrorCode> = new Set([
   'key-not-valid',
   'not-authorised',
   'unknown-subject',
+  // A node that has just started from nothing knows neither the voters' time nor a block's, and takes any expiry for too far.
+  'expiry-too-far',
 ])
 
 /** By what the permission table says of the kind; the check has judged that this signer is one who may ask for it. */

@@ -83,3 +83,30 @@ describe('submission: a refusal', () => {
     expect(answers).toMatchObject([{ status: 'refused', code: 'not-authorised', detail: 'made up' }])
   })
 })
+
+test('submission: a node that starts from nothing says of no expiry that it is too far', async () => {
+  const world = new LedgerWorld(3, [owner])
+  await world.run(60_000)
+  await world.start(0)
+  const ten = { expiryMs: 570_000 }
+  const bytes = world.sign(owner, { type: 'group.create', name: 'g', epochKeyHash: undefined }, ten)
+  expect(await world.node(0).submission.submit(bytes, 'none')).toMatchObject({ status: 'pending' })
+  await world.start(1)
+  await world.until('a leader', () => world.leader !== undefined)
+  const id = unwrap(parseTransaction(bytes)).id
+  const status = async () => (await world.node(0).submission.status(id)).status
+  let last = ''
+  await world.until('it is certified', () => {
+    void status().then(value => {
+      last = value
+    })
+    return last === 'certified'
+  })
+  const tooFar = world.sign(
+    owner,
+    { type: 'group.create', name: 'h', epochKeyHash: undefined },
+    { expiryMs: 700_000 },
+  )
+  const answer = await world.node(world.leader!).submission.submit(tooFar, 'none')
+  expect(answer).toMatchObject({ status: 'refused', code: 'expiry-too-far' })
+})
