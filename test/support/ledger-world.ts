@@ -363,6 +363,18 @@ export class LedgerWorld {
     )
   }
 
+  /** What the leader answers to a transaction, once it is certified or given up. */
+  async answerOfLeader(bytes: Uint8Array): Promise<string | undefined> {
+    let status: string | undefined
+    void this.node(this.leader!)
+      .submission.submit(bytes, 'certified')
+      .then(answer => {
+        status = answer.status
+      })
+    await this.until('an answer', () => status !== undefined)
+    return status
+  }
+
   /** A group that an identity makes: the smallest transaction that shows in the state. */
   group(identity: SampleIdentity, name: string): Uint8Array {
     return this.sign(identity, { type: 'group.create', name, epochKeyHash: undefined })

@@ -49,15 +49,7 @@ async function decide(
 async function submit(world: LedgerWorld): Promise<void> {
   const bytes = world.group(devices[nonce % devices.length]!, `group-${nonce++}`)
   await world.until('a leader', () => world.leader !== undefined)
-  let status: string | undefined
-  void world
-    .node(world.leader!)
-    .submission.submit(bytes, 'certified')
-    .then(answer => {
-      status = answer.status
-    })
-  await world.until('an answer', () => status !== undefined)
-  expect(status).toBe('certified')
+  expect(await world.answerOfLeader(bytes)).toBe('certified')
 }
 
 const idsOf = (world: LedgerWorld, members: readonly number[]) => members.map(i => world.id(i)).sort()

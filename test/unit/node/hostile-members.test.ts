@@ -13,15 +13,7 @@ let nonce = 0
 async function certified(world: LedgerWorld): Promise<void> {
   await world.until('a leader', () => world.leader !== undefined)
   const bytes = world.group(devices[nonce % devices.length]!, `group-${nonce++}`)
-  let status: string | undefined
-  void world
-    .node(world.leader!)
-    .submission.submit(bytes, 'certified')
-    .then(answer => {
-      status = answer.status
-    })
-  await world.until('an answer', () => status !== undefined)
-  expect(status).toBe('certified')
+  expect(await world.answerOfLeader(bytes)).toBe('certified')
 }
 
 /** An append of `term` right behind the log of node `i`, with a configuration that makes `evil` the only voter. */
