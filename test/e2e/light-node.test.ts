@@ -173,6 +173,15 @@ async function changesOfFullBlocks(wanted: number): Promise<number> {
   return changed
 }
 
+/** Waits until every full node is at this height and not connected to the device. */
+async function cutOffEverywhere(id: DeviceId, height: number): Promise<void> {
+  for (const full of ['full-1', 'full-2', 'full-3'])
+    await until(
+      () => statusOf(urlOf(full)),
+      now => now.height >= height && !now.peers?.some(peer => peer.id === id && peer.state === 'connected'),
+    )
+}
+
 function newcomerNamed(name: string, token: Signer): Newcomer {
   return { keys: makeKeys(name, { transport: true }), label: 'lightweight', profile, token }
 }
@@ -438,13 +447,7 @@ describe('light node: processes', () => {
 
     const { transaction } = await revoke(await honestClient(), operator, { id, reason: 'lost' })
     const certifiedAt = performance.now()
-    for (const full of ['full-1', 'full-2', 'full-3'])
-      await until(
-        () => statusOf(urlOf(full)),
-        now =>
-          now.height >= transaction!.height &&
-          !now.peers?.some(peer => peer.id === id && peer.state === 'connected'),
-      )
+    await cutOffEverywhere(id, transaction!.height)
     expect(performance.now() - certifiedAt).toBeLessThan(1_000)
     const { code, stderr } = await node.ended
     const { error } = JSON.parse(stderr) as { error: { code: string; detail: string } }
@@ -487,13 +490,7 @@ describe('light node: processes', () => {
     )
     await mote('chaos', 'restart', 'full-2')
     const { transaction } = await revoke(await honestClient(), operator, { id, reason: 'lost' })
-    for (const full of ['full-1', 'full-2', 'full-3'])
-      await until(
-        () => statusOf(urlOf(full)),
-        now =>
-          now.height >= transaction!.height &&
-          !now.peers?.some(peer => peer.id === id && peer.state === 'connected'),
-      )
+    await cutOffEverywhere(id, transaction!.height)
     await until(
       () => nodeRow('helper-2'),
       row => row?.state.startsWith('down') === true,
