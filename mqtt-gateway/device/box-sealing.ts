@@ -71,7 +71,7 @@ export async function openMemberBox(
 
 function boxContext({ chainId, group, epoch }: EpochName, member: DeviceId): SealContext {
   return {
-    info: domainBytes('mote/boxes/1', hexToBytes(chainId)),
-    aad: domainBytes('mote/boxes/1', hexToBytes(group), u64be(epoch), hexToBytes(member)),
+    info: domainBytes('mote/box-info/1', hexToBytes(chainId)),
+    aad: domainBytes('mote/box-aad/1', hexToBytes(group), u64be(epoch), hexToBytes(member)),
   }
 }

@@ -126,11 +126,11 @@ function groupMessageKey(
   assert(epochKey.length === epochKeyBytes, `epochKey: expected ${epochKeyBytes} bytes`)
   assert(header.target.type === 'group', 'a group message key is for a group')
   const salt = concatBytes(hexToBytes(chainId), hexToBytes(header.target.id), u64be(header.target.epoch))
-  const info = domainBytes('mote/envelope/1', aad)
+  const info = domainBytes('mote/envelope-group-key/1', aad)
   const material = hkdf(sha256, epochKey, salt, info, 44)
   return { key: material.subarray(0, 32), nonce: material.subarray(32) }
 }
 
 function envelopeInfo(chainId: ChainId): Uint8Array {
-  return domainBytes('mote/envelope/1', hexToBytes(chainId))
+  return domainBytes('mote/envelope-info/1', hexToBytes(chainId))
 }

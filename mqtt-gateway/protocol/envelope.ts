@@ -211,9 +211,9 @@ export function signEnvelope(
 }
 
 function messageIdOf(chainId: ChainId, payload: Uint8Array): Hash {
-  return hashHex('mote/envelope/1', hexToBytes(chainId), payload)
+  return hashHex('mote/envelope-id/1', hexToBytes(chainId), payload)
 }
 
 function signingBytes(messageId: Hash): Uint8Array {
-  return domainBytes('mote/envelope/1', hexToBytes(messageId))
+  return domainBytes('mote/envelope-signature/1', hexToBytes(messageId))
 }

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import { beforeAll, describe, expect, test } from 'vitest'
-import { domainBytes, useSha256 } from '../../../chain/hashing.ts'
+import { domainBytes, domains, useSha256 } from '../../../chain/hashing.ts'
+import { readSourceFiles } from '../../support/source-files.ts'
 
 const openssl = (bytes: Uint8Array) => new Uint8Array(createHash('sha256').update(bytes).digest())
 const inputs = [0, 1, 55, 56, 64, 250, 4075, 4096, 10_000].map(length =>
@@ -49,4 +50,17 @@ test('hashing: another function than SHA-256 is refused', () => {
   expect(() => useSha256(bytes => new Uint8Array(createHash('sha512').update(bytes).digest()))).toThrow(
     'native',
   )
+})
+
+test('hashing: each domain of envelopes and boxes serves one purpose: one place in the code', () => {
+  const sources = readSourceFiles().filter(({ folder }) => !['test', 'bench'].includes(folder))
+  const places = (domain: string): string[] =>
+    sources.flatMap(({ path, text }) =>
+      path === 'chain/hashing.ts'
+        ? []
+        : Array.from(text.matchAll(new RegExp(`'${domain}'`, 'g')), () => path),
+    )
+  const ofMessages = domains.filter(domain => /^mote\/(envelope|box)/.test(domain))
+  expect(ofMessages.length).toBeGreaterThan(6)
+  for (const domain of ofMessages) expect(places(domain), domain).toHaveLength(1)
 })
