@@ -161,8 +161,12 @@ function checkMembershipEdit(
 ): ExecutionResult<GroupRecord> {
   const group = view.group(body.group)
   assert(group, 'the permission of a group transaction is judged by its group')
-  if (group.version !== body.expectedVersion)
-    return reject('version-conflict', `version: expected ${group.version}, got ${body.expectedVersion}`)
+  const { membershipVersion } = group
+  if (membershipVersion !== body.membershipVersion)
+    return reject(
+      'version-conflict',
+      `membershipVersion: expected ${membershipVersion}, got ${body.membershipVersion}`,
+    )
   const room = checkRoom(group)
   if (!room.ok) return room
   const { members } = body

@@ -7,7 +7,9 @@
  * 2. A revoked identity stays revoked, and its id is never registered again.
  * 3. A revoked identity is in no member list: revocation takes it out of each group it is in, in the same transaction.
  * 4. One authority cannot suspend or revoke another: that would let one operator outvote the threshold.
- * 5. Every present and decided consenter is active: one operator could otherwise take the quorum away, and with it the chain.
+ * 5. Suspension and revocation judge the status alone, which only authorities change: what a subject does to its own record, in
+ *    every block, does not stand in their way.
+ * 6. Every present and decided consenter is active: one operator could otherwise take the quorum away, and with it the chain.
  */
 import type { ChainEvent } from './block.ts'
 import { removeFromGroup } from './execute-group.ts'
@@ -105,15 +107,13 @@ export function executeStatus(
   body: SuspendBody | RevokeBody,
 ): ExecutionResult<readonly ChainEvent[]> {
   const { view, height } = context
-  const { subject, expectedVersion } = body
+  const { subject } = body
   const record = view.identity(subject)
   if (!record) return reject('unknown-subject', `subject: no identity ${subject}`)
   if (isAuthority(view.parameters(), subject))
     return reject('not-authorised', 'subject: authorities are changed by governance')
   if (isConsenter(view.parameters(), subject))
     return reject('invalid-state', `subject: ${subject} is a consenter; change the consenters first`)
-  if (record.version !== expectedVersion)
-    return reject('version-conflict', `version: expected ${record.version}, got ${expectedVersion}`)
   const status = body.type === 'identity.revoke' ? 'revoked' : 'suspended'
   if (record.status === 'revoked' || record.status === status)
     return reject('invalid-state', `${subject} is ${record.status}`)

@@ -3,7 +3,7 @@
  * parameters (docs/FORMATS.md, section Records).
  *
  * A leaf's value begins with the number of its record type and format, so bytes of one type never read as another. Every
- * record counts its edits in `version`; an edit names the version it changes.
+ * record counts its edits in `version`; an edit by its own device names the version it changes.
  *
  * Lists are leaves of their own: `members` of a group (checked against `memberCount` and `memberRoot` of the group's
  * record, so the list is provably complete) and `memberships` of an identity (so a revocation finds the groups it must leave).

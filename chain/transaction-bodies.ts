@@ -81,9 +81,9 @@ export interface RegisterBody {
   readonly challenge: CoordinatorChallenge
 }
 
+/** Names no version: a record that its subject changes without end is suspended and revoked like any other. */
 interface StatusEdit {
   readonly subject: DeviceId
-  readonly expectedVersion: number
   /** Printable ASCII, at most 64 characters. */
   readonly reason: string
 }
@@ -123,7 +123,8 @@ export interface GroupCreateBody {
 }
 interface MembershipEdit {
   readonly group: GroupId
-  readonly expectedVersion: number
+  /** Of the group as the signer saw it: what moves it is only what the signer judged by, and no re-key of a member. */
+  readonly membershipVersion: number
   /** Strictly ascending. */
   readonly members: readonly DeviceId[]
 }
@@ -218,14 +219,10 @@ const profileCodec = struct<CapabilityProfile>({
   storageMebibytes: uint(0xffff_ffff),
 })
 
-const statusEdit = {
-  subject: digest<DeviceId>(),
-  expectedVersion: versionCodec,
-  reason: reasonCodec,
-}
+const statusEdit = { subject: digest<DeviceId>(), reason: reasonCodec }
 const membershipEdit = {
   group: digest<GroupId>(),
-  expectedVersion: versionCodec,
+  membershipVersion: versionCodec,
   members: list(digest<DeviceId>(), maxMembersPerTransaction, 1),
 }
 

@@ -97,9 +97,9 @@ async function editMembers(
     const present = new Set(current.value.members)
     const members = [...new Set(devices)].filter(id => present.has(id) === (type === 'group.remove')).sort()
     if (members.length === 0) return current
-    const expectedVersion = current.value.record.version
+    const { membershipVersion } = current.value.record
     try {
-      await client.perform(actor, { type, group, expectedVersion, members }, options)
+      await client.perform(actor, { type, group, membershipVersion, members }, options)
     } catch (error) {
       if (!(error instanceof MoteError) || error.code !== 'version-conflict') throw error
     }

@@ -2,8 +2,8 @@
  * What an operator does to the chain: let devices in, suspend them, revoke them. Each action signs, submits, waits
  * until certified, and then reads the record it changed, verified: a node's word is not enough.
  *
- * An edit names the version of the record it changes. If another edit came first the record is read again, and the
- * action repeated while it still makes sense.
+ * A suspension and a revocation judge the subject's status and no version of its record, so that nothing which the subject
+ * does to its record, however often, makes them fail (docs/decisions/0016-what-a-revocation-names.md).
  */
 import type { DeviceId, GrantId, Milliseconds } from '../chain/brands.ts'
 import type { PublicKey } from '../chain/keys.ts'
@@ -75,8 +75,6 @@ interface StatusEdit {
   readonly reason: string
 }
 
-const editRounds = 4
-
 async function editStatus(
   client: ChainClient,
   operator: IdentityKeys,
@@ -84,18 +82,29 @@ async function editStatus(
   options?: SubmitOptions,
 ): Promise<EditedIdentity> {
   const { type, to, id: subject, reason } = edit
+  const before = await readDevice(client, subject)
+  if (before.value?.status === to) return { record: before, transaction: undefined }
   let transaction: FinalTransaction | undefined
-  for (let round = 0; round < editRounds; round++) {
-    await client.follower.sync()
-    const record = await client.records.device(subject)
-    if (!record.value) throw new MoteError('unknown-subject', `device ${subject}: not on the chain`)
-    if (record.value.status === to) return { record, transaction }
-    const expectedVersion = record.value.version
-    try {
-      transaction = await client.perform(operator, { type, subject, expectedVersion, reason }, options)
-    } catch (error) {
-      if (!(error instanceof MoteError) || error.code !== 'version-conflict') throw error
-    }
+  let refused: MoteError | undefined
+  try {
+    transaction = await client.perform(operator, { type, subject, reason }, options)
+  } catch (error) {
+    if (!(error instanceof MoteError) || error.code !== 'invalid-state') throw error
+    refused = error
   }
-  throw new MoteError('withheld', `device ${subject}: no proof that it is ${to} after a certified edit`)
+  const record = await readDevice(client, subject)
+  // Also if another operator was first.
+  if (record.value?.status === to) return { record, transaction }
+  throw (
+    refused ??
+    new MoteError('withheld', `device ${subject}: no proof that it is ${to} after a certified edit`)
+  )
+}
+
+/** The record as of the newest header. Throws `unknown-subject` if it is proven absent. */
+async function readDevice(client: ChainClient, id: DeviceId): Promise<Verified<IdentityRecord>> {
+  await client.follower.sync()
+  const record = await client.records.device(id)
+  if (!record.value) throw new MoteError('unknown-subject', `device ${id}: not on the chain`)
+  return record
 }

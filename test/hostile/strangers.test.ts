@@ -1,10 +1,18 @@
 /** docs/THREATS.md: a stranger with sockets, and an operator, against real processes. */
+import { randomBytes } from 'node:crypto'
 import { connect, type Socket } from 'node:net'
-import { afterEach, expect, test } from 'vitest'
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import type { ClusterNode } from '../../bench/local-cluster.ts'
-import type { Milliseconds } from '../../chain/brands.ts'
+import type { ChainId, Milliseconds } from '../../chain/brands.ts'
+import { checkpointFromGenesis } from '../../chain/genesis.ts'
+import { keyIdOf } from '../../chain/keys.ts'
+import type { TransactionBody } from '../../chain/transaction.ts'
+import { ChainClient } from '../../client/chain-client.ts'
 import { pause } from '../../client/deadline.ts'
 import { httpSource } from '../../client/http-source.ts'
+import type { IdentityKeys } from '../../client/key-directory.ts'
+import { nativeX25519PublicKey } from '../../client/native-crypto.ts'
+import { revoke, suspend } from '../../client/operator-actions.ts'
 import { signedBody } from '../../client/submission.ts'
 import { readNodeConfig } from '../../node/config.ts'
 import { Siege } from './siege.ts'
@@ -65,21 +73,76 @@ test('a stranger with sockets: a full node that comes back is let in beside hund
   expect(level.leader).toBeDefined()
 })
 
-test('an operator: no single command takes a consenter away, and the chain goes on', async () => {
-  const siege = await besieged('operator')
-  const { nodes, operator, chainId } = siege.cluster
-  const answers: unknown[] = []
-  const { acknowledged } = await siege.damageOf('an operator that revokes consenters', async over => {
-    while (!over.aborted)
-      for (const { id, api } of nodes) {
-        const time = Date.now() as Milliseconds
-        const body = { type: 'identity.revoke', subject: id, expectedVersion: 1, reason: 'revoked' } as const
-        answers.push(
-          await httpSource(api).submit(signedBody({ chainId, body, keys: operator, time }), 'certified'),
-        )
-      }
+describe('an operator', () => {
+  let siege: Siege
+  beforeAll(async () => {
+    siege = await Siege.begin({ seed: 'operator', heartbeatMs: 1_000 })
   })
-  expect(acknowledged).toBeGreaterThan(0)
-  expect(answers.length).toBeGreaterThan(0)
-  for (const answer of answers) expect(answer).toMatchObject({ status: 'invalid', code: 'invalid-state' })
+  afterAll(() => siege.end())
+
+  test('takes no consenter away by any single command, and the chain goes on', async () => {
+    const { nodes, operator, chainId } = siege.cluster
+    const answers: unknown[] = []
+    const { acknowledged } = await siege.damageOf('an operator that revokes consenters', async over => {
+      while (!over.aborted)
+        for (const { id, api } of nodes) {
+          const time = Date.now() as Milliseconds
+          const body = { type: 'identity.revoke', subject: id, reason: 'revoked' } as const
+          const bytes = signedBody({ chainId, body, keys: operator, time })
+          answers.push(await httpSource(api).submit(bytes, 'certified'))
+        }
+    })
+    expect(acknowledged).toBeGreaterThan(0)
+    expect(answers.length).toBeGreaterThan(0)
+    for (const answer of answers) expect(answer).toMatchObject({ status: 'invalid', code: 'invalid-state' })
+  })
+
+  test('suspends and revokes a device that rotates its keys in every block', async () => {
+    const { nodes, operator, genesis, devices } = siege.cluster
+    const device = devices.at(-1)!
+    const sources = nodes.map(({ api }) => httpSource(api))
+    const rotating = rotateWithoutEnd(await siege.cluster.leader(), siege.cluster.chainId, device)
+    await siege.cluster.until('it rotates', 10_000, async () => rotating.count() > 10 || undefined)
+    const client = await ChainClient.open({ sources, checkpoint: checkpointFromGenesis(genesis) })
+    const before = rotating.count()
+    const suspended = await suspend(client, operator, { id: device.id, reason: 'odd' })
+    expect(suspended.record.value?.status).toBe('suspended')
+    expect(rotating.count()).toBeGreaterThan(before)
+    expect(await rotating.ended).toBe('signer-not-active')
+    const revoked = await revoke(client, operator, { id: device.id, reason: 'stolen' })
+    expect(revoked.record.value?.status).toBe('revoked')
+  })
 })
+
+/** The device puts another encryption key into its record, and another one as soon as that is committed, while it may. */
+function rotateWithoutEnd(
+  node: ClusterNode,
+  chainId: ChainId,
+  device: IdentityKeys,
+): { count(): number; readonly ended: Promise<string | undefined> } {
+  const source = httpSource(node.api)
+  let count = 0
+  const rotate = async () => {
+    let oldKey = keyIdOf(device.encryption.publicKey)
+    for (;;) {
+      const key = { suite: 'x25519', bytes: nativeX25519PublicKey(randomBytes(32)) } as const
+      const body: TransactionBody = {
+        type: 'key.rotate',
+        subject: device.id,
+        expectedVersion: count + 1,
+        oldKey,
+        key: { purpose: 'encrypt', key, notAfter: undefined },
+        overlap: 0 as Milliseconds,
+      }
+      const time = Date.now() as Milliseconds
+      const { status, code } = await source.submit(
+        signedBody({ chainId, body, keys: device, time }),
+        'committed',
+      )
+      if (status !== 'committed' && status !== 'certified') return code
+      oldKey = keyIdOf(key)
+      count++
+    }
+  }
+  return { count: () => count, ended: rotate() }
+}

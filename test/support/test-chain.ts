@@ -245,11 +245,10 @@ export class TestChain {
     return grantIdOf(tokenKey)
   }
 
-  revoke(id: DeviceId, expectedVersion = 1): Height {
+  revoke(id: DeviceId): Height {
     return this.perform(this.operator, {
       type: 'identity.revoke',
       subject: id,
-      expectedVersion,
       reason: 'test',
     })
   }

@@ -87,10 +87,9 @@ const samples: { readonly [K in TransactionType]: Extract<TransactionBody, { typ
   'identity.suspend': {
     type: 'identity.suspend',
     subject: secureId,
-    expectedVersion: 1,
     reason: 'lost in the field',
   },
-  'identity.revoke': { type: 'identity.revoke', subject: secureId, expectedVersion: 300, reason: '' },
+  'identity.revoke': { type: 'identity.revoke', subject: secureId, reason: '' },
   'key.add': { type: 'key.add', subject: deviceId, expectedVersion: 1, key: spare },
   'key.rotate': {
     type: 'key.rotate',
@@ -107,8 +106,8 @@ const samples: { readonly [K in TransactionType]: Extract<TransactionBody, { typ
     key: keyIdOf(secure.publicKey),
   },
   'group.create': { type: 'group.create', name: 'hsu0001', epochKeyHash: undefined },
-  'group.add': { type: 'group.add', group, expectedVersion: 1, members },
-  'group.remove': { type: 'group.remove', group, expectedVersion: 2, members },
+  'group.add': { type: 'group.add', group, membershipVersion: 1, members },
+  'group.remove': { type: 'group.remove', group, membershipVersion: 2, members },
   'group.rekey': {
     type: 'group.rekey',
     group,

@@ -47,7 +47,7 @@ const group = groupIdOf(device.id, 'fleet')
 const transaction = chain.sign(device, {
   type: 'group.add',
   group,
-  expectedVersion: 1,
+  membershipVersion: 1,
   members: [member.id],
 })
 chain.run(operator, { type: 'governance.consenters', target: chain.ledger.parameters.consenters })

@@ -301,7 +301,7 @@ describe('blocks', () => {
     // The first of the two has joined by the time the second is found missing.
     const missing = Array.from({ length: 50 }, (_, i) => actor(100 + i)).find(({ id }) => id > other.id)!
     const members = [other.id, missing.id]
-    const failing = chain.sign(device, { type: 'group.add', group, expectedVersion: 1, members })
+    const failing = chain.sign(device, { type: 'group.add', group, membershipVersion: 1, members })
     const { stateRoot } = chain.ledger.header
     const block = chain.execute(failing)
     expect(block.receipts[0]).toMatchObject({ code: 'unknown-subject', events: [] })
@@ -399,10 +399,10 @@ describe('blocks', () => {
     const chain = new SampleLedger()
     const parse = (who: Actor, body: TransactionBody) =>
       devicesOf(unwrap(parseTransaction(chain.sign(who, body))).unsigned)
-    const revoke = { type: 'identity.revoke', subject: device.id, expectedVersion: 1, reason: '' } as const
+    const revoke = { type: 'identity.revoke', subject: device.id, reason: '' } as const
     expect(parse(operator, revoke)).toEqual([operator.id, device.id])
     const group = groupIdOf(device.id, 'a')
-    const add = { type: 'group.add', group, expectedVersion: 1, members: [other.id] } as const
+    const add = { type: 'group.add', group, membershipVersion: 1, members: [other.id] } as const
     expect(parse(device, add)).toEqual([device.id, other.id])
     expect(parse(newcomer, chain.registerBody(newcomer))).toEqual([deviceIdOf(newcomer.signer.publicKey)])
   })

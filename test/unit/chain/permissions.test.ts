@@ -18,13 +18,13 @@ const oldKey = keyIdOf(owner.signer.publicKey)
 function forbidden(chain: SampleLedger): Readonly<Partial<Record<TransactionType, TransactionBody>>> {
   return {
     'identity.grant': chain.grantBody(),
-    'identity.suspend': { type: 'identity.suspend', ...edit, reason: '' },
-    'identity.revoke': { type: 'identity.revoke', ...edit, reason: '' },
+    'identity.suspend': { type: 'identity.suspend', subject, reason: '' },
+    'identity.revoke': { type: 'identity.revoke', subject, reason: '' },
     'key.add': { type: 'key.add', ...edit, key },
     'key.rotate': { type: 'key.rotate', ...edit, oldKey, key, overlap: Milliseconds(0) },
     'key.revoke': { type: 'key.revoke', ...edit, key: oldKey },
-    'group.add': { type: 'group.add', group, expectedVersion: 2, members: [stranger.id] },
-    'group.remove': { type: 'group.remove', group, expectedVersion: 2, members: [member.id] },
+    'group.add': { type: 'group.add', group, membershipVersion: 2, members: [stranger.id] },
+    'group.remove': { type: 'group.remove', group, membershipVersion: 2, members: [member.id] },
     'group.rekey': {
       type: 'group.rekey',
       group,
@@ -43,7 +43,7 @@ function forbidden(chain: SampleLedger): Readonly<Partial<Record<TransactionType
 function withGroup(): SampleLedger {
   const chain = new SampleLedger()
   chain.run(owner, { type: 'group.create', name: 'fleet', epochKeyHash: undefined })
-  chain.run(owner, { type: 'group.add', group, expectedVersion: 1, members: [member.id] })
+  chain.run(owner, { type: 'group.add', group, membershipVersion: 1, members: [member.id] })
   return chain
 }
 

@@ -249,7 +249,6 @@ export class SampleLedger {
     return this.run(operator, {
       type: 'identity.revoke',
       subject: subject.id,
-      expectedVersion: this.identity(subject.id).version,
       reason: 'test',
     })
   }
@@ -258,7 +257,6 @@ export class SampleLedger {
     return this.run(operator, {
       type: 'identity.suspend',
       subject: subject.id,
-      expectedVersion: this.identity(subject.id).version,
       reason: 'test',
     })
   }

@@ -142,7 +142,6 @@ describe('set consenters', () => {
     chain.perform(operator, {
       type: 'identity.suspend',
       subject: five.id,
-      expectedVersion: 1,
       reason: '',
     })
     const { height } = chain

@@ -27,7 +27,6 @@ describe('submission', () => {
     const body = {
       type: 'identity.revoke',
       subject: keysOf('sensor').id,
-      expectedVersion: 1,
       reason: '',
     } as const
     const bytes = signedBody({ chainId, body, keys, time })
@@ -50,7 +49,7 @@ describe('submission', () => {
 
   it('submission: reports the code of a transaction that was executed and failed', async () => {
     const { chain, client } = await setUp('sensor')
-    const body = { type: 'identity.revoke', subject: keysOf('x').id, expectedVersion: 1, reason: '' } as const
+    const body = { type: 'identity.revoke', subject: keysOf('x').id, reason: '' } as const
     await expect(client.perform(chain.operator, body)).rejects.toMatchObject({ code: 'unknown-subject' })
     await expect(client.perform(keysOf('sensor'), body)).rejects.toMatchObject({ code: 'not-authorised' })
   })
@@ -64,7 +63,7 @@ describe('submission', () => {
         return { id: idOfSigned(bytes), status: lie, code: 'not-authorised' }
       }
       const client = await ChainClient.open({ sources: [hostile, honest], checkpoint: chain.checkpoint })
-      const body = { type: 'identity.revoke', subject: keysOf('sensor').id, expectedVersion: 1, reason: '' }
+      const body = { type: 'identity.revoke', subject: keysOf('sensor').id, reason: '' }
       const { height } = await client.perform(chain.operator, body as TransactionBody)
       expect(height).toBe(2)
     }
@@ -132,7 +131,7 @@ describe('submission', () => {
 
   it('submission: what two nodes refuse is final at once, and what the only one refuses', async () => {
     const { chain, source } = await setUp('sensor')
-    const body = { type: 'identity.revoke', subject: keysOf('x').id, expectedVersion: 1, reason: '' } as const
+    const body = { type: 'identity.revoke', subject: keysOf('x').id, reason: '' } as const
     for (const sources of [[source], [source, chain.source('second'), chain.source('third')]]) {
       const client = await ChainClient.open({ sources, checkpoint: chain.checkpoint })
       await client.follower.sync()
@@ -149,7 +148,7 @@ describe('submission', () => {
     second.failure = new MoteError('unreachable', 'down')
     const client = await ChainClient.open({ sources: [source, second], checkpoint: chain.checkpoint })
     await client.follower.sync()
-    const body = { type: 'identity.revoke', subject: keysOf('x').id, expectedVersion: 1, reason: '' } as const
+    const body = { type: 'identity.revoke', subject: keysOf('x').id, reason: '' } as const
     const sent = client.perform(keysOf('sensor'), body, { timeoutMs: 100 })
     await expect(sent).rejects.toMatchObject({ code: 'timeout' })
     const later = client.perform(keysOf('sensor'), body, { timeoutMs: 5_000 })
@@ -163,7 +162,6 @@ describe('submission', () => {
     const body = {
       type: 'identity.revoke',
       subject: keysOf('sensor').id,
-      expectedVersion: 1,
       reason: '',
     } as const
     const attempt = client.perform(chain.operator, body, { timeoutMs: 60 })
@@ -185,7 +183,7 @@ describe('operator actions', () => {
     expect((await revoke(client, chain.operator, { id, reason: 'again' })).transaction).toBeUndefined()
   })
 
-  it('operator actions: an edit that lost a race reads again and goes on', async () => {
+  it('operator actions: a revocation goes on when another operator suspends meanwhile', async () => {
     const { chain, source, client } = await setUp('sensor')
     const { id } = keysOf('sensor')
     let raced = false
@@ -196,7 +194,6 @@ describe('operator actions', () => {
         chain.perform(chain.operator, {
           type: 'identity.suspend',
           subject: id,
-          expectedVersion: 1,
           reason: '',
         })
       }

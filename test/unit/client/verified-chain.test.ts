@@ -174,7 +174,7 @@ describe('verified chain: lies', () => {
     const [a, b] = [keysOf('a').id, keysOf('b').id]
     const group = groupIdOf(sensor.id, 'g')
     chain.perform(sensor, { type: 'group.create', name: 'g', epochKeyHash: undefined })
-    chain.perform(sensor, { type: 'group.add', group, expectedVersion: 1, members: [a] })
+    chain.perform(sensor, { type: 'group.add', group, membershipVersion: 1, members: [a] })
     const source = chain.source()
     const client = await clientOf(chain, source)
     await client.follower.sync()

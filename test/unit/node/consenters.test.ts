@@ -287,7 +287,7 @@ describe('consenters', () => {
       'the handover',
       () => chain.ledger.parameters.consenters.consenters[0]?.id === world.id(1),
     )
-    const body = { type: 'identity.revoke', subject: world.id(0), expectedVersion: 1, reason: '' } as const
+    const body = { type: 'identity.revoke', subject: world.id(0), reason: '' } as const
     void world.node(0).submission.submit(world.sign(world.operator, body), 'none')
     await world.until('the revocation', () => identityIn(chain.certified, world.id(0))?.status === 'revoked')
     await world.run(1_000)

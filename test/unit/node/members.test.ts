@@ -266,7 +266,7 @@ test('members: a revoked peer is judged again when its own block is certified, n
   void through.submission.submit(world.group(other, 'fleet'), 'none')
   await world.until('the block before', () => through.chain.height > before)
   const signaturesBefore = heldBack.splice(0)
-  const body = { type: 'identity.revoke', subject: other.id, expectedVersion: 1, reason: '' } as const
+  const body = { type: 'identity.revoke', subject: other.id, reason: '' } as const
   void through.submission.submit(world.sign(world.operator, body), 'none')
   await world.until('the revocation, executed', () => through.chain.height > before + 1)
   const rechecked = () => world.rechecked.some(({ at, peer }) => at === world.id(leader) && peer === other.id)

@@ -60,7 +60,7 @@ async function start(mempool: Partial<MempoolLimits> = {}, unexpiredTransactions
     },
     /** How it ends that the operator revokes the hostile device. */
     revoke: async () => {
-      const body = { type: 'identity.revoke', subject: hostile.id, expectedVersion: 1, reason: '' } as const
+      const body = { type: 'identity.revoke', subject: hostile.id, reason: '' } as const
       const answered: TransactionStatus[] = []
       void submission
         .submit(world.sign(world.operator, body), 'certified')

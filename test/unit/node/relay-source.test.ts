@@ -17,7 +17,7 @@ async function setUp() {
   await client.follower.sync()
   const relay = relaySource({ client, status: () => ({}) as NodeStatus })
   const { operator: keys, chainId, time } = chain
-  const body = { type: 'identity.revoke', subject, expectedVersion: 1, reason: '' } as const
+  const body = { type: 'identity.revoke', subject, reason: '' } as const
   return { chain, first, second, relay, bytes: signedBody({ chainId, body, keys, time }) }
 }
 

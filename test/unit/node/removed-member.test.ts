@@ -26,7 +26,6 @@ async function suspend(world: LedgerWorld): Promise<void> {
   const body = {
     type: 'identity.suspend',
     subject: world.id(removed),
-    expectedVersion: 1,
     reason: '',
   } as const
   void world.node(world.leader!).submission.submit(world.sign(world.operator, body), 'none')

@@ -84,7 +84,7 @@ test('replica: a re-key is in the history of every member, and of nobody else (Q
   const submit = (bytes: Uint8Array) => answerOf(world, world.node(0).submission.submit(bytes, 'certified'))
   const group = groupIdOf(owner.id, 'told')
   await submit(world.group(owner, 'told'))
-  await submit(world.sign(owner, { type: 'group.add', group, expectedVersion: 1, members: [member.id] }))
+  await submit(world.sign(owner, { type: 'group.add', group, membershipVersion: 1, members: [member.id] }))
   const hash = '7'.repeat(64) as Hash
   const rekey = { type: 'group.rekey', group, epochKeyHash: hash, boxesHash: hash } as const
   const current = world.sign(owner, { ...rekey, membershipVersion: 2, epoch: 0 })

@@ -34,7 +34,7 @@ async function behind() {
 const add = (world: LedgerWorld, group = groupIdOf(owner.id, 'fleet')) =>
   world.sign(
     owner,
-    { type: 'group.add', group, expectedVersion: 1, members: [member.id] },
+    { type: 'group.add', group, membershipVersion: 1, members: [member.id] },
     {
       nonce: 9,
     },
