@@ -1,0 +1,187 @@
+/**
+ * What a message that a device published comes to: an envelope is relayed, boxes are kept and handed out, a question is
+ * answered, or it is refused (docs/ARCHITECTURE.md, "Life of a message").
+ *
+ * Invariant: nothing is relayed without `Check`; without fresh trust data there is no `Check` (fail closed).
+ */
+import type { DeviceId } from '../../chain/brands.ts'
+import type { SignatureVerifier } from '../../chain/keys.ts'
+import { MoteError, type Refusal, unwrap } from '../../chain/result.ts'
+import { checkFresh } from '../../client/freshness.ts'
+import type { DecisionLine } from '../protocol/decision-log.ts'
+import { type Envelope, type EnvelopeTarget, parseEnvelope } from '../protocol/envelope.ts'
+import { boxesHash } from '../protocol/epoch-boxes.ts'
+import { encodeProofAnswer, parseQuestion } from '../protocol/question.ts'
+import { ReplayWindow } from '../protocol/replay-window.ts'
+import { deliveryTopic, type PublishedTopic, topics } from '../protocol/topics.ts'
+import type { TrustedMoment, TrustView } from '../protocol/trust.ts'
+import { acceptBoxes, type BoxStore, memberBoxMessages } from './boxes.ts'
+import type { Broker, IncomingMessage } from './broker.ts'
+import type { Session } from './sessions.ts'
+import { type Decision, decide, type TrustFacts } from './verification.ts'
+
+/** Sender keys whose counters the gateway remembers until their envelopes expire. */
+const maxReplayKeys = 100_000
+/** How long a message may wait for a header that its sender had seen already. */
+const defaultCatchUpMs = 2_000
+
+export interface RulingsOptions {
+  readonly trust: TrustView
+  readonly verifier: SignatureVerifier
+  readonly boxes: BoxStore
+  readonly trustTtlMs: number
+  /** Told of failures that no client can be told of. */
+  readonly onError: (error: unknown) => void
+  readonly catchUpMs?: number
+}
+
+/** A decision and what it is about. */
+export interface Ruling {
+  readonly event: DecisionLine['event']
+  readonly id: string | null
+  readonly recipient: string | null
+  readonly decision: Decision
+}
+
+export class Rulings {
+  readonly #options: RulingsOptions
+  readonly #broker: Pick<Broker, 'publish'>
+  readonly #catchUpMs: number
+  readonly #replayWindow = new ReplayWindow(maxReplayKeys)
+
+  constructor(options: RulingsOptions, broker: Pick<Broker, 'publish'>) {
+    this.#options = options
+    this.#broker = broker
+    this.#catchUpMs = options.catchUpMs ?? defaultCatchUpMs
+  }
+
+  /** What a published message comes to. What it should be relayed to has been published when the promise resolves; never rejects. */
+  rule(
+    session: Session,
+    topic: PublishedTopic | undefined,
+    { topicName, payload }: IncomingMessage,
+  ): Promise<Ruling> {
+    if (!topic || (topic.type !== 'boxes' && topic.device !== session.device)) {
+      const decision = errorDecision({
+        code: 'topic-not-allowed',
+        detail: `topic: '${printable(topicName)}'`,
+      })
+      return Promise.resolve({ event: 'message', id: null, recipient: null, decision })
+    }
+    switch (topic.type) {
+      case 'send':
+        return this.#ruleOnEnvelope(session, payload)
+      case 'boxes':
+        return this.#ruleOnBoxes(session, topic, payload)
+      case 'ask':
+        return this.#ruleOnQuestion(session, payload)
+    }
+  }
+
+  async #ruleOnEnvelope({ device }: Session, payload: Uint8Array): Promise<Ruling> {
+    const parsed = parseEnvelope(this.#options.trust.chainId, payload)
+    if (!parsed.ok)
+      return { event: 'message', id: null, recipient: null, decision: errorDecision(parsed.error) }
+    const envelope = parsed.value
+    const decision = await this.#refusalsAsDecision(() => this.#decideAndRelay(device, envelope, payload))
+    return { event: 'message', id: envelope.messageId, recipient: envelope.header.target.id, decision }
+  }
+
+  async #decideAndRelay(session: DeviceId, envelope: Envelope, payload: Uint8Array): Promise<Decision> {
+    const facts = await this.#factsAbout(envelope)
+    const { trust, verifier, trustTtlMs } = this.#options
+    const times = { head: trust.head().time, now: trust.now() }
+    const replayWindow = this.#replayWindow
+    const decision = decide({ envelope, session, facts, times, trustTtlMs, replayWindow, verifier })
+    if (decision.verdict === 'Error') return decision
+    const { senderKeyId: keyId, counter, expiry } = envelope.header
+    unwrap(replayWindow.accept({ keyId, counter, expiry }, times.head))
+    await this.#broker.publish({ topicName: deliveryTopic(envelope), payload, retain: false })
+    return decision
+  }
+
+  async #factsAbout({ header }: Envelope): Promise<TrustFacts> {
+    this.#requireFresh()
+    const { trust } = this.#options
+    if (!(await trust.waitForHeight(header.seenHeight, this.#catchUpMs)))
+      throw new MoteError(
+        'stale',
+        `height: the sender had seen ${header.seenHeight}, this gateway has ${trust.head().height}`,
+      )
+    const [sender, target] = await Promise.all([trust.device(header.sender), this.#lookUp(header.target)])
+    const older = target.moment.height < sender.height ? target.moment : sender
+    return {
+      sender: sender.value,
+      target: target.fact,
+      height: older.height,
+      ageMs: trust.ageMs() + trust.head().time - older.time,
+    }
+  }
+
+  async #lookUp(
+    target: EnvelopeTarget,
+  ): Promise<{ readonly moment: TrustedMoment; readonly fact: TrustFacts['target'] }> {
+    const { trust } = this.#options
+    if (target.type === 'device') {
+      const moment = await trust.device(target.id)
+      return { moment, fact: { type: 'device', record: moment.value } }
+    }
+    const moment = await trust.group(target.id)
+    return { moment, fact: { type: 'group', group: moment.value } }
+  }
+
+  async #ruleOnBoxes(
+    { device }: Session,
+    { group }: Extract<PublishedTopic, { type: 'boxes' }>,
+    payload: Uint8Array,
+  ): Promise<Ruling> {
+    const { trust, boxes: store } = this.#options
+    const decision = await this.#refusalsAsDecision(async () => {
+      this.#requireFresh()
+      const catchUpMs = this.#catchUpMs
+      const accepted = unwrap(await acceptBoxes({ trust, publisher: device, group, payload, catchUpMs }))
+      const before = store.get(group)
+      await store.put(accepted, payload)
+      for (const message of memberBoxMessages(accepted, before)) await this.#broker.publish(message)
+      return { verdict: 'Check' }
+    })
+    return { event: 'boxes', id: boxesHash(payload), recipient: group, decision }
+  }
+
+  async #ruleOnQuestion({ device }: Session, payload: Uint8Array): Promise<Ruling> {
+    const parsed = parseQuestion(payload)
+    if (!parsed.ok) return { event: 'ask', id: null, recipient: null, decision: errorDecision(parsed.error) }
+    const { nonce, subject } = parsed.value
+    const decision = await this.#refusalsAsDecision(async () => {
+      const proof = await this.#options.trust.answer(subject)
+      const answer = encodeProofAnswer(nonce, proof)
+      await this.#broker.publish({ topicName: topics.answer(device), payload: answer, retain: false })
+      return { verdict: 'Check' }
+    })
+    return { event: 'ask', id: Buffer.from(nonce).toString('hex'), recipient: subject.id, decision }
+  }
+
+  #requireFresh(): void {
+    const { trust, trustTtlMs } = this.#options
+    unwrap(checkFresh(trust.ageMs(), trustTtlMs))
+  }
+
+  async #refusalsAsDecision(rule: () => Promise<Decision>): Promise<Decision> {
+    try {
+      return await rule()
+    } catch (error) {
+      if (error instanceof MoteError) return errorDecision(error)
+      this.#options.onError(error)
+      return errorDecision({ code: 'internal', detail: 'the gateway failed; its log has the cause' })
+    }
+  }
+}
+
+export function errorDecision({ code, detail }: Refusal): Decision {
+  return { verdict: 'Error', code, reason: detail }
+}
+
+/** A topic as logs show it: cut, and without control characters. */
+export function printable(topicName: string): string {
+  return topicName.slice(0, 200).replace(/[^\x20-\x7e]/g, '?')
+}
