@@ -80,7 +80,7 @@ export const errorTable = {
     0x99,
     1,
     false,
-    'The key is none that every implementation can use: off its curve, of small order, or an RSA key of another form; make a new one.',
+    'The key is none that every implementation can use: off its curve, of small order, an RSA key of another form, or one that already serves another purpose; make a new one.',
   ),
   'not-authorised': row(
     403,

@@ -4,8 +4,9 @@
  * Invariants
  * 1. A signing key enters a record only with a signature that proves its possession for this device on this chain.
  * 2. An encryption key enters a record only if everybody can seal to it (usable-keys.ts).
- * 3. An active record always has a signing key that is valid at the time of its last change.
- * 4. Ended keys stay in the record until their place is needed, the one that ended first going first.
+ * 3. No secret both signs and decrypts: no two keys of a record are one key in two forms (usable-keys.ts).
+ * 4. An active record always has a signing key that is valid at the time of its last change.
+ * 5. Ended keys stay in the record until their place is needed, the one that ended first going first.
  */
 import { verifies } from './admission.ts'
 import type { ChainEvent } from './block.ts'
@@ -22,7 +23,7 @@ import {
   keyPossessionSigningBytes,
   type NewKey,
 } from './transaction.ts'
-import { keyFlaw } from './usable-keys.ts'
+import { keyFlaw, sharingFlaw } from './usable-keys.ts'
 
 /** Refuses `possession-not-proven`, `key-not-usable`, and `invalid-state` (a key that would end before it begins). */
 export function checkNewKey(
@@ -43,6 +44,18 @@ export function checkNewKey(
 export function checkUsable(field: string, key: PublicKey | EncryptionKey): ExecutionResult<void> {
   const flaw = keyFlaw(key)
   return flaw === undefined ? permit(undefined) : reject('key-not-usable', `${field}: ${flaw}`)
+}
+
+/** Refuses `key-not-usable` for a key that is one of `others`, ended or not, for the other purpose. */
+export function checkOnePurpose(key: NewKey, others: readonly KeyEntry[]): ExecutionResult<void> {
+  for (const other of others) {
+    const flaw =
+      key.purpose === 'sign'
+        ? other.purpose === 'encrypt' && sharingFlaw(key.key, other.key)
+        : other.purpose === 'sign' && sharingFlaw(other.key, key.key)
+    if (flaw) return reject('key-not-usable', `key: ${flaw}`)
+  }
+  return permit(undefined)
 }
 
 /** The record's entry for a new key, valid from block time on. */
@@ -130,6 +143,8 @@ function withKey(
     return reject('already-exists', 'key: the record has this key already')
   const checked = checkNewKey(context, record.id, body.key)
   if (!checked.ok) return checked
+  const onePurpose = checkOnePurpose(body.key, keys)
+  if (!onePurpose.ok) return onePurpose
   const entry = entryOf(body.key, context.time)
   if (keys.length < maxKeysPerIdentity) return permit([...keys, entry])
   const ended = keys.filter(key => !isKeyValidAt(key, context.time)).sort((a, b) => endOf(a) - endOf(b))[0]

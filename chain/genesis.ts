@@ -48,7 +48,7 @@ import { ReplaySlots } from './replay.ts'
 import { ok, type Result, refuse, unwrap } from './result.ts'
 import { emptyTree, rootOf, update } from './state-tree.ts'
 import { type Label, labelCodec, transportKeyCodec } from './transaction.ts'
-import { keyFlaw } from './usable-keys.ts'
+import { keyFlaw, sharingFlaw } from './usable-keys.ts'
 
 /** An identity that is active from the first block on. Its id is the digest of the inception key. */
 export interface GenesisIdentity {
@@ -158,6 +158,10 @@ function checkKeys(document: GenesisDocument): Result<void> {
   for (const [field, key] of keysOf(document)) {
     const flaw = keyFlaw(key)
     if (flaw !== undefined) return refuse('key-not-usable', `${field}: ${flaw}`)
+  }
+  for (const [i, { inceptionKey, encryptionKey }] of document.identities.entries()) {
+    const sharing = encryptionKey && sharingFlaw(inceptionKey, encryptionKey)
+    if (sharing !== undefined) return refuse('key-not-usable', `identities[${i}].encryptionKey: ${sharing}`)
   }
   withUsableKeys.add(document)
   return ok(undefined)

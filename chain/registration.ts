@@ -5,7 +5,7 @@
  */
 import { verifies } from './admission.ts'
 import type { ChainId, DeviceId, Milliseconds } from './brands.ts'
-import { checkNewKey, checkUsable, entryOf } from './execute-key.ts'
+import { checkNewKey, checkOnePurpose, checkUsable, entryOf } from './execute-key.ts'
 import { keyIdOf } from './keys.ts'
 import { type ExecutionResult, permit, reject } from './outcome.ts'
 import { isAuthority } from './permissions.ts'
@@ -109,6 +109,8 @@ function keysOf(
   for (const key of body.keys) {
     const checked = checkNewKey(facts, device, key)
     if (!checked.ok) return checked
+    const onePurpose = checkOnePurpose(key, keys)
+    if (!onePurpose.ok) return onePurpose
     const keyId = keyIdOf(key.key)
     if (ids.has(keyId)) return reject('already-exists', `keys: ${keyId} comes twice`)
     ids.add(keyId)

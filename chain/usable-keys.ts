@@ -4,6 +4,8 @@
  * libsodium, OpenSSL and HPKE alike; test/vectors/keys.json shows the edges. Without the rule one member with a key of small order
  * would stop the re-key of its whole group, and a grant with a token key of garbage could never be used.
  *
+ * One secret does not serve both purposes: a record has no encryption key that is one of its signing keys in another form.
+ *
  * A key has one encoding, so that it has one id; that its owner knows the secret half is for a signature to show.
  *
  * Cost on one core: a point of Ed25519 or P-256 0.13 ms (its square root), the others 1 µs. Signing keys that come with a
@@ -32,6 +34,43 @@ export function keyFlaw({ suite, bytes }: PublicKey | EncryptionKey): string | u
   }
 }
 
+/**
+ * Why a record may not have both keys, in words; undefined if it may: one secret must not sign and decrypt. Of P-256 the same x, since
+ * a point and its negative have one secret but for its sign; of Curve25519 the Montgomery form of the signing key (RFC 7748, section 4.1).
+ * Both are usable keys.
+ */
+export function sharingFlaw(sign: PublicKey, encrypt: EncryptionKey): string | undefined {
+  return isOneKey(sign, encrypt)
+    ? `${encrypt.suite}: expected another key than the one that signs as ${sign.suite}`
+    : undefined
+}
+
+function isOneKey(sign: PublicKey, encrypt: EncryptionKey): boolean {
+  switch (encrypt.suite) {
+    case 'p256-ecdh':
+      return (
+        sign.suite === 'p256' && bytesToHex(sign.bytes.subarray(1)) === bytesToHex(encrypt.bytes.subarray(1))
+      )
+    case 'x25519':
+      return sign.suite === 'ed25519' && isMontgomeryForm(sign.bytes, encrypt.bytes)
+    case 'rsa-oaep':
+      return false
+    default:
+      return assertNever(encrypt.suite)
+  }
+}
+
+/** u = (1 + y) / (1 − y) mod p, without the division. */
+function isMontgomeryForm(edwards: Uint8Array, montgomery: Uint8Array): boolean {
+  const y = littleEndian(edwards) & ((1n << 255n) - 1n)
+  const u = littleEndian(montgomery)
+  return (u * (1n - y) - (1n + y)) % p25519 === 0n
+}
+
+function littleEndian(bytes: Uint8Array): bigint {
+  return BigInt(`0x${bytesToHex(bytes.toReversed())}`)
+}
+
 /** Decodes as in RFC 8032, section 5.1.3, to a point that is not of small order. */
 function ed25519Flaw(bytes: Uint8Array): string | undefined {
   try {
@@ -54,6 +93,8 @@ function p256Flaw(bytes: Uint8Array): string | undefined {
     return flaw
   }
 }
+
+const p25519 = 2n ** 255n - 19n
 
 /** The u-coordinates below p of order 1, 2, 4 and 8, on the curve and on its twist: X25519 gives zero for each (RFC 7748, section 6.1). */
 const smallOrderX25519: ReadonlySet<string> = new Set([

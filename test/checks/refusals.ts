@@ -4,6 +4,7 @@
  */
 import { gatewayPort } from './gateway-refusals.ts'
 import { hearing } from './hearing-refusals.ts'
+import { deviceMessages } from './message-refusals.ts'
 import { operators } from './operator-refusals.ts'
 import { quotas } from './quota-refusals.ts'
 import { never, type RefusalCheck, takenOut } from './refusal-check.ts'
@@ -560,6 +561,7 @@ export const refusalChecks: readonly RefusalCheck[] = [
   ...keys,
   ...snapshots,
   ...messages,
+  ...deviceMessages,
   ...sessions,
   ...decoders,
   ...takingOver,

@@ -1,4 +1,5 @@
 /** Grants, registration, suspension and revocation: each refusal of execute-identity.ts, and what they change. */
+import { ed25519 } from '@noble/curves/ed25519.js'
 import { describe, expect, test } from 'vitest'
 import { Hash, Milliseconds } from '../../../chain/brands.ts'
 import { decodeOwn } from '../../../chain/codec.ts'
@@ -92,6 +93,17 @@ describe('keys that nobody can use', () => {
     expect(chain.run(newcomer, chain.registerBody(newcomer, { keys: [zero] }))).toBe('key-not-usable')
     expect(grantOf(chain).used).toBe(0)
     expect(chain.run(newcomer, chain.registerBody(newcomer))).toBe('ok')
+  })
+
+  test('register: refuses an encryption key that is the inception key in another form', () => {
+    const chain = granted()
+    const bytes = ed25519.utils.toMontgomery(newcomer.signer.publicKey.bytes)
+    const same = { purpose: 'encrypt', key: { suite: 'x25519', bytes }, notAfter: undefined } as const
+    expect(chain.run(newcomer, chain.registerBody(newcomer, { keys: [same] }))).toBe('key-not-usable')
+    const byP256 = actor(21, 'p256')
+    const point = { suite: 'p256-ecdh', bytes: byP256.signer.publicKey.bytes } as const
+    const alike = { purpose: 'encrypt', key: point, notAfter: undefined } as const
+    expect(chain.run(byP256, chain.registerBody(byP256, { keys: [alike] }))).toBe('key-not-usable')
   })
 })
 

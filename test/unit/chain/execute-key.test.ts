@@ -1,7 +1,8 @@
 /** Key changes: each refusal of execute-key.ts, and when keys are valid. */
+import { ed25519 } from '@noble/curves/ed25519.js'
 import { describe, expect, test } from 'vitest'
 import { Milliseconds } from '../../../chain/brands.ts'
-import { keyIdOf } from '../../../chain/keys.ts'
+import { type EncryptionKey, keyIdOf } from '../../../chain/keys.ts'
 import { maxKeysPerIdentity, maxRotationOverlapMs } from '../../../chain/limits.ts'
 import {
   currentEncryptionKey,
@@ -82,6 +83,27 @@ describe('key.add', () => {
     expect(add(chain, encryptionKey(1))).toBe('ok')
     const oldKey = keyIdOf(encryptionKey(1).key)
     expect(rotate(chain, { oldKey, key })).toBe('key-not-usable')
+  })
+
+  test('key.add: refuses a key that signs in this record already to encrypt to, and the other way round', () => {
+    const chain = new SampleLedger()
+    const toEncrypt = (key: EncryptionKey): NewKey => ({ purpose: 'encrypt', key, notAfter: undefined })
+    const montgomery = ed25519.utils.toMontgomery(device.signer.publicKey.bytes)
+    expect(add(chain, toEncrypt({ suite: 'x25519', bytes: montgomery }))).toBe('key-not-usable')
+    // A point and its negative have one secret, but for its sign.
+    const { bytes } = spare.signer.publicKey
+    for (const first of [2, 3]) {
+      const chain = new SampleLedger()
+      const point: EncryptionKey = { suite: 'p256-ecdh', bytes: bytes.with(0, first) }
+      expect(add(chain, chain.newSigningKey(device, spare))).toBe('ok')
+      expect(add(chain, toEncrypt(point))).toBe('key-not-usable')
+      expect(revokeKey(chain, spareKeyId)).toBe('ok')
+      expect(add(chain, toEncrypt(point)), 'an ended one too').toBe('key-not-usable')
+      const turned = new SampleLedger()
+      expect(add(turned, toEncrypt(point))).toBe('ok')
+      expect(add(turned, turned.newSigningKey(device, spare))).toBe('key-not-usable')
+      expect(rotate(turned)).toBe('key-not-usable')
+    }
   })
 
   test('key.add: the new key is valid from block time on', () => {

@@ -1,4 +1,5 @@
 /** The genesis document: what makes a chain id, what is refused, and the checkpoint that follows from it. */
+import { ed25519 } from '@noble/curves/ed25519.js'
 import { describe, expect, test } from 'vitest'
 import { decode, encode } from '../../../chain/codec.ts'
 import {
@@ -129,6 +130,13 @@ describe('genesis', () => {
       expect(codeOf({ identities })).toBe('key-not-usable')
     },
   )
+
+  test('genesis: refuses an identity that would sign and decrypt with one secret', () => {
+    const { bytes } = document.identities[0]!.inceptionKey
+    const encryptionKey = { suite: 'x25519', bytes: ed25519.utils.toMontgomery(bytes) } as const
+    const identities = document.identities.map((each, i) => (i === 0 ? { ...each, encryptionKey } : each))
+    expect(codeOf({ identities })).toBe('key-not-usable')
+  })
 
   test('genesis: refuses a consenter or an authority under a key that nobody can use', () => {
     const key = { suite: 'p256', bytes: new Uint8Array(33) } as const
