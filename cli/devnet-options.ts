@@ -1,7 +1,7 @@
 /**
  * The options of `mote devnet up`, read once for the foreground and for the detached supervisor.
  */
-import { defaultSize } from '../devnet/generate.ts'
+import { defaultSize, maxDevices } from '../devnet/generate.ts'
 import type { OptionSpec } from './command.ts'
 import { parseCount } from './context.ts'
 
@@ -42,9 +42,9 @@ export const upOptions: readonly OptionSpec[] = [
   },
   {
     flags: '--devices <n>',
-    description: 'devices: 1111, 1112, …',
+    description: `devices: 1111, 1112, …, at most ${maxDevices}`,
     default: defaultSize.devices,
-    read: parseCount('devices', 0, 64),
+    read: parseCount('devices', 0, maxDevices),
   },
   { flags: '--seed <text>', description: 'every key follows from it (default: random)' },
   {

@@ -50,7 +50,7 @@ export async function printStatus(
         api: row => row.api,
       }),
       '',
-      ...(devices.length === 0 ? [] : [deviceTable(output, devices), '']),
+      ...deviceLines(output, devices, banner ? maxDevicesInBanner : devices.length),
       output.fields({
         gateway: `${gateway.mqtt} (${gateway.state}, pid ${gateway.pid ?? '-'})`,
         chain: shortId(description.chainId),
@@ -80,14 +80,24 @@ export function clockLines(
   return [...shifted, ...odd]
 }
 
-function deviceTable(output: Context['output'], devices: readonly IdentityRow[]): string {
-  return output.table(devices, {
+/** Devices that `devnet up` lists; `devnet status` lists them all. */
+const maxDevicesInBanner = 16
+
+function deviceLines(
+  output: Context['output'],
+  devices: readonly IdentityRow[],
+  most: number,
+): readonly string[] {
+  if (devices.length === 0) return []
+  const table = output.table(devices.slice(0, most), {
     device: row => row.name,
     label: row => row.label,
     status: row => row.status ?? '?',
     level: row => row.level,
     'served by': row => row.servedBy,
   })
+  const more = devices.length - most
+  return [table, ...(more > 0 ? [`and ${more} more: mote devnet status`] : []), '']
 }
 
 /** What a newcomer can do with this devnet: commands that name only what is there. `where` ends each of them. */

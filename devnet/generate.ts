@@ -37,6 +37,9 @@ export interface DevnetSize {
   readonly devices: number
 }
 
+/** Devices that a devnet can be given. */
+export const maxDevices = 1_000
+
 export const defaultSize: DevnetSize = { full: 3, coordination: 1, lightweight: 2, devices: 4 }
 
 export interface GenerateOptions {

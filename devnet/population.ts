@@ -31,6 +31,12 @@ const membersOf: Readonly<Record<string, readonly string[]>> = {
   hsu0002: ['1113'],
 }
 
+/** Devices that join at the same time. */
+const joinsAtOnce = 16
+/** Up to so many devices are named one by one; more are counted, every so often. */
+const mostNamed = 16
+const progressEvery = 50
+
 export interface Population {
   readonly client: ChainClient
   readonly description: DevnetDescription
@@ -51,18 +57,32 @@ async function registerDevices(population: Population): Promise<void> {
   const { client, description, keys, operator, contacts, signal, onProgress } = population
   await client.follower.sync()
   const missing: string[] = []
-  for (const { name, id } of description.devices)
+  await sideBySide(description.devices, async ({ name, id }) => {
     if ((await client.records.device(id)).value === undefined) missing.push(name)
+  })
   if (missing.length === 0) return
   // A fresh token each time: an earlier one may be spent or expired.
   const token = signerFromSeed('ed25519', devnetSeed(description.seed, `grant ${Date.now()}`, 'token'))
   await grant(client, operator, { tokenKey: token.publicKey, quota: missing.length }, { signal })
-  for (const name of missing) {
+  let joined = 0
+  await sideBySide(missing, async name => {
     const device = await keys.load(name)
     const newcomer = { keys: device, label: 'lightweight', profile, token } as const
     const { height } = await joinPatiently(client, newcomer, contacts, signal)
-    onProgress(`device ${name} joined at height ${height}`)
+    joined++
+    if (missing.length <= mostNamed) onProgress(`device ${name} joined at height ${height}`)
+    else if (joined % progressEvery === 0 || joined === missing.length)
+      onProgress(`${joined} of ${missing.length} devices joined, height ${height}`)
+  })
+}
+
+/** Does it for every item, `joinsAtOnce` of them at a time. Throws what the first one that failed threw. */
+async function sideBySide<T>(items: readonly T[], work: (item: T) => Promise<void>): Promise<void> {
+  const rest = items.values()
+  const worker = async () => {
+    for (const item of rest) await work(item)
   }
+  await Promise.all(Array.from({ length: joinsAtOnce }, worker))
 }
 
 async function makeGroups({ client, description, keys, signal, onProgress }: Population): Promise<void> {

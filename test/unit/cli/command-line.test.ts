@@ -80,6 +80,7 @@ describe('command line', () => {
       ['device', 'join', 'x', '--label', 'huge'],
       ['device', 'join', 'x', '--token', 'ab'.repeat(32)],
       ['devnet', 'up', '--full', '0'],
+      ['devnet', 'up', '--devices', '1001'],
       ['devnet', 'status', '--timeout', 'soon'],
       ['device', 'send', '1113', 'hello'],
       ['node', 'start'],
