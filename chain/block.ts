@@ -111,6 +111,8 @@ export type ChainEvent =
       readonly memberCount: number
     }
   | { readonly type: 'group.rekeyed'; readonly group: GroupId; readonly epoch: number }
+  | { readonly type: 'identity.rights'; readonly subject: DeviceId; readonly version: number }
+  | { readonly type: 'group.owner'; readonly group: GroupId; readonly owner: DeviceId }
   | {
       readonly type: 'consenters.approved'
       readonly authority: DeviceId
@@ -232,6 +234,11 @@ const eventCodec: Codec<ChainEvent> = union<ChainEvent>({
     9,
     struct<Fields<'consenters.decided'>>({ target: digest<Hash>(), parametersVersion: counter }),
   ],
+  'identity.rights': [
+    10,
+    struct<Fields<'identity.rights'>>({ subject: digest<DeviceId>(), version: counter }),
+  ],
+  'group.owner': [11, struct<Fields<'group.owner'>>({ group: digest<GroupId>(), owner: digest<DeviceId>() })],
 })
 
 /** Events of one transaction: a revocation ends one membership per group. */
@@ -261,6 +268,7 @@ export function devicesOf({ signer, body }: UnsignedTransaction): DeviceId[] {
 function aboutWhom(body: TransactionBody): readonly DeviceId[] {
   if ('subject' in body) return [body.subject]
   if ('members' in body) return body.members
+  if ('owner' in body) return [body.from, body.owner]
   return 'target' in body ? body.target.consenters.map(({ id }) => id) : []
 }
 

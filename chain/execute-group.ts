@@ -12,16 +12,24 @@
  * 3. Nobody is added who is not active.
  * 4. An owner adds an identity to a share of the identity's places at most: nobody else could add it, nor could it make a group of
  *    its own, if one owner filled the list. (An owner is a member of each of its groups, so its own list names them all.)
+ * 5. An owner is a member, unless it was revoked: then an authority gives the group to another member. So an authority decides who
+ *    edits a group, and lets nobody in.
  */
 
 import type { ChainEvent } from './block.ts'
 import { type DeviceId, type GroupId, Milliseconds } from './brands.ts'
 import type { ExecutionContext } from './execution-context.ts'
-import { maxEditedVersion, maxOwnerSharePercent } from './limits.ts'
+import { maxEditedVersion, maxOperatorEditedVersion, maxOwnerSharePercent } from './limits.ts'
 import { type ExecutionResult, permit, reject } from './outcome.ts'
 import { type GroupRecord, groupIdOf, type IdentityRecord, memberRootOf } from './records.ts'
 import { assert } from './result.ts'
-import type { GroupAddBody, GroupCreateBody, GroupRekeyBody, GroupRemoveBody } from './transaction.ts'
+import type {
+  GroupAddBody,
+  GroupCreateBody,
+  GroupOwnerBody,
+  GroupRekeyBody,
+  GroupRemoveBody,
+} from './transaction.ts'
 
 const never = Milliseconds(0)
 
@@ -148,11 +156,30 @@ export function executeGroupRekey(
   return permit([{ type: 'group.rekeyed', group: group.id, epoch: group.epoch + 1 }])
 }
 
+/** Gives the group to another of its members. */
+export function executeGroupOwner(
+  { view, height }: ExecutionContext,
+  { group: id, from, owner }: GroupOwnerBody,
+): ExecutionResult<readonly ChainEvent[]> {
+  const group = view.group(id)
+  if (!group) return reject('unknown-subject', `group: there is none with the id ${id}`)
+  if (group.owner !== from)
+    return reject('version-conflict', `from: expected the owner ${group.owner}, got ${from}`)
+  if (owner === from) return reject('already-exists', `owner: ${owner} owns the group`)
+  if (!view.memberships(owner).includes(id)) return reject('invalid-state', `owner: ${owner} is no member`)
+  const status = view.identity(owner)?.status
+  if (status !== 'active') return reject('invalid-state', `owner: ${owner} is ${status}`)
+  const room = checkRoom(group, maxOperatorEditedVersion)
+  if (!room.ok) return room
+  view.putGroup({ ...group, owner, version: group.version + 1, updatedAt: height })
+  return permit([{ type: 'group.owner', group: id, owner }])
+}
+
 /** Every edit raises the version, so that it is ahead of membership version and epoch. */
-function checkRoom({ version }: GroupRecord): ExecutionResult<void> {
-  return version < maxEditedVersion
+function checkRoom({ version }: GroupRecord, most = maxEditedVersion): ExecutionResult<void> {
+  return version < most
     ? permit(undefined)
-    : reject('limit-exceeded', `version: expected less than ${maxEditedVersion}, got ${version}`)
+    : reject('limit-exceeded', `version: expected less than ${most}, got ${version}`)
 }
 
 function checkMembershipEdit(

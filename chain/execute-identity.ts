@@ -1,5 +1,5 @@
 /**
- * Execution of grants, registration, suspension and revocation (Qiu A1, A3, A6).
+ * Execution of grants, registration, rights, suspension and revocation (Qiu A1, A3, A6).
  *
  * Invariants
  * 1. A grant is used at most `quota` times, each time for a device id that its token key signed: who carries the request
@@ -15,6 +15,7 @@ import type { ChainEvent } from './block.ts'
 import { removeFromGroup } from './execute-group.ts'
 import { checkUsable } from './execute-key.ts'
 import type { ExecutionContext } from './execution-context.ts'
+import { maxEditedVersion } from './limits.ts'
 import { type ExecutionResult, permit, reject } from './outcome.ts'
 import { isAuthority, isConsenter } from './permissions.ts'
 import { type IdentityRecord, type IdentityStatus, registeredTrustLevel } from './records.ts'
@@ -25,6 +26,7 @@ import {
   type Label,
   type RegisterBody,
   type RevokeBody,
+  type RightsBody,
   type SuspendBody,
 } from './transaction.ts'
 
@@ -122,4 +124,23 @@ export function executeStatus(
   if (status === 'revoked')
     for (const group of view.memberships(subject)) events.push(removeFromGroup(context, group, [subject]))
   return permit(events)
+}
+
+/** Replaces the rights of an identity. Only their own version counts, so that the subject's edits are in nobody's way. */
+export function executeRights(
+  { view, height }: ExecutionContext,
+  body: RightsBody,
+): ExecutionResult<readonly ChainEvent[]> {
+  const { subject, expectedVersion, publish, subscribe, observe, gateway } = body
+  const record = view.identity(subject)
+  if (!record) return reject('unknown-subject', `subject: no identity ${subject}`)
+  if (record.status === 'revoked') return reject('invalid-state', `${subject} is revoked`)
+  const current = view.rights(subject)?.version ?? 0
+  if (current !== expectedVersion)
+    return reject('version-conflict', `version of the rights: expected ${current}, got ${expectedVersion}`)
+  if (current >= maxEditedVersion)
+    return reject('limit-exceeded', `version of the rights: expected less than ${maxEditedVersion}`)
+  const version = current + 1
+  view.putRights({ id: subject, version, publish, subscribe, observe, gateway, updatedAt: height })
+  return permit([{ type: 'identity.rights', subject, version }])
 }

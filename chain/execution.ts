@@ -29,10 +29,11 @@ import { executeConsenters, executeHandover } from './execute-governance.ts'
 import {
   executeGroupAdd,
   executeGroupCreate,
+  executeGroupOwner,
   executeGroupRekey,
   executeGroupRemove,
 } from './execute-group.ts'
-import { executeGrant, executeRegister, executeStatus } from './execute-identity.ts'
+import { executeGrant, executeRegister, executeRights, executeStatus } from './execute-identity.ts'
 import { executeKeyAdd, executeKeyRevoke, executeKeyRotate } from './execute-key.ts'
 import type { ExecutionContext } from './execution-context.ts'
 import { hashHex } from './hashing.ts'
@@ -268,6 +269,8 @@ function executeBody(
     case 'identity.suspend':
     case 'identity.revoke':
       return executeStatus(context, body)
+    case 'identity.rights':
+      return executeRights(context, body)
     case 'key.add':
       return executeKeyAdd(context, body, record)
     case 'key.rotate':
@@ -282,6 +285,8 @@ function executeBody(
       return executeGroupRemove(context, body)
     case 'group.rekey':
       return executeGroupRekey(context, body)
+    case 'group.owner':
+      return executeGroupOwner(context, body)
     case 'governance.consenters':
       return executeConsenters(context, body, record)
     default:

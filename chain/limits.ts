@@ -20,6 +20,8 @@ export const maxRotationOverlapMs = 30 * 24 * 60 * 60 * 1000
  * million (2^20) edits before 2^32 - 1, where a version ends.
  */
 export const maxEditedVersion = 4_293_918_719
+/** Version of a group from which an operator cannot either: half of that million is left for members that are revoked. */
+export const maxOperatorEditedVersion = maxEditedVersion + 524_288
 /** Members named by one transaction. */
 export const maxMembersPerTransaction = 256
 /** Members of one group. */
@@ -28,6 +30,10 @@ export const maxGroupMembers = 1024
 export const maxGroupsPerIdentity = 64
 /** How much of an identity's places for groups the groups of one other owner take, in percent, rounded up to a whole place. */
 export const maxOwnerSharePercent = 25
+/** Topic filters of one kind among the rights of an identity. */
+export const maxRightsFilters = 16
+/** Bytes of one of them. */
+export const maxRightsFilterBytes = 128
 /** Authorities of a chain. */
 export const maxAuthorities = 16
 /** Transactions in one block. */

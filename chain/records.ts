@@ -1,6 +1,6 @@
 /**
- * What the state holds: one leaf per identity, group, member list, membership list, grant and approval, and one for the
- * parameters (docs/FORMATS.md, section Records).
+ * What the state holds: one leaf per identity, group, member list, membership list, grant, approval and set of rights, and one for
+ * the parameters (docs/FORMATS.md, section Records).
  *
  * A leaf's value begins with the number of its record type and format, so bytes of one type never read as another. Every
  * record counts its edits in `version`; an edit by its own device names the version it changes.
@@ -19,9 +19,11 @@ import { type EncryptionKey, encryptionKeyCodec, keyIdOf, type PublicKey, public
 import { maxGrantQuota, maxGroupMembers, maxGroupsPerIdentity, maxKeysPerIdentity } from './limits.ts'
 import { merkleRoot } from './merkle.ts'
 import { RecentMap } from './recent-map.ts'
+import { type RightsRecord, rightsFields } from './rights.ts'
 import { byPurpose, groupNameCodec, type Label, labelCodec, transportKeyCodec } from './transaction-bodies.ts'
 
 export * from './chain-parameters.ts'
+export { type IdentityRights, noRights, type RightsRecord } from './rights.ts'
 
 export type IdentityStatus = 'pending' | 'active' | 'suspended' | 'revoked'
 /** 0 quarantined · 1 watched · 2 as registered · 3 raised by governance or by genesis. */
@@ -124,6 +126,7 @@ const recordTypes = {
   grant: 5,
   parameters: 6,
   approval: 7,
+  rights: 8,
 } as const
 
 /** `[record type, format 1, value]`. */
@@ -227,6 +230,12 @@ export const approvalCodec: Codec<ApprovalRecord> = leaf(
   struct<ApprovalRecord>({ target: consenterSetCodec, parametersVersion: counter }),
 )
 
+/** The rights of an identity; absent for none. */
+export const rightsCodec: Codec<RightsRecord> = leaf(
+  'rights',
+  struct<RightsRecord>({ id: digest<DeviceId>(), version: counter, ...rightsFields, updatedAt: height }),
+)
+
 function stateKey(type: keyof typeof recordTypes, id = ''): StateKey {
   return hashHex('mote/state-key/1', Uint8Array.of(recordTypes[type]), hexToBytes(id)) as string as StateKey
 }
@@ -254,6 +263,8 @@ export const stateKeyOf = {
   parameters: (): StateKey => parametersKey,
   /** By the id of the authority. */
   approval: rememberedKeys<DeviceId>('approval'),
+  /** By the id of the identity. */
+  rights: rememberedKeys<DeviceId>('rights'),
 } as const
 
 /** Id of the group that `owner` names `name`. */

@@ -19,6 +19,8 @@ import {
   membersCodec,
   membershipsCodec,
   parametersCodec,
+  type RightsRecord,
+  rightsCodec,
   stateKeyOf,
 } from './records.ts'
 import { assert } from './result.ts'
@@ -90,6 +92,10 @@ export class StateView {
     return this.#read(stateKeyOf.approval(id), approvalCodec)
   }
 
+  rights(id: DeviceId): RightsRecord | undefined {
+    return this.#read(stateKeyOf.rights(id), rightsCodec)
+  }
+
   putIdentity(record: IdentityRecord): void {
     this.#write(stateKeyOf.identity(record.id), identityCodec, record)
   }
@@ -117,6 +123,10 @@ export class StateView {
 
   putApproval(id: DeviceId, approval: ApprovalRecord): void {
     this.#write(stateKeyOf.approval(id), approvalCodec, approval)
+  }
+
+  putRights(record: RightsRecord): void {
+    this.#write(stateKeyOf.rights(record.id), rightsCodec, record)
   }
 
   /** The transaction succeeded: its writes belong to the block. */

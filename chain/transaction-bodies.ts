@@ -17,6 +17,7 @@ import {
   signatureCodec,
 } from './keys.ts'
 import { maxGrantQuota, maxKeysPerIdentity, maxMembersPerTransaction } from './limits.ts'
+import { type IdentityRights, rightsFields } from './rights.ts'
 
 /** What a node does for the network (Qiu A2). */
 export type Label = 'lightweight' | 'coordination' | 'full'
@@ -94,6 +95,14 @@ export interface RevokeBody extends StatusEdit {
   readonly type: 'identity.revoke'
 }
 
+/** Replaces the rights of an identity, whatever its own record's version is. */
+export interface RightsBody extends IdentityRights {
+  readonly type: 'identity.rights'
+  readonly subject: DeviceId
+  /** Of the rights, not of the identity; 0 where there are none yet. */
+  readonly expectedVersion: number
+}
+
 interface KeyEdit {
   readonly subject: DeviceId
   readonly expectedVersion: number
@@ -145,6 +154,15 @@ export interface GroupRekeyBody {
   readonly boxesHash: Hash
 }
 
+/** An authority gives a group to another of its members: when the owner is revoked, say. */
+export interface GroupOwnerBody {
+  readonly type: 'group.owner'
+  readonly group: GroupId
+  /** Who owns it now. Named instead of a version, which every edit by the owner would raise. */
+  readonly from: DeviceId
+  readonly owner: DeviceId
+}
+
 /** An authority approves of these consenters. With enough approvals it is decided, and a handover follows. */
 export interface ConsentersBody {
   readonly type: 'governance.consenters'
@@ -157,6 +175,7 @@ export type TransactionBody =
   | RegisterBody
   | SuspendBody
   | RevokeBody
+  | RightsBody
   | KeyAddBody
   | KeyRotateBody
   | KeyRevokeBody
@@ -164,6 +183,7 @@ export type TransactionBody =
   | GroupAddBody
   | GroupRemoveBody
   | GroupRekeyBody
+  | GroupOwnerBody
   | ConsentersBody
 
 /** A kind that is executed now. */
@@ -261,6 +281,14 @@ export const bodies: {
   ],
   'identity.suspend': [4, struct<Fields<'identity.suspend'>>(statusEdit)],
   'identity.revoke': [6, struct<Fields<'identity.revoke'>>(statusEdit)],
+  'identity.rights': [
+    8,
+    struct<Fields<'identity.rights'>>({
+      subject: digest<DeviceId>(),
+      expectedVersion: versionCodec,
+      ...rightsFields,
+    }),
+  ],
   'key.add': [
     16,
     struct<Fields<'key.add'>>({
@@ -301,6 +329,14 @@ export const bodies: {
       epoch: versionCodec,
       epochKeyHash: digest<Hash>(),
       boxesHash: digest<Hash>(),
+    }),
+  ],
+  'group.owner': [
+    36,
+    struct<Fields<'group.owner'>>({
+      group: digest<GroupId>(),
+      from: digest<DeviceId>(),
+      owner: digest<DeviceId>(),
     }),
   ],
   'governance.consenters': [64, struct<Fields<'governance.consenters'>>({ target: consenterSetCodec })],

@@ -225,6 +225,8 @@ const events: { readonly [T in ChainEvent['type']]: Extract<ChainEvent, { type: 
     approvals: 1,
   },
   'consenters.decided': { type: 'consenters.decided', target, parametersVersion: 2 },
+  'identity.rights': { type: 'identity.rights', subject: recipientId, version: 3 },
+  'group.owner': { type: 'group.owner', group, owner: recipientId },
 }
 
 function receiptVectors() {

@@ -3,10 +3,10 @@
  * implementations in other languages. `node test/vectors/make-transactions.ts` writes the file.
  */
 import { writeFileSync } from 'node:fs'
-import { bytesToHex, concatBytes, hexToBytes } from '@noble/hashes/utils.js'
+import { bytesToHex, concatBytes, hexToBytes, utf8ToBytes } from '@noble/hashes/utils.js'
 import { ChainId, DeviceId, GroupId, Hash, Milliseconds } from '../../chain/brands.ts'
 import { consenterSet } from '../../chain/consenters.ts'
-import { deviceIdOf, keyIdOf, type SigningSuite } from '../../chain/keys.ts'
+import { deviceIdOf, keyIdOf, type Signer, type SigningSuite } from '../../chain/keys.ts'
 import { signerFromSeed } from '../../chain/noble-crypto.ts'
 import { unwrap } from '../../chain/result.ts'
 import {
@@ -90,6 +90,15 @@ const samples: { readonly [K in TransactionType]: Extract<TransactionBody, { typ
     reason: 'lost in the field',
   },
   'identity.revoke': { type: 'identity.revoke', subject: secureId, reason: '' },
+  'identity.rights': {
+    type: 'identity.rights',
+    subject: secureId,
+    expectedVersion: 2,
+    publish: ['plant/+/alarm', 'plant/hall-3/#'],
+    subscribe: ['plant/#'],
+    observe: false,
+    gateway: true,
+  },
   'key.add': { type: 'key.add', subject: deviceId, expectedVersion: 1, key: spare },
   'key.rotate': {
     type: 'key.rotate',
@@ -116,6 +125,7 @@ const samples: { readonly [K in TransactionType]: Extract<TransactionBody, { typ
     epochKeyHash: hash,
     boxesHash: hash,
   },
+  'group.owner': { type: 'group.owner', group, from: deviceId, owner: secureId },
   'governance.consenters': {
     type: 'governance.consenters',
     target: consenterSet(
@@ -125,19 +135,23 @@ const samples: { readonly [K in TransactionType]: Extract<TransactionBody, { typ
   },
 }
 
-function vectorOf(type: TransactionType): TransactionVectors['transactions'][number] {
-  const signer = type === 'identity.register' ? secure : device
-  const wire = signTransaction(
+function signed(body: TransactionBody, signer: Signer): Uint8Array {
+  return signTransaction(
     {
       version: 1,
       chainId,
-      body: samples[type],
+      body,
       signer: { deviceId: deviceIdOf(signer.publicKey), keyId: keyIdOf(signer.publicKey) },
       nonce: new Uint8Array(16).fill(6),
       expiry: Milliseconds(1_790_000_600_000),
     },
     signer,
   )
+}
+
+function vectorOf(type: TransactionType): TransactionVectors['transactions'][number] {
+  const signer = type === 'identity.register' ? secure : device
+  const wire = signed(samples[type], signer)
   const { payload, id } = unwrap(parseTransaction(wire))
   return {
     type,
@@ -161,6 +175,31 @@ function wrap(payload: Uint8Array, signature: Uint8Array = new Uint8Array(64)): 
       bytes,
     )
   return concatBytes(Uint8Array.of(0x92), bin(payload), bin(signature))
+}
+
+/** Filters of a well-formed `identity.rights` that no rights may have, each put in the place of one of the same length. */
+const filtersRefused: readonly (readonly [what: string, filter: string])[] = [
+  ['under mote/', 'mote/#'],
+  ['of every topic', '+/+/ab'],
+  ['of a broker', '$SYS/#'],
+  ['with # before its end', 'ab/#/c'],
+  ['with + beside a letter', 'ab/c+d'],
+  ['with an empty first level', '/ab/cd'],
+]
+
+function rightsRefusals(): TransactionVectors['refused'] {
+  const spare = 'ab/cde'
+  const body = { ...samples['identity.rights'], publish: [spare], subscribe: [] }
+  const wire = bytesToHex(signed(body, device))
+  return filtersRefused.map(([what, filter]) => ({
+    what: `a right to a filter ${what}`,
+    wire: wire.replace(hexOf(spare), hexOf(filter)),
+    code: 'malformed',
+  }))
+}
+
+function hexOf(text: string): string {
+  return bytesToHex(utf8ToBytes(text))
 }
 
 function refusals(payload: Uint8Array): TransactionVectors['refused'] {
@@ -199,7 +238,7 @@ export function transactionVectors(): TransactionVectors {
     about:
       'One transaction of each kind on chain c0…c0; hexadecimal. `refused` are wire bytes and the code of their refusal.',
     transactions,
-    refused: refusals(hexToBytes(group?.payload ?? '')),
+    refused: [...refusals(hexToBytes(group?.payload ?? '')), ...rightsRefusals()],
   }
 }
 

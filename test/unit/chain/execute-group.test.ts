@@ -301,3 +301,49 @@ describe('epochs', () => {
     expect([accepted(chain, 1), accepted(chain, 2), accepted(chain, 3)]).toEqual([false, true, true])
   })
 })
+
+describe('group.owner', () => {
+  const give = (chain: SampleLedger, to: Actor, from = owner, by = operator) =>
+    chain.run(by, { type: 'group.owner', group: id, from: from.id, owner: to.id })
+
+  test('an authority gives the group of a revoked owner to another member, who edits it then', () => {
+    const chain = withGroup()
+    expect(chain.revoke(owner)).toBe('ok')
+    expect(add(chain, [stranger], member)).toBe('not-authorised')
+    expect(give(chain, member)).toBe('ok')
+    expect(chain.group(id)).toMatchObject({ owner: member.id, id })
+    expect(add(chain, [stranger], member)).toBe('ok')
+  })
+
+  test('edits by the owner do not outrun it, and the owner that was stays a member', () => {
+    const chain = withGroup()
+    for (let i = 0; i < 3; i++) expect(rekey(chain)).toBe('ok')
+    expect(give(chain, member)).toBe('ok')
+    expect(chain.members(id)).toContain(owner.id)
+    expect(add(chain, [stranger], owner)).toBe('not-authorised')
+    expect(remove(chain, [owner], member)).toBe('ok')
+  })
+
+  test('refuses an unknown group, another owner than there is, who is no active member, and who owns it', () => {
+    const chain = withGroup()
+    const nowhere = groupIdOf(stranger.id, 'hsu0001')
+    const body = { type: 'group.owner', group: nowhere, from: owner.id, owner: member.id } as const
+    expect(chain.run(operator, body)).toBe('unknown-subject')
+    expect(give(chain, member, other)).toBe('version-conflict')
+    expect(give(chain, owner)).toBe('already-exists')
+    expect(give(chain, stranger)).toBe('invalid-state')
+    expect(give(chain, newcomer)).toBe('invalid-state')
+    expect(chain.suspend(member)).toBe('ok')
+    expect(give(chain, member)).toBe('invalid-state')
+    expect(chain.group(id).owner).toBe(owner.id)
+  })
+
+  test('an authority goes beyond the last version of the owner, and leaves room for revocations', () => {
+    const chain = withGroup()
+    const last = 0xffff_ffff - 2 ** 19
+    const near = { ...chain.group(id), version: last - 1 }
+    expect(give(withLeaf(chain, stateKeyOf.group(id), groupCodec, near), member)).toBe('ok')
+    expect(give(chain, owner, member)).toBe('limit-exceeded')
+    expect(chain.revoke(other)).toBe('ok')
+  })
+})

@@ -20,6 +20,15 @@ function forbidden(chain: SampleLedger): Readonly<Partial<Record<TransactionType
     'identity.grant': chain.grantBody(),
     'identity.suspend': { type: 'identity.suspend', subject, reason: '' },
     'identity.revoke': { type: 'identity.revoke', subject, reason: '' },
+    'identity.rights': {
+      type: 'identity.rights',
+      subject,
+      expectedVersion: 0,
+      publish: [],
+      subscribe: [],
+      observe: true,
+      gateway: false,
+    },
     'key.add': { type: 'key.add', ...edit, key },
     'key.rotate': { type: 'key.rotate', ...edit, oldKey, key, overlap: Milliseconds(0) },
     'key.revoke': { type: 'key.revoke', ...edit, key: oldKey },
@@ -33,6 +42,7 @@ function forbidden(chain: SampleLedger): Readonly<Partial<Record<TransactionType
       epochKeyHash: hash,
       boxesHash: hash,
     },
+    'group.owner': { type: 'group.owner', group, from: owner.id, owner: member.id },
     'governance.consenters': {
       type: 'governance.consenters',
       target: chain.ledger.parameters.consenters,
@@ -63,8 +73,9 @@ test('permissions: the kinds above are all that are not open to every active ide
   expect(Object.keys(forbidden(withGroup()))).toEqual(closed)
 })
 
-test('permissions: an operator has no power over keys and groups of devices', () => {
+test('permissions: an operator has no power over keys and groups of devices, but over who owns a group', () => {
   const chain = withGroup()
   for (const [type, body] of Object.entries(forbidden(chain)))
-    if (/^(key|group)\./.test(type)) expect(chain.run(operator, body), type).toBe('not-authorised')
+    if (/^(key|group)\./.test(type))
+      expect(chain.run(operator, body), type).toBe(type === 'group.owner' ? 'ok' : 'not-authorised')
 })
