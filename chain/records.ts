@@ -23,7 +23,6 @@ import { type RightsRecord, rightsFields } from './rights.ts'
 import { byPurpose, groupNameCodec, type Label, labelCodec, transportKeyCodec } from './transaction-bodies.ts'
 
 export * from './chain-parameters.ts'
-export { type IdentityRights, noRights, type RightsRecord } from './rights.ts'
 
 export type IdentityStatus = 'pending' | 'active' | 'suspended' | 'revoked'
 /** 0 quarantined · 1 watched · 2 as registered · 3 raised by governance or by genesis. */

@@ -19,11 +19,11 @@ import {
   membersCodec,
   membershipsCodec,
   parametersCodec,
-  type RightsRecord,
   rightsCodec,
   stateKeyOf,
 } from './records.ts'
 import { assert } from './result.ts'
+import type { RightsRecord } from './rights.ts'
 import { get, type StateTree } from './state-tree.ts'
 
 /** The leaves of a state. */

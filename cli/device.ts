@@ -1,5 +1,5 @@
 /**
- * `mote device …` about identities: join, trust, show, revoke. The messages between devices are in messages.ts.
+ * `mote device …` about identities: join, trust, show, rights, revoke. The messages between devices are in messages.ts.
  */
 import type { Command } from 'commander'
 import { type DeviceId, isDigest, type Milliseconds } from '../chain/brands.ts'
@@ -8,6 +8,7 @@ import { bytesToHex } from '../chain/hex.ts'
 import { keyIdOf } from '../chain/keys.ts'
 import { type IdentityRecord, isKeyValidAt } from '../chain/records.ts'
 import { MoteError } from '../chain/result.ts'
+import { noRights } from '../chain/rights.ts'
 import { historyOf } from '../client/device-history.ts'
 import { checkFresh } from '../client/freshness.ts'
 import { revoke } from '../client/operator-actions.ts'
@@ -16,6 +17,7 @@ import { type ChainAccess, operatorKeys } from '../devnet/access.ts'
 import { deviceNameOf, openChain, openChainUnsynced, requireDevice } from './chain-access.ts'
 import type { AddCommand } from './command.ts'
 import { type Context, parseCount } from './context.ts'
+import { rightsCommand, rightsRows } from './device-rights.ts'
 import { joinCommands } from './join.ts'
 import { messageCommands } from './messages.ts'
 import { provenance } from './output.ts'
@@ -60,6 +62,7 @@ export function deviceCommands(family: Command, add: AddCommand): void {
     ],
     action: revokeDevice,
   })
+  rightsCommand(family, add)
   messageCommands(family, add)
 }
 
@@ -165,6 +168,8 @@ async function show(context: Context, [nameOrId = '']: readonly string[]): Promi
   const record = await client.records.device(id)
   const { value, height, term, ageMs } = record
   if (!value) throw new MoteError('not-found', `device ${id}: proven absent at height ${height}`)
+  const { publish, subscribe, observe, gateway } = (await client.records.rights(id)).value ?? noRights
+  const rights = { publish, subscribe, observe, gateway }
   const transactions = await historyOf(client.pool, id)
   const { keys, transportKey, ...fields } = value
   const shownKeys = keys.map(({ key, ...entry }) => ({
@@ -178,6 +183,7 @@ async function show(context: Context, [nameOrId = '']: readonly string[]): Promi
     ...fields,
     transportKey: transportKey && bytesToHex(transportKey),
     keys: shownKeys,
+    rights,
     transactions,
     height,
     term,
@@ -197,6 +203,7 @@ async function show(context: Context, [nameOrId = '']: readonly string[]): Promi
         'registered at': `height ${value.registeredAt}`,
         'updated at': `height ${value.updatedAt}`,
         incidents: value.incidents,
+        ...rightsRows(rights),
       }),
       '',
       context.output.table(shownKeys, {

@@ -1,5 +1,5 @@
 /**
- * `mote group create|add|remove|show`: who may read what is sent to a group. The chain holds the members; the key
+ * `mote group create|add|remove|owner|show`: who may read what is sent to a group. The chain holds the members; the key
  * of each epoch is made by a member and sealed to the others when somebody next sends.
  */
 import type { Command } from 'commander'
@@ -7,8 +7,9 @@ import { exitCodes } from '../chain/errors.ts'
 import { groupIdOf } from '../chain/records.ts'
 import { MoteError } from '../chain/result.ts'
 import { addMembers, createGroup, removeMembers } from '../client/group-actions.ts'
+import { giveGroup } from '../client/operator-actions.ts'
 import type { Verified, VerifiedGroup } from '../client/verified-chain.ts'
-import type { ChainAccess } from '../devnet/access.ts'
+import { type ChainAccess, operatorKeys } from '../devnet/access.ts'
 import { deviceNameOf, openChain, rememberGroup, requireDevice, requireGroup } from './chain-access.ts'
 import type { AddCommand } from './command.ts'
 import type { Context } from './context.ts'
@@ -45,6 +46,12 @@ export function groupCommands(family: Command, add: AddCommand): void {
     description: 'end the membership of devices; the next message is under a new key',
     options: [from],
     action: (context, args, options) => edit(context, args, options, removeMembers),
+  })
+  add({
+    parent: family,
+    usage: 'owner <group> <device>',
+    description: "give the group to another of its members (an operator's transaction)",
+    action: giveTo,
   })
   add<Partial<FromOption>>({
     parent: family,
@@ -83,6 +90,15 @@ async function edit(
   const group = await requireGroup(access, name, owner.id)
   const members = await Promise.all(devices.map(device => requireDevice(access, device)))
   return print(context, access, await change(access.client, owner, { group, devices: members }))
+}
+
+async function giveTo(context: Context, [name = '', device = '']: readonly string[]): Promise<number> {
+  const access = await openChain(context)
+  const group = await requireGroup(access, name)
+  const owner = await requireDevice(access, device)
+  const operator = await operatorKeys(access)
+  const { timeoutMs } = context
+  return print(context, access, await giveGroup(access.client, operator, { group, owner }, { timeoutMs }))
 }
 
 async function show(

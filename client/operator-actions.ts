@@ -1,19 +1,20 @@
 /**
- * What an operator does to the chain: let devices in, suspend them, revoke them. Each action signs, submits, waits
+ * What an operator does to the chain: let devices in, give them rights, suspend them, revoke them; give a group another owner. Each action signs, submits, waits
  * until certified, and then reads the record it changed, verified: a node's word is not enough.
  *
  * A suspension and a revocation judge the subject's status and no version of its record, so that nothing which the subject
  * does to its record, however often, makes them fail (docs/decisions/0016-what-a-revocation-names.md).
  */
-import type { DeviceId, GrantId, Milliseconds } from '../chain/brands.ts'
+import type { DeviceId, GrantId, GroupId, Milliseconds } from '../chain/brands.ts'
 import type { PublicKey } from '../chain/keys.ts'
 import type { IdentityRecord } from '../chain/records.ts'
 import { MoteError } from '../chain/result.ts'
+import type { IdentityRights, RightsRecord } from '../chain/rights.ts'
 import { grantIdOf, type Label } from '../chain/transaction.ts'
 import type { ChainClient } from './chain-client.ts'
 import type { IdentityKeys } from './key-directory.ts'
 import type { FinalTransaction, SubmitOptions } from './submission.ts'
-import type { Verified } from './verified-chain.ts'
+import type { Verified, VerifiedGroup } from './verified-chain.ts'
 
 export interface GrantTerms {
   /** Public half of the one-time token; its secret half goes to the newcomer by another way. */
@@ -107,4 +108,35 @@ async function readDevice(client: ChainClient, id: DeviceId): Promise<Verified<I
   const record = await client.records.device(id)
   if (!record.value) throw new MoteError('unknown-subject', `device ${id}: not on the chain`)
   return record
+}
+
+/** Replaces the rights of an identity. Throws `unknown-subject`, `invalid-state`; `version-conflict` if another operator was first. */
+export async function setRights(
+  client: ChainClient,
+  operator: IdentityKeys,
+  { id: subject, rights }: { readonly id: DeviceId; readonly rights: IdentityRights },
+  options?: SubmitOptions,
+): Promise<{ readonly record: Verified<RightsRecord>; readonly transaction: FinalTransaction }> {
+  await client.follower.sync()
+  const expectedVersion = (await client.records.rights(subject)).value?.version ?? 0
+  const body = { ...rights, type: 'identity.rights', subject, expectedVersion } as const
+  const transaction = await client.perform(operator, body, options)
+  await client.follower.sync()
+  return { record: await client.records.rights(subject), transaction }
+}
+
+/** Gives a group to another of its members. Throws `unknown-subject`, `invalid-state`, `already-exists`, `version-conflict`. */
+export async function giveGroup(
+  client: ChainClient,
+  operator: IdentityKeys,
+  change: { readonly group: GroupId; readonly owner: DeviceId },
+  options?: SubmitOptions,
+): Promise<Verified<VerifiedGroup>> {
+  const { group, owner } = change
+  await client.follower.sync()
+  const { value } = await client.records.group(group)
+  if (!value) throw new MoteError('unknown-subject', `group ${group}: not on the chain`)
+  await client.perform(operator, { type: 'group.owner', group, from: value.record.owner, owner }, options)
+  await client.follower.sync()
+  return client.records.group(group)
 }

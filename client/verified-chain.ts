@@ -37,9 +37,11 @@ import {
   identityCodec,
   isMemberListOf,
   parametersCodec,
+  rightsCodec,
   stateKeyOf,
 } from '../chain/records.ts'
 import { MoteError, unwrap } from '../chain/result.ts'
+import type { RightsRecord } from '../chain/rights.ts'
 import type { ChainSource, GroupAnswer, SourcePool } from './chain-source.ts'
 import { ChangeWindow } from './change-window.ts'
 import type { Timepiece } from './clock.ts'
@@ -150,6 +152,11 @@ export class VerifiedChain {
 
   parameters(options?: ReadOptions): Promise<Verified<ChainParameters>> {
     return this.#record(stateKeyOf.parameters(), parametersCodec, options)
+  }
+
+  /** What an authority lets an identity do; proven absent for none. */
+  rights(id: DeviceId, options?: ReadOptions): Promise<Verified<RightsRecord>> {
+    return this.#record(stateKeyOf.rights(id), rightsCodec, options)
   }
 
   /** What an authority approves of. */

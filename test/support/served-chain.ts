@@ -2,7 +2,7 @@
 import { createServer, type IncomingMessage } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { blockCodec } from '../../chain/block.ts'
-import { GroupId, Height, StateKey, TransactionId } from '../../chain/brands.ts'
+import { DeviceId, GroupId, Height, StateKey, TransactionId } from '../../chain/brands.ts'
 import { encode } from '../../chain/codec.ts'
 import { errorTable } from '../../chain/errors.ts'
 import { certifiedHeaderCodec, stateAnswerCodec } from '../../chain/light-client.ts'
@@ -58,6 +58,8 @@ async function answerOf(
   if (what === 'transactions' && request.method === 'POST') return source.submit(await bodyOf(request))
   if (what === 'transactions') return source.transactionStatus(TransactionId(which))
   if (what === 'state') return encode(stateAnswerCodec, await source.state(StateKey(which)))
+  if (what === 'devices' && url.pathname.endsWith('/transactions'))
+    return source.deviceTransactions(DeviceId(which))
   if (what === 'groups') return encode(groupAnswerCodec, await source.group(GroupId(which)))
   if (what === 'headers' && which === 'wait') {
     const header = await source.waitForHeader(Height(number('after')), number('timeoutMs'), { signal })

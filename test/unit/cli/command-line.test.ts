@@ -98,6 +98,7 @@ describe('command line', () => {
   test('every command of the contract has --help, which is data: exit 0', async () => {
     const commands = [
       'devnet up|devnet status|devnet logs|devnet down|device join|device trust|device show|device revoke',
+      'device rights|group owner',
       'device credentials|device listen|device send|group create|group add|group remove|group show',
       'tx status|tx show|device contact refresh|block|chaos kill-leader|chaos restart|node start|gateway start',
       'chain consenters show|chain consenters set',
