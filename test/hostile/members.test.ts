@@ -3,12 +3,10 @@ import { afterEach, expect, test } from 'vitest'
 import { type ClusterNode, derivedKeys } from '../../bench/local-cluster.ts'
 import type { Hash, Height } from '../../chain/brands.ts'
 import { pause } from '../../client/deadline.ts'
-import { maxTermLead } from '../../consensus/message-check.ts'
-import { type AmnesiaEvidence, queries } from '../../node/network/request-table.ts'
-import { ask } from '../../node/network/requests.ts'
-import type { RaftMessage } from '../../node/ports.ts'
-import { HostilePeer } from './hostile-peer.ts'
-import { Siege } from './siege.ts'
+import { HostilePeer } from '../../devnet/chaos/hostile/hostile-peer.ts'
+import { lieTo } from '../../devnet/chaos/hostile/raft-lies.ts'
+import type { AmnesiaEvidence } from '../../node/network/request-table.ts'
+import { addressesOf, Siege } from './siege.ts'
 
 const seed = 'siege'
 const closing: (() => Promise<void>)[] = []
@@ -28,65 +26,16 @@ async function peerOf(
   nodes: readonly ClusterNode[],
   evidence?: AmnesiaEvidence,
 ): Promise<HostilePeer> {
-  const peer = new HostilePeer(siege.cluster, derivedKeys(seed, name, true), evidence)
+  const { genesis } = siege.cluster
+  const peer = new HostilePeer({
+    genesis,
+    keys: derivedKeys(seed, name, true),
+    ...(evidence && { evidence }),
+  })
   await peer.start()
   closing.push(() => peer.stop())
-  await peer.connect(nodes)
+  await peer.connect(await addressesOf(nodes))
   return peer
-}
-
-/** Everything that only a voter may say, in a newer term, and with `from` as the only voter from now on. */
-function lies(
-  from: string,
-  term: number,
-  newest: { readonly term: number; readonly index: number },
-): RaftMessage[] {
-  const configuration = { voters: [from], votersOutgoing: [], learners: [] }
-  const place = { lastLogIndex: newest.index + 1_000_000, lastLogTerm: newest.term }
-  const vote = { type: 'request-vote' as const, from, ...place, leadershipTransfer: true }
-  const entry = { index: newest.index + 1, term, type: 'configuration' as const, data: new Uint8Array() }
-  return [
-    {
-      type: 'append-entries',
-      from,
-      term,
-      prevLogIndex: newest.index,
-      prevLogTerm: newest.term,
-      entries: [{ ...entry, configuration }],
-      leaderCommit: newest.index + 1,
-      readContext: 0,
-    },
-    { ...vote, term, preVote: false },
-    { ...vote, term: term + maxTermLead - 2, preVote: false },
-    {
-      type: 'install-snapshot',
-      from,
-      term,
-      snapshot: { lastIncludedIndex: newest.index + 100, lastIncludedTerm: term, configuration },
-    },
-    { type: 'timeout-now', from, term },
-  ]
-}
-
-/** Where this node's log may end: its newest certified block, and what it answered last to an append that did not fit. */
-async function placesOf({ id }: ClusterNode, peer: HostilePeer) {
-  const { header } = await ask(peer.network, id, queries.head, {}, 2_000)
-  const answer = peer.received.findLast(
-    each => each.type === 'raft' && each.message.type === 'append-response' && each.message.from === id,
-  )
-  if (answer?.type !== 'raft' || answer.message.type !== 'append-response') return [header]
-  const { conflictIndex: index, conflictTerm: term } = answer.message
-  return index > 0 ? [header, { index, term }] : [header]
-}
-
-async function lieTo(nodes: readonly ClusterNode[], peer: HostilePeer): Promise<void> {
-  for (const node of nodes) {
-    const { term } = await node.status()
-    for (const place of await placesOf(node, peer))
-      for (const message of lies(peer.id, term + 1, place))
-        peer.network.send(node.id, { type: 'raft', message })
-  }
-  await pause(20)
 }
 
 async function statuses(nodes: readonly ClusterNode[]) {

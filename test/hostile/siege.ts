@@ -4,8 +4,15 @@
  */
 
 import { LoadClients } from '../../bench/load-clients.ts'
-import { type ClusterOptions, createCluster, type LocalCluster } from '../../bench/local-cluster.ts'
+import {
+  type ClusterNode,
+  type ClusterOptions,
+  createCluster,
+  type LocalCluster,
+} from '../../bench/local-cluster.ts'
 import { pause } from '../../client/deadline.ts'
+import { readNodeConfig } from '../../node/config.ts'
+import type { PeerAddress } from '../../node/ports.ts'
 
 /** How long each of the three takes. */
 export const phaseMs = 1_000 * Number(process.env['MOTE_SIEGE_SECONDS'] ?? 1.5)
@@ -58,6 +65,16 @@ export class Siege {
     await this.#clients.stop()
     await this.cluster.stop()
   }
+}
+
+/** Where these nodes listen for peers. */
+export function addressesOf(nodes: readonly ClusterNode[]): Promise<readonly PeerAddress[]> {
+  return Promise.all(
+    nodes.map(async ({ id, directory }) => {
+      const { p2p } = await readNodeConfig(`${directory}/config.json`)
+      return { id, address: `/ip4/${p2p?.host}/tcp/${p2p?.port}` }
+    }),
+  )
 }
 
 /** What `measure` gives, which takes one phase, before, while and after `attack` goes on. */

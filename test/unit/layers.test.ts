@@ -16,7 +16,16 @@ const arrows: Readonly<Record<string, readonly string[]>> = {
   node: ['client', 'chain', 'consensus'],
   'mqtt-gateway': ['client', 'chain'],
   devnet: ['client', 'chain'],
-  'devnet/chaos': ['devnet', 'mqtt-gateway/device', 'client', 'chain'],
+  'devnet/chaos': [
+    'devnet',
+    'mqtt-gateway/device',
+    'mqtt-gateway/protocol',
+    'node/network',
+    'node/ports.ts',
+    'consensus',
+    'client',
+    'chain',
+  ],
   cli: ['devnet', 'devnet/chaos', 'mqtt-gateway', 'node', 'client', 'chain', 'consensus'],
   bin: ['cli'],
   docs: ['chain'],
@@ -197,6 +206,9 @@ describe('layers', () => {
     expect(violation(arrow('devnet/chaos/a.ts', '../../mqtt-gateway/device/agent.ts'))).toBeUndefined()
     expect(violation(arrow('devnet/chaos/a.ts', '../../mqtt-gateway/server/gateway.ts'))).toContain('may not')
     expect(violation(arrow('devnet/chaos/a.ts', '../../cli/output.ts'))).toContain('may not')
+    expect(violation(arrow('devnet/chaos/hostile/a.ts', '../../../node/network/hello.ts'))).toBeUndefined()
+    expect(violation(arrow('devnet/chaos/a.ts', '../../node/replica/mempool.ts'))).toContain('may not')
+    expect(violation(arrow('devnet/chaos/a.ts', '../../test/hostile/siege.ts'))).toContain('may not')
     expect(violation(arrow('bench/a.ts', '../cli/output.ts'))).toContain('may not')
     expect(violation(arrow('client/a.ts', '../cli/main.ts'))).toContain('may not')
     expect(violation(arrow('chain/a.ts', 'node:crypto'))).toContain('pure')
