@@ -36,6 +36,8 @@ const here = dirname(dirname(fileURLToPath(import.meta.url)))
 export interface ClusterOptions {
   /** Full nodes that the chain knows, that are no consenters, and that run only if a test plays them. */
   readonly learners?: number
+  /** The same of lightweight nodes. */
+  readonly lightweight?: number
   /** Checkout whose nodes run, from its sources. Default: this one, by the launcher. */
   readonly root?: string
   readonly fullNodes?: number
@@ -266,6 +268,7 @@ export async function createCluster(options: ClusterOptions = {}): Promise<Local
   const {
     fullNodes = 3,
     learners = 0,
+    lightweight = 0,
     devices = 0,
     seed = 'cluster',
     heartbeatMs = 1_000,
@@ -279,6 +282,7 @@ export async function createCluster(options: ClusterOptions = {}): Promise<Local
   const keys = names.map(name => derivedKeys(seed, name, true))
   const operator = derivedKeys(seed, 'operator')
   const learnerKeys = Array.from({ length: learners }, (_, i) => derivedKeys(seed, `learner-${i + 1}`, true))
+  const lightKeys = Array.from({ length: lightweight }, (_, i) => derivedKeys(seed, `light-${i + 1}`, true))
   const deviceKeys = Array.from({ length: devices }, (_, i) => derivedKeys(seed, `device-${i + 1}`, true))
   const identity = (label: 'full' | 'lightweight') => (each: IdentityKeys) => ({
     inceptionKey: each.signing.publicKey,
@@ -297,7 +301,7 @@ export async function createCluster(options: ClusterOptions = {}): Promise<Local
     parameters: defaultGenesisParameters,
     identities: [
       ...[...keys, ...learnerKeys].map(identity('full')),
-      ...[operator, ...deviceKeys].map(identity('lightweight')),
+      ...[operator, ...deviceKeys, ...lightKeys].map(identity('lightweight')),
     ],
   })
   const genesisPath = join(directory, 'genesis.json')

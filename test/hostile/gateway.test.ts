@@ -1,16 +1,16 @@
 /** docs/THREATS.md: strangers and a device at the MQTT port of a real gateway. */
-import { connect, type Socket } from 'node:net'
-import mqtt, { MqttClient } from 'mqtt'
+import mqtt, { type MqttClient } from 'mqtt'
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
 import type { ChainId, Height, Milliseconds } from '../../chain/brands.ts'
 import { unwrap } from '../../chain/result.ts'
 import { pause } from '../../client/deadline.ts'
-import { type IdentityKeys, makeKeys, signerOf } from '../../client/key-directory.ts'
+import { type IdentityKeys, signerOf } from '../../client/key-directory.ts'
+import { Counts } from '../../devnet/chaos/hostile/counts.ts'
+import { credentialsOf, crowdGateway } from '../../devnet/chaos/hostile/strangers.ts'
 import { sealEnvelope } from '../../mqtt-gateway/device/envelope-sealing.ts'
-import { type Credentials, makeCredentials } from '../../mqtt-gateway/device/mqtt-connection.ts'
 import { topics } from '../../mqtt-gateway/protocol/topics.ts'
 import { DevnetFixture } from '../support/devnet-fixture.ts'
-import { measureDamage, phaseMs } from './siege.ts'
+import { measureDamage, timesOf } from './siege.ts'
 
 let devnet: DevnetFixture
 let gateway: { readonly host: string; readonly port: number }
@@ -27,31 +27,13 @@ afterEach(async () => {
 })
 afterAll(() => devnet.stop())
 
-function credentials(keys: IdentityKeys): Credentials {
-  const chainId = devnet.description.chainId as ChainId
-  const now = () => Date.now() as Milliseconds
-  return makeCredentials({ chainId, device: keys.id, signer: signerOf(keys), now })
-}
-
 async function connected(keys: IdentityKeys): Promise<MqttClient> {
-  const { clientId, username, password } = credentials(keys)
+  const { clientId, username, password } = credentialsOf(keys, devnet.description.chainId as ChainId)
   const login = { ...gateway, clientId, username, password }
   const client = await mqtt.connectAsync({ ...login, protocolVersion: 4, reconnectPeriod: 0 })
   client.on('error', () => {})
   closing.push(() => client.endAsync(true))
   return client
-}
-
-/** Does something again and again for as long as one phase takes; how long each took. */
-async function timesOf(what: () => Promise<unknown>): Promise<readonly number[]> {
-  const times: number[] = []
-  const beganAt = performance.now()
-  while (performance.now() - beganAt < phaseMs) {
-    const startedAt = performance.now()
-    await what()
-    times.push(performance.now() - startedAt)
-  }
-  return times
 }
 
 test('a device that subscribes and does not read: others are acknowledged and read as before', async () => {
@@ -108,31 +90,17 @@ test('a device that subscribes and does not read: others are acknowledged and re
   expect(read).toBe(sent)
 })
 
-/** A socket from an address of its own that says nothing, or something wrong. */
-function stranger(localAddress: string): Socket {
-  const socket = connect({ ...gateway, localAddress }).on('error', () => {})
-  return socket.resume()
-}
-
 test('strangers with sockets and made-up names: a device that connects is taken as before', async () => {
   const [device] = devices as [IdentityKeys]
-  const sockets: Socket[] = []
-  closing.push(() => {
-    for (const socket of sockets) socket.destroy()
-  })
+  const chainId = devnet.description.chainId as ChainId
+  const counts = new Counts()
   const damage = await measureDamage(
     'strangers with sockets',
     () => timesOf(async () => (await connected(device)).endAsync()),
-    async over => {
-      for (let i = 0; !over.aborted; i++) {
-        sockets.push(stranger(`127.0.${1 + (i % 100)}.2`))
-        const { clientId, username, password } = credentials(makeKeys(`stranger-${i}`))
-        const options = { clientId, username, password, protocolVersion: 4, reconnectPeriod: 0 } as const
-        new MqttClient(() => stranger(`127.0.0.${2 + (i % 4)}`), options).on('error', () => {})
-        if (i % 10 === 0) await pause(10)
-      }
-    },
+    over => crowdGateway({ gateway, chainId }, counts, over),
+    () => counts.of('made-up names') > 0,
   )
+  expect(counts.of('made-up names')).toBeGreaterThan(0)
   expect(damage.acknowledged).toBeGreaterThan(0)
   expect(damage.duringMs).toBeLessThan(2_000)
 })

@@ -10,13 +10,20 @@ import {
   createCluster,
   type LocalCluster,
 } from '../../bench/local-cluster.ts'
-import { pause } from '../../client/deadline.ts'
+import { Deadline, pause } from '../../client/deadline.ts'
+import { multiaddrOf } from '../../devnet/chaos/hostile/coordination.ts'
+import type { Address } from '../../devnet/layout.ts'
 import { readNodeConfig } from '../../node/config.ts'
 import type { PeerAddress } from '../../node/ports.ts'
 
 /** How long each of the three takes. */
 export const phaseMs = 1_000 * Number(process.env['MOTE_SIEGE_SECONDS'] ?? 1.5)
 const clientCount = 2
+/** An attack that takes longer to begin has failed. */
+const beginsWithinMs = 20_000
+
+/** Goes on until the signal fires. */
+type Attack = (over: AbortSignal) => Promise<void>
 
 export interface Damage {
   readonly beforeMs: number
@@ -51,8 +58,8 @@ export class Siege {
   }
 
   /** What the clients see around `attack`, which goes on until the signal says that it is over. */
-  damageOf(what: string, attack: (over: AbortSignal) => Promise<void>): Promise<Damage> {
-    return measureDamage(what, () => this.#measure(), attack)
+  damageOf(what: string, attack: Attack, isUnderWay?: () => boolean): Promise<Damage> {
+    return measureDamage(what, () => this.#measure(), attack, isUnderWay)
   }
 
   async #measure(): Promise<readonly number[]> {
@@ -68,24 +75,37 @@ export class Siege {
 }
 
 /** Where these nodes listen for peers. */
-export function addressesOf(nodes: readonly ClusterNode[]): Promise<readonly PeerAddress[]> {
+export function portsOf(nodes: readonly ClusterNode[]): Promise<readonly Address[]> {
   return Promise.all(
-    nodes.map(async ({ id, directory }) => {
+    nodes.map(async ({ directory }) => {
       const { p2p } = await readNodeConfig(`${directory}/config.json`)
-      return { id, address: `/ip4/${p2p?.host}/tcp/${p2p?.port}` }
+      if (!p2p) throw new Error(`${directory}: listens nowhere`)
+      return p2p
     }),
   )
 }
 
-/** What `measure` gives, which takes one phase, before, while and after `attack` goes on. */
+/** The same, to be dialled. */
+export async function addressesOf(nodes: readonly ClusterNode[]): Promise<readonly PeerAddress[]> {
+  const ports = await portsOf(nodes)
+  return nodes.map(({ id }, i) => ({ id, address: multiaddrOf(ports[i] as Address) }))
+}
+
+/**
+ * What `measure` gives, which takes one phase, before, while and after `attack` goes on. It is measured as soon as the
+ * attack is under way.
+ */
 export async function measureDamage(
   what: string,
   measure: () => Promise<readonly number[]>,
-  attack: (over: AbortSignal) => Promise<void>,
+  attack: Attack,
+  isUnderWay: () => boolean = () => true,
 ): Promise<Damage> {
   const before = await measure()
   const ending = new AbortController()
   const attacking = attack(ending.signal)
+  const begun = new Deadline(beginsWithinMs).until(isUnderWay, 10)
+  if (!(await Promise.race([begun, attacking]))) throw new Error(`${what}: did not begin`)
   const during = await measure()
   ending.abort()
   await attacking
@@ -99,6 +119,18 @@ export async function measureDamage(
   const figures = [damage.beforeMs, damage.duringMs, damage.afterMs].map(ms => `${ms.toFixed(1)} ms`)
   process.stdout.write(`${what}: p50 ${figures.join(', ')} before, during, after\n`)
   return damage
+}
+
+/** Does something again and again for as long as one phase takes; how long each took. */
+export async function timesOf(what: () => Promise<unknown>): Promise<readonly number[]> {
+  const times: number[] = []
+  const beganAt = performance.now()
+  while (performance.now() - beganAt < phaseMs) {
+    const startedAt = performance.now()
+    await what()
+    times.push(performance.now() - startedAt)
+  }
+  return times
 }
 
 /** Without end for nothing: nobody was answered. */

@@ -1,6 +1,5 @@
 /** docs/THREATS.md: a stranger with sockets, and an operator, against real processes. */
 import { randomBytes } from 'node:crypto'
-import { connect, type Socket } from 'node:net'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import type { ClusterNode } from '../../bench/local-cluster.ts'
 import type { ChainId, Milliseconds } from '../../chain/brands.ts'
@@ -14,13 +13,9 @@ import type { IdentityKeys } from '../../client/key-directory.ts'
 import { nativeX25519PublicKey } from '../../client/native-crypto.ts'
 import { revoke, suspend } from '../../client/operator-actions.ts'
 import { signedBody } from '../../client/submission.ts'
-import { readNodeConfig } from '../../node/config.ts'
-import { Siege } from './siege.ts'
-
-/** Nodes have another one: limits are by address, and who shares a stranger's shares its limits. */
-const strangersAddress = '127.0.0.66'
-/** To each node: more than one address may have open that has proven nothing. */
-const socketsPerNode = 300
+import { Counts } from '../../devnet/chaos/hostile/counts.ts'
+import { holdSilentSockets } from '../../devnet/chaos/hostile/strangers.ts'
+import { portsOf, Siege } from './siege.ts'
 
 const closing: (() => Promise<void>)[] = []
 afterEach(async () => {
@@ -33,32 +28,20 @@ async function besieged(seed: string): Promise<Siege> {
   return siege
 }
 
-/** Silent sockets to where nodes talk to one another; those that are closed are opened again. */
-async function fill(nodes: readonly ClusterNode[], over: AbortSignal): Promise<void> {
-  const ports = await Promise.all(
-    nodes.map(async ({ directory }) => (await readNodeConfig(`${directory}/config.json`)).p2p!.port),
-  )
-  const open = new Set<Socket>()
-  const openAt = (port: number) => {
-    const socket = connect({ port, host: '127.0.0.1', localAddress: strangersAddress })
-    open.add(socket)
-    socket.on('error', () => {})
-    socket.once('close', () => open.delete(socket))
-  }
-  while (!over.aborted) {
-    for (let i = open.size; i < socketsPerNode * ports.length; i++) openAt(ports[i % ports.length]!)
-    await pause(100)
-  }
-  for (const socket of open) socket.destroy()
-}
-
 test('a stranger with sockets: a full node that comes back is let in beside hundreds of silent connections', async () => {
   const siege = await besieged('strangers')
   const { nodes } = siege.cluster
-  const damage = await siege.damageOf('a stranger with silent sockets', over => fill(nodes, over))
+  const targets = await portsOf(nodes)
+  const counts = new Counts()
+  const damage = await siege.damageOf(
+    'a stranger with silent sockets',
+    over => holdSilentSockets(targets, counts, over),
+    () => counts.of('sockets') > 0,
+  )
   expect(damage.acknowledged).toBeGreaterThan(0)
+  expect(counts.of('sockets')).toBeGreaterThan(0)
   const ending = new AbortController()
-  const filling = fill(nodes, ending.signal)
+  const filling = holdSilentSockets(targets, counts, ending.signal)
   await pause(300)
   const [first, second] = nodes
   await first!.end('SIGKILL')
