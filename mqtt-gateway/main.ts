@@ -123,7 +123,7 @@ async function makeGateway(config: GatewayConfig, client: ChainClient, log: Logg
     broker: aedesBroker(config.mqtt, {
       packetBytesMax: maxEnvelopeBytes + 1024,
       connectionsMax: connections,
-      unproven: { inAll: unproven, perAddress: unprovenPerAddress },
+      unproven: { all: unproven, perAddress: unprovenPerAddress },
       subscriptionsPerClientMax: subscriptionsPerClient,
       queuedPerClientMax: queuedPerClient,
       keepAliveSecondsMax: 600,

@@ -17,6 +17,7 @@ import { createServer, type Server, type Socket } from 'node:net'
 import { Aedes, type AuthenticateError, type Client, type PublishPacket } from 'aedes'
 import type { ErrorCode } from '../../chain/errors.ts'
 import type { Refusal } from '../../chain/result.ts'
+import { type ShareLimits, shareOf } from '../../client/address-shares.ts'
 import { OrderedQueue } from '../../client/ordered-queue.ts'
 import { maxPasswordCharacters } from '../protocol/assertion.ts'
 import type {
@@ -29,12 +30,7 @@ import type {
 } from './broker.ts'
 import { type OutgoingLimits, OutgoingQueues } from './outgoing-queues.ts'
 import { PacketFraming } from './packet-framing.ts'
-import {
-  type ConnectionPlace,
-  shareOf,
-  UnprovenConnections,
-  type UnprovenLimits,
-} from './unproven-connections.ts'
+import { type ConnectionPlace, UnprovenConnections } from './unproven-connections.ts'
 
 export interface AedesLimits {
   /** Largest MQTT packet of a client that is connected, in bytes. */
@@ -42,7 +38,7 @@ export interface AedesLimits {
   /** Connections of devices. */
   readonly connectionsMax: number
   /** Connections that have not proven whose they are. */
-  readonly unproven: UnprovenLimits
+  readonly unproven: ShareLimits
   readonly subscriptionsPerClientMax: number
   /** Messages of one client that wait for their decision; more close the connection. */
   readonly queuedPerClientMax: number
@@ -120,7 +116,7 @@ class AedesBroker implements Broker {
     this.#aedes.on('client', client => this.#clients.set(client.id, client))
     this.#aedes.on('clientDisconnect', client => this.#disconnected(client))
     this.#server = createServer(socket => this.#accept(socket))
-    this.#server.maxConnections = limits.connectionsMax + limits.unproven.inAll
+    this.#server.maxConnections = limits.connectionsMax + limits.unproven.all
   }
 
   get connections(): number {

@@ -22,9 +22,9 @@ import { tcp } from '@libp2p/tcp'
 import { yamux } from '@libp2p/yamux'
 import { createLibp2p } from 'libp2p'
 import sodium from 'sodium-native'
+import { AddressShares, shareOf } from '../../client/address-shares.ts'
 import { nativeSignerFromSeed } from '../../client/native-crypto.ts'
 import { type NetworkLimits, protocols } from './protocols.ts'
-import { Shares } from './shares.ts'
 
 export interface HostOptions {
   /** IP address to listen on. */
@@ -73,13 +73,13 @@ export async function createHost({ host, port, transportSeed, limits }: HostOpti
  * the newest, so that whoever opens sockets and says nothing would shut everybody out.
  */
 function pendingShares(limits: NetworkLimits): ConnectionGater {
-  const shares = new Shares<MultiaddrConnection>(
+  const shares = new AddressShares<MultiaddrConnection>(
     { perAddress: limits.maxPendingPerAddress, all: limits.maxPendingConnections },
     socket => socket.abort(new Error('another connection is set up first')),
   )
   return {
     denyInboundConnection: socket => {
-      shares.add(socket, hostOf(socket.remoteAddr))
+      shares.add(socket, shareOf(socket.remoteAddr.toString()))
       socket.addEventListener('close', () => shares.remove(socket))
       return false
     },
@@ -88,11 +88,6 @@ function pendingShares(limits: NetworkLimits): ConnectionGater {
       return false
     },
   }
-}
-
-/** An address without port and peer id: what limits per address count. */
-export function hostOf(address: { toString(): string }): string {
-  return address.toString().split('/').slice(0, 3).join('/')
 }
 
 /** The Ed25519 key that Noise has proven the peer to hold; undefined for another kind of key. */

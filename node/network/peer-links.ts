@@ -5,12 +5,12 @@
 import type { Connection } from '@libp2p/interface'
 import type { DeviceId } from '../../chain/brands.ts'
 import { MoteError } from '../../chain/result.ts'
+import { AddressShares, shareOf } from '../../client/address-shares.ts'
 import type { Clock } from '../ports.ts'
 import type { ProvenPeer } from './hello.ts'
-import { hostOf, transportKeyOf } from './libp2p-host.ts'
+import { transportKeyOf } from './libp2p-host.ts'
 import { type NetworkLimits, type ProtocolName, protocols, type StreamProtocol } from './protocols.ts'
 import { RateLimit, RateLimits } from './rate-limit.ts'
-import { Shares } from './shares.ts'
 import { Conversation, OutboundStream } from './streams.ts'
 import { maxAnswerFrameBytes } from './wire.ts'
 
@@ -77,8 +77,9 @@ export class PeerLink {
     return this.connection.remoteAddr.toString()
   }
 
-  get remoteHost(): string {
-    return hostOf(this.connection.remoteAddr)
+  /** Whose share of what is limited by address it is. */
+  get share(): string {
+    return shareOf(this.remoteAddress)
   }
 
   get open(): boolean {
@@ -182,7 +183,7 @@ export class PeerLinks {
   readonly #byDevice = new Map<DeviceId, PeerLink[]>()
   readonly #waiting = new Set<() => void>()
   /** Dialled by others, who have proven nothing. */
-  readonly #unproven: Shares<PeerLink>
+  readonly #unproven: AddressShares<PeerLink>
   readonly #requests: RateLimits<DeviceId>
   readonly #frames: RateLimits<DeviceId>
 
@@ -190,7 +191,7 @@ export class PeerLinks {
     this.#options = options
     const { limits, clock } = options
     const { maxUnprovenConnections: all, maxUnprovenPerAddress: perAddress } = limits
-    this.#unproven = new Shares({ perAddress, all }, link =>
+    this.#unproven = new AddressShares({ perAddress, all }, link =>
       link.abort(new MoteError('rate-limited', 'too many connections that proved no identity')),
     )
     this.#requests = new RateLimits({ burst: limits.provenBurst, perSecond: limits.provenPerSecond }, clock)
@@ -219,7 +220,7 @@ export class PeerLinks {
 
   /** Counts a link among those that proved nothing, until it has, or is gone. The oldest may have to go. */
   unproven(link: PeerLink): void {
-    this.#unproven.add(link, link.remoteHost)
+    this.#unproven.add(link, link.share)
   }
 
   /** From here on requests and streams on this link are this device's. Gives all links of the device, oldest first. */

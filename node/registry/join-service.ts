@@ -18,6 +18,7 @@ import {
   parseTransaction,
   type RegisterBody,
 } from '../../chain/transaction.ts'
+import { shareOf } from '../../client/address-shares.ts'
 import type { ChainClient } from '../../client/chain-client.ts'
 import {
   type Assignment,
@@ -68,7 +69,7 @@ export class JoinService {
   /** The answer to one join message. Throws the refusal. */
   async answer(address: string, body: Uint8Array): Promise<Uint8Array> {
     const request = unwrap(decode(joinRequestCodec, body, maxJoinMessageBytes))
-    return encode(joinReplyCodec, await this.#reply(hostOf(address), request))
+    return encode(joinReplyCodec, await this.#reply(shareOf(address), request))
   }
 
   /** The full nodes this device was last assigned to, the serving one first; undefined if it never asked. */
@@ -186,11 +187,6 @@ function idsOf({
 
 function addressOf({ id, api, addresses, signed }: NodeAddress): NodeAddress {
   return { id, api, addresses, signed }
-}
-
-/** An IP address, or the part of a multiaddr that names the host. */
-function hostOf(address: string): string {
-  return address.startsWith('/') ? address.split('/').slice(0, 3).join('/') : address
 }
 
 /*

@@ -18,6 +18,7 @@ import { certifiedHeaderCodec, stateAnswerCodec } from '../../chain/light-client
 import { stateKeyOf } from '../../chain/records.ts'
 import { MoteError } from '../../chain/result.ts'
 import { maxTransactionBytes } from '../../chain/transaction.ts'
+import { shareOf } from '../../client/address-shares.ts'
 import {
   type ChainSource,
   encodeHeaderPage,
@@ -203,7 +204,7 @@ function headerRoutes(routes: FastifyInstance, { source, block, blockContent }: 
   })
   app.get('/v1/headers/wait', { schema: { querystring: after } }, async (request, reply) => {
     const { after, timeoutMs = maxLongPollMs } = request.query
-    const header = await polls.within(request.ip, async () =>
+    const header = await polls.within(shareOf(request.ip), async () =>
       source.waitForHeader(Height(after), Math.min(timeoutMs, maxLongPollMs)),
     )
     if (!header) return reply.code(204).send()

@@ -58,13 +58,13 @@ const packets: readonly RefusalCheck[] = [
 ]
 
 const strangersTest = 'test/e2e/gateway-strangers.test.ts'
-const unproven = 'mqtt-gateway/server/unproven-connections.ts'
+const unproven = 'client/address-shares.ts'
 
 const strangers: readonly RefusalCheck[] = [
   {
     refusal: 'strangers: more silent connections of one address than its share',
     file: unproven,
-    find: 'if (ofAddress.length >= perAddress)',
+    find: 'if (own && own.connections.size >= this.#limits.perAddress)',
     replace: never,
     test: strangersTest,
     only: 'of one address',
@@ -72,7 +72,7 @@ const strangers: readonly RefusalCheck[] = [
   {
     refusal: 'strangers: more silent connections than there is room for',
     file: unproven,
-    find: 'else if (all.length >= inAll)',
+    find: 'else if (this.#byConnection.size >= this.#limits.all)',
     replace: 'else if (false)',
     test: strangersTest,
     only: 'of many addresses',
@@ -80,8 +80,8 @@ const strangers: readonly RefusalCheck[] = [
   {
     refusal: 'strangers: to close the connection of a known address for one',
     file: unproven,
-    find: 'all.find(other => !this.isKnown(other.address)) ?? all[0]',
-    replace: 'all[0]',
+    find: 'this.#closeOldest(this.#strangers.largest() ?? this.#known.largest())',
+    replace: 'this.#closeOldest(this.#known.largest() ?? this.#strangers.largest())',
     test: strangersTest,
     only: 'from the address of a device',
   },

@@ -343,8 +343,9 @@ const decoders: readonly RefusalCheck[] = [
     'more frames of a full node that is no voter than its rate':
       'if (events.isCounted(from) && !link.takeFrame(frame.length))',
   }).map(check => ({ ...check, only: 'frames' })),
-  ...takenOut('node/network/shares.ts', 'test/e2e/libp2p-garbage.test.ts', {
-    'more connections that prove nothing of one address than its share': 'if (own > this.#limits.perAddress)',
+  ...takenOut('client/address-shares.ts', 'test/e2e/libp2p-garbage.test.ts', {
+    'more connections that prove nothing of one address than its share':
+      'if (own && own.connections.size >= this.#limits.perAddress)',
   }).map(check => ({ ...check, only: 'prove nothing' })),
   {
     refusal: 'room of full nodes to others',

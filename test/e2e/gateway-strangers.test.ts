@@ -10,7 +10,7 @@ import type { Credentials } from '../../mqtt-gateway/device/mqtt-connection.ts'
 import { defaultUnknownDeviceLimits } from '../../mqtt-gateway/server/unknown-devices.ts'
 import { GatewayFixture, testLimits, until } from '../support/gateway-fixture.ts'
 
-const { inAll, perAddress } = testLimits.unproven
+const { all, perAddress } = testLimits.unproven
 /** Return codes of CONNACK (MQTT 3.1.1, section 3.2.2.3). */
 const connack = { tryLater: 3, badCredentials: 4, notAuthorised: 5 }
 
@@ -63,8 +63,8 @@ test('strangers: silent sockets of one address have a share, the oldest goes fir
 
 test('strangers: silent sockets of many addresses keep out neither a device nor a newcomer', async () => {
   const opened: Socket[] = []
-  for (let i = 0; i < inAll + 10; i++) opened.push(await silent(`127.0.1.${i + 1}`))
-  await until(() => stillOpen(opened).length === inAll, 'those over the share are gone')
+  for (let i = 0; i < all + 10; i++) opened.push(await silent(`127.0.1.${i + 1}`))
+  await until(() => stillOpen(opened).length === all, 'those over the share are gone')
   expect(stillOpen(opened)).toEqual(opened.slice(10))
   await connectMs(5)
 })
@@ -73,8 +73,8 @@ test('strangers: what comes from the address of a device stays while strangers c
   await fixture.client(fixture.credentials(device))
   const slow = await silent('127.0.0.1')
   const opened: Socket[] = []
-  for (let i = 0; i < 2 * inAll; i++) opened.push(await silent(`127.0.1.${i + 1}`))
-  await until(() => stillOpen(opened).length === inAll - 1, 'strangers make room for strangers')
+  for (let i = 0; i < 2 * all; i++) opened.push(await silent(`127.0.1.${i + 1}`))
+  await until(() => stillOpen(opened).length === all - 1, 'strangers make room for strangers')
   expect(slow.closed).toBe(false)
 })
 

@@ -22,7 +22,7 @@ import { MemoryTrust } from './memory-trust.ts'
 export const testLimits: AedesLimits = {
   packetBytesMax: 1024 * 1024 + 2048,
   connectionsMax: 32,
-  unproven: { inAll: 40, perAddress: 20 },
+  unproven: { all: 40, perAddress: 20 },
   subscriptionsPerClientMax: 8,
   queuedPerClientMax: 500,
   keepAliveSecondsMax: 600,
