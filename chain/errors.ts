@@ -257,6 +257,13 @@ export const errorTable = {
     false,
     "The recipient's key in the message is not the one on the chain; `mote device contact refresh` takes the chain's.",
   ),
+  'suite-mismatch': row(
+    403,
+    0x87,
+    5,
+    false,
+    "The message is sealed by a suite that is not for the recipient's key; the key decides.",
+  ),
   'epoch-mismatch': row(
     403,
     0x87,

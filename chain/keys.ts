@@ -18,6 +18,7 @@ import { assert } from './result.ts'
 
 export type SigningSuite = 'ed25519' | 'p256'
 export type EncryptionSuite = 'x25519' | 'p256-ecdh' | 'rsa-oaep'
+export const encryptionSuites: readonly EncryptionSuite[] = ['x25519', 'p256-ecdh', 'rsa-oaep']
 
 /** A key that verifies signatures. Ed25519: 32 bytes; P-256: 33 bytes, a compressed SEC1 point. */
 export interface PublicKey {
@@ -86,7 +87,7 @@ function keyCodec<S extends Suite>(
 /** Wire: `[suite number, key bytes]`. */
 export const publicKeyCodec: Codec<PublicKey> = keyCodec(['ed25519', 'p256'])
 /** Wire: `[suite number, key bytes]`. */
-export const encryptionKeyCodec: Codec<EncryptionKey> = keyCodec(['x25519', 'p256-ecdh', 'rsa-oaep'])
+export const encryptionKeyCodec: Codec<EncryptionKey> = keyCodec(encryptionSuites)
 /** A signature of any suite. */
 export const signatureCodec: Codec<Uint8Array> = bytes(signatureBytes)
 

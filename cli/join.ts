@@ -34,10 +34,11 @@ import { openChain, openRunningChain } from './chain-access.ts'
 import type { AddCommand } from './command.ts'
 import { type Context, parseCount, withinDeadline } from './context.ts'
 import { nextCommand, type RunningJoinedNode, requireRunnable, runJoined } from './joined-node.ts'
+import { type KeyOptions, keyChoices, keyOptions, requireKinds } from './key-options.ts'
 import { labelOption } from './label-option.ts'
 import { provenance } from './output.ts'
 
-interface JoinOptions {
+interface JoinOptions extends KeyOptions {
   readonly label: Label
   readonly tokenFile?: string
   readonly run?: boolean
@@ -70,6 +71,7 @@ export function joinCommands(family: Command, add: AddCommand): void {
     },
     options: [
       labelOption,
+      ...keyOptions,
       {
         flags: '--token-file <file>',
         description:
@@ -109,9 +111,12 @@ function profileOfThisMachine(): CapabilityProfile {
 }
 
 /** Keys under this name: those of an earlier attempt, or new ones. A transport key belongs to them from the beginning. */
-async function keysFor({ keys }: ChainAccess, name: string): Promise<IdentityKeys> {
+async function keysFor({ keys }: ChainAccess, name: string, options: KeyOptions): Promise<IdentityKeys> {
   const known = (await keys.names()).find(entry => entry.name === name)
-  return known?.hasKeys ? keys.load(name) : keys.create(name, { transport: true })
+  if (!known?.hasKeys) return keys.create(name, { transport: true, ...keyChoices(options) })
+  const loaded = await keys.load(name)
+  requireKinds(loaded, options)
+  return loaded
 }
 
 async function joinDevice(
@@ -169,11 +174,12 @@ function upText(name: string, { api, servedBy, log }: RunningJoinedNode, detach:
 }
 
 /** Registers the device, or finds that it has been registered before. `joined` is the refusal where the chain says no. */
-async function joinChain(context: Context, name: string, { label, tokenFile }: JoinOptions) {
+async function joinChain(context: Context, name: string, options: JoinOptions) {
+  const { label, tokenFile } = options
   const token = await givenToken(context, tokenFile)
   const access = await openRunningChain(context)
   const { client } = access
-  const found = await keysFor(access, name)
+  const found = await keysFor(access, name, options)
   const { value } = await client.records.device(found.id)
   const keys = value ? found : withTransportKey(found)
   if (keys !== found) await access.keys.replace(keys)

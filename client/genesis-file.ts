@@ -10,7 +10,7 @@ import { bytesToHex, hexToBytes } from '@noble/hashes/utils.js'
 import { DeviceId, Hash, isDigest, Milliseconds } from '../chain/brands.ts'
 import { decode, encode } from '../chain/codec.ts'
 import { chainIdOf, checkGenesis, type GenesisDocument, genesisCodec } from '../chain/genesis.ts'
-import type { EncryptionKey, PublicKey } from '../chain/keys.ts'
+import { type EncryptionKey, encryptionSuites, type PublicKey } from '../chain/keys.ts'
 import { MoteError } from '../chain/result.ts'
 import { writeFileAtomic } from './atomic-file.ts'
 
@@ -124,7 +124,7 @@ function publicKey(json: JsonField): PublicKey {
 
 function encryptionKey(json: JsonField): EncryptionKey {
   return {
-    suite: json.field('suite').oneOf(['x25519', 'p256-ecdh', 'rsa-oaep']),
+    suite: json.field('suite').oneOf(encryptionSuites),
     bytes: json.field('bytes').bytes(),
   }
 }

@@ -2,8 +2,8 @@
  * The keys of one person or program: `DIR/keys/<name>.json` with the secret seeds of one identity each, and
  * `DIR/names.json` with local names for other identities. A name is an alias on this machine and never on chain.
  *
- * Directories are 0700, files 0600; a write is atomic; editors lock the directory. A seed lives in a `SecretSeed`,
- * which prints and serialises as `[secret]`, so that no log line can carry it.
+ * Directories are 0700, files 0600; a write is atomic; editors lock the directory. A secret lives in
+ * `SecretBytes`, which print and serialise as `[secret]`, so that no log line can carry them.
  */
 import { randomBytes } from 'node:crypto'
 import { readdir } from 'node:fs/promises'
@@ -12,7 +12,7 @@ import { bytesToHex, hexToBytes } from '@noble/hashes/utils.js'
 import { DeviceId, isDigest } from '../chain/brands.ts'
 import {
   deviceIdOf,
-  type EncryptionKey,
+  encryptionSuites,
   keyIdOf,
   type PublicKey,
   type Signer,
@@ -21,52 +21,34 @@ import {
 import { assert, MoteError } from '../chain/result.ts'
 import type { TransactionSigner } from '../chain/transaction.ts'
 import { privateDirectory, readFileIfThere, withDirectoryLock, writeFileAtomic } from './atomic-file.ts'
-import { nativeSignerFromSeed, nativeX25519PublicKey } from './native-crypto.ts'
-
-const inspect = Symbol.for('nodejs.util.inspect.custom')
-
-/** 32 secret bytes that show themselves only to who asks by `expose`. */
-export class SecretSeed {
-  readonly #bytes: Uint8Array
-
-  constructor(bytes: Uint8Array) {
-    assert(bytes.length === 32, `seed: expected 32 bytes, got ${bytes.length}`)
-    this.#bytes = Uint8Array.from(bytes)
-  }
-
-  expose(): Uint8Array {
-    return Uint8Array.from(this.#bytes)
-  }
-
-  toString(): string {
-    return '[secret]'
-  }
-
-  toJSON(): string {
-    return '[secret]'
-  }
-
-  [inspect](): string {
-    return '[secret]'
-  }
-}
+import {
+  type EncryptionKeyKind,
+  type EncryptionKeyPair,
+  encryptionKeyOf,
+  makeEncryptionKeys,
+} from './encryption-keys.ts'
+import { nativeSignerFromSeed } from './native-crypto.ts'
+import { SecretBytes } from './secret-bytes.ts'
 
 /** Everything one identity holds. `id` is the digest of the inception key, which `signing` is until it is rotated. */
 export interface IdentityKeys {
   /** Local alias. */
   readonly name: string
   readonly id: DeviceId
-  readonly signing: { readonly publicKey: PublicKey; readonly seed: SecretSeed }
-  readonly encryption: { readonly publicKey: EncryptionKey; readonly seed: SecretSeed }
+  readonly signing: { readonly publicKey: PublicKey; readonly seed: SecretBytes }
+  readonly encryption: EncryptionKeyPair
   /** Ed25519 seed of the libp2p transport, for identities that run a node. */
-  readonly transport: { readonly publicKey: Uint8Array; readonly seed: SecretSeed } | undefined
+  readonly transport: { readonly publicKey: Uint8Array; readonly seed: SecretBytes } | undefined
 }
 
 export interface KeyChoices {
+  /** Of the signing key. Default Ed25519. */
   readonly suite?: SigningSuite
+  /** Default X25519. */
+  readonly encryption?: EncryptionKeyKind
   /** Make a transport key too. Default false. */
   readonly transport?: boolean
-  /** 32 bytes each, for keys that must be the same in every run (a devnet); random otherwise. */
+  /** 32 bytes each, for keys that must be the same in every run (a devnet); random otherwise, and for RSA always. */
   readonly seedOf?: (purpose: 'signing' | 'encryption' | 'transport') => Uint8Array
 }
 
@@ -75,16 +57,12 @@ export function makeKeys(name: string, choices: KeyChoices = {}): IdentityKeys {
   checkName(name)
   const seedOf = choices.seedOf ?? (() => randomBytes(32))
   const signing = seedOf('signing')
-  const encryption = seedOf('encryption')
   const publicKey = nativeSignerFromSeed(choices.suite ?? 'ed25519', signing).publicKey
   return {
     name,
     id: deviceIdOf(publicKey),
-    signing: { publicKey, seed: new SecretSeed(signing) },
-    encryption: {
-      publicKey: { suite: 'x25519', bytes: nativeX25519PublicKey(encryption) },
-      seed: new SecretSeed(encryption),
-    },
+    signing: { publicKey, seed: new SecretBytes(signing) },
+    encryption: makeEncryptionKeys(choices.encryption ?? 'x25519', seedOf('encryption')),
     transport: choices.transport ? transportKeys(seedOf('transport')) : undefined,
   }
 }
@@ -95,7 +73,7 @@ export function withTransportKey(keys: IdentityKeys): IdentityKeys {
 }
 
 function transportKeys(seed: Uint8Array): NonNullable<IdentityKeys['transport']> {
-  return { publicKey: nativeSignerFromSeed('ed25519', seed).publicKey.bytes, seed: new SecretSeed(seed) }
+  return { publicKey: nativeSignerFromSeed('ed25519', seed).publicKey.bytes, seed: new SecretBytes(seed) }
 }
 
 /** Signs with the identity's signing key. */
@@ -120,11 +98,11 @@ interface KeyFile {
   readonly name: string
   readonly id: string
   readonly signing: { readonly suite: string; readonly seed: string; readonly publicKey: string }
-  readonly encryption: { readonly suite: string; readonly seed: string; readonly publicKey: string }
+  readonly encryption: { readonly suite: string; readonly secret: string; readonly publicKey: string }
   readonly transport?: { readonly seed: string }
 }
 
-/** The one place where seeds become text: the content of a key file. */
+/** The one place where secrets become text: the content of a key file. */
 function toKeyFile(keys: IdentityKeys): string {
   const file: KeyFile = {
     version: 1,
@@ -137,7 +115,7 @@ function toKeyFile(keys: IdentityKeys): string {
     },
     encryption: {
       suite: keys.encryption.publicKey.suite,
-      seed: bytesToHex(keys.encryption.seed.expose()),
+      secret: bytesToHex(keys.encryption.secret.expose()),
       publicKey: bytesToHex(keys.encryption.publicKey.bytes),
     },
     ...(keys.transport && { transport: { seed: bytesToHex(keys.transport.seed.expose()) } }),
@@ -163,27 +141,45 @@ function fromKeyFile(path: string, content: Uint8Array): IdentityKeys {
   const suite = file.signing?.suite
   if (suite !== 'ed25519' && suite !== 'p256')
     throw new MoteError('config-invalid', `${path}: signing.suite: expected ed25519 or p256`)
-  if (file.encryption?.suite !== 'x25519')
-    throw new MoteError('config-invalid', `${path}: encryption.suite: expected x25519`)
   if (typeof file.id !== 'string' || !isDigest(file.id))
     throw new MoteError('config-invalid', `${path}: id: expected 64 hexadecimal characters`)
   const signingSeed = seedFrom(file.signing?.seed, path, 'signing.seed')
-  const encryptionSeed = seedFrom(file.encryption.seed, path, 'encryption.seed')
   const publicKey = nativeSignerFromSeed(suite, signingSeed).publicKey
   if (bytesToHex(publicKey.bytes) !== file.signing?.publicKey)
     throw new MoteError('config-invalid', `${path}: signing.publicKey: does not belong to the seed`)
   return {
     name: typeof file.name === 'string' ? file.name : basename(path, '.json'),
     id: DeviceId(file.id),
-    signing: { publicKey, seed: new SecretSeed(signingSeed) },
-    encryption: {
-      publicKey: { suite: 'x25519', bytes: nativeX25519PublicKey(encryptionSeed) },
-      seed: new SecretSeed(encryptionSeed),
-    },
+    signing: { publicKey, seed: new SecretBytes(signingSeed) },
+    encryption: encryptionFrom(file.encryption, path),
     transport: file.transport
       ? transportKeys(seedFrom(file.transport.seed, path, 'transport.seed'))
       : undefined,
   }
+}
+
+/** Of an RSA key of 3,072 bits, with room. */
+const maxSecretBytes = 4096
+
+function encryptionFrom(stored: Partial<KeyFile['encryption']> | undefined, path: string): EncryptionKeyPair {
+  const invalid = (field: string, expected: string) =>
+    new MoteError('config-invalid', `${path}: encryption.${field}: expected ${expected}`)
+  const suite = encryptionSuites.find(known => known === stored?.suite)
+  if (!suite) throw invalid('suite', encryptionSuites.join(', '))
+  const text = stored?.secret
+  if (typeof text !== 'string' || !/^([0-9a-f]{2})+$/.test(text) || text.length > 2 * maxSecretBytes)
+    throw invalid('secret', 'hexadecimal characters')
+  const secret = hexToBytes(text)
+  let publicKey: EncryptionKeyPair['publicKey']
+  try {
+    publicKey = encryptionKeyOf(suite, secret)
+  } catch {
+    // The message could quote the secret.
+    throw invalid('secret', `the secret of a key of suite ${suite}`)
+  }
+  if (bytesToHex(publicKey.bytes) !== stored?.publicKey)
+    throw invalid('publicKey', 'the one that belongs to the secret')
+  return { publicKey, secret: new SecretBytes(secret) }
 }
 
 /** Keys from one file, as a node's configuration names it. Throws `key-not-found`, `config-invalid`. */

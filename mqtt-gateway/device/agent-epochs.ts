@@ -17,6 +17,7 @@ import { filters, topics } from '../protocol/topics.ts'
 import type { TrustedGroup } from '../protocol/trust.ts'
 import type { AgentChain } from './agent-chain.ts'
 import { type LeftOut, type Member, openMemberBox, type SealedEpoch, sealEpochKey } from './box-sealing.ts'
+import type { DecryptionKey } from './decryption-key.ts'
 import type { DeviceState } from './device-state.ts'
 import type { MqttConnection, ReceivedMessage } from './mqtt-connection.ts'
 import type { VerdictInbox } from './verdict-inbox.ts'
@@ -26,8 +27,8 @@ const rekeyRounds = 4
 
 export interface EpochsOptions {
   readonly device: DeviceId
-  /** X25519 secret of the device. */
-  readonly encryptionSecret: Uint8Array
+  /** What boxes for this device are sealed to. */
+  readonly decryptionKey: DecryptionKey
   readonly chain: AgentChain
   readonly state: DeviceState
   readonly connection: MqttConnection
@@ -147,7 +148,7 @@ export class EpochKeys {
   async #takeBox(payload: Uint8Array): Promise<Result<void>> {
     const parsed = parseMemberBox(payload)
     if (!parsed.ok) return parsed
-    const { chain, state, encryptionSecret, device } = this.#options
+    const { chain, state, decryptionKey, device } = this.#options
     const { group, epoch, box } = parsed.value
     const what = `box of group ${group}, epoch ${epoch}`
     if (box.member !== device)
@@ -157,7 +158,7 @@ export class EpochKeys {
     const record = (await chain.group(group)).value?.record
     if (record?.epoch !== epoch)
       return refuse('epoch-mismatch', `${what}: the chain has epoch ${record?.epoch ?? 'none'}`)
-    const opened = await openMemberBox(chain.chainId, parsed.value, encryptionSecret)
+    const opened = await openMemberBox(chain.chainId, parsed.value, decryptionKey)
     if (!opened.ok) return refuse('cannot-open', `${what}: ${opened.error.detail}`)
     if (epochKeyHash({ chainId: chain.chainId, group, epoch }, opened.value) !== record.epochKeyHash)
       return refuse('cannot-open', `${what}: not the key that the chain has the hash of`)

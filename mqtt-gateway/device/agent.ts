@@ -19,6 +19,7 @@ import type { AgentChain } from './agent-chain.ts'
 import { EpochKeys } from './agent-epochs.ts'
 import type { LeftOut } from './box-sealing.ts'
 import { judgeUnusableCopy, type RefreshedContact, refreshContact } from './contacts.ts'
+import { decryptionKeyOf } from './decryption-key.ts'
 import { DeviceState } from './device-state.ts'
 import { type SealTarget, sealEnvelope } from './envelope-sealing.ts'
 import { type DeliveredMessage, Lanes, Listener } from './listener.ts'
@@ -78,8 +79,7 @@ export class DeviceAgent {
     const { options, signer, state, connection, verdicts } = parts
     const { keys, chain, verifier = nativeVerifier, trustTtlMs = 180_000, onBoxRefused, onLeftOut } = options
     const device = keys.id
-    // One array for the agent's life: the HPKE side keeps the imported key beside it.
-    const encryptionSecret = keys.encryption.seed.expose()
+    const decryptionKey = decryptionKeyOf(keys)
     this.#device = device
     this.#signer = signer
     this.#chain = chain
@@ -89,7 +89,7 @@ export class DeviceAgent {
     this.#onDecision = options.onDecision ?? (() => {})
     this.epochs = new EpochKeys({
       device,
-      encryptionSecret,
+      decryptionKey,
       chain,
       state,
       connection,
@@ -100,7 +100,7 @@ export class DeviceAgent {
     const { epochs } = this
     this.#listener = new Listener({
       device,
-      encryptionSecret,
+      decryptionKey,
       chain,
       state,
       epochs,

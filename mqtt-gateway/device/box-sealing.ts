@@ -10,7 +10,8 @@ import { domainBytes, u64be } from '../../chain/hashing.ts'
 import { type EncryptionKey, keyIdOf } from '../../chain/keys.ts'
 import { ok, type Result, refuse } from '../../chain/result.ts'
 import { type EpochBox, type EpochName, encodeEpochBoxes, type MemberBox } from '../protocol/epoch-boxes.ts'
-import { hpkeOpen, hpkeSeal, type SealContext } from './hpke-seal.ts'
+import type { DecryptionKey, SealContext } from './decryption-key.ts'
+import { openWithKey, sealToKey } from './key-sealing.ts'
 
 /** A member and the encryption key that the chain holds for it, if it holds one. */
 export interface Member {
@@ -43,7 +44,7 @@ export async function sealEpochKey(
   const boxes: EpochBox[] = []
   const leftOut: LeftOut[] = []
   for (const { id: member, key } of members.toSorted((a, b) => (a.id < b.id ? -1 : 1))) {
-    const sealed = key && (await hpkeSeal(key, epochKey, boxContext(name, member)))
+    const sealed = key && (await sealToKey(key, epochKey, boxContext(name, member)))
     if (sealed?.ok) boxes.push({ member, keyId: keyIdOf(key as EncryptionKey), ...sealed.value })
     else
       leftOut.push({
@@ -64,9 +65,11 @@ export async function sealEpochKey(
 export async function openMemberBox(
   chainId: ChainId,
   { group, epoch, box }: MemberBox,
-  secret: Uint8Array,
+  key: DecryptionKey,
 ): Promise<Result<Uint8Array>> {
-  return hpkeOpen(secret, box, boxContext({ chainId, group, epoch }, box.member))
+  if (box.keyId !== keyIdOf(key.publicKey))
+    return refuse('cannot-open', `box: sealed to key ${box.keyId}, which is not this device's`)
+  return openWithKey(key, box, boxContext({ chainId, group, epoch }, box.member))
 }
 
 function boxContext({ chainId, group, epoch }: EpochName, member: DeviceId): SealContext {

@@ -20,7 +20,7 @@ import {
   type KeyId,
   type Milliseconds,
 } from '../../chain/brands.ts'
-import type { EncryptionKey } from '../../chain/keys.ts'
+import { type EncryptionKey, type EncryptionSuite, encryptionSuites } from '../../chain/keys.ts'
 import { MoteError, ok, type Result, refuse } from '../../chain/result.ts'
 import {
   privateDirectory,
@@ -48,7 +48,7 @@ export interface Contact {
 
 /** What an entry holds when nobody has altered it. */
 interface StoredContact {
-  readonly suite: 'x25519'
+  readonly suite: EncryptionSuite
   readonly publicKey: string
   readonly height: number
 }
@@ -99,8 +99,6 @@ export class DeviceState {
 
   /** Replaces the copy of a device's key. */
   async setContact(id: DeviceId, { key, height }: Contact): Promise<void> {
-    if (key.suite !== 'x25519')
-      throw new MoteError('recipient-key-mismatch', `device ${id}: its key is ${key.suite}, expected x25519`)
     const entry: StoredContact = { suite: key.suite, publicKey: bytesToHex(key.bytes), height }
     await this.#edits.run(() =>
       this.#edit<ContactsFile, void>('contacts', { contacts: {} }, ({ contacts }) => ({
@@ -230,12 +228,13 @@ function contactOf(stored: unknown): Result<Contact> {
     refuse('recipient-key-mismatch', `copy: ${field}: expected ${expected}, got ${shown(value)}`)
   if (publicKey === undefined || publicKey === null || publicKey === '')
     return refuse('recipient-key-mismatch', 'copy: publicKey: there is none')
-  if (suite !== 'x25519') return wrong('suite', 'x25519', suite)
-  if (typeof publicKey !== 'string' || !isDigest(publicKey))
-    return wrong('publicKey', '64 hexadecimal characters', publicKey)
+  const known = encryptionSuites.find(name => name === suite)
+  if (!known) return wrong('suite', encryptionSuites.join(', '), suite)
+  if (typeof publicKey !== 'string' || !/^([0-9a-f]{2}){32,512}$/.test(publicKey))
+    return wrong('publicKey', '64 hexadecimal characters or more', publicKey)
   if (typeof height !== 'number' || !Number.isSafeInteger(height) || height < 0)
     return wrong('height', 'a natural number', height)
-  return ok({ key: { suite, bytes: hexToBytes(publicKey) }, height: Height(height) })
+  return ok({ key: { suite: known, bytes: hexToBytes(publicKey) }, height: Height(height) })
 }
 
 /** A value from an edited file, short enough for a message. */

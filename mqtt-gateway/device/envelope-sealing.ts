@@ -1,19 +1,20 @@
 /**
- * Sealing and opening an envelope's body, which only a device does (docs/FORMATS.md, "Envelope"; RFC 9180 for one recipient).
+ * Sealing and opening an envelope's body, which only a device does (docs/FORMATS.md, "Envelope").
  *
  * Invariant: a group body's key is derived from the epoch key and the header; a counter is never used twice with one sender
  * key (device-state.ts), so no key and nonce are either.
  */
-import { gcm } from '@noble/ciphers/aes.js'
 import { hkdf } from '@noble/hashes/hkdf.js'
 import { sha256 } from '@noble/hashes/sha2.js'
 import { concatBytes, hexToBytes } from '@noble/hashes/utils.js'
 import type { ChainId, DeviceId, GroupId, Hash, Height, Milliseconds } from '../../chain/brands.ts'
+import { groupSuite, suiteForKey } from '../../chain/envelope-suites.ts'
 import { domainBytes, u64be } from '../../chain/hashing.ts'
 import { type EncryptionKey, keyIdOf, type Signer } from '../../chain/keys.ts'
 import { assert, ok, type Result, refuse } from '../../chain/result.ts'
 import {
   authenticatedBytes,
+  checkSuite,
   type EncodedEnvelope,
   type Envelope,
   type EnvelopeHeader,
@@ -22,9 +23,10 @@ import {
   maxContentBytes,
   type Sealed,
   signEnvelope,
-  suiteOf,
 } from '../protocol/envelope.ts'
-import { hpkeOpen, hpkeSeal } from './hpke-seal.ts'
+import type { DecryptionKey } from './decryption-key.ts'
+import { openWithKey, sealToKey } from './key-sealing.ts'
+import { messageKeyBytes, openMessage, sealMessage } from './message-cipher.ts'
 
 /** Whom to seal for, with the secret or public key it takes. */
 export type SealTarget =
@@ -56,7 +58,7 @@ export async function sealEnvelope(request: SealRequest): Promise<Result<Encoded
   if (content.length > maxContentBytes)
     return refuse('too-large', `content: expected at most ${maxContentBytes} bytes, got ${content.length}`)
   const header: EnvelopeHeader = {
-    suite: suiteOf[target.type],
+    suite: target.type === 'group' ? groupSuite : suiteForKey[target.key.suite],
     sender,
     senderKeyId: keyIdOf(signer.publicKey),
     target: headerTarget(target),
@@ -67,17 +69,17 @@ export async function sealEnvelope(request: SealRequest): Promise<Result<Encoded
   const aad = authenticatedBytes({ header, channel })
   const sealed =
     target.type === 'device'
-      ? await hpkeSeal(target.key, content, { info: envelopeInfo(chainId), aad })
+      ? await sealToKey(target.key, content, { info: envelopeInfo(chainId), aad })
       : ok(sealForGroup(chainId, header, target.epochKey, content, aad))
   return sealed.ok ? ok(signEnvelope(chainId, { header, channel }, sealed.value, signer)) : sealed
 }
 
-/** The secret that opens an envelope: the recipient's X25519 secret, or the epoch key that the header names. */
+/** What opens an envelope: the recipient's own key, or the epoch key that the header names. */
 export type OpeningKey =
-  | { readonly type: 'device'; readonly secret: Uint8Array }
+  | { readonly type: 'device'; readonly key: DecryptionKey }
   | { readonly type: 'group'; readonly epochKey: Uint8Array }
 
-/** The content of an envelope whose signature is verified already. Refuses `cannot-open`. */
+/** The content of an envelope whose signature is verified already. Refuses `cannot-open`, `suite-mismatch`. */
 export async function openEnvelope(
   chainId: ChainId,
   envelope: Envelope,
@@ -87,13 +89,21 @@ export async function openEnvelope(
   if (key.type !== header.target.type)
     return refuse('cannot-open', `target: expected a ${key.type}, got a ${header.target.type}`)
   const aad = authenticatedBytes({ header, channel })
-  if (key.type === 'device') return hpkeOpen(key.secret, sealed, { info: envelopeInfo(chainId), aad })
-  const { key: messageKey, nonce } = groupMessageKey(chainId, header, key.epochKey, aad)
-  try {
-    return ok(gcm(messageKey, nonce, aad).decrypt(sealed.ciphertext))
-  } catch {
-    return refuse('cannot-open', 'ciphertext: does not open under this epoch key')
+  if (key.type === 'device') {
+    const mine = checkOwnKey(header, key.key.publicKey)
+    return mine.ok ? openWithKey(key.key, sealed, { info: envelopeInfo(chainId), aad }) : mine
   }
+  const content = openMessage(groupMessageKey(chainId, header, key.epochKey, aad), sealed.ciphertext, aad)
+  return content === undefined
+    ? refuse('cannot-open', 'ciphertext: does not open under this epoch key')
+    : ok(content)
+}
+
+/** The key's id commits to its suite, so the chain's key and one's own are of the same. */
+function checkOwnKey({ suite, target }: EnvelopeHeader, key: EncryptionKey): Result<void> {
+  return target.type === 'device' && target.keyId !== keyIdOf(key)
+    ? refuse('cannot-open', `target.keyId: sealed to key ${target.keyId}, which is not this device's`)
+    : checkSuite(suite, key)
 }
 
 function headerTarget(target: SealTarget): EnvelopeTarget {
@@ -109,12 +119,12 @@ function sealForGroup(
   content: Uint8Array,
   aad: Uint8Array,
 ): Sealed {
-  const { key, nonce } = groupMessageKey(chainId, header, epochKey, aad)
-  return { enc: new Uint8Array(0), ciphertext: gcm(key, nonce, aad).encrypt(content) }
+  const messageKey = groupMessageKey(chainId, header, epochKey, aad)
+  return { enc: new Uint8Array(0), ciphertext: sealMessage(messageKey, content, aad) }
 }
 
 /**
- * Key and nonce of one message: HKDF-SHA256 of the epoch key, bound to chain, group, epoch and the whole header. So
+ * Key ‖ nonce of one message: HKDF-SHA256 of the epoch key, bound to chain, group, epoch and the whole header. So
  * a device that was restored from an old copy and uses a counter again still has another key, for another expiry.
  */
 function groupMessageKey(
@@ -122,13 +132,12 @@ function groupMessageKey(
   header: EnvelopeHeader,
   epochKey: Uint8Array,
   aad: Uint8Array,
-): { readonly key: Uint8Array; readonly nonce: Uint8Array } {
+): Uint8Array {
   assert(epochKey.length === epochKeyBytes, `epochKey: expected ${epochKeyBytes} bytes`)
   assert(header.target.type === 'group', 'a group message key is for a group')
   const salt = concatBytes(hexToBytes(chainId), hexToBytes(header.target.id), u64be(header.target.epoch))
   const info = domainBytes('mote/envelope-group-key/1', aad)
-  const material = hkdf(sha256, epochKey, salt, info, 44)
-  return { key: material.subarray(0, 32), nonce: material.subarray(32) }
+  return hkdf(sha256, epochKey, salt, info, messageKeyBytes)
 }
 
 function envelopeInfo(chainId: ChainId): Uint8Array {

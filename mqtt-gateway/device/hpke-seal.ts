@@ -1,64 +1,81 @@
 /**
- * Sealing bytes to a device's X25519 key: HPKE base mode (RFC 9180), DHKEM(X25519, HKDF-SHA256), HKDF-SHA256 and
- * AES-128-GCM, one message per encapsulation (docs/decisions/0010-hpke-library.md).
+ * Sealing bytes to a device's X25519 or P-256 key: HPKE base mode (RFC 9180), DHKEM(X25519 or P-256, HKDF-SHA256), HKDF-SHA256
+ * and AES-128-GCM, one message per encapsulation (docs/decisions/0010-hpke-library.md).
  *
  * Base mode does not authenticate the sender; the signature around it does (envelope.ts) or the hash on the chain
- * (epoch-boxes.ts). Keys that are not valid points, and ciphertexts that do not open, are refusals, never crashes.
+ * (epoch-boxes.ts). What is no key, and what does not open, throws: key-sealing.ts makes refusals of it.
  */
-import { AEAD_AES_128_GCM, CipherSuite, KDF_HKDF_SHA256, KEM_DHKEM_X25519_HKDF_SHA256 } from 'hpke'
+import { ECDH } from 'node:crypto'
+import {
+  AEAD_AES_128_GCM,
+  CipherSuite,
+  KDF_HKDF_SHA256,
+  KEM_DHKEM_P256_HKDF_SHA256,
+  KEM_DHKEM_X25519_HKDF_SHA256,
+} from 'hpke'
 import type { EncryptionKey } from '../../chain/keys.ts'
-import { x25519PublicKey } from '../../chain/noble-crypto.ts'
-import { ok, type Result, refuse } from '../../chain/result.ts'
-import { type Sealed, sealingFlaw } from '../protocol/envelope.ts'
+import type { Sealed } from '../protocol/envelope.ts'
+import type { DecryptionKey, SealContext } from './decryption-key.ts'
 
-const suite = new CipherSuite(KEM_DHKEM_X25519_HKDF_SHA256, KDF_HKDF_SHA256, AEAD_AES_128_GCM)
+/** What HPKE seals to. */
+export type HpkeKeySuite = 'x25519' | 'p256-ecdh'
 
-/** RFC 9180's `info` and `aad`: what the two sides must agree on besides the key. */
-export interface SealContext {
-  readonly info: Uint8Array
-  readonly aad: Uint8Array
-}
+const suites = {
+  x25519: new CipherSuite(KEM_DHKEM_X25519_HKDF_SHA256, KDF_HKDF_SHA256, AEAD_AES_128_GCM),
+  'p256-ecdh': new CipherSuite(KEM_DHKEM_P256_HKDF_SHA256, KDF_HKDF_SHA256, AEAD_AES_128_GCM),
+} as const satisfies Record<HpkeKeySuite, CipherSuite>
 
-/** Seals `plaintext` so that only the holder of `key` opens it. Refuses `key-not-usable`: not X25519, or of small order. */
 export async function hpkeSeal(
+  kem: HpkeKeySuite,
   key: EncryptionKey,
   plaintext: Uint8Array,
   context: SealContext,
-): Promise<Result<Sealed>> {
-  const flaw = sealingFlaw(key)
-  if (flaw !== undefined) return refuse('key-not-usable', `key: ${flaw}`)
-  const publicKey = await suite.DeserializePublicKey(Uint8Array.from(key.bytes))
-  const { encapsulatedSecret, ciphertext } = await suite.Seal(publicKey, plaintext, context)
-  return ok({ enc: encapsulatedSecret, ciphertext })
+): Promise<Sealed> {
+  const publicKey = await suites[kem].DeserializePublicKey(serialized(kem, key.bytes))
+  const { encapsulatedSecret, ciphertext } = await suites[kem].Seal(publicKey, plaintext, context)
+  return { enc: encapsulatedSecret, ciphertext }
 }
 
-/** Opens what `hpkeSeal` made. Refuses `cannot-open` whatever is wrong, and does not say which part it was. */
 export async function hpkeOpen(
-  secret: Uint8Array,
-  sealed: Sealed,
+  kem: HpkeKeySuite,
+  key: DecryptionKey,
+  { enc, ciphertext }: Sealed,
   context: SealContext,
-): Promise<Result<Uint8Array>> {
-  try {
-    return ok(await suite.Open(await keyPairOf(secret), sealed.enc, sealed.ciphertext, context))
-  } catch {
-    return refuse('cannot-open', 'ciphertext: does not open under this key')
-  }
+): Promise<Uint8Array> {
+  return suites[kem].Open(await keyPairOf(kem, key), enc, ciphertext, context)
 }
 
-/** Imported pairs of the few secrets a process opens with; deriving the public key again costs more than opening. */
-const keyPairs = new WeakMap<Uint8Array, ReturnType<typeof importKeyPair>>()
+/** A public key as the KEM reads it: of P-256 the 65 bytes of an uncompressed point (SEC 1, section 2.3.3). */
+function serialized(kem: HpkeKeySuite, bytes: Uint8Array): Uint8Array {
+  if (kem === 'x25519') return Uint8Array.from(bytes)
+  return Uint8Array.from(ECDH.convertKey(bytes, 'prime256v1', undefined, undefined, 'uncompressed') as Buffer)
+}
 
-function keyPairOf(secret: Uint8Array): ReturnType<typeof importKeyPair> {
-  const known = keyPairs.get(secret)
+/** Imported pairs of the few keys a process opens with; deriving the public key again costs more than opening. */
+const keyPairs = new WeakMap<DecryptionKey, ReturnType<typeof importKeyPair>>()
+
+function keyPairOf(kem: HpkeKeySuite, key: DecryptionKey): ReturnType<typeof importKeyPair> {
+  const known = keyPairs.get(key)
   if (known) return known
-  const imported = importKeyPair(Uint8Array.from(secret))
-  keyPairs.set(secret, imported)
+  const imported = importKeyPair(kem, key)
+  keyPairs.set(key, imported)
   return imported
 }
 
-async function importKeyPair(secret: Uint8Array) {
+async function importKeyPair(kem: HpkeKeySuite, { publicKey, secret }: DecryptionKey) {
   return {
-    privateKey: await suite.DeserializePrivateKey(secret),
-    publicKey: await suite.DeserializePublicKey(x25519PublicKey(secret)),
+    privateKey:
+      kem === 'x25519'
+        ? await suites[kem].DeserializePrivateKey(Uint8Array.from(secret))
+        : await importP256(publicKey.bytes, secret),
+    publicKey: await suites[kem].DeserializePublicKey(serialized(kem, publicKey.bytes)),
   }
+}
+
+/** Through a JWK, since the library would ask WebCrypto for the public half, which Node 24 warns of as experimental. */
+async function importP256(point: Uint8Array, secret: Uint8Array) {
+  const base64url = (bytes: Uint8Array) => Buffer.from(bytes).toString('base64url')
+  const [x, y] = [1, 33].map(from => base64url(serialized('p256-ecdh', point).subarray(from, from + 32)))
+  const jwk = { kty: 'EC', crv: 'P-256', x: x as string, y: y as string, d: base64url(secret) }
+  return crypto.subtle.importKey('jwk', jwk, { name: 'ECDH', namedCurve: 'P-256' }, false, ['deriveBits'])
 }

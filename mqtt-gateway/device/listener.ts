@@ -19,6 +19,7 @@ import { OrderedQueue } from '../../client/ordered-queue.ts'
 import { checkEnvelopeLifetime, type Envelope, parseEnvelope, verifyEnvelope } from '../protocol/envelope.ts'
 import type { AgentChain } from './agent-chain.ts'
 import type { EpochKeys } from './agent-epochs.ts'
+import type { DecryptionKey } from './decryption-key.ts'
 import type { DeviceState } from './device-state.ts'
 import { type OpeningKey, openEnvelope } from './envelope-sealing.ts'
 
@@ -35,7 +36,7 @@ export interface DeliveredMessage {
 
 export interface ListenerOptions {
   readonly device: DeviceId
-  readonly encryptionSecret: Uint8Array
+  readonly decryptionKey: DecryptionKey
   readonly chain: AgentChain
   readonly state: DeviceState
   readonly epochs: EpochKeys
@@ -107,9 +108,9 @@ export class Listener {
   }
 
   async #open(envelope: Envelope): Promise<Result<Uint8Array>> {
-    const { chain, epochs, encryptionSecret } = this.#options
+    const { chain, epochs, decryptionKey } = this.#options
     const { target } = envelope.header
-    let key: OpeningKey = { type: 'device', secret: encryptionSecret }
+    let key: OpeningKey = { type: 'device', key: decryptionKey }
     if (target.type === 'group') {
       const current = (await chain.group(target.id)).value?.record.epoch ?? 0
       const epochKey = await epochs.key(target.id, target.epoch, target.epoch < current ? 0 : boxWaitMs)

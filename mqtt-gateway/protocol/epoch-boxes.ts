@@ -14,7 +14,7 @@ import { bytes, constant, decode, digest, encode, list, struct, uint } from '../
 import { hashHex, u64be } from '../../chain/hashing.ts'
 import { maxGroupMembers } from '../../chain/limits.ts'
 import { type Result, refuse } from '../../chain/result.ts'
-import { encBytes, epochKeyBytes, type Sealed, tagBytes } from './envelope.ts'
+import { epochKeyBytes, maxEncBytes, type Sealed, tagBytes } from './envelope.ts'
 
 const formatVersion = 1 as const
 
@@ -44,7 +44,7 @@ export interface MemberBox {
 const boxCodec = struct<EpochBox>({
   member: digest<DeviceId>(),
   keyId: digest<KeyId>(),
-  enc: bytes(encBytes),
+  enc: bytes(1, maxEncBytes),
   ciphertext: bytes(epochKeyBytes + tagBytes),
 })
 const boxesCodec = struct<EpochBoxes>({
@@ -60,9 +60,9 @@ const memberBoxCodec = struct<MemberBox>({
   box: boxCodec,
 })
 
-/** Largest encoded `EpochBoxes`: 256 KiB. */
-export const maxBoxesBytes = 256 * 1024
-const maxMemberBoxBytes = 512
+/** Largest encoded `EpochBoxes`: 640 KiB, room for `maxGroupMembers` RSA keys of 3,072 bits. */
+export const maxBoxesBytes = 640 * 1024
+const maxMemberBoxBytes = 1024
 
 /** Which epoch of which group on which chain. */
 export interface EpochName {

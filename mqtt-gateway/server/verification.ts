@@ -3,12 +3,13 @@
  * (Hsu-Lu B2, B5: `Check` or `Error`; docs/ARCHITECTURE.md, "Life of a message").
  *
  * Order of the checks, each of which alone can refuse:
- *   trust data fresh → sender known, itself, active → its key valid → signature → recipient active and its key the
- *   chain's, or group known, sender a member, epoch accepted → lifetime → counter not used.
+ *   trust data fresh → sender known, itself, active → its key valid → signature → recipient active, its key the
+ *   chain's and the suite one for that key, or group known, sender a member, epoch accepted → lifetime → counter not used.
  *
  * It only asks the replay window; who acts on `Check` marks the counter.
  */
 import type { DeviceId, Height, Milliseconds } from '../../chain/brands.ts'
+import type { EnvelopeSuite } from '../../chain/envelope-suites.ts'
 import type { ErrorCode } from '../../chain/errors.ts'
 import { keyIdOf, type SignatureVerifier } from '../../chain/keys.ts'
 import {
@@ -21,7 +22,13 @@ import {
 import type { Result } from '../../chain/result.ts'
 import { checkFresh } from '../../client/freshness.ts'
 import type { KeyMismatch } from '../protocol/decision-log.ts'
-import { canSealTo, checkEnvelopeLifetime, type Envelope, verifyEnvelope } from '../protocol/envelope.ts'
+import {
+  canSealTo,
+  checkEnvelopeLifetime,
+  checkSuite,
+  type Envelope,
+  verifyEnvelope,
+} from '../protocol/envelope.ts'
 import type { ReplayWindow } from '../protocol/replay-window.ts'
 import type { ExpiryTimes, TrustedGroup } from '../protocol/trust.ts'
 
@@ -104,7 +111,7 @@ function checkTarget(input: DecisionInput): Refused | undefined {
   const { now } = input.times
   if (target.type === 'device')
     return facts.target.type === 'device'
-      ? checkRecipient(target, facts.target.record, now)
+      ? checkRecipient(input.envelope.header.suite, target, facts.target.record, now)
       : error('internal', 'facts about a group for an envelope to a device')
   return facts.target.type === 'group'
     ? checkGroup(input.envelope.header.sender, target, facts.target.group, now)
@@ -112,6 +119,7 @@ function checkTarget(input: DecisionInput): Refused | undefined {
 }
 
 function checkRecipient(
+  suite: EnvelopeSuite,
   target: Extract<Envelope['header']['target'], { type: 'device' }>,
   record: IdentityRecord | undefined,
   now: Milliseconds,
@@ -119,7 +127,8 @@ function checkRecipient(
   if (record?.status !== 'active')
     return error('recipient-not-active', `recipient ${target.id} is ${record?.status ?? 'not on the chain'}`)
   const entry = findKey(record, target.keyId)
-  if (entry?.purpose === 'encrypt' && isKeyValidAt(entry, now) && canSealTo(entry.key)) return undefined
+  if (entry?.purpose === 'encrypt' && isKeyValidAt(entry, now) && canSealTo(entry.key))
+    return errorOf(checkSuite(suite, entry.key))
   const current = currentEncryptionKey(record, now, canSealTo)
   const onChain = current && keyIdOf(current.key)
   return error(

@@ -3,6 +3,8 @@ import { never, type RefusalCheck } from './refusal-check.ts'
 
 const keyTest = 'test/unit/chain/execute-key.test.ts'
 
+const envelopeTest = 'test/unit/mqtt-gateway/envelope.test.ts'
+
 const onePurpose: readonly RefusalCheck[] = [
   {
     refusal: 'one secret: a P-256 point that signs in the record already, to encrypt to',
@@ -48,4 +50,35 @@ const onePurpose: readonly RefusalCheck[] = [
   },
 ]
 
-export const deviceMessages: readonly RefusalCheck[] = [...onePurpose]
+const suites: readonly RefusalCheck[] = [
+  {
+    refusal: "suites: one that is not for the recipient's key, at the gateway",
+    file: 'mqtt-gateway/server/verification.ts',
+    find: 'return errorOf(checkSuite(suite, entry.key))',
+    replace: 'return undefined',
+    test: 'test/unit/mqtt-gateway/verification.test.ts',
+  },
+  {
+    refusal: "suites: one that is not for the recipient's key, at the recipient",
+    file: 'mqtt-gateway/device/envelope-sealing.ts',
+    find: ': checkSuite(suite, key)',
+    replace: ': ok(undefined)',
+    test: envelopeTest,
+  },
+  {
+    refusal: "suites: a message to a key that is not this device's",
+    file: 'mqtt-gateway/device/envelope-sealing.ts',
+    find: 'target.keyId !== keyIdOf(key)',
+    replace: 'false',
+    test: envelopeTest,
+  },
+  {
+    refusal: "suites: an encapsulated key of another length than the suite's",
+    file: 'mqtt-gateway/protocol/envelope.ts',
+    find: 'if (!suite.encBytes.includes(enc.length))',
+    replace: never,
+    test: envelopeTest,
+  },
+]
+
+export const deviceMessages: readonly RefusalCheck[] = [...onePurpose, ...suites]

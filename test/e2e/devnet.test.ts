@@ -127,7 +127,8 @@ describe('devnet', () => {
     expect(granted.code).toBe(0)
     const tokenFile = join(root, 'token')
     writeFileSync(tokenFile, `${granted.value.token}\n`, { mode: 0o600 })
-    const joined = await json('device', 'join', 'sensor-9', '--token-file', tokenFile)
+    const kinds = ['--signing-key', 'p256', '--encryption-key', 'rsa-3072']
+    const joined = await json('device', 'join', 'sensor-9', '--token-file', tokenFile, ...kinds)
     expect(joined.code).toBe(0)
     expect(joined.value).toMatchObject({ name: 'sensor-9', height: expect.any(Number), verified: true })
     expect(joined.value['assignedFullNode']).toMatchObject({ name: expect.stringMatching(/^full-/) })
@@ -141,10 +142,18 @@ describe('devnet', () => {
     expect(foreign.code).toBe(4)
     expect((await json('device', 'trust', 'sensor-10')).code).toBe(3)
     const shown = await json<{
-      keys: { publicKey: string }[]
+      keys: { suite: string; publicKey: string }[]
       transactions: { kind: string; id: string }[]
     }>('device', 'show', 'sensor-9')
-    for (const { publicKey } of shown.value.keys) expect(publicKey).toMatch(/^[0-9a-f]{64}$/)
+    expect(shown.value.keys.map(({ suite, publicKey }) => [suite, publicKey.length / 2])).toEqual([
+      ['p256', 33],
+      ['rsa-oaep', 398],
+    ])
+    const x25519 = await mote('device', 'join', 'sensor-9', '--encryption-key', 'x25519')
+    expect(x25519).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining('sensor-9 has keys of p256 and rsa-3072'),
+    })
     expect(shown.value.transactions.map(({ kind }) => kind)).toEqual(['identity.register'])
     const status = await json('tx', 'status', shown.value.transactions[0]!.id)
     expect(status).toMatchObject({ code: 0, value: { status: 'certified', height: joined.value['height'] } })
@@ -191,6 +200,8 @@ describe('devnet', () => {
     ])
     outsider.process.kill('SIGINT')
     expect(await outsider.ended).toMatchObject({ code: 130, stdout: '' })
+    const toRsa = await json('device', 'send', 'sensor-9', 'hello', '--from', '1111')
+    expect(toRsa).toMatchObject({ code: 0, value: { verdict: 'Check' } })
   })
 
   test('group: create, add, remove, show', async () => {

@@ -343,7 +343,9 @@ describe('gateway process: refusals', () => {
     const textOf = (file: string) => readFileSync(join(directory, file), 'utf8')
     const seeds = files
       .filter(file => /(^|\/)(key\.json|keys\/.+\.json)$/.test(file))
-      .flatMap(file => [...textOf(file).matchAll(/"seed": ?"([0-9a-f]{64})"/g)].map(([, seed]) => seed!))
+      .flatMap(file =>
+        [...textOf(file).matchAll(/"(?:seed|secret)": ?"([0-9a-f]{64,})"/g)].map(([, seed]) => seed!),
+      )
     const logs = files.filter(file => /(^|\/)(log(\.\d)?|[a-z]+(\.\d+)?\.log)$/.test(file))
     expect(seeds.length).toBeGreaterThan(20)
     expect(logs).toEqual(expect.arrayContaining(['nodes/full-1/log', 'nodes/gateway/log']))

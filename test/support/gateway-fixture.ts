@@ -78,8 +78,7 @@ export class GatewayFixture {
   }
 
   /** Keys of a device that the chain knows. */
-  device(name: string): IdentityKeys {
-    const keys = makeKeys(name)
+  device(name: string, keys: IdentityKeys = makeKeys(name)): IdentityKeys {
     this.trust.register(keys)
     return keys
   }

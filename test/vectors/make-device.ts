@@ -4,10 +4,15 @@
  * `node test/vectors/make-device.ts` writes the file.
  *
  * HPKE draws its ephemeral key from WebCrypto; here it draws the given ones, in the order in which they are listed, so that the code that
- * runs on devices makes these bytes. Ed25519 signatures follow from key and message.
+ * runs on devices makes these bytes. What is sealed to an RSA key is made here from the given key and seed, and read by that code.
+ * Ed25519 signatures follow from key and message.
  */
+import { constants, createPublicKey, publicEncrypt } from 'node:crypto'
 import { writeFileSync } from 'node:fs'
-import { bytesToHex, hexToBytes, utf8ToBytes } from '@noble/hashes/utils.js'
+import { gcm } from '@noble/ciphers/aes.js'
+import { p256 } from '@noble/curves/nist.js'
+import { sha256 } from '@noble/hashes/sha2.js'
+import { bytesToHex, concatBytes, hexToBytes, utf8ToBytes } from '@noble/hashes/utils.js'
 import { type ChainEvent, type Receipt, receiptCodec, receiptNumbers } from '../../chain/block.ts'
 import {
   ChainId,
@@ -20,16 +25,18 @@ import {
   TransactionId,
 } from '../../chain/brands.ts'
 import { encode } from '../../chain/codec.ts'
-import { hashHex } from '../../chain/hashing.ts'
+import { domainBytes, hashHex } from '../../chain/hashing.ts'
 import { deviceIdOf, type EncryptionKey, keyIdOf } from '../../chain/keys.ts'
 import { merkleRoot } from '../../chain/merkle.ts'
 import { signerFromSeed, x25519PublicKey } from '../../chain/noble-crypto.ts'
 import { groupIdOf } from '../../chain/records.ts'
 import { unwrap } from '../../chain/result.ts'
+import { encryptionKeyOf } from '../../client/encryption-keys.ts'
 import { sealEpochKey } from '../../mqtt-gateway/device/box-sealing.ts'
 import { type SealTarget, sealEnvelope } from '../../mqtt-gateway/device/envelope-sealing.ts'
-import { hpkeSeal } from '../../mqtt-gateway/device/hpke-seal.ts'
+import { type HpkeKeySuite, hpkeSeal } from '../../mqtt-gateway/device/hpke-seal.ts'
 import { makeAssertion, parseAssertion } from '../../mqtt-gateway/protocol/assertion.ts'
+import { authenticatedBytes, signEnvelope } from '../../mqtt-gateway/protocol/envelope.ts'
 import {
   boxesHash,
   epochKeyHash,
@@ -37,24 +44,37 @@ import {
   parseEpochBoxes,
 } from '../../mqtt-gateway/protocol/epoch-boxes.ts'
 import { encodeProofAnswer, encodeQuestion } from '../../mqtt-gateway/protocol/question.ts'
+import { rsaTestSecret } from './rsa-key.ts'
 
 const filled = (byte: number, length = 32) => new Uint8Array(length).fill(byte)
-const pkcs8Prefix = hexToBytes('302e020100300506032b656e04220420')
+/** What WebCrypto would draw for a KEM. */
+type Ephemeral = { readonly kem: HpkeKeySuite; readonly secret: Uint8Array }
 
-/** Runs `seal` with these X25519 secrets as the ephemeral keys that WebCrypto would have drawn. */
-async function withEphemeral<T>(secrets: readonly Uint8Array[], seal: () => Promise<T>): Promise<T> {
+async function webCryptoPair({ kem, secret }: Ephemeral) {
+  const { subtle } = globalThis.crypto
+  const base64url = (bytes: Uint8Array) => Buffer.from(bytes).toString('base64url')
+  const point = kem === 'x25519' ? x25519PublicKey(secret) : p256.getPublicKey(secret, false)
+  const jwk =
+    kem === 'x25519'
+      ? { kty: 'OKP', crv: 'X25519', x: base64url(point) }
+      : { kty: 'EC', crv: 'P-256', x: base64url(point.slice(1, 33)), y: base64url(point.slice(33)) }
+  const algorithm = kem === 'x25519' ? { name: 'X25519' } : { name: 'ECDH', namedCurve: 'P-256' }
+  return {
+    privateKey: await subtle.importKey('jwk', { ...jwk, d: base64url(secret) }, algorithm, false, [
+      'deriveBits',
+    ]),
+    publicKey: await subtle.importKey('jwk', jwk, algorithm, true, []),
+  }
+}
+
+/** Runs `seal` with these secrets as the ephemeral keys that WebCrypto would have drawn. */
+async function withEphemeral<T>(secrets: readonly Ephemeral[], seal: () => Promise<T>): Promise<T> {
   const { subtle } = globalThis.crypto
   const left = [...secrets]
   const drawn = async () => {
-    const secret = left.shift()
-    if (!secret) throw new Error('more ephemeral keys are drawn than given')
-    const algorithm = { name: 'X25519' }
-    const pkcs8 = Uint8Array.from([...pkcs8Prefix, ...secret])
-    const publicKey = Uint8Array.from(x25519PublicKey(secret))
-    return {
-      privateKey: await subtle.importKey('pkcs8', pkcs8, algorithm, false, ['deriveBits']),
-      publicKey: await subtle.importKey('raw', publicKey, algorithm, true, []),
-    }
+    const next = left.shift()
+    if (!next) throw new Error('more ephemeral keys are drawn than given')
+    return webCryptoPair(next)
   }
   Object.defineProperty(subtle, 'generateKey', { value: drawn, configurable: true })
   try {
@@ -64,14 +84,25 @@ async function withEphemeral<T>(secrets: readonly Uint8Array[], seal: () => Prom
   }
 }
 
-/** RFC 9180, appendix A.1.1, the first encryption. */
-const knownAnswer = {
-  source: 'RFC 9180, A.1.1, sequence number 0',
+/** RFC 9180, appendix A.1.1 and A.3.1, the first encryption of each. */
+const knownAnswers = [
+  {
+    source: 'RFC 9180, A.1.1, sequence number 0',
+    suite: 'x25519',
+    recipientSecret: '4612c550263fc8ad58375df3f557aac531d26850903e55a9f23f21d8534e8ac8',
+    ephemeralSecret: '52c4a758a802cd8b936eceea314432798d5baf2d7e9235dc084ab1b9cfa2f736',
+  },
+  {
+    source: 'RFC 9180, A.3.1, sequence number 0',
+    suite: 'p256-ecdh',
+    recipientSecret: 'f3ce7fdae57e1a310d87f1ebbde6f328be0a99cdbcadf4d6589cf29de4b8ffd2',
+    ephemeralSecret: '4995788ef4b9d6132b249ce59a77281493eb39af373d236a1fe415cb0c2d7beb',
+  },
+] as const
+const knownContext = {
   info: '4f6465206f6e2061204772656369616e2055726e',
   aad: '436f756e742d30',
   plaintext: '4265617574792069732074727574682c20747275746820626561757479',
-  recipientSecret: '4612c550263fc8ad58375df3f557aac531d26850903e55a9f23f21d8534e8ac8',
-  ephemeralSecret: '52c4a758a802cd8b936eceea314432798d5baf2d7e9235dc084ab1b9cfa2f736',
 } as const
 
 const chainId = ChainId('c1'.repeat(32))
@@ -85,67 +116,149 @@ const group = groupIdOf(senderId, 'valves')
 const epoch = 300
 const epochKey = filled(0xe0)
 
-async function hpkeVector() {
-  const { info, aad, plaintext, recipientSecret: secret, ephemeralSecret } = knownAnswer
-  const key: EncryptionKey = { suite: 'x25519', bytes: x25519PublicKey(hexToBytes(secret)) }
+async function hpkeVectors() {
+  const { info, aad, plaintext } = knownContext
   const context = { info: hexToBytes(info), aad: hexToBytes(aad) }
-  const sealed = await withEphemeral([hexToBytes(ephemeralSecret)], () =>
-    hpkeSeal(key, hexToBytes(plaintext), context),
-  )
-  const { enc, ciphertext } = unwrap(sealed)
-  return {
-    ...knownAnswer,
-    recipientKey: bytesToHex(key.bytes),
-    enc: bytesToHex(enc),
-    ciphertext: bytesToHex(ciphertext),
-  }
-}
-
-async function envelopeVectors() {
   const made = []
-  const name = { chainId, group, epoch }
-  const targets: readonly SealTarget[] = [
-    { type: 'device', id: recipientId, key: recipientKey },
-    { type: 'group', id: group, epoch, epochKeyHash: epochKeyHash(name, epochKey), epochKey },
-  ]
-  for (const [i, target] of targets.entries()) {
-    const fields = {
-      counter: 4_294_967_296 + i,
-      seenHeight: Height(70_000),
-      expiry: Milliseconds(now + 60_000),
-      channel: i === 0 ? 'kitchen/temperature' : '',
-    }
-    const content = utf8ToBytes('21.5 °C')
-    const ephemeral = target.type === 'device' ? [filled(4)] : []
-    const request = { chainId, sender: senderId, signer: sender, target, content, ...fields }
-    const { bytes, messageId } = unwrap(await withEphemeral(ephemeral, () => sealEnvelope(request)))
-    const to =
-      target.type === 'device'
-        ? { type: target.type, id: target.id, key: bytesToHex(target.key.bytes), keyId: keyIdOf(target.key) }
-        : { type: target.type, id: target.id, epoch, epochKeyHash: target.epochKeyHash }
-    made.push({
-      to,
-      ...fields,
-      content: bytesToHex(content),
-      ...(target.type === 'device'
-        ? { ephemeralSecret: bytesToHex(filled(4)), recipientSecret: bytesToHex(recipientSecret) }
-        : { epochKey: bytesToHex(epochKey) }),
-      messageId,
-      encoded: bytesToHex(bytes),
-    })
+  for (const known of knownAnswers) {
+    const key = encryptionKeyOf(known.suite, hexToBytes(known.recipientSecret))
+    const ephemeral = { kem: known.suite, secret: hexToBytes(known.ephemeralSecret) }
+    const { enc, ciphertext } = await withEphemeral([ephemeral], () =>
+      hpkeSeal(known.suite, key, hexToBytes(plaintext), context),
+    )
+    const sealed = { enc: bytesToHex(enc), ciphertext: bytesToHex(ciphertext) }
+    made.push({ ...known, ...knownContext, recipientKey: bytesToHex(key.bytes), ...sealed })
   }
   return made
 }
 
+const content = utf8ToBytes('21.5 °C')
+const fieldsOf = (i: number) => ({
+  counter: 4_294_967_296 + i,
+  seenHeight: Height(70_000),
+  expiry: Milliseconds(now + 60_000),
+  channel: i === 0 ? 'kitchen/temperature' : '',
+})
+
+async function envelopeVectors() {
+  const made = []
+  const x25519 = { publicKey: recipientKey, secret: recipientSecret }
+  const p256 = { publicKey: encryptionKeyOf('p256-ecdh', filled(10)), secret: filled(10) }
+  for (const [i, { publicKey, secret }] of [x25519, p256].entries()) {
+    const kem = publicKey.suite as HpkeKeySuite
+    const request = { chainId, sender: senderId, signer: sender, content, ...fieldsOf(i) }
+    const { bytes, messageId } = unwrap(
+      await withEphemeral([{ kem, secret: filled(4) }], () =>
+        sealEnvelope({ ...request, target: { type: 'device', id: recipientId, key: publicKey } }),
+      ),
+    )
+    made.push({
+      to: toDevice(publicKey),
+      ...fieldsOf(i),
+      content: bytesToHex(content),
+      ephemeralSecret: bytesToHex(filled(4)),
+      recipientSecret: bytesToHex(secret),
+      messageId,
+      encoded: bytesToHex(bytes),
+    })
+  }
+  made.push(rsaEnvelopeVector(2), await groupEnvelopeVector(3))
+  return made
+}
+
+const toDevice = (key: EncryptionKey) =>
+  ({
+    type: 'device',
+    id: recipientId,
+    suite: key.suite,
+    key: bytesToHex(key.bytes),
+    keyId: keyIdOf(key),
+  }) as const
+
+async function groupEnvelopeVector(i: number) {
+  const hash = epochKeyHash({ chainId, group, epoch }, epochKey)
+  const target: SealTarget = { type: 'group', id: group, epoch, epochKeyHash: hash, epochKey }
+  const request = { chainId, sender: senderId, signer: sender, content, ...fieldsOf(i), target }
+  const { bytes, messageId } = unwrap(await sealEnvelope(request))
+  return {
+    to: { type: target.type, id: group, epoch, epochKeyHash: hash },
+    ...fieldsOf(i),
+    content: bytesToHex(content),
+    epochKey: bytesToHex(epochKey),
+    messageId,
+    encoded: bytesToHex(bytes),
+  }
+}
+
+/** OpenSSL draws the seed of OAEP where nobody can give it: this one is padded here, by RFC 8017, section 7.1.1. */
+function rsaEnvelopeVector(i: number) {
+  const key = encryptionKeyOf('rsa-oaep', rsaTestSecret)
+  const fields = fieldsOf(i)
+  const header = {
+    suite: 'rsa-oaep-sha256-aes256gcm',
+    sender: senderId,
+    senderKeyId: keyIdOf(sender.publicKey),
+    target: { type: 'device', id: recipientId, keyId: keyIdOf(key) },
+    ...fields,
+  } as const
+  const messageKey = Uint8Array.from([...filled(0x41), ...filled(0x42, 12)])
+  const oaepSeed = filled(0x43)
+  const label = domainBytes('mote/envelope-info/1', hexToBytes(chainId))
+  const publicKey = createPublicKey({ key: Buffer.from(key.bytes), format: 'der', type: 'pkcs1' })
+  const padded = oaepPadded(messageKey, label, oaepSeed, 256)
+  const enc = Uint8Array.from(publicEncrypt({ key: publicKey, padding: constants.RSA_NO_PADDING }, padded))
+  const aad = authenticatedBytes({ header, channel: fields.channel })
+  const ciphertext = gcm(messageKey.slice(0, 32), messageKey.slice(32), aad).encrypt(content)
+  const { bytes, messageId } = signEnvelope(
+    chainId,
+    { header, channel: fields.channel },
+    { enc, ciphertext },
+    sender,
+  )
+  return {
+    to: toDevice(key),
+    ...fields,
+    content: bytesToHex(content),
+    messageKey: bytesToHex(messageKey),
+    oaepLabel: bytesToHex(label),
+    oaepSeed: bytesToHex(oaepSeed),
+    recipientSecret: bytesToHex(rsaTestSecret),
+    messageId,
+    encoded: bytesToHex(bytes),
+  }
+}
+
+function oaepPadded(message: Uint8Array, label: Uint8Array, seed: Uint8Array, length: number): Uint8Array {
+  const data = new Uint8Array(length - 33)
+  data.set(sha256(label))
+  data[data.length - message.length - 1] = 1
+  data.set(message, data.length - message.length)
+  const maskedData = exclusiveOr(data, mgf1(seed, data.length))
+  return Uint8Array.of(0, ...exclusiveOr(seed, mgf1(maskedData, 32)), ...maskedData)
+}
+
+/** MGF1 with SHA-256 (RFC 8017, appendix B.2.1), for at most 256 blocks. */
+function mgf1(seed: Uint8Array, length: number): Uint8Array {
+  const blocks = Array.from({ length: Math.ceil(length / 32) }, (_, i) =>
+    sha256(Uint8Array.of(...seed, 0, 0, 0, i)),
+  )
+  return concatBytes(...blocks).slice(0, length)
+}
+
+function exclusiveOr(a: Uint8Array, b: Uint8Array): Uint8Array {
+  return a.map((byte, i) => byte ^ (b[i] as number))
+}
+
 async function boxesVector() {
   const name = { chainId, group, epoch }
-  const members = [5, 6].map(n => ({
-    id: deviceIdOf(signerFromSeed('ed25519', filled(n)).publicKey),
-    secret: filled(n + 0x10),
-    key: { suite: 'x25519', bytes: x25519PublicKey(filled(n + 0x10)) } as const,
+  const suites = ['x25519', 'p256-ecdh', 'x25519'] as const
+  const members = suites.map((suite, i) => ({
+    id: deviceIdOf(signerFromSeed('ed25519', filled(5 + i)).publicKey),
+    secret: filled(0x15 + i),
+    key: encryptionKeyOf(suite, filled(0x15 + i)),
   }))
   const sorted = members.toSorted((a, b) => (a.id < b.id ? -1 : 1))
-  const ephemeral = [filled(0x25), filled(0x26)]
+  const ephemeral = sorted.map(({ key }, i) => ({ kem: key.suite as HpkeKeySuite, secret: filled(0x25 + i) }))
   const sealed = await withEphemeral(ephemeral, () => sealEpochKey(name, epochKey, members))
   const { boxes } = unwrap(sealed)
   const single = memberBoxes(unwrap(parseEpochBoxes(boxes)))
@@ -156,10 +269,11 @@ async function boxesVector() {
     epochKeyHash: epochKeyHash(name, epochKey),
     members: sorted.map(({ id, secret, key }, i) => ({
       id,
+      suite: key.suite,
       secret: bytesToHex(secret),
       key: bytesToHex(key.bytes),
       keyId: keyIdOf(key),
-      ephemeralSecret: bytesToHex(ephemeral[i] as Uint8Array),
+      ephemeralSecret: bytesToHex(ephemeral[i]?.secret as Uint8Array),
       memberBox: bytesToHex(single[i]?.payload as Uint8Array),
     })),
     encoded: bytesToHex(boxes),
@@ -261,7 +375,7 @@ export async function deviceVectors() {
       keyId: keyIdOf(sender.publicKey),
       id: senderId,
     },
-    hpke: await hpkeVector(),
+    hpke: await hpkeVectors(),
     envelopes: await envelopeVectors(),
     boxes: await boxesVector(),
     assertion: assertionVector(),

@@ -7,7 +7,7 @@ import type { EncryptionKey, PublicKey } from '../../../chain/keys.ts'
 import { nobleVerifier } from '../../../chain/noble-crypto.ts'
 import { keyFlaw } from '../../../chain/usable-keys.ts'
 import { nativeVerifier } from '../../../client/native-crypto.ts'
-import { hpkeSeal } from '../../../mqtt-gateway/device/hpke-seal.ts'
+import { sealToKey } from '../../../mqtt-gateway/device/key-sealing.ts'
 import type { KeyVector } from '../../vectors/make-keys.ts'
 import type { SignatureVector } from '../../vectors/make-signatures.ts'
 
@@ -61,7 +61,7 @@ describe('usable keys: every library agrees', () => {
     for (const { name, key, usable } of of('x25519')) {
       const bytes = hex(key)
       const context = { info: new Uint8Array(), aad: new Uint8Array() }
-      expect((await hpkeSeal({ suite: 'x25519', bytes }, bytes, context)).ok, name).toBe(usable)
+      expect((await sealToKey({ suite: 'x25519', bytes }, bytes, context)).ok, name).toBe(usable)
       const spki = Buffer.concat([Buffer.from('302a300506032b656e032100', 'hex'), bytes])
       const publicKey = createPublicKey({ key: spki, format: 'der', type: 'spki' })
       const agree = () => diffieHellman({ privateKey, publicKey })

@@ -6,8 +6,13 @@ import { bytesToHex } from '@noble/hashes/utils.js'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { deviceIdOf } from '../../../chain/keys.ts'
 import { nobleVerifier } from '../../../chain/noble-crypto.ts'
+import { ok, unwrap } from '../../../chain/result.ts'
 import { withDirectoryLock } from '../../../client/atomic-file.ts'
+import { encryptionKeyKinds, kindOfEncryptionKey } from '../../../client/encryption-keys.ts'
 import { KeyDirectory, makeKeys, readKeyFile, signerOf, writeKeyFile } from '../../../client/key-directory.ts'
+
+import { decryptionKeyOf } from '../../../mqtt-gateway/device/decryption-key.ts'
+import { openWithKey, sealToKey } from '../../../mqtt-gateway/device/key-sealing.ts'
 
 let base: string
 beforeEach(async () => {
@@ -49,9 +54,33 @@ describe('key directory', () => {
     }
   })
 
+  it.each(encryptionKeyKinds)('key directory: gives back an encryption key of kind %s', async kind => {
+    const keys = await KeyDirectory.open(base)
+    const made = await keys.create('sensor', { encryption: kind })
+    const loaded = await keys.load('sensor')
+    expect(loaded).toEqual(made)
+    expect(kindOfEncryptionKey(loaded.encryption.publicKey)).toBe(kind)
+    const context = { info: Uint8Array.of(1), aad: Uint8Array.of(2) }
+    const sealed = unwrap(await sealToKey(made.encryption.publicKey, Uint8Array.of(3), context))
+    expect(await openWithKey(decryptionKeyOf(loaded), sealed, context)).toEqual(ok(Uint8Array.of(3)))
+    const path = join(base, 'keys', 'sensor.json')
+    const content = await readFile(path, 'utf8')
+    const secret = bytesToHex(made.encryption.secret.expose())
+    for (const damage of [
+      content.replace(secret, secret.slice(2)),
+      content.replace(bytesToHex(made.encryption.publicKey.bytes), 'ab'.repeat(32)),
+      content.replace(`"${made.encryption.publicKey.suite}"`, '"x448"'),
+    ]) {
+      await writeFile(path, damage)
+      const error = await keys.load('sensor').catch((cause: unknown) => cause)
+      expect(error).toMatchObject({ code: 'config-invalid', detail: expect.stringContaining('encryption.') })
+      expect(inspect(error)).not.toContain(secret.slice(4, 20))
+    }
+  })
+
   it('key directory: a seed never shows itself in a log', async () => {
     const keys = makeKeys('sensor', { transport: true })
-    const seeds = [keys.signing.seed, keys.encryption.seed, keys.transport!.seed]
+    const seeds = [keys.signing.seed, keys.encryption.secret, keys.transport!.seed]
     const shown = [JSON.stringify(keys), inspect(keys, { depth: 9, showHidden: true }), `${seeds[0]}`].join()
     for (const seed of seeds) {
       expect(shown).not.toContain(bytesToHex(seed.expose()))

@@ -3,8 +3,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { lockDirectory } from '../../../client/directory-lock.ts'
-import { SecretSeed } from '../../../client/key-directory.ts'
 import { openLog } from '../../../client/log.ts'
+import { SecretBytes } from '../../../client/secret-bytes.ts'
 import { readSourceFiles } from '../../support/source-files.ts'
 
 let directory = ''
@@ -21,7 +21,7 @@ test('log: lines are JSON with time, level and name, and carry no secret', async
   })
   log.debug('not written')
   log.info(
-    { seed: 'deadbeef', keys: { password: 'hunter2', seed: new SecretSeed(new Uint8Array(32).fill(7)) } },
+    { seed: 'deadbeef', keys: { password: 'hunter2', seed: new SecretBytes(new Uint8Array(32).fill(7)) } },
     'started',
   )
   close()

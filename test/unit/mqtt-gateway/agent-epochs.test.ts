@@ -9,6 +9,7 @@ import { type MoteError, type Refusal, unwrap } from '../../../chain/result.ts'
 import { makeKeys } from '../../../client/key-directory.ts'
 import { EpochKeys } from '../../../mqtt-gateway/device/agent-epochs.ts'
 import { sealEpochKey } from '../../../mqtt-gateway/device/box-sealing.ts'
+import { decryptionKeyOf } from '../../../mqtt-gateway/device/decryption-key.ts'
 import { DeviceState } from '../../../mqtt-gateway/device/device-state.ts'
 import type { MqttConnection, ReceivedMessage } from '../../../mqtt-gateway/device/mqtt-connection.ts'
 import type { VerdictInbox } from '../../../mqtt-gateway/device/verdict-inbox.ts'
@@ -48,7 +49,7 @@ beforeEach(async () => {
   }
   epochs = new EpochKeys({
     device: bob.id,
-    encryptionSecret: bob.encryption.seed.expose(),
+    decryptionKey: decryptionKeyOf(bob),
     chain: trust,
     state: await DeviceState.open(directory),
     connection: connection as unknown as MqttConnection,
@@ -137,8 +138,8 @@ test('re-key: a member without a key that can be sealed to is left out, and that
   const smallOrder = { suite: 'x25519', bytes: new Uint8Array(32) } as const
   trust.put({ ...brokenRecord!, keys: [brokenRecord!.keys[0]!, encrypt(smallOrder)] })
   trust.put({ ...withoutRecord!, keys: withoutRecord!.keys.slice(0, 1) })
-  // Its newest key is of a suite that nothing is sealed with; the one before is as good as ever.
-  const p256Key = { suite: 'p256-ecdh', bytes: new Uint8Array(33).fill(2) } as const
+  // Its newest key is no point; the one before is as good as ever.
+  const p256Key = { suite: 'p256-ecdh', bytes: new Uint8Array(33) } as const
   trust.put({ ...other!, keys: [...other!.keys, encrypt(p256Key)] })
 
   const { record } = await epochs.rekey(group)

@@ -17,7 +17,7 @@ test('contacts: a newer key that nothing can be sealed to is neither taken nor n
   trust.register(bob)
   const record = trust.record(bob.id)
   const lifetime = { notBefore: 0 as Milliseconds, notAfter: undefined, revokedAt: undefined }
-  const unsealable = { suite: 'p256-ecdh', bytes: new Uint8Array(33).fill(2) } as const
+  const unsealable = { suite: 'p256-ecdh', bytes: new Uint8Array(33) } as const
   trust.put({ ...record, keys: [...record.keys, { purpose: 'encrypt', key: unsealable, ...lifetime }] })
   const onChain = keyIdOf(bob.encryption.publicKey)
   const about = { sender: alice.id, recipient: bob.id, problem: 'copy: publicKey: there is none' }

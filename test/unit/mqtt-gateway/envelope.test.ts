@@ -2,35 +2,46 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import type { ChainId, GroupId, Hash, Height, Milliseconds } from '../../../chain/brands.ts'
-import { deviceIdOf, keyIdOf } from '../../../chain/keys.ts'
-import { nobleVerifier, signerFromSeed, x25519PublicKey } from '../../../chain/noble-crypto.ts'
+import { deviceIdOf, encryptionSuites, keyIdOf } from '../../../chain/keys.ts'
+import { nobleVerifier, signerFromSeed } from '../../../chain/noble-crypto.ts'
 import { unwrap } from '../../../chain/result.ts'
+import { makeEncryptionKeys } from '../../../client/encryption-keys.ts'
+import { nativeVerifier } from '../../../client/native-crypto.ts'
+import type { DecryptionKey } from '../../../mqtt-gateway/device/decryption-key.ts'
 import {
+  type OpeningKey,
   openEnvelope,
   type SealRequest,
   type SealTarget,
   sealEnvelope,
 } from '../../../mqtt-gateway/device/envelope-sealing.ts'
 import {
+  checkSuite,
   maxContentBytes,
   maxEnvelopeBytes,
   parseEnvelope,
+  signEnvelope,
   verifyEnvelope,
 } from '../../../mqtt-gateway/protocol/envelope.ts'
 import { deliveryTopic } from '../../../mqtt-gateway/protocol/topics.ts'
+import { decryptionKey } from '../../support/device-keys.ts'
 
 const chainId = '11'.repeat(32) as ChainId
 const otherChain = '22'.repeat(32) as ChainId
 const signer = signerFromSeed('ed25519', new Uint8Array(32).fill(1))
 const sender = deviceIdOf(signer.publicKey)
-const recipientSecret = new Uint8Array(32).fill(7)
-const recipientKey = { suite: 'x25519', bytes: x25519PublicKey(recipientSecret) } as const
 const recipient = deviceIdOf(signerFromSeed('ed25519', new Uint8Array(32).fill(2)).publicKey)
 const group = '33'.repeat(32) as GroupId
 const epochKey = new Uint8Array(32).fill(9)
 const content = new TextEncoder().encode('valve 3 is open')
 
-const toDevice: SealTarget = { type: 'device', id: recipient, key: recipientKey }
+const keyPairs = encryptionSuites.map(suite => decryptionKey(suite, 7))
+const toKey = ({ publicKey }: DecryptionKey): SealTarget => ({
+  type: 'device',
+  id: recipient,
+  key: publicKey,
+})
+const toDevice = toKey(keyPairs[0]!)
 const toGroup: SealTarget = {
   type: 'group',
   id: group,
@@ -58,15 +69,36 @@ async function sealed(target: SealTarget, changes: Partial<SealRequest> = {}): P
   return unwrap(await sealEnvelope(request(target, changes))).bytes
 }
 
-const openers = {
-  device: { type: 'device', secret: recipientSecret },
-  group: { type: 'group', epochKey },
-} as const
+interface Row {
+  readonly name: string
+  readonly target: SealTarget
+  readonly opener: OpeningKey
+  /** Another key of the same kind. */
+  readonly wrong: OpeningKey
+}
+const rows: readonly Row[] = [
+  ...keyPairs.map(key => ({
+    name: key.publicKey.suite,
+    target: toKey(key),
+    opener: { type: 'device', key } as const,
+    // Under the same id, so that the cipher has to notice.
+    wrong: { type: 'device', key: { ...strangerTo(key), publicKey: key.publicKey } } as const,
+  })),
+  {
+    name: 'group',
+    target: toGroup,
+    opener: { type: 'group', epochKey },
+    wrong: { type: 'group', epochKey: new Uint8Array(32).fill(8) },
+  },
+]
 
-describe.each([
-  ['device', toDevice],
-  ['group', toGroup],
-] as const)('envelope for a %s', (type, target) => {
+function strangerTo({ publicKey: { suite } }: DecryptionKey): DecryptionKey {
+  if (suite !== 'rsa-oaep') return decryptionKey(suite, 8)
+  const { publicKey, secret } = makeEncryptionKeys('rsa-2048')
+  return { publicKey, secret: secret.expose() }
+}
+
+describe.each(rows)('envelope for $name', ({ target, opener, wrong }) => {
   test('envelope: opens to what was sealed, and the header says what was asked', async () => {
     const envelope = unwrap(parseEnvelope(chainId, await sealed(target)))
     expect(envelope.header).toMatchObject({
@@ -77,7 +109,7 @@ describe.each([
     })
     expect(envelope.channel).toBe('valves/3')
     expect(verifyEnvelope(envelope, signer.publicKey, nobleVerifier)).toBe(true)
-    expect(unwrap(await openEnvelope(chainId, envelope, openers[type]))).toEqual(content)
+    expect(unwrap(await openEnvelope(chainId, envelope, opener))).toEqual(content)
   })
 
   test('envelope: any changed byte is refused by the parser or by the signature', async () => {
@@ -87,7 +119,7 @@ describe.each([
       altered[i] = (altered[i] as number) ^ 0x01
       const parsed = parseEnvelope(chainId, altered)
       expect(
-        parsed.ok && verifyEnvelope(parsed.value, signer.publicKey, nobleVerifier),
+        parsed.ok && verifyEnvelope(parsed.value, signer.publicKey, nativeVerifier),
         `byte ${i} of ${wire.length}`,
       ).toBe(false)
     }
@@ -96,17 +128,13 @@ describe.each([
   test('envelope: a body does not open under another header, channel, chain or key', async () => {
     const envelope = unwrap(parseEnvelope(chainId, await sealed(target)))
     const open = async (changed: typeof envelope, chain = chainId): Promise<string> => {
-      const opened = await openEnvelope(chain, changed, openers[type])
+      const opened = await openEnvelope(chain, changed, opener)
       return opened.ok ? 'opened' : opened.error.code
     }
     expect(await open({ ...envelope, header: { ...envelope.header, counter: 13 } })).toBe('cannot-open')
     expect(await open({ ...envelope, channel: 'valves/4' })).toBe('cannot-open')
     expect(await open(envelope, otherChain)).toBe('cannot-open')
-    const wrong =
-      type === 'device'
-        ? ({ type, secret: new Uint8Array(32).fill(8) } as const)
-        : ({ type, epochKey: new Uint8Array(32).fill(8) } as const)
-    expect((await openEnvelope(chainId, envelope, wrong)).ok).toBe(false)
+    expect(await openEnvelope(chainId, envelope, wrong)).toMatchObject({ error: { code: 'cannot-open' } })
   })
 
   test('envelope: a signature of one chain does not verify on another', async () => {
@@ -123,15 +151,49 @@ test('envelope: a P-256 device signs too', async () => {
   expect(verifyEnvelope(envelope, signer.publicKey, nobleVerifier)).toBe(false)
 })
 
-test('envelope: overhead for one recipient stays under 320 bytes, for a group too', async () => {
-  expect((await sealed(toDevice, { channel: '' })).length - content.length).toBeLessThan(320)
-  expect((await sealed(toGroup, { channel: '' })).length - content.length).toBeLessThan(320)
+test('envelope: overhead stays under 320 bytes, for P-256 under 350, for RSA under 550', async () => {
+  const most = { x25519: 320, 'p256-ecdh': 350, 'rsa-oaep': 550, group: 320 } as Readonly<
+    Record<string, number>
+  >
+  for (const { name, target } of rows)
+    expect((await sealed(target, { channel: '' })).length - content.length, name).toBeLessThan(most[name]!)
+})
+
+test("envelope: the suite has to be one for the key, and the key this device's", async () => {
+  for (const key of keyPairs) {
+    const envelope = unwrap(parseEnvelope(chainId, await sealed(toKey(key))))
+    expect(checkSuite(envelope.header.suite, key.publicKey).ok).toBe(true)
+    for (const other of keyPairs.filter(each => each !== key)) {
+      expect(checkSuite(envelope.header.suite, other.publicKey)).toMatchObject({
+        error: { code: 'suite-mismatch' },
+      })
+      const target = { type: 'device', id: recipient, keyId: keyIdOf(other.publicKey) } as const
+      const named = { ...envelope, header: { ...envelope.header, target } }
+      const opener: OpeningKey = { type: 'device', key: other }
+      expect(await openEnvelope(chainId, named, opener)).toMatchObject({ error: { code: 'suite-mismatch' } })
+      const opened = await openEnvelope(chainId, envelope, opener)
+      expect(opened).toMatchObject({
+        error: { code: 'cannot-open', detail: expect.stringContaining('keyId') },
+      })
+    }
+  }
+})
+
+test("envelope: an encapsulated key of another length than the suite's is malformed", async () => {
+  for (const { name, target } of rows) {
+    const { header, channel, sealed: body } = unwrap(parseEnvelope(chainId, await sealed(target)))
+    const wrong = { ...body, enc: new Uint8Array(name === 'group' ? 32 : body.enc.length - 1) }
+    const { bytes } = signEnvelope(chainId, { header, channel }, wrong, signer)
+    expect(parseEnvelope(chainId, bytes), name).toMatchObject({ error: { code: 'malformed' } })
+  }
 })
 
 test('envelope: the largest content fits, one byte more is refused', async () => {
-  const wire = await sealed(toDevice, { content: new Uint8Array(maxContentBytes) })
-  expect(wire.length).toBeLessThanOrEqual(maxEnvelopeBytes)
-  expect(parseEnvelope(chainId, wire).ok).toBe(true)
+  for (const { target } of rows) {
+    const wire = await sealed(target, { content: new Uint8Array(maxContentBytes), channel: 'c'.repeat(64) })
+    expect(wire.length).toBeLessThanOrEqual(maxEnvelopeBytes)
+    expect(parseEnvelope(chainId, wire).ok).toBe(true)
+  }
   const tooLarge = await sealEnvelope(request(toDevice, { content: new Uint8Array(maxContentBytes + 1) }))
   expect(tooLarge).toMatchObject({ ok: false, error: { code: 'too-large' } })
 })
@@ -156,7 +218,11 @@ test('envelope: another format version is told apart from broken bytes', async (
 })
 
 test('envelope: a recipient key of small order is refused, not sealed to', async () => {
-  const target: SealTarget = { ...toDevice, key: { suite: 'x25519', bytes: new Uint8Array(32) } }
+  const target: SealTarget = {
+    type: 'device',
+    id: recipient,
+    key: { suite: 'x25519', bytes: new Uint8Array(32) },
+  }
   expect(await sealEnvelope(request(target))).toMatchObject({ ok: false, error: { code: 'key-not-usable' } })
 })
 

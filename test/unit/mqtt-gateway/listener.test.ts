@@ -8,6 +8,7 @@ import { nobleVerifier } from '../../../chain/noble-crypto.ts'
 import { unwrap } from '../../../chain/result.ts'
 import { makeKeys, signerOf } from '../../../client/key-directory.ts'
 import type { EpochKeys } from '../../../mqtt-gateway/device/agent-epochs.ts'
+import { decryptionKeyOf } from '../../../mqtt-gateway/device/decryption-key.ts'
 import { DeviceState } from '../../../mqtt-gateway/device/device-state.ts'
 import { type SealRequest, sealEnvelope } from '../../../mqtt-gateway/device/envelope-sealing.ts'
 import { Lanes, Listener } from '../../../mqtt-gateway/device/listener.ts'
@@ -28,7 +29,7 @@ beforeEach(async () => {
   directory = await mkdtemp(join(tmpdir(), 'mote-listener-'))
   listener = new Listener({
     device: bob.id,
-    encryptionSecret: bob.encryption.seed.expose(),
+    decryptionKey: decryptionKeyOf(bob),
     chain: trust,
     state: await DeviceState.open(directory),
     // Only `key` is asked of it.

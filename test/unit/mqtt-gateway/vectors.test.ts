@@ -4,12 +4,15 @@ import { describe, expect, test } from 'vitest'
 import { receiptCodec } from '../../../chain/block.ts'
 import { ChainId } from '../../../chain/brands.ts'
 import { decode } from '../../../chain/codec.ts'
+import type { EncryptionSuite } from '../../../chain/keys.ts'
 import { merkleRoot } from '../../../chain/merkle.ts'
 import { unwrap } from '../../../chain/result.ts'
+import { encryptionKeyOf } from '../../../client/encryption-keys.ts'
 import { nativeVerifier } from '../../../client/native-crypto.ts'
 import { openMemberBox } from '../../../mqtt-gateway/device/box-sealing.ts'
+import type { DecryptionKey } from '../../../mqtt-gateway/device/decryption-key.ts'
 import { type OpeningKey, openEnvelope } from '../../../mqtt-gateway/device/envelope-sealing.ts'
-import { hpkeOpen } from '../../../mqtt-gateway/device/hpke-seal.ts'
+import { openWithKey } from '../../../mqtt-gateway/device/key-sealing.ts'
 import {
   checkAssertionTime,
   parseAssertion,
@@ -29,6 +32,10 @@ const vectors: Awaited<ReturnType<typeof deviceVectors>> = JSON.parse(
   readFileSync(new URL('../../vectors/device.json', import.meta.url), 'utf8'),
 )
 const hex = (text: string) => Uint8Array.from(Buffer.from(text, 'hex'))
+const keyPair = (suite: EncryptionSuite, secret: string): DecryptionKey => ({
+  publicKey: encryptionKeyOf(suite, hex(secret)),
+  secret: hex(secret),
+})
 const chainId = ChainId(vectors.chainId)
 const senderKey = { suite: 'ed25519', bytes: hex(vectors.sender.key) } as const
 
@@ -38,14 +45,21 @@ describe('vectors of test/vectors/device.json', () => {
   })
 
   test('vectors: HPKE gives the known answer of RFC 9180', async () => {
-    const { hpke } = vectors
-    expect(hpke.enc).toBe('37fda3567bdbd628e88668c3c8d7e97d1d1253b6d4ea6d44c150f741f1bf4431')
-    expect(hpke.ciphertext).toBe(
-      'f938558b5d72f1a23810b4be2ab4f84331acc02fc97babc53a52ae8218a355a96d8770ac83d07bea87e13c512a',
-    )
-    const context = { info: hex(hpke.info), aad: hex(hpke.aad) }
-    const sealed = { enc: hex(hpke.enc), ciphertext: hex(hpke.ciphertext) }
-    expect(unwrap(await hpkeOpen(hex(hpke.recipientSecret), sealed, context))).toEqual(hex(hpke.plaintext))
+    expect(vectors.hpke.map(({ enc, ciphertext }) => [enc, ciphertext])).toEqual([
+      [
+        '37fda3567bdbd628e88668c3c8d7e97d1d1253b6d4ea6d44c150f741f1bf4431',
+        'f938558b5d72f1a23810b4be2ab4f84331acc02fc97babc53a52ae8218a355a96d8770ac83d07bea87e13c512a',
+      ],
+      [
+        '04a92719c6195d5085104f469a8b9814d5838ff72b60501e2c4466e5e67b325ac98536d7b61a1af4b78e5b7f951c0900be863c403ce65c9bfcb9382657222d18c4',
+        '5ad590bb8baa577f8619db35a36311226a896e7342a6d836d8b7bcd2f20b6c7f9076ac232e3ab2523f39513434',
+      ],
+    ])
+    for (const { suite, info, aad, plaintext, recipientSecret, enc, ciphertext } of vectors.hpke) {
+      const sealed = { enc: hex(enc), ciphertext: hex(ciphertext) }
+      const opened = openWithKey(keyPair(suite, recipientSecret), sealed, { info: hex(info), aad: hex(aad) })
+      expect(unwrap(await opened)).toEqual(hex(plaintext))
+    }
   })
 
   test('vectors: envelopes verify and open', async () => {
@@ -55,8 +69,8 @@ describe('vectors of test/vectors/device.json', () => {
       expect(verifyEnvelope(envelope, senderKey, nativeVerifier)).toBe(true)
       const key: OpeningKey =
         'recipientSecret' in vector
-          ? { type: 'device', secret: hex(vector.recipientSecret!) }
-          : { type: 'group', epochKey: hex(vector.epochKey!) }
+          ? { type: 'device', key: keyPair(vector.to.suite, vector.recipientSecret) }
+          : { type: 'group', epochKey: hex(vector.epochKey) }
       expect(unwrap(await openEnvelope(chainId, envelope, key))).toEqual(hex(vector.content))
     }
   })
@@ -69,8 +83,12 @@ describe('vectors of test/vectors/device.json', () => {
     expect(unwrap(parseEpochBoxes(hex(encoded))).boxes.map(({ member }) => member)).toEqual(
       members.map(({ id }) => id),
     )
-    for (const { memberBox, secret } of members) {
-      const opened = await openMemberBox(chainId, unwrap(parseMemberBox(hex(memberBox))), hex(secret))
+    for (const { memberBox, suite, secret } of members) {
+      const opened = await openMemberBox(
+        chainId,
+        unwrap(parseMemberBox(hex(memberBox))),
+        keyPair(suite, secret),
+      )
       expect(unwrap(opened)).toEqual(hex(boxes.epochKey))
     }
   })

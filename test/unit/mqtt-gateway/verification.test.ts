@@ -4,7 +4,8 @@
  */
 import { beforeEach, describe, expect, test } from 'vitest'
 import type { DeviceId, GroupId, Hash, Height, KeyId, Milliseconds } from '../../../chain/brands.ts'
-import { keyIdOf } from '../../../chain/keys.ts'
+import { type EnvelopeSuite, envelopeSuites } from '../../../chain/envelope-suites.ts'
+import { encryptionSuites, keyIdOf } from '../../../chain/keys.ts'
 import { nobleVerifier } from '../../../chain/noble-crypto.ts'
 import type { IdentityRecord, KeyEntry } from '../../../chain/records.ts'
 import { unwrap } from '../../../chain/result.ts'
@@ -14,11 +15,13 @@ import {
   type Envelope,
   maxEnvelopeLifetimeMs,
   parseEnvelope,
+  signEnvelope,
 } from '../../../mqtt-gateway/protocol/envelope.ts'
 import { epochKeyHash } from '../../../mqtt-gateway/protocol/epoch-boxes.ts'
 import { ReplayWindow } from '../../../mqtt-gateway/protocol/replay-window.ts'
 import type { TrustedGroup } from '../../../mqtt-gateway/protocol/trust.ts'
 import { type Decision, type DecisionInput, decide } from '../../../mqtt-gateway/server/verification.ts'
+import { decryptionKey } from '../../support/device-keys.ts'
 import { MemoryTrust } from '../../support/memory-trust.ts'
 
 const seeded = (name: string, byte: number) =>
@@ -145,7 +148,7 @@ describe('verification of a message for one recipient', () => {
   })
 
   test('verification: a key of the recipient that nothing can be sealed to, newer than the one that senders use', () => {
-    const key = { suite: 'p256-ecdh', bytes: new Uint8Array(33).fill(2) } as const
+    const key = { suite: 'p256-ecdh', bytes: new Uint8Array(33) } as const
     const lifetime = { notBefore: 0 as Milliseconds, notAfter: undefined, revokedAt: undefined }
     const record = {
       ...bobRecord,
@@ -162,6 +165,27 @@ describe('verification of a message for one recipient', () => {
       code: 'recipient-key-mismatch',
       mismatch: { inEnvelope: keyIdOf(key), onChain: keyIdOf(bob.encryption.publicKey) },
     })
+  })
+
+  test("verification: a suite that is not for the key that the chain has, whatever the sender's copy says", async () => {
+    for (const suite of encryptionSuites) {
+      const { publicKey } = decryptionKey(suite, 60)
+      const record = withKeys(bobRecord, entry =>
+        entry.purpose === 'encrypt' ? { ...entry, key: publicKey } : entry,
+      )
+      const target = { type: 'device', id: bob.id, key: publicKey } as const
+      const envelope = await sealed({ target })
+      const facts = { ...input.facts, target: { type: 'device', record } } as const
+      expect(codeOf(decideWith({ envelope, facts })), suite).toBe('Check')
+      for (const [other, row] of Object.entries(envelopeSuites)) {
+        if (row.key === undefined || row.key === suite) continue
+        const header = { ...envelope.header, suite: other as EnvelopeSuite }
+        const body = { ...envelope.sealed, enc: new Uint8Array(row.encBytes[0]) }
+        const { bytes } = signEnvelope(trust.chainId, { header, channel: '' }, body, signerOf(alice))
+        const forged = unwrap(parseEnvelope(trust.chainId, bytes))
+        expect(codeOf(decideWith({ envelope: forged, facts })), other).toBe('suite-mismatch')
+      }
+    }
   })
 
   test('verification: an expired message, and one that outlives the replay window', async () => {

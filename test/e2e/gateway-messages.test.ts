@@ -1,0 +1,64 @@
+/** What travels between agents over a real broker, for each kind of key, suite and size (Hsu-Lu B2, B3). */
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { type IdentityKeys, makeKeys } from '../../client/key-directory.ts'
+import type { DeviceAgent } from '../../mqtt-gateway/device/agent.ts'
+import type { DeliveredMessage } from '../../mqtt-gateway/device/listener.ts'
+import { makeRsaKeys } from '../support/device-keys.ts'
+import { GatewayFixture, until } from '../support/gateway-fixture.ts'
+
+const text = (content: string) => ({ content: new TextEncoder().encode(content) })
+
+let fixture: GatewayFixture
+let d1111: IdentityKeys
+let d1113: IdentityKeys
+beforeEach(async () => {
+  fixture = await GatewayFixture.start()
+  d1111 = fixture.device('1111')
+  d1113 = fixture.device('1113')
+})
+afterEach(async () => {
+  await fixture.stop()
+  expect(fixture.errors).toEqual([])
+})
+
+interface Inbox {
+  readonly texts: string[]
+  readonly messages: DeliveredMessage[]
+  readonly refusals: string[]
+}
+
+async function listen(agent: DeviceAgent): Promise<Inbox> {
+  const inbox: Inbox = { texts: [], messages: [], refusals: [] }
+  await agent.listen({
+    message: message => {
+      inbox.messages.push(message)
+      inbox.texts.push(new TextDecoder().decode(message.content))
+    },
+    refused: ({ code }) => inbox.refusals.push(code),
+  })
+  return inbox
+}
+
+test('gateway: a device reads by whatever key it has: RSA as in the paper, P-256, X25519; signed by Ed25519 or P-256', async () => {
+  const rsa = fixture.device('rsa', makeRsaKeys('rsa'))
+  const p256 = fixture.device('p256', makeKeys('p256', { suite: 'p256', encryption: 'p256' }))
+  const everybody = await Promise.all([rsa, p256, d1113].map(keys => fixture.agent(keys)))
+  const inboxes = await Promise.all(everybody.map(listen))
+  const seen = await fixture.observe(d1111)
+  for (const sender of everybody)
+    for (const recipient of [rsa, p256, d1113])
+      expect(await sender.send(recipient.id, text('open valve 3'))).toMatchObject({ verdict: 'Check' })
+  // A group's key reaches each of them in a box of its own suite.
+  const group = fixture.trust.createGroup(rsa.id, 'kinds')
+  fixture.trust.changeMembers(group, { add: [p256.id, d1113.id] })
+  expect(await everybody[0]!.sendToGroup(group, text('for all kinds'))).toMatchObject({ verdict: 'Check' })
+  expect(await everybody[1]!.sendToGroup(group, text('from P-256'))).toMatchObject({ verdict: 'Check' })
+  const all = ['open valve 3', 'open valve 3', 'for all kinds', 'from P-256']
+  const expected = [all.toSpliced(2, 1), all.toSpliced(3, 1), all]
+  for (const [i, inbox] of inboxes.entries()) {
+    await until(() => inbox.texts.length === expected[i]!.length, 'everything has come')
+    expect(inbox.texts.toSorted()).toEqual(expected[i]!.toSorted())
+    expect(inbox.refusals).toEqual([])
+  }
+  for (const { payload } of seen) expect(payload.includes('open valve 3')).toBe(false)
+})
