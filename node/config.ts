@@ -96,6 +96,13 @@ const schema = Type.Object(
         closed,
       ),
     ),
+    /** What one lightweight node may ask for each second, in units of reading half a record. */
+    network: Type.Optional(
+      Type.Object(
+        { lightPerSecond: Type.Optional(Type.Integer({ minimum: 1, maximum: 1_000_000 })) },
+        closed,
+      ),
+    ),
     log: Type.Optional(logSchema),
   },
   closed,
@@ -128,6 +135,7 @@ export interface NodeConfig {
   readonly raft: NonNullable<NodeConfigFile['raft']>
   readonly producer: NonNullable<NodeConfigFile['producer']>
   readonly compaction: NonNullable<NodeConfigFile['compaction']>
+  readonly network: NonNullable<NodeConfigFile['network']>
   readonly log: NonNullable<NodeConfigFile['log']>
 }
 
@@ -193,6 +201,7 @@ function withPaths(config: NodeConfigFile, base: string): NodeConfig {
     raft: { ...config.raft },
     producer: { ...config.producer },
     compaction: { ...config.compaction },
+    network: { ...config.network },
     log: { ...config.log, ...(config.log?.file !== undefined && { file: resolve(base, config.log.file) }) },
   }
 }

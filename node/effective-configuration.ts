@@ -165,7 +165,7 @@ function common(file: NodeConfig, environment: NodeEnvironment): CommonConfigura
     clock,
     supervised: environment.supervised,
     log: logSettings(file, environment),
-    network: defaultNetworkLimits,
+    network: { ...defaultNetworkLimits, ...file.network },
   }
 }
 
@@ -258,6 +258,7 @@ const emptyFile: NodeConfig = {
   raft: {},
   producer: {},
   compaction: {},
+  network: {},
   log: {},
 }
 

@@ -16,6 +16,8 @@ import { maxAnswerFrameBytes } from './wire.ts'
 
 /** A frame of a long-lived stream costs one unit for each begun part of this size: about a transaction. */
 const frameUnitBytes = 256
+/** What a lightweight node may ask for at once: what its rate gives in so many seconds. */
+const lightBurstSeconds = 5
 
 export interface PeerLinkOptions {
   readonly limits: NetworkLimits
@@ -185,6 +187,7 @@ export class PeerLinks {
   /** Dialled by others, who have proven nothing. */
   readonly #unproven: AddressShares<PeerLink>
   readonly #requests: RateLimits<DeviceId>
+  readonly #requestsOfLight: RateLimits<DeviceId>
   readonly #frames: RateLimits<DeviceId>
 
   constructor(options: PeerLinkOptions) {
@@ -195,6 +198,8 @@ export class PeerLinks {
       link.abort(new MoteError('rate-limited', 'too many connections that proved no identity')),
     )
     this.#requests = new RateLimits({ burst: limits.provenBurst, perSecond: limits.provenPerSecond }, clock)
+    const { lightPerSecond: perSecond } = limits
+    this.#requestsOfLight = new RateLimits({ burst: lightBurstSeconds * perSecond, perSecond }, clock)
     this.#frames = new RateLimits({ burst: limits.frameBurst, perSecond: limits.framesPerSecond }, clock)
   }
 
@@ -227,7 +232,8 @@ export class PeerLinks {
   prove(link: PeerLink, peer: ProvenPeer): readonly PeerLink[] {
     link.peer = peer
     this.#unproven.remove(link)
-    link.budgets = { requests: this.#requests.of(peer.id), frames: this.#frames.of(peer.id) }
+    const requests = peer.record.label === 'lightweight' ? this.#requestsOfLight : this.#requests
+    link.budgets = { requests: requests.of(peer.id), frames: this.#frames.of(peer.id) }
     const links = [...this.all(peer.id).filter(other => other !== link), link]
     this.#byDevice.set(peer.id, links)
     return links

@@ -90,6 +90,8 @@ export interface NetworkLimits {
   /** What the requests of a proven peer may cost, over all its connections (request-table.ts). */
   readonly provenBurst: number
   readonly provenPerSecond: number
+  /** The same of a lightweight node, which only reads; at once, what it may ask in `lightBurstSeconds` (peer-links.ts). */
+  readonly lightPerSecond: number
   /** What the frames of a full node that is no voter may cost, a unit for each 256 bytes begun. */
   readonly frameBurst: number
   readonly framesPerSecond: number
@@ -120,6 +122,7 @@ export const defaultNetworkLimits: NetworkLimits = {
   unprovenPerSecond: 5,
   provenBurst: 2_000,
   provenPerSecond: 500,
+  lightPerSecond: 200,
   frameBurst: 20_000,
   framesPerSecond: 2_000,
   maxExcess: 1_000,

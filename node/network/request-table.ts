@@ -67,6 +67,8 @@ export interface RequestRow<Request, Answer, From extends Asker = Asker> {
    * catches up with 5,000 headers needs some tens of pages; one that follows, one unit for each block.
    */
   readonly cost: number
+  /** Of a request that asks for less than it may: at most `cost`. */
+  costOf?(request: Request): number
 }
 
 const rowsOf =
@@ -75,7 +77,7 @@ const rowsOf =
     kind: number,
     name: string,
     shapes: Pick<RequestRow<Request, Answer>, 'request' | 'answer' | 'encodeAnswer'>,
-    rights: Pick<RequestRow<Request, Answer, From>, 'from' | 'of' | 'cost'>,
+    rights: Pick<RequestRow<Request, Answer, From>, 'from' | 'of' | 'cost' | 'costOf'>,
   ): RequestRow<Request, Answer, From> => ({ protocol, kind, name, ...shapes, ...rights })
 
 /** Requests whose answers carry their own proof, open to callers that are not known yet. */
@@ -183,6 +185,9 @@ export const maxWaitMs = 25_000
 
 /* ---------------------------------------------------------------- the table */
 
+/** Cost of a whole page of headers; who follows a busy chain asks for few at a time, and pays for few. */
+const pageCost = 20
+
 const query = rowsOf('query')
 const member = rowsOf('member')
 const registry = rowsOf('registry')
@@ -202,7 +207,11 @@ export const queries = {
       answer: headerListCodec,
       encodeAnswer: encodeHeaderPage,
     },
-    { ...proven, cost: 20 },
+    {
+      ...proven,
+      cost: pageCost,
+      costOf: ({ limit }) => Math.max(1, Math.ceil((limit * pageCost) / maxHeadersPerAnswer)),
+    },
   ),
   /** At the latest certified height unless one is given. */
   state: query(

@@ -109,7 +109,7 @@ export function requestHandler<Served extends { readonly [Name in keyof Served]:
   return async (caller, body) => {
     const received = decode(codec, body, maxFrameBytes)
     const refusal = refusalOf(received, caller, mayAsk)
-    caller.charge(received.ok ? received.value.row.cost : 1)
+    caller.charge(received.ok ? costOf(received.value) : 1)
     if (!received.ok || refusal) throw refusal
     const { row, handle, request } = received.value
     const answer = await handle(request, caller)
@@ -121,6 +121,10 @@ export function requestHandler<Served extends { readonly [Name in keyof Served]:
       )
     return bytes
   }
+}
+
+function costOf({ row, request }: Received): number {
+  return row.costOf?.(request) ?? row.cost
 }
 
 /** Why a request is refused before its handler sees it; undefined if nothing speaks against it. */

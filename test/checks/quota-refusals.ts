@@ -34,6 +34,14 @@ export const quotas: readonly RefusalCheck[] = [
     only: 'of newcomers',
   },
   {
+    refusal: 'a lightweight node the rate of other labels',
+    file: 'node/network/peer-links.ts',
+    find: "peer.record.label === 'lightweight' ? this.#requestsOfLight : this.#requests",
+    replace: 'this.#requests',
+    test: 'test/e2e/libp2p-network.test.ts',
+    only: 'request rate of a lightweight node',
+  },
+  {
     refusal: "a group too many of one owner in another's list",
     file: 'chain/execute-group.ts',
     find: 'if (!share.ok) return share',

@@ -1,6 +1,6 @@
 /** The libp2p adapter over real sockets on loopback: order, requests, hello, garbage, loss and reconnection. */
 import { afterEach, describe, expect, test } from 'vitest'
-import type { Height } from '../../chain/brands.ts'
+import { type Height, StateKey } from '../../chain/brands.ts'
 import { MoteError } from '../../chain/result.ts'
 import { systemClock } from '../../client/clock.ts'
 import { protocols } from '../../node/network/protocols.ts'
@@ -267,6 +267,59 @@ describe('request rate', () => {
   })
 })
 
+describe('request rate of a lightweight node', () => {
+  async function serving(limits: TestNodeOptions['limits']) {
+    const { state, headers } = queries
+    const clock = new ManualClock()
+    const server = await start(a, {
+      clock: { ...systemClock, steady: () => clock.steady() },
+      ...(limits && { limits }),
+      prepare: network =>
+        network.handle('query', requestHandler({ state, headers }, { state: absent, headers: () => [] })),
+    })
+    return async (
+      identity: SampleIdentity,
+      requests: { readonly pages: number; readonly proofs: number },
+    ) => {
+      const node = await start(identity)
+      keep(node, server)
+      await eventually('connected', () => isConnected(node, server) && isConnected(server, node))
+      const codes: string[] = []
+      const count = async (asking: Promise<unknown>) =>
+        codes.push(
+          await asking.then(
+            () => 'answered',
+            error => (error as MoteError).code,
+          ),
+        )
+      const page = { from: 1 as Height, limit: 512 }
+      const record = { key: StateKey('ab'.repeat(32)), height: undefined }
+      for (let i = 0; i < requests.pages; i++) await count(ask(node.network, a.id, headers, page, 5_000))
+      for (let i = 0; i < requests.proofs; i++) await count(ask(node.network, a.id, state, record, 5_000))
+      return codes
+    }
+  }
+
+  /** As a full node refuses what it does not have: the wire is what this is about. */
+  const absent = () => {
+    throw new MoteError('height-not-available', 'none here')
+  }
+
+  test('is one of its own, set by lightPerSecond, and no other label has it', async () => {
+    const asks = await serving({ lightPerSecond: 9 })
+    const three = { pages: 3, proofs: 0 }
+    expect(await asks(light, three)).toEqual(['answered', 'answered', 'rate-limited'])
+    expect(await asks(b, three)).toEqual(['answered', 'answered', 'answered'])
+  })
+
+  test('by default takes what an honest one needs at once: 5,000 headers and proofs for 300 devices', async () => {
+    const asks = await serving(undefined)
+    const codes = await asks(light, { pages: Math.ceil(5_000 / 512), proofs: 300 })
+    expect(codes).not.toContain('rate-limited')
+    expect(codes).toHaveLength(310)
+  })
+})
+
 describe('request rate of members', () => {
   test('only voters ask as members without being counted', async () => {
     const server = await start(a, {
@@ -296,7 +349,7 @@ describe('request rate of members', () => {
     }
     expect(await answers(b)).toEqual(['answered', 'answered', 'answered', 'answered', 'answered'])
     const refused = 'not-authorised'
-    expect(await answers(light)).toEqual([refused, refused, refused, 'rate-limited', 'rate-limited'])
+    expect(await answers(c)).toEqual([refused, refused, refused, 'rate-limited', 'rate-limited'])
   })
 })
 
@@ -346,7 +399,7 @@ describe('frames', () => {
       prepare: network =>
         network.handle('query', requestHandler({ coordination }, { coordination: () => [] })),
     })
-    const client = await start(light, { limits: { retryDelayMs: 60_000 } })
+    const client = await start(b, { limits: { retryDelayMs: 60_000 } })
     keep(client, server)
     await eventually('connected', () => isConnected(client, server) && isConnected(server, client))
     const asked = () =>

@@ -50,6 +50,17 @@ const { read, snapshot } = memberRequests
 const readHandler = requestHandler({ read }, { read: () => ({ index: 7 }) })
 
 describe('requests', () => {
+  it('requests: a page of few headers costs less than a whole one, and none is free', async () => {
+    const charged: number[] = []
+    const { headers } = queries
+    const network = networkTo(
+      requestHandler({ headers }, { headers: () => [] }),
+      callerOf('confirmed', charged),
+    )
+    for (const limit of [0, 1, 26, 512]) await ask(network, peer, headers, { from: Height(1), limit }, 1_000)
+    expect(charged).toEqual([1, 1, 2, 20])
+  })
+
   it('requests: kinds and names of a protocol are there once', () => {
     for (const [protocol, table] of Object.entries(tables)) {
       const of = rows.filter(row => row.protocol === protocol)
@@ -90,7 +101,7 @@ describe('requests', () => {
     const charged: number[] = []
     const { headers, coordination } = queries
     const served = requestHandler({ headers, coordination }, { headers: () => [], coordination: () => [] })
-    const page = { from: Height(1), limit: 5 }
+    const page = { from: Height(1), limit: 512 }
     const asked = (standing: Parameters<typeof callerOf>[0]) =>
       codeOf(ask(networkTo(served, callerOf(standing, charged)), peer, headers, page, 1))
     expect([await asked('nobody'), await asked('proven'), await asked('confirmed')]).toEqual([
