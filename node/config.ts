@@ -96,10 +96,13 @@ const schema = Type.Object(
         closed,
       ),
     ),
-    /** What one lightweight node may ask for each second, in units of reading half a record. */
+    /** What one lightweight node, and one share of addresses over HTTP, may ask for each second, in units of half a record. */
     network: Type.Optional(
       Type.Object(
-        { lightPerSecond: Type.Optional(Type.Integer({ minimum: 1, maximum: 1_000_000 })) },
+        {
+          lightPerSecond: Type.Optional(Type.Integer({ minimum: 1, maximum: 1_000_000 })),
+          httpPerSecond: Type.Optional(Type.Integer({ minimum: 1, maximum: 1_000_000 })),
+        },
         closed,
       ),
     ),

@@ -81,6 +81,7 @@ export async function startCoordinationNode(config: LightConfiguration, log: Log
       chain.readiness() ??
       (live.all().length === 0 ? new MoteError('no-full-node', 'no full node is alive') : undefined),
     failure: () => undefined,
+    httpPerSecond: config.network.httpPerSecond,
     onUnexpected: error => log.error({ error }, 'unexpected error in a request'),
     extend: routes => {
       joinRoutes(routes, joins)

@@ -33,7 +33,7 @@ import type { Storage } from './ports.ts'
 import { CoordinationAddresses } from './registry/coordination-addresses.ts'
 import { RegistryHeartbeat, type RegistryHeartbeatParts } from './registry/live-nodes.ts'
 import { Acknowledgements } from './replica/acknowledgements.ts'
-import { type AdminServices, adminRoutes, createApi, listenApi } from './service/api.ts'
+import { type AdminServices, type ApiParts, adminRoutes, createApi, listenApi } from './service/api.ts'
 import { grantOperatorAccess } from './service/operator-access.ts'
 import { openLevelStorage } from './storage/level-storage.ts'
 
@@ -148,7 +148,8 @@ async function startOver(
   let api: string
   let app: FastifyInstance
   try {
-    app = apiOf(node, log, { configuration: config, token: await grantOperatorAccess(config.data) })
+    const token = await grantOperatorAccess(config.data)
+    app = apiOf(node, log, { configuration: config, token, httpPerSecond: config.network.httpPerSecond })
     api = await listenApi(app, config.api)
   } catch (error) {
     await node.stop()
@@ -183,13 +184,14 @@ async function startOver(
 export function apiOf(
   node: LedgerNode,
   log: Pick<Logger, 'error'>,
-  administration: Omit<AdminServices, 'transfer'>,
+  { httpPerSecond, ...administration }: Omit<AdminServices, 'transfer'> & Pick<ApiParts, 'httpPerSecond'>,
 ): FastifyInstance {
   return createApi({
     source: node.service,
     readiness: () => node.service.readiness(),
     notices: () => (node.clocks.odd.length > 0 ? { oddClocks: node.clocks.odd } : {}),
     failure: () => node.failure,
+    httpPerSecond,
     block: height => node.service.block(height),
     blockContent: height => node.service.blockContent(height),
     barrier: () => node.reads.barrier(),

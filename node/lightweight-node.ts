@@ -37,6 +37,7 @@ export async function startLightweightNode(config: LightConfiguration, log: Logg
     source: relaySource({ client: chain.client, status }),
     readiness: () => chain.readiness(),
     failure: () => undefined,
+    httpPerSecond: config.network.httpPerSecond,
     extend: routes => adminRoutes(routes, { token, configuration: config }),
     onUnexpected: error => log.error({ error }, 'unexpected error in a request'),
   })

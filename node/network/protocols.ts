@@ -92,6 +92,8 @@ export interface NetworkLimits {
   readonly provenPerSecond: number
   /** The same of a lightweight node, which only reads; at once, what it may ask in `lightBurstSeconds` (peer-links.ts). */
   readonly lightPerSecond: number
+  /** The same over HTTP, of one share of addresses; at once, what it may ask in `httpBurstSeconds` (node/service/http-rate.ts). */
+  readonly httpPerSecond: number
   /** What the frames of a full node that is no voter may cost, a unit for each 256 bytes begun. */
   readonly frameBurst: number
   readonly framesPerSecond: number
@@ -123,6 +125,7 @@ export const defaultNetworkLimits: NetworkLimits = {
   provenBurst: 2_000,
   provenPerSecond: 500,
   lightPerSecond: 200,
+  httpPerSecond: 1_000,
   frameBurst: 20_000,
   framesPerSecond: 2_000,
   maxExcess: 1_000,

@@ -185,8 +185,12 @@ export const maxWaitMs = 25_000
 
 /* ---------------------------------------------------------------- the table */
 
-/** Cost of a whole page of headers; who follows a busy chain asks for few at a time, and pays for few. */
 const pageCost = 20
+
+/** Of so many headers: who follows a busy chain asks for few at a time, and pays for few. */
+export function costOfHeaders(limit: number): number {
+  return Math.max(1, Math.ceil((limit * pageCost) / maxHeadersPerAnswer))
+}
 
 const query = rowsOf('query')
 const member = rowsOf('member')
@@ -210,7 +214,7 @@ export const queries = {
     {
       ...proven,
       cost: pageCost,
-      costOf: ({ limit }) => Math.max(1, Math.ceil((limit * pageCost) / maxHeadersPerAnswer)),
+      costOf: ({ limit }) => costOfHeaders(limit),
     },
   ),
   /** At the latest certified height unless one is given. */

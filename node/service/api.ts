@@ -34,6 +34,7 @@ import { type Problem, problemHeaders, problemOf } from '../../client/problem.ts
 import { Places } from '../network/rate-limit.ts'
 import type { TransferReport } from '../replica/leader-transfer.ts'
 import { json, mustBeNoPage, mustBeOperator, octets } from './callers.ts'
+import { limitRate } from './http-rate.ts'
 
 /** What a node serves over HTTP. */
 export interface ApiParts {
@@ -51,6 +52,8 @@ export interface ApiParts {
   /** Resolves when certified state here holds everything that was committed before; nodes that cannot say leave it out. */
   readonly barrier?: () => Promise<void>
   readonly onUnexpected: (error: Error) => void
+  /** What one share of addresses may ask for each second (http-rate.ts). */
+  readonly httpPerSecond: number
   /** Routes of one label alone. */
   readonly extend?: (app: FastifyInstance) => void
 }
@@ -108,6 +111,7 @@ export function createApi(parts: ApiParts): FastifyInstance {
     ajv: { customOptions: { validateSchema: false } },
   }).withTypeProvider<TypeBoxTypeProvider>()
   useProblems(app, parts.onUnexpected)
+  limitRate(app, parts.httpPerSecond)
   app.addHook('onRequest', async request => mustBeNoPage(request))
   leaveBehindAtEnd(app)
   app.removeAllContentTypeParsers()
@@ -299,7 +303,9 @@ function isOpen({ status }: TransactionStatus): boolean {
 
 /** Sends a problem document. */
 function sendProblem(reply: FastifyReply, problem: Problem): FastifyReply {
-  return reply.code(problem.status).headers(problemHeaders(problem)).send(JSON.stringify(problem))
+  const known = reply.getHeader('retry-after')
+  const headers = { ...problemHeaders(problem), ...(known !== undefined && { 'retry-after': known }) }
+  return reply.code(problem.status).headers(headers).send(JSON.stringify(problem))
 }
 
 /** Fastify's own refusals keep their HTTP status and get the code that fits. */

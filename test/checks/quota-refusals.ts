@@ -42,6 +42,14 @@ export const quotas: readonly RefusalCheck[] = [
     only: 'request rate of a lightweight node',
   },
   {
+    refusal: 'over HTTP more of one address than its rate',
+    file: 'node/service/http-rate.ts',
+    find: 'if (rate.take(cost)) return',
+    replace: 'return',
+    test: 'test/unit/node/http-rate.test.ts',
+    only: 'one address',
+  },
+  {
     refusal: "a group too many of one owner in another's list",
     file: 'chain/execute-group.ts',
     find: 'if (!share.ok) return share',

@@ -47,6 +47,7 @@ test.each([0, maxHistoryPage - 1, maxHistoryPage, 2 * maxHistoryPage + 500])(
       source,
       readiness: () => undefined,
       failure: () => undefined,
+      httpPerSecond: 1_000,
       onUnexpected: error => expect.fail(String(error)),
     })
     await app.listen({ host: '127.0.0.1', port: 0 })

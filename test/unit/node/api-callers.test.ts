@@ -25,6 +25,7 @@ beforeAll(async () => {
     source: new TestChain().source(),
     readiness: () => undefined,
     failure: () => undefined,
+    httpPerSecond: 1_000,
     onUnexpected: error => expect.fail(String(error)),
     extend: routes => adminRoutes(routes, { token, configuration: { name: 'here' }, transfer }),
   })

@@ -13,6 +13,7 @@ test.each([
     source: new TestChain().source(),
     readiness: () => undefined,
     failure: () => undefined,
+    httpPerSecond: 1_000,
     onUnexpected: error => {
       throw error
     },

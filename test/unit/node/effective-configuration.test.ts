@@ -65,7 +65,7 @@ describe('effective configuration', () => {
       pipelinedTransactions: 18,
     },
     compaction: { entriesKept: 19, bytesKept: 20_000 },
-    network: { lightPerSecond: 21 },
+    network: { lightPerSecond: 21, httpPerSecond: 22 },
     log: { level: 'error' as const, file: 'x.log' },
   }
 
@@ -78,7 +78,7 @@ describe('effective configuration', () => {
     })
     const set = settingsOf(full(chosen)).filter(({ value, standard }) => value !== standard)
     expect(set.map(({ name }) => name)).toHaveLength(
-      1 + Object.keys(chosen.raft).length + Object.keys(producer).length + 2 + 1 + 2,
+      1 + Object.keys(chosen.raft).length + Object.keys(producer).length + 2 + 2 + 2,
     )
     expect(light('lightweight', { clock: 'none', trustTtlMs: 500 })).toMatchObject({
       clock: 'none',

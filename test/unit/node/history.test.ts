@@ -29,6 +29,7 @@ test('history: a page at its limit is the whole history, and one row more is the
     source: service,
     readiness: () => undefined,
     failure: () => undefined,
+    httpPerSecond: 1_000,
     onUnexpected: error => expect.fail(String(error)),
   })
   await app.listen({ host: '127.0.0.1', port: 0 })

@@ -14,7 +14,7 @@ afterEach(() => Promise.all(closing.splice(0).map(close => close())))
 
 /** The node's own interface, listening. */
 async function serve(node: LedgerNode): Promise<string> {
-  const app = apiOf(node, { error: () => {} }, { token: '', configuration: {} })
+  const app = apiOf(node, { error: () => {} }, { token: '', configuration: {}, httpPerSecond: 1_000 })
   closing.push(() => app.close())
   return listenApi(app, { host: '127.0.0.1', port: 0 })
 }
