@@ -292,7 +292,7 @@ export const errorTable = {
     0x90,
     4,
     false,
-    'A device may publish to its own topics only; docs/FORMATS.md lists them.',
+    'A device may publish and subscribe to its own topics only, and to what its rights on the chain add (`mote device rights`); docs/FORMATS.md lists them.',
   ),
   'cannot-open': row(422, 0x99, 1, false, 'The ciphertext does not open under the key it names.'),
 

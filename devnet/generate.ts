@@ -56,6 +56,9 @@ export const devnetTrustTtlMs = 15_000
 /** The first device's name; the others count up (the source papers' run has 1111 to 1114). */
 const firstDevice = 1111
 
+/** A device of the genesis that gets the right to observe. */
+export const observerName = 'observer'
+
 /** 32 bytes that follow from the seed, for one purpose of one identity. */
 export function devnetSeed(seed: string, name: string, purpose: string): Uint8Array {
   return sha256(utf8ToBytes(`mote devnet\0${seed}\0${name}\0${purpose}`))
@@ -103,9 +106,10 @@ export async function generateDevnet(options: GenerateOptions): Promise<DevnetDe
   const nodes = nodeMembers(seed, size)
   const gateway = keysOf(seed, 'gateway', false)
   const operator = keysOf(seed, 'operator', false)
+  const observer = keysOf(seed, observerName, false)
   const devices = Array.from({ length: size.devices }, (_, i) => keysOf(seed, `${firstDevice + i}`, false))
   const genesis = genesisOf(
-    [...nodes, { keys: gateway, label: 'lightweight' }, { keys: operator, label: 'lightweight' }],
+    [...nodes, ...[gateway, operator, observer].map(keys => ({ keys, label: 'lightweight' }) as const)],
     operator,
   )
   const links = linksOf(nodes, gateway.name)
@@ -132,7 +136,14 @@ export async function generateDevnet(options: GenerateOptions): Promise<DevnetDe
     trustTtlMs: devnetTrustTtlMs,
     links: links.map((link, i) => ({ ...link, port: ports[firstLinkPort + i] ?? 0 })),
   }
-  await writeDirectory(directory, { description, genesis, nodes, gateway, operator, devices })
+  await writeDirectory(directory, {
+    description,
+    genesis,
+    nodes,
+    gateway,
+    operator,
+    devices: [...devices, observer],
+  })
   return description
 }
 

@@ -1,6 +1,7 @@
 /**
  * The devices and groups of a new devnet, made on its chain as an operator and its devices would make them: one
- * grant, a registration by each device through a coordination node, and the groups of the devices' owners.
+ * grant, a registration by each device through a coordination node, the rights of gateway and observer, and the groups of the
+ * devices' owners.
  *
  * Running it again changes nothing: what is there already is left as it is.
  */
@@ -8,13 +9,14 @@ import type { DeviceId } from '../chain/brands.ts'
 import { signerFromSeed } from '../chain/noble-crypto.ts'
 import { groupIdOf } from '../chain/records.ts'
 import { MoteError } from '../chain/result.ts'
+import { noRights } from '../chain/rights.ts'
 import type { CapabilityProfile } from '../chain/transaction-bodies.ts'
 import type { ChainClient } from '../client/chain-client.ts'
 import { addMembers, createGroup } from '../client/group-actions.ts'
 import { type CoordinationContact, joinPatiently } from '../client/join.ts'
 import type { IdentityKeys, KeyDirectory } from '../client/key-directory.ts'
-import { grant } from '../client/operator-actions.ts'
-import { devnetSeed } from './generate.ts'
+import { grant, setRights } from '../client/operator-actions.ts'
+import { devnetSeed, observerName } from './generate.ts'
 import type { DevnetDescription } from './layout.ts'
 
 /** What a small sensor would say of itself. */
@@ -49,7 +51,7 @@ export interface Population {
 
 /** Registers every device of the description and makes its groups. Throws what the chain or a coordinator refused. */
 export async function populate(population: Population): Promise<void> {
-  await registerDevices(population)
+  await Promise.all([registerDevices(population), giveRights(population)])
   await makeGroups(population)
 }
 
@@ -83,6 +85,21 @@ async function sideBySide<T>(items: readonly T[], work: (item: T) => Promise<voi
     for (const item of rest) await work(item)
   }
   await Promise.all(Array.from({ length: joinsAtOnce }, worker))
+}
+
+/** The gateway speaks as one, and the observer may see what is delivered to others. */
+async function giveRights(population: Population): Promise<void> {
+  const { client, description, keys, operator, signal } = population
+  await client.follower.sync()
+  const wanted = [
+    { id: description.gateway.id, rights: { ...noRights, gateway: true } },
+    { id: (await keys.load(observerName)).id, rights: { ...noRights, observe: true } },
+  ]
+  const missing = wanted.map(async subject => {
+    const { value } = await client.records.rights(subject.id)
+    if (!value) await setRights(client, operator, subject, { signal })
+  })
+  await Promise.all(missing)
 }
 
 async function makeGroups({ client, description, keys, signal, onProgress }: Population): Promise<void> {

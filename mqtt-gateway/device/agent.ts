@@ -12,8 +12,9 @@ import type { DirectoryLock } from '../../client/directory-lock.ts'
 import { type IdentityKeys, signerOf } from '../../client/key-directory.ts'
 import { nativeVerifier } from '../../client/native-crypto.ts'
 import type { DecisionLine } from '../protocol/decision-log.ts'
+import { type Envelope, parseEnvelope } from '../protocol/envelope.ts'
 import { epochKeyHash } from '../protocol/epoch-boxes.ts'
-import { filters, topics } from '../protocol/topics.ts'
+import { filters, recipientOf, topics } from '../protocol/topics.ts'
 import type { TrustedGroup } from '../protocol/trust.ts'
 import type { AgentChain } from './agent-chain.ts'
 import { EpochKeys } from './agent-epochs.ts'
@@ -192,14 +193,15 @@ export class DeviceAgent {
     this.#listening ??= await this.#state.lockForListening()
     const lanes = new Lanes()
     this.#connection.onMessage(({ topicName, payload }) => {
-      const [, , type, id] = topicName.split('/')
-      if (type !== 'to' && type !== 'group') return
-      if (!lanes.add(`${type}/${id}`, () => this.#receive(payload, handlers)))
+      if (recipientOf(topicName) !== this.#device) return
+      const parsed = parseEnvelope(this.#chain.chainId, payload)
+      if (!parsed.ok) return handlers.refused?.(parsed.error)
+      const { type, id } = parsed.value.header.target
+      if (!lanes.add(`${type}/${id}`, () => this.#receive(parsed.value, handlers)))
         handlers.refused?.({ code: 'overloaded', detail: `${type}/${id}: too many messages wait` })
     })
     await this.epochs.subscribe()
     await this.#connection.subscribe(filters.toDevice(this.#device))
-    await this.#connection.subscribe(filters.anyGroup)
   }
 
   async close(): Promise<void> {
@@ -209,9 +211,9 @@ export class DeviceAgent {
     this.#listening = undefined
   }
 
-  async #receive(payload: Uint8Array, { message, refused }: ListenHandlers): Promise<void> {
+  async #receive(envelope: Envelope, { message, refused }: ListenHandlers): Promise<void> {
     try {
-      const received = await this.#listener.receive(payload)
+      const received = await this.#listener.receive(envelope)
       if (!received.ok) refused?.(received.error)
       else if (received.value) await message(received.value)
     } catch (error) {

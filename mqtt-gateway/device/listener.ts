@@ -16,7 +16,7 @@ import { findKey, isKeyValidAt } from '../../chain/records.ts'
 import { ok, type Result, refuse } from '../../chain/result.ts'
 import { checkFresh } from '../../client/freshness.ts'
 import { OrderedQueue } from '../../client/ordered-queue.ts'
-import { checkEnvelopeLifetime, type Envelope, parseEnvelope, verifyEnvelope } from '../protocol/envelope.ts'
+import { checkEnvelopeLifetime, type Envelope, verifyEnvelope } from '../protocol/envelope.ts'
 import type { AgentChain } from './agent-chain.ts'
 import type { EpochKeys } from './agent-epochs.ts'
 import type { DecryptionKey } from './decryption-key.ts'
@@ -58,11 +58,8 @@ export class Listener {
    * The message in an envelope; undefined if it is not for this device (another's, a group it is not in, its own).
    * Refuses with the reason if it is, and must not be believed. Throws when the chain is out of reach.
    */
-  async receive(wire: Uint8Array): Promise<Result<DeliveredMessage | undefined>> {
+  async receive(envelope: Envelope): Promise<Result<DeliveredMessage | undefined>> {
     const { chain, device, state } = this.#options
-    const parsed = parseEnvelope(chain.chainId, wire)
-    if (!parsed.ok) return parsed
-    const envelope = parsed.value
     const { header, channel, messageId } = envelope
     if (header.sender === device || !(await this.#isForMe(envelope))) return ok(undefined)
     const authentic = await this.#authenticate(envelope)

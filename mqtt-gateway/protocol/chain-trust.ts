@@ -20,6 +20,7 @@ export function chainTrust(chain: VerifiedChain, pool: SourcePool): TrustView {
     now: () => chain.time(),
     device: id => chain.device(id),
     group: id => chain.group(id),
+    rights: id => chain.rights(id),
     // Listens after the chain does, so that a lookup from a listener never finds what the advance replaced.
     onAdvance: listener => follower.onAdvance(event => listener(advanceOf(event, head()))),
     waitForHeight: (height, timeoutMs) => waitForHeight(chain, height, timeoutMs),

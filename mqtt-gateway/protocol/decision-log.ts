@@ -14,8 +14,8 @@ import type { ErrorCode } from '../../chain/errors.ts'
 export interface DecisionLine {
   /** Message id; null when the bytes did not even parse. */
   readonly id: string | null
-  /** What was asked for: a message, boxes of an epoch key, an answer, a connection, or its being cut. */
-  readonly event: 'message' | 'boxes' | 'ask' | 'connect' | 'cut'
+  /** What was asked for: a message, one in the clear, boxes of an epoch key, an answer, a subscription, a connection, or its being cut. */
+  readonly event: 'message' | 'plain' | 'boxes' | 'ask' | 'subscribe' | 'connect' | 'cut'
   /** Of a connection, who it says it is; empty where several are counted together. */
   readonly sender: string
   /** Where a connection came from. */

@@ -2,7 +2,8 @@
  * The MQTT topics and who uses them (docs/FORMATS.md, "MQTT topics").
  *
  * A device publishes to `send`, `boxes` and `ask` only, and only to its own; the gateway alone publishes to the
- * others. Every topic begins with the format version, so that another version can live beside this one.
+ * others. Whatever is for a device, a group's mail included, comes on its own topics: one filter says all that it may
+ * receive. Outside `mote/` are plain topics, for who has a right to them. Every topic begins with the format version, so that another version can live beside this one.
  */
 import { type DeviceId, type GroupId, isDigest } from '../../chain/brands.ts'
 import type { Envelope } from './envelope.ts'
@@ -26,25 +27,44 @@ export const topics = {
 /** Filters of a listener. `#` after the last level also matches the topic without it [MQTT-4.7.1-2]. */
 export const filters = {
   toDevice: (device: DeviceId) => `${prefix}/to/${device}/#`,
-  group: (group: GroupId) => `${prefix}/group/${group}/#`,
-  anyGroup: `${prefix}/group/#`,
   boxesOf: (member: DeviceId) => `${prefix}/box/+/${member}`,
+  /** What is delivered to any device: for who has the right to observe. */
+  anyDelivery: `${prefix}/to/#`,
 } as const
 
-/** Where the gateway delivers an envelope that it has checked. */
-export function deliveryTopic({ header: { target }, channel }: Envelope): string {
-  const place = target.type === 'device' ? `to/${target.id}` : `group/${target.id}`
-  return channel === '' ? `${prefix}/${place}` : `${prefix}/${place}/${channel}`
+/** What a device may receive without any right. */
+export function ownFilters(device: DeviceId): readonly string[] {
+  return [
+    filters.toDevice(device),
+    topics.verdict(device),
+    topics.error(device),
+    topics.answer(device),
+    filters.boxesOf(device),
+  ]
 }
 
-/** What a device may be publishing; undefined for every topic that is not a device's to publish to. */
+/** Where the gateway delivers an envelope that it has checked to one of those whom it is for. */
+export function deliveryTopic(recipient: DeviceId, { channel }: Pick<Envelope, 'channel'>): string {
+  const place = `${prefix}/to/${recipient}`
+  return channel === '' ? place : `${place}/${channel}`
+}
+
+/** The device on whose topic an envelope was delivered; undefined for other topics. */
+export function recipientOf(topicName: string): DeviceId | undefined {
+  const [scheme, version, type, id = ''] = topicName.split('/')
+  return `${scheme}/${version}/${type}` === `${prefix}/to` && isDigest(id) ? (id as DeviceId) : undefined
+}
+
+/** What a device may be publishing; undefined for every topic that is no device's to publish to. A plain one takes a right. */
 export type PublishedTopic =
   | { readonly type: 'send'; readonly device: DeviceId }
   | { readonly type: 'ask'; readonly device: DeviceId }
   | { readonly type: 'boxes'; readonly group: GroupId }
+  | { readonly type: 'plain' }
 
 export function parsePublishedTopic(topicName: string): PublishedTopic | undefined {
   const [scheme, version, type, id, ...rest] = topicName.split('/')
+  if (scheme !== 'mote') return { type: 'plain' }
   if (`${scheme}/${version}` !== prefix || id === undefined || !isDigest(id) || rest.length > 0)
     return undefined
   switch (type) {
@@ -57,12 +77,4 @@ export function parsePublishedTopic(topicName: string): PublishedTopic | undefin
     default:
       return undefined
   }
-}
-
-/** True if only `device` itself is to receive it although others subscribe to wildcards. */
-export function isPrivateToAnother(topicName: string, device: string): boolean {
-  const [scheme, version, type, id, member] = topicName.split('/')
-  if (`${scheme}/${version}` !== prefix) return false
-  if (type === 'verdict' || type === 'error' || type === 'answer') return id !== device
-  return type === 'box' && member !== device
 }

@@ -6,6 +6,7 @@
  */
 import type { ChainId, DeviceId, GroupId, Height, Milliseconds, StateKey } from '../../chain/brands.ts'
 import type { GroupRecord, IdentityRecord } from '../../chain/records.ts'
+import type { IdentityRights } from '../../chain/rights.ts'
 
 /**
  * What an expiry is judged by. A sender that has just started knows no later time than the newest header's, so nothing has
@@ -55,6 +56,8 @@ export interface TrustView {
   now(): Milliseconds
   device(id: DeviceId): Promise<Trusted<IdentityRecord>>
   group(id: GroupId): Promise<Trusted<TrustedGroup>>
+  /** Undefined for none. */
+  rights(id: DeviceId): Promise<Trusted<IdentityRights>>
   /** True as soon as the head has this height; false when the time is over. */
   waitForHeight(height: Height, timeoutMs: number): Promise<boolean>
   /** Calls `listener` for every step forward; returns how to stop that. */

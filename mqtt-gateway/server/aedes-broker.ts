@@ -27,6 +27,7 @@ import type {
   BrokerHandlers,
   BrokerSession,
   OutgoingMessage,
+  SubscribeOutcome,
 } from './broker.ts'
 import { type OutgoingLimits, OutgoingQueues } from './outgoing-queues.ts'
 import { PacketFraming } from './packet-framing.ts'
@@ -103,8 +104,13 @@ class AedesBroker implements Broker {
           () => done(authenticateError('internal'), false),
         ),
       authorizePublish: (client, packet, done) => this.#authorizePublish(client, packet, done),
-      authorizeSubscribe: (client, subscription, done) =>
-        done(null, this.#maySubscribe(client, subscription.topic) ? subscription : null),
+      authorizeSubscribe: (client, subscription, done) => {
+        void this.#judgeSubscription(client, subscription.topic).then(outcome =>
+          outcome === 'close'
+            ? done(new Error('not subscribed: try again later'))
+            : done(null, outcome === 'grant' ? subscription : null),
+        )
+      },
       authorizeForward: (client, packet) => {
         const session = this.#states.get(client)?.session
         return session && this.#handlers.mayReceive(session, packet.topic) ? packet : null
@@ -134,7 +140,7 @@ class AedesBroker implements Broker {
   publish({ topicName, payload, retain }: OutgoingMessage): Promise<void> {
     const { promise, resolve, reject } = Promise.withResolvers<void>()
     this.#aedes.publish(
-      { cmd: 'publish', topic: topicName, payload: Buffer.from(payload), qos: 1, retain, dup: false },
+      { cmd: 'publish', topic: topicName, payload: viewOf(payload), qos: 1, retain, dup: false },
       error => (error ? reject(error) : resolve()),
     )
     return promise
@@ -235,21 +241,24 @@ class AedesBroker implements Broker {
     })
   }
 
-  #maySubscribe(client: Client, topicFilter: string): boolean {
+  async #judgeSubscription(client: Client, topicFilter: string): Promise<SubscribeOutcome> {
+    const session = this.#states.get(client)?.session
+    if (session === undefined) return 'refuse'
+    const outcome = await this.#handlers.maySubscribe(session, topicFilter)
     // aedes keeps the accepted filters in this record; its types do not show it.
     const { subscriptions } = client as unknown as { subscriptions: Record<string, unknown> }
-    if (Object.keys(subscriptions).length >= this.#limits.subscriptionsPerClientMax) return false
-    const session = this.#states.get(client)?.session
-    return (
-      session !== undefined &&
-      !topicFilter.startsWith('$') &&
-      this.#handlers.maySubscribe(session, topicFilter)
-    )
+    const isFull = Object.keys(subscriptions).length >= this.#limits.subscriptionsPerClientMax
+    return outcome === 'grant' && (isFull || topicFilter.startsWith('$')) ? 'refuse' : outcome
   }
 
   #disconnected(client: Client): void {
     if (this.#clients.get(client.id) === client) this.#clients.delete(client.id)
   }
+}
+
+/** The same bytes: a message for all members of a group is in memory once. */
+function viewOf({ buffer, byteOffset, length }: Uint8Array): Buffer {
+  return Buffer.from(buffer, byteOffset, length)
 }
 
 function authenticateError(code: ErrorCode): AuthenticateError {

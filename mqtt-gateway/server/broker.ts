@@ -35,6 +35,9 @@ export interface IncomingMessage {
 /** What the gateway answers to a message: take it from the client's hands, or make the client keep it. */
 export type PublishOutcome = 'acknowledge' | 'close'
 
+/** What the gateway answers to a subscription: SUBACK with a QoS, with 0x80, or the end of the connection, to be tried again. */
+export type SubscribeOutcome = 'grant' | 'refuse' | 'close'
+
 export interface BrokerHandlers {
   /**
    * Called before CONNACK. A refusal's code decides the CONNACK return code. The session it gives is the one that the
@@ -42,8 +45,9 @@ export interface BrokerHandlers {
    */
   readonly authenticate: (login: Login) => Promise<Result<BrokerSession>>
   readonly published: (session: BrokerSession, message: IncomingMessage) => Promise<PublishOutcome>
-  readonly maySubscribe: (session: BrokerSession, topicFilter: string) => boolean
-  /** Whether a message that matches a client's subscription may go to this client. */
+  /** Judges a subscription; must not reject. */
+  readonly maySubscribe: (session: BrokerSession, topicFilter: string) => Promise<SubscribeOutcome>
+  /** Whether a message that matches a client's subscription may go to this client now. */
   readonly mayReceive: (session: BrokerSession, topicName: string) => boolean
   /** Told why the broker ends the connection of a session: `too-slow`, `malformed`. */
   readonly cut: (session: BrokerSession, refusal: Refusal) => void

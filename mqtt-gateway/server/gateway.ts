@@ -9,10 +9,11 @@
  * - it holds no key of any device and no epoch key.
  */
 import { type ErrorCode, errorTable } from '../../chain/errors.ts'
-import type { Refusal, Result } from '../../chain/result.ts'
+import { type Refusal, type Result, refusalOf } from '../../chain/result.ts'
 import type { DecisionLog } from '../protocol/decision-log.ts'
-import { isPrivateToAnother, parsePublishedTopic, topics } from '../protocol/topics.ts'
+import { parsePublishedTopic, topics } from '../protocol/topics.ts'
 import type { TrustAdvance } from '../protocol/trust.ts'
+import { Access } from './access.ts'
 import { memberBoxMessages } from './boxes.ts'
 import type {
   Broker,
@@ -22,6 +23,7 @@ import type {
   IncomingMessage,
   Login,
   PublishOutcome,
+  SubscribeOutcome,
 } from './broker.ts'
 import { RefusedConnects } from './refused-connects.ts'
 import { errorDecision, printable, type Ruling, Rulings, type RulingsOptions } from './rulings.ts'
@@ -51,6 +53,7 @@ export class Gateway {
   readonly #options: GatewayOptions
   readonly #broker: Broker
   readonly #sessions: Sessions
+  readonly #access: Access
   readonly #refusedConnects = new RefusedConnects()
   readonly #rulings: Rulings
   #summarising: NodeJS.Timeout | undefined
@@ -61,13 +64,14 @@ export class Gateway {
   constructor(options: GatewayOptions) {
     this.#options = options
     this.#sessions = new Sessions(options)
+    this.#access = new Access(options.trust)
     this.#broker = options.broker({
       authenticate: login => this.#authenticate(login),
       published: (handle, message) => this.#published(handle, message),
-      maySubscribe: handle => this.#sessions.find(handle) !== undefined,
+      maySubscribe: (handle, topicFilter) => this.#judgeSubscription(handle, topicFilter),
       mayReceive: (handle, topicName) => this.#mayReceive(handle, topicName),
       cut: (handle, refusal) => this.#logCutBy(handle, refusal),
-      closed: handle => this.#sessions.close(handle),
+      closed: handle => this.#closed(handle),
     })
     this.#rulings = new Rulings(options, this.#broker)
   }
@@ -131,7 +135,27 @@ export class Gateway {
 
   #mayReceive(handle: BrokerSession, topicName: string): boolean {
     const session = this.#sessions.find(handle)
-    return session !== undefined && !isPrivateToAnother(topicName, session.device)
+    return session !== undefined && this.#access.mayReceive(session, topicName)
+  }
+
+  /** A refusal has a line in the decision log, and so has what was granted by right. */
+  async #judgeSubscription(handle: BrokerSession, topicFilter: string): Promise<SubscribeOutcome> {
+    const session = this.#sessions.find(handle)
+    if (!session) return 'close'
+    const judged = await this.#access
+      .judgeSubscription(session, topicFilter)
+      .catch((error: unknown) => ({ ok: false, error: refusalOf(error) }) as const)
+    if (judged.ok && judged.value === 'own') return 'grant'
+    const decision: Decision = judged.ok ? { verdict: 'Check' } : errorDecision(judged.error)
+    this.#log(session.device, topicFilter, { event: 'subscribe', id: null, recipient: null, decision })
+    if (judged.ok) return 'grant'
+    return mayPassLater(judged.error.code) ? 'close' : 'refuse'
+  }
+
+  #closed(handle: BrokerSession): void {
+    const session = this.#sessions.find(handle)
+    if (session) this.#access.close(session)
+    this.#sessions.close(handle)
   }
 
   async #published(handle: BrokerSession, message: IncomingMessage): Promise<PublishOutcome> {
@@ -153,7 +177,8 @@ export class Gateway {
         reason: decision.reason,
         retry: mayPassLater(decision.code),
       })
-    if (event !== 'ask') await this.#tell(topics.verdict(device), this.#verdictOf(ruling))
+    if (event !== 'ask' && event !== 'plain')
+      await this.#tell(topics.verdict(device), this.#verdictOf(ruling))
     return decision.verdict === 'Error' && mayPassLater(decision.code) ? 'close' : 'acknowledge'
   }
 
@@ -203,11 +228,15 @@ export class Gateway {
   }
 
   async #review(advance: TrustAdvance): Promise<void> {
+    // Its first step is taken before anything is awaited: what the block took away ends here.
+    const reviewed = this.#access.reviewAfter(advance)
     for (const cut of await this.#sessions.reviewAfter(advance)) this.#cut(cut)
+    await reviewed
   }
 
   #cut(cut: CutSession): void {
     const { session } = cut
+    this.#access.close(session)
     this.#logCut(cut)
     this.#broker.disconnect(session.clientId)
   }

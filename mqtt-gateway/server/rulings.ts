@@ -1,12 +1,13 @@
 /**
- * What a message that a device published comes to: an envelope is relayed, boxes are kept and handed out, a question is
- * answered, or it is refused (docs/ARCHITECTURE.md, "Life of a message").
+ * What a message that a device published comes to: an envelope is relayed, to each whom it is for, boxes are kept and handed out, a question is
+ * answered, what is in the clear is relayed by right, or it is refused (docs/ARCHITECTURE.md, "Life of a message").
  *
  * Invariant: nothing is relayed without `Check`; without fresh trust data there is no `Check` (fail closed).
  */
 import type { DeviceId } from '../../chain/brands.ts'
 import type { SignatureVerifier } from '../../chain/keys.ts'
 import { MoteError, type Refusal, unwrap } from '../../chain/result.ts'
+import { covers } from '../../chain/rights.ts'
 import { checkFresh } from '../../client/freshness.ts'
 import type { DecisionLine } from '../protocol/decision-log.ts'
 import { type Envelope, type EnvelopeTarget, parseEnvelope } from '../protocol/envelope.ts'
@@ -24,6 +25,8 @@ import { type Decision, decide, type TrustFacts } from './verification.ts'
 const maxReplayKeys = 100_000
 /** How long a message may wait for a header that its sender had seen already. */
 const defaultCatchUpMs = 2_000
+/** Rounds in which the head may go on while records are read. */
+const readRounds = 4
 
 export interface RulingsOptions {
   readonly trust: TrustView
@@ -61,12 +64,13 @@ export class Rulings {
     topic: PublishedTopic | undefined,
     { topicName, payload }: IncomingMessage,
   ): Promise<Ruling> {
-    if (!topic || (topic.type !== 'boxes' && topic.device !== session.device)) {
-      const decision = errorDecision({
-        code: 'topic-not-allowed',
-        detail: `topic: '${printable(topicName)}'`,
+    if (!topic || ('device' in topic && topic.device !== session.device)) {
+      return Promise.resolve({
+        event: 'message',
+        id: null,
+        recipient: null,
+        decision: notAllowed(topicName),
       })
-      return Promise.resolve({ event: 'message', id: null, recipient: null, decision })
     }
     switch (topic.type) {
       case 'send':
@@ -75,6 +79,8 @@ export class Rulings {
         return this.#ruleOnBoxes(session, topic, payload)
       case 'ask':
         return this.#ruleOnQuestion(session, payload)
+      case 'plain':
+        return this.#ruleOnPlain(session, topicName, payload)
     }
   }
 
@@ -96,11 +102,28 @@ export class Rulings {
     if (decision.verdict === 'Error') return decision
     const { senderKeyId: keyId, counter, expiry } = envelope.header
     unwrap(replayWindow.accept({ keyId, counter, expiry }, times.head))
-    await this.#broker.publish({ topicName: deliveryTopic(envelope), payload, retain: false })
+    await Promise.all(
+      recipientsOf(envelope, facts).map(recipient =>
+        this.#broker.publish({ topicName: deliveryTopic(recipient, envelope), payload, retain: false }),
+      ),
+    )
     return decision
   }
 
-  async #factsAbout({ header }: Envelope): Promise<TrustFacts> {
+  /**
+   * What holds at the newest head, so that who a block took out of a group gets nothing that is decided after it. Heads that come faster
+   * than the records are read end the attempts: then what holds at the last one counts.
+   */
+  async #factsAbout(envelope: Envelope): Promise<TrustFacts> {
+    const { trust } = this.#options
+    await this.#reachSeenHeight(envelope)
+    for (let round = 1; ; round++) {
+      const facts = await this.#readFacts(envelope)
+      if (facts.height >= trust.head().height || round === readRounds) return facts
+    }
+  }
+
+  async #reachSeenHeight({ header }: Envelope): Promise<void> {
     this.#requireFresh()
     const { trust } = this.#options
     if (!(await trust.waitForHeight(header.seenHeight, this.#catchUpMs)))
@@ -108,6 +131,10 @@ export class Rulings {
         'stale',
         `height: the sender had seen ${header.seenHeight}, this gateway has ${trust.head().height}`,
       )
+  }
+
+  async #readFacts({ header }: Envelope): Promise<TrustFacts> {
+    const { trust } = this.#options
     const [sender, target] = await Promise.all([trust.device(header.sender), this.#lookUp(header.target)])
     const older = target.moment.height < sender.height ? target.moment : sender
     return {
@@ -161,6 +188,20 @@ export class Rulings {
     return { event: 'ask', id: Buffer.from(nonce).toString('hex'), recipient: subject.id, decision }
   }
 
+  async #ruleOnPlain({ device }: Session, topicName: string, payload: Uint8Array): Promise<Ruling> {
+    const decision = await this.#refusalsAsDecision(async () => {
+      this.#requireFresh()
+      const { trust } = this.#options
+      const [record, rights] = await Promise.all([trust.device(device), trust.rights(device)])
+      if (record.value?.status !== 'active')
+        return errorDecision({ code: 'signer-not-active', detail: `${device} is not active` })
+      if (!rights.value?.publish.some(filter => covers(filter, topicName))) return notAllowed(topicName)
+      await this.#broker.publish({ topicName, payload, retain: false })
+      return { verdict: 'Check' }
+    })
+    return { event: 'plain', id: null, recipient: null, decision }
+  }
+
   #requireFresh(): void {
     const { trust, trustTtlMs } = this.#options
     unwrap(checkFresh(trust.ageMs(), trustTtlMs))
@@ -175,6 +216,17 @@ export class Rulings {
       return errorDecision({ code: 'internal', detail: 'the gateway failed; its log has the cause' })
     }
   }
+}
+
+/** Whom an envelope goes to: the device, or each member but the sender. */
+function recipientsOf({ header }: Envelope, { target }: TrustFacts): readonly DeviceId[] {
+  if (header.target.type === 'device') return [header.target.id]
+  const members = target.type === 'group' ? (target.group?.members ?? []) : []
+  return members.filter(member => member !== header.sender)
+}
+
+function notAllowed(topicName: string): Decision {
+  return errorDecision({ code: 'topic-not-allowed', detail: `topic: '${printable(topicName)}'` })
 }
 
 export function errorDecision({ code, detail }: Refusal): Decision {

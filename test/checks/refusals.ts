@@ -8,6 +8,7 @@ import { deviceMessages } from './message-refusals.ts'
 import { operators } from './operator-refusals.ts'
 import { quotas } from './quota-refusals.ts'
 import { never, type RefusalCheck, takenOut } from './refusal-check.ts'
+import { rights } from './rights-refusals.ts'
 import { takingOver } from './taking-over-refusals.ts'
 
 const answers: readonly RefusalCheck[] = [
@@ -573,4 +574,5 @@ export const refusalChecks: readonly RefusalCheck[] = [
   ...hearing,
   ...gatewayPort,
   ...operators,
+  ...rights,
 ]

@@ -29,7 +29,7 @@ beforeEach(async () => {
   )({
     authenticate: async ({ clientId }) => ok({ clientId }),
     published: (_, message) => published(message),
-    maySubscribe: () => true,
+    maySubscribe: async () => 'grant',
     mayReceive: () => true,
     cut: ({ clientId }, { detail }) => cuts.push(`${clientId}: ${detail}`),
     closed: ({ clientId }) => closedSessions.push(clientId),

@@ -78,7 +78,7 @@ async function envelope(
 }
 
 const delivered = (seen: readonly SeenMessage[]): SeenMessage[] =>
-  seen.filter(({ topic }) => /^mote\/1\/(to|group|send)\//.test(topic))
+  seen.filter(({ topic }) => /^mote\/1\/(to|send)\//.test(topic))
 
 function verdicts(seen: readonly SeenMessage[], keys: IdentityKeys): { verdict: string; code?: string }[] {
   return seen
@@ -87,7 +87,7 @@ function verdicts(seen: readonly SeenMessage[], keys: IdentityKeys): { verdict: 
 }
 
 describe('one recipient (Hsu-Lu B2, B5; Hsu C7)', () => {
-  test('gateway: 1113 reads what 1111 sends; 1112, 1114 and a wildcard subscriber get bytes they cannot read', async () => {
+  test('gateway: 1113 reads what 1111 sends; 1112 gets nothing, and 1114, which may observe, bytes that it cannot read', async () => {
     const seen = await fixture.observe(d1114)
     const [sender, recipient, other] = await Promise.all(
       [d1111, d1113, d1112].map(keys => fixture.agent(keys)),
@@ -98,7 +98,7 @@ describe('one recipient (Hsu-Lu B2, B5; Hsu C7)', () => {
     await until(() => inbox.texts.length === 1, '1113 reads the message')
     expect(inbox.messages[0]).toMatchObject({ from: d1111.id, messageId: verdict.messageId })
     expect(inbox.texts).toEqual(['open valve 3'])
-    const ciphertext = await until(() => delivered(seen)[0], 'the wildcard subscriber gets the bytes')
+    const ciphertext = await until(() => delivered(seen)[0], 'the observer gets the bytes')
     expect(ciphertext.topic).toBe(`mote/1/to/${d1113.id}`)
     for (const { payload } of seen) expect(payload.includes('open valve 3')).toBe(false)
     expect(otherInbox).toEqual({ texts: [], messages: [], refusals: [] })
@@ -234,9 +234,7 @@ describe('refusals, each with its reason', () => {
   test.each(rows)('gateway: refuses $name: $code', async ({ code, wire, topic }) => {
     const seen = await fixture.observe(d1114)
     const client = await fixture.client(fixture.credentials(d1111))
-    const mine: SeenMessage[] = []
-    client.on('message', (name, payload) => mine.push({ topic: name, payload }))
-    await client.subscribeAsync('#', { qos: 1 })
+    const mine = await fixture.subscribed(client, topics.verdict(d1111.id), topics.error(d1111.id))
     await client.publishAsync(topic?.() ?? topics.send(d1111.id), await wire(), { qos: 1 })
     const [verdict] = await until(() => {
       const all = verdicts(mine, d1111)
@@ -327,8 +325,8 @@ describe('sessions', () => {
     const client = await fixture.client(fixture.credentials(d1111))
     expect((await client.subscribeAsync('$SYS/#').catch(() => [{ qos: 128 }]))[0]?.qos).toBe(128)
     for (let i = 0; i < testLimits.subscriptionsPerClientMax; i++)
-      await client.subscribeAsync(`mote/1/to/${i}`)
-    const over = await client.subscribeAsync('mote/1/to/over').catch(() => [{ qos: 128 }])
+      await client.subscribeAsync(`mote/1/to/${d1111.id}/${i}`)
+    const over = await client.subscribeAsync(`mote/1/to/${d1111.id}/over`).catch(() => [{ qos: 128 }])
     expect(over[0]?.qos).toBe(128)
   })
 })
@@ -350,7 +348,10 @@ describe('groups (Hsu C4)', () => {
     expect(await sender!.sendToGroup(group, text('without 1113'))).toMatchObject({ verdict: 'Check' })
     await until(() => in1112!.texts.length === 2, 'the remaining member reads it')
     expect(in1112!.messages[1]).toMatchObject({ to: { epoch: 2 } })
-    await until(() => delivered(seen).length === 2, "1114's connection receives the bytes")
+    await until(() => delivered(seen).length === 3, "1114's connection receives the bytes")
+    expect(delivered(seen).map(({ topic }) => topic)).toEqual(
+      [[d1112.id, d1113.id].toSorted(), d1112.id].flat().map(id => `mote/1/to/${id}`),
+    )
     expect(in1112!.texts).toEqual(['tank is full', 'without 1113'])
     expect(in1113!.texts).toEqual(['tank is full'])
     expect(in1114!.texts).toEqual([])

@@ -192,7 +192,7 @@ test('gateway: a connection has 3 s to say who it is', async () => {
 
 test('gateway configuration: limits.subscriptionsPerClient: one more is refused', async () => {
   const client = await connect(await start({ limits: { subscriptionsPerClient: 4 } }))
-  const filters = Array.from({ length: 5 }, (_, i) => `${topics.answer(device.id)}/${i}`)
+  const filters = Array.from({ length: 5 }, (_, i) => `mote/1/to/${device.id}/${i}`)
   const granted: number[] = []
   for (const filter of filters) {
     const answers = await client.subscribeAsync(filter, { qos: 1 }).catch(() => [{ qos: 128 }])

@@ -8,7 +8,7 @@ import { type IdentityKeys, signerOf } from '../../client/key-directory.ts'
 import { Counts } from '../../devnet/chaos/hostile/counts.ts'
 import { credentialsOf, crowdGateway } from '../../devnet/chaos/hostile/strangers.ts'
 import { sealEnvelope } from '../../mqtt-gateway/device/envelope-sealing.ts'
-import { topics } from '../../mqtt-gateway/protocol/topics.ts'
+import { filters, topics } from '../../mqtt-gateway/protocol/topics.ts'
 import { DevnetFixture } from '../support/devnet-fixture.ts'
 import { measureDamage, timesOf } from './siege.ts'
 
@@ -38,6 +38,7 @@ async function connected(keys: IdentityKeys): Promise<MqttClient> {
 
 test('a device that subscribes and does not read: others are acknowledged and read as before', async () => {
   const [sender, recipient, hostile] = devices as [IdentityKeys, IdentityKeys, IdentityKeys]
+  expect((await devnet.mote('device', 'rights', hostile.name, '--observe')).code).toBe(0)
   const client = await connected(sender)
   const reader = await connected(recipient)
   await reader.subscribeAsync(`mote/1/to/${recipient.id}`, { qos: 1 })
@@ -71,7 +72,7 @@ test('a device that subscribes and does not read: others are acknowledged and re
     async over => {
       while (!over.aborted) {
         const stalled = await connected(hostile)
-        await stalled.subscribeAsync('#', { qos: 1 })
+        await stalled.subscribeAsync(filters.anyDelivery, { qos: 1 })
         stalled.stream.pause()
         stalls += 1
         while (!over.aborted && stalled.connected) {

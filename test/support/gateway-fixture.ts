@@ -13,6 +13,7 @@ import { type IdentityKeys, makeKeys, signerOf } from '../../client/key-director
 import { type AgentOptions, DeviceAgent } from '../../mqtt-gateway/device/agent.ts'
 import { type Credentials, makeCredentials } from '../../mqtt-gateway/device/mqtt-connection.ts'
 import type { DecisionLine } from '../../mqtt-gateway/protocol/decision-log.ts'
+import { filters, topics } from '../../mqtt-gateway/protocol/topics.ts'
 import { type AedesLimits, aedesBroker } from '../../mqtt-gateway/server/aedes-broker.ts'
 import { memoryBoxStore } from '../../mqtt-gateway/server/boxes.ts'
 import type { BrokerAddress } from '../../mqtt-gateway/server/broker.ts'
@@ -133,12 +134,18 @@ export class GatewayFixture {
     return client
   }
 
-  /** Everything that a client with these keys gets when it subscribes to `#`. */
+  /** Everything that is delivered to anybody, and what the gateway tells a client with these keys, which gets the right to observe. */
   async observe(keys: IdentityKeys): Promise<SeenMessage[]> {
+    this.trust.setRights(keys.id, { observe: true })
     const client = await this.client(this.credentials(keys))
+    return this.subscribed(client, filters.anyDelivery, topics.verdict(keys.id), topics.error(keys.id))
+  }
+
+  /** What a client gets on these filters, from now on. */
+  async subscribed(client: MqttClient, ...topicFilters: readonly string[]): Promise<SeenMessage[]> {
     const seen: SeenMessage[] = []
     client.on('message', (topic, payload) => seen.push({ topic, payload }))
-    await client.subscribeAsync('#', { qos: 1 })
+    await client.subscribeAsync([...topicFilters], { qos: 1 })
     return seen
   }
 }

@@ -12,6 +12,7 @@ import {
   stateKeyOf,
 } from '../../chain/records.ts'
 import { MoteError } from '../../chain/result.ts'
+import { type IdentityRights, noRights } from '../../chain/rights.ts'
 import type { IdentityKeys } from '../../client/key-directory.ts'
 import type { AgentChain, RekeyChange } from '../../mqtt-gateway/device/agent-chain.ts'
 import type {
@@ -30,6 +31,7 @@ export class MemoryTrust implements TrustView, AgentChain {
   lookUps = 0
   readonly #devices = new Map<DeviceId, IdentityRecord>()
   readonly #groups = new Map<GroupId, TrustedGroup>()
+  readonly #rights = new Map<DeviceId, IdentityRights>()
   readonly #listeners = new Set<(advance: TrustAdvance) => void>()
   #height = 1 as Height
   #time = Date.now() as Milliseconds
@@ -53,6 +55,10 @@ export class MemoryTrust implements TrustView, AgentChain {
 
   async group(id: GroupId): Promise<Trusted<TrustedGroup>> {
     return this.#answer(this.#groups.get(id))
+  }
+
+  async rights(id: DeviceId): Promise<Trusted<IdentityRights>> {
+    return this.#answer(this.#rights.get(id))
   }
 
   async answer(): Promise<Uint8Array> {
@@ -123,6 +129,12 @@ export class MemoryTrust implements TrustView, AgentChain {
 
   setStatus(id: DeviceId, status: IdentityStatus): void {
     this.put({ ...this.record(id), status })
+  }
+
+  /** Replaces what a device may do beyond its own messages. */
+  setRights(id: DeviceId, rights: Partial<IdentityRights>): void {
+    this.#rights.set(id, { ...noRights, ...rights })
+    this.#certify([stateKeyOf.rights(id)])
   }
 
   createGroup(owner: DeviceId, name: string): GroupId {

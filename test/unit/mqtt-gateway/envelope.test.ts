@@ -23,7 +23,7 @@ import {
   signEnvelope,
   verifyEnvelope,
 } from '../../../mqtt-gateway/protocol/envelope.ts'
-import { deliveryTopic } from '../../../mqtt-gateway/protocol/topics.ts'
+import { deliveryTopic, recipientOf } from '../../../mqtt-gateway/protocol/topics.ts'
 import { decryptionKey } from '../../support/device-keys.ts'
 
 const chainId = '11'.repeat(32) as ChainId
@@ -234,11 +234,13 @@ test('envelope: the same counter with another expiry still makes another group k
   expect(one.sealed.ciphertext).not.toEqual(two.sealed.ciphertext)
 })
 
-test('envelope: the delivery topic is recipient and channel, whatever topic it came by', async () => {
+test("envelope: the delivery topic is whom it goes to and the channel, of a group's mail too", async () => {
   const device = unwrap(parseEnvelope(chainId, await sealed(toDevice)))
-  expect(deliveryTopic(device)).toBe(`mote/1/to/${recipient}/valves/3`)
+  expect(deliveryTopic(recipient, device)).toBe(`mote/1/to/${recipient}/valves/3`)
+  expect(recipientOf(deliveryTopic(recipient, device))).toBe(recipient)
   const plain = unwrap(parseEnvelope(chainId, await sealed(toGroup, { channel: '' })))
-  expect(deliveryTopic(plain)).toBe(`mote/1/group/${group}`)
+  expect(deliveryTopic(recipient, plain)).toBe(`mote/1/to/${recipient}`)
+  expect(recipientOf(`mote/1/verdict/${recipient}`)).toBeUndefined()
 })
 
 test('envelope: hostile bytes are a typed refusal, never a throw (fuzz)', () => {

@@ -12,6 +12,7 @@ import { decryptionKeyOf } from '../../../mqtt-gateway/device/decryption-key.ts'
 import { DeviceState } from '../../../mqtt-gateway/device/device-state.ts'
 import { type SealRequest, sealEnvelope } from '../../../mqtt-gateway/device/envelope-sealing.ts'
 import { Lanes, Listener } from '../../../mqtt-gateway/device/listener.ts'
+import { parseEnvelope } from '../../../mqtt-gateway/protocol/envelope.ts'
 import { epochKeyHash } from '../../../mqtt-gateway/protocol/epoch-boxes.ts'
 import { MemoryTrust } from '../../support/memory-trust.ts'
 
@@ -57,7 +58,7 @@ async function wire(changes: Partial<SealRequest> = {}): Promise<Uint8Array> {
 }
 
 async function outcome(bytes: Uint8Array): Promise<string> {
-  const received = await listener.receive(bytes)
+  const received = await listener.receive(unwrap(parseEnvelope(trust.chainId, bytes)))
   if (!received.ok) return received.error.code
   return received.value ? new TextDecoder().decode(received.value.content) : 'not mine'
 }

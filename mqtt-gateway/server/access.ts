@@ -1,0 +1,105 @@
+/**
+ * Which topics a device receives: its own, and those of its rights (chain/rights.ts; docs/FORMATS.md, "MQTT topics").
+ *
+ * A subscription is judged when it is asked for, and again at each delivery. Its own topics are a device's by their names
+ * alone; what is delivered there is judged by who the message is for. Rights are read from certified state when a
+ * subscription first needs them. As soon as a block is known that changes them, or the device, nothing is delivered by them until they have been
+ * read again: so a right that was taken away ends with the block, whatever was subscribed to.
+ */
+import type { Height } from '../../chain/brands.ts'
+import { stateKeyOf } from '../../chain/records.ts'
+import { MoteError, ok, type Result, refuse } from '../../chain/result.ts'
+import { covers, type IdentityRights, noRights } from '../../chain/rights.ts'
+import { filters, ownFilters } from '../protocol/topics.ts'
+import type { TrustAdvance, TrustView } from '../protocol/trust.ts'
+import { printable } from './rulings.ts'
+import type { Session } from './sessions.ts'
+
+interface HeldRights {
+  /** Undefined while they are not known. */
+  rights: IdentityRights | undefined
+  /** What was read below this height does not count. */
+  since: Height
+}
+
+/** Why a device may subscribe. */
+export type SubscriptionGround = 'own' | 'right'
+
+const readRounds = 4
+
+export class Access {
+  readonly #trust: Pick<TrustView, 'device' | 'rights'>
+  /** Of the sessions that asked for a topic that is not their own. */
+  readonly #held = new Map<Session, HeldRights>()
+
+  constructor(trust: Pick<TrustView, 'device' | 'rights'>) {
+    this.#trust = trust
+  }
+
+  /**
+   * Whether everything that the filter matches is the device's to receive. Refuses `topic-not-allowed`; throws `MoteError` when the chain is
+   * out of reach.
+   */
+  async judgeSubscription(session: Session, topicFilter: string): Promise<Result<SubscriptionGround>> {
+    if (ownFilters(session.device).some(own => covers(own, topicFilter))) return ok('own')
+    const held = this.#held.get(session) ?? { rights: undefined, since: 0 as Height }
+    this.#held.set(session, held)
+    await this.#read(session, held)
+    return receivable(held.rights).some(granted => covers(granted, topicFilter))
+      ? ok('right')
+      : refuse('topic-not-allowed', `filter: '${printable(topicFilter)}' is not within the device's topics`)
+  }
+
+  /** Whether a message on this topic may go to the device now. */
+  mayReceive(session: Session, topicName: string): boolean {
+    return (
+      ownFilters(session.device).some(own => covers(own, topicName)) ||
+      receivable(this.#held.get(session)?.rights).some(granted => covers(granted, topicName))
+    )
+  }
+
+  /** Nothing that the step of the chain changed counts from the call on; resolves when it has been read again. */
+  async reviewAfter({ changed, height }: TrustAdvance): Promise<void> {
+    const touched = [...this.#held].filter(
+      ([{ device }, { rights }]) =>
+        rights === undefined ||
+        changed === 'unknown' ||
+        changed.has(stateKeyOf.rights(device)) ||
+        changed.has(stateKeyOf.identity(device)),
+    )
+    for (const [, held] of touched) {
+      held.rights = undefined
+      held.since = height
+    }
+    await Promise.all(touched.map(([session, held]) => this.#readAgain(session, held)))
+  }
+
+  close(session: Session): void {
+    this.#held.delete(session)
+  }
+
+  /** Out of reach: they stay unknown, and the next step of the chain tries again. */
+  async #readAgain(session: Session, held: HeldRights): Promise<void> {
+    try {
+      await this.#read(session, held)
+    } catch (error) {
+      if (!(error instanceof MoteError)) throw error
+    }
+  }
+
+  async #read({ device }: Session, held: HeldRights): Promise<void> {
+    for (let round = 0; round < readRounds; round++) {
+      const [record, rights] = await Promise.all([this.#trust.device(device), this.#trust.rights(device)])
+      if (Math.min(record.height, rights.height) < held.since) continue
+      held.rights = (record.value?.status === 'active' ? rights.value : undefined) ?? noRights
+      return
+    }
+    throw new MoteError('stale', `rights of ${device}: they change faster than they are read`)
+  }
+}
+
+/** The filters of what rights let a device receive. */
+function receivable(rights: IdentityRights | undefined): readonly string[] {
+  if (!rights) return []
+  return rights.observe ? [filters.anyDelivery, ...rights.subscribe] : rights.subscribe
+}

@@ -1,0 +1,118 @@
+/** Refusals that rest on rights and on who is in a group: on the chain, and at the gateway. */
+import { never, type RefusalCheck, takenOut } from './refusal-check.ts'
+
+const rightsTest = 'test/unit/chain/rights.test.ts'
+const groupTest = 'test/unit/chain/execute-group.test.ts'
+const gatewayTest = 'test/e2e/gateway-rights.test.ts'
+const access = 'mqtt-gateway/server/access.ts'
+const rulings = 'mqtt-gateway/server/rulings.ts'
+
+/** A statement whose condition never holds. */
+const withoutCondition = (statement: string): string =>
+  statement.replace(/^if \(.*\) return/, 'if (false) return')
+
+const onTheChain: readonly RefusalCheck[] = [
+  ...takenOut('chain/execute-identity.ts', rightsTest, {
+    'rights: that were read before another operator changed them': 'if (current !== expectedVersion)',
+    'rights: beyond the last version': 'if (current >= maxEditedVersion)',
+  }),
+  ...takenOut('chain/execute-group.ts', groupTest, {
+    "group.owner: to replace another owner than the group's": 'if (group.owner !== from)',
+  }),
+  {
+    refusal: 'rights: of a revoked identity',
+    file: 'chain/execute-identity.ts',
+    find: "if (record.status === 'revoked') return",
+    replace: 'if (false) return',
+    test: rightsTest,
+  },
+  {
+    refusal: 'rights: a filter that is not plain',
+    file: 'chain/rights.ts',
+    find: 'return isPlainFilter(filter) ?',
+    replace: 'return true ?',
+    test: rightsTest,
+  },
+  {
+    refusal: 'rights: filters out of order',
+    file: 'chain/rights.ts',
+    find: '(filters[i - 1] as string) < filter)',
+    replace: 'true)',
+    test: rightsTest,
+  },
+  ...(
+    [
+      ['to who owns the group', 'if (owner === from) return'],
+      ['to who is no member', 'if (!view.memberships(owner).includes(id)) return'],
+      ['to who is not active', "if (status !== 'active') return reject('invalid-state', `owner:"],
+    ] as const
+  ).map(([who, find]) => ({
+    refusal: `group.owner: ${who}`,
+    file: 'chain/execute-group.ts',
+    find,
+    replace: withoutCondition(find),
+    test: groupTest,
+  })),
+]
+
+const atTheGateway: readonly RefusalCheck[] = [
+  {
+    refusal: "subscriptions: to more than the device's own topics",
+    file: access,
+    find: ": refuse('topic-not-allowed', `filter:",
+    replace: ": true ? ok('right') : refuse('topic-not-allowed', `filter:",
+    test: gatewayTest,
+    only: 'subscriptions',
+  },
+  {
+    refusal: 'subscriptions: by a right, while the chain is out of reach',
+    file: access,
+    find: '    await this.#read(session, held)\n    return receivable',
+    replace: '    await this.#readAgain(session, held)\n    return receivable',
+    test: gatewayTest,
+    only: 'chain in reach',
+  },
+  {
+    refusal: 'deliveries: by a right that was taken away',
+    file: access,
+    find: 'changed.has(stateKeyOf.rights(device)) ||',
+    replace: '',
+    test: gatewayTest,
+    only: 'a right that is taken away',
+  },
+  {
+    refusal: 'deliveries: by a right that is being read again',
+    file: access,
+    find: '      held.rights = undefined\n',
+    replace: '',
+    test: gatewayTest,
+    only: 'have been read again',
+  },
+  {
+    refusal: 'deliveries: to a member that a block took out meanwhile',
+    file: rulings,
+    find: 'if (facts.height >= trust.head().height || round === readRounds)',
+    replace: 'if (true)',
+    test: gatewayTest,
+    only: 'while a message is judged',
+  },
+  {
+    refusal: 'plain topics: to publish without the right',
+    file: rulings,
+    find: 'if (!rights.value?.publish.some(filter => covers(filter, topicName)))',
+    replace: never,
+    test: gatewayTest,
+    only: 'plain topics',
+  },
+  {
+    refusal: 'plain topics: while trust data is stale',
+    file: rulings,
+    find: '    const decision = await this.#refusalsAsDecision(async () => {\n      this.#requireFresh()\n      const { trust } = this.#options\n',
+    replace:
+      '    const decision = await this.#refusalsAsDecision(async () => {\n      const { trust } = this.#options\n',
+    test: gatewayTest,
+    only: 'without fresh trust data',
+  },
+]
+
+export const rights: readonly RefusalCheck[] = [...onTheChain, ...atTheGateway]
