@@ -12,7 +12,7 @@ import type { DirectoryLock } from '../../client/directory-lock.ts'
 import { type IdentityKeys, signerOf } from '../../client/key-directory.ts'
 import { nativeVerifier } from '../../client/native-crypto.ts'
 import type { DecisionLine } from '../protocol/decision-log.ts'
-import { type Envelope, parseEnvelope } from '../protocol/envelope.ts'
+import { type EncodedEnvelope, type Envelope, parseEnvelope } from '../protocol/envelope.ts'
 import { epochKeyHash } from '../protocol/epoch-boxes.ts'
 import { filters, recipientOf, topics } from '../protocol/topics.ts'
 import type { TrustedGroup } from '../protocol/trust.ts'
@@ -44,13 +44,27 @@ export interface AgentOptions {
   readonly onLeftOut?: (group: GroupId, leftOut: LeftOut) => void
   /** Told of messages that this device itself refused to send: for its decision log. */
   readonly onDecision?: (line: DecisionLine) => void | Promise<void>
+  /** False: a connection that breaks is over, and `ended` says so; by default it is opened again. */
+  readonly reconnects?: boolean
 }
 
 export interface OutgoingText {
   readonly content: Uint8Array
   /** The sender's name for the stream; '' by default. */
   readonly channel?: string
+  /** How long the envelope is good for; 60 s by default, less than `maxEnvelopeLifetimeMs`. */
+  readonly lifetimeMs?: number
 }
+
+/** Whom a message is for. */
+export type Recipient =
+  | { readonly type: 'device'; readonly id: DeviceId }
+  | { readonly type: 'group'; readonly id: GroupId }
+
+/** A message as bytes that may be sent again until there is a verdict, or why there are none. */
+export type SealOutcome =
+  | { readonly type: 'sealed'; readonly envelope: EncodedEnvelope }
+  | { readonly type: 'refused'; readonly verdict: GatewayVerdict }
 
 export interface ListenHandlers {
   readonly message: (message: DeliveredMessage) => void | Promise<void>
@@ -123,6 +137,7 @@ export class DeviceAgent {
       signer,
       now: () => chain.now(),
       timeoutMs,
+      reconnects: options.reconnects,
     })
     try {
       const verdicts = await VerdictInbox.open(connection, keys.id, timeoutMs)
@@ -133,7 +148,7 @@ export class DeviceAgent {
     }
   }
 
-  /** Resolves, with the reason, when the gateway will not have this device any more, or after `close`. */
+  /** Resolves, with the reason, when the gateway will not have this device any more, when a connection that is not opened again breaks, or after `close`. */
   get ended(): Promise<MoteError> {
     return this.#connection.ended
   }
@@ -144,23 +159,42 @@ export class DeviceAgent {
    * chain has no key either.
    */
   async send(to: DeviceId, text: OutgoingText): Promise<GatewayVerdict> {
-    const copy = await this.#state.contact(to)
-    if (!copy.ok) return this.#refuseCopy(to, copy.error.detail)
-    const { key } = copy.value ?? (await this.refreshContact(to))
+    const sealed = await this.seal({ type: 'device', id: to }, text)
+    return sealed.type === 'sealed' ? this.relay(sealed.envelope) : sealed.verdict
+  }
+
+  /**
+   * Seals a message as `send` and `sendToGroup` would, and sends nothing: for who keeps the bytes until their verdict is known.
+   * Throws what they throw.
+   */
+  async seal(to: Recipient, text: OutgoingText): Promise<SealOutcome> {
+    if (to.type === 'group') return this.#seal(await this.#groupTarget(to.id), text)
+    const copy = await this.#state.contact(to.id)
+    if (!copy.ok) return this.#refuseCopy(to.id, copy.error.detail)
+    const { key } = copy.value ?? (await this.refreshContact(to.id))
     try {
-      return await this.#seal({ type: 'device', id: to, key }, text)
+      return await this.#seal({ ...to, key }, text)
     } catch (error) {
       if (error instanceof MoteError && error.code === 'key-not-usable')
-        return this.#refuseCopy(to, `copy: ${error.detail}`)
+        return this.#refuseCopy(to.id, `copy: ${error.detail}`)
       throw error
     }
   }
 
-  async #refuseCopy(recipient: DeviceId, problem: string): Promise<GatewayVerdict> {
+  /** Sends sealed bytes, for the first time or again, and resolves to the gateway's verdict. Throws `timeout`. */
+  async relay({ bytes, messageId }: EncodedEnvelope): Promise<GatewayVerdict> {
+    const verdict = this.#verdicts.expect(messageId)
+    const published = this.#connection.publish(topics.send(this.#device), bytes)
+    // A refusal that may pass later is not acknowledged: the verdict comes, the acknowledgement does not.
+    published.catch(() => {})
+    return verdict
+  }
+
+  async #refuseCopy(recipient: DeviceId, problem: string): Promise<SealOutcome> {
     const about = { sender: this.#device, recipient, problem }
     const { verdict, line } = await judgeUnusableCopy(this.#chain, about, this.#chain.now())
     await this.#onDecision(line)
-    return verdict
+    return { type: 'refused', verdict }
   }
 
   /** Replaces the copy of a device's key by the chain's: after a rotation, or when the gateway says it differs. */
@@ -173,10 +207,10 @@ export class DeviceAgent {
    * gateway knows a newer epoch. Throws `unknown-subject`, `not-member`.
    */
   async sendToGroup(id: GroupId, text: OutgoingText): Promise<GatewayVerdict> {
-    const first = await this.#seal(await this.#groupTarget(id), text)
+    const first = await this.relay((await this.#seal(await this.#groupTarget(id), text)).envelope)
     if (first.code !== 'epoch-mismatch') return first
     await this.#chain.refresh()
-    return this.#seal(await this.#groupTarget(id), text)
+    return this.relay((await this.#seal(await this.#groupTarget(id), text)).envelope)
   }
 
   /** Makes a new epoch of a group: after its membership changed, say. */
@@ -235,9 +269,12 @@ export class DeviceAgent {
     return { type: 'group', id, epoch, epochKeyHash: epochKeyHash(name, epochKey), epochKey }
   }
 
-  async #seal(target: SealTarget, { content, channel = '' }: OutgoingText): Promise<GatewayVerdict> {
+  async #seal(
+    target: SealTarget,
+    { content, channel = '', lifetimeMs = envelopeLifetimeMs }: OutgoingText,
+  ): Promise<Extract<SealOutcome, { type: 'sealed' }>> {
     const counter = await this.#state.nextCounter(keyIdOf(this.#signer.publicKey))
-    const { bytes, messageId } = unwrap(
+    const envelope = unwrap(
       await sealEnvelope({
         chainId: this.#chain.chainId,
         sender: this.#device,
@@ -245,16 +282,12 @@ export class DeviceAgent {
         target,
         counter,
         seenHeight: this.#chain.head().height,
-        expiry: (this.#chain.now() + envelopeLifetimeMs) as Milliseconds,
+        expiry: (this.#chain.now() + lifetimeMs) as Milliseconds,
         channel,
         content,
       }),
     )
-    const verdict = this.#verdicts.expect(messageId)
-    const published = this.#connection.publish(topics.send(this.#device), bytes)
-    // A refusal that may pass later is not acknowledged: the verdict comes, the acknowledgement does not.
-    published.catch(() => {})
-    return verdict
+    return { type: 'sealed', envelope }
   }
 }
 

@@ -2,7 +2,8 @@
  * A device's connection to the gateway: mqtt.js with a fresh assertion for every attempt, since each is good for one.
  *
  * A connection that breaks is opened again, and its subscriptions with it, unless the gateway said that the device may
- * not connect: then `ended` tells why. Messages come out in the order in which they arrived.
+ * not connect, or whoever uses it opens another one by itself: then `ended` tells why. Messages come out in the order in
+ * which they arrived.
  */
 
 import { randomBytes } from 'node:crypto'
@@ -27,6 +28,8 @@ export interface ConnectionOptions {
   readonly now: () => Milliseconds
   /** For the connection and for each acknowledgement. */
   readonly timeoutMs: number
+  /** False: a connection that breaks is over. Default true. */
+  readonly reconnects?: boolean | undefined
 }
 
 export interface ReceivedMessage {
@@ -76,7 +79,7 @@ export class MqttConnection {
 
   /** Resolves when the gateway has accepted the device. Throws `not-authorised`, `not-ready`, `unreachable`, `timeout`. */
   static async open(options: ConnectionOptions): Promise<MqttConnection> {
-    const { gateway, timeoutMs, device } = options
+    const { gateway, timeoutMs, device, reconnects = true } = options
     // Several connections of one device must not end each other [MQTT-3.1.4-2].
     const clientId = `${device}.${randomBytes(6).toString('hex')}`
     const { username, password } = makeCredentials(options, clientId)
@@ -88,14 +91,14 @@ export class MqttConnection {
       protocolVersion: 4,
       clean: true,
       keepalive: 30,
-      reconnectPeriod: reconnectPeriodMs,
+      reconnectPeriod: reconnects ? reconnectPeriodMs : 0,
       connectTimeout: timeoutMs,
     })
     const connection = new MqttConnection(client, timeoutMs)
     client.on('reconnect', () => {
       client.options.password = makeCredentials(options, clientId).password
     })
-    await connection.#opened()
+    await connection.#opened(reconnects)
     return connection
   }
 
@@ -104,7 +107,7 @@ export class MqttConnection {
     return this.#ended.promise
   }
 
-  async #opened(): Promise<void> {
+  async #opened(reconnects: boolean): Promise<void> {
     const { promise, resolve, reject } = Promise.withResolvers<void>()
     let connected = false
     this.#client.on('connect', () => {
@@ -116,6 +119,12 @@ export class MqttConnection {
       if (failure.code === 'not-authorised' || !connected) this.#end(failure)
       reject(failure)
     })
+    if (!reconnects)
+      this.#client.on('close', () => {
+        const broken = new MoteError('unreachable', 'gateway: the connection broke')
+        this.#end(broken)
+        reject(broken)
+      })
     await this.#within(promise, 'connection').catch((failure: MoteError) => {
       if (!connected) this.#end(failure)
       throw failure

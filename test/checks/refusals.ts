@@ -2,6 +2,8 @@
  * The refusals that the project promises, and what it promises not to do, each with the one check behind it and a test that
  * must go red without it (main.ts takes them out one at a time). `find` occurs once in its file.
  */
+
+import { agent } from './agent-refusals.ts'
 import { gatewayPort } from './gateway-refusals.ts'
 import { hearing } from './hearing-refusals.ts'
 import { deviceMessages } from './message-refusals.ts'
@@ -564,6 +566,7 @@ export const refusalChecks: readonly RefusalCheck[] = [
   ...snapshots,
   ...messages,
   ...deviceMessages,
+  ...agent,
   ...sessions,
   ...decoders,
   ...takingOver,

@@ -45,20 +45,34 @@ export class GatewayFixture {
   readonly #directories: string[] = []
   readonly #closing: (() => Promise<unknown>)[] = []
   address: BrokerAddress = { host: '127.0.0.1', port: 0 }
-  readonly gateway: Gateway
+  gateway: Gateway
+  readonly #limits: Partial<AedesLimits>
+  readonly #more: Pick<GatewayOptions, 'refusedSummaryMs'>
 
   private constructor(limits: Partial<AedesLimits>, more: Pick<GatewayOptions, 'refusedSummaryMs'>) {
-    this.gateway = new Gateway({
+    this.#limits = limits
+    this.#more = more
+    this.gateway = this.#make()
+  }
+
+  #make(): Gateway {
+    return new Gateway({
       trust: this.trust,
       verifier: nobleVerifier,
-      broker: aedesBroker(this.address, { ...testLimits, ...limits }),
+      broker: aedesBroker(this.address, { ...testLimits, ...this.#limits }),
       boxes: memoryBoxStore(),
       log: { write: line => this.decisions.push(line), close: async () => {} },
       trustTtlMs: this.trustTtlMs,
       onError: error => this.errors.push(error),
       catchUpMs: 200,
-      ...more,
+      ...this.#more,
     })
+  }
+
+  /** Starts another gateway at the same address, once `gateway.stop()` has ended the first: it remembers nothing but the chain. */
+  async startAgain(): Promise<void> {
+    this.gateway = this.#make()
+    await this.gateway.start()
   }
 
   static async start(

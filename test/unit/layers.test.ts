@@ -56,6 +56,7 @@ const rooms: Readonly<Record<string, readonly string[]>> = {
   'node/light': ['node/network'],
   'mqtt-gateway/protocol': [],
   'mqtt-gateway/device': ['mqtt-gateway/protocol'],
+  'mqtt-gateway/agent': ['mqtt-gateway/protocol', 'mqtt-gateway/device'],
   'mqtt-gateway/server': ['mqtt-gateway/protocol'],
 }
 
@@ -198,6 +199,9 @@ describe('layers', () => {
     expect(violation(arrow('mqtt-gateway/device/a.ts', '../server/gateway.ts'))).toContain('may not')
     expect(violation(arrow('mqtt-gateway/server/a.ts', '../device/agent.ts'))).toContain('may not')
     expect(violation(arrow('mqtt-gateway/protocol/a.ts', '../device/agent.ts'))).toContain('may not')
+    expect(violation(arrow('mqtt-gateway/device/a.ts', '../agent/outbox.ts'))).toContain('may not')
+    expect(violation(arrow('mqtt-gateway/agent/a.ts', '../device/agent.ts'))).toBeUndefined()
+    expect(violation(arrow('mqtt-gateway/agent/a.ts', '../server/gateway.ts'))).toContain('may not')
     expect(violation(arrow('mqtt-gateway/device/a.ts', '../protocol/envelope.ts'))).toBeUndefined()
     expect(violation(arrow('devnet/a.ts', '../node/replica/mempool.ts'))).toContain('may not')
     expect(violation(arrow('devnet/a.ts', '../node/config.ts'))).toBeUndefined()

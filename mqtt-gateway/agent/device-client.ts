@@ -1,0 +1,214 @@
+/**
+ * A device on the network, as a library (Hsu C1), for an application that is written for it. A thin layer over `DeviceAgent`
+ * with what an application expects: a connection that comes back by itself, queues on the disk, handlers.
+ *
+ *   const client = await createDeviceClient({ keys, chain, gateway, stateDirectory })
+ *   client.listen(({ from, content }) => { … })
+ *   const { outcome } = await client.send(to, { content, delivery: 'received' })
+ *
+ * What holds, on this side and through `kill -9`:
+ * - `send` resolves when the message is on the disk; it is sent until it is confirmed, dropped with the reason, or too old;
+ * - messages to one recipient keep their order; with `received` they come exactly once (outbox.ts);
+ * - a message that has come is on the disk before anybody is told so, and stays until the handler has taken it.
+ */
+import { join } from 'node:path'
+import type { DeviceId, GroupId } from '../../chain/brands.ts'
+import { MoteError, type Refusal, refusalOf, unwrap } from '../../chain/result.ts'
+import { Deadline } from '../../client/deadline.ts'
+import { type AgentOptions, DeviceAgent, type Recipient } from '../device/agent.ts'
+import type { DeliveredMessage } from '../device/listener.ts'
+import { AgentLink, type LinkEvent } from './agent-link.ts'
+import { PendingConfirmations } from './confirmations.ts'
+import type { QueueLimits } from './durable-queue.ts'
+import { defaultInboxLimits, Inbox, type TextHandler } from './inbox.ts'
+import { MessageStore } from './message-store.ts'
+import {
+  type Delivery,
+  type DeliveryOutcome,
+  defaultOutboxLimits,
+  Outbox,
+  type QueuedMessage,
+  sendConfirmation,
+} from './outbox.ts'
+
+export interface DeviceClientOptions extends Omit<AgentOptions, 'reconnects'> {
+  /** Where the queues lie, for a process of many devices; by default in `stateDirectory`, for this device alone. */
+  readonly store?: MessageStore
+  /** False: what is sent to this device is left to others, and `received` cannot be asked for. Default true. */
+  readonly receives?: boolean
+  /** How long the confirmation of a first attempt is waited for; 2 s by default. */
+  readonly confirmationWaitMs?: number
+  /** Longest pause between two attempts to connect; 15 s by default. */
+  readonly reconnectDelayMsMax?: number
+  /** Of what waits to be sent, and of what has come and was not taken. */
+  readonly limits?: { readonly outbox?: Partial<QueueLimits>; readonly inbox?: Partial<QueueLimits> }
+  /** Told of everything that an operator may want to know; never of a content. */
+  readonly onEvent?: (event: ClientEvent) => void
+}
+
+export type ClientEvent =
+  | LinkEvent
+  /** A message waits: the gateway or the chain refused it for now, or no confirmation came. */
+  | { readonly type: 'waiting'; readonly to: Recipient; readonly reason: Refusal }
+  | { readonly type: 'outcome'; readonly outcome: DeliveryOutcome }
+  /** What arrived and was not taken: it must not be believed, or there was no room. */
+  | { readonly type: 'refused'; readonly reason: Refusal }
+
+export interface ClientText {
+  /** At most 1 MiB. */
+  readonly content: Uint8Array
+  /** The sender's name for the stream; '' by default; at most 34 characters with `received`, else 64; not beginning with `mote.`. */
+  readonly channel?: string
+  /** What counts as delivered; `relayed` by default. `received` needs an agent at the other end. */
+  readonly delivery?: Delivery
+}
+
+/** Time that handlers and attempts under way have when the client closes. */
+const closePatienceMs = 2_000
+
+/**
+ * Opens the queues of a device and begins to connect. Throws `in-use` if another process has them open, `storage-corrupt`,
+ * `storage-failed`; a gateway that is away is no failure.
+ */
+export async function createDeviceClient(options: DeviceClientOptions): Promise<DeviceClient> {
+  const { keys, chain, stateDirectory, limits = {}, onEvent = () => {} } = options
+  const store = options.store ?? (await MessageStore.open(join(stateDirectory, 'queues')))
+  const shared = { store, prefix: `${keys.id}/`, now: () => chain.now() }
+  try {
+    const inbox = await Inbox.open({
+      ...shared,
+      limits: { ...defaultInboxLimits, ...limits.inbox },
+      onDropped: reason => onEvent({ type: 'refused', reason }),
+    })
+    const confirmations = new PendingConfirmations()
+    const arrivals = new Arrivals(inbox, confirmations, onEvent)
+    const link = new AgentLink({
+      open: () => DeviceAgent.connect({ ...options, reconnects: false }),
+      prepare: async agent => {
+        if (options.receives ?? true) await arrivals.listen(agent)
+      },
+      onEvent,
+      delayMsMax: options.reconnectDelayMsMax,
+    })
+    const outbox = await Outbox.open({
+      ...shared,
+      limits: { ...defaultOutboxLimits, ...limits.outbox },
+      link,
+      confirmations,
+      confirmationWaitMs: options.confirmationWaitMs,
+      onOutcome: outcome => onEvent({ type: 'outcome', outcome }),
+      onWaiting: (to, reason) => onEvent({ type: 'waiting', to, reason }),
+    })
+    const ownStore = options.store ? undefined : store
+    return new DeviceClient({ options, link, inbox, outbox, ownStore })
+  } catch (error) {
+    if (!options.store) await store.close()
+    throw error
+  }
+}
+
+interface ClientParts {
+  readonly options: DeviceClientOptions
+  readonly link: AgentLink
+  readonly inbox: Inbox
+  readonly outbox: Outbox
+  /** Closed with the client. */
+  readonly ownStore: MessageStore | undefined
+}
+
+export class DeviceClient {
+  readonly #parts: ClientParts
+
+  /** Use `createDeviceClient`. */
+  constructor(parts: ClientParts) {
+    this.#parts = parts
+    parts.link.start()
+    parts.outbox.start()
+  }
+
+  /** Messages that wait to be sent, and that came and wait to be taken. */
+  get waiting(): { readonly outbox: number; readonly inbox: number } {
+    return { outbox: this.#parts.outbox.count, inbox: this.#parts.inbox.count }
+  }
+
+  /** Resolves when there is a connection. Throws `timeout`, or why the last attempt failed. */
+  async connected(timeoutMs: number): Promise<void> {
+    const { link } = this.#parts
+    const late = () => {
+      const { code, detail } = link.lastFailure ?? {
+        code: 'timeout',
+        detail: `gateway: no connection within ${timeoutMs} ms`,
+      }
+      return new MoteError(code, detail)
+    }
+    await new Deadline(timeoutMs).within(link.agent(), late)
+  }
+
+  /**
+   * Keeps a message for a device until it is confirmed; resolves when it is on the disk. Throws `overloaded` when the queue is
+   * full, `too-large`, `malformed`, `storage-failed`.
+   */
+  send(to: DeviceId, text: ClientText): Promise<QueuedMessage> {
+    return this.#add({ type: 'device', id: to }, text)
+  }
+
+  /** The same for a group, of which this device is a member. `received` is refused: a group has no confirmations. */
+  sendToGroup(to: GroupId, text: ClientText): Promise<QueuedMessage> {
+    return this.#add({ type: 'group', id: to }, text)
+  }
+
+  /** Gives every message that has come or comes to `handler`, those of one source in order. A second call replaces the handler. */
+  listen(handler: TextHandler): void {
+    this.#parts.inbox.handle(handler)
+  }
+
+  /** Ends in order: what is on the disk stays there for the next client. */
+  async close(): Promise<void> {
+    const { link, inbox, outbox, ownStore } = this.#parts
+    await Promise.all([outbox.close(closePatienceMs), inbox.close(closePatienceMs), link.close()])
+    await ownStore?.close()
+  }
+
+  async #add(
+    to: Recipient,
+    { content, channel = '', delivery = 'relayed' }: ClientText,
+  ): Promise<QueuedMessage> {
+    if (delivery === 'received' && this.#parts.options.receives === false)
+      throw new MoteError('usage', 'delivery: received needs a client that receives')
+    return unwrap(await this.#parts.outbox.add({ to, content, channel, delivery }))
+  }
+}
+
+/** What comes off the wire, on its way into the inbox. */
+class Arrivals {
+  readonly #inbox: Inbox
+  readonly #confirmations: PendingConfirmations
+  readonly #onEvent: (event: ClientEvent) => void
+
+  constructor(inbox: Inbox, confirmations: PendingConfirmations, onEvent: (event: ClientEvent) => void) {
+    this.#inbox = inbox
+    this.#confirmations = confirmations
+    this.#onEvent = onEvent
+  }
+
+  async listen(agent: DeviceAgent): Promise<void> {
+    await agent.listen({
+      message: message => this.#take(agent, message),
+      refused: reason => this.#onEvent({ type: 'refused', reason }),
+    })
+  }
+
+  async #take(agent: DeviceAgent, message: DeliveredMessage): Promise<void> {
+    const arrived = await this.#inbox.accept(message)
+    if (arrived.type === 'confirmation') this.#confirmations.arrived(message.from, arrived.number)
+    else if (arrived.confirmation)
+      // It is asked for again if it does not arrive. Nothing waits for it here: the next message need not.
+      void sendConfirmation(agent, message.from, arrived.confirmation).catch((error: unknown) =>
+        this.#onEvent({
+          type: 'waiting',
+          to: { type: 'device', id: message.from },
+          reason: refusalOf(error),
+        }),
+      )
+  }
+}

@@ -1,0 +1,229 @@
+/**
+ * A queue that survives `kill -9`: bounded in entries, in bytes and, by its reader, in age; in order within each lane, where a
+ * lane is a recipient or a source that may be slow without holding up the others.
+ *
+ * Invariants:
+ * - an entry is accepted when it is on the disk, and what is accepted stays until `remove`;
+ * - what does not fit is refused to whoever brings it (`overloaded`), nothing that was accepted is pushed out;
+ * - an entry's number is used once in the life of the store, also across crashes: numbers are reserved on the disk in ranges.
+ *
+ * Entries that come while a write is under way share the next one, which is one sync of the disk for all of them.
+ */
+import type { Milliseconds } from '../../chain/brands.ts'
+import { bytes, constant, decode, encode, struct, text, uint } from '../../chain/codec.ts'
+import { MoteError, ok, type Result, refuse } from '../../chain/result.ts'
+import type { MessageStore, StoreChange } from './message-store.ts'
+
+export interface QueueLimits {
+  readonly messages: number
+  /** Of the entries' bodies. */
+  readonly bytes: number
+  /** Older entries are for the reader to drop. */
+  readonly ageMs: number
+}
+
+/** What a queue knows of an entry without reading it. */
+export interface QueueEntry {
+  readonly sequence: number
+  readonly lane: string
+  readonly acceptedAt: Milliseconds
+  readonly bytes: number
+}
+
+const formatVersion = 1 as const
+
+interface StoredEntry {
+  readonly version: typeof formatVersion
+  readonly lane: string
+  readonly acceptedAt: Milliseconds
+  readonly body: Uint8Array
+}
+
+/** Largest body of an entry: content of a message, plain and sealed, and what stands around it. */
+const maxEntryBytes = 3 * 1024 * 1024
+/** Numbers reserved at a time. */
+const sequenceRange = 1024
+
+const entryCodec = struct<StoredEntry>({
+  version: constant(formatVersion),
+  lane: text(256),
+  acceptedAt: uint<Milliseconds>(),
+  body: bytes(0, maxEntryBytes),
+})
+const reservedCodec = struct<{ version: typeof formatVersion; reserved: number }>({
+  version: constant(formatVersion),
+  reserved: uint(),
+})
+
+/** An entry that waits for its write. */
+interface Pending {
+  readonly entry: QueueEntry
+  readonly changes: readonly StoreChange[]
+  readonly written: PromiseWithResolvers<void>
+}
+
+export interface NewEntry {
+  readonly lane: string
+  readonly body: Uint8Array
+  readonly now: Milliseconds
+  /** Written in the same step as the entry. */
+  readonly also?: readonly StoreChange[]
+}
+
+export class DurableQueue {
+  readonly #store: MessageStore
+  readonly #prefix: string
+  readonly #limits: QueueLimits
+  readonly #lanes = new Map<string, QueueEntry[]>()
+  readonly #pending: Pending[] = []
+  #writing = false
+  #next = 0
+  #reserved = 0
+  /** On the disk, and these with what waits for its write. */
+  #stored = 0
+  #count = 0
+  #bytes = 0
+
+  private constructor(store: MessageStore, prefix: string, limits: QueueLimits) {
+    this.#store = store
+    this.#prefix = prefix
+    this.#limits = limits
+  }
+
+  /**
+   * The queue as it was left. Throws `storage-corrupt`, `storage-failed`.
+   * @param prefix of the keys in the store, unlike every other's
+   */
+  static async open(store: MessageStore, prefix: string, limits: QueueLimits): Promise<DurableQueue> {
+    const queue = new DurableQueue(store, prefix, limits)
+    await queue.#load()
+    return queue
+  }
+
+  /** Entries that are on the disk. */
+  get count(): number {
+    return this.#stored
+  }
+
+  /** Lanes with entries. */
+  get lanes(): readonly string[] {
+    return [...this.#lanes.keys()]
+  }
+
+  /** The oldest entry of a lane. */
+  head(lane: string): QueueEntry | undefined {
+    return this.#lanes.get(lane)?.[0]
+  }
+
+  /** Resolves when the entry is on the disk. Refuses `overloaded`, `too-large`. Throws `storage-failed`. */
+  async add({ lane, body, now, also = [] }: NewEntry): Promise<Result<QueueEntry>> {
+    const { messages, bytes: bytesMax } = this.#limits
+    if (body.length > Math.min(maxEntryBytes, bytesMax))
+      return refuse('too-large', `message: expected at most ${Math.min(maxEntryBytes, bytesMax)} bytes`)
+    if (this.#count >= messages)
+      return refuse('overloaded', `queue: full with ${messages} messages; the oldest waits for its recipient`)
+    if (this.#bytes + body.length > bytesMax)
+      return refuse('overloaded', `queue: full with ${this.#bytes} of ${bytesMax} bytes`)
+    const entry = { sequence: this.#next, lane, acceptedAt: now, bytes: body.length }
+    this.#next += 1
+    this.#count += 1
+    this.#bytes += body.length
+    const value = encode(entryCodec, { version: formatVersion, lane, acceptedAt: now, body })
+    const written = Promise.withResolvers<void>()
+    this.#pending.push({ entry, changes: [{ key: this.#keyOf(entry), value }, ...also], written })
+    void this.#writePending()
+    await written.promise
+    return ok(entry)
+  }
+
+  /** Throws `storage-failed`, `storage-corrupt`. */
+  async read(entry: QueueEntry): Promise<Uint8Array> {
+    const value = await this.#store.get(this.#keyOf(entry))
+    return stored(this.#keyOf(entry), value).body
+  }
+
+  /** Replaces what an entry holds; its place and age stay. */
+  async replace(entry: QueueEntry, body: Uint8Array): Promise<void> {
+    const { lane, acceptedAt } = entry
+    const value = encode(entryCodec, { version: formatVersion, lane, acceptedAt, body })
+    await this.#store.write([{ key: this.#keyOf(entry), value }])
+  }
+
+  /** Takes the head of its lane off the queue, and off the disk. */
+  async remove(entry: QueueEntry): Promise<void> {
+    await this.#store.write([{ key: this.#keyOf(entry), value: undefined }])
+    const lane = this.#lanes.get(entry.lane) ?? []
+    lane.shift()
+    if (lane.length === 0) this.#lanes.delete(entry.lane)
+    this.#stored -= 1
+    this.#count -= 1
+    this.#bytes -= entry.bytes
+  }
+
+  async #writePending(): Promise<void> {
+    if (this.#writing) return
+    this.#writing = true
+    while (this.#pending.length > 0) {
+      const batch = this.#pending.splice(0)
+      try {
+        await this.#store.write([...this.#reserve(), ...batch.flatMap(({ changes }) => changes)])
+        for (const { entry, written } of batch) {
+          this.#append(entry)
+          written.resolve()
+        }
+      } catch (error) {
+        for (const { entry, written } of batch) {
+          this.#count -= 1
+          this.#bytes -= entry.bytes
+          written.reject(error)
+        }
+      }
+    }
+    this.#writing = false
+  }
+
+  #reserve(): readonly StoreChange[] {
+    if (this.#next < this.#reserved) return []
+    this.#reserved = this.#next + sequenceRange
+    const value = encode(reservedCodec, { version: formatVersion, reserved: this.#reserved })
+    return [{ key: `${this.#prefix}reserved`, value }]
+  }
+
+  #append(entry: QueueEntry): void {
+    this.#stored += 1
+    const lane = this.#lanes.get(entry.lane)
+    if (lane) lane.push(entry)
+    else this.#lanes.set(entry.lane, [entry])
+  }
+
+  #keyOf({ sequence }: QueueEntry): string {
+    return `${this.#prefix}entry/${String(sequence).padStart(16, '0')}`
+  }
+
+  async #load(): Promise<void> {
+    const key = `${this.#prefix}reserved`
+    const reserved = await this.#store.get(key)
+    if (reserved) {
+      const read = decode(reservedCodec, reserved)
+      if (!read.ok) throw corrupt(key, read.error.detail)
+      this.#reserved = read.value.reserved
+      this.#next = this.#reserved
+    }
+    for (const [name, value] of await this.#store.all(`${this.#prefix}entry/`)) {
+      const { lane, acceptedAt, body } = stored(name, value)
+      this.#append({ sequence: Number(name), lane, acceptedAt, bytes: body.length })
+      this.#count += 1
+      this.#bytes += body.length
+    }
+  }
+}
+
+function stored(key: string, value: Uint8Array | undefined): StoredEntry {
+  const read = value && decode(entryCodec, value)
+  if (read?.ok) return read.value
+  throw corrupt(key, read ? read.error.detail : 'it is gone')
+}
+
+function corrupt(key: string, detail: string): MoteError {
+  return new MoteError('storage-corrupt', `message store: ${key}: ${detail}`)
+}

@@ -1,0 +1,235 @@
+/**
+ * What arrived for a device and its application has not taken yet: on the disk, in order for each source, bounded.
+ *
+ * A message that wants a confirmation is written together with its number, so that a crash at any moment leaves both or none:
+ * sent again, it is taken if it was lost and only confirmed if it was not. One that wants none is written after the replay
+ * window was (device-state.ts), so a crash between the two loses it: whoever must not lose it asks for the confirmation.
+ */
+import type { DeviceId, GroupId, Hash, Milliseconds } from '../../chain/brands.ts'
+import {
+  bytes,
+  constant,
+  decode,
+  digest,
+  encode,
+  list,
+  optional,
+  struct,
+  text,
+  uint,
+} from '../../chain/codec.ts'
+import { MoteError, type Refusal, refusalOf, unwrap } from '../../chain/result.ts'
+import { Deadline, pause } from '../../client/deadline.ts'
+import type { DeliveredMessage } from '../device/listener.ts'
+import { channelCodec, maxContentBytes } from '../protocol/envelope.ts'
+import { type MessageNumber, parseChannel } from './confirmations.ts'
+import { DurableQueue, type QueueEntry, type QueueLimits } from './durable-queue.ts'
+import type { MessageStore, StoreChange } from './message-store.ts'
+
+export const defaultInboxLimits: QueueLimits = {
+  messages: 10_000,
+  bytes: 64 * 1024 * 1024,
+  ageMs: 7 * 24 * 60 * 60_000,
+}
+
+/** Senders whose last number is remembered. */
+const maxNumberedSenders = 4096
+/** Streams of one sender that are remembered: a device whose queue was lost begins another one. */
+const maxStreamsPerSender = 4
+/** Pause before an application that failed gets its message again; doubles up to the second. */
+const handlerDelayMsMin = 100
+const handlerDelayMsMax = 5_000
+
+/** A message as the application gets it. */
+export interface ReceivedText {
+  readonly from: DeviceId
+  /** The group that it was sent to; undefined: to this device. */
+  readonly group: GroupId | undefined
+  readonly channel: string
+  readonly content: Uint8Array
+  readonly messageId: string
+  /** When it was accepted here. */
+  readonly at: Milliseconds
+}
+
+/**
+ * Takes a message: it is gone from the disk when the promise has resolved, and comes again if it rejects. Whoever waits in it
+ * for long rejects when the signal fires: this program ends.
+ */
+export type TextHandler = (message: ReceivedText, signal: AbortSignal) => void | Promise<void>
+
+/** What became of an arrival: for the application, a number whose sender waits for a confirmation, or a confirmation. */
+export type Arrived =
+  | { readonly type: 'message'; readonly confirmation: MessageNumber | undefined }
+  | { readonly type: 'confirmation'; readonly number: MessageNumber }
+
+const formatVersion = 1 as const
+
+interface StoredText {
+  readonly version: typeof formatVersion
+  readonly from: DeviceId
+  readonly group: GroupId | undefined
+  readonly channel: string
+  readonly content: Uint8Array
+  readonly messageId: Hash
+  readonly at: Milliseconds
+}
+
+const textCodec = struct<StoredText>({
+  version: constant(formatVersion),
+  from: digest<DeviceId>(),
+  group: optional(digest<GroupId>()),
+  channel: channelCodec,
+  content: bytes(0, maxContentBytes),
+  messageId: digest<Hash>(),
+  at: uint<Milliseconds>(),
+})
+const numbersCodec = list(struct<MessageNumber>({ stream: text(8), sequence: uint() }), maxStreamsPerSender)
+
+export interface InboxOptions {
+  readonly store: MessageStore
+  readonly prefix: string
+  readonly limits: QueueLimits
+  readonly now: () => Milliseconds
+  /** Told of a message that the application could not take in time. */
+  readonly onDropped: (refusal: Refusal) => void
+}
+
+export class Inbox {
+  readonly #options: InboxOptions
+  readonly #queue: DurableQueue
+  /** The last number of each stream, the newest stream last. */
+  readonly #numbers: Map<DeviceId, readonly MessageNumber[]>
+  readonly #working = new Map<string, Promise<void>>()
+  readonly #closing = new AbortController()
+  #handler: TextHandler | undefined
+
+  private constructor(
+    options: InboxOptions,
+    queue: DurableQueue,
+    numbers: Map<DeviceId, readonly MessageNumber[]>,
+  ) {
+    this.#options = options
+    this.#queue = queue
+    this.#numbers = numbers
+  }
+
+  /** Throws `storage-corrupt`, `storage-failed`. */
+  static async open(options: InboxOptions): Promise<Inbox> {
+    const { store, prefix, limits } = options
+    const queue = await DurableQueue.open(store, `${prefix}in/`, limits)
+    const numbers = new Map<DeviceId, readonly MessageNumber[]>()
+    for (const [sender, value] of await store.all(`${prefix}number/`)) {
+      const read = decode(numbersCodec, value)
+      if (!read.ok) throw new MoteError('storage-corrupt', `message store: ${sender}: ${read.error.detail}`)
+      numbers.set(sender as DeviceId, read.value)
+    }
+    return new Inbox(options, queue, numbers)
+  }
+
+  get count(): number {
+    return this.#queue.count
+  }
+
+  /** Gives every message to `handler`, those of one source in order; the next one when the promise before has resolved. */
+  handle(handler: TextHandler): void {
+    this.#handler = handler
+    for (const lane of this.#queue.lanes) this.#begin(lane)
+  }
+
+  /**
+   * Keeps what arrived. Resolves when it is on the disk: then a confirmation may leave. Throws `malformed` for a reserved channel of
+   * no known form, `overloaded` when there is no room.
+   */
+  async accept(message: DeliveredMessage): Promise<Arrived> {
+    const use = parseChannel(message.channel)
+    if (!use) throw new MoteError('malformed', `channel: expected no reserved one, got '${message.channel}'`)
+    if (use.type === 'got') return { type: 'confirmation', number: use.number }
+    const number = use.type === 'ask' && message.to.type === 'device' ? use.number : undefined
+    if (number && this.#has(message.from, number)) return { type: 'message', confirmation: number }
+    const group = message.to.type === 'group' ? message.to.id : undefined
+    const lane = group === undefined ? `device/${message.from}` : `group/${group}`
+    const now = this.#options.now()
+    const body = encode(textCodec, {
+      version: formatVersion,
+      from: message.from,
+      group,
+      channel: use.channel,
+      content: message.content,
+      messageId: message.messageId as Hash,
+      at: message.at,
+    })
+    const numbers = number && this.#withNumber(message.from, number)
+    const also: readonly StoreChange[] = numbers
+      ? [{ key: `${this.#options.prefix}number/${message.from}`, value: encode(numbersCodec, numbers) }]
+      : []
+    unwrap(await this.#queue.add({ lane, body, now, also }))
+    if (numbers) this.#numbers.set(message.from, numbers)
+    this.#begin(lane)
+    return { type: 'message', confirmation: number }
+  }
+
+  /** Resolves when nothing is given out any more, or `patienceMs` later. */
+  async close(patienceMs: number): Promise<void> {
+    this.#closing.abort()
+    await new Deadline(patienceMs).race(Promise.all(this.#working.values()))
+  }
+
+  #has(sender: DeviceId, { stream, sequence }: MessageNumber): boolean {
+    const last = this.#numbers.get(sender)?.find(number => number.stream === stream)
+    return last !== undefined && sequence <= last.sequence
+  }
+
+  #withNumber(sender: DeviceId, number: MessageNumber): readonly MessageNumber[] {
+    const known = this.#numbers.get(sender)
+    if (!known && this.#numbers.size >= maxNumberedSenders)
+      throw new MoteError('overloaded', `inbox: ${maxNumberedSenders} senders have asked for confirmations`)
+    const others = (known ?? []).filter(({ stream }) => stream !== number.stream)
+    return [...others.slice(1 - maxStreamsPerSender), number]
+  }
+
+  #begin(lane: string): void {
+    if (this.#working.has(lane) || this.#closing.signal.aborted) return
+    const work = this.#work(lane)
+      // The disk failed: what is there comes again when the program is started again.
+      .catch((error: unknown) => this.#options.onDropped(refusalOf(error)))
+      .finally(() => this.#working.delete(lane))
+    this.#working.set(lane, work)
+  }
+
+  async #work(lane: string): Promise<void> {
+    const { signal } = this.#closing
+    let delayMs = handlerDelayMsMin
+    while (this.#handler && !signal.aborted) {
+      const entry = this.#queue.head(lane)
+      // Nothing is between this look and the end of the lane's work: who adds an entry after it begins the lane anew.
+      if (!entry) return void this.#working.delete(lane)
+      if (await this.#give(entry, this.#handler)) {
+        delayMs = handlerDelayMsMin
+        continue
+      }
+      await pause(delayMs, signal)
+      delayMs = Math.min(2 * delayMs, handlerDelayMsMax)
+    }
+  }
+
+  /** True when the entry is off the queue; false when the application did not take it. */
+  async #give(entry: QueueEntry, handler: TextHandler): Promise<boolean> {
+    const { now, limits, onDropped } = this.#options
+    const read = decode(textCodec, await this.#queue.read(entry))
+    if (!read.ok)
+      throw new MoteError('storage-corrupt', `inbox: entry ${entry.sequence}: ${read.error.detail}`)
+    const { from, group, channel, content, messageId, at } = read.value
+    if (now() - entry.acceptedAt > limits.ageMs) {
+      const detail = `message ${messageId}: the application did not take it in time`
+      onDropped({ code: 'envelope-expired', detail })
+    } else
+      try {
+        await handler({ from, group, channel, content, messageId, at }, this.#closing.signal)
+      } catch {
+        return false
+      }
+    await this.#queue.remove(entry)
+    return true
+  }
+}

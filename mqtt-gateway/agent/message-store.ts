@@ -1,0 +1,72 @@
+/**
+ * The disk under the queues of devices: one LevelDB directory for a whole process, each device under a prefix of its own,
+ * so that an agent of a thousand devices opens one database. What `write` has resolved is on the disk (synced): it
+ * survives `kill -9` and loss of power. LevelDB's lock lets one process at a time in.
+ */
+import { Level } from 'level'
+import { MoteError } from '../../chain/result.ts'
+import { privateDirectory } from '../../client/atomic-file.ts'
+
+/** `value` undefined: the key goes. */
+export interface StoreChange {
+  readonly key: string
+  readonly value: Uint8Array | undefined
+}
+
+export class MessageStore {
+  readonly #level: Level<string, Uint8Array>
+
+  private constructor(level: Level<string, Uint8Array>) {
+    this.#level = level
+  }
+
+  /** Opens the store in a directory (created, 0700, if missing). Throws `in-use`, `storage-failed`. */
+  static async open(directory: string): Promise<MessageStore> {
+    await privateDirectory(directory)
+    const level = new Level<string, Uint8Array>(directory, { keyEncoding: 'utf8', valueEncoding: 'view' })
+    try {
+      await level.open()
+      return new MessageStore(level)
+    } catch (error) {
+      const { cause } = error as { readonly cause?: { readonly code?: string; readonly message?: string } }
+      const isLocked = cause?.code === 'LEVEL_LOCKED'
+      const detail = isLocked
+        ? 'another process holds the queues of this device'
+        : (cause?.message ?? String(error))
+      throw new MoteError(isLocked ? 'in-use' : 'storage-failed', `${directory}: ${detail}`, { cause: error })
+    }
+  }
+
+  /** Throws `storage-failed`. */
+  async get(key: string): Promise<Uint8Array | undefined> {
+    return failing('read', () => this.#level.get(key))
+  }
+
+  /** Every key with this prefix, in order, without the prefix. Throws `storage-failed`. */
+  async all(prefix: string): Promise<readonly (readonly [string, Uint8Array])[]> {
+    const entries = await failing('read', () =>
+      this.#level.iterator({ gte: prefix, lt: `${prefix}\u{ff}` }).all(),
+    )
+    return entries.map(([key, value]) => [key.slice(prefix.length), value] as const)
+  }
+
+  /** All of it or nothing, on the disk when the promise resolves. Throws `storage-failed`. */
+  async write(changes: readonly StoreChange[]): Promise<void> {
+    const batch = changes.map(({ key, value }) =>
+      value === undefined ? ({ type: 'del', key } as const) : ({ type: 'put', key, value } as const),
+    )
+    await failing('write', () => this.#level.batch(batch, { sync: true }))
+  }
+
+  close(): Promise<void> {
+    return this.#level.close()
+  }
+}
+
+async function failing<T>(what: string, step: () => Promise<T>): Promise<T> {
+  try {
+    return await step()
+  } catch (cause) {
+    throw new MoteError('storage-failed', `message store: ${what}: ${(cause as Error).message}`, { cause })
+  }
+}

@@ -1,0 +1,381 @@
+/**
+ * What an application has handed over and the gateway, or the recipient, has not confirmed: on the disk, in order for each
+ * recipient, bounded, sent again until there is an answer.
+ *
+ * Two kinds of delivery:
+ * - `relayed`: the gateway's `Check`. The sealed bytes are on the disk before they leave, and the same bytes are sent again after
+ *   a crash, so that the recipient's replay window knows them. Only when their expiry passes without any answer are they
+ *   sealed anew, and then the message may come twice;
+ * - `received`: the recipient's agent has it on its disk (confirmations.ts). Each attempt is sealed anew and its number is the same, so
+ *   that it is taken once and in order, whoever crashes and whatever is lost on the way. To a device only.
+ *
+ * One message of a recipient is under way at a time: an order that holds through every failure leaves no other way without
+ * numbers that the recipient checks.
+ */
+import { randomBytes } from 'node:crypto'
+import type { DeviceId, GroupId, Hash, Milliseconds } from '../../chain/brands.ts'
+import {
+  bytes,
+  constant,
+  decode,
+  digest,
+  encode,
+  oneOf,
+  optional,
+  struct,
+  uint,
+  union,
+} from '../../chain/codec.ts'
+import type { ErrorCode } from '../../chain/errors.ts'
+import { MoteError, type Refusal, type Result, refusalOf } from '../../chain/result.ts'
+import { Deadline, pause } from '../../client/deadline.ts'
+import type { DeviceAgent, Recipient } from '../device/agent.ts'
+import {
+  channelCodec,
+  maxContentBytes,
+  maxEnvelopeBytes,
+  maxEnvelopeLifetimeMs,
+} from '../protocol/envelope.ts'
+import type { AgentLink } from './agent-link.ts'
+import {
+  askingChannel,
+  confirmationChannel,
+  isReservedChannel,
+  type MessageNumber,
+  type PendingConfirmations,
+} from './confirmations.ts'
+import { DurableQueue, type QueueEntry, type QueueLimits } from './durable-queue.ts'
+import type { MessageStore } from './message-store.ts'
+
+export const defaultOutboxLimits: QueueLimits = {
+  messages: 10_000,
+  bytes: 64 * 1024 * 1024,
+  ageMs: 7 * 24 * 60 * 60_000,
+}
+
+/** Below `maxEnvelopeLifetimeMs` by what the clocks of sender and gateway may differ. */
+const sealedLifetimeMs = maxEnvelopeLifetimeMs - 60_000
+/** How long a confirmation is waited for before the message is sent again; doubles up to the second. */
+const defaultConfirmationWaitMs = 2_000
+const confirmationWaitMsMax = 60_000
+/** Pause after a failure; doubles up to the second. */
+const retryDelayMsMin = 200
+const resealDelayMsMax = 15_000
+
+/** What counts as delivered. */
+export type Delivery = 'relayed' | 'received'
+
+export interface OutboxMessage {
+  readonly to: Recipient
+  readonly content: Uint8Array
+  readonly channel: string
+  readonly delivery: Delivery
+}
+
+/** What came of a message in the end. */
+export type DeliveryOutcome =
+  | { readonly type: Delivery; readonly sequence: number }
+  | { readonly type: 'dropped'; readonly sequence: number; readonly to: Recipient; readonly reason: Refusal }
+
+/** A message on the disk. */
+export interface QueuedMessage {
+  readonly sequence: number
+  /** Never rejects; stays open when the program ends first. */
+  readonly outcome: Promise<DeliveryOutcome>
+}
+
+interface SealedBytes {
+  readonly bytes: Uint8Array
+  readonly messageId: Hash
+  readonly expiry: Milliseconds
+}
+
+const formatVersion = 1 as const
+
+interface StoredMessage extends OutboxMessage {
+  readonly version: typeof formatVersion
+  readonly sealed: SealedBytes | undefined
+}
+
+const messageCodec = struct<StoredMessage>({
+  version: constant(formatVersion),
+  to: union<Recipient>({
+    device: [1, struct({ id: digest<DeviceId>() })],
+    group: [2, struct({ id: digest<GroupId>() })],
+  }),
+  content: bytes(0, maxContentBytes),
+  channel: channelCodec,
+  delivery: oneOf<Delivery>({ relayed: 1, received: 2 }),
+  sealed: optional(
+    struct<SealedBytes>({
+      bytes: bytes(1, maxEnvelopeBytes),
+      messageId: digest<Hash>(),
+      expiry: uint<Milliseconds>(),
+    }),
+  ),
+})
+
+/** Refusals that no time mends: the message is dropped, and whoever sent it is told. */
+const finalRefusals: readonly ErrorCode[] = [
+  'malformed',
+  'too-large',
+  'not-member',
+  'unknown-subject',
+  'recipient-not-active',
+  'topic-not-allowed',
+]
+/** Refusals after which the same bytes would be refused again. */
+const spoiled: readonly ErrorCode[] = [
+  'envelope-expired',
+  'epoch-mismatch',
+  'replayed',
+  'key-not-valid',
+  'bad-signature',
+]
+
+export interface OutboxOptions {
+  readonly store: MessageStore
+  readonly prefix: string
+  readonly limits: QueueLimits
+  readonly link: Pick<AgentLink, 'agent'>
+  readonly confirmations: PendingConfirmations
+  readonly now: () => Milliseconds
+  /** How long the confirmation of a first attempt is waited for. */
+  readonly confirmationWaitMs?: number | undefined
+  readonly onOutcome: (outcome: DeliveryOutcome) => void
+  /** Told why a message waits, each time. */
+  readonly onWaiting: (to: Recipient, reason: Refusal) => void
+}
+
+export class Outbox {
+  readonly #options: OutboxOptions
+  readonly #queue: DurableQueue
+  readonly #stream: string
+  readonly #working = new Map<string, Promise<void>>()
+  readonly #settle = new Map<number, (outcome: DeliveryOutcome) => void>()
+  readonly #closing = new AbortController()
+
+  private constructor(options: OutboxOptions, queue: DurableQueue, stream: string) {
+    this.#options = options
+    this.#queue = queue
+    this.#stream = stream
+  }
+
+  /** The queue as it was left; `start` goes on with it. Throws `storage-corrupt`, `storage-failed`. */
+  static async open(options: OutboxOptions): Promise<Outbox> {
+    const { store, prefix, limits } = options
+    const queue = await DurableQueue.open(store, `${prefix}out/`, limits)
+    const key = `${prefix}stream`
+    const stream = (await store.get(key)) ?? Uint8Array.from(randomBytes(4))
+    await store.write([{ key, value: stream }])
+    return new Outbox(options, queue, Buffer.from(stream).toString('hex'))
+  }
+
+  get count(): number {
+    return this.#queue.count
+  }
+
+  start(): void {
+    for (const lane of this.#queue.lanes) this.#begin(lane)
+  }
+
+  /**
+   * Resolves when the message is on the disk. Refuses `overloaded` when there is no room, `too-large`, `malformed`. Throws
+   * `storage-failed`.
+   */
+  async add(message: OutboxMessage): Promise<Result<QueuedMessage>> {
+    const flaw = flawOf(message)
+    if (flaw) return { ok: false, error: flaw }
+    const { type, id } = message.to
+    const lane = `${type}/${id}`
+    const body = encode(messageCodec, { version: formatVersion, ...message, sealed: undefined })
+    const added = await this.#queue.add({ lane, body, now: this.#options.now() })
+    if (!added.ok) return added
+    const { sequence } = added.value
+    const outcome = Promise.withResolvers<DeliveryOutcome>()
+    this.#settle.set(sequence, outcome.resolve)
+    this.#begin(lane)
+    return { ok: true, value: { sequence, outcome: outcome.promise } }
+  }
+
+  /** Resolves when nothing is sent any more, or `patienceMs` later. */
+  async close(patienceMs: number): Promise<void> {
+    this.#closing.abort()
+    await new Deadline(patienceMs).race(Promise.all(this.#working.values()))
+  }
+
+  #begin(lane: string): void {
+    if (this.#working.has(lane) || this.#closing.signal.aborted) return
+    const work = this.#work(lane)
+      // The disk failed: what is there is sent when the program is started again.
+      .catch((error: unknown) => this.#options.onWaiting(recipientOf(lane), refusalOf(error)))
+      .finally(() => this.#working.delete(lane))
+    this.#working.set(lane, work)
+  }
+
+  async #work(lane: string): Promise<void> {
+    for (;;) {
+      const entry = this.#queue.head(lane)
+      // Nothing is between this look and the end of the lane's work: who adds an entry after it begins the lane anew.
+      if (!entry) return void this.#working.delete(lane)
+      const outcome = await this.#deliver(entry)
+      if (!outcome) return
+      await this.#queue.remove(entry)
+      this.#settle.get(entry.sequence)?.(outcome)
+      this.#settle.delete(entry.sequence)
+      this.#options.onOutcome(outcome)
+    }
+  }
+
+  /** What comes of an entry, in as many attempts as it takes; undefined when this is closed first. */
+  async #deliver(entry: QueueEntry): Promise<DeliveryOutcome | undefined> {
+    const { signal } = this.#closing
+    const { link, limits, now, onWaiting } = this.#options
+    const attempt = new Attempts(this.#options, this.#queue, entry, await this.#read(entry))
+    const { to } = attempt.message
+    const dropped = (reason: Refusal) => ({ type: 'dropped', sequence: entry.sequence, to, reason }) as const
+    for (let delayMs = retryDelayMsMin; ; delayMs = Math.min(2 * delayMs, resealDelayMsMax)) {
+      const agent = await link.agent()
+      if (!agent || signal.aborted) return undefined
+      if (now() - entry.acceptedAt > limits.ageMs)
+        return dropped({ code: 'envelope-expired', detail: `message ${entry.sequence}: it waited too long` })
+      const failure = await (attempt.message.delivery === 'relayed'
+        ? attempt.relay(agent)
+        : this.#ask(attempt, agent))
+      if (!failure) return { type: attempt.message.delivery, sequence: entry.sequence }
+      if (finalRefusals.includes(failure.code)) return dropped(failure)
+      if (signal.aborted) return undefined
+      onWaiting(to, failure)
+      await pause(delayMs * (0.5 + Math.random() / 2), signal)
+    }
+  }
+
+  /** One attempt that ends with a confirmation, or with why there is none. */
+  async #ask(attempt: Attempts, agent: DeviceAgent): Promise<Refusal | undefined> {
+    const { message, entry } = attempt
+    const number = { stream: this.#stream, sequence: entry.sequence }
+    const confirmation = this.#options.confirmations.expect(message.to.id, number)
+    try {
+      const refused = await attempt.ask(agent, number)
+      if (refused) return refused
+      const { confirmationWaitMs = defaultConfirmationWaitMs } = this.#options
+      const waitMs = Math.min(confirmationWaitMs * 2 ** (attempt.count - 1), confirmationWaitMsMax)
+      const isThere = await new Deadline(waitMs, { signal: this.#closing.signal }).race(
+        Promise.race([confirmation.arrived, agent.ended.then(() => false as const)]),
+      )
+      if (isThere) return undefined
+      return {
+        code: 'timeout',
+        detail: `${message.to.type} ${message.to.id}: no confirmation within ${waitMs} ms`,
+      }
+    } finally {
+      confirmation.stop()
+    }
+  }
+
+  async #read(entry: QueueEntry): Promise<StoredMessage> {
+    const read = decode(messageCodec, await this.#queue.read(entry))
+    if (read.ok) return read.value
+    throw new MoteError('storage-corrupt', `outbox: entry ${entry.sequence}: ${read.error.detail}`)
+  }
+}
+
+/** The attempts to deliver one message, and what is kept from one to the next. */
+class Attempts {
+  readonly entry: QueueEntry
+  readonly message: StoredMessage
+  readonly #options: OutboxOptions
+  readonly #queue: DurableQueue
+  #sealed: SealedBytes | undefined
+  count = 0
+
+  constructor(options: OutboxOptions, queue: DurableQueue, entry: QueueEntry, message: StoredMessage) {
+    this.#options = options
+    this.#queue = queue
+    this.entry = entry
+    this.message = message
+    this.#sealed = message.sealed
+  }
+
+  /** Undefined when the gateway has relayed it, now or at an earlier attempt. */
+  async relay(agent: DeviceAgent): Promise<Refusal | undefined> {
+    try {
+      const earlier = this.#sealed && this.#sealed.expiry > this.#options.now() ? this.#sealed : undefined
+      const sealed = earlier ?? (await this.#seal(agent, this.message.channel))
+      if (!earlier) await this.#keep(sealed)
+      const { code, reason = '' } = await agent.relay(sealed)
+      // The gateway knows these very bytes: it relayed them, and its answer was lost.
+      if (code === undefined || (code === 'replayed' && earlier)) return undefined
+      if (spoiled.includes(code) || code === 'recipient-key-mismatch') this.#sealed = undefined
+      return { code, detail: reason }
+    } catch (error) {
+      return refusalOf(error)
+    }
+  }
+
+  /** Undefined when the gateway has relayed a message that asks for a confirmation. */
+  async ask(agent: DeviceAgent, number: MessageNumber): Promise<Refusal | undefined> {
+    this.count += 1
+    try {
+      const sealed = await this.#seal(agent, askingChannel(number, this.message.channel))
+      const { code, reason = '' } = await agent.relay(sealed)
+      return code === undefined ? undefined : { code, detail: reason }
+    } catch (error) {
+      return refusalOf(error)
+    }
+  }
+
+  async #seal(agent: DeviceAgent, channel: string): Promise<SealedBytes> {
+    const { to, content } = this.message
+    const lifetimeMs = sealedLifetimeMs
+    const expiry = (this.#options.now() + lifetimeMs) as Milliseconds
+    const sealed = await agent.seal(to, { content, channel, lifetimeMs })
+    if (sealed.type === 'sealed') return { ...sealed.envelope, expiry }
+    const { code = 'internal', reason = '' } = sealed.verdict
+    throw new MoteError(code, reason)
+  }
+
+  async #keep(sealed: SealedBytes): Promise<void> {
+    await this.#queue.replace(this.entry, encode(messageCodec, { ...this.message, sealed }))
+    this.#sealed = sealed
+  }
+}
+
+/** Sends a confirmation; it is asked for again if it gets lost. */
+export async function sendConfirmation(
+  agent: DeviceAgent,
+  to: DeviceId,
+  number: MessageNumber,
+): Promise<void> {
+  await agent.send(to, { content: new Uint8Array(), channel: confirmationChannel(number) })
+}
+
+function flawOf({ to, content, channel, delivery }: OutboxMessage): Refusal | undefined {
+  if (content.length > maxContentBytes)
+    return {
+      code: 'too-large',
+      detail: `content: expected at most ${maxContentBytes} bytes, got ${content.length}`,
+    }
+  if (isReservedChannel(channel)) return { code: 'malformed', detail: `channel: '${channel}' is reserved` }
+  if (delivery === 'received' && to.type === 'group')
+    return { code: 'malformed', detail: 'delivery: expected relayed for a group, got received' }
+  try {
+    encode(
+      channelCodec,
+      delivery === 'received' ? askingChannel({ stream: '00000000', sequence: 0 }, channel) : channel,
+    )
+    return undefined
+  } catch (error) {
+    return error instanceof MoteError
+      ? error
+      : {
+          code: 'malformed',
+          detail: 'channel: expected levels of letters, digits, . _ or -, 64 characters at most',
+        }
+  }
+}
+
+function recipientOf(lane: string): Recipient {
+  const [type, id = ''] = lane.split('/')
+  return type === 'group' ? { type, id: id as GroupId } : { type: 'device', id: id as DeviceId }
+}
