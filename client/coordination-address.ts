@@ -21,10 +21,10 @@ import {
 import { domainBytes } from '../chain/hashing.ts'
 import { keyIdOf, type SignatureVerifier } from '../chain/keys.ts'
 import { findKey, type IdentityRecord, isKeyValidAt } from '../chain/records.ts'
-import { ok, type Result, refuse } from '../chain/result.ts'
+import { MoteError, ok, type Result, refuse } from '../chain/result.ts'
 import type { ChainClient } from './chain-client.ts'
 import type { ChainSource } from './chain-source.ts'
-import { maxAddressBytes, type NodeAddress } from './join-messages.ts'
+import { type Assignment, maxAddressBytes, type NodeAddress } from './join-messages.ts'
 import { type IdentityKeys, signerOf } from './key-directory.ts'
 import { nativeVerifier } from './native-crypto.ts'
 
@@ -166,6 +166,29 @@ async function knownTo(client: ChainClient, source: ChainSource): Promise<readon
     if (found.size >= maxFound) break
   }
   return [...found.values()]
+}
+
+/** Full nodes of an assignment that are looked at. */
+const maxServing = 3
+
+/**
+ * A few of the full nodes that an assignment names, with the addresses that each of them has signed and no other: whoever hands
+ * out an assignment cannot make anybody dial elsewhere. Throws `no-full-node` when no active full node is left.
+ * @param fullNodeAt `verifiedAddress` of a full node
+ */
+export async function verifiedAssignment(
+  { fullNode, backups }: Assignment,
+  fullNodeAt: (signed: Uint8Array) => Promise<NodeAddress | undefined>,
+): Promise<Assignment> {
+  const serving: NodeAddress[] = []
+  for (const { id, signed } of [fullNode, ...backups].slice(0, maxServing)) {
+    const address = signed && (await fullNodeAt(signed))
+    if (address?.id === id) serving.push(address)
+  }
+  const [first, ...others] = serving
+  if (!first)
+    throw new MoteError('no-full-node', 'assignment: expected active full nodes, by their own signatures')
+  return { fullNode: first, backups: others }
 }
 
 /** Where an active node of this label is reached, by its own signature and its proven record; undefined for anything else. */

@@ -15,30 +15,22 @@
 
 import type { Height } from '../chain/brands.ts'
 import type { Certificate } from '../chain/certificate.ts'
-import { type Codec, decode, encode, optional, struct, uint } from '../chain/codec.ts'
-import { type ConsenterSet, consenterSetCodec } from '../chain/consenters.ts'
-import { type Header, headerCodec, headerHash } from '../chain/header.ts'
+import { type Header, headerHash } from '../chain/header.ts'
 import type { SignatureVerifier } from '../chain/keys.ts'
 import {
   advance,
   type CertifiedHeader,
-  checkpointOf,
   follow,
   matchesChanges,
   type TrustedHead,
 } from '../chain/light-client.ts'
 import { MoteError, unwrap } from '../chain/result.ts'
 import { type ChainSource, maxHeadersPerAnswer, type SourcePool } from './chain-source.ts'
+import { bytesOfCheckpoint, type CheckpointStore, restored } from './checkpoint-file.ts'
 import { type Clock, systemClock } from './clock.ts'
 import { Deadline, pause } from './deadline.ts'
 import { findHandover } from './handover-search.ts'
 import { OrderedQueue } from './ordered-queue.ts'
-
-/** Where the head outlives the program. */
-export interface CheckpointStore {
-  load(): Promise<Uint8Array | undefined>
-  save(checkpoint: Uint8Array): Promise<void>
-}
 
 /** What a follower tells: consecutive headers, or a head reached without the headers in between. */
 export type HeadEvent =
@@ -67,19 +59,6 @@ export interface FollowerOptions {
   readonly onError?: (error: unknown) => void
 }
 
-interface StoredCheckpoint {
-  readonly header: Header
-  readonly consenters: ConsenterSet
-  /** Without it, what other consenters certified below the newest handover would be judged by the set of now. */
-  readonly handoverHeight: Height | undefined
-}
-
-const storedCheckpointCodec: Codec<StoredCheckpoint> = struct({
-  header: headerCodec,
-  consenters: consenterSetCodec,
-  handoverHeight: optional(uint<Height>()),
-})
-
 /** A node that is further behind than this has been away; nearer, the next blocks are on their way. */
 export const blocksBehindMax = 8
 /** Within this time a source has to show the head that another one has shown. */
@@ -102,6 +81,7 @@ export class HeaderFollower {
   #claimed = 0
   #isLevel = false
   #isComparing = false
+  #isRunning = false
   readonly #clock: Pick<Clock, 'steady'>
   #lastNews: number
   #arrivedAt: number | undefined
@@ -162,9 +142,20 @@ export class HeaderFollower {
     return this.#shownBy.get(source) ?? (0 as Height)
   }
 
-  /** Catches up with the newest header of one source and returns the head. Throws when no source has a valid one. */
+  /**
+   * Catches up with the newest header of one source and returns the head. Throws when no source has a valid one. Unless `run`
+   * does it all the time, another source is asked as well, if there is one: the head is the higher of the two, and who is
+   * behind it is late. One that does not answer at once holds nobody up.
+   */
   async sync(): Promise<TrustedHead> {
-    return this.#options.pool.attempt(source => this.syncFrom(source))
+    return this.#options.pool.attempt(async source => {
+      const turn = new Deadline(levelWithinMs)
+      const comparing = this.#isRunning ? undefined : this.#compare(source, turn.signal)
+      await this.syncFrom(source)
+      if (comparing) await turn.race(comparing)
+      if (this.shownBy(source) < this.#head.header.height) await this.#mustBeLevel(source)
+      return this.#head
+    })
   }
 
   /** The same from a given source. A source that is behind changes nothing. */
@@ -194,6 +185,7 @@ export class HeaderFollower {
 
   /** Follows until the signal fires. Failures are reported and tried again. */
   async run(signal: AbortSignal): Promise<void> {
+    this.#isRunning = true
     let delayMs = retryDelayMsMin
     while (!signal.aborted) {
       try {
@@ -206,6 +198,7 @@ export class HeaderFollower {
         delayMs = Math.min(2 * delayMs, retryDelayMsMax)
       }
     }
+    this.#isRunning = false
     await this.save()
   }
 
@@ -221,9 +214,9 @@ export class HeaderFollower {
   }
 
   /** A source is late by what others have shown, never by a clock. Throws `stale`. */
-  async #mustBeLevel(source: ChainSource, signal: AbortSignal): Promise<void> {
+  async #mustBeLevel(source: ChainSource, signal?: AbortSignal): Promise<void> {
     const { height } = this.#head.header
-    const shown = await source.waitForHeader((height - 1) as Height, levelWithinMs, { signal })
+    const shown = await source.waitForHeader((height - 1) as Height, levelWithinMs, signal && { signal })
     if (!shown) throw new MoteError('stale', `${source.name}: behind height ${height}, which others have`)
     await this.#take(source, shown)
   }
@@ -374,12 +367,12 @@ export class HeaderFollower {
 
   async #save(now: boolean): Promise<void> {
     const { store, saveEveryMs = 5_000 } = this.#options
-    const { header, consenters, handoverHeight } = this.#head
+    const { header } = this.#head
     if (!store || header.height === this.#saved) return
     if (!now && this.#clock.steady() - this.#lastSave < saveEveryMs) return
     this.#lastSave = this.#clock.steady()
     this.#saved = header.height
-    await store.save(encode(storedCheckpointCodec, { header, consenters, handoverHeight }))
+    await store.save(bytesOfCheckpoint(this.#head))
   }
 
   /** Stores the head as it is: for a program that ends. */
@@ -387,13 +380,4 @@ export class HeaderFollower {
     await this.#saving.idle()
     await this.#save(true)
   }
-}
-
-function restored(bytes: Uint8Array, given: TrustedHead): TrustedHead {
-  const stored = decode(storedCheckpointCodec, bytes)
-  if (!stored.ok) throw new MoteError('storage-corrupt', `checkpoint: ${stored.error.detail}`)
-  const head = unwrap(checkpointOf(stored.value.header, stored.value.consenters, stored.value.handoverHeight))
-  if (head.chainId !== given.chainId)
-    throw new MoteError('wrong-chain', `checkpoint: expected chain ${given.chainId}, got ${head.chainId}`)
-  return head.header.height > given.header.height ? head : given
 }

@@ -24,6 +24,7 @@ import {
   type RegisterBody,
 } from '../chain/transaction.ts'
 import type { ChainClient } from './chain-client.ts'
+import { verifiedAddress, verifiedAssignment } from './coordination-address.ts'
 import { pause } from './deadline.ts'
 import { exchange } from './http-source.ts'
 import {
@@ -80,6 +81,7 @@ export interface Joined {
   readonly id: DeviceId
   /** Height at which the registration stands. */
   readonly height: Height
+  /** Each address by its full node's own signature. */
   readonly assignment: Assignment
   /** Name of the coordination node that carried it through. */
   readonly contact: string
@@ -147,7 +149,13 @@ async function through(
       if (height === undefined) await client.follower.sync()
       else await client.follower.reach(height)
       const record = await provenRecord(client, keys)
-      return { id: keys.id, height: record.value.registeredAt, assignment, record, contact: contact.name }
+      return {
+        id: keys.id,
+        height: record.value.registeredAt,
+        assignment: await verifiedAssignment(assignment, signed => verifiedAddress(client, signed, 'full')),
+        record,
+        contact: contact.name,
+      }
     } catch (error) {
       last = error
       if (!(error instanceof MoteError) || !errorTable[error.code].retry) throw error

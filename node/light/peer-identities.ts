@@ -18,7 +18,7 @@ import {
   verifyStateAnswer,
 } from '../../chain/light-client.ts'
 import { type IdentityRecord, identityCodec, stateKeyOf } from '../../chain/records.ts'
-import type { CheckpointStore } from '../../client/header-follower.ts'
+import type { CheckpointStore } from '../../client/checkpoint-file.ts'
 import type { VerifiedChain } from '../../client/verified-chain.ts'
 import type { HelloProof, IdentityProvider, KnownIdentity } from '../network/hello.ts'
 import type { Clock } from '../ports.ts'

@@ -12,9 +12,10 @@ import type { DeviceId } from '../../chain/brands.ts'
 import { decode, encode, equalBytes } from '../../chain/codec.ts'
 import { MoteError } from '../../chain/result.ts'
 import type { ChainSource } from '../../client/chain-source.ts'
+import type { CheckpointStore } from '../../client/checkpoint-file.ts'
+import { verifiedAssignment } from '../../client/coordination-address.ts'
 import { pause } from '../../client/deadline.ts'
 import type { FailoverSource } from '../../client/failover-source.ts'
-import type { CheckpointStore } from '../../client/header-follower.ts'
 import { askAssignment, type CoordinationContact } from '../../client/join.ts'
 import { type Assignment, assignmentCodec, type NodeAddress } from '../../client/join-messages.ts'
 import { OrderedQueue } from '../../client/ordered-queue.ts'
@@ -25,8 +26,6 @@ import { joining } from '../network/request-table.ts'
 import { ask } from '../network/requests.ts'
 import type { Clock, Network } from '../ports.ts'
 
-/** Full nodes of an assignment that are used: the one that serves, and those that take over. */
-const maxServing = 3
 /** New assignments that are taken unasked: a rolling restart of all full nodes makes two for each. */
 const reassignments: Rate = { burst: 10, perSecond: 0.5 }
 const askTimeoutMs = 3_000
@@ -119,16 +118,8 @@ export class ServingNodes {
     await this.#adopting.run(async () => this.#adopt(await this.#checked(assignment)))
   }
 
-  /** A few of those that it names, all of them active full nodes. Throws `no-full-node` when none is. */
-  async #checked({ fullNode, backups }: Assignment): Promise<Assignment> {
-    const serving: NodeAddress[] = []
-    for (const { id, signed } of [fullNode, ...backups].slice(0, maxServing)) {
-      const address = signed && (await this.#chain.fullNodeAt(signed))
-      if (address?.id === id) serving.push(address)
-    }
-    const [first, ...others] = serving
-    if (!first) throw new MoteError('no-full-node', 'assignment: expected active full nodes')
-    return { fullNode: first, backups: others }
+  #checked(assignment: Assignment): Promise<Assignment> {
+    return verifiedAssignment(assignment, signed => this.#chain.fullNodeAt(signed))
   }
 
   /** A connection came or went. Losing the assigned full node is reason to ask. */

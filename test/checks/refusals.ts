@@ -105,10 +105,18 @@ const joining: readonly RefusalCheck[] = [
 const advice: readonly RefusalCheck[] = [
   {
     refusal: 'an assignment to where no active full node says that it is',
-    file: 'node/light/serving-nodes.ts',
+    file: 'client/coordination-address.ts',
     find: 'if (address?.id === id) serving.push(address)',
     replace: "serving.push(address ?? { id, api: '', addresses: [] })",
     test: 'test/unit/node/serving-nodes.test.ts',
+  },
+  {
+    refusal: 'the address that a coordination node gives a newcomer unsigned',
+    file: 'client/join.ts',
+    find: "await verifiedAssignment(assignment, signed => verifiedAddress(client, signed, 'full'))",
+    replace: 'assignment',
+    test: 'test/unit/node/join-service.test.ts',
+    only: 'what that one signed',
   },
   ...takenOut('node/light/serving-nodes.ts', 'test/unit/node/serving-nodes.test.ts', {
     'assignments without end': 'if (!this.#reassignments.take())',

@@ -70,6 +70,14 @@ export const takingOver: readonly RefusalCheck[] = [
     only: 'late behind another',
   },
   {
+    refusal: 'to believe one source, asked once, that its head is the newest',
+    file: 'client/header-follower.ts',
+    find: 'this.#isRunning ? undefined : this.#compare(source, turn.signal)',
+    replace: 'undefined as Promise<void> | undefined',
+    test: 'test/unit/client/header-follower.test.ts',
+    only: 'asks a second source too',
+  },
+  {
     refusal: 'to take an answer over the limit for a lie',
     file: 'node/network/requests.ts',
     find: "const code = answer.error.code === 'too-large' ? 'too-large' : 'bad-proof'",

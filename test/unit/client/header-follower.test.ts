@@ -3,8 +3,9 @@ import { type Hash, Height } from '../../../chain/brands.ts'
 import { headerHash } from '../../../chain/header.ts'
 import type { CertifiedHeader } from '../../../chain/light-client.ts'
 import { MoteError } from '../../../chain/result.ts'
+import type { CheckpointStore } from '../../../client/checkpoint-file.ts'
 import { FailoverSource } from '../../../client/failover-source.ts'
-import { type CheckpointStore, type HeadEvent, HeaderFollower } from '../../../client/header-follower.ts'
+import { type HeadEvent, HeaderFollower } from '../../../client/header-follower.ts'
 import { nativeVerifier } from '../../../client/native-crypto.ts'
 import { LongChain, strangeKeys } from '../../support/long-chain.ts'
 import { keysOf, TestChain, type TestSource } from '../../support/test-chain.ts'
@@ -235,6 +236,25 @@ describe('header follower', () => {
     chain.append()
     expect((await follower.reach(Height(2))).header.height).toBe(2)
     await expect(follower.reach(Height(3), 30)).rejects.toMatchObject({ code: 'stale' })
+  })
+
+  it('header follower: one that asks once asks a second source too, and passes over who is late', async () => {
+    const chain = new TestChain()
+    for (let i = 0; i < 2; i++) chain.append()
+    const [late, hung, lively] = ['late', 'hung', 'lively'].map(name => chain.source(name))
+    late!.frozenAt = 1
+    hung!.certifiedHeader = () => new Promise(() => {})
+    const { checkpoint } = chain
+    const follow = async (...sources: TestSource[]) => {
+      const pool = new FailoverSource(sources)
+      return { pool, follower: await HeaderFollower.open({ pool, verifier: nativeVerifier, checkpoint }) }
+    }
+    const two = await follow(late!, lively!)
+    expect((await two.follower.sync()).header.height).toBe(2)
+    expect(two.pool.preferred).toBe(lively)
+    const alone = await follow(late!, hung!)
+    expect((await alone.follower.sync()).header.height).toBe(1)
+    expect(alone.pool.preferred).toBe(late)
   })
 
   it('header follower: a silent source is passed over after quietMs', async () => {

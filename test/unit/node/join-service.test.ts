@@ -8,8 +8,9 @@ import {
   parseTransaction,
 } from '../../../chain/transaction.ts'
 import { ChainClient } from '../../../client/chain-client.ts'
+import { addressLifetimeMs, signAddress } from '../../../client/coordination-address.ts'
 import { type CoordinationContact, join, type Newcomer, registration } from '../../../client/join.ts'
-import { joinReplyCodec, joinRequestCodec } from '../../../client/join-messages.ts'
+import { joinReplyCodec, joinRequestCodec, type NodeAddress } from '../../../client/join-messages.ts'
 import { challengeLifetimeMs, JoinService } from '../../../node/registry/join-service.ts'
 import { LiveNodes } from '../../../node/registry/live-nodes.ts'
 import { ManualClock } from '../../support/manual-clock.ts'
@@ -31,17 +32,20 @@ async function setUp(options: { readonly fullNodes?: number } = {}) {
   const clock = new ManualClock(chain.time)
   const live = new LiveNodes(clock)
   const { fullNodes = 3 } = options
-  for (const { id } of chain.fullNodes.slice(0, fullNodes))
+  for (const keys of chain.fullNodes.slice(0, fullNodes)) {
+    const { id } = keys
+    const where = { addresses: ['/ip4/127.0.0.1/tcp/4001'], api: `http://${id.slice(0, 8)}.invalid:4000` }
+    const expiry = Milliseconds(chain.time + addressLifetimeMs)
     live.beat(id, {
-      addresses: ['/ip4/127.0.0.1/tcp/4001'],
-      api: `http://${id.slice(0, 8)}.invalid:4000`,
+      ...where,
       height: Height(0),
       certifiedHeight: Height(0),
-      signed: Uint8Array.of(1),
+      signed: signAddress(keys, { chainId: chain.chainId, ...where, expiry }),
       clients: 0,
       maxClients: 1,
       time: Milliseconds(0),
     })
+  }
   const opened = () =>
     ChainClient.open({
       sources: [chain.source()],
@@ -87,6 +91,33 @@ describe('join', () => {
     expect(new Set([fullNode, ...backups].map(node => node.id))).toEqual(
       new Set(chain.fullNodes.map(node => node.id)),
     )
+  })
+
+  it('join: where a full node is reached is what that one signed, whatever the coordination node says', async () => {
+    const { chain, contact, device } = await setUp()
+    chain.grant('token')
+    const changed = (name: string, change: (node: NodeAddress) => NodeAddress): CoordinationContact => ({
+      name,
+      exchange: async body => {
+        const answer = await contact.exchange(body)
+        const reply = unwrap(decode(joinReplyCodec, answer))
+        if (reply.type === 'challenge') return answer
+        const { fullNode, backups } = reply.assignment
+        const assignment = { fullNode: change(fullNode), backups: backups.map(change) }
+        return encode(joinReplyCodec, { ...reply, assignment })
+      },
+    })
+    const elsewhere = { api: 'http://192.0.2.66:1', addresses: ['/ip4/192.0.2.66/tcp/1'] }
+    const lies = changed('lies', node => ({ ...node, ...elsewhere }))
+    const unsigned = changed('unsigned', node => ({ ...node, ...elsewhere, signed: undefined }))
+    const sensor = newcomer('sensor')
+    expect(await refusal(join(device, sensor, [unsigned]))).toBe('no-full-node')
+    const { contact: through, assignment } = await join(device, sensor, [unsigned, lies])
+    expect(through).toBe('lies')
+    for (const { id, api, addresses } of [assignment.fullNode, ...assignment.backups]) {
+      expect(api).toBe(`http://${id.slice(0, 8)}.invalid:4000`)
+      expect(addresses).toEqual(['/ip4/127.0.0.1/tcp/4001'])
+    }
   })
 
   it('join: asking again after a lost answer is a success', async () => {
