@@ -5,6 +5,7 @@
 import type { DeviceId, Hash, Height } from './brands.ts'
 import { type Codec, digest, encode, list, optional, struct, uint } from './codec.ts'
 import { type ConsenterSet, consenterSetCodec } from './consenters.ts'
+import { allowedSuitesCodec, type EnvelopeSuite } from './envelope-suites.ts'
 import { hashHex } from './hashing.ts'
 import { type PublicKey, publicKeyCodec } from './keys.ts'
 import {
@@ -52,6 +53,8 @@ export interface ChainParameters {
   readonly epochGraceMs: number
   /** How old a join challenge may be, in milliseconds. */
   readonly challengeAgeMs: number
+  /** How messages may be sealed, by ascending number. */
+  readonly envelopeSuites: readonly EnvelopeSuite[]
   readonly executionVersion: number
   /** Execution version that starts at a height. */
   readonly nextExecution: { readonly version: number; readonly height: Height } | undefined
@@ -94,6 +97,7 @@ export const parametersFields: Codec<ChainParameters> = struct<ChainParameters>(
   heartbeatMs: duration,
   epochGraceMs: duration,
   challengeAgeMs: duration,
+  envelopeSuites: allowedSuitesCodec,
   executionVersion: counter,
   nextExecution: optional(
     struct<{ version: number; height: Height }>({ version: counter, height: uint<Height>() }),

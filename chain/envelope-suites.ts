@@ -1,12 +1,14 @@
 /**
  * How the body of a message may be sealed, by number (docs/FORMATS.md, "Envelope"). The recipient's key decides: each suite
  * is for keys of one encryption suite, that of a group for epoch keys. The chain knows them because it says which of them
- * are allowed; sealing and opening is for devices (mqtt-gateway/device/).
+ * are allowed (`envelopeSuites` of its parameters); sealing and opening is for devices (mqtt-gateway/device/).
  *
  * Numbers are never reused. Reserved: 2 for HPKE with ChaCha20-Poly1305, 5 for HPKE with X-Wing
  * (docs/decisions/0020-envelope-suites.md).
  */
+import { type Codec, list, oneOf } from './codec.ts'
 import type { EncryptionSuite } from './keys.ts'
+import { ok, type Result, refuse } from './result.ts'
 
 interface SuiteRow {
   readonly number: number
@@ -33,6 +35,30 @@ export const suiteForKey: Readonly<Record<EncryptionSuite, EnvelopeSuite>> = {
 }
 /** The suite of messages to a group. */
 export const groupSuite: EnvelopeSuite = 'group-hkdf-sha256-aes256gcm'
+
+/** All that are built, in the order of their numbers: what a chain allows unless its makers decide otherwise. */
+export const builtSuites = Object.keys(envelopeSuites) as readonly EnvelopeSuite[]
+const suiteNumbers = Object.fromEntries(
+  Object.entries(envelopeSuites).map(([suite, { number }]) => [suite, number]),
+) as Readonly<Record<EnvelopeSuite, number>>
+export const envelopeSuiteCodec: Codec<EnvelopeSuite> = oneOf(suiteNumbers)
+/** What a chain allows; `checkAllowedSuites` says whether it is well formed. */
+export const allowedSuitesCodec: Codec<readonly EnvelopeSuite[]> = list(
+  envelopeSuiteCodec,
+  builtSuites.length,
+  1,
+)
+
+/** Refuses, as `malformed`, a list that is not in the order of the numbers, or has one twice. */
+export function checkAllowedSuites(suites: readonly EnvelopeSuite[]): Result<void> {
+  const numbers = suites.map(suite => suiteNumbers[suite])
+  return numbers.every((number, i) => i === 0 || (numbers[i - 1] as number) < number)
+    ? ok(undefined)
+    : refuse(
+        'malformed',
+        `envelopeSuites: expected each once, by ascending number, got ${numbers.join(', ')}`,
+      )
+}
 
 export function suiteRow(suite: EnvelopeSuite): SuiteRow {
   return envelopeSuites[suite]

@@ -264,6 +264,13 @@ export const errorTable = {
     false,
     "The message is sealed by a suite that is not for the recipient's key; the key decides.",
   ),
+  'suite-not-allowed': row(
+    403,
+    0x87,
+    5,
+    false,
+    'The chain does not allow messages that are sealed by this suite; its genesis lists those that it allows.',
+  ),
   'epoch-mismatch': row(
     403,
     0x87,

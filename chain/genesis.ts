@@ -23,6 +23,7 @@ import {
   quorumPolicyCodec,
   signersHash,
 } from './consenters.ts'
+import { allowedSuitesCodec, builtSuites, checkAllowedSuites, type EnvelopeSuite } from './envelope-suites.ts'
 import { hashHex } from './hashing.ts'
 import { changesHash, type Header, headerHash, noHash } from './header.ts'
 import { deviceIdOf, type EncryptionKey, encryptionKeyCodec, type PublicKey, publicKeyCodec } from './keys.ts'
@@ -65,6 +66,8 @@ export interface GenesisParameters {
   readonly heartbeatMs: number
   readonly epochGraceMs: number
   readonly challengeAgeMs: number
+  /** How messages may be sealed, by ascending number. */
+  readonly envelopeSuites: readonly EnvelopeSuite[]
   readonly executionVersion: number
 }
 
@@ -98,6 +101,7 @@ export const defaultGenesisParameters: GenesisParameters = {
   heartbeatMs: 60_000,
   epochGraceMs: 60_000,
   challengeAgeMs: 600_000,
+  envelopeSuites: builtSuites,
   executionVersion,
 }
 
@@ -118,6 +122,7 @@ export const genesisCodec: Codec<GenesisDocument> = struct<GenesisDocument>({
     heartbeatMs: duration,
     epochGraceMs: duration,
     challengeAgeMs: duration,
+    envelopeSuites: allowedSuitesCodec,
     executionVersion: uint(0xffff_ffff),
   }),
   identities: list(
@@ -197,6 +202,8 @@ export function checkGenesis(document: GenesisDocument): Result<void> {
     return refuse('malformed', `threshold: expected 1 to ${authorities.length}, got ${threshold}`)
   const limits = checkLimits(parameters.limits)
   if (!limits.ok) return limits
+  const suites = checkAllowedSuites(parameters.envelopeSuites)
+  if (!suites.ok) return suites
   if (parameters.executionVersion !== executionVersion)
     return refuse(
       'unknown-version',

@@ -50,7 +50,7 @@ export async function startDetached(context: Context, options: UpOptions): Promi
 }
 
 function superviseArguments(directory: string, directoryNamed: boolean, options: UpOptions): string[] {
-  const { full, coordination, lightweight, devices, ports, seed } = options
+  const { full, coordination, lightweight, devices, ports, seed, suites } = options
   return [
     ...['devnet', 'supervise', '--dir', directory],
     ...Object.entries({ full, coordination, lightweight, devices, ports }).flatMap(([name, value]) => [
@@ -58,6 +58,7 @@ function superviseArguments(directory: string, directoryNamed: boolean, options:
       `${value}`,
     ]),
     ...(seed === undefined ? [] : ['--seed', seed]),
+    ...(suites === undefined ? [] : ['--suites', suites.join(',')]),
     ...(directoryNamed ? [] : ['--temporary']),
   ]
 }

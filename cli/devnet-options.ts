@@ -1,6 +1,8 @@
 /**
  * The options of `mote devnet up`, read once for the foreground and for the detached supervisor.
  */
+import { builtSuites, type EnvelopeSuite } from '../chain/envelope-suites.ts'
+import { MoteError } from '../chain/result.ts'
 import { defaultSize, maxDevices } from '../devnet/generate.ts'
 import type { OptionSpec } from './command.ts'
 import { parseCount } from './context.ts'
@@ -12,9 +14,19 @@ export interface UpOptions {
   readonly devices: number
   readonly seed?: string
   readonly ports: number | 'auto'
+  readonly suites?: readonly EnvelopeSuite[]
   readonly detach?: boolean
   /** Set by `--detach` for the process it leaves behind: the directory is the default one. */
   readonly temporary?: boolean
+}
+
+/** Names with commas between them, in any order. */
+function readSuites(text: string): readonly EnvelopeSuite[] {
+  const names = text.split(',')
+  for (const name of names)
+    if (!builtSuites.some(suite => suite === name))
+      throw new MoteError('usage', `suites: expected ${builtSuites.join(', ')}, got '${name}'`)
+  return builtSuites.filter(suite => names.includes(suite))
 }
 
 function readPorts(text: string): number | 'auto' {
@@ -52,6 +64,11 @@ export const upOptions: readonly OptionSpec[] = [
     description: "the first of consecutive ports, or 'auto'",
     default: 'auto',
     read: readPorts,
+  },
+  {
+    flags: '--suites <names>',
+    description: `how messages may be sealed, with commas between: ${builtSuites.join(', ')} (default: all)`,
+    read: readSuites,
   },
 ]
 

@@ -90,6 +90,7 @@ async function up(context: Context, options: UpOptions): Promise<number> {
     size: options,
     seed: options.seed ?? randomBytes(16).toString('hex'),
     ports: options.ports,
+    suites: options.suites,
     program: thisProgram(),
     probeGateway: async (description, probeSignal) => {
       const { probeGateway } = await import('./gateway-probe.ts')

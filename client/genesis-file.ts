@@ -9,6 +9,7 @@ import { readFile } from 'node:fs/promises'
 import { bytesToHex, hexToBytes } from '@noble/hashes/utils.js'
 import { DeviceId, Hash, isDigest, Milliseconds } from '../chain/brands.ts'
 import { decode, encode } from '../chain/codec.ts'
+import { builtSuites } from '../chain/envelope-suites.ts'
 import { chainIdOf, checkGenesis, type GenesisDocument, genesisCodec } from '../chain/genesis.ts'
 import { type EncryptionKey, encryptionSuites, type PublicKey } from '../chain/keys.ts'
 import { MoteError } from '../chain/result.ts'
@@ -95,6 +96,7 @@ function readDocument(
       heartbeatMs: parameters.field('heartbeatMs').natural(),
       epochGraceMs: parameters.field('epochGraceMs').natural(),
       challengeAgeMs: parameters.field('challengeAgeMs').natural(),
+      envelopeSuites: parameters.field('envelopeSuites').list(field => field.oneOf(builtSuites)),
       executionVersion: parameters.field('executionVersion').natural(),
     },
     identities: root.field('identities').list(identity),

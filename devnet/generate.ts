@@ -8,6 +8,7 @@ import { rm } from 'node:fs/promises'
 import { sha256 } from '@noble/hashes/sha2.js'
 import { utf8ToBytes } from '@noble/hashes/utils.js'
 import type { DeviceId, Milliseconds } from '../chain/brands.ts'
+import { builtSuites, type EnvelopeSuite } from '../chain/envelope-suites.ts'
 import {
   chainIdOf,
   defaultGenesisParameters,
@@ -48,6 +49,8 @@ export interface GenerateOptions {
   readonly seed: string
   readonly ports: number | 'auto'
   readonly temporary: boolean
+  /** How messages may be sealed; every way that is built unless given. */
+  readonly suites?: readonly EnvelopeSuite[] | undefined
 }
 
 /** Short, so that what happens can be watched: a block at least this often, trust data no older than that. */
@@ -80,7 +83,11 @@ function nodeMembers(seed: string, size: DevnetSize): Member[] {
   )
 }
 
-function genesisOf(members: readonly Member[], operator: IdentityKeys): GenesisDocument {
+function genesisOf(
+  members: readonly Member[],
+  operator: IdentityKeys,
+  suites: readonly EnvelopeSuite[] = builtSuites,
+): GenesisDocument {
   const full = members.filter(member => member.label === 'full')
   return genesisDocument({
     name: 'devnet',
@@ -89,7 +96,7 @@ function genesisOf(members: readonly Member[], operator: IdentityKeys): GenesisD
     quorumPolicy: 'majority',
     authorities: [{ id: operator.id, key: operator.signing.publicKey }],
     threshold: 1,
-    parameters: { ...defaultGenesisParameters, heartbeatMs: devnetHeartbeatMs },
+    parameters: { ...defaultGenesisParameters, heartbeatMs: devnetHeartbeatMs, envelopeSuites: suites },
     identities: members.map(({ keys, label }) => ({
       inceptionKey: keys.signing.publicKey,
       label,
@@ -111,6 +118,7 @@ export async function generateDevnet(options: GenerateOptions): Promise<DevnetDe
   const genesis = genesisOf(
     [...nodes, ...[gateway, operator, observer].map(keys => ({ keys, label: 'lightweight' }) as const)],
     operator,
+    options.suites,
   )
   const links = linksOf(nodes, gateway.name)
   const ports = await choosePorts(2 * nodes.length + 1 + links.length, options.ports)

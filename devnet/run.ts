@@ -2,6 +2,7 @@
  * A devnet from nothing to answering, and down again: the composition root of `mote devnet up`.
  */
 
+import type { EnvelopeSuite } from '../chain/envelope-suites.ts'
 import { checkpointFromGenesis } from '../chain/genesis.ts'
 import { MoteError } from '../chain/result.ts'
 import { ChainClient } from '../client/chain-client.ts'
@@ -32,6 +33,7 @@ export interface DevnetOptions {
   readonly size: DevnetSize
   readonly seed: string
   readonly ports: number | 'auto'
+  readonly suites?: readonly EnvelopeSuite[] | undefined
   readonly program: Program
   readonly probeGateway: (description: DevnetDescription, signal: AbortSignal) => Promise<void>
   readonly onProgress: (message: string) => void

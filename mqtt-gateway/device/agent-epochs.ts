@@ -8,10 +8,12 @@
 
 import { randomBytes } from 'node:crypto'
 import type { DeviceId, GroupId } from '../../chain/brands.ts'
+import { suiteForKey } from '../../chain/envelope-suites.ts'
+import type { EncryptionKey } from '../../chain/keys.ts'
 import { currentEncryptionKey } from '../../chain/records.ts'
 import { MoteError, ok, type Refusal, type Result, refusalOf, refuse, unwrap } from '../../chain/result.ts'
 import { Deadline } from '../../client/deadline.ts'
-import { canSealTo, epochKeyBytes } from '../protocol/envelope.ts'
+import { canSealTo, checkAllowed, epochKeyBytes } from '../protocol/envelope.ts'
 import { boxesHash, type EpochName, epochKeyHash, parseMemberBox } from '../protocol/epoch-boxes.ts'
 import { filters, topics } from '../protocol/topics.ts'
 import type { TrustedGroup } from '../protocol/trust.ts'
@@ -114,13 +116,14 @@ export class EpochKeys {
   }
 
   async #sealToMembers(name: EpochName, epochKey: Uint8Array, group: TrustedGroup): Promise<SealedEpoch> {
-    const members = await Promise.all(group.members.map(id => this.#memberKey(id)))
+    const isUsable = canSealTo(await this.#options.chain.allowedSuites())
+    const members = await Promise.all(group.members.map(id => this.#memberKey(id, isUsable)))
     return unwrap(await sealEpochKey(name, epochKey, members))
   }
 
-  async #memberKey(id: DeviceId): Promise<Member> {
+  async #memberKey(id: DeviceId, isUsable: (key: EncryptionKey) => boolean): Promise<Member> {
     const { value } = await this.#options.chain.device(id)
-    const entry = value && currentEncryptionKey(value, this.#options.chain.now(), canSealTo)
+    const entry = value && currentEncryptionKey(value, this.#options.chain.now(), isUsable)
     return { id, key: entry?.key }
   }
 
@@ -144,7 +147,7 @@ export class EpochKeys {
     }
   }
 
-  /** Refuses `malformed`, `epoch-mismatch`, `cannot-open`. Throws when the chain is out of reach. */
+  /** Refuses `malformed`, `epoch-mismatch`, `suite-not-allowed`, `cannot-open`. Throws when the chain is out of reach. */
   async #takeBox(payload: Uint8Array): Promise<Result<void>> {
     const parsed = parseMemberBox(payload)
     if (!parsed.ok) return parsed
@@ -158,6 +161,9 @@ export class EpochKeys {
     const record = (await chain.group(group)).value?.record
     if (record?.epoch !== epoch)
       return refuse('epoch-mismatch', `${what}: the chain has epoch ${record?.epoch ?? 'none'}`)
+    const suite = suiteForKey[decryptionKey.publicKey.suite]
+    const allowed = checkAllowed(suite, await chain.allowedSuites())
+    if (!allowed.ok) return allowed
     const opened = await openMemberBox(chain.chainId, parsed.value, decryptionKey)
     if (!opened.ok) return refuse('cannot-open', `${what}: ${opened.error.detail}`)
     if (epochKeyHash({ chainId: chain.chainId, group, epoch }, opened.value) !== record.epochKeyHash)

@@ -6,13 +6,14 @@
  * relayed. Keys come in as `IdentityKeys` and leave this process in no form.
  */
 import type { DeviceId, GroupId, Milliseconds } from '../../chain/brands.ts'
+import type { EnvelopeSuite } from '../../chain/envelope-suites.ts'
 import { keyIdOf, type SignatureVerifier, type Signer } from '../../chain/keys.ts'
 import { MoteError, type Refusal, refusalOf, unwrap } from '../../chain/result.ts'
 import type { DirectoryLock } from '../../client/directory-lock.ts'
 import { type IdentityKeys, signerOf } from '../../client/key-directory.ts'
 import { nativeVerifier } from '../../client/native-crypto.ts'
 import type { DecisionLine } from '../protocol/decision-log.ts'
-import { type EncodedEnvelope, type Envelope, parseEnvelope } from '../protocol/envelope.ts'
+import { checkAllowed, type EncodedEnvelope, type Envelope, parseEnvelope } from '../protocol/envelope.ts'
 import { epochKeyHash } from '../protocol/epoch-boxes.ts'
 import { filters, recipientOf, topics } from '../protocol/topics.ts'
 import type { TrustedGroup } from '../protocol/trust.ts'
@@ -22,7 +23,7 @@ import type { LeftOut } from './box-sealing.ts'
 import { judgeUnusableCopy, type RefreshedContact, refreshContact } from './contacts.ts'
 import { decryptionKeyOf } from './decryption-key.ts'
 import { DeviceState } from './device-state.ts'
-import { type SealTarget, sealEnvelope } from './envelope-sealing.ts'
+import { type SealTarget, sealEnvelope, suiteOf } from './envelope-sealing.ts'
 import { type DeliveredMessage, Lanes, Listener } from './listener.ts'
 import { type GatewayAddress, MqttConnection } from './mqtt-connection.ts'
 import { type GatewayVerdict, VerdictInbox } from './verdict-inbox.ts'
@@ -156,7 +157,7 @@ export class DeviceAgent {
   /**
    * Sends to one device, sealed to the contact's key as this device has it, and resolves to the gateway's verdict; for a
    * copy that is no key, to an `Error` of this device's own. Throws `recipient-not-active` when there is no contact and the
-   * chain has no key either.
+   * chain has no key either, `suite-not-allowed` for a copy of a kind that the chain does not allow to seal to.
    */
   async send(to: DeviceId, text: OutgoingText): Promise<GatewayVerdict> {
     const sealed = await this.seal({ type: 'device', id: to }, text)
@@ -269,10 +270,20 @@ export class DeviceAgent {
     return { type: 'group', id, epoch, epochKeyHash: epochKeyHash(name, epochKey), epochKey }
   }
 
+  /** Throws `suite-not-allowed`. Where the chain is out of reach the gateway judges, as it does in any case. */
+  async #requireAllowed(suite: EnvelopeSuite): Promise<void> {
+    const allowed = await this.#chain.allowedSuites().catch((error: unknown) => {
+      if (error instanceof MoteError) return undefined
+      throw error
+    })
+    if (allowed) unwrap(checkAllowed(suite, allowed))
+  }
+
   async #seal(
     target: SealTarget,
     { content, channel = '', lifetimeMs = envelopeLifetimeMs }: OutgoingText,
   ): Promise<Extract<SealOutcome, { type: 'sealed' }>> {
+    await this.#requireAllowed(suiteOf(target))
     const counter = await this.#state.nextCounter(keyIdOf(this.#signer.publicKey))
     const envelope = unwrap(
       await sealEnvelope({

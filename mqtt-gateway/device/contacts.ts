@@ -12,7 +12,7 @@ import type { AgentChain } from './agent-chain.ts'
 import type { Contact, DeviceState } from './device-state.ts'
 import type { GatewayVerdict } from './verdict-inbox.ts'
 
-type Records = Pick<AgentChain, 'device'>
+type Records = Pick<AgentChain, 'device' | 'allowedSuites'>
 
 export interface RefreshedContact extends Contact {
   readonly keyId: KeyId
@@ -29,11 +29,12 @@ export async function refreshContact(
 ): Promise<RefreshedContact> {
   const { value, height, time } = await chain.device(id)
   const at = Math.max(time, now) as Milliseconds
-  const entry = value?.status === 'active' ? currentEncryptionKey(value, at, canSealTo) : undefined
+  const isUsable = canSealTo(await chain.allowedSuites())
+  const entry = value?.status === 'active' ? currentEncryptionKey(value, at, isUsable) : undefined
   if (!entry)
     throw new MoteError(
       'recipient-not-active',
-      `device ${id}: not active, or without an encryption key that can be sealed to`,
+      `device ${id}: not active, or without an encryption key that can be sealed to on this chain`,
     )
   const copy = await state.contact(id)
   const contact = { key: entry.key, height }
@@ -49,7 +50,8 @@ export async function judgeUnusableCopy(
   now: Milliseconds,
 ): Promise<{ readonly verdict: GatewayVerdict; readonly line: DecisionLine }> {
   const { value, height, time } = await chain.device(recipient)
-  const current = value && currentEncryptionKey(value, Math.max(time, now) as Milliseconds, canSealTo)
+  const isUsable = canSealTo(await chain.allowedSuites())
+  const current = value && currentEncryptionKey(value, Math.max(time, now) as Milliseconds, isUsable)
   const onChain = current && keyIdOf(current.key)
   const judged = {
     verdict: 'Error',

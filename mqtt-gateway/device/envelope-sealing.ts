@@ -8,7 +8,7 @@ import { hkdf } from '@noble/hashes/hkdf.js'
 import { sha256 } from '@noble/hashes/sha2.js'
 import { concatBytes, hexToBytes } from '@noble/hashes/utils.js'
 import type { ChainId, DeviceId, GroupId, Hash, Height, Milliseconds } from '../../chain/brands.ts'
-import { groupSuite, suiteForKey } from '../../chain/envelope-suites.ts'
+import { type EnvelopeSuite, groupSuite, suiteForKey } from '../../chain/envelope-suites.ts'
 import { domainBytes, u64be } from '../../chain/hashing.ts'
 import { type EncryptionKey, keyIdOf, type Signer } from '../../chain/keys.ts'
 import { assert, ok, type Result, refuse } from '../../chain/result.ts'
@@ -39,6 +39,11 @@ export type SealTarget =
       readonly epochKey: Uint8Array
     }
 
+/** How a body for this target is sealed. */
+export function suiteOf(target: SealTarget): EnvelopeSuite {
+  return target.type === 'group' ? groupSuite : suiteForKey[target.key.suite]
+}
+
 export interface SealRequest {
   readonly chainId: ChainId
   readonly sender: DeviceId
@@ -58,7 +63,7 @@ export async function sealEnvelope(request: SealRequest): Promise<Result<Encoded
   if (content.length > maxContentBytes)
     return refuse('too-large', `content: expected at most ${maxContentBytes} bytes, got ${content.length}`)
   const header: EnvelopeHeader = {
-    suite: target.type === 'group' ? groupSuite : suiteForKey[target.key.suite],
+    suite: suiteOf(target),
     sender,
     senderKeyId: keyIdOf(signer.publicKey),
     target: headerTarget(target),

@@ -16,7 +16,7 @@ import { findKey, isKeyValidAt } from '../../chain/records.ts'
 import { ok, type Result, refuse } from '../../chain/result.ts'
 import { checkFresh } from '../../client/freshness.ts'
 import { OrderedQueue } from '../../client/ordered-queue.ts'
-import { checkEnvelopeLifetime, type Envelope, verifyEnvelope } from '../protocol/envelope.ts'
+import { checkAllowed, checkEnvelopeLifetime, type Envelope, verifyEnvelope } from '../protocol/envelope.ts'
 import type { AgentChain } from './agent-chain.ts'
 import type { EpochKeys } from './agent-epochs.ts'
 import type { DecryptionKey } from './decryption-key.ts'
@@ -87,7 +87,7 @@ export class Listener {
 
   async #authenticate(envelope: Envelope): Promise<Result<void>> {
     const { chain, verifier, trustTtlMs } = this.#options
-    const { sender, senderKeyId, seenHeight, target, expiry } = envelope.header
+    const { suite, sender, senderKeyId, seenHeight, target, expiry } = envelope.header
     if (chain.head().height < seenHeight) await chain.refresh()
     const { value: record } = await chain.device(sender)
     const fresh = checkFresh(chain.ageMs(), trustTtlMs)
@@ -101,6 +101,8 @@ export class Listener {
       return refuse('bad-signature', `signature: does not verify under key ${senderKeyId}`)
     if (target.type === 'group' && !(await chain.group(target.id)).value?.members.includes(sender))
       return refuse('not-member', `sender ${sender} is not in group ${target.id}`)
+    const allowed = checkAllowed(suite, await chain.allowedSuites())
+    if (!allowed.ok) return allowed
     return checkEnvelopeLifetime(expiry, { head: chain.head().time, now: chain.now() })
   }
 

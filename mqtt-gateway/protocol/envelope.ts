@@ -22,13 +22,12 @@ import {
   decode,
   digest,
   encode,
-  oneOf,
   struct,
   text,
   uint,
   union,
 } from '../../chain/codec.ts'
-import { type EnvelopeSuite, envelopeSuites, suiteRow } from '../../chain/envelope-suites.ts'
+import { type EnvelopeSuite, envelopeSuiteCodec, suiteForKey, suiteRow } from '../../chain/envelope-suites.ts'
 import { domainBytes, hashHex } from '../../chain/hashing.ts'
 import type { EncryptionKey, PublicKey, SignatureVerifier, Signer } from '../../chain/keys.ts'
 import { ok, type Result, refuse } from '../../chain/result.ts'
@@ -68,9 +67,16 @@ export function sealingFlaw(key: EncryptionKey): string | undefined {
   return flaw
 }
 
-/** True for a key that envelopes and boxes may be sealed to. */
-export function canSealTo(key: EncryptionKey): boolean {
-  return sealingFlaw(key) === undefined
+/** Whether envelopes and boxes may be sealed to a key on a chain that allows these suites. */
+export function canSealTo(allowed: readonly EnvelopeSuite[]): (key: EncryptionKey) => boolean {
+  return key => allowed.includes(suiteForKey[key.suite]) && sealingFlaw(key) === undefined
+}
+
+/** Refuses `suite-not-allowed`: how messages may be sealed is for the chain's makers. */
+export function checkAllowed(suite: EnvelopeSuite, allowed: readonly EnvelopeSuite[]): Result<void> {
+  return allowed.includes(suite)
+    ? ok(undefined)
+    : refuse('suite-not-allowed', `suite: expected ${allowed.join(', ')}, got ${suite}`)
 }
 
 /** Whom an envelope is for, with the key that the sender holds to be the current one. */
@@ -101,16 +107,12 @@ export interface Envelope {
   readonly messageId: Hash
 }
 
-const suiteNumbers = Object.fromEntries(
-  Object.entries(envelopeSuites).map(([suite, { number }]) => [suite, number]),
-) as Readonly<Record<EnvelopeSuite, number>>
-
 const targetCodec: Codec<EnvelopeTarget> = union<EnvelopeTarget>({
   device: [1, struct({ id: digest<DeviceId>(), keyId: digest<KeyId>() })],
   group: [2, struct({ id: digest<GroupId>(), epoch: uint(0xffff_ffff), epochKeyHash: digest<Hash>() })],
 })
 const headerCodec: Codec<EnvelopeHeader> = struct<EnvelopeHeader>({
-  suite: oneOf(suiteNumbers),
+  suite: envelopeSuiteCodec,
   sender: digest<DeviceId>(),
   senderKeyId: digest<KeyId>(),
   target: targetCodec,

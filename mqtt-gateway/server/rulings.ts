@@ -135,11 +135,16 @@ export class Rulings {
 
   async #readFacts({ header }: Envelope): Promise<TrustFacts> {
     const { trust } = this.#options
-    const [sender, target] = await Promise.all([trust.device(header.sender), this.#lookUp(header.target)])
+    const [sender, target, allowedSuites] = await Promise.all([
+      trust.device(header.sender),
+      this.#lookUp(header.target),
+      trust.allowedSuites(),
+    ])
     const older = target.moment.height < sender.height ? target.moment : sender
     return {
       sender: sender.value,
       target: target.fact,
+      allowedSuites,
       height: older.height,
       ageMs: trust.ageMs() + trust.head().time - older.time,
     }

@@ -3,7 +3,7 @@
  * (Hsu-Lu B2, B5: `Check` or `Error`; docs/ARCHITECTURE.md, "Life of a message").
  *
  * Order of the checks, each of which alone can refuse:
- *   trust data fresh → sender known, itself, active → its key valid → signature → recipient active, its key the
+ *   trust data fresh → sender known, itself, active → its key valid → signature → suite allowed → recipient active, its key the
  *   chain's and the suite one for that key, or group known, sender a member, epoch accepted → lifetime → counter not used.
  *
  * It only asks the replay window; who acts on `Check` marks the counter.
@@ -24,9 +24,11 @@ import { checkFresh } from '../../client/freshness.ts'
 import type { KeyMismatch } from '../protocol/decision-log.ts'
 import {
   canSealTo,
+  checkAllowed,
   checkEnvelopeLifetime,
   checkSuite,
   type Envelope,
+  sealingFlaw,
   verifyEnvelope,
 } from '../protocol/envelope.ts'
 import type { ReplayWindow } from '../protocol/replay-window.ts'
@@ -38,6 +40,8 @@ export interface TrustFacts {
   readonly target:
     | { readonly type: 'device'; readonly record: IdentityRecord | undefined }
     | { readonly type: 'group'; readonly group: TrustedGroup | undefined }
+  /** How messages may be sealed on this chain. */
+  readonly allowedSuites: readonly EnvelopeSuite[]
   /** The lowest height at which all of it holds. */
   readonly height: Height
   /** Age of that height's header now. */
@@ -70,6 +74,7 @@ export function decide(input: DecisionInput): Decision {
   return (
     checkFreshness(input) ??
     checkSender(input) ??
+    checkPolicy(input) ??
     checkTarget(input) ??
     checkLifetime(input) ??
     checkReplay(input) ?? { verdict: 'Check' }
@@ -105,13 +110,17 @@ function checkSender(input: DecisionInput): Refused | undefined {
     : error('bad-signature', `signature: does not verify under key ${senderKeyId}`)
 }
 
+function checkPolicy({ envelope, facts }: DecisionInput): Refused | undefined {
+  return errorOf(checkAllowed(envelope.header.suite, facts.allowedSuites))
+}
+
 function checkTarget(input: DecisionInput): Refused | undefined {
   const { target } = input.envelope.header
   const { facts } = input
   const { now } = input.times
   if (target.type === 'device')
     return facts.target.type === 'device'
-      ? checkRecipient(input.envelope.header.suite, target, facts.target.record, now)
+      ? checkRecipient(input, target, facts.target.record)
       : error('internal', 'facts about a group for an envelope to a device')
   return facts.target.type === 'group'
     ? checkGroup(input.envelope.header.sender, target, facts.target.group, now)
@@ -119,17 +128,16 @@ function checkTarget(input: DecisionInput): Refused | undefined {
 }
 
 function checkRecipient(
-  suite: EnvelopeSuite,
+  { envelope, facts, times: { now } }: DecisionInput,
   target: Extract<Envelope['header']['target'], { type: 'device' }>,
   record: IdentityRecord | undefined,
-  now: Milliseconds,
 ): Refused | undefined {
   if (record?.status !== 'active')
     return error('recipient-not-active', `recipient ${target.id} is ${record?.status ?? 'not on the chain'}`)
   const entry = findKey(record, target.keyId)
-  if (entry?.purpose === 'encrypt' && isKeyValidAt(entry, now) && canSealTo(entry.key))
-    return errorOf(checkSuite(suite, entry.key))
-  const current = currentEncryptionKey(record, now, canSealTo)
+  if (entry?.purpose === 'encrypt' && isKeyValidAt(entry, now) && sealingFlaw(entry.key) === undefined)
+    return errorOf(checkSuite(envelope.header.suite, entry.key))
+  const current = currentEncryptionKey(record, now, canSealTo(facts.allowedSuites))
   const onChain = current && keyIdOf(current.key)
   return error(
     'recipient-key-mismatch',

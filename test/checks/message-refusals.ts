@@ -54,7 +54,7 @@ const suites: readonly RefusalCheck[] = [
   {
     refusal: "suites: one that is not for the recipient's key, at the gateway",
     file: 'mqtt-gateway/server/verification.ts',
-    find: 'return errorOf(checkSuite(suite, entry.key))',
+    find: 'return errorOf(checkSuite(envelope.header.suite, entry.key))',
     replace: 'return undefined',
     test: 'test/unit/mqtt-gateway/verification.test.ts',
   },
@@ -81,4 +81,50 @@ const suites: readonly RefusalCheck[] = [
   },
 ]
 
-export const deviceMessages: readonly RefusalCheck[] = [...onePurpose, ...suites]
+const policy: readonly RefusalCheck[] = [
+  {
+    refusal: 'allowed suites: to relay another',
+    file: 'mqtt-gateway/server/verification.ts',
+    find: '    checkPolicy(input) ??\n',
+    replace: '',
+    test: 'test/unit/mqtt-gateway/verification.test.ts',
+  },
+  {
+    refusal: 'allowed suites: to read another',
+    file: 'mqtt-gateway/device/listener.ts',
+    find: 'if (!allowed.ok)',
+    replace: never,
+    test: 'test/unit/mqtt-gateway/listener.test.ts',
+  },
+  {
+    refusal: 'allowed suites: to send by another',
+    file: 'mqtt-gateway/device/agent.ts',
+    find: 'if (allowed) unwrap(checkAllowed(suite, allowed))',
+    replace: 'void allowed',
+    test: 'test/e2e/gateway-messages.test.ts',
+    only: 'does not allow',
+  },
+  {
+    refusal: 'allowed suites: a key of another, for a message or a box',
+    file: 'mqtt-gateway/protocol/envelope.ts',
+    find: 'allowed.includes(suiteForKey[key.suite]) && ',
+    replace: '',
+    test: 'test/unit/mqtt-gateway/agent-epochs.test.ts',
+  },
+  {
+    refusal: 'allowed suites: a box by another',
+    file: 'mqtt-gateway/device/agent-epochs.ts',
+    find: 'if (!allowed.ok)',
+    replace: never,
+    test: 'test/unit/mqtt-gateway/agent-epochs.test.ts',
+  },
+  {
+    refusal: 'allowed suites: a genesis that lists one twice',
+    file: 'chain/genesis.ts',
+    find: 'if (!suites.ok)',
+    replace: never,
+    test: 'test/unit/chain/genesis.test.ts',
+  },
+]
+
+export const deviceMessages: readonly RefusalCheck[] = [...onePurpose, ...suites, ...policy]

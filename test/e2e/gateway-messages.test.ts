@@ -1,7 +1,9 @@
 /** What travels between agents over a real broker, for each kind of key, suite and size (Hsu-Lu B2, B3). */
 import { afterEach, beforeEach, expect, test } from 'vitest'
+import { builtSuites } from '../../chain/envelope-suites.ts'
 import { type IdentityKeys, makeKeys } from '../../client/key-directory.ts'
 import type { DeviceAgent } from '../../mqtt-gateway/device/agent.ts'
+import type { AgentChain } from '../../mqtt-gateway/device/agent-chain.ts'
 import type { DeliveredMessage } from '../../mqtt-gateway/device/listener.ts'
 import { makeRsaKeys } from '../support/device-keys.ts'
 import { GatewayFixture, until } from '../support/gateway-fixture.ts'
@@ -38,6 +40,37 @@ async function listen(agent: DeviceAgent): Promise<Inbox> {
   })
   return inbox
 }
+
+test('gateway: what the chain does not allow is not sealed, not relayed and not read', async () => {
+  const rsa = fixture.device('rsa', makeRsaKeys('rsa'))
+  const [sender, reader] = await Promise.all([d1111, rsa].map(keys => fixture.agent(keys)))
+  const inbox = await listen(reader!)
+  expect(await sender!.send(rsa.id, text('before'))).toMatchObject({ verdict: 'Check' })
+  await until(() => inbox.texts.length === 1, 'the first message')
+  fixture.trust.suites = ['hpke-x25519-aes128gcm']
+  await expect(sender!.send(rsa.id, text('to a key of the wrong kind'))).rejects.toMatchObject({
+    code: 'suite-not-allowed',
+  })
+  expect(await sender!.send(d1113.id, text('to another kind'))).toMatchObject({ verdict: 'Check' })
+  // A sender that does not care.
+  const chain: AgentChain = new Proxy(fixture.trust, {
+    get: (trust, name) => {
+      const value = name === 'allowedSuites' ? async () => builtSuites : Reflect.get(trust, name)
+      return typeof value === 'function' ? value.bind(trust) : value
+    },
+  })
+  const careless = await fixture.agent(d1113, undefined, { chain })
+  expect(await careless.send(rsa.id, text('all the same'))).toMatchObject({
+    verdict: 'Error',
+    code: 'suite-not-allowed',
+  })
+  expect(fixture.decisions.at(-1)).toMatchObject({
+    verdict: 'Error',
+    code: 'suite-not-allowed',
+    recipient: rsa.id,
+  })
+  expect(inbox).toMatchObject({ texts: ['before'], refusals: [] })
+})
 
 test('gateway: a device reads by whatever key it has: RSA as in the paper, P-256, X25519; signed by Ed25519 or P-256', async () => {
   const rsa = fixture.device('rsa', makeRsaKeys('rsa'))

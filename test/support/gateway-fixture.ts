@@ -107,7 +107,7 @@ export class GatewayFixture {
   async agent(
     keys: IdentityKeys,
     stateDirectory?: string,
-    more: Pick<AgentOptions, 'onDecision'> = {},
+    more: Partial<AgentOptions> = {},
   ): Promise<DeviceAgent> {
     const agent = await DeviceAgent.connect({
       keys,

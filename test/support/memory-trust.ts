@@ -3,6 +3,7 @@
  * It proves nothing, so only the gateway's own behaviour is tested with it; the real chain is test/e2e's devnet.
  */
 import type { ChainId, DeviceId, GroupId, Height, Milliseconds, StateKey } from '../../chain/brands.ts'
+import { builtSuites, type EnvelopeSuite } from '../../chain/envelope-suites.ts'
 import {
   type GroupRecord,
   groupIdOf,
@@ -27,6 +28,8 @@ export class MemoryTrust implements TrustView, AgentChain {
   readonly chainId = 'c4'.repeat(32) as ChainId
   /** False: every lookup fails, and time stands still, as when all full nodes are stopped. */
   reachable = true
+  /** How messages may be sealed. */
+  suites: readonly EnvelopeSuite[] = builtSuites
   /** Devices that were asked for. */
   lookUps = 0
   readonly #devices = new Map<DeviceId, IdentityRecord>()
@@ -59,6 +62,10 @@ export class MemoryTrust implements TrustView, AgentChain {
 
   async rights(id: DeviceId): Promise<Trusted<IdentityRights>> {
     return this.#answer(this.#rights.get(id))
+  }
+
+  async allowedSuites(): Promise<readonly EnvelopeSuite[]> {
+    return this.#answer(this.suites).value ?? []
   }
 
   async answer(): Promise<Uint8Array> {

@@ -2,6 +2,7 @@
 import { ed25519 } from '@noble/curves/ed25519.js'
 import { describe, expect, test } from 'vitest'
 import { decode, encode } from '../../../chain/codec.ts'
+import { builtSuites, type EnvelopeSuite } from '../../../chain/envelope-suites.ts'
 import {
   chainIdOf,
   checkGenesis,
@@ -144,6 +145,19 @@ describe('genesis', () => {
     expect(codeOf({ authorities: document.authorities.map(({ id }) => ({ id, key })) })).toBe(
       'key-not-usable',
     )
+  })
+
+  test('genesis: lists how messages may be sealed, each suite once and in order, and the chain has it so', () => {
+    const withSuites = (...envelopeSuites: EnvelopeSuite[]) =>
+      ({ parameters: { ...document.parameters, envelopeSuites } }) as const
+    const [x25519, p256] = ['hpke-x25519-aes128gcm', 'hpke-p256-aes128gcm'] as const
+    expect(codeOf(withSuites(x25519, p256))).toBe('ok')
+    expect(codeOf(withSuites(p256, x25519))).toBe('malformed')
+    expect(codeOf(withSuites(p256, p256))).toBe('malformed')
+    const { parameters } = genesisLedger({ ...document, ...withSuites(p256) })
+    expect(parameters.envelopeSuites).toEqual([p256])
+    expect(document.parameters.envelopeSuites).toEqual(builtSuites)
+    expect(chainIdOf({ ...document, ...withSuites(p256) })).not.toBe(chainIdOf(document))
   })
 
   test('genesis: refuses rules that this program does not have', () => {

@@ -120,6 +120,14 @@ test('epoch boxes: one for another member, and bytes that are none', async () =>
   expect(await refusedWith({ topicName, payload: Uint8Array.of(1, 2) })).toMatchObject({ code: 'malformed' })
 })
 
+test('epoch boxes: one that is sealed as the chain does not allow', async () => {
+  const { boxOf, topicName } = await boxesOf(epochKey)
+  trust.suites = ['rsa-oaep-sha256-aes256gcm']
+  expect(await refusedWith({ topicName, payload: boxOf(bob.id) })).toMatchObject({
+    code: 'suite-not-allowed',
+  })
+})
+
 test('epoch boxes: while the chain is out of reach', async () => {
   const { boxOf, topicName } = await boxesOf(epochKey)
   trust.reachable = false
@@ -142,9 +150,15 @@ test('re-key: a member without a key that can be sealed to is left out, and that
   const p256Key = { suite: 'p256-ecdh', bytes: new Uint8Array(33) } as const
   trust.put({ ...other!, keys: [...other!.keys, encrypt(p256Key)] })
 
+  // One whose only key is of a suite that the chain does not allow.
+  const p256 = makeKeys('p256', { encryption: 'p256' })
+  trust.register(p256)
+  trust.changeMembers(group, { add: [p256.id] })
+  trust.suites = ['hpke-x25519-aes128gcm', 'group-hkdf-sha256-aes256gcm']
+
   const { record } = await epochs.rekey(group)
   expect(record.epoch).toBe(1)
-  const named = [broken.id, without.id].toSorted()
+  const named = [broken.id, without.id, p256.id].toSorted()
   expect(leftOut).toEqual(named.map(member => [group, { member, reason: expect.stringMatching(/^key: /) }]))
   const { boxes } = unwrap(parseEpochBoxes(published[0]!.payload))
   expect(boxes.map(({ member }) => member)).toEqual([alice.id, bob.id, elsewhere.id].toSorted())

@@ -28,6 +28,10 @@ test('contacts: a newer key that nothing can be sealed to is neither taken nor n
   try {
     const state = await DeviceState.open(directory)
     expect(await refreshContact(state, trust, bob.id, trust.now())).toMatchObject({ keyId: onChain })
+    trust.suites = ['hpke-p256-aes128gcm']
+    await expect(refreshContact(state, trust, bob.id, trust.now())).rejects.toMatchObject({
+      code: 'recipient-not-active',
+    })
   } finally {
     await rm(directory, { recursive: true })
   }

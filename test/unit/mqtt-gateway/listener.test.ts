@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import type { Height, Milliseconds } from '../../../chain/brands.ts'
+import { builtSuites } from '../../../chain/envelope-suites.ts'
 import { nobleVerifier } from '../../../chain/noble-crypto.ts'
 import { unwrap } from '../../../chain/result.ts'
 import { makeKeys, signerOf } from '../../../client/key-directory.ts'
@@ -62,6 +63,14 @@ async function outcome(bytes: Uint8Array): Promise<string> {
   if (!received.ok) return received.error.code
   return received.value ? new TextDecoder().decode(received.value.content) : 'not mine'
 }
+
+test('listener: refuses a message that is sealed as the chain does not allow', async () => {
+  const bytes = await wire()
+  trust.suites = ['hpke-p256-aes128gcm', 'group-hkdf-sha256-aes256gcm']
+  expect(await outcome(bytes)).toBe('suite-not-allowed')
+  trust.suites = builtSuites
+  expect(await outcome(bytes)).toBe('hello')
+})
 
 test('listener: gives out a sound message once, and refuses it the second time', async () => {
   const bytes = await wire()

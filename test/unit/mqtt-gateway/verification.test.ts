@@ -4,7 +4,7 @@
  */
 import { beforeEach, describe, expect, test } from 'vitest'
 import type { DeviceId, GroupId, Hash, Height, KeyId, Milliseconds } from '../../../chain/brands.ts'
-import { type EnvelopeSuite, envelopeSuites } from '../../../chain/envelope-suites.ts'
+import { builtSuites, type EnvelopeSuite, envelopeSuites } from '../../../chain/envelope-suites.ts'
 import { encryptionSuites, keyIdOf } from '../../../chain/keys.ts'
 import { nobleVerifier } from '../../../chain/noble-crypto.ts'
 import type { IdentityRecord, KeyEntry } from '../../../chain/records.ts'
@@ -66,6 +66,7 @@ beforeEach(async () => {
     facts: {
       sender: aliceRecord,
       target: { type: 'device', record: bobRecord },
+      allowedSuites: builtSuites,
       height: 3 as Height,
       ageMs: 100,
     },
@@ -186,6 +187,13 @@ describe('verification of a message for one recipient', () => {
         expect(codeOf(decideWith({ envelope: forged, facts })), other).toBe('suite-mismatch')
       }
     }
+  })
+
+  test('verification: a suite that the chain does not allow, for a device and for a group', async () => {
+    const without = (suite: EnvelopeSuite) => builtSuites.filter(each => each !== suite)
+    expect(codeOf(withFacts({ allowedSuites: without('hpke-p256-aes128gcm') }))).toBe('Check')
+    expect(codeOf(withFacts({ allowedSuites: without('hpke-x25519-aes128gcm') }))).toBe('suite-not-allowed')
+    expect(codeOf(withFacts({ allowedSuites: [] }))).toBe('suite-not-allowed')
   })
 
   test('verification: an expired message, and one that outlives the replay window', async () => {
