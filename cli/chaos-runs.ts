@@ -14,14 +14,17 @@ import {
 } from '../devnet/chaos/scenarios.ts'
 import type { Spread } from '../devnet/chaos/timing.ts'
 import { openChain } from './chain-access.ts'
+import { besiege, runSiegeScenario, siegeSecondsDefault } from './chaos-siege.ts'
 import type { AddCommand } from './command.ts'
 import { type Context, parseSeconds } from './context.ts'
 import { durationText, type Output } from './output.ts'
 
 interface ScenarioOptions {
   readonly seed?: string
-  readonly duration: number
+  readonly duration?: number
 }
+
+const faultSecondsDefault = 60
 
 /** What the times mean, for `--help`. */
 const measures = [
@@ -49,20 +52,30 @@ export function runCommands(family: Command, add: AddCommand): void {
   add<ScenarioOptions>({
     parent: family,
     usage: 'run <scenario>',
-    description: `faults by a schedule under a load of its own, then the checks: ${scenarioNames.join(', ')}`,
+    description: `faults by a schedule under a load of its own, then the checks: ${[...scenarioNames, 'siege'].join(', ')}`,
     options: [
       { flags: '--seed <text>', description: 'decides the schedule (default: random, and printed)' },
       {
         flags: '--duration <seconds>',
-        description: 'how long faults go on',
-        default: 60,
+        description: `how long faults go on (${faultSecondsDefault}; siege ${siegeSecondsDefault})`,
         read: parseSeconds,
       },
     ],
     exits: { 0: 'every invariant held', 1: 'an invariant was broken, or the run failed' },
     notes: `Scenarios:\n${scenarioList()}\n\nThe seed fixes what happens when, and to which role; which node has the role, elections decide.`,
     lifetime: 'drains',
-    action: (context, [name = ''], options) => runFaults(context, parseChaosScenario(name), options),
+    action: (context, [name = ''], options) =>
+      name === 'siege'
+        ? runSiegeScenario(context, options.duration ?? siegeSecondsDefault)
+        : runFaults(context, parseChaosScenario(name), options),
+  })
+  add({
+    parent: family,
+    usage: 'besiege <plan>',
+    description: 'the hostile peers that `run siege` starts',
+    lifetime: 'drains',
+    hidden: true,
+    action: besiege,
   })
 }
 
@@ -102,14 +115,12 @@ async function runFaults(
 ): Promise<number> {
   const { output, signal } = context
   const seed = options.seed ?? randomBytes(4).toString('hex')
-  const durationMs = options.duration * 1_000
+  const { duration = faultSecondsDefault } = options
+  const durationMs = duration * 1_000
   if (scheduleOf({ scenario, seed, durationMs }).length === 0)
-    throw new MoteError(
-      'usage',
-      `--duration: ${options.duration} s are too short for one episode of ${scenario}`,
-    )
+    throw new MoteError('usage', `--duration: ${duration} s are too short for one episode of ${scenario}`)
   const access = await openChain(context)
-  const again = `mote chaos run ${scenario} --seed ${seed} --duration ${options.duration}`
+  const again = `mote chaos run ${scenario} --seed ${seed} --duration ${duration}`
   output.note(again)
   const note = (text: string): void => output.note(text)
   const { runChaosScenario: runScenario } = await import('../devnet/chaos/scenario-run.ts')

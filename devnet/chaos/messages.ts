@@ -8,6 +8,7 @@ import { pause } from '../../client/deadline.ts'
 import { DeviceAgent } from '../../mqtt-gateway/device/agent.ts'
 import { agentChain } from '../../mqtt-gateway/device/agent-chain.ts'
 import type { ChainAccess } from '../access.ts'
+import { type Answered, nowMs } from './timing.ts'
 
 const betweenMs = 200
 const timeoutMs = 3_000
@@ -18,6 +19,8 @@ export class MessageTraffic {
   #running: Promise<void> = Promise.resolve()
   /** Verdicts that arrived, and messages for which none came. */
   readonly counts = { check: 0, error: 0, unanswered: 0 }
+  /** When each `Check` came, and how long it took. */
+  readonly answered: Answered[] = []
 
   constructor(access: ChainAccess) {
     this.#access = access
@@ -40,8 +43,11 @@ export class MessageTraffic {
     while (!signal.aborted) {
       try {
         agent ??= await this.#connect(from)
+        const startedAt = nowMs()
         const verdict = await agent.send(to.id, { content: new TextEncoder().encode('chaos') })
-        this.counts[verdict.verdict === 'Check' ? 'check' : 'error'] += 1
+        const isRelayed = verdict.verdict === 'Check'
+        this.counts[isRelayed ? 'check' : 'error'] += 1
+        if (isRelayed) this.answered.push({ atMs: nowMs(), tookMs: nowMs() - startedAt })
       } catch {
         this.counts.unanswered += 1
         await agent?.close().catch(() => {})

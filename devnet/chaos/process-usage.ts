@@ -21,3 +21,50 @@ export async function usageOf(pid: number): Promise<ProcessUsage | undefined> {
     return undefined
   }
 }
+
+/** Of one process over a run. */
+export interface UsageRow {
+  readonly name: string
+  readonly before: ProcessUsage
+  /** The most of each, at any of the looks. */
+  readonly peak: ProcessUsage
+  readonly after: ProcessUsage
+}
+
+const lookEveryMs = 1_000
+
+/** Looks at processes every second, until it is stopped. */
+export class UsageWatch {
+  readonly #pids: ReadonlyMap<string, number>
+  readonly #seen = new Map<string, ProcessUsage[]>()
+  readonly #timer: NodeJS.Timeout
+
+  constructor(pids: ReadonlyMap<string, number>) {
+    this.#pids = pids
+    this.#timer = setInterval(() => void this.look(), lookEveryMs)
+  }
+
+  async look(): Promise<void> {
+    for (const [name, pid] of this.#pids) {
+      const usage = await usageOf(pid)
+      const seen = this.#seen.get(name)
+      if (usage && seen) seen.push(usage)
+      else if (usage) this.#seen.set(name, [usage])
+    }
+  }
+
+  /** Looks once more. Processes of which the system tells nothing are left out. */
+  async stop(): Promise<readonly UsageRow[]> {
+    clearInterval(this.#timer)
+    await this.look()
+    return [...this.#seen].map(([name, seen]) => ({
+      name,
+      before: seen[0] as ProcessUsage,
+      peak: {
+        memoryBytes: Math.max(...seen.map(({ memoryBytes }) => memoryBytes)),
+        sockets: Math.max(...seen.map(({ sockets }) => sockets)),
+      },
+      after: seen.at(-1) as ProcessUsage,
+    }))
+  }
+}

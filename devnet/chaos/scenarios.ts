@@ -194,17 +194,26 @@ export type ScenarioName = keyof typeof scenarios
 
 export const scenarioNames = Object.keys(scenarios) as readonly ScenarioName[]
 
+/** Has no schedule: siege-run.ts. */
+const siegeAbout = 'every hostile peer at once; who is honest is served, and nothing is lost'
+
 /** `name  what it does`, one line each. */
 export function scenarioList(): string {
   const width = Math.max(...scenarioNames.map(name => name.length))
-  return scenarioNames.map(name => `  ${name.padEnd(width)}  ${scenarios[name].about}`).join('\n')
+  const all = scenarioNames.map(name => [name, scenarios[name].about] as const)
+  return [...all, ['siege', siegeAbout] as const]
+    .map(([name, about]) => `  ${name.padEnd(width)}  ${about}`)
+    .join('\n')
 }
 
 /** Reads a scenario's name. Throws `usage`. */
 export function parseChaosScenario(text: string): ScenarioName {
   const found = scenarioNames.find(name => name === text)
   if (found) return found
-  throw new MoteError('usage', `scenario: expected one of ${scenarioNames.join(', ')}, got '${text}'`)
+  throw new MoteError(
+    'usage',
+    `scenario: expected one of ${[...scenarioNames, 'siege'].join(', ')}, got '${text}'`,
+  )
 }
 
 export interface ScheduleOptions {

@@ -5,6 +5,12 @@ export function nowMs(): number {
   return performance.timeOrigin + performance.now()
 }
 
+/** Something that was asked for and came. */
+export interface Answered {
+  readonly atMs: number
+  readonly tookMs: number
+}
+
 export interface Spread {
   readonly count: number
   /** Null without a value. */

@@ -1,19 +1,14 @@
 /** docs/THREATS.md: a stranger with sockets, and an operator, against real processes. */
-import { randomBytes } from 'node:crypto'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
-import type { ClusterNode } from '../../bench/local-cluster.ts'
-import type { ChainId, Milliseconds } from '../../chain/brands.ts'
+import type { Milliseconds } from '../../chain/brands.ts'
 import { checkpointFromGenesis } from '../../chain/genesis.ts'
-import { keyIdOf } from '../../chain/keys.ts'
-import type { TransactionBody } from '../../chain/transaction.ts'
 import { ChainClient } from '../../client/chain-client.ts'
 import { pause } from '../../client/deadline.ts'
 import { httpSource } from '../../client/http-source.ts'
-import type { IdentityKeys } from '../../client/key-directory.ts'
-import { nativeX25519PublicKey } from '../../client/native-crypto.ts'
 import { revoke, suspend } from '../../client/operator-actions.ts'
 import { signedBody } from '../../client/submission.ts'
 import { Counts } from '../../devnet/chaos/hostile/counts.ts'
+import { rotateKeys } from '../../devnet/chaos/hostile/device.ts'
 import { holdSilentSockets } from '../../devnet/chaos/hostile/strangers.ts'
 import { portsOf, Siege } from './siege.ts'
 
@@ -84,48 +79,20 @@ describe('an operator', () => {
     const { nodes, operator, genesis, devices } = siege.cluster
     const device = devices.at(-1)!
     const sources = nodes.map(({ api }) => httpSource(api))
-    const rotating = rotateWithoutEnd(await siege.cluster.leader(), siege.cluster.chainId, device)
-    await siege.cluster.until('it rotates', 10_000, async () => rotating.count() > 10 || undefined)
+    const { api } = await siege.cluster.leader()
+    const counts = new Counts()
+    const ending = new AbortController()
+    closing.push(async () => ending.abort())
+    const { chainId } = siege.cluster
+    const rotating = rotateKeys({ keys: device, chainId }, httpSource(api), counts, ending.signal)
+    await siege.cluster.until('it rotates', 10_000, async () => counts.of('rotations') > 10 || undefined)
     const client = await ChainClient.open({ sources, checkpoint: checkpointFromGenesis(genesis) })
-    const before = rotating.count()
+    const before = counts.of('rotations')
     const suspended = await suspend(client, operator, { id: device.id, reason: 'odd' })
     expect(suspended.record.value?.status).toBe('suspended')
-    expect(rotating.count()).toBeGreaterThan(before)
-    expect(await rotating.ended).toBe('signer-not-active')
+    expect(counts.of('rotations')).toBeGreaterThan(before)
+    expect(await rotating).toBe('signer-not-active')
     const revoked = await revoke(client, operator, { id: device.id, reason: 'stolen' })
     expect(revoked.record.value?.status).toBe('revoked')
   })
 })
-
-/** The device puts another encryption key into its record, and another one as soon as that is committed, while it may. */
-function rotateWithoutEnd(
-  node: ClusterNode,
-  chainId: ChainId,
-  device: IdentityKeys,
-): { count(): number; readonly ended: Promise<string | undefined> } {
-  const source = httpSource(node.api)
-  let count = 0
-  const rotate = async () => {
-    let oldKey = keyIdOf(device.encryption.publicKey)
-    for (;;) {
-      const key = { suite: 'x25519', bytes: nativeX25519PublicKey(randomBytes(32)) } as const
-      const body: TransactionBody = {
-        type: 'key.rotate',
-        subject: device.id,
-        expectedVersion: count + 1,
-        oldKey,
-        key: { purpose: 'encrypt', key, notAfter: undefined },
-        overlap: 0 as Milliseconds,
-      }
-      const time = Date.now() as Milliseconds
-      const { status, code } = await source.submit(
-        signedBody({ chainId, body, keys: device, time }),
-        'committed',
-      )
-      if (status !== 'committed' && status !== 'certified') return code
-      oldKey = keyIdOf(key)
-      count++
-    }
-  }
-  return { count: () => count, ended: rotate() }
-}

@@ -26,7 +26,7 @@ export interface CoordinationOptions {
   /** Who is to be dialled by everybody. */
   readonly thirdParty: Address
   /** Full nodes that lie, by their own signatures. */
-  readonly accomplices?: readonly NodeAddress[]
+  readonly accomplices?: () => readonly NodeAddress[]
 }
 
 const reportTimeoutMs = 2_000
@@ -117,11 +117,11 @@ class HostileCoordination {
 
   /** Nobody; full nodes at the third party; and those who lie. */
   #assignment(round: number): Assignment {
-    const { thirdParty, accomplices = [], fullNodes } = this.#options
+    const { thirdParty, accomplices = () => [], fullNodes } = this.#options
     const elsewhere = { api: apiUrl(thirdParty), addresses: [multiaddrOf(thirdParty)] }
     const moved = fullNodes.map(({ id }) => ({ id, ...elsewhere, signed: this.#signed.get(id) }))
     const made: NodeAddress = { id: this.#peer.id, ...elsewhere, signed: this.#announcement() }
-    const kinds = [[made, ...moved], moved, [...accomplices, ...moved]]
+    const kinds = [[made, ...moved], moved, [...accomplices(), ...moved]]
     const [fullNode = made, ...backups] = kinds[round % kinds.length] ?? []
     return { fullNode, backups: backups.slice(0, 7) }
   }

@@ -10,6 +10,10 @@ export class Counts {
     return this.#counts.get(what) ?? 0
   }
 
+  get isEmpty(): boolean {
+    return this.#counts.size === 0
+  }
+
   get all(): Readonly<Record<string, number>> {
     return Object.fromEntries(this.#counts)
   }

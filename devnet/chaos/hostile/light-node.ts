@@ -11,7 +11,7 @@ import { HostilePeer, type HostilePeerOptions } from './hostile-peer.ts'
 
 /** Requests under way on one connection. */
 const requestsAtOnce = 8
-/** A page as long as there are, among short ones that cost the same share. */
+/** A page as long as there are, among short ones. */
 const fullPageEvery = 8
 const askTimeoutMs = 5_000
 /** Longer than a peer takes to come back. */
@@ -52,10 +52,12 @@ async function askWithoutEnd(
   for (let i = 0; !over.aborted; i++)
     try {
       const limit = i % fullPageEvery === 0 ? maxHeadersPerAnswer : 1
-      const body = encodeRequest(queries.headers, { from: 0 as Height, limit })
+      const page = { from: 0 as Height, limit }
+      const body = encodeRequest(queries.headers, page)
       // The answer is let lie as it came: what it says costs the flooder nothing.
       await network.request(node, { protocol, body, of }, askTimeoutMs)
       counts.add('answered')
+      counts.add('units', queries.headers.costOf?.(page))
     } catch (error) {
       counts.add(String((error as { code?: unknown }).code))
       // A lost connection would be asked for without a pause.

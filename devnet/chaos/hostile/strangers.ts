@@ -18,6 +18,8 @@ const socketsPerNode = 300
 /** At the gateway, of all addresses together: one after the other is let go, as the gateway does. */
 const socketsAtGateway = 2_000
 const refillEveryMs = 100
+/** At most: who is let go at once would open nothing but sockets. */
+const socketsPerRefill = 300
 
 /** Silent sockets to these addresses; those that are closed are opened again. */
 export async function holdSilentSockets(
@@ -34,7 +36,8 @@ export async function holdSilentSockets(
     socket.once('close', () => open.delete(socket))
   }
   while (!over.aborted) {
-    for (let i = open.size; i < socketsPerNode * targets.length; i++)
+    const missing = socketsPerNode * targets.length - open.size
+    for (let i = 0; i < Math.min(missing, socketsPerRefill); i++)
       openAt(targets[i % targets.length] as Address)
     await pause(refillEveryMs, over)
   }
