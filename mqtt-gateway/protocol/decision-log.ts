@@ -24,6 +24,8 @@ export interface DecisionLine {
   readonly recipient: string | null
   readonly topic: string | null
   readonly verdict: 'Check' | 'Error'
+  /** An exact repeat of a message: acknowledged, and not relayed again. */
+  readonly repeat?: true
   readonly code: ErrorCode | null
   readonly reason: string | null
   /** Both key ids where the recipient's key or the epoch key is not the chain's. */

@@ -219,6 +219,7 @@ export class Gateway {
       recipient,
       topic: topicName && printable(topicName),
       verdict: decision.verdict,
+      ...(decision.verdict === 'Check' && decision.isRepeat && { repeat: true }),
       code: refused?.code ?? null,
       reason: refused?.reason ?? null,
       mismatch: refused?.mismatch ?? null,

@@ -4,8 +4,9 @@
  *
  * Invariant: nothing is relayed without `Check`; without fresh trust data there is no `Check` (fail closed).
  */
-import type { DeviceId } from '../../chain/brands.ts'
+import type { DeviceId, Hash } from '../../chain/brands.ts'
 import type { SignatureVerifier } from '../../chain/keys.ts'
+import { RecentMap } from '../../chain/recent-map.ts'
 import { MoteError, type Refusal, unwrap } from '../../chain/result.ts'
 import { covers } from '../../chain/rights.ts'
 import { checkFresh } from '../../client/freshness.ts'
@@ -23,6 +24,8 @@ import { type Decision, decide, type TrustFacts } from './verification.ts'
 
 /** Sender keys whose counters the gateway remembers until their envelopes expire. */
 const maxReplayKeys = 100_000
+/** Relayed messages at least, and twice as many at most, of which an exact repeat is acknowledged. */
+const maxRelayedMessages = 65_536
 /** How long a message may wait for a header that its sender had seen already. */
 const defaultCatchUpMs = 2_000
 /** Rounds in which the head may go on while records are read. */
@@ -51,6 +54,8 @@ export class Rulings {
   readonly #broker: Pick<Broker, 'publish'>
   readonly #catchUpMs: number
   readonly #replayWindow = new ReplayWindow(maxReplayKeys)
+  /** Messages that were relayed lately, or are being relayed, by their ids. */
+  readonly #relayed = new RecentMap<Hash, Promise<void>>(maxRelayedMessages)
 
   constructor(options: RulingsOptions, broker: Pick<Broker, 'publish'>) {
     this.#options = options
@@ -98,16 +103,42 @@ export class Rulings {
     const { trust, verifier, trustTtlMs } = this.#options
     const times = { head: trust.head().time, now: trust.now() }
     const replayWindow = this.#replayWindow
-    const decision = decide({ envelope, session, facts, times, trustTtlMs, replayWindow, verifier })
+    const relayed = this.#relayed.get(envelope.messageId)
+    const wasRelayed = relayed !== undefined
+    const decision = decide({
+      envelope,
+      session,
+      facts,
+      times,
+      trustTtlMs,
+      replayWindow,
+      wasRelayed,
+      verifier,
+    })
     if (decision.verdict === 'Error') return decision
+    if (decision.isRepeat) {
+      await relayed
+      return decision
+    }
     const { senderKeyId: keyId, counter, expiry } = envelope.header
     unwrap(replayWindow.accept({ keyId, counter, expiry }, times.head))
-    await Promise.all(
-      recipientsOf(envelope, facts).map(recipient =>
-        this.#broker.publish({ topicName: deliveryTopic(recipient, envelope), payload, retain: false }),
-      ),
-    )
+    const relaying = this.#relay(envelope, facts, payload)
+    this.#relayed.set(envelope.messageId, relaying)
+    await relaying
     return decision
+  }
+
+  async #relay(envelope: Envelope, facts: TrustFacts, payload: Uint8Array): Promise<void> {
+    try {
+      await Promise.all(
+        recipientsOf(envelope, facts).map(recipient =>
+          this.#broker.publish({ topicName: deliveryTopic(recipient, envelope), payload, retain: false }),
+        ),
+      )
+    } catch (error) {
+      this.#relayed.delete(envelope.messageId)
+      throw error
+    }
   }
 
   /**

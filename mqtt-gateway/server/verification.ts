@@ -3,7 +3,7 @@
  * (Hsu-Lu B2, B5: `Check` or `Error`; docs/ARCHITECTURE.md, "Life of a message").
  *
  * Order of the checks, each of which alone can refuse:
- *   trust data fresh → sender known, itself, active → its key valid → signature → suite allowed → recipient active, its key the
+ *   trust data fresh → sender known, itself, active → its key valid → signature → an exact repeat is a `Check` at once → suite allowed → recipient active, its key the
  *   chain's and the suite one for that key, or group known, sender a member, epoch accepted → lifetime → counter not used.
  *
  * It only asks the replay window; who acts on `Check` marks the counter.
@@ -56,11 +56,14 @@ export interface DecisionInput {
   readonly times: ExpiryTimes
   readonly trustTtlMs: number
   readonly replayWindow: ReplayWindow
+  /** True if this very message has been relayed: the same id, which commits to all but the signature. */
+  readonly wasRelayed: boolean
   readonly verifier: SignatureVerifier
 }
 
 export type Decision =
-  | { readonly verdict: 'Check' }
+  /** A repeat was relayed before, and is not relayed again. */
+  | { readonly verdict: 'Check'; readonly isRepeat?: true }
   | {
       readonly verdict: 'Error'
       readonly code: ErrorCode
@@ -74,6 +77,7 @@ export function decide(input: DecisionInput): Decision {
   return (
     checkFreshness(input) ??
     checkSender(input) ??
+    repeatOf(input) ??
     checkPolicy(input) ??
     checkTarget(input) ??
     checkLifetime(input) ??
@@ -108,6 +112,11 @@ function checkSender(input: DecisionInput): Refused | undefined {
   return verifyEnvelope(envelope, entry.key, verifier)
     ? undefined
     : error('bad-signature', `signature: does not verify under key ${senderKeyId}`)
+}
+
+/** A sender whose acknowledgement was lost sends the same bytes again, whatever has happened to the recipient since. */
+function repeatOf({ wasRelayed }: DecisionInput): Decision | undefined {
+  return wasRelayed ? { verdict: 'Check', isRepeat: true } : undefined
 }
 
 function checkPolicy({ envelope, facts }: DecisionInput): Refused | undefined {

@@ -81,6 +81,32 @@ const suites: readonly RefusalCheck[] = [
   },
 ]
 
+const repeats: readonly RefusalCheck[] = [
+  {
+    refusal: 'repeats: to relay the same message twice',
+    file: 'mqtt-gateway/server/rulings.ts',
+    find: 'if (decision.isRepeat)',
+    replace: never,
+    test: 'test/e2e/gateway-broker.test.ts',
+    only: 'an exact repeat',
+  },
+  {
+    refusal: 'repeats: another message on a used counter',
+    file: 'mqtt-gateway/server/rulings.ts',
+    find: 'const wasRelayed = relayed !== undefined',
+    replace: 'const wasRelayed = true',
+    test: 'test/e2e/gateway-broker.test.ts',
+    only: 'an exact repeat',
+  },
+  {
+    refusal: 'repeats: to acknowledge one of a sender that is revoked',
+    file: 'mqtt-gateway/server/verification.ts',
+    find: '    checkSender(input) ??\n    repeatOf(input) ??\n',
+    replace: '    repeatOf(input) ??\n    checkSender(input) ??\n',
+    test: 'test/unit/mqtt-gateway/verification.test.ts',
+  },
+]
+
 const policy: readonly RefusalCheck[] = [
   {
     refusal: 'allowed suites: to relay another',
@@ -127,4 +153,4 @@ const policy: readonly RefusalCheck[] = [
   },
 ]
 
-export const deviceMessages: readonly RefusalCheck[] = [...onePurpose, ...suites, ...policy]
+export const deviceMessages: readonly RefusalCheck[] = [...onePurpose, ...suites, ...policy, ...repeats]

@@ -253,16 +253,27 @@ describe('refusals, each with its reason', () => {
     expect(seen.filter(({ topic: name }) => /\/(verdict|error)\//.test(name))).toEqual([])
   })
 
-  test('gateway: refuses a replayed envelope, and relays it once', async () => {
+  test('gateway: acknowledges an exact repeat and relays it once; another message on its counter is refused', async () => {
     const seen = await fixture.observe(d1114)
     const client = await fixture.client(fixture.credentials(d1111))
     const mine: SeenMessage[] = []
     client.on('message', (name, payload) => mine.push({ topic: name, payload }))
     await client.subscribeAsync(topics.verdict(d1111.id), { qos: 1 })
     const wire = await envelope(d1111, d1113)
-    for (let i = 0; i < 2; i++) await client.publishAsync(topics.send(d1111.id), wire, { qos: 1 })
-    await until(() => verdicts(mine, d1111).length === 2, 'two verdicts')
-    expect(verdicts(mine, d1111).map(({ verdict, code }) => code ?? verdict)).toEqual(['Check', 'replayed'])
+    const other = await envelope(d1111, d1113, text('another on the same counter'))
+    for (const bytes of [wire, wire, other, wire])
+      await client.publishAsync(topics.send(d1111.id), bytes, { qos: 1 })
+    await until(() => verdicts(mine, d1111).length === 4, 'four verdicts')
+    const codes = verdicts(mine, d1111).map(({ verdict, code }) => code ?? verdict)
+    expect(codes).toEqual(['Check', 'Check', 'replayed', 'Check'])
+    const logged = fixture.decisions.filter(({ event }) => event === 'message')
+    expect(logged.map(({ repeat }) => repeat ?? false)).toEqual([false, true, false, true])
+    // Sent again after the recipient is gone: it was relayed, and that is what the sender asks.
+    fixture.trust.setStatus(d1113.id, 'revoked')
+    await client.publishAsync(topics.send(d1111.id), wire, { qos: 1 })
+    await until(() => verdicts(mine, d1111).length === 5, 'one more verdict')
+    expect(verdicts(mine, d1111).at(-1)).toMatchObject({ verdict: 'Check' })
+    fixture.trust.setStatus(d1113.id, 'active')
     const next = await envelope(d1111, d1113, { counter: 2 })
     await client.publishAsync(topics.send(d1111.id), next, { qos: 1 })
     await until(() => delivered(seen).length >= 2, 'the next message')

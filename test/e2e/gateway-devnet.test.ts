@@ -242,7 +242,7 @@ describe('gateway process: refusals', () => {
     expect(first.texts()).toEqual(words)
   })
 
-  test('gateway process: an unknown sender, a replayed envelope and an expired one, each with its reason', async () => {
+  test('gateway process: an exact repeat, a used counter, an unknown sender and an expired message, each with its verdict', async () => {
     const seen = await subscribe(await connect('observer'))
     const client = await connect('1112')
     const verdicts = await subscribe(client, topics.verdict(d1112.id))
@@ -251,6 +251,7 @@ describe('gateway process: refusals', () => {
     const wires = [
       good,
       good,
+      await envelope(1),
       await envelope(2, { sender: stranger.id, signer: signerOf(stranger) }),
       await envelope(3, { expiry: (Date.now() - 10_000) as Milliseconds }),
       await envelope(4),
@@ -261,7 +262,7 @@ describe('gateway process: refusals', () => {
       const { verdict, code } = JSON.parse(payload.toString('utf8')) as { verdict: string; code?: string }
       return code ?? verdict
     })
-    expect(codes).toEqual(['Check', 'replayed', 'unknown-signer', 'envelope-expired', 'Check'])
+    expect(codes).toEqual(['Check', 'Check', 'replayed', 'unknown-signer', 'envelope-expired', 'Check'])
     await until(() => delivered(seen).length === 2, 'the two good ones')
     expect(delivered(seen).map(({ payload }) => payload.equals(good))).toEqual([true, false])
   })

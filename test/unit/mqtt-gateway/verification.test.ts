@@ -73,6 +73,7 @@ beforeEach(async () => {
     times: { head: now, now },
     trustTtlMs: 1000,
     replayWindow: new ReplayWindow(10),
+    wasRelayed: false,
     verifier: nobleVerifier,
   }
 })
@@ -224,6 +225,16 @@ describe('verification of a message for one recipient', () => {
     const { senderKeyId: keyId, counter, expiry } = input.envelope.header
     unwrap(input.replayWindow.accept({ keyId, counter, expiry }, now))
     expect(codeOf(decide(input))).toBe('replayed')
+  })
+
+  test('verification: an exact repeat is a Check that relays nothing, but of a sender that may still send', () => {
+    const record = { ...bobRecord, status: 'revoked' } as const
+    const facts = { ...input.facts, target: { type: 'device', record } } as const
+    const repeat = { verdict: 'Check', isRepeat: true }
+    expect(decideWith({ wasRelayed: true, facts })).toEqual(repeat)
+    expect(decide(input)).toEqual({ verdict: 'Check' })
+    const sender = { ...aliceRecord, status: 'revoked' } as const
+    expect(codeOf(decideWith({ wasRelayed: true, facts: { ...facts, sender } }))).toBe('signer-not-active')
   })
 
   test('verification: no room to remember the counter', () => {
