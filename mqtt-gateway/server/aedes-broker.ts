@@ -31,6 +31,7 @@ import type {
 } from './broker.ts'
 import { type OutgoingLimits, OutgoingQueues } from './outgoing-queues.ts'
 import { PacketFraming } from './packet-framing.ts'
+import { unknownLevel } from './packet-rules.ts'
 import { type ConnectionPlace, UnprovenConnections } from './unproven-connections.ts'
 
 export interface AedesLimits {
@@ -67,6 +68,9 @@ interface ClientState {
 export function aedesBroker(address: BrokerAddress, limits: AedesLimits): BrokerFactory {
   return handlers => new AedesBroker(address, limits, handlers)
 }
+
+/** CONNACK: unacceptable protocol version (section 3.2.2.3). */
+const unacceptableVersion = Uint8Array.of(0x20, 2, 0, 1)
 
 class AedesBroker implements Broker {
   readonly #address: BrokerAddress
@@ -183,9 +187,16 @@ class AedesBroker implements Broker {
       const chunk: Buffer | null = read(size)
       const violation = chunk === null ? undefined : framing.accept(chunk)
       if (violation === undefined) return chunk
-      this.#cut(client, { code: 'malformed', detail: `packet: ${violation}` })
+      if (violation === unknownLevel && !client.connected) this.#refuseVersion(socket)
+      else this.#cut(client, { code: 'malformed', detail: `packet: ${violation}` })
       return null
     }
+  }
+
+  /** The one packet of a wrong form that is answered [MQTT-3.1.2-2]. */
+  #refuseVersion(socket: Socket): void {
+    socket.write(unacceptableVersion)
+    socket.destroySoon()
   }
 
   #cut(client: Client, refusal: Refusal): void {

@@ -8,7 +8,8 @@
 import {
   checkBody,
   checkedBytes,
-  checkFixedHeader,
+  checkFirstByte,
+  checkLength,
   type FixedHeader,
   type PacketLimits,
 } from './packet-rules.ts'
@@ -53,19 +54,19 @@ export class PacketFraming {
       this.#first = byte
       this.#length = 0
       this.#lengthBytes = 0
-      return undefined
+      return checkFirstByte(headerOf(byte))
     }
     this.#length += (byte & 0x7f) * 128 ** this.#lengthBytes
     this.#lengthBytes += 1
     if (byte >= 0x80)
       return this.#lengthBytes === 4 ? 'section 2.2.3: length: expected at most four bytes' : undefined
-    const header = { type: this.#first >> 4, flags: this.#first & 0x0f, length: this.#length }
+    const header = { ...headerOf(this.#first), length: this.#length }
     this.#first = undefined
     return this.#begin(header)
   }
 
   #begin(header: FixedHeader): string | undefined {
-    const violation = checkFixedHeader(header, this.#limits)
+    const violation = checkLength(header, this.#limits)
     if (violation !== undefined) return violation
     this.#header = header
     this.#body = new Uint8Array(checkedBytes(header))
@@ -87,4 +88,8 @@ export class PacketFraming {
   #judge(header: FixedHeader): string | undefined {
     return checkBody(header, this.#body, this.#limits.filters)
   }
+}
+
+function headerOf(first: number): Pick<FixedHeader, 'type' | 'flags'> {
+  return { type: first >> 4, flags: first & 0x0f }
 }

@@ -45,32 +45,33 @@ function flagsOf(type: number): number {
   return type === pubrel || type === subscribe || type === unsubscribe ? 0b0010 : 0
 }
 
-/** Judges a packet before its body is kept. */
-export function checkFixedHeader(
-  { type, flags, length }: FixedHeader,
-  limits: PacketLimits,
-): string | undefined {
-  if (type !== packetTypes.publish && flags !== flagsOf(type))
-    return `[MQTT-2.2.2-2] flags: expected ${flagsOf(type)}, got ${flags}`
+const clientTypes: ReadonlySet<number> = new Set(Object.values(packetTypes))
+
+/** Judges the first byte of a packet, before its length is there. */
+export function checkFirstByte({ type, flags }: Pick<FixedHeader, 'type' | 'flags'>): string | undefined {
+  if (!clientTypes.has(type)) return `section 2.2.1: type: expected one that a client sends, got ${type}`
+  if (type === packetTypes.publish) return checkPublishFlags(flags)
+  if (flags !== flagsOf(type)) return `[MQTT-2.2.2-2] flags: expected ${flagsOf(type)}, got ${flags}`
+  return type === packetTypes.pubrec || type === packetTypes.pubcomp
+    ? '[MQTT-4.3.2-2] PUBREC, PUBCOMP: expected PUBACK, since nothing is sent at QoS 2'
+    : undefined
+}
+
+/** Judges the length that a packet announces, before its body is kept. */
+export function checkLength({ type, length }: FixedHeader, limits: PacketLimits): string | undefined {
   switch (type) {
     case packetTypes.connect:
       return expectAtMost(length, limits.connectBytes)
     case packetTypes.publish:
-      return checkPublishFlags(flags) ?? expectAtMost(length, limits.publishBytes())
+      return expectAtMost(length, limits.publishBytes())
     case packetTypes.puback:
     case packetTypes.pubrel:
       return length === 2 ? undefined : `section 3.4.1: length: expected 2, got ${length}`
-    case packetTypes.pubrec:
-    case packetTypes.pubcomp:
-      return '[MQTT-4.3.2-2] PUBREC, PUBCOMP: expected PUBACK, since nothing is sent at QoS 2'
     case packetTypes.subscribe:
     case packetTypes.unsubscribe:
       return expectAtMost(length, 2 + limits.filters * (2 + maxTopicBytes + 1))
-    case packetTypes.pingreq:
-    case packetTypes.disconnect:
-      return length === 0 ? undefined : `section 2.2.3: length: expected 0, got ${length}`
     default:
-      return `section 2.2.1: type: expected one that a client sends, got ${type}`
+      return length === 0 ? undefined : `section 2.2.3: length: expected 0, got ${length}`
   }
 }
 
@@ -153,12 +154,17 @@ const connectFlags = {
   username: 0x80,
 }
 
-/** CONNECT (section 3.1). What another protocol level says after it is aedes' to refuse, with a CONNACK [MQTT-3.1.2-2]. */
+/** A CONNECT of a version that nobody here knows, which is answered before the connection is closed. */
+export const unknownLevel = '[MQTT-3.1.2-2] protocol level: expected 4'
+/** The levels of MQTT 3.1, 3.1.1 and 5. */
+const knownLevels = [3, 4, 5]
+
+/** CONNECT (section 3.1). What MQTT 5 says after its level is aedes' to refuse, with a CONNACK [MQTT-3.1.2-2]. */
 function checkConnect(body: Body): void {
   const name = body.text('protocol name')
   if (name !== 'MQTT' && name !== 'MQIsdp') body.refuse('[MQTT-3.1.2-1] protocol name: expected MQTT')
   const level = body.uint8()
-  if (level >= 128) body.refuse('[MQTT-3.1.2-2] protocol level: expected 4')
+  if (!knownLevels.includes(level)) body.refuse(unknownLevel)
   if (level !== 3 && level !== 4) return
   const flags = body.uint8()
   const has = (flag: number): boolean => (flags & flag) !== 0

@@ -27,8 +27,9 @@ const packets: readonly RefusalCheck[] = [
     'MQTT: a topic name or filter that is too long': 'if (length > maxTopicBytes)',
   }),
   ...takenOut(rules, rulesTest, {
-    'MQTT: flags that a packet type does not have':
-      'if (type !== packetTypes.publish && flags !== flagsOf(type))',
+    'MQTT: flags that a packet type does not have': 'if (flags !== flagsOf(type))',
+    'MQTT: a type that no client sends': 'if (!clientTypes.has(type))',
+    'MQTT: a protocol level that nobody knows': 'if (!knownLevels.includes(level))',
     'MQTT: QoS 3': 'if (qos === 3)',
     'MQTT: packet identifier 0': 'if (this.uint16() === 0)',
     'MQTT: a PUBLISH to no topic': "if (topicName === '')",

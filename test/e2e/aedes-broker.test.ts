@@ -1,4 +1,5 @@
 /** The broker port's contract, on aedes: order, acknowledgement, and nothing that passes by itself (broker.ts). */
+import { connect } from 'node:net'
 import mqtt, { type IClientOptions, type MqttClient } from 'mqtt'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { ok } from '../../chain/result.ts'
@@ -79,6 +80,17 @@ test.each([0, 1, 2] as const)(
     await until(() => taken.length === 12, 'all are taken')
     expect(taken).toEqual(Array.from({ length: 12 }, (_, i) => String(i)))
     expect(mostAtOnce).toBe(1)
+  },
+)
+
+test.each([2, 6, 132])(
+  'broker: a CONNECT of protocol level %i is told that it is not acceptable, and closed [MQTT-3.1.2-2]',
+  async level => {
+    const socket = connect(address.port, address.host)
+    socket.write(Buffer.from(`100d00044d515454${level.toString(16).padStart(2, '0')}02000a000170`, 'hex'))
+    const answer: Buffer[] = []
+    for await (const chunk of socket) answer.push(chunk)
+    expect(Buffer.concat(answer).toString('hex')).toBe('20020001')
   },
 )
 

@@ -19,6 +19,15 @@ function violationOf({ bytes }: Pick<SamplePacket, 'bytes'>, chunkBytes = bytes.
   return undefined
 }
 
+test.each([
+  ['section 2.2.1', 0x0a],
+  ['MQTT-2.2.2-2', 0x83],
+  ['MQTT-4.3.2-2', 0x50],
+  ['MQTT-3.3.1-4', 0x36],
+])('packets: judges the first byte before there is a length [%s]', (statement, first) => {
+  expect(violationOf({ bytes: Buffer.of(first) })).toContain(statement)
+})
+
 /** Who is connected, and in which order, is aedes' to judge. */
 const byForm = [...malformedPackets, ...wrongAcknowledgements].filter(
   ({ statement }) => statement !== 'MQTT-3.1.0-1',
