@@ -10,6 +10,7 @@ import type {
   IncomingMessage,
   PublishOutcome,
 } from '../../mqtt-gateway/server/broker.ts'
+import type { OutgoingLimits } from '../../mqtt-gateway/server/outgoing-queues.ts'
 import { testLimits, until } from '../support/gateway-fixture.ts'
 
 let broker: Broker
@@ -24,9 +25,14 @@ beforeEach(async () => {
   closedSessions = []
   cuts = []
   clients = []
+  // How long a reader may take nothing is a matter of one test; in the others a busy machine is no stalled one.
+  await open({ stalledMs: 60_000 })
+})
+
+async function open(outgoing: Partial<OutgoingLimits>): Promise<void> {
   broker = aedesBroker(
     { host: '127.0.0.1', port: 0 },
-    { ...testLimits, queuedPerClientMax: 20 },
+    { ...testLimits, queuedPerClientMax: 20, outgoing: { ...testLimits.outgoing, ...outgoing } },
   )({
     authenticate: async ({ clientId }) => ok({ clientId }),
     published: (_, message) => published(message),
@@ -36,7 +42,7 @@ beforeEach(async () => {
     closed: ({ clientId }) => closedSessions.push(clientId),
   })
   address = await broker.listen()
-})
+}
 afterEach(async () => {
   for (const client of clients) await client.endAsync(true)
   await broker.close()
@@ -280,8 +286,10 @@ test('broker: where too much waits for all subscribers, one is cut, and the one 
 })
 
 test('broker: a subscriber that takes nothing for too long is cut', async () => {
+  await broker.close()
+  await open({ stalledMs: 1_000 })
   const [sender] = [await client('sender'), await stalled('stalled')]
   await medianAcknowledgementMs(sender, Buffer.alloc(256 * 1024), 60)
   await until(() => cuts.length > 0, 'it is cut')
-  expect(cuts).toEqual([expect.stringMatching(/^stalled: .*was taken for 2000 ms/)])
+  expect(cuts).toEqual([expect.stringMatching(/^stalled: .*was taken for 1000 ms/)])
 })
