@@ -95,3 +95,10 @@ export async function requireGroup(
     `group: '${nameOrId}' is no name here and no id of 64 hexadecimal characters`,
   )
 }
+
+/** The local name of a group, or its id. */
+export async function groupNameOf({ directory, description }: ChainAccess, id: GroupId): Promise<string> {
+  const described = description.groups.find(group => group.id === id)?.name
+  if (described) return described
+  return [...(await readGroupNames(directory))].find(([, known]) => known === id)?.[0] ?? id
+}

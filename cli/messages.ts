@@ -3,16 +3,16 @@
  */
 import { join } from 'node:path'
 import type { Command } from 'commander'
-import type { DeviceId, GroupId } from '../chain/brands.ts'
+import type { DeviceId } from '../chain/brands.ts'
 import { type ErrorCode, errorTable, exitCodes } from '../chain/errors.ts'
 import { MoteError } from '../chain/result.ts'
 import { type IdentityKeys, signerOf } from '../client/key-directory.ts'
 import type { ChainAccess } from '../devnet/access.ts'
 import {
   deviceNameOf,
+  groupNameOf,
   openChain,
   openChainUnsynced,
-  readGroupNames,
   requireDevice,
   requireGroup,
   syncWithin,
@@ -20,6 +20,7 @@ import {
 import type { AddCommand } from './command.ts'
 import { type Context, parseCount } from './context.ts'
 import { durationText, provenance } from './output.ts'
+import { listenRaw } from './raw-messages.ts'
 
 // The agent brings an MQTT client along, which the other commands start faster without.
 type Agent = import('../mqtt-gateway/device/agent.ts').DeviceAgent
@@ -33,6 +34,7 @@ interface SendOptions {
   readonly channel?: string
 }
 interface ListenOptions {
+  readonly raw?: boolean
   readonly count?: number
   readonly clock?: boolean
 }
@@ -52,14 +54,22 @@ export function messageCommands(family: Command, add: AddCommand): void {
     options: [
       { flags: '--count <n>', description: 'end after so many', read: parseCount('count', 1, 1_000_000) },
       {
+        flags: '--raw',
+        description:
+          'what is delivered to anybody, sealed as it is: from, target, suite, size, first 32 bytes',
+      },
+      {
         flags: '--no-clock',
         description:
           "this machine's wall clock is wrong or missing: tell how old news are by steady time alone",
       },
     ],
-    exits: { 1: 'failed; in-use: another process listens for this device' },
+    exits: {
+      1: 'failed; in-use: eight processes listen for this device',
+      4: 'not authorised; --raw without the right',
+    },
     notes:
-      'One process at a time listens for a device: each message is given out once, so two would share them between them.',
+      'Several processes may listen for a device: each prints every message once. --raw takes the right to observe (mote device rights); a devnet has a device with it, observer.',
     lifetime: 'listens',
     action: listen,
   })
@@ -272,10 +282,11 @@ async function refreshCopy(
 async function listen(
   context: Context,
   [name = '']: readonly string[],
-  { count, clock = true }: ListenOptions,
+  { count, raw = false, clock = true }: ListenOptions,
 ): Promise<number> {
   const access = await openChain(context, { clock })
   const keys = await access.keys.load(name)
+  if (raw) return listenRaw(context, access, keys, count ?? Number.POSITIVE_INFINITY)
   const agent = await connect(context, access, keys)
   const following = new AbortController()
   const run = access.client.follower.run(following.signal)
@@ -306,7 +317,7 @@ async function printMessage(context: Context, access: ChainAccess, message: Deli
   const sender = (await deviceNameOf(access, from)) ?? from
   const target =
     to.type === 'group'
-      ? { group: await groupName(access, to.id), groupId: to.id }
+      ? { group: await groupNameOf(access, to.id), groupId: to.id }
       : { to: await deviceName(access, to.id), toId: to.id }
   const answer = {
     from: sender,
@@ -323,10 +334,4 @@ async function printMessage(context: Context, access: ChainAccess, message: Deli
 
 async function deviceName(access: ChainAccess, id: DeviceId): Promise<string> {
   return (await deviceNameOf(access, id)) ?? id
-}
-
-async function groupName({ directory, description }: ChainAccess, id: GroupId): Promise<string> {
-  const described = description.groups.find(group => group.id === id)?.name
-  if (described) return described
-  return [...(await readGroupNames(directory))].find(([, known]) => known === id)?.[0] ?? id
 }

@@ -8,8 +8,7 @@
 import type { DeviceId, GroupId, Milliseconds } from '../../chain/brands.ts'
 import type { EnvelopeSuite } from '../../chain/envelope-suites.ts'
 import { keyIdOf, type SignatureVerifier, type Signer } from '../../chain/keys.ts'
-import { MoteError, type Refusal, refusalOf, unwrap } from '../../chain/result.ts'
-import type { DirectoryLock } from '../../client/directory-lock.ts'
+import { assert, MoteError, type Refusal, refusalOf, unwrap } from '../../chain/result.ts'
 import { type IdentityKeys, signerOf } from '../../client/key-directory.ts'
 import { nativeVerifier } from '../../client/native-crypto.ts'
 import type { DecisionLine } from '../protocol/decision-log.ts'
@@ -24,7 +23,8 @@ import { judgeUnusableCopy, type RefreshedContact, refreshContact } from './cont
 import { decryptionKeyOf } from './decryption-key.ts'
 import { DeviceState } from './device-state.ts'
 import { type SealTarget, sealEnvelope, suiteOf } from './envelope-sealing.ts'
-import { type DeliveredMessage, Lanes, Listener } from './listener.ts'
+import { type DeliveredMessage, Lanes, Listener, type ListenerOptions } from './listener.ts'
+import { ListeningPlace } from './listening-place.ts'
 import { type GatewayAddress, MqttConnection } from './mqtt-connection.ts'
 import { type GatewayVerdict, VerdictInbox } from './verdict-inbox.ts'
 
@@ -32,7 +32,7 @@ export interface AgentOptions {
   readonly keys: IdentityKeys
   readonly chain: AgentChain
   readonly gateway: GatewayAddress
-  /** Where contacts, counters, replay window and epoch keys live. One directory per device. */
+  /** Where contacts, counters, replay windows and epoch keys live. One directory per device. */
   readonly stateDirectory: string
   /** For connecting, acknowledgements and verdicts. Default 10 s. */
   readonly timeoutMs?: number
@@ -85,10 +85,11 @@ export class DeviceAgent {
   readonly #state: DeviceState
   readonly #connection: MqttConnection
   readonly #verdicts: VerdictInbox
-  readonly #listener: Listener
+  readonly #stateDirectory: string
+  readonly #receiving: Omit<ListenerOptions, 'place'>
   readonly #onDecision: NonNullable<AgentOptions['onDecision']>
   /** Held from `listen` to `close`. */
-  #listening: DirectoryLock | undefined
+  #place: ListeningPlace | undefined
   readonly epochs: EpochKeys
 
   private constructor(parts: AgentParts) {
@@ -103,6 +104,7 @@ export class DeviceAgent {
     this.#connection = connection
     this.#verdicts = verdicts
     this.#onDecision = options.onDecision ?? (() => {})
+    this.#stateDirectory = options.stateDirectory
     this.epochs = new EpochKeys({
       device,
       decryptionKey,
@@ -114,15 +116,7 @@ export class DeviceAgent {
       onLeftOut,
     })
     const { epochs } = this
-    this.#listener = new Listener({
-      device,
-      decryptionKey,
-      chain,
-      state,
-      epochs,
-      verifier,
-      trustTtlMs,
-    })
+    this.#receiving = { device, decryptionKey, chain, epochs, verifier, trustTtlMs }
   }
 
   /** Connects to the gateway. Throws `not-authorised`, `unreachable`, `timeout`. */
@@ -220,19 +214,22 @@ export class DeviceAgent {
   }
 
   /**
-   * Resolves once subscribed; from then on every message goes to `handlers`, those of one source in order. Throws `in-use`,
-   * with the process, if another one listens for this device: the replay window gives each message out once, so that two
-   * listeners would share the messages between them.
+   * Resolves once subscribed; from then on every message goes to `handlers`, those of one source in order, and to every other
+   * listener of this device too. An agent listens once. Throws `in-use` if eight processes listen for this device already.
    */
   async listen(handlers: ListenHandlers): Promise<void> {
-    this.#listening ??= await this.#state.lockForListening()
+    assert(!this.#place, 'an agent listens once')
+    // Before anything is subscribed to: what another listener accepts from now on is for this one too.
+    const place = await ListeningPlace.take(this.#stateDirectory, this.#chain.head().time)
+    this.#place = place
+    const listener = new Listener({ ...this.#receiving, place })
     const lanes = new Lanes()
     this.#connection.onMessage(({ topicName, payload }) => {
       if (recipientOf(topicName) !== this.#device) return
       const parsed = parseEnvelope(this.#chain.chainId, payload)
       if (!parsed.ok) return handlers.refused?.(parsed.error)
       const { type, id } = parsed.value.header.target
-      if (!lanes.add(`${type}/${id}`, () => this.#receive(parsed.value, handlers)))
+      if (!lanes.add(`${type}/${id}`, () => receive(listener, parsed.value, handlers)))
         handlers.refused?.({ code: 'overloaded', detail: `${type}/${id}: too many messages wait` })
     })
     await this.epochs.subscribe()
@@ -242,18 +239,8 @@ export class DeviceAgent {
   async close(): Promise<void> {
     await this.#connection.close()
     await this.#state.settled()
-    await this.#listening?.release()
-    this.#listening = undefined
-  }
-
-  async #receive(envelope: Envelope, { message, refused }: ListenHandlers): Promise<void> {
-    try {
-      const received = await this.#listener.receive(envelope)
-      if (!received.ok) refused?.(received.error)
-      else if (received.value) await message(received.value)
-    } catch (error) {
-      refused?.(refusalOf(error))
-    }
+    await this.#place?.release()
+    this.#place = undefined
   }
 
   async #groupTarget(id: GroupId): Promise<SealTarget> {
@@ -299,6 +286,20 @@ export class DeviceAgent {
       }),
     )
     return { type: 'sealed', envelope }
+  }
+}
+
+async function receive(
+  listener: Listener,
+  envelope: Envelope,
+  { message, refused }: ListenHandlers,
+): Promise<void> {
+  try {
+    const received = await listener.receive(envelope)
+    if (!received.ok) refused?.(received.error)
+    else if (received.value) await message(received.value)
+  } catch (error) {
+    refused?.(refusalOf(error))
   }
 }
 

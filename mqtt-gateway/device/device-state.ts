@@ -6,36 +6,21 @@
  *   that cannot be used is a refusal, and stays as it is: only `refreshContact` (contacts.ts) replaces one.
  * - `counters.json`: the next free counter per signing key. A range is reserved durably before its first counter is
  *   used, so a crash skips counters and never repeats one.
- * - `replay.json`: which counters of which senders it has accepted; durable before a message is given out.
+ * - `listening/N/replay.json`: which counters of which senders a listener has accepted (listening-place.ts).
  * - `epoch-keys.json`: the epoch keys it knows, the newest few of each group.
  */
 
 import { join } from 'node:path'
 import { bytesToHex, hexToBytes } from '@noble/hashes/utils.js'
-import {
-  type DeviceId,
-  type GroupId,
-  Height,
-  isDigest,
-  type KeyId,
-  type Milliseconds,
-} from '../../chain/brands.ts'
+import { type DeviceId, type GroupId, Height, isDigest, type KeyId } from '../../chain/brands.ts'
 import { type EncryptionKey, type EncryptionSuite, encryptionSuites } from '../../chain/keys.ts'
 import { MoteError, ok, type Result, refuse } from '../../chain/result.ts'
-import {
-  privateDirectory,
-  readFileIfThere,
-  withDirectoryLock,
-  writeFileAtomic,
-} from '../../client/atomic-file.ts'
-import { type DirectoryLock, lockDirectory } from '../../client/directory-lock.ts'
+import { privateDirectory, withDirectoryLock } from '../../client/atomic-file.ts'
 import { OrderedQueue } from '../../client/ordered-queue.ts'
-import { ReplayWindow, type Sighting, type StoredKeyWindow } from '../protocol/replay-window.ts'
+import { readStateFile, writeStateFile } from './state-file.ts'
 
 /** Counters reserved at a time. */
 const counterRange = 64
-/** Senders' keys whose counters are remembered. */
-const maxDeviceReplayKeys = 10_000
 /** Epoch keys of one group that are kept: messages under an older one may still be on their way. */
 const epochKeysKept = 4
 
@@ -59,9 +44,6 @@ interface ContactsFile {
 }
 interface CountersFile {
   readonly next: Record<string, number>
-}
-interface ReplayFile {
-  readonly windows: Record<string, StoredKeyWindow>
 }
 interface EpochKeysFile {
   readonly groups: Record<string, Record<string, string>>
@@ -88,13 +70,8 @@ export class DeviceState {
    * copy that is no key.
    */
   async contact(id: DeviceId): Promise<Result<Contact | undefined>> {
-    const { contacts } = await this.#read<ContactsFile>('contacts', { contacts: {} })
+    const { contacts } = await readStateFile<ContactsFile>(this.#pathOf('contacts'), { contacts: {} })
     return Object.hasOwn(contacts, id) ? contactOf(contacts[id]) : ok(undefined)
-  }
-
-  /** Lets one process at a time take this device's messages: of two, each would get a part. Throws `in-use`. */
-  async lockForListening(): Promise<DirectoryLock> {
-    return lockDirectory(join(this.#directory, 'listening'))
   }
 
   /** Replaces the copy of a device's key. */
@@ -122,19 +99,8 @@ export class DeviceState {
     })
   }
 
-  /** Marks a sender's counter as used, durably. Refuses `replayed`, `overloaded`. */
-  acceptOnce(sighting: Sighting, now: Milliseconds): Promise<Result<void>> {
-    return this.#edits.run(() =>
-      this.#edit<ReplayFile, Result<void>>('replay', { windows: {} }, ({ windows }) => {
-        const window = new ReplayWindow(maxDeviceReplayKeys, windows)
-        const result = window.accept(sighting, now)
-        return { file: result.ok ? { windows: window.toStored() } : undefined, result }
-      }),
-    )
-  }
-
   async epochKey(group: GroupId, epoch: number): Promise<Uint8Array | undefined> {
-    const { groups } = await this.#read<EpochKeysFile>('epoch-keys', { groups: {} })
+    const { groups } = await readStateFile<EpochKeysFile>(this.#pathOf('epoch-keys'), { groups: {} })
     const stored = groups[group]?.[epoch]
     if (stored === undefined) return undefined
     if (!isDigest(String(stored)))
@@ -147,7 +113,7 @@ export class DeviceState {
 
   /** The newest epoch whose key is here; 0 if none is. */
   async newestEpoch(group: GroupId): Promise<number> {
-    const { groups } = await this.#read<EpochKeysFile>('epoch-keys', { groups: {} })
+    const { groups } = await readStateFile<EpochKeysFile>(this.#pathOf('epoch-keys'), { groups: {} })
     return Math.max(0, ...Object.keys(groups[group] ?? {}).map(Number))
   }
 
@@ -182,43 +148,17 @@ export class DeviceState {
     return join(this.#directory, `${name}.json`)
   }
 
-  async #read<File extends object>(name: string, empty: File): Promise<File> {
-    const path = this.#pathOf(name)
-    const content = await readFileIfThere(path)
-    if (!content) return empty
-    try {
-      const file = JSON.parse(Buffer.from(content).toString('utf8')) as File & { version?: unknown }
-      if (file?.version === 1 && hasFieldsOf(file, empty)) return file
-    } catch (cause) {
-      throw new MoteError('storage-corrupt', `${path}: expected JSON; ${wayOut}`, { cause })
-    }
-    const fields = Object.keys(empty).join(', ')
-    throw new MoteError('storage-corrupt', `${path}: expected version 1 and ${fields}; ${wayOut}`)
-  }
-
   #edit<File extends object, T>(
     name: string,
     empty: File,
     change: (file: File) => { readonly file: File | undefined; readonly result: T },
   ): Promise<T> {
     return withDirectoryLock(this.#directory, async () => {
-      const { file, result } = change(await this.#read(name, empty))
-      if (file) await writeFileAtomic(this.#pathOf(name), `${JSON.stringify({ version: 1, ...file })}\n`)
+      const { file, result } = change(await readStateFile(this.#pathOf(name), empty))
+      if (file) await writeStateFile(this.#pathOf(name), file)
       return result
     })
   }
-}
-
-/** A file of a device has no copy elsewhere. */
-const wayOut = 'put a good copy back; without the file this device starts afresh'
-
-/** Whether each field of `empty`, all of which are objects, is an object in what was read. */
-function hasFieldsOf(file: object, empty: object): boolean {
-  const fields = new Map<string, unknown>(Object.entries(file))
-  return Object.keys(empty).every(name => {
-    const value = fields.get(name)
-    return typeof value === 'object' && value !== null && !Array.isArray(value)
-  })
 }
 
 /** An entry of the contacts as a key. Whether it is a point that can be sealed to, sealing says. */

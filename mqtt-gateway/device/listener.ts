@@ -20,8 +20,8 @@ import { checkAllowed, checkEnvelopeLifetime, type Envelope, verifyEnvelope } fr
 import type { AgentChain } from './agent-chain.ts'
 import type { EpochKeys } from './agent-epochs.ts'
 import type { DecryptionKey } from './decryption-key.ts'
-import type { DeviceState } from './device-state.ts'
 import { type OpeningKey, openEnvelope } from './envelope-sealing.ts'
+import type { ListeningPlace } from './listening-place.ts'
 
 /** A message as the application gets it. */
 export interface DeliveredMessage {
@@ -38,7 +38,8 @@ export interface ListenerOptions {
   readonly device: DeviceId
   readonly decryptionKey: DecryptionKey
   readonly chain: AgentChain
-  readonly state: DeviceState
+  /** Remembers what was accepted. */
+  readonly place: Pick<ListeningPlace, 'acceptOnce'>
   readonly epochs: EpochKeys
   readonly verifier: SignatureVerifier
   readonly trustTtlMs: number
@@ -59,7 +60,7 @@ export class Listener {
    * Refuses with the reason if it is, and must not be believed. Throws when the chain is out of reach.
    */
   async receive(envelope: Envelope): Promise<Result<DeliveredMessage | undefined>> {
-    const { chain, device, state } = this.#options
+    const { chain, device, place } = this.#options
     const { header, channel, messageId } = envelope
     if (header.sender === device || !(await this.#isForMe(envelope))) return ok(undefined)
     const authentic = await this.#authenticate(envelope)
@@ -67,7 +68,7 @@ export class Listener {
     const opened = await this.#open(envelope)
     if (!opened.ok) return opened
     const { senderKeyId: keyId, counter, expiry } = header
-    const first = await state.acceptOnce({ keyId, counter, expiry }, chain.head().time)
+    const first = await place.acceptOnce({ keyId, counter, expiry }, chain.head().time)
     if (!first.ok) return first
     return ok({
       from: header.sender,

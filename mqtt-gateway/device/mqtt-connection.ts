@@ -144,9 +144,12 @@ export class MqttConnection {
 
   /** Resolves when the gateway has granted the subscription. Throws `not-authorised`. */
   async subscribe(topicFilter: string): Promise<void> {
-    const granted = await this.#within(this.#client.subscribeAsync(topicFilter, { qos: 1 }), 'SUBACK')
-    if (granted.some(({ qos }) => qos === 128))
+    const subscription = this.#client.subscribeAsync(topicFilter, { qos: 1 }).catch((error: unknown) => {
+      // mqtt.js calls a return code of 128 (section 3.9.3) an error, and hands the packet on with it.
+      if (!isSubackFailure(error)) throw error
       throw new MoteError('not-authorised', `subscription to ${topicFilter}: refused`)
+    })
+    await this.#within(subscription, 'SUBACK')
   }
 
   /** Resolves when the gateway has acknowledged. */
@@ -163,6 +166,11 @@ export class MqttConnection {
     const late = () => new MoteError('timeout', `gateway: no ${what} within ${this.#timeoutMs} ms`)
     return new Deadline(this.#timeoutMs).within(step, late)
   }
+}
+
+function isSubackFailure(error: unknown): boolean {
+  const { packet } = error as { readonly packet?: { readonly cmd?: unknown } }
+  return packet?.cmd === 'suback'
 }
 
 function connectionFailure(error: Error): MoteError {

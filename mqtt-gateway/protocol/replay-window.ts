@@ -20,6 +20,12 @@ interface KeyWindow {
   readonly latestExpiry: Milliseconds
 }
 
+/** The used bits of a window that is moved on to a higher counter. */
+function usedAt({ highest, used }: KeyWindow, higher: number): bigint {
+  const ahead = higher - highest
+  return ahead >= replayWindowSize ? 0n : (used << BigInt(ahead)) & windowMask
+}
+
 /** A window as JSON keeps it: highest counter, used bits in hexadecimal, latest expiry. */
 export type StoredKeyWindow = readonly [highest: number, used: string, latestExpiry: number]
 
@@ -42,6 +48,30 @@ export class ReplayWindow {
         used: BigInt(`0x${used}`),
         latestExpiry: latestExpiry as Milliseconds,
       })
+  }
+
+  /** What any of several windows has accepted, without the keys under which all had expired by `now`. */
+  static union(
+    maxKeys: number,
+    windows: readonly Readonly<Record<string, StoredKeyWindow>>[],
+    now: Milliseconds,
+  ): ReplayWindow {
+    const union = new ReplayWindow(maxKeys)
+    for (const stored of windows)
+      for (const [keyId, window] of new ReplayWindow(maxKeys, stored).#windows)
+        if (window.latestExpiry >= now) union.#add(keyId, window)
+    return union
+  }
+
+  #add(keyId: KeyId, window: KeyWindow): void {
+    const other = this.#windows.get(keyId) ?? window
+    const highest = Math.max(window.highest, other.highest)
+    const latestExpiry = Math.max(window.latestExpiry, other.latestExpiry) as Milliseconds
+    this.#windows.set(keyId, {
+      highest,
+      used: usedAt(window, highest) | usedAt(other, highest),
+      latestExpiry,
+    })
   }
 
   /** Whether `accept` would take it: `replayed` if used or too old, `overloaded` if there is no room for its key. */

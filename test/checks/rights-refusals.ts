@@ -115,4 +115,23 @@ const atTheGateway: readonly RefusalCheck[] = [
   },
 ]
 
-export const rights: readonly RefusalCheck[] = [...onTheChain, ...atTheGateway]
+const atTheDevice: readonly RefusalCheck[] = [
+  {
+    refusal: 'listeners: what another listener of the device gave out before',
+    file: 'mqtt-gateway/device/listening-place.ts',
+    find: 'ReplayWindow.union(maxDeviceReplayKeys, stored, now)',
+    replace: 'ReplayWindow.union(maxDeviceReplayKeys, [], now)',
+    test: 'test/unit/mqtt-gateway/listening-place.test.ts',
+    only: 'before they came',
+  },
+  {
+    refusal: 'listeners: what was given out before a restart',
+    file: 'mqtt-gateway/device/listening-place.ts',
+    find: 'if (result.ok) await this.#write()',
+    replace: 'if (false) await this.#write()',
+    test: 'test/unit/mqtt-gateway/listening-place.test.ts',
+    only: 'after a restart',
+  },
+]
+
+export const rights: readonly RefusalCheck[] = [...onTheChain, ...atTheGateway, ...atTheDevice]

@@ -89,6 +89,7 @@ describe('devnet', () => {
       '1112 active',
       '1113 active',
       '1114 active',
+      'observer active',
     ])
   })
 
@@ -296,6 +297,7 @@ describe('devnet', () => {
       '1113 active',
       '1114 active',
       'meter active',
+      'observer active',
       'sensor-9 revoked',
     ])
     expect(after.nodes.at(-1), 'what joined goes on too').toMatchObject({ name: 'meter', state: 'answers' })

@@ -159,16 +159,19 @@ describe('one recipient (Hsu-Lu B2, B5; Hsu C7)', () => {
     expect(delivered(seen)).toHaveLength(2)
   })
 
-  test('gateway: a second listener of one device is refused, and the first goes on', async () => {
+  test('gateway: two listeners of one device both give out every message, each once', async () => {
     const stateDirectory = await fixture.stateDirectory()
-    const inbox = await listen(await fixture.agent(d1113, stateDirectory))
-    const second = await fixture.agent(d1113, stateDirectory)
-    await expect(listen(second)).rejects.toMatchObject({ code: 'in-use' })
+    const inboxes = [await listen(await fixture.agent(d1113, stateDirectory))]
     const sender = await fixture.agent(d1111)
-    for (const word of ['one', 'two', 'three', 'four'])
+    await sender.send(d1113.id, text('before the second'))
+    await until(() => inboxes[0]!.texts.length === 1, 'the first has it')
+    inboxes.push(await listen(await fixture.agent(d1113, stateDirectory)))
+    const words = ['one', 'two', 'three', 'four']
+    for (const word of words)
       expect(await sender.send(d1113.id, text(word))).toMatchObject({ verdict: 'Check' })
-    await until(() => inbox.texts.length === 4, 'the first listener has them all')
-    expect(inbox.texts).toEqual(['one', 'two', 'three', 'four'])
+    await until(() => inboxes.every(({ texts }) => texts.at(-1) === 'four'), 'both have the last')
+    expect(inboxes.map(({ texts }) => texts)).toEqual([['before the second', ...words], words])
+    expect(inboxes.flatMap(({ refusals }) => refusals)).toEqual([])
   })
 
   test('gateway: two connections of one device do not end each other', async () => {

@@ -1,5 +1,5 @@
 /**
- * What `mote device send --group` and `mote device listen` print about boxes of epoch keys: commands of this process, on a
+ * What `mote device send --group` and `mote device listen` print about boxes of epoch keys, and `listen --raw` of what is sealed: commands of this process, on a
  * chain in memory and a real gateway.
  */
 import { randomBytes } from 'node:crypto'
@@ -146,4 +146,26 @@ test('a box that does not open is refused aloud by its member', async () => {
   await connection.close()
   listens.interrupt()
   await listens.ended
+})
+
+test('listen --raw: without the right to observe a refusal that says so, with it what is delivered, sealed', async () => {
+  const refused = await devnet.mote('device', 'listen', 'member', '--raw')
+  expect(refused.code).toBe(4)
+  expect(refused.stdout).toBe('')
+  expect(refused.notes).toContain('has no right to observe')
+  expect(refused.notes).toContain('mote device rights member --observe')
+  expect((await devnet.mote('device', 'rights', 'member', '--observe')).code).toBe(0)
+  const raw = devnet.begin('device', 'listen', 'member', '--raw', '--count', '2')
+  await until(() => raw.notes.includes('listening'), 'it listens')
+  const secret = 'the pumps are off'
+  expect((await devnet.mote('device', 'send', 'keyless', secret, '--from', 'owner')).code).toBe(0)
+  expect((await devnet.mote('device', 'send', secret, '--group', 'pumps', '--from', 'member')).code).toBe(0)
+  const { code, stdout } = await raw.ended
+  expect(code).toBe(0)
+  const lines = stdout.trimEnd().split('\n')
+  expect(lines[0]).toMatch(/^owner → keyless {2}hpke-x25519-aes128gcm {2}\d+ bytes {2}[0-9a-f]{64}$/)
+  expect(lines[1]).toMatch(
+    /^member → pumps \((owner|keyless)\) {2}group-hkdf-sha256-aes256gcm {2}\d+ bytes {2}[0-9a-f]{64}$/,
+  )
+  expect(stdout).not.toContain(Buffer.from(secret).toString('hex'))
 })

@@ -1,15 +1,14 @@
-/** What a device remembers: no counter twice, no message twice, contacts as they were written. */
+/** What a device remembers: no counter twice, contacts as they were written. */
 import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import type { DeviceId, GroupId, Height, KeyId, Milliseconds } from '../../../chain/brands.ts'
+import type { DeviceId, GroupId, Height, KeyId } from '../../../chain/brands.ts'
 import { DeviceState } from '../../../mqtt-gateway/device/device-state.ts'
 
 const key = 'aa'.repeat(32) as KeyId
 const device = 'bb'.repeat(32) as DeviceId
 const group = 'cc'.repeat(32) as GroupId
-const now = 1000 as Milliseconds
 
 let directory: string
 beforeEach(async () => {
@@ -29,14 +28,6 @@ test('device state: counters never repeat, across runs and between two at once',
     drawn += batches.length
   }
   expect(seen.size).toBe(drawn)
-})
-
-test('device state: a message is accepted once, after a restart too', async () => {
-  const sighting = { keyId: key, counter: 7, expiry: 2000 as Milliseconds }
-  const first = await DeviceState.open(directory)
-  expect((await first.acceptOnce(sighting, now)).ok).toBe(true)
-  const again = await DeviceState.open(directory)
-  expect(await again.acceptOnce(sighting, now)).toMatchObject({ ok: false, error: { code: 'replayed' } })
 })
 
 test('device state: a contact comes back as it was written, and an altered file is used as it stands (Hsu-Lu B5)', async () => {
@@ -79,17 +70,6 @@ test('device state: a copy that is no key is a refusal that says what is wrong, 
   }
 })
 
-test('device state: one listener at a time, and who comes second is told of the first', async () => {
-  const [first, second] = [await DeviceState.open(directory), await DeviceState.open(directory)]
-  const lock = await first.lockForListening()
-  await expect(second.lockForListening()).rejects.toMatchObject({
-    code: 'in-use',
-    detail: expect.stringContaining(`process ${process.pid} since 20`),
-  })
-  await lock.release()
-  await (await second.lockForListening()).release()
-})
-
 test('device state: keeps the newest epoch keys of a group, in files of mode 0600', async () => {
   const state = await DeviceState.open(directory)
   for (let epoch = 1; epoch <= 6; epoch++)
@@ -102,7 +82,6 @@ test('device state: keeps the newest epoch keys of a group, in files of mode 060
 
 test('device state: a broken file is an error with its path, not an empty start', async () => {
   const state = await DeviceState.open(directory)
-  const sighting = { keyId: key, counter: 7, expiry: 2000 as Milliseconds }
   const broken = async (name: string, text: string, read: () => Promise<unknown>) => {
     await writeFile(join(directory, `${name}.json`), text)
     await expect(read(), text).rejects.toMatchObject({
@@ -114,11 +93,10 @@ test('device state: a broken file is an error with its path, not an empty start'
     '{"version":1',
     'null',
     '{"version":1}',
-    '{"version":2,"windows":{}}',
-    '{"version":1,"windows":[]}',
+    '{"version":2,"contacts":{}}',
+    '{"version":1,"contacts":[]}',
   ])
-    await broken('replay', text, () => state.acceptOnce(sighting, now))
-  await broken('contacts', '{"version":1}', () => state.contact(device))
+    await broken('contacts', text, () => state.contact(device))
   await broken('counters', `{"version":1,"next":{"${key}":"many"}}`, () => state.nextCounter(key))
   const keys = (value: string) => `{"version":1,"groups":{"${group}":{"1":${value}}}}`
   for (const value of ['"zz"', '7', 'null'])

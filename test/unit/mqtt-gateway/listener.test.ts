@@ -10,9 +10,9 @@ import { unwrap } from '../../../chain/result.ts'
 import { makeKeys, signerOf } from '../../../client/key-directory.ts'
 import type { EpochKeys } from '../../../mqtt-gateway/device/agent-epochs.ts'
 import { decryptionKeyOf } from '../../../mqtt-gateway/device/decryption-key.ts'
-import { DeviceState } from '../../../mqtt-gateway/device/device-state.ts'
 import { type SealRequest, sealEnvelope } from '../../../mqtt-gateway/device/envelope-sealing.ts'
 import { Lanes, Listener } from '../../../mqtt-gateway/device/listener.ts'
+import { ListeningPlace } from '../../../mqtt-gateway/device/listening-place.ts'
 import { parseEnvelope } from '../../../mqtt-gateway/protocol/envelope.ts'
 import { epochKeyHash } from '../../../mqtt-gateway/protocol/epoch-boxes.ts'
 import { MemoryTrust } from '../../support/memory-trust.ts'
@@ -33,7 +33,7 @@ beforeEach(async () => {
     device: bob.id,
     decryptionKey: decryptionKeyOf(bob),
     chain: trust,
-    state: await DeviceState.open(directory),
+    place: await ListeningPlace.take(directory, 0 as Milliseconds),
     // Only `key` is asked of it.
     epochs: { key: async () => epochKey } as unknown as EpochKeys,
     verifier: nobleVerifier,
