@@ -31,6 +31,7 @@ function openBroker(): Broker {
     published: async () => 'acknowledge',
     maySubscribe: async () => 'grant',
     mayReceive: () => true,
+    turnedAway: () => {},
     cut: () => {},
     closed: () => {},
   })

@@ -32,7 +32,7 @@ import {
 
 interface ProposalHead {
   readonly version: 1
-  /** The leader's clock. Execution clamps it, so that a wrong clock cannot turn time back. */
+  /** What a majority of the voters' clocks has reached, as the leader read them. Execution clamps it: time never turns back. */
   readonly time: Milliseconds
 }
 

@@ -6,7 +6,7 @@
  * 2. Total: no bytes in a proposal make it throw. Bytes that do not parse get a receipt `malformed`.
  * 3. A failed transaction leaves no write, only its receipt; but from its signature on it counts for replay.
  * 4. Only a handover block changes who signs the next header, to a set that governance decided on; it has no transactions.
- * 5. Block time never goes back and never jumps more than a day, whatever the leader's clock says.
+ * 5. Block time never goes back and never jumps more than a day, whatever a proposal says.
  *
  * Who may ask is judged in admission.ts, what each kind does in execute-*.ts.
  */
@@ -93,7 +93,7 @@ export interface ExecutedBlock {
   readonly replayFloor: number
 }
 
-/** The leader's clock as block time: from the parent's time to a day later. */
+/** A proposal's time as block time: from the parent's time to a day later. */
 export function clampBlockTime(time: Milliseconds, parent: Milliseconds): Milliseconds {
   return Milliseconds(Math.min(Math.max(time, parent), parent + maxBlockTimeStepMs))
 }

@@ -24,7 +24,7 @@ export interface Header {
   readonly term: Term
   /** Index of the log entry. Entries without a block (no-op, configuration) leave gaps. */
   readonly index: LogIndex
-  /** The leader's clock, never before the parent's time. */
+  /** Block time: what a majority of the voters' clocks had reached, never before the parent's. */
   readonly time: Milliseconds
   /** Hash of the parent header; 64 zeros at genesis. */
   readonly previousHash: Hash

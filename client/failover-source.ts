@@ -122,11 +122,12 @@ export class FailoverSource implements SourcePool {
   }
 
   /**
-   * Runs the operation, verification included, against each source at most once. Throws the first refusal, or without
-   * any the last failure.
+   * Runs the operation, verification included, against each source at most once. If none has an answer it throws the gravest
+   * failure: the first refusal, which is the word of a source that serves; else the first lie, which is no accident of the
+   * network; else the last failure.
    */
   async attempt<T>(operation: (source: ChainSource) => Promise<T>): Promise<T> {
-    let refusal: unknown
+    const first: { refusal?: unknown; lie?: unknown } = {}
     let last: unknown
     for (const source of this.#inTurn()) {
       if (this.isDistrusted(source)) continue
@@ -138,13 +139,14 @@ export class FailoverSource implements SourcePool {
         this.#lateUntil.delete(source)
         return answer
       } catch (error) {
-        if (this.#judge(source, error) === 'refusal') refusal ??= error
+        const fault = this.#judge(source, error)
+        if (fault === 'refusal' || fault === 'lie') first[fault] ??= error
         last = error
       }
     }
-    last = refusal ?? last
+    const gravest = first.refusal ?? first.lie ?? last
     const none = this.#sources.length === 0 ? 'none is known yet' : 'every one of them was caught lying'
-    throw last ?? new MoteError('unreachable', `sources: ${none}`)
+    throw gravest ?? new MoteError('unreachable', `sources: ${none}`)
   }
 
   /**

@@ -20,14 +20,15 @@ import type { Refusal } from '../../chain/result.ts'
 import { type ShareLimits, shareOf } from '../../client/address-shares.ts'
 import { OrderedQueue } from '../../client/ordered-queue.ts'
 import { maxPasswordCharacters } from '../protocol/assertion.ts'
-import type {
-  Broker,
-  BrokerAddress,
-  BrokerFactory,
-  BrokerHandlers,
-  BrokerSession,
-  OutgoingMessage,
-  SubscribeOutcome,
+import {
+  type Broker,
+  type BrokerAddress,
+  type BrokerFactory,
+  type BrokerHandlers,
+  type BrokerSession,
+  mayPassLater,
+  type OutgoingMessage,
+  type SubscribeOutcome,
 } from './broker.ts'
 import { type OutgoingLimits, OutgoingQueues } from './outgoing-queues.ts'
 import { PacketFraming } from './packet-framing.ts'
@@ -210,13 +211,22 @@ class AedesBroker implements Broker {
     username: string | undefined,
     password: string | undefined,
   ): Promise<AuthenticateError | undefined> {
-    if (username === undefined || password === undefined || password.length > maxPasswordCharacters)
-      return authenticateError('assertion-invalid')
-    // Who takes over its own older connection needs no further place.
-    if (this.#clients.size >= this.#limits.connectionsMax && !this.#clients.has(client.id))
-      return authenticateError('overloaded')
     const address = shareOf((client.conn as Socket).remoteAddress ?? '')
-    const result = await this.#handlers.authenticate({ clientId: client.id, username, password, address })
+    const login = { clientId: client.id, username: username ?? '', password: password ?? '', address }
+    const turnAway = (code: 'assertion-invalid' | 'overloaded', detail: string) => {
+      this.#handlers.turnedAway(login, { code, detail })
+      return authenticateError(code)
+    }
+    if (username === undefined || password === undefined || password.length > maxPasswordCharacters)
+      return turnAway(
+        'assertion-invalid',
+        `password: expected a user name and 1 to ${maxPasswordCharacters} characters`,
+      )
+    const { connectionsMax } = this.#limits
+    // Who takes over its own older connection needs no further place.
+    if (this.#clients.size >= connectionsMax && !this.#clients.has(client.id))
+      return turnAway('overloaded', `connections: expected at most ${connectionsMax} of devices`)
+    const result = await this.#handlers.authenticate(login)
     if (!result.ok) return authenticateError(result.error.code)
     const session = result.value
     this.#places.get(client)?.prove()
@@ -273,12 +283,12 @@ function viewOf({ buffer, byteOffset, length }: Uint8Array): Buffer {
 }
 
 function authenticateError(code: ErrorCode): AuthenticateError {
-  const tryLater = code === 'overloaded' || code === 'stale' || code === 'unreachable' || code === 'timeout'
   const forged = code === 'assertion-invalid' || code === 'assertion-used' || code === 'bad-signature'
-  const returnCode = tryLater
-    ? connackCodes.unavailable
-    : forged
-      ? connackCodes.badCredentials
-      : connackCodes.notAuthorized
+  const returnCode =
+    mayPassLater(code) || code === 'internal'
+      ? connackCodes.unavailable
+      : forged
+        ? connackCodes.badCredentials
+        : connackCodes.notAuthorized
   return Object.assign(new Error(code), { returnCode })
 }

@@ -11,6 +11,7 @@
  * - neither a publisher nor `publish` waits for a subscriber: what a slow one has not taken waits in a bounded queue, and
  *   over its bounds the slow one is cut.
  */
+import { type ErrorCode, errorTable } from '../../chain/errors.ts'
 import type { Refusal, Result } from '../../chain/result.ts'
 
 /** One connection of an authenticated client. */
@@ -44,6 +45,8 @@ export interface BrokerHandlers {
    * other handlers get, the very object, for this connection and no other.
    */
   readonly authenticate: (login: Login) => Promise<Result<BrokerSession>>
+  /** Told of a CONNECT that the broker itself refuses, and why: `assertion-invalid`, `overloaded`. */
+  readonly turnedAway: (login: Login, refusal: Refusal) => void
   readonly published: (session: BrokerSession, message: IncomingMessage) => Promise<PublishOutcome>
   /** Judges a subscription; must not reject. */
   readonly maySubscribe: (session: BrokerSession, topicFilter: string) => Promise<SubscribeOutcome>
@@ -76,6 +79,15 @@ export interface Broker {
   /** Connections that are authenticated. */
   readonly connections: number
   close(): Promise<void>
+}
+
+/**
+ * True for a refusal that is this gateway's state and not the client's or the message's, a full node that lies to it included: the
+ * client should keep the message, or come again.
+ */
+export function mayPassLater(code: ErrorCode): boolean {
+  const { http } = errorTable[code]
+  return http >= 502
 }
 
 /** Makes a broker that calls these handlers. */

@@ -8,22 +8,22 @@
  *   connections that are refused alike share a line; a refusal for good is acknowledged, one that may pass later is not;
  * - it holds no key of any device and no epoch key.
  */
-import { type ErrorCode, errorTable } from '../../chain/errors.ts'
 import { type Refusal, type Result, refusalOf } from '../../chain/result.ts'
 import type { DecisionLog } from '../protocol/decision-log.ts'
 import { parsePublishedTopic, topics } from '../protocol/topics.ts'
 import type { TrustAdvance } from '../protocol/trust.ts'
 import { Access } from './access.ts'
 import { memberBoxMessages } from './boxes.ts'
-import type {
-  Broker,
-  BrokerAddress,
-  BrokerFactory,
-  BrokerSession,
-  IncomingMessage,
-  Login,
-  PublishOutcome,
-  SubscribeOutcome,
+import {
+  type Broker,
+  type BrokerAddress,
+  type BrokerFactory,
+  type BrokerSession,
+  type IncomingMessage,
+  type Login,
+  mayPassLater,
+  type PublishOutcome,
+  type SubscribeOutcome,
 } from './broker.ts'
 import { RefusedConnects } from './refused-connects.ts'
 import { errorDecision, printable, type Ruling, Rulings, type RulingsOptions } from './rulings.ts'
@@ -70,6 +70,7 @@ export class Gateway {
       published: (handle, message) => this.#published(handle, message),
       maySubscribe: (handle, topicFilter) => this.#judgeSubscription(handle, topicFilter),
       mayReceive: (handle, topicName) => this.#mayReceive(handle, topicName),
+      turnedAway: (login, refusal) => this.#logConnect(login, errorDecision(refusal)),
       cut: (handle, refusal) => this.#logCutBy(handle, refusal),
       closed: handle => this.#closed(handle),
     })
@@ -118,12 +119,14 @@ export class Gateway {
 
   async #authenticate(login: Login): Promise<Result<Session>> {
     const opened = await this.#sessions.open(login)
-    const { username, address } = login
-    const decision: Decision = opened.ok ? { verdict: 'Check' } : errorDecision(opened.error)
-    this.#count(decision)
-    if (opened.ok || this.#refusedConnects.count(address, opened.error.code))
-      this.#write(username.slice(0, 64), null, connectRuling(decision), address)
+    this.#logConnect(login, opened.ok ? { verdict: 'Check' } : errorDecision(opened.error))
     return opened
+  }
+
+  #logConnect({ username, address }: Login, decision: Decision): void {
+    this.#count(decision)
+    if (decision.verdict === 'Check' || this.#refusedConnects.count(address, decision.code))
+      this.#write(username.slice(0, 64), null, connectRuling(decision), address)
   }
 
   #summariseRefusedConnects(): void {
@@ -256,10 +259,4 @@ export class Gateway {
 
 function connectRuling(decision: Decision): Ruling {
   return { event: 'connect', id: null, recipient: null, decision }
-}
-
-/** True for a refusal that is this gateway's state and not the message's: the client should keep the message. */
-export function mayPassLater(code: ErrorCode): boolean {
-  const { http } = errorTable[code]
-  return http === 503 || http === 504
 }

@@ -89,7 +89,7 @@ const strangers: readonly RefusalCheck[] = [
   {
     refusal: 'strangers: more devices than there is room for',
     file: 'mqtt-gateway/server/aedes-broker.ts',
-    find: 'if (this.#clients.size >= this.#limits.connectionsMax && !this.#clients.has(client.id))',
+    find: 'if (this.#clients.size >= connectionsMax && !this.#clients.has(client.id))',
     replace: never,
     test: strangersTest,
     only: 'so many devices',
@@ -120,10 +120,18 @@ const strangers: readonly RefusalCheck[] = [
   {
     refusal: 'strangers: a line in the decision log for each refused connection',
     file: 'mqtt-gateway/server/gateway.ts',
-    find: 'this.#refusedConnects.count(address, opened.error.code)',
+    find: 'this.#refusedConnects.count(address, decision.code)',
     replace: 'true',
     test: strangersTest,
     only: 'one line in the decision log',
+  },
+  {
+    refusal: 'to take the lie of a full node for a word about the device',
+    file: 'mqtt-gateway/server/broker.ts',
+    find: 'return http >= 502',
+    replace: 'return http === 503 || http === 504',
+    test: brokerTest,
+    only: 'is to come again',
   },
   {
     refusal: 'strangers: a line in the decision log for each address',

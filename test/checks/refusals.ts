@@ -466,14 +466,14 @@ const clocks: readonly RefusalCheck[] = [
     file: 'node/replica/voter-clocks.ts',
     find: 'return time === undefined ? certified : Math.max(certified, time + clockBoundMs)',
     replace: 'return Number.POSITIVE_INFINITY',
-    test: 'test/unit/node/clock-exchange.test.ts',
+    test: 'test/unit/node/voter-clocks-exchange.test.ts',
   },
   {
     refusal: 'to hold back what is not later than the newest certified block',
     file: 'node/replica/voter-clocks.ts',
     find: 'Math.max(certified, time + clockBoundMs)',
     replace: 'time + clockBoundMs',
-    test: 'test/unit/node/clock-exchange.test.ts',
+    test: 'test/unit/node/voter-clocks-exchange.test.ts',
   },
 ]
 

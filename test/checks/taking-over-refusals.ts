@@ -20,9 +20,17 @@ export const takingOver: readonly RefusalCheck[] = [
   {
     refusal: 'to end a read at the first source that refuses it',
     file: 'client/failover-source.ts',
-    find: "if (this.#judge(source, error) === 'refusal') refusal ??= error",
-    replace: "if (this.#judge(source, error) === 'refusal') throw error",
+    find: 'const fault = this.#judge(source, error)',
+    replace: "const fault = this.#judge(source, error)\nif (fault === 'refusal') throw error",
     test: 'test/unit/client/failover-source.test.ts',
+  },
+  {
+    refusal: 'to hide a lie behind the failure of another source',
+    file: 'client/failover-source.ts',
+    find: 'first.refusal ?? first.lie ?? last',
+    replace: 'first.refusal ?? last',
+    test: 'test/unit/client/failover-source.test.ts',
+    only: 'the gravest is thrown',
   },
   {
     refusal: 'to end a read at the first source that is down, slow, behind or lying',

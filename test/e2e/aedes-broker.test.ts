@@ -2,7 +2,8 @@
 import { connect } from 'node:net'
 import mqtt, { type IClientOptions, type MqttClient } from 'mqtt'
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import { ok } from '../../chain/result.ts'
+import type { ErrorCode } from '../../chain/errors.ts'
+import { ok, refuse } from '../../chain/result.ts'
 import { aedesBroker } from '../../mqtt-gateway/server/aedes-broker.ts'
 import type {
   Broker,
@@ -15,15 +16,19 @@ import { testLimits, until } from '../support/gateway-fixture.ts'
 
 let broker: Broker
 let address: BrokerAddress
+let refusal: ErrorCode | undefined
 let published: (message: IncomingMessage) => Promise<PublishOutcome>
 let closedSessions: string[]
 let cuts: string[]
+let turnedAway: string[]
 let clients: MqttClient[]
 
 beforeEach(async () => {
   published = async () => 'acknowledge'
+  refusal = undefined
   closedSessions = []
   cuts = []
+  turnedAway = []
   clients = []
   // How long a reader may take nothing is a matter of one test; in the others a busy machine is no stalled one.
   await open({ stalledMs: 60_000 })
@@ -34,10 +39,11 @@ async function open(outgoing: Partial<OutgoingLimits>): Promise<void> {
     { host: '127.0.0.1', port: 0 },
     { ...testLimits, queuedPerClientMax: 20, outgoing: { ...testLimits.outgoing, ...outgoing } },
   )({
-    authenticate: async ({ clientId }) => ok({ clientId }),
+    authenticate: async ({ clientId }) => (refusal ? refuse(refusal, 'no') : ok({ clientId })),
     published: (_, message) => published(message),
     maySubscribe: async () => 'grant',
     mayReceive: () => true,
+    turnedAway: ({ clientId }, { code }) => turnedAway.push(`${clientId}: ${code}`),
     cut: ({ clientId }, { detail }) => cuts.push(`${clientId}: ${detail}`),
     closed: ({ clientId }) => closedSessions.push(clientId),
   })
@@ -86,6 +92,24 @@ test.each([0, 1, 2] as const)(
     await until(() => taken.length === 12, 'all are taken')
     expect(taken).toEqual(Array.from({ length: 12 }, (_, i) => String(i)))
     expect(mostAtOnce).toBe(1)
+  },
+)
+
+test('broker: says whom it turns away itself, and why', async () => {
+  const { host, port } = address
+  await expect(
+    client('anonymous', { username: undefined, password: undefined } as object),
+  ).rejects.toMatchObject({ code: 4 })
+  for (let i = 0; i < testLimits.connectionsMax; i++) await client(`c${i}`)
+  await expect(client('one more'), `${host}:${port}`).rejects.toMatchObject({ code: 3 })
+  expect(turnedAway).toEqual(['anonymous: assertion-invalid', 'one more: overloaded'])
+})
+
+test.each(['bad-proof', 'bad-certificate', 'withheld', 'not-ready', 'internal'] as const)(
+  'broker: a device is to come again where the gateway itself hears a lie or nothing (%s)',
+  async code => {
+    refusal = code
+    await expect(client('honest')).rejects.toMatchObject({ code: 3 })
   },
 )
 

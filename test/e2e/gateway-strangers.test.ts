@@ -84,7 +84,13 @@ test('gateway: holds the connections of so many devices, and lets a device take 
     const keys = fixture.device(`device-${i}`)
     clients.push({ keys, client: await fixture.client(fixture.credentials(keys)) })
   }
-  await expect(fixture.client(fixture.credentials(device))).rejects.toThrow('Server unavailable')
+  for (let i = 0; i < 2; i++)
+    await expect(fixture.client(fixture.credentials(device))).rejects.toThrow('Server unavailable')
+  const lines = fixture.decisions.filter(({ code }) => code === 'overloaded')
+  expect(
+    lines.map(({ event, sender }) => [event, sender]),
+    'one line for those of one address',
+  ).toEqual([['connect', device.id]])
   await fixture.client(fixture.credentials(clients[0]!.keys))
 })
 

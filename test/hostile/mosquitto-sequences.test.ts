@@ -59,6 +59,7 @@ describe.skipIf(directory === undefined)('a corpus, which needs MOTE_MOSQUITTO_D
       },
       maySubscribe: async () => 'grant',
       mayReceive: () => true,
+      turnedAway: () => {},
       cut: () => {},
       closed: () => {},
     })

@@ -101,6 +101,28 @@ describe('failover source', () => {
     expect(await ask()).toBe('b')
   })
 
+  it('failover source: of failures the gravest is thrown: a refusal, else a lie, else the last one', async () => {
+    const lie = new MoteError('bad-proof', 'a lie')
+    const { a, b, c, ask } = setUp()
+    a.failure = lie
+    b.failure = new MoteError('rate-limited', 'requests: again in 100 ms')
+    c.failure = down
+    await expect(ask()).rejects.toMatchObject({ code: 'bad-proof' })
+    await expect(ask(), 'who lied is not asked').rejects.toMatchObject({ code: 'unreachable' })
+    const refusing = setUp()
+    refusing.a.failure = lie
+    refusing.b.failure = new MoteError('not-found', 'no such transaction')
+    refusing.c.failure = down
+    await expect(refusing.ask()).rejects.toMatchObject({ code: 'not-found' })
+  })
+
+  it('failover source: one that limits the rate is passed over for now', async () => {
+    const { a, pool, ask } = setUp()
+    a.failure = new MoteError('rate-limited', 'requests: again in 100 ms')
+    expect(await ask()).toBe('b')
+    expect(pool.isDistrusted(a)).toBe(false)
+  })
+
   it('failover source: a refusal is one word: the next is asked, and it is the answer if nobody has another', async () => {
     const { a, b, c, pool, ask } = setUp()
     a.failure = new MoteError('not-found', 'no such transaction')
