@@ -44,6 +44,7 @@ export function runCore({ seed, events = defaultCoreEvents }: SimulationOptions)
     acknowledged: 0,
     faults: 0,
     fullAnswers: cluster.fullAnswers,
+    disjointHandovers: 0,
     traceHash: '',
     trace: violation ? stateOf(cluster) : '',
   }

@@ -17,6 +17,8 @@ export interface GovernorParts {
   readonly random: SeededRandom
   readonly hosts: readonly Host[]
   readonly identities: readonly SampleIdentity[]
+  /** Who signs at first. */
+  readonly first: ConsenterSet
   readonly operator: SampleIdentity
   readonly clients: Clients
   /** Sets that bear the loss of one: where disks rot, others could not. */
@@ -25,12 +27,15 @@ export interface GovernorParts {
 }
 
 const triesMax = 6
+/** One of so many decisions is for a set that has nobody of the last one, if there are enough others. */
+const disjointEvery = 2
 
 export class Governor {
   readonly #parts: GovernorParts
   readonly #meanMs: number
   #stopped = false
   #busy = 0
+  #decisions = 0
   /** Every set that was ever decided on: a late transaction may still bring it about. */
   readonly targets: ConsenterSet[] = []
 
@@ -59,7 +64,7 @@ export class Governor {
   #decide(): void {
     const { identities, random, site, clients, hosts, careful } = this.#parts
     const size = random.pick(careful ? [3, 3, 4, 5] : [1, 2, 3, 3, 3, 4, 5])
-    const chosen = random.shuffled(identities).slice(0, size)
+    const chosen = this.#candidates(random.shuffled(identities)).slice(0, size)
     const set = chosen.map(({ id, signer }) => ({ id, key: signer.publicKey }))
     const target = consenterSet(set, size > 3 && random.chance(0.5) ? 'two-thirds' : 'majority')
     const unsound = new Set(hosts.filter(isUnsound).map(({ id }) => id))
@@ -73,6 +78,13 @@ export class Governor {
     )
     this.#busy++
     clients.submitUntil(this.#sign(target), triesMax, () => this.#busy--)
+  }
+
+  /** Of all, or of those who are in no way part of the set that was decided on last. */
+  #candidates(all: readonly SampleIdentity[]): readonly SampleIdentity[] {
+    const { consenters } = this.targets.at(-1) ?? this.#parts.first
+    const others = all.filter(({ id }) => !consenters.some(consenter => consenter.id === id))
+    return this.#decisions++ % disjointEvery === 0 && others.length >= consenters.length ? others : all
   }
 
   #sign(target: ReturnType<typeof consenterSet>): Uint8Array {

@@ -90,6 +90,8 @@ export class Judge implements ProcessObserver {
   elections = 0
   /** Answers of followers that could take no more entries. */
   fullAnswers = 0
+  /** Certified handovers to a set that has nobody of the one before. */
+  disjointHandovers = 0
 
   constructor(parts: JudgeParts) {
     this.#parts = parts
@@ -488,6 +490,7 @@ export class Judge implements ProcessObserver {
       if (before && old) this.#isOfQuorum(old, before, `${where}, handover by the old set`)
       this.#isOfQuorum(handover.certificate, handover.consenters, `${where}, handover by the new set`)
       this.#handovers.add(header.height)
+      if (before && areDisjoint(before, handover.consenters)) this.disjointHandovers++
     }
     this.#highestCertified = Math.max(this.#highestCertified, height)
     this.#isHandedOver(name, certifiedHeight)
@@ -568,4 +571,9 @@ function errorText(error: unknown): string {
   return error instanceof Error
     ? (error.stack ?? error.message).split('\n').slice(0, 4).join(' | ')
     : String(error)
+}
+
+function areDisjoint(before: ConsenterSet, after: ConsenterSet): boolean {
+  const ids = new Set(before.consenters.map(({ id }) => id))
+  return after.consenters.every(({ id }) => !ids.has(id))
 }

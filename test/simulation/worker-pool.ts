@@ -111,6 +111,7 @@ function failureOf(seed: number, cause: string): SeedReport {
     acknowledged: 0,
     faults: 0,
     fullAnswers: 0,
+    disjointHandovers: 0,
     traceHash: '',
   }
 }

@@ -43,6 +43,7 @@ export interface RunReport {
   readonly faults: number
   /** Answers of followers that could take no more entries. */
   readonly fullAnswers: number
+  readonly disjointHandovers: number
   readonly traceHash: string
   readonly trace: string
 }
@@ -51,7 +52,7 @@ export const defaultEvents = 2_500
 /** Simulated time for everything to come right. */
 const healMsMax = 60_000
 
-const names = ['a', 'b', 'c', 'd', 'e']
+const names = ['a', 'b', 'c', 'd', 'e', 'f']
 function identityOf(name: string) {
   const signer = nativeSignerFromSeed('ed25519', seedOf(name, 'signing'))
   return { ...sampleIdentity(name), signer }
@@ -64,7 +65,8 @@ const sizes = [
   { consenters: 3, more: 0 },
   { consenters: 5, more: 0 },
   { consenters: 3, more: 1 },
-  { consenters: 3, more: 2 },
+  // Two sets that have nobody in common.
+  { consenters: 3, more: 3 },
 ] as const
 const chains = sizes.map(({ consenters, more }) => ({
   full: identities.slice(0, consenters + more),
@@ -135,6 +137,7 @@ export class World {
           random: new SeededRandom(seed, 'governor'),
           hosts: this.#hosts,
           identities: full,
+          first,
           operator,
           clients: this.#clients,
           careful: this.#faults.kinds.includes('bit-rot'),
@@ -174,6 +177,7 @@ export class World {
       acknowledged: this.#clients.acknowledged.size,
       faults: [...this.#faults.made.values()].reduce((sum, count) => sum + count, 0),
       fullAnswers: this.#judge.fullAnswers,
+      disjointHandovers: this.#judge.disjointHandovers,
       traceHash: this.#trace.hash,
       trace: this.#trace.text,
     }

@@ -12,6 +12,7 @@ function passed(seed: number): SeedReport {
     acknowledged: 1,
     faults: 0,
     fullAnswers: 0,
+    disjointHandovers: 0,
   }
   return { seed, violation: undefined, traceHash: '', ...nothing }
 }

@@ -11,14 +11,12 @@ import { HostilePeer, type HostilePeerOptions } from './hostile-peer.ts'
 
 /** Requests under way on one connection. */
 const requestsAtOnce = 8
-/** A page as long as there are, among short ones. */
-const fullPageEvery = 8
 const askTimeoutMs = 5_000
 /** Longer than a peer takes to come back. */
 const framesEveryMs = 250
 const retryMs = 20
 
-/** Asks these nodes for pages of headers, until it is over. */
+/** Asks these nodes for whole pages of headers, until it is over. */
 export async function floodRequests(
   options: HostilePeerOptions,
   nodes: readonly PeerAddress[],
@@ -49,15 +47,12 @@ async function askWithoutEnd(
   over: AbortSignal,
 ): Promise<void> {
   const { protocol, of } = queries.headers
-  for (let i = 0; !over.aborted; i++)
+  const body = encodeRequest(queries.headers, { from: 0 as Height, limit: maxHeadersPerAnswer })
+  while (!over.aborted)
     try {
-      const limit = i % fullPageEvery === 0 ? maxHeadersPerAnswer : 1
-      const page = { from: 0 as Height, limit }
-      const body = encodeRequest(queries.headers, page)
       // The answer is let lie as it came: what it says costs the flooder nothing.
       await network.request(node, { protocol, body, of }, askTimeoutMs)
       counts.add('answered')
-      counts.add('units', queries.headers.costOf?.(page))
     } catch (error) {
       counts.add(String((error as { code?: unknown }).code))
       // A lost connection would be asked for without a pause.
