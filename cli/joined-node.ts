@@ -1,11 +1,12 @@
 /**
  * A joined device as a node: `mote node init`, and `mote device join --run`, in the foreground or under the devnet's
- * supervisor. It is said to be up when full nodes have taken it and it has answered a query with its own record.
+ * supervisor. It is said to be up when full nodes have taken it, it has answered a query with its own record, and it is
+ * ready: level with the chain.
  */
 
 import { equalBytes } from '../chain/codec.ts'
 import { exitCodes } from '../chain/errors.ts'
-import { type IdentityRecord, stateKeyOf } from '../chain/records.ts'
+import type { IdentityRecord } from '../chain/records.ts'
 import { MoteError } from '../chain/result.ts'
 import type { Label } from '../chain/transaction-bodies.ts'
 import { Deadline, pause } from '../client/deadline.ts'
@@ -13,7 +14,7 @@ import { httpSource } from '../client/http-source.ts'
 import type { IdentityKeys } from '../client/key-directory.ts'
 import type { ChainAccess } from '../devnet/access.ts'
 import { askControl } from '../devnet/control.ts'
-import { type InitialisedNode, initialiseNode } from '../devnet/joined.ts'
+import { type InitialisedNode, initialiseNode, requireUp } from '../devnet/joined.ts'
 import { apiUrl, type DevnetNode, layout } from '../devnet/layout.ts'
 import type { NodeRow } from '../devnet/process-status.ts'
 import { openRunningChain } from './chain-access.ts'
@@ -179,9 +180,7 @@ async function inForeground(
         signal: new Deadline(context.timeoutMs, { signal }).signal,
       }
       try {
-        await withinDeadline(patience, () =>
-          Promise.race([program.ended, untilAnswered(source, node, patience.signal)]),
-        )
+        await withinDeadline(patience, () => Promise.race([program.ended, untilUp(node, patience.signal)]))
       } catch (error) {
         await program.stop()
         throw error
@@ -194,15 +193,13 @@ async function inForeground(
   )
 }
 
-/** Until the node has answered with its own record, which full nodes proved to it. */
-async function untilAnswered(
-  source: ReturnType<typeof httpSource>,
-  { id }: DevnetNode,
-  signal: AbortSignal,
-): Promise<void> {
+async function untilUp(node: DevnetNode, signal: AbortSignal): Promise<void> {
   while (!signal.aborted) {
-    const answer = await source.state(stateKeyOf.identity(id)).catch(() => undefined)
-    if (answer?.value) return
+    const isUp = await requireUp(node).then(
+      () => true,
+      () => false,
+    )
+    if (isUp) return
     await pause(pollMs, signal)
   }
 }

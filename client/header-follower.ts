@@ -32,10 +32,10 @@ import { Deadline, pause } from './deadline.ts'
 import { findHandover } from './handover-search.ts'
 import { OrderedQueue } from './ordered-queue.ts'
 
-/** What a follower tells: consecutive headers, or a head reached without the headers in between. */
+/** What a follower tells: consecutive headers, or the header of a head reached without those in between. */
 export type HeadEvent =
   | { readonly type: 'headers'; readonly headers: readonly CertifiedHeader[]; readonly head: TrustedHead }
-  | { readonly type: 'skipped'; readonly head: TrustedHead }
+  | { readonly type: 'skipped'; readonly header: CertifiedHeader; readonly head: TrustedHead }
 
 export interface FollowerOptions {
   readonly pool: SourcePool
@@ -307,7 +307,7 @@ export class HeaderFollower {
       throw new MoteError('bad-header', `${source.name}: changes: expected the keys that changesHash names`)
     this.#head = unwrap(advance(this.#head, header, certificate, verifier, handover))
     this.#newest = { header, certificate, handover, changes }
-    this.#publish({ type: 'skipped', head: this.#head })
+    this.#publish({ type: 'skipped', header: this.#newest, head: this.#head })
   }
 
   /** A header of the head's height with another hash is a fork or an invention; below, the head says nothing. */

@@ -4,14 +4,18 @@
  * addresses: the supervisor's links are between the programs that a devnet began with.
  */
 import type { DeviceId } from '../chain/brands.ts'
+import { stateKeyOf } from '../chain/records.ts'
 import { MoteError } from '../chain/result.ts'
 import type { Label } from '../chain/transaction-bodies.ts'
 import { privateDirectory, readFileIfThere } from '../client/atomic-file.ts'
+import { httpSource } from '../client/http-source.ts'
 import { KeyDirectory } from '../client/key-directory.ts'
 import { readNodeConfig } from '../node/config.ts'
 import { writeNodeConfiguration } from './configuration.ts'
-import { type DevnetDescription, type DevnetNode, layout } from './layout.ts'
+import { apiUrl, type DevnetDescription, type DevnetNode, layout } from './layout.ts'
 import { choosePorts, loopback } from './ports.ts'
+
+const readyTimeoutMs = 2_000
 
 export interface JoinedIdentity {
   readonly name: string
@@ -56,6 +60,19 @@ export async function initialiseNode(
   await privateDirectory(layout.node(directory, name))
   await writeNodeConfiguration(directory, description, node)
   return { node, config, kept: false }
+}
+
+/**
+ * Resolves if a node that joined is up: it has answered with its own record, which full nodes have proven to it, and says
+ * that it is ready, so it follows the chain. Throws why not yet.
+ */
+export async function requireUp({ id, api }: DevnetNode): Promise<void> {
+  const url = apiUrl(api)
+  await httpSource(url).state(stateKeyOf.identity(id))
+  const response = await fetch(`${url}/readyz`, { signal: AbortSignal.timeout(readyTimeoutMs) })
+  if (response.ok) return
+  const { detail } = (await response.json()) as { detail?: unknown }
+  throw new MoteError('not-ready', String(detail))
 }
 
 /** What the configuration of an identity that joined says. Throws `not-found` if there is none. */

@@ -7,13 +7,12 @@
  */
 
 import type { Server } from 'node:net'
-import { stateKeyOf } from '../chain/records.ts'
 import { MoteError } from '../chain/result.ts'
 import { Deadline, pause } from '../client/deadline.ts'
 import { httpSource } from '../client/http-source.ts'
 import { Child, type Program } from './child.ts'
 import { type ControlRequest, serveControl } from './control.ts'
-import { joinedNode } from './joined.ts'
+import { joinedNode, requireUp } from './joined.ts'
 import {
   apiUrl,
   type DevnetDescription,
@@ -293,10 +292,8 @@ export class Supervisor {
     const child = this.#child(node.name)
     await child.waitUntilReady(signal)
     const source = httpSource(apiUrl(node.api))
-    // One that joined has something to prove: it answers when full nodes have taken it and shown it its own record.
-    await untilDone(child, signal, () =>
-      node.joined ? source.state(stateKeyOf.identity(node.id)) : source.status(),
-    )
+    // One that joined has something to prove.
+    await untilDone(child, signal, () => (node.joined ? requireUp(node) : source.status()))
     this.#options.onProgress(`${node.name} answers`)
   }
 

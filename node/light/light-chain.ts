@@ -10,18 +10,13 @@ import { join } from 'node:path'
 import type { DeviceId, Height } from '../../chain/brands.ts'
 import { decode, equalBytes } from '../../chain/codec.ts'
 import { chainIdOf, checkpointFromGenesis, type GenesisDocument } from '../../chain/genesis.ts'
-import {
-  isHandover,
-  type StateAnswer,
-  throughHandovers,
-  verifyStateAnswer,
-} from '../../chain/light-client.ts'
+import { type StateAnswer, throughHandovers, verifyStateAnswer } from '../../chain/light-client.ts'
 import { RecentMap } from '../../chain/recent-map.ts'
 import { type IdentityRecord, identityCodec, stateKeyOf } from '../../chain/records.ts'
 import { MoteError, unwrap } from '../../chain/result.ts'
 import { ChainClient } from '../../client/chain-client.ts'
 import type { ChainSource, NodeStatus } from '../../client/chain-source.ts'
-import { checkpointFile } from '../../client/checkpoint-file.ts'
+import { type CheckpointStore, checkpointFile } from '../../client/checkpoint-file.ts'
 import { steadyClock, systemClock } from '../../client/clock.ts'
 import { findCoordinationNodes, verifiedAddress } from '../../client/coordination-address.ts'
 import { pause } from '../../client/deadline.ts'
@@ -39,6 +34,7 @@ import { libp2pSource } from '../network/query-protocol.ts'
 import { queries } from '../network/request-table.ts'
 import { ask } from '../network/requests.ts'
 import type { PeerStatus } from '../ports.ts'
+import { PassedHandovers } from './passed-handovers.ts'
 import { LightIdentityProvider, PeerConfirmation } from './peer-identities.ts'
 
 /** A query that waits for news lasts this long: a full node that hangs is noticed a little later. */
@@ -47,6 +43,8 @@ const waitMs = 3_000
 const maxSources = 64
 const requestTimeoutMs = 2_000
 const proofRetryMs = 500
+/** A node that was away shows nodes without state of their own a proof of now, if full nodes give it one by then. */
+const ownProofPatienceMs = 1_000
 
 export class LightChain {
   readonly config: LightConfiguration
@@ -60,6 +58,8 @@ export class LightChain {
   readonly #stopping = new AbortController()
   readonly #running = new Set<Promise<unknown>>()
   readonly #ended = Promise.withResolvers<never>()
+  /** Resolves with the first proof of the own record that was made in this run. */
+  readonly #shown = Promise.withResolvers<void>()
   /** Why nobody takes this node, where its record says so. */
   #standing: MoteError | undefined
   #proofWanted = false
@@ -112,11 +112,15 @@ export class LightChain {
     transportOf(keys)
     const lock = await lockDirectory(config.data)
     try {
-      const client = await openClient(config, genesis, log)
+      const handovers = await PassedHandovers.open(checkpointFile(join(config.data, 'handovers')))
+      const store = handovers.beforeCheckpoints(checkpointFile(join(config.data, 'checkpoint')))
+      const client = await openClient(config, { genesis, store, log })
+      handovers.follow(client.follower)
       const identities = await LightIdentityProvider.open({
         deviceId: keys.id,
         genesis,
         records: client.records,
+        handovers,
         verifier: nativeVerifier,
         proofStore: checkpointFile(join(config.data, 'own-proof')),
         isFresh: () => client.records.ageMs() <= config.trustTtlMs,
@@ -159,9 +163,13 @@ export class LightChain {
     return findCoordinationNodes(this.client)
   }
 
-  /** Meets the configured peers, and follows the chain from then on. */
+  /**
+   * Meets the configured full nodes, follows the chain from then on, and meets the coordination nodes. Those judge by the
+   * proof that is shown alone, and the one of the last run may be signed by consenters of before.
+   */
   async start(onPeer: (peer: DeviceId, state: PeerStatus['state']) => void): Promise<void> {
-    for (const peer of [...this.config.peers, ...this.config.coordination]) this.network.keep(peer)
+    const isOfLastRun = this.identities.ownProof().type === 'certified'
+    for (const peer of this.config.peers) this.network.keep(peer)
     await this.network.start({
       message: () => {},
       unreachable: () => {},
@@ -171,6 +179,8 @@ export class LightChain {
     this.client.follower.onAdvance(event => this.#onAdvance(event))
     this.inBackground('following headers', this.client.follower.run(this.stopping))
     this.#wantProof()
+    if (isOfLastRun) await Promise.race([this.#shown.promise, pause(ownProofPatienceMs, this.stopping)])
+    for (const peer of this.config.coordination) this.network.keep(peer)
   }
 
   /** A task that ends when the node stops. Its failure is logged: the others go on. */
@@ -234,10 +244,9 @@ export class LightChain {
       event.type === 'skipped' ? undefined : new Set(event.headers.flatMap(({ changes }) => changes))
     // After a skip anything may have changed.
     const mayHaveChanged = (id: DeviceId) => changed?.has(stateKeyOf.identity(id)) ?? true
-    const isHandedOver = event.type === 'headers' && event.headers.some(({ header }) => isHandover(header))
     for (const { id } of this.network.peers()) if (mayHaveChanged(id)) this.network.recheck(id)
     this.#confirmation.confirm()
-    if (mayHaveChanged(this.keys.id) || isHandedOver) this.#wantProof()
+    if (this.identities.isProofOverdue(event)) this.#wantProof()
   }
 
   /**
@@ -275,6 +284,7 @@ export class LightChain {
         if (answer.signatures.length === 0) throw new MoteError('not-ready', 'no block is certified yet')
         this.#mustBeTaken(answer)
         await this.identities.showProof(answer)
+        this.#shown.resolve()
         if (isNewcomer) this.network.greetAgain()
         if (!this.#proofWanted) return
       } catch (error) {
@@ -361,11 +371,14 @@ function transportOf(keys: IdentityKeys): NonNullable<IdentityKeys['transport']>
   throw new MoteError('config-invalid', `key: transport: a node needs a transport key, ${keys.name} has none`)
 }
 
-function openClient(config: LightConfiguration, genesis: GenesisDocument, log: Logger): Promise<ChainClient> {
+function openClient(
+  config: LightConfiguration,
+  { genesis, store, log }: { genesis: GenesisDocument; store: CheckpointStore; log: Logger },
+): Promise<ChainClient> {
   return ChainClient.open({
     sources: [],
     checkpoint: checkpointFromGenesis(genesis),
-    store: checkpointFile(join(config.data, 'checkpoint')),
+    store,
     waitMs,
     clock: config.clock === 'none' ? steadyClock : systemClock,
     quietMs: 3 * genesis.parameters.heartbeatMs,
@@ -373,6 +386,9 @@ function openClient(config: LightConfiguration, genesis: GenesisDocument, log: L
     onFault: (source, fault, error) => {
       const detail = { source: source.name, code: error.code, detail: error.detail }
       if (fault === 'lie') log.warn(detail, 'a full node gave an answer that does not verify')
+      // That there is no connection, or none any more, the network has said.
+      else if (error.code === 'unreachable')
+        log.debug(detail, 'a full node was not reached; the next one is asked')
       else log.info(detail, 'a full node did not answer; the next one is asked')
     },
   })

@@ -12,21 +12,26 @@ import { decode, encode } from '../../chain/codec.ts'
 import { type GenesisDocument, genesisState } from '../../chain/genesis.ts'
 import type { SignatureVerifier } from '../../chain/keys.ts'
 import {
+  isHandover,
   type StateAnswer,
   stateAnswerCodec,
   type TrustedHead,
+  throughHandovers,
   verifyStateAnswer,
 } from '../../chain/light-client.ts'
 import { type IdentityRecord, identityCodec, stateKeyOf } from '../../chain/records.ts'
 import type { CheckpointStore } from '../../client/checkpoint-file.ts'
+import type { HeadEvent } from '../../client/header-follower.ts'
 import type { VerifiedChain } from '../../client/verified-chain.ts'
 import type { HelloProof, IdentityProvider, KnownIdentity } from '../network/hello.ts'
 import type { Clock } from '../ports.ts'
+import type { PassedHandovers } from './passed-handovers.ts'
 
 export interface LightIdentityParts {
   readonly deviceId: DeviceId
   readonly genesis: GenesisDocument
   readonly records: VerifiedChain
+  readonly handovers: Pick<PassedHandovers, 'newest'>
   readonly verifier: SignatureVerifier
   /** Where the proof of one's own record outlives the program. */
   readonly proofStore: CheckpointStore
@@ -39,54 +44,80 @@ export class LightIdentityProvider implements IdentityProvider {
   readonly deviceId: DeviceId
   readonly verifier: SignatureVerifier
   readonly #records: VerifiedChain
+  readonly #handovers: Pick<PassedHandovers, 'newest'>
   readonly #genesis: ReturnType<typeof genesisState>
   readonly #proofStore: CheckpointStore
   readonly #isFresh: () => boolean
   #proof: HelloProof
+  /** Height of the certified proof that is shown; it is signed by the consenters of there. */
+  #proofHeight: Height | undefined
 
-  private constructor(parts: LightIdentityParts, proof: HelloProof) {
+  private constructor(parts: LightIdentityParts, proof: HelloProof, proofHeight?: Height) {
     this.deviceId = parts.deviceId
     this.verifier = parts.verifier
     this.#records = parts.records
+    this.#handovers = parts.handovers
     this.chainId = parts.records.follower.head.chainId
     this.#genesis = genesisState(parts.genesis)
     this.#proofStore = parts.proofStore
     this.#isFresh = parts.isFresh
     this.#proof = proof
+    this.#proofHeight = proofHeight
   }
 
   /** Shows the stored proof of this node's record; without one, the genesis if it names this node. */
   static async open(parts: LightIdentityParts): Promise<LightIdentityProvider> {
     const stored = await parts.proofStore.load()
     const answer = stored && decode(stateAnswerCodec, stored)
-    if (answer?.ok) {
+    if (stored && answer?.ok) {
       const key = stateKeyOf.identity(parts.deviceId)
-      const { head } = parts.records.follower
-      if (verifyStateAnswer(head, key, answer.value, parts.verifier).ok)
-        return new LightIdentityProvider(parts, {
-          type: 'certified',
-          answer: stored as Uint8Array,
-          handovers: [],
-        })
+      const { handovers, verifier } = parts
+      const { height } = answer.value
+      // The proof may be newer than the checkpoint.
+      const trusted = throughHandovers(parts.records.follower.head, handovers.newest, height, verifier)
+      if (trusted.ok && verifyStateAnswer(trusted.value, key, answer.value, verifier).ok) {
+        const proof = { type: 'certified', answer: stored, handovers: handovers.newest } as const
+        return new LightIdentityProvider(parts, proof, height)
+      }
     }
     const identities = new LightIdentityProvider(parts, { type: 'none' })
     if (identities.genesisIdentity(parts.deviceId)) identities.#proof = { type: 'genesis' }
     return identities
   }
 
+  /** The same object until there is more to show. */
   ownProof(): HelloProof {
+    const { newest } = this.#handovers
+    if (this.#proof.type === 'certified' && this.#proof.handovers !== newest)
+      this.#proof = { ...this.#proof, handovers: newest }
     return this.#proof
+  }
+
+  /**
+   * Whether the proof is to be made anew after this advance: the record may have changed, or others certify from here on, and
+   * who has seen that believes them alone. A proof at the handover itself is signed by those of before; it serves until
+   * there is a block above.
+   */
+  isProofOverdue(event: HeadEvent): boolean {
+    if (event.type === 'skipped') return true
+    const key = stateKeyOf.identity(this.deviceId)
+    if (event.headers.some(({ header, changes }) => isHandover(header) || changes.includes(key))) return true
+    const { header, handoverHeight } = event.head
+    if (this.#proofHeight === undefined || handoverHeight === undefined) return false
+    return this.#proofHeight <= handoverHeight && header.height > handoverHeight
   }
 
   /** Shows no proof until there is a new one: who is refused with it may still ask for its own record without it. */
   withholdProof(): void {
     this.#proof = { type: 'none' }
+    this.#proofHeight = undefined
   }
 
   /** Shows this proof of one's own record from now on. It must have been verified. */
   async showProof(answer: StateAnswer): Promise<void> {
     const bytes = encode(stateAnswerCodec, answer)
-    this.#proof = { type: 'certified', answer: bytes, handovers: [] }
+    this.#proof = { type: 'certified', answer: bytes, handovers: this.#handovers.newest }
+    this.#proofHeight = answer.height
     await this.#proofStore.save(bytes)
   }
 

@@ -9,6 +9,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { NodeStatus } from '../../client/chain-source.ts'
 import { type DevnetDescription, layout, readDescription } from '../../devnet/layout.ts'
+import type { PeerStatus } from '../../node/ports.ts'
 import { type CommandResult, MoteCommand, runMote } from '../support/mote-command.ts'
 
 const root = mkdtempSync(join(tmpdir(), 'mote-e2e-replacement-'))
@@ -47,6 +48,11 @@ const apiOf = (name: string): string => {
   const { host, port } = description.nodes.find(node => node.name === name)!.api
   return `http://${host}:${port}`
 }
+
+const logged = (name: string, pattern: RegExp): string[] =>
+  readFileSync(layout.nodeLog(directory, name), 'utf8')
+    .split('\n')
+    .filter(line => pattern.test(line))
 
 /** Lets a node in, writes its configuration after that of a neighbour, starts it; resolves to its API. */
 async function startNew(name: string, label: 'full' | 'coordination', like: string): Promise<string> {
@@ -111,10 +117,24 @@ describe('a consenter that lost its disk is replaced', () => {
       'full-4 has caught up',
       async () => (await statusAt(fullFour)).certifiedHeight >= target || undefined,
     )
+    for (const name of ['lightweight-1', 'coordination-1']) await succeeds('chaos', 'kill', name)
     const set = ['chain', 'consenters', 'set', 'full-1', 'full-2', 'full-4', '--wait']
     await succeeds(...set)
     const { consenters } = await succeeds<{ consenters: { name: string }[] }>('chain', 'consenters')
     expect(consenters.map(({ name }) => name).sort()).toEqual(['full-1', 'full-2', 'full-4'])
+  })
+
+  test('light nodes that were away meanwhile take each other: each shows what the new consenters signed', async () => {
+    await succeeds('chaos', 'restart', 'coordination-1')
+    await succeeds('chaos', 'restart', 'lightweight-1')
+    const { id } = description.nodes.find(({ label }) => label === 'coordination')!
+    await until('it is connected', async () => {
+      const { peers } = (await statusAt(apiOf('lightweight-1'))) as { peers?: readonly PeerStatus[] }
+      return peers?.some(peer => peer.id === id && peer.state === 'connected') || undefined
+    })
+    for (const name of ['lightweight-1', 'coordination-1']) expect(logged(name, /peer refused/)).toEqual([])
+    const unheard = logged('lightweight-1', /did not answer.*not connected|not connected.*did not answer/)
+    expect(unheard, 'only who is connected is missed').toEqual([])
   })
 
   test('with it the chain bears the loss of another: writes, reads, light nodes and newcomers go on', async () => {
