@@ -1,18 +1,20 @@
 /**
- * `mote group create|add|remove|owner|show`: who may read what is sent to a group. The chain holds the members; the key
- * of each epoch is made by a member and sealed to the others when somebody next sends.
+ * `mote group create|add|remove|owner|show`: who may read what is sent to a group. The chain holds the members. What changes
+ * them makes a new epoch key too, sealed to every member, so that it is there before the first message (Hsu C3).
  */
 import type { Command } from 'commander'
 import { exitCodes } from '../chain/errors.ts'
 import { groupIdOf } from '../chain/records.ts'
-import { MoteError } from '../chain/result.ts'
+import { MoteError, refusalOf } from '../chain/result.ts'
 import { addMembers, createGroup, removeMembers } from '../client/group-actions.ts'
+import type { IdentityKeys } from '../client/key-directory.ts'
 import { giveGroup } from '../client/operator-actions.ts'
 import type { Verified, VerifiedGroup } from '../client/verified-chain.ts'
 import { type ChainAccess, operatorKeys } from '../devnet/access.ts'
 import { deviceNameOf, openChain, rememberGroup, requireDevice, requireGroup } from './chain-access.ts'
 import type { AddCommand } from './command.ts'
 import type { Context } from './context.ts'
+import { connectAgent } from './messages.ts'
 import { provenance, shortId } from './output.ts'
 
 interface FromOption {
@@ -76,7 +78,7 @@ async function create(
     const members = await Promise.all(devices.map(device => requireDevice(access, device)))
     group = await addMembers(access.client, owner, { group: id, devices: members })
   }
-  return print(context, access, group)
+  return print(context, access, await withEpoch(context, access, owner, group))
 }
 
 async function edit(
@@ -89,7 +91,35 @@ async function edit(
   const owner = await access.keys.load(options.from)
   const group = await requireGroup(access, name, owner.id)
   const members = await Promise.all(devices.map(device => requireDevice(access, device)))
-  return print(context, access, await change(access.client, owner, { group, devices: members }))
+  const changed = await change(access.client, owner, { group, devices: members })
+  return print(context, access, await withEpoch(context, access, owner, changed))
+}
+
+/**
+ * The group with an epoch that fits its members. What is on the chain stays if there can be none now, without a gateway say; the next member
+ * to send makes it then, and no message is sent under an older one after a removal.
+ */
+async function withEpoch(
+  context: Context,
+  access: ChainAccess,
+  owner: IdentityKeys,
+  group: Verified<VerifiedGroup>,
+): Promise<Verified<VerifiedGroup>> {
+  const { needsEpoch } = await import('../mqtt-gateway/device/agent-epochs.ts')
+  if (!group.value || !needsEpoch(group.value)) return group
+  try {
+    const agent = await connectAgent(context, access, owner)
+    try {
+      await agent.epochs.ensureEpoch(group.value)
+    } finally {
+      await agent.close()
+    }
+    return await access.client.records.group(group.value.record.id)
+  } catch (error) {
+    const { code, detail } = refusalOf(error)
+    context.output.note(`no epoch key yet, the next member to send makes it: ${code}: ${detail}`)
+    return group
+  }
 }
 
 async function giveTo(context: Context, [name = '', device = '']: readonly string[]): Promise<number> {

@@ -98,7 +98,12 @@ export function messageCommands(family: Command, add: AddCommand): void {
   })
 }
 
-async function connect(context: Context, access: ChainAccess, keys: IdentityKeys): Promise<Agent> {
+/** The agent of a device, connected to the gateway of this devnet. */
+export async function connectAgent(
+  context: Context,
+  access: ChainAccess,
+  keys: IdentityKeys,
+): Promise<Agent> {
   const [{ DeviceAgent }, { agentChain }] = await Promise.all([
     import('../mqtt-gateway/device/agent.ts'),
     import('../mqtt-gateway/device/agent-chain.ts'),
@@ -114,6 +119,8 @@ async function connect(context: Context, access: ChainAccess, keys: IdentityKeys
     onBoxRefused: ({ code, detail }) => context.output.note(`box refused: ${code}: ${detail}`),
     onLeftOut: (group, { member, reason }) =>
       context.output.note(`group ${group}: no key of the new epoch for ${member}: ${reason}`),
+    onRekeyFailed: (group, { code, detail }) =>
+      context.output.note(`group ${group}: no new epoch: ${code}: ${detail}`),
     onDecision: line => logDecision(stateDirectoryOf(directory, keys), line),
   })
 }
@@ -239,7 +246,7 @@ async function sendText(context: Context, access: ChainAccess, outgoing: Outgoin
     options.group === undefined
       ? ({ type: 'device', id: await requireDevice(access, to) } as const)
       : ({ type: 'group', id: await requireGroup(access, options.group, keys.id) } as const)
-  const agent = await connect(context, access, keys)
+  const agent = await connectAgent(context, access, keys)
   try {
     return await (target.type === 'device'
       ? agent.send(target.id, message)
@@ -287,7 +294,7 @@ async function listen(
   const access = await openChain(context, { clock })
   const keys = await access.keys.load(name)
   if (raw) return listenRaw(context, access, keys, count ?? Number.POSITIVE_INFINITY)
-  const agent = await connect(context, access, keys)
+  const agent = await connectAgent(context, access, keys)
   const following = new AbortController()
   const run = access.client.follower.run(following.signal)
   const done = Promise.withResolvers<number>()

@@ -36,6 +36,7 @@ import {
   type IdentityRecord,
   identityCodec,
   isMemberListOf,
+  membershipsCodec,
   parametersCodec,
   rightsCodec,
   stateKeyOf,
@@ -152,6 +153,11 @@ export class VerifiedChain {
 
   parameters(options?: ReadOptions): Promise<Verified<ChainParameters>> {
     return this.#record(stateKeyOf.parameters(), parametersCodec, options)
+  }
+
+  /** The groups of which an identity is a member, ascending; proven absent for one that never was in any. */
+  memberships(id: DeviceId, options?: ReadOptions): Promise<Verified<readonly GroupId[]>> {
+    return this.#record(stateKeyOf.memberships(id), membershipsCodec, options)
   }
 
   /** What an authority lets an identity do; proven absent for none. */

@@ -1,10 +1,10 @@
 /** What the device agent needs of the chain, and the adapter over client/. */
-import type { Hash } from '../../chain/brands.ts'
+import type { DeviceId, GroupId, Hash } from '../../chain/brands.ts'
 import type { ChainClient } from '../../client/chain-client.ts'
 import { rekeyGroup } from '../../client/group-actions.ts'
 import type { IdentityKeys } from '../../client/key-directory.ts'
 import { chainTrust } from '../protocol/chain-trust.ts'
-import type { TrustedGroup, TrustView } from '../protocol/trust.ts'
+import type { Trusted, TrustedGroup, TrustView } from '../protocol/trust.ts'
 
 /** Hashes of a new epoch key, made for the group as it was read. */
 export interface RekeyChange {
@@ -16,6 +16,8 @@ export interface RekeyChange {
 export interface AgentChain extends Omit<TrustView, 'answer'> {
   /** Catches up with the newest certified header. */
   refresh(): Promise<void>
+  /** Groups of which a device is a member, ascending; undefined if it never was in any. */
+  memberships(id: DeviceId): Promise<Trusted<readonly GroupId[]>>
   /** Records a new epoch, certified. Throws `epoch-conflict` when the group has moved on. */
   rekey(change: RekeyChange): Promise<TrustedGroup>
 }
@@ -27,6 +29,7 @@ export function agentChain(client: ChainClient, keys: IdentityKeys): AgentChain 
     refresh: async () => {
       await client.follower.sync()
     },
+    memberships: id => client.records.memberships(id),
     rekey: async change => (await rekeyGroup(client, keys, change)).value,
   }
 }

@@ -23,6 +23,7 @@ import { judgeUnusableCopy, type RefreshedContact, refreshContact } from './cont
 import { decryptionKeyOf } from './decryption-key.ts'
 import { DeviceState } from './device-state.ts'
 import { type SealTarget, sealEnvelope, suiteOf } from './envelope-sealing.ts'
+import { EpochKeeper } from './epoch-keeper.ts'
 import { type DeliveredMessage, Lanes, Listener, type ListenerOptions } from './listener.ts'
 import { ListeningPlace } from './listening-place.ts'
 import { type GatewayAddress, MqttConnection } from './mqtt-connection.ts'
@@ -43,6 +44,8 @@ export interface AgentOptions {
   readonly onBoxRefused?: (refusal: Refusal) => void
   /** Told of every member that a new epoch of this device has no box for, and why. */
   readonly onLeftOut?: (group: GroupId, leftOut: LeftOut) => void
+  /** Told why a group whose membership has changed got no new epoch by this device while it listens. */
+  readonly onRekeyFailed?: (group: GroupId, refusal: Refusal) => void
   /** Told of messages that this device itself refused to send: for its decision log. */
   readonly onDecision?: (line: DecisionLine) => void | Promise<void>
   /** False: a connection that breaks is over, and `ended` says so; by default it is opened again. */
@@ -90,6 +93,7 @@ export class DeviceAgent {
   readonly #onDecision: NonNullable<AgentOptions['onDecision']>
   /** Held from `listen` to `close`. */
   #place: ListeningPlace | undefined
+  readonly #keeper: EpochKeeper
   readonly epochs: EpochKeys
 
   private constructor(parts: AgentParts) {
@@ -116,6 +120,8 @@ export class DeviceAgent {
       onLeftOut,
     })
     const { epochs } = this
+    const onFailure = options.onRekeyFailed ?? (() => {})
+    this.#keeper = new EpochKeeper({ device, chain, epochs, onFailure })
     this.#receiving = { device, decryptionKey, chain, epochs, verifier, trustTtlMs }
   }
 
@@ -215,7 +221,7 @@ export class DeviceAgent {
 
   /**
    * Resolves once subscribed; from then on every message goes to `handlers`, those of one source in order, and to every other
-   * listener of this device too. An agent listens once. Throws `in-use` if eight processes listen for this device already.
+   * listener of this device too. While it listens it takes part in giving its groups new epochs. An agent listens once. Throws `in-use` if eight processes listen for this device already.
    */
   async listen(handlers: ListenHandlers): Promise<void> {
     assert(!this.#place, 'an agent listens once')
@@ -234,9 +240,11 @@ export class DeviceAgent {
     })
     await this.epochs.subscribe()
     await this.#connection.subscribe(filters.toDevice(this.#device))
+    await this.#keeper.start()
   }
 
   async close(): Promise<void> {
+    this.#keeper.stop()
     await this.#connection.close()
     await this.#state.settled()
     await this.#place?.release()

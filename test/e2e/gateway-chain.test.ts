@@ -5,7 +5,7 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, expect, test } from 'vitest'
+import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { nobleVerifier } from '../../chain/noble-crypto.ts'
 import { MoteError, unwrap } from '../../chain/result.ts'
 import { ChainClient } from '../../client/chain-client.ts'
@@ -208,4 +208,21 @@ test('gateway on a ledger: a device asks over MQTT and verifies the answer, and 
   const absent = keysOf('nobody').id
   const absence = await askGateway(asker, { type: 'device', id: absent })
   expect(unwrap(verifyDeviceAnswer(chain.checkpoint, absent, absence, nobleVerifier)).record).toBeUndefined()
+})
+
+test('gateway on a ledger: after a revocation the members that listen make a new epoch, before anybody sends', async () => {
+  const [owner, member, other] = [await agent(d1111), await agent(d1112), await agent(d1113)]
+  const { value } = await createGroup(owner.client, d1111, 'hsu0001')
+  const id = value.record.id
+  await addMembers(owner.client, d1111, { group: id, devices: [d1112.id, d1113.id] })
+  await owner.agent.rekey(id)
+  await owner.agent.sendToGroup(id, text('with 1113'))
+  await until(() => other.texts.length === 1, '1113 reads it')
+  chain.revoke(d1113.id)
+  const groupNow = async () => (await owner.client.records.group(id)).value?.record
+  await vi.waitFor(async () => expect(await groupNow()).toMatchObject({ epoch: 2, memberCount: 2 }), 10_000)
+  // Both have its key: the sender re-keys nothing, and the other reads.
+  expect(await member.agent.sendToGroup(id, text('without 1113'))).toMatchObject({ verdict: 'Check' })
+  await until(() => owner.texts.includes('without 1113'), 'who stays reads it')
+  expect(await groupNow()).toMatchObject({ epoch: 2 })
 })

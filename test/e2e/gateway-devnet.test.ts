@@ -178,7 +178,8 @@ describe('gateway process: who can read', () => {
     const [in1112, in1113, in1114] = await Promise.all(['1112', '1113', '1114'].map(listener))
     expect((await send('--group', 'hsu0001', 'tank is full')).value).toMatchObject({ verdict: 'Check' })
     await until(() => in1112!.texts().length === 1 && in1113!.texts().length === 1, 'both members read it')
-    expect((await devnet.json('group', 'remove', 'hsu0001', '1113', '--from', '1111')).code).toBe(0)
+    const removed = await devnet.json('group', 'remove', 'hsu0001', '1113', '--from', '1111')
+    expect(removed, 'with a key for who stays').toMatchObject({ code: 0, value: { epoch: 2 } })
     expect((await send('--group', 'hsu0001', 'without 1113')).value).toMatchObject({ verdict: 'Check' })
     await until(() => in1112!.texts().length === 2, '1112 reads the next')
     // The first goes to two members, the second to one.

@@ -68,6 +68,11 @@ export class MemoryTrust implements TrustView, AgentChain {
     return this.#answer(this.suites).value ?? []
   }
 
+  async memberships(id: DeviceId): Promise<Trusted<readonly GroupId[]>> {
+    const groups = [...this.#groups].filter(([, { members }]) => members.includes(id))
+    return this.#answer(groups.map(([group]) => group).toSorted())
+  }
+
   async answer(): Promise<Uint8Array> {
     throw new MoteError('unreachable', 'memory trust: has no proofs')
   }
@@ -220,8 +225,12 @@ export class MemoryTrust implements TrustView, AgentChain {
 
   #setGroup(record: GroupRecord, members: readonly DeviceId[]): void {
     const version = record.version + 1
+    const before = new Set(this.#groups.get(record.id)?.members)
+    const moved = [...before]
+      .filter(id => !members.includes(id))
+      .concat(members.filter(id => !before.has(id)))
     this.#groups.set(record.id, { record: { ...record, version }, members })
-    this.#certify([stateKeyOf.group(record.id)])
+    this.#certify([stateKeyOf.group(record.id), ...moved.map(stateKeyOf.memberships)])
   }
 
   #answer<T>(value: T | undefined): Trusted<T> {

@@ -1,0 +1,99 @@
+/**
+ * Members that are online give a group a new epoch soon after its membership has changed, so that there is a key, sealed to every
+ * member, before the next message (Hsu C3): after a revocation, say, which no member's command made.
+ *
+ * They take turns: the first member in the order of their ids a second after the block, the next one a second later, and so on.
+ * Whoever's turn comes looks first whether an earlier one has made it. The chain takes one in any case, by compare-and-set.
+ */
+import type { DeviceId, GroupId } from '../../chain/brands.ts'
+import { stateKeyOf } from '../../chain/records.ts'
+import { type Refusal, refusalOf } from '../../chain/result.ts'
+import type { TrustAdvance, TrustedGroup } from '../protocol/trust.ts'
+import type { AgentChain } from './agent-chain.ts'
+import { type EpochKeys, needsEpoch } from './agent-epochs.ts'
+
+/** Time between the turns of two members, and before the first: who changed the membership by a command re-keys at once. */
+const turnMs = 1_000
+
+export interface EpochKeeperOptions {
+  readonly device: DeviceId
+  readonly chain: Pick<AgentChain, 'group' | 'memberships' | 'onAdvance'>
+  readonly epochs: Pick<EpochKeys, 'ensureEpoch'>
+  /** Told why a group got no new epoch by this member; the next to send makes one. */
+  readonly onFailure: (group: GroupId, refusal: Refusal) => void
+  readonly turnMs?: number
+}
+
+interface Turn {
+  readonly membershipVersion: number
+  readonly timer: NodeJS.Timeout
+}
+
+export class EpochKeeper {
+  readonly #options: EpochKeeperOptions
+  readonly #turns = new Map<GroupId, Turn>()
+  #groups: readonly GroupId[] = []
+  #stopFollowing = () => {}
+  #isStopped = false
+
+  constructor(options: EpochKeeperOptions) {
+    this.#options = options
+  }
+
+  /** Looks at every group of this device now, and again when a block changes one. Throws when the chain is out of reach. */
+  async start(): Promise<void> {
+    const { chain } = this.#options
+    this.#stopFollowing = chain.onAdvance(advance => void this.#follow(advance))
+    await this.#readGroups()
+  }
+
+  stop(): void {
+    this.#isStopped = true
+    this.#stopFollowing()
+    for (const { timer } of this.#turns.values()) clearTimeout(timer)
+    this.#turns.clear()
+  }
+
+  async #follow({ changed }: TrustAdvance): Promise<void> {
+    const isOwn = changed === 'unknown' || changed.has(stateKeyOf.memberships(this.#options.device))
+    const touched = this.#groups.filter(id => changed === 'unknown' || changed.has(stateKeyOf.group(id)))
+    if (isOwn) await this.#readGroups().catch(() => {})
+    else await Promise.all(touched.map(id => this.#look(id)))
+  }
+
+  async #readGroups(): Promise<void> {
+    const { chain, device } = this.#options
+    this.#groups = (await chain.memberships(device)).value ?? []
+    await Promise.all(this.#groups.map(id => this.#look(id)))
+  }
+
+  async #look(id: GroupId): Promise<void> {
+    try {
+      const { value: group } = await this.#options.chain.group(id)
+      if (group && needsEpoch(group) && !this.#isStopped) this.#takeTurn(group)
+    } catch (error) {
+      this.#options.onFailure(id, refusalOf(error))
+    }
+  }
+
+  #takeTurn({ record, members }: TrustedGroup): void {
+    const { id, membershipVersion } = record
+    const rank = members.indexOf(this.#options.device)
+    const before = this.#turns.get(id)
+    if (rank < 0 || before?.membershipVersion === membershipVersion) return
+    clearTimeout(before?.timer)
+    const timer = setTimeout(() => void this.#rekey(id), (rank + 1) * (this.#options.turnMs ?? turnMs))
+    this.#turns.set(id, { membershipVersion, timer })
+  }
+
+  async #rekey(id: GroupId): Promise<void> {
+    const { chain, epochs, onFailure } = this.#options
+    this.#turns.delete(id)
+    try {
+      const { value: group } = await chain.group(id)
+      if (group) await epochs.ensureEpoch(group)
+    } catch (error) {
+      if (!this.#isStopped) onFailure(id, refusalOf(error))
+    }
+  }
+}

@@ -1,0 +1,115 @@
+/** Who gives a group a new epoch when its membership has changed: the members that are online, one after another. */
+import { afterEach, beforeEach, expect, test, vi } from 'vitest'
+import type { DeviceId, GroupId, Hash } from '../../../chain/brands.ts'
+import { MoteError } from '../../../chain/result.ts'
+import { makeKeys } from '../../../client/key-directory.ts'
+import { needsEpoch } from '../../../mqtt-gateway/device/agent-epochs.ts'
+import { EpochKeeper } from '../../../mqtt-gateway/device/epoch-keeper.ts'
+import type { TrustedGroup } from '../../../mqtt-gateway/protocol/trust.ts'
+import { MemoryTrust } from '../../support/memory-trust.ts'
+
+const hash = 'ee'.repeat(32) as Hash
+const members = ['a', 'b', 'c', 'd'].map(name => makeKeys(name)).toSorted((a, b) => (a.id < b.id ? -1 : 1))
+const ids = members.map(({ id }) => id) as [DeviceId, DeviceId, DeviceId, DeviceId]
+
+let trust: MemoryTrust
+let group: GroupId
+let made: DeviceId[]
+let failures: string[]
+const keepers: EpochKeeper[] = []
+
+beforeEach(() => {
+  vi.useFakeTimers()
+  trust = new MemoryTrust()
+  for (const keys of members) trust.register(keys)
+  group = trust.createGroup(ids[0], 'fleet')
+  trust.changeMembers(group, { add: ids.slice(1) })
+  made = []
+  failures = []
+})
+afterEach(() => {
+  for (const keeper of keepers.splice(0)) keeper.stop()
+  vi.useRealTimers()
+})
+
+/** A member that is online. */
+async function online(
+  device: DeviceId,
+  rekey = (value: TrustedGroup) => epochBy(device, value),
+): Promise<EpochKeeper> {
+  const epochs = { ensureEpoch: async (value: TrustedGroup) => (needsEpoch(value) ? rekey(value) : value) }
+  const onFailure = (_: GroupId, { code }: { readonly code: string }) => void failures.push(code)
+  const keeper = new EpochKeeper({ device, chain: trust, epochs, onFailure })
+  keepers.push(keeper)
+  await keeper.start()
+  return keeper
+}
+
+async function epochBy(device: DeviceId, value: TrustedGroup): Promise<TrustedGroup> {
+  made.push(device)
+  return trust.rekey({ group: value, epochKeyHash: hash, boxesHash: hash })
+}
+
+const pass = (ms: number) => vi.advanceTimersByTimeAsync(ms)
+
+test('epoch keeper: the first member makes the epoch a second after the change, and the others leave it', async () => {
+  for (const id of ids) await online(id)
+  await pass(999)
+  expect(made).toEqual([])
+  await pass(1)
+  expect(made).toEqual([ids[0]])
+  await pass(10_000)
+  expect(made).toEqual([ids[0]])
+  trust.changeMembers(group, { remove: [ids[0]] })
+  await pass(10_000)
+  expect(made, 'the first of those that stay').toEqual([ids[0], ids[1]])
+})
+
+test('epoch keeper: where earlier ones are away, the next one that is online makes it in its own second', async () => {
+  await online(ids[2])
+  await online(ids[3])
+  await pass(2_999)
+  expect(made).toEqual([])
+  await pass(1)
+  expect(made).toEqual([ids[2]])
+})
+
+test('epoch keeper: nothing is made where somebody else was faster, or for a group it has left', async () => {
+  await online(ids[0])
+  await online(ids[3])
+  await trust.rekey({ group: (await trust.group(group)).value!, epochKeyHash: hash, boxesHash: hash })
+  trust.changeMembers(group, { remove: [ids[0]] })
+  await trust.rekey({ group: (await trust.group(group)).value!, epochKeyHash: hash, boxesHash: hash })
+  await pass(10_000)
+  expect(made).toEqual([])
+})
+
+test('epoch keeper: a member that is added takes its turns too', async () => {
+  const late = trust.createGroup(ids[3], 'late')
+  await trust.rekey({ group: (await trust.group(late)).value!, epochKeyHash: hash, boxesHash: hash })
+  await trust.rekey({ group: (await trust.group(group)).value!, epochKeyHash: hash, boxesHash: hash })
+  await online(ids[0])
+  trust.changeMembers(late, { add: [ids[0]] })
+  await pass(1_000)
+  expect(made).toEqual([ids[0]])
+})
+
+test('epoch keeper: another change moves the turn, and one that fails says why', async () => {
+  await online(ids[0], async () => {
+    throw new MoteError('unreachable', 'no full node')
+  })
+  await pass(900)
+  trust.changeMembers(group, { remove: [ids[3]] })
+  await pass(900)
+  expect(failures).toEqual([])
+  await pass(100)
+  expect(failures).toEqual(['unreachable'])
+})
+
+test('epoch keeper: one that has stopped takes no turn', async () => {
+  const keeper = await online(ids[0])
+  keeper.stop()
+  trust.changeMembers(group, { remove: [ids[3]] })
+  await pass(10_000)
+  expect(made).toEqual([])
+})
