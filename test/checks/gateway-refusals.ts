@@ -29,7 +29,6 @@ const packets: readonly RefusalCheck[] = [
   ...takenOut(rules, rulesTest, {
     'MQTT: flags that a packet type does not have': 'if (flags !== flagsOf(type))',
     'MQTT: a type that no client sends': 'if (!clientTypes.has(type))',
-    'MQTT: a protocol level that nobody knows': 'if (!knownLevels.includes(level))',
     'MQTT: QoS 3': 'if (qos === 3)',
     'MQTT: packet identifier 0': 'if (this.uint16() === 0)',
     'MQTT: a PUBLISH to no topic': "if (topicName === '')",
@@ -41,6 +40,14 @@ const packets: readonly RefusalCheck[] = [
     'MQTT: U+0000 in a string': "if (text.includes('\\0'))",
     'MQTT: a control character in a string': 'if (forbidden.test(text))',
   }),
+  {
+    refusal: 'MQTT: a protocol level that nobody knows, with an answer',
+    file: 'mqtt-gateway/server/aedes-broker.ts',
+    find: 'if (violation === unknownLevel && !client.connected)',
+    replace: never,
+    test: brokerTest,
+    only: 'protocol level',
+  },
   {
     refusal: 'MQTT: a string that is not UTF-8',
     file: rules,
