@@ -8,6 +8,7 @@ import { type ErrorCode, errorTable, exitCodes } from '../chain/errors.ts'
 import { MoteError } from '../chain/result.ts'
 import { type IdentityKeys, signerOf } from '../client/key-directory.ts'
 import type { ChainAccess } from '../devnet/access.ts'
+import { agentCommand } from './agent.ts'
 import {
   deviceNameOf,
   groupNameOf,
@@ -40,6 +41,7 @@ interface ListenOptions {
 }
 
 export function messageCommands(family: Command, add: AddCommand): void {
+  agentCommand(family, add)
   add({
     parent: family,
     usage: 'credentials <name>',

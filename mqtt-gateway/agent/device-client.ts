@@ -83,7 +83,11 @@ export async function createDeviceClient(options: DeviceClientOptions): Promise<
     const confirmations = new PendingConfirmations()
     const arrivals = new Arrivals(inbox, confirmations, onEvent)
     const link = new AgentLink({
-      open: () => DeviceAgent.connect({ ...options, reconnects: false }),
+      open: async () => {
+        // An assertion is dated by the chain's time, which a program that has just started does not know yet.
+        if (chain.ageMs() > (options.trustTtlMs ?? 180_000)) await chain.refresh()
+        return DeviceAgent.connect({ ...options, reconnects: false })
+      },
       prepare: async agent => {
         if (options.receives ?? true) await arrivals.listen(agent)
       },

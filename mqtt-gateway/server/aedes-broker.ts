@@ -20,6 +20,8 @@ import type { Refusal } from '../../chain/result.ts'
 import { type ShareLimits, shareOf } from '../../client/address-shares.ts'
 import { OrderedQueue } from '../../client/ordered-queue.ts'
 import { maxPasswordCharacters } from '../protocol/assertion.ts'
+import { PacketFraming } from '../protocol/packet-framing.ts'
+import { unknownLevel } from '../protocol/packet-rules.ts'
 import {
   type Broker,
   type BrokerAddress,
@@ -31,8 +33,6 @@ import {
   type SubscribeOutcome,
 } from './broker.ts'
 import { type OutgoingLimits, OutgoingQueues } from './outgoing-queues.ts'
-import { PacketFraming } from './packet-framing.ts'
-import { unknownLevel } from './packet-rules.ts'
 import { type ConnectionPlace, UnprovenConnections } from './unproven-connections.ts'
 
 export interface AedesLimits {

@@ -5,7 +5,7 @@ const framingTest = 'test/unit/mqtt-gateway/packet-framing.test.ts'
 const rulesTest = 'test/unit/mqtt-gateway/packet-rules.test.ts'
 const brokerTest = 'test/e2e/aedes-broker.test.ts'
 
-const rules = 'mqtt-gateway/server/packet-rules.ts'
+const rules = 'mqtt-gateway/protocol/packet-rules.ts'
 
 const packets: readonly RefusalCheck[] = [
   {
@@ -17,7 +17,7 @@ const packets: readonly RefusalCheck[] = [
   },
   {
     refusal: 'MQTT: a length of more than four bytes',
-    file: 'mqtt-gateway/server/packet-framing.ts',
+    file: 'mqtt-gateway/protocol/packet-framing.ts',
     find: 'this.#lengthBytes === 4 ?',
     replace: 'false ?',
     test: framingTest,

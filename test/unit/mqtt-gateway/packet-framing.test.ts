@@ -1,8 +1,8 @@
 /** The guard in front of the MQTT parser (MQTT 3.1.1, section 2.2): sizes, and how the stream is cut. */
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { PacketFraming } from '../../../mqtt-gateway/server/packet-framing.ts'
-import type { PacketLimits } from '../../../mqtt-gateway/server/packet-rules.ts'
+import { PacketFraming } from '../../../mqtt-gateway/protocol/packet-framing.ts'
+import type { PacketLimits } from '../../../mqtt-gateway/protocol/packet-rules.ts'
 
 const framingOf = (limits: Partial<PacketLimits> = {}) =>
   new PacketFraming({ connectBytes: 100, publishBytes: () => 1000, filters: 8, ...limits })

@@ -1,6 +1,6 @@
 /** The form of a client's packets (MQTT 3.1.1), judged before the broker sees them. */
 import { expect, test } from 'vitest'
-import { PacketFraming } from '../../../mqtt-gateway/server/packet-framing.ts'
+import { PacketFraming } from '../../../mqtt-gateway/protocol/packet-framing.ts'
 import {
   malformedPackets,
   rightPackets,

@@ -1,0 +1,133 @@
+/**
+ * `mote device agent NAME`: the agent of a device in the foreground, beside an application that speaks plain MQTT or CoAP on
+ * this machine.
+ */
+import { join } from 'node:path'
+import type { Command } from 'commander'
+import type { DeviceId, GroupId } from '../chain/brands.ts'
+import type { ChainAccess } from '../devnet/access.ts'
+import { deviceNameOf, openChainUnsynced, readGroupNames, requireGroup } from './chain-access.ts'
+import type { AddCommand } from './command.ts'
+import type { Context } from './context.ts'
+import { runProgram } from './run-program.ts'
+
+type AgentEvent = import('../mqtt-gateway/agent/agent-process.ts').AgentEvent
+type RunningAgent = import('../mqtt-gateway/agent/agent-process.ts').RunningAgent
+type LocalNames = import('../mqtt-gateway/agent/local-routes.ts').LocalNames
+
+export function agentCommand(family: Command, add: AddCommand): void {
+  add<{ config?: string }>({
+    parent: family,
+    usage: 'agent <name>',
+    description:
+      'run the agent of a device until SIGTERM or Ctrl-C: plain MQTT and CoAP for an application on this machine, sealed messages to the network',
+    options: [
+      {
+        flags: '--config <file>',
+        description: 'ports, routes and formats (docs/OPERATIONS.md); without it all by name',
+      },
+    ],
+    exits: { 1: 'failed; in-use: another process holds the queues of this device' },
+    lifetime: 'drains',
+    action: (context, [name = ''], { config }) => agent(context, name, config),
+  })
+}
+
+async function agent(context: Context, name: string, configFile: string | undefined): Promise<number> {
+  const [{ startAgent }, { readAgentConfig, standardAgentConfig }, { agentChain }] = await Promise.all([
+    import('../mqtt-gateway/agent/agent-process.ts'),
+    import('../mqtt-gateway/agent/agent-config.ts'),
+    import('../mqtt-gateway/device/agent-chain.ts'),
+  ])
+  const config = configFile === undefined ? standardAgentConfig : await readAgentConfig(configFile)
+  const access = await openChainUnsynced(context)
+  const keys = await access.keys.load(name)
+  const { client, description, directory } = access
+  return runProgram(context, async () => {
+    const following = new AbortController()
+    const run = client.follower.run(following.signal)
+    try {
+      const running = await startAgent({
+        client: {
+          keys,
+          chain: agentChain(client, keys),
+          gateway: description.gateway.mqtt,
+          stateDirectory: join(directory, 'devices', keys.name),
+          trustTtlMs: description.trustTtlMs,
+        },
+        config,
+        names: namesOf(access),
+        onEvent: reporter(context),
+      })
+      tellHowToTalk(context, description.devices, name, running)
+      const stop = async (): Promise<void> => {
+        following.abort()
+        await Promise.all([running.stop(), run])
+      }
+      const { mqtt, coap = null } = running
+      return { ready: { name, id: keys.id, mqtt, coap, pid: process.pid }, stop }
+    } catch (error) {
+      following.abort()
+      await run
+      throw error
+    }
+  })
+}
+
+function namesOf(access: ChainAccess): LocalNames {
+  const { keys, directory, description } = access
+  return {
+    device: nameOrId => keys.resolve(nameOrId),
+    group: nameOrId => requireGroup(access, nameOrId).catch(() => undefined),
+    nameOfDevice: async (id: DeviceId) => (await deviceNameOf(access, id)) ?? id,
+    nameOfGroup: async (id: GroupId) => {
+      const known = [...(await readGroupNames(directory))].find(([, group]) => group === id)?.[0]
+      return known ?? description.groups.find(group => group.id === id)?.name ?? id
+    },
+  }
+}
+
+/** Lines that an application's author can paste. */
+function tellHowToTalk(
+  { output }: Context,
+  devices: ChainAccess['description']['devices'],
+  name: string,
+  { mqtt, coap }: RunningAgent,
+): void {
+  const at = mqtt.type === 'tcp' ? `-h ${mqtt.host} -p ${mqtt.port}` : `--unix ${mqtt.path}`
+  const other = devices.find(device => device.name !== name)?.name ?? name
+  output.note(`${name} listens for applications on this machine; what works now:`)
+  output.note(`  mosquitto_pub ${at} -q 1 -t to/${other} -m hello`)
+  output.note(`  mosquitto_sub ${at} -q 1 -t from/# -v`)
+  if (coap) output.note(`  coap-client -m put -e hello coap://${coap.host}:${coap.port}/to/${other}`)
+}
+
+/** One line for each thing that happens; of a message that goes on waiting for one reason, the first. */
+function reporter({ output }: Context): (event: AgentEvent) => void {
+  let last = ''
+  return event => {
+    const line = lineOf(event)
+    if (line !== undefined && line !== last) output.note(line)
+    last = line ?? last
+  }
+}
+
+function lineOf(event: AgentEvent): string | undefined {
+  switch (event.type) {
+    case 'connected':
+      return 'connected to the gateway'
+    case 'disconnected':
+      return `not connected: ${event.reason.code}: ${event.reason.detail}`
+    case 'waiting':
+      return `waiting for ${event.to.type} ${event.to.id}: ${event.reason.code}`
+    case 'outcome': {
+      const { outcome } = event
+      if (outcome.type !== 'dropped') return undefined
+      return `dropped: message ${outcome.sequence} to ${outcome.to.type} ${outcome.to.id}: ${outcome.reason.code}: ${outcome.reason.detail}`
+    }
+    case 'refused':
+      return `refused: ${event.reason.code}: ${event.reason.detail}`
+    case 'local':
+      return `refused to an application: ${event.reason.code}: ${event.reason.detail}`
+  }
+}

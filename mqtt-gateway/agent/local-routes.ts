@@ -1,0 +1,135 @@
+/**
+ * Which local topic is which device or group: what an application publishes on a declared topic is sealed to the one that the
+ * route names, and what arrives is published on declared topics. Nothing else passes, in either direction.
+ *
+ * One level of a topic may be a name in braces: `to/{device}` is every device that has a name here, `from/{sender}` is where its
+ * messages come out. The first route that fits is the one.
+ */
+import type { DeviceId, GroupId } from '../../chain/brands.ts'
+import { ok, type Result, refuse } from '../../chain/result.ts'
+import type { Recipient } from '../device/agent.ts'
+import type { ReceivedText } from './inbox.ts'
+import type { LocalMessage } from './local-client.ts'
+import type { Delivery, OutboxMessage } from './outbox.ts'
+import { fromRecord, type RecordFormat, toRecord } from './record-format.ts'
+
+/** From the application to the network. */
+export interface PublishRoute {
+  /** May have `{device}` or `{group}` as one of its levels, in place of `device` or `group`. */
+  readonly topic: string
+  readonly device?: string
+  readonly group?: string
+  readonly channel?: string
+  readonly delivery?: Delivery
+  readonly format?: RecordFormat
+}
+
+/** From the network to the application. */
+export interface DeliverRoute {
+  /** Only from this device; from any that may send to this one by default. */
+  readonly sender?: string
+  /** Only what was sent to this group, or with `*` to any; by default only what was sent to the device itself. */
+  readonly group?: string
+  readonly channel?: string
+  /** May have `{sender}` and `{group}` as levels. */
+  readonly topic: string
+  readonly format?: RecordFormat
+}
+
+export interface LocalRoutes {
+  readonly publish: readonly PublishRoute[]
+  readonly deliver: readonly DeliverRoute[]
+}
+
+/** What works without any configuration: every device and group by its name here. */
+export const standardRoutes: LocalRoutes = {
+  publish: [{ topic: 'to/{device}' }, { topic: 'group/{group}' }],
+  deliver: [{ topic: 'from/{sender}' }, { topic: 'group/{group}/{sender}', group: '*' }],
+}
+
+/** Names on this machine; ids where there is none. */
+export interface LocalNames {
+  device(nameOrId: string): Promise<DeviceId | undefined>
+  group(nameOrId: string): Promise<GroupId | undefined>
+  nameOfDevice(id: DeviceId): Promise<string>
+  nameOfGroup(id: GroupId): Promise<string>
+}
+
+/** What to send for a message on a local topic. Refuses `topic-not-allowed`, `not-found`, and what its format refuses. */
+export async function outgoing(
+  { publish }: LocalRoutes,
+  names: LocalNames,
+  { topicName, payload }: LocalMessage,
+): Promise<Result<OutboxMessage>> {
+  for (const route of publish) {
+    const captured = capture(route.topic, topicName)
+    if (!captured) continue
+    const to = await recipient(names, { ...route, ...captured })
+    if (!to.ok) return to
+    const content = route.format ? toRecord(route.format, payload) : ok(payload)
+    if (!content.ok) return content
+    const { channel = '', delivery = 'relayed' } = route
+    return ok({ to: to.value, content: content.value, channel, delivery })
+  }
+  return refuse('topic-not-allowed', `topic '${printableTopic(topicName)}': no route is declared for it`)
+}
+
+/** Where a message that arrived is published. Refuses `topic-not-allowed`, and what its format refuses. */
+export async function incoming(
+  { deliver }: LocalRoutes,
+  names: LocalNames,
+  message: ReceivedText,
+): Promise<Result<LocalMessage>> {
+  const sender = await names.nameOfDevice(message.from)
+  const group = message.group === undefined ? undefined : await names.nameOfGroup(message.group)
+  for (const route of deliver) {
+    if (route.sender !== undefined && route.sender !== sender && route.sender !== message.from) continue
+    if (route.channel !== undefined && route.channel !== message.channel) continue
+    if (!fitsGroup(route.group, group, message.group)) continue
+    const payload = route.format ? fromRecord(route.format, message.content) : ok(message.content)
+    if (!payload.ok) return payload
+    const topicName = route.topic.replace('{sender}', sender).replace('{group}', group ?? '')
+    return ok({ topicName, payload: payload.value })
+  }
+  return refuse('topic-not-allowed', `message from ${sender}: no route is declared for it`)
+}
+
+function fitsGroup(wanted: string | undefined, name: string | undefined, id: GroupId | undefined): boolean {
+  if (wanted === undefined) return id === undefined
+  return id !== undefined && (wanted === '*' || wanted === name || wanted === id)
+}
+
+/** What the levels in braces stand for; undefined if the topic is another one. */
+function capture(pattern: string, topicName: string): Readonly<Record<string, string>> | undefined {
+  const [wanted, levels] = [pattern.split('/'), topicName.split('/')]
+  if (wanted.length !== levels.length) return undefined
+  const captured: Record<string, string> = {}
+  for (const [i, level] of wanted.entries()) {
+    const name = /^\{(device|group)\}$/.exec(level)?.[1]
+    const value = levels[i] ?? ''
+    if (name === undefined ? level !== value : value === '') return undefined
+    if (name !== undefined) captured[name] = value
+  }
+  return captured
+}
+
+async function recipient(
+  names: LocalNames,
+  { device, group }: Pick<PublishRoute, 'device' | 'group'>,
+): Promise<Result<Recipient>> {
+  if (group !== undefined) {
+    const id = await names.group(group)
+    return id
+      ? ok({ type: 'group', id })
+      : refuse('not-found', `group: '${printableTopic(group)}' is no name here`)
+  }
+  const id = await names.device(device ?? '')
+  return id
+    ? ok({ type: 'device', id })
+    : refuse('not-found', `device: '${printableTopic(device ?? '')}' is no name here and no id`)
+}
+
+/** As logs show it: cut, and without control characters. */
+function printableTopic(text: string): string {
+  return text.slice(0, 200).replace(/[^\x20-\x7e]/g, '?')
+}

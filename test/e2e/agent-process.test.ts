@@ -1,0 +1,117 @@
+/**
+ * The agent as a real process between real programs: applications are `mosquitto_pub` and `mosquitto_sub`, which know nothing of it.
+ * Gateway and agents are killed with SIGKILL in between.
+ */
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { askControl } from '../../devnet/control.ts'
+import { choosePorts } from '../../devnet/ports.ts'
+import { DevnetFixture } from '../support/devnet-fixture.ts'
+import { until } from '../support/gateway-fixture.ts'
+import type { MoteCommand } from '../support/mote-command.ts'
+
+const host = '127.0.0.1'
+const isInstalled = ['mosquitto_pub', 'mosquitto_sub'].every(
+  name => spawnSync(name, ['--help'], { stdio: 'ignore' }).error === undefined,
+)
+const celsius = { type: 'number', field: 'celsius', rule: { kind: 'integer', scale: 10 } } as const
+
+describe.skipIf(!isInstalled)(
+  'an application that stays as it is, which needs mosquitto_pub and mosquitto_sub',
+  () => {
+    let devnet: DevnetFixture
+    let ports: readonly [number, number]
+    const agents = new Map<string, { readonly command: MoteCommand; readonly pid: number }>()
+    const programs = new Set<ChildProcess>()
+    beforeAll(async () => {
+      devnet = await DevnetFixture.start('agent', ['--full', '1', '--lightweight', '0', '--devices', '2'])
+      const [first = 0, second = 0] = await choosePorts(2, 'auto')
+      ports = [first, second]
+    })
+    afterAll(async () => {
+      for (const { command } of agents.values()) await command[Symbol.asyncDispose]()
+      for (const program of programs) program.kill()
+      await devnet.stop()
+    })
+
+    /** Starts an agent, as a service manager would start it again: with the same configuration. */
+    async function start(name: string, port: number, routes: object): Promise<void> {
+      const file = join(devnet.directory, `${name}.json`)
+      await writeFile(file, JSON.stringify({ version: 1, mqtt: { host, port }, coap: false, ...routes }))
+      const command = devnet.spawn('device', 'agent', name, '--config', file)
+      const ready = await until(() => /^{"ready":true.*}$/m.exec(command.stdout)?.[0], `${name} is ready`)
+      agents.set(name, { command, pid: (JSON.parse(ready) as { pid: number }).pid })
+    }
+
+    async function kill(name: string): Promise<void> {
+      const { command, pid } = agents.get(name)!
+      process.kill(pid, 'SIGKILL')
+      await command.ended
+    }
+
+    const gateway = (request: { command: 'restart' } | { command: 'signal'; signal: 'SIGKILL' }) =>
+      askControl(
+        devnet.description.controlSocket,
+        { ...request, node: devnet.description.gateway.name },
+        AbortSignal.timeout(30_000),
+      )
+
+    /** True if the agent has acknowledged it. */
+    async function publish(port: number, topicName: string, text: string): Promise<boolean> {
+      const program = spawn(
+        'mosquitto_pub',
+        ['-h', host, '-p', `${port}`, '-q', '1', '-t', topicName, '-m', text],
+        {
+          stdio: 'ignore',
+        },
+      )
+      return new Promise(resolve => program.once('close', code => resolve(code === 0)))
+    }
+
+    test('agent: nothing that it acknowledged is lost or comes twice, in order, through kill -9 of gateway and agents', async () => {
+      const sender = {
+        publish: [{ topic: 'room/temperature', device: '1112', delivery: 'received', format: celsius }],
+      }
+      const recipient = { deliver: [{ sender: '1111', topic: 'valve/{sender}', format: celsius }] }
+      await Promise.all([start('1111', ports[0], sender), start('1112', ports[1], recipient)])
+      const subscriber = spawn('mosquitto_sub', ['-h', host, '-p', `${ports[1]}`, '-q', '1', '-t', 'valve/#'])
+      programs.add(subscriber)
+      let received = ''
+      subscriber.stdout.on('data', (text: Buffer) => {
+        received += text.toString()
+      })
+      const seen = () => received.split('\n').filter(line => line !== '')
+      const acknowledged: string[] = []
+      let next = 0
+      /** Publishes until so many more are acknowledged; one that is not may have arrived or not, and has no second try. */
+      const flow = async (count: number): Promise<void> => {
+        const end = acknowledged.length + count
+        while (acknowledged.length < end) {
+          next += 1
+          const text = `${next / 10}`
+          if (await publish(ports[0], 'room/temperature', text)) acknowledged.push(text)
+        }
+      }
+      await flow(3)
+      await until(() => seen().length >= 3, 'the first readings')
+      // The gateway dies with messages under way, then the sender's agent with messages on its disk.
+      await Promise.all([flow(8), gateway({ command: 'signal', signal: 'SIGKILL' })])
+      await kill('1111')
+      await kill('1112')
+      await Promise.all([start('1111', ports[0], sender), start('1112', ports[1], recipient)])
+      await flow(4)
+      expect(seen().length).toBeLessThan(acknowledged.length)
+      await Promise.all([gateway({ command: 'restart' }), flow(4)])
+      // Once more while they flow.
+      await kill('1111')
+      await Promise.all([start('1111', ports[0], sender), flow(4)])
+      await until(() => seen().includes(acknowledged.at(-1)!), 'the last reading')
+      const isAcknowledged = new Set(acknowledged)
+      expect(seen().filter(text => isAcknowledged.has(text))).toEqual(acknowledged)
+      expect(new Set(seen()).size).toBe(seen().length)
+      expect(agents.get('1111')!.command.stderr).toContain('mosquitto_pub -h')
+    })
+  },
+)

@@ -1,0 +1,101 @@
+/** Routes and their configuration: what is declared passes, in either direction, and nothing else. */
+import { expect, test } from 'vitest'
+import type { DeviceId, GroupId, Milliseconds } from '../../../chain/brands.ts'
+import { parseAgentConfig, standardAgentConfig } from '../../../mqtt-gateway/agent/agent-config.ts'
+import type { ReceivedText } from '../../../mqtt-gateway/agent/inbox.ts'
+import {
+  incoming,
+  type LocalNames,
+  type LocalRoutes,
+  outgoing,
+} from '../../../mqtt-gateway/agent/local-routes.ts'
+
+const bytes = (text: string) => new TextEncoder().encode(text)
+const [d1112, g1] = ['1'.repeat(64) as DeviceId, 'a'.repeat(64) as GroupId]
+const names: LocalNames = {
+  device: async name => (name === '1112' ? d1112 : undefined),
+  group: async name => (name === 'hsu0001' ? g1 : undefined),
+  nameOfDevice: async () => '1112',
+  nameOfGroup: async () => 'hsu0001',
+}
+const config = (fields: object) => parseAgentConfig(JSON.stringify({ version: 1, ...fields }), 'agent.json')
+const send = async (routes: LocalRoutes, topicName: string, text = 'x') => {
+  const sent = await outgoing(routes, names, { topicName, payload: bytes(text) })
+  return sent.ok ? sent.value : sent.error.code
+}
+const received = (changes: Partial<ReceivedText> = {}): ReceivedText => ({
+  from: d1112,
+  group: undefined,
+  channel: '',
+  content: bytes('x'),
+  messageId: 'm',
+  at: 0 as Milliseconds,
+  ...changes,
+})
+const place = async (routes: LocalRoutes, message: ReceivedText) => {
+  const local = await incoming(routes, names, message)
+  return local.ok ? local.value.topicName : local.error.code
+}
+
+test('local routes: without a configuration every device and group is reached by its name', async () => {
+  const { routes } = standardAgentConfig
+  expect(await send(routes, 'to/1112')).toMatchObject({
+    to: { type: 'device', id: d1112 },
+    delivery: 'relayed',
+  })
+  expect(await send(routes, 'group/hsu0001')).toMatchObject({ to: { type: 'group', id: g1 } })
+  expect(await place(routes, received())).toBe('from/1112')
+  expect(await place(routes, received({ group: g1 }))).toBe('group/hsu0001/1112')
+})
+
+test.each([
+  ['to/9999', 'not-found'],
+  ['group/none', 'not-found'],
+  ['to', 'topic-not-allowed'],
+  ['to/', 'topic-not-allowed'],
+  ['to/1112/more', 'topic-not-allowed'],
+  ['other', 'topic-not-allowed'],
+])('local routes: %s is %s', async (topicName, code) => {
+  expect(await send(standardAgentConfig.routes, topicName)).toBe(code)
+})
+
+test('local routes: declared ones replace the standard ones, with channel, delivery and format', async () => {
+  const { routes } = config({
+    publish: [
+      {
+        topic: 'room/temperature',
+        device: '1112',
+        channel: 'celsius',
+        delivery: 'received',
+        format: { type: 'number', field: 'celsius', rule: { kind: 'number', maximum: 80 } },
+      },
+    ],
+    deliver: [{ sender: '1112', channel: 'valve', topic: 'valve' }],
+  })
+  const sent = await send(routes, 'room/temperature', '21.5')
+  expect(sent).toMatchObject({ channel: 'celsius', delivery: 'received', content: bytes('{"celsius":21.5}') })
+  expect(await send(routes, 'room/temperature', '81')).toBe('malformed')
+  expect(await send(routes, 'to/1112')).toBe('topic-not-allowed')
+  expect(await place(routes, received({ channel: 'valve' }))).toBe('valve')
+  expect(await place(routes, received({ channel: 'other' }))).toBe('topic-not-allowed')
+  expect(await place(routes, received({ group: g1, channel: 'valve' }))).toBe('topic-not-allowed')
+})
+
+test.each([
+  ['an address that others can reach', { mqtt: { host: '0.0.0.0', port: 1883 } }, 'mqtt.host'],
+  ['a CoAP address that others can reach', { coap: { host: '192.168.0.1', port: 5683 } }, 'coap.host'],
+  ['a route without a recipient', { publish: [{ topic: 'a' }] }, 'publish[0]'],
+  ['a route with two recipients', { publish: [{ topic: 'to/{device}', device: '1112' }] }, 'publish[0]'],
+  ['a name in braces that means nothing', { publish: [{ topic: '{x}/a', device: '1112' }] }, 'publish[0]'],
+  ['a wildcard as topic', { publish: [{ topic: 'a/#', device: '1112' }] }, 'publish[0].topic'],
+  ['a reserved channel', { publish: [{ topic: 'a', device: '1112', channel: 'mote.got/x' }] }, 'channel'],
+  ['another field', { password: 'x' }, 'password'],
+  ['a queue without room', { queue: { messages: 0 } }, 'queue.messages'],
+])('agent configuration: refuses %s', (_what, fields, field) => {
+  expect(() => config(fields)).toThrow(field)
+})
+
+test('agent configuration: a Unix socket is relative to the file', () => {
+  const { mqtt } = parseAgentConfig('{"version":1,"mqtt":{"path":"agent.sock"}}', '/srv/agent/agent.json')
+  expect(mqtt).toEqual({ type: 'unix', path: '/srv/agent/agent.sock' })
+})
