@@ -1,6 +1,6 @@
 /**
  * What it costs the embedded broker to deliver a group's mail to each member's own topic instead of to one topic that all
- * members subscribe to: `node bench/group-mail.ts [MEMBERS] [MESSAGES] [BYTES]` prints both (docs/decisions/0017-one-inbox-for-each-device.md).
+ * members subscribe to: `node bench/group-mail.ts [MEMBERS] [MESSAGES] [BYTES]` prints both (docs/decisions/0019-one-inbox-for-each-device.md).
  *
  * The broker and its subscribers are one process here, so each number holds both ends; the difference is the broker's.
  */

@@ -240,7 +240,7 @@ export class DeviceAgent {
     })
     await this.epochs.subscribe()
     await this.#connection.subscribe(filters.toDevice(this.#device))
-    await this.#keeper.start()
+    void this.#keeper.start()
   }
 
   async close(): Promise<void> {

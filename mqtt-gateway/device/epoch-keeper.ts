@@ -32,7 +32,8 @@ interface Turn {
 export class EpochKeeper {
   readonly #options: EpochKeeperOptions
   readonly #turns = new Map<GroupId, Turn>()
-  #groups: readonly GroupId[] = []
+  /** Of this device; undefined while the chain was out of reach. */
+  #groups: readonly GroupId[] | undefined
   #stopFollowing = () => {}
   #isStopped = false
 
@@ -40,7 +41,7 @@ export class EpochKeeper {
     this.#options = options
   }
 
-  /** Looks at every group of this device now, and again when a block changes one. Throws when the chain is out of reach. */
+  /** Looks at every group of this device now, and again when a block changes one. Never rejects: out of reach, the next block counts. */
   async start(): Promise<void> {
     const { chain } = this.#options
     this.#stopFollowing = chain.onAdvance(advance => void this.#follow(advance))
@@ -56,15 +57,18 @@ export class EpochKeeper {
 
   async #follow({ changed }: TrustAdvance): Promise<void> {
     const isOwn = changed === 'unknown' || changed.has(stateKeyOf.memberships(this.#options.device))
-    const touched = this.#groups.filter(id => changed === 'unknown' || changed.has(stateKeyOf.group(id)))
-    if (isOwn) await this.#readGroups().catch(() => {})
-    else await Promise.all(touched.map(id => this.#look(id)))
+    if (isOwn || !this.#groups) return this.#readGroups()
+    await Promise.all(this.#groups.filter(id => changed.has(stateKeyOf.group(id))).map(id => this.#look(id)))
   }
 
   async #readGroups(): Promise<void> {
     const { chain, device } = this.#options
-    this.#groups = (await chain.memberships(device)).value ?? []
-    await Promise.all(this.#groups.map(id => this.#look(id)))
+    try {
+      this.#groups = (await chain.memberships(device)).value ?? []
+    } catch {
+      this.#groups = undefined
+    }
+    await Promise.all((this.#groups ?? []).map(id => this.#look(id)))
   }
 
   async #look(id: GroupId): Promise<void> {

@@ -143,14 +143,15 @@ export class Rulings {
 
   /**
    * What holds at the newest head, so that who a block took out of a group gets nothing that is decided after it. Heads that come faster
-   * than the records are read end the attempts: then what holds at the last one counts.
+   * than the records are read end the attempts: `stale`, to be tried again.
    */
   async #factsAbout(envelope: Envelope): Promise<TrustFacts> {
     const { trust } = this.#options
     await this.#reachSeenHeight(envelope)
     for (let round = 1; ; round++) {
       const facts = await this.#readFacts(envelope)
-      if (facts.height >= trust.head().height || round === readRounds) return facts
+      if (facts.height >= trust.head().height) return facts
+      if (round === readRounds) throw new MoteError('stale', 'records: they change faster than they are read')
     }
   }
 

@@ -183,6 +183,20 @@ describe('group mail goes to each member', () => {
   })
 })
 
+test('gateway: records that change faster than they are read are no Check', async () => {
+  const { trust } = fixture
+  const sender = await fixture.agent(d1111)
+  await sender.send(d1112.id, text('one'))
+  const read = trust.device.bind(trust)
+  trust.device = async id => {
+    const answer = await read(id)
+    trust.heartbeat()
+    return answer
+  }
+  void sender.send(d1112.id, text('two')).catch(() => {})
+  await until(() => fixture.decisions.some(({ code }) => code === 'stale'), 'a refusal that may pass')
+})
+
 describe('plain topics', () => {
   test('gateway: who has the right publishes in the clear, to who has the right to receive it', async () => {
     fixture.trust.setRights(d1111.id, { publish: ['plant/+/temperature'] })

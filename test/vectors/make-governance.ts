@@ -1,16 +1,16 @@
 /**
- * Makes test/vectors/governance.json: the three proposals that the log orders, the slot of an authority's approval, and the
- * events of a decision, for implementations in other languages. `node test/vectors/make-governance.ts` writes the file.
+ * Makes test/vectors/governance.json: the three proposals that the log orders, the slot of an authority's approval, the
+ * events of a decision, and the rights of an identity, for implementations in other languages. `node test/vectors/make-governance.ts` writes the file.
  */
 import { writeFileSync } from 'node:fs'
 import { bytesToHex } from '@noble/hashes/utils.js'
 import { type BlockProposal, proposalCodec, type Receipt, receiptCodec } from '../../chain/block.ts'
-import { Milliseconds, TransactionId } from '../../chain/brands.ts'
+import { Height, Milliseconds, TransactionId } from '../../chain/brands.ts'
 import { encode } from '../../chain/codec.ts'
 import { consenterSet, consenterSetCodec, signersHash } from '../../chain/consenters.ts'
 import { deviceIdOf } from '../../chain/keys.ts'
 import { signerFromSeed } from '../../chain/noble-crypto.ts'
-import { approvalCodec, stateKeyOf } from '../../chain/records.ts'
+import { approvalCodec, rightsCodec, stateKeyOf } from '../../chain/records.ts'
 
 const target = consenterSet(
   [1, 2, 3].map(n => {
@@ -37,6 +37,16 @@ const receipt: Receipt = {
   ],
 }
 
+const rights = {
+  id: authority,
+  version: 200,
+  publish: ['plant/+/alarm', 'plant/hall-3/#'],
+  subscribe: [],
+  observe: true,
+  gateway: false,
+  updatedAt: Height(70_000),
+}
+
 export function governanceVectors() {
   return {
     about: 'Proposals, and what a decision on consenters leaves behind. Hexadecimal; times in milliseconds.',
@@ -56,6 +66,11 @@ export function governanceVectors() {
       leaf: bytesToHex(encode(approvalCodec, { target, parametersVersion: 4 })),
     },
     receipt: bytesToHex(encode(receiptCodec, receipt)),
+    rights: {
+      ...rights,
+      stateKey: stateKeyOf.rights(rights.id),
+      leaf: bytesToHex(encode(rightsCodec, rights)),
+    },
   }
 }
 

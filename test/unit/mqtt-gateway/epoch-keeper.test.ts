@@ -106,6 +106,15 @@ test('epoch keeper: another change moves the turn, and one that fails says why',
   expect(failures).toEqual(['unreachable'])
 })
 
+test('epoch keeper: out of reach of the chain when it starts, it looks with the next block', async () => {
+  trust.reachable = false
+  await online(ids[0])
+  trust.reachable = true
+  trust.heartbeat()
+  await pass(1_000)
+  expect(made).toEqual([ids[0]])
+})
+
 test('epoch keeper: one that has stopped takes no turn', async () => {
   const keeper = await online(ids[0])
   keeper.stop()
