@@ -3,6 +3,7 @@ import { type BenchOption, BenchUsageError, benchUsage } from './arguments.ts'
 import { benchCluster, clusterOptions } from './cluster.ts'
 import { benchCompare, compareOptions } from './compare.ts'
 import { benchDefaults, defaultsOptions } from './defaults.ts'
+import { benchEnvelopes, envelopesOptions } from './envelopes.ts'
 import { benchLeaderLoss, leaderLossOptions } from './leader-loss.ts'
 
 interface Benchmark {
@@ -26,6 +27,14 @@ const benchmarks: ReadonlyMap<string, Benchmark> = new Map([
       meaning: 'this checkout beside an older commit: one client and many, in turns',
       options: compareOptions,
       run: benchCompare,
+    },
+  ],
+  [
+    'envelopes',
+    {
+      meaning: 'CPU time of sealing and opening a message, and its bytes, by suite',
+      options: envelopesOptions,
+      run: benchEnvelopes,
     },
   ],
   [

@@ -22,6 +22,9 @@ export const envelopeSuites = {
   'hpke-x25519-aes128gcm': { number: 1, key: 'x25519', encBytes: [32] },
   'rsa-oaep-sha256-aes256gcm': { number: 3, key: 'rsa-oaep', encBytes: [256, 384] },
   'hpke-p256-aes128gcm': { number: 4, key: 'p256-ecdh', encBytes: [65] },
+  'light-x25519-aes256gcm': { number: 9, key: 'x25519', encBytes: [32] },
+  'light-rsa-oaep-aes256gcm': { number: 11, key: 'rsa-oaep', encBytes: [256, 384] },
+  'light-p256-aes256gcm': { number: 12, key: 'p256-ecdh', encBytes: [65] },
   'group-hkdf-sha256-aes256gcm': { number: 16, key: undefined, encBytes: [0] },
 } as const satisfies Record<string, SuiteRow>
 
@@ -33,6 +36,18 @@ export const suiteForKey: Readonly<Record<EncryptionSuite, EnvelopeSuite>> = {
   'rsa-oaep': 'rsa-oaep-sha256-aes256gcm',
   'p256-ecdh': 'hpke-p256-aes128gcm',
 }
+/** The light one for such keys: a secret for each key is agreed on once, and not for each message. Its number is 8 more. */
+export const lightSuiteForKey: Readonly<Record<EncryptionSuite, EnvelopeSuite>> = {
+  x25519: 'light-x25519-aes256gcm',
+  'rsa-oaep': 'light-rsa-oaep-aes256gcm',
+  'p256-ecdh': 'light-p256-aes256gcm',
+}
+
+/** True for a suite whose body is keyed by a secret that is agreed on once. */
+export function isLight(suite: EnvelopeSuite): boolean {
+  return Object.values(lightSuiteForKey).includes(suite)
+}
+
 /** The suite of messages to a group. */
 export const groupSuite: EnvelopeSuite = 'group-hkdf-sha256-aes256gcm'
 

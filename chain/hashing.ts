@@ -28,6 +28,8 @@ export const domains = [
   'mote/envelope-group-key/1',
   'mote/envelope-id/1',
   'mote/envelope-info/1',
+  'mote/envelope-light-key/1',
+  'mote/envelope-light-secret/1',
   'mote/envelope-signature/1',
   'mote/epoch-key/1',
   'mote/genesis/1',

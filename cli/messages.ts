@@ -33,6 +33,7 @@ interface SendOptions {
   readonly from: string
   readonly group?: string
   readonly channel?: string
+  readonly light?: boolean
 }
 interface ListenOptions {
   readonly raw?: boolean
@@ -84,6 +85,10 @@ export function messageCommands(family: Command, add: AddCommand): void {
       { flags: '--from <name>', description: 'the sending device', required: true },
       { flags: '--group <group>', description: 'send to a group: then the only argument is the text' },
       { flags: '--channel <name>', description: "the sender's name for the stream" },
+      {
+        flags: '--light',
+        description: 'keyed by a secret that is agreed on once for many messages: less work for weak devices',
+      },
     ],
     action: send,
   })
@@ -105,6 +110,7 @@ export async function connectAgent(
   context: Context,
   access: ChainAccess,
   keys: IdentityKeys,
+  options: { readonly light?: boolean } = {},
 ): Promise<Agent> {
   const [{ DeviceAgent }, { agentChain }] = await Promise.all([
     import('../mqtt-gateway/device/agent.ts'),
@@ -118,6 +124,7 @@ export async function connectAgent(
     stateDirectory: stateDirectoryOf(directory, keys),
     timeoutMs: context.timeoutMs,
     trustTtlMs: description.trustTtlMs,
+    light: options.light ?? false,
     onBoxRefused: ({ code, detail }) => context.output.note(`box refused: ${code}: ${detail}`),
     onLeftOut: (group, { member, reason }) =>
       context.output.note(`group ${group}: no key of the new epoch for ${member}: ${reason}`),
@@ -248,7 +255,7 @@ async function sendText(context: Context, access: ChainAccess, outgoing: Outgoin
     options.group === undefined
       ? ({ type: 'device', id: await requireDevice(access, to) } as const)
       : ({ type: 'group', id: await requireGroup(access, options.group, keys.id) } as const)
-  const agent = await connectAgent(context, access, keys)
+  const agent = await connectAgent(context, access, keys, options)
   try {
     return await (target.type === 'device'
       ? agent.send(target.id, message)

@@ -24,6 +24,7 @@ import { decryptionKeyOf } from './decryption-key.ts'
 import { DeviceState } from './device-state.ts'
 import { type SealTarget, sealEnvelope, suiteOf } from './envelope-sealing.ts'
 import { EpochKeeper } from './epoch-keeper.ts'
+import { SentSecrets } from './light-secrets.ts'
 import { type DeliveredMessage, Lanes, Listener, type ListenerOptions } from './listener.ts'
 import { ListeningPlace } from './listening-place.ts'
 import { type GatewayAddress, MqttConnection } from './mqtt-connection.ts'
@@ -48,6 +49,8 @@ export interface AgentOptions {
   readonly onRekeyFailed?: (group: GroupId, refusal: Refusal) => void
   /** Told of messages that this device itself refused to send: for its decision log. */
   readonly onDecision?: (line: DecisionLine) => void | Promise<void>
+  /** Light encryption for messages to one device (docs/decisions/0021-light-encryption.md). Default false. */
+  readonly light?: boolean
   /** False: a connection that breaks is over, and `ended` says so; by default it is opened again. */
   readonly reconnects?: boolean
 }
@@ -90,6 +93,8 @@ export class DeviceAgent {
   readonly #verdicts: VerdictInbox
   readonly #stateDirectory: string
   readonly #receiving: Omit<ListenerOptions, 'place'>
+  /** Undefined unless messages are to be light. */
+  readonly #sent: SentSecrets | undefined
   readonly #onDecision: NonNullable<AgentOptions['onDecision']>
   /** Held from `listen` to `close`. */
   #place: ListeningPlace | undefined
@@ -107,6 +112,7 @@ export class DeviceAgent {
     this.#state = state
     this.#connection = connection
     this.#verdicts = verdicts
+    this.#sent = options.light ? new SentSecrets(chain.chainId) : undefined
     this.#onDecision = options.onDecision ?? (() => {})
     this.#stateDirectory = options.stateDirectory
     this.epochs = new EpochKeys({
@@ -174,7 +180,8 @@ export class DeviceAgent {
     if (!copy.ok) return this.#refuseCopy(to.id, copy.error.detail)
     const { key } = copy.value ?? (await this.refreshContact(to.id))
     try {
-      return await this.#seal({ ...to, key }, text)
+      const light = this.#sent && unwrap(await this.#sent.secretFor(key))
+      return await this.#seal({ ...to, key, ...(light && { light }) }, text)
     } catch (error) {
       if (error instanceof MoteError && error.code === 'key-not-usable')
         return this.#refuseCopy(to.id, `copy: ${error.detail}`)

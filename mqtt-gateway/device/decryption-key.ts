@@ -15,6 +15,16 @@ export interface DecryptionKey {
   readonly secret: Uint8Array
 }
 
+/** Bytes of a secret that sender and recipient share for light encryption. */
+export const sharedSecretBytes = 32
+
+/** Such a secret, and what tells the recipient of it. */
+export interface SharedSecret {
+  /** The encapsulated or wrapped secret. */
+  readonly enc: Uint8Array
+  readonly secret: Uint8Array
+}
+
 export function decryptionKeyOf({ encryption }: Pick<IdentityKeys, 'encryption'>): DecryptionKey {
   return { publicKey: encryption.publicKey, secret: encryption.secret.expose() }
 }

@@ -1,14 +1,20 @@
 /**
  * Sealing and opening an envelope's body, which only a device does (docs/FORMATS.md, "Envelope").
  *
- * Invariant: a group body's key is derived from the epoch key and the header; a counter is never used twice with one sender
- * key (device-state.ts), so no key and nonce are either.
+ * Invariant: the key of a body for a group, and of a light one, is derived from a secret for many messages and the header; a counter
+ * is never used twice with one sender key (device-state.ts), so no key and nonce are either.
  */
 import { hkdf } from '@noble/hashes/hkdf.js'
 import { sha256 } from '@noble/hashes/sha2.js'
 import { concatBytes, hexToBytes } from '@noble/hashes/utils.js'
 import type { ChainId, DeviceId, GroupId, Hash, Height, Milliseconds } from '../../chain/brands.ts'
-import { type EnvelopeSuite, groupSuite, suiteForKey } from '../../chain/envelope-suites.ts'
+import {
+  type EnvelopeSuite,
+  groupSuite,
+  isLight,
+  lightSuiteForKey,
+  suiteForKey,
+} from '../../chain/envelope-suites.ts'
 import { domainBytes, u64be } from '../../chain/hashing.ts'
 import { type EncryptionKey, keyIdOf, type Signer } from '../../chain/keys.ts'
 import { assert, ok, type Result, refuse } from '../../chain/result.ts'
@@ -24,13 +30,20 @@ import {
   type Sealed,
   signEnvelope,
 } from '../protocol/envelope.ts'
-import type { DecryptionKey } from './decryption-key.ts'
+import { type DecryptionKey, type SharedSecret, sharedSecretBytes } from './decryption-key.ts'
 import { openWithKey, sealToKey } from './key-sealing.ts'
+import type { ReceivedSecrets } from './light-secrets.ts'
 import { messageKeyBytes, openMessage, sealMessage } from './message-cipher.ts'
 
 /** Whom to seal for, with the secret or public key it takes. */
 export type SealTarget =
-  | { readonly type: 'device'; readonly id: DeviceId; readonly key: EncryptionKey }
+  | {
+      readonly type: 'device'
+      readonly id: DeviceId
+      readonly key: EncryptionKey
+      /** A secret that is shared with the holder of `key`: then the message is a light one. */
+      readonly light?: SharedSecret
+    }
   | {
       readonly type: 'group'
       readonly id: GroupId
@@ -41,7 +54,8 @@ export type SealTarget =
 
 /** How a body for this target is sealed. */
 export function suiteOf(target: SealTarget): EnvelopeSuite {
-  return target.type === 'group' ? groupSuite : suiteForKey[target.key.suite]
+  if (target.type === 'group') return groupSuite
+  return (target.light ? lightSuiteForKey : suiteForKey)[target.key.suite]
 }
 
 export interface SealRequest {
@@ -72,16 +86,35 @@ export async function sealEnvelope(request: SealRequest): Promise<Result<Encoded
     expiry,
   }
   const aad = authenticatedBytes({ header, channel })
-  const sealed =
-    target.type === 'device'
-      ? await sealToKey(target.key, content, { info: envelopeInfo(chainId), aad })
-      : ok(sealForGroup(chainId, header, target.epochKey, content, aad))
+  const sealed = await sealBody({ chainId, header, aad }, target, content)
   return sealed.ok ? ok(signEnvelope(chainId, { header, channel }, sealed.value, signer)) : sealed
+}
+
+/** What key and nonce of a body are bound to. */
+interface BodyContext {
+  readonly chainId: ChainId
+  readonly header: EnvelopeHeader
+  readonly aad: Uint8Array
+}
+
+async function sealBody(
+  context: BodyContext,
+  target: SealTarget,
+  content: Uint8Array,
+): Promise<Result<Sealed>> {
+  const { chainId, aad } = context
+  if (target.type === 'group') {
+    const messageKey = groupMessageKey(context, target.epochKey)
+    return ok({ enc: new Uint8Array(0), ciphertext: sealMessage(messageKey, content, aad) })
+  }
+  if (!target.light) return sealToKey(target.key, content, { info: envelopeInfo(chainId), aad })
+  const { enc } = target.light
+  return ok({ enc, ciphertext: sealMessage(lightMessageKey(context, target.light), content, aad) })
 }
 
 /** What opens an envelope: the recipient's own key, or the epoch key that the header names. */
 export type OpeningKey =
-  | { readonly type: 'device'; readonly key: DecryptionKey }
+  | { readonly type: 'device'; readonly key: DecryptionKey; readonly secrets: ReceivedSecrets }
   | { readonly type: 'group'; readonly epochKey: Uint8Array }
 
 /** The content of an envelope whose signature is verified already. Refuses `cannot-open`, `suite-mismatch`. */
@@ -93,14 +126,31 @@ export async function openEnvelope(
   const { header, channel, sealed } = envelope
   if (key.type !== header.target.type)
     return refuse('cannot-open', `target: expected a ${key.type}, got a ${header.target.type}`)
-  const aad = authenticatedBytes({ header, channel })
-  if (key.type === 'device') {
-    const mine = checkOwnKey(header, key.key.publicKey)
-    return mine.ok ? openWithKey(key.key, sealed, { info: envelopeInfo(chainId), aad }) : mine
-  }
-  const content = openMessage(groupMessageKey(chainId, header, key.epochKey, aad), sealed.ciphertext, aad)
+  const context: BodyContext = { chainId, header, aad: authenticatedBytes({ header, channel }) }
+  if (key.type === 'group') return openKeyed(groupMessageKey(context, key.epochKey), sealed, context)
+  const mine = checkOwnKey(header, key.key.publicKey)
+  if (!mine.ok) return mine
+  if (isLight(header.suite)) return openLight(context, sealed, key.secrets)
+  return openWithKey(key.key, sealed, { info: envelopeInfo(chainId), aad: context.aad })
+}
+
+async function openLight(
+  context: BodyContext,
+  sealed: Sealed,
+  secrets: ReceivedSecrets,
+): Promise<Result<Uint8Array>> {
+  const { enc } = sealed
+  const secret = await secrets.secretOf(enc)
+  if (!secret.ok) return secret
+  const opened = openKeyed(lightMessageKey(context, { enc, secret: secret.value }), sealed, context)
+  if (opened.ok) secrets.keep(enc, secret.value)
+  return opened
+}
+
+function openKeyed(messageKey: Uint8Array, { ciphertext }: Sealed, { aad }: BodyContext): Result<Uint8Array> {
+  const content = openMessage(messageKey, ciphertext, aad)
   return content === undefined
-    ? refuse('cannot-open', 'ciphertext: does not open under this epoch key')
+    ? refuse('cannot-open', 'ciphertext: does not open under this key')
     : ok(content)
 }
 
@@ -117,32 +167,30 @@ function headerTarget(target: SealTarget): EnvelopeTarget {
   return { type, id, epoch, epochKeyHash }
 }
 
-function sealForGroup(
-  chainId: ChainId,
-  header: EnvelopeHeader,
+/** Of a message to a group: bound to chain, group, epoch and the whole header. */
+function groupMessageKey(
+  { chainId, header: { target }, aad }: BodyContext,
   epochKey: Uint8Array,
-  content: Uint8Array,
-  aad: Uint8Array,
-): Sealed {
-  const messageKey = groupMessageKey(chainId, header, epochKey, aad)
-  return { enc: new Uint8Array(0), ciphertext: sealMessage(messageKey, content, aad) }
+): Uint8Array {
+  assert(epochKey.length === epochKeyBytes, `epochKey: expected ${epochKeyBytes} bytes`)
+  assert(target.type === 'group', 'a group message key is for a group')
+  const salt = concatBytes(hexToBytes(chainId), hexToBytes(target.id), u64be(target.epoch))
+  return messageKeyOf(epochKey, salt, domainBytes('mote/envelope-group-key/1', aad))
+}
+
+/** Of a light message: bound to chain, secret and the whole header, which names the recipient's key. */
+function lightMessageKey({ chainId, aad }: BodyContext, { enc, secret }: SharedSecret): Uint8Array {
+  assert(secret.length === sharedSecretBytes, `secret: expected ${sharedSecretBytes} bytes`)
+  const salt = concatBytes(hexToBytes(chainId), enc)
+  return messageKeyOf(secret, salt, domainBytes('mote/envelope-light-key/1', aad))
 }
 
 /**
- * Key ‖ nonce of one message: HKDF-SHA256 of the epoch key, bound to chain, group, epoch and the whole header. So
- * a device that was restored from an old copy and uses a counter again still has another key, for another expiry.
+ * Key ‖ nonce of one message: HKDF-SHA256 of a secret for many. The header is in `info`, so a device that was restored from an old
+ * copy and uses a counter again still has another key, for another expiry.
  */
-function groupMessageKey(
-  chainId: ChainId,
-  header: EnvelopeHeader,
-  epochKey: Uint8Array,
-  aad: Uint8Array,
-): Uint8Array {
-  assert(epochKey.length === epochKeyBytes, `epochKey: expected ${epochKeyBytes} bytes`)
-  assert(header.target.type === 'group', 'a group message key is for a group')
-  const salt = concatBytes(hexToBytes(chainId), hexToBytes(header.target.id), u64be(header.target.epoch))
-  const info = domainBytes('mote/envelope-group-key/1', aad)
-  return hkdf(sha256, epochKey, salt, info, messageKeyBytes)
+function messageKeyOf(secret: Uint8Array, salt: Uint8Array, info: Uint8Array): Uint8Array {
+  return hkdf(sha256, secret, salt, info, messageKeyBytes)
 }
 
 function envelopeInfo(chainId: ChainId): Uint8Array {

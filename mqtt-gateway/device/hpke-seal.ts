@@ -15,7 +15,12 @@ import {
 } from 'hpke'
 import type { EncryptionKey } from '../../chain/keys.ts'
 import type { Sealed } from '../protocol/envelope.ts'
-import type { DecryptionKey, SealContext } from './decryption-key.ts'
+import {
+  type DecryptionKey,
+  type SealContext,
+  type SharedSecret,
+  sharedSecretBytes,
+} from './decryption-key.ts'
 
 /** What HPKE seals to. */
 export type HpkeKeySuite = 'x25519' | 'p256-ecdh'
@@ -24,6 +29,9 @@ const suites = {
   x25519: new CipherSuite(KEM_DHKEM_X25519_HKDF_SHA256, KDF_HKDF_SHA256, AEAD_AES_128_GCM),
   'p256-ecdh': new CipherSuite(KEM_DHKEM_P256_HKDF_SHA256, KDF_HKDF_SHA256, AEAD_AES_128_GCM),
 } as const satisfies Record<HpkeKeySuite, CipherSuite>
+
+/** `info` says what the secret is for. */
+const exporterContext = new Uint8Array(0)
 
 export async function hpkeSeal(
   kem: HpkeKeySuite,
@@ -43,6 +51,32 @@ export async function hpkeOpen(
   context: SealContext,
 ): Promise<Uint8Array> {
   return suites[kem].Open(await keyPairOf(kem, key), enc, ciphertext, context)
+}
+
+/** A new secret of 32 bytes that only the holder of `key` gets out of `enc`: a context of its own, of which nothing but this is exported. */
+export async function hpkeSendSecret(
+  kem: HpkeKeySuite,
+  key: EncryptionKey,
+  info: Uint8Array,
+): Promise<SharedSecret> {
+  const publicKey = await suites[kem].DeserializePublicKey(serialized(kem, key.bytes))
+  const { encapsulatedSecret, exportedSecret } = await suites[kem].SendExport(
+    publicKey,
+    exporterContext,
+    sharedSecretBytes,
+    { info },
+  )
+  return { enc: encapsulatedSecret, secret: exportedSecret }
+}
+
+export async function hpkeReceiveSecret(
+  kem: HpkeKeySuite,
+  key: DecryptionKey,
+  enc: Uint8Array,
+  info: Uint8Array,
+): Promise<Uint8Array> {
+  const pair = await keyPairOf(kem, key)
+  return suites[kem].ReceiveExport(pair, enc, exporterContext, sharedSecretBytes, { info })
 }
 
 /** A public key as the KEM reads it: of P-256 the 65 bytes of an uncompressed point (SEC 1, section 2.3.3). */

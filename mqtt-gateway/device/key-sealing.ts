@@ -5,9 +5,9 @@
 import type { EncryptionKey } from '../../chain/keys.ts'
 import { assertNever, ok, type Result, refuse } from '../../chain/result.ts'
 import { type Sealed, sealingFlaw } from '../protocol/envelope.ts'
-import type { DecryptionKey, SealContext } from './decryption-key.ts'
-import { hpkeOpen, hpkeSeal } from './hpke-seal.ts'
-import { rsaOpen, rsaSeal } from './rsa-seal.ts'
+import type { DecryptionKey, SealContext, SharedSecret } from './decryption-key.ts'
+import { hpkeOpen, hpkeReceiveSecret, hpkeSeal, hpkeSendSecret } from './hpke-seal.ts'
+import { rsaOpen, rsaReceiveSecret, rsaSeal, rsaSendSecret } from './rsa-seal.ts'
 
 /** Seals `plaintext` so that only the holder of `key` opens it. Refuses `key-not-usable`. */
 export async function sealToKey(
@@ -52,5 +52,31 @@ async function open(key: DecryptionKey, sealed: Sealed, context: SealContext): P
       return rsaOpen(key, sealed, context)
     default:
       return assertNever(suite)
+  }
+}
+
+/** A new secret to share with the holder of `key`. `info` says on what chain, and what for. Refuses `key-not-usable`. */
+export async function sendSecret(key: EncryptionKey, info: Uint8Array): Promise<Result<SharedSecret>> {
+  const flaw = sealingFlaw(key)
+  if (flaw !== undefined) return refuse('key-not-usable', `key: ${flaw}`)
+  const { suite } = key
+  return ok(suite === 'rsa-oaep' ? rsaSendSecret(key, info) : await hpkeSendSecret(suite, key, info))
+}
+
+/** The secret in `enc`. Refuses `cannot-open`. */
+export async function receiveSecret(
+  key: DecryptionKey,
+  enc: Uint8Array,
+  info: Uint8Array,
+): Promise<Result<Uint8Array>> {
+  const { suite } = key.publicKey
+  try {
+    return ok(
+      suite === 'rsa-oaep'
+        ? rsaReceiveSecret(key, enc, info)
+        : await hpkeReceiveSecret(suite, key, enc, info),
+    )
+  } catch {
+    return refuse('cannot-open', 'enc: does not open under this key')
   }
 }

@@ -21,6 +21,7 @@ import type { AgentChain } from './agent-chain.ts'
 import type { EpochKeys } from './agent-epochs.ts'
 import type { DecryptionKey } from './decryption-key.ts'
 import { type OpeningKey, openEnvelope } from './envelope-sealing.ts'
+import { ReceivedSecrets } from './light-secrets.ts'
 import type { ListeningPlace } from './listening-place.ts'
 
 /** A message as the application gets it. */
@@ -50,9 +51,11 @@ const boxWaitMs = 5_000
 
 export class Listener {
   readonly #options: ListenerOptions
+  readonly #secrets: ReceivedSecrets
 
   constructor(options: ListenerOptions) {
     this.#options = options
+    this.#secrets = new ReceivedSecrets(options.chain.chainId, options.decryptionKey)
   }
 
   /**
@@ -110,7 +113,7 @@ export class Listener {
   async #open(envelope: Envelope): Promise<Result<Uint8Array>> {
     const { chain, epochs, decryptionKey } = this.#options
     const { target } = envelope.header
-    let key: OpeningKey = { type: 'device', key: decryptionKey }
+    let key: OpeningKey = { type: 'device', key: decryptionKey, secrets: this.#secrets }
     if (target.type === 'group') {
       const current = (await chain.group(target.id)).value?.record.epoch ?? 0
       const epochKey = await epochs.key(target.id, target.epoch, target.epoch < current ? 0 : boxWaitMs)

@@ -17,7 +17,12 @@ import {
 } from 'node:crypto'
 import type { EncryptionKey } from '../../chain/keys.ts'
 import type { Sealed } from '../protocol/envelope.ts'
-import type { DecryptionKey, SealContext } from './decryption-key.ts'
+import {
+  type DecryptionKey,
+  type SealContext,
+  type SharedSecret,
+  sharedSecretBytes,
+} from './decryption-key.ts'
 import { messageKeyBytes, openMessage, sealMessage } from './message-cipher.ts'
 
 const oaep = (key: KeyObject, label: Uint8Array) => ({
@@ -29,8 +34,7 @@ const oaep = (key: KeyObject, label: Uint8Array) => ({
 
 export function rsaSeal(key: EncryptionKey, plaintext: Uint8Array, { info, aad }: SealContext): Sealed {
   const messageKey = Uint8Array.from(randomBytes(messageKeyBytes))
-  const publicKey = createPublicKey({ key: Buffer.from(key.bytes), format: 'der', type: 'pkcs1' })
-  const enc = Uint8Array.from(publicEncrypt(oaep(publicKey, info), messageKey))
+  const enc = Uint8Array.from(publicEncrypt(oaep(publicKeyOf(key), info), messageKey))
   return { enc, ciphertext: sealMessage(messageKey, plaintext, aad) }
 }
 
@@ -44,6 +48,23 @@ export function rsaOpen(
   const content = openMessage(messageKey, ciphertext, aad)
   if (content === undefined) throw new Error('ciphertext: does not open')
   return content
+}
+
+/** A new secret of 32 bytes that only the holder of `key` unwraps. */
+export function rsaSendSecret(key: EncryptionKey, info: Uint8Array): SharedSecret {
+  const secret = Uint8Array.from(randomBytes(sharedSecretBytes))
+  return { enc: Uint8Array.from(publicEncrypt(oaep(publicKeyOf(key), info), secret)), secret }
+}
+
+/** Throws for what does not unwrap to as many bytes. */
+export function rsaReceiveSecret(key: DecryptionKey, enc: Uint8Array, info: Uint8Array): Uint8Array {
+  const secret = Uint8Array.from(privateDecrypt(oaep(privateKeyOf(key), info), enc))
+  if (secret.length !== sharedSecretBytes) throw new Error('secret: of another length')
+  return secret
+}
+
+function publicKeyOf(key: EncryptionKey): KeyObject {
+  return createPublicKey({ key: Buffer.from(key.bytes), format: 'der', type: 'pkcs1' })
 }
 
 /** Parsed once: that takes as long as opening. */

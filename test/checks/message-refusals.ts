@@ -107,6 +107,33 @@ const repeats: readonly RefusalCheck[] = [
   },
 ]
 
+const lightTest = 'test/unit/mqtt-gateway/light-secrets.test.ts'
+const lightSecrets = 'mqtt-gateway/device/light-secrets.ts'
+
+const light: readonly RefusalCheck[] = [
+  {
+    refusal: 'light secrets: to keep one for longer than a day',
+    file: lightSecrets,
+    find: 'wall() - known.wall) < lightSecretMs',
+    replace: 'wall() - known.wall) < Number.POSITIVE_INFINITY',
+    test: lightTest,
+  },
+  {
+    refusal: 'light secrets: to keep what opens no message',
+    file: 'mqtt-gateway/device/envelope-sealing.ts',
+    find: 'if (opened.ok) secrets.keep(enc, secret.value)',
+    replace: 'secrets.keep(enc, secret.value)',
+    test: lightTest,
+  },
+  {
+    refusal: 'light secrets: to key two messages alike',
+    file: 'mqtt-gateway/device/envelope-sealing.ts',
+    find: "domainBytes('mote/envelope-light-key/1', aad)",
+    replace: "domainBytes('mote/envelope-light-key/1')",
+    test: lightTest,
+  },
+]
+
 const policy: readonly RefusalCheck[] = [
   {
     refusal: 'allowed suites: to relay another',
@@ -153,4 +180,10 @@ const policy: readonly RefusalCheck[] = [
   },
 ]
 
-export const deviceMessages: readonly RefusalCheck[] = [...onePurpose, ...suites, ...policy, ...repeats]
+export const deviceMessages: readonly RefusalCheck[] = [
+  ...onePurpose,
+  ...suites,
+  ...policy,
+  ...repeats,
+  ...light,
+]

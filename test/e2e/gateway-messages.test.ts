@@ -1,10 +1,15 @@
 /** What travels between agents over a real broker, for each kind of key, suite and size (Hsu-Lu B2, B3). */
+
+import { bytesToHex } from '@noble/hashes/utils.js'
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import { builtSuites } from '../../chain/envelope-suites.ts'
+import { builtSuites, lightSuiteForKey } from '../../chain/envelope-suites.ts'
+import type { EncryptionSuite } from '../../chain/keys.ts'
+import { unwrap } from '../../chain/result.ts'
 import { type IdentityKeys, makeKeys } from '../../client/key-directory.ts'
 import type { DeviceAgent } from '../../mqtt-gateway/device/agent.ts'
 import type { AgentChain } from '../../mqtt-gateway/device/agent-chain.ts'
 import type { DeliveredMessage } from '../../mqtt-gateway/device/listener.ts'
+import { parseEnvelope } from '../../mqtt-gateway/protocol/envelope.ts'
 import { makeRsaKeys } from '../support/device-keys.ts'
 import { GatewayFixture, until } from '../support/gateway-fixture.ts'
 
@@ -40,6 +45,30 @@ async function listen(agent: DeviceAgent): Promise<Inbox> {
   })
   return inbox
 }
+
+test('gateway: light messages are checked and read like others, for each kind of key', async () => {
+  const rsa = fixture.device('rsa', makeRsaKeys('rsa'))
+  const p256 = fixture.device('p256', makeKeys('p256', { encryption: 'p256' }))
+  const sender = await fixture.agent(d1111, undefined, { light: true })
+  const seen = await fixture.observe(d1111)
+  for (const keys of [rsa, p256, d1113]) {
+    const inbox = await listen(await fixture.agent(keys))
+    for (const word of ['one', 'two', 'three'])
+      expect(await sender.send(keys.id, text(word))).toMatchObject({ verdict: 'Check' })
+    await until(() => inbox.texts.length === 3, 'three messages')
+    expect(inbox).toMatchObject({ texts: ['one', 'two', 'three'], refusals: [] })
+  }
+  const envelopes = seen
+    .filter(({ topic }) => topic.startsWith('mote/1/to/'))
+    .map(({ payload }) => unwrap(parseEnvelope(fixture.trust.chainId, payload)))
+  const suites = new Set(envelopes.map(({ header }) => header.suite))
+  expect([...suites]).toEqual(
+    ['rsa-oaep', 'p256-ecdh', 'x25519'].map(key => lightSuiteForKey[key as EncryptionSuite]),
+  )
+  expect(new Set(envelopes.map(({ sealed }) => bytesToHex(sealed.enc))).size, 'one secret for each key').toBe(
+    3,
+  )
+})
 
 test('gateway: what the chain does not allow is not sealed, not relayed and not read', async () => {
   const rsa = fixture.device('rsa', makeRsaKeys('rsa'))

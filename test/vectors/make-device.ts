@@ -33,8 +33,10 @@ import { groupIdOf } from '../../chain/records.ts'
 import { unwrap } from '../../chain/result.ts'
 import { encryptionKeyOf } from '../../client/encryption-keys.ts'
 import { sealEpochKey } from '../../mqtt-gateway/device/box-sealing.ts'
+import type { DecryptionKey } from '../../mqtt-gateway/device/decryption-key.ts'
 import { type SealTarget, sealEnvelope } from '../../mqtt-gateway/device/envelope-sealing.ts'
 import { type HpkeKeySuite, hpkeSeal } from '../../mqtt-gateway/device/hpke-seal.ts'
+import { SentSecrets } from '../../mqtt-gateway/device/light-secrets.ts'
 import { makeAssertion, parseAssertion } from '../../mqtt-gateway/protocol/assertion.ts'
 import { authenticatedBytes, signEnvelope } from '../../mqtt-gateway/protocol/envelope.ts'
 import {
@@ -162,8 +164,46 @@ async function envelopeVectors() {
       encoded: bytesToHex(bytes),
     })
   }
-  made.push(rsaEnvelopeVector(2), await groupEnvelopeVector(3))
+  made.push(rsaEnvelopeVector(2), await groupEnvelopeVector(3), ...(await lightEnvelopeVectors(4)))
   return made
+}
+
+/** Each with the secret that is shared for many messages, and what it was made from. */
+async function lightEnvelopeVectors(first: number) {
+  const x25519 = await hpkeSecret({ publicKey: recipientKey, secret: recipientSecret })
+  const p256 = await hpkeSecret({ publicKey: encryptionKeyOf('p256-ecdh', filled(10)), secret: filled(10) })
+  const made = []
+  for (const [i, { key, light, recipient, from }] of [x25519, rsaSecret(), p256].entries()) {
+    const target = { type: 'device', id: recipientId, key, light } as const
+    const request = { chainId, sender: senderId, signer: sender, content, ...fieldsOf(first + i), target }
+    const { bytes, messageId } = unwrap(await sealEnvelope(request))
+    made.push({
+      to: toDevice(key),
+      ...fieldsOf(first + i),
+      content: bytesToHex(content),
+      ...from,
+      lightSecret: bytesToHex(light.secret),
+      recipientSecret: bytesToHex(recipient),
+      messageId,
+      encoded: bytesToHex(bytes),
+    })
+  }
+  return made
+}
+
+async function hpkeSecret({ publicKey: key, secret: recipient }: DecryptionKey) {
+  const ephemeral = { kem: key.suite as HpkeKeySuite, secret: filled(4) }
+  const made = await withEphemeral([ephemeral], () => new SentSecrets(chainId).secretFor(key))
+  return { key, light: unwrap(made), recipient, from: { ephemeralSecret: bytesToHex(ephemeral.secret) } }
+}
+
+function rsaSecret() {
+  const key = encryptionKeyOf('rsa-oaep', rsaTestSecret)
+  const label = domainBytes('mote/envelope-light-secret/1', hexToBytes(chainId))
+  const secret = filled(0x44)
+  const light = { secret, enc: rsaWrapped(key, secret, label) }
+  const from = { oaepLabel: bytesToHex(label), oaepSeed: bytesToHex(oaepSeed) }
+  return { key, light, recipient: rsaTestSecret, from }
 }
 
 const toDevice = (key: EncryptionKey) =>
@@ -202,11 +242,8 @@ function rsaEnvelopeVector(i: number) {
     ...fields,
   } as const
   const messageKey = Uint8Array.from([...filled(0x41), ...filled(0x42, 12)])
-  const oaepSeed = filled(0x43)
   const label = domainBytes('mote/envelope-info/1', hexToBytes(chainId))
-  const publicKey = createPublicKey({ key: Buffer.from(key.bytes), format: 'der', type: 'pkcs1' })
-  const padded = oaepPadded(messageKey, label, oaepSeed, 256)
-  const enc = Uint8Array.from(publicEncrypt({ key: publicKey, padding: constants.RSA_NO_PADDING }, padded))
+  const enc = rsaWrapped(key, messageKey, label)
   const aad = authenticatedBytes({ header, channel: fields.channel })
   const ciphertext = gcm(messageKey.slice(0, 32), messageKey.slice(32), aad).encrypt(content)
   const { bytes, messageId } = signEnvelope(
@@ -226,6 +263,14 @@ function rsaEnvelopeVector(i: number) {
     messageId,
     encoded: bytesToHex(bytes),
   }
+}
+
+const oaepSeed = filled(0x43)
+
+function rsaWrapped(key: EncryptionKey, message: Uint8Array, label: Uint8Array): Uint8Array {
+  const publicKey = createPublicKey({ key: Buffer.from(key.bytes), format: 'der', type: 'pkcs1' })
+  const padded = oaepPadded(message, label, oaepSeed, 256)
+  return Uint8Array.from(publicEncrypt({ key: publicKey, padding: constants.RSA_NO_PADDING }, padded))
 }
 
 function oaepPadded(message: Uint8Array, label: Uint8Array, seed: Uint8Array, length: number): Uint8Array {

@@ -15,6 +15,7 @@ import {
   type SealTarget,
   sealEnvelope,
 } from '../../../mqtt-gateway/device/envelope-sealing.ts'
+import { SentSecrets } from '../../../mqtt-gateway/device/light-secrets.ts'
 import {
   checkSuite,
   maxContentBytes,
@@ -24,7 +25,7 @@ import {
   verifyEnvelope,
 } from '../../../mqtt-gateway/protocol/envelope.ts'
 import { deliveryTopic, recipientOf } from '../../../mqtt-gateway/protocol/topics.ts'
-import { decryptionKey } from '../../support/device-keys.ts'
+import { decryptionKey, openerOf } from '../../support/device-keys.ts'
 
 const chainId = '11'.repeat(32) as ChainId
 const otherChain = '22'.repeat(32) as ChainId
@@ -77,13 +78,8 @@ interface Row {
   readonly wrong: OpeningKey
 }
 const rows: readonly Row[] = [
-  ...keyPairs.map(key => ({
-    name: key.publicKey.suite,
-    target: toKey(key),
-    opener: { type: 'device', key } as const,
-    // Under the same id, so that the cipher has to notice.
-    wrong: { type: 'device', key: { ...strangerTo(key), publicKey: key.publicKey } } as const,
-  })),
+  ...keyPairs.map(key => rowOf(key.publicKey.suite, toKey(key), key)),
+  ...(await Promise.all(keyPairs.map(lightRowOf))),
   {
     name: 'group',
     target: toGroup,
@@ -91,6 +87,18 @@ const rows: readonly Row[] = [
     wrong: { type: 'group', epochKey: new Uint8Array(32).fill(8) },
   },
 ]
+
+function rowOf(name: string, target: SealTarget, key: DecryptionKey): Row {
+  // Under the same id, so that the cipher has to notice.
+  const stranger = { ...strangerTo(key), publicKey: key.publicKey }
+  return { name, target, opener: openerOf(chainId, key), wrong: openerOf(chainId, stranger) }
+}
+
+async function lightRowOf(key: DecryptionKey): Promise<Row> {
+  const { publicKey } = key
+  const light = unwrap(await new SentSecrets(chainId).secretFor(publicKey))
+  return rowOf(`light ${publicKey.suite}`, { type: 'device', id: recipient, key: publicKey, light }, key)
+}
 
 function strangerTo({ publicKey: { suite } }: DecryptionKey): DecryptionKey {
   if (suite !== 'rsa-oaep') return decryptionKey(suite, 8)
@@ -156,7 +164,9 @@ test('envelope: overhead stays under 320 bytes, for P-256 under 350, for RSA und
     Record<string, number>
   >
   for (const { name, target } of rows)
-    expect((await sealed(target, { channel: '' })).length - content.length, name).toBeLessThan(most[name]!)
+    expect((await sealed(target, { channel: '' })).length - content.length, name).toBeLessThan(
+      most[name.replace('light ', '')]!,
+    )
 })
 
 test("envelope: the suite has to be one for the key, and the key this device's", async () => {
@@ -169,7 +179,7 @@ test("envelope: the suite has to be one for the key, and the key this device's",
       })
       const target = { type: 'device', id: recipient, keyId: keyIdOf(other.publicKey) } as const
       const named = { ...envelope, header: { ...envelope.header, target } }
-      const opener: OpeningKey = { type: 'device', key: other }
+      const opener = openerOf(chainId, other)
       expect(await openEnvelope(chainId, named, opener)).toMatchObject({ error: { code: 'suite-mismatch' } })
       const opened = await openEnvelope(chainId, envelope, opener)
       expect(opened).toMatchObject({

@@ -26,6 +26,7 @@ import {
   parseMemberBox,
 } from '../../../mqtt-gateway/protocol/epoch-boxes.ts'
 import { parseProofAnswer, parseQuestion } from '../../../mqtt-gateway/protocol/question.ts'
+import { openerOf } from '../../support/device-keys.ts'
 import { deviceVectors } from '../../vectors/make-device.ts'
 
 const vectors: Awaited<ReturnType<typeof deviceVectors>> = JSON.parse(
@@ -69,7 +70,7 @@ describe('vectors of test/vectors/device.json', () => {
       expect(verifyEnvelope(envelope, senderKey, nativeVerifier)).toBe(true)
       const key: OpeningKey =
         'recipientSecret' in vector
-          ? { type: 'device', key: keyPair(vector.to.suite, vector.recipientSecret) }
+          ? openerOf(chainId, keyPair(vector.to.suite, vector.recipientSecret))
           : { type: 'group', epochKey: hex(vector.epochKey) }
       expect(unwrap(await openEnvelope(chainId, envelope, key))).toEqual(hex(vector.content))
     }
