@@ -43,6 +43,7 @@ export function runCommands(family: Command, add: AddCommand): void {
     exits: {
       0: 'nothing acknowledged was lost',
       1: 'an acknowledged transaction was lost, or the run failed',
+      6: 'no majority would be left, and nothing was done; or none elected a leader in time',
     },
     notes: measures,
     options: [{ flags: '--watch', description: 'show what happens while it happens' }],
@@ -84,10 +85,11 @@ async function runKillLeader(
   _args: readonly string[],
   { watch = false }: { readonly watch?: boolean },
 ): Promise<number> {
-  const { output, signal } = context
+  const { output, signal, timeoutMs } = context
   const { killLeader } = await import('../devnet/chaos/kill-leader.ts')
   const access = await openChain(context)
-  const report = await killLeader({ access, signal, ...(watch && { note: text => output.note(text) }) })
+  const note = (text: string): void => output.note(text)
+  const report = await killLeader({ access, signal, timeoutMs, ...(watch && { note }) })
   return printKillLeader(context, report)
 }
 

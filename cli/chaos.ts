@@ -49,7 +49,7 @@ export function chaosCommands(family: Command, add: AddCommand): void {
     parent: family,
     usage: 'restart <node>',
     description: 'stop a node if it runs, start it, and wait until it answers and has caught up',
-    exits: levelExits,
+    exits: { ...levelExits, 5: 'the node was revoked; it does not come back' },
     action: restart,
   })
   add({

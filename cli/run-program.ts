@@ -3,6 +3,7 @@
  * supervisor that started it is gone.
  */
 import { exitCodes } from '../chain/errors.ts'
+import { MoteError } from '../chain/result.ts'
 import { clockLineReader } from '../devnet/shifted-clock.ts'
 import type { Context } from './context.ts'
 
@@ -41,6 +42,21 @@ export async function runProgram(
     process.stdin.setEncoding('utf8').on('data', clockLineReader())
   }
   const signal = AbortSignal.any([context.signal, orphaned.signal])
+  try {
+    return await untilStopped(signal, start, announce)
+  } catch (error) {
+    // The supervisor reads it; people find it in the log.
+    if (isSupervised(context) && error instanceof MoteError)
+      process.stdout.write(`${JSON.stringify({ failed: { code: error.code, detail: error.detail } })}\n`)
+    throw error
+  }
+}
+
+async function untilStopped(
+  signal: AbortSignal,
+  start: (signal: AbortSignal) => Promise<RunningProgram>,
+  announce: boolean,
+): Promise<number> {
   const program = await start(signal)
   if (announce) process.stdout.write(`${JSON.stringify({ ready: true, ...program.ready })}\n`)
   const stopAsked = new Promise<void>(resolve => {

@@ -5,9 +5,11 @@
  *   the pipe closes and the child ends (`MOTE_SUPERVISED=1` tells it to watch). Nothing is written to it but what shifts
  *   the child's clock (shifted-clock.ts).
  * - It has a process group of its own, so Ctrl-C reaches the supervisor alone and the supervisor drains in order.
- * - It says `{"ready":true}` as one line on standard output when its interface listens. All that it prints is kept.
+ * - It says `{"ready":true}` as one line on standard output when its interface listens, and `{"failed":{"code":…,"detail":…}}`
+ *   when it cannot go on. All that it prints is kept.
  */
 import { type ChildProcess, spawn } from 'node:child_process'
+import { type ErrorCode, errorTable } from '../chain/errors.ts'
 import { MoteError } from '../chain/result.ts'
 import { LogFile } from './log-file.ts'
 import { clockLine } from './shifted-clock.ts'
@@ -45,6 +47,8 @@ export class Child {
   #clockOffsetMs = 0
   #ended: Promise<void> = Promise.resolve()
   #ready = Promise.withResolvers<void>()
+  /** Why it cannot go on, in its own words. */
+  #said: MoteError | undefined
 
   constructor(options: ChildOptions) {
     this.name = options.name
@@ -76,6 +80,7 @@ export class Child {
     if (this.#state.type === 'running') throw new MoteError('in-use', `${this.name}: runs already`)
     const { program } = this.#options
     this.#stopping = false
+    this.#said = undefined
     this.#ready = Promise.withResolvers<void>()
     this.#ready.promise.catch(() => {})
     const child = spawn(program.executable, [program.entry, ...this.#options.arguments], {
@@ -87,13 +92,15 @@ export class Child {
     this.#state = { type: 'running', pid: child.pid ?? -1, ready: false }
     this.#ended = new Promise(resolve => {
       const end = (code: number | null, signal: NodeJS.Signals | null): void => {
+        if (this.#state.type === 'ended') return
         this.#state = { type: 'ended', code, signal }
-        this.#ready.reject(this.#failure(`ended before it was ready (${describeEnd(code, signal)})`))
+        this.#ready.reject(this.failure('was not ready'))
         this.log.append(`supervisor: ${this.name} ended, ${describeEnd(code, signal)}\n`)
         resolve()
         if (!this.#stopping) this.#options.onUnexpectedEnd(this)
       }
-      child.once('exit', end)
+      // By then all that it has printed has been read.
+      child.once('close', end)
       child.once('error', error => {
         this.log.append(`supervisor: ${this.name}: ${error.message}\n`)
         if (child.pid === undefined) end(null, null)
@@ -109,7 +116,7 @@ export class Child {
   /** Resolves when the child has said that it is ready; throws `start-failed` with the tail of its log otherwise. */
   async waitUntilReady(signal: AbortSignal): Promise<void> {
     const aborted = Promise.withResolvers<never>()
-    const abort = (): void => aborted.reject(this.#failure('did not become ready in time'))
+    const abort = (): void => aborted.reject(this.failure('did not become ready in time'))
     if (signal.aborted) abort()
     signal.addEventListener('abort', abort, { once: true })
     try {
@@ -145,35 +152,57 @@ export class Child {
     if (this.#state.type === 'running') this.signal('SIGKILL')
   }
 
-  #failure(reason: string): MoteError {
+  /**
+   * Why it does not serve: `device-revoked` in its own words, since nobody mends that; else `start-failed` with the end of its
+   * log. @param reason what it did not do, while it runs
+   */
+  failure(reason: string, cause?: unknown): MoteError {
+    if (this.#said?.code === 'device-revoked') return this.#said
     const tail = this.log.tail(20).map(line => `  ${line}`)
-    return new MoteError(
-      'start-failed',
-      [`${this.name} ${reason}; the end of ${this.log.path}:`, ...tail].join('\n'),
-    )
+    const state = this.#state
+    const what =
+      state.type === 'ended' ? `ended before it was ready (${describeEnd(state.code, state.signal)})` : reason
+    const head = `${this.name} ${what}; the end of ${this.log.path}:`
+    return new MoteError('start-failed', [head, ...tail].join('\n'), { cause })
   }
 
   #readOutput(): (chunk: Buffer) => void {
     let line = ''
     return chunk => {
       this.log.append(chunk)
-      if (this.#state.type !== 'running' || this.#state.ready) return
       line += chunk.toString('utf8')
       const lines = line.split('\n')
       line = (lines.pop() ?? '').slice(-maxLineBytes)
-      if (!lines.some(isReadyLine)) return
-      this.#state = { ...this.#state, ready: true }
-      this.#ready.resolve()
+      for (const text of lines) this.#take(saidIn(text))
     }
+  }
+
+  #take({ ready, failed }: Said): void {
+    if (failed) this.#said = failed
+    if (!ready || this.#state.type !== 'running' || this.#state.ready) return
+    this.#state = { ...this.#state, ready: true }
+    this.#ready.resolve()
   }
 }
 
-function isReadyLine(line: string): boolean {
-  if (!line.startsWith('{')) return false
+/** What a line of a child's standard output says to its supervisor. */
+interface Said {
+  readonly ready?: boolean
+  readonly failed?: MoteError
+}
+
+function saidIn(line: string): Said {
+  if (!line.startsWith('{')) return {}
   try {
-    return (JSON.parse(line) as { ready?: unknown }).ready === true
+    const { ready, failed } = JSON.parse(line) as {
+      ready?: unknown
+      failed?: { code: string; detail: string }
+    }
+    if (!failed) return { ready: ready === true }
+    const { code, detail } = failed
+    return code in errorTable ? { failed: new MoteError(code as ErrorCode, detail) } : {}
   } catch {
-    return false
+    return {}
   }
 }
 

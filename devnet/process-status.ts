@@ -10,6 +10,8 @@ export interface NodeRow {
   readonly id: string
   readonly label: string
   readonly state: string
+  /** False for a node that somebody has started by hand from a configuration of this directory. */
+  readonly supervised: boolean
   readonly role: string | null
   readonly term: number | null
   readonly height: number | null
@@ -44,18 +46,40 @@ export interface ProcessStatus {
 
 const statusTimeoutMs = 1_000
 
-/** One node. `nameOf` gives the name of an id, or the id where it has none here. */
-export async function nodeRow(
-  node: DevnetNode,
-  child: Child,
-  nameOf: (id: string | undefined) => string | undefined,
-): Promise<NodeRow> {
+/** The name of an id, or the id where it has none here. */
+type NameOf = (id: string | undefined) => string | null | undefined
+
+/** One node of the supervisor. */
+export async function nodeRow(node: DevnetNode, child: Child, nameOf: NameOf): Promise<NodeRow> {
   const answer = child.pid === undefined ? undefined : await statusOf(node)
+  const state = answer ? 'answers' : child.pid === undefined ? stateText(child) : 'silent'
+  const { pid = null, clockOffsetMs } = child
+  return rowOf(node, answer, { state, supervised: true, pid, clockOffsetMs }, nameOf)
+}
+
+/** A node that somebody has started by hand, if it answers under its own id. */
+export async function unsupervisedRow(node: DevnetNode, nameOf: NameOf): Promise<NodeRow | undefined> {
+  const answer = await statusOf(node)
+  if (answer?.id !== node.id) return undefined
+  return rowOf(
+    node,
+    answer,
+    { state: 'answers', supervised: false, pid: answer.pid, clockOffsetMs: 0 },
+    nameOf,
+  )
+}
+
+function rowOf(
+  node: DevnetNode,
+  answer: NodeStatus | undefined,
+  process: Pick<NodeRow, 'state' | 'supervised' | 'pid' | 'clockOffsetMs'>,
+  nameOf: NameOf,
+): NodeRow {
   return {
     name: node.name,
     id: node.id,
     label: node.label,
-    state: answer ? 'answers' : child.pid === undefined ? stateText(child) : 'silent',
+    ...process,
     role: answer?.role ?? null,
     term: answer?.term ?? null,
     height: answer?.height ?? null,
@@ -63,8 +87,6 @@ export async function nodeRow(
     lag: answer?.lag ?? null,
     leader: answer?.leader ?? null,
     servedBy: nameOf(answer?.servedBy) ?? null,
-    pid: child.pid ?? null,
-    clockOffsetMs: child.clockOffsetMs,
     oddClocks: (answer?.oddClocks ?? []).map(({ id, offsetMs }) => ({ node: nameOf(id) ?? id, offsetMs })),
     api: apiUrl(node.api),
     addresses: answer?.addresses ?? [],

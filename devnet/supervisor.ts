@@ -322,7 +322,7 @@ async function endsWithin(child: Child, deadlineMs: number): Promise<boolean> {
   return (await new Deadline(deadlineMs).until(() => child.pid === undefined, pollMs)) ?? false
 }
 
-/** Repeats `attempt` until it succeeds. Throws `start-failed` with the end of the child's log when time is over. */
+/** Repeats `attempt` until it succeeds. Throws why it does not when time is over or the child has ended (child.ts). */
 async function untilDone(child: Child, signal: AbortSignal, attempt: () => Promise<unknown>): Promise<void> {
   let last: unknown
   while (!signal.aborted && child.pid !== undefined) {
@@ -335,7 +335,5 @@ async function untilDone(child: Child, signal: AbortSignal, attempt: () => Promi
     }
   }
   const reason = last instanceof Error ? last.message : 'no answer'
-  const tail = child.log.tail(20).map(line => `  ${line}`)
-  const head = `${child.name} did not answer in time (${reason}); the end of ${child.log.path}:`
-  throw new MoteError('start-failed', [head, ...tail].join('\n'), { cause: last })
+  throw child.failure(`did not answer in time (${reason})`, last)
 }

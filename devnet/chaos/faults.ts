@@ -108,11 +108,19 @@ export class FaultInjector {
   #blocked: Link[] = []
   #hits: EdgeHit[] = []
   #undo: (() => Promise<unknown>)[] = []
+  /** Joined nodes that do not come back: their identities have ended. */
+  readonly #ended = new Set<string>()
 
   constructor(description: DevnetDescription, note: (text: string) => void) {
     this.#description = description
     this.#nodes = fullNodesOf(description).map(({ name }) => name)
     this.#note = note
+  }
+
+  /** The devnet without the nodes whose identities have ended, as far as `restoreAll` has found any. */
+  get living(): DevnetDescription {
+    const nodes = this.#description.nodes.filter(({ name }) => !this.#ended.has(name))
+    return { ...this.#description, nodes }
   }
 
   async apply(fault: Fault, roles: Roles): Promise<void> {
@@ -157,10 +165,20 @@ export class FaultInjector {
     return this.#hits.splice(0)
   }
 
-  /** Whatever state the devnet is in: everything runs, every link is whole, every clock is right. */
+  /**
+   * Whatever state the devnet is in: everything runs, every link is whole, every clock is right. Says which nodes do not
+   * come back because they were revoked, and leaves them out from then on.
+   */
   async restoreAll(): Promise<void> {
     await this.undo()
-    for (const name of await healProcesses(this.#description)) await this.#bringBack(name)
+    for (const name of await healProcesses(this.#description)) {
+      if (this.#ended.has(name)) continue
+      await this.#bringBack(name).catch((error: unknown) => {
+        if (!(error instanceof MoteError) || error.code !== 'device-revoked') throw error
+        this.#ended.add(name)
+        this.#note(`${name} stays down and is left out: it was revoked`)
+      })
+    }
   }
 
   async #hit(fault: ProcessFault, roles: Roles): Promise<void> {
@@ -176,7 +194,7 @@ export class FaultInjector {
 
   /** Undefined if the devnet has none of this label. */
   #edgeNodeOf({ type, number }: Exclude<Target, { type: 'leader' }>): string | undefined {
-    const names = this.#description.nodes.filter(({ label }) => label === type).map(({ name }) => name)
+    const names = this.living.nodes.filter(({ label }) => label === type).map(({ name }) => name)
     return names.sort()[number % names.length]
   }
 

@@ -41,10 +41,6 @@ export interface KillLeaderReport {
 const clients = 16
 /** Load before the kill, and after a new leader serves. */
 const calmMs = 1_500
-/** How long a new leader may take before the run counts as failed. */
-const electionDeadlineMs = 30_000
-/** How long the nodes that run may take to know every acknowledged transaction. */
-const readBackDeadlineMs = 30_000
 const pollMs = 5
 const submitTimeoutMs = 30_000
 
@@ -58,34 +54,42 @@ export interface KillLeaderOptions {
   /** What happens while it happens, one line at a time. */
   readonly note?: (text: string) => void
   readonly signal: AbortSignal
+  /** For the whole: the load, the election, and reading back. */
+  readonly timeoutMs: number
 }
 
-/** Runs the whole measurement. Throws `no-leader` where no majority would be left, or none elects a leader in time. */
-export async function killLeader({ access, note, signal }: KillLeaderOptions): Promise<KillLeaderReport> {
+/**
+ * Runs the whole measurement. Throws `no-leader` before it does anything where no majority would be left, or when none has
+ * elected a leader in time; `timeout` when not everything could be read back in time.
+ */
+export async function killLeader(options: KillLeaderOptions): Promise<KillLeaderReport> {
+  const { access, note, signal, timeoutMs } = options
+  const deadline = new Deadline(timeoutMs, { signal })
   const nodes = fullNodesOf(access.description)
+  await requireMajorityWithoutOne(nodes)
   const load = new Load(access, await operatorKeys(access))
   const ticker = note && setInterval(() => note(load.line()), 1_000)
   try {
     load.start()
-    const old = await waitForLeader(nodes, () => true)
-    await pause(calmMs)
+    const old = await waitForLeader(nodes, () => true, deadline)
+    await deadline.pause(calmMs)
     if (load.acknowledged.length === 0) throw load.failure()
-    await requireMajorityWithout(nodes, old.name)
+    await requireMajorityWithoutOne(nodes)
     note?.(`killing ${old.name}, leader of term ${old.term}, after ${load.acknowledged.length} acknowledged`)
     const { controlSocket } = access.description
     const killedAtMs = nowMs()
     await askControl(controlSocket, { command: 'signal', node: old.name, signal: 'SIGKILL' }, signal)
     const alive = nodes.filter(({ name }) => name !== old.name)
-    const next = await waitForLeader(alive, leader => leader.term > old.term)
+    const next = await waitForLeader(alive, leader => leader.term > old.term, deadline)
     const seenMs = Math.round(nowMs() - killedAtMs)
     note?.(`${next.name} leads in term ${next.term} after ${seenMs} ms`)
-    const servedAtMs = await load.untilAcknowledgedAfterTerm(old.term)
+    const servedAtMs = await load.untilAcknowledgedAfterTerm(old.term, deadline)
     const unavailableMs = Math.round(servedAtMs - killedAtMs)
-    await pause(calmMs)
+    await deadline.pause(calmMs)
     await load.stop()
     const names = alive.map(({ name }) => name).join(', ')
     note?.(`reading ${load.acknowledged.length} acknowledged transactions back from ${names}`)
-    const lost = await readBack(alive, load.acknowledged)
+    const lost = await readBack(alive, load.acknowledged, deadline)
     return {
       oldLeader: old.name,
       newLeader: next.name,
@@ -106,8 +110,8 @@ export async function killLeader({ access, note, signal }: KillLeaderOptions): P
 async function waitForLeader(
   nodes: readonly FullNode[],
   suits: (leader: Leader) => boolean,
+  deadline: Deadline,
 ): Promise<Leader> {
-  const deadline = new Deadline(electionDeadlineMs)
   let found: Leader | undefined
   const watch = async (node: FullNode): Promise<void> => {
     while (!found && !deadline.isOver) {
@@ -120,18 +124,18 @@ async function waitForLeader(
   const watching = nodes.map(watch)
   while (!found && !deadline.isOver) await Promise.race([Promise.all(watching), pause(pollMs)])
   if (found) return found
-  throw new MoteError('no-leader', `no full node leads after ${electionDeadlineMs / 1_000} s`)
+  throw new MoteError('no-leader', `no full node leads after ${deadline.timeoutMs / 1_000} s`)
 }
 
-/** Throws `no-leader` if too few of the others answer to elect a new one. */
-async function requireMajorityWithout(nodes: readonly FullNode[], leader: string): Promise<void> {
-  const others = nodes.filter(({ name }) => name !== leader)
-  const answers = await Promise.all(others.map(nodeStatusOf))
-  const silent = others.flatMap(({ name }, i) => (answers[i] ? [] : [name]))
-  if (others.length - silent.length > nodes.length / 2) return
+/** Throws `no-leader` if too few full nodes answer to elect a leader when one of them is gone. */
+async function requireMajorityWithoutOne(nodes: readonly FullNode[]): Promise<void> {
+  const answers = await Promise.all(nodes.map(nodeStatusOf))
+  const silent = nodes.flatMap(({ name }, i) => (answers[i] ? [] : [name]))
+  const left = Math.max(0, nodes.length - silent.length - 1)
+  if (left > nodes.length / 2) return
   throw new MoteError(
     'no-leader',
-    `not killed: without ${leader}, ${others.length - silent.length} of ${nodes.length} full nodes would be left, and no majority;` +
+    `not killed: without the leader, ${left} of ${nodes.length} full nodes would be left, and no majority;` +
       ` ${silent.length === 0 ? 'it takes 3 full nodes' : `\`mote chaos restart\` ${silent.join(', ')} first`}`,
   )
 }
@@ -145,39 +149,51 @@ export function firstAcknowledgedAfterTerm(
   return times.length === 0 ? undefined : Math.min(...times)
 }
 
-/** Ids that a running node does not have certified at the acknowledged height, however long it is given. */
+/** Ids that a running node does not have certified at the acknowledged height, however often it is asked. */
 async function readBack(
   nodes: readonly FullNode[],
   acknowledged: readonly AcknowledgedWrite[],
+  deadline: Deadline,
 ): Promise<ReadonlySet<TransactionId>> {
   const lost = new Set<TransactionId>()
-  const deadline = new Deadline(readBackDeadlineMs)
+  let unread = 0
   for (const { source } of nodes) {
     const missing = [...acknowledged]
     const worker = async (): Promise<void> => {
-      for (let next = missing.pop(); next; next = missing.pop())
-        if (!(await isCertified(source, next, deadline))) lost.add(next.id)
+      for (let next = missing.pop(); next; next = missing.pop()) {
+        const answer = await answerOf(source, next, deadline)
+        if (answer === 'lost') lost.add(next.id)
+        else if (answer === 'unread') unread++
+      }
     }
     await Promise.all(Array.from({ length: clients }, worker))
   }
+  if (lost.size === 0 && unread > 0)
+    throw new MoteError(
+      'timeout',
+      `${unread} of ${nodes.length * acknowledged.length} answers of acknowledged transactions were not read back within ${deadline.timeoutMs / 1_000} s; \`--timeout\` gives more`,
+    )
   return lost
 }
 
-async function isCertified(
+/** `unread`: the node did not answer, or time was over before it was asked. */
+async function answerOf(
   source: ChainSource,
   { id, height }: AcknowledgedWrite,
   deadline: Deadline,
-): Promise<boolean> {
-  do {
+): Promise<'certified' | 'lost' | 'unread'> {
+  let answer: 'lost' | 'unread' = 'unread'
+  while (!deadline.isOver) {
     try {
       const status = await source.transactionStatus(id)
-      if (status.status === 'certified') return status.height === height
+      if (status.status === 'certified') return status.height === height ? 'certified' : 'lost'
+      answer = 'lost'
     } catch {
       // A node that is busy is asked again.
     }
-    await pause(20)
-  } while (!deadline.isOver)
-  return false
+    await deadline.pause(20)
+  }
+  return answer
 }
 
 /** Clients that send one transaction after another: grants of a token nobody holds, which harm nobody. */
@@ -219,9 +235,9 @@ class Load {
   }
 
   /** Resolves to the time of the first acknowledgement out of a term after `term`. Throws why there is none. */
-  async untilAcknowledgedAfterTerm(term: number): Promise<number> {
+  async untilAcknowledgedAfterTerm(term: number, deadline: Deadline): Promise<number> {
     const ask = () => firstAcknowledgedAfterTerm(this.acknowledged, term)
-    const atMs = await new Deadline(submitTimeoutMs).until(ask, pollMs)
+    const atMs = await deadline.until(ask, pollMs)
     if (atMs === undefined) throw this.failure()
     return atMs
   }
@@ -231,7 +247,8 @@ class Load {
     while (!this.#stopping.signal.aborted) {
       const bytes = this.#transaction()
       try {
-        const final = await client.submit(bytes, { timeoutMs: submitTimeoutMs })
+        const { signal } = this.#stopping
+        const final = await client.submit(bytes, { timeoutMs: submitTimeoutMs, signal })
         const { id, height, status } = final
         this.acknowledged.push({ id, height, term: status.term ?? Term(0), atMs: nowMs() })
       } catch (error) {

@@ -86,12 +86,15 @@ interface RanEpisode {
 }
 
 /** Runs a scenario and checks. Throws if the devnet cannot be brought back to work. */
-export async function runChaosScenario(options: ChaosRunOptions): Promise<ChaosReport> {
-  const { access, note, signal } = options
-  requireQuorumToLose(access.description)
-  const nodes = fullNodesOf(access.description)
-  const injector = new FaultInjector(access.description, note)
+export async function runChaosScenario(given: ChaosRunOptions): Promise<ChaosReport> {
+  const { note, signal } = given
+  const { description } = given.access
+  requireQuorumToLose(description)
+  const injector = new FaultInjector(description, note)
   await injector.restoreAll()
+  const access = { ...given.access, description: injector.living }
+  const options = { ...given, access }
+  const nodes = fullNodesOf(access.description)
   const sinceMs = nowMs()
   const first = ((await invariants.certifiedHeightOf(nodes)) + 1) as Height
   const chaos = await makeLoad(access, nodes)

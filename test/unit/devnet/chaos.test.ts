@@ -1,8 +1,13 @@
 /** The checks behind a chaos report: each passes on what is right and fails on the one thing it is there for. */
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { DeviceId, type GroupId, type Height, type Term, type TransactionId } from '../../../chain/brands.ts'
 import { MoteError } from '../../../chain/result.ts'
 import type { ChainSource, NodeStatus, TransactionStatus } from '../../../client/chain-source.ts'
+import { KeyDirectory } from '../../../client/key-directory.ts'
+import type { ChainAccess } from '../../../devnet/access.ts'
 import {
   acknowledgedNeverLost,
   type Chains,
@@ -16,12 +21,15 @@ import {
   servesAgain,
   wipedStaysOut,
 } from '../../../devnet/chaos/invariants.ts'
-import { firstAcknowledgedAfterTerm } from '../../../devnet/chaos/kill-leader.ts'
+import { firstAcknowledgedAfterTerm, killLeader } from '../../../devnet/chaos/kill-leader.ts'
 import { type LevelNode, requireLevel, untilAnswered, untilLevel } from '../../../devnet/chaos/level.ts'
 import type { EpochHistory } from '../../../devnet/chaos/load.ts'
 import { PlainClient } from '../../../devnet/chaos/plain-client.ts'
 import { electionTime, longestGap } from '../../../devnet/chaos/scenario-run.ts'
 import { spreadOf } from '../../../devnet/chaos/timing.ts'
+import { layout } from '../../../devnet/layout.ts'
+import { serveChain } from '../../support/served-chain.ts'
+import { keysOf, TestChain } from '../../support/test-chain.ts'
 
 const block = (headerHash: string, ...transactions: (readonly [string, string])[]) => ({
   headerHash,
@@ -287,4 +295,66 @@ test('kill-leader: service is back with the first acknowledgement out of a later
   ]
   expect(firstAcknowledgedAfterTerm(acknowledged, 1)).toBe(900)
   expect(firstAcknowledgedAfterTerm(acknowledged, 3)).toBeUndefined()
+})
+
+describe('kill-leader', () => {
+  /** Full nodes of which these many answer, followers all. */
+  async function run(answering: number, all: number, timeoutMs: number): Promise<unknown> {
+    const source = new TestChain().source()
+    const status = source.status.bind(source)
+    source.status = async () => ({ ...(await status()), role: 'follower' })
+    await using served = await serveChain(source)
+    const api = (i: number) => (i < answering ? served : { host: '127.0.0.1', port: 1 })
+    const nodes = Array.from({ length: all }, (_, i) => ({
+      name: `full-${i + 1}`,
+      label: 'full',
+      api: api(i),
+    }))
+    const directory = mkdtempSync(join(tmpdir(), 'mote-kill-leader-'))
+    try {
+      const keys = await KeyDirectory.open(layout.operator(directory))
+      await keys.store(keysOf('operator'))
+      const client = {
+        chainId: new TestChain().chainId,
+        submit: () => Promise.reject(new MoteError('no-leader', '')),
+      }
+      const access = { directory, description: { nodes }, client } as unknown as ChainAccess
+      const signal = AbortSignal.timeout(60_000)
+      return await killLeader({ access, signal, timeoutMs }).catch((error: unknown) => error)
+    } finally {
+      rmSync(directory, { recursive: true })
+    }
+  }
+
+  test('kill-leader: is refused at once where no majority would be left', async () => {
+    const began = performance.now()
+    for (const [answering, all, why] of [
+      [
+        1,
+        3,
+        'not killed: without the leader, 0 of 3 full nodes would be left, and no majority; `mote chaos restart` full-2, full-3 first',
+      ],
+      [
+        2,
+        3,
+        'not killed: without the leader, 1 of 3 full nodes would be left, and no majority; `mote chaos restart` full-3 first',
+      ],
+      [
+        2,
+        2,
+        'not killed: without the leader, 1 of 2 full nodes would be left, and no majority; it takes 3 full nodes',
+      ],
+    ] as const)
+      expect(await run(answering, all, 50_000)).toMatchObject({ code: 'no-leader', detail: why })
+    expect(performance.now() - began).toBeLessThan(10_000)
+  })
+
+  test('kill-leader: its time holds for the wait for a leader', async () => {
+    const began = performance.now()
+    expect(await run(3, 3, 300)).toMatchObject({
+      code: 'no-leader',
+      detail: 'no full node leads after 0.3 s',
+    })
+    expect(performance.now() - began).toBeLessThan(10_000)
+  })
 })

@@ -7,13 +7,16 @@ import { createConnection, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import { MoteError } from '../../../chain/result.ts'
+import { FaultInjector } from '../../../devnet/chaos/faults.ts'
 import { Child } from '../../../devnet/child.ts'
 import { askControl, parseRequest, serveControl } from '../../../devnet/control.ts'
-import { chooseControlSocket, removeControlSocket } from '../../../devnet/layout.ts'
+import { chooseControlSocket, type DevnetDescription, removeControlSocket } from '../../../devnet/layout.ts'
 import { LogFile } from '../../../devnet/log-file.ts'
 import { choosePorts } from '../../../devnet/ports.ts'
 
 let directory: string
+const never = AbortSignal.timeout(60_000)
 const children: Child[] = []
 beforeEach(() => {
   directory = mkdtempSync(join(tmpdir(), 'mote-devnet-'))
@@ -62,6 +65,38 @@ describe('child', () => {
       code: 'start-failed',
       detail: expect.stringMatching(/exit code 3[\s\S]*the disk is on fire/),
     })
+  })
+
+  test('that was revoked says so itself: its own code and sentence, also after it was ready', async () => {
+    const failed = JSON.stringify({ failed: { code: 'device-revoked', detail: 'program was revoked' } })
+    const late = `setTimeout(() => { console.log('${failed}'); process.exit(5) }, 20)`
+    for (const [source, waits] of [
+      [`console.log('${failed}'); process.exit(5)`, (child: Child) => child.waitUntilReady(never)],
+      [`console.log('{"ready":true}'); ${late}`, (child: Child) => child.ended],
+    ] as const) {
+      const child = childOf(source)
+      child.start()
+      await waits(child).catch(() => {})
+      expect(child.failure('did not answer')).toMatchObject({
+        code: 'device-revoked',
+        detail: 'program was revoked',
+      })
+      expect(child.state).toMatchObject({ type: 'ended', code: 5 })
+    }
+  })
+
+  test('that says anything else when it ends: start-failed, with the end of its log', async () => {
+    for (const said of [
+      '{"failed":{"code":"storage-corrupt","detail":"x"}}',
+      '{"failed":{"code":"nonsense"}}',
+    ]) {
+      const child = childOf(`console.log('${said}'); process.exit(1)`)
+      child.start()
+      await expect(child.waitUntilReady(never)).rejects.toMatchObject({
+        code: 'start-failed',
+        detail: expect.stringContaining(said),
+      })
+    }
   })
 
   test('that is silent: start-failed at the deadline', async () => {
@@ -213,5 +248,60 @@ describe('ports', () => {
     const taken = typeof address === 'object' && address ? address.port : 0
     await expect(choosePorts(1, taken)).rejects.toMatchObject({ code: 'in-use' })
     await new Promise(resolve => server.close(resolve))
+  })
+})
+
+describe('bringing everything back', () => {
+  const description = (): DevnetDescription => {
+    const nodes = ['full-1', 'sensor-9', 'meter'].map(name => ({
+      name,
+      label: name === 'full-1' ? 'full' : 'lightweight',
+      api: { host: '127.0.0.1', port: 1 },
+    }))
+    return {
+      controlSocket: join(directory, 'control.sock'),
+      nodes,
+      links: [],
+    } as unknown as DevnetDescription
+  }
+
+  /** A supervisor under which everything but full-1 is down, and these answers to `restart`. */
+  async function restored(onRestart: (node: string) => void) {
+    const rows = ['full-1', 'sensor-9', 'meter'].map(name => ({
+      name,
+      pid: name === 'full-1' ? 1 : null,
+      clockOffsetMs: 0,
+    }))
+    const asked: string[] = []
+    const server = await serveControl(description().controlSocket, async request => {
+      if (request.command === 'status')
+        return { nodes: rows, gateway: { name: 'gateway', pid: 2, clockOffsetMs: 0 } }
+      if (request.command === 'unwipe') throw new MoteError('not-found', 'not wiped')
+      if (request.command !== 'restart') return null
+      asked.push(request.node)
+      return onRestart(request.node)
+    })
+    const notes: string[] = []
+    const injector = new FaultInjector(description(), text => void notes.push(text))
+    const restore = () => injector.restoreAll().finally(() => new Promise(resolve => server.close(resolve)))
+    return { injector, asked, notes, restore }
+  }
+
+  test('a node that was revoked is left out, and said to be; it is not started a second time', async () => {
+    const { injector, asked, notes, restore } = await restored(node => {
+      if (node === 'sensor-9') throw new MoteError('device-revoked', 'sensor-9 was revoked')
+    })
+    await injector.restoreAll()
+    await restore()
+    expect(notes).toEqual(['sensor-9 stays down and is left out: it was revoked'])
+    expect(asked).toEqual(['sensor-9', 'meter', 'meter'])
+    expect(injector.living.nodes.map(({ name }) => name)).toEqual(['full-1', 'meter'])
+  })
+
+  test('a node that does not start for another reason ends the run', async () => {
+    const { restore } = await restored(node => {
+      if (node === 'meter') throw new MoteError('start-failed', 'meter ended')
+    })
+    await expect(restore()).rejects.toMatchObject({ code: 'start-failed' })
   })
 })
