@@ -312,6 +312,13 @@ export const errorTable = {
     'The configuration file is not valid; the message names the field.',
   ),
   'key-not-found': row(500, 0x83, 3, false, 'The key directory has no such name.'),
+  'key-invalid': row(
+    500,
+    0x83,
+    2,
+    false,
+    'A key file, or the list of names beside it, cannot be used; the message names the file and what is wrong.',
+  ),
   'in-use': row(500, 0x83, 1, false, 'Another process uses this directory; stop it first.'),
   'storage-corrupt': row(
     500,

@@ -96,6 +96,12 @@ export async function requireGroup(
   )
 }
 
+/** That a group, which was asked for by this name, is proven not to be on the chain. */
+export function absentGroup(name: string, id: GroupId, height: number): MoteError {
+  const which = name === id ? `group ${id}` : `group '${name}' (${id})`
+  return new MoteError('unknown-subject', `${which}: proven absent at height ${height}`)
+}
+
 /** The local name of a group, or its id. */
 export async function groupNameOf({ directory, description }: ChainAccess, id: GroupId): Promise<string> {
   const described = description.groups.find(group => group.id === id)?.name

@@ -7,9 +7,9 @@ import { askControl } from '../devnet/control.ts'
 import type { DevnetDescription } from '../devnet/layout.ts'
 import type { NodeRow, ProcessStatus } from '../devnet/process-status.ts'
 import { clockOffsetText } from '../devnet/shifted-clock.ts'
-import { requireDescription } from './chain-access.ts'
+import { openChainUnsynced, requireDescription } from './chain-access.ts'
 import type { Context } from './context.ts'
-import { type IdentityRow, readIdentities } from './identity-rows.ts'
+import { type IdentityRow, readIdentities, unsupervisedNodes } from './identity-rows.ts'
 import { durationText, provenance, shortId } from './output.ts'
 
 /** With fewer full nodes the loss of the leader stops the chain. */
@@ -29,18 +29,20 @@ export async function devnetStatus(context: Context): Promise<number> {
 export async function printStatus(
   context: Context,
   description: DevnetDescription,
-  { nodes, gateway }: ProcessStatus,
+  { nodes: supervised, gateway }: ProcessStatus,
   { banner = false }: { readonly banner?: boolean } = {},
 ): Promise<void> {
   const { output, directory, directoryNamed } = context
-  const { devices, asOf } = await readIdentities(context, description, nodes)
+  const access = await openChainUnsynced(context)
+  const nodes = [...supervised, ...(await unsupervisedNodes(access, supervised))]
+  const { devices, asOf } = await readIdentities(context, access, nodes)
   const answer = { directory, chainId: description.chainId, nodes, gateway, devices, ...asOf }
   output.data(answer, () =>
     [
       output.table(nodes, {
         node: row => row.name,
         label: row => row.label,
-        state: row => row.state,
+        state: row => (row.supervised ? row.state : `${row.state}, started by hand`),
         role: row => row.role,
         term: row => row.term,
         height: row => row.height,

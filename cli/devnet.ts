@@ -29,6 +29,10 @@ export function devnetCommands(family: Command, add: AddCommand): void {
       ...upOptions,
       { flags: '--detach', description: 'return when it is ready and leave it running' },
     ],
+    exits: {
+      0: 'it was up, and was stopped in order: by Ctrl-C, SIGTERM or `mote devnet down`; with --detach, it is up',
+      130: 'stopped by a signal before it was up, or a second time while it stopped',
+    },
     lifetime: 'drains',
     action: (context, _args, options) =>
       options.detach ? startDetached(context, options) : up(context, options),
@@ -47,6 +51,9 @@ export function devnetCommands(family: Command, add: AddCommand): void {
     parent: family,
     usage: 'status',
     description: 'every node, the gateway and the devices',
+    notes:
+      "Nodes are those of the supervisor, and those that somebody has started by hand from this directory's configurations, while they\n" +
+      'answer. Devices are the identities whose keys are here, whether or not they run a node.',
     action: devnetStatus,
   })
   add<{ follow?: boolean; lines: number }>({

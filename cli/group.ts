@@ -11,7 +11,14 @@ import type { IdentityKeys } from '../client/key-directory.ts'
 import { giveGroup } from '../client/operator-actions.ts'
 import type { Verified, VerifiedGroup } from '../client/verified-chain.ts'
 import { type ChainAccess, operatorKeys } from '../devnet/access.ts'
-import { deviceNameOf, openChain, rememberGroup, requireDevice, requireGroup } from './chain-access.ts'
+import {
+  absentGroup,
+  deviceNameOf,
+  openChain,
+  rememberGroup,
+  requireDevice,
+  requireGroup,
+} from './chain-access.ts'
 import type { AddCommand } from './command.ts'
 import type { Context } from './context.ts'
 import { connectAgent } from './messages.ts'
@@ -140,7 +147,7 @@ async function show(
   const owner = options.from === undefined ? undefined : await requireDevice(access, options.from)
   const id = await requireGroup(access, name, owner)
   const group = await access.client.records.group(id, { maxAgeMs: access.description.trustTtlMs })
-  if (!group.value) throw new MoteError('not-found', `group ${id}: proven absent at height ${group.height}`)
+  if (!group.value) throw absentGroup(name, id, group.height)
   return print(context, access, group)
 }
 
@@ -173,7 +180,7 @@ async function print(context: Context, access: ChainAccess, group: Verified<Veri
         'membership version': record.membershipVersion,
         epoch: record.epoch,
       }),
-      provenance(answer),
+      `verified ${provenance(answer)}`,
     ].join('\n'),
   )
   return exitCodes.ok

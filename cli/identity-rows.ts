@@ -3,13 +3,11 @@
  * record verified, and for a lightweight node the full node that it says serves it.
  */
 import type { DeviceId } from '../chain/brands.ts'
-import type { NodeStatus } from '../client/chain-source.ts'
-import { httpSource } from '../client/http-source.ts'
 import type { ChainAccess } from '../devnet/access.ts'
 import { joinedNode } from '../devnet/joined.ts'
-import { apiUrl, type DevnetDescription } from '../devnet/layout.ts'
-import type { NodeRow } from '../devnet/process-status.ts'
-import { openChainUnsynced, syncWithin } from './chain-access.ts'
+import type { DevnetDescription } from '../devnet/layout.ts'
+import { type NodeRow, unsupervisedRow } from '../devnet/process-status.ts'
+import { syncWithin } from './chain-access.ts'
 import type { Context } from './context.ts'
 
 /** Fields of the record are null where no full node gave a valid answer. */
@@ -31,22 +29,20 @@ export interface Identities {
 
 /** How long the nodes may take to prove the devices; the processes are shown in any case. */
 const patienceMs = 3_000
-const statusTimeoutMs = 1_000
 
 /** The devices, verified. Those whose registration never came through are left out. */
 export async function readIdentities(
   context: Context,
-  description: DevnetDescription,
+  access: ChainAccess,
   nodes: readonly NodeRow[],
 ): Promise<Identities> {
-  const access = await openChainUnsynced(context)
   const named = await namesOf(access)
   try {
     await syncWithin(access, patienceMs)
     const rows = await Promise.all(named.map(entry => rowOf(access, entry, nodes)))
     const { follower, records } = access.client
     const { height, term } = follower.head.header
-    const isDevice = new Set(description.devices.map(({ id }) => id))
+    const isDevice = new Set(access.description.devices.map(({ id }) => id))
     const devices = rows.filter(({ id, status }) => status !== 'unknown' || isDevice.has(id))
     return { devices, asOf: { height, term, ageMs: records.ageMs() } }
   } catch (error) {
@@ -55,6 +51,22 @@ export async function readIdentities(
     const unread = { label: null, status: null, level: null, servedBy: null }
     return { devices: named.map(entry => ({ ...entry, ...unread })), asOf: null }
   }
+}
+
+/** Nodes of this directory's identities that run and are not the supervisor's. */
+export async function unsupervisedNodes(
+  access: ChainAccess,
+  supervised: readonly NodeRow[],
+): Promise<readonly NodeRow[]> {
+  const { directory, description } = access
+  const others = (await namesOf(access)).filter(({ id }) => !supervised.some(node => node.id === id))
+  const rows = await Promise.all(
+    others.map(async ({ name }) => {
+      const node = await joinedNode(directory, name).catch(() => undefined)
+      return node && unsupervisedRow(node, id => nodeNameOf(description, id))
+    }),
+  )
+  return rows.filter(row => row !== undefined)
 }
 
 interface NamedIdentity {
@@ -72,33 +84,18 @@ async function namesOf({ description, keys }: ChainAccess): Promise<readonly Nam
 }
 
 async function rowOf(
-  { client, description, directory }: ChainAccess,
+  { client }: ChainAccess,
   { name, id }: NamedIdentity,
   nodes: readonly NodeRow[],
 ): Promise<IdentityRow> {
   const { value } = await client.records.device(id)
-  const supervised = nodes.find(node => node.name === name)
-  const servedBy = supervised
-    ? supervised.servedBy
-    : nodeNameOf(description, (await ownStatus(directory, name, id))?.servedBy)
   return {
     name,
     id,
     label: value?.label ?? null,
     status: value?.status ?? 'unknown',
     level: value?.trustLevel ?? null,
-    servedBy,
-  }
-}
-
-/** What a node of this device says that runs here and is not the supervisor's; undefined if none answers. */
-async function ownStatus(directory: string, name: string, id: DeviceId): Promise<NodeStatus | undefined> {
-  try {
-    const { api } = await joinedNode(directory, name)
-    const status = await httpSource(apiUrl(api), { requestTimeoutMs: statusTimeoutMs }).status()
-    return status.id === id ? status : undefined
-  } catch {
-    return undefined
+    servedBy: nodes.find(node => node.name === name)?.servedBy ?? null,
   }
 }
 

@@ -20,7 +20,6 @@ import { Deadline } from '../client/deadline.ts'
 import {
   type CoordinationContact,
   httpContact,
-  isFinalRefusal,
   type Joined,
   joinPatiently,
   patiently,
@@ -67,7 +66,8 @@ export function joinCommands(family: Command, add: AddCommand): void {
     description: 'make keys, ask a coordination node to be let in, and get a full node',
     exits: {
       0: 'joined; with --run, and stopped in order',
-      4: 'refused: the grant, the challenge or the identity does not hold',
+      4: 'refused: the grant or the challenge does not hold, or an operator has to decide',
+      5: 'the device was revoked',
     },
     options: [
       labelOption,
@@ -129,10 +129,6 @@ async function joinDevice(
   const { signal } = new Deadline(context.timeoutMs, { signal: context.signal })
   const bounded = { ...context, signal }
   const { access, keys, joined } = await withinDeadline(bounded, () => joinChain(bounded, name, options))
-  if (joined instanceof MoteError) {
-    context.output.failure(joined)
-    return exitCodes.notAuthorised
-  }
   const answer = answerOf(access, name, joined)
   const { height, term, ageMs } = joined.record
   const print = (node: RunningJoinedNode | undefined): void => {
@@ -173,7 +169,7 @@ function upText(name: string, { api, servedBy, log }: RunningJoinedNode, detach:
   return `${name} is up at ${api}${by}; ${until}; its log is ${log}`
 }
 
-/** Registers the device, or finds that it has been registered before. `joined` is the refusal where the chain says no. */
+/** Registers the device, or finds that it has been registered before. Throws the refusal where the chain says no. */
 async function joinChain(context: Context, name: string, options: JoinOptions) {
   const { label, tokenFile } = options
   const token = await givenToken(context, tokenFile)
@@ -183,8 +179,7 @@ async function joinChain(context: Context, name: string, options: JoinOptions) {
   const { value } = await client.records.device(found.id)
   const keys = value ? found : withTransportKey(found)
   if (keys !== found) await access.keys.replace(keys)
-  const refused = value && refusalOf(name, value, label)
-  if (refused) return { access, keys, joined: refused }
+  if (value) mayJoinAs(name, value, label)
   const contacts = await coordinationContacts(access)
   const { signal } = context
   // A device that is on the chain already needs no grant.
@@ -196,11 +191,7 @@ async function joinChain(context: Context, name: string, options: JoinOptions) {
     profile: profileOfThisMachine(),
     token: token ? signerFromSeed('ed25519', token) : await grantedToken(context, access, label),
   }
-  const joined = await joinPatiently(client, newcomer, contacts, signal).catch((error: unknown) => {
-    if (isFinalRefusal(error)) return error
-    throw error
-  })
-  return { access, keys, joined }
+  return { access, keys, joined: await joinPatiently(client, newcomer, contacts, signal) }
 }
 
 /** The coordination nodes that full nodes know of, then those that the devnet began with. */
@@ -215,15 +206,18 @@ async function coordinationContacts({
   return [...new Set([...found, ...described])].filter(api => api !== '').map(httpContact)
 }
 
-/** What stands against a name that has joined before: it is revoked, or it is to join as something else now. */
-function refusalOf(name: string, { label, status }: IdentityRecord, wanted: Label): MoteError | undefined {
+/** Throws what stands against a name that has joined before: it is revoked, or it is to join as something else now. */
+function mayJoinAs(name: string, { label, status }: IdentityRecord, wanted: Label): void {
   if (status === 'revoked')
-    return new MoteError(
+    throw new MoteError(
       'device-revoked',
       `${name} is revoked and does not come back; join under another name`,
     )
-  if (label === wanted) return undefined
-  return new MoteError('already-exists', `${name} has joined as ${label}, not as ${wanted}; use another name`)
+  if (label !== wanted)
+    throw new MoteError(
+      'already-exists',
+      `${name} has joined as ${label}, not as ${wanted}; use another name`,
+    )
 }
 
 /** The JSON of `mote device join`, without what follows from --run. */

@@ -3,13 +3,14 @@
  */
 import { join } from 'node:path'
 import type { Command } from 'commander'
-import type { DeviceId } from '../chain/brands.ts'
+import type { DeviceId, GroupId } from '../chain/brands.ts'
 import { type ErrorCode, errorTable, exitCodes } from '../chain/errors.ts'
 import { MoteError } from '../chain/result.ts'
 import { type IdentityKeys, signerOf } from '../client/key-directory.ts'
 import type { ChainAccess } from '../devnet/access.ts'
 import { agentCommand } from './agent.ts'
 import {
+  absentGroup,
   deviceNameOf,
   groupNameOf,
   openChain,
@@ -254,7 +255,7 @@ async function sendText(context: Context, access: ChainAccess, outgoing: Outgoin
   const target =
     options.group === undefined
       ? ({ type: 'device', id: await requireDevice(access, to) } as const)
-      : ({ type: 'group', id: await requireGroup(access, options.group, keys.id) } as const)
+      : ({ type: 'group', id: await provenGroup(access, options.group, keys.id) } as const)
   const agent = await connectAgent(context, access, keys, options)
   try {
     return await (target.type === 'device'
@@ -263,6 +264,14 @@ async function sendText(context: Context, access: ChainAccess, outgoing: Outgoin
   } finally {
     await agent.close()
   }
+}
+
+/** The group of this name, which is on the chain as far as the chain can be asked. Throws `not-found`, `unknown-subject`. */
+async function provenGroup(access: ChainAccess, name: string, from: DeviceId): Promise<GroupId> {
+  const id = await requireGroup(access, name, from)
+  const group = await access.client.records.group(id).catch(() => undefined)
+  if (group && !group.value) throw absentGroup(name, id, group.height)
+  return id
 }
 
 async function refreshCopy(

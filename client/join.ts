@@ -8,7 +8,6 @@
  * is safe: an identity that is active with one's own key *is* the success that was not heard of.
  */
 
-import { receiptNumbers } from '../chain/block.ts'
 import type { ChainId, DeviceId, Height, Milliseconds } from '../chain/brands.ts'
 import { type Codec, decode, encode } from '../chain/codec.ts'
 import { errorTable } from '../chain/errors.ts'
@@ -174,13 +173,6 @@ async function answerOf<T>(answer: Promise<T>): Promise<T | MoteError> {
     if (error instanceof MoteError && error.code !== 'interrupted') return error
     throw error
   }
-}
-
-/** True if the chain's rules say no to this newcomer: with these keys, this label and this grant it stays outside. */
-export function isFinalRefusal(error: unknown): error is MoteError {
-  return (
-    error instanceof MoteError && Object.hasOwn(receiptNumbers, error.code) && !errorTable[error.code].retry
-  )
 }
 
 const retryDelayMs = 200

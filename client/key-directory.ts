@@ -125,7 +125,7 @@ function toKeyFile(keys: IdentityKeys): string {
 
 function seedFrom(text: unknown, path: string, field: string): Uint8Array {
   if (typeof text !== 'string' || !isDigest(text))
-    throw new MoteError('config-invalid', `${path}: ${field}: expected 64 hexadecimal characters`)
+    throw new MoteError('key-invalid', `${path}: ${field}: expected 64 hexadecimal characters`)
   return hexToBytes(text)
 }
 
@@ -135,18 +135,18 @@ function fromKeyFile(path: string, content: Uint8Array): IdentityKeys {
     file = JSON.parse(Buffer.from(content).toString('utf8')) as Partial<KeyFile>
   } catch {
     // The parser's message quotes the text, which holds secrets: it is not passed on.
-    throw new MoteError('config-invalid', `${path}: expected JSON`)
+    throw new MoteError('key-invalid', `${path}: expected JSON`)
   }
-  if (file?.version !== 1) throw new MoteError('config-invalid', `${path}: version: expected 1`)
+  if (file?.version !== 1) throw new MoteError('key-invalid', `${path}: version: expected 1`)
   const suite = file.signing?.suite
   if (suite !== 'ed25519' && suite !== 'p256')
-    throw new MoteError('config-invalid', `${path}: signing.suite: expected ed25519 or p256`)
+    throw new MoteError('key-invalid', `${path}: signing.suite: expected ed25519 or p256`)
   if (typeof file.id !== 'string' || !isDigest(file.id))
-    throw new MoteError('config-invalid', `${path}: id: expected 64 hexadecimal characters`)
+    throw new MoteError('key-invalid', `${path}: id: expected 64 hexadecimal characters`)
   const signingSeed = seedFrom(file.signing?.seed, path, 'signing.seed')
   const publicKey = nativeSignerFromSeed(suite, signingSeed).publicKey
   if (bytesToHex(publicKey.bytes) !== file.signing?.publicKey)
-    throw new MoteError('config-invalid', `${path}: signing.publicKey: does not belong to the seed`)
+    throw new MoteError('key-invalid', `${path}: signing.publicKey: does not belong to the seed`)
   return {
     name: typeof file.name === 'string' ? file.name : basename(path, '.json'),
     id: DeviceId(file.id),
@@ -163,7 +163,7 @@ const maxSecretBytes = 4096
 
 function encryptionFrom(stored: Partial<KeyFile['encryption']> | undefined, path: string): EncryptionKeyPair {
   const invalid = (field: string, expected: string) =>
-    new MoteError('config-invalid', `${path}: encryption.${field}: expected ${expected}`)
+    new MoteError('key-invalid', `${path}: encryption.${field}: expected ${expected}`)
   const suite = encryptionSuites.find(known => known === stored?.suite)
   if (!suite) throw invalid('suite', encryptionSuites.join(', '))
   const text = stored?.secret
@@ -182,7 +182,7 @@ function encryptionFrom(stored: Partial<KeyFile['encryption']> | undefined, path
   return { publicKey, secret: new SecretBytes(secret) }
 }
 
-/** Keys from one file, as a node's configuration names it. Throws `key-not-found`, `config-invalid`. */
+/** Keys from one file, as a node's configuration names it. Throws `key-not-found`, `key-invalid`. */
 export async function readKeyFile(path: string): Promise<IdentityKeys> {
   const content = await readFileIfThere(path)
   if (!content) throw new MoteError('key-not-found', `${path}: no such key file`)
@@ -288,7 +288,7 @@ export class KeyDirectory {
       const names = JSON.parse(Buffer.from(content).toString('utf8')) as Record<string, string>
       return new Map(Object.entries(names).map(([name, id]) => [name, DeviceId(id)]))
     } catch (cause) {
-      throw new MoteError('config-invalid', `${this.#names}: expected names and ids in JSON`, { cause })
+      throw new MoteError('key-invalid', `${this.#names}: expected names and ids in JSON`, { cause })
     }
   }
 

@@ -13,7 +13,7 @@ const exitMeanings: Readonly<Record<keyof typeof exitCodes, string>> = {
   predicateFalse: 'the predicate is false (suspended, revoked, below the level), or the message was refused',
   noLeader: 'no leader at the moment; the same command again is safe',
   timeout: 'no answer in time; the outcome is unknown, the same command again is safe',
-  interrupted: 'stopped by Ctrl-C',
+  interrupted: 'stopped by Ctrl-C; a network, node or gateway that was up and ends in order then: 0',
 }
 
 /** The text of docs/ERRORS.md. */

@@ -23,7 +23,8 @@ export async function startNode(
 ): Promise<RunningNode> {
   const config = await readNodeConfig(configFile)
   const environment = { supervised, logFile }
-  const { log, close } = await openLog({ ...logSettings(config, environment), name: config.name })
+  const settings = logSettings(config, environment)
+  const { log, close } = await openLog({ ...settings, name: config.name })
   try {
     const node = await startByLabel(config, environment, log)
     if (signal?.aborted) {
@@ -38,7 +39,8 @@ export async function startNode(
       },
     }
   } catch (error) {
-    log.fatal({ error: String(error) }, 'not started')
+    // Whoever started it prints the error; a log of its own must say it too.
+    if (settings.file !== undefined) log.fatal({ error: String(error) }, 'not started')
     close()
     throw error
   }

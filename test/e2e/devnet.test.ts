@@ -228,8 +228,8 @@ describe('devnet', () => {
     const sent = await json('device', 'send', '1113', 'let me in', '--from', 'sensor-9')
     expect(sent).toMatchObject({ code: 5, value: { verdict: 'Error', code: 'signer-not-active' } })
     const again = await mote('device', 'join', 'sensor-9')
-    expect(again.stderr).toContain('is revoked')
-    expect(again.code).toBe(4)
+    expect(again.stderr).toContain('device-revoked: sensor-9 is revoked')
+    expect(again.code).toBe(5)
   })
 
   test('credentials: what any MQTT client needs', async () => {

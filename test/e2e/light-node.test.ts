@@ -414,10 +414,16 @@ describe('light node: processes', () => {
     )
     expect(camera).toMatchObject({ label: 'lightweight', status: 'active', level: 2 })
     expect(nodeNamed(camera!.servedBy!).label).toBe('full')
+    expect(await nodeRow('camera')).toMatchObject({
+      state: 'answers',
+      supervised: false,
+      pid: expect.any(Number),
+    })
     for (const file of ['keys/camera.json', 'nodes/camera/config.json'])
       expect((await stat(join(directory, file))).mode & 0o777, file).toBe(0o600)
     await node.end()
     expect((await deviceNamed('camera'))?.servedBy).toBeNull()
+    expect(await nodeRow('camera')).toBeUndefined()
   })
 
   test('light node: a joined device follows headers, goes on without its full node, and is cut off when revoked', async () => {
@@ -491,6 +497,11 @@ describe('light node: processes', () => {
       () => nodeRow('helper-2'),
       row => row?.state.startsWith('down') === true,
     )
+    const again = await runMote(['chaos', 'restart', 'helper-2'], { MOTE_DIR: directory })
+    expect(again.stderr.split('\n')[0]).toMatch(
+      /^mote: device-revoked: helper-2 was revoked, known at height /,
+    )
+    expect(again.code).toBe(5)
   })
 
   test('light node: its full node is killed; it goes on with a backup and verifies new blocks', async () => {

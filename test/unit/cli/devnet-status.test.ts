@@ -65,6 +65,7 @@ describe('devices that joined', () => {
       id: keysOf(name).id,
       label,
       state: 'answers',
+      supervised: true,
       servedBy,
       pid: 7,
       api: '',
@@ -116,6 +117,13 @@ describe('devices that joined', () => {
         ['runs-by-itself', 'lightweight', 'active', '3', 'full-3'],
         ['runs-nowhere', 'lightweight', 'active', '3', '-'],
         ['sensor', 'lightweight', 'active', '3', 'full-2'],
+      ])
+      const nodes = tableBelow(text, 'node')
+      expect(nodes.map(([name, , state]) => `${name} ${state}`)).toEqual([
+        'node state',
+        'full-1 answers',
+        'runs-by-itself answers, started by hand',
+        'sensor answers',
       ])
       const { devices, height } = JSON.parse((await devnet.mote('devnet', 'status', '--json')).stdout)
       expect(height).toBe(chain.height)

@@ -73,7 +73,7 @@ describe('key directory', () => {
     ]) {
       await writeFile(path, damage)
       const error = await keys.load('sensor').catch((cause: unknown) => cause)
-      expect(error).toMatchObject({ code: 'config-invalid', detail: expect.stringContaining('encryption.') })
+      expect(error).toMatchObject({ code: 'key-invalid', detail: expect.stringContaining('encryption.') })
       expect(inspect(error)).not.toContain(secret.slice(4, 20))
     }
   })
@@ -162,7 +162,7 @@ describe('key directory', () => {
     ]) {
       await writeFile(path, damage)
       const error = await readKeyFile(path).catch((cause: unknown) => cause)
-      expect(error).toMatchObject({ code: 'config-invalid' })
+      expect(error).toMatchObject({ code: 'key-invalid' })
       expect(inspect(error)).not.toContain(seed.slice(0, 16))
     }
     await rm(path)
