@@ -16,7 +16,11 @@ const askTimeoutMs = 5_000
 const framesEveryMs = 250
 const retryMs = 20
 
-/** Asks these nodes for whole pages of headers, until it is over. */
+/** One has a long answer and one a short one; both cost as much as any. */
+const page = encodeRequest(queries.headers, { from: 0 as Height, limit: maxHeadersPerAnswer })
+const history = (device: DeviceId) => encodeRequest(queries.history, { device, before: undefined })
+
+/** Asks these nodes for what counts most, until it is over. */
 export async function floodRequests(
   options: HostilePeerOptions,
   nodes: readonly PeerAddress[],
@@ -33,7 +37,9 @@ export async function floodRequests(
   }
   const askers = peers.flatMap(peer =>
     nodes.flatMap(({ id }) =>
-      Array.from({ length: requestsAtOnce }, () => askWithoutEnd(peer, id, counts, over)),
+      Array.from({ length: requestsAtOnce }, (_, i) =>
+        askWithoutEnd(peer, { node: id, body: i % 4 === 0 ? page : history(peer.id) }, counts, over),
+      ),
     ),
   )
   await Promise.all(askers)
@@ -42,12 +48,11 @@ export async function floodRequests(
 
 async function askWithoutEnd(
   { network }: HostilePeer,
-  node: DeviceId,
+  { node, body }: { readonly node: DeviceId; readonly body: Uint8Array },
   counts: Counts,
   over: AbortSignal,
 ): Promise<void> {
-  const { protocol, of } = queries.headers
-  const body = encodeRequest(queries.headers, { from: 0 as Height, limit: maxHeadersPerAnswer })
+  const { protocol, of } = queries.history
   while (!over.aborted)
     try {
       // The answer is let lie as it came: what it says costs the flooder nothing.
