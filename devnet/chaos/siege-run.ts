@@ -128,8 +128,9 @@ class Siege {
     await this.#begin()
     const beganMs = nowMs()
     await this.#last()
-    const endMs = nowMs()
+    // They go on until their process is gone.
     await this.#besieger.stop(drainMs)
+    const endMs = nowMs()
     note('the siege is over')
     const services = await this.#servedAgain(endMs)
     const servedMs = nowMs()

@@ -50,6 +50,7 @@ export const siegeFiles = {
 
 /** Longer than a busy machine takes; who starts this waits as long. */
 const beginsWithinMs = 40_000
+const stopsWithinMs = 3_000
 const consenterTurn = { thereMs: 10_000, awayMs: 5_000 } as const
 
 export class Besieger {
@@ -102,7 +103,8 @@ export class Besieger {
   /** Ends every attack and writes down what they did. */
   async stop(): Promise<void> {
     this.#over.abort()
-    await this.ended.catch(() => {})
+    // A request under way may have seconds left, and who stops this has not.
+    await new Deadline(stopsWithinMs).race(this.ended.catch(() => {}))
     this.#thirdParty.close()
     const deeds: SiegeDeeds = Object.fromEntries([...this.#counts].map(([name, { all }]) => [name, all]))
     await writeFileAtomic(siegeFiles.deeds(this.#directory), JSON.stringify(deeds))
