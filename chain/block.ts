@@ -112,6 +112,7 @@ export type ChainEvent =
     }
   | { readonly type: 'group.rekeyed'; readonly group: GroupId; readonly epoch: number }
   | { readonly type: 'identity.rights'; readonly subject: DeviceId; readonly version: number }
+  | { readonly type: 'identity.credentials'; readonly subject: DeviceId; readonly version: number }
   | { readonly type: 'group.owner'; readonly group: GroupId; readonly owner: DeviceId }
   | {
       readonly type: 'consenters.approved'
@@ -237,6 +238,10 @@ const eventCodec: Codec<ChainEvent> = union<ChainEvent>({
   'identity.rights': [
     10,
     struct<Fields<'identity.rights'>>({ subject: digest<DeviceId>(), version: counter }),
+  ],
+  'identity.credentials': [
+    12,
+    struct<Fields<'identity.credentials'>>({ subject: digest<DeviceId>(), version: counter }),
   ],
   'group.owner': [11, struct<Fields<'group.owner'>>({ group: digest<GroupId>(), owner: digest<DeviceId>() })],
 })

@@ -241,6 +241,13 @@ export const errorTable = {
     false,
     'The password is not a valid signed assertion of this device; run `mote device credentials`.',
   ),
+  'credential-invalid': row(
+    403,
+    0x86,
+    4,
+    false,
+    'The password is none of the credentials that the chain has for the device now; make another one (`mote device credentials --for`).',
+  ),
   'assertion-used': row(
     401,
     0x86,

@@ -25,6 +25,7 @@ import {
 
 import { encode } from './codec.ts'
 import { type ConsenterSet, signersHash } from './consenters.ts'
+import { executeCredentials } from './execute-credentials.ts'
 import { executeConsenters, executeHandover } from './execute-governance.ts'
 import {
   executeGroupAdd,
@@ -271,6 +272,8 @@ function executeBody(
       return executeStatus(context, body)
     case 'identity.rights':
       return executeRights(context, body)
+    case 'identity.credentials':
+      return executeCredentials(context, body)
     case 'key.add':
       return executeKeyAdd(context, body, record)
     case 'key.rotate':

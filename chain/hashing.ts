@@ -32,6 +32,7 @@ export const domains = [
   'mote/envelope-light-secret/1',
   'mote/envelope-signature/1',
   'mote/epoch-key/1',
+  'mote/credential/1',
   'mote/genesis/1',
   'mote/grant-token/1',
   'mote/grant/1',

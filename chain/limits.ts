@@ -34,6 +34,10 @@ export const maxOwnerSharePercent = 25
 export const maxRightsFilters = 16
 /** Bytes of one of them. */
 export const maxRightsFilterBytes = 128
+/** Credentials of an identity for plain MQTT clients. */
+export const maxCredentials = 4
+/** How far ahead of block time one may expire, in milliseconds: 400 days. */
+export const maxCredentialLifetimeMs = 400 * 24 * 60 * 60 * 1000
 /** Authorities of a chain. */
 export const maxAuthorities = 16
 /** Transactions in one block. */

@@ -16,6 +16,7 @@ export type Permission =
   | 'authority'
   | 'newcomer'
   | 'subject'
+  | 'subject, or an authority'
   | 'active identity'
   | 'group owner'
   | 'group owner, or a member for itself'
@@ -32,6 +33,7 @@ export const permissions: Readonly<Record<TransactionType | keyof typeof reserve
   'identity.revoke': 'authority',
   'identity.approve': 'nobody yet',
   'identity.rights': 'authority',
+  'identity.credentials': 'subject, or an authority',
   'key.add': 'subject',
   'key.rotate': 'subject',
   'key.revoke': 'subject',
@@ -94,7 +96,9 @@ function checkRule(
     case 'nobody yet':
       return permit(false)
     case 'subject':
-      return permit('subject' in body && body.subject === signer.id)
+      return permit(namesItself(body, signer))
+    case 'subject, or an authority':
+      return permit(namesItself(body, signer) || isAuthority(view.parameters(), signer.id))
     case 'active identity':
       return permit(true)
     case 'group owner':
@@ -115,6 +119,10 @@ function ofGroup(
 ): ExecutionResult<boolean> {
   const group = 'group' in body ? view.group(body.group) : undefined
   return group ? permit(rule(group)) : reject('unknown-subject', 'group: there is none with this id')
+}
+
+function namesItself(body: TransactionBody, signer: IdentityRecord): boolean {
+  return 'subject' in body && body.subject === signer.id
 }
 
 function namesOnly(body: TransactionBody, signer: IdentityRecord): boolean {

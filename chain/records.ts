@@ -1,6 +1,6 @@
 /**
- * What the state holds: one leaf per identity, group, member list, membership list, grant, approval and set of rights, and one for
- * the parameters (docs/FORMATS.md, section Records).
+ * What the state holds: one leaf per identity, group, member list, membership list, grant, approval, set of rights and set of
+ * credentials, and one for the parameters (docs/FORMATS.md, section Records).
  *
  * A leaf's value begins with the number of its record type and format, so bytes of one type never read as another. Every
  * record counts its edits in `version`; an edit by its own device names the version it changes.
@@ -13,6 +13,7 @@ import type { DeviceId, GrantId, GroupId, Hash, Height, KeyId, Milliseconds, Sta
 import { type ChainParameters, parametersFields } from './chain-parameters.ts'
 import { type Codec, digest, list, malformed, oneOf, optional, struct, uint, type Wire } from './codec.ts'
 import { type ConsenterSet, consenterSetCodec } from './consenters.ts'
+import { type CredentialsRecord, credentialsListCodec } from './credentials.ts'
 import { hashHex } from './hashing.ts'
 import { hexToBytes } from './hex.ts'
 import { type EncryptionKey, encryptionKeyCodec, keyIdOf, type PublicKey, publicKeyCodec } from './keys.ts'
@@ -126,6 +127,7 @@ const recordTypes = {
   parameters: 6,
   approval: 7,
   rights: 8,
+  credentials: 9,
 } as const
 
 /** `[record type, format 1, value]`. */
@@ -235,6 +237,17 @@ export const rightsCodec: Codec<RightsRecord> = leaf(
   struct<RightsRecord>({ id: digest<DeviceId>(), version: counter, ...rightsFields, updatedAt: height }),
 )
 
+/** The credentials of an identity; absent for none. */
+export const credentialsCodec: Codec<CredentialsRecord> = leaf(
+  'credentials',
+  struct<CredentialsRecord>({
+    id: digest<DeviceId>(),
+    version: counter,
+    credentials: credentialsListCodec,
+    updatedAt: height,
+  }),
+)
+
 function stateKey(type: keyof typeof recordTypes, id = ''): StateKey {
   return hashHex('mote/state-key/1', Uint8Array.of(recordTypes[type]), hexToBytes(id)) as string as StateKey
 }
@@ -264,6 +277,8 @@ export const stateKeyOf = {
   approval: rememberedKeys<DeviceId>('approval'),
   /** By the id of the identity. */
   rights: rememberedKeys<DeviceId>('rights'),
+  /** By the id of the identity. */
+  credentials: rememberedKeys<DeviceId>('credentials'),
 } as const
 
 /** Id of the group that `owner` names `name`. */

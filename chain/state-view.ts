@@ -6,10 +6,12 @@
  */
 import type { DeviceId, GrantId, GroupId, StateKey } from './brands.ts'
 import { type Codec, decodeOwn, encode } from './codec.ts'
+import type { CredentialsRecord } from './credentials.ts'
 import {
   type ApprovalRecord,
   approvalCodec,
   type ChainParameters,
+  credentialsCodec,
   type GrantRecord,
   type GroupRecord,
   grantCodec,
@@ -96,6 +98,10 @@ export class StateView {
     return this.#read(stateKeyOf.rights(id), rightsCodec)
   }
 
+  credentials(id: DeviceId): CredentialsRecord | undefined {
+    return this.#read(stateKeyOf.credentials(id), credentialsCodec)
+  }
+
   putIdentity(record: IdentityRecord): void {
     this.#write(stateKeyOf.identity(record.id), identityCodec, record)
   }
@@ -127,6 +133,10 @@ export class StateView {
 
   putRights(record: RightsRecord): void {
     this.#write(stateKeyOf.rights(record.id), rightsCodec, record)
+  }
+
+  putCredentials(record: CredentialsRecord): void {
+    this.#write(stateKeyOf.credentials(record.id), credentialsCodec, record)
   }
 
   /** The transaction succeeded: its writes belong to the block. */

@@ -9,6 +9,7 @@
 import type { DeviceId, GrantId, GroupId, Hash, KeyId, Milliseconds } from './brands.ts'
 import { bytes, type Codec, digest, list, malformed, oneOf, optional, struct, text, uint } from './codec.ts'
 import { type ConsenterSet, consenterSetCodec } from './consenters.ts'
+import { type Credential, credentialsListCodec } from './credentials.ts'
 import {
   type EncryptionKey,
   encryptionKeyCodec,
@@ -103,6 +104,15 @@ export interface RightsBody extends IdentityRights {
   readonly expectedVersion: number
 }
 
+/** Replaces the credentials of an identity: one that is left out is revoked. */
+export interface CredentialsBody {
+  readonly type: 'identity.credentials'
+  readonly subject: DeviceId
+  /** Of the credentials, not of the identity; 0 where there are none yet. */
+  readonly expectedVersion: number
+  readonly credentials: readonly Credential[]
+}
+
 interface KeyEdit {
   readonly subject: DeviceId
   readonly expectedVersion: number
@@ -176,6 +186,7 @@ export type TransactionBody =
   | SuspendBody
   | RevokeBody
   | RightsBody
+  | CredentialsBody
   | KeyAddBody
   | KeyRotateBody
   | KeyRevokeBody
@@ -287,6 +298,14 @@ export const bodies: {
       subject: digest<DeviceId>(),
       expectedVersion: versionCodec,
       ...rightsFields,
+    }),
+  ],
+  'identity.credentials': [
+    9,
+    struct<Fields<'identity.credentials'>>({
+      subject: digest<DeviceId>(),
+      expectedVersion: versionCodec,
+      credentials: credentialsListCodec,
     }),
   ],
   'key.add': [

@@ -1,12 +1,12 @@
 /**
- * `mote device send|listen|credentials|contact`: the agent of a device, from the command line.
+ * `mote device send|listen|contact`: the agent of a device, from the command line.
  */
 import { join } from 'node:path'
 import type { Command } from 'commander'
 import type { DeviceId, GroupId } from '../chain/brands.ts'
 import { type ErrorCode, errorTable, exitCodes } from '../chain/errors.ts'
 import { MoteError } from '../chain/result.ts'
-import { type IdentityKeys, signerOf } from '../client/key-directory.ts'
+import type { IdentityKeys } from '../client/key-directory.ts'
 import type { ChainAccess } from '../devnet/access.ts'
 import { agentCommand } from './agent.ts'
 import {
@@ -21,6 +21,7 @@ import {
 } from './chain-access.ts'
 import type { AddCommand } from './command.ts'
 import { type Context, parseCount } from './context.ts'
+import { credentialsCommand } from './credentials.ts'
 import { durationText, provenance } from './output.ts'
 import { listenRaw } from './raw-messages.ts'
 
@@ -44,13 +45,7 @@ interface ListenOptions {
 
 export function messageCommands(family: Command, add: AddCommand): void {
   agentCommand(family, add)
-  add({
-    parent: family,
-    usage: 'credentials <name>',
-    description:
-      'host, port, client id, user name and password for any MQTT client: good for one connection, 60 s',
-    action: credentials,
-  })
+  credentialsCommand(family, add)
   add<ListenOptions>({
     parent: family,
     usage: 'listen <name>',
@@ -144,23 +139,6 @@ async function logDecision(directory: string, line: DecisionLine): Promise<void>
   const log = await fileDecisionLog(directory)
   log.write(line)
   await log.close()
-}
-
-async function credentials(context: Context, [name = '']: readonly string[]): Promise<number> {
-  const { makeCredentials } = await import('../mqtt-gateway/device/mqtt-connection.ts')
-  const access = await openChainIfReachable(context)
-  const keys = await access.keys.load(name)
-  const { host, port } = access.description.gateway.mqtt
-  const { clientId, username, password, expiresAt } = makeCredentials({
-    chainId: access.client.chainId,
-    device: keys.id,
-    signer: signerOf(keys),
-    // By the chain's time, as the gateway judges it: this machine's clock may be wrong.
-    now: () => access.client.records.time(),
-  })
-  const answer = { host, port, clientId, username, password, expiresAt: new Date(expiresAt).toISOString() }
-  context.output.data(answer, () => context.output.fields(answer))
-  return exitCodes.ok
 }
 
 async function send(context: Context, args: readonly string[], options: SendOptions): Promise<number> {

@@ -22,6 +22,7 @@ import type {
   Term,
 } from '../chain/brands.ts'
 import { type Codec, decode } from '../chain/codec.ts'
+import type { CredentialsRecord } from '../chain/credentials.ts'
 import type { SignatureVerifier } from '../chain/keys.ts'
 import { type StateAnswer, type TrustedHead, verifyStateAnswer } from '../chain/light-client.ts'
 import { RecentMap } from '../chain/recent-map.ts'
@@ -29,6 +30,7 @@ import {
   type ApprovalRecord,
   approvalCodec,
   type ChainParameters,
+  credentialsCodec,
   type GrantRecord,
   type GroupRecord,
   grantCodec,
@@ -163,6 +165,11 @@ export class VerifiedChain {
   /** What an authority lets an identity do; proven absent for none. */
   rights(id: DeviceId, options?: ReadOptions): Promise<Verified<RightsRecord>> {
     return this.#record(stateKeyOf.rights(id), rightsCodec, options)
+  }
+
+  /** The passwords of a device for plain MQTT clients, as hashes. */
+  credentials(id: DeviceId, options?: ReadOptions): Promise<Verified<CredentialsRecord>> {
+    return this.#record(stateKeyOf.credentials(id), credentialsCodec, options)
   }
 
   /** What an authority approves of. */

@@ -5,6 +5,7 @@
  * A lookup throws `MoteError` when the chain is out of reach or its answers do not verify; it never guesses.
  */
 import type { ChainId, DeviceId, GroupId, Height, Milliseconds, StateKey } from '../../chain/brands.ts'
+import type { CredentialsRecord } from '../../chain/credentials.ts'
 import type { EnvelopeSuite } from '../../chain/envelope-suites.ts'
 import type { GroupRecord, IdentityRecord } from '../../chain/records.ts'
 import type { IdentityRights } from '../../chain/rights.ts'
@@ -59,6 +60,7 @@ export interface TrustView {
   group(id: GroupId): Promise<Trusted<TrustedGroup>>
   /** Undefined for none. */
   rights(id: DeviceId): Promise<Trusted<IdentityRights>>
+  credentials(id: DeviceId): Promise<Trusted<CredentialsRecord>>
   /** How messages may be sealed on this chain. */
   allowedSuites(): Promise<readonly EnvelopeSuite[]>
   /** True as soon as the head has this height; false when the time is over. */

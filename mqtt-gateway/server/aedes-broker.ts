@@ -211,8 +211,15 @@ class AedesBroker implements Broker {
     username: string | undefined,
     password: string | undefined,
   ): Promise<AuthenticateError | undefined> {
-    const address = shareOf((client.conn as Socket).remoteAddress ?? '')
-    const login = { clientId: client.id, username: username ?? '', password: password ?? '', address }
+    const { remoteAddress = '' } = client.conn as Socket
+    const [address, isPrivate] = [shareOf(remoteAddress), isLoopback(remoteAddress)]
+    const login = {
+      clientId: client.id,
+      username: username ?? '',
+      password: password ?? '',
+      address,
+      isPrivate,
+    }
     const turnAway = (code: 'assertion-invalid' | 'overloaded', detail: string) => {
       this.#handlers.turnedAway(login, { code, detail })
       return authenticateError(code)
@@ -283,7 +290,7 @@ function viewOf({ buffer, byteOffset, length }: Uint8Array): Buffer {
 }
 
 function authenticateError(code: ErrorCode): AuthenticateError {
-  const forged = code === 'assertion-invalid' || code === 'assertion-used' || code === 'bad-signature'
+  const forged = badCredentials.includes(code)
   const returnCode =
     mayPassLater(code) || code === 'internal'
       ? connackCodes.unavailable
@@ -291,4 +298,16 @@ function authenticateError(code: ErrorCode): AuthenticateError {
         ? connackCodes.badCredentials
         : connackCodes.notAuthorized
   return Object.assign(new Error(code), { returnCode })
+}
+
+const badCredentials: readonly ErrorCode[] = [
+  'assertion-invalid',
+  'assertion-used',
+  'bad-signature',
+  'credential-invalid',
+]
+
+/** IPv4 addresses of this machine, also where they are written as IPv6, and that of IPv6. */
+function isLoopback(address: string): boolean {
+  return /^(?:::ffff:)?127\./.test(address) || address === '::1'
 }

@@ -24,6 +24,8 @@ export interface Login {
   readonly clientId: string
   readonly username: string
   readonly password: string
+  /** Nobody else can read this connection: it comes from this machine. */
+  readonly isPrivate: boolean
   /** The IPv4 address, or the first 64 bits of the IPv6 address. */
   readonly address: string
 }

@@ -69,7 +69,8 @@ export class Rulings {
     topic: PublishedTopic | undefined,
     { topicName, payload }: IncomingMessage,
   ): Promise<Ruling> {
-    if (!topic || ('device' in topic && topic.device !== session.device)) {
+    const mayNot = session.login.type === 'credential' && session.login.scope === 'receive'
+    if (!topic || mayNot || ('device' in topic && topic.device !== session.device)) {
       return Promise.resolve({
         event: 'message',
         id: null,

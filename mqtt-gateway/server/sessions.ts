@@ -1,31 +1,49 @@
 /**
  * Who is connected, and whether they still may be.
  *
- * A connection opens with an assertion (assertion.ts) that is checked against certified state, and is cut when a
- * later block makes the device or the asserted key invalid: the change lists of the headers name the records to look
- * at again. A record that cannot be looked up again counts as invalid.
+ * A connection opens with an assertion (assertion.ts) or a credential (credential-password.ts) that is checked against certified
+ * state, and is cut when a later block makes the device, the asserted key or the credential invalid: the change lists of the
+ * headers name the records to look at again, and a credential is looked at whenever there is a new header, for it expires. A
+ * record that cannot be looked up again counts as invalid.
  *
  * The client id is the device id, or the device id, a dot and up to 16 letters or digits: one device may hold several
  * connections, since MQTT ends the older one of two with the same client id [MQTT-3.1.4-2].
  */
 
-import { type DeviceId, isDigest, type KeyId, type Milliseconds } from '../../chain/brands.ts'
+import { type DeviceId, type Hash, isDigest, type KeyId, type Milliseconds } from '../../chain/brands.ts'
+import { type Credential, type CredentialScope, credentialHash } from '../../chain/credentials.ts'
 import type { ErrorCode } from '../../chain/errors.ts'
-import type { SignatureVerifier } from '../../chain/keys.ts'
+import type { PublicKey, SignatureVerifier } from '../../chain/keys.ts'
 import { RecentMap } from '../../chain/recent-map.ts'
 import { findKey, isKeyValidAt, stateKeyOf } from '../../chain/records.ts'
 import { MoteError, ok, type Result, refuse } from '../../chain/result.ts'
 import { checkFresh } from '../../client/freshness.ts'
 import { type Assertion, checkAssertionTime, parseAssertion, verifyAssertion } from '../protocol/assertion.ts'
+import { parsePassword } from '../protocol/credential-password.ts'
 import type { TrustAdvance, TrustView } from '../protocol/trust.ts'
 import type { BrokerSession, Login } from './broker.ts'
+import { checkCredential } from './credential-check.ts'
 import { defaultUnknownDeviceLimits, UnknownDevices } from './unknown-devices.ts'
 
 export interface Session extends BrokerSession {
   readonly device: DeviceId
-  /** The key that signed its assertion. */
-  readonly keyId: KeyId
+  readonly login: SessionLogin
 }
+
+/** What a session was opened with, and stands on: the key that signed its assertion, or a credential. */
+export type SessionLogin =
+  | { readonly type: 'key'; readonly keyId: KeyId }
+  | {
+      readonly type: 'credential'
+      readonly hash: Hash
+      /** As it was when the session was opened; unknown before that. */
+      readonly scope?: CredentialScope
+    }
+
+/** What certified state has of a session's login. */
+type Standing =
+  | { readonly type: 'key'; readonly key: PublicKey }
+  | { readonly type: 'credential'; readonly credential: Credential }
 
 /** A session that must end, and why. */
 export interface CutSession {
@@ -68,33 +86,65 @@ export class Sessions {
     return session === handle ? session : undefined
   }
 
-  /** Opens a session if the assertion holds against certified state. Refuses with the reason otherwise. */
-  async open({ clientId, username, password, address }: Login): Promise<Result<Session>> {
-    const device = deviceOfClientId(clientId)
-    if (device === undefined || username !== device)
+  /** Opens a session if the assertion or the password holds against certified state. Refuses with the reason otherwise. */
+  async open(login: Login): Promise<Result<Session>> {
+    const device = deviceOfClientId(login.clientId)
+    if (device === undefined || login.username !== device)
       return refuse('assertion-invalid', 'clientId: expected the device id, which is the username too')
+    const password = parsePassword(login.password)
+    return password ? this.#openByPassword(device, login, password) : this.#openByAssertion(device, login)
+  }
+
+  async #openByPassword(device: DeviceId, login: Login, password: Uint8Array): Promise<Result<Session>> {
+    if (!login.isPrivate)
+      return refuse(
+        'not-authorised',
+        'password: taken over loopback or TLS only, since who reads it can use it',
+      )
+    const { clientId, address } = login
+    const named = {
+      type: 'credential',
+      hash: credentialHash(this.#options.trust.chainId, device, password),
+    } as const
+    const valid = await this.#lookUp({ clientId, device, login: named }, address)
+    if (!valid.ok || valid.value.type !== 'credential')
+      return valid.ok ? refuse('internal', 'no credential') : valid
+    return this.#admit({ clientId, device, login: { ...named, scope: valid.value.credential.scope } })
+  }
+
+  async #openByAssertion(device: DeviceId, { clientId, password, address }: Login): Promise<Result<Session>> {
     const parsed = parseAssertion(password)
     if (!parsed.ok) return parsed
     const { assertion } = parsed.value
     if (assertion.device !== device)
       return refuse('assertion-invalid', `assertion.device: expected ${device}, got ${assertion.device}`)
-    const { trust, verifier, trustTtlMs } = this.#options
+    const { trust, verifier } = this.#options
     const timely = checkAssertionTime(assertion, trust.chainId, {
       head: trust.head().time,
       now: trust.now(),
     })
     if (!timely.ok) return timely
-    const fresh = checkFresh(trust.ageMs(), trustTtlMs)
-    if (!fresh.ok) return fresh
-    const session: Session = { clientId, device, keyId: assertion.keyId }
-    const valid = this.#known.get(device)
-      ? await this.#check(session)
-      : await this.#unknown.inTurn(() => this.#checkUnknown(session, address))
+    const session: Session = { clientId, device, login: { type: 'key', keyId: assertion.keyId } }
+    const valid = await this.#lookUp(session, address)
     if (!valid.ok) return valid
-    if (!verifyAssertion(parsed.value, valid.value, verifier))
+    if (valid.value.type !== 'key' || !verifyAssertion(parsed.value, valid.value.key, verifier))
       return refuse('bad-signature', `assertion: does not verify under key ${assertion.keyId}`)
     const used = this.#used.use(assertion, trust.head().time)
-    if (!used.ok) return used
+    return used.ok ? this.#admit(session) : used
+  }
+
+  /** What the session stands on, if certified state has it. */
+  async #lookUp(session: Session, address: string): Promise<Result<Standing>> {
+    const { trust, trustTtlMs } = this.#options
+    const fresh = checkFresh(trust.ageMs(), trustTtlMs)
+    if (!fresh.ok) return fresh
+    return this.#known.get(session.device)
+      ? this.#check(session)
+      : this.#unknown.inTurn(() => this.#checkUnknown(session, address))
+  }
+
+  async #admit(session: Session): Promise<Result<Session>> {
+    const { clientId, device } = session
     const others = [...this.#byClientId.values()].filter(other => other.device === device)
     if (others.length >= maxSessionsPerDevice && !this.#byClientId.has(clientId))
       return refuse('limit-exceeded', `sessions: ${device} has ${others.length} connections`)
@@ -114,7 +164,8 @@ export class Sessions {
   /** The sessions that a step of the chain ended. They are closed here; the caller cuts their connections. */
   async reviewAfter({ changed }: TrustAdvance): Promise<readonly CutSession[]> {
     const touched = [...this.#byClientId.values()].filter(
-      ({ device }) => changed === 'unknown' || changed.has(stateKeyOf.identity(device)),
+      ({ device, login }) =>
+        login.type === 'credential' || changed === 'unknown' || changed.has(stateKeyOf.identity(device)),
     )
     const cuts = await Promise.all(
       touched.map(async (session): Promise<CutSession | undefined> => {
@@ -128,7 +179,7 @@ export class Sessions {
   }
 
   /** The same for a device that has not connected lately. Refuses `overloaded` where too many like it were no devices. */
-  async #checkUnknown(session: Session, address: string) {
+  async #checkUnknown(session: Session, address: string): Promise<Result<Standing>> {
     if (!this.#unknown.mayAsk(address))
       return refuse(
         'overloaded',
@@ -139,18 +190,27 @@ export class Sessions {
     return valid
   }
 
-  /** The session's key if certified state lets it act now. */
-  async #check({ device, keyId }: Session) {
+  /** What the session stands on, if certified state lets it act now. */
+  async #check({ device, login }: Session): Promise<Result<Standing>> {
     const { trust } = this.#options
     try {
       const { value: record } = await trust.device(device)
       if (!record) return refuse('unknown-signer', `device ${device} is not on the chain`)
       if (record.status !== 'active')
         return refuse('signer-not-active', `device ${device} is ${record.status}`)
+      if (login.type === 'credential') {
+        const credential = await checkCredential(trust, device, login.hash)
+        if (!credential.ok) return credential
+        const { scope = credential.value.scope } = login
+        return scope === credential.value.scope
+          ? ok({ type: 'credential', credential: credential.value })
+          : refuse('credential-invalid', `scope: was ${scope}, is ${credential.value.scope}`)
+      }
+      const { keyId } = login
       const entry = findKey(record, keyId)
       if (entry?.purpose !== 'sign' || !isKeyValidAt(entry, trust.now()))
         return refuse('key-not-valid', `key ${keyId} is no valid signing key of ${device}`)
-      return ok(entry.key)
+      return ok({ type: 'key', key: entry.key })
     } catch (error) {
       if (error instanceof MoteError) return refuse(error.code, error.detail)
       throw error

@@ -112,7 +112,7 @@ const strangers: readonly RefusalCheck[] = [
   {
     refusal: 'strangers: to keep a device out for the look-ups of others from its address',
     file: 'mqtt-gateway/server/sessions.ts',
-    find: 'this.#known.get(device)\n',
+    find: 'this.#known.get(session.device)\n',
     replace: 'false\n',
     test: strangersTest,
     only: 'look up too many ids',

@@ -4,6 +4,7 @@
  */
 
 import { agent } from './agent-refusals.ts'
+import { credentials } from './credential-refusals.ts'
 import { gatewayPort } from './gateway-refusals.ts'
 import { hearing } from './hearing-refusals.ts'
 import { deviceMessages } from './message-refusals.ts'
@@ -310,10 +311,18 @@ const sessions: readonly RefusalCheck[] = [
     only: 'a revoked sender is refused',
   },
   ...takenOut('mqtt-gateway/server/sessions.ts', broker, {
-    'a password that somebody else signed': 'if (!verifyAssertion(parsed.value, valid.value, verifier))',
-    'a password that opened a connection before': 'if (!used.ok)',
+    'a password that somebody else signed':
+      "if (valid.value.type !== 'key' || !verifyAssertion(parsed.value, valid.value.key, verifier))",
     "another device's password": 'if (assertion.device !== device)',
   }).map(check => ({ ...check, only: 'an assertion opens one connection' })),
+  {
+    refusal: 'a password that opened a connection before',
+    file: 'mqtt-gateway/server/sessions.ts',
+    find: 'return used.ok ? this.#admit(session) : used',
+    replace: 'return this.#admit(session)',
+    test: broker,
+    only: 'an assertion opens one connection',
+  },
   {
     refusal: 'a connection while the trust data is too old',
     file: 'mqtt-gateway/server/sessions.ts',
@@ -575,6 +584,7 @@ export const refusalChecks: readonly RefusalCheck[] = [
   ...messages,
   ...deviceMessages,
   ...agent,
+  ...credentials,
   ...sessions,
   ...decoders,
   ...takingOver,

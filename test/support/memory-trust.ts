@@ -3,6 +3,7 @@
  * It proves nothing, so only the gateway's own behaviour is tested with it; the real chain is test/e2e's devnet.
  */
 import type { ChainId, DeviceId, GroupId, Height, Milliseconds, StateKey } from '../../chain/brands.ts'
+import type { Credential, CredentialsRecord } from '../../chain/credentials.ts'
 import { builtSuites, type EnvelopeSuite } from '../../chain/envelope-suites.ts'
 import {
   type GroupRecord,
@@ -34,6 +35,7 @@ export class MemoryTrust implements TrustView, AgentChain {
   lookUps = 0
   readonly #devices = new Map<DeviceId, IdentityRecord>()
   readonly #groups = new Map<GroupId, TrustedGroup>()
+  readonly #credentials = new Map<DeviceId, CredentialsRecord>()
   readonly #rights = new Map<DeviceId, IdentityRights>()
   readonly #listeners = new Set<(advance: TrustAdvance) => void>()
   #height = 1 as Height
@@ -58,6 +60,10 @@ export class MemoryTrust implements TrustView, AgentChain {
 
   async group(id: GroupId): Promise<Trusted<TrustedGroup>> {
     return this.#answer(this.#groups.get(id))
+  }
+
+  async credentials(id: DeviceId): Promise<Trusted<CredentialsRecord>> {
+    return this.#answer(this.#credentials.get(id))
   }
 
   async rights(id: DeviceId): Promise<Trusted<IdentityRights>> {
@@ -144,6 +150,12 @@ export class MemoryTrust implements TrustView, AgentChain {
   }
 
   /** Replaces what a device may do beyond its own messages. */
+  setCredentials(id: DeviceId, credentials: readonly Credential[]): void {
+    const version = (this.#credentials.get(id)?.version ?? 0) + 1
+    this.#credentials.set(id, { id, version, credentials, updatedAt: this.#height })
+    this.#certify([stateKeyOf.credentials(id)])
+  }
+
   setRights(id: DeviceId, rights: Partial<IdentityRights>): void {
     this.#rights.set(id, { ...noRights, ...rights })
     this.#certify([stateKeyOf.rights(id)])

@@ -385,6 +385,7 @@ const events: { readonly [T in ChainEvent['type']]: Extract<ChainEvent, { type: 
   },
   'consenters.decided': { type: 'consenters.decided', target, parametersVersion: 2 },
   'identity.rights': { type: 'identity.rights', subject: recipientId, version: 3 },
+  'identity.credentials': { type: 'identity.credentials', subject: recipientId, version: 1 },
   'group.owner': { type: 'group.owner', group, owner: recipientId },
 }
 

@@ -99,6 +99,15 @@ const samples: { readonly [K in TransactionType]: Extract<TransactionBody, { typ
     observe: false,
     gateway: true,
   },
+  'identity.credentials': {
+    type: 'identity.credentials',
+    subject: deviceId,
+    expectedVersion: 1,
+    credentials: [
+      { hash: Hash('aa'.repeat(32)), expiresAt: Milliseconds(1_790_100_000_000), scope: 'receive' },
+      { hash: Hash('bb'.repeat(32)), expiresAt: Milliseconds(1_790_200_000_000), scope: 'send' },
+    ],
+  },
   'key.add': { type: 'key.add', subject: deviceId, expectedVersion: 1, key: spare },
   'key.rotate': {
     type: 'key.rotate',

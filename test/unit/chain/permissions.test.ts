@@ -29,6 +29,7 @@ function forbidden(chain: SampleLedger): Readonly<Partial<Record<TransactionType
       observe: true,
       gateway: false,
     },
+    'identity.credentials': { type: 'identity.credentials', subject, expectedVersion: 0, credentials: [] },
     'key.add': { type: 'key.add', ...edit, key },
     'key.rotate': { type: 'key.rotate', ...edit, oldKey, key, overlap: Milliseconds(0) },
     'key.revoke': { type: 'key.revoke', ...edit, key: oldKey },

@@ -1,0 +1,189 @@
+/**
+ * `mote device credentials`: how any MQTT client connects as a device: once, by an assertion; or again and again, by a password
+ * whose hash is on the chain.
+ */
+import type { Command } from 'commander'
+import type { Milliseconds } from '../chain/brands.ts'
+import type { CredentialScope } from '../chain/credentials.ts'
+import { credentialHash } from '../chain/credentials.ts'
+import { exitCodes } from '../chain/errors.ts'
+import { maxCredentialLifetimeMs } from '../chain/limits.ts'
+import { MoteError } from '../chain/result.ts'
+import { addCredential, revokeCredentials } from '../client/credential-actions.ts'
+import { type IdentityKeys, signerOf } from '../client/key-directory.ts'
+import { type ChainAccess, operatorKeys } from '../devnet/access.ts'
+import { openChain, openChainUnsynced, syncWithin } from './chain-access.ts'
+import type { AddCommand } from './command.ts'
+import type { Context } from './context.ts'
+import { provenance } from './output.ts'
+
+interface CredentialOptions {
+  readonly for?: number
+  readonly scope: CredentialScope
+  readonly list?: boolean
+  readonly revoke?: string
+  readonly operator?: boolean
+}
+
+const unitMs: Readonly<Record<string, number>> = { m: 60_000, h: 3_600_000, d: 86_400_000 }
+
+function parseLifetime(text: string): number {
+  const [, count = '', unit = ''] = /^([1-9]\d{0,4})([mhd])$/.exec(text) ?? []
+  const lifetimeMs = Number(count) * (unitMs[unit] ?? 0)
+  if (lifetimeMs < 60_000 || lifetimeMs > maxCredentialLifetimeMs)
+    throw new MoteError('usage', `for: expected 1m to 400d, as 90m, 12h or 30d, got '${text}'`)
+  return lifetimeMs
+}
+
+function parseScope(text: string): CredentialScope {
+  if (text === 'send' || text === 'receive') return text
+  throw new MoteError('usage', `scope: expected send or receive, got '${text}'`)
+}
+
+function parseHash(text: string): string {
+  if (/^[0-9a-f]{8,64}$/.test(text)) return text
+  throw new MoteError('usage', `revoke: expected 8 to 64 hexadecimal characters of a hash, got '${text}'`)
+}
+
+export function credentialsCommand(family: Command, add: AddCommand): void {
+  add<CredentialOptions>({
+    parent: family,
+    usage: 'credentials <name>',
+    description:
+      'host, port, client id, user name and password for any MQTT client: good for one connection, 60 s; with --for for as many as it likes',
+    options: [
+      {
+        flags: '--for <time>',
+        description: 'a password that lasts so long: 90m, 12h, 30d; its hash goes on the chain',
+        read: parseLifetime,
+      },
+      {
+        flags: '--scope <scope>',
+        description: 'what it lets do: send (and receive), or receive',
+        default: 'send',
+        read: parseScope,
+      },
+      { flags: '--list', description: 'the hashes of the passwords that the chain has' },
+      { flags: '--revoke <hash>', description: 'take those away whose hash begins so', read: parseHash },
+      { flags: '--operator', description: "sign with the operator's key and not with the device's" },
+    ],
+    notes:
+      'The gateway takes such a password over loopback (or TLS) only, and cuts its connections when it is revoked or expires. It is shown once.',
+    action: credentials,
+  })
+}
+
+function credentials(
+  context: Context,
+  [name = '']: readonly string[],
+  options: CredentialOptions,
+): Promise<number> {
+  const wishes = [options.for !== undefined, options.list === true, options.revoke !== undefined]
+  if (wishes.filter(Boolean).length > 1)
+    throw new MoteError('usage', '--for, --list and --revoke: expected one of them')
+  if (options.for !== undefined) return lasting(context, name, options, options.for)
+  return wishes.some(Boolean) ? listed(context, name, options) : once(context, name)
+}
+
+/** How long the chain is waited for: the keys alone make an assertion. */
+const syncPatienceMs = 3_000
+
+async function once(context: Context, name: string): Promise<number> {
+  const { makeCredentials } = await import('../mqtt-gateway/device/mqtt-connection.ts')
+  const access = await openChainUnsynced(context)
+  await syncWithin(access, syncPatienceMs).catch(error => {
+    context.output.note(
+      `the chain is out of reach (${error instanceof Error ? error.message : String(error)})`,
+    )
+  })
+  const keys = await access.keys.load(name)
+  const { host, port } = access.description.gateway.mqtt
+  const { clientId, username, password, expiresAt } = makeCredentials({
+    chainId: access.client.chainId,
+    device: keys.id,
+    signer: signerOf(keys),
+    // By the chain's time, as the gateway judges it: this machine's clock may be wrong.
+    now: () => access.client.records.time(),
+  })
+  const answer = { host, port, clientId, username, password, expiresAt: new Date(expiresAt).toISOString() }
+  context.output.data(answer, () => context.output.fields(answer))
+  return exitCodes.ok
+}
+
+async function lasting(
+  context: Context,
+  name: string,
+  { scope, operator }: CredentialOptions,
+  lifetimeMs: number,
+): Promise<number> {
+  const { makePassword } = await import('../mqtt-gateway/protocol/credential-password.ts')
+  const access = await openChain(context)
+  const { client, description } = access
+  const keys = await access.keys.load(name)
+  const { bytes, text: password } = makePassword()
+  const hash = credentialHash(client.chainId, keys.id, bytes)
+  const expiresAt = (client.records.time() + lifetimeMs) as Milliseconds
+  const change = { device: keys.id, credential: { hash, expiresAt, scope } }
+  const { timeoutMs } = context
+  const { height, term, ageMs } = await addCredential(client, await signer(access, keys, operator), change, {
+    timeoutMs,
+  })
+  const { host, port } = description.gateway.mqtt
+  const login = { host, port, clientId: `${keys.id}.c${hash.slice(0, 8)}`, username: keys.id, password }
+  const answer = { ...login, scope, expiresAt: new Date(expiresAt).toISOString(), hash, height, term, ageMs }
+  context.output.data(answer, () =>
+    [
+      context.output.fields({ ...login, scope, expires: answer.expiresAt, hash }),
+      `verified ${provenance(answer)}`,
+    ].join('\n'),
+  )
+  return exitCodes.ok
+}
+
+async function listed(
+  context: Context,
+  name: string,
+  { revoke, operator }: CredentialOptions,
+): Promise<number> {
+  const access = await openChain(context)
+  const { client } = access
+  const keys = await access.keys.load(name)
+  const { timeoutMs } = context
+  const record =
+    revoke === undefined
+      ? await client.records.credentials(keys.id)
+      : await revokeCredentials(
+          client,
+          await signer(access, keys, operator),
+          { device: keys.id, hash: revoke },
+          { timeoutMs },
+        )
+  const { value, height, term, ageMs } = record
+  const now = client.records.time()
+  const held = (value?.credentials ?? []).map(({ hash, scope, expiresAt }) => ({
+    hash,
+    scope,
+    expiresAt: new Date(expiresAt).toISOString(),
+    expired: expiresAt <= now,
+  }))
+  const answer = { id: keys.id, name, credentials: held, version: value?.version ?? 0, height, term, ageMs }
+  context.output.data(answer, () =>
+    [
+      context.output.table(held, {
+        hash: row => row.hash,
+        scope: row => row.scope,
+        expires: row => `${row.expiresAt}${row.expired ? ' (over)' : ''}`,
+      }),
+      `verified ${provenance(answer)}`,
+    ].join('\n'),
+  )
+  return exitCodes.ok
+}
+
+function signer(
+  access: ChainAccess,
+  keys: IdentityKeys,
+  operator: boolean | undefined,
+): Promise<IdentityKeys> {
+  return operator ? operatorKeys(access) : Promise.resolve(keys)
+}
