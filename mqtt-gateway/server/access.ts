@@ -6,16 +6,18 @@
  * subscription first needs them. As soon as a block is known that changes them, or the device, nothing is delivered by them until they have been
  * read again: so a right that was taken away ends with the block, whatever was subscribed to.
  */
-import type { Height } from '../../chain/brands.ts'
+import type { DeviceId, Height } from '../../chain/brands.ts'
 import { stateKeyOf } from '../../chain/records.ts'
 import { MoteError, ok, type Result, refuse } from '../../chain/result.ts'
 import { covers, type IdentityRights, noRights } from '../../chain/rights.ts'
 import { filters, ownFilters } from '../protocol/topics.ts'
 import type { TrustAdvance, TrustView } from '../protocol/trust.ts'
+import type { BrokerSession } from './broker.ts'
 import { printable } from './rulings.ts'
 import type { Session } from './sessions.ts'
 
 interface HeldRights {
+  readonly device: DeviceId
   /** Undefined while they are not known. */
   rights: IdentityRights | undefined
   /** What was read below this height does not count. */
@@ -30,7 +32,7 @@ const readRounds = 4
 export class Access {
   readonly #trust: Pick<TrustView, 'device' | 'rights'>
   /** Of the sessions that asked for a topic that is not their own. */
-  readonly #held = new Map<Session, HeldRights>()
+  readonly #held = new Map<BrokerSession, HeldRights>()
 
   constructor(trust: Pick<TrustView, 'device' | 'rights'>) {
     this.#trust = trust
@@ -42,9 +44,10 @@ export class Access {
    */
   async judgeSubscription(session: Session, topicFilter: string): Promise<Result<SubscriptionGround>> {
     if (ownFilters(session.device).some(own => covers(own, topicFilter))) return ok('own')
-    const held = this.#held.get(session) ?? { rights: undefined, since: 0 as Height }
+    const { device } = session
+    const held = this.#held.get(session) ?? { device, rights: undefined, since: 0 as Height }
     this.#held.set(session, held)
-    await this.#read(session, held)
+    await this.#read(held)
     return receivable(held.rights).some(granted => covers(granted, topicFilter))
       ? ok('right')
       : refuse('topic-not-allowed', `filter: '${printable(topicFilter)}' is not within the device's topics`)
@@ -60,34 +63,36 @@ export class Access {
 
   /** Nothing that the step of the chain changed counts from the call on; resolves when it has been read again. */
   async reviewAfter({ changed, height }: TrustAdvance): Promise<void> {
-    const touched = [...this.#held].filter(
-      ([{ device }, { rights }]) =>
+    const touched = [...this.#held.values()].filter(
+      ({ device, rights }) =>
         rights === undefined ||
         changed === 'unknown' ||
         changed.has(stateKeyOf.rights(device)) ||
         changed.has(stateKeyOf.identity(device)),
     )
-    for (const [, held] of touched) {
+    for (const held of touched) {
       held.rights = undefined
       held.since = height
     }
-    await Promise.all(touched.map(([session, held]) => this.#readAgain(session, held)))
+    await Promise.all(touched.map(held => this.#readAgain(held)))
   }
 
-  close(session: Session): void {
+  /** Forgets a session: closed, cut, or taken over. */
+  close(session: BrokerSession): void {
     this.#held.delete(session)
   }
 
   /** Out of reach: they stay unknown, and the next step of the chain tries again. */
-  async #readAgain(session: Session, held: HeldRights): Promise<void> {
+  async #readAgain(held: HeldRights): Promise<void> {
     try {
-      await this.#read(session, held)
+      await this.#read(held)
     } catch (error) {
       if (!(error instanceof MoteError)) throw error
     }
   }
 
-  async #read({ device }: Session, held: HeldRights): Promise<void> {
+  async #read(held: HeldRights): Promise<void> {
+    const { device } = held
     for (let round = 0; round < readRounds; round++) {
       const [record, rights] = await Promise.all([this.#trust.device(device), this.#trust.rights(device)])
       if (Math.min(record.height, rights.height) < held.since) continue

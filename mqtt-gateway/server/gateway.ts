@@ -156,8 +156,7 @@ export class Gateway {
   }
 
   #closed(handle: BrokerSession): void {
-    const session = this.#sessions.find(handle)
-    if (session) this.#access.close(session)
+    this.#access.close(handle)
     this.#sessions.close(handle)
   }
 

@@ -140,6 +140,48 @@ describe('a right that is taken away', () => {
   })
 })
 
+describe('a device that is not active any more, before its session is cut', () => {
+  /** The look of the sessions after the next change waits; every other one goes through. */
+  function holdReview(looksBefore: number): () => void {
+    const { trust } = fixture
+    const read = trust.device.bind(trust)
+    const held = Promise.withResolvers<void>()
+    let looks = 0
+    trust.device = async id => {
+      looks += 1
+      if (looks === looksBefore + 1) await held.promise
+      return read(id)
+    }
+    return () => held.resolve()
+  }
+
+  test('gateway: gets nothing by its rights', async () => {
+    const seen = await fixture.observe(d1113)
+    const sender = await fixture.agent(d1111)
+    await sender.send(d1112.id, text('one'))
+    await until(() => seen.length === 1, 'the observer')
+    // Its rights are looked at first.
+    const release = holdReview(1)
+    fixture.trust.setStatus(d1113.id, 'suspended')
+    await sender.send(d1112.id, text('two'))
+    const others = await fixture.observe(d1112)
+    await sender.send(d1112.id, text('three'))
+    await until(() => others.length === 1, 'another observer')
+    expect(seen).toHaveLength(1)
+    release()
+  })
+
+  test('gateway: publishes nothing by its rights', async () => {
+    fixture.trust.setRights(d1111.id, { publish: ['plant/a'] })
+    const client = await clientOf(d1111)
+    const release = holdReview(0)
+    fixture.trust.setStatus(d1111.id, 'suspended')
+    await client.publishAsync('plant/a', 'x', { qos: 1 })
+    expect(fixture.decisions.at(-1)).toMatchObject({ event: 'plain', code: 'signer-not-active' })
+    release()
+  })
+})
+
 describe('group mail goes to each member', () => {
   test('gateway: a removed member gets nothing that is sent after the block', async () => {
     const { trust } = fixture
