@@ -6,6 +6,7 @@
 import { agent } from './agent-refusals.ts'
 import { credentials } from './credential-refusals.ts'
 import { gatewayPort } from './gateway-refusals.ts'
+import { handovers } from './handover-refusals.ts'
 import { hearing } from './hearing-refusals.ts'
 import { deviceMessages } from './message-refusals.ts'
 import { operators } from './operator-refusals.ts'
@@ -138,52 +139,6 @@ const transactions: readonly RefusalCheck[] = takenOut(
     'a transaction of an unknown signer': 'if (!record)',
   },
 )
-
-const handovers: readonly RefusalCheck[] = [
-  ...takenOut('chain/light-client.ts', 'test/unit/chain/handover.test.ts', {
-    'a handover without the new consenters': 'if (!handover)',
-    'a handover to others than its header names':
-      'if (signersHash(handover.consenters) !== header.nextSignersHash)',
-  }),
-  {
-    refusal: 'a handover that the new consenters have not certified',
-    file: 'chain/light-client.ts',
-    find: 'return signed.ok ? ok(handover.consenters) : signed',
-    replace: 'return signed.ok || signed ? ok(handover.consenters) : signed',
-    test: 'test/unit/chain/handover.test.ts',
-  },
-  {
-    refusal: 'a handover that the old consenters have not certified',
-    file: 'chain/light-client.ts',
-    find: '  if (!signed.ok) return signed\n  const next =',
-    replace: '  const next =',
-    test: 'test/unit/chain/handover.test.ts',
-  },
-  ...takenOut('chain/execute-governance.ts', 'test/unit/chain/execute-governance.test.ts', {
-    'consenters in no sound set': 'if (!sound.ok)',
-    'a consenter that is suspended or revoked': "if (record.status !== 'active')",
-    'a consenter that is no full node': "if (record.label !== 'full')",
-    'a consenter under a key that is not its own, or over':
-      "if (entry?.purpose !== 'sign' || !isKeyValidAt(entry, time))",
-    'a decision of fewer authorities than the threshold': 'if (approvals < parameters.threshold)',
-    'a handover to others than governance has decided on':
-      'if (!nextConsenters || signersHash(nextConsenters) !== target)',
-  }),
-  {
-    refusal: 'an approval of a suspended or revoked authority',
-    file: 'chain/execute-governance.ts',
-    find: "view.identity(id)?.status === 'active' && ",
-    replace: '',
-    test: 'test/unit/chain/execute-governance.test.ts',
-  },
-  {
-    refusal: 'an approval from before the last change of the parameters',
-    file: 'chain/execute-governance.ts',
-    find: 'approval?.parametersVersion === parameters.version && signersHash',
-    replace: 'approval !== undefined && signersHash',
-    test: 'test/unit/chain/execute-governance.test.ts',
-  },
-]
 
 const keys: readonly RefusalCheck[] = [
   {

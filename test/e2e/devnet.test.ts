@@ -2,7 +2,7 @@
  * A devnet of real processes from the command line, as a newcomer uses it: up, look, join, send, break, down.
  * Nothing is left behind (test/leftovers.ts looks again at the end of the run).
  */
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -271,6 +271,32 @@ describe('devnet', () => {
     expect((await mote('chaos', 'restart', 'full-9')).code).toBe(3)
     for (const { name } of (await readDescription(directory))!.nodes)
       expect(readFileSync(layout.nodeLog(directory, name), 'utf8'), name).not.toContain('peer refused')
+  })
+
+  test('no log of any program has a secret of this network in it, the gateway neither', () => {
+    const within = (folder: string): string[] => {
+      const all = readdirSync(folder, { recursive: true, withFileTypes: true })
+      return all.filter(entry => entry.isFile()).map(({ parentPath, name }) => join(parentPath, name))
+    }
+    const read = (path: string): string => readFileSync(path, 'latin1')
+    const files = within(directory)
+    // The fields of key files and of what a node grants to its operator.
+    const secret = /"(?:seed|secret|token|password)": ?"([^"]+)"/g
+    const secrets = files
+      .filter(path => path.endsWith('.json'))
+      .flatMap(path => [...read(path).matchAll(secret)].map(([, text = '']) => text))
+    expect(secrets.length).toBeGreaterThan(20)
+    const logs = files.filter(path => /(?:^|\/)(?:log|decisions)[^/]*$/.test(path))
+    for (const name of ['full-1', 'coordination-1', 'lightweight-1', 'gateway'])
+      expect(logs.some(path => path.includes(`/${name}/`) && read(path) !== '')).toBe(true)
+    const written = logs.map(path => [path, read(path)] as const)
+    expect(
+      written.flatMap(([path, text]) => (secrets.some(each => text.includes(each)) ? [path] : [])),
+    ).toEqual([])
+    // Nor what devices have sent, which the gateway has decided about.
+    const text = written.map(([, each]) => each).join('\n')
+    expect(text).toContain('"event":"message"')
+    expect(text).not.toContain('hello group')
   })
 
   test('without a full node nothing is trusted: exit 1, unverified', async () => {

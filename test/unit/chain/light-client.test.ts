@@ -17,7 +17,7 @@ import {
   verifyEarlierHeader,
   verifyStateAnswer,
 } from '../../../chain/light-client.ts'
-import { perfectNodesOf, proveMerkle } from '../../../chain/merkle.ts'
+import { perfectNodesOf, proveMerkle, verifyMerkleProof } from '../../../chain/merkle.ts'
 import { nobleVerifier } from '../../../chain/noble-crypto.ts'
 import { type Result, unwrap } from '../../../chain/result.ts'
 import { nativeVerifier as verifier } from '../../../client/native-crypto.ts'
@@ -74,6 +74,26 @@ describe('header', () => {
       expect(verifyEarlierHeader(head, { ...chain.headers[height]!, executionVersion: 2 }, proof)).toBe(false)
       expect(verifyEarlierHeader(head, chain.headers[(height + 1) % 7]!, proof)).toBe(false)
     }
+  })
+
+  test('light client: a root binds neither index nor size of a proof, so both are compared with the headers', () => {
+    const chain = chainOf(3)
+    const head = unwrap(
+      advance(trustedGenesis(chain), chain.headers[3]!, certify(chain.headers[3]!, three), verifier),
+    )
+    const hashes = chain.headers.slice(0, 3).map(header => hexToBytes(headerHash(header)))
+    const proof = proveMerkle(perfectNodesOf(hashes), 2, 3)
+    const { historyRoot } = head.header
+    const verifiesWith = (index: number, size: number) =>
+      verifyMerkleProof(historyRoot, hashes[2]!, { ...proof, index, size })
+    // One path, one leaf, one root: the last leaf of three, and the last of two.
+    expect([verifiesWith(2, 3), verifiesWith(1, 2)]).toEqual([true, true])
+    expect(verifyEarlierHeader(head, chain.headers[2]!, proof)).toBe(true)
+    expect(verifyEarlierHeader(head, chain.headers[2]!, { ...proof, index: 1, size: 2 })).toBe(false)
+    // The same with one of the two claims true.
+    const pairs = [0, 1, 2, 3].flatMap(index => [1, 2, 3, 4, 5].map(size => ({ ...proof, index, size })))
+    const taken = pairs.filter(claimed => verifyEarlierHeader(head, chain.headers[2]!, claimed))
+    expect(taken).toEqual([proof])
   })
 })
 

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { NodeEvents } from '../../../node/ledger/node-events.ts'
-import { repositoryRoot } from '../../support/source-files.ts'
+import { readSourceFiles, repositoryRoot } from '../../support/source-files.ts'
 
 test('node events: every listener hears an event, in the order in which they subscribed, before the emitter goes on', () => {
   const events = new NodeEvents()
@@ -66,5 +66,64 @@ describe('a full node is built in dependency order', () => {
     expect(early('const a = new A(() => b.height)\nconst b = new B(a)\n')).toEqual(['b'])
     expect(early('const a = new A({ height: () => this.chain.height })\n')).toHaveLength(1)
     expect(early('const b = new B()\nconst a = new A(() => b.height)\n')).toEqual([])
+  })
+})
+
+describe('the table of events in ARCHITECTURE', () => {
+  const eventNames = Object.getOwnPropertyNames(NodeEvents.prototype).filter(
+    name => !['constructor', 'subscribe'].includes(name),
+  )
+  /** What the page calls a class that listens. */
+  const pageName: Readonly<Record<string, string>> = {
+    Members: 'members',
+    FullMembers: 'full members',
+    HandoverProofs: 'handovers',
+    FullNodeStatus: 'status',
+    KnownVoters: 'known voters',
+    MemberServer: 'member server',
+    Admission: 'admission',
+    Submission: 'submission',
+    LinearizableReads: 'linearizable reads',
+    NodeService: 'service',
+    PeerRechecks: 'rechecks',
+    Replica: 'replica',
+  }
+
+  /** Listeners by event, as the sources have them: the methods of classes, and those written out where they subscribe. */
+  function listeners(): Map<string, string[]> {
+    const found = new Map(eventNames.map(name => [name, [] as string[]]))
+    for (const { text } of readSourceFiles().filter(({ folder }) => folder === 'node')) {
+      for (const [, name = '', body = ''] of text.matchAll(
+        /^export class (\w+) implements [^{]*\bNodeListener\b[^{>]*\{([\s\S]*?)^\}/gm,
+      ))
+        for (const event of eventNames)
+          if (new RegExp(`^  ${event}\\(`, 'm').test(body)) found.get(event)!.push(pageName[name] ?? name)
+    }
+    const inline = part('node/ledger-node.ts', 'events.subscribe(', '\n    )')
+    for (const [, event = '', body = ''] of inline.matchAll(/\b(\w+): \w+ =>\s*([\w.#]+)/g))
+      found
+        .get(event)!
+        .push({ 'chain.adopt': 'chain', 'storage.putCertificate': 'storage' }[body] ?? 'program')
+    return found
+  }
+
+  test('it names every event, and everybody who listens to it', () => {
+    const rows = new Map(
+      part('docs/ARCHITECTURE.md', '| event | whose | who listens |', '\n\n')
+        .split('\n')
+        .map(line => line.split('|').map(cell => cell.trim()))
+        .flatMap(([, events = '', , who = '']) =>
+          [...events.matchAll(/`(\w+)`/g)].map(([, event = '']) => [event, who] as const),
+        ),
+    )
+    expect([...rows.keys()].sort()).toEqual([...eventNames].sort())
+    const all = listeners()
+    expect([...all.values()].flat().length).toBeGreaterThan(30)
+    const missing = [...all].flatMap(([event, names]) =>
+      names
+        .filter(name => !new RegExp(`\\b${name}\\b`).test(rows.get(event)!))
+        .map(name => `${event}: ${name}`),
+    )
+    expect(missing).toEqual([])
   })
 })
