@@ -59,3 +59,9 @@ test("group owner: an operator gives a revoked owner's group to a member, and to
   expect((await json('group', 'owner', group, 'member')).notes).toContain('already-exists')
   expect((await json('group', 'owner', 'ab'.repeat(32), 'member')).code).toBe(3)
 })
+
+test('group create: without a gateway there is a group and no epoch key yet, and the command says so', async () => {
+  const made = await json('group', 'create', 'valves', '--from', 'member')
+  expect(made, made.notes).toMatchObject({ code: 0, value: { name: 'valves', epoch: 0 } })
+  expect(made.notes).toMatch(/^no epoch key yet, the next member to send makes it: unreachable: /)
+})
