@@ -22,6 +22,7 @@ import {
 import type { AddCommand } from './command.ts'
 import { type Context, parseCount } from './context.ts'
 import { credentialsCommand } from './credentials.ts'
+import { chunkProgress, readContent, writeContent } from './message-content.ts'
 import { durationText, provenance } from './output.ts'
 import { listenRaw } from './raw-messages.ts'
 
@@ -36,8 +37,10 @@ interface SendOptions {
   readonly group?: string
   readonly channel?: string
   readonly light?: boolean
+  readonly file?: string
 }
 interface ListenOptions {
+  readonly out?: string
   readonly raw?: boolean
   readonly count?: number
   readonly clock?: boolean
@@ -52,6 +55,11 @@ export function messageCommands(family: Command, add: AddCommand): void {
     description: 'print the messages that a device can read, one per line',
     options: [
       { flags: '--count <n>', description: 'end after so many', read: parseCount('count', 1, 1_000_000) },
+      {
+        flags: '--out <dir>',
+        description:
+          'write each message to a file in this directory, named by its id, instead of printing its text',
+      },
       {
         flags: '--raw',
         description:
@@ -80,6 +88,10 @@ export function messageCommands(family: Command, add: AddCommand): void {
     options: [
       { flags: '--from <name>', description: 'the sending device', required: true },
       { flags: '--group <group>', description: 'send to a group: then the only argument is the text' },
+      {
+        flags: '--file <file>',
+        description: "send a file's content, or with - standard input, up to 16 MiB; then there is no text",
+      },
       { flags: '--channel <name>', description: "the sender's name for the stream" },
       {
         flags: '--light',
@@ -142,12 +154,18 @@ async function logDecision(directory: string, line: DecisionLine): Promise<void>
 }
 
 async function send(context: Context, args: readonly string[], options: SendOptions): Promise<number> {
-  const [to, text] = options.group === undefined ? args : [undefined, args[0]]
-  if (text === undefined || args.length > (options.group === undefined ? 2 : 1))
-    throw new MoteError('usage', 'send: expected <to> <text>, or --group <group> <text>')
+  const words = [
+    ...(options.group === undefined ? ['<to>'] : []),
+    ...(options.file === undefined ? ['<text>'] : []),
+  ]
+  if (args.length !== words.length)
+    throw new MoteError('usage', `send: expected ${words.join(' ') || 'no argument'} with these options`)
+  const to = options.group === undefined ? args[0] : undefined
+  const content =
+    options.file === undefined ? new TextEncoder().encode(args.at(-1)) : await readContent(options.file)
   const access = await openChainIfReachable(context)
   const keys = await access.keys.load(options.from)
-  const answer = await sendOrRefusal(context, access, { keys, to, text, options })
+  const answer = await sendOrRefusal(context, access, { keys, to, content, options })
   if (answer.code === 'recipient-key-mismatch')
     context.output.note(`\`mote device contact refresh ${to} --from ${keys.name}\` takes the chain's key`)
   context.output.data(answer, () => {
@@ -186,7 +204,7 @@ interface SendAnswer {
 interface Outgoing {
   readonly keys: IdentityKeys
   readonly to: string | undefined
-  readonly text: string
+  readonly content: Uint8Array
   readonly options: SendOptions
 }
 
@@ -194,7 +212,7 @@ interface Outgoing {
 async function sendOrRefusal(context: Context, access: ChainAccess, outgoing: Outgoing): Promise<SendAnswer> {
   const { client } = access
   try {
-    const { verdict, reason, code, messageId, height, ageMs } = await sendText(context, access, outgoing)
+    const { verdict, reason, code, messageId, height, ageMs } = await sendContent(context, access, outgoing)
     return { verdict, reason: reason ?? null, code: code ?? null, messageId, height, ageMs }
   } catch (error) {
     if (!(error instanceof MoteError)) throw error
@@ -224,10 +242,12 @@ function closedGateway({ client, description }: ChainAccess, { code, detail }: M
   return { verdict: 'Error', code: stale ? 'stale' : code, reason: detail, messageId: null, height, ageMs }
 }
 
-async function sendText(context: Context, access: ChainAccess, outgoing: Outgoing): Promise<Verdict> {
-  const { keys, to = '', text, options } = outgoing
+async function sendContent(context: Context, access: ChainAccess, outgoing: Outgoing): Promise<Verdict> {
+  const { keys, to = '', content, options } = outgoing
+  const onProgress = chunkProgress(context.output, content)
   const message = {
-    content: new TextEncoder().encode(text),
+    content,
+    ...(onProgress && { onProgress }),
     ...(options.channel === undefined ? {} : { channel: options.channel }),
   }
   const target =
@@ -285,7 +305,7 @@ async function refreshCopy(
 async function listen(
   context: Context,
   [name = '']: readonly string[],
-  { count, raw = false, clock = true }: ListenOptions,
+  { count, out, raw = false, clock = true }: ListenOptions,
 ): Promise<number> {
   const access = await openChain(context, { clock })
   const keys = await access.keys.load(name)
@@ -300,7 +320,7 @@ async function listen(
       message: async message => {
         if (left === 0) return
         left -= 1
-        await printMessage(context, access, message)
+        await printMessage(context, access, message, out)
         if (left === 0) done.resolve(exitCodes.ok)
       },
       refused: ({ code, detail }) => context.output.note(`refused: ${code}: ${detail}`),
@@ -314,9 +334,17 @@ async function listen(
   }
 }
 
-async function printMessage(context: Context, access: ChainAccess, message: Delivered): Promise<void> {
+async function printMessage(
+  context: Context,
+  access: ChainAccess,
+  message: Delivered,
+  out: string | undefined,
+): Promise<void> {
   const { from, to, channel, content, messageId, at } = message
-  const text = new TextDecoder().decode(content)
+  const body =
+    out === undefined
+      ? { text: new TextDecoder().decode(content) }
+      : { file: await writeContent(out, messageId, content), bytes: content.length }
   const sender = (await deviceNameOf(access, from)) ?? from
   const target =
     to.type === 'group'
@@ -327,12 +355,12 @@ async function printMessage(context: Context, access: ChainAccess, message: Deli
     fromId: from,
     ...target,
     ...(channel === '' ? {} : { channel }),
-    text,
+    ...body,
     messageId,
     at: new Date(at).toISOString(),
   }
   const place = 'group' in target ? `${target.group}: ` : ''
-  context.output.data(answer, () => `${sender} → ${place}${text}`)
+  context.output.data(answer, () => `${sender} → ${place}${'text' in body ? body.text : body.file}`)
 }
 
 async function deviceName(access: ChainAccess, id: DeviceId): Promise<string> {

@@ -21,7 +21,8 @@ import {
 import { MoteError, type Refusal, refusalOf, unwrap } from '../../chain/result.ts'
 import { Deadline, pause } from '../../client/deadline.ts'
 import type { DeliveredMessage } from '../device/listener.ts'
-import { channelCodec, maxContentBytes } from '../protocol/envelope.ts'
+import { maxContentBytes } from '../protocol/content.ts'
+import { channelCodec } from '../protocol/envelope.ts'
 import { type MessageNumber, parseChannel } from './confirmations.ts'
 import { DurableQueue, type QueueEntry, type QueueLimits } from './durable-queue.ts'
 import type { MessageStore, StoreChange } from './message-store.ts'
@@ -139,7 +140,7 @@ export class Inbox {
 
   /**
    * Keeps what arrived. Resolves when it is on the disk: then a confirmation may leave. Throws `malformed` for a reserved channel of
-   * no known form, `overloaded` when there is no room.
+   * no known form, `overloaded` when there is no room, `too-large` for more than 1 MiB.
    */
   async accept(message: DeliveredMessage): Promise<Arrived> {
     const use = parseChannel(message.channel)
@@ -147,6 +148,11 @@ export class Inbox {
     if (use.type === 'got') return { type: 'confirmation', number: use.number }
     const number = use.type === 'ask' && message.to.type === 'device' ? use.number : undefined
     if (number && this.#has(message.from, number)) return { type: 'message', confirmation: number }
+    if (message.content.length > maxContentBytes)
+      throw new MoteError(
+        'too-large',
+        `content: kept up to ${maxContentBytes} bytes, got ${message.content.length}`,
+      )
     const group = message.to.type === 'group' ? message.to.id : undefined
     const lane = group === undefined ? `device/${message.from}` : `group/${group}`
     const now = this.#options.now()

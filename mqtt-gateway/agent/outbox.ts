@@ -30,12 +30,8 @@ import type { ErrorCode } from '../../chain/errors.ts'
 import { MoteError, type Refusal, type Result, refusalOf } from '../../chain/result.ts'
 import { Deadline, pause } from '../../client/deadline.ts'
 import type { DeviceAgent, Recipient } from '../device/agent.ts'
-import {
-  channelCodec,
-  maxContentBytes,
-  maxEnvelopeBytes,
-  maxEnvelopeLifetimeMs,
-} from '../protocol/envelope.ts'
+import { maxContentBytes } from '../protocol/content.ts'
+import { channelCodec, maxEnvelopeBytes, maxEnvelopeLifetimeMs } from '../protocol/envelope.ts'
 import type { AgentLink } from './agent-link.ts'
 import {
   askingChannel,

@@ -11,6 +11,7 @@ import { keyIdOf, type SignatureVerifier, type Signer } from '../../chain/keys.t
 import { assert, MoteError, type Refusal, refusalOf, unwrap } from '../../chain/result.ts'
 import { type IdentityKeys, signerOf } from '../../client/key-directory.ts'
 import { nativeVerifier } from '../../client/native-crypto.ts'
+import type { ChunkPlace } from '../protocol/content.ts'
 import type { DecisionLine } from '../protocol/decision-log.ts'
 import { checkAllowed, type EncodedEnvelope, type Envelope, parseEnvelope } from '../protocol/envelope.ts'
 import { epochKeyHash } from '../protocol/epoch-boxes.ts'
@@ -28,6 +29,7 @@ import { SentSecrets } from './light-secrets.ts'
 import { type DeliveredMessage, Lanes, Listener, type ListenerOptions } from './listener.ts'
 import { ListeningPlace } from './listening-place.ts'
 import { type GatewayAddress, MqttConnection } from './mqtt-connection.ts'
+import { contentsOf } from './transfers.ts'
 import { type GatewayVerdict, VerdictInbox } from './verdict-inbox.ts'
 
 export interface AgentOptions {
@@ -56,12 +58,18 @@ export interface AgentOptions {
 }
 
 export interface OutgoingText {
+  /** At most 16 MiB; above 1 MiB in chunks, each of them a message to the gateway. */
   readonly content: Uint8Array
   /** The sender's name for the stream; '' by default. */
   readonly channel?: string
   /** How long the envelope is good for; 60 s by default, less than `maxEnvelopeLifetimeMs`. */
   readonly lifetimeMs?: number
+  /** Told how many bytes of the content have been relayed. */
+  readonly onProgress?: (bytes: number) => void
 }
+
+/** What goes into one envelope. */
+type OutgoingContent = Omit<OutgoingText, 'onProgress'> & { readonly place?: ChunkPlace | undefined }
 
 /** Whom a message is for. */
 export type Recipient =
@@ -163,18 +171,42 @@ export class DeviceAgent {
   /**
    * Sends to one device, sealed to the contact's key as this device has it, and resolves to the gateway's verdict; for a
    * copy that is no key, to an `Error` of this device's own. Throws `recipient-not-active` when there is no contact and the
-   * chain has no key either, `suite-not-allowed` for a copy of a kind that the chain does not allow to seal to.
+   * chain has no key either, `too-large` above 16 MiB, `suite-not-allowed` for a copy of a kind that the chain does not allow to seal to.
    */
-  async send(to: DeviceId, text: OutgoingText): Promise<GatewayVerdict> {
-    const sealed = await this.seal({ type: 'device', id: to }, text)
-    return sealed.type === 'sealed' ? this.relay(sealed.envelope) : sealed.verdict
+  send(to: DeviceId, text: OutgoingText): Promise<GatewayVerdict> {
+    return this.#sendContents(text, async content => {
+      const sealed = await this.#sealTo({ type: 'device', id: to }, content)
+      return sealed.type === 'sealed' ? this.relay(sealed.envelope) : sealed.verdict
+    })
+  }
+
+  /** One after another; the first one that is refused ends it. Throws `too-large`. */
+  async #sendContents(
+    { content, onProgress, ...text }: OutgoingText,
+    send: (text: OutgoingContent) => Promise<GatewayVerdict>,
+  ): Promise<GatewayVerdict> {
+    const contents = unwrap(contentsOf(content))
+    let verdict: GatewayVerdict | undefined
+    let sent = 0
+    for (const { bytes, place } of contents) {
+      verdict = await send({ ...text, content: bytes, place })
+      if (verdict.verdict === 'Error') return verdict
+      sent += bytes.length
+      onProgress?.(sent)
+    }
+    assert(verdict, 'a message has at least one content')
+    return verdict
   }
 
   /**
    * Seals a message as `send` and `sendToGroup` would, and sends nothing: for who keeps the bytes until their verdict is known.
-   * Throws what they throw.
+   * Throws what they throw; at most 1 MiB.
    */
-  async seal(to: Recipient, text: OutgoingText): Promise<SealOutcome> {
+  seal(to: Recipient, text: OutgoingText): Promise<SealOutcome> {
+    return this.#sealTo(to, text)
+  }
+
+  async #sealTo(to: Recipient, text: OutgoingContent): Promise<SealOutcome> {
     if (to.type === 'group') return this.#seal(await this.#groupTarget(to.id), text)
     const copy = await this.#state.contact(to.id)
     if (!copy.ok) return this.#refuseCopy(to.id, copy.error.detail)
@@ -214,11 +246,13 @@ export class DeviceAgent {
    * Sends to a group under its current epoch, re-keying first if the membership has changed, and once again if the
    * gateway knows a newer epoch. Throws `unknown-subject`, `not-member`.
    */
-  async sendToGroup(id: GroupId, text: OutgoingText): Promise<GatewayVerdict> {
-    const first = await this.relay((await this.#seal(await this.#groupTarget(id), text)).envelope)
-    if (first.code !== 'epoch-mismatch') return first
-    await this.#chain.refresh()
-    return this.relay((await this.#seal(await this.#groupTarget(id), text)).envelope)
+  sendToGroup(id: GroupId, text: OutgoingText): Promise<GatewayVerdict> {
+    return this.#sendContents(text, async content => {
+      const first = await this.relay((await this.#seal(await this.#groupTarget(id), content)).envelope)
+      if (first.code !== 'epoch-mismatch') return first
+      await this.#chain.refresh()
+      return this.relay((await this.#seal(await this.#groupTarget(id), content)).envelope)
+    })
   }
 
   /** Makes a new epoch of a group: after its membership changed, say. */
@@ -242,7 +276,7 @@ export class DeviceAgent {
       const parsed = parseEnvelope(this.#chain.chainId, payload)
       if (!parsed.ok) return handlers.refused?.(parsed.error)
       const { type, id } = parsed.value.header.target
-      if (!lanes.add(`${type}/${id}`, () => receive(listener, parsed.value, handlers)))
+      if (!lanes.add(`${type}/${id}`, () => receive(listener, parsed.value, handlers), payload.length))
         handlers.refused?.({ code: 'overloaded', detail: `${type}/${id}: too many messages wait` })
     })
     await this.epochs.subscribe()
@@ -283,7 +317,7 @@ export class DeviceAgent {
 
   async #seal(
     target: SealTarget,
-    { content, channel = '', lifetimeMs = envelopeLifetimeMs }: OutgoingText,
+    { content, place, channel = '', lifetimeMs = envelopeLifetimeMs }: OutgoingContent,
   ): Promise<Extract<SealOutcome, { type: 'sealed' }>> {
     await this.#requireAllowed(suiteOf(target))
     const counter = await this.#state.nextCounter(keyIdOf(this.#signer.publicKey))
@@ -298,6 +332,7 @@ export class DeviceAgent {
         expiry: (this.#chain.now() + lifetimeMs) as Milliseconds,
         channel,
         content,
+        place,
       }),
     )
     return { type: 'sealed', envelope }

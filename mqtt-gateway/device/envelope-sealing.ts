@@ -19,6 +19,13 @@ import { domainBytes, u64be } from '../../chain/hashing.ts'
 import { type EncryptionKey, keyIdOf, type Signer } from '../../chain/keys.ts'
 import { assert, ok, type Result, refuse } from '../../chain/result.ts'
 import {
+  type ChunkPlace,
+  type Content,
+  encodeContent,
+  maxContentBytes,
+  parseContent,
+} from '../protocol/content.ts'
+import {
   authenticatedBytes,
   checkSuite,
   type EncodedEnvelope,
@@ -26,7 +33,6 @@ import {
   type EnvelopeHeader,
   type EnvelopeTarget,
   epochKeyBytes,
-  maxContentBytes,
   type Sealed,
   signEnvelope,
 } from '../protocol/envelope.ts'
@@ -69,11 +75,13 @@ export interface SealRequest {
   readonly channel: string
   /** At most 1 MiB. */
   readonly content: Uint8Array
+  /** Where it belongs, if it is a chunk of a larger message. */
+  readonly place?: ChunkPlace | undefined
 }
 
 /** Seals and signs. Refuses `too-large` content and, as `key-not-usable`, a recipient's key that nobody can seal to. */
 export async function sealEnvelope(request: SealRequest): Promise<Result<EncodedEnvelope>> {
-  const { chainId, sender, signer, target, counter, seenHeight, expiry, channel, content } = request
+  const { chainId, sender, signer, target, counter, seenHeight, expiry, channel, content, place } = request
   if (content.length > maxContentBytes)
     return refuse('too-large', `content: expected at most ${maxContentBytes} bytes, got ${content.length}`)
   const header: EnvelopeHeader = {
@@ -86,7 +94,8 @@ export async function sealEnvelope(request: SealRequest): Promise<Result<Encoded
     expiry,
   }
   const aad = authenticatedBytes({ header, channel })
-  const sealed = await sealBody({ chainId, header, aad }, target, content)
+  const body = encodeContent({ bytes: content, place })
+  const sealed = await sealBody({ chainId, header, aad }, target, body)
   return sealed.ok ? ok(signEnvelope(chainId, { header, channel }, sealed.value, signer)) : sealed
 }
 
@@ -117,12 +126,17 @@ export type OpeningKey =
   | { readonly type: 'device'; readonly key: DecryptionKey; readonly secrets: ReceivedSecrets }
   | { readonly type: 'group'; readonly epochKey: Uint8Array }
 
-/** The content of an envelope whose signature is verified already. Refuses `cannot-open`, `suite-mismatch`. */
+/** The content of an envelope whose signature is verified already. Refuses `cannot-open`, `suite-mismatch`, `malformed`. */
 export async function openEnvelope(
   chainId: ChainId,
   envelope: Envelope,
   key: OpeningKey,
-): Promise<Result<Uint8Array>> {
+): Promise<Result<Content>> {
+  const body = await openBody(chainId, envelope, key)
+  return body.ok ? parseContent(body.value) : body
+}
+
+async function openBody(chainId: ChainId, envelope: Envelope, key: OpeningKey): Promise<Result<Uint8Array>> {
   const { header, channel, sealed } = envelope
   if (key.type !== header.target.type)
     return refuse('cannot-open', `target: expected a ${key.type}, got a ${header.target.type}`)

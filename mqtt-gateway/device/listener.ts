@@ -16,6 +16,7 @@ import { findKey, isKeyValidAt } from '../../chain/records.ts'
 import { ok, type Result, refuse } from '../../chain/result.ts'
 import { checkFresh } from '../../client/freshness.ts'
 import { OrderedQueue } from '../../client/ordered-queue.ts'
+import type { Content } from '../protocol/content.ts'
 import { checkAllowed, checkEnvelopeLifetime, type Envelope, verifyEnvelope } from '../protocol/envelope.ts'
 import type { AgentChain } from './agent-chain.ts'
 import type { EpochKeys } from './agent-epochs.ts'
@@ -23,13 +24,16 @@ import type { DecryptionKey } from './decryption-key.ts'
 import { type OpeningKey, openEnvelope } from './envelope-sealing.ts'
 import { ReceivedSecrets } from './light-secrets.ts'
 import type { ListeningPlace } from './listening-place.ts'
+import { Transfers } from './transfers.ts'
 
 /** A message as the application gets it. */
 export interface DeliveredMessage {
   readonly from: DeviceId
   readonly to: Envelope['header']['target']
   readonly channel: string
+  /** At most 16 MiB. */
   readonly content: Uint8Array
+  /** Of its envelope; of a message in chunks, of the one that came last. */
   readonly messageId: string
   /** When it was accepted here. */
   readonly at: Milliseconds
@@ -52,6 +56,7 @@ const boxWaitMs = 5_000
 export class Listener {
   readonly #options: ListenerOptions
   readonly #secrets: ReceivedSecrets
+  readonly #transfers = new Transfers()
 
   constructor(options: ListenerOptions) {
     this.#options = options
@@ -59,7 +64,8 @@ export class Listener {
   }
 
   /**
-   * The message in an envelope; undefined if it is not for this device (another's, a group it is not in, its own).
+   * The message in an envelope, or of which it is the last chunk; undefined for another chunk, and if it is not for this device
+   * (another's, a group it is not in, its own).
    * Refuses with the reason if it is, and must not be believed. Throws when the chain is out of reach.
    */
   async receive(envelope: Envelope): Promise<Result<DeliveredMessage | undefined>> {
@@ -73,14 +79,24 @@ export class Listener {
     const { senderKeyId: keyId, counter, expiry } = header
     const first = await place.acceptOnce({ keyId, counter, expiry }, chain.head().time)
     if (!first.ok) return first
+    const message = this.#whole(envelope, opened.value)
+    if (!message.ok || message.value === undefined) return message as Result<undefined>
     return ok({
       from: header.sender,
       to: header.target,
       channel,
-      content: opened.value,
+      content: message.value,
       messageId,
       at: chain.now(),
     })
+  }
+
+  /** The message that is whole with this content; undefined for a chunk that does not complete one. */
+  #whole(
+    { header: { sender, target } }: Envelope,
+    { bytes, place }: Content,
+  ): Result<Uint8Array | undefined> {
+    return place ? this.#transfers.add({ sender, target: target.id }, place, bytes) : ok(bytes)
   }
 
   async #isForMe({ header: { target } }: Envelope): Promise<boolean> {
@@ -110,7 +126,7 @@ export class Listener {
     return checkEnvelopeLifetime(expiry, { head: chain.head().time, now: chain.now() })
   }
 
-  async #open(envelope: Envelope): Promise<Result<Uint8Array>> {
+  async #open(envelope: Envelope): Promise<Result<Content>> {
     const { chain, epochs, decryptionKey } = this.#options
     const { target } = envelope.header
     let key: OpeningKey = { type: 'device', key: decryptionKey, secrets: this.#secrets }
@@ -127,16 +143,25 @@ export class Listener {
 /** Messages of one source that may wait; more are refused as `overloaded`. */
 const maxWaiting = 256
 
+/** Bytes of all of them together: two largest messages for each of four senders. */
+const maxWaitingBytes = 128 * 1024 * 1024
+
 /** Runs steps of one lane one after another, and the lanes beside each other. */
 export class Lanes {
   readonly #lanes = new Map<string, OrderedQueue>()
+  #bytes = 0
 
-  /** False if too many steps wait in this lane already. `step` must not reject. */
-  add(name: string, step: () => Promise<void>): boolean {
+  /**
+   * False if too many steps wait in this lane already, or too many bytes in all. `step` must not reject; `bytes` is what it holds
+   * until it is done.
+   */
+  add(name: string, step: () => Promise<void>, bytes = 0): boolean {
     const lane = this.#lanes.get(name) ?? new OrderedQueue()
-    if (lane.length >= maxWaiting) return false
+    if (lane.length >= maxWaiting || this.#bytes + bytes > maxWaitingBytes) return false
+    this.#bytes += bytes
     this.#lanes.set(name, lane)
     void lane.run(step).finally(() => {
+      this.#bytes -= bytes
       if (lane.length === 0) this.#lanes.delete(name)
     })
     return true

@@ -32,11 +32,10 @@ import { domainBytes, hashHex } from '../../chain/hashing.ts'
 import type { EncryptionKey, PublicKey, SignatureVerifier, Signer } from '../../chain/keys.ts'
 import { ok, type Result, refuse } from '../../chain/result.ts'
 import { keyFlaw } from '../../chain/usable-keys.ts'
+import { maxBodyBytes, maxContentBytes } from './content.ts'
 import type { ExpiryTimes } from './trust.ts'
 
-/** Largest body before sealing: 1 MiB. */
-export const maxContentBytes = 1024 * 1024
-/** Largest envelope: the body and at most 1 KiB around it. */
+/** Largest envelope: 1 MiB of content, and at most 1 KiB around it. */
 export const maxEnvelopeBytes = maxContentBytes + 1024
 /** Furthest that an expiry may lie ahead, in milliseconds: 10 minutes. Bounds how long a replay window must remember. */
 export const maxEnvelopeLifetimeMs = 10 * 60 * 1000
@@ -135,7 +134,7 @@ const payloadCodec = struct<Payload>({
   header: headerCodec,
   channel: channelCodec,
   enc: bytes(0, maxEncBytes),
-  ciphertext: bytes(tagBytes, maxContentBytes + tagBytes),
+  ciphertext: bytes(tagBytes, maxBodyBytes + tagBytes),
 })
 const formatVersion = 1 as const
 const envelopeCodec = struct<{ version: typeof formatVersion; payload: Uint8Array; signature: Uint8Array }>({

@@ -21,7 +21,8 @@ export interface OutgoingLimits {
 
 export const defaultOutgoingLimits: OutgoingLimits = {
   messages: 4096,
-  bytes: 8 * 1024 * 1024,
+  // A message of 16 MiB comes in chunks as fast as its sender sends them.
+  bytes: 32 * 1024 * 1024,
   bytesInAll: 256 * 1024 * 1024,
   stalledMs: 30_000,
 }

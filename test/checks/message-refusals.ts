@@ -1,5 +1,5 @@
 /** Refusals about messages between devices: what may be sealed to whom, and how. */
-import { never, type RefusalCheck } from './refusal-check.ts'
+import { never, type RefusalCheck, takenOut } from './refusal-check.ts'
 
 const keyTest = 'test/unit/chain/execute-key.test.ts'
 
@@ -134,6 +134,52 @@ const light: readonly RefusalCheck[] = [
   },
 ]
 
+const transfersFile = 'mqtt-gateway/device/transfers.ts'
+const transfersTest = 'test/unit/mqtt-gateway/transfers.test.ts'
+
+const chunks: readonly RefusalCheck[] = [
+  ...takenOut(transfersFile, transfersTest, {
+    'chunks: a message of more than 16 MiB': 'if (message.length > maxTransferBytes)',
+    'chunks: a transfer that there is no room for': 'if (!room.ok)',
+    'chunks: one that names another whole or count':
+      'if (transfer.whole !== place.whole || transfer.chunks.length !== place.count)',
+    'chunks: more transfers of one sender':
+      'if (all.filter(each => each.sender === sender).length >= maxTransfersPerSender)',
+  }),
+  ...takenOut('mqtt-gateway/protocol/content.ts', transfersTest, {
+    'chunks: a place that there is not': 'if (count < 2 || index >= count)',
+    'chunks: one of another size': 'if (index < count - 1 && content.length !== maxContentBytes)',
+  }),
+  {
+    refusal: 'chunks: a whole that is not what its chunks named',
+    file: transfersFile,
+    find: 'return digestOf(message) === transfer.whole',
+    replace: 'return true',
+    test: transfersTest,
+  },
+  {
+    refusal: 'chunks: more bytes in all',
+    file: transfersFile,
+    find: 'return chunks * maxContentBytes > maxTransfersBytes',
+    replace: 'return false',
+    test: transfersTest,
+  },
+  {
+    refusal: 'chunks: to wait for ever',
+    file: transfersFile,
+    find: '>= chunkWaitMs) this',
+    replace: '>= Number.POSITIVE_INFINITY) this',
+    test: transfersTest,
+  },
+  {
+    refusal: 'chunks: more bytes that wait to be opened',
+    file: 'mqtt-gateway/device/listener.ts',
+    find: ' || this.#bytes + bytes > maxWaitingBytes',
+    replace: '',
+    test: 'test/unit/mqtt-gateway/listener.test.ts',
+  },
+]
+
 const policy: readonly RefusalCheck[] = [
   {
     refusal: 'allowed suites: to relay another',
@@ -186,4 +232,5 @@ export const deviceMessages: readonly RefusalCheck[] = [
   ...policy,
   ...repeats,
   ...light,
+  ...chunks,
 ]

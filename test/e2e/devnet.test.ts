@@ -2,6 +2,8 @@
  * A devnet of real processes from the command line, as a newcomer uses it: up, look, join, send, break, down.
  * Nothing is left behind (test/leftovers.ts looks again at the end of the run).
  */
+import { spawnSync } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -9,6 +11,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { isRunning } from '../../client/running-process.ts'
 import { layout, readDescription } from '../../devnet/layout.ts'
 import { type CommandResult, MoteCommand, runMote } from '../support/mote-command.ts'
+import { repositoryRoot } from '../support/source-files.ts'
 
 const root = mkdtempSync(join(tmpdir(), 'mote-e2e-devnet-'))
 const directory = join(root, 'net')
@@ -183,7 +186,8 @@ describe('devnet', () => {
   test('send and listen: the recipient reads it; a group is read by its members only', async () => {
     const environment = { MOTE_DIR: directory }
     const reader = new MoteCommand(['device', 'listen', '1113', '--count', '2', '--json'], environment)
-    const outsider = new MoteCommand(['device', 'listen', '1114', '--json'], environment)
+    const out = join(root, 'received')
+    const outsider = new MoteCommand(['device', 'listen', '1114', '--json', '--out', out], environment)
     await Promise.all([reader.untilSays('listening'), outsider.untilSays('listening')])
     const sent = await json('device', 'send', '1113', 'hello', '--from', '1111')
     expect(sent).toMatchObject({ code: 0, value: { verdict: 'Check', reason: null } })
@@ -199,8 +203,25 @@ describe('devnet', () => {
       { from: '1111', to: '1113', text: 'hello', messageId: sent.value['messageId'], at: expect.any(String) },
       { from: '1111', group: 'hsu0001', text: 'hello group', messageId: toGroup.value['messageId'] },
     ])
+    expect(outsider.stdout).toBe('')
+    const content = randomBytes(2 ** 20 + 1)
+    const piped = ['device', 'send', '1114', '--file', '-', '--from', '1111', '--json']
+    const { status, stderr } = spawnSync(process.execPath, [join(repositoryRoot, 'bin/mote.js'), ...piped], {
+      input: content,
+      env: { ...process.env, ...environment },
+      encoding: 'utf8',
+    })
+    expect(stderr).toContain('relayed 1.0 of 1.0 MiB')
+    expect(status).toBe(0)
+    await outsider.untilPrints('"bytes":1048577')
+    const { file } = JSON.parse(outsider.stdout) as { file: string }
+    expect(readFileSync(file).equals(content)).toBe(true)
     outsider.process.kill('SIGINT')
-    expect(await outsider.ended).toMatchObject({ code: 130, stdout: '' })
+    expect(await outsider.ended).toMatchObject({ code: 130 })
+    const large = join(root, 'large')
+    writeFileSync(large, new Uint8Array(16 * 2 ** 20 + 1))
+    const refused = await mote('device', 'send', '1114', '--file', large, '--from', '1111')
+    expect(refused).toMatchObject({ code: 1, stderr: expect.stringContaining('too-large: ') })
     const toRsa = await json('device', 'send', 'sensor-9', 'hello', '--from', '1111')
     expect(toRsa).toMatchObject({ code: 0, value: { verdict: 'Check' } })
   })

@@ -1,5 +1,6 @@
 /** What travels between agents over a real broker, for each kind of key, suite and size (Hsu-Lu B2, B3). */
 
+import { randomBytes } from 'node:crypto'
 import { bytesToHex } from '@noble/hashes/utils.js'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { builtSuites, lightSuiteForKey } from '../../chain/envelope-suites.ts'
@@ -9,7 +10,9 @@ import { type IdentityKeys, makeKeys } from '../../client/key-directory.ts'
 import type { DeviceAgent } from '../../mqtt-gateway/device/agent.ts'
 import type { AgentChain } from '../../mqtt-gateway/device/agent-chain.ts'
 import type { DeliveredMessage } from '../../mqtt-gateway/device/listener.ts'
+import { maxContentBytes, maxTransferBytes } from '../../mqtt-gateway/protocol/content.ts'
 import { parseEnvelope } from '../../mqtt-gateway/protocol/envelope.ts'
+import { defaultOutgoingLimits } from '../../mqtt-gateway/server/outgoing-queues.ts'
 import { makeRsaKeys } from '../support/device-keys.ts'
 import { GatewayFixture, until } from '../support/gateway-fixture.ts'
 
@@ -19,7 +22,7 @@ let fixture: GatewayFixture
 let d1111: IdentityKeys
 let d1113: IdentityKeys
 beforeEach(async () => {
-  fixture = await GatewayFixture.start()
+  fixture = await GatewayFixture.start({ outgoing: defaultOutgoingLimits })
   d1111 = fixture.device('1111')
   d1113 = fixture.device('1113')
 })
@@ -45,6 +48,55 @@ async function listen(agent: DeviceAgent): Promise<Inbox> {
   })
   return inbox
 }
+
+test('gateway: from 1 byte to 16 MiB arrives whole, in envelopes of at most 1 MiB; one byte more is refused', async () => {
+  const [sender, reader] = await Promise.all([d1111, d1113].map(keys => fixture.agent(keys)))
+  const inbox = await listen(reader!)
+  const sizes = [1, maxContentBytes, maxContentBytes + 1, maxTransferBytes]
+  for (const [i, size] of sizes.entries()) {
+    const content = Uint8Array.from(randomBytes(size))
+    const progress: number[] = []
+    const verdict = await sender!.send(d1113.id, { content, onProgress: bytes => progress.push(bytes) })
+    expect(verdict).toMatchObject({ verdict: 'Check' })
+    expect(progress).toHaveLength(Math.ceil(size / maxContentBytes))
+    expect(progress.at(-1)).toBe(size)
+    await until(() => inbox.messages.length === i + 1, `${size} bytes`)
+    expect(Buffer.from(inbox.messages[i]!.content).equals(content)).toBe(true)
+    expect(inbox.messages[i]!.messageId).toBe(verdict.messageId)
+  }
+  expect(inbox.refusals).toEqual([])
+  const checked = fixture.decisions.filter(({ event }) => event === 'message').length
+  expect(checked, 'the gateway has seen so many messages').toBe(1 + 1 + 2 + 16)
+  const tooLarge = sender!.send(d1113.id, { content: new Uint8Array(maxTransferBytes + 1) })
+  await expect(tooLarge).rejects.toMatchObject({ code: 'too-large' })
+  expect(fixture.decisions.filter(({ event }) => event === 'message')).toHaveLength(checked)
+})
+
+test('gateway: a message in chunks to a group; one of which a chunk is refused is not given out in part', async () => {
+  const [sender, reader] = await Promise.all([d1111, d1113].map(keys => fixture.agent(keys)))
+  const group = fixture.trust.createGroup(d1111.id, 'large')
+  fixture.trust.changeMembers(group, { add: [d1113.id] })
+  const inbox = await listen(reader!)
+  const content = Uint8Array.from(randomBytes(maxContentBytes + 1))
+  expect(await sender!.sendToGroup(group, { content })).toMatchObject({ verdict: 'Check' })
+  await until(() => inbox.messages.length === 1, 'the message')
+  expect(Buffer.from(inbox.messages[0]!.content).equals(content)).toBe(true)
+  const cut = sender!.send(d1113.id, {
+    content,
+    onProgress: () => fixture.trust.setStatus(d1113.id, 'suspended'),
+  })
+  expect(await cut).toMatchObject({ verdict: 'Error', code: 'recipient-not-active' })
+  fixture.trust.setStatus(d1113.id, 'active')
+  const again = await fixture.agent(d1113)
+  const after = await listen(again)
+  expect(await sender!.send(d1113.id, text('after'))).toMatchObject({ verdict: 'Check' })
+  await until(() => after.messages.length === 1, 'the next message')
+  expect(after.texts).toEqual(['after'])
+  expect(inbox.messages.length).toBeLessThanOrEqual(2)
+  expect(
+    inbox.messages.every(({ content: bytes }) => bytes.length > maxContentBytes || bytes.length === 5),
+  ).toBe(true)
+})
 
 test('gateway: light messages are checked and read like others, for each kind of key', async () => {
   const rsa = fixture.device('rsa', makeRsaKeys('rsa'))

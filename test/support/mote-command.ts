@@ -48,14 +48,23 @@ export class MoteCommand {
     await this.ended
   }
 
+  /** Resolves when standard output has this, within a minute; otherwise as `untilSays`. */
+  untilPrints(text: string): Promise<void> {
+    return this.#until(() => this.#stdout.includes(text), text, 60_000)
+  }
+
   /** Resolves when standard error has said this. Throws if the command ends first or the time is over. */
-  async untilSays(text: string, timeoutMs = 60_000): Promise<void> {
+  untilSays(text: string, timeoutMs = 60_000): Promise<void> {
+    return this.#until(() => this.#stderr.includes(text), text, timeoutMs)
+  }
+
+  async #until(isThere: () => boolean, text: string, timeoutMs: number): Promise<void> {
     let over = false
     void this.ended.then(() => {
       over = true
     })
     const deadline = performance.now() + timeoutMs
-    while (!this.#stderr.includes(text)) {
+    while (!isThere()) {
       if (over || performance.now() > deadline)
         throw new Error(`mote did not say '${text}'; it said: ${this.#stderr}${this.#stdout}`)
       await new Promise(resolve => setTimeout(resolve, 20))

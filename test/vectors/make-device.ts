@@ -38,6 +38,7 @@ import { type SealTarget, sealEnvelope } from '../../mqtt-gateway/device/envelop
 import { type HpkeKeySuite, hpkeSeal } from '../../mqtt-gateway/device/hpke-seal.ts'
 import { SentSecrets } from '../../mqtt-gateway/device/light-secrets.ts'
 import { makeAssertion, parseAssertion } from '../../mqtt-gateway/protocol/assertion.ts'
+import { type ChunkPlace, encodeContent } from '../../mqtt-gateway/protocol/content.ts'
 import { authenticatedBytes, signEnvelope } from '../../mqtt-gateway/protocol/envelope.ts'
 import {
   boxesHash,
@@ -165,6 +166,7 @@ async function envelopeVectors() {
     })
   }
   made.push(rsaEnvelopeVector(2), await groupEnvelopeVector(3), ...(await lightEnvelopeVectors(4)))
+  made.push(await groupEnvelopeVector(7, lastChunk))
   return made
 }
 
@@ -215,15 +217,19 @@ const toDevice = (key: EncryptionKey) =>
     keyId: keyIdOf(key),
   }) as const
 
-async function groupEnvelopeVector(i: number) {
+/** The last of two chunks. */
+const lastChunk: ChunkPlace = { transfer: filled(0x51, 16), index: 1, count: 2, whole: Hash('ab'.repeat(32)) }
+
+async function groupEnvelopeVector(i: number, place?: ChunkPlace) {
   const hash = epochKeyHash({ chainId, group, epoch }, epochKey)
   const target: SealTarget = { type: 'group', id: group, epoch, epochKeyHash: hash, epochKey }
-  const request = { chainId, sender: senderId, signer: sender, content, ...fieldsOf(i), target }
+  const request = { chainId, sender: senderId, signer: sender, content, place, ...fieldsOf(i), target }
   const { bytes, messageId } = unwrap(await sealEnvelope(request))
   return {
     to: { type: target.type, id: group, epoch, epochKeyHash: hash },
     ...fieldsOf(i),
     content: bytesToHex(content),
+    ...(place && { place: { ...place, transfer: bytesToHex(place.transfer) } }),
     epochKey: bytesToHex(epochKey),
     messageId,
     encoded: bytesToHex(bytes),
@@ -245,7 +251,9 @@ function rsaEnvelopeVector(i: number) {
   const label = domainBytes('mote/envelope-info/1', hexToBytes(chainId))
   const enc = rsaWrapped(key, messageKey, label)
   const aad = authenticatedBytes({ header, channel: fields.channel })
-  const ciphertext = gcm(messageKey.slice(0, 32), messageKey.slice(32), aad).encrypt(content)
+  const ciphertext = gcm(messageKey.slice(0, 32), messageKey.slice(32), aad).encrypt(
+    encodeContent({ bytes: content, place: undefined }),
+  )
   const { bytes, messageId } = signEnvelope(
     chainId,
     { header, channel: fields.channel },

@@ -16,9 +16,9 @@ import {
   sealEnvelope,
 } from '../../../mqtt-gateway/device/envelope-sealing.ts'
 import { SentSecrets } from '../../../mqtt-gateway/device/light-secrets.ts'
+import { maxContentBytes } from '../../../mqtt-gateway/protocol/content.ts'
 import {
   checkSuite,
-  maxContentBytes,
   maxEnvelopeBytes,
   parseEnvelope,
   signEnvelope,
@@ -117,7 +117,7 @@ describe.each(rows)('envelope for $name', ({ target, opener, wrong }) => {
     })
     expect(envelope.channel).toBe('valves/3')
     expect(verifyEnvelope(envelope, signer.publicKey, nobleVerifier)).toBe(true)
-    expect(unwrap(await openEnvelope(chainId, envelope, opener))).toEqual(content)
+    expect(unwrap(await openEnvelope(chainId, envelope, opener)).bytes).toEqual(content)
   })
 
   test('envelope: any changed byte is refused by the parser or by the signature', async () => {

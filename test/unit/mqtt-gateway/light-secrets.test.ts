@@ -57,7 +57,7 @@ test.each(encryptionSuites)(
     for (const [i, place] of [5, 1, 1, 4, 0].entries()) {
       if (i === 3) received = new ReceivedSecrets(chainId, key)
       const opened = await openEnvelope(chainId, sent[place]!, { type: 'device', key, secrets: received })
-      expect(unwrap(opened)).toEqual(content)
+      expect(unwrap(opened).bytes).toEqual(content)
     }
     // A sender that starts anew, from an old copy of its counters.
     const again = await sealedWith(new SentSecrets(chainId), key.publicKey, 0)

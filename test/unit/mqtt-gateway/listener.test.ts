@@ -169,3 +169,15 @@ test('lanes: one lane is in order, and a lane that waits holds up no other; too 
   await last.promise
   expect(order).toEqual(['b1', 'a1', 'a2'])
 })
+
+test('lanes: the bytes of all that wait are bounded, and are free again when they are done', async () => {
+  const lanes = new Lanes()
+  const gate = Promise.withResolvers<void>()
+  const half = 64 * 1024 * 1024
+  expect(lanes.add('a', () => gate.promise, half)).toBe(true)
+  expect(lanes.add('b', () => gate.promise, half)).toBe(true)
+  expect(lanes.add('c', async () => {}, 1)).toBe(false)
+  gate.resolve()
+  await new Promise(resolve => setImmediate(resolve))
+  expect(lanes.add('c', async () => {}, 1)).toBe(true)
+})
