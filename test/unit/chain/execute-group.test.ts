@@ -1,8 +1,10 @@
 /** Groups: each refusal of execute-group.ts, membership in both directions, and which epoch is accepted when. */
 import { describe, expect, test } from 'vitest'
+import { devicesOf } from '../../../chain/block.ts'
 import { type GroupId, Hash, Milliseconds } from '../../../chain/brands.ts'
 import { groupCodec, groupIdOf, isEpochAccepted, isMemberListOf, stateKeyOf } from '../../../chain/records.ts'
-import type { GroupRekeyBody } from '../../../chain/transaction.ts'
+import { unwrap } from '../../../chain/result.ts'
+import { type GroupRekeyBody, parseTransaction } from '../../../chain/transaction.ts'
 import {
   type Actor,
   devices,
@@ -322,6 +324,12 @@ describe('group.owner', () => {
     expect(chain.members(id)).toContain(owner.id)
     expect(add(chain, [stranger], owner)).toBe('not-authorised')
     expect(remove(chain, [owner], member)).toBe('ok')
+  })
+
+  test('is in the history of both owners', () => {
+    const chain = withGroup()
+    const wire = chain.sign(operator, { type: 'group.owner', group: id, from: owner.id, owner: member.id })
+    expect(devicesOf(unwrap(parseTransaction(wire)).unsigned)).toEqual([operator.id, owner.id, member.id])
   })
 
   test('refuses an unknown group, another owner than there is, who is no active member, and who owns it', () => {
