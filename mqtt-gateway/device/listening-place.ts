@@ -1,6 +1,6 @@
 /**
  * Several processes may listen for one device, and each gives out every message once
- * (docs/decisions/0022-listeners-of-one-device.md). So each has a replay window of its
+ * (docs/decisions/0025-listeners-of-one-device.md). So each has a replay window of its
  * own, durable before a message is given out, in a place of the device's directory that it alone holds:
  * `listening/1` to `listening/8`.
  *
