@@ -39,8 +39,10 @@ interface StoredEntry {
   readonly body: Uint8Array
 }
 
-/** Largest body of an entry: content of a message, plain and sealed, and what stands around it. */
-const maxEntryBytes = 3 * 1024 * 1024
+/** Largest body of an entry: the largest message that comes, or one that waits to be sent, plain and sealed; and what stands around it. */
+export const maxEntryBytes = 17 * 1024 * 1024
+/** The same with its lane and time. */
+const maxStoredBytes = maxEntryBytes + 1024
 /** Numbers reserved at a time. */
 const sequenceRange = 1024
 
@@ -219,7 +221,7 @@ export class DurableQueue {
 }
 
 function stored(key: string, value: Uint8Array | undefined): StoredEntry {
-  const read = value && decode(entryCodec, value)
+  const read = value && decode(entryCodec, value, maxStoredBytes)
   if (read?.ok) return read.value
   throw corrupt(key, read ? read.error.detail : 'it is gone')
 }

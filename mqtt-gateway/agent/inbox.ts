@@ -21,10 +21,10 @@ import {
 import { MoteError, type Refusal, refusalOf, unwrap } from '../../chain/result.ts'
 import { Deadline, pause } from '../../client/deadline.ts'
 import type { DeliveredMessage } from '../device/listener.ts'
-import { maxContentBytes } from '../protocol/content.ts'
+import { maxTransferBytes } from '../protocol/content.ts'
 import { channelCodec } from '../protocol/envelope.ts'
 import { type MessageNumber, parseChannel } from './confirmations.ts'
-import { DurableQueue, type QueueEntry, type QueueLimits } from './durable-queue.ts'
+import { DurableQueue, maxEntryBytes, type QueueEntry, type QueueLimits } from './durable-queue.ts'
 import type { MessageStore, StoreChange } from './message-store.ts'
 
 export const defaultInboxLimits: QueueLimits = {
@@ -81,7 +81,7 @@ const textCodec = struct<StoredText>({
   from: digest<DeviceId>(),
   group: optional(digest<GroupId>()),
   channel: channelCodec,
-  content: bytes(0, maxContentBytes),
+  content: bytes(0, maxTransferBytes),
   messageId: digest<Hash>(),
   at: uint<Milliseconds>(),
 })
@@ -140,7 +140,7 @@ export class Inbox {
 
   /**
    * Keeps what arrived. Resolves when it is on the disk: then a confirmation may leave. Throws `malformed` for a reserved channel of
-   * no known form, `overloaded` when there is no room, `too-large` for more than 1 MiB.
+   * no known form, `overloaded` when there is no room.
    */
   async accept(message: DeliveredMessage): Promise<Arrived> {
     const use = parseChannel(message.channel)
@@ -148,11 +148,6 @@ export class Inbox {
     if (use.type === 'got') return { type: 'confirmation', number: use.number }
     const number = use.type === 'ask' && message.to.type === 'device' ? use.number : undefined
     if (number && this.#has(message.from, number)) return { type: 'message', confirmation: number }
-    if (message.content.length > maxContentBytes)
-      throw new MoteError(
-        'too-large',
-        `content: kept up to ${maxContentBytes} bytes, got ${message.content.length}`,
-      )
     const group = message.to.type === 'group' ? message.to.id : undefined
     const lane = group === undefined ? `device/${message.from}` : `group/${group}`
     const now = this.#options.now()
@@ -222,7 +217,7 @@ export class Inbox {
   /** True when the entry is off the queue; false when the application did not take it. */
   async #give(entry: QueueEntry, handler: TextHandler): Promise<boolean> {
     const { now, limits, onDropped } = this.#options
-    const read = decode(textCodec, await this.#queue.read(entry))
+    const read = decode(textCodec, await this.#queue.read(entry), maxEntryBytes)
     if (!read.ok)
       throw new MoteError('storage-corrupt', `inbox: entry ${entry.sequence}: ${read.error.detail}`)
     const { from, group, channel, content, messageId, at } = read.value

@@ -2,6 +2,7 @@
  * The device as a library on a real MQTT wire: what was handed over is delivered once and in order, although the gateway, the
  * sender and the recipient go away in between.
  */
+import { randomBytes } from 'node:crypto'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import type { IdentityKeys } from '../../client/key-directory.ts'
@@ -111,6 +112,18 @@ test('device client: a message whose confirmation was lost is confirmed again an
   expect(await deaf.send(d1112.id, { content: content('end') })).toMatchObject({ verdict: 'Check' })
   await until(() => recipient.texts.includes('end'), 'the last message')
   expect(recipient.texts).toEqual(['once', 'end'])
+})
+
+test('device client: takes a message that comes in chunks, and gives it out whole', async () => {
+  const { client } = await start(d1112)
+  await client.connected(5_000)
+  const taken: Uint8Array[] = []
+  client.listen(({ content: bytes }) => void taken.push(bytes))
+  const large = Uint8Array.from(randomBytes(5 * 1024 * 1024))
+  const sender = await fixture.agent(d1111)
+  expect(await sender.send(d1112.id, { content: large })).toMatchObject({ verdict: 'Check' })
+  await until(() => taken.length === 1, 'the message')
+  expect(Buffer.from(taken[0]!).equals(large)).toBe(true)
 })
 
 test('device client: relayed messages go out in order, to a plain listener too', async () => {
