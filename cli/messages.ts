@@ -154,6 +154,8 @@ async function logDecision(directory: string, line: DecisionLine): Promise<void>
 }
 
 async function send(context: Context, args: readonly string[], options: SendOptions): Promise<number> {
+  if (options.light && options.group !== undefined)
+    throw new MoteError('usage', 'light: expected one device; a group has its epoch key for many messages')
   const words = [
     ...(options.group === undefined ? ['<to>'] : []),
     ...(options.file === undefined ? ['<text>'] : []),
