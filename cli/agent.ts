@@ -56,7 +56,7 @@ async function agent(context: Context, name: string, configFile: string | undefi
           trustTtlMs: description.trustTtlMs,
         },
         config,
-        names: namesOf(access),
+        names: localNamesOf(access),
         onEvent: reporter(context),
       })
       tellHowToTalk(context, description.devices, name, running)
@@ -74,7 +74,8 @@ async function agent(context: Context, name: string, configFile: string | undefi
   })
 }
 
-function namesOf(access: ChainAccess): LocalNames {
+/** The names of devices and groups in the directory of a devnet. */
+export function localNamesOf(access: ChainAccess): LocalNames {
   const { keys, directory, description } = access
   return {
     device: nameOrId => keys.resolve(nameOrId),

@@ -15,6 +15,8 @@ export interface UpOptions {
   readonly seed?: string
   readonly ports: number | 'auto'
   readonly suites?: readonly EnvelopeSuite[]
+  /** Connect all devices, in one agent process. */
+  readonly agents?: boolean
   readonly detach?: boolean
   /** Set by `--detach` for the process it leaves behind: the directory is the default one. */
   readonly temporary?: boolean
@@ -58,6 +60,7 @@ export const upOptions: readonly OptionSpec[] = [
     default: defaultSize.devices,
     read: parseCount('devices', 0, maxDevices),
   },
+  { flags: '--agents', description: 'connect all devices, in one agent process with a local MQTT port' },
   { flags: '--seed <text>', description: 'every key follows from it (default: random)' },
   {
     flags: '--ports <ports>',

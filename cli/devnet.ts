@@ -12,6 +12,7 @@ import { askControl } from '../devnet/control.ts'
 import { removeDirectory } from '../devnet/generate.ts'
 import { readDescription } from '../devnet/layout.ts'
 import { isLive, startDevnet } from '../devnet/run.ts'
+import { agentsCommand } from './agents.ts'
 import type { AddCommand } from './command.ts'
 import { type Context, parseCount } from './context.ts'
 import { startDetached } from './detached-devnet.ts'
@@ -46,6 +47,7 @@ export function devnetCommands(family: Command, add: AddCommand): void {
     hidden: true,
     action: (context, _args, options) => up(context, options),
   })
+  agentsCommand(family, add)
   add({ parent: family, usage: 'down', description: 'stop the devnet', action: down })
   add({
     parent: family,
@@ -98,6 +100,7 @@ async function up(context: Context, options: UpOptions): Promise<number> {
     seed: options.seed ?? randomBytes(16).toString('hex'),
     ports: options.ports,
     suites: options.suites,
+    agents: options.agents ?? false,
     program: thisProgram(),
     probeGateway: async (description, probeSignal) => {
       const { probeGateway } = await import('./gateway-probe.ts')

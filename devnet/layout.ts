@@ -48,6 +48,8 @@ export interface DevnetDescription {
   readonly devices: readonly { readonly name: string; readonly id: DeviceId }[]
   readonly groups: readonly { readonly name: string; readonly id: GroupId; readonly owner: string }[]
   readonly trustTtlMs: number
+  /** One process holds the devices' agents, all connected. */
+  readonly agents?: boolean
   /** The supervisor listens on `port` and passes on what `from` sends there to `to`, faults included. */
   readonly links: readonly { readonly from: string; readonly to: string; readonly port: number }[]
 }

@@ -42,6 +42,8 @@ export interface GatewayRow {
 export interface ProcessStatus {
   readonly nodes: readonly NodeRow[]
   readonly gateway: GatewayRow
+  /** The process that holds the agents of all devices; null where there is none. */
+  readonly agents: { readonly state: string; readonly pid: number | null; readonly devices: number } | null
 }
 
 const statusTimeoutMs = 1_000

@@ -34,6 +34,8 @@ export interface DevnetOptions {
   readonly seed: string
   readonly ports: number | 'auto'
   readonly suites?: readonly EnvelopeSuite[] | undefined
+  /** Connect all devices, in one agent process. */
+  readonly agents?: boolean
   readonly program: Program
   readonly probeGateway: (description: DevnetDescription, signal: AbortSignal) => Promise<void>
   readonly onProgress: (message: string) => void
@@ -50,6 +52,9 @@ export interface RunningDevnet {
 
 /** Everything must have answered by then. */
 const readyDeadlineMs = 60_000
+
+/** As many devices as there may be have connected by then, or have had their turn. */
+const agentsDeadlineMs = 180_000
 
 /** True if a supervisor answers on this devnet's control socket. */
 export async function isLive(description: DevnetDescription): Promise<boolean> {
@@ -78,6 +83,7 @@ export async function startDevnet(options: DevnetOptions): Promise<RunningDevnet
       settle(options, description, signal),
     ])
     await supervisor.waitForGateway(signal)
+    await supervisor.startAgents(new Deadline(agentsDeadlineMs, { signal: options.signal }).signal)
   } catch (error) {
     await supervisor.stop()
     if (options.signal.aborted) {
@@ -109,12 +115,14 @@ async function prepare(options: DevnetOptions): Promise<DevnetDescription> {
   if (before && !before.temporary) {
     onProgress(`going on with the devnet in ${directory}`)
     const controlSocket = await chooseControlSocket(directory)
-    const again = { ...before, supervisorPid: process.pid, controlSocket }
+    const again = { ...before, supervisorPid: process.pid, controlSocket, agents: options.agents ?? false }
     await writeDescription(directory, again)
     return again
   }
   if (temporary) await removeDirectory(directory)
-  return generateDevnet(options)
+  const made = { ...(await generateDevnet(options)), agents: options.agents ?? false }
+  await writeDescription(directory, made)
+  return made
 }
 
 /** Devices and groups through the chain's front door. */

@@ -39,6 +39,8 @@ export interface SupervisorOptions {
   readonly onProgress: (message: string) => void
 }
 
+/** The program that holds the devices' agents, among the children. */
+const agentsName = 'agents'
 /** Children get this long to drain before they are killed. */
 const drainDeadlineMs = 10_000
 const restartDeadlineMs = 60_000
@@ -64,6 +66,7 @@ export class Supervisor {
     this.#description = options.description
     const { nodes, gateway } = options.description
     for (const { name } of [...nodes, gateway]) this.#children.set(name, this.#childOf(name))
+    if (options.description.agents) this.#children.set(agentsName, this.#childOf(agentsName))
   }
 
   /** Listens on the control socket and on the links; no child runs yet. Throws `in-use`. */
@@ -119,6 +122,16 @@ export class Supervisor {
     onProgress(`${child.name} answers`)
   }
 
+  /** Starts the agents of the devices, if they are wanted, and waits until each had its turn to connect. Throws `start-failed`. */
+  async startAgents(signal: AbortSignal): Promise<void> {
+    const { description, onProgress } = this.#options
+    if (!description.agents) return
+    const child = this.#child(agentsName)
+    child.start()
+    await child.waitUntilReady(signal)
+    onProgress(`${agentsName}: ${description.devices.length} devices in one process`)
+  }
+
   async status(): Promise<ProcessStatus> {
     const nodes = await Promise.all(this.#description.nodes.map(node => this.#nodeRow(node)))
     const { name, id, mqtt } = this.#description.gateway
@@ -131,7 +144,13 @@ export class Supervisor {
       clockOffsetMs: child.clockOffsetMs,
       mqtt: `mqtt://${mqtt.host}:${mqtt.port}`,
     }
-    return { nodes, gateway }
+    const agents = this.#children.get(agentsName)
+    const { devices } = this.#description
+    return {
+      nodes,
+      gateway,
+      agents: agents ? { state: stateText(agents), pid: agents.pid ?? null, devices: devices.length } : null,
+    }
   }
 
   /** Ends every child, in order, each with a deadline, and then the control socket. Safe to call twice. */
@@ -148,6 +167,7 @@ export class Supervisor {
   async #stop(): Promise<void> {
     const description = this.#description
     // The edge first, so that nobody is served by a chain that is going away; the full nodes last.
+    await this.#children.get(agentsName)?.stop(drainDeadlineMs)
     await this.#child(description.gateway.name).stop(drainDeadlineMs)
     const byLabel = Map.groupBy(description.nodes, node => (node.label === 'full' ? 'full' : 'other'))
     for (const group of ['other', 'full'] as const)
@@ -273,7 +293,10 @@ export class Supervisor {
     return new Child({
       name,
       program,
-      arguments: [family, 'start', '--config', layout.nodeConfig(directory, name)],
+      arguments:
+        name === agentsName
+          ? ['devnet', 'agents', '--dir', directory]
+          : [family, 'start', '--config', layout.nodeConfig(directory, name)],
       logPath: layout.nodeLog(directory, name),
       onUnexpectedEnd: ended => this.#options.onProgress(`${ended.name} ended; see ${ended.log.path}`),
     })

@@ -19,7 +19,7 @@ import type { ReceivedText } from './inbox.ts'
 import type { LocalMessage } from './local-client.ts'
 import { LocalCoap } from './local-coap.ts'
 import { defaultLocalLimits, type LocalAddress, LocalMqtt } from './local-mqtt.ts'
-import { incoming, type LocalNames, outgoing } from './local-routes.ts'
+import { incoming, type LocalNames, type LocalRoutes, outgoing } from './local-routes.ts'
 import type { QueuedMessage } from './outbox.ts'
 
 export interface AgentProcessOptions {
@@ -54,8 +54,9 @@ export async function startAgent(options: AgentProcessOptions): Promise<RunningA
     onEvent,
   })
   const subscriptions = new Subscriptions()
+  const local = { routes: config.routes, names: options.names, onEvent }
   const ports = {
-    accept: (message: LocalMessage) => acceptLocal(options, client, message),
+    accept: (message: LocalMessage) => acceptLocal(local, client, message),
     onSubscribed: () => subscriptions.changed(),
     onRefused: (reason: Refusal) => onEvent({ type: 'local', reason }),
   }
@@ -63,7 +64,7 @@ export async function startAgent(options: AgentProcessOptions): Promise<RunningA
     const mqtt = new LocalMqtt({ ...ports, address: config.mqtt, limits: defaultLocalLimits })
     const coap = config.coap && new LocalCoap({ ...ports, address: config.coap })
     const bound = { mqtt: await mqtt.listen(), coap: await coap?.listen() }
-    client.listen((message, signal) => deliverLocal(options, { mqtt, coap, subscriptions }, message, signal))
+    client.listen((message, signal) => deliverLocal(local, { mqtt, coap, subscriptions }, message, signal))
     const stop = async (): Promise<void> => {
       coap?.close()
       await Promise.all([mqtt.close(), client.close()])
@@ -75,38 +76,49 @@ export async function startAgent(options: AgentProcessOptions): Promise<RunningA
   }
 }
 
-async function acceptLocal(
-  { config, names }: AgentProcessOptions,
+/** What local messages go by. */
+export interface LocalTraffic {
+  readonly routes: LocalRoutes
+  readonly names: LocalNames
+  readonly onEvent: (event: AgentEvent) => void
+}
+
+/** Puts an application's message into the queue of its device; resolves when it is on the disk. */
+export async function acceptLocal(
+  { routes, names }: Pick<LocalTraffic, 'routes' | 'names'>,
   client: DeviceClient,
   message: LocalMessage,
 ): Promise<Result<QueuedMessage>> {
   try {
-    const { to, ...text } = unwrap(await outgoing(config.routes, names, message))
+    const { to, ...text } = unwrap(await outgoing(routes, names, message))
     return ok(await (to.type === 'device' ? client.send(to.id, text) : client.sendToGroup(to.id, text)))
   } catch (error) {
     return { ok: false, error: refusalOf(error) }
   }
 }
 
-interface LocalPorts {
+export interface LocalPorts {
   readonly mqtt: LocalMqtt
   readonly coap: LocalCoap | undefined
   readonly subscriptions: Subscriptions
+  /** In front of every topic. */
+  readonly prefix?: string
 }
 
 /** Resolves when the application has the message. Rejects when this program ends first. */
-async function deliverLocal(
-  { config, names, onEvent }: AgentProcessOptions,
-  { mqtt, coap, subscriptions }: LocalPorts,
+export async function deliverLocal(
+  { routes, names, onEvent }: LocalTraffic,
+  { mqtt, coap, subscriptions, prefix = '' }: LocalPorts,
   received: ReceivedText,
   signal: AbortSignal,
 ): Promise<void> {
-  const local = await incoming(config.routes, names, received)
+  const local = await incoming(routes, names, received)
   if (!local.ok) return onEvent({ type: 'refused', reason: local.error })
-  const isObserved = coap?.deliver(local.value) ?? false
+  const message = { ...local.value, topicName: `${prefix}${local.value.topicName}` }
+  const isObserved = coap?.deliver(message) ?? false
   for (;;) {
     const next = subscriptions.next
-    const outcome = await mqtt.deliver(local.value)
+    const outcome = await mqtt.deliver(message)
     if (outcome === 'taken' || (outcome === 'nobody' && isObserved)) return
     await new Deadline(deliverAgainMs, { signal }).race(next)
     signal.throwIfAborted()
@@ -114,7 +126,7 @@ async function deliverLocal(
 }
 
 /** Tells those who wait that somebody has subscribed. */
-class Subscriptions {
+export class Subscriptions {
   #next = Promise.withResolvers<void>()
 
   get next(): Promise<void> {

@@ -104,6 +104,7 @@ describe('devices that joined', () => {
       mqtt: 'mqtt://x',
     }
     const status: ProcessStatus = {
+      agents: null,
       nodes: [row('full-1', 'full', null), row('sensor', 'lightweight', 'full-2')],
       gateway,
     }
