@@ -13,6 +13,7 @@ import { runProgram } from './run-program.ts'
 
 type AgentEvent = import('../mqtt-gateway/agent/agent-process.ts').AgentEvent
 type RunningAgent = import('../mqtt-gateway/agent/agent-process.ts').RunningAgent
+type DecisionLine = import('../mqtt-gateway/protocol/decision-log.ts').DecisionLine
 type LocalNames = import('../mqtt-gateway/agent/local-routes.ts').LocalNames
 
 export function agentCommand(family: Command, add: AddCommand): void {
@@ -54,6 +55,7 @@ async function agent(context: Context, name: string, configFile: string | undefi
           gateway: description.gateway.mqtt,
           stateDirectory: join(directory, 'devices', keys.name),
           trustTtlMs: description.trustTtlMs,
+          onDecision: line => logDecision(join(directory, 'devices', keys.name), line),
         },
         config,
         names: localNamesOf(access),
@@ -72,6 +74,14 @@ async function agent(context: Context, name: string, configFile: string | undefi
       throw error
     }
   })
+}
+
+/** Adds a line to the decision log of a device, which several processes may write to. */
+export async function logDecision(directory: string, line: DecisionLine): Promise<void> {
+  const { fileDecisionLog } = await import('../mqtt-gateway/protocol/decision-log.ts')
+  const log = await fileDecisionLog(directory)
+  log.write(line)
+  await log.close()
 }
 
 /** The names of devices and groups in the directory of a devnet. */

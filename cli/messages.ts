@@ -8,7 +8,7 @@ import { type ErrorCode, errorTable, exitCodes } from '../chain/errors.ts'
 import { MoteError } from '../chain/result.ts'
 import type { IdentityKeys } from '../client/key-directory.ts'
 import type { ChainAccess } from '../devnet/access.ts'
-import { agentCommand } from './agent.ts'
+import { agentCommand, logDecision } from './agent.ts'
 import {
   absentGroup,
   deviceNameOf,
@@ -25,12 +25,13 @@ import { credentialsCommand } from './credentials.ts'
 import { chunkProgress, readContent, writeContent } from './message-content.ts'
 import { durationText, provenance } from './output.ts'
 import { listenRaw } from './raw-messages.ts'
+import { type VoteAnswer, voteAnswer, voteTable } from './vote.ts'
 
 // The agent brings an MQTT client along, which the other commands start faster without.
 type Agent = import('../mqtt-gateway/device/agent.ts').DeviceAgent
 type Verdict = import('../mqtt-gateway/device/verdict-inbox.ts').GatewayVerdict
 type Delivered = import('../mqtt-gateway/device/listener.ts').DeliveredMessage
-type DecisionLine = import('../mqtt-gateway/protocol/decision-log.ts').DecisionLine
+type VoteOutcome = import('../mqtt-gateway/device/vote.ts').VoteOutcome
 
 interface SendOptions {
   readonly from: string
@@ -38,6 +39,7 @@ interface SendOptions {
   readonly channel?: string
   readonly light?: boolean
   readonly file?: string
+  readonly vote?: boolean
 }
 interface ListenOptions {
   readonly out?: string
@@ -84,7 +86,12 @@ export function messageCommands(family: Command, add: AddCommand): void {
     parent: family,
     usage: 'send [to] [text]',
     description: 'send a sealed message to a device, or with --group to a group',
-    exits: { 0: 'checked and relayed', 5: 'refused: the answer has verdict, code and reason' },
+    exits: {
+      0: 'checked and relayed',
+      5: 'refused: the answer has verdict, code and reason; with --vote also one Error or one silence',
+    },
+    notes:
+      'With --vote every connected device, the gateway and the sender compare the copy of the key with their own, at most once a second; an MQTT client that is not ours does not answer, and nothing is sent. It is for comparison and audit: the gateway checks each message against the chain in any case.',
     options: [
       { flags: '--from <name>', description: 'the sending device', required: true },
       { flags: '--group <group>', description: 'send to a group: then the only argument is the text' },
@@ -96,6 +103,11 @@ export function messageCommands(family: Command, add: AddCommand): void {
       {
         flags: '--light',
         description: 'keyed by a secret that is agreed on once for many messages: less work for weak devices',
+      },
+      {
+        flags: '--vote',
+        description:
+          "only if everybody has the sender's copy of the recipient's key; prints who answered what",
       },
     ],
     action: send,
@@ -146,16 +158,11 @@ function stateDirectoryOf(directory: string, { name }: IdentityKeys): string {
   return join(directory, 'devices', name)
 }
 
-async function logDecision(directory: string, line: DecisionLine): Promise<void> {
-  const { fileDecisionLog } = await import('../mqtt-gateway/protocol/decision-log.ts')
-  const log = await fileDecisionLog(directory)
-  log.write(line)
-  await log.close()
-}
-
 async function send(context: Context, args: readonly string[], options: SendOptions): Promise<number> {
   if (options.light && options.group !== undefined)
     throw new MoteError('usage', 'light: expected one device; a group has its epoch key for many messages')
+  if (options.vote && options.group !== undefined)
+    throw new MoteError('usage', 'vote: expected one device; a group has no key of its own on the chain')
   const words = [
     ...(options.group === undefined ? ['<to>'] : []),
     ...(options.file === undefined ? ['<text>'] : []),
@@ -171,12 +178,13 @@ async function send(context: Context, args: readonly string[], options: SendOpti
   if (answer.code === 'recipient-key-mismatch')
     context.output.note(`\`mote device contact refresh ${to} --from ${keys.name}\` takes the chain's key`)
   context.output.data(answer, () => {
-    const { verdict, code, reason, messageId, height, ageMs } = answer
+    const { verdict, code, reason, messageId, height, ageMs, vote } = answer
+    const table = vote ? `${voteTable(context, vote)}\n` : ''
     const asOf = `at height ${height}, trust data ${durationText(ageMs)} old`
     const id = messageId === null ? '' : `\nmessage ${messageId}`
     return verdict === 'Check'
-      ? `${context.output.paint('green', 'Check')}  relayed, ${asOf}${id}`
-      : `${context.output.paint('red', 'Error')}  not relayed: ${code}: ${reason}\n${asOf}${id}`
+      ? `${table}${context.output.paint('green', 'Check')}  relayed, ${asOf}${id}`
+      : `${table}${context.output.paint('red', 'Error')}  not relayed: ${code}: ${reason}\n${asOf}${id}`
   })
   return answer.verdict === 'Check' ? exitCodes.ok : exitCodes.predicateFalse
 }
@@ -201,6 +209,13 @@ interface SendAnswer {
   readonly messageId: string | null
   readonly height: number
   readonly ageMs: number
+  /** With --vote, if it came to one. */
+  readonly vote?: VoteAnswer
+}
+
+interface Sent {
+  readonly verdict: Verdict
+  readonly vote?: VoteOutcome
 }
 
 interface Outgoing {
@@ -214,8 +229,11 @@ interface Outgoing {
 async function sendOrRefusal(context: Context, access: ChainAccess, outgoing: Outgoing): Promise<SendAnswer> {
   const { client } = access
   try {
-    const { verdict, reason, code, messageId, height, ageMs } = await sendContent(context, access, outgoing)
-    return { verdict, reason: reason ?? null, code: code ?? null, messageId, height, ageMs }
+    const sent = await sendContent(context, access, outgoing)
+    const { verdict, reason, code, messageId, height, ageMs } = sent.verdict
+    const vote = sent.vote && (await voteAnswer(access, sent.vote))
+    const judged = { verdict, reason: reason ?? null, code: code ?? null, messageId, height, ageMs }
+    return { ...judged, ...(vote && { vote }) }
   } catch (error) {
     if (!(error instanceof MoteError)) throw error
     if (error.code === 'not-ready') return closedGateway(access, error)
@@ -244,7 +262,7 @@ function closedGateway({ client, description }: ChainAccess, { code, detail }: M
   return { verdict: 'Error', code: stale ? 'stale' : code, reason: detail, messageId: null, height, ageMs }
 }
 
-async function sendContent(context: Context, access: ChainAccess, outgoing: Outgoing): Promise<Verdict> {
+async function sendContent(context: Context, access: ChainAccess, outgoing: Outgoing): Promise<Sent> {
   const { keys, to = '', content, options } = outgoing
   const onProgress = chunkProgress(context.output, content)
   const message = {
@@ -258,9 +276,10 @@ async function sendContent(context: Context, access: ChainAccess, outgoing: Outg
       : ({ type: 'group', id: await provenGroup(access, options.group, keys.id) } as const)
   const agent = await connectAgent(context, access, keys, options)
   try {
-    return await (target.type === 'device'
-      ? agent.send(target.id, message)
-      : agent.sendToGroup(target.id, message))
+    if (target.type === 'group') return { verdict: await agent.sendToGroup(target.id, message) }
+    return options.vote
+      ? await agent.sendByVote(target.id, message)
+      : { verdict: await agent.send(target.id, message) }
   } finally {
     await agent.close()
   }

@@ -19,6 +19,7 @@ import { filters, recipientOf, topics } from '../protocol/topics.ts'
 import type { TrustedGroup } from '../protocol/trust.ts'
 import type { AgentChain } from './agent-chain.ts'
 import { EpochKeys } from './agent-epochs.ts'
+import { answerBallots } from './ballots.ts'
 import type { LeftOut } from './box-sealing.ts'
 import { judgeUnusableCopy, type RefreshedContact, refreshContact } from './contacts.ts'
 import { decryptionKeyOf } from './decryption-key.ts'
@@ -31,6 +32,7 @@ import { ListeningPlace } from './listening-place.ts'
 import { type GatewayAddress, MqttConnection } from './mqtt-connection.ts'
 import { contentsOf } from './transfers.ts'
 import { type GatewayVerdict, VerdictInbox } from './verdict-inbox.ts'
+import { holdVote, refusalByVote, type VoteCaller, type VoteOutcome } from './vote.ts'
 
 export interface AgentOptions {
   readonly keys: IdentityKeys
@@ -87,6 +89,8 @@ export interface ListenHandlers {
   readonly refused?: (refusal: Refusal) => void
 }
 
+/** For connecting, acknowledgements and verdicts. */
+const defaultTimeoutMs = 10_000
 /** How long an envelope is good for. */
 const envelopeLifetimeMs = 60_000
 /** How long a sender waits for the box with the current epoch key before it makes a new epoch. */
@@ -107,6 +111,7 @@ export class DeviceAgent {
   /** Held from `listen` to `close`. */
   #place: ListeningPlace | undefined
   readonly #keeper: EpochKeeper
+  readonly #voteCaller: VoteCaller
   readonly epochs: EpochKeys
 
   private constructor(parts: AgentParts) {
@@ -136,12 +141,22 @@ export class DeviceAgent {
     const { epochs } = this
     const onFailure = options.onRekeyFailed ?? (() => {})
     this.#keeper = new EpochKeeper({ device, chain, epochs, onFailure })
+    const { timeoutMs = defaultTimeoutMs } = options
+    const ownKey = keys.encryption.publicKey
+    this.#voteCaller = { device, ownKey, state, chain, connection, verdicts, timeoutMs }
     this.#receiving = { device, decryptionKey, chain, epochs, verifier, trustTtlMs }
   }
 
   /** Connects to the gateway. Throws `not-authorised`, `unreachable`, `timeout`. */
   static async connect(options: AgentOptions): Promise<DeviceAgent> {
-    const { keys, chain, gateway, stateDirectory, timeoutMs = 10_000 } = options
+    const {
+      keys,
+      chain,
+      gateway,
+      stateDirectory,
+      timeoutMs = defaultTimeoutMs,
+      onDecision = () => {},
+    } = options
     const signer = signerOf(keys)
     const state = await DeviceState.open(stateDirectory)
     const { chainId } = chain
@@ -155,7 +170,11 @@ export class DeviceAgent {
       reconnects: options.reconnects,
     })
     try {
-      const verdicts = await VerdictInbox.open(connection, keys.id, timeoutMs)
+      const ownKey = keys.encryption.publicKey
+      const [verdicts] = await Promise.all([
+        VerdictInbox.open(connection, keys.id, timeoutMs),
+        answerBallots({ device: keys.id, ownKey, state, connection, chain, onDecision }),
+      ])
       return new DeviceAgent({ options, signer, state, connection, verdicts })
     } catch (error) {
       await connection.close()
@@ -219,6 +238,21 @@ export class DeviceAgent {
         return this.#refuseCopy(to.id, `copy: ${error.detail}`)
       throw error
     }
+  }
+
+  /**
+   * The papers' own check before a message (Hsu-Lu B2), for comparison and audit: sends only if every connected device, the gateway and
+   * the chain have the copy that this device has, and all answer. Throws what `holdVote` and `send` throw.
+   */
+  async sendByVote(
+    to: DeviceId,
+    text: OutgoingText,
+  ): Promise<{ readonly vote: VoteOutcome; readonly verdict: GatewayVerdict }> {
+    const vote = await holdVote(this.#voteCaller, to)
+    if (vote.isUnanimous) return { vote, verdict: await this.send(to, text) }
+    const { verdict, lines } = refusalByVote(this.#voteCaller, vote)
+    for (const line of lines) await this.#onDecision(line)
+    return { vote, verdict }
   }
 
   /** Sends sealed bytes, for the first time or again, and resolves to the gateway's verdict. Throws `timeout`. */

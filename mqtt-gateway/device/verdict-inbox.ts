@@ -6,7 +6,7 @@
 
 import { Type } from 'typebox'
 import { Value } from 'typebox/value'
-import type { DeviceId, Hash } from '../../chain/brands.ts'
+import type { DeviceId } from '../../chain/brands.ts'
 import { type ErrorCode, errorTable } from '../../chain/errors.ts'
 import { MoteError } from '../../chain/result.ts'
 import { Deadline } from '../../client/deadline.ts'
@@ -52,8 +52,8 @@ export class VerdictInbox {
     return inbox
   }
 
-  /** Call before publishing. Rejects with `timeout`, or with the reason for which the connection ended. */
-  expect(messageId: Hash): Promise<GatewayVerdict> {
+  /** By a message id, or the nonce of a vote. Call before publishing. Rejects with `timeout`, or with the reason for which the connection ended. */
+  expect(messageId: string): Promise<GatewayVerdict> {
     const waiting = Promise.withResolvers<GatewayVerdict>()
     this.#waiting.set(messageId, waiting)
     const late = () => new MoteError('timeout', `gateway: no verdict within ${this.#timeoutMs} ms`)

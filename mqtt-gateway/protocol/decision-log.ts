@@ -14,8 +14,21 @@ import type { ErrorCode } from '../../chain/errors.ts'
 export interface DecisionLine {
   /** Message id; null when the bytes did not even parse. */
   readonly id: string | null
-  /** What was asked for: a message, one in the clear, boxes of an epoch key, an answer, a subscription, a connection, or its being cut. */
-  readonly event: 'message' | 'plain' | 'boxes' | 'ask' | 'subscribe' | 'connect' | 'cut'
+  /**
+   * What was asked for: a message, one in the clear, boxes of an epoch key, an answer, a vote on a key, a device's part in one,
+   * what it came to, a subscription, a connection, or its being cut.
+   */
+  readonly event:
+    | 'message'
+    | 'plain'
+    | 'boxes'
+    | 'ask'
+    | 'vote'
+    | 'check'
+    | 'result'
+    | 'subscribe'
+    | 'connect'
+    | 'cut'
   /** Of a connection, who it says it is; empty where several are counted together. */
   readonly sender: string
   /** Where a connection came from. */
@@ -28,8 +41,8 @@ export interface DecisionLine {
   readonly repeat?: true
   readonly code: ErrorCode | null
   readonly reason: string | null
-  /** Both key ids where the recipient's key or the epoch key is not the chain's. */
-  readonly mismatch: KeyMismatch | CopyMismatch | null
+  /** Both key ids where the recipient's key or the epoch key is not the chain's, or not another's. */
+  readonly mismatch: KeyMismatch | CopyMismatch | CopyDifference | null
   readonly height: number
   readonly ageMs: number
 }
@@ -44,6 +57,12 @@ export interface KeyMismatch {
 export interface CopyMismatch {
   readonly inCopy: string
   readonly onChain: string | undefined
+}
+
+/** Two copies of one key that differ: the one that the sender has shown and another's; null for none. */
+export interface CopyDifference {
+  readonly inEnvelope: string | null
+  readonly inCopy: string | null
 }
 
 export interface DecisionLog {

@@ -1,7 +1,7 @@
 /**
  * The MQTT topics and who uses them (docs/FORMATS.md, "MQTT topics").
  *
- * A device publishes to `send`, `boxes` and `ask` only, and only to its own; the gateway alone publishes to the
+ * A device publishes to `send`, `boxes`, `ask`, `vote` and `check` only, and only to its own; the gateway alone publishes to the
  * others. Whatever is for a device, a group's mail included, comes on its own topics: one filter says all that it may
  * receive. Outside `mote/` are plain topics, for who has a right to them. Every topic begins with the format version, so that another version can live beside this one.
  */
@@ -18,6 +18,12 @@ export const topics = {
   /** A device asks for a record and its proof. */
   ask: (device: DeviceId) => `${prefix}/ask/${device}`,
   answer: (device: DeviceId) => `${prefix}/answer/${device}`,
+  /** A device has its copy of another's key compared with everybody's (vote.ts). */
+  vote: (device: DeviceId) => `${prefix}/vote/${device}`,
+  ballot: (device: DeviceId) => `${prefix}/ballot/${device}`,
+  /** A device answers a ballot. */
+  check: (device: DeviceId) => `${prefix}/check/${device}`,
+  result: (device: DeviceId) => `${prefix}/result/${device}`,
   verdict: (sender: DeviceId) => `${prefix}/verdict/${sender}`,
   error: (device: DeviceId) => `${prefix}/error/${device}`,
   /** Retained: the current epoch key of a group, sealed to one member. */
@@ -39,6 +45,8 @@ export function ownFilters(device: DeviceId): readonly string[] {
     topics.verdict(device),
     topics.error(device),
     topics.answer(device),
+    topics.ballot(device),
+    topics.result(device),
     filters.boxesOf(device),
   ]
 }
@@ -59,6 +67,8 @@ export function recipientOf(topicName: string): DeviceId | undefined {
 export type PublishedTopic =
   | { readonly type: 'send'; readonly device: DeviceId }
   | { readonly type: 'ask'; readonly device: DeviceId }
+  | { readonly type: 'vote'; readonly device: DeviceId }
+  | { readonly type: 'check'; readonly device: DeviceId }
   | { readonly type: 'boxes'; readonly group: GroupId }
   | { readonly type: 'plain' }
 
@@ -69,8 +79,9 @@ export function parsePublishedTopic(topicName: string): PublishedTopic | undefin
     return undefined
   switch (type) {
     case 'send':
-      return { type, device: id as DeviceId }
     case 'ask':
+    case 'vote':
+    case 'check':
       return { type, device: id as DeviceId }
     case 'boxes':
       return { type, group: id as GroupId }

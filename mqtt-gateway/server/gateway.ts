@@ -29,6 +29,7 @@ import { RefusedConnects } from './refused-connects.ts'
 import { errorDecision, printable, type Ruling, Rulings, type RulingsOptions } from './rulings.ts'
 import { type CutSession, type Session, Sessions } from './sessions.ts'
 import type { Decision } from './verification.ts'
+import { type ResultLine, Votes } from './votes.ts'
 
 /** How often the refused connections that have no line of their own get one together. */
 const refusedSummaryMs = 300_000
@@ -56,6 +57,7 @@ export class Gateway {
   readonly #access: Access
   readonly #refusedConnects = new RefusedConnects()
   readonly #rulings: Rulings
+  readonly #votes: Votes
   #summarising: NodeJS.Timeout | undefined
   #stopFollowing = () => {}
   #checked = 0
@@ -74,7 +76,16 @@ export class Gateway {
       cut: (handle, refusal) => this.#logCutBy(handle, refusal),
       closed: handle => this.#closed(handle),
     })
-    this.#rulings = new Rulings(options, this.#broker)
+    const { trust, trustTtlMs, onError } = options
+    this.#votes = new Votes({
+      trust,
+      trustTtlMs,
+      broker: this.#broker,
+      connected: () => this.#sessions.devices(),
+      log: line => this.#logResult(line),
+      onError,
+    })
+    this.#rulings = new Rulings(options, this.#broker, this.#votes)
   }
 
   /** Opens the MQTT port; the retained boxes are in place before anybody can ask for them. */
@@ -108,6 +119,7 @@ export class Gateway {
   async stop(): Promise<void> {
     this.#stopFollowing()
     clearInterval(this.#summarising)
+    this.#votes.stop()
     await this.#broker.close()
     this.#summariseRefusedConnects()
     await this.#options.log.close()
@@ -170,7 +182,8 @@ export class Gateway {
 
   async #conclude({ device }: Session, topicName: string, ruling: Ruling): Promise<PublishOutcome> {
     const { decision, event, id } = ruling
-    this.#log(device, topicName, ruling)
+    // A vote has a line of its own, with what all have answered.
+    if (event !== 'check' || decision.verdict === 'Error') this.#log(device, topicName, ruling)
     if (decision.verdict === 'Error')
       await this.#tell(topics.error(device), {
         messageId: id,
@@ -179,7 +192,7 @@ export class Gateway {
         reason: decision.reason,
         retry: mayPassLater(decision.code),
       })
-    if (event !== 'ask' && event !== 'plain')
+    if (event !== 'ask' && event !== 'plain' && event !== 'check')
       await this.#tell(topics.verdict(device), this.#verdictOf(ruling))
     return decision.verdict === 'Error' && mayPassLater(decision.code) ? 'close' : 'acknowledge'
   }
@@ -191,8 +204,7 @@ export class Gateway {
       messageId: id,
       verdict,
       ...error,
-      height: this.#options.trust.head().height,
-      ageMs: this.#ageMs(),
+      ...this.#asOf(),
     }
   }
 
@@ -225,9 +237,17 @@ export class Gateway {
       code: refused?.code ?? null,
       reason: refused?.reason ?? null,
       mismatch: refused?.mismatch ?? null,
-      height: this.#options.trust.head().height,
-      ageMs: this.#ageMs(),
+      ...this.#asOf(),
     })
+  }
+
+  #logResult(line: ResultLine): void {
+    this.#options.log.write({ event: 'result', topic: null, ...line, ...this.#asOf() })
+  }
+
+  /** The height and the age of the trust data now. */
+  #asOf(): { readonly height: number; readonly ageMs: number } {
+    return { height: this.#options.trust.head().height, ageMs: this.#ageMs() }
   }
 
   async #review(advance: TrustAdvance): Promise<void> {

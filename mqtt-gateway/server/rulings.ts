@@ -17,10 +17,12 @@ import { encodeProofAnswer, parseQuestion } from '../protocol/question.ts'
 import { ReplayWindow } from '../protocol/replay-window.ts'
 import { deliveryTopic, type PublishedTopic, topics } from '../protocol/topics.ts'
 import type { TrustedMoment, TrustView } from '../protocol/trust.ts'
+import { parseBallotAnswer, parseVoteRequest } from '../protocol/vote.ts'
 import { acceptBoxes, type BoxStore, memberBoxMessages } from './boxes.ts'
 import type { Broker, IncomingMessage } from './broker.ts'
 import type { Session } from './sessions.ts'
 import { type Decision, decide, type TrustFacts } from './verification.ts'
+import type { Votes } from './votes.ts'
 
 /** Sender keys whose counters the gateway remembers until their envelopes expire. */
 const maxReplayKeys = 100_000
@@ -52,14 +54,20 @@ export interface Ruling {
 export class Rulings {
   readonly #options: RulingsOptions
   readonly #broker: Pick<Broker, 'publish'>
+  readonly #votes: Pick<Votes, 'open' | 'answer'>
   readonly #catchUpMs: number
   readonly #replayWindow = new ReplayWindow(maxReplayKeys)
   /** Messages that were relayed lately, or are being relayed, by their ids. */
   readonly #relayed = new RecentMap<Hash, Promise<void>>(maxRelayedMessages)
 
-  constructor(options: RulingsOptions, broker: Pick<Broker, 'publish'>) {
+  constructor(
+    options: RulingsOptions,
+    broker: Pick<Broker, 'publish'>,
+    votes: Pick<Votes, 'open' | 'answer'>,
+  ) {
     this.#options = options
     this.#broker = broker
+    this.#votes = votes
     this.#catchUpMs = options.catchUpMs ?? defaultCatchUpMs
   }
 
@@ -85,6 +93,10 @@ export class Rulings {
         return this.#ruleOnBoxes(session, topic, payload)
       case 'ask':
         return this.#ruleOnQuestion(session, payload)
+      case 'vote':
+        return this.#ruleOnVote(session, payload)
+      case 'check':
+        return this.#ruleOnBallotAnswer(session, payload)
       case 'plain':
         return this.#ruleOnPlain(session, topicName, payload)
     }
@@ -224,6 +236,25 @@ export class Rulings {
       return { verdict: 'Check' }
     })
     return { event: 'ask', id: Buffer.from(nonce).toString('hex'), recipient: subject.id, decision }
+  }
+
+  async #ruleOnVote({ device }: Session, payload: Uint8Array): Promise<Ruling> {
+    const parsed = parseVoteRequest(payload)
+    if (!parsed.ok) return { event: 'vote', id: null, recipient: null, decision: errorDecision(parsed.error) }
+    const { nonce, recipient } = parsed.value
+    const decision = await this.#refusalsAsDecision(async () => {
+      await this.#votes.open(device, parsed.value)
+      return { verdict: 'Check' }
+    })
+    return { event: 'vote', id: Buffer.from(nonce).toString('hex'), recipient, decision }
+  }
+
+  async #ruleOnBallotAnswer({ device }: Session, payload: Uint8Array): Promise<Ruling> {
+    const decision = await this.#refusalsAsDecision(async () => {
+      this.#votes.answer(device, unwrap(parseBallotAnswer(payload)))
+      return { verdict: 'Check' }
+    })
+    return { event: 'check', id: null, recipient: null, decision }
   }
 
   async #ruleOnPlain({ device }: Session, topicName: string, payload: Uint8Array): Promise<Ruling> {

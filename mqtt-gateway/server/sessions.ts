@@ -80,6 +80,11 @@ export class Sessions {
     return this.#byClientId.size
   }
 
+  /** The devices that have a connection, each as often as it has one. */
+  devices(): readonly DeviceId[] {
+    return [...this.#byClientId.values()].map(({ device }) => device)
+  }
+
   /** The session behind a broker's handle, unless it was closed, cut, or taken over by a newer connection. */
   find(handle: BrokerSession): Session | undefined {
     const session = this.#byClientId.get(handle.clientId)

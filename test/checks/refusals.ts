@@ -14,6 +14,7 @@ import { quotas } from './quota-refusals.ts'
 import { never, type RefusalCheck, takenOut } from './refusal-check.ts'
 import { rights } from './rights-refusals.ts'
 import { takingOver } from './taking-over-refusals.ts'
+import { votes } from './vote-refusals.ts'
 
 const answers: readonly RefusalCheck[] = [
   {
@@ -551,4 +552,5 @@ export const refusalChecks: readonly RefusalCheck[] = [
   ...gatewayPort,
   ...operators,
   ...rights,
+  ...votes,
 ]
