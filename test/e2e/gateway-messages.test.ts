@@ -3,15 +3,18 @@
 import { randomBytes } from 'node:crypto'
 import { bytesToHex } from '@noble/hashes/utils.js'
 import { afterEach, beforeEach, expect, test } from 'vitest'
+import type { Hash, Height, Milliseconds } from '../../chain/brands.ts'
 import { builtSuites, lightSuiteForKey } from '../../chain/envelope-suites.ts'
 import type { EncryptionSuite } from '../../chain/keys.ts'
 import { unwrap } from '../../chain/result.ts'
-import { type IdentityKeys, makeKeys } from '../../client/key-directory.ts'
+import { type IdentityKeys, makeKeys, signerOf } from '../../client/key-directory.ts'
 import type { DeviceAgent } from '../../mqtt-gateway/device/agent.ts'
 import type { AgentChain } from '../../mqtt-gateway/device/agent-chain.ts'
+import { sealEnvelope } from '../../mqtt-gateway/device/envelope-sealing.ts'
 import type { DeliveredMessage } from '../../mqtt-gateway/device/listener.ts'
 import { maxContentBytes, maxTransferBytes } from '../../mqtt-gateway/protocol/content.ts'
 import { parseEnvelope } from '../../mqtt-gateway/protocol/envelope.ts'
+import { topics } from '../../mqtt-gateway/protocol/topics.ts'
 import { defaultOutgoingLimits } from '../../mqtt-gateway/server/outgoing-queues.ts'
 import { makeRsaKeys } from '../support/device-keys.ts'
 import { GatewayFixture, until } from '../support/gateway-fixture.ts'
@@ -96,6 +99,39 @@ test('gateway: a message in chunks to a group; one of which a chunk is refused i
   expect(
     inbox.messages.every(({ content: bytes }) => bytes.length > maxContentBytes || bytes.length === 5),
   ).toBe(true)
+})
+
+test('gateway: a fifth message of one sender whose chunks are missing is refused by its recipient; other messages are not', async () => {
+  const inbox = await listen(await fixture.agent(d1113))
+  const client = await fixture.client(fixture.credentials(d1111))
+  const now = fixture.trust.now()
+  for (let counter = 0; counter < 5; counter++) {
+    const place = {
+      transfer: new Uint8Array(16).fill(counter),
+      index: 0,
+      count: 2,
+      whole: 'ab'.repeat(32) as Hash,
+    }
+    const sealed = await sealEnvelope({
+      chainId: fixture.trust.chainId,
+      sender: d1111.id,
+      signer: signerOf(d1111),
+      target: { type: 'device', id: d1113.id, key: d1113.encryption.publicKey },
+      counter,
+      seenHeight: 1 as Height,
+      expiry: (now + 60_000) as Milliseconds,
+      channel: '',
+      content: new Uint8Array(maxContentBytes),
+      place,
+    })
+    await client.publishAsync(topics.send(d1111.id), Buffer.from(unwrap(sealed).bytes), { qos: 1 })
+  }
+  await until(() => inbox.refusals.length === 1, 'the refusal')
+  expect(inbox).toMatchObject({ refusals: ['overloaded'], messages: [] })
+  const other = await fixture.agent(fixture.device('other'))
+  expect(await other.send(d1113.id, text('of another'))).toMatchObject({ verdict: 'Check' })
+  await until(() => inbox.texts.length === 1, 'the message')
+  expect(inbox.texts).toEqual(['of another'])
 })
 
 test('gateway: light messages are checked and read like others, for each kind of key', async () => {
