@@ -1,6 +1,6 @@
 /**
  * Makes test/vectors/governance.json: the three proposals that the log orders, the slot of an authority's approval, the
- * events of a decision, and the rights of an identity, for implementations in other languages. `node test/vectors/make-governance.ts` writes the file.
+ * events of a decision, the rights of an identity, and a genesis with its leaves, for implementations in other languages. `node test/vectors/make-governance.ts` writes the file.
  */
 import { writeFileSync } from 'node:fs'
 import { bytesToHex } from '@noble/hashes/utils.js'
@@ -8,9 +8,19 @@ import { type BlockProposal, proposalCodec, type Receipt, receiptCodec } from '.
 import { Height, Milliseconds, TransactionId } from '../../chain/brands.ts'
 import { encode } from '../../chain/codec.ts'
 import { consenterSet, consenterSetCodec, signersHash } from '../../chain/consenters.ts'
+import {
+  chainIdOf,
+  defaultGenesisParameters,
+  genesisCodec,
+  genesisDocument,
+  genesisHeader,
+  genesisState,
+} from '../../chain/genesis.ts'
+import { headerHash } from '../../chain/header.ts'
 import { deviceIdOf } from '../../chain/keys.ts'
-import { signerFromSeed } from '../../chain/noble-crypto.ts'
+import { signerFromSeed, x25519PublicKey } from '../../chain/noble-crypto.ts'
 import { approvalCodec, rightsCodec, stateKeyOf } from '../../chain/records.ts'
+import { formatGenesis } from '../../client/genesis-file.ts'
 
 const target = consenterSet(
   [1, 2, 3].map(n => {
@@ -35,6 +45,38 @@ const receipt: Receipt = {
     { type: 'consenters.approved', authority, target: signersHash(target), approvals: 2 },
     { type: 'consenters.decided', target: signersHash(target), parametersVersion: 5 },
   ],
+}
+
+/** One full node that certifies, one operator with a key to encrypt to, and messages sealed to X25519 and P-256 keys and to groups only. */
+function genesisVector() {
+  const [full, operator] = [1, 9].map(n => signerFromSeed('ed25519', new Uint8Array(32).fill(n)).publicKey)
+  if (!full || !operator) throw new Error('two keys are made')
+  const more = { transportKey: undefined, metadataHash: undefined }
+  const encryptionKey = { suite: 'x25519', bytes: x25519PublicKey(new Uint8Array(32).fill(8)) } as const
+  const document = genesisDocument({
+    name: 'vectors',
+    createdAt: time,
+    consenters: [{ id: deviceIdOf(full), key: full }],
+    quorumPolicy: 'majority',
+    authorities: [{ id: deviceIdOf(operator), key: operator }],
+    threshold: 1,
+    parameters: {
+      ...defaultGenesisParameters,
+      envelopeSuites: ['hpke-x25519-aes128gcm', 'hpke-p256-aes128gcm', 'group-hkdf-sha256-aes256gcm'],
+    },
+    identities: [
+      { inceptionKey: full, label: 'full', encryptionKey: undefined, ...more },
+      { inceptionKey: operator, label: 'lightweight', encryptionKey, ...more },
+    ],
+  })
+  const state = genesisState(document)
+  return {
+    file: JSON.parse(formatGenesis(document)) as object,
+    encoded: bytesToHex(encode(genesisCodec, document)),
+    chainId: chainIdOf(document),
+    headerHash: headerHash(genesisHeader(document)),
+    leaves: [...state].map(([stateKey, leaf]) => ({ stateKey, leaf: bytesToHex(leaf) })),
+  }
 }
 
 const rights = {
@@ -66,6 +108,7 @@ export function governanceVectors() {
       leaf: bytesToHex(encode(approvalCodec, { target, parametersVersion: 4 })),
     },
     receipt: bytesToHex(encode(receiptCodec, receipt)),
+    genesis: genesisVector(),
     rights: {
       ...rights,
       stateKey: stateKeyOf.rights(rights.id),

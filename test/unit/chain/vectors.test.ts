@@ -5,12 +5,14 @@ import type { Hash, StateKey } from '../../../chain/brands.ts'
 import { certificateCodec, certificateSigningBytes, verifyCertificate } from '../../../chain/certificate.ts'
 import { decode, encode } from '../../../chain/codec.ts'
 import { consenterSetCodec, signersHash } from '../../../chain/consenters.ts'
+import { chainIdOf, genesisCodec, genesisHeader } from '../../../chain/genesis.ts'
 import { changesHash, type Header, headerCodec, headerHash, restHashOf } from '../../../chain/header.ts'
 import { deviceIdOf, keyIdOf, type SigningSuite } from '../../../chain/keys.ts'
 import { checkpointOf, stateAnswerCodec, verifyStateAnswer } from '../../../chain/light-client.ts'
 import { nobleVerifier } from '../../../chain/noble-crypto.ts'
-import { approvalCodec, stateKeyOf } from '../../../chain/records.ts'
+import { approvalCodec, parametersCodec, stateKeyOf } from '../../../chain/records.ts'
 import { unwrap } from '../../../chain/result.ts'
+import { parseGenesis } from '../../../client/genesis-file.ts'
 import { nativeVerifier } from '../../../client/native-crypto.ts'
 import { governanceVectors } from '../../vectors/make-governance.ts'
 
@@ -90,6 +92,20 @@ describe('vectors of test/vectors/governance.json', () => {
           transactions: proposal.transactions.map(bytes => Buffer.from(bytes).toString('hex')),
         })
     }
+  })
+
+  test('vectors: a genesis as file and as bytes, its chain id, and the leaves of its state', () => {
+    const { file, encoded, chainId, headerHash: hash, leaves } = governance.genesis
+    const document = unwrap(decode(genesisCodec, hex(encoded)))
+    expect(parseGenesis(JSON.stringify(file), 'vector')).toEqual(document)
+    expect(chainIdOf(document)).toBe(chainId)
+    expect(headerHash(genesisHeader(document))).toBe(hash)
+    const parameters = leaves.find(({ stateKey }) => stateKey === stateKeyOf.parameters())
+    expect(unwrap(decode(parametersCodec, hex(parameters!.leaf))).envelopeSuites).toEqual([
+      'hpke-x25519-aes128gcm',
+      'hpke-p256-aes128gcm',
+      'group-hkdf-sha256-aes256gcm',
+    ])
   })
 
   test('vectors: the approval of an authority, and the events of a decision', () => {
