@@ -42,7 +42,10 @@ export async function startLightweightNode(config: LightConfiguration, log: Logg
     onUnexpected: error => log.error({ error }, 'unexpected error in a request'),
   })
   await chain.start((peer, state) => service.peer(peer, state))
-  chain.inBackground('assignment', service.run())
+  chain.inBackground(
+    'assignment',
+    chain.coordinationMet.then(() => service.run()),
+  )
   api = await listenApi(app, config.api).catch(async (error: unknown) => {
     await chain.stop()
     throw error

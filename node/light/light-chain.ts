@@ -7,12 +7,12 @@
  */
 
 import { join } from 'node:path'
-import type { DeviceId, Height } from '../../chain/brands.ts'
-import { decode, equalBytes } from '../../chain/codec.ts'
+import type { DeviceId } from '../../chain/brands.ts'
+import { decode } from '../../chain/codec.ts'
 import { chainIdOf, checkpointFromGenesis, type GenesisDocument } from '../../chain/genesis.ts'
 import { type StateAnswer, throughHandovers, verifyStateAnswer } from '../../chain/light-client.ts'
 import { RecentMap } from '../../chain/recent-map.ts'
-import { type IdentityRecord, identityCodec, stateKeyOf } from '../../chain/records.ts'
+import { identityCodec, stateKeyOf } from '../../chain/records.ts'
 import { MoteError, unwrap } from '../../chain/result.ts'
 import { ChainClient } from '../../client/chain-client.ts'
 import type { ChainSource, NodeStatus } from '../../client/chain-source.ts'
@@ -36,6 +36,7 @@ import { ask } from '../network/requests.ts'
 import type { PeerStatus } from '../ports.ts'
 import { PassedHandovers } from './passed-handovers.ts'
 import { LightIdentityProvider, PeerConfirmation } from './peer-identities.ts'
+import { isFinal, standingOf, transportOf } from './standing.ts'
 
 /** A query that waits for news lasts this long: a full node that hangs is noticed a little later. */
 const waitMs = 3_000
@@ -44,7 +45,7 @@ const maxSources = 64
 const requestTimeoutMs = 2_000
 const proofRetryMs = 500
 /** A node that was away shows nodes without state of their own a proof of now, if full nodes give it one by then. */
-const ownProofPatienceMs = 1_000
+const ownProofPatienceMs = 5_000
 
 export class LightChain {
   readonly config: LightConfiguration
@@ -60,6 +61,7 @@ export class LightChain {
   readonly #ended = Promise.withResolvers<never>()
   /** Resolves with the first proof of the own record that was made in this run. */
   readonly #shown = Promise.withResolvers<void>()
+  readonly #met = Promise.withResolvers<void>()
   /** Why nobody takes this node, where its record says so. */
   #standing: MoteError | undefined
   #proofWanted = false
@@ -179,8 +181,18 @@ export class LightChain {
     this.client.follower.onAdvance(event => this.#onAdvance(event))
     this.inBackground('following headers', this.client.follower.run(this.stopping))
     this.#wantProof()
-    if (isOfLastRun) await Promise.race([this.#shown.promise, pause(ownProofPatienceMs, this.stopping)])
+    this.inBackground('meeting coordination nodes', this.#meetCoordination(isOfLastRun))
+  }
+
+  /** Resolves when coordination nodes are being met. */
+  get coordinationMet(): Promise<void> {
+    return this.#met.promise
+  }
+
+  async #meetCoordination(isProofOfLastRun: boolean): Promise<void> {
+    if (isProofOfLastRun) await Promise.race([this.#shown.promise, pause(ownProofPatienceMs, this.stopping)])
     for (const peer of this.config.coordination) this.network.keep(peer)
+    this.#met.resolve()
   }
 
   /** A task that ends when the node stops. Its failure is logged: the others go on. */
@@ -325,50 +337,6 @@ export class LightChain {
     if (isFinal(refusal)) this.#ended.reject(refusal)
     throw refusal
   }
-}
-
-/** Why this record keeps its node from running; undefined if it does not. */
-function standingOf(
-  { name, label }: LightConfiguration,
-  keys: IdentityKeys,
-  record: IdentityRecord | undefined,
-  height: Height,
-): MoteError | undefined {
-  if (!record)
-    return new MoteError(
-      'unknown-subject',
-      `${name}: device ${keys.id} is not on the chain; \`mote device join\` registers it`,
-    )
-  if (record.status === 'revoked')
-    return new MoteError(
-      'device-revoked',
-      `${name} was revoked, known at height ${height}: no node takes its connections any more. ` +
-        'A revoked identity does not come back; join under another name: `mote device join NAME --run`',
-    )
-  if (record.label !== label)
-    return new MoteError(
-      'config-invalid',
-      `${name}: label: the chain says ${record.label}, the configuration ${label}`,
-    )
-  if (!record.transportKey || !equalBytes(record.transportKey, transportOf(keys).publicKey))
-    return new MoteError(
-      'config-invalid',
-      `${name}: transport: the chain does not name the transport key of this key file`,
-    )
-  if (record.status === 'active') return undefined
-  return new MoteError(
-    'not-authorised',
-    `${name} is ${record.status}, known at height ${height}; an operator decides`,
-  )
-}
-
-function isFinal({ code }: MoteError): boolean {
-  return code === 'device-revoked' || code === 'config-invalid'
-}
-
-function transportOf(keys: IdentityKeys): NonNullable<IdentityKeys['transport']> {
-  if (keys.transport) return keys.transport
-  throw new MoteError('config-invalid', `key: transport: a node needs a transport key, ${keys.name} has none`)
 }
 
 function openClient(

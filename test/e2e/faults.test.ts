@@ -96,12 +96,12 @@ describe('faults on real processes', () => {
   })
 
   test('chaos: the leader is not killed when that leaves no majority; a wiped node ends, and comes back', async () => {
-    const { leader, followers } = await rolesOf(fullNodesOf(description))
+    const { followers } = await rolesOf(fullNodesOf(description))
     const [away, wiped] = followers as [string, string]
     await succeeds('chaos', 'kill', away)
     expect(await mote('chaos', 'kill-leader')).toMatchObject({
       code: 6,
-      stderr: expect.stringContaining(`not killed: without ${leader}`),
+      stderr: expect.stringContaining('not killed: without the leader, 1 of 3 full nodes would be left'),
     })
     await succeeds('chaos', 'restart', away)
     const answer = JSON.parse((await succeeds('chaos', 'wipe', wiped, '--json')).stdout) as WipeAnswer
