@@ -126,6 +126,11 @@ export class Child {
     }
   }
 
+  /** Why it cannot go on, if it has said so. */
+  get said(): MoteError | undefined {
+    return this.#said
+  }
+
   /** Resolves when the process is gone. */
   get ended(): Promise<void> {
     return this.#ended

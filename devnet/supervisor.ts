@@ -271,7 +271,7 @@ export class Supervisor {
       const consenter = this.#description.nodes.some(node => node.name === name && node.label === 'full')
       if (!consenter || !(await endsWithin(child, refusalDeadlineMs)))
         return { started: true, kept, ...started }
-      return { started: false, kept, reason: child.log.tail(2).join('\n') }
+      return { started: false, kept, reason: child.said?.message ?? child.log.tail(2).join('\n') }
     } catch (error) {
       if (!(error instanceof MoteError) || child.pid !== undefined) throw error
       return { started: false, kept, reason: error.detail }
