@@ -11,12 +11,10 @@ import type { Height, Milliseconds } from '../../chain/brands.ts'
 import { keyIdOf } from '../../chain/keys.ts'
 import { unwrap } from '../../chain/result.ts'
 import { type IdentityKeys, makeKeys, signerOf } from '../../client/key-directory.ts'
-import type { DeviceAgent } from '../../mqtt-gateway/device/agent.ts'
 import { type SealRequest, sealEnvelope } from '../../mqtt-gateway/device/envelope-sealing.ts'
-import type { DeliveredMessage } from '../../mqtt-gateway/device/listener.ts'
 import type { DecisionLine } from '../../mqtt-gateway/protocol/decision-log.ts'
 import { topics } from '../../mqtt-gateway/protocol/topics.ts'
-import { GatewayFixture, type SeenMessage, testLimits, until } from '../support/gateway-fixture.ts'
+import { GatewayFixture, listen, type SeenMessage, testLimits, until } from '../support/gateway-fixture.ts'
 import { malformedPackets, wrongAcknowledgements } from '../support/malformed-packets.ts'
 
 const text = (content: string) => ({ content: new TextEncoder().encode(content) })
@@ -37,24 +35,6 @@ afterEach(async () => {
   await fixture.stop()
   expect(fixture.errors).toEqual([])
 })
-
-interface Inbox {
-  readonly texts: string[]
-  readonly messages: DeliveredMessage[]
-  readonly refusals: string[]
-}
-
-async function listen(agent: DeviceAgent): Promise<Inbox> {
-  const inbox: Inbox = { texts: [], messages: [], refusals: [] }
-  await agent.listen({
-    message: message => {
-      inbox.messages.push(message)
-      inbox.texts.push(new TextDecoder().decode(message.content))
-    },
-    refused: ({ code }) => inbox.refusals.push(code),
-  })
-  return inbox
-}
 
 /** A sealed message as bytes, for clients that are not our agent. */
 async function envelope(

@@ -8,16 +8,14 @@ import { builtSuites, lightSuiteForKey } from '../../chain/envelope-suites.ts'
 import type { EncryptionSuite } from '../../chain/keys.ts'
 import { unwrap } from '../../chain/result.ts'
 import { type IdentityKeys, makeKeys, signerOf } from '../../client/key-directory.ts'
-import type { DeviceAgent } from '../../mqtt-gateway/device/agent.ts'
 import type { AgentChain } from '../../mqtt-gateway/device/agent-chain.ts'
 import { sealEnvelope } from '../../mqtt-gateway/device/envelope-sealing.ts'
-import type { DeliveredMessage } from '../../mqtt-gateway/device/listener.ts'
 import { maxContentBytes, maxTransferBytes } from '../../mqtt-gateway/protocol/content.ts'
 import { parseEnvelope } from '../../mqtt-gateway/protocol/envelope.ts'
 import { topics } from '../../mqtt-gateway/protocol/topics.ts'
 import { defaultOutgoingLimits } from '../../mqtt-gateway/server/outgoing-queues.ts'
 import { makeRsaKeys } from '../support/device-keys.ts'
-import { GatewayFixture, until } from '../support/gateway-fixture.ts'
+import { GatewayFixture, listen, until } from '../support/gateway-fixture.ts'
 
 const text = (content: string) => ({ content: new TextEncoder().encode(content) })
 
@@ -33,24 +31,6 @@ afterEach(async () => {
   await fixture.stop()
   expect(fixture.errors).toEqual([])
 })
-
-interface Inbox {
-  readonly texts: string[]
-  readonly messages: DeliveredMessage[]
-  readonly refusals: string[]
-}
-
-async function listen(agent: DeviceAgent): Promise<Inbox> {
-  const inbox: Inbox = { texts: [], messages: [], refusals: [] }
-  await agent.listen({
-    message: message => {
-      inbox.messages.push(message)
-      inbox.texts.push(new TextDecoder().decode(message.content))
-    },
-    refused: ({ code }) => inbox.refusals.push(code),
-  })
-  return inbox
-}
 
 test('gateway: from 1 byte to 16 MiB arrives whole, in envelopes of at most 1 MiB; one byte more is refused', async () => {
   const [sender, reader] = await Promise.all([d1111, d1113].map(keys => fixture.agent(keys)))

@@ -11,6 +11,7 @@ import type { Signer } from '../../chain/keys.ts'
 import { nobleVerifier } from '../../chain/noble-crypto.ts'
 import { type IdentityKeys, makeKeys, signerOf } from '../../client/key-directory.ts'
 import { type AgentOptions, DeviceAgent } from '../../mqtt-gateway/device/agent.ts'
+import type { DeliveredMessage } from '../../mqtt-gateway/device/listener.ts'
 import { type Credentials, makeCredentials } from '../../mqtt-gateway/device/mqtt-connection.ts'
 import type { DecisionLine } from '../../mqtt-gateway/protocol/decision-log.ts'
 import { filters, topics } from '../../mqtt-gateway/protocol/topics.ts'
@@ -177,4 +178,24 @@ export async function until<T>(
     if (performance.now() > deadline) throw new Error(`not within ${withinMs} ms: ${what}`)
     await new Promise(resolve => setTimeout(resolve, 2))
   }
+}
+
+/** What an agent has taken, and why it has refused the rest. */
+interface Inbox {
+  readonly texts: string[]
+  readonly messages: DeliveredMessage[]
+  readonly refusals: string[]
+}
+
+/** Begins to listen. */
+export async function listen(agent: DeviceAgent): Promise<Inbox> {
+  const inbox: Inbox = { texts: [], messages: [], refusals: [] }
+  await agent.listen({
+    message: message => {
+      inbox.messages.push(message)
+      inbox.texts.push(new TextDecoder().decode(message.content))
+    },
+    refused: ({ code }) => inbox.refusals.push(code),
+  })
+  return inbox
 }
