@@ -56,6 +56,10 @@ async function agent(context: Context, name: string, configFile: string | undefi
           stateDirectory: join(directory, 'devices', keys.name),
           trustTtlMs: description.trustTtlMs,
           onDecision: line => logDecision(join(directory, 'devices', keys.name), line),
+          identity: async () => {
+            const current = await access.keys.load(name)
+            return { keys: current, chain: agentChain(client, current) }
+          },
         },
         config,
         names: localNamesOf(access),

@@ -21,6 +21,7 @@ import { rightsCommand, rightsRows } from './device-rights.ts'
 import { joinCommands } from './join.ts'
 import { messageCommands } from './messages.ts'
 import { provenance } from './output.ts'
+import { rotateCommand } from './rotate.ts'
 
 /** The trust level that `mote device trust` asks for: an identity as it registers. */
 const defaultTrustLevel = 2
@@ -63,6 +64,7 @@ export function deviceCommands(family: Command, add: AddCommand): void {
     action: revokeDevice,
   })
   rightsCommand(family, add)
+  rotateCommand(family, add)
   messageCommands(family, add)
 }
 

@@ -34,6 +34,8 @@ import {
 export interface DeviceClientOptions extends Omit<AgentOptions, 'reconnects'> {
   /** Where the queues lie, for a process of many devices; by default in `stateDirectory`, for this device alone. */
   readonly store?: MessageStore
+  /** Asked at each connection for the keys to use from now on, and the chain that goes with them; by default those above, for ever. */
+  readonly identity?: () => Promise<Pick<AgentOptions, 'keys' | 'chain'>>
   /** False: what is sent to this device is left to others, and `received` cannot be asked for. Default true. */
   readonly receives?: boolean
   /** How long the confirmation of a first attempt is waited for; 2 s by default. */
@@ -86,7 +88,7 @@ export async function createDeviceClient(options: DeviceClientOptions): Promise<
       open: async () => {
         // An assertion is dated by the chain's time, which a program that has just started does not know yet.
         if (chain.ageMs() > (options.trustTtlMs ?? 180_000)) await chain.refresh()
-        return DeviceAgent.connect({ ...options, reconnects: false })
+        return DeviceAgent.connect({ ...options, ...(await options.identity?.()), reconnects: false })
       },
       prepare: async agent => {
         if (options.receives ?? true) await arrivals.listen(agent)
@@ -164,6 +166,11 @@ export class DeviceClient {
   /** Gives every message that has come or comes to `handler`, those of one source in order. A second call replaces the handler. */
   listen(handler: TextHandler): void {
     this.#parts.inbox.handle(handler)
+  }
+
+  /** Connects anew, with the keys that `identity` gives now: after a rotation. What is on the disk is sent with them. */
+  async renew(): Promise<void> {
+    await this.#parts.link.renew()
   }
 
   /** Ends in order: what is on the disk stays there for the next client. */

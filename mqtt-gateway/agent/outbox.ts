@@ -133,7 +133,7 @@ export interface OutboxOptions {
   readonly store: MessageStore
   readonly prefix: string
   readonly limits: QueueLimits
-  readonly link: Pick<AgentLink, 'agent'>
+  readonly link: Pick<AgentLink, 'agent' | 'renew'>
   readonly confirmations: PendingConfirmations
   readonly now: () => Milliseconds
   /** How long the confirmation of a first attempt is waited for. */
@@ -242,6 +242,8 @@ export class Outbox {
       if (finalRefusals.includes(failure.code)) return dropped(failure)
       if (signal.aborted) return undefined
       onWaiting(to, failure)
+      // The key was rotated: the next connection has the one that is in force.
+      if (failure.code === 'key-not-valid') await link.renew()
       await pause(delayMs * (0.5 + Math.random() / 2), signal)
     }
   }

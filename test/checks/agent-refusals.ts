@@ -112,6 +112,22 @@ const localPorts: readonly RefusalCheck[] = [
 ]
 
 export const agent: readonly RefusalCheck[] = [
+  {
+    refusal: 'agent: to keep what a rotated key has signed waiting for ever',
+    file: 'mqtt-gateway/agent/device-client.ts',
+    find: '...(await options.identity?.()), ',
+    replace: '',
+    test: clientTest,
+    only: 'key has ended',
+  },
+  {
+    refusal: 'agent: a topic of a device that is not in the process',
+    file: 'mqtt-gateway/agent/agent-fleet.ts',
+    find: "return Promise.resolve(refuse('topic-not-allowed', 'topic: expected the name of a device first'))",
+    replace: 'return Promise.resolve({ ok: true, value: undefined })',
+    test: 'test/e2e/agent-fleet.test.ts',
+    only: 'is refused',
+  },
   ...localPorts,
   ...takenOut(queue, queueTest, {
     'agent queue: more messages than its limit': 'if (this.#count >= messages)',

@@ -5,7 +5,8 @@
 import { randomBytes } from 'node:crypto'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import type { IdentityKeys } from '../../client/key-directory.ts'
+import type { Milliseconds } from '../../chain/brands.ts'
+import { type IdentityKeys, makeKeys } from '../../client/key-directory.ts'
 import {
   type ClientEvent,
   createDeviceClient,
@@ -279,4 +280,28 @@ test('device client: a gateway that says no is asked again, and taken when it sa
   await expect(client.connected(1)).rejects.toMatchObject({ code: 'not-authorised' })
   fixture.trust.setStatus(d1111.id, 'active')
   await client.connected(5_000)
+})
+
+test('device client: when its key has ended it goes on with the one that is in force, and nothing is lost', async () => {
+  const next = makeKeys('next')
+  const rotated = { ...d1111, signing: next.signing }
+  let current = d1111
+  const recipient = await start(d1112)
+  const sender = await start(d1111, { identity: async () => ({ keys: current, chain: fixture.trust }) })
+  await Promise.all([sender, recipient].map(({ client }) => client.connected(5_000)))
+  current = rotated
+  const record = fixture.trust.record(d1111.id)
+  const now = Date.now() as Milliseconds
+  const [sign, ...others] = record.keys
+  const added = { purpose: 'sign', key: next.signing.publicKey, notBefore: 0 as Milliseconds } as const
+  fixture.trust.put({
+    ...record,
+    keys: [{ ...sign!, notAfter: now }, ...others, { ...added, notAfter: undefined, revokedAt: undefined }],
+  })
+  const { outcome } = await sender.client.send(d1112.id, {
+    content: content('signed anew'),
+    delivery: 'received',
+  })
+  expect(await outcome).toMatchObject({ type: 'received' })
+  expect(recipient.texts).toEqual(['signed anew'])
 })
