@@ -142,6 +142,11 @@ function leaf<T>(type: keyof typeof recordTypes, codec: Codec<T>): Codec<T> {
   }
 }
 
+/** Whether a leaf holds a record of this type, by how it begins: `[record type, …`, three items. */
+export function isRecordOf(type: keyof typeof recordTypes, leafValue: Uint8Array): boolean {
+  return leafValue[0] === 0x93 && leafValue[1] === recordTypes[type]
+}
+
 const counter = uint(0xffff_ffff)
 const time = uint<Milliseconds>()
 const height = uint<Height>()

@@ -192,14 +192,27 @@ export function get(tree: StateTree, key: StateKey): Uint8Array | undefined {
   return node?.key === key ? node.value : undefined
 }
 
-/** The leaves in the order of their keys. */
-export function* entries(tree: StateTree): Generator<readonly [StateKey, Uint8Array]> {
-  const stack: (Node | undefined)[] = [tree.root]
+/** The leaves in the order of their keys; only those above `after`, if given. */
+export function* entries(tree: StateTree, after?: StateKey): Generator<readonly [StateKey, Uint8Array]> {
+  const stack: (Node | undefined)[] = after === undefined ? [tree.root] : subtreesAbove(tree, after)
   while (stack.length > 0) {
     const node = stack.pop()
     if (node?.kind === 'branch') stack.push(node.right, node.left)
     else if (node) yield [node.key, node.value]
   }
+}
+
+/** What lies above a key, the lowest last. */
+function subtreesAbove(tree: StateTree, key: StateKey): (Node | undefined)[] {
+  const above: (Node | undefined)[] = []
+  let node = tree.root
+  for (let depth = 0; node?.kind === 'branch'; depth++) {
+    const isRight = bitAt(key, depth) === 1
+    if (!isRight) above.push(node.right)
+    node = isRight ? node.right : node.left
+  }
+  if (node && node.key > key) above.push(node)
+  return above
 }
 
 /** The proof that `key` has the value `get(tree, key)`, or that it has none. */

@@ -19,6 +19,7 @@ import type { AddCommand } from './command.ts'
 import { type Context, parseCount } from './context.ts'
 import { rightsCommand, rightsRows } from './device-rights.ts'
 import { joinCommands } from './join.ts'
+import { deviceListCommand } from './lists.ts'
 import { messageCommands } from './messages.ts'
 import { provenance } from './output.ts'
 import { rotateCommand } from './rotate.ts'
@@ -63,6 +64,7 @@ export function deviceCommands(family: Command, add: AddCommand): void {
     ],
     action: revokeDevice,
   })
+  deviceListCommand(family, add)
   rightsCommand(family, add)
   rotateCommand(family, add)
   messageCommands(family, add)

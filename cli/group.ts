@@ -21,6 +21,7 @@ import {
 } from './chain-access.ts'
 import type { AddCommand } from './command.ts'
 import type { Context } from './context.ts'
+import { groupListCommand } from './lists.ts'
 import { connectAgent } from './messages.ts'
 import { provenance, shortId } from './output.ts'
 
@@ -69,6 +70,7 @@ export function groupCommands(family: Command, add: AddCommand): void {
     options: [{ ...from, required: false, description: 'the owner, for a group that has no name here' }],
     action: show,
   })
+  groupListCommand(family, add)
 }
 
 async function create(

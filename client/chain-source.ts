@@ -16,7 +16,7 @@ import type {
   TransactionId,
 } from '../chain/brands.ts'
 import { isDigest } from '../chain/brands.ts'
-import { type Codec, digest, encode, encodedList, list, struct } from '../chain/codec.ts'
+import { type Codec, digest, encode, encodedList, list, optional, struct } from '../chain/codec.ts'
 import { type ErrorCode, errorTable } from '../chain/errors.ts'
 import {
   type CertifiedHeader,
@@ -95,6 +95,28 @@ export const groupAnswerCodec: Codec<GroupAnswer> = struct<GroupAnswer>({
   members: list(digest<DeviceId>(), maxGroupMembers),
 })
 
+/** What can be listed: identities are the papers' node list, groups their topic list (Hsu-Lu, Tables 1 and 2). */
+export type ListedType = 'identity' | 'group'
+
+/**
+ * Leaves of one type with their proofs, ascending by state key. Each proves itself; that none was left out is the source's word.
+ */
+export interface RecordPage {
+  readonly answers: readonly StateAnswer[]
+  /** Where to go on: above this key; undefined at the end. */
+  readonly next: StateKey | undefined
+}
+
+/** Records in one page, at most. */
+export const maxRecordsPerPage = 64
+/** Their bytes, unless one alone has more: a page fits an answer over MQTT. */
+export const maxRecordPageBytes = 120 * 1024
+
+export const recordPageCodec: Codec<RecordPage> = struct<RecordPage>({
+  answers: list(stateAnswerCodec, maxRecordsPerPage),
+  next: optional(digest<StateKey>()),
+})
+
 /** Headers in one answer of `headersFrom`, at most. */
 export const maxHeadersPerAnswer = 512
 /** Bytes of such an answer, unless its first header alone is larger: a slow link carries it within a request's deadline. */
@@ -148,6 +170,8 @@ export interface ChainSource {
   state(key: StateKey, height?: Height, options?: RequestOptions): Promise<StateAnswer>
   /** A group's leaf with a proof, and its whole member list. */
   group(id: GroupId, options?: RequestOptions): Promise<GroupAnswer>
+  /** A page of what there is of one type: above `after`, if given. A page may have no answers and not be the last. */
+  records(type: ListedType, after?: StateKey, options?: RequestOptions): Promise<RecordPage>
   /** A page of a device's history, the newest first: below `before`, if given. An empty page is the end. */
   deviceTransactions(
     id: DeviceId,

@@ -25,6 +25,7 @@ import {
   isTransactionStatus,
   type NodeStatus,
   type RequestOptions,
+  recordPageCodec,
   type TransactionStatus,
 } from './chain-source.ts'
 import { coordinationAddressesCodec } from './coordination-address.ts'
@@ -88,6 +89,12 @@ export function httpSource(baseUrl: string, options: HttpSourceOptions = {}): Ch
         request,
       ),
     group: (id, request): Promise<GroupAnswer> => getValue(`/v1/groups/${id}`, groupAnswerCodec, request),
+    records: (type, after, request) =>
+      getValue(
+        `/v1/records/${type}${after === undefined ? '' : `?after=${after}`}`,
+        recordPageCodec,
+        request,
+      ),
     deviceTransactions: (id, before, request) =>
       getJson<readonly DeviceTransaction[]>(
         `/v1/devices/${id}/transactions${before ? `?before=${before.height}.${before.index}` : ''}`,

@@ -193,6 +193,17 @@ export class VerifiedChain {
     })
   }
 
+  /**
+   * A proof of an identity that came unasked, in a list: verified, and remembered if it still stands, so that `device` need not ask for
+   * it. `source` is asked for headers only. Throws `bad-proof`, `bad-certificate`, `stale`.
+   */
+  async takeDevice(source: ChainSource, id: DeviceId, answer: StateAnswer): Promise<void> {
+    const key = stateKeyOf.identity(id)
+    const read = (value: Uint8Array) => decodeRecord(identityCodec, value)
+    const { value, height } = await this.#answered(source, { key, ask: async () => ({ answer, read }) })
+    if (this.#window.judge(key, height).type === 'holds') this.#remember(key, { value, provenAt: height })
+  }
+
   /** Height of the last change of an identity that is known of; undefined if there was none in the window. */
   deviceChangedAt(id: DeviceId): Height | undefined {
     return this.#window.lastChange(stateKeyOf.identity(id))

@@ -37,6 +37,7 @@ export function queryHandler(source: ChainSource, latestHandovers: LatestHandove
     transaction: ({ id }) => source.transactionStatus(id),
     status: () => source.status(),
     history: ({ device, before }) => source.deviceTransactions(device, before),
+    records: ({ type, after }) => source.records(type, after),
     coordination: () => source.coordination(),
   })
 }
@@ -80,6 +81,7 @@ export function libp2pSource(
     state: (key, height) => asked(queries.state, { key, height }),
     group: group => asked(queries.group, { id: group }),
     deviceTransactions: (device, before) => asked(queries.history, { device, before }),
+    records: (type, after) => asked(queries.records, { type, after }),
     coordination: () => asked(queries.coordination, {}),
   }
 }

@@ -33,8 +33,10 @@ import {
   isDeviceTransactions,
   isNodeStatus,
   isTransactionStatus,
+  type ListedType,
   maxHeadersPerAnswer,
   type NodeStatus,
+  recordPageCodec,
   type SubmitWait,
   type TransactionStatus,
 } from '../../client/chain-source.ts'
@@ -308,6 +310,19 @@ export const queries = {
       answer: json<readonly DeviceTransaction[]>(isDeviceTransactions),
     },
     { ...trusted, cost: 20 },
+  ),
+  /** A page of identities or groups, each with its proof. Looks at `maxLeavesPerPage` leaves at most (record-pages.ts). */
+  records: query(
+    13,
+    'records',
+    {
+      request: struct<{ readonly type: ListedType; readonly after: StateKey | undefined }>({
+        type: oneOf<ListedType>({ identity: 1, group: 2 }),
+        after: optional(digest<StateKey>()),
+      }),
+      answer: recordPageCodec,
+    },
+    { ...proven, cost: pageCost },
   ),
   coordination: query(
     12,

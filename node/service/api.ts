@@ -35,6 +35,7 @@ import { Places } from '../network/rate-limit.ts'
 import type { TransferReport } from '../replica/leader-transfer.ts'
 import { json, mustBeNoPage, mustBeOperator, octets } from './callers.ts'
 import { limitRate } from './http-rate.ts'
+import { recordRoutes } from './record-routes.ts'
 
 /** What a node serves over HTTP. */
 export interface ApiParts {
@@ -253,6 +254,7 @@ function stateRoutes(routes: FastifyInstance, { source, barrier }: ApiParts): vo
     { schema: { params: byId, querystring: historyQuery } },
     async request => source.deviceTransactions(DeviceId(request.params.id), cursorOf(request.query.before)),
   )
+  recordRoutes(app, source)
   app.get('/v1/coordination', async (_request, reply) =>
     reply.type(octets).send(encode(coordinationAddressesCodec, await source.coordination())),
   )

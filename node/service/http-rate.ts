@@ -18,7 +18,7 @@ const httpBurstSeconds = 5
 /** No transaction is shorter: three ids, a nonce and a signature. */
 const leastTransactionBytes = 176
 
-const { head, header, history, state, group, submit, headers } = queries
+const { head, header, history, state, group, submit, headers, records } = queries
 
 /** What is not named here costs as much as the head. */
 const costs: Readonly<Record<string, (request: FastifyRequest) => number>> = {
@@ -33,6 +33,7 @@ const costs: Readonly<Record<string, (request: FastifyRequest) => number>> = {
   '/v1/devices/:id': () => state.cost,
   '/v1/devices/:id/transactions': () => history.cost,
   '/v1/groups/:id': () => group.cost,
+  '/v1/records/:type': () => records.cost,
   '/v1/transactions': () => submit.cost,
   '/v1/transactions/batch': ({ headers }) =>
     submit.cost *

@@ -16,19 +16,21 @@ import { type DeviceId, type GroupId, Height, type StateKey, type TransactionId 
 import { type Certificate, certificateCodec } from '../../chain/certificate.ts'
 import { type Codec, decode } from '../../chain/codec.ts'
 import { headerCodec, headerHash } from '../../chain/header.ts'
-import { type CertifiedHeader, type StateAnswer, stateAnswer } from '../../chain/light-client.ts'
+import type { CertifiedHeader, StateAnswer } from '../../chain/light-client.ts'
 import { membersCodec, stateKeyOf } from '../../chain/records.ts'
 import { MoteError } from '../../chain/result.ts'
-import { get, prove } from '../../chain/state-tree.ts'
+import { get } from '../../chain/state-tree.ts'
 import { typeOfKind } from '../../chain/transaction.ts'
 import {
   type ChainSource,
   type DeviceTransaction,
   type GroupAnswer,
   type HistoryCursor,
+  type ListedType,
   maxHeadersPerAnswer,
   maxHistoryPage,
   type NodeStatus,
+  type RecordPage,
   type SubmitWait,
   type TransactionStatus,
 } from '../../client/chain-source.ts'
@@ -39,6 +41,7 @@ import { changesCodec, type LiveChain } from '../ledger/live-chain.ts'
 import type { NodeListener } from '../ledger/node-events.ts'
 import type { Clock, Storage } from '../ports.ts'
 import type { FullNodeStatus } from './node-status.ts'
+import { answerAt, type ListedState, recordPage } from './record-pages.ts'
 import type { Submission } from './submission.ts'
 
 /** A block for people and dashboards. Nothing in it is proof. */
@@ -204,6 +207,11 @@ export class NodeService implements ChainSource, NodeListener {
     return { group: answer, members: members ? decoded(membersCodec, members, 'members') : [] }
   }
 
+  async records(type: ListedType, after?: StateKey): Promise<RecordPage> {
+    this.#mustServe()
+    return recordPage(await this.#certifiedLedger(), type, after)
+  }
+
   async deviceTransactions(id: DeviceId, before?: HistoryCursor): Promise<readonly DeviceTransaction[]> {
     this.#mustServe()
     const rows = await this.#parts.storage.deviceTransactions(id, maxHistoryPage, before)
@@ -312,6 +320,13 @@ export class NodeService implements ChainSource, NodeListener {
     height: Height | undefined,
     also?: StateKey,
   ): Promise<{ answer: StateAnswer; members: Uint8Array | undefined }> {
+    const certified = await this.#certifiedLedger(height)
+    const { tree } = certified.ledger
+    return { answer: answerAt(certified, key, get(tree, key)), members: also && get(tree, also) }
+  }
+
+  /** The state at a certified height, the newest unless one is given. */
+  async #certifiedLedger(height?: Height): Promise<ListedState> {
     const { chain, storage } = this.#parts
     const newest = chain.certificate
     const wanted = height ?? chain.certifiedHeight
@@ -325,8 +340,7 @@ export class NodeService implements ChainSource, NodeListener {
         throw new MoteError('height-not-available', `height ${wanted}: has no certificate of its own`)
       certificate = decoded(certificateCodec, stored, 'certificate')
     }
-    const answer = stateAnswer(ledger.header, certificate, get(ledger.tree, key), prove(ledger.tree, key))
-    return { answer, members: also && get(ledger.tree, also) }
+    return { ledger, certificate }
   }
 }
 

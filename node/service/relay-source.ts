@@ -45,6 +45,7 @@ export function relaySource({ client, status }: RelayParts): ChainSource {
             return answer
           }),
     group: id => records.groupProof(id),
+    records: (type, after) => pool.attempt(source => source.records(type, after)),
     deviceTransactions: (id, before) => pool.attempt(source => source.deviceTransactions(id, before)),
     coordination: () => pool.attempt(source => source.coordination()),
   }

@@ -238,6 +238,12 @@ describe('devnet', () => {
     expect(await names()).toEqual(['1113', '1114'])
     expect((await mote('group', 'add', 'valves', '1111', '--from', '1113')).code).toBe(4)
     expect((await mote('group', 'show', 'nothing')).code).toBe(3)
+    const [groups, devices] = await Promise.all([json('group', 'list'), json('device', 'list')])
+    const members = expect.arrayContaining([expect.objectContaining({ name: '1113' })])
+    const valves = expect.objectContaining({ name: 'valves', members, epoch: 2, holders: members })
+    expect(groups).toMatchObject({ code: 0, value: { groups: expect.arrayContaining([valves]), next: null } })
+    const listed = expect.arrayContaining([expect.objectContaining({ name: '1113', status: 'active' })])
+    expect(devices).toMatchObject({ code: 0, value: { devices: listed, next: null } })
   })
 
   test('revoke: trust says 5, sending says 5', async () => {

@@ -7,7 +7,12 @@ import { encode } from '../../chain/codec.ts'
 import { errorTable } from '../../chain/errors.ts'
 import { certifiedHeaderCodec, stateAnswerCodec } from '../../chain/light-client.ts'
 import { MoteError } from '../../chain/result.ts'
-import { groupAnswerCodec, headerListCodec } from '../../client/chain-source.ts'
+import {
+  groupAnswerCodec,
+  headerListCodec,
+  type ListedType,
+  recordPageCodec,
+} from '../../client/chain-source.ts'
 import type { TestSource } from './test-source.ts'
 
 export interface ServedChain extends AsyncDisposable {
@@ -61,6 +66,10 @@ async function answerOf(
   if (what === 'devices' && url.pathname.endsWith('/transactions'))
     return source.deviceTransactions(DeviceId(which))
   if (what === 'groups') return encode(groupAnswerCodec, await source.group(GroupId(which)))
+  if (what === 'records') {
+    const after = url.searchParams.get('after') as StateKey | null
+    return encode(recordPageCodec, await source.records(which as ListedType, after ?? undefined))
+  }
   if (what === 'headers' && which === 'wait') {
     const header = await source.waitForHeader(Height(number('after')), number('timeoutMs'), { signal })
     return header && encode(certifiedHeaderCodec, header)

@@ -18,10 +18,13 @@ import type {
   ChainSource,
   DeviceTransaction,
   GroupAnswer,
+  ListedType,
   NodeStatus,
+  RecordPage,
   TransactionStatus,
 } from '../../client/chain-source.ts'
 import type { IdentityKeys } from '../../client/key-directory.ts'
+import { recordPage } from '../../node/service/record-pages.ts'
 
 /** What a `TestChain` is to its sources. */
 interface ServableChain {
@@ -29,7 +32,7 @@ interface ServableChain {
   readonly fullNodes: readonly IdentityKeys[]
   readonly ledger: Ledger
   readonly height: Height
-  at(height: number): { readonly certificate: Certificate | undefined }
+  at(height: number): { readonly certificate: Certificate | undefined; readonly ledger: Ledger }
   append(transactions: readonly Uint8Array[]): readonly Receipt[]
   served(height: number): CertifiedHeader
   block(height: number): Block
@@ -54,6 +57,7 @@ export class TestSource implements ChainSource {
   stateFrozenAt: number | undefined
   tamperState: (answer: StateAnswer) => StateAnswer = answer => answer
   tamperGroup: (answer: GroupAnswer) => GroupAnswer = answer => answer
+  tamperPage: (page: RecordPage) => RecordPage = page => page
   tamperHeader: (header: CertifiedHeader) => CertifiedHeader = header => header
   tamperBlock: (block: Block) => Block = block => block
   tamperStatus: (status: TransactionStatus) => TransactionStatus = status => status
@@ -145,6 +149,11 @@ export class TestSource implements ChainSource {
     this.#ask('group')
     const answer = this.chain.groupAnswer(id, this.#stateHeight())
     return this.tamperGroup({ ...answer, group: this.tamperState(answer.group) })
+  }
+
+  async records(type: ListedType, after?: StateKey): Promise<RecordPage> {
+    this.#ask('records')
+    return this.tamperPage(recordPage(this.chain.at(this.#stateHeight()), type, after))
   }
 
   /** Signed addresses, as a test puts them here. */

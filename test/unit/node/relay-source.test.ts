@@ -49,5 +49,6 @@ describe('relay', () => {
     expect((await relay.transactionStatus(idOfSigned(bytes))).status).toBe('unknown')
     expect(await relay.deviceTransactions(subject)).toBeDefined()
     expect(await relay.coordination()).toBeDefined()
+    expect((await relay.records('identity')).answers.length).toBeGreaterThan(0)
   })
 })
