@@ -30,6 +30,7 @@ function openBroker(): Broker {
     authenticate: async ({ clientId }) => ({ ok: true, value: { clientId } satisfies BrokerSession }),
     published: async () => 'acknowledge',
     maySubscribe: async () => 'grant',
+    subscribed: () => {},
     mayReceive: () => true,
     turnedAway: () => {},
     cut: () => {},

@@ -294,6 +294,13 @@ export const errorTable = {
     false,
     'The device has been suspended or revoked; its session was cut.',
   ),
+  'mailbox-full': row(
+    429,
+    0x97,
+    5,
+    false,
+    'So much waits already for a recipient, or at the gateway, that it keeps nothing more; send it anew later, or without --keep.',
+  ),
   'too-slow': row(
     429,
     0x97,

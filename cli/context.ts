@@ -65,6 +65,26 @@ export function parseCount(what: string, min: number, max: number): (text: strin
   }
 }
 
+const unitMs: Readonly<Record<string, number>> = { m: 60_000, h: 3_600_000, d: 86_400_000 }
+
+function durationMs(text: string): number | undefined {
+  const [, count = '', unit = ''] = /^([1-9]\d{0,4})([mhd])$/.exec(text) ?? []
+  return unit === '' ? undefined : Number(count) * (unitMs[unit] ?? 0)
+}
+
+/** Reads a time as 90m, 12h or 30d, in milliseconds, within bounds of the same form. Throws `usage`. */
+export function parseDuration(
+  what: string,
+  { min, max }: { readonly min: string; readonly max: string },
+): (text: string) => number {
+  return text => {
+    const [value = 0, least = 0, most = 0] = [text, min, max].map(durationMs)
+    if (value < least || value > most)
+      throw new MoteError('usage', `${what}: expected ${min} to ${max}, as 90m, 12h or 2d, got '${text}'`)
+    return value
+  }
+}
+
 /** @param hasDeadline false for commands that run until they are stopped */
 export function makeContext(environment: Environment, options: GlobalOptions, hasDeadline: boolean): Context {
   const { variables, streams, interrupted } = environment

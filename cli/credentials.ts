@@ -7,14 +7,13 @@ import type { Milliseconds } from '../chain/brands.ts'
 import type { CredentialScope } from '../chain/credentials.ts'
 import { credentialHash } from '../chain/credentials.ts'
 import { exitCodes } from '../chain/errors.ts'
-import { maxCredentialLifetimeMs } from '../chain/limits.ts'
 import { MoteError } from '../chain/result.ts'
 import { addCredential, revokeCredentials } from '../client/credential-actions.ts'
 import { type IdentityKeys, signerOf } from '../client/key-directory.ts'
 import { type ChainAccess, operatorKeys } from '../devnet/access.ts'
 import { openChain, openChainUnsynced, syncWithin } from './chain-access.ts'
 import type { AddCommand } from './command.ts'
-import type { Context } from './context.ts'
+import { type Context, parseDuration } from './context.ts'
 import { provenance } from './output.ts'
 
 interface CredentialOptions {
@@ -23,16 +22,6 @@ interface CredentialOptions {
   readonly list?: boolean
   readonly revoke?: string
   readonly operator?: boolean
-}
-
-const unitMs: Readonly<Record<string, number>> = { m: 60_000, h: 3_600_000, d: 86_400_000 }
-
-function parseLifetime(text: string): number {
-  const [, count = '', unit = ''] = /^([1-9]\d{0,4})([mhd])$/.exec(text) ?? []
-  const lifetimeMs = Number(count) * (unitMs[unit] ?? 0)
-  if (lifetimeMs < 60_000 || lifetimeMs > maxCredentialLifetimeMs)
-    throw new MoteError('usage', `for: expected 1m to 400d, as 90m, 12h or 30d, got '${text}'`)
-  return lifetimeMs
 }
 
 function parseScope(text: string): CredentialScope {
@@ -55,7 +44,7 @@ export function credentialsCommand(family: Command, add: AddCommand): void {
       {
         flags: '--for <time>',
         description: 'a password that lasts so long: 90m, 12h, 30d; its hash goes on the chain',
-        read: parseLifetime,
+        read: parseDuration('for', { min: '1m', max: '400d' }),
       },
       {
         flags: '--scope <scope>',

@@ -20,7 +20,7 @@ import {
   syncWithin,
 } from './chain-access.ts'
 import type { AddCommand } from './command.ts'
-import { type Context, parseCount } from './context.ts'
+import { type Context, parseCount, parseDuration } from './context.ts'
 import { credentialsCommand } from './credentials.ts'
 import { chunkProgress, readContent, writeContent } from './message-content.ts'
 import { durationText, provenance } from './output.ts'
@@ -40,6 +40,7 @@ interface SendOptions {
   readonly light?: boolean
   readonly file?: string
   readonly vote?: boolean
+  readonly keep?: number
 }
 interface ListenOptions {
   readonly out?: string
@@ -87,7 +88,7 @@ export function messageCommands(family: Command, add: AddCommand): void {
     usage: 'send [to] [text]',
     description: 'send a sealed message to a device, or with --group to a group',
     exits: {
-      0: 'checked and relayed',
+      0: 'checked and relayed, or with --keep kept',
       5: 'refused: the answer has verdict, code and reason; with --vote also one Error or one silence',
     },
     notes:
@@ -103,6 +104,11 @@ export function messageCommands(family: Command, add: AddCommand): void {
       {
         flags: '--light',
         description: 'keyed by a secret that is agreed on once for many messages: less work for weak devices',
+      },
+      {
+        flags: '--keep <time>',
+        description: 'keep it so long for who is away: 90m, 12h, 2d; 7d at most, 1 MiB at most',
+        read: parseDuration('keep', { min: '1m', max: '7d' }),
       },
       {
         flags: '--vote',
@@ -178,12 +184,12 @@ async function send(context: Context, args: readonly string[], options: SendOpti
   if (answer.code === 'recipient-key-mismatch')
     context.output.note(`\`mote device contact refresh ${to} --from ${keys.name}\` takes the chain's key`)
   context.output.data(answer, () => {
-    const { verdict, code, reason, messageId, height, ageMs, vote } = answer
+    const { verdict, delivery, code, reason, messageId, height, ageMs, vote } = answer
     const table = vote ? `${voteTable(context, vote)}\n` : ''
     const asOf = `at height ${height}, trust data ${durationText(ageMs)} old`
     const id = messageId === null ? '' : `\nmessage ${messageId}`
     return verdict === 'Check'
-      ? `${table}${context.output.paint('green', 'Check')}  relayed, ${asOf}${id}`
+      ? `${table}${context.output.paint('green', 'Check')}  ${delivery ?? 'relayed'}, ${asOf}${id}`
       : `${table}${context.output.paint('red', 'Error')}  not relayed: ${code}: ${reason}\n${asOf}${id}`
   })
   return answer.verdict === 'Check' ? exitCodes.ok : exitCodes.predicateFalse
@@ -204,6 +210,7 @@ async function openChainIfReachable(context: Context): Promise<ChainAccess> {
 
 interface SendAnswer {
   readonly verdict: 'Check' | 'Error'
+  readonly delivery?: 'relayed' | 'kept'
   readonly reason: string | null
   readonly code: ErrorCode | null
   readonly messageId: string | null
@@ -230,10 +237,10 @@ async function sendOrRefusal(context: Context, access: ChainAccess, outgoing: Ou
   const { client } = access
   try {
     const sent = await sendContent(context, access, outgoing)
-    const { verdict, reason, code, messageId, height, ageMs } = sent.verdict
+    const { verdict, delivery, reason, code, messageId, height, ageMs } = sent.verdict
     const vote = sent.vote && (await voteAnswer(access, sent.vote))
     const judged = { verdict, reason: reason ?? null, code: code ?? null, messageId, height, ageMs }
-    return { ...judged, ...(vote && { vote }) }
+    return { ...judged, ...(delivery && { delivery }), ...(vote && { vote }) }
   } catch (error) {
     if (!(error instanceof MoteError)) throw error
     if (error.code === 'not-ready') return closedGateway(access, error)
@@ -269,6 +276,7 @@ async function sendContent(context: Context, access: ChainAccess, outgoing: Outg
     content,
     ...(onProgress && { onProgress }),
     ...(options.channel === undefined ? {} : { channel: options.channel }),
+    ...(options.keep !== undefined && { keepMs: options.keep }),
   }
   const target =
     options.group === undefined

@@ -24,6 +24,7 @@ import { maxEnvelopeBytes } from './protocol/envelope.ts'
 import { aedesBroker } from './server/aedes-broker.ts'
 import { fileBoxStore } from './server/boxes.ts'
 import { Gateway } from './server/gateway.ts'
+import { Mailboxes } from './server/mailboxes.ts'
 import { defaultOutgoingLimits } from './server/outgoing-queues.ts'
 import { openStatusServer } from './server/status-server.ts'
 
@@ -131,6 +132,7 @@ async function makeGateway(config: GatewayConfig, client: ChainClient, log: Logg
       outgoing: defaultOutgoingLimits,
     }),
     boxes: await fileBoxStore(join(config.data, 'boxes')),
+    mailboxes: await Mailboxes.open(join(config.data, 'mail')),
     log: await fileDecisionLog(config.data, log),
     trustTtlMs: config.trustTtlMs,
     onError: error => log.error({ err: error }, 'failure that no client can be told of'),

@@ -5,6 +5,7 @@
 import { join } from 'node:path'
 import { MoteError, type Result, refusalOf, refuse } from '../../chain/result.ts'
 import type { IdentityKeys } from '../../client/key-directory.ts'
+import { MessageStore } from '../../client/message-store.ts'
 import type { AgentChain } from '../device/agent-chain.ts'
 import type { GatewayAddress } from '../device/mqtt-connection.ts'
 import { type AgentEvent, acceptLocal, deliverLocal, Subscriptions } from './agent-process.ts'
@@ -12,7 +13,6 @@ import { createDeviceClient, type DeviceClient } from './device-client.ts'
 import type { LocalMessage } from './local-client.ts'
 import { defaultLocalLimits, type LocalAddress, LocalMqtt } from './local-mqtt.ts'
 import { type LocalNames, standardRoutes } from './local-routes.ts'
-import { MessageStore } from './message-store.ts'
 
 export interface FleetOptions {
   readonly devices: readonly IdentityKeys[]

@@ -15,13 +15,13 @@ import { join } from 'node:path'
 import type { DeviceId, GroupId } from '../../chain/brands.ts'
 import { MoteError, type Refusal, refusalOf, unwrap } from '../../chain/result.ts'
 import { Deadline } from '../../client/deadline.ts'
+import { MessageStore } from '../../client/message-store.ts'
 import { type AgentOptions, DeviceAgent, type Recipient } from '../device/agent.ts'
 import type { DeliveredMessage } from '../device/listener.ts'
 import { AgentLink, type LinkEvent } from './agent-link.ts'
 import { PendingConfirmations } from './confirmations.ts'
 import type { QueueLimits } from './durable-queue.ts'
 import { defaultInboxLimits, Inbox, type TextHandler } from './inbox.ts'
-import { MessageStore } from './message-store.ts'
 import {
   type Delivery,
   type DeliveryOutcome,

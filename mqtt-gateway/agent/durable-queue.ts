@@ -12,7 +12,7 @@
 import type { Milliseconds } from '../../chain/brands.ts'
 import { bytes, constant, decode, encode, struct, text, uint } from '../../chain/codec.ts'
 import { MoteError, ok, type Result, refuse } from '../../chain/result.ts'
-import type { MessageStore, StoreChange } from './message-store.ts'
+import type { MessageStore, StoreChange } from '../../client/message-store.ts'
 
 export interface QueueLimits {
   readonly messages: number

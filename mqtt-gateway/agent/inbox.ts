@@ -20,12 +20,12 @@ import {
 } from '../../chain/codec.ts'
 import { MoteError, type Refusal, refusalOf, unwrap } from '../../chain/result.ts'
 import { Deadline, pause } from '../../client/deadline.ts'
+import type { MessageStore, StoreChange } from '../../client/message-store.ts'
 import type { DeliveredMessage } from '../device/listener.ts'
 import { maxTransferBytes } from '../protocol/content.ts'
 import { channelCodec } from '../protocol/envelope.ts'
 import { type MessageNumber, parseChannel } from './confirmations.ts'
 import { DurableQueue, maxEntryBytes, type QueueEntry, type QueueLimits } from './durable-queue.ts'
-import type { MessageStore, StoreChange } from './message-store.ts'
 
 export const defaultInboxLimits: QueueLimits = {
   messages: 10_000,

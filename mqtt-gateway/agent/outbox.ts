@@ -29,6 +29,7 @@ import {
 import type { ErrorCode } from '../../chain/errors.ts'
 import { MoteError, type Refusal, type Result, refusalOf } from '../../chain/result.ts'
 import { Deadline, pause } from '../../client/deadline.ts'
+import type { MessageStore } from '../../client/message-store.ts'
 import type { DeviceAgent, Recipient } from '../device/agent.ts'
 import { maxContentBytes } from '../protocol/content.ts'
 import { channelCodec, maxEnvelopeBytes, maxEnvelopeLifetimeMs } from '../protocol/envelope.ts'
@@ -41,7 +42,6 @@ import {
   type PendingConfirmations,
 } from './confirmations.ts'
 import { DurableQueue, type QueueEntry, type QueueLimits } from './durable-queue.ts'
-import type { MessageStore } from './message-store.ts'
 
 export const defaultOutboxLimits: QueueLimits = {
   messages: 10_000,
@@ -122,6 +122,8 @@ const finalRefusals: readonly ErrorCode[] = [
 ]
 /** Refusals after which the same bytes would be refused again. */
 const spoiled: readonly ErrorCode[] = [
+  // Its counter is used up.
+  'mailbox-full',
   'envelope-expired',
   'epoch-mismatch',
   'replayed',

@@ -7,9 +7,10 @@
  */
 
 import { randomBytes } from 'node:crypto'
-import type { DeviceId, GroupId } from '../../chain/brands.ts'
+import type { DeviceId, GroupId, Hash } from '../../chain/brands.ts'
 import { suiteForKey } from '../../chain/envelope-suites.ts'
 import type { EncryptionKey } from '../../chain/keys.ts'
+import { RecentMap } from '../../chain/recent-map.ts'
 import { currentEncryptionKey } from '../../chain/records.ts'
 import { MoteError, ok, type Refusal, type Result, refusalOf, refuse, unwrap } from '../../chain/result.ts'
 import { Deadline } from '../../client/deadline.ts'
@@ -24,6 +25,8 @@ import type { DeviceState } from './device-state.ts'
 import type { MqttConnection, ReceivedMessage } from './mqtt-connection.ts'
 import type { VerdictInbox } from './verdict-inbox.ts'
 
+/** Keys of older epochs that came with messages that had been kept, at least, and twice as many at most: more than a gateway sends at once. */
+const maxOlderKeys = 64
 /** Rounds in which another member may be faster before that counts as a failure. */
 const rekeyRounds = 4
 
@@ -44,12 +47,18 @@ export interface EpochsOptions {
 export class EpochKeys {
   readonly #options: EpochsOptions
   readonly #waiting = new Set<() => void>()
+  /** Boxes that are being opened. */
+  readonly #opening = new Set<Promise<void>>()
+  /** Keys that the chain has no hash of any more, by the hash that a message must name. */
+  readonly #older = new RecentMap<Hash, Uint8Array>(maxOlderKeys)
   #subscribed: Promise<void> | undefined
 
   constructor(options: EpochsOptions) {
     this.#options = options
     options.connection.onMessage(message => {
-      if (isBoxTopic(message.topicName)) void this.#onBox(message)
+      if (!isBoxTopic(message.topicName)) return
+      const opening: Promise<void> = this.#onBox(message).finally(() => this.#opening.delete(opening))
+      this.#opening.add(opening)
     })
   }
 
@@ -62,12 +71,21 @@ export class EpochKeys {
 
   /**
    * The key of an epoch as soon as it is known here; undefined when the time is over, or as soon as a newer epoch's
-   * key has come: the gateway retains the newest box only.
+   * key has come: the gateway retains the newest box only. With `expected`, which a member has signed as the key's hash, also one that
+   * came with a message that was kept; its box is published before the message.
    */
-  async key(group: GroupId, epoch: number, timeoutMs: number): Promise<Uint8Array | undefined> {
+  async key(
+    group: GroupId,
+    epoch: number,
+    timeoutMs: number,
+    expected?: Hash,
+  ): Promise<Uint8Array | undefined> {
     const { state } = this.#options
     const known = await state.epochKey(group, epoch)
     if (known) return known
+    await Promise.all(this.#opening)
+    const older = expected && this.#older.get(expected)
+    if (older) return older
     const deadline = new Deadline(timeoutMs)
     await this.subscribe()
     for (;;) {
@@ -159,18 +177,25 @@ export class EpochKeys {
     if (await state.epochKey(group, epoch)) return ok(undefined)
     if (((await chain.group(group)).value?.record.epoch ?? 0) < epoch) await chain.refresh()
     const record = (await chain.group(group)).value?.record
-    if (record?.epoch !== epoch)
+    if (record === undefined || record.epoch < epoch)
       return refuse('epoch-mismatch', `${what}: the chain has epoch ${record?.epoch ?? 'none'}`)
     const suite = suiteForKey[decryptionKey.publicKey.suite]
     const allowed = checkAllowed(suite, await chain.allowedSuites())
     if (!allowed.ok) return allowed
     const opened = await openMemberBox(chain.chainId, parsed.value, decryptionKey)
     if (!opened.ok) return refuse('cannot-open', `${what}: ${opened.error.detail}`)
-    if (epochKeyHash({ chainId: chain.chainId, group, epoch }, opened.value) !== record.epochKeyHash)
+    const hash = epochKeyHash({ chainId: chain.chainId, group, epoch }, opened.value)
+    if (record.epoch > epoch) return ok(this.#keepOlder(hash, opened.value))
+    if (hash !== record.epochKeyHash)
       return refuse('cannot-open', `${what}: not the key that the chain has the hash of`)
     await state.putEpochKey(group, epoch, opened.value)
     for (const wake of this.#waiting) wake()
     return ok(undefined)
+  }
+
+  /** Believed only if a member has signed its hash in the header of a message. */
+  #keepOlder(hash: Hash, key: Uint8Array): void {
+    this.#older.set(hash, key)
   }
 
   /** True when a key has come in; false when the time is over. */

@@ -5,20 +5,22 @@
  * It never trusts the gateway with content or with identity; it does believe its verdict on whether a message was
  * relayed. Keys come in as `IdentityKeys` and leave this process in no form.
  */
-import type { DeviceId, GroupId, Milliseconds } from '../../chain/brands.ts'
+import type { DeviceId, GroupId, Hash, Milliseconds } from '../../chain/brands.ts'
 import type { EnvelopeSuite } from '../../chain/envelope-suites.ts'
 import { keyIdOf, type SignatureVerifier, type Signer } from '../../chain/keys.ts'
-import { assert, MoteError, type Refusal, refusalOf, unwrap } from '../../chain/result.ts'
+import { assert, MoteError, type Refusal, unwrap } from '../../chain/result.ts'
 import { type IdentityKeys, signerOf } from '../../client/key-directory.ts'
 import { nativeVerifier } from '../../client/native-crypto.ts'
-import type { ChunkPlace } from '../protocol/content.ts'
+import { type ChunkPlace, maxContentBytes } from '../protocol/content.ts'
 import type { DecisionLine } from '../protocol/decision-log.ts'
-import { checkAllowed, type EncodedEnvelope, type Envelope, parseEnvelope } from '../protocol/envelope.ts'
+import { checkAllowed, type EncodedEnvelope, notKept } from '../protocol/envelope.ts'
 import { epochKeyHash } from '../protocol/epoch-boxes.ts'
+import { encodeReceipt } from '../protocol/kept-mail.ts'
 import { filters, recipientOf, topics } from '../protocol/topics.ts'
 import type { TrustedGroup } from '../protocol/trust.ts'
 import type { AgentChain } from './agent-chain.ts'
 import { EpochKeys } from './agent-epochs.ts'
+import { arrivals, type ListenHandlers } from './arrivals.ts'
 import { answerBallots } from './ballots.ts'
 import type { LeftOut } from './box-sealing.ts'
 import { judgeUnusableCopy, type RefreshedContact, refreshContact } from './contacts.ts'
@@ -27,7 +29,7 @@ import { DeviceState } from './device-state.ts'
 import { type SealTarget, sealEnvelope, suiteOf } from './envelope-sealing.ts'
 import { EpochKeeper } from './epoch-keeper.ts'
 import { SentSecrets } from './light-secrets.ts'
-import { type DeliveredMessage, Lanes, Listener, type ListenerOptions } from './listener.ts'
+import { Listener, type ListenerOptions } from './listener.ts'
 import { ListeningPlace } from './listening-place.ts'
 import { type GatewayAddress, MqttConnection } from './mqtt-connection.ts'
 import { contentsOf } from './transfers.ts'
@@ -66,6 +68,8 @@ export interface OutgoingText {
   readonly channel?: string
   /** How long the envelope is good for; 60 s by default, less than `maxEnvelopeLifetimeMs`. */
   readonly lifetimeMs?: number
+  /** How long the gateway keeps it for a recipient that is away; at most `maxKeepMs`, and 1 MiB. Not kept by default. */
+  readonly keepMs?: number | undefined
   /** Told how many bytes of the content have been relayed. */
   readonly onProgress?: (bytes: number) => void
 }
@@ -82,12 +86,6 @@ export type Recipient =
 export type SealOutcome =
   | { readonly type: 'sealed'; readonly envelope: EncodedEnvelope }
   | { readonly type: 'refused'; readonly verdict: GatewayVerdict }
-
-export interface ListenHandlers {
-  readonly message: (message: DeliveredMessage) => void | Promise<void>
-  /** Told of what arrived for this device and must not be believed. */
-  readonly refused?: (refusal: Refusal) => void
-}
 
 /** For connecting, acknowledgements and verdicts. */
 const defaultTimeoutMs = 10_000
@@ -205,6 +203,8 @@ export class DeviceAgent {
     send: (text: OutgoingContent) => Promise<GatewayVerdict>,
   ): Promise<GatewayVerdict> {
     const contents = unwrap(contentsOf(content))
+    if (text.keepMs !== undefined && contents.length > 1)
+      throw new MoteError('too-large', `content: expected at most ${maxContentBytes} bytes to be kept`)
     let verdict: GatewayVerdict | undefined
     let sent = 0
     for (const { bytes, place } of contents) {
@@ -304,18 +304,23 @@ export class DeviceAgent {
     const place = await ListeningPlace.take(this.#stateDirectory, this.#chain.head().time)
     this.#place = place
     const listener = new Listener({ ...this.#receiving, place })
-    const lanes = new Lanes()
+    const take = arrivals({
+      chainId: this.#chain.chainId,
+      listener,
+      handlers,
+      acknowledge: messageId => this.#acknowledge(messageId),
+    })
     this.#connection.onMessage(({ topicName, payload }) => {
-      if (recipientOf(topicName) !== this.#device) return
-      const parsed = parseEnvelope(this.#chain.chainId, payload)
-      if (!parsed.ok) return handlers.refused?.(parsed.error)
-      const { type, id } = parsed.value.header.target
-      if (!lanes.add(`${type}/${id}`, () => receive(listener, parsed.value, handlers), payload.length))
-        handlers.refused?.({ code: 'overloaded', detail: `${type}/${id}: too many messages wait` })
+      if (recipientOf(topicName) === this.#device) take(payload)
     })
     await this.epochs.subscribe()
     await this.#connection.subscribe(filters.toDevice(this.#device))
     void this.#keeper.start()
+  }
+
+  /** The gateway forgets a kept message. If this gets lost, the message comes again, and so does this. */
+  #acknowledge(messageId: Hash): void {
+    this.#connection.publish(topics.got(this.#device), encodeReceipt(messageId)).catch(() => {})
   }
 
   async close(): Promise<void> {
@@ -351,9 +356,11 @@ export class DeviceAgent {
 
   async #seal(
     target: SealTarget,
-    { content, place, channel = '', lifetimeMs = envelopeLifetimeMs }: OutgoingContent,
+    { content, place, channel = '', lifetimeMs = envelopeLifetimeMs, keepMs }: OutgoingContent,
   ): Promise<Extract<SealOutcome, { type: 'sealed' }>> {
     await this.#requireAllowed(suiteOf(target))
+    const now = this.#chain.now()
+    const keepUntil = keepMs === undefined ? notKept : ((now + keepMs) as Milliseconds)
     const counter = await this.#state.nextCounter(keyIdOf(this.#signer.publicKey))
     const envelope = unwrap(
       await sealEnvelope({
@@ -363,27 +370,15 @@ export class DeviceAgent {
         target,
         counter,
         seenHeight: this.#chain.head().height,
-        expiry: (this.#chain.now() + lifetimeMs) as Milliseconds,
+        // A time to keep it that is shorter than the usual one is all the time that it has.
+        expiry: (now + Math.min(lifetimeMs, (keepMs ?? Infinity) - 1)) as Milliseconds,
+        keepUntil,
         channel,
         content,
         place,
       }),
     )
     return { type: 'sealed', envelope }
-  }
-}
-
-async function receive(
-  listener: Listener,
-  envelope: Envelope,
-  { message, refused }: ListenHandlers,
-): Promise<void> {
-  try {
-    const received = await listener.receive(envelope)
-    if (!received.ok) refused?.(received.error)
-    else if (received.value) await message(received.value)
-  } catch (error) {
-    refused?.(refusalOf(error))
   }
 }
 

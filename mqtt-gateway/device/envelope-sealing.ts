@@ -33,6 +33,7 @@ import {
   type EnvelopeHeader,
   type EnvelopeTarget,
   epochKeyBytes,
+  notKept,
   type Sealed,
   signEnvelope,
 } from '../protocol/envelope.ts'
@@ -72,6 +73,8 @@ export interface SealRequest {
   readonly counter: number
   readonly seenHeight: Height
   readonly expiry: Milliseconds
+  /** Until when it is kept for a recipient that is away; `notKept` by default. */
+  readonly keepUntil?: Milliseconds
   readonly channel: string
   /** At most 1 MiB. */
   readonly content: Uint8Array
@@ -92,6 +95,7 @@ export async function sealEnvelope(request: SealRequest): Promise<Result<Encoded
     counter,
     seenHeight,
     expiry,
+    keepUntil: request.keepUntil ?? notKept,
   }
   const aad = authenticatedBytes({ header, channel })
   const body = encodeContent({ bytes: content, place })

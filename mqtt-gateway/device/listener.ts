@@ -17,7 +17,13 @@ import { ok, type Result, refuse } from '../../chain/result.ts'
 import { checkFresh } from '../../client/freshness.ts'
 import { OrderedQueue } from '../../client/ordered-queue.ts'
 import type { Content } from '../protocol/content.ts'
-import { checkAllowed, checkEnvelopeLifetime, type Envelope, verifyEnvelope } from '../protocol/envelope.ts'
+import {
+  checkAllowed,
+  checkDeliveryTime,
+  deliverableUntil,
+  type Envelope,
+  verifyEnvelope,
+} from '../protocol/envelope.ts'
 import type { AgentChain } from './agent-chain.ts'
 import type { EpochKeys } from './agent-epochs.ts'
 import type { DecryptionKey } from './decryption-key.ts'
@@ -76,8 +82,11 @@ export class Listener {
     if (!authentic.ok) return authentic
     const opened = await this.#open(envelope)
     if (!opened.ok) return opened
-    const { senderKeyId: keyId, counter, expiry } = header
-    const first = await place.acceptOnce({ keyId, counter, expiry }, chain.head().time)
+    const { senderKeyId: keyId, counter } = header
+    const first = await place.acceptOnce(
+      { keyId, counter, expiry: deliverableUntil(header) },
+      chain.head().time,
+    )
     if (!first.ok) return first
     const message = this.#whole(envelope, opened.value)
     if (!message.ok || message.value === undefined) return message as Result<undefined>
@@ -107,7 +116,7 @@ export class Listener {
 
   async #authenticate(envelope: Envelope): Promise<Result<void>> {
     const { chain, verifier, trustTtlMs } = this.#options
-    const { suite, sender, senderKeyId, seenHeight, target, expiry } = envelope.header
+    const { suite, sender, senderKeyId, seenHeight, target } = envelope.header
     if (chain.head().height < seenHeight) await chain.refresh()
     const { value: record } = await chain.device(sender)
     const fresh = checkFresh(chain.ageMs(), trustTtlMs)
@@ -123,7 +132,7 @@ export class Listener {
       return refuse('not-member', `sender ${sender} is not in group ${target.id}`)
     const allowed = checkAllowed(suite, await chain.allowedSuites())
     if (!allowed.ok) return allowed
-    return checkEnvelopeLifetime(expiry, { head: chain.head().time, now: chain.now() })
+    return checkDeliveryTime(envelope.header, { head: chain.head().time, now: chain.now() })
   }
 
   async #open(envelope: Envelope): Promise<Result<Content>> {
@@ -132,7 +141,8 @@ export class Listener {
     let key: OpeningKey = { type: 'device', key: decryptionKey, secrets: this.#secrets }
     if (target.type === 'group') {
       const current = (await chain.group(target.id)).value?.record.epoch ?? 0
-      const epochKey = await epochs.key(target.id, target.epoch, target.epoch < current ? 0 : boxWaitMs)
+      const { id, epoch, epochKeyHash } = target
+      const epochKey = await epochs.key(id, epoch, epoch < current ? 0 : boxWaitMs, epochKeyHash)
       if (!epochKey) return refuse('cannot-open', `group ${target.id}: no key of epoch ${target.epoch}`)
       key = { type: 'group', epochKey }
     }

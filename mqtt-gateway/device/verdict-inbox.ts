@@ -18,6 +18,8 @@ export interface GatewayVerdict {
   /** Null if there was no message to judge: its recipient's key could not be used. */
   readonly messageId: string | null
   readonly verdict: 'Check' | 'Error'
+  /** Of a message that is not refused: given to all who should get it, or waiting for one of them. */
+  readonly delivery?: 'relayed' | 'kept'
   readonly code?: ErrorCode
   readonly reason?: string
   /** Height and age of the trust data it was decided on. */
@@ -28,6 +30,7 @@ export interface GatewayVerdict {
 const verdictSchema = Type.Object({
   messageId: Type.Union([Type.String(), Type.Null()]),
   verdict: Type.Union([Type.Literal('Check'), Type.Literal('Error')]),
+  delivery: Type.Optional(Type.Union([Type.Literal('relayed'), Type.Literal('kept')])),
   code: Type.Optional(Type.String()),
   reason: Type.Optional(Type.String()),
   height: Type.Number(),
@@ -73,10 +76,11 @@ export class VerdictInbox {
       return
     }
     if (!Value.Check(verdictSchema, parsed) || parsed.messageId === null) return
-    const { messageId, verdict, code, reason, height, ageMs } = parsed
+    const { messageId, verdict, delivery, code, reason, height, ageMs } = parsed
     this.#waiting.get(messageId)?.resolve({
       messageId,
       verdict,
+      ...(delivery !== undefined && { delivery }),
       ...(code !== undefined && { code: code in errorTable ? (code as ErrorCode) : 'internal' }),
       ...(reason !== undefined && { reason }),
       height,

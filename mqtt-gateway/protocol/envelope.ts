@@ -37,8 +37,12 @@ import type { ExpiryTimes } from './trust.ts'
 
 /** Largest envelope: 1 MiB of content, and at most 1 KiB around it. */
 export const maxEnvelopeBytes = maxContentBytes + 1024
-/** Furthest that an expiry may lie ahead, in milliseconds: 10 minutes. Bounds how long a replay window must remember. */
+/** Furthest that an expiry may lie ahead, in milliseconds: 10 minutes. Bounds how long a gateway's replay window must remember. */
 export const maxEnvelopeLifetimeMs = 10 * 60 * 1000
+/** Longest that a message may be kept for a recipient that is away: 7 days. Bounds how long a recipient's replay window must remember. */
+export const maxKeepMs = 7 * 24 * 60 * 60 * 1000
+/** A keep time of a message that is not kept. */
+export const notKept = 0 as Milliseconds
 /** Bytes of a group's epoch key. */
 export const epochKeyBytes = 32
 /** Longest `enc`: what RSA of 3,072 bits makes. */
@@ -92,8 +96,15 @@ export interface EnvelopeHeader {
   readonly counter: number
   /** Height of the newest certified header that the sender had seen. */
   readonly seenHeight: Height
-  /** The gateway and the recipient refuse the envelope after this time. */
+  /** The gateway takes the envelope until this time, and the recipient too unless it is kept for longer. */
   readonly expiry: Milliseconds
+  /** The gateway keeps it for who is away, and the recipient takes it, until this time, after `expiry`; `notKept`: 0. */
+  readonly keepUntil: Milliseconds
+}
+
+/** Until when a recipient takes an envelope, and remembers its counter. */
+export function deliverableUntil({ expiry, keepUntil }: EnvelopeHeader): Milliseconds {
+  return keepUntil === notKept ? expiry : keepUntil
 }
 
 export interface Envelope {
@@ -118,6 +129,7 @@ const headerCodec: Codec<EnvelopeHeader> = struct<EnvelopeHeader>({
   counter: uint(),
   seenHeight: uint<Height>(),
   expiry: uint<Milliseconds>(),
+  keepUntil: uint<Milliseconds>(),
 })
 /** At most 64 characters; levels are never empty, so a topic made from it has none either. */
 export const channelCodec: Codec<string> = text(64, /^$|^[A-Za-z0-9._-]+(\/[A-Za-z0-9._-]+)*$/)
@@ -169,6 +181,8 @@ export function parseEnvelope(chainId: ChainId, wire: Uint8Array): Result<Envelo
     return refuse('malformed', `header.suite: ${header.suite} is not for a ${header.target.type}`)
   if (!suite.encBytes.includes(enc.length))
     return refuse('malformed', `enc: ${enc.length} bytes do not fit ${header.suite}`)
+  if (header.keepUntil !== notKept && header.keepUntil <= header.expiry)
+    return refuse('malformed', 'header.keepUntil: expected 0, or a time after the expiry')
   return ok({
     header,
     channel,
@@ -183,11 +197,33 @@ export function verifyEnvelope(envelope: Envelope, key: PublicKey, verifier: Sig
   return verifier.verify(key, signingBytes(envelope.messageId), envelope.signature)
 }
 
-/** Refuses `envelope-expired`, and `expiry-too-far` for one that a replay window could not remember. */
-export function checkEnvelopeLifetime(expiry: Milliseconds, { head, now }: ExpiryTimes): Result<void> {
+/**
+ * The rule for who takes an envelope from its sender. Refuses `envelope-expired`, and `expiry-too-far` for one that a replay window
+ * could not remember or that would be kept for too long.
+ */
+export function checkEnvelopeLifetime(
+  { expiry, keepUntil }: Pick<EnvelopeHeader, 'expiry' | 'keepUntil'>,
+  { head, now }: ExpiryTimes,
+): Result<void> {
   if (expiry < head) return refuse('envelope-expired', `expiry: passed ${head - expiry} ms ago`)
-  return expiry - now > maxEnvelopeLifetimeMs
-    ? refuse('expiry-too-far', `expiry: expected at most ${maxEnvelopeLifetimeMs} ms ahead`)
+  if (expiry - now > maxEnvelopeLifetimeMs)
+    return refuse('expiry-too-far', `expiry: expected at most ${maxEnvelopeLifetimeMs} ms ahead`)
+  return checkKeepTime(keepUntil, now)
+}
+
+/** The rule for who gives an envelope out, or gets it: a kept one counts until `keepUntil`. Refuses as `checkEnvelopeLifetime` does. */
+export function checkDeliveryTime(header: EnvelopeHeader, times: ExpiryTimes): Result<void> {
+  const { keepUntil } = header
+  if (keepUntil === notKept) return checkEnvelopeLifetime(header, times)
+  return keepUntil < times.head
+    ? refuse('envelope-expired', `keepUntil: passed ${times.head - keepUntil} ms ago`)
+    : checkKeepTime(keepUntil, times.now)
+}
+
+function checkKeepTime(keepUntil: Milliseconds, now: Milliseconds): Result<void> {
+  // The sender's time may be a little ahead of the judge's, as with expiries.
+  return keepUntil - now > maxKeepMs + maxEnvelopeLifetimeMs
+    ? refuse('expiry-too-far', `keepUntil: expected at most ${maxKeepMs} ms ahead`)
     : ok(undefined)
 }
 

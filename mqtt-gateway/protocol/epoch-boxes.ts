@@ -62,7 +62,8 @@ const memberBoxCodec = struct<MemberBox>({
 
 /** Largest encoded `EpochBoxes`: 640 KiB, room for `maxGroupMembers` RSA keys of 3,072 bits. */
 export const maxBoxesBytes = 640 * 1024
-const maxMemberBoxBytes = 1024
+/** Largest encoded `MemberBox`. */
+export const maxMemberBoxBytes = 1024
 
 /** Which epoch of which group on which chain. */
 export interface EpochName {

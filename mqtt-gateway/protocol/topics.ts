@@ -1,7 +1,7 @@
 /**
  * The MQTT topics and who uses them (docs/FORMATS.md, "MQTT topics").
  *
- * A device publishes to `send`, `boxes`, `ask`, `vote` and `check` only, and only to its own; the gateway alone publishes to the
+ * A device publishes to `send`, `boxes`, `ask`, `vote`, `check` and `got` only, and only to its own; the gateway alone publishes to the
  * others. Whatever is for a device, a group's mail included, comes on its own topics: one filter says all that it may
  * receive. Outside `mote/` are plain topics, for who has a right to them. Every topic begins with the format version, so that another version can live beside this one.
  */
@@ -23,6 +23,8 @@ export const topics = {
   ballot: (device: DeviceId) => `${prefix}/ballot/${device}`,
   /** A device answers a ballot. */
   check: (device: DeviceId) => `${prefix}/check/${device}`,
+  /** A device says which kept message it has accepted (kept-mail.ts). */
+  got: (device: DeviceId) => `${prefix}/got/${device}`,
   result: (device: DeviceId) => `${prefix}/result/${device}`,
   verdict: (sender: DeviceId) => `${prefix}/verdict/${sender}`,
   error: (device: DeviceId) => `${prefix}/error/${device}`,
@@ -69,6 +71,7 @@ export type PublishedTopic =
   | { readonly type: 'ask'; readonly device: DeviceId }
   | { readonly type: 'vote'; readonly device: DeviceId }
   | { readonly type: 'check'; readonly device: DeviceId }
+  | { readonly type: 'got'; readonly device: DeviceId }
   | { readonly type: 'boxes'; readonly group: GroupId }
   | { readonly type: 'plain' }
 
@@ -82,6 +85,7 @@ export function parsePublishedTopic(topicName: string): PublishedTopic | undefin
     case 'ask':
     case 'vote':
     case 'check':
+    case 'got':
       return { type, device: id as DeviceId }
     case 'boxes':
       return { type, group: id as GroupId }

@@ -58,6 +58,8 @@ const maxConnectPacketBytes = 2048
 /** Where acknowledged messages end: `$` topics match no wildcard [MQTT-4.7.2-1], and no filter may begin with `$`. */
 const consumedTopic = '$mote/consumed'
 
+/** Return code of SUBACK for a filter that is not granted (MQTT 3.1.1, section 3.9.3). */
+const subscriptionFailure = 128
 /** Return codes of CONNACK (MQTT 3.1.1, section 3.2.2.3). */
 const connackCodes = { unavailable: 3, badCredentials: 4, notAuthorized: 5 } as const
 
@@ -125,6 +127,11 @@ class AedesBroker implements Broker {
     this.#aedes.on('clientError', () => {})
     this.#aedes.on('connectionError', () => {})
     this.#aedes.on('client', client => this.#clients.set(client.id, client))
+    this.#aedes.on('subscribe', (subscriptions, client) => {
+      const session = this.#states.get(client)?.session
+      for (const { topic, qos } of session ? subscriptions : [])
+        if (session && Number(qos) !== subscriptionFailure) this.#handlers.subscribed(session, topic)
+    })
     this.#aedes.on('clientDisconnect', client => this.#disconnected(client))
     this.#server = createServer(socket => this.#accept(socket))
     this.#server.maxConnections = limits.connectionsMax + limits.unproven.all

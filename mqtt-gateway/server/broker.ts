@@ -52,6 +52,8 @@ export interface BrokerHandlers {
   readonly published: (session: BrokerSession, message: IncomingMessage) => Promise<PublishOutcome>
   /** Judges a subscription; must not reject. */
   readonly maySubscribe: (session: BrokerSession, topicFilter: string) => Promise<SubscribeOutcome>
+  /** Told when a granted subscription is in force: what is published from now on comes to the client. */
+  readonly subscribed: (session: BrokerSession, topicFilter: string) => void
   /** Whether a message that matches a client's subscription may go to this client now. */
   readonly mayReceive: (session: BrokerSession, topicName: string) => boolean
   /** Told why the broker ends the connection of a session: `too-slow`, `malformed`. */

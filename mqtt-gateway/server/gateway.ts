@@ -25,6 +25,7 @@ import {
   type PublishOutcome,
   type SubscribeOutcome,
 } from './broker.ts'
+import type { DroppedMail } from './kept-deliveries.ts'
 import { RefusedConnects } from './refused-connects.ts'
 import { errorDecision, printable, type Ruling, Rulings, type RulingsOptions } from './rulings.ts'
 import { type CutSession, type Session, Sessions } from './sessions.ts'
@@ -70,6 +71,7 @@ export class Gateway {
     this.#broker = options.broker({
       authenticate: login => this.#authenticate(login),
       published: (handle, message) => this.#published(handle, message),
+      subscribed: (handle, topicFilter) => this.#rulings.deliveries.subscribed(handle, topicFilter),
       maySubscribe: (handle, topicFilter) => this.#judgeSubscription(handle, topicFilter),
       mayReceive: (handle, topicName) => this.#mayReceive(handle, topicName),
       turnedAway: (login, refusal) => this.#logConnect(login, errorDecision(refusal)),
@@ -85,7 +87,7 @@ export class Gateway {
       log: line => this.#logResult(line),
       onError,
     })
-    this.#rulings = new Rulings(options, this.#broker, this.#votes)
+    this.#rulings = new Rulings(options, this.#broker, this.#votes, dropped => this.#logDropped(dropped))
   }
 
   /** Opens the MQTT port; the retained boxes are in place before anybody can ask for them. */
@@ -93,6 +95,7 @@ export class Gateway {
     const address = await this.#broker.listen()
     for (const boxes of this.#options.boxes.all())
       for (const message of memberBoxMessages(boxes, undefined)) await this.#broker.publish(message)
+    this.#rulings.deliveries.start()
     this.#summarising = setInterval(
       () => this.#summariseRefusedConnects(),
       this.#options.refusedSummaryMs ?? refusedSummaryMs,
@@ -121,6 +124,7 @@ export class Gateway {
     clearInterval(this.#summarising)
     this.#votes.stop()
     await this.#broker.close()
+    await this.#rulings.deliveries.stop()
     this.#summariseRefusedConnects()
     await this.#options.log.close()
   }
@@ -160,7 +164,10 @@ export class Gateway {
     const judged = await this.#access
       .judgeSubscription(session, topicFilter)
       .catch((error: unknown) => ({ ok: false, error: refusalOf(error) }) as const)
-    if (judged.ok && judged.value === 'own') return 'grant'
+    if (judged.ok && judged.value === 'own') {
+      this.#rulings.deliveries.arriving(session, session.device, topicFilter)
+      return 'grant'
+    }
     const decision: Decision = judged.ok ? { verdict: 'Check' } : errorDecision(judged.error)
     this.#log(session.device, topicFilter, { event: 'subscribe', id: null, recipient: null, decision })
     if (judged.ok) return 'grant'
@@ -169,6 +176,7 @@ export class Gateway {
 
   #closed(handle: BrokerSession): void {
     this.#access.close(handle)
+    this.#rulings.deliveries.closed(handle)
     this.#sessions.close(handle)
   }
 
@@ -182,8 +190,9 @@ export class Gateway {
 
   async #conclude({ device }: Session, topicName: string, ruling: Ruling): Promise<PublishOutcome> {
     const { decision, event, id } = ruling
-    // A vote has a line of its own, with what all have answered.
-    if (event !== 'check' || decision.verdict === 'Error') this.#log(device, topicName, ruling)
+    // A vote has a line of its own, with what all have answered, and a receipt is no decision.
+    if ((event !== 'check' && event !== 'got') || decision.verdict === 'Error')
+      this.#log(device, topicName, ruling)
     if (decision.verdict === 'Error')
       await this.#tell(topics.error(device), {
         messageId: id,
@@ -192,7 +201,7 @@ export class Gateway {
         reason: decision.reason,
         retry: mayPassLater(decision.code),
       })
-    if (event !== 'ask' && event !== 'plain' && event !== 'check')
+    if (event !== 'ask' && event !== 'plain' && event !== 'check' && event !== 'got')
       await this.#tell(topics.verdict(device), this.#verdictOf(ruling))
     return decision.verdict === 'Error' && mayPassLater(decision.code) ? 'close' : 'acknowledge'
   }
@@ -203,6 +212,7 @@ export class Gateway {
     return {
       messageId: id,
       verdict,
+      ...(decision.verdict === 'Check' && decision.delivery && { delivery: decision.delivery }),
       ...error,
       ...this.#asOf(),
     }
@@ -241,6 +251,10 @@ export class Gateway {
     })
   }
 
+  #logDropped({ sender, recipient, messageId, decision }: DroppedMail): void {
+    this.#write(sender, null, { event: 'kept', id: messageId, recipient, decision })
+  }
+
   #logResult(line: ResultLine): void {
     this.#options.log.write({ event: 'result', topic: null, ...line, ...this.#asOf() })
   }
@@ -255,11 +269,13 @@ export class Gateway {
     const reviewed = this.#access.reviewAfter(advance)
     for (const cut of await this.#sessions.reviewAfter(advance)) this.#cut(cut)
     await reviewed
+    this.#rulings.deliveries.retry()
   }
 
   #cut(cut: CutSession): void {
     const { session } = cut
     this.#access.close(session)
+    this.#rulings.deliveries.closed(session)
     this.#logCut(cut)
     this.#broker.disconnect(session.clientId)
   }

@@ -13,13 +13,16 @@ import { checkFresh } from '../../client/freshness.ts'
 import type { DecisionLine } from '../protocol/decision-log.ts'
 import { type Envelope, type EnvelopeTarget, parseEnvelope } from '../protocol/envelope.ts'
 import { boxesHash } from '../protocol/epoch-boxes.ts'
+import { parseReceipt } from '../protocol/kept-mail.ts'
 import { encodeProofAnswer, parseQuestion } from '../protocol/question.ts'
 import { ReplayWindow } from '../protocol/replay-window.ts'
-import { deliveryTopic, type PublishedTopic, topics } from '../protocol/topics.ts'
+import { type PublishedTopic, topics } from '../protocol/topics.ts'
 import type { TrustedMoment, TrustView } from '../protocol/trust.ts'
 import { parseBallotAnswer, parseVoteRequest } from '../protocol/vote.ts'
 import { acceptBoxes, type BoxStore, memberBoxMessages } from './boxes.ts'
 import type { Broker, IncomingMessage } from './broker.ts'
+import { type DroppedMail, KeptDeliveries, type RelayOutcome } from './kept-deliveries.ts'
+import type { Mailboxes } from './mailboxes.ts'
 import type { Session } from './sessions.ts'
 import { type Decision, decide, type TrustFacts } from './verification.ts'
 import type { Votes } from './votes.ts'
@@ -41,6 +44,8 @@ export interface RulingsOptions {
   /** Told of failures that no client can be told of. */
   readonly onError: (error: unknown) => void
   readonly catchUpMs?: number
+  /** Messages for who is away; without it none is kept. */
+  readonly mailboxes?: Mailboxes
 }
 
 /** A decision and what it is about. */
@@ -58,17 +63,31 @@ export class Rulings {
   readonly #catchUpMs: number
   readonly #replayWindow = new ReplayWindow(maxReplayKeys)
   /** Messages that were relayed lately, or are being relayed, by their ids. */
-  readonly #relayed = new RecentMap<Hash, Promise<void>>(maxRelayedMessages)
+  readonly #relayed = new RecentMap<Hash, Promise<RelayOutcome>>(maxRelayedMessages)
+  readonly deliveries: KeptDeliveries
 
   constructor(
     options: RulingsOptions,
     broker: Pick<Broker, 'publish'>,
     votes: Pick<Votes, 'open' | 'answer'>,
+    onDropped: (dropped: DroppedMail) => void,
   ) {
     this.#options = options
     this.#broker = broker
     this.#votes = votes
     this.#catchUpMs = options.catchUpMs ?? defaultCatchUpMs
+    const { mailboxes, trust, verifier, trustTtlMs, boxes, onError } = options
+    this.deliveries = new KeptDeliveries({
+      mailboxes,
+      trust,
+      verifier,
+      trustTtlMs,
+      boxes,
+      broker,
+      factsAbout: envelope => this.#factsAbout(envelope),
+      onDropped,
+      onError,
+    })
   }
 
   /** What a published message comes to. What it should be relayed to has been published when the promise resolves; never rejects. */
@@ -97,6 +116,8 @@ export class Rulings {
         return this.#ruleOnVote(session, payload)
       case 'check':
         return this.#ruleOnBallotAnswer(session, payload)
+      case 'got':
+        return this.#ruleOnReceipt(session, payload)
       case 'plain':
         return this.#ruleOnPlain(session, topicName, payload)
     }
@@ -117,7 +138,7 @@ export class Rulings {
     const times = { head: trust.head().time, now: trust.now() }
     const replayWindow = this.#replayWindow
     const relayed = this.#relayed.get(envelope.messageId)
-    const wasRelayed = relayed !== undefined
+    const wasRelayed = relayed !== undefined || this.deliveries.has(envelope.messageId)
     const decision = decide({
       envelope,
       session,
@@ -130,24 +151,18 @@ export class Rulings {
     })
     if (decision.verdict === 'Error') return decision
     if (decision.isRepeat) {
-      await relayed
-      return decision
+      return { ...decision, delivery: (await relayed) ?? 'kept' }
     }
     const { senderKeyId: keyId, counter, expiry } = envelope.header
     unwrap(replayWindow.accept({ keyId, counter, expiry }, times.head))
     const relaying = this.#relay(envelope, facts, payload)
     this.#relayed.set(envelope.messageId, relaying)
-    await relaying
-    return decision
+    return { ...decision, delivery: await relaying }
   }
 
-  async #relay(envelope: Envelope, facts: TrustFacts, payload: Uint8Array): Promise<void> {
+  async #relay(envelope: Envelope, facts: TrustFacts, payload: Uint8Array): Promise<RelayOutcome> {
     try {
-      await Promise.all(
-        recipientsOf(envelope, facts).map(recipient =>
-          this.#broker.publish({ topicName: deliveryTopic(recipient, envelope), payload, retain: false }),
-        ),
-      )
+      return await this.deliveries.relay(envelope, payload, recipientsOf(envelope, facts))
     } catch (error) {
       this.#relayed.delete(envelope.messageId)
       throw error
@@ -255,6 +270,14 @@ export class Rulings {
       return { verdict: 'Check' }
     })
     return { event: 'check', id: null, recipient: null, decision }
+  }
+
+  async #ruleOnReceipt({ device }: Session, payload: Uint8Array): Promise<Ruling> {
+    const decision = await this.#refusalsAsDecision(async () => {
+      await this.deliveries.got(device, unwrap(parseReceipt(payload)).messageId)
+      return { verdict: 'Check' }
+    })
+    return { event: 'got', id: null, recipient: null, decision }
   }
 
   async #ruleOnPlain({ device }: Session, topicName: string, payload: Uint8Array): Promise<Ruling> {

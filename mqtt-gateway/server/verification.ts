@@ -25,9 +25,11 @@ import type { KeyMismatch } from '../protocol/decision-log.ts'
 import {
   canSealTo,
   checkAllowed,
+  checkDeliveryTime,
   checkEnvelopeLifetime,
   checkSuite,
   type Envelope,
+  notKept,
   sealingFlaw,
   verifyEnvelope,
 } from '../protocol/envelope.ts'
@@ -63,13 +65,18 @@ export interface DecisionInput {
 
 export type Decision =
   /** A repeat was relayed before, and is not relayed again. */
-  | { readonly verdict: 'Check'; readonly isRepeat?: true }
+  | { readonly verdict: 'Check'; readonly isRepeat?: true; readonly delivery?: 'relayed' | 'kept' }
   | {
       readonly verdict: 'Error'
       readonly code: ErrorCode
       readonly reason: string
       readonly mismatch?: KeyMismatch
     }
+
+/** A message that waited for a device, and whom it is for. */
+export type DeliveryInput = Omit<DecisionInput, 'session' | 'replayWindow' | 'wasRelayed'> & {
+  readonly recipient: DeviceId
+}
 
 type Refused = Extract<Decision, { verdict: 'Error' }>
 
@@ -85,6 +92,33 @@ export function decide(input: DecisionInput): Decision {
   )
 }
 
+/**
+ * The decision at the end of its wait: may this envelope be given to this recipient now? What a block took away since it was
+ * taken counts; the epoch that a group has come to since then does not, for those who were members and still are.
+ */
+export function decideDelivery(input: DeliveryInput): Decision {
+  return (
+    checkFreshness(input) ??
+    checkSender({ ...input, session: input.envelope.header.sender }) ??
+    checkPolicy(input) ??
+    checkRecipientNow(input) ??
+    errorOf(checkDeliveryTime(input.envelope.header, input.times)) ?? { verdict: 'Check' }
+  )
+}
+
+function checkRecipientNow(input: DeliveryInput): Refused | undefined {
+  const { envelope, facts, recipient } = input
+  const { target, sender } = envelope.header
+  if (target.type === 'device')
+    return facts.target.type === 'device'
+      ? checkRecipient(input, target, facts.target.record)
+      : error('internal', 'facts about a group for an envelope to a device')
+  const members = (facts.target.type === 'group' && facts.target.group?.members) || []
+  for (const id of [sender, recipient])
+    if (!members.includes(id)) return error('not-member', `${id} is not in group ${target.id} any more`)
+  return undefined
+}
+
 function error(code: ErrorCode, reason: string, mismatch?: KeyMismatch): Refused {
   return { verdict: 'Error', code, reason, ...(mismatch && { mismatch }) }
 }
@@ -93,11 +127,14 @@ function errorOf(result: Result<void>): Refused | undefined {
   return result.ok ? undefined : error(result.error.code, result.error.detail)
 }
 
-function checkFreshness({ facts, trustTtlMs }: DecisionInput): Refused | undefined {
+function checkFreshness({
+  facts,
+  trustTtlMs,
+}: Pick<DecisionInput, 'facts' | 'trustTtlMs'>): Refused | undefined {
   return errorOf(checkFresh(facts.ageMs, trustTtlMs))
 }
 
-function checkSender(input: DecisionInput): Refused | undefined {
+function checkSender(input: Omit<DecisionInput, 'replayWindow' | 'wasRelayed'>): Refused | undefined {
   const { envelope, session, facts, times, verifier } = input
   const { now } = times
   const { sender, senderKeyId } = envelope.header
@@ -119,7 +156,7 @@ function repeatOf({ wasRelayed }: DecisionInput): Decision | undefined {
   return wasRelayed ? { verdict: 'Check', isRepeat: true } : undefined
 }
 
-function checkPolicy({ envelope, facts }: DecisionInput): Refused | undefined {
+function checkPolicy({ envelope, facts }: Pick<DecisionInput, 'envelope' | 'facts'>): Refused | undefined {
   return errorOf(checkAllowed(envelope.header.suite, facts.allowedSuites))
 }
 
@@ -132,12 +169,12 @@ function checkTarget(input: DecisionInput): Refused | undefined {
       ? checkRecipient(input, target, facts.target.record)
       : error('internal', 'facts about a group for an envelope to a device')
   return facts.target.type === 'group'
-    ? checkGroup(input.envelope.header.sender, target, facts.target.group, now)
+    ? checkGroup(input.envelope.header, target, facts.target.group, now)
     : error('internal', 'facts about a device for an envelope to a group')
 }
 
 function checkRecipient(
-  { envelope, facts, times: { now } }: DecisionInput,
+  { envelope, facts, times: { now } }: Pick<DecisionInput, 'envelope' | 'facts' | 'times'>,
   target: Extract<Envelope['header']['target'], { type: 'device' }>,
   record: IdentityRecord | undefined,
 ): Refused | undefined {
@@ -156,7 +193,7 @@ function checkRecipient(
 }
 
 function checkGroup(
-  sender: DeviceId,
+  { sender, keepUntil }: Envelope['header'],
   target: Extract<Envelope['header']['target'], { type: 'group' }>,
   group: TrustedGroup | undefined,
   now: Milliseconds,
@@ -169,6 +206,12 @@ function checkGroup(
       inEnvelope: target.epochKeyHash,
       onChain: epochKeyHash,
     })
+  // Its box is kept with it, and the gateway has those of the newest epoch.
+  if (keepUntil !== notKept && target.epoch !== epoch)
+    return error('epoch-mismatch', `epoch: expected ${epoch} of a message to keep, got ${target.epoch}`, {
+      inEnvelope: target.epochKeyHash,
+      onChain: epochKeyHash,
+    })
   if (target.epoch === epoch && target.epochKeyHash !== epochKeyHash)
     return error('epoch-mismatch', `epochKeyHash: expected ${epochKeyHash}, got ${target.epochKeyHash}`, {
       inEnvelope: target.epochKeyHash,
@@ -178,7 +221,7 @@ function checkGroup(
 }
 
 function checkLifetime({ envelope: { header }, times }: DecisionInput): Refused | undefined {
-  return errorOf(checkEnvelopeLifetime(header.expiry, times))
+  return errorOf(checkEnvelopeLifetime(header, times))
 }
 
 function checkReplay({ envelope: { header }, times, replayWindow }: DecisionInput): Refused | undefined {

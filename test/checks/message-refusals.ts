@@ -184,8 +184,8 @@ const policy: readonly RefusalCheck[] = [
   {
     refusal: 'allowed suites: to relay another',
     file: 'mqtt-gateway/server/verification.ts',
-    find: '    checkPolicy(input) ??\n',
-    replace: '',
+    find: '    repeatOf(input) ??\n    checkPolicy(input) ??\n',
+    replace: '    repeatOf(input) ??\n',
     test: 'test/unit/mqtt-gateway/verification.test.ts',
   },
   {

@@ -8,6 +8,7 @@ import { credentials } from './credential-refusals.ts'
 import { gatewayPort } from './gateway-refusals.ts'
 import { handovers } from './handover-refusals.ts'
 import { hearing } from './hearing-refusals.ts'
+import { keptMessages } from './kept-refusals.ts'
 import { lists } from './list-refusals.ts'
 import { deviceMessages } from './message-refusals.ts'
 import { operators } from './operator-refusals.ts'
@@ -555,4 +556,5 @@ export const refusalChecks: readonly RefusalCheck[] = [
   ...rights,
   ...votes,
   ...lists,
+  ...keptMessages,
 ]

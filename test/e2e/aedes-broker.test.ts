@@ -42,6 +42,7 @@ async function open(outgoing: Partial<OutgoingLimits>): Promise<void> {
     authenticate: async ({ clientId }) => (refusal ? refuse(refusal, 'no') : ok({ clientId })),
     published: (_, message) => published(message),
     maySubscribe: async () => 'grant',
+    subscribed: () => {},
     mayReceive: () => true,
     turnedAway: ({ clientId }, { code }) => turnedAway.push(`${clientId}: ${code}`),
     cut: ({ clientId }, { detail }) => cuts.push(`${clientId}: ${detail}`),

@@ -58,6 +58,7 @@ describe.skipIf(directory === undefined)('a corpus, which needs MOTE_MOSQUITTO_D
         return 'acknowledge'
       },
       maySubscribe: async () => 'grant',
+      subscribed: () => {},
       mayReceive: () => true,
       turnedAway: () => {},
       cut: () => {},

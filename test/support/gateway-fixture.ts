@@ -48,9 +48,12 @@ export class GatewayFixture {
   address: BrokerAddress = { host: '127.0.0.1', port: 0 }
   gateway: Gateway
   readonly #limits: Partial<AedesLimits>
-  readonly #more: Pick<GatewayOptions, 'refusedSummaryMs'>
+  readonly #more: Pick<GatewayOptions, 'refusedSummaryMs' | 'mailboxes'>
 
-  private constructor(limits: Partial<AedesLimits>, more: Pick<GatewayOptions, 'refusedSummaryMs'>) {
+  private constructor(
+    limits: Partial<AedesLimits>,
+    more: Pick<GatewayOptions, 'refusedSummaryMs' | 'mailboxes'>,
+  ) {
     this.#limits = limits
     this.#more = more
     this.gateway = this.#make()
@@ -78,7 +81,7 @@ export class GatewayFixture {
 
   static async start(
     limits: Partial<AedesLimits> = {},
-    more: Pick<GatewayOptions, 'refusedSummaryMs'> = {},
+    more: Pick<GatewayOptions, 'refusedSummaryMs' | 'mailboxes'> = {},
   ): Promise<GatewayFixture> {
     const fixture = new GatewayFixture(limits, more)
     fixture.address = await fixture.gateway.start()

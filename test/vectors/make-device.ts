@@ -140,6 +140,7 @@ const fieldsOf = (i: number) => ({
   counter: 4_294_967_296 + i,
   seenHeight: Height(70_000),
   expiry: Milliseconds(now + 60_000),
+  keepUntil: Milliseconds(i === 1 ? now + 172_800_000 : 0),
   channel: i === 0 ? 'kitchen/temperature' : '',
 })
 

@@ -18,8 +18,13 @@ import {
 import { SentSecrets } from '../../../mqtt-gateway/device/light-secrets.ts'
 import { maxContentBytes } from '../../../mqtt-gateway/protocol/content.ts'
 import {
+  checkDeliveryTime,
   checkSuite,
+  deliverableUntil,
   maxEnvelopeBytes,
+  maxEnvelopeLifetimeMs,
+  maxKeepMs,
+  notKept,
   parseEnvelope,
   signEnvelope,
   verifyEnvelope,
@@ -272,4 +277,19 @@ test('envelope: mutated, cut and lengthened envelopes are refused (fuzz)', async
       expect(parsed.ok && verifyEnvelope(parsed.value, signer.publicKey, nobleVerifier)).toBe(same)
     }),
   )
+})
+
+test('envelope: a time to keep it is after the expiry, and counts instead of it for who gets it', async () => {
+  const expiry = 1_700_000_000_000
+  const keeping = (keepUntil: number) => sealed(toDevice, { keepUntil: keepUntil as Milliseconds })
+  expect(parseEnvelope(chainId, await keeping(expiry))).toMatchObject({ error: { code: 'malformed' } })
+  const { header } = unwrap(parseEnvelope(chainId, await keeping(expiry + 5)))
+  expect(deliverableUntil(header)).toBe(expiry + 5)
+  const at = (head: number, now = head) => {
+    const checked = checkDeliveryTime(header, { head: head as Milliseconds, now: now as Milliseconds })
+    return checked.ok || checked.error.code
+  }
+  expect([at(expiry + 5), at(expiry + 6)]).toEqual([true, 'envelope-expired'])
+  expect(at(expiry, expiry - maxKeepMs - maxEnvelopeLifetimeMs)).toBe('expiry-too-far')
+  expect(unwrap(parseEnvelope(chainId, await sealed(toDevice))).header.keepUntil).toBe(notKept)
 })

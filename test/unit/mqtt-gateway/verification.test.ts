@@ -14,13 +14,19 @@ import { type SealRequest, sealEnvelope } from '../../../mqtt-gateway/device/env
 import {
   type Envelope,
   maxEnvelopeLifetimeMs,
+  maxKeepMs,
   parseEnvelope,
   signEnvelope,
 } from '../../../mqtt-gateway/protocol/envelope.ts'
 import { epochKeyHash } from '../../../mqtt-gateway/protocol/epoch-boxes.ts'
 import { ReplayWindow } from '../../../mqtt-gateway/protocol/replay-window.ts'
 import type { TrustedGroup } from '../../../mqtt-gateway/protocol/trust.ts'
-import { type Decision, type DecisionInput, decide } from '../../../mqtt-gateway/server/verification.ts'
+import {
+  type Decision,
+  type DecisionInput,
+  decide,
+  decideDelivery,
+} from '../../../mqtt-gateway/server/verification.ts'
 import { decryptionKey } from '../../support/device-keys.ts'
 import { MemoryTrust } from '../../support/memory-trust.ts'
 
@@ -93,6 +99,23 @@ describe('verification of a message for one recipient', () => {
 
   test('verification: an unknown sender', () => {
     expect(codeOf(withFacts({ sender: undefined }))).toBe('unknown-signer')
+  })
+
+  test('verification: the time to keep a message is judged from its sender on, and again when it is given out', async () => {
+    const until = (now + maxKeepMs) as Milliseconds
+    const envelope = await sealed({ keepUntil: until })
+    expect(codeOf(decideWith({ envelope }))).toBe('Check')
+    const give = (at: number, changes: Partial<DecisionInput> = {}) => {
+      const head = at as Milliseconds
+      return codeOf(
+        decideDelivery({ ...input, envelope, recipient: bob.id, times: { head, now: head }, ...changes }),
+      )
+    }
+    expect(give(until), 'long after its expiry').toBe('Check')
+    expect(give(until + 1)).toBe('envelope-expired')
+    const revoked = { ...input.facts, sender: { ...aliceRecord, status: 'revoked' } as const }
+    expect(give(now, { facts: revoked })).toBe('signer-not-active')
+    expect(give(now, { facts: { ...input.facts, ageMs: 1001 } })).toBe('stale')
   })
 
   test("verification: an active device's envelope on another device's connection", () => {
@@ -289,6 +312,15 @@ describe('verification of a message for a group', () => {
     expect(codeOf(await decideFor(withRecord({ epoch: 2 })))).toBe('epoch-mismatch')
     expect(codeOf(await decideFor(current, await toGroup({ epoch: 0 })))).toBe('epoch-mismatch')
     expect(codeOf(await decideFor(current, await toGroup({ epoch: 2 })))).toBe('epoch-mismatch')
+  })
+
+  test('verification: a message to keep is taken under the newest epoch only, of which the gateway has the boxes', async () => {
+    const later = withRecord({ epoch: 2, previousEpochGraceUntil: (now + 1) as Milliseconds })
+    expect(codeOf(await decideFor(later, await toGroup()))).toBe('Check')
+    const target = { type: 'group', id: group, epoch: 1, epochKeyHash: hash, epochKey } as const
+    const kept = await sealed({ target, keepUntil: (now + 3_600_000) as Milliseconds })
+    expect(codeOf(await decideFor(later, kept))).toBe('epoch-mismatch')
+    expect(codeOf(await decideFor(current, kept))).toBe('Check')
   })
 
   test('verification: after a removal the old epoch is refused at once, after a join it has a grace', async () => {

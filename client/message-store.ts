@@ -1,11 +1,11 @@
 /**
- * The disk under the queues of devices: one LevelDB directory for a whole process, each device under a prefix of its own,
- * so that an agent of a thousand devices opens one database. What `write` has resolved is on the disk (synced): it
- * survives `kill -9` and loss of power. LevelDB's lock lets one process at a time in.
+ * The disk under the queues of devices and under the mail that a gateway keeps: one LevelDB directory for a whole process, each
+ * user under a prefix of its own, so that an agent of a thousand devices opens one database. What `write` has resolved is on
+ * the disk (synced): it survives `kill -9` and loss of power. LevelDB's lock lets one process at a time in.
  */
 import { Level } from 'level'
-import { MoteError } from '../../chain/result.ts'
-import { privateDirectory } from '../../client/atomic-file.ts'
+import { MoteError } from '../chain/result.ts'
+import { privateDirectory } from './atomic-file.ts'
 
 /** `value` undefined: the key goes. */
 export interface StoreChange {
@@ -31,7 +31,7 @@ export class MessageStore {
       const { cause } = error as { readonly cause?: { readonly code?: string; readonly message?: string } }
       const isLocked = cause?.code === 'LEVEL_LOCKED'
       const detail = isLocked
-        ? 'another process holds the queues of this device'
+        ? 'another process has this message store open'
         : (cause?.message ?? String(error))
       throw new MoteError(isLocked ? 'in-use' : 'storage-failed', `${directory}: ${detail}`, { cause: error })
     }

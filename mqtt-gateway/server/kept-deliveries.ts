@@ -1,0 +1,278 @@
+/**
+ * Gives devices what they should get, in order: at once to who listens, from the mailbox to who was away
+ * (docs/decisions/0026-kept-messages.md).
+ *
+ * Invariants:
+ * - a message that is to be kept is on the disk before its sender is told anything, and leaves it when the device says that it has it,
+ *   when it may not have it any more, or when its time is over;
+ * - while older mail of a device is not sent, newer mail for it goes behind it, whoever sent it;
+ * - each message from a mailbox is judged again at the newest head when it is given out; what is refused for good then is dropped,
+ *   with a line in the decision log, and what cannot be judged now waits for the next step of the chain;
+ * - a device that has not acknowledged `maxUnacknowledged` messages gets no further one from its mailbox.
+ */
+import type { DeviceId, Hash } from '../../chain/brands.ts'
+import type { SignatureVerifier } from '../../chain/keys.ts'
+import { MoteError, unwrap } from '../../chain/result.ts'
+import { type Envelope, notKept, parseEnvelope } from '../protocol/envelope.ts'
+import { memberBoxes } from '../protocol/epoch-boxes.ts'
+import { deliveryTopic, filters, topics } from '../protocol/topics.ts'
+import type { TrustView } from '../protocol/trust.ts'
+import type { BoxStore } from './boxes.ts'
+import { type Broker, type BrokerSession, mayPassLater } from './broker.ts'
+import type { Mailboxes, WaitingMail } from './mailboxes.ts'
+import { type Decision, decideDelivery, type TrustFacts } from './verification.ts'
+
+/** Messages from its mailbox that a device may have to acknowledge at the same time. */
+const maxUnacknowledged = 32
+/** How often mail whose time is over is looked for. */
+const sweepMs = 60_000
+
+/** What has happened to a message when its sender is told: given to who listens, or waiting for somebody. */
+export type RelayOutcome = 'relayed' | 'kept'
+
+/** A message that is dropped from the mailbox of a device. */
+export interface DroppedMail {
+  readonly sender: string
+  readonly recipient: DeviceId
+  readonly messageId: Hash
+  readonly decision: Decision
+}
+
+export interface KeptDeliveriesOptions {
+  /** Undefined: this gateway keeps nothing. */
+  readonly mailboxes: Mailboxes | undefined
+  readonly trust: TrustView
+  readonly verifier: SignatureVerifier
+  readonly trustTtlMs: number
+  readonly boxes: BoxStore
+  readonly broker: Pick<Broker, 'publish'>
+  /** What holds of the ends of an envelope at the newest head. Throws `MoteError` when the chain is out of reach. */
+  readonly factsAbout: (envelope: Envelope) => Promise<TrustFacts>
+  readonly onDropped: (dropped: DroppedMail) => void
+  readonly onError: (error: unknown) => void
+}
+
+/** A device that listens. */
+interface Lane {
+  readonly sessions: Set<BrokerSession>
+  /** Given to who listens now, and not acknowledged. */
+  sent: Set<Hash>
+  pumping: Promise<void> | undefined
+}
+
+export class KeptDeliveries {
+  readonly #options: KeptDeliveriesOptions
+  readonly #lanes = new Map<DeviceId, Lane>()
+  readonly #deviceOf = new Map<BrokerSession, DeviceId>()
+  #sweeping: NodeJS.Timeout | undefined
+  #stopped = false
+
+  constructor(options: KeptDeliveriesOptions) {
+    this.#options = options
+  }
+
+  start(): void {
+    this.#sweeping = setInterval(() => void this.#sweep().catch(this.#options.onError), sweepMs)
+    this.#sweeping.unref()
+  }
+
+  /** Resolves when nothing is under way; what waits stays on the disk. */
+  async stop(): Promise<void> {
+    this.#stopped = true
+    clearInterval(this.#sweeping)
+    await Promise.all([...this.#lanes.values()].map(({ pumping }) => pumping))
+    await this.#options.mailboxes?.close()
+  }
+
+  /** True if this message waits for somebody: it was taken before. */
+  has(messageId: Hash): boolean {
+    return this.#options.mailboxes?.has(messageId) ?? false
+  }
+
+  /** A subscription is granted and not in force yet: from now on newer messages go behind the mail that waits. */
+  arriving(handle: BrokerSession, device: DeviceId, topicFilter: string): void {
+    if (topicFilter !== filters.toDevice(device)) return
+    const lane = this.#lanes.get(device) ?? { sessions: new Set(), sent: new Set(), pumping: undefined }
+    lane.sessions.add(handle)
+    lane.sent = new Set()
+    this.#lanes.set(device, lane)
+    this.#deviceOf.set(handle, device)
+  }
+
+  /** The subscription is in force: who listens now gets everything that waits. */
+  subscribed(handle: BrokerSession, topicFilter: string): void {
+    const device = this.#deviceOf.get(handle)
+    const lane = device && this.#lanes.get(device)
+    if (!lane || topicFilter !== filters.toDevice(device)) return
+    lane.sent = new Set()
+    void this.#pump(device, lane)
+  }
+
+  closed(handle: BrokerSession): void {
+    const device = this.#deviceOf.get(handle)
+    const lane = device && this.#lanes.get(device)
+    this.#deviceOf.delete(handle)
+    if (!lane) return
+    lane.sessions.delete(handle)
+    if (lane.sessions.size === 0) this.#lanes.delete(device)
+  }
+
+  /** A device has a message: it leaves its mailbox. Nothing happens for one that does not wait. Throws `storage-failed`. */
+  async got(device: DeviceId, messageId: Hash): Promise<void> {
+    await this.#options.mailboxes?.remove(device, messageId)
+    const lane = this.#lanes.get(device)
+    lane?.sent.delete(messageId)
+    if (lane) void this.#pump(device, lane)
+  }
+
+  /** What could not be judged is tried again. */
+  retry(): void {
+    for (const [device, lane] of this.#lanes) void this.#pump(device, lane)
+  }
+
+  /** Gives a checked envelope to each recipient, or keeps it for them. Throws `mailbox-full`, and nobody gets it; `storage-failed`. */
+  async relay(envelope: Envelope, wire: Uint8Array, recipients: readonly DeviceId[]): Promise<RelayOutcome> {
+    const { header, messageId } = envelope
+    const isKept = header.keepUntil !== notKept
+    const prompt = recipients.filter(each => this.#lanes.has(each) && this.#nextFor(each) === undefined)
+    const toMailbox = isKept ? recipients : recipients.filter(each => this.#hasOlderMail(each))
+    if (toMailbox.length > 0)
+      unwrap(
+        await this.#requireMailboxes().add({
+          messageId,
+          wire,
+          until: isKept ? header.keepUntil : header.expiry,
+          isBehind: !isKept,
+          recipients: toMailbox.map(device => ({ device, box: this.#boxOf(envelope, device) })),
+        }),
+      )
+    await Promise.all(
+      recipients.map(async recipient => {
+        const lane = this.#lanes.get(recipient)
+        if (!toMailbox.includes(recipient))
+          return this.#options.broker.publish({
+            topicName: deliveryTopic(recipient, envelope),
+            payload: wire,
+            retain: false,
+          })
+        const pumped = lane && this.#pump(recipient, lane)
+        if (prompt.includes(recipient)) await pumped
+      }),
+    )
+    return toMailbox.every(each => this.#wasSent(each, messageId)) ? 'relayed' : 'kept'
+  }
+
+  #requireMailboxes(): Mailboxes {
+    const { mailboxes } = this.#options
+    if (!mailboxes) throw new MoteError('mailbox-full', 'gateway: it keeps no messages')
+    return mailboxes
+  }
+
+  #waiting(device: DeviceId): readonly WaitingMail[] {
+    return this.#options.mailboxes?.waiting(device) ?? []
+  }
+
+  #hasOlderMail(device: DeviceId): boolean {
+    return this.#lanes.has(device) && this.#nextFor(device) !== undefined
+  }
+
+  #wasSent(device: DeviceId, messageId: Hash): boolean {
+    return (
+      this.#lanes.get(device)?.sent.has(messageId) ||
+      !this.#waiting(device).some(mail => mail.messageId === messageId)
+    )
+  }
+
+  /** The oldest mail that was not given to who listens now. */
+  #nextFor(device: DeviceId): WaitingMail | undefined {
+    const sent = this.#lanes.get(device)?.sent
+    return this.#waiting(device).find(({ messageId }) => !sent?.has(messageId))
+  }
+
+  /** The box with the key of a message to a group, as long as the message waits: the retained one may be of a newer epoch then. */
+  #boxOf({ header: { target } }: Envelope, device: DeviceId): Uint8Array | undefined {
+    const boxes = target.type === 'group' ? this.#options.boxes.get(target.id) : undefined
+    if (boxes === undefined || target.type !== 'group' || boxes.epoch !== target.epoch) return undefined
+    const own = { ...boxes, boxes: boxes.boxes.filter(({ member }) => member === device) }
+    return memberBoxes(own)[0]?.payload
+  }
+
+  #pump(device: DeviceId, lane: Lane): Promise<void> {
+    lane.pumping ??= this.#work(device, lane).catch((error: unknown) => {
+      lane.pumping = undefined
+      this.#options.onError(error)
+    })
+    return lane.pumping
+  }
+
+  async #work(device: DeviceId, lane: Lane): Promise<void> {
+    // The caller has to see that this is under way before the first look finds nothing.
+    await Promise.resolve()
+    for (;;) {
+      const mail = this.#nextFor(device)
+      const isOver = this.#stopped || this.#lanes.get(device) !== lane
+      if (!mail || isOver || lane.sent.size >= maxUnacknowledged || !(await this.#deliver(mail, lane))) {
+        // Nothing is between the last look and this: who adds mail after it begins anew.
+        lane.pumping = undefined
+        return
+      }
+    }
+  }
+
+  /** False if it cannot be judged now. */
+  async #deliver(mail: WaitingMail, lane: Lane): Promise<boolean> {
+    const { broker } = this.#options
+    const { sent } = lane
+    const { wire, box, envelope } = await this.#read(mail)
+    const decision = await this.#judge(mail.device, envelope)
+    if (decision.verdict === 'Error') {
+      if (mayPassLater(decision.code)) return false
+      await this.#drop(mail, envelope, decision)
+      return true
+    }
+    const { target } = envelope.header
+    if (box && target.type === 'group')
+      await broker.publish({ topicName: topics.box(target.id, mail.device), payload: box, retain: false })
+    if (mail.isBehind) await this.#options.mailboxes?.remove(mail.device, mail.messageId)
+    // Before it is published: the acknowledgement may come before `publish` resolves. After a new subscription this set is not the lane's.
+    else sent.add(mail.messageId)
+    await broker.publish({ topicName: deliveryTopic(mail.device, envelope), payload: wire, retain: false })
+    return true
+  }
+
+  async #read(mail: WaitingMail): Promise<{
+    readonly wire: Uint8Array
+    readonly box: Uint8Array | undefined
+    readonly envelope: Envelope
+  }> {
+    const { wire, box } = await this.#requireMailboxes().read(mail)
+    return { wire, box, envelope: unwrap(parseEnvelope(this.#options.trust.chainId, wire)) }
+  }
+
+  async #judge(recipient: DeviceId, envelope: Envelope): Promise<Decision> {
+    const { trust, trustTtlMs, verifier, factsAbout } = this.#options
+    try {
+      const facts = await factsAbout(envelope)
+      const times = { head: trust.head().time, now: trust.now() }
+      return decideDelivery({ envelope, recipient, facts, times, trustTtlMs, verifier })
+    } catch (error) {
+      if (error instanceof MoteError) return { verdict: 'Error', code: error.code, reason: error.detail }
+      throw error
+    }
+  }
+
+  async #drop({ device, messageId }: WaitingMail, { header }: Envelope, decision: Decision): Promise<void> {
+    if (await this.#options.mailboxes?.remove(device, messageId))
+      this.#options.onDropped({ sender: header.sender, recipient: device, messageId, decision })
+  }
+
+  async #sweep(): Promise<void> {
+    const head = this.#options.trust.head().time
+    for (const device of this.#options.mailboxes?.devices ?? [])
+      for (const mail of this.#waiting(device).filter(({ until }) => until < head)) {
+        const { envelope } = await this.#read(mail)
+        const reason = `message: nobody took it until ${new Date(mail.until).toISOString()}`
+        await this.#drop(mail, envelope, { verdict: 'Error', code: 'envelope-expired', reason })
+      }
+  }
+}

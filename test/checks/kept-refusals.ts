@@ -1,0 +1,88 @@
+/** Refusals about messages that are kept: how many, how long, and that each is judged again when it is given out. */
+import { never, type RefusalCheck, takenOut } from './refusal-check.ts'
+
+const wireTest = 'test/e2e/gateway-kept.test.ts'
+const boxTest = 'test/unit/mqtt-gateway/mailboxes.test.ts'
+const verification = 'mqtt-gateway/server/verification.ts'
+
+export const keptMessages: readonly RefusalCheck[] = [
+  ...takenOut('mqtt-gateway/server/mailboxes.ts', boxTest, {
+    'kept: more messages at a gateway than it keeps':
+      'if (this.#messages + recipients.length > messagesInAll)',
+    'kept: more bytes at a gateway than it keeps': 'if (this.#bytes + wire.length > bytesInAll)',
+    'kept: more messages for one device than it keeps': 'if (messages >= messagesPerDevice)',
+    'kept: more bytes for one device than it keeps': 'if (bytes + wire.length > bytesPerDevice)',
+  }),
+  {
+    refusal: 'kept: for more than seven days',
+    file: 'mqtt-gateway/protocol/envelope.ts',
+    find: 'keepUntil - now > maxKeepMs + maxEnvelopeLifetimeMs',
+    replace: 'false',
+    test: wireTest,
+    only: 'mailbox that is full',
+  },
+  {
+    refusal: 'kept: until a time before the expiry',
+    file: 'mqtt-gateway/protocol/envelope.ts',
+    find: 'if (header.keepUntil !== notKept && header.keepUntil <= header.expiry)',
+    replace: never,
+    test: 'test/unit/mqtt-gateway/envelope.test.ts',
+    only: 'keep',
+  },
+  {
+    refusal: 'kept: to give out what is past its time',
+    file: 'mqtt-gateway/protocol/envelope.ts',
+    find: 'return keepUntil < times.head',
+    replace: 'return false',
+    test: 'test/unit/mqtt-gateway/envelope.test.ts',
+    only: 'keep',
+  },
+  {
+    refusal: 'kept: to give out what is of a sender that was revoked since',
+    file: verification,
+    find: 'checkSender({ ...input, session: input.envelope.header.sender }) ??',
+    replace: '',
+    test: wireTest,
+    only: 'revoked since',
+  },
+  {
+    refusal: 'kept: to give a removed member what waited for it',
+    file: verification,
+    find: 'checkRecipientNow(input) ??',
+    replace: '',
+    test: wireTest,
+    only: 'removed member',
+  },
+  {
+    refusal: 'kept: a message above 1 MiB',
+    file: 'mqtt-gateway/device/agent.ts',
+    find: 'if (text.keepMs !== undefined && contents.length > 1)',
+    replace: never,
+    test: wireTest,
+    only: 'mailbox that is full',
+  },
+  {
+    refusal: 'kept: to overtake older mail',
+    file: 'mqtt-gateway/server/kept-deliveries.ts',
+    find: 'isKept ? recipients : recipients.filter(each => this.#hasOlderMail(each))',
+    replace: 'isKept ? recipients : []',
+    test: wireTest,
+    only: 'newer mail behind it',
+  },
+  {
+    refusal: 'kept: to forget what nobody has acknowledged',
+    file: 'mqtt-gateway/server/kept-deliveries.ts',
+    find: 'if (mail.isBehind) await',
+    replace: 'if (mail.number > 0) await',
+    test: wireTest,
+    only: 'not acknowledged',
+  },
+  {
+    refusal: 'kept: under an epoch of which the gateway has no boxes any more',
+    file: verification,
+    find: 'if (keepUntil !== notKept && target.epoch !== epoch)',
+    replace: never,
+    test: 'test/unit/mqtt-gateway/verification.test.ts',
+    only: 'keep',
+  },
+]

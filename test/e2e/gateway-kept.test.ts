@@ -1,0 +1,148 @@
+/** Messages for who is away, over a real broker: kept on the disk, judged again, in order, once. */
+import { join } from 'node:path'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import type { Milliseconds } from '../../chain/brands.ts'
+import type { IdentityKeys } from '../../client/key-directory.ts'
+import type { DeviceAgent } from '../../mqtt-gateway/device/agent.ts'
+import { defaultMailboxLimits, Mailboxes } from '../../mqtt-gateway/server/mailboxes.ts'
+import { GatewayFixture, listen, until } from '../support/gateway-fixture.ts'
+
+const hourMs = 3_600_000
+const text = (content: string) => ({ content: new TextEncoder().encode(content) })
+const kept = (content: string) => ({ ...text(content), keepMs: hourMs })
+
+const options: { mailboxes: Mailboxes | undefined } = { mailboxes: undefined }
+let fixture: GatewayFixture
+let directory: string
+let d1111: IdentityKeys
+let d1113: IdentityKeys
+let sender: DeviceAgent
+let senderDirectory: string
+beforeEach(async () => {
+  options.mailboxes = undefined
+  fixture = await GatewayFixture.start({}, options as { mailboxes?: Mailboxes })
+  directory = join(await fixture.stateDirectory(), 'mail')
+  d1111 = fixture.device('1111')
+  d1113 = fixture.device('1113')
+  await restart()
+  senderDirectory = await fixture.stateDirectory()
+  sender = await fixture.agent(d1111, senderDirectory)
+})
+afterEach(async () => {
+  await fixture.stop()
+  expect(fixture.errors).toEqual([])
+})
+
+const waiting = () => options.mailboxes!.waiting(d1113.id).length
+const dropped = () =>
+  fixture.decisions
+    .filter(({ event }) => event === 'kept')
+    .map(({ code, sender: from, recipient }) => ({ code, from, recipient }))
+
+/** Another gateway on the same directory. */
+async function restart(limits = defaultMailboxLimits): Promise<void> {
+  await fixture.gateway.stop()
+  options.mailboxes = await Mailboxes.open(directory, limits)
+  await fixture.startAgain()
+}
+
+test('kept: for who is away it waits on the disk, through a restart, and comes in order, before what is newer, once', async () => {
+  for (const content of ['1', '2', '3'])
+    expect(await sender.send(d1113.id, kept(content))).toMatchObject({ verdict: 'Check', delivery: 'kept' })
+  expect(await sender.send(d1113.id, text('lost: nobody listens'))).toMatchObject({ delivery: 'relayed' })
+  await sender.close()
+  await restart()
+  expect(waiting()).toBe(3)
+  const stateDirectory = await fixture.stateDirectory()
+  const reader = await fixture.agent(d1113, stateDirectory)
+  const inbox = await listen(reader)
+  sender = await fixture.agent(d1111, senderDirectory)
+  await sender.send(d1113.id, text('4'))
+  expect(await sender.send(d1113.id, kept('5'))).toMatchObject({ delivery: 'relayed' })
+  await until(() => inbox.texts.length === 5, 'all of it')
+  expect(inbox.texts).toEqual(['1', '2', '3', '4', '5'])
+  await until(() => waiting() === 0, 'all of it is acknowledged')
+  expect(inbox.refusals).toEqual([])
+})
+
+test('kept: what is not acknowledged comes again, also to another run of the recipient, which gives it out once', async () => {
+  const stateDirectory = await fixture.stateDirectory()
+  const deaf = await fixture.client(fixture.credentials(d1113))
+  await deaf.subscribeAsync(`mote/1/to/${d1113.id}/#`, { qos: 1 })
+  const got: string[] = []
+  deaf.on('message', topic => got.push(topic))
+  expect(await sender.send(d1113.id, kept('once'))).toMatchObject({ delivery: 'relayed' })
+  await until(() => got.length === 1, 'a client that is not ours has the bytes')
+  expect(waiting(), 'a socket that took the bytes is no acknowledgement').toBe(1)
+  const reader = await fixture.agent(d1113, stateDirectory)
+  const inbox = await listen(reader)
+  await until(() => waiting() === 0, 'the agent acknowledges')
+  expect(inbox.texts).toEqual(['once'])
+})
+
+test('kept: more than may be under way unacknowledged waits, newer mail behind it, and all comes in order', async () => {
+  for (let i = 0; i < 70; i++) await sender.send(d1113.id, kept(`${i}`))
+  const reader = await fixture.agent(d1113)
+  const inbox = await listen(reader)
+  for (let i = 70; i < 80; i++) await sender.send(d1113.id, text(`${i}`))
+  await until(() => inbox.texts.length === 80, 'all of it')
+  expect(inbox.texts).toEqual(Array.from({ length: 80 }, (_, i) => `${i}`))
+  await until(() => waiting() === 0, 'acknowledged')
+})
+
+test('kept: a repeat of the same bytes is acknowledged and kept once, also by a gateway that has been restarted', async () => {
+  const sealed = await sender.seal({ type: 'device', id: d1113.id }, kept('same'))
+  if (sealed.type !== 'sealed') throw new Error('not sealed')
+  await sender.relay(sealed.envelope)
+  expect(await sender.relay(sealed.envelope)).toMatchObject({ verdict: 'Check', delivery: 'kept' })
+  await sender.close()
+  await restart()
+  sender = await fixture.agent(d1111, senderDirectory)
+  expect(await sender.relay(sealed.envelope)).toMatchObject({ verdict: 'Check', delivery: 'kept' })
+  expect(waiting()).toBe(1)
+})
+
+test('kept: a message of a sender that was revoked since is dropped, with a line in the decision log', async () => {
+  const d1112 = fixture.device('1112')
+  const other = await fixture.agent(d1112)
+  await other.send(d1113.id, kept('of a revoked device'))
+  await sender.send(d1113.id, kept('of an active one'))
+  fixture.trust.setStatus(d1112.id, 'revoked')
+  const inbox = await listen(await fixture.agent(d1113))
+  await until(() => waiting() === 0, 'nothing waits')
+  expect(inbox.texts).toEqual(['of an active one'])
+  expect(dropped()).toEqual([{ code: 'signer-not-active', from: d1112.id, recipient: d1113.id }])
+})
+
+test('kept: to a group: read by who was away while it came to newer epochs; a removed member gets nothing of what waited', async () => {
+  const d1114 = fixture.device('1114')
+  const group = fixture.trust.createGroup(d1111.id, 'away')
+  fixture.trust.changeMembers(group, { add: [d1113.id, d1114.id] })
+  expect(await sender.sendToGroup(group, kept('epoch 1'))).toMatchObject({ delivery: 'kept' })
+  fixture.trust.changeMembers(group, { remove: [d1114.id] })
+  await sender.rekey(group)
+  expect(await sender.sendToGroup(group, kept('epoch 2'))).toMatchObject({ verdict: 'Check' })
+  const [inbox, removed] = await Promise.all(
+    [d1113, d1114].map(async keys => listen(await fixture.agent(keys))),
+  )
+  await until(() => options.mailboxes!.size.messages === 0, 'nothing waits')
+  expect(inbox!.texts).toEqual(['epoch 1', 'epoch 2'])
+  expect(inbox!.refusals).toEqual([])
+  expect(removed!.texts).toEqual([])
+  expect(dropped()).toEqual([{ code: 'not-member', from: d1111.id, recipient: d1114.id }])
+})
+
+test('kept: a mailbox that is full is a refusal that the sender sees; a time of more than 7 days too', async () => {
+  await sender.close()
+  await restart({ ...defaultMailboxLimits, messagesPerDevice: 1 })
+  sender = await fixture.agent(d1111, senderDirectory)
+  await sender.send(d1113.id, kept('1'))
+  expect(await sender.send(d1113.id, kept('2'))).toMatchObject({ verdict: 'Error', code: 'mailbox-full' })
+  expect(await sender.send(d1113.id, { ...text('3'), keepMs: 8 * 24 * hourMs })).toMatchObject({
+    verdict: 'Error',
+    code: 'expiry-too-far',
+  })
+  const large = { content: new Uint8Array(1024 * 1024 + 1), keepMs: hourMs as Milliseconds }
+  await expect(sender.send(d1113.id, large)).rejects.toMatchObject({ code: 'too-large' })
+  expect(waiting()).toBe(1)
+})
