@@ -55,6 +55,7 @@ async function agent(context: Context, name: string, configFile: string | undefi
           gateway: description.gateway.mqtt,
           stateDirectory: join(directory, 'devices', keys.name),
           trustTtlMs: description.trustTtlMs,
+          prefetches: true,
           onDecision: line => logDecision(join(directory, 'devices', keys.name), line),
           identity: async () => {
             const current = await access.keys.load(name)

@@ -136,7 +136,7 @@ export async function connectAgent(
   context: Context,
   access: ChainAccess,
   keys: IdentityKeys,
-  options: { readonly light?: boolean } = {},
+  options: { readonly light?: boolean; readonly prefetches?: boolean } = {},
 ): Promise<Agent> {
   const [{ DeviceAgent }, { agentChain }] = await Promise.all([
     import('../mqtt-gateway/device/agent.ts'),
@@ -151,6 +151,7 @@ export async function connectAgent(
     timeoutMs: context.timeoutMs,
     trustTtlMs: description.trustTtlMs,
     light: options.light ?? false,
+    prefetches: options.prefetches ?? false,
     onBoxRefused: ({ code, detail }) => context.output.note(`box refused: ${code}: ${detail}`),
     onLeftOut: (group, { member, reason }) =>
       context.output.note(`group ${group}: no key of the new epoch for ${member}: ${reason}`),
@@ -339,7 +340,7 @@ async function listen(
   const access = await openChain(context, { clock })
   const keys = await access.keys.load(name)
   if (raw) return listenRaw(context, access, keys, count ?? Number.POSITIVE_INFINITY)
-  const agent = await connectAgent(context, access, keys)
+  const agent = await connectAgent(context, access, keys, { prefetches: true })
   const following = new AbortController()
   const run = access.client.follower.run(following.signal)
   const done = Promise.withResolvers<number>()

@@ -1,8 +1,9 @@
 /** What the device agent needs of the chain, and the adapter over client/. */
-import type { DeviceId, GroupId, Hash } from '../../chain/brands.ts'
+import type { DeviceId, GroupId, Hash, StateKey } from '../../chain/brands.ts'
 import type { ChainClient } from '../../client/chain-client.ts'
 import { rekeyGroup } from '../../client/group-actions.ts'
 import type { IdentityKeys } from '../../client/key-directory.ts'
+import { devicePage, type ListedIds } from '../../client/record-list.ts'
 import { chainTrust } from '../protocol/chain-trust.ts'
 import type { Trusted, TrustedGroup, TrustView } from '../protocol/trust.ts'
 
@@ -18,6 +19,8 @@ export interface AgentChain extends Omit<TrustView, 'answer'> {
   refresh(): Promise<void>
   /** Groups of which a device is a member, ascending; undefined if it never was in any. */
   memberships(id: DeviceId): Promise<Trusted<readonly GroupId[]>>
+  /** A page of the node list; the records in it need not be asked for again (client/record-list.ts). */
+  devicePage(after?: StateKey): Promise<ListedIds<DeviceId>>
   /** Records a new epoch, certified. Throws `epoch-conflict` when the group has moved on. */
   rekey(change: RekeyChange): Promise<TrustedGroup>
 }
@@ -29,6 +32,7 @@ export function agentChain(client: ChainClient, keys: IdentityKeys): AgentChain 
     refresh: async () => {
       await client.follower.sync()
     },
+    devicePage: after => devicePage(client, after),
     memberships: id => client.records.memberships(id),
     rekey: async change => (await rekeyGroup(client, keys, change)).value,
   }

@@ -28,6 +28,7 @@ import { decryptionKeyOf } from './decryption-key.ts'
 import { DeviceState } from './device-state.ts'
 import { type SealTarget, sealEnvelope, suiteOf } from './envelope-sealing.ts'
 import { EpochKeeper } from './epoch-keeper.ts'
+import { type KeyPrefetchOptions, keepPrefetching } from './key-prefetch.ts'
 import { SentSecrets } from './light-secrets.ts'
 import { Listener, type ListenerOptions } from './listener.ts'
 import { ListeningPlace } from './listening-place.ts'
@@ -57,6 +58,8 @@ export interface AgentOptions {
   readonly onDecision?: (line: DecisionLine) => void | Promise<void>
   /** Light encryption for messages to one device (docs/decisions/0021-light-encryption.md). Default false. */
   readonly light?: boolean
+  /** Keep a copy of every device's key while listening, before the first contact. Default false. */
+  readonly prefetches?: boolean
   /** False: a connection that breaks is over, and `ended` says so; by default it is opened again. */
   readonly reconnects?: boolean
 }
@@ -109,7 +112,9 @@ export class DeviceAgent {
   /** Held from `listen` to `close`. */
   #place: ListeningPlace | undefined
   readonly #keeper: EpochKeeper
-  readonly #voteCaller: VoteCaller
+  readonly #voteCaller: VoteCaller & KeyPrefetchOptions
+  readonly #prefetches: boolean
+  readonly #closing = new AbortController()
   readonly epochs: EpochKeys
 
   private constructor(parts: AgentParts) {
@@ -140,6 +145,7 @@ export class DeviceAgent {
     const onFailure = options.onRekeyFailed ?? (() => {})
     this.#keeper = new EpochKeeper({ device, chain, epochs, onFailure })
     const { timeoutMs = defaultTimeoutMs } = options
+    this.#prefetches = options.prefetches ?? false
     const ownKey = keys.encryption.publicKey
     this.#voteCaller = { device, ownKey, state, chain, connection, verdicts, timeoutMs }
     this.#receiving = { device, decryptionKey, chain, epochs, verifier, trustTtlMs }
@@ -316,6 +322,7 @@ export class DeviceAgent {
     await this.epochs.subscribe()
     await this.#connection.subscribe(filters.toDevice(this.#device))
     void this.#keeper.start()
+    if (this.#prefetches) void keepPrefetching(this.#voteCaller, this.#closing.signal)
   }
 
   /** The gateway forgets a kept message. If this gets lost, the message comes again, and so does this. */
@@ -324,6 +331,7 @@ export class DeviceAgent {
   }
 
   async close(): Promise<void> {
+    this.#closing.abort()
     this.#keeper.stop()
     await this.#connection.close()
     await this.#state.settled()

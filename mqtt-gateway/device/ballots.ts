@@ -5,6 +5,7 @@
 import type { DeviceId, KeyId } from '../../chain/brands.ts'
 import { equalBytes } from '../../chain/codec.ts'
 import { type EncryptionKey, keyIdOf } from '../../chain/keys.ts'
+import { MoteError } from '../../chain/result.ts'
 import { OrderedQueue } from '../../client/ordered-queue.ts'
 import type { DecisionLine } from '../protocol/decision-log.ts'
 import { topics } from '../protocol/topics.ts'
@@ -66,7 +67,11 @@ export async function answerBallots(options: BallotBoxOptions): Promise<void> {
 
 async function answer(options: BallotBoxOptions, ballot: Ballot): Promise<void> {
   const { connection, device, onDecision } = options
-  const held = await copyOf(options, ballot.recipient)
+  // Copies that cannot be read are none: that is an answer, and silence would not say why.
+  const held = await copyOf(options, ballot.recipient).catch((error: unknown): HeldCopy => {
+    if (error instanceof MoteError) return { key: undefined, flaw: error.detail }
+    throw error
+  })
   const check = isSameKey(held.key, ballot.copy) ? 'Check' : 'Error'
   const { vote } = ballot
   const payload = encodeBallotAnswer({ vote, check, inCopy: keyIdOfCopy(held.key) })

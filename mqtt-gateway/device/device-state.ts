@@ -75,13 +75,25 @@ export class DeviceState {
   }
 
   /** Replaces the copy of a device's key. */
-  async setContact(id: DeviceId, { key, height }: Contact): Promise<void> {
-    const entry: StoredContact = { suite: key.suite, publicKey: bytesToHex(key.bytes), height }
+  async setContact(id: DeviceId, contact: Contact): Promise<void> {
+    const entry = storedContact(contact)
     await this.#edits.run(() =>
       this.#edit<ContactsFile, void>('contacts', { contacts: {} }, ({ contacts }) => ({
         file: { contacts: { ...contacts, [id]: entry } },
         result: undefined,
       })),
+    )
+  }
+
+  /** Adds copies where there is none; one that is there stays. Gives how many were added. */
+  addContacts(added: ReadonlyMap<DeviceId, Contact>): Promise<number> {
+    return this.#edits.run(() =>
+      this.#edit<ContactsFile, number>('contacts', { contacts: {} }, ({ contacts }) => {
+        const missing = [...added].filter(([id]) => !Object.hasOwn(contacts, id))
+        const entries = missing.map(([id, contact]) => [id, storedContact(contact)] as const)
+        const file = { contacts: { ...contacts, ...Object.fromEntries(entries) } }
+        return { file: missing.length > 0 ? file : undefined, result: missing.length }
+      }),
     )
   }
 
@@ -159,6 +171,10 @@ export class DeviceState {
       return result
     })
   }
+}
+
+function storedContact({ key, height }: Contact): StoredContact {
+  return { suite: key.suite, publicKey: bytesToHex(key.bytes), height }
 }
 
 /** An entry of the contacts as a key. Whether it is a point that can be sealed to, sealing says. */

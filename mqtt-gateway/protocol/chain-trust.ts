@@ -4,11 +4,12 @@ import type { Height } from '../../chain/brands.ts'
 import { encode } from '../../chain/codec.ts'
 import { stateAnswerCodec } from '../../chain/light-client.ts'
 import { stateKeyOf } from '../../chain/records.ts'
-import { groupAnswerCodec, type SourcePool } from '../../client/chain-source.ts'
+import { assertNever } from '../../chain/result.ts'
+import { groupAnswerCodec, recordPageCodec, type SourcePool } from '../../client/chain-source.ts'
 import { Deadline } from '../../client/deadline.ts'
 import type { HeadEvent } from '../../client/header-follower.ts'
 import type { VerifiedChain } from '../../client/verified-chain.ts'
-import type { TrustAdvance, TrustedMoment, TrustView } from './trust.ts'
+import type { Subject, TrustAdvance, TrustedMoment, TrustView } from './trust.ts'
 
 export function chainTrust(chain: VerifiedChain, pool: SourcePool): TrustView {
   const { follower } = chain
@@ -27,12 +28,22 @@ export function chainTrust(chain: VerifiedChain, pool: SourcePool): TrustView {
     // Listens after the chain does, so that a lookup from a listener never finds what the advance replaced.
     onAdvance: listener => follower.onAdvance(event => listener(advanceOf(event, head()))),
     waitForHeight: (height, timeoutMs) => waitForHeight(chain, height, timeoutMs),
-    answer: subject =>
-      pool.attempt(async source =>
-        subject.type === 'device'
-          ? encode(stateAnswerCodec, await source.state(stateKeyOf.identity(subject.id)))
-          : encode(groupAnswerCodec, await source.group(subject.id)),
-      ),
+    answer: subject => answerTo(chain, pool, subject),
+  }
+}
+
+async function answerTo(chain: VerifiedChain, pool: SourcePool, subject: Subject): Promise<Uint8Array> {
+  switch (subject.type) {
+    case 'device':
+      return encode(stateAnswerCodec, await chain.stateProof(stateKeyOf.identity(subject.id)))
+    case 'chain':
+      return encode(stateAnswerCodec, await chain.stateProof(stateKeyOf.parameters()))
+    case 'group':
+      return encode(groupAnswerCodec, await chain.groupProof(subject.id))
+    case 'devices':
+      return encode(recordPageCodec, await pool.attempt(source => source.records('identity', subject.after)))
+    default:
+      return assertNever(subject)
   }
 }
 

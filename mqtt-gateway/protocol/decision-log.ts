@@ -15,14 +15,15 @@ export interface DecisionLine {
   /** Message id; null when the bytes did not even parse. */
   readonly id: string | null
   /**
-   * What was asked for: a message, one in the clear, boxes of an epoch key, an answer, a vote on a key, a device's part in one,
-   * what it came to, a kept message that is dropped, a receipt of one, a subscription, a connection, or its being cut.
+   * What was asked for: a message, one in the clear, boxes of an epoch key, an answer, news of records, a vote on a key, a device's part
+   * in one, what it came to, a kept message that is dropped, a receipt of one, a subscription, a connection, or its being cut.
    */
   readonly event:
     | 'message'
     | 'plain'
     | 'boxes'
     | 'ask'
+    | 'watch'
     | 'vote'
     | 'check'
     | 'result'

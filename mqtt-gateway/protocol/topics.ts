@@ -1,7 +1,7 @@
 /**
  * The MQTT topics and who uses them (docs/FORMATS.md, "MQTT topics").
  *
- * A device publishes to `send`, `boxes`, `ask`, `vote`, `check` and `got` only, and only to its own; the gateway alone publishes to the
+ * A device publishes to `send`, `boxes`, `ask`, `watch`, `vote`, `check` and `got` only, and only to its own; the gateway alone publishes to the
  * others. Whatever is for a device, a group's mail included, comes on its own topics: one filter says all that it may
  * receive. Outside `mote/` are plain topics, for who has a right to them. Every topic begins with the format version, so that another version can live beside this one.
  */
@@ -18,6 +18,9 @@ export const topics = {
   /** A device asks for a record and its proof. */
   ask: (device: DeviceId) => `${prefix}/ask/${device}`,
   answer: (device: DeviceId) => `${prefix}/answer/${device}`,
+  /** A device says which records it watches, and is sent each that changes. */
+  watch: (device: DeviceId) => `${prefix}/watch/${device}`,
+  change: (device: DeviceId) => `${prefix}/change/${device}`,
   /** A device has its copy of another's key compared with everybody's (vote.ts). */
   vote: (device: DeviceId) => `${prefix}/vote/${device}`,
   ballot: (device: DeviceId) => `${prefix}/ballot/${device}`,
@@ -47,6 +50,7 @@ export function ownFilters(device: DeviceId): readonly string[] {
     topics.verdict(device),
     topics.error(device),
     topics.answer(device),
+    topics.change(device),
     topics.ballot(device),
     topics.result(device),
     filters.boxesOf(device),
@@ -69,6 +73,7 @@ export function recipientOf(topicName: string): DeviceId | undefined {
 export type PublishedTopic =
   | { readonly type: 'send'; readonly device: DeviceId }
   | { readonly type: 'ask'; readonly device: DeviceId }
+  | { readonly type: 'watch'; readonly device: DeviceId }
   | { readonly type: 'vote'; readonly device: DeviceId }
   | { readonly type: 'check'; readonly device: DeviceId }
   | { readonly type: 'got'; readonly device: DeviceId }
@@ -83,6 +88,7 @@ export function parsePublishedTopic(topicName: string): PublishedTopic | undefin
   switch (type) {
     case 'send':
     case 'ask':
+    case 'watch':
     case 'vote':
     case 'check':
     case 'got':

@@ -48,6 +48,10 @@ export interface TrustAdvance extends TrustedMoment {
 export type Subject =
   | { readonly type: 'device'; readonly id: DeviceId }
   | { readonly type: 'group'; readonly id: GroupId }
+  /** The chain's parameters, with the newest certified height and its time: how the chain is. */
+  | { readonly type: 'chain' }
+  /** A page of the node list: identities with their keys, above this state key. */
+  | { readonly type: 'devices'; readonly after: StateKey | undefined }
 
 export interface TrustView {
   readonly chainId: ChainId
@@ -67,6 +71,6 @@ export interface TrustView {
   waitForHeight(height: Height, timeoutMs: number): Promise<boolean>
   /** Calls `listener` for every step forward; returns how to stop that. */
   onAdvance(listener: (advance: TrustAdvance) => void): () => void
-  /** An encoded `StateAnswer` or `GroupAnswer`, for a device that verifies by itself. */
+  /** An encoded `StateAnswer`, `GroupAnswer` or `RecordPage`, for a device that verifies by itself. */
   answer(subject: Subject): Promise<Uint8Array>
 }

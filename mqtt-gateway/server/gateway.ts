@@ -31,6 +31,7 @@ import { errorDecision, printable, type Ruling, Rulings, type RulingsOptions } f
 import { type CutSession, type Session, Sessions } from './sessions.ts'
 import type { Decision } from './verification.ts'
 import { type ResultLine, Votes } from './votes.ts'
+import { Watches } from './watches.ts'
 
 /** How often the refused connections that have no line of their own get one together. */
 const refusedSummaryMs = 300_000
@@ -59,6 +60,7 @@ export class Gateway {
   readonly #refusedConnects = new RefusedConnects()
   readonly #rulings: Rulings
   readonly #votes: Votes
+  readonly #watches: Watches
   #summarising: NodeJS.Timeout | undefined
   #stopFollowing = () => {}
   #checked = 0
@@ -87,7 +89,10 @@ export class Gateway {
       log: line => this.#logResult(line),
       onError,
     })
-    this.#rulings = new Rulings(options, this.#broker, this.#votes, dropped => this.#logDropped(dropped))
+    this.#watches = new Watches(trust, this.#broker)
+    this.#rulings = new Rulings(options, this.#broker, this.#votes, this.#watches, dropped =>
+      this.#logDropped(dropped),
+    )
   }
 
   /** Opens the MQTT port; the retained boxes are in place before anybody can ask for them. */
@@ -177,6 +182,7 @@ export class Gateway {
   #closed(handle: BrokerSession): void {
     this.#access.close(handle)
     this.#rulings.deliveries.closed(handle)
+    this.#watches.close(handle)
     this.#sessions.close(handle)
   }
 
@@ -201,9 +207,11 @@ export class Gateway {
         reason: decision.reason,
         retry: mayPassLater(decision.code),
       })
-    if (event !== 'ask' && event !== 'plain' && event !== 'check' && event !== 'got')
+    if (event !== 'ask' && event !== 'watch' && event !== 'plain' && event !== 'check' && event !== 'got')
       await this.#tell(topics.verdict(device), this.#verdictOf(ruling))
-    return decision.verdict === 'Error' && mayPassLater(decision.code) ? 'close' : 'acknowledge'
+    // A question is not kept by who asked it: a new one has a new nonce.
+    const isKept = event !== 'ask'
+    return decision.verdict === 'Error' && isKept && mayPassLater(decision.code) ? 'close' : 'acknowledge'
   }
 
   #verdictOf({ id, decision }: Ruling): object {
@@ -270,12 +278,14 @@ export class Gateway {
     for (const cut of await this.#sessions.reviewAfter(advance)) this.#cut(cut)
     await reviewed
     this.#rulings.deliveries.retry()
+    await this.#watches.tellOf(advance)
   }
 
   #cut(cut: CutSession): void {
     const { session } = cut
     this.#access.close(session)
     this.#rulings.deliveries.closed(session)
+    this.#watches.close(session)
     this.#logCut(cut)
     this.#broker.disconnect(session.clientId)
   }

@@ -14,7 +14,7 @@ import type { DecisionLine } from '../protocol/decision-log.ts'
 import { type Envelope, type EnvelopeTarget, parseEnvelope } from '../protocol/envelope.ts'
 import { boxesHash } from '../protocol/epoch-boxes.ts'
 import { parseReceipt } from '../protocol/kept-mail.ts'
-import { encodeProofAnswer, parseQuestion } from '../protocol/question.ts'
+import { encodeProofAnswer, parseQuestion, parseWatch } from '../protocol/question.ts'
 import { ReplayWindow } from '../protocol/replay-window.ts'
 import { type PublishedTopic, topics } from '../protocol/topics.ts'
 import type { TrustedMoment, TrustView } from '../protocol/trust.ts'
@@ -26,6 +26,7 @@ import type { Mailboxes } from './mailboxes.ts'
 import type { Session } from './sessions.ts'
 import { type Decision, decide, type TrustFacts } from './verification.ts'
 import type { Votes } from './votes.ts'
+import type { Watches } from './watches.ts'
 
 /** Sender keys whose counters the gateway remembers until their envelopes expire. */
 const maxReplayKeys = 100_000
@@ -60,6 +61,7 @@ export class Rulings {
   readonly #options: RulingsOptions
   readonly #broker: Pick<Broker, 'publish'>
   readonly #votes: Pick<Votes, 'open' | 'answer'>
+  readonly #watches: Pick<Watches, 'set'>
   readonly #catchUpMs: number
   readonly #replayWindow = new ReplayWindow(maxReplayKeys)
   /** Messages that were relayed lately, or are being relayed, by their ids. */
@@ -70,11 +72,13 @@ export class Rulings {
     options: RulingsOptions,
     broker: Pick<Broker, 'publish'>,
     votes: Pick<Votes, 'open' | 'answer'>,
+    watches: Pick<Watches, 'set'>,
     onDropped: (dropped: DroppedMail) => void,
   ) {
     this.#options = options
     this.#broker = broker
     this.#votes = votes
+    this.#watches = watches
     this.#catchUpMs = options.catchUpMs ?? defaultCatchUpMs
     const { mailboxes, trust, verifier, trustTtlMs, boxes, onError } = options
     this.deliveries = new KeptDeliveries({
@@ -112,6 +116,8 @@ export class Rulings {
         return this.#ruleOnBoxes(session, topic, payload)
       case 'ask':
         return this.#ruleOnQuestion(session, payload)
+      case 'watch':
+        return Promise.resolve(this.#ruleOnWatch(session, payload))
       case 'vote':
         return this.#ruleOnVote(session, payload)
       case 'check':
@@ -250,7 +256,15 @@ export class Rulings {
       await this.#broker.publish({ topicName: topics.answer(device), payload: answer, retain: false })
       return { verdict: 'Check' }
     })
-    return { event: 'ask', id: Buffer.from(nonce).toString('hex'), recipient: subject.id, decision }
+    const recipient = 'id' in subject ? subject.id : null
+    return { event: 'ask', id: Buffer.from(nonce).toString('hex'), recipient, decision }
+  }
+
+  #ruleOnWatch(session: Session, payload: Uint8Array): Ruling {
+    const parsed = parseWatch(payload)
+    if (parsed.ok) this.#watches.set(session, parsed.value.subjects)
+    const decision: Decision = parsed.ok ? { verdict: 'Check' } : errorDecision(parsed.error)
+    return { event: 'watch', id: null, recipient: null, decision }
   }
 
   async #ruleOnVote({ device }: Session, payload: Uint8Array): Promise<Ruling> {

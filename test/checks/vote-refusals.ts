@@ -60,4 +60,28 @@ export const votes: readonly RefusalCheck[] = [
     test: wireTest,
     only: 'absent',
   },
+  {
+    refusal: 'prefetch: to replace a copy that is there',
+    file: 'mqtt-gateway/device/device-state.ts',
+    find: '.filter(([id]) => !Object.hasOwn(contacts, id))',
+    replace: '',
+    test: 'test/e2e/gateway-chain.test.ts',
+    only: 'before the first contact',
+  },
+  {
+    refusal: 'watches: more records than a watch may have',
+    file: 'mqtt-gateway/protocol/question.ts',
+    find: 'subjects: list(watchedCodec, maxWatched)',
+    replace: 'subjects: list(watchedCodec, 1_000)',
+    test: 'test/e2e/gateway-chain.test.ts',
+    only: 'who watches',
+  },
+  {
+    refusal: 'questions: to end the connection for one that cannot be answered now',
+    file: 'mqtt-gateway/server/gateway.ts',
+    find: "const isKept = event !== 'ask'",
+    replace: 'const isKept = true',
+    test: 'test/e2e/gateway-chain.test.ts',
+    only: 'it asks for a group',
+  },
 ]

@@ -5,6 +5,7 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { Packr } from 'msgpackr'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { nobleVerifier } from '../../chain/noble-crypto.ts'
 import { MoteError, unwrap } from '../../chain/result.ts'
@@ -14,10 +15,21 @@ import { type IdentityKeys, signerOf } from '../../client/key-directory.ts'
 import { nativeVerifier } from '../../client/native-crypto.ts'
 import { DeviceAgent } from '../../mqtt-gateway/device/agent.ts'
 import { agentChain } from '../../mqtt-gateway/device/agent-chain.ts'
-import { askGateway, verifyDeviceAnswer } from '../../mqtt-gateway/device/ask.ts'
+import {
+  askGateway,
+  verifyChainAnswer,
+  verifyDeviceAnswer,
+  verifyDevicesAnswer,
+  verifyGroupAnswer,
+  watchRecords,
+} from '../../mqtt-gateway/device/ask.ts'
+import { DeviceState } from '../../mqtt-gateway/device/device-state.ts'
+import { prefetchKeys } from '../../mqtt-gateway/device/key-prefetch.ts'
 import { MqttConnection } from '../../mqtt-gateway/device/mqtt-connection.ts'
 import { chainTrust } from '../../mqtt-gateway/protocol/chain-trust.ts'
 import type { DecisionLine } from '../../mqtt-gateway/protocol/decision-log.ts'
+import type { Change } from '../../mqtt-gateway/protocol/question.ts'
+import { topics } from '../../mqtt-gateway/protocol/topics.ts'
 import { aedesBroker } from '../../mqtt-gateway/server/aedes-broker.ts'
 import { fileBoxStore } from '../../mqtt-gateway/server/boxes.ts'
 import type { BrokerAddress } from '../../mqtt-gateway/server/broker.ts'
@@ -189,7 +201,8 @@ test('gateway on a ledger: a full node that lies about a record costs a refusal,
   expect(await sender.agent.send(d1113.id, text('x'))).toMatchObject({ verdict: 'Error', code: 'bad-proof' })
 })
 
-test('gateway on a ledger: a device asks over MQTT and verifies the answer, and any changed byte of it is refused', async () => {
+/** 1111's connection, to ask by. */
+async function connected() {
   const connection = await MqttConnection.open({
     gateway: address,
     chainId: chain.chainId,
@@ -199,7 +212,11 @@ test('gateway on a ledger: a device asks over MQTT and verifies the answer, and 
     timeoutMs: 3_000,
   })
   closing.push(() => connection.close())
-  const asker = { connection, device: d1111.id, timeoutMs: 3_000 }
+  return { connection, asker: { connection, device: d1111.id, timeoutMs: 3_000 } }
+}
+
+test('gateway on a ledger: a device asks over MQTT and verifies the answer, and any changed byte of it is refused', async () => {
+  const { asker } = await connected()
   const proof = await askGateway(asker, { type: 'device', id: d1113.id })
   const judge = (bytes: Uint8Array) => verifyDeviceAnswer(chain.checkpoint, d1113.id, bytes, nobleVerifier)
   expect(unwrap(judge(proof))).toMatchObject({ record: { id: d1113.id, status: 'active' } })
@@ -208,6 +225,86 @@ test('gateway on a ledger: a device asks over MQTT and verifies the answer, and 
   const absent = keysOf('nobody').id
   const absence = await askGateway(asker, { type: 'device', id: absent })
   expect(unwrap(verifyDeviceAnswer(chain.checkpoint, absent, absence, nobleVerifier)).record).toBeUndefined()
+})
+
+test('gateway on a ledger: it asks for a group, for how the chain is, and for the node list, and verifies each', async () => {
+  const { asker } = await connected()
+  const { client } = await agent(d1112)
+  const id = (await createGroup(client, d1112, 'hsu0001')).value.record.id
+  await addMembers(client, d1112, { group: id, devices: [d1113.id] })
+  const trusted = chain.checkpoint
+  const asked = {
+    group: await askGateway(asker, { type: 'group', id }),
+    chain: await askGateway(asker, { type: 'chain' }),
+    devices: await askGateway(asker, { type: 'devices', after: undefined }),
+  }
+  const judge = {
+    group: (bytes: Uint8Array) => verifyGroupAnswer(trusted, id, bytes, nativeVerifier),
+    chain: (bytes: Uint8Array) => verifyChainAnswer(trusted, bytes, nativeVerifier),
+    devices: (bytes: Uint8Array) => verifyDevicesAnswer(trusted, undefined, bytes, nativeVerifier),
+  }
+  expect(unwrap(judge.group(asked.group))?.members).toEqual([d1112.id, d1113.id].toSorted())
+  expect(unwrap(judge.chain(asked.chain))).toMatchObject({ height: chain.height, time: chain.time })
+  const { records, next } = unwrap(judge.devices(asked.devices))
+  expect(next).toBeUndefined()
+  expect(records.map(record => record.id)).toEqual(expect.arrayContaining([d1111.id, d1114.id]))
+  for (const name of ['group', 'chain', 'devices'] as const)
+    for (let i = 0; i < asked[name].length; i += 97)
+      expect(
+        judge[name](asked[name].map((byte, at) => (at === i ? byte ^ 1 : byte))).ok,
+        `${name} ${i}`,
+      ).toBe(false)
+  // What the gateway cannot answer now is told at once, and ends no connection.
+  source.failure = new MoteError('unreachable', 'away')
+  await expect(askGateway(asker, { type: 'devices', after: undefined })).rejects.toMatchObject({
+    code: 'unreachable',
+  })
+  source.failure = undefined
+  await vi.waitFor(async () => expect(await askGateway(asker, { type: 'chain' })).toBeDefined(), 10_000)
+})
+
+test('gateway on a ledger: who watches a record is sent its change within a second of certification, with the proof', async () => {
+  const { connection, asker } = await connected()
+  const changes: Change[] = []
+  const subject = { type: 'device', id: d1113.id } as const
+  await watchRecords(asker, [subject], change => changes.push(change))
+  chain.append()
+  const certifiedAt = performance.now()
+  chain.revoke(d1113.id)
+  await until(() => changes.length > 0, 'the change')
+  expect(performance.now() - certifiedAt).toBeLessThan(1_000)
+  expect(changes).toHaveLength(1)
+  expect(changes[0]!.subject).toEqual(subject)
+  const told = verifyDeviceAnswer(chain.checkpoint, d1113.id, changes[0]!.proof!, nativeVerifier)
+  expect(unwrap(told).record?.status).toBe('revoked')
+  // More than a watch may have is refused, and what was watched stays.
+  const errors: string[] = []
+  connection.onMessage(({ topicName, payload }) => {
+    if (topicName === topics.error(d1111.id))
+      errors.push((JSON.parse(Buffer.from(payload).toString()) as { code: string }).code)
+  })
+  await connection.subscribe(topics.error(d1111.id))
+  const items = Array.from({ length: 17 }, () => [1, [Buffer.from(d1113.id, 'hex')]])
+  await connection.publish(
+    topics.watch(d1111.id),
+    new Uint8Array(new Packr({ useRecords: false }).pack([1, items])),
+  )
+  await until(() => errors.length === 1, 'a refusal')
+  expect(errors).toEqual(['malformed'])
+  await watchRecords(asker, [], () => {})
+})
+
+test('gateway on a ledger: an agent that listens has a copy of every key before the first contact, and mends none', async () => {
+  const { client } = await agent(d1112)
+  const state = await DeviceState.open(join(directory, '1112'))
+  const altered = { key: d1114.encryption.publicKey, height: chain.height }
+  await state.setContact(d1113.id, altered)
+  const prefetching = { device: d1112.id, chain: agentChain(client, d1112), state }
+  expect(await prefetchKeys(prefetching)).toBeGreaterThanOrEqual(2)
+  expect(unwrap(await state.contact(d1111.id))?.key).toEqual(d1111.encryption.publicKey)
+  expect(unwrap(await state.contact(d1113.id))?.key, 'the altered copy').toEqual(altered.key)
+  expect(unwrap(await state.contact(d1112.id)), 'none of its own').toBeUndefined()
+  expect(await prefetchKeys(prefetching)).toBe(0)
 })
 
 test('gateway on a ledger: after a revocation the members that listen make a new epoch, before anybody sends', async () => {

@@ -3,11 +3,11 @@
  * where it is installed. Messages travel through `mote device send` and `listen`.
  */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { bytesToHex } from '@noble/hashes/utils.js'
 import mqtt, { type MqttClient } from 'mqtt'
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
 import type { ChainId, Height, Milliseconds } from '../../chain/brands.ts'
 import { keyIdOf } from '../../chain/keys.ts'
 import { unwrap } from '../../chain/result.ts'
@@ -101,6 +101,14 @@ async function envelope(counter: number, changes: Partial<SealRequest> = {}): Pr
   })
   return Buffer.from(unwrap(sealed).bytes)
 }
+
+interface SentByVote {
+  readonly verdict: string
+  readonly vote: { readonly answers: Readonly<Record<string, string>> }
+}
+
+/** '' as long as there is none. */
+const textOfFile = (path: string): string => (existsSync(path) ? readFileSync(path, 'utf8') : '')
 
 interface DecisionRow {
   readonly event: string
@@ -245,6 +253,68 @@ describe('gateway process: refusals', () => {
     const refreshed = await devnet.json('device', 'contact', 'refresh', '1113', '--from', '1111')
     expect(refreshed).toMatchObject({ code: 0, value: { keyId: onChain, changed: true } })
     expect((await send('1113', 'to the key')).code).toBe(0)
+  })
+
+  test("gateway process: --vote, the papers' run: all Check; a copy altered, absent, or a device that does not answer, and nothing is sent", async () => {
+    const contactsOf = (name: string) => join(devnet.directory, 'devices', name, 'contacts.json')
+    const genuine = bytesToHex(d1113.encryption.publicKey.bytes)
+    const listeners = await Promise.all(['1112', '1113', '1114'].map(listener))
+    // Who listens fetches the keys beforehand; who only sends takes its copy itself.
+    await until(
+      () => ['1112', '1114'].every(name => textOfFile(contactsOf(name)).includes(genuine)),
+      'copies',
+    )
+    await devnet.json('device', 'contact', 'refresh', '1113', '--from', '1111')
+    const vote = async (): Promise<SentByVote> => {
+      const words = ['device', 'send', '1113', 'by vote', '--vote', '--from', '1111', '--json']
+      const { stdout, stderr } = await devnet.mote(...words)
+      // One in a second.
+      return stderr.includes('"rate-limited"') ? vote() : (JSON.parse(stdout) as SentByVote)
+    }
+    await vi.waitFor(async () => {
+      expect(await vote()).toMatchObject({
+        verdict: 'Check',
+        vote: {
+          answers: { 1112: 'Check', 1113: 'Check', 1114: 'Check', gateway: 'Check', sender: 'Check' },
+          objections: [],
+        },
+      })
+    }, 20_000)
+    await until(() => listeners[1]!.texts().includes('by vote'), '1113 reads it')
+    const count = listeners[1]!.texts().length
+    const before = readFileSync(contactsOf('1114'), 'utf8')
+    const forged = bytesToHex(d1112.encryption.publicKey.bytes)
+    const [inEnvelope, inCopy] = [d1113, d1112].map(keys => keyIdOf(keys.encryption.publicKey))
+    for (const [content, copy] of [
+      [before.replace(genuine, forged), inCopy],
+      ['{"version":1,"contacts":{}}', null],
+    ] as const) {
+      writeFileSync(contactsOf('1114'), content)
+      expect(await vote()).toMatchObject({
+        verdict: 'Error',
+        code: 'recipient-key-mismatch',
+        vote: {
+          answers: { 1112: 'Check', 1114: 'Error' },
+          objections: [{ name: '1114', inEnvelope, inCopy: copy }],
+        },
+      })
+    }
+    writeFileSync(contactsOf('1114'), before)
+    expect(decisions()).toContainEqual(
+      expect.objectContaining({ event: 'result', mismatch: { inEnvelope, inCopy } }),
+    )
+    const pausedPid = listeners[2]!.command.process
+    pausedPid.kill('SIGSTOP')
+    try {
+      expect(await vote()).toMatchObject({
+        verdict: 'Error',
+        code: 'timeout',
+        vote: { answers: { 1114: 'Silent' } },
+      })
+    } finally {
+      pausedPid.kill('SIGCONT')
+    }
+    expect(listeners[1]!.texts()).toHaveLength(count)
   })
 
   test('gateway process: two listen processes of one device both print every message, each once', async () => {

@@ -1,4 +1,6 @@
 /** The papers' own check of a key by everybody, over a real broker (Hsu-Lu B2, B5). */
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { keyIdOf } from '../../chain/keys.ts'
 import type { IdentityKeys } from '../../client/key-directory.ts'
@@ -101,6 +103,16 @@ test('gateway vote: an absent copy is Error with null, at a device and at the se
     expect.objectContaining({ event: 'result', mismatch: { inEnvelope: null, inCopy: idOf('1113') } }),
   )
   expect(texts).toEqual([])
+})
+
+test('gateway vote: copies that cannot be read are Error with null, with the reason in the log there', async () => {
+  await writeFile(join(directories['1114']!, 'contacts.json'), 'garbage')
+  const { vote: outcome } = await vote()
+  expect(outcome.rows.filter(({ check }) => check !== 'Check')).toMatchObject([
+    { voter: keys['1114'].id, check: 'Error', inCopy: undefined },
+  ])
+  await until(() => linesOf['1114']!.length > 0, 'its own log')
+  expect(linesOf['1114']![0]!.reason).toContain('contacts.json: expected JSON')
 })
 
 test('gateway vote: a device that does not answer within a second is silent, and nothing is sent; a second vote within one is refused', async () => {

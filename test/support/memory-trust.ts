@@ -16,6 +16,7 @@ import {
 import { MoteError } from '../../chain/result.ts'
 import { type IdentityRights, noRights } from '../../chain/rights.ts'
 import type { IdentityKeys } from '../../client/key-directory.ts'
+import type { ListedIds } from '../../client/record-list.ts'
 import type { AgentChain, RekeyChange } from '../../mqtt-gateway/device/agent-chain.ts'
 import type {
   TrustAdvance,
@@ -77,6 +78,10 @@ export class MemoryTrust implements TrustView, AgentChain {
   async memberships(id: DeviceId): Promise<Trusted<readonly GroupId[]>> {
     const groups = [...this.#groups].filter(([, { members }]) => members.includes(id))
     return this.#answer(groups.map(([group]) => group).toSorted())
+  }
+
+  async devicePage(): Promise<ListedIds<DeviceId>> {
+    return { ids: this.#answer([...this.#devices.keys()]).value ?? [], next: undefined }
   }
 
   async answer(): Promise<Uint8Array> {
