@@ -14,6 +14,7 @@
  *    its own, if one owner filled the list. (An owner is a member of each of its groups, so its own list names them all.)
  * 5. An owner is a member, unless it was revoked: then an authority gives the group to another member. So an authority decides who
  *    edits a group, and lets nobody in.
+ * 6. An open topic has a topic key exactly if it has an epoch, every epoch with its own; a group has none. A topic stays one.
  */
 
 import type { ChainEvent } from './block.ts'
@@ -30,6 +31,7 @@ import type {
   GroupRekeyBody,
   GroupRemoveBody,
 } from './transaction.ts'
+import { keyFlaw } from './usable-keys.ts'
 
 const never = Milliseconds(0)
 
@@ -42,6 +44,8 @@ export function executeGroupCreate(
   const { view, height } = context
   const id = groupIdOf(owner.id, body.name)
   if (view.group(id)) return reject('already-exists', `group ${body.name} of ${owner.id} exists`)
+  const opening = checkOpening(context, body)
+  if (!opening.ok) return opening
   const joined = joinGroup(context, id, owner.id)
   if (!joined.ok) return joined
   view.putMembers(id, [owner.id])
@@ -59,10 +63,22 @@ export function executeGroupCreate(
     epochMembershipVersion: body.epochKeyHash ? 1 : 0,
     epochGraceUntil: undefined,
     previousEpochGraceUntil: never,
+    topic: body.topic && { publishers: body.topic.publishers, key: undefined },
     createdAt: height,
     updatedAt: height,
   })
   return permit([{ type: 'group.membership', group: id, membershipVersion: 1, memberCount: 1 }])
+}
+
+function checkOpening(
+  { view }: ExecutionContext,
+  { topic, epochKeyHash }: GroupCreateBody,
+): ExecutionResult<void> {
+  if (topic && epochKeyHash) return reject('malformed', 'epochKeyHash: expected none for an open topic')
+  const publishers = topic?.publishers
+  return publishers && !view.group(publishers)
+    ? reject('unknown-subject', `publishers: no group ${publishers}`)
+    : permit(undefined)
 }
 
 export function executeGroupAdd(
@@ -142,8 +158,11 @@ export function executeGroupRekey(
     )
   const room = checkRoom(group)
   if (!room.ok) return room
+  const topicKey = checkTopicKey(group, body)
+  if (!topicKey.ok) return topicKey
   view.putGroup({
     ...group,
+    topic: group.topic && { ...group.topic, key: body.topicKey },
     version: group.version + 1,
     epoch: group.epoch + 1,
     epochKeyHash: body.epochKeyHash,
@@ -154,6 +173,14 @@ export function executeGroupRekey(
     updatedAt: height,
   })
   return permit([{ type: 'group.rekeyed', group: group.id, epoch: group.epoch + 1 }])
+}
+
+/** That it is the half of the epoch key that it should be, only members can tell: they re-key if it is not. */
+function checkTopicKey({ topic }: GroupRecord, { topicKey }: GroupRekeyBody): ExecutionResult<void> {
+  if ((topic === undefined) !== (topicKey === undefined))
+    return reject('malformed', `topicKey: expected ${topic ? 'one for an open topic' : 'none for a group'}`)
+  const flaw = topicKey && keyFlaw({ suite: 'x25519', bytes: topicKey })
+  return flaw === undefined ? permit(undefined) : reject('key-not-usable', `topicKey: ${flaw}`)
 }
 
 /** Gives the group to another of its members. */

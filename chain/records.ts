@@ -21,7 +21,14 @@ import { maxGrantQuota, maxGroupMembers, maxGroupsPerIdentity, maxKeysPerIdentit
 import { merkleRoot } from './merkle.ts'
 import { RecentMap } from './recent-map.ts'
 import { type RightsRecord, rightsFields } from './rights.ts'
-import { byPurpose, groupNameCodec, type Label, labelCodec, transportKeyCodec } from './transaction-bodies.ts'
+import {
+  byPurpose,
+  groupNameCodec,
+  type Label,
+  labelCodec,
+  topicKeyCodec,
+  transportKeyCodec,
+} from './transaction-bodies.ts'
 
 export * from './chain-parameters.ts'
 
@@ -72,6 +79,14 @@ export interface IdentityRecord {
   readonly updatedAt: Height
 }
 
+/** What makes a group an open topic (Hsu-Lu B4). */
+export interface TopicRecord {
+  /** Whose members may publish; undefined: every active device. */
+  readonly publishers: GroupId | undefined
+  /** X25519, 32 bytes, of the current epoch; undefined before there is one. */
+  readonly key: Uint8Array | undefined
+}
+
 export interface GroupRecord {
   readonly id: GroupId
   readonly name: string
@@ -92,6 +107,8 @@ export interface GroupRecord {
   readonly epochGraceUntil: Milliseconds | undefined
   /** The epoch before is accepted until this time; 0 for never. */
   readonly previousEpochGraceUntil: Milliseconds
+  /** Undefined for a group of which only members publish. */
+  readonly topic: TopicRecord | undefined
   readonly createdAt: Height
   readonly updatedAt: Height
 }
@@ -198,6 +215,9 @@ export const groupCodec: Codec<GroupRecord> = leaf(
     epochMembershipVersion: counter,
     epochGraceUntil: optional(time),
     previousEpochGraceUntil: time,
+    topic: optional(
+      struct<TopicRecord>({ publishers: optional(digest<GroupId>()), key: optional(topicKeyCodec) }),
+    ),
     createdAt: height,
     updatedAt: height,
   }),
@@ -329,6 +349,11 @@ export function currentEncryptionKey(
     (entry): entry is Extract<KeyEntry, { purpose: 'encrypt' }> =>
       entry.purpose === 'encrypt' && isKeyValidAt(entry, now) && isUsable(entry.key),
   )
+}
+
+/** The key that messages to an open topic are sealed to now; undefined for a group, and for a topic that has none yet. */
+export function topicKeyOf({ topic }: Pick<GroupRecord, 'topic'>): EncryptionKey | undefined {
+  return topic?.key && { suite: 'x25519', bytes: topic.key }
 }
 
 /** Whether a message under `epoch` of the group is accepted at `now`. */

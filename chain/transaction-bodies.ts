@@ -139,6 +139,12 @@ export interface GroupCreateBody {
   readonly name: string
   /** Hash of the first epoch key, if there is one already. */
   readonly epochKeyHash: Hash | undefined
+  /** Only for an open topic (Hsu-Lu B4), which has no `epochKeyHash` here: its first key comes with its boxes. */
+  readonly topic?: TopicOpening | undefined
+}
+export interface TopicOpening {
+  /** The group whose members may publish; undefined: every active device. */
+  readonly publishers: GroupId | undefined
 }
 interface MembershipEdit {
   readonly group: GroupId
@@ -162,6 +168,8 @@ export interface GroupRekeyBody {
   readonly epochKeyHash: Hash
   /** Hash over the epoch key sealed to each member (Hsu C5). */
   readonly boxesHash: Hash
+  /** For an open topic, and only there: the public key of this epoch, X25519, 32 bytes. */
+  readonly topicKey?: Uint8Array | undefined
 }
 
 /** An authority gives a group to another of its members: when the owner is revoked, say. */
@@ -203,6 +211,7 @@ export type TransactionType = TransactionBody['type']
 /** Groups are named in lower-case letters, digits and hyphens; 1 to 32 characters. */
 export const groupNameCodec: Codec<string> = text(32, /^[a-z0-9-]{1,32}$/)
 export const transportKeyCodec: Codec<Uint8Array> = bytes(32)
+export const topicKeyCodec: Codec<Uint8Array> = bytes(32)
 const versionCodec = uint(0xffff_ffff)
 const timeCodec = uint<Milliseconds>()
 const reasonCodec = text(64, /^[\x20-\x7e]*$/)
@@ -336,7 +345,11 @@ export const bodies: {
   ],
   'group.create': [
     32,
-    struct<Fields<'group.create'>>({ name: groupNameCodec, epochKeyHash: optional(digest<Hash>()) }),
+    struct<Fields<'group.create'>>({
+      name: groupNameCodec,
+      epochKeyHash: optional(digest<Hash>()),
+      topic: optional(struct<TopicOpening>({ publishers: optional(digest<GroupId>()) })),
+    }),
   ],
   'group.add': [33, struct<Fields<'group.add'>>(membershipEdit)],
   'group.remove': [34, struct<Fields<'group.remove'>>(membershipEdit)],
@@ -348,6 +361,7 @@ export const bodies: {
       epoch: versionCodec,
       epochKeyHash: digest<Hash>(),
       boxesHash: digest<Hash>(),
+      topicKey: optional(topicKeyCodec),
     }),
   ],
   'group.owner': [

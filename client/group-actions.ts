@@ -7,7 +7,7 @@
 import type { DeviceId, GroupId, Hash } from '../chain/brands.ts'
 import { groupIdOf } from '../chain/records.ts'
 import { MoteError } from '../chain/result.ts'
-import type { TransactionBody } from '../chain/transaction.ts'
+import type { TopicOpening, TransactionBody } from '../chain/transaction.ts'
 import type { ChainClient } from './chain-client.ts'
 import type { IdentityKeys } from './key-directory.ts'
 import type { SubmitOptions } from './submission.ts'
@@ -16,15 +16,15 @@ import type { Verified, VerifiedGroup } from './verified-chain.ts'
 /** A group that exists. */
 export type ExistingGroup = Verified<VerifiedGroup> & { readonly value: VerifiedGroup }
 
-/** Makes a group; the signer owns it and is its first member. Throws `already-exists`. */
+/** Makes a group, or an open topic; the signer owns it and is its first member. Throws `already-exists`, `unknown-subject`. */
 export async function createGroup(
   client: ChainClient,
   owner: IdentityKeys,
   name: string,
-  options?: SubmitOptions,
+  { topic, ...options }: SubmitOptions & { readonly topic?: TopicOpening | undefined } = {},
 ): Promise<ExistingGroup> {
   await client.follower.sync()
-  await client.perform(owner, { type: 'group.create', name, epochKeyHash: undefined }, options)
+  await client.perform(owner, { type: 'group.create', name, epochKeyHash: undefined, topic }, options)
   return readGroup(client, groupIdOf(owner.id, name))
 }
 
@@ -61,11 +61,13 @@ export async function rekeyGroup(
     readonly group: VerifiedGroup
     readonly epochKeyHash: Hash
     readonly boxesHash: Hash
+    /** Of an open topic, and only there: 32 bytes of X25519. */
+    readonly topicKey?: Uint8Array | undefined
   },
   options?: SubmitOptions,
 ): Promise<ExistingGroup> {
   const { id: group, membershipVersion, epoch } = change.group.record
-  const { epochKeyHash, boxesHash } = change
+  const { epochKeyHash, boxesHash, topicKey } = change
   const body: TransactionBody = {
     type: 'group.rekey',
     group,
@@ -73,6 +75,7 @@ export async function rekeyGroup(
     epoch,
     epochKeyHash,
     boxesHash,
+    topicKey,
   }
   await client.perform(member, body, options)
   return readGroup(client, group)

@@ -12,6 +12,8 @@ export interface RekeyChange {
   readonly group: TrustedGroup
   readonly epochKeyHash: Hash
   readonly boxesHash: Hash
+  /** Of an open topic, and only there: 32 bytes of X25519. */
+  readonly topicKey?: Uint8Array | undefined
 }
 
 export interface AgentChain extends Omit<TrustView, 'answer'> {

@@ -19,6 +19,25 @@ const onTheChain: readonly RefusalCheck[] = [
   ...takenOut('chain/execute-group.ts', groupTest, {
     "group.owner: to replace another owner than the group's": 'if (group.owner !== from)',
   }),
+  ...takenOut('chain/execute-group.ts', groupTest, {
+    'group.create: an open topic with an epoch key and no boxes': 'if (topic && epochKeyHash)',
+    'group.rekey: a topic key for a group, or none for an open topic':
+      'if ((topic === undefined) !== (topicKey === undefined))',
+  }),
+  {
+    refusal: 'group.create: publishers that are no group',
+    file: 'chain/execute-group.ts',
+    find: 'return publishers && !view.group(publishers)\n',
+    replace: 'return false\n',
+    test: groupTest,
+  },
+  {
+    refusal: 'group.rekey: a topic key of small order',
+    file: 'chain/execute-group.ts',
+    find: 'return flaw === undefined ? permit(undefined) :',
+    replace: 'return true ? permit(undefined) :',
+    test: groupTest,
+  },
   {
     refusal: 'rights: of a revoked identity',
     file: 'chain/execute-identity.ts',

@@ -166,7 +166,7 @@ export class MemoryTrust implements TrustView, AgentChain {
     this.#certify([stateKeyOf.rights(id)])
   }
 
-  createGroup(owner: DeviceId, name: string): GroupId {
+  createGroup(owner: DeviceId, name: string, topic?: { readonly publishers: GroupId | undefined }): GroupId {
     const id = groupIdOf(owner, name)
     const zero = 0 as Milliseconds
     this.#setGroup(
@@ -184,6 +184,7 @@ export class MemoryTrust implements TrustView, AgentChain {
         epochMembershipVersion: 0,
         epochGraceUntil: undefined,
         previousEpochGraceUntil: zero,
+        topic: topic && { ...topic, key: undefined },
         createdAt: this.#height,
         updatedAt: this.#height,
       },
@@ -211,7 +212,7 @@ export class MemoryTrust implements TrustView, AgentChain {
   }
 
   /** Compare-and-set, as execution does it. Throws `epoch-conflict`. */
-  async rekey({ group, epochKeyHash, boxesHash }: RekeyChange): Promise<TrustedGroup> {
+  async rekey({ group, epochKeyHash, boxesHash, topicKey }: RekeyChange): Promise<TrustedGroup> {
     const { id, membershipVersion, epoch } = group.record
     const { record, members } = this.#group(id)
     if (membershipVersion !== record.membershipVersion || epoch !== record.epoch)
@@ -224,6 +225,7 @@ export class MemoryTrust implements TrustView, AgentChain {
         boxesHash,
         epochMembershipVersion: membershipVersion,
         epochGraceUntil: undefined,
+        topic: record.topic && { ...record.topic, key: topicKey },
       },
       members,
     )

@@ -20,6 +20,7 @@ import {
   type TransactionType,
   transactionSigningBytes,
 } from '../../chain/transaction.ts'
+import { encryptionKeyOf } from '../../client/encryption-keys.ts'
 
 export interface TransactionVectors {
   readonly about: string
@@ -133,6 +134,7 @@ const samples: { readonly [K in TransactionType]: Extract<TransactionBody, { typ
     epoch: 1,
     epochKeyHash: hash,
     boxesHash: hash,
+    topicKey: encryptionKeyOf('x25519', seedOf(9)).bytes,
   },
   'group.owner': { type: 'group.owner', group, from: deviceId, owner: secureId },
   'governance.consenters': {
@@ -158,9 +160,17 @@ function signed(body: TransactionBody, signer: Signer): Uint8Array {
   )
 }
 
-function vectorOf(type: TransactionType): TransactionVectors['transactions'][number] {
+const openTopic: TransactionBody = {
+  type: 'group.create',
+  name: 'hsu0002',
+  epochKeyHash: undefined,
+  topic: { publishers: group },
+}
+
+function vectorOf(body: TransactionBody): TransactionVectors['transactions'][number] {
+  const { type } = body
   const signer = type === 'identity.register' ? secure : device
-  const wire = signed(samples[type], signer)
+  const wire = signed(body, signer)
   const { payload, id } = unwrap(parseTransaction(wire))
   return {
     type,
@@ -229,7 +239,7 @@ function refusals(payload: Uint8Array): TransactionVectors['refused'] {
     ['a reserved kind: record.one', set(2, 80), 'kind-not-supported'],
     ['another kind than its fields', set(2, 35), 'malformed'],
     ['seven fields', set(0, 0x97), 'malformed'],
-    ['an upper-case letter in a group name', set(payload.length - 2, 0x41), 'malformed'],
+    ['an upper-case letter in a group name', set(payload.length - 3, 0x41), 'malformed'],
     [
       'an integer that is not in its shortest form',
       wrap(concatBytes(payload.slice(0, 1), Uint8Array.of(0xcc, 1), payload.slice(2))),
@@ -241,11 +251,11 @@ function refusals(payload: Uint8Array): TransactionVectors['refused'] {
 }
 
 export function transactionVectors(): TransactionVectors {
-  const transactions = (Object.keys(samples) as TransactionType[]).map(vectorOf)
+  const transactions = [...Object.values(samples), openTopic].map(vectorOf)
   const group = transactions.find(vector => vector.type === 'group.create')
   return {
     about:
-      'One transaction of each kind on chain c0…c0; hexadecimal. `refused` are wire bytes and the code of their refusal.',
+      'One transaction of each kind, and an open topic, on chain c0…c0; hexadecimal. `refused` are wire bytes and the code of their refusal.',
     transactions,
     refused: [...refusals(hexToBytes(group?.payload ?? '')), ...rightsRefusals()],
   }

@@ -2,9 +2,17 @@
 import { describe, expect, test } from 'vitest'
 import { devicesOf } from '../../../chain/block.ts'
 import { type GroupId, Hash, Milliseconds } from '../../../chain/brands.ts'
-import { groupCodec, groupIdOf, isEpochAccepted, isMemberListOf, stateKeyOf } from '../../../chain/records.ts'
+import {
+  groupCodec,
+  groupIdOf,
+  isEpochAccepted,
+  isMemberListOf,
+  stateKeyOf,
+  topicKeyOf,
+} from '../../../chain/records.ts'
 import { unwrap } from '../../../chain/result.ts'
 import { type GroupRekeyBody, parseTransaction } from '../../../chain/transaction.ts'
+import { encryptionKeyOf } from '../../../client/encryption-keys.ts'
 import {
   type Actor,
   devices,
@@ -353,5 +361,53 @@ describe('group.owner', () => {
     expect(give(withLeaf(chain, stateKeyOf.group(id), groupCodec, near), member)).toBe('ok')
     expect(give(chain, owner, member)).toBe('limit-exceeded')
     expect(chain.revoke(other)).toBe('ok')
+  })
+})
+
+describe('open topics', () => {
+  const topicKey = encryptionKeyOf('x25519', new Uint8Array(32).fill(9)).bytes
+  const opening = { type: 'group.create', name: 'hsu0001', epochKeyHash: undefined } as const
+
+  test('group.create: an open topic has no key until a member makes its first epoch, whose key goes on the chain (Hsu-Lu B4)', () => {
+    const chain = new SampleLedger()
+    expect(chain.run(owner, { ...opening, topic: { publishers: undefined } })).toBe('ok')
+    expect(chain.group(id).topic).toEqual({ publishers: undefined, key: undefined })
+    expect(rekey(chain, owner, { topicKey })).toBe('ok')
+    expect(chain.group(id).topic).toEqual({ publishers: undefined, key: topicKey })
+    expect(topicKeyOf(chain.group(id))).toEqual({ suite: 'x25519', bytes: topicKey })
+    expect(add(chain, [member])).toBe('ok')
+    const next = encryptionKeyOf('x25519', new Uint8Array(32).fill(8)).bytes
+    expect(rekey(chain, member, { topicKey: next })).toBe('ok')
+    expect(chain.group(id).topic?.key, 'each epoch has its own').toEqual(next)
+  })
+
+  test('group.create: who may publish is a group that exists', () => {
+    const chain = withGroup()
+    const second = { ...opening, name: 'second' }
+    const none = groupIdOf(owner.id, 'none')
+    expect(chain.run(owner, { ...second, topic: { publishers: none } })).toBe('unknown-subject')
+    expect(chain.run(owner, { ...second, topic: { publishers: id } })).toBe('ok')
+    expect(chain.group(groupIdOf(owner.id, 'second')).topic?.publishers).toBe(id)
+  })
+
+  test('group.create: an open topic has no epoch key before its boxes', () => {
+    const chain = new SampleLedger()
+    const body = { ...opening, epochKeyHash: hash, topic: { publishers: undefined } }
+    expect(chain.run(owner, body)).toBe('malformed')
+  })
+
+  test('group.rekey: a topic key in every epoch of an open topic, in none of a group', () => {
+    expect(rekey(withGroup(), owner, { topicKey })).toBe('malformed')
+    const chain = new SampleLedger()
+    chain.run(owner, { ...opening, topic: { publishers: undefined } })
+    expect(rekey(chain)).toBe('malformed')
+    expect(chain.group(id).epoch).toBe(0)
+  })
+
+  test('group.rekey: a topic key that nobody can seal to is refused', () => {
+    const chain = new SampleLedger()
+    chain.run(owner, { ...opening, topic: { publishers: undefined } })
+    for (const bytes of [new Uint8Array(32), new Uint8Array(32).fill(0xff)])
+      expect(rekey(chain, owner, { topicKey: bytes })).toBe('key-not-usable')
   })
 })

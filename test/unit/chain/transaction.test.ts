@@ -107,7 +107,8 @@ describe('vectors of test/vectors/transactions.json', () => {
   })
 
   test('vectors: each transaction parses, verifies under both verifiers, and encodes to the same bytes', () => {
-    expect(vectors.transactions.map(vector => vector.type)).toEqual(Object.keys(bodies))
+    const types = new Set(vectors.transactions.map(vector => vector.type))
+    expect([...types]).toEqual(Object.keys(bodies))
     for (const vector of vectors.transactions) {
       const wire = hexToBytes(vector.wire)
       const parsed = unwrap(parseTransaction(wire))
