@@ -51,6 +51,9 @@ export function isLight(suite: EnvelopeSuite): boolean {
 /** The suite of messages to a group. */
 export const groupSuite: EnvelopeSuite = 'group-hkdf-sha256-aes256gcm'
 
+/** The suite of messages to an open topic, whose key is of X25519. */
+export const topicSuite: EnvelopeSuite = 'hpke-x25519-aes128gcm'
+
 /** All that are built, in the order of their numbers: what a chain allows unless its makers decide otherwise. */
 export const builtSuites = Object.keys(envelopeSuites) as readonly EnvelopeSuite[]
 const suiteNumbers = Object.fromEntries(

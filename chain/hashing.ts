@@ -56,6 +56,7 @@ export const domains = [
   'mote/state-key/1',
   'mote/state-leaf/1',
   'mote/state-value/1',
+  'mote/topic-key/1',
   'mote/transaction-signature/1',
   'mote/transaction/1',
   'mote/unreadable-transaction/1',

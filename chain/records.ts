@@ -19,16 +19,10 @@ import { hexToBytes } from './hex.ts'
 import { type EncryptionKey, encryptionKeyCodec, keyIdOf, type PublicKey, publicKeyCodec } from './keys.ts'
 import { maxGrantQuota, maxGroupMembers, maxGroupsPerIdentity, maxKeysPerIdentity } from './limits.ts'
 import { merkleRoot } from './merkle.ts'
+import { type TopicRecord, topicRecordCodec } from './open-topics.ts'
 import { RecentMap } from './recent-map.ts'
 import { type RightsRecord, rightsFields } from './rights.ts'
-import {
-  byPurpose,
-  groupNameCodec,
-  type Label,
-  labelCodec,
-  topicKeyCodec,
-  transportKeyCodec,
-} from './transaction-bodies.ts'
+import { byPurpose, groupNameCodec, type Label, labelCodec, transportKeyCodec } from './transaction-bodies.ts'
 
 export * from './chain-parameters.ts'
 
@@ -77,14 +71,6 @@ export interface IdentityRecord {
   readonly incidentsHash: Hash | undefined
   readonly registeredAt: Height
   readonly updatedAt: Height
-}
-
-/** What makes a group an open topic (Hsu-Lu B4). */
-export interface TopicRecord {
-  /** Whose members may publish; undefined: every active device. */
-  readonly publishers: GroupId | undefined
-  /** X25519, 32 bytes, of the current epoch; undefined before there is one. */
-  readonly key: Uint8Array | undefined
 }
 
 export interface GroupRecord {
@@ -215,9 +201,7 @@ export const groupCodec: Codec<GroupRecord> = leaf(
     epochMembershipVersion: counter,
     epochGraceUntil: optional(time),
     previousEpochGraceUntil: time,
-    topic: optional(
-      struct<TopicRecord>({ publishers: optional(digest<GroupId>()), key: optional(topicKeyCodec) }),
-    ),
+    topic: optional(topicRecordCodec),
     createdAt: height,
     updatedAt: height,
   }),
@@ -349,11 +333,6 @@ export function currentEncryptionKey(
     (entry): entry is Extract<KeyEntry, { purpose: 'encrypt' }> =>
       entry.purpose === 'encrypt' && isKeyValidAt(entry, now) && isUsable(entry.key),
   )
-}
-
-/** The key that messages to an open topic are sealed to now; undefined for a group, and for a topic that has none yet. */
-export function topicKeyOf({ topic }: Pick<GroupRecord, 'topic'>): EncryptionKey | undefined {
-  return topic?.key && { suite: 'x25519', bytes: topic.key }
 }
 
 /** Whether a message under `epoch` of the group is accepted at `now`. */

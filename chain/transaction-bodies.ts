@@ -1,6 +1,5 @@
 /**
- * What a transaction can ask for: one variant per kind, its number on the wire, and its codec
- * (docs/FORMATS.md, section Transactions).
+ * What a transaction can ask for: one variant per kind, its number on the wire, and its codec (docs/FORMATS.md, "Transactions").
  *
  * Kind numbers are below 128, so that the number is always one byte at a fixed place, and are never reused. Kinds that a
  * later execution version will run have their numbers here already: such a transaction is recognised and refused as
@@ -18,6 +17,7 @@ import {
   signatureCodec,
 } from './keys.ts'
 import { maxGrantQuota, maxKeysPerIdentity, maxMembersPerTransaction } from './limits.ts'
+import { type TopicOpening, topicKeyCodec, topicOpeningCodec } from './open-topics.ts'
 import { type IdentityRights, rightsFields } from './rights.ts'
 
 /** What a node does for the network (Qiu A2). */
@@ -133,18 +133,13 @@ export interface KeyRevokeBody extends KeyEdit {
   readonly key: KeyId
 }
 
-/** Makes a group whose owner and first member is the signer. */
+/** Makes a group whose owner and first member is the signer; with `topic` an open topic, which has no epoch key before its boxes. */
 export interface GroupCreateBody {
   readonly type: 'group.create'
   readonly name: string
   /** Hash of the first epoch key, if there is one already. */
   readonly epochKeyHash: Hash | undefined
-  /** Only for an open topic (Hsu-Lu B4), which has no `epochKeyHash` here: its first key comes with its boxes. */
   readonly topic?: TopicOpening | undefined
-}
-export interface TopicOpening {
-  /** The group whose members may publish; undefined: every active device. */
-  readonly publishers: GroupId | undefined
 }
 interface MembershipEdit {
   readonly group: GroupId
@@ -159,7 +154,7 @@ export interface GroupAddBody extends MembershipEdit {
 export interface GroupRemoveBody extends MembershipEdit {
   readonly type: 'group.remove'
 }
-/** Compare-and-set: sets epoch + 1 if membership version and epoch are still these. */
+/** Compare-and-set: sets epoch + 1 if membership version and epoch are still these. `topicKey`: X25519, 32 bytes, for an open topic only. */
 export interface GroupRekeyBody {
   readonly type: 'group.rekey'
   readonly group: GroupId
@@ -168,7 +163,6 @@ export interface GroupRekeyBody {
   readonly epochKeyHash: Hash
   /** Hash over the epoch key sealed to each member (Hsu C5). */
   readonly boxesHash: Hash
-  /** For an open topic, and only there: the public key of this epoch, X25519, 32 bytes. */
   readonly topicKey?: Uint8Array | undefined
 }
 
@@ -211,7 +205,6 @@ export type TransactionType = TransactionBody['type']
 /** Groups are named in lower-case letters, digits and hyphens; 1 to 32 characters. */
 export const groupNameCodec: Codec<string> = text(32, /^[a-z0-9-]{1,32}$/)
 export const transportKeyCodec: Codec<Uint8Array> = bytes(32)
-export const topicKeyCodec: Codec<Uint8Array> = bytes(32)
 const versionCodec = uint(0xffff_ffff)
 const timeCodec = uint<Milliseconds>()
 const reasonCodec = text(64, /^[\x20-\x7e]*$/)
@@ -348,7 +341,7 @@ export const bodies: {
     struct<Fields<'group.create'>>({
       name: groupNameCodec,
       epochKeyHash: optional(digest<Hash>()),
-      topic: optional(struct<TopicOpening>({ publishers: optional(digest<GroupId>()) })),
+      topic: optional(topicOpeningCodec),
     }),
   ],
   'group.add': [33, struct<Fields<'group.add'>>(membershipEdit)],

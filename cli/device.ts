@@ -16,6 +16,7 @@ import type { Verified } from '../client/verified-chain.ts'
 import { type ChainAccess, operatorKeys } from '../devnet/access.ts'
 import { deviceNameOf, openChain, openChainUnsynced, requireDevice } from './chain-access.ts'
 import type { AddCommand } from './command.ts'
+import { contactCommand } from './contact.ts'
 import { type Context, parseCount } from './context.ts'
 import { rightsCommand, rightsRows } from './device-rights.ts'
 import { joinCommands } from './join.ts'
@@ -68,6 +69,7 @@ export function deviceCommands(family: Command, add: AddCommand): void {
   rightsCommand(family, add)
   rotateCommand(family, add)
   messageCommands(family, add)
+  contactCommand(family, add)
 }
 
 /** The JSON of `mote device trust`. */

@@ -4,6 +4,8 @@
  */
 import type { Command } from 'commander'
 import { exitCodes } from '../chain/errors.ts'
+import { keyIdOf } from '../chain/keys.ts'
+import { topicKeyOf } from '../chain/open-topics.ts'
 import { groupIdOf } from '../chain/records.ts'
 import { MoteError, refusalOf } from '../chain/result.ts'
 import { addMembers, createGroup, removeMembers } from '../client/group-actions.ts'
@@ -14,6 +16,7 @@ import { type ChainAccess, operatorKeys } from '../devnet/access.ts'
 import {
   absentGroup,
   deviceNameOf,
+  groupNameOf,
   openChain,
   rememberGroup,
   requireDevice,
@@ -29,6 +32,11 @@ interface FromOption {
   readonly from: string
 }
 
+interface CreateOptions extends FromOption {
+  readonly open?: boolean
+  readonly publishers?: string
+}
+
 const from = {
   flags: '--from <owner>',
   description: 'the device that signs: the owner of the group',
@@ -36,11 +44,18 @@ const from = {
 } as const
 
 export function groupCommands(family: Command, add: AddCommand): void {
-  add<FromOption>({
+  add<CreateOptions>({
     parent: family,
     usage: 'create <group> [devices...]',
     description: 'make a group, whose owner is its first member, and add devices',
-    options: [from],
+    options: [
+      from,
+      { flags: '--open', description: 'an open topic: others publish to it, its members read' },
+      {
+        flags: '--publishers <group>',
+        description: 'with --open: whose members publish; any, the default, is every active device',
+      },
+    ],
     action: create,
   })
   add<FromOption>({
@@ -76,11 +91,16 @@ export function groupCommands(family: Command, add: AddCommand): void {
 async function create(
   context: Context,
   [name = '', ...devices]: readonly string[],
-  options: FromOption,
+  options: CreateOptions,
 ): Promise<number> {
+  if (options.publishers !== undefined && !options.open)
+    throw new MoteError('usage', 'publishers: expected --open with it')
   const access = await openChain(context)
   const owner = await access.keys.load(options.from)
-  let group: Verified<VerifiedGroup> = await createGroup(access.client, owner, name)
+  const limited = options.publishers !== undefined && options.publishers !== 'any'
+  const publishers = limited ? await requireGroup(access, options.publishers, owner.id) : undefined
+  const topic = options.open ? { publishers } : undefined
+  let group: Verified<VerifiedGroup> = await createGroup(access.client, owner, name, { topic })
   const id = groupIdOf(owner.id, name)
   await rememberGroup(access.directory, name, id)
   if (devices.length > 0) {
@@ -160,6 +180,10 @@ async function print(context: Context, access: ChainAccess, group: Verified<Veri
   const members = await Promise.all(
     value.members.map(async id => ({ name: await deviceNameOf(access, id), id })),
   )
+  const { topic } = record
+  const publishers = topic?.publishers ? await groupNameOf(access, topic.publishers) : 'any'
+  const key = topicKeyOf(record)
+  const topicKeyId = key ? keyIdOf(key) : null
   const answer = {
     id: record.id,
     name: record.name,
@@ -167,6 +191,7 @@ async function print(context: Context, access: ChainAccess, group: Verified<Veri
     members,
     membershipVersion: record.membershipVersion,
     epoch: record.epoch,
+    ...(topic && { open: true, publishers, topicKeyId }),
     height,
     term,
     ageMs,
@@ -181,6 +206,7 @@ async function print(context: Context, access: ChainAccess, group: Verified<Veri
         members: members.map(member => member.name ?? shortId(member.id)).join(', '),
         'membership version': record.membershipVersion,
         epoch: record.epoch,
+        ...(topic && { 'open to': publishers, 'topic key': topicKeyId ?? 'none yet' }),
       }),
       `verified ${provenance(answer)}`,
     ].join('\n'),

@@ -23,7 +23,7 @@ import type { AddCommand } from './command.ts'
 import { type Context, parseCount, parseDuration } from './context.ts'
 import { credentialsCommand } from './credentials.ts'
 import { chunkProgress, readContent, writeContent } from './message-content.ts'
-import { durationText, provenance } from './output.ts'
+import { durationText } from './output.ts'
 import { listenRaw } from './raw-messages.ts'
 import { type VoteAnswer, voteAnswer, voteTable } from './vote.ts'
 
@@ -36,6 +36,7 @@ type VoteOutcome = import('../mqtt-gateway/device/vote.ts').VoteOutcome
 interface SendOptions {
   readonly from: string
   readonly group?: string
+  readonly topic?: string
   readonly channel?: string
   readonly light?: boolean
   readonly file?: string
@@ -86,7 +87,7 @@ export function messageCommands(family: Command, add: AddCommand): void {
   add<SendOptions>({
     parent: family,
     usage: 'send [to] [text]',
-    description: 'send a sealed message to a device, or with --group to a group',
+    description: 'send a sealed message to a device, with --group to a group, with --topic to an open topic',
     exits: {
       0: 'checked and relayed, or with --keep kept',
       5: 'refused: the answer has verdict, code and reason; with --vote also one Error or one silence',
@@ -96,6 +97,7 @@ export function messageCommands(family: Command, add: AddCommand): void {
     options: [
       { flags: '--from <name>', description: 'the sending device', required: true },
       { flags: '--group <group>', description: 'send to a group: then the only argument is the text' },
+      { flags: '--topic <topic>', description: 'publish to an open topic, which takes no membership' },
       {
         flags: '--file <file>',
         description: "send a file's content, or with - standard input, up to 16 MiB; then there is no text",
@@ -117,17 +119,6 @@ export function messageCommands(family: Command, add: AddCommand): void {
       },
     ],
     action: send,
-  })
-  add<{ from: string }>({
-    parent: family.command('contact').description("a device's copies of other devices' keys"),
-    usage: 'refresh <device>',
-    description:
-      "replace the copy of a device's key by the chain's: after a rotation, or when it was altered",
-    exits: { 5: 'the device is not active, or has no key to encrypt to' },
-    options: [
-      { flags: '--from <name>', description: 'the sending device, whose copy it is', required: true },
-    ],
-    action: refreshCopy,
   })
 }
 
@@ -161,29 +152,32 @@ export async function connectAgent(
   })
 }
 
-function stateDirectoryOf(directory: string, { name }: IdentityKeys): string {
+export function stateDirectoryOf(directory: string, { name }: IdentityKeys): string {
   return join(directory, 'devices', name)
 }
 
 async function send(context: Context, args: readonly string[], options: SendOptions): Promise<number> {
-  if (options.light && options.group !== undefined)
-    throw new MoteError('usage', 'light: expected one device; a group has its epoch key for many messages')
-  if (options.vote && options.group !== undefined)
-    throw new MoteError('usage', 'vote: expected one device; a group has no key of its own on the chain')
-  const words = [
-    ...(options.group === undefined ? ['<to>'] : []),
-    ...(options.file === undefined ? ['<text>'] : []),
-  ]
+  const shared = options.group ?? options.topic
+  if (options.group !== undefined && options.topic !== undefined)
+    throw new MoteError('usage', 'group, topic: expected one of them')
+  if (options.keep !== undefined && options.topic !== undefined)
+    throw new MoteError('usage', 'keep: a message to an open topic is not kept')
+  for (const way of ['light', 'vote'] as const)
+    if (options[way] && shared !== undefined)
+      throw new MoteError('usage', `${way}: expected one device, got a group or a topic`)
+  const words = [...(shared === undefined ? ['<to>'] : []), ...(options.file === undefined ? ['<text>'] : [])]
   if (args.length !== words.length)
     throw new MoteError('usage', `send: expected ${words.join(' ') || 'no argument'} with these options`)
-  const to = options.group === undefined ? args[0] : undefined
+  const to = shared === undefined ? args[0] : undefined
   const content =
     options.file === undefined ? new TextEncoder().encode(args.at(-1)) : await readContent(options.file)
   const access = await openChainIfReachable(context)
   const keys = await access.keys.load(options.from)
   const answer = await sendOrRefusal(context, access, { keys, to, content, options })
-  if (answer.code === 'recipient-key-mismatch')
-    context.output.note(`\`mote device contact refresh ${to} --from ${keys.name}\` takes the chain's key`)
+  if (answer.code === 'recipient-key-mismatch') {
+    const whose = to ?? `--topic ${options.topic}`
+    context.output.note(`\`mote device contact refresh ${whose} --from ${keys.name}\` takes the chain's key`)
+  }
   context.output.data(answer, () => {
     const { verdict, delivery, code, reason, messageId, height, ageMs, vote } = answer
     const table = vote ? `${voteTable(context, vote)}\n` : ''
@@ -279,13 +273,17 @@ async function sendContent(context: Context, access: ChainAccess, outgoing: Outg
     ...(options.channel === undefined ? {} : { channel: options.channel }),
     ...(options.keep !== undefined && { keepMs: options.keep }),
   }
+  const shared = options.group ?? options.topic
   const target =
-    options.group === undefined
+    shared === undefined
       ? ({ type: 'device', id: await requireDevice(access, to) } as const)
-      : ({ type: 'group', id: await provenGroup(access, options.group, keys.id) } as const)
+      : ({ type: 'shared', id: await provenGroup(access, shared, keys.id) } as const)
   const agent = await connectAgent(context, access, keys, options)
   try {
-    if (target.type === 'group') return { verdict: await agent.sendToGroup(target.id, message) }
+    if (target.type === 'shared') {
+      const way = options.topic === undefined ? 'sendToGroup' : 'publish'
+      return { verdict: await agent[way](target.id, message) }
+    }
     return options.vote
       ? await agent.sendByVote(target.id, message)
       : { verdict: await agent.send(target.id, message) }
@@ -300,36 +298,6 @@ async function provenGroup(access: ChainAccess, name: string, from: DeviceId): P
   const group = await access.client.records.group(id).catch(() => undefined)
   if (group && !group.value) throw absentGroup(name, id, group.height)
   return id
-}
-
-async function refreshCopy(
-  context: Context,
-  [nameOrId = '']: readonly string[],
-  { from }: { readonly from: string },
-): Promise<number> {
-  const [{ DeviceState }, { refreshContact }, { agentChain }] = await Promise.all([
-    import('../mqtt-gateway/device/device-state.ts'),
-    import('../mqtt-gateway/device/contacts.ts'),
-    import('../mqtt-gateway/device/agent-chain.ts'),
-  ])
-  const access = await openChain(context)
-  const { client, directory } = access
-  const keys = await access.keys.load(from)
-  const id = await requireDevice(access, nameOrId)
-  const state = await DeviceState.open(stateDirectoryOf(directory, keys))
-  const now = client.records.time()
-  const { keyId, before, height } = await refreshContact(state, agentChain(client, keys), id, now)
-  const { term } = client.follower.head.header
-  const ageMs = client.records.ageMs()
-  const changed = before !== keyId
-  const answer = { of: keys.name, id, before: before ?? null, keyId, changed, height, term, ageMs }
-  context.output.data(answer, () =>
-    [
-      context.output.fields({ before: before ?? 'no copy', now: changed ? keyId : 'the same' }),
-      `verified ${provenance(answer)}`,
-    ].join('\n'),
-  )
-  return exitCodes.ok
 }
 
 async function listen(
@@ -376,10 +344,11 @@ async function printMessage(
       ? { text: new TextDecoder().decode(content) }
       : { file: await writeContent(out, messageId, content), bytes: content.length }
   const sender = (await deviceNameOf(access, from)) ?? from
+  const place = to.type === 'device' ? '' : await groupNameOf(access, to.id)
   const target =
-    to.type === 'group'
-      ? { group: await groupNameOf(access, to.id), groupId: to.id }
-      : { to: await deviceName(access, to.id), toId: to.id }
+    to.type === 'device'
+      ? { to: await deviceName(access, to.id), toId: to.id }
+      : { [to.type]: place, [`${to.type}Id`]: to.id }
   const answer = {
     from: sender,
     fromId: from,
@@ -389,8 +358,8 @@ async function printMessage(
     messageId,
     at: new Date(at).toISOString(),
   }
-  const place = 'group' in target ? `${target.group}: ` : ''
-  context.output.data(answer, () => `${sender} → ${place}${'text' in body ? body.text : body.file}`)
+  const where = place === '' ? '' : `${place}: `
+  context.output.data(answer, () => `${sender} → ${where}${'text' in body ? body.text : body.file}`)
 }
 
 async function deviceName(access: ChainAccess, id: DeviceId): Promise<string> {

@@ -61,14 +61,14 @@ async function print(context: Context, access: ChainAccess, envelope: Observed):
   const { messageId, from, deliveredTo, target, channel, suite, size } = envelope
   const nameOf = async (id: Observed['from']) => (await deviceNameOf(access, id)) ?? id
   const [sender, recipient] = await Promise.all([nameOf(from), nameOf(deliveredTo)])
-  const group = target.type === 'group' ? await groupNameOf(access, target.id) : undefined
+  const group = target.type !== 'device' ? await groupNameOf(access, target.id) : undefined
   const first = bytesToHex(envelope.first)
   const answer = {
     from: sender,
     fromId: from,
     deliveredTo: recipient,
     deliveredToId: deliveredTo,
-    target: { ...target, ...(group !== undefined && { group }) },
+    target: { ...target, ...(group !== undefined && { [target.type]: group }) },
     ...(channel === '' ? {} : { channel }),
     suite,
     size,

@@ -5,9 +5,10 @@
  * Making and sealing an epoch key happens off the chain (box-sealing.ts); here only its hashes go on it.
  */
 import type { DeviceId, GroupId, Hash } from '../chain/brands.ts'
+import type { TopicOpening } from '../chain/open-topics.ts'
 import { groupIdOf } from '../chain/records.ts'
 import { MoteError } from '../chain/result.ts'
-import type { TopicOpening, TransactionBody } from '../chain/transaction.ts'
+import type { TransactionBody } from '../chain/transaction.ts'
 import type { ChainClient } from './chain-client.ts'
 import type { IdentityKeys } from './key-directory.ts'
 import type { SubmitOptions } from './submission.ts'

@@ -44,7 +44,7 @@ const handlerDelayMsMax = 5_000
 /** A message as the application gets it. */
 export interface ReceivedText {
   readonly from: DeviceId
-  /** The group that it was sent to; undefined: to this device. */
+  /** The group or open topic that it was sent to; undefined: to this device. */
   readonly group: GroupId | undefined
   readonly channel: string
   readonly content: Uint8Array
@@ -148,7 +148,7 @@ export class Inbox {
     if (use.type === 'got') return { type: 'confirmation', number: use.number }
     const number = use.type === 'ask' && message.to.type === 'device' ? use.number : undefined
     if (number && this.#has(message.from, number)) return { type: 'message', confirmation: number }
-    const group = message.to.type === 'group' ? message.to.id : undefined
+    const group = message.to.type === 'device' ? undefined : message.to.id
     const lane = group === undefined ? `device/${message.from}` : `group/${group}`
     const now = this.#options.now()
     const body = encode(textCodec, {

@@ -98,6 +98,7 @@ const messageCodec = struct<StoredMessage>({
   to: union<Recipient>({
     device: [1, struct({ id: digest<DeviceId>() })],
     group: [2, struct({ id: digest<GroupId>() })],
+    topic: [3, struct({ id: digest<GroupId>() })],
   }),
   content: bytes(0, maxContentBytes),
   channel: channelCodec,
@@ -357,8 +358,8 @@ function flawOf({ to, content, channel, delivery }: OutboxMessage): Refusal | un
       detail: `content: expected at most ${maxContentBytes} bytes, got ${content.length}`,
     }
   if (isReservedChannel(channel)) return { code: 'malformed', detail: `channel: '${channel}' is reserved` }
-  if (delivery === 'received' && to.type === 'group')
-    return { code: 'malformed', detail: 'delivery: expected relayed for a group, got received' }
+  if (delivery === 'received' && to.type !== 'device')
+    return { code: 'malformed', detail: `delivery: expected relayed for a ${to.type}, got received` }
   try {
     encode(
       channelCodec,
@@ -377,5 +378,7 @@ function flawOf({ to, content, channel, delivery }: OutboxMessage): Refusal | un
 
 function recipientOf(lane: string): Recipient {
   const [type, id = ''] = lane.split('/')
-  return type === 'group' ? { type, id: id as GroupId } : { type: 'device', id: id as DeviceId }
+  return type === 'group' || type === 'topic'
+    ? { type, id: id as GroupId }
+    : { type: 'device', id: id as DeviceId }
 }

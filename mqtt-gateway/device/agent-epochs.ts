@@ -4,12 +4,14 @@
  * A key is believed only if the chain's `epochKeyHash` confirms it. A new epoch is a compare-and-set on the chain:
  * of two members that re-key at once, one succeeds and the other takes the first one's key. If a member dies between
  * the transaction and the boxes, nobody else has the key: whoever misses it makes the next epoch.
+ * Of an open topic the public key on the chain must be the one that follows from the epoch key, too (topic-keys.ts).
  */
 
 import { randomBytes } from 'node:crypto'
 import type { DeviceId, GroupId, Hash } from '../../chain/brands.ts'
 import { suiteForKey } from '../../chain/envelope-suites.ts'
 import type { EncryptionKey } from '../../chain/keys.ts'
+import type { TopicRecord } from '../../chain/open-topics.ts'
 import { RecentMap } from '../../chain/recent-map.ts'
 import { currentEncryptionKey } from '../../chain/records.ts'
 import { MoteError, ok, type Refusal, type Result, refusalOf, refuse, unwrap } from '../../chain/result.ts'
@@ -22,13 +24,19 @@ import type { AgentChain } from './agent-chain.ts'
 import { type LeftOut, type Member, openMemberBox, type SealedEpoch, sealEpochKey } from './box-sealing.ts'
 import type { DecryptionKey } from './decryption-key.ts'
 import type { DeviceState } from './device-state.ts'
+import type { SealTarget } from './envelope-sealing.ts'
 import type { MqttConnection, ReceivedMessage } from './mqtt-connection.ts'
+import { topicPairOf } from './topic-keys.ts'
 import type { VerdictInbox } from './verdict-inbox.ts'
 
 /** Keys of older epochs that came with messages that had been kept, at least, and twice as many at most: more than a gateway sends at once. */
 const maxOlderKeys = 64
 /** Rounds in which another member may be faster before that counts as a failure. */
 const rekeyRounds = 4
+/** How long a sender waits for the box with the current epoch key before it makes a new epoch. */
+const senderBoxWaitMs = 2_000
+/** Key pairs of topics at least, and twice as many at most, that are kept in memory. */
+const maxTopicPairs = 64
 
 export interface EpochsOptions {
   readonly device: DeviceId
@@ -51,6 +59,8 @@ export class EpochKeys {
   readonly #opening = new Set<Promise<void>>()
   /** Keys that the chain has no hash of any more, by the hash that a message must name. */
   readonly #older = new RecentMap<Hash, Uint8Array>(maxOlderKeys)
+  /** Of the topics that were read lately: deriving one costs as much as opening a message. */
+  readonly #topicPairs = new RecentMap<string, DecryptionKey>(maxTopicPairs)
   #subscribed: Promise<void> | undefined
 
   constructor(options: EpochsOptions) {
@@ -95,6 +105,34 @@ export class EpochKeys {
     }
   }
 
+  /** What to seal to for a group, with an epoch that fits it. Throws `unknown-subject`, `not-member`, `suite-mismatch` for an open topic, `cannot-open`. */
+  async sealTarget(id: GroupId): Promise<SealTarget> {
+    const { chain, device } = this.#options
+    const { value } = await chain.group(id)
+    if (!value) throw new MoteError('unknown-subject', `group ${id}: not on the chain`)
+    if (!value.members.includes(device)) throw new MoteError('not-member', `group ${id}: not a member`)
+    if (value.record.topic) throw new MoteError('suite-mismatch', `group ${id}: an open topic; publish to it`)
+    const current = await this.ensureEpoch(value)
+    const known = await this.key(id, current.record.epoch, senderBoxWaitMs)
+    // No box with the current key arrived: the member that made it failed half-way.
+    const { epoch } = known ? current.record : (await this.rekey(id)).record
+    const epochKey = known ?? (await this.key(id, epoch, senderBoxWaitMs))
+    if (!epochKey) throw new MoteError('cannot-open', `group ${id}: no key of epoch ${epoch}`)
+    const name = { chainId: chain.chainId, group: id, epoch }
+    return { type: 'group', id, epoch, epochKeyHash: epochKeyHash(name, epochKey), epochKey }
+  }
+
+  /** The key pair of an open topic in this epoch: `key`, and what follows from it. */
+  async topicPair(group: GroupId, epoch: number, timeoutMs: number): Promise<DecryptionKey | undefined> {
+    const known = this.#topicPairs.get(`${group}/${epoch}`)
+    if (known) return known
+    const epochKey = await this.key(group, epoch, timeoutMs)
+    if (!epochKey) return undefined
+    const pair = topicPairOf({ chainId: this.#options.chain.chainId, group, epoch }, epochKey)
+    this.#topicPairs.set(`${group}/${epoch}`, pair)
+    return pair
+  }
+
   /**
    * The group with an epoch that fits its membership: makes one if there is none. Throws `not-member`,
    * `epoch-conflict`.
@@ -118,7 +156,8 @@ export class EpochKeys {
       const { boxes, leftOut } = await this.#sealToMembers(name, epochKey, group)
       try {
         const hashes = { epochKeyHash: epochKeyHash(name, epochKey), boxesHash: boxesHash(boxes) }
-        const rekeyed = await chain.rekey({ group, ...hashes })
+        const topicKey = group.record.topic && topicPairOf(name, epochKey).publicKey.bytes
+        const rekeyed = await chain.rekey({ group, ...hashes, topicKey })
         await state.putEpochKey(id, name.epoch, epochKey)
         for (const each of leftOut) this.#options.onLeftOut?.(id, each)
         await this.#publishBoxes(id, boxes)
@@ -188,6 +227,9 @@ export class EpochKeys {
     if (record.epoch > epoch) return ok(this.#keepOlder(hash, opened.value))
     if (hash !== record.epochKeyHash)
       return refuse('cannot-open', `${what}: not the key that the chain has the hash of`)
+    const { topic } = record
+    if (topic && !isTopicKey({ chainId: chain.chainId, group, epoch }, opened.value, topic))
+      return refuse('cannot-open', `${what}: the topic key on the chain is not the one of this epoch key`)
     await state.putEpochKey(group, epoch, opened.value)
     for (const wake of this.#waiting) wake()
     return ok(undefined)
@@ -215,4 +257,8 @@ export function needsEpoch({ record }: TrustedGroup): boolean {
 
 function isBoxTopic(topicName: string): boolean {
   return topicName.split('/')[2] === 'box'
+}
+
+function isTopicKey(name: EpochName, epochKey: Uint8Array, { key }: TopicRecord): boolean {
+  return key !== undefined && Buffer.from(key).equals(topicPairOf(name, epochKey).publicKey.bytes)
 }

@@ -14,7 +14,6 @@ import { nativeVerifier } from '../../client/native-crypto.ts'
 import { type ChunkPlace, maxContentBytes } from '../protocol/content.ts'
 import type { DecisionLine } from '../protocol/decision-log.ts'
 import { checkAllowed, type EncodedEnvelope, notKept } from '../protocol/envelope.ts'
-import { epochKeyHash } from '../protocol/epoch-boxes.ts'
 import { encodeReceipt } from '../protocol/kept-mail.ts'
 import { filters, recipientOf, topics } from '../protocol/topics.ts'
 import type { TrustedGroup } from '../protocol/trust.ts'
@@ -33,6 +32,7 @@ import { SentSecrets } from './light-secrets.ts'
 import { Listener, type ListenerOptions } from './listener.ts'
 import { ListeningPlace } from './listening-place.ts'
 import { type GatewayAddress, MqttConnection } from './mqtt-connection.ts'
+import { TopicCopies } from './topic-copies.ts'
 import { contentsOf } from './transfers.ts'
 import { type GatewayVerdict, VerdictInbox } from './verdict-inbox.ts'
 import { holdVote, refusalByVote, type VoteCaller, type VoteOutcome } from './vote.ts'
@@ -84,6 +84,8 @@ type OutgoingContent = Omit<OutgoingText, 'onProgress'> & { readonly place?: Chu
 export type Recipient =
   | { readonly type: 'device'; readonly id: DeviceId }
   | { readonly type: 'group'; readonly id: GroupId }
+  /** An open topic (Hsu-Lu B4), of which this device need not be a member. */
+  | { readonly type: 'topic'; readonly id: GroupId }
 
 /** A message as bytes that may be sent again until there is a verdict, or why there are none. */
 export type SealOutcome =
@@ -94,8 +96,6 @@ export type SealOutcome =
 const defaultTimeoutMs = 10_000
 /** How long an envelope is good for. */
 const envelopeLifetimeMs = 60_000
-/** How long a sender waits for the box with the current epoch key before it makes a new epoch. */
-const senderBoxWaitMs = 2_000
 
 export class DeviceAgent {
   readonly #device: DeviceId
@@ -115,6 +115,7 @@ export class DeviceAgent {
   readonly #voteCaller: VoteCaller & KeyPrefetchOptions
   readonly #prefetches: boolean
   readonly #closing = new AbortController()
+  readonly #topics: TopicCopies
   readonly epochs: EpochKeys
 
   private constructor(parts: AgentParts) {
@@ -142,6 +143,7 @@ export class DeviceAgent {
       onLeftOut,
     })
     const { epochs } = this
+    this.#topics = new TopicCopies({ device, state, chain, epochs, onDecision: this.#onDecision })
     const onFailure = options.onRekeyFailed ?? (() => {})
     this.#keeper = new EpochKeeper({ device, chain, epochs, onFailure })
     const { timeoutMs = defaultTimeoutMs } = options
@@ -197,10 +199,17 @@ export class DeviceAgent {
    * chain has no key either, `too-large` above 16 MiB, `suite-not-allowed` for a copy of a kind that the chain does not allow to seal to.
    */
   send(to: DeviceId, text: OutgoingText): Promise<GatewayVerdict> {
-    return this.#sendContents(text, async content => {
-      const sealed = await this.#sealTo({ type: 'device', id: to }, content)
-      return sealed.type === 'sealed' ? this.relay(sealed.envelope) : sealed.verdict
-    })
+    return this.#sendContents(text, content => this.#sealAndRelay({ type: 'device', id: to }, content))
+  }
+
+  /** Publishes to an open topic by this device's copy of its key: one that differs is an `Error`, one that is over is renewed. Throws `unknown-subject`. */
+  publish(id: GroupId, text: OutgoingText): Promise<GatewayVerdict> {
+    return this.#sendUnderEpoch({ type: 'topic', id }, text)
+  }
+
+  async #sealAndRelay(to: Recipient, content: OutgoingContent): Promise<GatewayVerdict> {
+    const sealed = await this.#sealTo(to, content)
+    return sealed.type === 'sealed' ? this.relay(sealed.envelope) : sealed.verdict
   }
 
   /** One after another; the first one that is refused ends it. Throws `too-large`. */
@@ -232,7 +241,11 @@ export class DeviceAgent {
   }
 
   async #sealTo(to: Recipient, text: OutgoingContent): Promise<SealOutcome> {
-    if (to.type === 'group') return this.#seal(await this.#groupTarget(to.id), text)
+    if (to.type === 'group') return this.#seal(await this.epochs.sealTarget(to.id), text)
+    if (to.type === 'topic') {
+      const found = await this.#topics.target(to.id)
+      return found.type === 'refused' ? found : this.#seal(found.target, text)
+    }
     const copy = await this.#state.contact(to.id)
     if (!copy.ok) return this.#refuseCopy(to.id, copy.error.detail)
     const { key } = copy.value ?? (await this.refreshContact(to.id))
@@ -282,16 +295,17 @@ export class DeviceAgent {
     return refreshContact(this.#state, this.#chain, id, this.#chain.now())
   }
 
-  /**
-   * Sends to a group under its current epoch, re-keying first if the membership has changed, and once again if the
-   * gateway knows a newer epoch. Throws `unknown-subject`, `not-member`.
-   */
+  /** Sends to a group under its current epoch, made first if need be, and again if the gateway knows a newer one. Throws `unknown-subject`, `not-member`. */
   sendToGroup(id: GroupId, text: OutgoingText): Promise<GatewayVerdict> {
+    return this.#sendUnderEpoch({ type: 'group', id }, text)
+  }
+
+  #sendUnderEpoch(to: Recipient, text: OutgoingText): Promise<GatewayVerdict> {
     return this.#sendContents(text, async content => {
-      const first = await this.relay((await this.#seal(await this.#groupTarget(id), content)).envelope)
+      const first = await this.#sealAndRelay(to, content)
       if (first.code !== 'epoch-mismatch') return first
       await this.#chain.refresh()
-      return this.relay((await this.#seal(await this.#groupTarget(id), content)).envelope)
+      return this.#sealAndRelay(to, content)
     })
   }
 
@@ -337,20 +351,6 @@ export class DeviceAgent {
     await this.#state.settled()
     await this.#place?.release()
     this.#place = undefined
-  }
-
-  async #groupTarget(id: GroupId): Promise<SealTarget> {
-    const { value } = await this.#chain.group(id)
-    if (!value) throw new MoteError('unknown-subject', `group ${id}: not on the chain`)
-    if (!value.members.includes(this.#device)) throw new MoteError('not-member', `group ${id}: not a member`)
-    const current = await this.epochs.ensureEpoch(value)
-    const known = await this.epochs.key(id, current.record.epoch, senderBoxWaitMs)
-    // No box with the current key arrived: the member that made it failed half-way.
-    const { epoch } = known ? current.record : (await this.rekey(id)).record
-    const epochKey = known ?? (await this.epochs.key(id, epoch, senderBoxWaitMs))
-    if (!epochKey) throw new MoteError('cannot-open', `group ${id}: no key of epoch ${epoch}`)
-    const name = { chainId: this.#chain.chainId, group: id, epoch }
-    return { type: 'group', id, epoch, epochKeyHash: epochKeyHash(name, epochKey), epochKey }
   }
 
   /** Throws `suite-not-allowed`. Where the chain is out of reach the gateway judges, as it does in any case. */

@@ -1,9 +1,9 @@
 /**
  * What a device must remember between runs, as files of its own directory (0700, files 0600, atomic, locked):
  *
- * - `contacts.json`: its copy of other devices' encryption keys (Hsu-Lu B1, the node list). A key is written down at
+ * - `contacts.json`: its copy of other devices' encryption keys (Hsu-Lu B1, the node list) and of open topics' keys. A key is written down at
  *   first contact and used as it stands; whether it is still the chain's, the gateway checks on every message (Hsu-Lu B2). A copy
- *   that cannot be used is a refusal, and stays as it is: only `refreshContact` (contacts.ts) replaces one.
+ *   that cannot be used is a refusal, and stays as it is: only `refreshContact` (contacts.ts) and `refreshTopicCopy` (topic-copies.ts) replace one.
  * - `counters.json`: the next free counter per signing key. A range is reserved durably before its first counter is
  *   used, so a crash skips counters and never repeats one.
  * - `listening/N/replay.json`: which counters of which senders a listener has accepted (listening-place.ts).
@@ -31,11 +31,19 @@ export interface Contact {
   readonly height: Height
 }
 
+/** An open topic's key as this device has it. */
+export interface TopicCopy extends Contact {
+  /** The epoch that it is of. */
+  readonly epoch: number
+}
+
 /** What an entry holds when nobody has altered it. */
 interface StoredContact {
   readonly suite: EncryptionSuite
   readonly publicKey: string
   readonly height: number
+  /** Of a topic's key only. */
+  readonly epoch?: number
 }
 
 interface ContactsFile {
@@ -75,9 +83,23 @@ export class DeviceState {
   }
 
   /** Replaces the copy of a device's key. */
-  async setContact(id: DeviceId, contact: Contact): Promise<void> {
-    const entry = storedContact(contact)
-    await this.#edits.run(() =>
+  setContact(id: DeviceId, contact: Contact): Promise<void> {
+    return this.#setCopy(id, storedContact(contact))
+  }
+
+  /** The copy of an open topic's key, among the contacts; as `contact`. */
+  async topicCopy(id: GroupId): Promise<Result<TopicCopy | undefined>> {
+    const { contacts } = await readStateFile<ContactsFile>(this.#pathOf('contacts'), { contacts: {} })
+    return Object.hasOwn(contacts, id) ? topicCopyOf(contacts[id]) : ok(undefined)
+  }
+
+  /** Replaces the copy of a topic's key. */
+  setTopicCopy(id: GroupId, copy: TopicCopy): Promise<void> {
+    return this.#setCopy(id, { ...storedContact(copy), epoch: copy.epoch })
+  }
+
+  #setCopy(id: string, entry: StoredContact): Promise<void> {
+    return this.#edits.run(() =>
       this.#edit<ContactsFile, void>('contacts', { contacts: {} }, ({ contacts }) => ({
         file: { contacts: { ...contacts, [id]: entry } },
         result: undefined,
@@ -191,6 +213,18 @@ function contactOf(stored: unknown): Result<Contact> {
   if (typeof height !== 'number' || !Number.isSafeInteger(height) || height < 0)
     return wrong('height', 'a natural number', height)
   return ok({ key: { suite: known, bytes: hexToBytes(publicKey) }, height: Height(height) })
+}
+
+/** The same of a topic: of X25519, with its epoch. */
+function topicCopyOf(stored: unknown): Result<TopicCopy> {
+  const contact = contactOf(stored)
+  if (!contact.ok) return contact
+  const { epoch } = stored as { readonly epoch?: unknown }
+  if (contact.value.key.suite !== 'x25519')
+    return refuse('recipient-key-mismatch', `copy: suite: expected x25519, got '${contact.value.key.suite}'`)
+  if (typeof epoch !== 'number' || !Number.isSafeInteger(epoch) || epoch < 1 || epoch > 0xffff_ffff)
+    return refuse('recipient-key-mismatch', `copy: epoch: expected a number of an epoch, got ${shown(epoch)}`)
+  return ok({ ...contact.value, epoch })
 }
 
 /** A value from an edited file, short enough for a message. */

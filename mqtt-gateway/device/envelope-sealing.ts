@@ -14,6 +14,7 @@ import {
   isLight,
   lightSuiteForKey,
   suiteForKey,
+  topicSuite,
 } from '../../chain/envelope-suites.ts'
 import { domainBytes, u64be } from '../../chain/hashing.ts'
 import { type EncryptionKey, keyIdOf, type Signer } from '../../chain/keys.ts'
@@ -58,10 +59,17 @@ export type SealTarget =
       readonly epochKeyHash: Hash
       readonly epochKey: Uint8Array
     }
+  | {
+      readonly type: 'topic'
+      readonly id: GroupId
+      readonly epoch: number
+      readonly key: EncryptionKey
+    }
 
 /** How a body for this target is sealed. */
 export function suiteOf(target: SealTarget): EnvelopeSuite {
   if (target.type === 'group') return groupSuite
+  if (target.type === 'topic') return topicSuite
   return (target.light ? lightSuiteForKey : suiteForKey)[target.key.suite]
 }
 
@@ -120,15 +128,17 @@ async function sealBody(
     const messageKey = groupMessageKey(context, target.epochKey)
     return ok({ enc: new Uint8Array(0), ciphertext: sealMessage(messageKey, content, aad) })
   }
-  if (!target.light) return sealToKey(target.key, content, { info: envelopeInfo(chainId), aad })
+  if (target.type === 'topic' || !target.light)
+    return sealToKey(target.key, content, { info: envelopeInfo(chainId), aad })
   const { enc } = target.light
   return ok({ enc, ciphertext: sealMessage(lightMessageKey(context, target.light), content, aad) })
 }
 
-/** What opens an envelope: the recipient's own key, or the epoch key that the header names. */
+/** What opens an envelope: the recipient's own key, or the epoch's key or pair that the header names. */
 export type OpeningKey =
   | { readonly type: 'device'; readonly key: DecryptionKey; readonly secrets: ReceivedSecrets }
   | { readonly type: 'group'; readonly epochKey: Uint8Array }
+  | { readonly type: 'topic'; readonly key: DecryptionKey }
 
 /** The content of an envelope whose signature is verified already. Refuses `cannot-open`, `suite-mismatch`, `malformed`. */
 export async function openEnvelope(
@@ -148,7 +158,7 @@ async function openBody(chainId: ChainId, envelope: Envelope, key: OpeningKey): 
   if (key.type === 'group') return openKeyed(groupMessageKey(context, key.epochKey), sealed, context)
   const mine = checkOwnKey(header, key.key.publicKey)
   if (!mine.ok) return mine
-  if (isLight(header.suite)) return openLight(context, sealed, key.secrets)
+  if (key.type === 'device' && isLight(header.suite)) return openLight(context, sealed, key.secrets)
   return openWithKey(key.key, sealed, { info: envelopeInfo(chainId), aad: context.aad })
 }
 
@@ -174,13 +184,15 @@ function openKeyed(messageKey: Uint8Array, { ciphertext }: Sealed, { aad }: Body
 
 /** The key's id commits to its suite, so the chain's key and one's own are of the same. */
 function checkOwnKey({ suite, target }: EnvelopeHeader, key: EncryptionKey): Result<void> {
-  return target.type === 'device' && target.keyId !== keyIdOf(key)
-    ? refuse('cannot-open', `target.keyId: sealed to key ${target.keyId}, which is not this device's`)
+  return target.type !== 'group' && target.keyId !== keyIdOf(key)
+    ? refuse('cannot-open', `target.keyId: sealed to key ${target.keyId}, which is another one`)
     : checkSuite(suite, key)
 }
 
 function headerTarget(target: SealTarget): EnvelopeTarget {
   if (target.type === 'device') return { type: 'device', id: target.id, keyId: keyIdOf(target.key) }
+  if (target.type === 'topic')
+    return { type: 'topic', id: target.id, epoch: target.epoch, keyId: keyIdOf(target.key) }
   const { type, id, epoch, epochKeyHash } = target
   return { type, id, epoch, epochKeyHash }
 }

@@ -4,6 +4,9 @@
  *
  * They take turns: the first member in the order of their ids a second after the block, the next one a second later, and so on.
  * Whoever's turn comes looks first whether an earlier one has made it. The chain takes one in any case, by compare-and-set.
+ *
+ * Of an open topic they also replace an epoch whose key did not come, or does not fit the public one on the chain: who publishes there
+ * cannot. A member does that once for a membership, so that members that can read nothing do not re-key for ever.
  */
 import type { DeviceId, GroupId } from '../../chain/brands.ts'
 import { stateKeyOf } from '../../chain/records.ts'
@@ -14,11 +17,13 @@ import { type EpochKeys, needsEpoch } from './agent-epochs.ts'
 
 /** Time between the turns of two members, and before the first: who changed the membership by a command re-keys at once. */
 const turnMs = 1_000
+/** How long a member of an open topic waits for the box with its epoch key before it takes its turn to make another epoch. */
+const missingKeyMs = 5_000
 
 export interface EpochKeeperOptions {
   readonly device: DeviceId
   readonly chain: Pick<AgentChain, 'group' | 'memberships' | 'onAdvance'>
-  readonly epochs: Pick<EpochKeys, 'ensureEpoch'>
+  readonly epochs: Pick<EpochKeys, 'ensureEpoch' | 'key' | 'rekey'>
   /** Told why a group got no new epoch by this member; the next to send makes one. */
   readonly onFailure: (group: GroupId, refusal: Refusal) => void
   readonly turnMs?: number
@@ -32,6 +37,8 @@ interface Turn {
 export class EpochKeeper {
   readonly #options: EpochKeeperOptions
   readonly #turns = new Map<GroupId, Turn>()
+  /** Membership versions for which this member has replaced an epoch. */
+  readonly #replaced = new Map<GroupId, number>()
   /** Of this device; undefined while the chain was out of reach. */
   #groups: readonly GroupId[] | undefined
   #stopFollowing = () => {}
@@ -74,28 +81,46 @@ export class EpochKeeper {
   async #look(id: GroupId): Promise<void> {
     try {
       const { value: group } = await this.#options.chain.group(id)
-      if (group && needsEpoch(group) && !this.#isStopped) this.#takeTurn(group)
+      if (!group || this.#isStopped) return
+      if (needsEpoch(group)) this.#takeTurn(group)
+      else if (await this.#lacksKey(group)) this.#takeTurn(group, missingKeyMs)
     } catch (error) {
       this.#options.onFailure(id, refusalOf(error))
     }
   }
 
-  #takeTurn({ record, members }: TrustedGroup): void {
+  async #lacksKey({
+    record: { id, topic, epoch, membershipVersion },
+    members,
+  }: TrustedGroup): Promise<boolean> {
+    const { device, epochs } = this.#options
+    if (!topic || !members.includes(device) || this.#replaced.get(id) === membershipVersion) return false
+    return (await epochs.key(id, epoch, 0)) === undefined
+  }
+
+  #takeTurn({ record, members }: TrustedGroup, waitMs = 0): void {
     const { id, membershipVersion } = record
     const rank = members.indexOf(this.#options.device)
     const before = this.#turns.get(id)
     if (rank < 0 || before?.membershipVersion === membershipVersion) return
     clearTimeout(before?.timer)
-    const timer = setTimeout(() => void this.#rekey(id), (rank + 1) * (this.#options.turnMs ?? turnMs))
+    const turn = waitMs + (rank + 1) * (this.#options.turnMs ?? turnMs)
+    const timer = setTimeout(() => void this.#rekey(id, waitMs > 0), turn)
     this.#turns.set(id, { membershipVersion, timer })
   }
 
-  async #rekey(id: GroupId): Promise<void> {
+  async #rekey(id: GroupId, replaces: boolean): Promise<void> {
     const { chain, epochs, onFailure } = this.#options
     this.#turns.delete(id)
     try {
       const { value: group } = await chain.group(id)
-      if (group) await epochs.ensureEpoch(group)
+      if (!group) return
+      if (needsEpoch(group)) await epochs.ensureEpoch(group)
+      else if (await this.#lacksKey(group)) {
+        if (!replaces) return this.#takeTurn(group, missingKeyMs)
+        this.#replaced.set(id, group.record.membershipVersion)
+        await epochs.rekey(id)
+      }
     } catch (error) {
       if (!this.#isStopped) onFailure(id, refusalOf(error))
     }

@@ -3,10 +3,10 @@
  * who they say (docs/ARCHITECTURE.md, "Life of a message").
  *
  * The gateway is not trusted with any of it. Checked here, against the device's own view of the chain: the sender is
- * active and signed with a valid key; for a group, it is a member; the envelope is in time; it opens; its counter was
+ * active and signed with a valid key; for a group, it is a member, for an open topic one that may publish; the envelope is in time; it opens; its counter was
  * not used, which is durable before the message is given out.
  *
- * Messages of one source (the device itself, or one group) are taken one after another, in order of arrival; a group
+ * Messages of one source (the device itself, or one group or topic) are taken one after another, in order of arrival; a group
  * whose key is still on its way holds up no other source.
  */
 
@@ -116,7 +116,7 @@ export class Listener {
 
   async #authenticate(envelope: Envelope): Promise<Result<void>> {
     const { chain, verifier, trustTtlMs } = this.#options
-    const { suite, sender, senderKeyId, seenHeight, target } = envelope.header
+    const { suite, sender, senderKeyId, seenHeight } = envelope.header
     if (chain.head().height < seenHeight) await chain.refresh()
     const { value: record } = await chain.device(sender)
     const fresh = checkFresh(chain.ageMs(), trustTtlMs)
@@ -128,23 +128,43 @@ export class Listener {
       return refuse('key-not-valid', `senderKeyId: ${senderKeyId} is no valid signing key of ${sender}`)
     if (!verifyEnvelope(envelope, entry.key, verifier))
       return refuse('bad-signature', `signature: does not verify under key ${senderKeyId}`)
-    if (target.type === 'group' && !(await chain.group(target.id)).value?.members.includes(sender))
-      return refuse('not-member', `sender ${sender} is not in group ${target.id}`)
+    const writer = await this.#checkWriter(envelope)
+    if (!writer.ok) return writer
     const allowed = checkAllowed(suite, await chain.allowedSuites())
     if (!allowed.ok) return allowed
     return checkDeliveryTime(envelope.header, { head: chain.head().time, now: chain.now() })
+  }
+
+  /** Refuses `not-member`; `suite-mismatch` for a message to a group that is an open topic, and the other way round. */
+  async #checkWriter({ header: { sender, target } }: Envelope): Promise<Result<void>> {
+    const { chain } = this.#options
+    if (target.type === 'device') return ok(undefined)
+    const group = (await chain.group(target.id)).value
+    const topic = group?.record.topic
+    if ((target.type === 'topic') !== (topic !== undefined))
+      return refuse('suite-mismatch', `target: ${target.id} is ${topic ? 'an open topic' : 'a group'}`)
+    const writers = topic?.publishers ? (await chain.group(topic.publishers)).value : group
+    const isOpen = topic !== undefined && topic.publishers === undefined
+    return isOpen || writers?.members.includes(sender)
+      ? ok(undefined)
+      : refuse('not-member', `sender ${sender} is not in group ${topic?.publishers ?? target.id}`)
   }
 
   async #open(envelope: Envelope): Promise<Result<Content>> {
     const { chain, epochs, decryptionKey } = this.#options
     const { target } = envelope.header
     let key: OpeningKey = { type: 'device', key: decryptionKey, secrets: this.#secrets }
-    if (target.type === 'group') {
-      const current = (await chain.group(target.id)).value?.record.epoch ?? 0
-      const { id, epoch, epochKeyHash } = target
-      const epochKey = await epochs.key(id, epoch, epoch < current ? 0 : boxWaitMs, epochKeyHash)
-      if (!epochKey) return refuse('cannot-open', `group ${target.id}: no key of epoch ${target.epoch}`)
-      key = { type: 'group', epochKey }
+    if (target.type !== 'device') {
+      const { type, id, epoch } = target
+      const current = (await chain.group(id)).value?.record.epoch ?? 0
+      const waitMs = epoch < current ? 0 : boxWaitMs
+      const epochKey = await (target.type === 'group'
+        ? epochs.key(id, epoch, waitMs, target.epochKeyHash)
+        : undefined)
+      const pair = await (type === 'topic' ? epochs.topicPair(id, epoch, waitMs) : undefined)
+      if (epochKey) key = { type: 'group', epochKey }
+      else if (pair) key = { type: 'topic', key: pair }
+      else return refuse('cannot-open', `${type} ${id}: no key of epoch ${epoch}`)
     }
     return openEnvelope(chain.chainId, envelope, key)
   }

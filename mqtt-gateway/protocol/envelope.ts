@@ -27,7 +27,13 @@ import {
   uint,
   union,
 } from '../../chain/codec.ts'
-import { type EnvelopeSuite, envelopeSuiteCodec, suiteForKey, suiteRow } from '../../chain/envelope-suites.ts'
+import {
+  type EnvelopeSuite,
+  envelopeSuiteCodec,
+  suiteForKey,
+  suiteRow,
+  topicSuite,
+} from '../../chain/envelope-suites.ts'
 import { domainBytes, hashHex } from '../../chain/hashing.ts'
 import type { EncryptionKey, PublicKey, SignatureVerifier, Signer } from '../../chain/keys.ts'
 import { ok, type Result, refuse } from '../../chain/result.ts'
@@ -86,6 +92,8 @@ export function checkAllowed(suite: EnvelopeSuite, allowed: readonly EnvelopeSui
 export type EnvelopeTarget =
   | { readonly type: 'device'; readonly id: DeviceId; readonly keyId: KeyId }
   | { readonly type: 'group'; readonly id: GroupId; readonly epoch: number; readonly epochKeyHash: Hash }
+  /** An open topic, with the public key of this epoch as the sender has it. */
+  | { readonly type: 'topic'; readonly id: GroupId; readonly epoch: number; readonly keyId: KeyId }
 
 export interface EnvelopeHeader {
   readonly suite: EnvelopeSuite
@@ -120,6 +128,7 @@ export interface Envelope {
 const targetCodec: Codec<EnvelopeTarget> = union<EnvelopeTarget>({
   device: [1, struct({ id: digest<DeviceId>(), keyId: digest<KeyId>() })],
   group: [2, struct({ id: digest<GroupId>(), epoch: uint(0xffff_ffff), epochKeyHash: digest<Hash>() })],
+  topic: [3, struct({ id: digest<GroupId>(), epoch: uint(0xffff_ffff), keyId: digest<KeyId>() })],
 })
 const headerCodec: Codec<EnvelopeHeader> = struct<EnvelopeHeader>({
   suite: envelopeSuiteCodec,
@@ -177,7 +186,14 @@ export function parseEnvelope(chainId: ChainId, wire: Uint8Array): Result<Envelo
   if (!inner.ok) return inner
   const { header, channel, enc, ciphertext } = inner.value
   const suite = suiteRow(header.suite)
-  if ((suite.key === undefined) !== (header.target.type === 'group'))
+  const isTopic = header.target.type === 'topic'
+  // The box of an epoch that is over would have to be kept with it.
+  if (isTopic && header.keepUntil !== notKept)
+    return refuse('malformed', 'header.keepUntil: a message to an open topic is not kept')
+  if (
+    (suite.key === undefined) !== (header.target.type === 'group') ||
+    (isTopic && header.suite !== topicSuite)
+  )
     return refuse('malformed', `header.suite: ${header.suite} is not for a ${header.target.type}`)
   if (!suite.encBytes.includes(enc.length))
     return refuse('malformed', `enc: ${enc.length} bytes do not fit ${header.suite}`)

@@ -225,7 +225,17 @@ export class Rulings {
       return { moment, fact: { type: 'device', record: moment.value } }
     }
     const moment = await trust.group(target.id)
-    return { moment, fact: { type: 'group', group: moment.value } }
+    if (target.type === 'group') return { moment, fact: { type: 'group', group: moment.value } }
+    const publishing = moment.value?.record.topic?.publishers
+    const publishers = publishing && (await trust.group(publishing))
+    return {
+      moment: publishers && publishers.height < moment.height ? publishers : moment,
+      fact: {
+        type: 'topic',
+        topic: moment.value,
+        publishers: publishers && (publishers.value?.members ?? []),
+      },
+    }
   }
 
   async #ruleOnBoxes(
@@ -324,11 +334,11 @@ export class Rulings {
   }
 }
 
-/** Whom an envelope goes to: the device, or each member but the sender. */
+/** Whom an envelope goes to: the device, or each member of the group or topic but the sender. */
 function recipientsOf({ header }: Envelope, { target }: TrustFacts): readonly DeviceId[] {
   if (header.target.type === 'device') return [header.target.id]
-  const members = target.type === 'group' ? (target.group?.members ?? []) : []
-  return members.filter(member => member !== header.sender)
+  const group = target.type === 'group' ? target.group : target.type === 'topic' ? target.topic : undefined
+  return (group?.members ?? []).filter(member => member !== header.sender)
 }
 
 function notAllowed(topicName: string): Decision {

@@ -4,7 +4,8 @@
  *
  * Order of the checks, each of which alone can refuse:
  *   trust data fresh → sender known, itself, active → its key valid → signature → an exact repeat is a `Check` at once → suite allowed → recipient active, its key the
- *   chain's and the suite one for that key, or group known, sender a member, epoch accepted → lifetime → counter not used.
+ *   chain's and the suite one for that key, or group known, sender a member, epoch accepted, or topic known, sender one that may publish, epoch
+ *   current and its key the chain's → lifetime → counter not used.
  *
  * It only asks the replay window; who acts on `Check` marks the counter.
  */
@@ -12,6 +13,7 @@ import type { DeviceId, Height, Milliseconds } from '../../chain/brands.ts'
 import type { EnvelopeSuite } from '../../chain/envelope-suites.ts'
 import type { ErrorCode } from '../../chain/errors.ts'
 import { keyIdOf, type SignatureVerifier } from '../../chain/keys.ts'
+import { topicKeyOf } from '../../chain/open-topics.ts'
 import {
   currentEncryptionKey,
   findKey,
@@ -42,6 +44,12 @@ export interface TrustFacts {
   readonly target:
     | { readonly type: 'device'; readonly record: IdentityRecord | undefined }
     | { readonly type: 'group'; readonly group: TrustedGroup | undefined }
+    | {
+        readonly type: 'topic'
+        readonly topic: TrustedGroup | undefined
+        /** Undefined: every active device. */
+        readonly publishers: readonly DeviceId[] | undefined
+      }
   /** How messages may be sealed on this chain. */
   readonly allowedSuites: readonly EnvelopeSuite[]
   /** The lowest height at which all of it holds. */
@@ -167,10 +175,14 @@ function checkTarget(input: DecisionInput): Refused | undefined {
   if (target.type === 'device')
     return facts.target.type === 'device'
       ? checkRecipient(input, target, facts.target.record)
-      : error('internal', 'facts about a group for an envelope to a device')
+      : error('internal', 'facts about something else for an envelope to a device')
+  if (target.type === 'topic')
+    return facts.target.type === 'topic'
+      ? checkTopic(input, target, facts.target)
+      : error('internal', 'facts about something else for an envelope to a topic')
   return facts.target.type === 'group'
     ? checkGroup(input.envelope.header, target, facts.target.group, now)
-    : error('internal', 'facts about a device for an envelope to a group')
+    : error('internal', 'facts about something else for an envelope to a group')
 }
 
 function checkRecipient(
@@ -200,6 +212,8 @@ function checkGroup(
 ): Refused | undefined {
   if (!group) return error('unknown-subject', `group ${target.id} is not on the chain`)
   if (!group.members.includes(sender)) return error('not-member', `sender ${sender} is not in the group`)
+  if (group.record.topic)
+    return error('suite-mismatch', `group ${target.id} is an open topic, with a key of its own`)
   const { epoch, epochKeyHash } = group.record
   if (!isEpochAccepted(group.record, target.epoch, now))
     return error('epoch-mismatch', `epoch: expected ${epoch} of membership now, got ${target.epoch}`, {
@@ -218,6 +232,37 @@ function checkGroup(
       onChain: epochKeyHash,
     })
   return undefined
+}
+
+/**
+ * Only the current epoch: the chain has its key and no earlier one, so another could not be compared (Hsu-Lu B5). After a removal there is none
+ * until a member has re-keyed.
+ */
+function checkTopic(
+  { envelope, times: { now } }: DecisionInput,
+  target: Extract<Envelope['header']['target'], { type: 'topic' }>,
+  { topic, publishers }: Extract<TrustFacts['target'], { type: 'topic' }>,
+): Refused | undefined {
+  const { sender } = envelope.header
+  if (!topic?.record.topic) return error('unknown-subject', `topic ${target.id}: no open topic has this id`)
+  if (publishers && !publishers.includes(sender))
+    return error('not-member', `sender ${sender} is not in the group that may publish`)
+  const { epoch } = topic.record
+  const key = topicKeyOf(topic.record)
+  const mismatch = { inEnvelope: target.keyId, onChain: key && keyIdOf(key) }
+  if (target.epoch !== epoch || !isEpochAccepted(topic.record, epoch, now))
+    return error(
+      'epoch-mismatch',
+      `epoch: expected ${epoch} of membership now, got ${target.epoch}`,
+      mismatch,
+    )
+  return target.keyId === mismatch.onChain
+    ? undefined
+    : error(
+        'recipient-key-mismatch',
+        `topic.keyId: expected ${mismatch.onChain} (on the chain), got ${target.keyId}`,
+        mismatch,
+      )
 }
 
 function checkLifetime({ envelope: { header }, times }: DecisionInput): Refused | undefined {

@@ -52,6 +52,55 @@ const onePurpose: readonly RefusalCheck[] = [
 
 const suites: readonly RefusalCheck[] = [
   {
+    refusal: "open topics: another key than the chain's, at the gateway",
+    file: 'mqtt-gateway/server/verification.ts',
+    find: 'return target.keyId === mismatch.onChain\n',
+    replace: 'return true\n',
+    test: 'test/unit/mqtt-gateway/verification.test.ts',
+  },
+  {
+    refusal: "open topics: a box whose epoch key does not give the chain's topic key",
+    file: 'mqtt-gateway/device/agent-epochs.ts',
+    find: 'if (topic && !isTopicKey(',
+    replace: 'if (false && !isTopicKey(',
+    test: 'test/unit/mqtt-gateway/agent-epochs.test.ts',
+  },
+  {
+    refusal: 'open topics: a copy of its key that is of no epoch, or of another kind',
+    file: 'mqtt-gateway/device/device-state.ts',
+    find: "if (contact.value.key.suite !== 'x25519')",
+    replace: never,
+    test: 'test/unit/mqtt-gateway/device-state.test.ts',
+  },
+  {
+    refusal: 'open topics: a sender that may not publish, at the recipient',
+    file: 'mqtt-gateway/device/listener.ts',
+    find: 'return isOpen || writers?.members.includes(sender)\n',
+    replace: 'return true\n',
+    test: 'test/unit/mqtt-gateway/listener.test.ts',
+  },
+  {
+    refusal: 'open topics: a message under the epoch key, at the recipient',
+    file: 'mqtt-gateway/device/listener.ts',
+    find: "if ((target.type === 'topic') !== (topic !== undefined))",
+    replace: never,
+    test: 'test/unit/mqtt-gateway/listener.test.ts',
+  },
+  {
+    refusal: 'open topics: a message that is to be kept',
+    file: 'mqtt-gateway/protocol/envelope.ts',
+    find: 'if (isTopic && header.keepUntil !== notKept)',
+    replace: never,
+    test: envelopeTest,
+  },
+  {
+    refusal: 'open topics: a suite that is not for them',
+    file: 'mqtt-gateway/protocol/envelope.ts',
+    find: '(isTopic && header.suite !== topicSuite)',
+    replace: 'false',
+    test: envelopeTest,
+  },
+  {
     refusal: "suites: one that is not for the recipient's key, at the gateway",
     file: 'mqtt-gateway/server/verification.ts',
     find: 'return errorOf(checkSuite(envelope.header.suite, entry.key))',

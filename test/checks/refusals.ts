@@ -199,6 +199,12 @@ const messages: readonly RefusalCheck[] = [
     'a message to a revoked recipient': "if (record?.status !== 'active')",
     'a message of no member of the group': 'if (!group.members.includes(sender))',
     'a message under an epoch that is over': 'if (!isEpochAccepted(group.record, target.epoch, now))',
+    'a message to a group that is an open topic': 'if (group.record.topic)',
+    'a message to no open topic': 'if (!topic?.record.topic)',
+    'a message to an open topic of another device than may publish':
+      'if (publishers && !publishers.includes(sender))',
+    'a message to an open topic under an epoch that is over':
+      'if (target.epoch !== epoch || !isEpochAccepted(topic.record, epoch, now))',
     "a message under another epoch key than the chain's":
       'if (target.epoch === epoch && target.epochKeyHash !== epochKeyHash)',
   }),

@@ -37,6 +37,7 @@ import type { DecryptionKey } from '../../mqtt-gateway/device/decryption-key.ts'
 import { type SealTarget, sealEnvelope } from '../../mqtt-gateway/device/envelope-sealing.ts'
 import { type HpkeKeySuite, hpkeSeal } from '../../mqtt-gateway/device/hpke-seal.ts'
 import { SentSecrets } from '../../mqtt-gateway/device/light-secrets.ts'
+import { topicPairOf } from '../../mqtt-gateway/device/topic-keys.ts'
 import { makeAssertion, parseAssertion } from '../../mqtt-gateway/protocol/assertion.ts'
 import { type ChunkPlace, encodeContent } from '../../mqtt-gateway/protocol/content.ts'
 import { authenticatedBytes, signEnvelope } from '../../mqtt-gateway/protocol/envelope.ts'
@@ -167,7 +168,7 @@ async function envelopeVectors() {
     })
   }
   made.push(rsaEnvelopeVector(2), await groupEnvelopeVector(3), ...(await lightEnvelopeVectors(4)))
-  made.push(await groupEnvelopeVector(7, lastChunk))
+  made.push(await groupEnvelopeVector(7, lastChunk), await topicEnvelopeVector(8))
   return made
 }
 
@@ -232,6 +233,31 @@ async function groupEnvelopeVector(i: number, place?: ChunkPlace) {
     content: bytesToHex(content),
     ...(place && { place: { ...place, transfer: bytesToHex(place.transfer) } }),
     epochKey: bytesToHex(epochKey),
+    messageId,
+    encoded: bytesToHex(bytes),
+  }
+}
+
+/** To an open topic: the same to the key that follows from the epoch key. */
+async function topicEnvelopeVector(i: number) {
+  const pair = topicPairOf({ chainId, group, epoch }, epochKey)
+  const target: SealTarget = { type: 'topic', id: group, epoch, key: pair.publicKey }
+  const ephemeral = { kem: 'x25519', secret: filled(6) } as const
+  const request = { chainId, sender: senderId, signer: sender, content, ...fieldsOf(i), target }
+  const { bytes, messageId } = unwrap(await withEphemeral([ephemeral], () => sealEnvelope(request)))
+  return {
+    to: {
+      type: target.type,
+      id: group,
+      epoch,
+      key: bytesToHex(pair.publicKey.bytes),
+      keyId: keyIdOf(pair.publicKey),
+    },
+    ...fieldsOf(i),
+    content: bytesToHex(content),
+    epochKey: bytesToHex(epochKey),
+    topicSecret: bytesToHex(pair.secret),
+    ephemeralSecret: bytesToHex(ephemeral.secret),
     messageId,
     encoded: bytesToHex(bytes),
   }

@@ -2,14 +2,8 @@
 import { describe, expect, test } from 'vitest'
 import { devicesOf } from '../../../chain/block.ts'
 import { type GroupId, Hash, Milliseconds } from '../../../chain/brands.ts'
-import {
-  groupCodec,
-  groupIdOf,
-  isEpochAccepted,
-  isMemberListOf,
-  stateKeyOf,
-  topicKeyOf,
-} from '../../../chain/records.ts'
+import { topicKeyOf } from '../../../chain/open-topics.ts'
+import { groupCodec, groupIdOf, isEpochAccepted, isMemberListOf, stateKeyOf } from '../../../chain/records.ts'
 import { unwrap } from '../../../chain/result.ts'
 import { type GroupRekeyBody, parseTransaction } from '../../../chain/transaction.ts'
 import { encryptionKeyOf } from '../../../client/encryption-keys.ts'

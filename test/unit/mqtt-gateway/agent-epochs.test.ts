@@ -12,6 +12,7 @@ import { sealEpochKey } from '../../../mqtt-gateway/device/box-sealing.ts'
 import { decryptionKeyOf } from '../../../mqtt-gateway/device/decryption-key.ts'
 import { DeviceState } from '../../../mqtt-gateway/device/device-state.ts'
 import type { MqttConnection, ReceivedMessage } from '../../../mqtt-gateway/device/mqtt-connection.ts'
+import { topicPairOf } from '../../../mqtt-gateway/device/topic-keys.ts'
 import type { VerdictInbox } from '../../../mqtt-gateway/device/verdict-inbox.ts'
 import {
   boxesHash,
@@ -162,4 +163,27 @@ test('re-key: a member without a key that can be sealed to is left out, and that
   expect(leftOut).toEqual(named.map(member => [group, { member, reason: expect.stringMatching(/^key: /) }]))
   const { boxes } = unwrap(parseEpochBoxes(published[0]!.payload))
   expect(boxes.map(({ member }) => member)).toEqual([alice.id, bob.id, elsewhere.id].toSorted())
+})
+
+test('epoch boxes: of an open topic a key whose public half is another than the one on the chain, which its member checks (Hsu-Lu B4)', async () => {
+  for (const fits of [false, true]) {
+    const group = trust.createGroup(alice.id, fits ? 'fits' : 'does-not', { publishers: undefined })
+    trust.changeMembers(group, { add: [bob.id] })
+    const name = { chainId: trust.chainId, group, epoch: 1 }
+    const members = [alice, bob].map(({ id, encryption }) => ({ id, key: encryption.publicKey }))
+    const bytes = unwrap(await sealEpochKey(name, epochKey, members)).boxes
+    const hashes = { epochKeyHash: epochKeyHash(name, epochKey), boxesHash: boxesHash(bytes) }
+    const { publicKey } = fits ? topicPairOf(name, epochKey) : alice.encryption
+    await trust.rekey({ group: (await trust.group(group)).value!, ...hashes, topicKey: publicKey.bytes })
+    const box = memberBoxes(unwrap(parseEpochBoxes(bytes))).find(({ member }) => member === bob.id)!
+    const message = { topicName: topics.box(group, bob.id), payload: box.payload }
+    if (fits) {
+      deliver(message)
+      expect(await epochs.key(group, 1, 5_000)).toEqual(epochKey)
+      expect((await epochs.topicPair(group, 1, 0))?.publicKey).toEqual(publicKey)
+    } else {
+      expect((await refusedWith(message)).detail).toContain('topic key')
+      expect(await epochs.key(group, 1, 0)).toBeUndefined()
+    }
+  }
 })

@@ -44,6 +44,30 @@ test('device state: a contact comes back as it was written, and an altered file 
   expect(await state.contact(device)).toMatchObject({ value: { key: { bytes: new Uint8Array(32).fill(4) } } })
 })
 
+test("device state: the copy of a topic's key is kept with its epoch; one that is no key of a topic is a refusal", async () => {
+  const state = await DeviceState.open(directory)
+  const topic = 'ab'.repeat(32) as GroupId
+  expect(await state.topicCopy(topic)).toEqual({ ok: true, value: undefined })
+  const key = { suite: 'x25519', bytes: new Uint8Array(32).fill(3) } as const
+  await state.setTopicCopy(topic, { key, height: 9 as Height, epoch: 4 })
+  expect(await state.topicCopy(topic)).toEqual({ ok: true, value: { key, height: 9, epoch: 4 } })
+  const path = join(directory, 'contacts.json')
+  const good = { suite: 'x25519', publicKey: '03'.repeat(32), height: 9, epoch: 4 }
+  const spoilt: readonly [unknown, string][] = [
+    [{ ...good, publicKey: undefined }, 'publicKey: there is none'],
+    [{ ...good, suite: 'p256-ecdh' }, "suite: expected x25519, got 'p256-ecdh'"],
+    [{ ...good, epoch: 0 }, 'epoch: expected'],
+    [{ ...good, epoch: undefined }, 'epoch: expected'],
+  ]
+  for (const [entry, problem] of spoilt) {
+    await writeFile(path, JSON.stringify({ version: 1, contacts: { [topic]: entry } }))
+    expect(await state.topicCopy(topic)).toMatchObject({
+      ok: false,
+      error: { code: 'recipient-key-mismatch', detail: expect.stringContaining(problem) },
+    })
+  }
+})
+
 test('device state: a copy that is no key is a refusal that says what is wrong, and stays as it is', async () => {
   const state = await DeviceState.open(directory)
   const path = join(directory, 'contacts.json')

@@ -2,6 +2,7 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import type { ChainId, GroupId, Hash, Height, Milliseconds } from '../../../chain/brands.ts'
+import { topicSuite } from '../../../chain/envelope-suites.ts'
 import { deviceIdOf, encryptionSuites, keyIdOf } from '../../../chain/keys.ts'
 import { nobleVerifier, signerFromSeed } from '../../../chain/noble-crypto.ts'
 import { unwrap } from '../../../chain/result.ts'
@@ -16,6 +17,7 @@ import {
   sealEnvelope,
 } from '../../../mqtt-gateway/device/envelope-sealing.ts'
 import { SentSecrets } from '../../../mqtt-gateway/device/light-secrets.ts'
+import { topicPairOf } from '../../../mqtt-gateway/device/topic-keys.ts'
 import { maxContentBytes } from '../../../mqtt-gateway/protocol/content.ts'
 import {
   checkDeliveryTime,
@@ -292,4 +294,27 @@ test('envelope: a time to keep it is after the expiry, and counts instead of it 
   expect([at(expiry + 5), at(expiry + 6)]).toEqual([true, 'envelope-expired'])
   expect(at(expiry, expiry - maxKeepMs - maxEnvelopeLifetimeMs)).toBe('expiry-too-far')
   expect(unwrap(parseEnvelope(chainId, await sealed(toDevice))).header.keepUntil).toBe(notKept)
+})
+
+test('envelope: for an open topic it comes back with epoch and key id, opens with its pair alone, and is of one suite', async () => {
+  const name = { chainId, group, epoch: 4 }
+  const pair = topicPairOf(name, epochKey)
+  const target: SealTarget = { type: 'topic', id: group, epoch: 4, key: pair.publicKey }
+  const envelope = unwrap(parseEnvelope(chainId, await sealed(target)))
+  expect(envelope.header).toMatchObject({
+    suite: topicSuite,
+    target: { type: 'topic', id: group, epoch: 4, keyId: keyIdOf(pair.publicKey) },
+  })
+  expect(unwrap(await openEnvelope(chainId, envelope, { type: 'topic', key: pair })).bytes).toEqual(content)
+  const next = topicPairOf({ ...name, epoch: 5 }, epochKey)
+  for (const key of [
+    { type: 'topic', key: next },
+    { type: 'group', epochKey },
+  ] as const)
+    expect(await openEnvelope(chainId, envelope, key)).toMatchObject({ error: { code: 'cannot-open' } })
+  const kept = await sealed(target, { keepUntil: (envelope.header.expiry + 5) as Milliseconds })
+  expect(parseEnvelope(chainId, kept)).toMatchObject({ error: { code: 'malformed' } })
+  const light = { ...envelope.header, suite: 'light-x25519-aes256gcm' } as const
+  const forged = signEnvelope(chainId, { header: light, channel: '' }, envelope.sealed, signer)
+  expect(parseEnvelope(chainId, forged.bytes)).toMatchObject({ error: { code: 'malformed' } })
 })

@@ -8,6 +8,7 @@ import { EpochKeeper } from '../../../mqtt-gateway/device/epoch-keeper.ts'
 import type { TrustedGroup } from '../../../mqtt-gateway/protocol/trust.ts'
 import { MemoryTrust } from '../../support/memory-trust.ts'
 
+const topicKey = makeKeys('topic').encryption.publicKey.bytes
 const hash = 'ee'.repeat(32) as Hash
 const members = ['a', 'b', 'c', 'd'].map(name => makeKeys(name)).toSorted((a, b) => (a.id < b.id ? -1 : 1))
 const ids = members.map(({ id }) => id) as [DeviceId, DeviceId, DeviceId, DeviceId]
@@ -16,6 +17,8 @@ let trust: MemoryTrust
 let group: GroupId
 let made: DeviceId[]
 let failures: string[]
+/** Who has the key of the epoch. */
+let known: Map<DeviceId, Uint8Array>
 const keepers: EpochKeeper[] = []
 
 beforeEach(() => {
@@ -26,6 +29,7 @@ beforeEach(() => {
   trust.changeMembers(group, { add: ids.slice(1) })
   made = []
   failures = []
+  known = new Map()
 })
 afterEach(() => {
   for (const keeper of keepers.splice(0)) keeper.stop()
@@ -37,7 +41,11 @@ async function online(
   device: DeviceId,
   rekey = (value: TrustedGroup) => epochBy(device, value),
 ): Promise<EpochKeeper> {
-  const epochs = { ensureEpoch: async (value: TrustedGroup) => (needsEpoch(value) ? rekey(value) : value) }
+  const epochs = {
+    ensureEpoch: async (value: TrustedGroup) => (needsEpoch(value) ? rekey(value) : value),
+    key: async () => known.get(device),
+    rekey: async (id: GroupId) => rekey((await trust.group(id)).value!),
+  }
   const onFailure = (_: GroupId, { code }: { readonly code: string }) => void failures.push(code)
   const keeper = new EpochKeeper({ device, chain: trust, epochs, onFailure })
   keepers.push(keeper)
@@ -47,7 +55,7 @@ async function online(
 
 async function epochBy(device: DeviceId, value: TrustedGroup): Promise<TrustedGroup> {
   made.push(device)
-  return trust.rekey({ group: value, epochKeyHash: hash, boxesHash: hash })
+  return trust.rekey({ group: value, epochKeyHash: hash, boxesHash: hash, topicKey })
 }
 
 const pass = (ms: number) => vi.advanceTimersByTimeAsync(ms)
@@ -120,5 +128,49 @@ test('epoch keeper: one that has stopped takes no turn', async () => {
   keeper.stop()
   trust.changeMembers(group, { remove: [ids[3]] })
   await pass(10_000)
+  expect(made).toEqual([])
+})
+
+/** An open topic, or a group, whose epoch some member has made and whose boxes have not come. */
+async function withoutBoxes(topic?: { readonly publishers: undefined }): Promise<GroupId> {
+  await trust.rekey({ group: (await trust.group(group)).value!, epochKeyHash: hash, boxesHash: hash })
+  const other = trust.createGroup(ids[3], 'reports', topic)
+  trust.changeMembers(other, { add: ids.slice(0, 2) })
+  await trust.rekey({
+    group: (await trust.group(other)).value!,
+    epochKeyHash: hash,
+    boxesHash: hash,
+    topicKey,
+  })
+  return other
+}
+
+test('epoch keeper: the key of an open topic that does not come, or does not fit, is replaced: five seconds, then by turns, once for a membership', async () => {
+  const topic = await withoutBoxes({ publishers: undefined })
+  for (const id of ids) await online(id)
+  await pass(5_999)
+  expect(made).toEqual([])
+  await pass(1)
+  expect(made, 'the first one of those that lack it').toEqual([ids[0]])
+  await pass(60_000)
+  const once = [ids[0], ids[1], ids[3]]
+  expect(made.toSorted(), 'and who never gets one does not go on').toEqual(once.toSorted())
+  trust.changeMembers(topic, { remove: [ids[1]] })
+  await pass(1_000)
+  expect(made.length, 'a change is answered at once').toBe(4)
+})
+
+test('epoch keeper: an open topic whose key this member has stays as it is', async () => {
+  await withoutBoxes({ publishers: undefined })
+  for (const id of ids) known.set(id, topicKey)
+  for (const id of ids) await online(id)
+  await pass(60_000)
+  expect(made).toEqual([])
+})
+
+test('epoch keeper: a group whose key does not come waits for who sends next', async () => {
+  await withoutBoxes()
+  for (const id of ids) await online(id)
+  await pass(60_000)
   expect(made).toEqual([])
 })

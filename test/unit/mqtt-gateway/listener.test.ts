@@ -3,7 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import type { Height, Milliseconds } from '../../../chain/brands.ts'
+import type { GroupId, Height, Milliseconds } from '../../../chain/brands.ts'
 import { builtSuites } from '../../../chain/envelope-suites.ts'
 import { nobleVerifier } from '../../../chain/noble-crypto.ts'
 import { unwrap } from '../../../chain/result.ts'
@@ -13,6 +13,7 @@ import { decryptionKeyOf } from '../../../mqtt-gateway/device/decryption-key.ts'
 import { type SealRequest, sealEnvelope } from '../../../mqtt-gateway/device/envelope-sealing.ts'
 import { Lanes, Listener } from '../../../mqtt-gateway/device/listener.ts'
 import { ListeningPlace } from '../../../mqtt-gateway/device/listening-place.ts'
+import { topicPairOf } from '../../../mqtt-gateway/device/topic-keys.ts'
 import { parseEnvelope } from '../../../mqtt-gateway/protocol/envelope.ts'
 import { epochKeyHash } from '../../../mqtt-gateway/protocol/epoch-boxes.ts'
 import { MemoryTrust } from '../../support/memory-trust.ts'
@@ -34,8 +35,12 @@ beforeEach(async () => {
     decryptionKey: decryptionKeyOf(bob),
     chain: trust,
     place: await ListeningPlace.take(directory, 0 as Milliseconds),
-    // Only `key` is asked of it.
-    epochs: { key: async () => epochKey } as unknown as EpochKeys,
+    // Only these are asked of it.
+    epochs: {
+      key: async () => epochKey,
+      topicPair: (group: GroupId, epoch: number) =>
+        topicPairOf({ chainId: trust.chainId, group, epoch }, epochKey),
+    } as unknown as EpochKeys,
     verifier: nobleVerifier,
     trustTtlMs: 60_000,
   })
@@ -141,6 +146,33 @@ test('listener: a group message of who is no member', async () => {
   expect(await outcome(await wire({ target }))).toBe('not-member')
   trust.changeMembers(group, { add: [alice.id] })
   expect(await outcome(await wire({ target }))).toBe('hello')
+})
+
+test('listener: a message to an open topic of whoever may publish there, and none under another kind of key', async () => {
+  const commit = async (publishers: GroupId | undefined, name: string) => {
+    const id = trust.createGroup(bob.id, name, { publishers })
+    const epochName = { chainId: trust.chainId, group: id, epoch: 1 }
+    const { publicKey: key } = topicPairOf(epochName, epochKey)
+    const hash = epochKeyHash(epochName, epochKey)
+    const value = (await trust.group(id)).value!
+    await trust.rekey({ group: value, epochKeyHash: hash, boxesHash: hash, topicKey: key.bytes })
+    return { toTopic: { type: 'topic', id, epoch: 1, key } as const, epochKeyHash: hash }
+  }
+  const { toTopic, epochKeyHash: hash } = await commit(undefined, 'reports')
+  expect(await outcome(await wire({ target: toTopic }))).toBe('hello')
+  const toGroup = { type: 'group', id: toTopic.id, epoch: 1, epochKeyHash: hash, epochKey } as const
+  expect(await outcome(await wire({ target: toGroup }))).toBe('suite-mismatch')
+  const closed = trust.createGroup(bob.id, 'closed')
+  expect(await outcome(await wire({ target: { ...toTopic, id: closed } }))).toBe('suite-mismatch')
+  expect(await outcome(await wire({ target: { ...toTopic, key: carol.encryption.publicKey } }))).toBe(
+    'cannot-open',
+  )
+  const limited = await commit(closed, 'limited')
+  expect(await outcome(await wire({ target: limited.toTopic }))).toBe('not-member')
+  trust.changeMembers(closed, { add: [alice.id] })
+  expect(await outcome(await wire({ target: limited.toTopic, counter: 2 }))).toBe('hello')
+  const others = trust.createGroup(carol.id, 'others', { publishers: undefined })
+  expect(await outcome(await wire({ target: { ...toTopic, id: others } }))).toBe('not mine')
 })
 
 test('lanes: one lane is in order, and a lane that waits holds up no other; too many waiting are refused', async () => {

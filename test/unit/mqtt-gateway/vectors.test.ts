@@ -13,6 +13,7 @@ import { openMemberBox } from '../../../mqtt-gateway/device/box-sealing.ts'
 import type { DecryptionKey } from '../../../mqtt-gateway/device/decryption-key.ts'
 import { type OpeningKey, openEnvelope } from '../../../mqtt-gateway/device/envelope-sealing.ts'
 import { openWithKey } from '../../../mqtt-gateway/device/key-sealing.ts'
+import { topicPairOf } from '../../../mqtt-gateway/device/topic-keys.ts'
 import {
   checkAssertionTime,
   parseAssertion,
@@ -71,7 +72,16 @@ describe('vectors of test/vectors/device.json', () => {
       const key: OpeningKey =
         'recipientSecret' in vector
           ? openerOf(chainId, keyPair(vector.to.suite, vector.recipientSecret))
-          : { type: 'group', epochKey: hex(vector.epochKey) }
+          : 'topicSecret' in vector
+            ? { type: 'topic', key: keyPair('x25519', vector.topicSecret) }
+            : { type: 'group', epochKey: hex(vector.epochKey) }
+      if ('topicSecret' in vector) {
+        const pair = topicPairOf(
+          { chainId, group: vector.to.id, epoch: vector.to.epoch },
+          hex(vector.epochKey),
+        )
+        expect([pair.publicKey.bytes, pair.secret]).toEqual([hex(vector.to.key), hex(vector.topicSecret)])
+      }
       const { place } = vector as { place?: { transfer: string } }
       expect(unwrap(await openEnvelope(chainId, envelope, key))).toEqual({
         bytes: hex(vector.content),

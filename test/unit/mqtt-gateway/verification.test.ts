@@ -5,7 +5,7 @@
 import { beforeEach, describe, expect, test } from 'vitest'
 import type { DeviceId, GroupId, Hash, Height, KeyId, Milliseconds } from '../../../chain/brands.ts'
 import { builtSuites, type EnvelopeSuite, envelopeSuites } from '../../../chain/envelope-suites.ts'
-import { encryptionSuites, keyIdOf } from '../../../chain/keys.ts'
+import { type EncryptionKey, encryptionSuites, keyIdOf } from '../../../chain/keys.ts'
 import { nobleVerifier } from '../../../chain/noble-crypto.ts'
 import type { IdentityRecord, KeyEntry } from '../../../chain/records.ts'
 import { unwrap } from '../../../chain/result.ts'
@@ -343,5 +343,77 @@ describe('verification of a message for a group', () => {
     expect(codeOf(decideWith({ envelope: await toGroup() }))).toBe('internal')
     expect(codeOf(await decideFor(current, input.envelope))).toBe('internal')
     expect(group as GroupId).toHaveLength(64)
+  })
+})
+
+describe('verification of a message for an open topic', () => {
+  const topicKey = makeKeys('topic').encryption.publicKey
+  const other = makeKeys('another-topic').encryption.publicKey
+  const id = trust.createGroup(bob.id, 'reports', { publishers: undefined })
+  let topic: TrustedGroup
+
+  beforeEach(async () => {
+    const { value } = await trust.group(id)
+    const record = {
+      ...value!.record,
+      epoch: 2,
+      epochGraceUntil: undefined,
+      previousEpochGraceUntil: (now + 60_000) as Milliseconds,
+      topic: { publishers: undefined, key: topicKey.bytes },
+    }
+    topic = { members: value!.members, record }
+  })
+
+  const toTopic = (changes: { epoch?: number; key?: EncryptionKey } = {}): Promise<Envelope> =>
+    sealed({ target: { type: 'topic', id, epoch: 2, key: topicKey, ...changes } })
+  async function decideFor(
+    changed: TrustedGroup | undefined,
+    envelope?: Envelope,
+    publishers?: readonly DeviceId[],
+  ): Promise<Decision> {
+    const target = { type: 'topic', topic: changed, publishers } as const
+    return decideWith({ envelope: envelope ?? (await toTopic()), facts: { ...input.facts, target } })
+  }
+
+  test('verification: any active device publishes, a member or not (Hsu-Lu B4)', async () => {
+    expect(topic.members).not.toContain(alice.id)
+    expect(codeOf(await decideFor(topic))).toBe('Check')
+  })
+
+  test('verification: a group is no open topic, and an open topic no group', async () => {
+    const record = { ...topic.record, topic: undefined }
+    expect(codeOf(await decideFor({ ...topic, record }))).toBe('unknown-subject')
+    expect(codeOf(await decideFor(undefined))).toBe('unknown-subject')
+    const epochKeyHash = 'ab'.repeat(32) as Hash
+    const envelope = await sealed({ target: { type: 'group', id, epoch: 2, epochKeyHash, epochKey } })
+    const group = { ...topic, members: [alice.id, bob.id] }
+    const facts = { ...input.facts, target: { type: 'group', group } } as const
+    expect(codeOf(decideWith({ envelope, facts }))).toBe('suite-mismatch')
+  })
+
+  test('verification: of a topic for the members of a group, another device', async () => {
+    expect(codeOf(await decideFor(topic, undefined, [bob.id]))).toBe('not-member')
+    expect(codeOf(await decideFor(topic, undefined, [alice.id]))).toBe('Check')
+  })
+
+  test("verification: a key that is not the chain's is an Error with both (Hsu-Lu B5)", async () => {
+    expect(await decideFor(topic, await toTopic({ key: other }))).toMatchObject({
+      code: 'recipient-key-mismatch',
+      mismatch: { inEnvelope: keyIdOf(other), onChain: keyIdOf(topicKey) },
+    })
+  })
+
+  test('verification: an old key is over at once, whatever the grace, and after a removal so is the current one', async () => {
+    expect(await decideFor(topic, await toTopic({ epoch: 1, key: other }))).toMatchObject({
+      code: 'epoch-mismatch',
+      mismatch: { inEnvelope: keyIdOf(other), onChain: keyIdOf(topicKey) },
+    })
+    const record = { ...topic.record, epochGraceUntil: 0 as Milliseconds }
+    expect(codeOf(await decideFor({ ...topic, record }))).toBe('epoch-mismatch')
+  })
+
+  test('verification: facts about something else are never a Check', async () => {
+    expect(codeOf(decideWith({ envelope: await toTopic() }))).toBe('internal')
+    expect(codeOf(await decideFor(topic, input.envelope))).toBe('internal')
   })
 })
