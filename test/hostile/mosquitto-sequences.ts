@@ -58,8 +58,6 @@ export function readSequences(directory: string): readonly Sequence[] {
 
 /** How long a broker has for what it is expected to do. */
 const patienceMs = 5_000
-/** How long it may keep what it is expected to close: so many wait at a time that this is spent once for many. */
-const closingMs = 1_000
 
 class Conversation {
   readonly #socket: Socket
@@ -112,8 +110,8 @@ class Conversation {
       : `got ${got || (this.#isClosed ? 'a closed connection' : 'nothing')}, not ${expected}`
   }
 
-  async isClosed(): Promise<boolean> {
-    const turn = new Deadline(closingMs)
+  async isClosed(withinMs: number): Promise<boolean> {
+    const turn = new Deadline(withinMs)
     while (!this.#isClosed && !turn.isOver) await turn.race(this.#news.promise)
     return this.#isClosed
   }
@@ -134,8 +132,8 @@ function connectPacket(): string {
 }
 const connack = '20020000'
 
-/** What is not as expected; undefined if all is. */
-export async function play(sequence: Sequence, port: number): Promise<string | undefined> {
+/** What is not as expected; undefined if all is. `closingMs`: how long the broker may keep what it is expected to close. */
+export async function play(sequence: Sequence, port: number, closingMs: number): Promise<string | undefined> {
   const open = async () => {
     const socket = connect(port, '127.0.0.1')
     const conversation = new Conversation(socket)
@@ -165,7 +163,7 @@ export async function play(sequence: Sequence, port: number): Promise<string | u
         helper.socket.destroy()
       }
     }
-    if (sequence.endsClosed) return (await conversation.isClosed()) ? undefined : 'stayed open'
+    if (sequence.endsClosed) return (await conversation.isClosed(closingMs)) ? undefined : 'stayed open'
     conversation.send('c000')
     return await conversation.expect('d000')
   } finally {
