@@ -14,7 +14,7 @@ import { nativeVerifier } from '../../client/native-crypto.ts'
 import { type ChunkPlace, maxContentBytes } from '../protocol/content.ts'
 import type { DecisionLine } from '../protocol/decision-log.ts'
 import { checkAllowed, type EncodedEnvelope, notKept } from '../protocol/envelope.ts'
-import { encodeReceipt } from '../protocol/kept-mail.ts'
+import { encodeAcknowledgement } from '../protocol/kept-mail.ts'
 import { filters, recipientOf, topics } from '../protocol/topics.ts'
 import type { TrustedGroup } from '../protocol/trust.ts'
 import type { AgentChain } from './agent-chain.ts'
@@ -341,7 +341,7 @@ export class DeviceAgent {
 
   /** The gateway forgets a kept message. If this gets lost, the message comes again, and so does this. */
   #acknowledge(messageId: Hash): void {
-    this.#connection.publish(topics.got(this.#device), encodeReceipt(messageId)).catch(() => {})
+    this.#connection.publish(topics.got(this.#device), encodeAcknowledgement(messageId)).catch(() => {})
   }
 
   async close(): Promise<void> {

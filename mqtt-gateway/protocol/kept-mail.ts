@@ -8,19 +8,19 @@ import type { Result } from '../../chain/result.ts'
 
 const formatVersion = 1 as const
 /** Largest encoded acknowledgement, in bytes. */
-const maxReceiptBytes = 64
+const maxAcknowledgementBytes = 64
 
-const receiptCodec = struct<{ version: typeof formatVersion; messageId: Hash }>({
+const acknowledgementCodec = struct<{ version: typeof formatVersion; messageId: Hash }>({
   version: constant(formatVersion),
   messageId: digest<Hash>(),
 })
 
 /** The acknowledgement of one message. */
-export function encodeReceipt(messageId: Hash): Uint8Array {
-  return encode(receiptCodec, { version: formatVersion, messageId })
+export function encodeAcknowledgement(messageId: Hash): Uint8Array {
+  return encode(acknowledgementCodec, { version: formatVersion, messageId })
 }
 
 /** Which message is acknowledged. Refuses `too-large`, `malformed`. */
-export function parseReceipt(wire: Uint8Array): Result<{ readonly messageId: Hash }> {
-  return decode(receiptCodec, wire, maxReceiptBytes)
+export function parseAcknowledgement(wire: Uint8Array): Result<{ readonly messageId: Hash }> {
+  return decode(acknowledgementCodec, wire, maxAcknowledgementBytes)
 }

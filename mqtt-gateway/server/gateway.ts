@@ -196,7 +196,7 @@ export class Gateway {
 
   async #conclude({ device }: Session, topicName: string, ruling: Ruling): Promise<PublishOutcome> {
     const { decision, event, id } = ruling
-    // A vote has a line of its own, with what all have answered, and a receipt is no decision.
+    // A vote has a line of its own, with what all have answered, and an acknowledgement is no decision.
     if ((event !== 'check' && event !== 'got') || decision.verdict === 'Error')
       this.#log(device, topicName, ruling)
     if (decision.verdict === 'Error')

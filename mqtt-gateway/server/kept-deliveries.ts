@@ -1,6 +1,6 @@
 /**
  * Gives devices what they should get, in order: at once to who listens, from the mailbox to who was away
- * (docs/decisions/0026-kept-messages.md).
+ * (docs/decisions/0027-kept-messages.md).
  *
  * Invariants:
  * - a message that is to be kept is on the disk before its sender is told anything, and leaves it when the device says that it has it,
@@ -32,6 +32,7 @@ export type RelayOutcome = 'relayed' | 'kept'
 
 /** A message that is dropped from the mailbox of a device. */
 export interface DroppedMail {
+  /** Empty if the disk has lost who it was. */
   readonly sender: string
   readonly recipient: DeviceId
   readonly messageId: Hash
@@ -50,6 +51,12 @@ export interface KeptDeliveriesOptions {
   readonly factsAbout: (envelope: Envelope) => Promise<TrustFacts>
   readonly onDropped: (dropped: DroppedMail) => void
   readonly onError: (error: unknown) => void
+}
+
+interface ReadMail {
+  readonly wire: Uint8Array
+  readonly box: Uint8Array | undefined
+  readonly envelope: Envelope
 }
 
 /** A device that listens. */
@@ -72,8 +79,10 @@ export class KeptDeliveries {
   }
 
   start(): void {
-    this.#sweeping = setInterval(() => void this.#sweep().catch(this.#options.onError), sweepMs)
+    const sweep = () => void this.#sweep().catch(this.#options.onError)
+    this.#sweeping = setInterval(sweep, sweepMs)
     this.#sweeping.unref()
+    sweep()
   }
 
   /** Resolves when nothing is under way; what waits stays on the disk. */
@@ -223,11 +232,15 @@ export class KeptDeliveries {
   async #deliver(mail: WaitingMail, lane: Lane): Promise<boolean> {
     const { broker } = this.#options
     const { sent } = lane
-    const { wire, box, envelope } = await this.#read(mail)
+    const read = await this.#read(mail)
+    if (!read) return true
+    const { wire, box, envelope } = read
     const decision = await this.#judge(mail.device, envelope)
+    // Another listener of the device may have acknowledged it meanwhile.
+    if (!this.#isWaiting(mail)) return true
     if (decision.verdict === 'Error') {
       if (mayPassLater(decision.code)) return false
-      await this.#drop(mail, envelope, decision)
+      await this.#drop(mail, envelope.header.sender, decision)
       return true
     }
     const { target } = envelope.header
@@ -240,13 +253,22 @@ export class KeptDeliveries {
     return true
   }
 
-  async #read(mail: WaitingMail): Promise<{
-    readonly wire: Uint8Array
-    readonly box: Uint8Array | undefined
-    readonly envelope: Envelope
-  }> {
-    const { wire, box } = await this.#requireMailboxes().read(mail)
-    return { wire, box, envelope: unwrap(parseEnvelope(this.#options.trust.chainId, wire)) }
+  /** Undefined for what does not wait any more, and for what the disk has lost: that is dropped, or it would hold up what comes after it. */
+  async #read(mail: WaitingMail): Promise<ReadMail | undefined> {
+    try {
+      const { wire, box } = await this.#requireMailboxes().read(mail)
+      return { wire, box, envelope: unwrap(parseEnvelope(this.#options.trust.chainId, wire)) }
+    } catch (error) {
+      if (!this.#isWaiting(mail)) return undefined
+      if (!(error instanceof MoteError) || error.code === 'storage-failed') throw error
+      this.#options.onError(error)
+      await this.#drop(mail, '', { verdict: 'Error', code: error.code, reason: error.detail })
+      return undefined
+    }
+  }
+
+  #isWaiting(mail: WaitingMail): boolean {
+    return this.#waiting(mail.device).includes(mail)
   }
 
   async #judge(recipient: DeviceId, envelope: Envelope): Promise<Decision> {
@@ -261,18 +283,23 @@ export class KeptDeliveries {
     }
   }
 
-  async #drop({ device, messageId }: WaitingMail, { header }: Envelope, decision: Decision): Promise<void> {
+  async #drop({ device, messageId }: WaitingMail, sender: string, decision: Decision): Promise<void> {
     if (await this.#options.mailboxes?.remove(device, messageId))
-      this.#options.onDropped({ sender: header.sender, recipient: device, messageId, decision })
+      this.#options.onDropped({ sender, recipient: device, messageId, decision })
   }
 
   async #sweep(): Promise<void> {
     const head = this.#options.trust.head().time
     for (const device of this.#options.mailboxes?.devices ?? [])
       for (const mail of this.#waiting(device).filter(({ until }) => until < head)) {
-        const { envelope } = await this.#read(mail)
+        const read = await this.#read(mail)
+        if (!read) continue
         const reason = `message: nobody took it until ${new Date(mail.until).toISOString()}`
-        await this.#drop(mail, envelope, { verdict: 'Error', code: 'envelope-expired', reason })
+        await this.#drop(mail, read.envelope.header.sender, {
+          verdict: 'Error',
+          code: 'envelope-expired',
+          reason,
+        })
       }
   }
 }

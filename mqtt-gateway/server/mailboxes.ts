@@ -1,5 +1,5 @@
 /**
- * The mail of recipients that are away, on the gateway's disk (docs/decisions/0026-kept-messages.md): what was sent, sealed as it is,
+ * The mail of recipients that are away, on the gateway's disk (docs/decisions/0027-kept-messages.md): what was sent, sealed as it is,
  * and who still has to get it.
  *
  *   mail/<number>                 the envelope, once for all its recipients

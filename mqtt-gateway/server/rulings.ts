@@ -13,7 +13,7 @@ import { checkFresh } from '../../client/freshness.ts'
 import type { DecisionLine } from '../protocol/decision-log.ts'
 import { type Envelope, type EnvelopeTarget, parseEnvelope } from '../protocol/envelope.ts'
 import { boxesHash } from '../protocol/epoch-boxes.ts'
-import { parseReceipt } from '../protocol/kept-mail.ts'
+import { parseAcknowledgement } from '../protocol/kept-mail.ts'
 import { encodeProofAnswer, parseQuestion, parseWatch } from '../protocol/question.ts'
 import { ReplayWindow } from '../protocol/replay-window.ts'
 import { type PublishedTopic, topics } from '../protocol/topics.ts'
@@ -123,7 +123,7 @@ export class Rulings {
       case 'check':
         return this.#ruleOnBallotAnswer(session, payload)
       case 'got':
-        return this.#ruleOnReceipt(session, payload)
+        return this.#ruleOnAcknowledgement(session, payload)
       case 'plain':
         return this.#ruleOnPlain(session, topicName, payload)
     }
@@ -296,9 +296,9 @@ export class Rulings {
     return { event: 'check', id: null, recipient: null, decision }
   }
 
-  async #ruleOnReceipt({ device }: Session, payload: Uint8Array): Promise<Ruling> {
+  async #ruleOnAcknowledgement({ device }: Session, payload: Uint8Array): Promise<Ruling> {
     const decision = await this.#refusalsAsDecision(async () => {
-      await this.deliveries.got(device, unwrap(parseReceipt(payload)).messageId)
+      await this.deliveries.got(device, unwrap(parseAcknowledgement(payload)).messageId)
       return { verdict: 'Check' }
     })
     return { event: 'got', id: null, recipient: null, decision }

@@ -121,10 +121,20 @@ function checkRecipientNow(input: DeliveryInput): Refused | undefined {
     return facts.target.type === 'device'
       ? checkRecipient(input, target, facts.target.record)
       : error('internal', 'facts about a group for an envelope to a device')
-  const members = (facts.target.type === 'group' && facts.target.group?.members) || []
-  for (const id of [sender, recipient])
-    if (!members.includes(id)) return error('not-member', `${id} is not in group ${target.id} any more`)
+  const { readers, writers } = membersOf(facts.target)
+  if (!readers.includes(recipient) || (writers && !writers.includes(sender)))
+    return error('not-member', `${sender} or ${recipient} is not in group ${target.id} any more`)
   return undefined
+}
+
+/** Who may read and, if not everybody, write now. */
+function membersOf(target: TrustFacts['target']): {
+  readonly readers: readonly DeviceId[]
+  readonly writers: readonly DeviceId[] | undefined
+} {
+  if (target.type === 'topic') return { readers: target.topic?.members ?? [], writers: target.publishers }
+  const members = (target.type === 'group' && target.group?.members) || []
+  return { readers: members, writers: members }
 }
 
 function error(code: ErrorCode, reason: string, mismatch?: KeyMismatch): Refused {

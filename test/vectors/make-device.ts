@@ -47,6 +47,7 @@ import {
   memberBoxes,
   parseEpochBoxes,
 } from '../../mqtt-gateway/protocol/epoch-boxes.ts'
+import { encodeAcknowledgement } from '../../mqtt-gateway/protocol/kept-mail.ts'
 import { encodeProofAnswer, encodeQuestion } from '../../mqtt-gateway/protocol/question.ts'
 import { rsaTestSecret } from './rsa-key.ts'
 
@@ -461,6 +462,10 @@ export async function deviceVectors() {
     boxes: await boxesVector(),
     assertion: assertionVector(),
     question: questionVectors(),
+    acknowledgement: {
+      messageId: '2e'.repeat(32),
+      encoded: bytesToHex(encodeAcknowledgement('2e'.repeat(32) as Hash)),
+    },
     receipts: receiptVectors(),
   }
 }

@@ -26,6 +26,7 @@ import {
   parseEpochBoxes,
   parseMemberBox,
 } from '../../../mqtt-gateway/protocol/epoch-boxes.ts'
+import { parseAcknowledgement } from '../../../mqtt-gateway/protocol/kept-mail.ts'
 import { parseProofAnswer, parseQuestion } from '../../../mqtt-gateway/protocol/question.ts'
 import { openerOf } from '../../support/device-keys.ts'
 import { deviceVectors } from '../../vectors/make-device.ts'
@@ -125,6 +126,13 @@ describe('vectors of test/vectors/device.json', () => {
         value: { nonce: hex(nonce), subject: { type, id } },
       })
     expect(parseProofAnswer(hex(answer.encoded))).toMatchObject({ value: { proof: hex(answer.proof) } })
+  })
+
+  test('vectors: the acknowledgement of a kept message; one byte more or less is none', () => {
+    const { messageId, encoded } = vectors.acknowledgement
+    expect(parseAcknowledgement(hex(encoded))).toEqual({ ok: true, value: { version: 1, messageId } })
+    expect(parseAcknowledgement(hex(encoded).subarray(1)).ok).toBe(false)
+    expect(parseAcknowledgement(hex(`${encoded}00`)).ok).toBe(false)
   })
 
   test('vectors: receipts of every event, and the root over them', () => {

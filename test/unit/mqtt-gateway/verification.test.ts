@@ -380,6 +380,18 @@ describe('verification of a message for an open topic', () => {
     expect(codeOf(await decideFor(topic))).toBe('Check')
   })
 
+  test('verification: what waited behind older mail goes to members of the topic, from whoever may publish now', async () => {
+    const envelope = await toTopic()
+    const give = (recipient: DeviceId, publishers?: readonly DeviceId[]) => {
+      const target = { type: 'topic', topic, publishers } as const
+      return codeOf(decideDelivery({ ...input, envelope, recipient, facts: { ...input.facts, target } }))
+    }
+    expect(give(bob.id)).toBe('Check')
+    expect(give(bob.id, [alice.id])).toBe('Check')
+    expect(give(bob.id, [bob.id])).toBe('not-member')
+    expect(give(mallory.id)).toBe('not-member')
+  })
+
   test('verification: a group is no open topic, and an open topic no group', async () => {
     const record = { ...topic.record, topic: undefined }
     expect(codeOf(await decideFor({ ...topic, record }))).toBe('unknown-subject')
