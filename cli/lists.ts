@@ -8,6 +8,7 @@ import type { Command } from 'commander'
 import { type DeviceId, type GroupId, isDigest, type StateKey } from '../chain/brands.ts'
 import { exitCodes } from '../chain/errors.ts'
 import { keyIdOf } from '../chain/keys.ts'
+import { topicKeyOf } from '../chain/open-topics.ts'
 import { currentEncryptionKey, type IdentityRecord, isKeyValidAt } from '../chain/records.ts'
 import { MoteError } from '../chain/result.ts'
 import { devicePage, groupPage, type ListedIds } from '../client/record-list.ts'
@@ -167,6 +168,7 @@ async function listGroups(context: Context, _args: readonly string[], options: L
       members: row => row.members.map(shown).join(', '),
       epoch: row => row.epoch,
       key: row => row.epochKeyHash && shortId(row.epochKeyHash),
+      'topic key': row => row.topicKeyId && shortId(row.topicKeyId),
       'held by': row => (row.holders.length === row.members.length ? 'all members' : 'the members before'),
     }),
   )
@@ -182,6 +184,7 @@ async function groupRow(
   if (!value) throw new MoteError('bad-proof', `group ${id}: was listed, and is absent`)
   const { record } = value
   const members = value.members.map(named)
+  const topicKey = topicKeyOf(record)
   const isCurrent = record.epoch > 0 && record.epochMembershipVersion === record.membershipVersion
   return {
     name: record.name,
@@ -191,6 +194,8 @@ async function groupRow(
     membershipVersion: record.membershipVersion,
     epoch: record.epoch,
     epochKeyHash: record.epochKeyHash ?? null,
+    /** Of an open topic. */
+    topicKeyId: topicKey ? keyIdOf(topicKey) : null,
     holders: isCurrent ? members : [],
   }
 }

@@ -234,6 +234,15 @@ test("open topics, the papers' run (Hsu-Lu B4, B5): 1111 of topic A publishes to
   for (const line of lines)
     expect(line).toMatch(/^1111 → b \(111[34]\) {2}hpke-x25519-aes128gcm {2}\d+ bytes {2}[0-9a-f]{64}$/)
   expect(stdout).not.toContain(Buffer.from(words).toString('hex'))
+  const listed = (await run('group', 'list')).value.groups
+  const holders = ['1113', '1114'].map(name => expect.objectContaining({ name }))
+  expect(listed, 'the topic list (Table 2)').toContainEqual(
+    expect.objectContaining({
+      name: 'b',
+      topicKeyId: b.topicKeyId,
+      holders: expect.arrayContaining(holders),
+    }),
+  )
   for (const command of listens) command.interrupt()
   await Promise.all(listens.map(({ ended }) => ended))
 })
