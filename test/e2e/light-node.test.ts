@@ -305,7 +305,8 @@ describe('light node: full nodes that lie', () => {
     await reader.follower.sync()
     expect((await reader.records.device(id)).value?.status).toBe('active')
     expect(decode(stateAnswerCodec, honest).ok).toBe(true)
-    for (let i = 0; i < honest.length; i++) {
+    // Each byte by itself is test/unit/chain/light-client.test.ts; here it comes over the wire.
+    for (let i = 0; i < honest.length; i += 7) {
       proxy.lie = (asked, body) => {
         if (asked !== path) return body
         const changed = Uint8Array.from(honest)
