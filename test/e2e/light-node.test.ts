@@ -305,14 +305,10 @@ describe('light node: full nodes that lie', () => {
     await reader.follower.sync()
     expect((await reader.records.device(id)).value?.status).toBe('active')
     expect(decode(stateAnswerCodec, honest).ok).toBe(true)
-    // Each byte by itself is test/unit/chain/light-client.test.ts; here it comes over the wire.
+    // Each byte: test/unit/chain/light-client.test.ts.
     for (let i = 0; i < honest.length; i += 7) {
-      proxy.lie = (asked, body) => {
-        if (asked !== path) return body
-        const changed = Uint8Array.from(honest)
-        changed[i] = changed[i]! ^ 0x01
-        return changed
-      }
+      const changed = honest.with(i, honest[i]! ^ 0x01)
+      proxy.lie = (asked, body) => (asked === path ? changed : body)
       const client = await clientOf(proxy.url)
       expect(await refusal(client.records.device(id)), `byte ${i}`).toMatch(
         /^(bad-proof|bad-certificate|bad-header|stale)$/,
