@@ -1,5 +1,5 @@
 /**
- * Two projects: tests of one process, and tests that start processes or open many sockets (test/e2e). Three files run at a
+ * Two projects: tests of one process, and tests that start processes or open many sockets (test/e2e). Four files run at a
  * time, also on two cores: an end-to-end test waits for a quarter of its time, and tests of one process fill that.
  *
  * A time-out ends what hangs; it is no measure of speed. It is many times what the slowest test takes alone, because the
@@ -9,7 +9,7 @@ import { defineConfig } from 'vitest/config'
 
 export default defineConfig({
   test: {
-    maxWorkers: 3,
+    maxWorkers: 4,
     reporters: ['default', './test/reporter.ts'],
     globalSetup: ['./test/leftovers.ts', './test/bundle.ts'],
     projects: [

@@ -3,6 +3,8 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { join } from 'node:path'
+import { Writable } from 'node:stream'
+import { run } from '../../cli/program.ts'
 import { repositoryRoot } from './source-files.ts'
 
 export interface CommandResult {
@@ -94,7 +96,34 @@ export class ShellCommand {
   }
 }
 
-/** Runs a command to its end. */
-export function runMote(args: readonly string[], environment?: NodeJS.ProcessEnv): Promise<CommandResult> {
-  return new MoteCommand(args, environment).ended
+class Kept extends Writable {
+  text = ''
+  override _write(chunk: Buffer, _encoding: string, done: () => void): void {
+    this.text += chunk.toString('utf8')
+    done()
+  }
+}
+
+/** What starts other programs from its own file, or is one: it needs a process of its own. */
+function needsProcess(args: readonly string[]): boolean {
+  const [family, action] = args
+  return family === 'node' || (family === 'devnet' && action === 'up') || args.includes('--run')
+}
+
+/**
+ * Runs a command to its end: in this process where that makes no difference, since the start of one costs more than most
+ * commands do.
+ */
+export async function runMote(
+  args: readonly string[],
+  environment: NodeJS.ProcessEnv = {},
+): Promise<CommandResult> {
+  if (needsProcess(args)) return new MoteCommand(args, environment).ended
+  const streams = { stdout: new Kept(), stderr: new Kept() }
+  const code = await run(args, {
+    variables: { ...process.env, NO_COLOR: '1', ...environment },
+    streams,
+    interrupted: new AbortController().signal,
+  })
+  return { code, stdout: streams.stdout.text, stderr: streams.stderr.text }
 }
