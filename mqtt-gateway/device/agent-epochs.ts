@@ -146,7 +146,7 @@ export class EpochKeys {
    * `not-member`, `key-not-usable` if that is nobody, `epoch-conflict`.
    */
   async rekey(id: GroupId): Promise<TrustedGroup> {
-    const { chain, state, device } = this.#options
+    const { chain, device } = this.#options
     for (let round = 0; round < rekeyRounds; round++) {
       const { value: group } = await chain.group(id)
       if (!group) throw new MoteError('unknown-subject', `group ${id}: not on the chain`)
@@ -158,7 +158,7 @@ export class EpochKeys {
         const hashes = { epochKeyHash: epochKeyHash(name, epochKey), boxesHash: boxesHash(boxes) }
         const topicKey = group.record.topic && topicPairOf(name, epochKey).publicKey.bytes
         const rekeyed = await chain.rekey({ group, ...hashes, topicKey })
-        await state.putEpochKey(id, name.epoch, epochKey)
+        await this.#keep(id, name.epoch, epochKey)
         for (const each of leftOut) this.#options.onLeftOut?.(id, each)
         await this.#publishBoxes(id, boxes)
         return rekeyed
@@ -230,9 +230,14 @@ export class EpochKeys {
     const { topic } = record
     if (topic && !isTopicKey({ chainId: chain.chainId, group, epoch }, opened.value, topic))
       return refuse('cannot-open', `${what}: the topic key on the chain is not the one of this epoch key`)
-    await state.putEpochKey(group, epoch, opened.value)
-    for (const wake of this.#waiting) wake()
+    await this.#keep(group, epoch, opened.value)
     return ok(undefined)
+  }
+
+  /** From now on the current key; who waits for it goes on, whether it came in a box or was made here. */
+  async #keep(group: GroupId, epoch: number, key: Uint8Array): Promise<void> {
+    await this.#options.state.putEpochKey(group, epoch, key)
+    for (const wake of this.#waiting) wake()
   }
 
   /** Believed only if a member has signed its hash in the header of a message. */

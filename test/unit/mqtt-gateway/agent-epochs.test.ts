@@ -188,3 +188,12 @@ test('epoch boxes: of an open topic a key whose public half is another than the 
     }
   }
 })
+
+test('epoch keys: who waits for a key while this member makes it goes on with it, and makes no other', async () => {
+  const group = trust.createGroup(alice.id, 'fleet')
+  trust.changeMembers(group, { add: [bob.id] })
+  // Well within the time: nothing comes from outside.
+  const waiting = epochs.key(group, 1, 60_000)
+  await epochs.rekey(group)
+  expect(await waiting).toHaveLength(32)
+})
