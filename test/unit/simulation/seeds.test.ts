@@ -4,10 +4,10 @@ import { runBoth } from '../../simulation/both.ts'
 
 /** Shorter runs than those of `npm run sim`, so that more of them fit into a test run. */
 const events = 1_000
-const perTest = 25
+const perTest = 12
 
 test.each([1, 41, 81, 121, 161])(
-  'simulator: 25 seeds from %i on, the whole and the core alone',
+  'simulator: 12 seeds from %i on, the whole and the core alone',
   async from => {
     const failures: string[] = []
     let blocks = 0
