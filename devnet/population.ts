@@ -16,6 +16,7 @@ import { addMembers, createGroup } from '../client/group-actions.ts'
 import { type CoordinationContact, joinPatiently } from '../client/join.ts'
 import type { IdentityKeys, KeyDirectory } from '../client/key-directory.ts'
 import { grant, setRights } from '../client/operator-actions.ts'
+import { sideBySide } from '../client/side-by-side.ts'
 import { devnetSeed, observerName } from './generate.ts'
 import type { DevnetDescription } from './layout.ts'
 
@@ -59,7 +60,7 @@ async function registerDevices(population: Population): Promise<void> {
   const { client, description, keys, operator, contacts, signal, onProgress } = population
   await client.follower.sync()
   const missing: string[] = []
-  await sideBySide(description.devices, async ({ name, id }) => {
+  await sideBySide(description.devices, joinsAtOnce, async ({ name, id }) => {
     if ((await client.records.device(id)).value === undefined) missing.push(name)
   })
   if (missing.length === 0) return
@@ -67,7 +68,7 @@ async function registerDevices(population: Population): Promise<void> {
   const token = signerFromSeed('ed25519', devnetSeed(description.seed, `grant ${Date.now()}`, 'token'))
   await grant(client, operator, { tokenKey: token.publicKey, quota: missing.length }, { signal })
   let joined = 0
-  await sideBySide(missing, async name => {
+  await sideBySide(missing, joinsAtOnce, async name => {
     const device = await keys.load(name)
     const newcomer = { keys: device, label: 'lightweight', profile, token } as const
     const { height } = await joinPatiently(client, newcomer, contacts, signal)
@@ -76,15 +77,6 @@ async function registerDevices(population: Population): Promise<void> {
     else if (joined % progressEvery === 0 || joined === missing.length)
       onProgress(`${joined} of ${missing.length} devices joined, height ${height}`)
   })
-}
-
-/** Does it for every item, `joinsAtOnce` of them at a time. Throws what the first one that failed threw. */
-async function sideBySide<T>(items: readonly T[], work: (item: T) => Promise<void>): Promise<void> {
-  const rest = items.values()
-  const worker = async () => {
-    for (const item of rest) await work(item)
-  }
-  await Promise.all(Array.from({ length: joinsAtOnce }, worker))
 }
 
 /** The gateway speaks as one, and the observer may see what is delivered to others. */

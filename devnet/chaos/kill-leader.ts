@@ -16,6 +16,7 @@ import { MoteError } from '../../chain/result.ts'
 import type { ChainSource } from '../../client/chain-source.ts'
 import { Deadline, pause } from '../../client/deadline.ts'
 import type { IdentityKeys } from '../../client/key-directory.ts'
+import { sideBySide } from '../../client/side-by-side.ts'
 import { signedBody } from '../../client/submission.ts'
 import { type ChainAccess, operatorKeys } from '../access.ts'
 import { askControl } from '../control.ts'
@@ -158,15 +159,11 @@ async function readBack(
   const lost = new Set<TransactionId>()
   let unread = 0
   for (const { source } of nodes) {
-    const missing = [...acknowledged]
-    const worker = async (): Promise<void> => {
-      for (let next = missing.pop(); next; next = missing.pop()) {
-        const answer = await answerOf(source, next, deadline)
-        if (answer === 'lost') lost.add(next.id)
-        else if (answer === 'unread') unread++
-      }
-    }
-    await Promise.all(Array.from({ length: clients }, worker))
+    await sideBySide([...acknowledged], clients, async next => {
+      const answer = await answerOf(source, next, deadline)
+      if (answer === 'lost') lost.add(next.id)
+      else if (answer === 'unread') unread++
+    })
   }
   if (lost.size === 0 && unread > 0)
     throw new MoteError(

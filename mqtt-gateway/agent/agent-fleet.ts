@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { MoteError, type Result, refusalOf, refuse } from '../../chain/result.ts'
 import type { IdentityKeys } from '../../client/key-directory.ts'
 import { MessageStore } from '../../client/message-store.ts'
+import { sideBySide } from '../../client/side-by-side.ts'
 import type { AgentChain } from '../device/agent-chain.ts'
 import type { GatewayAddress } from '../device/mqtt-connection.ts'
 import { type AgentEvent, acceptLocal, deliverLocal, Subscriptions } from './agent-process.ts'
@@ -80,18 +81,14 @@ class Fleet {
   }
 
   async connectAll(): Promise<void> {
-    const rest = this.#options.devices.values()
-    const worker = async (): Promise<void> => {
-      for (const keys of rest) {
-        if (this.#options.signal.aborted) return
-        const client = await this.#open(keys)
-        // One that does not come up now goes on by itself.
-        await client.connected(firstConnectionMs).catch((error: unknown) => {
-          this.#options.onEvent(keys.name, { type: 'local', reason: refusalOf(error) })
-        })
-      }
-    }
-    await Promise.all(Array.from({ length: connectsAtOnce }, worker))
+    await sideBySide(this.#options.devices, connectsAtOnce, async keys => {
+      if (this.#options.signal.aborted) return
+      const client = await this.#open(keys)
+      // One that does not come up now goes on by itself.
+      await client.connected(firstConnectionMs).catch((error: unknown) => {
+        this.#options.onEvent(keys.name, { type: 'local', reason: refusalOf(error) })
+      })
+    })
     if (this.#options.signal.aborted)
       throw new MoteError('interrupted', 'agents: stopped before all were connected')
   }

@@ -4,6 +4,7 @@
  */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { ok } from '../../chain/result.ts'
+import { sideBySide } from '../../client/side-by-side.ts'
 import { aedesBroker } from '../../mqtt-gateway/server/aedes-broker.ts'
 import type { Broker } from '../../mqtt-gateway/server/broker.ts'
 import { testLimits } from '../support/gateway-fixture.ts'
@@ -73,18 +74,16 @@ describe.skipIf(directory === undefined)('a corpus, which needs MOTE_MOSQUITTO_D
   test('mosquitto sequences: what the broker does otherwise is known, and why', async () => {
     const all = readSequences(directory ?? '')
     const found = new Map<string, string>()
-    const playAll = async (sequences: Sequence[]) => {
-      for (let next = sequences.shift(); next; next = sequences.shift()) {
-        const wait = otherwise[next.name] === undefined ? closingMs.others : closingMs.known
-        const outcome = await play(next, port, wait)
-        if (outcome !== undefined) found.set(next.name, outcome)
-      }
+    const playOne = async (next: Sequence) => {
+      const wait = otherwise[next.name] === undefined ? closingMs.others : closingMs.known
+      const outcome = await play(next, port, wait)
+      if (outcome !== undefined) found.set(next.name, outcome)
     }
     // Messages of one would reach another: they have one topic.
     const alone = all.filter(({ name }) => name.startsWith('FLOW'))
-    await playAll(alone)
+    await sideBySide(alone, 1, playOne)
     const others = all.filter(({ name }) => !name.startsWith('FLOW'))
-    await Promise.all(Array.from({ length: atATime }, () => playAll(others)))
+    await sideBySide(others, atATime, playOne)
     console.log(
       `Mosquitto sequences: ${all.length} of MQTT 3.1.1, ${found.size} otherwise than expected there`,
     )
