@@ -19,13 +19,14 @@ import {
   uint,
 } from '../../chain/codec.ts'
 import { MoteError, type Refusal, refusalOf, unwrap } from '../../chain/result.ts'
-import { Deadline, pause } from '../../client/deadline.ts'
+import { pause } from '../../client/deadline.ts'
 import type { MessageStore, StoreChange } from '../../client/message-store.ts'
 import type { DeliveredMessage } from '../device/listener.ts'
 import { maxTransferBytes } from '../protocol/content.ts'
 import { channelCodec } from '../protocol/envelope.ts'
 import { type MessageNumber, parseChannel } from './confirmations.ts'
 import { DurableQueue, maxEntryBytes, type QueueEntry, type QueueLimits } from './durable-queue.ts'
+import { LaneWorkers } from './lane-workers.ts'
 
 export const defaultInboxLimits: QueueLimits = {
   messages: 10_000,
@@ -101,8 +102,7 @@ export class Inbox {
   readonly #queue: DurableQueue
   /** The last number of each stream, the newest stream last. */
   readonly #numbers: Map<DeviceId, readonly MessageNumber[]>
-  readonly #working = new Map<string, Promise<void>>()
-  readonly #closing = new AbortController()
+  readonly #workers: LaneWorkers
   #handler: TextHandler | undefined
 
   private constructor(
@@ -113,6 +113,11 @@ export class Inbox {
     this.#options = options
     this.#queue = queue
     this.#numbers = numbers
+    this.#workers = new LaneWorkers({
+      work: lane => this.#work(lane),
+      // The disk failed: what is there comes again when the program is started again.
+      onFailure: (_, error) => options.onDropped(refusalOf(error)),
+    })
   }
 
   /** Throws `storage-corrupt`, `storage-failed`. */
@@ -135,7 +140,7 @@ export class Inbox {
   /** Gives every message to `handler`, those of one source in order; the next one when the promise before has resolved. */
   handle(handler: TextHandler): void {
     this.#handler = handler
-    for (const lane of this.#queue.lanes) this.#begin(lane)
+    for (const lane of this.#queue.lanes) this.#workers.begin(lane)
   }
 
   /**
@@ -166,14 +171,13 @@ export class Inbox {
       : []
     unwrap(await this.#queue.add({ lane, body, now, also }))
     if (numbers) this.#numbers.set(message.from, numbers)
-    this.#begin(lane)
+    this.#workers.begin(lane)
     return { type: 'message', confirmation: number }
   }
 
   /** Resolves when nothing is given out any more, or `patienceMs` later. */
-  async close(patienceMs: number): Promise<void> {
-    this.#closing.abort()
-    await new Deadline(patienceMs).race(Promise.all(this.#working.values()))
+  close(patienceMs: number): Promise<void> {
+    return this.#workers.close(patienceMs)
   }
 
   #has(sender: DeviceId, { stream, sequence }: MessageNumber): boolean {
@@ -189,22 +193,12 @@ export class Inbox {
     return [...others.slice(1 - maxStreamsPerSender), number]
   }
 
-  #begin(lane: string): void {
-    if (this.#working.has(lane) || this.#closing.signal.aborted) return
-    const work = this.#work(lane)
-      // The disk failed: what is there comes again when the program is started again.
-      .catch((error: unknown) => this.#options.onDropped(refusalOf(error)))
-      .finally(() => this.#working.delete(lane))
-    this.#working.set(lane, work)
-  }
-
   async #work(lane: string): Promise<void> {
-    const { signal } = this.#closing
+    const { signal } = this.#workers
     let delayMs = handlerDelayMsMin
     while (this.#handler && !signal.aborted) {
       const entry = this.#queue.head(lane)
-      // Nothing is between this look and the end of the lane's work: who adds an entry after it begins the lane anew.
-      if (!entry) return void this.#working.delete(lane)
+      if (!entry) return this.#workers.isIdle(lane)
       if (await this.#give(entry, this.#handler)) {
         delayMs = handlerDelayMsMin
         continue
@@ -226,7 +220,7 @@ export class Inbox {
       onDropped({ code: 'envelope-expired', detail })
     } else
       try {
-        await handler({ from, group, channel, content, messageId, at }, this.#closing.signal)
+        await handler({ from, group, channel, content, messageId, at }, this.#workers.signal)
       } catch {
         return false
       }

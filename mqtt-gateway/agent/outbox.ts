@@ -42,6 +42,7 @@ import {
   type PendingConfirmations,
 } from './confirmations.ts'
 import { DurableQueue, type QueueEntry, type QueueLimits } from './durable-queue.ts'
+import { LaneWorkers } from './lane-workers.ts'
 
 export const defaultOutboxLimits: QueueLimits = {
   messages: 10_000,
@@ -150,14 +151,18 @@ export class Outbox {
   readonly #options: OutboxOptions
   readonly #queue: DurableQueue
   readonly #stream: string
-  readonly #working = new Map<string, Promise<void>>()
+  readonly #workers: LaneWorkers
   readonly #settle = new Map<number, (outcome: DeliveryOutcome) => void>()
-  readonly #closing = new AbortController()
 
   private constructor(options: OutboxOptions, queue: DurableQueue, stream: string) {
     this.#options = options
     this.#queue = queue
     this.#stream = stream
+    this.#workers = new LaneWorkers({
+      work: lane => this.#work(lane),
+      // The disk failed: what is there is sent when the program is started again.
+      onFailure: (lane, error) => options.onWaiting(recipientOf(lane), refusalOf(error)),
+    })
   }
 
   /** The queue as it was left; `start` goes on with it. Throws `storage-corrupt`, `storage-failed`. */
@@ -175,7 +180,7 @@ export class Outbox {
   }
 
   start(): void {
-    for (const lane of this.#queue.lanes) this.#begin(lane)
+    for (const lane of this.#queue.lanes) this.#workers.begin(lane)
   }
 
   /**
@@ -193,30 +198,19 @@ export class Outbox {
     const { sequence } = added.value
     const outcome = Promise.withResolvers<DeliveryOutcome>()
     this.#settle.set(sequence, outcome.resolve)
-    this.#begin(lane)
+    this.#workers.begin(lane)
     return { ok: true, value: { sequence, outcome: outcome.promise } }
   }
 
   /** Resolves when nothing is sent any more, or `patienceMs` later. */
-  async close(patienceMs: number): Promise<void> {
-    this.#closing.abort()
-    await new Deadline(patienceMs).race(Promise.all(this.#working.values()))
-  }
-
-  #begin(lane: string): void {
-    if (this.#working.has(lane) || this.#closing.signal.aborted) return
-    const work = this.#work(lane)
-      // The disk failed: what is there is sent when the program is started again.
-      .catch((error: unknown) => this.#options.onWaiting(recipientOf(lane), refusalOf(error)))
-      .finally(() => this.#working.delete(lane))
-    this.#working.set(lane, work)
+  close(patienceMs: number): Promise<void> {
+    return this.#workers.close(patienceMs)
   }
 
   async #work(lane: string): Promise<void> {
     for (;;) {
       const entry = this.#queue.head(lane)
-      // Nothing is between this look and the end of the lane's work: who adds an entry after it begins the lane anew.
-      if (!entry) return void this.#working.delete(lane)
+      if (!entry) return this.#workers.isIdle(lane)
       const outcome = await this.#deliver(entry)
       if (!outcome) return
       await this.#queue.remove(entry)
@@ -228,7 +222,7 @@ export class Outbox {
 
   /** What comes of an entry, in as many attempts as it takes; undefined when this is closed first. */
   async #deliver(entry: QueueEntry): Promise<DeliveryOutcome | undefined> {
-    const { signal } = this.#closing
+    const { signal } = this.#workers
     const { link, limits, now, onWaiting } = this.#options
     const attempt = new Attempts(this.#options, this.#queue, entry, await this.#read(entry))
     const { to } = attempt.message
@@ -261,7 +255,7 @@ export class Outbox {
       if (refused) return refused
       const { confirmationWaitMs = defaultConfirmationWaitMs } = this.#options
       const waitMs = Math.min(confirmationWaitMs * 2 ** (attempt.count - 1), confirmationWaitMsMax)
-      const isThere = await new Deadline(waitMs, { signal: this.#closing.signal }).race(
+      const isThere = await new Deadline(waitMs, { signal: this.#workers.signal }).race(
         Promise.race([confirmation.arrived, agent.ended.then(() => false as const)]),
       )
       if (isThere) return undefined
