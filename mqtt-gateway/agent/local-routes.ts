@@ -8,6 +8,7 @@
 import type { DeviceId, GroupId } from '../../chain/brands.ts'
 import { ok, type Result, refuse } from '../../chain/result.ts'
 import type { Recipient } from '../device/agent.ts'
+import { printableTopic } from '../protocol/topics.ts'
 import type { ReceivedText } from './inbox.ts'
 import type { LocalMessage } from './local-client.ts'
 import type { Delivery, OutboxMessage } from './outbox.ts'
@@ -127,9 +128,4 @@ async function recipient(
   return id
     ? ok({ type: 'device', id })
     : refuse('not-found', `device: '${printableTopic(device ?? '')}' is no name here and no id`)
-}
-
-/** As logs show it: cut, and without control characters. */
-function printableTopic(text: string): string {
-  return text.slice(0, 200).replace(/[^\x20-\x7e]/g, '?')
 }

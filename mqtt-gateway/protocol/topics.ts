@@ -99,3 +99,8 @@ export function parsePublishedTopic(topicName: string): PublishedTopic | undefin
       return undefined
   }
 }
+
+/** A topic as logs and refusals show it: cut, and without control characters. */
+export function printableTopic(text: string): string {
+  return text.slice(0, 200).replace(/[^\x20-\x7e]/g, '?')
+}

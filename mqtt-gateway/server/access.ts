@@ -10,10 +10,9 @@ import type { DeviceId, Height } from '../../chain/brands.ts'
 import { stateKeyOf } from '../../chain/records.ts'
 import { MoteError, ok, type Result, refuse } from '../../chain/result.ts'
 import { covers, type IdentityRights, noRights } from '../../chain/rights.ts'
-import { filters, ownFilters } from '../protocol/topics.ts'
+import { filters, ownFilters, printableTopic } from '../protocol/topics.ts'
 import type { TrustAdvance, TrustView } from '../protocol/trust.ts'
 import type { BrokerSession } from './broker.ts'
-import { printable } from './rulings.ts'
 import type { Session } from './sessions.ts'
 
 interface HeldRights {
@@ -50,7 +49,10 @@ export class Access {
     await this.#read(held)
     return receivable(held.rights).some(granted => covers(granted, topicFilter))
       ? ok('right')
-      : refuse('topic-not-allowed', `filter: '${printable(topicFilter)}' is not within the device's topics`)
+      : refuse(
+          'topic-not-allowed',
+          `filter: '${printableTopic(topicFilter)}' is not within the device's topics`,
+        )
   }
 
   /** Whether a message on this topic may go to the device now. */

@@ -10,7 +10,7 @@
  */
 import { type Refusal, type Result, refusalOf } from '../../chain/result.ts'
 import type { DecisionLog } from '../protocol/decision-log.ts'
-import { parsePublishedTopic, topics } from '../protocol/topics.ts'
+import { parsePublishedTopic, printableTopic, topics } from '../protocol/topics.ts'
 import type { TrustAdvance } from '../protocol/trust.ts'
 import { Access } from './access.ts'
 import { memberBoxMessages } from './boxes.ts'
@@ -27,9 +27,9 @@ import {
 } from './broker.ts'
 import type { DroppedMail } from './kept-deliveries.ts'
 import { RefusedConnects } from './refused-connects.ts'
-import { errorDecision, printable, type Ruling, Rulings, type RulingsOptions } from './rulings.ts'
+import { type Ruling, Rulings, type RulingsOptions } from './rulings.ts'
 import { type CutSession, type Session, Sessions } from './sessions.ts'
-import type { Decision } from './verification.ts'
+import { type Decision, errorDecision } from './verification.ts'
 import { type ResultLine, Votes } from './votes.ts'
 import { Watches } from './watches.ts'
 
@@ -202,7 +202,7 @@ export class Gateway {
     if (decision.verdict === 'Error')
       await this.#tell(topics.error(device), {
         messageId: id,
-        topic: printable(topicName),
+        topic: printableTopic(topicName),
         code: decision.code,
         reason: decision.reason,
         retry: mayPassLater(decision.code),
@@ -249,7 +249,7 @@ export class Gateway {
       sender,
       ...(address !== undefined && { address }),
       recipient,
-      topic: topicName && printable(topicName),
+      topic: topicName && printableTopic(topicName),
       verdict: decision.verdict,
       ...(decision.verdict === 'Check' && decision.isRepeat && { repeat: true }),
       code: refused?.code ?? null,

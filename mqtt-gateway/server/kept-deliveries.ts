@@ -20,7 +20,7 @@ import type { TrustView } from '../protocol/trust.ts'
 import type { BoxStore } from './boxes.ts'
 import { type Broker, type BrokerSession, mayPassLater } from './broker.ts'
 import type { Mailboxes, WaitingMail } from './mailboxes.ts'
-import { type Decision, decideDelivery, type TrustFacts } from './verification.ts'
+import { type Decision, decideDelivery, errorDecision, type TrustFacts } from './verification.ts'
 
 /** Messages from its mailbox that a device may have to acknowledge at the same time. */
 const maxUnacknowledged = 32
@@ -262,7 +262,7 @@ export class KeptDeliveries {
       if (!this.#isWaiting(mail)) return undefined
       if (!(error instanceof MoteError) || error.code === 'storage-failed') throw error
       this.#options.onError(error)
-      await this.#drop(mail, '', { verdict: 'Error', code: error.code, reason: error.detail })
+      await this.#drop(mail, '', errorDecision(error))
       return undefined
     }
   }
@@ -278,7 +278,7 @@ export class KeptDeliveries {
       const times = { head: trust.head().time, now: trust.now() }
       return decideDelivery({ envelope, recipient, facts, times, trustTtlMs, verifier })
     } catch (error) {
-      if (error instanceof MoteError) return { verdict: 'Error', code: error.code, reason: error.detail }
+      if (error instanceof MoteError) return errorDecision(error)
       throw error
     }
   }
@@ -294,12 +294,9 @@ export class KeptDeliveries {
       for (const mail of this.#waiting(device).filter(({ until }) => until < head)) {
         const read = await this.#read(mail)
         if (!read) continue
-        const reason = `message: nobody took it until ${new Date(mail.until).toISOString()}`
-        await this.#drop(mail, read.envelope.header.sender, {
-          verdict: 'Error',
-          code: 'envelope-expired',
-          reason,
-        })
+        const detail = `message: nobody took it until ${new Date(mail.until).toISOString()}`
+        const decision = errorDecision({ code: 'envelope-expired', detail })
+        await this.#drop(mail, read.envelope.header.sender, decision)
       }
   }
 }

@@ -7,7 +7,7 @@
 import type { DeviceId, Hash } from '../../chain/brands.ts'
 import type { SignatureVerifier } from '../../chain/keys.ts'
 import { RecentMap } from '../../chain/recent-map.ts'
-import { MoteError, type Refusal, unwrap } from '../../chain/result.ts'
+import { MoteError, unwrap } from '../../chain/result.ts'
 import { covers } from '../../chain/rights.ts'
 import { checkFresh } from '../../client/freshness.ts'
 import type { DecisionLine } from '../protocol/decision-log.ts'
@@ -16,7 +16,7 @@ import { boxesHash } from '../protocol/epoch-boxes.ts'
 import { parseAcknowledgement } from '../protocol/kept-mail.ts'
 import { encodeProofAnswer, parseQuestion, parseWatch } from '../protocol/question.ts'
 import { ReplayWindow } from '../protocol/replay-window.ts'
-import { type PublishedTopic, topics } from '../protocol/topics.ts'
+import { type PublishedTopic, printableTopic, topics } from '../protocol/topics.ts'
 import type { TrustedMoment, TrustView } from '../protocol/trust.ts'
 import { parseBallotAnswer, parseVoteRequest } from '../protocol/vote.ts'
 import { acceptBoxes, type BoxStore, memberBoxMessages } from './boxes.ts'
@@ -24,7 +24,7 @@ import type { Broker, IncomingMessage } from './broker.ts'
 import { type DroppedMail, KeptDeliveries, type RelayOutcome } from './kept-deliveries.ts'
 import type { Mailboxes } from './mailboxes.ts'
 import type { Session } from './sessions.ts'
-import { type Decision, decide, type TrustFacts } from './verification.ts'
+import { type Decision, decide, errorDecision, type TrustFacts } from './verification.ts'
 import type { Votes } from './votes.ts'
 import type { Watches } from './watches.ts'
 
@@ -342,14 +342,5 @@ function recipientsOf({ header }: Envelope, { target }: TrustFacts): readonly De
 }
 
 function notAllowed(topicName: string): Decision {
-  return errorDecision({ code: 'topic-not-allowed', detail: `topic: '${printable(topicName)}'` })
-}
-
-export function errorDecision({ code, detail }: Refusal): Decision {
-  return { verdict: 'Error', code, reason: detail }
-}
-
-/** A topic as logs show it: cut, and without control characters. */
-export function printable(topicName: string): string {
-  return topicName.slice(0, 200).replace(/[^\x20-\x7e]/g, '?')
+  return errorDecision({ code: 'topic-not-allowed', detail: `topic: '${printableTopic(topicName)}'` })
 }

@@ -21,7 +21,7 @@ import {
   isEpochAccepted,
   isKeyValidAt,
 } from '../../chain/records.ts'
-import type { Result } from '../../chain/result.ts'
+import type { Refusal, Result } from '../../chain/result.ts'
 import { checkFresh } from '../../client/freshness.ts'
 import type { KeyMismatch } from '../protocol/decision-log.ts'
 import {
@@ -141,8 +141,13 @@ function error(code: ErrorCode, reason: string, mismatch?: KeyMismatch): Refused
   return { verdict: 'Error', code, reason, ...(mismatch && { mismatch }) }
 }
 
+/** A refusal as a decision. */
+export function errorDecision({ code, detail }: Refusal): Refused {
+  return error(code, detail)
+}
+
 function errorOf(result: Result<void>): Refused | undefined {
-  return result.ok ? undefined : error(result.error.code, result.error.detail)
+  return result.ok ? undefined : errorDecision(result.error)
 }
 
 function checkFreshness({

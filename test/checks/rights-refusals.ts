@@ -78,8 +78,8 @@ const atTheGateway: readonly RefusalCheck[] = [
   {
     refusal: "subscriptions: to more than the device's own topics",
     file: access,
-    find: ": refuse('topic-not-allowed', `filter:",
-    replace: ": true ? ok('right') : refuse('topic-not-allowed', `filter:",
+    find: ": refuse(\n          'topic-not-allowed',\n          `filter:",
+    replace: ": true ? ok('right') : refuse(\n          'topic-not-allowed',\n          `filter:",
     test: gatewayTest,
     only: 'subscriptions',
   },
