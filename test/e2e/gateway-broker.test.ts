@@ -14,10 +14,15 @@ import { type IdentityKeys, makeKeys, signerOf } from '../../client/key-director
 import { type SealRequest, sealEnvelope } from '../../mqtt-gateway/device/envelope-sealing.ts'
 import type { DecisionLine } from '../../mqtt-gateway/protocol/decision-log.ts'
 import { topics } from '../../mqtt-gateway/protocol/topics.ts'
-import { GatewayFixture, listen, type SeenMessage, testLimits, until } from '../support/gateway-fixture.ts'
+import {
+  GatewayFixture,
+  listen,
+  type SeenMessage,
+  sentText,
+  testLimits,
+  until,
+} from '../support/gateway-fixture.ts'
 import { malformedPackets, wrongAcknowledgements } from '../support/malformed-packets.ts'
-
-const text = (content: string) => ({ content: new TextEncoder().encode(content) })
 
 let fixture: GatewayFixture
 let d1111: IdentityKeys
@@ -51,7 +56,7 @@ async function envelope(
     seenHeight: 1 as Height,
     expiry: (Date.now() + 30_000) as Milliseconds,
     channel: '',
-    ...text('by hand'),
+    ...sentText('by hand'),
     ...changes,
   })
   return Buffer.from(unwrap(sealed).bytes)
@@ -73,7 +78,7 @@ describe('one recipient (Hsu-Lu B2, B5; Hsu C7)', () => {
       [d1111, d1113, d1112].map(keys => fixture.agent(keys)),
     )
     const [inbox, otherInbox] = [await listen(recipient!), await listen(other!)]
-    const verdict = await sender!.send(d1113.id, text('open valve 3'))
+    const verdict = await sender!.send(d1113.id, sentText('open valve 3'))
     expect(verdict).toMatchObject({ verdict: 'Check' })
     await until(() => inbox.texts.length === 1, '1113 reads the message')
     expect(inbox.messages[0]).toMatchObject({ from: d1111.id, messageId: verdict.messageId })
@@ -88,12 +93,12 @@ describe('one recipient (Hsu-Lu B2, B5; Hsu C7)', () => {
     const seen = await fixture.observe(d1114)
     const stateDirectory = await fixture.stateDirectory()
     const sender = await fixture.agent(d1111, stateDirectory)
-    expect(await sender.send(d1113.id, text('before'))).toMatchObject({ verdict: 'Check' })
+    expect(await sender.send(d1113.id, sentText('before'))).toMatchObject({ verdict: 'Check' })
     await until(() => delivered(seen).length === 1, 'the first message')
     const contacts = join(stateDirectory, 'contacts.json')
     const [genuine, forged] = [d1113, d1112].map(keys => bytesToHex(keys.encryption.publicKey.bytes))
     await writeFile(contacts, (await readFile(contacts, 'utf8')).replace(genuine!, forged!))
-    const verdict = await sender.send(d1113.id, text('after'))
+    const verdict = await sender.send(d1113.id, sentText('after'))
     expect(verdict).toMatchObject({ verdict: 'Error', code: 'recipient-key-mismatch' })
     expect(fixture.decisions.find(({ code }) => code === 'recipient-key-mismatch')).toMatchObject({
       id: verdict.messageId,
@@ -106,7 +111,7 @@ describe('one recipient (Hsu-Lu B2, B5; Hsu C7)', () => {
       },
     })
     await sender.refreshContact(d1113.id)
-    expect(await sender.send(d1113.id, text('mended'))).toMatchObject({ verdict: 'Check' })
+    expect(await sender.send(d1113.id, sentText('mended'))).toMatchObject({ verdict: 'Check' })
     await until(() => delivered(seen).length === 2, 'the mended message')
     expect(delivered(seen)).toHaveLength(2)
   })
@@ -116,14 +121,14 @@ describe('one recipient (Hsu-Lu B2, B5; Hsu C7)', () => {
     const stateDirectory = await fixture.stateDirectory()
     const lines: DecisionLine[] = []
     const sender = await fixture.agent(d1111, stateDirectory, { onDecision: line => void lines.push(line) })
-    expect(await sender.send(d1113.id, text('before'))).toMatchObject({ verdict: 'Check' })
+    expect(await sender.send(d1113.id, sentText('before'))).toMatchObject({ verdict: 'Check' })
     const contacts = join(stateDirectory, 'contacts.json')
     const genuine = bytesToHex(d1113.encryption.publicKey.bytes)
     const good = await readFile(contacts, 'utf8')
     const onChain = keyIdOf(d1113.encryption.publicKey)
     for (const spoilt of ['', 'zz', '00'.repeat(32)]) {
       await writeFile(contacts, good.replace(genuine, spoilt))
-      const verdict = await sender.send(d1113.id, text('to nobody'))
+      const verdict = await sender.send(d1113.id, sentText('to nobody'))
       expect(verdict).toMatchObject({ verdict: 'Error', code: 'recipient-key-mismatch', messageId: null })
       expect(verdict.reason).toContain(`on the chain: ${onChain}`)
       expect(lines.at(-1)).toMatchObject({ sender: d1111.id, recipient: d1113.id, verdict: 'Error' })
@@ -134,7 +139,7 @@ describe('one recipient (Hsu-Lu B2, B5; Hsu C7)', () => {
       keyId: onChain,
       before: expect.any(String),
     })
-    expect(await sender.send(d1113.id, text('mended'))).toMatchObject({ verdict: 'Check' })
+    expect(await sender.send(d1113.id, sentText('mended'))).toMatchObject({ verdict: 'Check' })
     await until(() => delivered(seen).length === 2, 'the mended message')
     expect(delivered(seen)).toHaveLength(2)
   })
@@ -143,12 +148,12 @@ describe('one recipient (Hsu-Lu B2, B5; Hsu C7)', () => {
     const stateDirectory = await fixture.stateDirectory()
     const inboxes = [await listen(await fixture.agent(d1113, stateDirectory))]
     const sender = await fixture.agent(d1111)
-    await sender.send(d1113.id, text('before the second'))
+    await sender.send(d1113.id, sentText('before the second'))
     await until(() => inboxes[0]!.texts.length === 1, 'the first has it')
     inboxes.push(await listen(await fixture.agent(d1113, stateDirectory)))
     const words = ['one', 'two', 'three', 'four']
     for (const word of words)
-      expect(await sender.send(d1113.id, text(word))).toMatchObject({ verdict: 'Check' })
+      expect(await sender.send(d1113.id, sentText(word))).toMatchObject({ verdict: 'Check' })
     await until(() => inboxes.every(({ texts }) => texts.at(-1) === 'four'), 'both have the last')
     expect(inboxes.map(({ texts }) => texts)).toEqual([['before the second', ...words], words])
     expect(inboxes.flatMap(({ refusals }) => refusals)).toEqual([])
@@ -157,9 +162,9 @@ describe('one recipient (Hsu-Lu B2, B5; Hsu C7)', () => {
   test('gateway: two connections of one device do not end each other', async () => {
     const [listening, sending] = [await fixture.agent(d1111), await fixture.agent(d1111)]
     const inbox = await listen(listening)
-    expect(await sending.send(d1112.id, text('out'))).toMatchObject({ verdict: 'Check' })
+    expect(await sending.send(d1112.id, sentText('out'))).toMatchObject({ verdict: 'Check' })
     const other = await fixture.agent(d1112)
-    expect(await other.send(d1111.id, text('in'))).toMatchObject({ verdict: 'Check' })
+    expect(await other.send(d1111.id, sentText('in'))).toMatchObject({ verdict: 'Check' })
     await until(() => inbox.texts.includes('in'), 'the older connection still listens')
   })
 
@@ -168,7 +173,7 @@ describe('one recipient (Hsu-Lu B2, B5; Hsu C7)', () => {
     const client = await fixture.client(fixture.credentials(d1111))
     const sent = Array.from({ length: 60 }, (_, i) => String(i))
     const wires = await Promise.all(
-      sent.map((body, counter) => envelope(d1111, d1113, { counter, ...text(body) })),
+      sent.map((body, counter) => envelope(d1111, d1113, { counter, ...sentText(body) })),
     )
     await Promise.all(wires.map(wire => client.publishAsync(topics.send(d1111.id), wire, { qos: 1 })))
     await until(() => inbox.texts.length === sent.length, 'every message')
@@ -243,7 +248,7 @@ describe('refusals, each with its reason', () => {
     client.on('message', (name, payload) => mine.push({ topic: name, payload }))
     await client.subscribeAsync(topics.verdict(d1111.id), { qos: 1 })
     const wire = await envelope(d1111, d1113)
-    const other = await envelope(d1111, d1113, text('another on the same counter'))
+    const other = await envelope(d1111, d1113, sentText('another on the same counter'))
     for (const bytes of [wire, wire, other, wire])
       await client.publishAsync(topics.send(d1111.id), bytes, { qos: 1 })
     await until(() => verdicts(mine, d1111).length === 4, 'four verdicts')
@@ -334,12 +339,12 @@ describe('groups (Hsu C4)', () => {
     const agents = await Promise.all([d1111, d1112, d1113, d1114].map(keys => fixture.agent(keys)))
     const [sender, ...listeners] = agents
     const [in1112, in1113, in1114] = await Promise.all(listeners.map(listen))
-    expect(await sender!.sendToGroup(group, text('tank is full'))).toMatchObject({ verdict: 'Check' })
+    expect(await sender!.sendToGroup(group, sentText('tank is full'))).toMatchObject({ verdict: 'Check' })
     await until(() => in1112!.texts.length === 1 && in1113!.texts.length === 1, 'both members read it')
     expect(in1112!.messages[0]).toMatchObject({ from: d1111.id, to: { type: 'group', id: group, epoch: 1 } })
 
     trust.changeMembers(group, { remove: [d1113.id] })
-    expect(await sender!.sendToGroup(group, text('without 1113'))).toMatchObject({ verdict: 'Check' })
+    expect(await sender!.sendToGroup(group, sentText('without 1113'))).toMatchObject({ verdict: 'Check' })
     await until(() => in1112!.texts.length === 2, 'the remaining member reads it')
     expect(in1112!.messages[1]).toMatchObject({ to: { epoch: 2 } })
     await until(() => delivered(seen).length === 3, "1114's connection receives the bytes")
@@ -358,12 +363,12 @@ describe('groups (Hsu C4)', () => {
     const [owner, late] = [await fixture.agent(d1114), await fixture.agent(d1113)]
     const ownerInbox = await listen(owner)
     const inbox = await listen(late)
-    await owner.sendToGroup(group, text('alone'))
+    await owner.sendToGroup(group, sentText('alone'))
     trust.changeMembers(group, { add: [d1113.id] })
-    await owner.sendToGroup(group, text('together'))
+    await owner.sendToGroup(group, sentText('together'))
     await until(() => inbox.texts.length === 1, 'the new member reads')
     expect(inbox.texts).toEqual(['together'])
-    expect(await late.sendToGroup(group, text('thanks'))).toMatchObject({ verdict: 'Check' })
+    expect(await late.sendToGroup(group, sentText('thanks'))).toMatchObject({ verdict: 'Check' })
     await until(() => ownerInbox.texts.includes('thanks'), 'the owner reads the new member')
   })
 
@@ -372,10 +377,12 @@ describe('groups (Hsu C4)', () => {
     const group = trust.createGroup(d1111.id, 'hsu0001')
     trust.changeMembers(group, { add: [d1113.id] })
     const [owner, leaver] = [await fixture.agent(d1111), await fixture.agent(d1113)]
-    await owner.sendToGroup(group, text('hello'))
-    expect(await leaver.sendToGroup(group, text('hello too'))).toMatchObject({ verdict: 'Check' })
+    await owner.sendToGroup(group, sentText('hello'))
+    expect(await leaver.sendToGroup(group, sentText('hello too'))).toMatchObject({ verdict: 'Check' })
     trust.changeMembers(group, { remove: [d1113.id] })
-    await expect(leaver.sendToGroup(group, text('still here'))).rejects.toMatchObject({ code: 'not-member' })
+    await expect(leaver.sendToGroup(group, sentText('still here'))).rejects.toMatchObject({
+      code: 'not-member',
+    })
     const epochKey = new Uint8Array(32).fill(1)
     const record = (await trust.group(group)).value!.record
     const target = {
@@ -397,7 +404,7 @@ describe('groups (Hsu C4)', () => {
     const group = trust.createGroup(d1111.id, 'hsu0001')
     trust.changeMembers(group, { add: [d1112.id, d1113.id] })
     const owner = await fixture.agent(d1111)
-    await owner.sendToGroup(group, text('one'))
+    await owner.sendToGroup(group, sentText('one'))
     trust.changeMembers(group, { remove: [d1113.id] })
     const record = (await trust.group(group)).value!.record
     const target = {
@@ -429,8 +436,8 @@ describe('groups (Hsu C4)', () => {
     const [one, two, three] = await Promise.all([d1111, d1112, d1113].map(keys => fixture.agent(keys)))
     const inbox = await listen(three!)
     const sent = await Promise.all([
-      one!.sendToGroup(group, text('from one')),
-      two!.sendToGroup(group, text('from two')),
+      one!.sendToGroup(group, sentText('from one')),
+      two!.sendToGroup(group, sentText('from two')),
     ])
     expect(sent.map(({ verdict }) => verdict)).toEqual(['Check', 'Check'])
     await until(() => inbox.texts.length === 2, 'both messages')
@@ -457,7 +464,7 @@ describe('without fresh trust data', () => {
 
     trust.heartbeat()
     const sender = await fixture.agent(d1111)
-    expect(await sender.send(d1113.id, text('again'))).toMatchObject({ verdict: 'Check' })
+    expect(await sender.send(d1113.id, sentText('again'))).toMatchObject({ verdict: 'Check' })
   })
 
   test('gateway: a chain out of reach is no Check either, though the last header is fresh', async () => {
@@ -515,7 +522,7 @@ describe('malformed bytes on the MQTT server', () => {
   ])('gateway: closes a connection that sends %s, and goes on serving', async (_, bytes) => {
     await raw(bytes)
     const sender = await fixture.agent(d1111)
-    expect(await sender.send(d1113.id, text('still here'))).toMatchObject({ verdict: 'Check' })
+    expect(await sender.send(d1113.id, sentText('still here'))).toMatchObject({ verdict: 'Check' })
   })
 
   test.each(wrongAcknowledgements.concat(malformedPackets))(
@@ -564,7 +571,7 @@ describe('malformed bytes on the MQTT server', () => {
     await until(() => delivered(seen).length === 1, 'the message, relayed')
     const late = await fixture.observe(d1112)
     const sender = await fixture.agent(d1113)
-    await sender.send(d1112.id, text('after'))
+    await sender.send(d1112.id, sentText('after'))
     await until(() => delivered(late).length > 0, 'what is sent after')
     expect(delivered(late)).toHaveLength(1)
     expect(seen.some(({ payload }) => payload.toString() === 'will')).toBe(false)

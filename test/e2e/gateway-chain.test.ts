@@ -34,7 +34,7 @@ import { aedesBroker } from '../../mqtt-gateway/server/aedes-broker.ts'
 import { fileBoxStore } from '../../mqtt-gateway/server/boxes.ts'
 import type { BrokerAddress } from '../../mqtt-gateway/server/broker.ts'
 import { Gateway } from '../../mqtt-gateway/server/gateway.ts'
-import { testLimits, until } from '../support/gateway-fixture.ts'
+import { sentText, testLimits, until } from '../support/gateway-fixture.ts'
 import { keysOf, TestChain, type TestSource } from '../support/test-chain.ts'
 
 const names = ['1111', '1112', '1113', '1114'] as const
@@ -44,7 +44,6 @@ const [d1111, d1112, d1113, d1114] = names.map(keysOf) as [
   IdentityKeys,
   IdentityKeys,
 ]
-const text = (content: string) => ({ content: new TextEncoder().encode(content) })
 const trustTtlMs = 60_000
 
 let chain: TestChain
@@ -119,7 +118,7 @@ afterEach(async () => {
 
 test('gateway on a ledger: a message is checked against certified records, and read by its recipient alone', async () => {
   const [sender, recipient, other] = [await agent(d1111), await agent(d1113), await agent(d1112)]
-  const verdict = await sender.agent.send(d1113.id, text('pump 2 off'))
+  const verdict = await sender.agent.send(d1113.id, sentText('pump 2 off'))
   expect(verdict).toMatchObject({ verdict: 'Check', height: chain.height })
   await until(() => recipient.texts.length === 1, '1113 reads it')
   expect(recipient.texts).toEqual(['pump 2 off'])
@@ -128,14 +127,14 @@ test('gateway on a ledger: a message is checked against certified records, and r
 
 test('gateway on a ledger: a revocation cuts the session within a second of its certification', async () => {
   const [revoked, other] = [await agent(d1111), await agent(d1112)]
-  expect(await revoked.agent.send(d1113.id, text('before'))).toMatchObject({ verdict: 'Check' })
-  expect(await other.agent.send(d1111.id, text('before'))).toMatchObject({ verdict: 'Check' })
+  expect(await revoked.agent.send(d1113.id, sentText('before'))).toMatchObject({ verdict: 'Check' })
+  expect(await other.agent.send(d1111.id, sentText('before'))).toMatchObject({ verdict: 'Check' })
   const start = performance.now()
   chain.revoke(d1111.id)
   await until(() => decisions.some(({ event }) => event === 'cut'), 'the cut', 1_000)
   expect(performance.now() - start).toBeLessThan(1_000)
   expect(await revoked.agent.ended).toMatchObject({ code: 'not-authorised' })
-  expect(await other.agent.send(d1111.id, text('to the revoked'))).toMatchObject({
+  expect(await other.agent.send(d1111.id, sentText('to the revoked'))).toMatchObject({
     verdict: 'Error',
     code: 'recipient-not-active',
   })
@@ -151,10 +150,10 @@ test('gateway on a ledger: the group run of Hsu C4 with real membership transact
   const created = await createGroup(owner.client, d1111, 'hsu0001')
   const group = created.value.record.id
   await addMembers(owner.client, d1111, { group, devices: [d1112.id, d1113.id] })
-  expect(await owner.agent.sendToGroup(group, text('tank is full'))).toMatchObject({ verdict: 'Check' })
+  expect(await owner.agent.sendToGroup(group, sentText('tank is full'))).toMatchObject({ verdict: 'Check' })
   await until(() => in1112.texts.length === 1 && in1113.texts.length === 1, 'both members read it')
   await removeMembers(owner.client, d1111, { group, devices: [d1113.id] })
-  expect(await owner.agent.sendToGroup(group, text('without 1113'))).toMatchObject({ verdict: 'Check' })
+  expect(await owner.agent.sendToGroup(group, sentText('without 1113'))).toMatchObject({ verdict: 'Check' })
   await until(() => in1112.texts.length === 2, 'the remaining member reads it')
   expect(in1112.texts).toEqual(['tank is full', 'without 1113'])
   expect(in1113.texts).toEqual(['tank is full'])
@@ -172,16 +171,16 @@ test('gateway on a ledger: a restarted gateway has the sealed boxes still', asyn
   await gateway.stop()
   await startGateway()
   const member = await agent(d1112)
-  expect(await member.agent.sendToGroup(group, text('same epoch'))).toMatchObject({ verdict: 'Check' })
+  expect(await member.agent.sendToGroup(group, sentText('same epoch'))).toMatchObject({ verdict: 'Check' })
   expect((await member.client.records.group(group)).value!.record.epoch).toBe(epoch)
 })
 
 test('gateway on a ledger: full nodes stopped, it refuses; when they are back, it goes on', async () => {
   const sender = await agent(d1111)
-  expect(await sender.agent.send(d1113.id, text('known'))).toMatchObject({ verdict: 'Check' })
+  expect(await sender.agent.send(d1113.id, sentText('known'))).toMatchObject({ verdict: 'Check' })
   source.failure = new MoteError('unreachable', 'switched off')
   // 1112 was never asked for, so nothing proven about it is in memory.
-  expect(await sender.agent.send(d1112.id, text('unknown'))).toMatchObject({
+  expect(await sender.agent.send(d1112.id, sentText('unknown'))).toMatchObject({
     verdict: 'Error',
     code: 'unreachable',
   })
@@ -189,7 +188,7 @@ test('gateway on a ledger: full nodes stopped, it refuses; when they are back, i
   chain.append()
   const again = await agent(d1114)
   await until(() => gateway.status().height === chain.height, 'the gateway follows again')
-  expect(await again.agent.send(d1112.id, text('back'))).toMatchObject({ verdict: 'Check' })
+  expect(await again.agent.send(d1112.id, sentText('back'))).toMatchObject({ verdict: 'Check' })
 })
 
 test('gateway on a ledger: a full node that lies about a record costs a refusal, never a Check', async () => {
@@ -198,7 +197,10 @@ test('gateway on a ledger: a full node that lies about a record costs a refusal,
     ...answer,
     value: answer.value?.map((byte, i) => (i ? byte : byte ^ 1)),
   })
-  expect(await sender.agent.send(d1113.id, text('x'))).toMatchObject({ verdict: 'Error', code: 'bad-proof' })
+  expect(await sender.agent.send(d1113.id, sentText('x'))).toMatchObject({
+    verdict: 'Error',
+    code: 'bad-proof',
+  })
 })
 
 /** 1111's connection, to ask by. */
@@ -313,7 +315,7 @@ test('gateway on a ledger: after a revocation the members that listen make a new
   const id = value.record.id
   await addMembers(owner.client, d1111, { group: id, devices: [d1112.id, d1113.id] })
   await owner.agent.rekey(id)
-  await owner.agent.sendToGroup(id, text('with 1113'))
+  await owner.agent.sendToGroup(id, sentText('with 1113'))
   await until(() => other.texts.length === 1, '1113 reads it')
   const groupNow = async () => (await owner.client.records.group(id)).value?.record
   // One more if the members were faster than the owner, who took more than a second.
@@ -322,7 +324,7 @@ test('gateway on a ledger: after a revocation the members that listen make a new
   const after = { epoch: before + 1, memberCount: 2 }
   await vi.waitFor(async () => expect(await groupNow()).toMatchObject(after), 10_000)
   // Both have its key: the sender re-keys nothing, and the other reads.
-  expect(await member.agent.sendToGroup(id, text('without 1113'))).toMatchObject({ verdict: 'Check' })
+  expect(await member.agent.sendToGroup(id, sentText('without 1113'))).toMatchObject({ verdict: 'Check' })
   await until(() => owner.texts.includes('without 1113'), 'who stays reads it')
   expect(await groupNow()).toMatchObject(after)
 })

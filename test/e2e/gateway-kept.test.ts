@@ -7,11 +7,10 @@ import type { DeviceAgent } from '../../mqtt-gateway/device/agent.ts'
 import { encodeAcknowledgement } from '../../mqtt-gateway/protocol/kept-mail.ts'
 import { topics } from '../../mqtt-gateway/protocol/topics.ts'
 import { defaultMailboxLimits, Mailboxes } from '../../mqtt-gateway/server/mailboxes.ts'
-import { GatewayFixture, listen, until } from '../support/gateway-fixture.ts'
+import { GatewayFixture, listen, sentText, until } from '../support/gateway-fixture.ts'
 
 const hourMs = 3_600_000
-const text = (content: string) => ({ content: new TextEncoder().encode(content) })
-const kept = (content: string) => ({ ...text(content), keepMs: hourMs })
+const kept = (content: string) => ({ ...sentText(content), keepMs: hourMs })
 
 const options: { mailboxes: Mailboxes | undefined } = { mailboxes: undefined }
 let fixture: GatewayFixture
@@ -51,7 +50,7 @@ async function restart(limits = defaultMailboxLimits): Promise<void> {
 test('kept: for who is away it waits on the disk, through a restart, and comes in order, before what is newer, once', async () => {
   for (const content of ['1', '2', '3'])
     expect(await sender.send(d1113.id, kept(content))).toMatchObject({ verdict: 'Check', delivery: 'kept' })
-  expect(await sender.send(d1113.id, text('lost: nobody listens'))).toMatchObject({ delivery: 'relayed' })
+  expect(await sender.send(d1113.id, sentText('lost: nobody listens'))).toMatchObject({ delivery: 'relayed' })
   await sender.close()
   await restart()
   expect(waiting()).toBe(3)
@@ -59,7 +58,7 @@ test('kept: for who is away it waits on the disk, through a restart, and comes i
   const reader = await fixture.agent(d1113, stateDirectory)
   const inbox = await listen(reader)
   sender = await fixture.agent(d1111, senderDirectory)
-  await sender.send(d1113.id, text('4'))
+  await sender.send(d1113.id, sentText('4'))
   expect(await sender.send(d1113.id, kept('5'))).toMatchObject({ delivery: 'relayed' })
   await until(() => inbox.texts.length === 5, 'all of it')
   expect(inbox.texts).toEqual(['1', '2', '3', '4', '5'])
@@ -86,7 +85,7 @@ test('kept: more than may be under way unacknowledged waits, newer mail behind i
   for (let i = 0; i < 36; i++) await sender.send(d1113.id, kept(`${i}`))
   const reader = await fixture.agent(d1113)
   const inbox = await listen(reader)
-  for (let i = 36; i < 40; i++) await sender.send(d1113.id, text(`${i}`))
+  for (let i = 36; i < 40; i++) await sender.send(d1113.id, sentText(`${i}`))
   await until(() => inbox.texts.length === 40, 'all of it')
   expect(inbox.texts).toEqual(Array.from({ length: 40 }, (_, i) => `${i}`))
   await until(() => waiting() === 0, 'acknowledged')
@@ -140,7 +139,7 @@ test('kept: a mailbox that is full is a refusal that the sender sees; a time of 
   sender = await fixture.agent(d1111, senderDirectory)
   await sender.send(d1113.id, kept('1'))
   expect(await sender.send(d1113.id, kept('2'))).toMatchObject({ verdict: 'Error', code: 'mailbox-full' })
-  expect(await sender.send(d1113.id, { ...text('3'), keepMs: 8 * 24 * hourMs })).toMatchObject({
+  expect(await sender.send(d1113.id, { ...sentText('3'), keepMs: 8 * 24 * hourMs })).toMatchObject({
     verdict: 'Error',
     code: 'expiry-too-far',
   })
@@ -150,7 +149,7 @@ test('kept: a mailbox that is full is a refusal that the sender sees; a time of 
 })
 
 test('kept: what nobody took in time is dropped, also by a gateway that was away, with a line in the decision log', async () => {
-  await sender.send(d1113.id, { ...text('late'), keepMs: 200 })
+  await sender.send(d1113.id, { ...sentText('late'), keepMs: 200 })
   await sender.send(d1113.id, kept('in time'))
   await sender.close()
   const until200 = Date.now() + 200

@@ -15,9 +15,7 @@ import { parseEnvelope } from '../../mqtt-gateway/protocol/envelope.ts'
 import { topics } from '../../mqtt-gateway/protocol/topics.ts'
 import { defaultOutgoingLimits } from '../../mqtt-gateway/server/outgoing-queues.ts'
 import { makeRsaKeys } from '../support/device-keys.ts'
-import { GatewayFixture, listen, until } from '../support/gateway-fixture.ts'
-
-const text = (content: string) => ({ content: new TextEncoder().encode(content) })
+import { GatewayFixture, listen, sentText, until } from '../support/gateway-fixture.ts'
 
 let fixture: GatewayFixture
 let d1111: IdentityKeys
@@ -72,7 +70,7 @@ test('gateway: a message in chunks to a group; one of which a chunk is refused i
   fixture.trust.setStatus(d1113.id, 'active')
   const again = await fixture.agent(d1113)
   const after = await listen(again)
-  expect(await sender!.send(d1113.id, text('after'))).toMatchObject({ verdict: 'Check' })
+  expect(await sender!.send(d1113.id, sentText('after'))).toMatchObject({ verdict: 'Check' })
   await until(() => after.messages.length === 1, 'the next message')
   expect(after.texts).toEqual(['after'])
   expect(inbox.messages.length).toBeLessThanOrEqual(2)
@@ -109,7 +107,7 @@ test('gateway: a fifth message of one sender whose chunks are missing is refused
   await until(() => inbox.refusals.length === 1, 'the refusal')
   expect(inbox).toMatchObject({ refusals: ['overloaded'], messages: [] })
   const other = await fixture.agent(fixture.device('other'))
-  expect(await other.send(d1113.id, text('of another'))).toMatchObject({ verdict: 'Check' })
+  expect(await other.send(d1113.id, sentText('of another'))).toMatchObject({ verdict: 'Check' })
   await until(() => inbox.texts.length === 1, 'the message')
   expect(inbox.texts).toEqual(['of another'])
 })
@@ -122,7 +120,7 @@ test('gateway: light messages are checked and read like others, for each kind of
   for (const keys of [rsa, p256, d1113]) {
     const inbox = await listen(await fixture.agent(keys))
     for (const word of ['one', 'two', 'three'])
-      expect(await sender.send(keys.id, text(word))).toMatchObject({ verdict: 'Check' })
+      expect(await sender.send(keys.id, sentText(word))).toMatchObject({ verdict: 'Check' })
     await until(() => inbox.texts.length === 3, 'three messages')
     expect(inbox).toMatchObject({ texts: ['one', 'two', 'three'], refusals: [] })
   }
@@ -142,13 +140,13 @@ test('gateway: what the chain does not allow is not sealed, not relayed and not 
   const rsa = fixture.device('rsa', makeRsaKeys('rsa'))
   const [sender, reader] = await Promise.all([d1111, rsa].map(keys => fixture.agent(keys)))
   const inbox = await listen(reader!)
-  expect(await sender!.send(rsa.id, text('before'))).toMatchObject({ verdict: 'Check' })
+  expect(await sender!.send(rsa.id, sentText('before'))).toMatchObject({ verdict: 'Check' })
   await until(() => inbox.texts.length === 1, 'the first message')
   fixture.trust.suites = ['hpke-x25519-aes128gcm']
-  await expect(sender!.send(rsa.id, text('to a key of the wrong kind'))).rejects.toMatchObject({
+  await expect(sender!.send(rsa.id, sentText('to a key of the wrong kind'))).rejects.toMatchObject({
     code: 'suite-not-allowed',
   })
-  expect(await sender!.send(d1113.id, text('to another kind'))).toMatchObject({ verdict: 'Check' })
+  expect(await sender!.send(d1113.id, sentText('to another kind'))).toMatchObject({ verdict: 'Check' })
   // A sender that does not care.
   const chain: AgentChain = new Proxy(fixture.trust, {
     get: (trust, name) => {
@@ -157,7 +155,7 @@ test('gateway: what the chain does not allow is not sealed, not relayed and not 
     },
   })
   const careless = await fixture.agent(d1113, undefined, { chain })
-  expect(await careless.send(rsa.id, text('all the same'))).toMatchObject({
+  expect(await careless.send(rsa.id, sentText('all the same'))).toMatchObject({
     verdict: 'Error',
     code: 'suite-not-allowed',
   })
@@ -177,12 +175,14 @@ test('gateway: a device reads by whatever key it has: RSA as in the paper, P-256
   const seen = await fixture.observe(d1111)
   for (const sender of everybody)
     for (const recipient of [rsa, p256, d1113])
-      expect(await sender.send(recipient.id, text('open valve 3'))).toMatchObject({ verdict: 'Check' })
+      expect(await sender.send(recipient.id, sentText('open valve 3'))).toMatchObject({ verdict: 'Check' })
   // A group's key reaches each of them in a box of its own suite.
   const group = fixture.trust.createGroup(rsa.id, 'kinds')
   fixture.trust.changeMembers(group, { add: [p256.id, d1113.id] })
-  expect(await everybody[0]!.sendToGroup(group, text('for all kinds'))).toMatchObject({ verdict: 'Check' })
-  expect(await everybody[1]!.sendToGroup(group, text('from P-256'))).toMatchObject({ verdict: 'Check' })
+  expect(await everybody[0]!.sendToGroup(group, sentText('for all kinds'))).toMatchObject({
+    verdict: 'Check',
+  })
+  expect(await everybody[1]!.sendToGroup(group, sentText('from P-256'))).toMatchObject({ verdict: 'Check' })
   const all = ['open valve 3', 'open valve 3', 'for all kinds', 'from P-256']
   const expected = [all.toSpliced(2, 1), all.toSpliced(3, 1), all]
   for (const [i, inbox] of inboxes.entries()) {

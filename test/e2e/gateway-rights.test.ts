@@ -7,9 +7,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { IdentityKeys } from '../../client/key-directory.ts'
 import type { DeviceAgent } from '../../mqtt-gateway/device/agent.ts'
 import { filters, topics } from '../../mqtt-gateway/protocol/topics.ts'
-import { GatewayFixture, until } from '../support/gateway-fixture.ts'
-
-const text = (content: string) => ({ content: new TextEncoder().encode(content) })
+import { GatewayFixture, sentText, until } from '../support/gateway-fixture.ts'
 
 let fixture: GatewayFixture
 let d1111: IdentityKeys
@@ -109,12 +107,12 @@ describe('a right that is taken away', () => {
   test('gateway: who observed gets nothing that is sent after the block, whatever it subscribed to', async () => {
     const seen = await fixture.observe(d1113)
     const sender = await fixture.agent(d1111)
-    await sender.send(d1112.id, text('one'))
+    await sender.send(d1112.id, sentText('one'))
     await until(() => seen.length === 1, 'the observer gets what is delivered')
     fixture.trust.setRights(d1113.id, { observe: false })
-    await sender.send(d1112.id, text('two'))
+    await sender.send(d1112.id, sentText('two'))
     // Its own messages still come, so what was sent before them has not been on its way.
-    await sender.send(d1113.id, text('three'))
+    await sender.send(d1113.id, sentText('three'))
     await until(() => seen.some(({ topic }) => topic.includes(d1113.id)), 'its own')
     expect(seen.filter(({ topic }) => topic.includes(d1112.id))).toHaveLength(1)
   })
@@ -130,12 +128,12 @@ describe('a right that is taken away', () => {
     }
     trust.setRights(d1113.id, { observe: true, gateway: true })
     const sender = await fixture.agent(d1111)
-    await sender.send(d1112.id, text('meanwhile'))
-    await sender.send(d1113.id, text('own'))
+    await sender.send(d1112.id, sentText('meanwhile'))
+    await sender.send(d1113.id, sentText('own'))
     await until(() => seen.length > 0, 'its own')
     expect(seen.map(({ topic }) => topic)).toEqual([`mote/1/to/${d1113.id}`])
     answer.resolve()
-    await sender.send(d1112.id, text('after'))
+    await sender.send(d1112.id, sentText('after'))
     await until(() => seen.some(({ topic }) => topic.includes(d1112.id)), 'then again')
   })
 })
@@ -158,14 +156,14 @@ describe('a device that is not active any more, before its session is cut', () =
   test('gateway: gets nothing by its rights', async () => {
     const seen = await fixture.observe(d1113)
     const sender = await fixture.agent(d1111)
-    await sender.send(d1112.id, text('one'))
+    await sender.send(d1112.id, sentText('one'))
     await until(() => seen.length === 1, 'the observer')
     // Its rights are looked at first.
     const release = holdReview(1)
     fixture.trust.setStatus(d1113.id, 'suspended')
-    await sender.send(d1112.id, text('two'))
+    await sender.send(d1112.id, sentText('two'))
     const others = await fixture.observe(d1112)
-    await sender.send(d1112.id, text('three'))
+    await sender.send(d1112.id, sentText('three'))
     await until(() => others.length === 1, 'another observer')
     expect(seen).toHaveLength(1)
     release()
@@ -190,12 +188,12 @@ describe('group mail goes to each member', () => {
     const [sender, stays] = [await fixture.agent(d1111), await fixture.agent(d1112)]
     const texts = await textsOf(stays)
     const seen = await fixture.subscribed(await clientOf(d1113), filters.toDevice(d1113.id))
-    await sender.sendToGroup(group, text('one'))
+    await sender.sendToGroup(group, sentText('one'))
     await until(() => seen.length === 1, 'the member gets the bytes')
     trust.changeMembers(group, { remove: [d1113.id] })
-    expect(await sender.sendToGroup(group, text('two'))).toMatchObject({ verdict: 'Check' })
+    expect(await sender.sendToGroup(group, sentText('two'))).toMatchObject({ verdict: 'Check' })
     await until(() => texts.length === 2, 'who stays reads both')
-    await sender.send(d1113.id, text('for it alone'))
+    await sender.send(d1113.id, sentText('for it alone'))
     await until(() => seen.length === 2, 'its own messages still come')
     expect(seen).toHaveLength(2)
   })
@@ -205,9 +203,9 @@ describe('group mail goes to each member', () => {
     const group = trust.createGroup(d1111.id, 'hsu0001')
     trust.changeMembers(group, { add: [d1112.id, d1113.id] })
     const sender = await fixture.agent(d1111)
-    await sender.sendToGroup(group, text('one'))
+    await sender.sendToGroup(group, sentText('one'))
     const seen = await fixture.subscribed(await clientOf(d1113), filters.toDevice(d1113.id))
-    const wire = sender.sendToGroup(group, text('two'))
+    const wire = sender.sendToGroup(group, sentText('two'))
     const read = trust.device.bind(trust)
     trust.device = async id => {
       const answer = await read(id)
@@ -219,7 +217,7 @@ describe('group mail goes to each member', () => {
     expect(fixture.decisions.find(({ code }) => code === 'epoch-mismatch')).toMatchObject({
       event: 'message',
     })
-    await sender.send(d1113.id, text('for it alone'))
+    await sender.send(d1113.id, sentText('for it alone'))
     await until(() => seen.length > 0, 'its own')
     expect(seen).toHaveLength(1)
   })
@@ -228,14 +226,14 @@ describe('group mail goes to each member', () => {
 test('gateway: records that change faster than they are read are no Check', async () => {
   const { trust } = fixture
   const sender = await fixture.agent(d1111)
-  await sender.send(d1112.id, text('one'))
+  await sender.send(d1112.id, sentText('one'))
   const read = trust.device.bind(trust)
   trust.device = async id => {
     const answer = await read(id)
     trust.heartbeat()
     return answer
   }
-  void sender.send(d1112.id, text('two')).catch(() => {})
+  void sender.send(d1112.id, sentText('two')).catch(() => {})
   await until(() => fixture.decisions.some(({ code }) => code === 'stale'), 'a refusal that may pass')
 })
 

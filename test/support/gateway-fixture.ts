@@ -21,6 +21,9 @@ import type { BrokerAddress } from '../../mqtt-gateway/server/broker.ts'
 import { Gateway, type GatewayOptions } from '../../mqtt-gateway/server/gateway.ts'
 import { MemoryTrust } from './memory-trust.ts'
 
+/** Text as an agent sends it. */
+export const sentText = (content: string) => ({ content: new TextEncoder().encode(content) })
+
 export const testLimits: AedesLimits = {
   packetBytesMax: 1024 * 1024 + 2048,
   connectionsMax: 32,

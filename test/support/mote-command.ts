@@ -3,8 +3,7 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { join } from 'node:path'
-import { Writable } from 'node:stream'
-import { run } from '../../cli/program.ts'
+import { beginInProcess } from './command-in-process.ts'
 import { repositoryRoot } from './source-files.ts'
 
 export interface CommandResult {
@@ -96,14 +95,6 @@ export class ShellCommand {
   }
 }
 
-class Kept extends Writable {
-  text = ''
-  override _write(chunk: Buffer, _encoding: string, done: () => void): void {
-    this.text += chunk.toString('utf8')
-    done()
-  }
-}
-
 /** What starts other programs from its own file, or is one: it needs a process of its own. */
 function needsProcess(args: readonly string[]): boolean {
   const [family, action] = args
@@ -119,11 +110,5 @@ export async function runMote(
   environment: NodeJS.ProcessEnv = {},
 ): Promise<CommandResult> {
   if (needsProcess(args)) return new MoteCommand(args, environment).ended
-  const streams = { stdout: new Kept(), stderr: new Kept() }
-  const code = await run(args, {
-    variables: { ...process.env, NO_COLOR: '1', ...environment },
-    streams,
-    interrupted: new AbortController().signal,
-  })
-  return { code, stdout: streams.stdout.text, stderr: streams.stderr.text }
+  return beginInProcess(args, { ...process.env, NO_COLOR: '1', ...environment }).ended
 }

@@ -2,21 +2,12 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { Writable } from 'node:stream'
-import { run } from '../../cli/program.ts'
 import { writeGenesisFile } from '../../client/genesis-file.ts'
 import { type IdentityKeys, KeyDirectory } from '../../client/key-directory.ts'
 import { type DevnetDescription, layout, writeDescription } from '../../devnet/layout.ts'
+import { beginInProcess } from './command-in-process.ts'
 import { type ServedChain, serveChain } from './served-chain.ts'
 import { keysOf, TestChain, type TestChainOptions, type TestSource } from './test-chain.ts'
-
-class Capture extends Writable {
-  text = ''
-  override _write(chunk: Buffer, _encoding: string, done: () => void): void {
-    this.text += chunk.toString('utf8')
-    done()
-  }
-}
 
 /** What a command has printed; `notes` are messages for people. */
 export interface Printed {
@@ -87,21 +78,16 @@ export async function serveDevnet(options: TestChainOptions = {}): Promise<Serve
   }
   await writeDescription(directory, description)
   const begin = (...args: readonly string[]): BegunCommand => {
-    const [stdout, stderr] = [new Capture(), new Capture()]
     const interrupted = new AbortController()
-    const command = run([...args, '--dir', directory], {
-      variables: { HOME: directory },
-      streams: { stdout, stderr },
-      interrupted: interrupted.signal,
-    })
+    const command = beginInProcess([...args, '--dir', directory], { HOME: directory }, interrupted.signal)
     return {
       get stdout() {
-        return stdout.text
+        return command.stdout
       },
       get notes() {
-        return stderr.text
+        return command.stderr
       },
-      ended: command.then(code => ({ code, stdout: stdout.text, notes: stderr.text })),
+      ended: command.ended.then(({ stderr, ...rest }) => ({ ...rest, notes: stderr })),
       interrupt: () => interrupted.abort(),
     }
   }

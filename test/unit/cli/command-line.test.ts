@@ -5,39 +5,17 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { Writable } from 'node:stream'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { DeviceId } from '../../../chain/brands.ts'
 import { defaultDirectory } from '../../../cli/context.ts'
-import { run } from '../../../cli/program.ts'
 import { type DevnetDescription, layout, writeDescription } from '../../../devnet/layout.ts'
+import { beginInProcess, type CommandInProcess } from '../../support/command-in-process.ts'
 
-class Capture extends Writable {
-  text = ''
-  override _write(chunk: Buffer, _encoding: string, done: () => void): void {
-    this.text += chunk.toString('utf8')
-    done()
-  }
-}
-
-interface Outcome {
-  readonly code: number
-  readonly stdout: string
-  readonly stderr: string
-}
-
-async function mote(
+function mote(
   args: readonly string[],
   options: { readonly variables?: NodeJS.ProcessEnv; readonly interrupted?: AbortSignal } = {},
-): Promise<Outcome> {
-  const stdout = new Capture()
-  const stderr = new Capture()
-  const code = await run(args, {
-    variables: { HOME: directory, ...options.variables },
-    streams: { stdout, stderr },
-    interrupted: options.interrupted ?? new AbortController().signal,
-  })
-  return { code, stdout: stdout.text, stderr: stderr.text }
+): CommandInProcess['ended'] {
+  return beginInProcess(args, { HOME: directory, ...options.variables }, options.interrupted).ended
 }
 
 let directory: string
