@@ -1,12 +1,11 @@
 /**
- * One process per directory, for programs that keep no database of their own there. The lock is LevelDB's: a kernel
- * lock on a file, so it ends with its holder, however that ended; a file with a process id would not. Beside it the
- * holder writes who it is, for the message to whoever comes second.
+ * One process per directory, for programs that keep no database of their own there. The lock is LevelDB's
+ * (level-directory.ts), which ends with its holder; a file with a process id would not. Beside it the holder writes who it is, for
+ * the message to whoever comes second.
  */
 import { join } from 'node:path'
-import { Level } from 'level'
-import { MoteError } from '../chain/result.ts'
-import { privateDirectory, readFileIfThere, writeFileAtomic } from './atomic-file.ts'
+import { readFileIfThere, writeFileAtomic } from './atomic-file.ts'
+import { openLevel } from './level-directory.ts'
 
 /** Held until it is released or the process ends. */
 export interface DirectoryLock {
@@ -15,18 +14,8 @@ export interface DirectoryLock {
 
 /** Locks a directory (created, 0700, if missing). Throws `in-use`, which names the holder, and `storage-failed`. */
 export async function lockDirectory(directory: string): Promise<DirectoryLock> {
-  const path = join(directory, 'lock')
   const holder = join(directory, 'holder.json')
-  await privateDirectory(path)
-  const level = new Level(path)
-  try {
-    await level.open()
-  } catch (error) {
-    const { cause } = error as { readonly cause?: { readonly code?: string; readonly message?: string } }
-    if (cause?.code === 'LEVEL_LOCKED')
-      throw new MoteError('in-use', `${directory}: held by ${await describe(holder)}`, { cause: error })
-    throw new MoteError('storage-failed', `${path}: ${cause?.message ?? String(error)}`, { cause: error })
-  }
+  const level = await openLevel(join(directory, 'lock'), {}, () => describe(holder))
   await writeFileAtomic(holder, `${JSON.stringify({ pid: process.pid, since: new Date().toISOString() })}\n`)
   return { release: () => level.close() }
 }

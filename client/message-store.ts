@@ -3,9 +3,9 @@
  * user under a prefix of its own, so that an agent of a thousand devices opens one database. What `write` has resolved is on
  * the disk (synced): it survives `kill -9` and loss of power. LevelDB's lock lets one process at a time in.
  */
-import { Level } from 'level'
+import type { Level } from 'level'
 import { MoteError } from '../chain/result.ts'
-import { privateDirectory } from './atomic-file.ts'
+import { openLevel } from './level-directory.ts'
 
 /** `value` undefined: the key goes. */
 export interface StoreChange {
@@ -20,21 +20,11 @@ export class MessageStore {
     this.#level = level
   }
 
-  /** Opens the store in a directory (created, 0700, if missing). Throws `in-use`, `storage-failed`. */
+  /** Opens the store in a directory (created, 0700, if missing). Throws `in-use`, `storage-corrupt`, `storage-failed`. */
   static async open(directory: string): Promise<MessageStore> {
-    await privateDirectory(directory)
-    const level = new Level<string, Uint8Array>(directory, { keyEncoding: 'utf8', valueEncoding: 'view' })
-    try {
-      await level.open()
-      return new MessageStore(level)
-    } catch (error) {
-      const { cause } = error as { readonly cause?: { readonly code?: string; readonly message?: string } }
-      const isLocked = cause?.code === 'LEVEL_LOCKED'
-      const detail = isLocked
-        ? 'another process has this message store open'
-        : (cause?.message ?? String(error))
-      throw new MoteError(isLocked ? 'in-use' : 'storage-failed', `${directory}: ${detail}`, { cause: error })
-    }
+    return new MessageStore(
+      await openLevel<string, Uint8Array>(directory, { keyEncoding: 'utf8', valueEncoding: 'view' }),
+    )
   }
 
   /** Throws `storage-failed`. */

@@ -1,13 +1,13 @@
 /**
- * LevelDB as the byte store of a node (`level` over classic-level): one directory, one process. LevelDB's own
- * lock on the directory is the kernel's, so it ends with the process that held it.
+ * LevelDB as the byte store of a node (`level` over classic-level): one directory, one process
+ * (client/level-directory.ts).
  *
  * LevelDB checks its files by CRC when it reads them and drops a torn end of its write-ahead log at opening;
  * chain-storage.ts adds a checksum per record and notices what is missing.
  */
-import { mkdir } from 'node:fs/promises'
-import { Level } from 'level'
+import type { Level } from 'level'
 import { MoteError } from '../../chain/result.ts'
+import { openLevel } from '../../client/level-directory.ts'
 import type { Storage, StorageOwner } from '../ports.ts'
 import type { BatchOperation, ByteStore, KeyRange } from './byte-store.ts'
 import { openStorage } from './chain-storage.ts'
@@ -26,27 +26,13 @@ export async function openLevelStorage(path: string, owner: StorageOwner): Promi
 
 /** The byte store in directory `path`; throws as `openLevelStorage` does. */
 export async function openLevelByteStore(path: string): Promise<ByteStore> {
-  await mkdir(path, { recursive: true, mode: 0o700 })
-  const level = new Level<Uint8Array, Uint8Array>(path, {
-    keyEncoding: 'view',
-    valueEncoding: 'view',
-    writeBufferSize: writeBufferBytes,
-  })
-  try {
-    await level.open()
-  } catch (error) {
-    throw openingFailure(path, error)
-  }
-  return new LevelByteStore(level)
-}
-
-function openingFailure(path: string, error: unknown): MoteError {
-  const cause = (error as { cause?: { code?: string; message?: string } }).cause
-  if (cause?.code === 'LEVEL_LOCKED')
-    return new MoteError('in-use', `${path}: open in another process`, { cause: error })
-  if (cause?.code === 'LEVEL_CORRUPTION')
-    return new MoteError('storage-corrupt', `${path}: ${cause.message}`, { cause: error })
-  return new MoteError('storage-failed', `${path}: ${cause?.message ?? String(error)}`, { cause: error })
+  return new LevelByteStore(
+    await openLevel<Uint8Array, Uint8Array>(path, {
+      keyEncoding: 'view',
+      valueEncoding: 'view',
+      writeBufferSize: writeBufferBytes,
+    }),
+  )
 }
 
 class LevelByteStore implements ByteStore {
