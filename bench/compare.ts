@@ -2,22 +2,22 @@
  * Two commits side by side: `npm run bench -- compare --old REF` (docs/BENCHMARKS.md; `--help` lists the options).
  *
  * Each round runs three full nodes of the one commit and then of the other, and each cluster serves three loads: many
- * clients at all nodes, one client at the leader, one at a follower. The load generator is this checkout's for both.
+ * clients at all nodes, one client at the leader, one at a follower. A commit's cluster and clients are of its own code; how
+ * long they are measured, and what is counted, is this checkout's for both.
  * Machines are noisy: the order changes from round to round, and medians and their ratio are what counts.
  */
 import { execFileSync } from 'node:child_process'
 import { existsSync, symlinkSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { dirname, join } from 'node:path'
-import { fileURLToPath } from 'node:url'
+import { join } from 'node:path'
 import { type BenchOption, BenchUsageError, benchArguments } from './arguments.ts'
+import { checkoutHere, importOf } from './checkout.ts'
 import { generateLoad } from './cluster.ts'
 import type { GeneratorResult } from './load-generator.ts'
-import { type ClusterNode, createCluster, type LocalCluster } from './local-cluster.ts'
+import type { ClusterNode, LocalCluster } from './local-cluster.ts'
 import { machineLine } from './machine.ts'
 
-const root = dirname(dirname(fileURLToPath(import.meta.url)))
 const seed = 'compare'
 
 export const compareOptions = {
@@ -52,7 +52,11 @@ export async function benchCompare(args: readonly string[]): Promise<void> {
     for (let round = 0; round < rounds; round++)
       for (const version of round % 2 === 0 ? versions : versions.toReversed()) {
         results[version].push(
-          await measure({ root: version === 'old' ? tree : root, measureMs: seconds * 1_000, clients }),
+          await measure({
+            root: version === 'old' ? tree : checkoutHere,
+            measureMs: seconds * 1_000,
+            clients,
+          }),
         )
         process.stderr.write(`round ${round + 1} of ${rounds}: ${version} done\n`)
       }
@@ -60,7 +64,7 @@ export async function benchCompare(args: readonly string[]): Promise<void> {
     process.stdout.write(`${table(results)}\n`)
   } finally {
     await rm(tree, { recursive: true, force: true })
-    execFileSync('git', ['worktree', 'prune'], { cwd: root })
+    execFileSync('git', ['worktree', 'prune'], { cwd: checkoutHere })
   }
 }
 
@@ -69,7 +73,7 @@ function commitOf(ref: string): string {
   if (ref === '') throw new BenchUsageError('--old: expected a commit')
   try {
     return execFileSync('git', ['rev-parse', '--verify', '--quiet', `${ref}^{commit}`], {
-      cwd: root,
+      cwd: checkoutHere,
       encoding: 'utf8',
     }).trim()
   } catch {
@@ -80,11 +84,11 @@ function commitOf(ref: string): string {
 /** A work tree of the commit with its own packages, or these where its lock file is the same. */
 async function checkOut(commit: string): Promise<string> {
   const tree = await mkdtemp(join(tmpdir(), 'mote-compare-'))
-  const git = (...words: string[]) => execFileSync('git', words, { cwd: root, stdio: 'pipe' })
+  const git = (...words: string[]) => execFileSync('git', words, { cwd: checkoutHere, stdio: 'pipe' })
   git('worktree', 'add', '--detach', '--force', tree, commit)
   const sameLock = git('diff', '--name-only', commit, '--', 'package-lock.json').length === 0
-  if (sameLock && existsSync(join(root, 'node_modules')))
-    symlinkSync(join(root, 'node_modules'), join(tree, 'node_modules'))
+  if (sameLock && existsSync(join(checkoutHere, 'node_modules')))
+    symlinkSync(join(checkoutHere, 'node_modules'), join(tree, 'node_modules'))
   else
     execFileSync('npm', ['install', '--no-audit', '--no-fund', '--ignore-scripts'], {
       cwd: tree,
@@ -100,14 +104,18 @@ interface Setting {
 }
 
 async function measure({ root, measureMs, clients }: Setting): Promise<Measured> {
+  const { createCluster } = await importOf<typeof import('./local-cluster.ts')>(
+    root,
+    'bench/local-cluster.ts',
+  )
   const cluster = await createCluster({ root, fullNodes: 3, devices: clients + 2, seed })
   try {
     await cluster.start()
     const leader = await cluster.leader()
     const follower = cluster.nodes.find(node => node !== leader) as ClusterNode
-    const load = loadOn(cluster, measureMs)
+    const load = loadOn(cluster, { root, measureMs })
     return {
-      settings: await cluster.settings(),
+      settings: await settingsOf(cluster),
       // One after another: each load has devices of its own.
       'many clients': await load({ nodes: cluster.nodes, clients, firstDevice: 3, warmUp: 5_000 }),
       'one client at the leader': await load({ nodes: [leader], clients: 1, firstDevice: 1, warmUp: 300 }),
@@ -118,7 +126,12 @@ async function measure({ root, measureMs, clients }: Setting): Promise<Measured>
   }
 }
 
-function loadOn(cluster: LocalCluster, measureMs: number) {
+/** An older commit's cluster cannot be asked. */
+async function settingsOf(cluster: Partial<Pick<LocalCluster, 'settings'>>): Promise<string> {
+  return (await cluster.settings?.()) ?? 'settings: this version of the nodes does not say'
+}
+
+function loadOn(cluster: LocalCluster, { root, measureMs }: Pick<Setting, 'root' | 'measureMs'>) {
   return async (load: {
     readonly nodes: readonly ClusterNode[]
     readonly clients: number
@@ -126,6 +139,7 @@ function loadOn(cluster: LocalCluster, measureMs: number) {
     readonly warmUp: number
   }): Promise<Figures> => {
     const result = await generateLoad({
+      root,
       chainId: cluster.chainId,
       apis: load.nodes.map(node => node.api),
       seed,

@@ -7,10 +7,11 @@ import { readFile } from 'node:fs/promises'
 import { createInterface } from 'node:readline'
 import { ChainId } from '../chain/brands.ts'
 import { Deadline, pause } from '../client/deadline.ts'
-import { LoadClients } from './load-clients.ts'
-import { derivedKeys } from './local-cluster.ts'
+import { checkoutHere, importOf } from './checkout.ts'
 
 export interface GeneratorOptions {
+  /** Checkout whose clients run: of the version of the nodes. Default: this one. */
+  readonly root?: string
   readonly chainId: string
   readonly apis: readonly string[]
   readonly seed: string
@@ -48,7 +49,9 @@ function percentile(sorted: readonly number[], fraction: number): number {
 }
 
 async function generate(options: GeneratorOptions): Promise<GeneratorResult> {
-  const { firstDevice = 1 } = options
+  const { firstDevice = 1, root = checkoutHere } = options
+  const { LoadClients } = await importOf<typeof import('./load-clients.ts')>(root, 'bench/load-clients.ts')
+  const { derivedKeys } = await importOf<typeof import('./local-cluster.ts')>(root, 'bench/local-cluster.ts')
   const devices = Array.from({ length: options.clients }, (_, i) =>
     derivedKeys(options.seed, `device-${firstDevice + i}`),
   )
