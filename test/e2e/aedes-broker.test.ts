@@ -1,9 +1,11 @@
-/** The broker port's contract, on aedes: order, acknowledgement, and nothing that passes by itself (broker.ts). */
+/** The broker port on aedes: its contract (test/contract/broker.ts), and what a broker in the gateway's own process does beyond it. */
 import { connect } from 'node:net'
 import mqtt, { type IClientOptions, type MqttClient } from 'mqtt'
-import { afterEach, beforeEach, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import type { DeviceId } from '../../chain/brands.ts'
 import type { ErrorCode } from '../../chain/errors.ts'
 import { ok, refuse } from '../../chain/result.ts'
+import { topics } from '../../mqtt-gateway/protocol/topics.ts'
 import { aedesBroker } from '../../mqtt-gateway/server/aedes-broker.ts'
 import type {
   Broker,
@@ -12,6 +14,7 @@ import type {
   PublishOutcome,
 } from '../../mqtt-gateway/server/broker.ts'
 import type { OutgoingLimits } from '../../mqtt-gateway/server/outgoing-queues.ts'
+import { brokerContract, type DeviceConnection } from '../contract/broker.ts'
 import { testLimits, until } from '../support/gateway-fixture.ts'
 
 let broker: Broker
@@ -37,7 +40,7 @@ beforeEach(async () => {
 async function open(outgoing: Partial<OutgoingLimits>): Promise<void> {
   broker = aedesBroker(
     { host: '127.0.0.1', port: 0 },
-    { ...testLimits, queuedPerClientMax: 20, outgoing: { ...testLimits.outgoing, ...outgoing } },
+    limitsOf(outgoing),
   )({
     authenticate: async ({ clientId }) => (refusal ? refuse(refusal, 'no') : ok({ clientId })),
     published: (_, message) => published(message),
@@ -70,31 +73,59 @@ async function client(clientId: string, options: IClientOptions = {}): Promise<M
   return connected
 }
 
-const textOf = ({ payload }: IncomingMessage): string => new TextDecoder().decode(payload)
+const limitsOf = (outgoing: Partial<OutgoingLimits>) => ({
+  ...testLimits,
+  queuedPerClientMax: 20,
+  outgoing: { ...testLimits.outgoing, ...outgoing },
+})
 
-test.each([0, 1, 2] as const)(
-  'broker: messages of one client are taken one after another at QoS %i, however long each takes',
-  async qos => {
-    const taken: string[] = []
-    let running = 0
-    let mostAtOnce = 0
-    published = async message => {
-      running += 1
-      mostAtOnce = Math.max(mostAtOnce, running)
-      // The earlier, the slower: without a queue they would finish in reverse.
-      const turns = 12 - Number(textOf(message))
-      for (let i = 0; i < turns; i++) await new Promise(resolve => setImmediate(resolve))
-      taken.push(textOf(message))
-      running -= 1
-      return 'acknowledge'
+describe('the contract', () => {
+  brokerContract('aedes', async () => {
+    let at: BrokerAddress
+    const opened: MqttClient[] = []
+    const factory = aedesBroker({ host: '127.0.0.1', port: 0 }, limitsOf({ stalledMs: 60_000 }))
+    return {
+      factory: handlers => {
+        const broker = factory(handlers)
+        const listen = broker.listen.bind(broker)
+        broker.listen = async () => {
+          at = await listen()
+          return at
+        }
+        return broker
+      },
+      connect: async device => {
+        const clientId = `${device}.${opened.length}`
+        const login = { ...at, clientId, username: device, password: 'p', protocolVersion: 4 } as const
+        const connected = await mqtt.connectAsync({ ...login, reconnectPeriod: 0 })
+        opened.push(connected)
+        return connectionOf(connected, device)
+      },
+      destroy: async () => {
+        for (const connected of opened) await connected.endAsync(true)
+      },
     }
-    const sender = await client('sender')
-    for (let i = 0; i < 12; i++) sender.publish('t', String(i), { qos })
-    await until(() => taken.length === 12, 'all are taken')
-    expect(taken).toEqual(Array.from({ length: 12 }, (_, i) => String(i)))
-    expect(mostAtOnce).toBe(1)
-  },
-)
+  })
+})
+
+function connectionOf(connected: MqttClient, device: DeviceId): DeviceConnection {
+  const received: string[] = []
+  connected.on('error', () => {})
+  connected.on('message', (topicName, payload) => received.push(`${topicName} ${payload}`))
+  return {
+    clientId: String(connected.options.clientId),
+    received,
+    closed: new Promise(resolve => connected.once('close', resolve)),
+    send: (text, qos = 1) => connected.publishAsync(topics.send(device), text, { qos }),
+    tryToPublish: (topicName, text) => void connected.publish(topicName, text, { qos: 1 }, () => {}),
+    subscribe: async topicFilter => void (await connected.subscribeAsync(topicFilter, { qos: 1 })),
+    listen: async () => {},
+    stall: () => connected.stream.pause(),
+    break: () => connected.stream.destroy(),
+  }
+}
+
+const textOf = ({ payload }: IncomingMessage): string => new TextDecoder().decode(payload)
 
 test('broker: says whom it turns away itself, and why', async () => {
   const { host, port } = address
@@ -124,23 +155,6 @@ test.each([2, 6, 132])(
     expect(Buffer.concat(answer).toString('hex')).toBe('20020001')
   },
 )
-
-test('broker: one client that waits holds up no other', async () => {
-  const gate = Promise.withResolvers<void>()
-  published = async message => {
-    if (textOf(message) === 'slow') await gate.promise
-    return 'acknowledge'
-  }
-  const [slow, quick] = [await client('slow'), await client('quick')]
-  let slowDone = false
-  slow.publish('t', 'slow', { qos: 1 }, () => {
-    slowDone = true
-  })
-  await quick.publishAsync('t', 'quick', { qos: 1 })
-  expect(slowDone).toBe(false)
-  gate.resolve()
-  await until(() => slowDone, 'the slow one, in the end')
-})
 
 test('broker: acknowledges only after the handler has resolved, and passes nothing on by itself', async () => {
   const gate = Promise.withResolvers<void>()
@@ -191,21 +205,6 @@ test('broker: more waiting messages than the limit close the connection', async 
   for (let i = 0; i < 30; i++) sender.publish('t', String(i), { qos: 0 })
   await closed
   gate.resolve()
-})
-
-test('broker: tells of every session that ended, disconnects by client id, and gives a retained message to who comes later', async () => {
-  await broker.publish({ topicName: 'kept', payload: Buffer.from('box'), retain: true })
-  const one = await client('one')
-  const seen: string[] = []
-  one.on('message', (_, payload) => seen.push(payload.toString()))
-  await one.subscribeAsync('kept', { qos: 1 })
-  await until(() => seen.includes('box'), 'the retained message')
-  const closed = new Promise<void>(resolve => one.once('close', resolve))
-  expect(broker.connections).toBe(1)
-  broker.disconnect('one')
-  await closed
-  await until(() => closedSessions.includes('one'), 'the session is reported')
-  expect(broker.connections).toBe(0)
 })
 
 test('broker: a second connection with the same client id ends the first [MQTT-3.1.4-2]', async () => {

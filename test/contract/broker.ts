@@ -1,0 +1,180 @@
+/** What every adapter of the broker port has to do (mqtt-gateway/server/broker.ts), whoever wrote the broker behind it. */
+import { createHash } from 'node:crypto'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import type { DeviceId } from '../../chain/brands.ts'
+import { ok } from '../../chain/result.ts'
+import { topics } from '../../mqtt-gateway/protocol/topics.ts'
+import type {
+  Broker,
+  BrokerFactory,
+  BrokerSession,
+  IncomingMessage,
+  PublishOutcome,
+} from '../../mqtt-gateway/server/broker.ts'
+import { until } from '../support/gateway-fixture.ts'
+
+/** A connection of a device to the broker, of a library that knows nothing of ours. */
+export interface DeviceConnection {
+  /** Publishes to the device's own `send` topic; resolves when the broker has acknowledged. */
+  send(text: string, qos?: 0 | 1 | 2): Promise<unknown>
+  /** To any topic. Settles in any way: a broker may refuse, close or swallow it. */
+  tryToPublish(topicName: string, text: string): void
+  /** Subscribes; from then on `received` grows. */
+  subscribe(topicFilter: string): Promise<void>
+  /** Says, where the broker does not tell by itself, that what is for the device comes to this connection. */
+  listen(): Promise<void>
+  /** Topic and text of what has come. */
+  readonly clientId: string
+  readonly received: readonly string[]
+  /** Resolves when the broker has ended it. */
+  readonly closed: Promise<void>
+  /** Reads nothing any more. */
+  stall(): void
+  /** Gone, without a word. */
+  break(): void
+}
+
+export interface BrokerUnderTest {
+  readonly factory: BrokerFactory
+  connect(device: DeviceId): Promise<DeviceConnection>
+  destroy(): Promise<void>
+}
+
+export const deviceOf = (name: string): DeviceId =>
+  createHash('sha256').update(name).digest('hex') as DeviceId
+
+const textOf = ({ payload }: IncomingMessage): string => new TextDecoder().decode(payload)
+const [one, other] = [deviceOf('one'), deviceOf('other')]
+
+/** @param create the same each time; nothing is left of the one before */
+export function brokerContract(name: string, create: () => Promise<BrokerUnderTest>): void {
+  let under: BrokerUnderTest
+  let broker: Broker
+  let published: (session: BrokerSession, message: IncomingMessage) => Promise<PublishOutcome>
+  let events: string[]
+
+  beforeEach(async () => {
+    published = async () => 'acknowledge'
+    events = []
+    under = await create()
+    const deviceIn = ({ clientId }: BrokerSession) => clientId.slice(0, 64)
+    broker = under.factory({
+      authenticate: async ({ clientId }) => ok({ clientId }),
+      published: (session, message) => published(session, message),
+      maySubscribe: async () => 'grant',
+      subscribed: (session, topicFilter) => events.push(`${deviceIn(session)} subscribed ${topicFilter}`),
+      mayReceive: () => true,
+      turnedAway: () => {},
+      cut: () => {},
+      closed: session => events.push(`${deviceIn(session)} closed`),
+    })
+    await broker.listen()
+  })
+  afterEach(async () => {
+    await broker.close()
+    await under.destroy()
+  })
+
+  const deliver = (device: DeviceId, text: string, retain = false) =>
+    broker.publish({ topicName: `mote/1/to/${device}/x`, payload: Buffer.from(text), retain })
+
+  test.each([0, 1, 2] as const)(
+    `${name}: messages of one device at QoS %i are taken one after another, in order, however long each takes`,
+    async qos => {
+      const taken: string[] = []
+      let [running, mostAtOnce] = [0, 0]
+      published = async ({ clientId }, message) => {
+        mostAtOnce = Math.max(mostAtOnce, ++running)
+        // The earlier, the slower: without a queue they would finish in reverse.
+        const turns = 12 - Number(textOf(message))
+        for (let i = 0; i < turns; i++) await new Promise(resolve => setImmediate(resolve))
+        taken.push(`${clientId.slice(0, 64)} ${message.topicName} ${textOf(message)}`)
+        running -= 1
+        return 'acknowledge'
+      }
+      const sender = await under.connect(one)
+      for (let i = 0; i < 12; i++) sender.send(String(i), qos).catch(() => {})
+      await until(() => taken.length === 12, 'all are taken')
+      expect(taken).toEqual(Array.from({ length: 12 }, (_, i) => `${one} ${topics.send(one)} ${i}`))
+      expect(mostAtOnce).toBe(1)
+    },
+  )
+
+  test(`${name}: a device whose message waits for its decision holds up no other, and keeps its order`, async () => {
+    const gate = Promise.withResolvers<void>()
+    const taken: string[] = []
+    published = async (_, message) => {
+      if (textOf(message) === 'slow') await gate.promise
+      taken.push(textOf(message))
+      return 'acknowledge'
+    }
+    // Two of one shard, whatever that is: ids that begin alike.
+    const neighbour = `${one.slice(0, 1)}${other.slice(1)}` as DeviceId
+    const [slow, quick] = [await under.connect(one), await under.connect(neighbour)]
+    slow.send('slow').catch(() => {})
+    slow.send('after it').catch(() => {})
+    await quick.send('quick')
+    await until(() => taken.length > 0, 'the quick one')
+    expect(taken).toEqual(['quick'])
+    gate.resolve()
+    await until(() => taken.length === 3, 'the slow ones, in the end')
+    expect(taken).toEqual(['quick', 'slow', 'after it'])
+  })
+
+  test(`${name}: subscribers get what the gateway publishes, and nothing that a device publishes`, async () => {
+    const [sender, observer] = [await under.connect(one), await under.connect(other)]
+    await observer.subscribe('#')
+    await sender.send('raw')
+    for (const topicName of [
+      `mote/1/to/${other}/x`,
+      topics.verdict(other),
+      topics.error(other),
+      topics.send(other),
+    ])
+      sender.tryToPublish(topicName, 'forged')
+    // A broker that closes on what it refuses has closed; the next ones show that nothing came.
+    await deliver(other, 'genuine')
+    await until(() => observer.received.length > 0, 'what the gateway publishes')
+    expect(observer.received).toEqual([`mote/1/to/${other}/x genuine`])
+  })
+
+  test(`${name}: tells who listens and who is gone, and ends a connection when it is told to`, async () => {
+    const [first, second] = [await under.connect(one), await under.connect(other)]
+    await first.subscribe(`mote/1/to/${one}/#`)
+    await first.listen()
+    await until(() => events.includes(`${one} subscribed mote/1/to/${one}/#`), 'that it listens')
+    await second.send('here')
+    expect(broker.connections).toBe(2)
+    first.break()
+    await until(() => events.includes(`${one} closed`), 'that it is gone')
+    broker.disconnect(second.clientId)
+    await second.closed
+    await until(() => events.includes(`${other} closed`), 'that the other is gone')
+    expect(broker.connections).toBe(0)
+  })
+
+  test(`${name}: a retained message comes to who subscribes later, until an empty one takes its place`, async () => {
+    await deliver(one, 'box', true)
+    const first = await under.connect(one)
+    await first.subscribe(`mote/1/to/${one}/#`)
+    await until(() => first.received.length > 0, 'the retained message')
+    await deliver(one, '', true)
+    const second = await under.connect(one)
+    await second.subscribe(`mote/1/to/${one}/#`)
+    await deliver(one, 'marker')
+    await until(() => second.received.length > 0, 'the marker')
+    expect(second.received).toEqual([`mote/1/to/${one}/x marker`])
+  })
+
+  test(`${name}: a device that reads nothing holds up neither the gateway nor another device`, async () => {
+    const [stalled, reader] = [await under.connect(one), await under.connect(other)]
+    await stalled.subscribe(`mote/1/to/${one}/#`)
+    await reader.subscribe(`mote/1/to/${other}/#`)
+    stalled.stall()
+    const wide = 'x'.repeat(256 * 1024)
+    for (let i = 0; i < 40; i++) await deliver(one, wide)
+    await deliver(other, 'prompt')
+    await until(() => reader.received.length > 0, 'what is for the other')
+    expect(reader.received).toEqual([`mote/1/to/${other}/x prompt`])
+  })
+}
