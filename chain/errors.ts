@@ -292,6 +292,13 @@ export const errorTable = {
     'The group or open topic has a newer epoch key, or needs one after a removal; fetch it, or let a member re-key, and send again.',
   ),
   replayed: row(409, 0x87, 5, false, 'A message with this counter has been relayed already.'),
+  'counter-too-old': row(
+    409,
+    0x87,
+    5,
+    false,
+    'The counter of a message lies so far behind newer ones that nobody knows whether it was used; send it anew.',
+  ),
   'envelope-expired': row(409, 0x87, 5, false, 'The message is past its expiry.'),
   'device-revoked': row(
     403,
@@ -304,8 +311,8 @@ export const errorTable = {
     429,
     0x97,
     5,
-    false,
-    'So much waits already for a recipient, or at the gateway, that it keeps nothing more; send it anew later, or without --keep.',
+    true,
+    'So much waits already for a recipient, or at the gateway, that it keeps nothing more; send it again later, or without --keep.',
   ),
   'too-slow': row(
     429,

@@ -205,6 +205,7 @@ class Arrivals {
   async listen(agent: DeviceAgent): Promise<void> {
     await agent.listen({
       message: message => this.#take(agent, message),
+      settled: message => this.#inbox.settled(message),
       refused: reason => this.#onEvent({ type: 'refused', reason }),
     })
   }

@@ -1,13 +1,15 @@
 /**
  * What arrived for a device and its application has not taken yet: on the disk, in order for each source, bounded.
  *
- * A message that wants a confirmation is written together with its number, so that a crash at any moment leaves both or none:
- * sent again, it is taken if it was lost and only confirmed if it was not. One that wants none is written after the replay
- * window was (device-state.ts), so a crash between the two loses it: whoever must not lose it asks for the confirmation.
+ * A message is written together with its id, and with its number if it wants a confirmation, so that a crash at any moment leaves
+ * all of it or nothing. It comes again if it was lost, and after a crash before its counter was marked as used
+ * (mqtt-gateway/device/listening-place.ts): then its id says that it is here, or was. Ids go from the disk with a later write, once
+ * `settled` says that the message cannot come again; those of an earlier run when their time is over.
  */
 import type { DeviceId, GroupId, Hash, Milliseconds } from '../../chain/brands.ts'
 import {
   bytes,
+  type Codec,
   constant,
   decode,
   digest,
@@ -88,6 +90,11 @@ const textCodec = struct<StoredText>({
 })
 const numbersCodec = list(struct<MessageNumber>({ stream: text(8), sequence: uint() }), maxStreamsPerSender)
 
+const takenCodec = struct<{ version: typeof formatVersion; until: Milliseconds }>({
+  version: constant(formatVersion),
+  until: uint<Milliseconds>(),
+})
+
 export interface InboxOptions {
   readonly store: MessageStore
   readonly prefix: string
@@ -97,22 +104,52 @@ export interface InboxOptions {
   readonly onDropped: (refusal: Refusal) => void
 }
 
+const takenPrefix = 'taken/'
+
+/** What the disk has beside the queue. */
+interface Stored {
+  readonly numbers: Map<DeviceId, readonly MessageNumber[]>
+  readonly taken: Set<string>
+}
+
+/** Ids whose messages cannot come again any more go. Throws `storage-corrupt`, `storage-failed`. */
+async function readStored({ store, prefix, now }: InboxOptions): Promise<Stored> {
+  const numbers = new Map<DeviceId, readonly MessageNumber[]>()
+  for (const [sender, value] of await store.all(`${prefix}number/`))
+    numbers.set(sender as DeviceId, storedValue(numbersCodec, sender, value))
+  const taken = new Set<string>()
+  const over: StoreChange[] = []
+  for (const [id, value] of await store.all(`${prefix}${takenPrefix}`)) {
+    if (storedValue(takenCodec, id, value).until >= now()) taken.add(id)
+    else over.push({ key: `${prefix}${takenPrefix}${id}`, value: undefined })
+  }
+  if (over.length > 0) await store.write(over)
+  return { numbers, taken }
+}
+
+function storedValue<T>(codec: Codec<T>, name: string, value: Uint8Array): T {
+  const read = decode(codec, value)
+  if (read.ok) return read.value
+  throw new MoteError('storage-corrupt', `message store: ${name}: ${read.error.detail}`)
+}
+
 export class Inbox {
   readonly #options: InboxOptions
   readonly #queue: DurableQueue
   /** The last number of each stream, the newest stream last. */
   readonly #numbers: Map<DeviceId, readonly MessageNumber[]>
+  /** Messages that are or were in the queue and might come again. */
+  readonly #taken: Set<string>
+  /** Those that cannot any more, and are still on the disk. */
+  readonly #settled = new Set<string>()
   readonly #workers: LaneWorkers
   #handler: TextHandler | undefined
 
-  private constructor(
-    options: InboxOptions,
-    queue: DurableQueue,
-    numbers: Map<DeviceId, readonly MessageNumber[]>,
-  ) {
+  private constructor(options: InboxOptions, queue: DurableQueue, stored: Stored) {
     this.#options = options
     this.#queue = queue
-    this.#numbers = numbers
+    this.#numbers = stored.numbers
+    this.#taken = stored.taken
     this.#workers = new LaneWorkers({
       work: lane => this.#work(lane),
       // The disk failed: what is there comes again when the program is started again.
@@ -124,13 +161,7 @@ export class Inbox {
   static async open(options: InboxOptions): Promise<Inbox> {
     const { store, prefix, limits } = options
     const queue = await DurableQueue.open(store, `${prefix}in/`, limits)
-    const numbers = new Map<DeviceId, readonly MessageNumber[]>()
-    for (const [sender, value] of await store.all(`${prefix}number/`)) {
-      const read = decode(numbersCodec, value)
-      if (!read.ok) throw new MoteError('storage-corrupt', `message store: ${sender}: ${read.error.detail}`)
-      numbers.set(sender as DeviceId, read.value)
-    }
-    return new Inbox(options, queue, numbers)
+    return new Inbox(options, queue, await readStored(options))
   }
 
   get count(): number {
@@ -152,7 +183,8 @@ export class Inbox {
     if (!use) throw new MoteError('malformed', `channel: expected no reserved one, got '${message.channel}'`)
     if (use.type === 'got') return { type: 'confirmation', number: use.number }
     const number = use.type === 'ask' && message.to.type === 'device' ? use.number : undefined
-    if (number && this.#has(message.from, number)) return { type: 'message', confirmation: number }
+    const isHere = this.#taken.has(message.messageId) || (number && this.#has(message.from, number))
+    if (isHere) return { type: 'message', confirmation: number }
     const group = message.to.type === 'device' ? undefined : message.to.id
     const lane = group === undefined ? `device/${message.from}` : `group/${group}`
     const now = this.#options.now()
@@ -166,13 +198,32 @@ export class Inbox {
       at: message.at,
     })
     const numbers = number && this.#withNumber(message.from, number)
-    const also: readonly StoreChange[] = numbers
-      ? [{ key: `${this.#options.prefix}number/${message.from}`, value: encode(numbersCodec, numbers) }]
-      : []
+    const settled = [...this.#settled]
+    const also: readonly StoreChange[] = [
+      {
+        key: this.#takenKey(message.messageId),
+        value: encode(takenCodec, { version: formatVersion, until: message.until }),
+      },
+      ...settled.map(id => ({ key: this.#takenKey(id), value: undefined })),
+      ...(numbers
+        ? [{ key: `${this.#options.prefix}number/${message.from}`, value: encode(numbersCodec, numbers) }]
+        : []),
+    ]
     unwrap(await this.#queue.add({ lane, body, now, also }))
+    this.#taken.add(message.messageId)
+    for (const id of settled) this.#settled.delete(id)
     if (numbers) this.#numbers.set(message.from, numbers)
     this.#workers.begin(lane)
     return { type: 'message', confirmation: number }
+  }
+
+  /** A message cannot come again: its id goes from the disk with the next write. */
+  settled({ messageId }: Pick<DeliveredMessage, 'messageId'>): void {
+    if (this.#taken.delete(messageId)) this.#settled.add(messageId)
+  }
+
+  #takenKey(messageId: string): string {
+    return `${this.#options.prefix}${takenPrefix}${messageId}`
   }
 
   /** Resolves when nothing is given out any more, or `patienceMs` later. */

@@ -124,11 +124,11 @@ const finalRefusals: readonly ErrorCode[] = [
 ]
 /** Refusals after which the same bytes would be refused again. */
 const spoiled: readonly ErrorCode[] = [
-  // Its counter is used up.
-  'mailbox-full',
   'envelope-expired',
   'epoch-mismatch',
   'replayed',
+  // Whether it was relayed, nobody knows: twice is better than not at all.
+  'counter-too-old',
   'key-not-valid',
   'bad-signature',
 ]

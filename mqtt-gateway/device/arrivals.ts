@@ -9,10 +9,12 @@ import type { ChainId, Hash } from '../../chain/brands.ts'
 import { errorTable } from '../../chain/errors.ts'
 import { type Refusal, refusalOf } from '../../chain/result.ts'
 import { type Envelope, notKept, parseEnvelope } from '../protocol/envelope.ts'
-import { type DeliveredMessage, Lanes, type Listener } from './listener.ts'
+import { type DeliveredMessage, Lanes, type Listener, type TakeMessage } from './listener.ts'
 
 export interface ListenHandlers {
-  readonly message: (message: DeliveredMessage) => void | Promise<void>
+  readonly message: TakeMessage
+  /** Told when a message that was taken cannot come again: its counter is marked as used on the disk. */
+  readonly settled?: (message: DeliveredMessage) => void
   /** Told of what arrived for this device and must not be believed. */
   readonly refused?: (refusal: Refusal) => void
 }
@@ -57,12 +59,12 @@ export function arrivals({
 async function receive(
   listener: Listener,
   envelope: Envelope,
-  { message, refused }: ListenHandlers,
+  { message, settled, refused }: ListenHandlers,
 ): Promise<boolean> {
   try {
-    const received = await listener.receive(envelope)
+    const received = await listener.receive(envelope, message)
     if (received.ok) {
-      if (received.value) await message(received.value)
+      if (received.value) settled?.(received.value)
       return true
     }
     const { code } = received.error

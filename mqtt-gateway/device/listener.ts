@@ -4,7 +4,7 @@
  *
  * The gateway is not trusted with any of it. Checked here, against the device's own view of the chain: the sender is
  * active and signed with a valid key; for a group, it is a member, for an open topic one that may publish; the envelope is in time; it opens; its counter was
- * not used, which is durable before the message is given out.
+ * not used, which is marked durably when the message has been taken: a message that was lost on its way to a disk comes again.
  *
  * Messages of one source (the device itself, or one group or topic) are taken one after another, in order of arrival; a group
  * whose key is still on its way holds up no other source.
@@ -43,7 +43,12 @@ export interface DeliveredMessage {
   readonly messageId: string
   /** When it was accepted here. */
   readonly at: Milliseconds
+  /** Until when its envelope could come again. */
+  readonly until: Milliseconds
 }
+
+/** Takes a message: it comes again if this rejects, and does not once it has resolved. */
+export type TakeMessage = (message: DeliveredMessage) => void | Promise<void>
 
 export interface ListenerOptions {
   readonly device: DeviceId
@@ -70,11 +75,11 @@ export class Listener {
   }
 
   /**
-   * The message in an envelope, or of which it is the last chunk; undefined for another chunk, and if it is not for this device
-   * (another's, a group it is not in, its own).
-   * Refuses with the reason if it is, and must not be believed. Throws when the chain is out of reach.
+   * Gives the message in an envelope, or of which it is the last chunk, to `take`. Nothing happens for another chunk, and if it is not for
+   * this device (another's, a group it is not in, its own). Gives the message once its counter is marked as used.
+   * Refuses with the reason if it is for this device, and must not be believed. Throws when the chain is out of reach, and what `take` throws.
    */
-  async receive(envelope: Envelope): Promise<Result<DeliveredMessage | undefined>> {
+  async receive(envelope: Envelope, take: TakeMessage): Promise<Result<DeliveredMessage | undefined>> {
     const { chain, device, place } = this.#options
     const { header, channel, messageId } = envelope
     if (header.sender === device || !(await this.#isForMe(envelope))) return ok(undefined)
@@ -82,21 +87,14 @@ export class Listener {
     if (!authentic.ok) return authentic
     const opened = await this.#open(envelope)
     if (!opened.ok) return opened
-    const { senderKeyId: keyId, counter } = header
-    const first = await place.acceptOnce(
-      { keyId, counter, expiry: deliverableUntil(header) },
-      chain.head().time,
-    )
-    if (!first.ok) return first
-    const message = this.#whole(envelope, opened.value)
-    if (!message.ok || message.value === undefined) return message as Result<undefined>
-    return ok({
-      from: header.sender,
-      to: header.target,
-      channel,
-      content: message.value,
-      messageId,
-      at: chain.now(),
+    const { sender: from, senderKeyId: keyId, counter, target: to } = header
+    const until = deliverableUntil(header)
+    return place.acceptOnce({ keyId, counter, expiry: until }, chain.head().time, async () => {
+      const whole = this.#whole(envelope, opened.value)
+      if (!whole.ok || whole.value === undefined) return whole as Result<undefined>
+      const message = { from, to, channel, content: whole.value, messageId, at: chain.now(), until }
+      await take(message)
+      return ok(message)
     })
   }
 

@@ -1,7 +1,7 @@
 /**
  * Several processes may listen for one device, and each gives out every message once
  * (docs/decisions/0025-listeners-of-one-device.md). So each has a replay window of its
- * own, durable before a message is given out, in a place of the device's directory that it alone holds:
+ * own, written when a message has been taken, in a place of the device's directory that it alone holds:
  * `listening/1` to `listening/8`.
  *
  * Who comes takes the first free place, and begins with the union of the windows of all places, the free ones included. It does
@@ -64,12 +64,29 @@ export class ListeningPlace {
     }
   }
 
-  /** Marks a sender's counter as used, durably. Refuses `replayed`, `overloaded`. */
-  acceptOnce(sighting: Sighting, now: Milliseconds): Promise<Result<void>> {
+  /**
+   * Runs `take` for a message whose counter was not used, and marks that as used, durably, when `take` has taken it. What it refuses,
+   * or fails at, may come again. A crash between the two lets it come again too: whoever takes it on a disk remembers it there
+   * (mqtt-gateway/agent/inbox.ts). Refuses `replayed`, `counter-too-old`, `overloaded`, and what `take` refuses.
+   */
+  async acceptOnce<T>(
+    sighting: Sighting,
+    now: Milliseconds,
+    take: () => Promise<Result<T>>,
+  ): Promise<Result<T>> {
+    const held = this.#window.hold(sighting, now)
+    if (!held.ok) return held
+    let taken: Result<T> | undefined
+    try {
+      taken = await take()
+    } finally {
+      if (!taken?.ok) held.value.free()
+    }
+    if (!taken.ok) return taken
     return this.#edits.run(async () => {
-      const result = this.#window.accept(sighting, now)
-      if (result.ok) await this.#write()
-      return result
+      held.value.use()
+      await this.#write()
+      return taken
     })
   }
 

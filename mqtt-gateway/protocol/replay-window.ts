@@ -2,9 +2,10 @@
  * Which counters of which sender keys have been used: a sliding window per key (the scheme of RFC 4303, section
  * 3.4.3, with counters of 53 bits).
  *
- * Invariants: a counter is accepted at most once; a counter below the window is refused, since nobody knows any
- * more; memory is bounded, and a full table refuses a new key rather than forget an old one. A key is dropped only
- * when every envelope seen under it has expired, for then its replays are refused as expired.
+ * Invariants: a counter is accepted at most once, and one that is held for a message under way by no other message; a counter
+ * below the window is refused, since nobody knows any more; memory is bounded, and a full table refuses a new key rather than forget
+ * an old one (beyond the bound are only keys of messages under way). A key is dropped only when every envelope seen under it has
+ * expired, for then its replays are refused as expired.
  */
 import type { KeyId, Milliseconds } from '../../chain/brands.ts'
 import { ok, type Result, refuse } from '../../chain/result.ts'
@@ -35,9 +36,19 @@ export interface Sighting {
   readonly expiry: Milliseconds
 }
 
+/** A counter that is held while what it belongs to is under way. Exactly one of the two ends it. */
+export interface HeldCounter {
+  /** It was used: nothing else is, ever. */
+  use(): void
+  /** Nothing came of it: it may come again. */
+  free(): void
+}
+
 export class ReplayWindow {
   readonly #maxKeys: number
   readonly #windows = new Map<KeyId, KeyWindow>()
+  /** Counters that are held, by key and counter. */
+  readonly #held = new Set<string>()
 
   /** @param maxKeys sender keys that are remembered at the same time */
   constructor(maxKeys: number, stored: Readonly<Record<string, StoredKeyWindow>> = {}) {
@@ -74,15 +85,17 @@ export class ReplayWindow {
     })
   }
 
-  /** Whether `accept` would take it: `replayed` if used or too old, `overloaded` if there is no room for its key. */
+  /** Whether `accept` would take it: `replayed` if used or held, `counter-too-old` if below the window, `overloaded` if there is no room for its key. */
   check({ keyId, counter }: Sighting, now: Milliseconds): Result<void> {
+    if (this.#held.has(`${keyId}/${counter}`))
+      return refuse('replayed', `counter: ${counter} is being used by another message`)
     const window = this.#windows.get(keyId)
     if (!window) return this.#roomForKey(now)
     const behind = window.highest - counter
     if (behind < 0) return ok(undefined)
     if (behind >= replayWindowSize)
       return refuse(
-        'replayed',
+        'counter-too-old',
         `counter: expected above ${window.highest - replayWindowSize}, got ${counter}`,
       )
     return (window.used >> BigInt(behind)) & 1n
@@ -93,23 +106,41 @@ export class ReplayWindow {
   /** Marks the counter as used, or refuses as `check` does. */
   accept(sighting: Sighting, now: Milliseconds): Result<void> {
     const checked = this.check(sighting, now)
+    if (checked.ok) this.#mark(sighting)
+    return checked
+  }
+
+  /** Holds the counter while what it belongs to is under way, or refuses as `check` does. */
+  hold(sighting: Sighting, now: Milliseconds): Result<HeldCounter> {
+    const checked = this.check(sighting, now)
     if (!checked.ok) return checked
-    const { keyId, counter, expiry } = sighting
+    const name = `${sighting.keyId}/${sighting.counter}`
+    this.#held.add(name)
+    return ok({
+      use: () => {
+        this.#held.delete(name)
+        this.#mark(sighting)
+      },
+      free: () => this.#held.delete(name),
+    })
+  }
+
+  #mark({ keyId, counter, expiry }: Sighting): void {
     const window = this.#windows.get(keyId)
     if (!window) {
       this.#windows.set(keyId, { highest: counter, used: 1n, latestExpiry: expiry })
-      return checked
+      return
     }
     const latestExpiry = Math.max(expiry, window.latestExpiry) as Milliseconds
     const ahead = counter - window.highest
     if (ahead > 0) {
       const used = ahead >= replayWindowSize ? 1n : ((window.used << BigInt(ahead)) & windowMask) | 1n
       this.#windows.set(keyId, { highest: counter, used, latestExpiry })
-    } else {
-      const used = window.used | (1n << BigInt(-ahead))
-      this.#windows.set(keyId, { highest: window.highest, used, latestExpiry })
+      return
     }
-    return checked
+    // The window may have gone on past a counter that was held: below it all are refused.
+    const used = (window.used | (1n << BigInt(-ahead))) & windowMask
+    this.#windows.set(keyId, { highest: window.highest, used, latestExpiry })
   }
 
   /** What a durable window writes to its file. */

@@ -8,7 +8,7 @@
  * - while older mail of a device is not sent, newer mail for it goes behind it, whoever sent it;
  * - each message from a mailbox is judged again at the newest head when it is given out; what is refused for good then is dropped,
  *   with a line in the decision log, and what cannot be judged now waits for the next step of the chain;
- * - a device that has not acknowledged `maxUnacknowledged` messages gets no further one from its mailbox.
+ * - a device that has not acknowledged `maxUnacknowledged` messages gets no further one from its mailbox, and after a while those again.
  */
 import type { DeviceId, Hash } from '../../chain/brands.ts'
 import type { SignatureVerifier } from '../../chain/keys.ts'
@@ -24,8 +24,10 @@ import { type Decision, decideDelivery, errorDecision, type TrustFacts } from '.
 
 /** Messages from its mailbox that a device may have to acknowledge at the same time. */
 const maxUnacknowledged = 32
-/** How often mail whose time is over is looked for. */
+/** How often mail whose time is over, or that was not acknowledged, is looked for. */
 const sweepMs = 60_000
+/** A device that has acknowledged nothing for so long gets what it did not acknowledge again: it may have had no room for it. */
+const defaultRedeliverMs = 60_000
 
 /** What has happened to a message when its sender is told: given to who listens, or waiting for somebody. */
 export type RelayOutcome = 'relayed' | 'kept'
@@ -51,6 +53,8 @@ export interface KeptDeliveriesOptions {
   readonly factsAbout: (envelope: Envelope) => Promise<TrustFacts>
   readonly onDropped: (dropped: DroppedMail) => void
   readonly onError: (error: unknown) => void
+  /** In place of `defaultRedeliverMs`. */
+  readonly redeliverMs?: number | undefined
 }
 
 interface ReadMail {
@@ -64,7 +68,13 @@ interface Lane {
   readonly sessions: Set<BrokerSession>
   /** Given to who listens now, and not acknowledged. */
   sent: Set<Hash>
+  /** When it subscribed, acknowledged something or was given something again; of `performance.now()`. */
+  heardAt: number
   pumping: Promise<void> | undefined
+}
+
+function newLane(): Lane {
+  return { sessions: new Set(), sent: new Set(), heardAt: 0, pumping: undefined }
 }
 
 export class KeptDeliveries {
@@ -80,7 +90,7 @@ export class KeptDeliveries {
 
   start(): void {
     const sweep = () => void this.#sweep().catch(this.#options.onError)
-    this.#sweeping = setInterval(sweep, sweepMs)
+    this.#sweeping = setInterval(sweep, Math.min(sweepMs, this.#options.redeliverMs ?? sweepMs))
     this.#sweeping.unref()
     sweep()
   }
@@ -101,9 +111,9 @@ export class KeptDeliveries {
   /** A subscription is granted and not in force yet: from now on newer messages go behind the mail that waits. */
   arriving(handle: BrokerSession, device: DeviceId, topicFilter: string): void {
     if (topicFilter !== filters.toDevice(device)) return
-    const lane = this.#lanes.get(device) ?? { sessions: new Set(), sent: new Set(), pumping: undefined }
+    const lane = this.#lanes.get(device) ?? newLane()
     lane.sessions.add(handle)
-    lane.sent = new Set()
+    this.#giveAgain(lane)
     this.#lanes.set(device, lane)
     this.#deviceOf.set(handle, device)
   }
@@ -113,7 +123,7 @@ export class KeptDeliveries {
     const device = this.#deviceOf.get(handle)
     const lane = device && this.#lanes.get(device)
     if (!lane || topicFilter !== filters.toDevice(device)) return
-    lane.sent = new Set()
+    this.#giveAgain(lane)
     void this.#pump(device, lane)
   }
 
@@ -130,8 +140,10 @@ export class KeptDeliveries {
   async got(device: DeviceId, messageId: Hash): Promise<void> {
     await this.#options.mailboxes?.remove(device, messageId)
     const lane = this.#lanes.get(device)
-    lane?.sent.delete(messageId)
-    if (lane) void this.#pump(device, lane)
+    if (!lane) return
+    lane.sent.delete(messageId)
+    lane.heardAt = performance.now()
+    void this.#pump(device, lane)
   }
 
   /** What could not be judged is tried again. */
@@ -288,7 +300,19 @@ export class KeptDeliveries {
       this.#options.onDropped({ sender, recipient: device, messageId, decision })
   }
 
+  /** From now on all that waits is to be given, whatever was. */
+  #giveAgain(lane: Lane): void {
+    lane.sent = new Set()
+    lane.heardAt = performance.now()
+  }
+
   async #sweep(): Promise<void> {
+    const { redeliverMs = defaultRedeliverMs } = this.#options
+    for (const [device, lane] of this.#lanes)
+      if (lane.sent.size > 0 && performance.now() - lane.heardAt > redeliverMs) {
+        this.#giveAgain(lane)
+        void this.#pump(device, lane)
+      }
     const head = this.#options.trust.head().time
     for (const device of this.#options.mailboxes?.devices ?? [])
       for (const mail of this.#waiting(device).filter(({ until }) => until < head)) {

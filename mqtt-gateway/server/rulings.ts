@@ -15,7 +15,7 @@ import { type Envelope, type EnvelopeTarget, parseEnvelope } from '../protocol/e
 import { boxesHash } from '../protocol/epoch-boxes.ts'
 import { parseAcknowledgement } from '../protocol/kept-mail.ts'
 import { encodeProofAnswer, parseQuestion, parseWatch } from '../protocol/question.ts'
-import { ReplayWindow } from '../protocol/replay-window.ts'
+import { type HeldCounter, ReplayWindow } from '../protocol/replay-window.ts'
 import { type PublishedTopic, printableTopic, topics } from '../protocol/topics.ts'
 import type { TrustedMoment, TrustView } from '../protocol/trust.ts'
 import { parseBallotAnswer, parseVoteRequest } from '../protocol/vote.ts'
@@ -47,6 +47,8 @@ export interface RulingsOptions {
   readonly catchUpMs?: number
   /** Messages for who is away; without it none is kept. */
   readonly mailboxes?: Mailboxes
+  /** How long an acknowledgement of them is waited for. */
+  readonly redeliverMs?: number
 }
 
 /** A decision and what it is about. */
@@ -80,9 +82,10 @@ export class Rulings {
     this.#votes = votes
     this.#watches = watches
     this.#catchUpMs = options.catchUpMs ?? defaultCatchUpMs
-    const { mailboxes, trust, verifier, trustTtlMs, boxes, onError } = options
+    const { mailboxes, redeliverMs, trust, verifier, trustTtlMs, boxes, onError } = options
     this.deliveries = new KeptDeliveries({
       mailboxes,
+      redeliverMs,
       trust,
       verifier,
       trustTtlMs,
@@ -160,16 +163,25 @@ export class Rulings {
       return { ...decision, delivery: (await relayed) ?? 'kept' }
     }
     const { senderKeyId: keyId, counter, expiry } = envelope.header
-    unwrap(replayWindow.accept({ keyId, counter, expiry }, times.head))
-    const relaying = this.#relay(envelope, facts, payload)
+    const held = unwrap(replayWindow.hold({ keyId, counter, expiry }, times.head))
+    const relaying = this.#relay(envelope, facts, payload, held)
     this.#relayed.set(envelope.messageId, relaying)
     return { ...decision, delivery: await relaying }
   }
 
-  async #relay(envelope: Envelope, facts: TrustFacts, payload: Uint8Array): Promise<RelayOutcome> {
+  /** The counter is used up by what was relayed or kept. What failed half-way may come again: a recipient takes it once. */
+  async #relay(
+    envelope: Envelope,
+    facts: TrustFacts,
+    payload: Uint8Array,
+    held: HeldCounter,
+  ): Promise<RelayOutcome> {
     try {
-      return await this.deliveries.relay(envelope, payload, recipientsOf(envelope, facts))
+      const outcome = await this.deliveries.relay(envelope, payload, recipientsOf(envelope, facts))
+      held.use()
+      return outcome
     } catch (error) {
+      held.free()
       this.#relayed.delete(envelope.messageId)
       throw error
     }

@@ -144,8 +144,8 @@ export const agent: readonly RefusalCheck[] = [
   {
     refusal: 'agent: a message whose number was taken already',
     file: 'mqtt-gateway/agent/inbox.ts',
-    find: 'if (number && this.#has(message.from, number))',
-    replace: never,
+    find: '(number && this.#has(message.from, number))',
+    replace: 'false',
     test: clientTest,
     only: 'given out again',
   },

@@ -2,6 +2,7 @@
 import { never, type RefusalCheck, takenOut } from './refusal-check.ts'
 
 const wireTest = 'test/e2e/gateway-kept.test.ts'
+const placeTest = 'test/unit/mqtt-gateway/listening-place.test.ts'
 const boxTest = 'test/unit/mqtt-gateway/mailboxes.test.ts'
 const verification = 'mqtt-gateway/server/verification.ts'
 
@@ -84,6 +85,46 @@ export const keptMessages: readonly RefusalCheck[] = [
     replace: never,
     test: 'test/unit/mqtt-gateway/verification.test.ts',
     only: 'keep',
+  },
+  {
+    refusal: 'kept: to use up the counter of what was not kept',
+    file: 'mqtt-gateway/server/rulings.ts',
+    find: 'held.free()',
+    replace: 'held.use()',
+    test: wireTest,
+    only: 'counter was not used up',
+  },
+  {
+    refusal: 'kept: to hold back for ever what its recipient had no room for',
+    file: 'mqtt-gateway/server/kept-deliveries.ts',
+    find: 'if (lane.sent.size > 0 && performance.now() - lane.heardAt > redeliverMs)',
+    replace: never,
+    test: wireTest,
+    only: 'no room for',
+  },
+  {
+    refusal: 'kept: to use up the counter of what was not taken',
+    file: 'mqtt-gateway/device/listening-place.ts',
+    find: 'if (!taken?.ok) held.value.free()',
+    replace: 'if (!taken?.ok) held.value.use()',
+    test: placeTest,
+    only: 'not used up',
+  },
+  {
+    refusal: 'kept: another message on the counter of one that is on its way',
+    file: 'mqtt-gateway/protocol/replay-window.ts',
+    find: 'if (this.#held.has(',
+    replace: 'if (new Set().has(',
+    test: placeTest,
+    only: 'meanwhile',
+  },
+  {
+    refusal: 'kept: to take a message again whose counter a crash left unmarked',
+    file: 'mqtt-gateway/agent/inbox.ts',
+    find: 'this.#taken.has(message.messageId) ||',
+    replace: '',
+    test: 'test/unit/mqtt-gateway/arrival-crash.test.ts',
+    only: 'after the inbox',
   },
   {
     refusal: 'kept: to keep what nobody took in time',

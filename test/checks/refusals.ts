@@ -251,9 +251,15 @@ const messages: readonly RefusalCheck[] = [
     'at the recipient: a revoked sender': "if (record.status !== 'active')",
     'at the recipient: a signature that does not verify':
       'if (!verifyEnvelope(envelope, entry.key, verifier))',
-    'at the recipient: a message that was given out before': 'if (!first.ok)',
     'at the recipient: a view of the chain that is too old': 'if (!fresh.ok)',
   }),
+  {
+    refusal: 'at the recipient: a message that was given out before',
+    file: 'mqtt-gateway/device/listening-place.ts',
+    find: '      held.value.use()',
+    replace: '      held.value.free()',
+    test: 'test/unit/mqtt-gateway/listener.test.ts',
+  },
 ]
 
 const broker = 'test/e2e/gateway-broker.test.ts'

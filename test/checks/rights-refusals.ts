@@ -178,8 +178,8 @@ const atTheDevice: readonly RefusalCheck[] = [
   {
     refusal: 'listeners: what was given out before a restart',
     file: 'mqtt-gateway/device/listening-place.ts',
-    find: 'if (result.ok) await this.#write()',
-    replace: 'if (false) await this.#write()',
+    find: 'await this.#write()\n      return taken\n',
+    replace: 'return taken\n',
     test: 'test/unit/mqtt-gateway/listening-place.test.ts',
     only: 'after a restart',
   },

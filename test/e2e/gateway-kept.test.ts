@@ -2,6 +2,7 @@
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import type { Hash, Milliseconds } from '../../chain/brands.ts'
+import { MoteError } from '../../chain/result.ts'
 import type { IdentityKeys } from '../../client/key-directory.ts'
 import type { DeviceAgent } from '../../mqtt-gateway/device/agent.ts'
 import { encodeAcknowledgement } from '../../mqtt-gateway/protocol/kept-mail.ts'
@@ -12,7 +13,10 @@ import { GatewayFixture, listen, sentText, until } from '../support/gateway-fixt
 const hourMs = 3_600_000
 const kept = (content: string) => ({ ...sentText(content), keepMs: hourMs })
 
-const options: { mailboxes: Mailboxes | undefined } = { mailboxes: undefined }
+const options: { mailboxes: Mailboxes | undefined; redeliverMs: number | undefined } = {
+  mailboxes: undefined,
+  redeliverMs: undefined,
+}
 let fixture: GatewayFixture
 let directory: string
 let d1111: IdentityKeys
@@ -21,7 +25,8 @@ let sender: DeviceAgent
 let senderDirectory: string
 beforeEach(async () => {
   options.mailboxes = undefined
-  fixture = await GatewayFixture.start({}, options as { mailboxes?: Mailboxes })
+  options.redeliverMs = undefined
+  fixture = await GatewayFixture.start({}, options as { mailboxes?: Mailboxes; redeliverMs?: number })
   directory = join(await fixture.stateDirectory(), 'mail')
   d1111 = fixture.device('1111')
   d1113 = fixture.device('1113')
@@ -176,4 +181,41 @@ test('kept: an acknowledgement of another device, of no such message, or of anot
   const refused = fixture.decisions.filter(({ verdict: each }) => each === 'Error').map(({ code }) => code)
   expect(refused).toContain('malformed')
   expect(refused).toContain('topic-not-allowed')
+})
+
+test('kept: what a full mailbox refused, or a disk that failed, is taken when it is sent again: its counter was not used up', async () => {
+  await sender.close()
+  await restart({ ...defaultMailboxLimits, messagesPerDevice: 1 })
+  sender = await fixture.agent(d1111, senderDirectory)
+  const toAway = { type: 'device', id: d1113.id } as const
+  const sealed = [await sender.seal(toAway, kept('1')), await sender.seal(toAway, kept('2'))]
+  const [first, second] = sealed.map(each => (each.type === 'sealed' ? each.envelope : undefined))
+  await sender.relay(first!)
+  expect(await sender.relay(second!)).toMatchObject({ code: 'mailbox-full' })
+  expect(await sender.relay(second!)).toMatchObject({ code: 'mailbox-full' })
+  await options.mailboxes!.remove(d1113.id, first!.messageId)
+  expect(await sender.relay(second!)).toMatchObject({ verdict: 'Check', delivery: 'kept' })
+})
+
+test('kept: what its recipient had no room for comes again while it listens, and is taken then', async () => {
+  options.redeliverMs = 50
+  await sender.close()
+  await restart()
+  sender = await fixture.agent(d1111, senderDirectory)
+  const reader = await fixture.agent(d1113)
+  const texts: string[] = []
+  let isFull = true
+  await reader.listen({
+    message: ({ content }) => {
+      if (isFull) throw new MoteError('overloaded', 'queue: full')
+      texts.push(new TextDecoder().decode(content))
+    },
+    refused: ({ code }) => {
+      expect(code).toBe('overloaded')
+      isFull = false
+    },
+  })
+  expect(await sender.send(d1113.id, kept('in the end'))).toMatchObject({ delivery: 'relayed' })
+  await until(() => waiting() === 0, 'it is acknowledged')
+  expect(texts).toEqual(['in the end'])
 })

@@ -51,11 +51,11 @@ export class GatewayFixture {
   address: BrokerAddress = { host: '127.0.0.1', port: 0 }
   gateway: Gateway
   readonly #limits: Partial<AedesLimits>
-  readonly #more: Pick<GatewayOptions, 'refusedSummaryMs' | 'mailboxes'>
+  readonly #more: Pick<GatewayOptions, 'refusedSummaryMs' | 'mailboxes' | 'redeliverMs'>
 
   private constructor(
     limits: Partial<AedesLimits>,
-    more: Pick<GatewayOptions, 'refusedSummaryMs' | 'mailboxes'>,
+    more: Pick<GatewayOptions, 'refusedSummaryMs' | 'mailboxes' | 'redeliverMs'>,
   ) {
     this.#limits = limits
     this.#more = more
@@ -84,7 +84,7 @@ export class GatewayFixture {
 
   static async start(
     limits: Partial<AedesLimits> = {},
-    more: Pick<GatewayOptions, 'refusedSummaryMs' | 'mailboxes'> = {},
+    more: Pick<GatewayOptions, 'refusedSummaryMs' | 'mailboxes' | 'redeliverMs'> = {},
   ): Promise<GatewayFixture> {
     const fixture = new GatewayFixture(limits, more)
     fixture.address = await fixture.gateway.start()

@@ -64,7 +64,7 @@ async function wire(changes: Partial<SealRequest> = {}): Promise<Uint8Array> {
 }
 
 async function outcome(bytes: Uint8Array): Promise<string> {
-  const received = await listener.receive(unwrap(parseEnvelope(trust.chainId, bytes)))
+  const received = await listener.receive(unwrap(parseEnvelope(trust.chainId, bytes)), () => {})
   if (!received.ok) return received.error.code
   return received.value ? new TextDecoder().decode(received.value.content) : 'not mine'
 }

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import type { KeyId, Milliseconds } from '../../../chain/brands.ts'
+import { ok, refuse } from '../../../chain/result.ts'
 import { ListeningPlace } from '../../../mqtt-gateway/device/listening-place.ts'
 
 const keyId = 'aa'.repeat(32) as KeyId
@@ -32,7 +33,7 @@ async function release(place: ListeningPlace): Promise<void> {
 }
 
 const codeOf = async (place: ListeningPlace, counter: number): Promise<string> => {
-  const accepted = await place.acceptOnce(sighting(counter), now)
+  const accepted = await place.acceptOnce(sighting(counter), now, async () => ok(undefined))
   return accepted.ok ? 'ok' : accepted.error.code
 }
 
@@ -63,7 +64,7 @@ test('listening place: who comes begins with what all places have accepted, thos
   expect(await codeOf(next, 2999)).toBe('replayed')
   expect(await codeOf(next, 3000)).toBe('replayed')
   expect(await codeOf(next, 2998)).toBe('ok')
-  expect(await codeOf(next, 3000 - 1024), 'below the window').toBe('replayed')
+  expect(await codeOf(next, 3000 - 1024), 'below the window').toBe('counter-too-old')
 })
 
 test('listening place: keys under which all has expired are not taken over', async () => {
@@ -96,4 +97,17 @@ test('listening place: a broken file is an error with its path, and the place is
   }
   await rm(path)
   expect(await codeOf(await take(), 1)).toBe('ok')
+})
+
+test('listening place: what was refused or failed on its way is not used up; nothing else takes its counter meanwhile', async () => {
+  const place = await take()
+  const failing = place.acceptOnce(sighting(7), now, async () => {
+    expect(await codeOf(place, 7)).toBe('replayed')
+    throw new Error('the disk is full')
+  })
+  await expect(failing).rejects.toThrow('full')
+  const refused = await place.acceptOnce(sighting(7), now, async () => refuse('overloaded', 'no room'))
+  expect(refused).toMatchObject({ error: { code: 'overloaded' } })
+  await release(place)
+  expect(await codeOf(await take(), 7)).toBe('ok')
 })

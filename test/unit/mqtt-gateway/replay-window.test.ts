@@ -2,6 +2,7 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import type { KeyId, Milliseconds } from '../../../chain/brands.ts'
+import { unwrap } from '../../../chain/result.ts'
 import {
   ReplayWindow,
   replayWindowSize,
@@ -37,7 +38,7 @@ test('replay window: what lies below the window is refused, though it may be new
   const window = new ReplayWindow(4)
   expect(verdict(window, sighting(replayWindowSize + 10))).toBe('ok')
   expect(verdict(window, sighting(11))).toBe('ok')
-  expect(verdict(window, sighting(10))).toBe('replayed')
+  expect(verdict(window, sighting(10))).toBe('counter-too-old')
 })
 
 test('replay window: a far jump ahead costs no memory and forgets nothing it must keep', () => {
@@ -45,7 +46,7 @@ test('replay window: a far jump ahead costs no memory and forgets nothing it mus
   expect(verdict(window, sighting(0))).toBe('ok')
   expect(verdict(window, sighting(Number.MAX_SAFE_INTEGER))).toBe('ok')
   expect(verdict(window, sighting(Number.MAX_SAFE_INTEGER))).toBe('replayed')
-  expect(verdict(window, sighting(0))).toBe('replayed')
+  expect(verdict(window, sighting(0))).toBe('counter-too-old')
 })
 
 test('replay window: a full table refuses a new key and keeps the old ones', () => {
@@ -77,4 +78,21 @@ test('replay window: survives a restart through its stored form', () => {
   const after = new ReplayWindow(4, JSON.parse(JSON.stringify(before.toStored())))
   for (const counter of [3, 9, 40]) expect(verdict(after, sighting(counter))).toBe('replayed')
   expect(verdict(after, sighting(4))).toBe('ok')
+})
+
+test("replay window: a counter that is held is no other message's, free again if nothing came of it, and used if something did", () => {
+  const window = new ReplayWindow(4)
+  const held = window.hold(sighting(7), now)
+  expect(verdict(window, sighting(7))).toBe('replayed')
+  expect(verdict(window, sighting(8))).toBe('ok')
+  unwrap(held).free()
+  const again = unwrap(window.hold(sighting(7), now))
+  // The window goes on past it meanwhile.
+  expect(verdict(window, sighting(7 + replayWindowSize))).toBe('ok')
+  again.use()
+  expect(verdict(window, sighting(7))).toBe('counter-too-old')
+  expect(verdict(window, sighting(9))).toBe('ok')
+  const first = unwrap(window.hold(sighting(1, 2), now))
+  first.use()
+  expect(verdict(window, sighting(1, 2))).toBe('replayed')
 })
