@@ -20,6 +20,8 @@ export type KeyId = Brand<string, 'KeyId'>
 export type GroupId = Brand<string, 'GroupId'>
 /** Identity of a grant: digest of its token key. 64 hexadecimal characters. */
 export type GrantId = Brand<string, 'GrantId'>
+/** Identity of a contract: digest of its bytes. 64 hexadecimal characters. */
+export type ContractAddress = Brand<string, 'ContractAddress'>
 /** Digest of a transaction without its signature. 64 hexadecimal characters. */
 export type TransactionId = Brand<string, 'TransactionId'>
 /** Digest of the genesis document. 64 hexadecimal characters. */
@@ -64,6 +66,7 @@ export const DeviceId = digestBrand<DeviceId>('DeviceId')
 export const KeyId = digestBrand<KeyId>('KeyId')
 export const GroupId = digestBrand<GroupId>('GroupId')
 export const GrantId = digestBrand<GrantId>('GrantId')
+export const ContractAddress = digestBrand<ContractAddress>('ContractAddress')
 export const TransactionId = digestBrand<TransactionId>('TransactionId')
 export const ChainId = digestBrand<ChainId>('ChainId')
 export const StateKey = digestBrand<StateKey>('StateKey')

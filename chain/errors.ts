@@ -135,6 +135,15 @@ export const errorTable = {
   ),
   'epoch-conflict': row(409, 0x87, 1, true, 'Another member re-keyed the group first; read the group again.'),
 
+  // Records and contracts
+  'contract-invalid': row(
+    400,
+    0x99,
+    2,
+    false,
+    'The contract is not one that could run; the message names the place in it, `mote contract test` checks a file.',
+  ),
+
   // Submission
   overloaded: row(
     503,

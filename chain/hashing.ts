@@ -22,6 +22,7 @@ export const domains = [
   'mote/certificate/1',
   'mote/challenge/1',
   'mote/changes/1',
+  'mote/contract/1',
   'mote/coordination-address/1',
   'mote/credential/1',
   'mote/device/1',

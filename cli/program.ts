@@ -10,6 +10,7 @@ import { chainCommands } from './chain.ts'
 import { chaosCommands } from './chaos.ts'
 import { addCommand, type CommandExit } from './command.ts'
 import type { Environment } from './context.ts'
+import { contractCommands } from './contract.ts'
 import { deviceCommands } from './device.ts'
 import { devnetCommands } from './devnet.ts'
 import { gatewayCommands } from './gateway.ts'
@@ -42,6 +43,7 @@ function buildProgram(environment: Environment, outcome: CommandExit): Command {
   devnetCommands(family('devnet', 'a local network of real processes'), add)
   deviceCommands(family('device', 'identities, trust, and messages between devices'), add)
   groupCommands(family('group', 'who may read what is sent to a group'), add)
+  contractCommands(family('contract', 'what is decided about what devices report'), add)
   transactionCommands(program, family('tx', 'transactions'), add)
   chainCommands(family('chain', 'who certifies the chain'), add)
   chaosCommands(family('chaos', 'faults on the processes of a devnet'), add)

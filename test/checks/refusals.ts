@@ -4,6 +4,7 @@
  */
 
 import { agent } from './agent-refusals.ts'
+import { contracts } from './contract-refusals.ts'
 import { credentials } from './credential-refusals.ts'
 import { gatewayPort } from './gateway-refusals.ts'
 import { handovers } from './handover-refusals.ts'
@@ -554,6 +555,7 @@ export const refusalChecks: readonly RefusalCheck[] = [
   ...messages,
   ...deviceMessages,
   ...agent,
+  ...contracts,
   ...credentials,
   ...sessions,
   ...decoders,

@@ -26,7 +26,7 @@ const files = new Map(
 const sourceOfSettings = files.get('node/effective-configuration.ts') ?? ''
 
 /** Numbers that a machine word sets, and an inner step of a loop: bounds of nothing. */
-const noLimits = ['chain/codec.ts uint32Max', 'chain/hex.ts maxCodes']
+const noLimits = ['chain/codec.ts uint32Max', 'chain/hex.ts maxCodes', 'chain/scalars.ts int64Max']
 
 const formats = readFileSync(join(repositoryRoot, 'docs/FORMATS.md'), 'utf8')
 const rows: readonly Row[] = readFileSync(join(repositoryRoot, 'docs/LIMITS.md'), 'utf8')
