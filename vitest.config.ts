@@ -27,6 +27,7 @@ export default defineConfig({
       {
         test: {
           name: 'e2e',
+          isolate: false,
           include: ['test/e2e/**/*.test.ts'],
           testTimeout: 120_000,
           hookTimeout: 120_000,
@@ -35,6 +36,7 @@ export default defineConfig({
       {
         test: {
           name: 'hostile',
+          isolate: false,
           include: ['test/hostile/**/*.test.ts'],
           testTimeout: 120_000,
           hookTimeout: 120_000,

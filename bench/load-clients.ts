@@ -29,6 +29,8 @@ export interface LoadClientsOptions {
   /** Called for every transaction that is acknowledged. */
   readonly onAcknowledged?: (acknowledged: AcknowledgedRequest) => void
   readonly requestTimeoutMs?: number
+  /** Pause of a client after each acknowledgement: for continuous load that leaves the machine room. Default 0. */
+  readonly thinkMs?: number
 }
 
 export interface AcknowledgedRequest {
@@ -80,7 +82,7 @@ export class LoadClients {
   }
 
   #client(keys: IdentityKeys, index: number) {
-    const { chainId, apis, requestTimeoutMs = 20_000 } = this.#options
+    const { chainId, apis, requestTimeoutMs = 20_000, thinkMs = 0 } = this.#options
     const connections = apis.map(api => new PlainHttp(api, requestTimeoutMs))
     for (const connection of connections) this.#connections.add(connection)
     const signer = nativeSignerFromSeed(keys.signing.publicKey.suite, keys.signing.seed.expose())
@@ -107,6 +109,7 @@ export class LoadClients {
             this.#failures.push(JSON.stringify(status))
             return
           }
+          if (thinkMs > 0) await pause(thinkMs)
         }
       },
     }

@@ -6,6 +6,7 @@ import { MoteError } from '../chain/result.ts'
 import type { KillLeaderReport } from '../devnet/chaos/kill-leader.ts'
 import type { ChaosReport } from '../devnet/chaos/scenario-run.ts'
 import {
+  defaultThinkMs,
   parseChaosScenario,
   type ScenarioName,
   scenarioList,
@@ -22,6 +23,7 @@ import { durationText, type Output } from './output.ts'
 interface ScenarioOptions {
   readonly seed?: string
   readonly duration?: number
+  readonly think?: number
 }
 
 const faultSecondsDefault = 60
@@ -60,6 +62,11 @@ export function runCommands(family: Command, add: AddCommand): void {
         flags: '--duration <seconds>',
         description: `how long faults go on (${faultSecondsDefault}; siege ${siegeSecondsDefault})`,
         read: parseSeconds,
+      },
+      {
+        flags: '--think <ms>',
+        description: `pause of the load's clients after each transaction (${defaultThinkMs}; siege: not taken)`,
+        read: parseThink,
       },
     ],
     exits: { 0: 'every invariant held', 1: 'an invariant was broken, or the run failed' },
@@ -117,19 +124,25 @@ async function runFaults(
 ): Promise<number> {
   const { output, signal } = context
   const seed = options.seed ?? randomBytes(4).toString('hex')
-  const { duration = faultSecondsDefault } = options
+  const { duration = faultSecondsDefault, think: thinkMs = defaultThinkMs } = options
   const durationMs = duration * 1_000
   if (scheduleOf({ scenario, seed, durationMs }).length === 0)
     throw new MoteError('usage', `--duration: ${duration} s are too short for one episode of ${scenario}`)
   const access = await openChain(context)
-  const again = `mote chaos run ${scenario} --seed ${seed} --duration ${duration}`
+  const pause = thinkMs === defaultThinkMs ? '' : ` --think ${thinkMs}`
+  const again = `mote chaos run ${scenario} --seed ${seed} --duration ${duration}${pause}`
   output.note(again)
   const note = (text: string): void => output.note(text)
   const { runChaosScenario: runScenario } = await import('../devnet/chaos/scenario-run.ts')
-  const report = await runScenario({ access, scenario, seed, durationMs, note, signal })
+  const report = await runScenario({ access, scenario, seed, durationMs, thinkMs, note, signal })
   output.data(report, () => scenarioReport(output, report))
   if (!report.pass) output.note(`failed; the same schedule again: ${again}`)
   return signal.aborted ? exitCodes.interrupted : report.pass ? exitCodes.ok : exitCodes.failure
+}
+
+function parseThink(text: string): number {
+  if (!/^\d{1,5}$/.test(text)) throw new MoteError('usage', `expected whole milliseconds, got '${text}'`)
+  return Number(text)
 }
 
 function spreadText({ count, median, p99, max }: Spread): string {

@@ -56,10 +56,12 @@ export interface ChaosLoadOptions {
   readonly groups: readonly { readonly id: GroupId; readonly since: Height; readonly state: EpochState }[]
   /** For each group. */
   readonly racers: number
+  /** Pause of a writer after an acknowledgement; of a racer, after an operation, five times as long. */
+  readonly thinkMs: number
 }
 
-/** Pause of a writer after an acknowledgement, and of a racer after an operation. */
-const thinkMs = { writer: 5, racer: 25 } as const
+/** A racer waits so much longer: its history is checked by search. */
+const racerFactor = 5
 const readTimeoutMs = 4_000
 /** How far ahead transactions expire: longer than any fault lasts. */
 const expiryMs = 9 * 60_000
@@ -183,7 +185,7 @@ export class ChaosLoad {
         this.acknowledged.push({ id, height, term, atMs })
       } else if (outcome.type === 'invalid')
         throw new MoteError(outcome.code, `transaction ${idOfSigned(bytes)}: invalid`)
-      await pause(thinkMs.writer, this.#finishing.signal)
+      await pause(this.#options.thinkMs, this.#finishing.signal)
     }
   }
 
@@ -196,7 +198,7 @@ export class ChaosLoad {
       known = (await read) ?? known
       if (this.#finishing.signal.aborted) return
       await this.#set(history, client, { name, epoch: known.epoch })
-      await pause(thinkMs.racer, this.#finishing.signal)
+      await pause(racerFactor * this.#options.thinkMs, this.#finishing.signal)
     }
   }
 

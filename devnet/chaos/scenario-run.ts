@@ -59,6 +59,8 @@ export interface ChaosReport {
 
 export interface ChaosRunOptions extends ScheduleOptions {
   readonly access: ChainAccess
+  /** Pause of the load's clients between two transactions. */
+  readonly thinkMs: number
   readonly note: (text: string) => void
   readonly signal: AbortSignal
 }
@@ -97,7 +99,7 @@ export async function runChaosScenario(given: ChaosRunOptions): Promise<ChaosRep
   const nodes = fullNodesOf(access.description)
   const sinceMs = nowMs()
   const first = ((await invariants.certifiedHeightOf(nodes)) + 1) as Height
-  const chaos = await makeLoad(access, nodes)
+  const chaos = await makeLoad(options, nodes)
   const traffic = new MessageTraffic(access)
   const ticker = setInterval(() => note(progressText(chaos)), progressMs)
   try {
@@ -132,7 +134,10 @@ export async function runChaosScenario(given: ChaosRunOptions): Promise<ChaosRep
 }
 
 /** Groups of the operator's own, new for this run. */
-async function makeLoad(access: ChainAccess, nodes: readonly FullNode[]): Promise<ChaosLoad> {
+async function makeLoad(
+  { access, thinkMs }: ChaosRunOptions,
+  nodes: readonly FullNode[],
+): Promise<ChaosLoad> {
   const operator = await operatorKeys(access)
   const groups = []
   for (let i = 0; i < load.groups; i++) {
@@ -142,7 +147,8 @@ async function makeLoad(access: ChainAccess, nodes: readonly FullNode[]): Promis
   }
   const { writers, racers } = load
   const sources = nodes.map(({ source }) => source)
-  return new ChaosLoad({ sources, chainId: access.client.chainId, operator, writers, racers, groups })
+  const { chainId } = access.client
+  return new ChaosLoad({ sources, chainId, operator, writers, racers, groups, thinkMs })
 }
 
 function progressText({ acknowledged, counts }: ChaosLoad): string {

@@ -216,6 +216,9 @@ export function parseChaosScenario(text: string): ScenarioName {
   )
 }
 
+/** Pause of the load's clients after each transaction, in ms, unless another one is asked for. */
+export const defaultThinkMs = 5
+
 export interface ScheduleOptions {
   readonly scenario: ScenarioName
   readonly seed: string

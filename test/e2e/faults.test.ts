@@ -78,6 +78,7 @@ describe('faults on real processes', () => {
       [2, /loss: expected a percentage from 0 to 90, got '500'/, 'loss', 'full-1', '500'],
       [2, /scenario: expected one of storm/, 'run', 'sunshine'],
       [2, /--duration.*expected seconds above 0, got 'x'/, 'run', 'storm', '--duration', 'x'],
+      [2, /--think.*expected whole milliseconds, got 'x'/, 'run', 'storm', '--think', 'x'],
       [2, /too short for one episode of gateway-cut/, 'run', 'gateway-cut', '--duration', '5'],
     ]
     await Promise.all(
@@ -289,7 +290,18 @@ describe('faults on real processes', () => {
 
   test('a short storm under load breaks no invariant', async () => {
     const seed = process.env['MOTE_FAULTS_SEED'] ?? 'short'
-    const { stdout } = await succeeds('chaos', 'run', 'storm', '--seed', seed, '--duration', '6', '--json')
+    const { stdout } = await succeeds(
+      'chaos',
+      'run',
+      'storm',
+      '--seed',
+      seed,
+      '--duration',
+      '6',
+      '--think',
+      '25',
+      '--json',
+    )
     const report = JSON.parse(stdout) as ChaosReport
     expect(report.invariants.filter(({ pass }) => !pass)).toEqual([])
     expect(report.invariants.length).toBeGreaterThanOrEqual(9)
@@ -300,7 +312,7 @@ describe('faults on real processes', () => {
   })
 
   test('light nodes are killed, paused and restarted under load, and a line says that each caught up', async () => {
-    const args = ['light-nodes', '--seed', 'short', '--duration', '8', '--json']
+    const args = ['light-nodes', '--seed', 'short', '--duration', '8', '--think', '100', '--json']
     const report = JSON.parse((await succeeds('chaos', 'run', ...args)).stdout) as ChaosReport
     const line = report.invariants.find(({ name }) => name.startsWith('lightweight and coordination nodes'))
     expect(line).toMatchObject({ pass: true })

@@ -14,11 +14,11 @@ const acknowledgedAt: number[] = []
 let load: LoadClients
 
 beforeAll(async () => {
-  cluster = await createCluster({ devices: 8, seed: 'transfer test', heartbeatMs: 500 })
+  cluster = await createCluster({ devices: 4, seed: 'transfer test', heartbeatMs: 500 })
   for (const node of cluster.nodes) {
     const path = join(node.directory, 'config.json')
     const config = JSON.parse(readFileSync(path, 'utf8')) as object
-    writeFileSync(path, JSON.stringify({ ...config, compaction: { entriesKept: 50 } }))
+    writeFileSync(path, JSON.stringify({ ...config, compaction: { entriesKept: 20 } }))
   }
   await cluster.start()
   load = new LoadClients({
@@ -28,9 +28,10 @@ beforeAll(async () => {
     wait: 'certified',
     onAcknowledged: () => acknowledgedAt.push(performance.now()),
     requestTimeoutMs: 5_000,
+    thinkMs: 10,
   })
   await load.start()
-  await more(200)
+  await more(50)
 })
 
 afterAll(async () => {
@@ -60,17 +61,17 @@ const median = (values: readonly number[]) => [...values].sort((a, b) => a - b)[
 test('leadership transfer: under load it costs no request and little time', async () => {
   const gaps: number[] = []
   const calm: number[] = []
-  for (let round = 0; round < 7; round++) {
+  for (let round = 0; round < 5; round++) {
     const old = await cluster.leader()
     const before = acknowledgedAt.length - 1
-    await more(50)
+    await more(25)
     calm.push(longestGap(before))
     const from = acknowledgedAt.length - 1
     const answer = await old.transfer()
     expect(answer.status).toBe(200)
     const report = (await answer.json()) as { from: string; to: string; durationMs: number }
     expect(report.from).toBe(old.id)
-    await more(50)
+    await more(25)
     gaps.push(longestGap(from))
     expect((await cluster.leader()).name).not.toBe(old.name)
   }
@@ -100,7 +101,7 @@ test('leadership transfer: a leader that is drained loses no request, and ends w
   expect(JSON.parse(drained.stdout)).toMatchObject({ name: old.name, role: 'leader' })
   expect(await old.end('SIGTERM')).toBe(0)
   expect((await runMote(['node', 'drain', '--config', config])).code, 'nobody there').toBe(3)
-  await more(500)
+  await more(200)
   expect(longestGap(from)).toBeLessThan(1_000)
   expect(load.failures).toEqual([])
   await old.start()
@@ -110,7 +111,7 @@ test('snapshot: a node that is behind what the others keep gets it over the netw
   const leader = await cluster.leader()
   const [away, other] = cluster.nodes.filter(node => node.id !== leader.id) as [ClusterNode, ClusterNode]
   expect(await away.end('SIGKILL')).toBe('SIGKILL')
-  await more(500)
+  await more(200)
   // A leader that has started since has nothing in memory but what it has kept on disk.
   await other.end('SIGTERM')
   await other.start()

@@ -12,6 +12,9 @@ interface Ended {
   readonly stderr: string
 }
 
+/** The simulator runs from its sources: what they become is kept from one start to the next, and away from everybody else. */
+const compiled = join(repositoryRoot, 'node_modules', '.cache', 'simulation')
+
 class Simulation {
   readonly process: ChildProcess
   readonly ended: Promise<Ended>
@@ -22,7 +25,7 @@ class Simulation {
     this.process = spawn(process.execPath, [file, ...args.split(' ').filter(Boolean)], {
       cwd: repositoryRoot,
       stdio: ['ignore', 'pipe', 'pipe'],
-      env: { ...process.env, ...environment },
+      env: { ...process.env, NODE_COMPILE_CACHE: compiled, ...environment },
     })
     let stdout = ''
     this.process.stdout?.setEncoding('utf8').on('data', (text: string) => {
