@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import type { Command } from 'commander'
 import type { DeviceId, GroupId } from '../chain/brands.ts'
 import type { ChainAccess } from '../devnet/access.ts'
-import { deviceNameOf, openChainUnsynced, readGroupNames, requireGroup } from './chain-access.ts'
+import { currentKeys, deviceNameOf, openChainUnsynced, readGroupNames, requireGroup } from './chain-access.ts'
 import type { AddCommand } from './command.ts'
 import type { Context } from './context.ts'
 import { runProgram } from './run-program.ts'
@@ -34,6 +34,9 @@ export function agentCommand(family: Command, add: AddCommand): void {
   })
 }
 
+/** How often rotated keys that nothing comes for any more are looked for. */
+const eraseEveryMs = 60 * 60_000
+
 async function agent(context: Context, name: string, configFile: string | undefined): Promise<number> {
   const [{ startAgent }, { readAgentConfig, standardAgentConfig }, { agentChain }] = await Promise.all([
     import('../mqtt-gateway/agent/agent-process.ts'),
@@ -58,7 +61,7 @@ async function agent(context: Context, name: string, configFile: string | undefi
           prefetches: true,
           onDecision: line => logDecision(join(directory, 'devices', keys.name), line),
           identity: async () => {
-            const current = await access.keys.load(name)
+            const current = await currentKeys(access, name)
             return { keys: current, chain: agentChain(client, current) }
           },
         },
@@ -67,7 +70,10 @@ async function agent(context: Context, name: string, configFile: string | undefi
         onEvent: reporter(context),
       })
       tellHowToTalk(context, description.devices, name, running)
+      // A connection that stands for weeks asks for no keys.
+      const erasing = setInterval(() => void currentKeys(access, name).catch(() => {}), eraseEveryMs)
       const stop = async (): Promise<void> => {
+        clearInterval(erasing)
         following.abort()
         await Promise.all([running.stop(), run])
       }

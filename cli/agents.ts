@@ -4,7 +4,7 @@
 import { join } from 'node:path'
 import type { Command } from 'commander'
 import { localNamesOf } from './agent.ts'
-import { openChain } from './chain-access.ts'
+import { currentKeys, openChain } from './chain-access.ts'
 import type { AddCommand } from './command.ts'
 import type { Context } from './context.ts'
 import { runProgram } from './run-program.ts'
@@ -51,6 +51,7 @@ async function agents(context: Context): Promise<number> {
       const fleet = await startFleet({
         devices: await Promise.all(description.devices.map(({ name }) => keys.load(name))),
         chainOf: device => agentChain(client, device),
+        reloadKeys: name => currentKeys(access, name),
         gateway: description.gateway.mqtt,
         directory: join(directory, 'devices'),
         trustTtlMs: description.trustTtlMs,

@@ -8,6 +8,7 @@ import { groupIdOf } from '../chain/records.ts'
 import { MoteError } from '../chain/result.ts'
 import { readFileIfThere, writeFileAtomic } from '../client/atomic-file.ts'
 import { Deadline } from '../client/deadline.ts'
+import type { IdentityKeys } from '../client/key-directory.ts'
 import { type ChainAccess, type OpenOptions, openDevnetChain } from '../devnet/access.ts'
 import { type DevnetDescription, readDescription } from '../devnet/layout.ts'
 import { isLive } from '../devnet/run.ts'
@@ -47,6 +48,13 @@ export async function syncWithin({ client }: ChainAccess, patienceMs: number): P
 }
 
 /** The id of a device that was named or written out. Throws `not-found`. */
+/** The keys of a device as they are now, without those that nothing comes for any more, which are erased. Throws `key-not-found`. */
+export async function currentKeys({ keys, client }: ChainAccess, name: string): Promise<IdentityKeys> {
+  // By certified time: a wall clock that is wrong must not cost a key.
+  await keys.eraseFormerKeys(name, client.follower.head.header.time)
+  return keys.load(name)
+}
+
 export async function requireDevice({ keys }: ChainAccess, nameOrId: string): Promise<DeviceId> {
   const id = await keys.resolve(nameOrId)
   if (id) return id

@@ -177,8 +177,7 @@ async function joinChain(context: Context, name: string, options: JoinOptions) {
   const { client } = access
   const found = await keysFor(access, name, options)
   const { value } = await client.records.device(found.id)
-  const keys = value ? found : withTransportKey(found)
-  if (keys !== found) await access.keys.replace(keys)
+  const keys = value ? found : await access.keys.edit(found.name, withTransportKey)
   if (value) mayJoinAs(name, value, label)
   const contacts = await coordinationContacts(access)
   const { signal } = context

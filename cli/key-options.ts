@@ -18,17 +18,19 @@ function oneOf(name: string, kinds: readonly string[]): (text: string) => string
   }
 }
 
+export const encryptionKeyOption: OptionSpec = {
+  flags: '--encryption-key <kind>',
+  description: `${encryptionKeyKinds.join(', ')} (default: x25519), for keys that are made now`,
+  read: oneOf('encryption-key', encryptionKeyKinds),
+}
+
 export const keyOptions: readonly OptionSpec[] = [
   {
     flags: '--signing-key <kind>',
     description: `${signingKinds.join(' or ')} (default: ed25519), for keys that are made now`,
     read: oneOf('signing-key', signingKinds),
   },
-  {
-    flags: '--encryption-key <kind>',
-    description: `${encryptionKeyKinds.join(', ')} (default: x25519), for keys that are made now`,
-    read: oneOf('encryption-key', encryptionKeyKinds),
-  },
+  encryptionKeyOption,
 ]
 
 /** What `KeyDirectory.create` is to make. */

@@ -142,7 +142,7 @@ async function copiesOf(
   const isUsable = canSealTo((await client.records.parameters()).value?.envelopeSuites ?? [])
   const now = client.records.time()
   return async record => {
-    const held = await copyOf({ device, ownKey: encryption.publicKey, state }, record.id)
+    const held = await copyOf({ device, ownKey: () => encryption.publicKey, state }, record.id)
     if (!held.key && held.flaw === undefined) return 'absent'
     return isSameKey(held.key, currentEncryptionKey(record, now, isUsable)?.key) ? 'same' : 'differs'
   }

@@ -11,6 +11,7 @@ import type { ChainAccess } from '../devnet/access.ts'
 import { agentCommand, logDecision } from './agent.ts'
 import {
   absentGroup,
+  currentKeys,
   deviceNameOf,
   groupNameOf,
   openChain,
@@ -141,6 +142,7 @@ export async function connectAgent(
     stateDirectory: stateDirectoryOf(directory, keys),
     timeoutMs: context.timeoutMs,
     trustTtlMs: description.trustTtlMs,
+    reloadKeys: () => currentKeys(access, keys.name),
     light: options.light ?? false,
     prefetches: options.prefetches ?? false,
     onBoxRefused: ({ code, detail }) => context.output.note(`box refused: ${code}: ${detail}`),
@@ -306,7 +308,7 @@ async function listen(
   { count, out, raw = false, clock = true }: ListenOptions,
 ): Promise<number> {
   const access = await openChain(context, { clock })
-  const keys = await access.keys.load(name)
+  const keys = await currentKeys(access, name)
   if (raw) return listenRaw(context, access, keys, count ?? Number.POSITIVE_INFINITY)
   const agent = await connectAgent(context, access, keys, { prefetches: true })
   const following = new AbortController()

@@ -9,7 +9,7 @@ import { randomBytes } from 'node:crypto'
 import { readdir } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { bytesToHex, hexToBytes } from '@noble/hashes/utils.js'
-import { DeviceId, isDigest } from '../chain/brands.ts'
+import { DeviceId, isDigest, Milliseconds } from '../chain/brands.ts'
 import {
   deviceIdOf,
   encryptionSuites,
@@ -30,6 +30,12 @@ import {
 import { nativeSignerFromSeed } from './native-crypto.ts'
 import { SecretBytes } from './secret-bytes.ts'
 
+/** A key pair that was rotated. */
+export interface FormerEncryptionKey extends EncryptionKeyPair {
+  /** Nothing that was sealed to it comes after this time. */
+  readonly until: Milliseconds
+}
+
 /** Everything one identity holds. `id` is the digest of the inception key, which `signing` is until it is rotated. */
 export interface IdentityKeys {
   /** Local alias. */
@@ -37,6 +43,10 @@ export interface IdentityKeys {
   readonly id: DeviceId
   readonly signing: { readonly publicKey: PublicKey; readonly seed: SecretBytes }
   readonly encryption: EncryptionKeyPair
+  /** Made for a rotation: it takes the place of `encryption` once the chain has it, and may be sealed to before that is known here. */
+  readonly nextEncryption?: EncryptionKeyPair | undefined
+  /** Keys that `encryption` has replaced and that mail may still come for, the oldest first. */
+  readonly formerEncryption?: readonly FormerEncryptionKey[] | undefined
   /** Ed25519 seed of the libp2p transport, for identities that run a node. */
   readonly transport: { readonly publicKey: Uint8Array; readonly seed: SecretBytes } | undefined
 }
@@ -93,12 +103,20 @@ function checkName(name: string): void {
     throw new MoteError('usage', `name: expected 1 to 64 letters, digits, '.', '_' or '-', got '${name}'`)
 }
 
+interface StoredEncryption {
+  readonly suite: string
+  readonly secret: string
+  readonly publicKey: string
+}
+
 interface KeyFile {
   readonly version: 1
   readonly name: string
   readonly id: string
   readonly signing: { readonly suite: string; readonly seed: string; readonly publicKey: string }
-  readonly encryption: { readonly suite: string; readonly secret: string; readonly publicKey: string }
+  readonly encryption: StoredEncryption
+  readonly nextEncryption?: StoredEncryption
+  readonly formerEncryption?: readonly (StoredEncryption & { readonly until: number })[]
   readonly transport?: { readonly seed: string }
 }
 
@@ -113,14 +131,22 @@ function toKeyFile(keys: IdentityKeys): string {
       seed: bytesToHex(keys.signing.seed.expose()),
       publicKey: bytesToHex(keys.signing.publicKey.bytes),
     },
-    encryption: {
-      suite: keys.encryption.publicKey.suite,
-      secret: bytesToHex(keys.encryption.secret.expose()),
-      publicKey: bytesToHex(keys.encryption.publicKey.bytes),
-    },
+    encryption: storedEncryption(keys.encryption),
+    ...(keys.nextEncryption && { nextEncryption: storedEncryption(keys.nextEncryption) }),
+    ...(keys.formerEncryption?.length && {
+      formerEncryption: keys.formerEncryption.map(former => ({
+        ...storedEncryption(former),
+        until: former.until,
+      })),
+    }),
     ...(keys.transport && { transport: { seed: bytesToHex(keys.transport.seed.expose()) } }),
   }
   return `${JSON.stringify(file, undefined, 2)}\n`
+}
+
+function storedEncryption({ publicKey, secret }: EncryptionKeyPair): StoredEncryption {
+  const { suite, bytes } = publicKey
+  return { suite, secret: bytesToHex(secret.expose()), publicKey: bytesToHex(bytes) }
 }
 
 function seedFrom(text: unknown, path: string, field: string): Uint8Array {
@@ -151,7 +177,11 @@ function fromKeyFile(path: string, content: Uint8Array): IdentityKeys {
     name: typeof file.name === 'string' ? file.name : basename(path, '.json'),
     id: DeviceId(file.id),
     signing: { publicKey, seed: new SecretBytes(signingSeed) },
-    encryption: encryptionFrom(file.encryption, path),
+    encryption: encryptionFrom(file.encryption, path, 'encryption'),
+    ...(file.nextEncryption && {
+      nextEncryption: encryptionFrom(file.nextEncryption, path, 'nextEncryption'),
+    }),
+    ...(file.formerEncryption && { formerEncryption: formerFrom(file.formerEncryption, path) }),
     transport: file.transport
       ? transportKeys(seedFrom(file.transport.seed, path, 'transport.seed'))
       : undefined,
@@ -161,9 +191,30 @@ function fromKeyFile(path: string, content: Uint8Array): IdentityKeys {
 /** Of an RSA key of 3,072 bits, with room. */
 const maxSecretBytes = 4096
 
-function encryptionFrom(stored: Partial<KeyFile['encryption']> | undefined, path: string): EncryptionKeyPair {
+/** Keys of before a rotation that an identity keeps at most: as many as its record has beside the current one and a signing key. */
+export const maxFormerEncryptionKeys = 6
+
+function formerFrom(stored: unknown, path: string): readonly FormerEncryptionKey[] {
+  if (!Array.isArray(stored) || stored.length > maxFormerEncryptionKeys)
+    throw new MoteError(
+      'key-invalid',
+      `${path}: formerEncryption: expected a list of ${maxFormerEncryptionKeys} at most`,
+    )
+  return stored.map((each: Partial<StoredEncryption & { until: unknown }>, i) => {
+    const field = `formerEncryption[${i}]`
+    if (!Number.isSafeInteger(each?.until))
+      throw new MoteError('key-invalid', `${path}: ${field}.until: expected a time in milliseconds`)
+    return { ...encryptionFrom(each, path, field), until: Milliseconds(each.until as number) }
+  })
+}
+
+function encryptionFrom(
+  stored: Partial<StoredEncryption> | undefined,
+  path: string,
+  of: string,
+): EncryptionKeyPair {
   const invalid = (field: string, expected: string) =>
-    new MoteError('key-invalid', `${path}: encryption.${field}: expected ${expected}`)
+    new MoteError('key-invalid', `${path}: ${of}.${field}: expected ${expected}`)
   const suite = encryptionSuites.find(known => known === stored?.suite)
   if (!suite) throw invalid('suite', encryptionSuites.join(', '))
   const text = stored?.secret
@@ -233,13 +284,26 @@ export class KeyDirectory {
     })
   }
 
-  /** Replaces the keys of an identity that is here already: after a rotation. The id must be the same. */
-  async replace(keys: IdentityKeys): Promise<void> {
-    await withDirectoryLock(this.directory, async () => {
-      const old = await this.load(keys.name)
-      assert(old.id === keys.id, 'replace: expected keys of the same identity')
-      await writeFileAtomic(this.#pathOf(keys.name), toKeyFile(keys))
+  /** Changes the keys of an identity that is here: in a rotation. No other edit comes between; the id stays. Gives what is here now. */
+  async edit(name: string, change: (keys: IdentityKeys) => IdentityKeys): Promise<IdentityKeys> {
+    return withDirectoryLock(this.directory, async () => {
+      const before = await this.load(name)
+      const after = change(before)
+      assert(after.id === before.id, 'edit: expected keys of the same identity')
+      if (after !== before) await writeFileAtomic(this.#pathOf(name), toKeyFile(after))
+      return after
     })
+  }
+
+  /** Erases the rotated keys of an identity that nothing comes for any more. */
+  async eraseFormerKeys(name: string, now: Milliseconds): Promise<void> {
+    const isOver = ({ until }: FormerEncryptionKey) => until < now
+    const { formerEncryption = [] } = await this.load(name)
+    if (!formerEncryption.some(isOver)) return
+    await this.edit(name, keys => ({
+      ...keys,
+      formerEncryption: keys.formerEncryption?.filter(former => !isOver(former)),
+    }))
   }
 
   /** The keys of a name. Throws `key-not-found`. */

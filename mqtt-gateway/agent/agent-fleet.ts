@@ -18,6 +18,8 @@ import { type LocalNames, standardRoutes } from './local-routes.ts'
 export interface FleetOptions {
   readonly devices: readonly IdentityKeys[]
   readonly chainOf: (keys: IdentityKeys) => AgentChain
+  /** The keys of a device as they are on the disk now. */
+  readonly reloadKeys: (name: string) => Promise<IdentityKeys>
   readonly gateway: GatewayAddress
   /** The state of each device is in a directory of its name in here, the queues of all in `directory`/agents. */
   readonly directory: string
@@ -100,7 +102,7 @@ class Fleet {
   }
 
   async #open(keys: IdentityKeys): Promise<DeviceClient> {
-    const { chainOf, gateway, directory, trustTtlMs, names, onEvent } = this.#options
+    const { chainOf, reloadKeys, gateway, directory, trustTtlMs, names, onEvent } = this.#options
     const { name } = keys
     const client = await createDeviceClient({
       keys,
@@ -108,6 +110,10 @@ class Fleet {
       gateway,
       stateDirectory: join(directory, name),
       store: this.#store,
+      identity: async () => {
+        const current = await reloadKeys(name)
+        return { keys: current, chain: chainOf(current) }
+      },
       trustTtlMs,
       onEvent: event => {
         if (event.type === 'connected') this.connected.add(name)

@@ -16,8 +16,9 @@ import type { DeviceId, GroupId } from '../../chain/brands.ts'
 import { MoteError, type Refusal, refusalOf, unwrap } from '../../chain/result.ts'
 import { Deadline } from '../../client/deadline.ts'
 import { MessageStore } from '../../client/message-store.ts'
-import { type AgentOptions, DeviceAgent, type Recipient } from '../device/agent.ts'
+import { type AgentOptions, DeviceAgent } from '../device/agent.ts'
 import type { DeliveredMessage } from '../device/listener.ts'
+import type { Recipient } from '../device/message-sealing.ts'
 import { AgentLink, type LinkEvent } from './agent-link.ts'
 import { PendingConfirmations } from './confirmations.ts'
 import type { QueueLimits } from './durable-queue.ts'
@@ -34,7 +35,10 @@ import {
 export interface DeviceClientOptions extends Omit<AgentOptions, 'reconnects'> {
   /** Where the queues lie, for a process of many devices; by default in `stateDirectory`, for this device alone. */
   readonly store?: MessageStore
-  /** Asked at each connection for the keys to use from now on, and the chain that goes with them; by default those above, for ever. */
+  /**
+   * Asked for the keys to use from now on, and the chain that goes with them, at each connection and when something is sealed to a key that
+   * is not here; by default those above, for ever.
+   */
   readonly identity?: () => Promise<Pick<AgentOptions, 'keys' | 'chain'>>
   /** False: what is sent to this device is left to others, and `received` cannot be asked for. Default true. */
   readonly receives?: boolean
@@ -88,7 +92,9 @@ export async function createDeviceClient(options: DeviceClientOptions): Promise<
       open: async () => {
         // An assertion is dated by the chain's time, which a program that has just started does not know yet.
         if (chain.ageMs() > (options.trustTtlMs ?? 180_000)) await chain.refresh()
-        return DeviceAgent.connect({ ...options, ...(await options.identity?.()), reconnects: false })
+        const { identity } = options
+        const reloadKeys = identity && (async () => (await identity()).keys)
+        return DeviceAgent.connect({ reloadKeys, ...options, ...(await identity?.()), reconnects: false })
       },
       prepare: async agent => {
         if (options.receives ?? true) await arrivals.listen(agent)

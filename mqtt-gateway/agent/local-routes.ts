@@ -7,7 +7,7 @@
  */
 import type { DeviceId, GroupId } from '../../chain/brands.ts'
 import { ok, type Result, refuse } from '../../chain/result.ts'
-import type { Recipient } from '../device/agent.ts'
+import type { Recipient } from '../device/message-sealing.ts'
 import { printableTopic } from '../protocol/topics.ts'
 import type { ReceivedText } from './inbox.ts'
 import type { LocalMessage } from './local-client.ts'

@@ -30,7 +30,8 @@ import type { ErrorCode } from '../../chain/errors.ts'
 import { MoteError, type Refusal, type Result, refusalOf } from '../../chain/result.ts'
 import { Deadline, pause } from '../../client/deadline.ts'
 import type { MessageStore } from '../../client/message-store.ts'
-import type { DeviceAgent, Recipient } from '../device/agent.ts'
+import type { DeviceAgent } from '../device/agent.ts'
+import type { Recipient } from '../device/message-sealing.ts'
 import { maxContentBytes } from '../protocol/content.ts'
 import { channelCodec, maxEnvelopeBytes, maxEnvelopeLifetimeMs } from '../protocol/envelope.ts'
 import type { AgentLink } from './agent-link.ts'
@@ -239,6 +240,7 @@ export class Outbox {
       if (finalRefusals.includes(failure.code)) return dropped(failure)
       if (signal.aborted) return undefined
       onWaiting(to, failure)
+      if (failure.code === 'recipient-key-mismatch' && (await replaceCopy(agent, to, onWaiting))) continue
       // The key was rotated: the next connection has the one that is in force.
       if (failure.code === 'key-not-valid') await link.renew()
       await pause(delayMs * (0.5 + Math.random() / 2), signal)
@@ -342,7 +344,27 @@ export async function sendConfirmation(
   to: DeviceId,
   number: MessageNumber,
 ): Promise<void> {
-  await agent.send(to, { content: new Uint8Array(), channel: confirmationChannel(number) })
+  const confirm = () => agent.send(to, { content: new Uint8Array(), channel: confirmationChannel(number) })
+  const { code } = await confirm()
+  if (code === 'recipient-key-mismatch' && (await agent.replaceCopy({ type: 'device', id: to })))
+    await confirm()
+}
+
+/**
+ * Nobody is there to ask for the chain's key in place of a copy that is not it: the recipient has rotated its key, say. True if there is
+ * another copy now, which the decision log has a line of.
+ */
+async function replaceCopy(
+  agent: DeviceAgent,
+  to: Recipient,
+  onWaiting: OutboxOptions['onWaiting'],
+): Promise<boolean> {
+  try {
+    return await agent.replaceCopy(to)
+  } catch (error) {
+    onWaiting(to, refusalOf(error))
+    return false
+  }
 }
 
 function flawOf({ to, content, channel, delivery }: OutboxMessage): Refusal | undefined {

@@ -22,7 +22,7 @@ import { filters, topics } from '../protocol/topics.ts'
 import type { TrustedGroup } from '../protocol/trust.ts'
 import type { AgentChain } from './agent-chain.ts'
 import { type LeftOut, type Member, openMemberBox, type SealedEpoch, sealEpochKey } from './box-sealing.ts'
-import type { DecryptionKey } from './decryption-key.ts'
+import type { DecryptionKey, DecryptionKeys } from './decryption-key.ts'
 import type { DeviceState } from './device-state.ts'
 import type { SealTarget } from './envelope-sealing.ts'
 import type { MqttConnection, ReceivedMessage } from './mqtt-connection.ts'
@@ -41,7 +41,7 @@ const maxTopicPairs = 64
 export interface EpochsOptions {
   readonly device: DeviceId
   /** What boxes for this device are sealed to. */
-  readonly decryptionKey: DecryptionKey
+  readonly decryptionKeys: Pick<DecryptionKeys, 'find'>
   readonly chain: AgentChain
   readonly state: DeviceState
   readonly connection: MqttConnection
@@ -62,6 +62,9 @@ export class EpochKeys {
   /** Of the topics that were read lately: deriving one costs as much as opening a message. */
   readonly #topicPairs = new RecentMap<string, DecryptionKey>(maxTopicPairs)
   #subscribed: Promise<void> | undefined
+  /** Of the groups that this device is in. */
+  readonly #sealedToAnother = new Set<GroupId>()
+  #onSealedToAnother: (group: GroupId) => void = () => {}
 
   constructor(options: EpochsOptions) {
     this.#options = options
@@ -208,20 +211,24 @@ export class EpochKeys {
   async #takeBox(payload: Uint8Array): Promise<Result<void>> {
     const parsed = parseMemberBox(payload)
     if (!parsed.ok) return parsed
-    const { chain, state, decryptionKey, device } = this.#options
+    const { chain, state, decryptionKeys, device } = this.#options
     const { group, epoch, box } = parsed.value
     const what = `box of group ${group}, epoch ${epoch}`
     if (box.member !== device)
       return refuse('malformed', `${what}: expected one for this device, got one for ${box.member}`)
     if (await state.epochKey(group, epoch)) return ok(undefined)
     if (((await chain.group(group)).value?.record.epoch ?? 0) < epoch) await chain.refresh()
-    const record = (await chain.group(group)).value?.record
+    const { record, members } = (await chain.group(group)).value ?? {}
     if (record === undefined || record.epoch < epoch)
       return refuse('epoch-mismatch', `${what}: the chain has epoch ${record?.epoch ?? 'none'}`)
-    const suite = suiteForKey[decryptionKey.publicKey.suite]
-    const allowed = checkAllowed(suite, await chain.allowedSuites())
+    const key = await decryptionKeys.find(box.keyId, chain.now())
+    if (!key) {
+      if (record.epoch === epoch && members?.includes(device)) this.#noteSealedToAnother(group)
+      return refuse('cannot-open', `${what}: sealed to key ${box.keyId}, which is not here, or not any more`)
+    }
+    const allowed = checkAllowed(suiteForKey[key.publicKey.suite], await chain.allowedSuites())
     if (!allowed.ok) return allowed
-    const opened = await openMemberBox(chain.chainId, parsed.value, decryptionKey)
+    const opened = await openMemberBox(chain.chainId, parsed.value, key)
     if (!opened.ok) return refuse('cannot-open', `${what}: ${opened.error.detail}`)
     const hash = epochKeyHash({ chainId: chain.chainId, group, epoch }, opened.value)
     if (record.epoch > epoch) return ok(this.#keepOlder(hash, opened.value))
@@ -234,9 +241,25 @@ export class EpochKeys {
     return ok(undefined)
   }
 
+  /** True for a group whose current box is sealed to a key that this device has not, or not any more. */
+  isSealedToAnother(group: GroupId): boolean {
+    return this.#sealedToAnother.has(group)
+  }
+
+  /** Told of each such group from now on. */
+  onSealedToAnother(listener: (group: GroupId) => void): void {
+    this.#onSealedToAnother = listener
+  }
+
+  #noteSealedToAnother(group: GroupId): void {
+    this.#sealedToAnother.add(group)
+    this.#onSealedToAnother(group)
+  }
+
   /** From now on the current key; who waits for it goes on, whether it came in a box or was made here. */
   async #keep(group: GroupId, epoch: number, key: Uint8Array): Promise<void> {
     await this.#options.state.putEpochKey(group, epoch, key)
+    this.#sealedToAnother.delete(group)
     for (const wake of this.#waiting) wake()
   }
 

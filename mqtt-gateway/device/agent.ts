@@ -5,15 +5,15 @@
  * It never trusts the gateway with content or with identity; it does believe its verdict on whether a message was
  * relayed. Keys come in as `IdentityKeys` and leave this process in no form.
  */
-import type { DeviceId, GroupId, Hash, Milliseconds } from '../../chain/brands.ts'
-import type { EnvelopeSuite } from '../../chain/envelope-suites.ts'
+import type { DeviceId, GroupId, Hash } from '../../chain/brands.ts'
 import { keyIdOf, type SignatureVerifier, type Signer } from '../../chain/keys.ts'
+import { currentEncryptionKey, stateKeyOf } from '../../chain/records.ts'
 import { assert, MoteError, type Refusal, unwrap } from '../../chain/result.ts'
 import { type IdentityKeys, signerOf } from '../../client/key-directory.ts'
 import { nativeVerifier } from '../../client/native-crypto.ts'
-import { type ChunkPlace, maxContentBytes } from '../protocol/content.ts'
+import { maxContentBytes } from '../protocol/content.ts'
 import type { DecisionLine } from '../protocol/decision-log.ts'
-import { checkAllowed, type EncodedEnvelope, notKept } from '../protocol/envelope.ts'
+import { canSealTo, type EncodedEnvelope } from '../protocol/envelope.ts'
 import { encodeAcknowledgement } from '../protocol/kept-mail.ts'
 import { filters, recipientOf, topics } from '../protocol/topics.ts'
 import type { TrustedGroup } from '../protocol/trust.ts'
@@ -22,17 +22,16 @@ import { EpochKeys } from './agent-epochs.ts'
 import { arrivals, type ListenHandlers } from './arrivals.ts'
 import { answerBallots } from './ballots.ts'
 import type { LeftOut } from './box-sealing.ts'
-import { judgeUnusableCopy, type RefreshedContact, refreshContact } from './contacts.ts'
-import { decryptionKeyOf } from './decryption-key.ts'
+import type { RefreshedContact } from './contacts.ts'
+import { DecryptionKeys } from './decryption-key.ts'
 import { DeviceState } from './device-state.ts'
-import { type SealTarget, sealEnvelope, suiteOf } from './envelope-sealing.ts'
 import { EpochKeeper } from './epoch-keeper.ts'
 import { type KeyPrefetchOptions, keepPrefetching } from './key-prefetch.ts'
 import { SentSecrets } from './light-secrets.ts'
 import { Listener, type ListenerOptions } from './listener.ts'
 import { ListeningPlace } from './listening-place.ts'
+import { MessageSealing, type OutgoingContent, type Recipient, type SealOutcome } from './message-sealing.ts'
 import { type GatewayAddress, MqttConnection } from './mqtt-connection.ts'
-import { TopicCopies } from './topic-copies.ts'
 import { contentsOf } from './transfers.ts'
 import { type GatewayVerdict, VerdictInbox } from './verdict-inbox.ts'
 import { holdVote, refusalByVote, type VoteCaller, type VoteOutcome } from './vote.ts'
@@ -43,6 +42,8 @@ export interface AgentOptions {
   readonly gateway: GatewayAddress
   /** Where contacts, counters, replay windows and epoch keys live. One directory per device. */
   readonly stateDirectory: string
+  /** The keys as they are on the disk now: asked when something is sealed to a key that is not among `keys`. By default those stay. */
+  readonly reloadKeys?: (() => Promise<IdentityKeys>) | undefined
   /** For connecting, acknowledgements and verdicts. Default 10 s. */
   readonly timeoutMs?: number
   /** Messages are refused when the device's own view of the chain is older. Default 180 s. */
@@ -64,50 +65,24 @@ export interface AgentOptions {
   readonly reconnects?: boolean
 }
 
-export interface OutgoingText {
-  /** At most 16 MiB; above 1 MiB in chunks, each of them a message to the gateway. */
-  readonly content: Uint8Array
-  /** The sender's name for the stream; '' by default. */
-  readonly channel?: string
-  /** How long the envelope is good for; 60 s by default, less than `maxEnvelopeLifetimeMs`. */
-  readonly lifetimeMs?: number
-  /** How long the gateway keeps it for a recipient that is away; at most `maxKeepMs`, and 1 MiB. Not kept by default. */
-  readonly keepMs?: number | undefined
+/** A message: at most 16 MiB; above 1 MiB in chunks, each of them a message to the gateway. */
+export interface OutgoingText extends Omit<OutgoingContent, 'place'> {
   /** Told how many bytes of the content have been relayed. */
   readonly onProgress?: (bytes: number) => void
 }
 
-/** What goes into one envelope. */
-type OutgoingContent = Omit<OutgoingText, 'onProgress'> & { readonly place?: ChunkPlace | undefined }
-
-/** Whom a message is for. */
-export type Recipient =
-  | { readonly type: 'device'; readonly id: DeviceId }
-  | { readonly type: 'group'; readonly id: GroupId }
-  /** An open topic (Hsu-Lu B4), of which this device need not be a member. */
-  | { readonly type: 'topic'; readonly id: GroupId }
-
-/** A message as bytes that may be sent again until there is a verdict, or why there are none. */
-export type SealOutcome =
-  | { readonly type: 'sealed'; readonly envelope: EncodedEnvelope }
-  | { readonly type: 'refused'; readonly verdict: GatewayVerdict }
-
 /** For connecting, acknowledgements and verdicts. */
 const defaultTimeoutMs = 10_000
-/** How long an envelope is good for. */
-const envelopeLifetimeMs = 60_000
 
 export class DeviceAgent {
   readonly #device: DeviceId
-  readonly #signer: Signer
   readonly #chain: AgentChain
   readonly #state: DeviceState
   readonly #connection: MqttConnection
   readonly #verdicts: VerdictInbox
   readonly #stateDirectory: string
   readonly #receiving: Omit<ListenerOptions, 'place'>
-  /** Undefined unless messages are to be light. */
-  readonly #sent: SentSecrets | undefined
+  readonly #sealing: MessageSealing
   readonly #onDecision: NonNullable<AgentOptions['onDecision']>
   /** Held from `listen` to `close`. */
   #place: ListeningPlace | undefined
@@ -115,26 +90,25 @@ export class DeviceAgent {
   readonly #voteCaller: VoteCaller & KeyPrefetchOptions
   readonly #prefetches: boolean
   readonly #closing = new AbortController()
-  readonly #topics: TopicCopies
+  readonly #decryptionKeys: DecryptionKeys
+  readonly #stopFollowing: () => void
   readonly epochs: EpochKeys
 
   private constructor(parts: AgentParts) {
-    const { options, signer, state, connection, verdicts } = parts
+    const { options, signer, state, connection, verdicts, decryptionKeys } = parts
     const { keys, chain, verifier = nativeVerifier, trustTtlMs = 180_000, onBoxRefused, onLeftOut } = options
     const device = keys.id
-    const decryptionKey = decryptionKeyOf(keys)
     this.#device = device
-    this.#signer = signer
+    this.#decryptionKeys = decryptionKeys
     this.#chain = chain
     this.#state = state
     this.#connection = connection
     this.#verdicts = verdicts
-    this.#sent = options.light ? new SentSecrets(chain.chainId) : undefined
     this.#onDecision = options.onDecision ?? (() => {})
     this.#stateDirectory = options.stateDirectory
     this.epochs = new EpochKeys({
       device,
-      decryptionKey,
+      decryptionKeys,
       chain,
       state,
       connection,
@@ -143,14 +117,19 @@ export class DeviceAgent {
       onLeftOut,
     })
     const { epochs } = this
-    this.#topics = new TopicCopies({ device, state, chain, epochs, onDecision: this.#onDecision })
+    const sent = options.light ? new SentSecrets(chain.chainId) : undefined
+    const onDecision = this.#onDecision
+    this.#sealing = new MessageSealing({ device, signer, chain, state, epochs, sent, onDecision })
     const onFailure = options.onRekeyFailed ?? (() => {})
     this.#keeper = new EpochKeeper({ device, chain, epochs, onFailure })
     const { timeoutMs = defaultTimeoutMs } = options
     this.#prefetches = options.prefetches ?? false
-    const ownKey = keys.encryption.publicKey
+    const ownKey = () => decryptionKeys.current
     this.#voteCaller = { device, ownKey, state, chain, connection, verdicts, timeoutMs }
-    this.#receiving = { device, decryptionKey, chain, epochs, verifier, trustTtlMs }
+    this.#receiving = { device, decryptionKeys, chain, epochs, verifier, trustTtlMs }
+    this.#stopFollowing = chain.onAdvance(({ changed }) => {
+      if (changed === 'unknown' || changed.has(stateKeyOf.identity(device))) void this.#followOwnKey()
+    })
   }
 
   /** Connects to the gateway. Throws `not-authorised`, `unreachable`, `timeout`. */
@@ -166,6 +145,7 @@ export class DeviceAgent {
     const signer = signerOf(keys)
     const state = await DeviceState.open(stateDirectory)
     const { chainId } = chain
+    const decryptionKeys = new DecryptionKeys(keys, options.reloadKeys)
     const connection = await MqttConnection.open({
       gateway,
       chainId,
@@ -176,12 +156,12 @@ export class DeviceAgent {
       reconnects: options.reconnects,
     })
     try {
-      const ownKey = keys.encryption.publicKey
+      const ownKey = () => decryptionKeys.current
       const [verdicts] = await Promise.all([
         VerdictInbox.open(connection, keys.id, timeoutMs),
         answerBallots({ device: keys.id, ownKey, state, connection, chain, onDecision }),
       ])
-      return new DeviceAgent({ options, signer, state, connection, verdicts })
+      return new DeviceAgent({ options, signer, state, connection, verdicts, decryptionKeys })
     } catch (error) {
       await connection.close()
       throw error
@@ -208,7 +188,7 @@ export class DeviceAgent {
   }
 
   async #sealAndRelay(to: Recipient, content: OutgoingContent): Promise<GatewayVerdict> {
-    const sealed = await this.#sealTo(to, content)
+    const sealed = await this.#sealing.seal(to, content)
     return sealed.type === 'sealed' ? this.relay(sealed.envelope) : sealed.verdict
   }
 
@@ -237,26 +217,7 @@ export class DeviceAgent {
    * Throws what they throw; at most 1 MiB.
    */
   seal(to: Recipient, text: OutgoingText): Promise<SealOutcome> {
-    return this.#sealTo(to, text)
-  }
-
-  async #sealTo(to: Recipient, text: OutgoingContent): Promise<SealOutcome> {
-    if (to.type === 'group') return this.#seal(await this.epochs.sealTarget(to.id), text)
-    if (to.type === 'topic') {
-      const found = await this.#topics.target(to.id)
-      return found.type === 'refused' ? found : this.#seal(found.target, text)
-    }
-    const copy = await this.#state.contact(to.id)
-    if (!copy.ok) return this.#refuseCopy(to.id, copy.error.detail)
-    const { key } = copy.value ?? (await this.refreshContact(to.id))
-    try {
-      const light = this.#sent && unwrap(await this.#sent.secretFor(key))
-      return await this.#seal({ ...to, key, ...(light && { light }) }, text)
-    } catch (error) {
-      if (error instanceof MoteError && error.code === 'key-not-usable')
-        return this.#refuseCopy(to.id, `copy: ${error.detail}`)
-      throw error
-    }
+    return this.#sealing.seal(to, text)
   }
 
   /**
@@ -283,16 +244,14 @@ export class DeviceAgent {
     return verdict
   }
 
-  async #refuseCopy(recipient: DeviceId, problem: string): Promise<SealOutcome> {
-    const about = { sender: this.#device, recipient, problem }
-    const { verdict, line } = await judgeUnusableCopy(this.#chain, about, this.#chain.now())
-    await this.#onDecision(line)
-    return { type: 'refused', verdict }
-  }
-
   /** Replaces the copy of a device's key by the chain's: after a rotation, or when the gateway says it differs. */
   refreshContact(id: DeviceId): Promise<RefreshedContact> {
-    return refreshContact(this.#state, this.#chain, id, this.#chain.now())
+    return this.#sealing.refreshContact(id)
+  }
+
+  /** The same for who sends again without anybody there: with a line in the decision log. False if the copy is the chain's. Throws as `refreshContact`. */
+  replaceCopy(to: Recipient): Promise<boolean> {
+    return this.#sealing.replaceCopy(to)
   }
 
   /** Sends to a group under its current epoch, made first if need be, and again if the gateway knows a newer one. Throws `unknown-subject`, `not-member`. */
@@ -346,6 +305,7 @@ export class DeviceAgent {
 
   async close(): Promise<void> {
     this.#closing.abort()
+    this.#stopFollowing()
     this.#keeper.stop()
     await this.#connection.close()
     await this.#state.settled()
@@ -353,40 +313,17 @@ export class DeviceAgent {
     this.#place = undefined
   }
 
-  /** Throws `suite-not-allowed`. Where the chain is out of reach the gateway judges, as it does in any case. */
-  async #requireAllowed(suite: EnvelopeSuite): Promise<void> {
-    const allowed = await this.#chain.allowedSuites().catch((error: unknown) => {
-      if (error instanceof MoteError) return undefined
-      throw error
-    })
-    if (allowed) unwrap(checkAllowed(suite, allowed))
-  }
-
-  async #seal(
-    target: SealTarget,
-    { content, place, channel = '', lifetimeMs = envelopeLifetimeMs, keepMs }: OutgoingContent,
-  ): Promise<Extract<SealOutcome, { type: 'sealed' }>> {
-    await this.#requireAllowed(suiteOf(target))
-    const now = this.#chain.now()
-    const keepUntil = keepMs === undefined ? notKept : ((now + keepMs) as Milliseconds)
-    const counter = await this.#state.nextCounter(keyIdOf(this.#signer.publicKey))
-    const envelope = unwrap(
-      await sealEnvelope({
-        chainId: this.#chain.chainId,
-        sender: this.#device,
-        signer: this.#signer,
-        target,
-        counter,
-        seenHeight: this.#chain.head().height,
-        // A time to keep it that is shorter than the usual one is all the time that it has.
-        expiry: (now + Math.min(lifetimeMs, (keepMs ?? Infinity) - 1)) as Milliseconds,
-        keepUntil,
-        channel,
-        content,
-        place,
-      }),
-    )
-    return { type: 'sealed', envelope }
+  /** Others seal to another key of this device from now on: it may have been rotated by another process. */
+  async #followOwnKey(): Promise<void> {
+    const chain = this.#chain
+    try {
+      const { value } = await chain.device(this.#device)
+      const isUsable = canSealTo(await chain.allowedSuites())
+      const entry = value && currentEncryptionKey(value, chain.now(), isUsable)
+      if (entry) await this.#decryptionKeys.follow(keyIdOf(entry.key), chain.now())
+    } catch {
+      // Out of reach, or a key file that cannot be read: who seals to the new key makes this device look again.
+    }
   }
 }
 
@@ -396,4 +333,5 @@ interface AgentParts {
   readonly state: DeviceState
   readonly connection: MqttConnection
   readonly verdicts: VerdictInbox
+  readonly decryptionKeys: DecryptionKeys
 }

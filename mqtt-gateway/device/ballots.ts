@@ -19,8 +19,8 @@ const maxWaitingBallots = 16
 
 export interface CopyHolder {
   readonly device: DeviceId
-  /** The device's own key, which is its copy of that. */
-  readonly ownKey: EncryptionKey
+  /** The device's own key now, which is its copy of that. */
+  readonly ownKey: () => EncryptionKey
   readonly state: Pick<DeviceState, 'contact'>
 }
 
@@ -31,7 +31,7 @@ export interface HeldCopy {
 }
 
 export async function copyOf({ device, ownKey, state }: CopyHolder, recipient: DeviceId): Promise<HeldCopy> {
-  if (recipient === device) return { key: ownKey }
+  if (recipient === device) return { key: ownKey() }
   const contact = await state.contact(recipient)
   return contact.ok ? { key: contact.value?.key } : { key: undefined, flaw: contact.error.detail }
 }

@@ -6,7 +6,7 @@ import type { DeviceId, KeyId, Milliseconds } from '../../chain/brands.ts'
 import { keyIdOf } from '../../chain/keys.ts'
 import { currentEncryptionKey } from '../../chain/records.ts'
 import { MoteError } from '../../chain/result.ts'
-import type { DecisionLine } from '../protocol/decision-log.ts'
+import type { CopyMismatch, DecisionLine } from '../protocol/decision-log.ts'
 import { canSealTo } from '../protocol/envelope.ts'
 import type { AgentChain } from './agent-chain.ts'
 import type { Contact, DeviceState } from './device-state.ts'
@@ -41,6 +41,29 @@ export async function refreshContact(
   await state.setContact(id, contact)
   const before = copy.ok ? copy.value && keyIdOf(copy.value.key) : copy.error.detail
   return { ...contact, keyId: keyIdOf(entry.key), before }
+}
+
+/** The line of a copy that was replaced without anybody asking for it: both sides. */
+export function replacedCopyLine(
+  {
+    sender,
+    recipient,
+    ...mismatch
+  }: CopyMismatch & { readonly sender: DeviceId; readonly recipient: string },
+  asOf: Pick<DecisionLine, 'height' | 'ageMs'>,
+): DecisionLine {
+  return {
+    id: null,
+    event: 'copy',
+    sender,
+    recipient,
+    topic: null,
+    verdict: 'Error',
+    code: 'recipient-key-mismatch',
+    reason: `${recipient}: the copy of its key is not the chain's, and was replaced by that`,
+    mismatch,
+    ...asOf,
+  }
 }
 
 /** The verdict on a message that could not even be sealed, and its line for the decision log: both sides. */

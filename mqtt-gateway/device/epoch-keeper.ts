@@ -6,7 +6,8 @@
  * Whoever's turn comes looks first whether an earlier one has made it. The chain takes one in any case, by compare-and-set.
  *
  * Of an open topic they also replace an epoch whose key did not come, or does not fit the public one on the chain: who publishes there
- * cannot. A member does that once for a membership, so that members that can read nothing do not re-key for ever.
+ * cannot. Of any group a member replaces the epoch whose key is sealed to a key that it had before a rotation and has no more. A member
+ * does either once for a membership, so that members that can read nothing do not re-key for ever.
  */
 import type { DeviceId, GroupId } from '../../chain/brands.ts'
 import { stateKeyOf } from '../../chain/records.ts'
@@ -23,7 +24,10 @@ const missingKeyMs = 5_000
 export interface EpochKeeperOptions {
   readonly device: DeviceId
   readonly chain: Pick<AgentChain, 'group' | 'memberships' | 'onAdvance'>
-  readonly epochs: Pick<EpochKeys, 'ensureEpoch' | 'key' | 'rekey'>
+  readonly epochs: Pick<
+    EpochKeys,
+    'ensureEpoch' | 'key' | 'rekey' | 'isSealedToAnother' | 'onSealedToAnother'
+  >
   /** Told why a group got no new epoch by this member; the next to send makes one. */
   readonly onFailure: (group: GroupId, refusal: Refusal) => void
   readonly turnMs?: number
@@ -50,8 +54,9 @@ export class EpochKeeper {
 
   /** Looks at every group of this device now, and again when a block changes one. Never rejects: out of reach, the next block counts. */
   async start(): Promise<void> {
-    const { chain } = this.#options
+    const { chain, epochs } = this.#options
     this.#stopFollowing = chain.onAdvance(advance => void this.#follow(advance))
+    epochs.onSealedToAnother(id => void this.#look(id))
     await this.#readGroups()
   }
 
@@ -94,7 +99,8 @@ export class EpochKeeper {
     members,
   }: TrustedGroup): Promise<boolean> {
     const { device, epochs } = this.#options
-    if (!topic || !members.includes(device) || this.#replaced.get(id) === membershipVersion) return false
+    const isMissed = topic || epochs.isSealedToAnother(id)
+    if (!isMissed || !members.includes(device) || this.#replaced.get(id) === membershipVersion) return false
     return (await epochs.key(id, epoch, 0)) === undefined
   }
 

@@ -10,7 +10,7 @@
  * whose key is still on its way holds up no other source.
  */
 
-import type { DeviceId, Milliseconds } from '../../chain/brands.ts'
+import type { DeviceId, KeyId, Milliseconds } from '../../chain/brands.ts'
 import type { SignatureVerifier } from '../../chain/keys.ts'
 import { findKey, isKeyValidAt } from '../../chain/records.ts'
 import { ok, type Result, refuse } from '../../chain/result.ts'
@@ -22,11 +22,12 @@ import {
   checkDeliveryTime,
   deliverableUntil,
   type Envelope,
+  type EnvelopeTarget,
   verifyEnvelope,
 } from '../protocol/envelope.ts'
 import type { AgentChain } from './agent-chain.ts'
 import type { EpochKeys } from './agent-epochs.ts'
-import type { DecryptionKey } from './decryption-key.ts'
+import type { DecryptionKey, DecryptionKeys } from './decryption-key.ts'
 import { type OpeningKey, openEnvelope } from './envelope-sealing.ts'
 import { ReceivedSecrets } from './light-secrets.ts'
 import type { ListeningPlace } from './listening-place.ts'
@@ -52,7 +53,7 @@ export type TakeMessage = (message: DeliveredMessage) => void | Promise<void>
 
 export interface ListenerOptions {
   readonly device: DeviceId
-  readonly decryptionKey: DecryptionKey
+  readonly decryptionKeys: Pick<DecryptionKeys, 'find'>
   readonly chain: AgentChain
   /** Remembers what was accepted. */
   readonly place: Pick<ListeningPlace, 'acceptOnce'>
@@ -66,12 +67,12 @@ const boxWaitMs = 5_000
 
 export class Listener {
   readonly #options: ListenerOptions
-  readonly #secrets: ReceivedSecrets
+  /** Of light messages, by the key that they are sealed to. */
+  readonly #secrets = new WeakMap<DecryptionKey, ReceivedSecrets>()
   readonly #transfers = new Transfers()
 
   constructor(options: ListenerOptions) {
     this.#options = options
-    this.#secrets = new ReceivedSecrets(options.chain.chainId, options.decryptionKey)
   }
 
   /**
@@ -149,22 +150,34 @@ export class Listener {
   }
 
   async #open(envelope: Envelope): Promise<Result<Content>> {
-    const { chain, epochs, decryptionKey } = this.#options
-    const { target } = envelope.header
-    let key: OpeningKey = { type: 'device', key: decryptionKey, secrets: this.#secrets }
-    if (target.type !== 'device') {
-      const { type, id, epoch } = target
-      const current = (await chain.group(id)).value?.record.epoch ?? 0
-      const waitMs = epoch < current ? 0 : boxWaitMs
-      const epochKey = await (target.type === 'group'
-        ? epochs.key(id, epoch, waitMs, target.epochKeyHash)
-        : undefined)
-      const pair = await (type === 'topic' ? epochs.topicPair(id, epoch, waitMs) : undefined)
-      if (epochKey) key = { type: 'group', epochKey }
-      else if (pair) key = { type: 'topic', key: pair }
-      else return refuse('cannot-open', `${type} ${id}: no key of epoch ${epoch}`)
+    const { chain } = this.#options
+    const key = await this.#openingKey(envelope.header.target)
+    return key.ok ? openEnvelope(chain.chainId, envelope, key.value) : key
+  }
+
+  async #openingKey(target: EnvelopeTarget): Promise<Result<OpeningKey>> {
+    const { chain, epochs } = this.#options
+    if (target.type === 'device') return this.#ownKey(target.keyId)
+    const { type, id, epoch } = target
+    const current = (await chain.group(id)).value?.record.epoch ?? 0
+    const waitMs = epoch < current ? 0 : boxWaitMs
+    const none = refuse('cannot-open', `${type} ${id}: no key of epoch ${epoch}`)
+    if (target.type === 'group') {
+      const epochKey = await epochs.key(id, epoch, waitMs, target.epochKeyHash)
+      return epochKey ? ok({ type: 'group', epochKey }) : none
     }
-    return openEnvelope(chain.chainId, envelope, key)
+    const key = await epochs.topicPair(id, epoch, waitMs)
+    return key ? ok({ type: 'topic', key }) : none
+  }
+
+  async #ownKey(keyId: KeyId): Promise<Result<OpeningKey>> {
+    const { chain, decryptionKeys } = this.#options
+    const key = await decryptionKeys.find(keyId, chain.now())
+    if (!key)
+      return refuse('cannot-open', `target.keyId: sealed to key ${keyId}, which is not here, or not any more`)
+    const secrets = this.#secrets.get(key) ?? new ReceivedSecrets(chain.chainId, key)
+    this.#secrets.set(key, secrets)
+    return ok({ type: 'device', key, secrets })
   }
 }
 

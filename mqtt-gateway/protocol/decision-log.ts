@@ -16,7 +16,7 @@ export interface DecisionLine {
   readonly id: string | null
   /**
    * What was asked for: a message, one in the clear, boxes of an epoch key, an answer, news of records, a vote on a key, a device's part
-   * in one, what it came to, a kept message that is dropped, an acknowledgement of one, a subscription, a connection, or its being cut.
+   * in one, what it came to, a copy of a key that a device has replaced, a kept message that is dropped, an acknowledgement of one, a subscription, a connection, or its being cut.
    */
   readonly event:
     | 'message'
@@ -27,6 +27,7 @@ export interface DecisionLine {
     | 'vote'
     | 'check'
     | 'result'
+    | 'copy'
     | 'kept'
     | 'got'
     | 'subscribe'

@@ -20,6 +20,7 @@ import {
   type IdentityRecord,
   isEpochAccepted,
   isKeyValidAt,
+  type KeyEntry,
 } from '../../chain/records.ts'
 import type { Refusal, Result } from '../../chain/result.ts'
 import { checkFresh } from '../../client/freshness.ts'
@@ -102,7 +103,8 @@ export function decide(input: DecisionInput): Decision {
 
 /**
  * The decision at the end of its wait: may this envelope be given to this recipient now? What a block took away since it was
- * taken counts; the epoch that a group has come to since then does not, for those who were members and still are.
+ * taken counts; the epoch that a group has come to since then does not, for those who were members and still are, nor that the recipient has
+ * rotated its key, which still opens what was sealed to it. One that it has revoked does: somebody else may have it.
  */
 export function decideDelivery(input: DeliveryInput): Decision {
   return (
@@ -119,7 +121,7 @@ function checkRecipientNow(input: DeliveryInput): Refused | undefined {
   const { target, sender } = envelope.header
   if (target.type === 'device')
     return facts.target.type === 'device'
-      ? checkRecipient(input, target, facts.target.record)
+      ? checkRecipient(input, target, facts.target.record, entry => entry.revokedAt === undefined)
       : error('internal', 'facts about a group for an envelope to a device')
   const { readers, writers } = membersOf(facts.target)
   if (!readers.includes(recipient) || (writers && !writers.includes(sender)))
@@ -204,11 +206,12 @@ function checkRecipient(
   { envelope, facts, times: { now } }: Pick<DecisionInput, 'envelope' | 'facts' | 'times'>,
   target: Extract<Envelope['header']['target'], { type: 'device' }>,
   record: IdentityRecord | undefined,
+  isGood = (entry: KeyEntry) => isKeyValidAt(entry, now),
 ): Refused | undefined {
   if (record?.status !== 'active')
     return error('recipient-not-active', `recipient ${target.id} is ${record?.status ?? 'not on the chain'}`)
   const entry = findKey(record, target.keyId)
-  if (entry?.purpose === 'encrypt' && isKeyValidAt(entry, now) && sealingFlaw(entry.key) === undefined)
+  if (entry?.purpose === 'encrypt' && isGood(entry) && sealingFlaw(entry.key) === undefined)
     return errorOf(checkSuite(envelope.header.suite, entry.key))
   const current = currentEncryptionKey(record, now, canSealTo(facts.allowedSuites))
   const onChain = current && keyIdOf(current.key)

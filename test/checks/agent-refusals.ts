@@ -115,7 +115,7 @@ export const agent: readonly RefusalCheck[] = [
   {
     refusal: 'agent: to keep what a rotated key has signed waiting for ever',
     file: 'mqtt-gateway/agent/device-client.ts',
-    find: '...(await options.identity?.()), ',
+    find: '...(await identity?.()), ',
     replace: '',
     test: clientTest,
     only: 'key has ended',
@@ -140,6 +140,28 @@ export const agent: readonly RefusalCheck[] = [
     find: 'this.#next = this.#reserved',
     replace: 'this.#next = 0',
     test: queueTest,
+  },
+  {
+    refusal: 'agent: to replace a copy silently',
+    file: 'mqtt-gateway/device/message-sealing.ts',
+    find: 'await onDecision(replacedCopyLine(',
+    replace: 'void (replacedCopyLine(',
+    test: clientTest,
+    only: 'to other kinds too',
+  },
+  {
+    refusal: 'agent: to open by a rotated key whose time is over',
+    file: 'mqtt-gateway/device/decryption-key.ts',
+    find: '(known.until === undefined || now <= known.until)',
+    replace: 'now',
+    test: 'test/unit/mqtt-gateway/decryption-keys.test.ts',
+  },
+  {
+    refusal: 'agent: to keep a rotated key on the disk',
+    file: 'client/key-directory.ts',
+    find: 'formerEncryption: keys.formerEncryption?.filter(former => !isOver(former)),',
+    replace: '',
+    test: 'test/unit/mqtt-gateway/decryption-keys.test.ts',
   },
   {
     refusal: 'agent: a message whose number was taken already',

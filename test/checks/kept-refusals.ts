@@ -63,6 +63,14 @@ export const keptMessages: readonly RefusalCheck[] = [
     only: 'mailbox that is full',
   },
   {
+    refusal: 'kept: to give out what is sealed to a key that was revoked',
+    file: verification,
+    find: 'entry => entry.revokedAt === undefined',
+    replace: '() => true',
+    test: 'test/unit/mqtt-gateway/verification.test.ts',
+    only: 'time to keep',
+  },
+  {
     refusal: 'kept: to overtake older mail',
     file: 'mqtt-gateway/server/kept-deliveries.ts',
     find: 'isKept ? recipients : recipients.filter(each => this.#hasOlderMail(each))',

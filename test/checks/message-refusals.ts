@@ -246,7 +246,7 @@ const policy: readonly RefusalCheck[] = [
   },
   {
     refusal: 'allowed suites: to send by another',
-    file: 'mqtt-gateway/device/agent.ts',
+    file: 'mqtt-gateway/device/message-sealing.ts',
     find: 'if (allowed) unwrap(checkAllowed(suite, allowed))',
     replace: 'void allowed',
     test: 'test/e2e/gateway-messages.test.ts',

@@ -222,7 +222,7 @@ const messages: readonly RefusalCheck[] = [
   {
     refusal: "a message sealed to another key than the recipient's on the chain",
     file: 'mqtt-gateway/server/verification.ts',
-    find: "if (entry?.purpose === 'encrypt' && isKeyValidAt(entry, now) && sealingFlaw(entry.key) === undefined)\n    return errorOf(checkSuite(envelope.header.suite, entry.key))",
+    find: "if (entry?.purpose === 'encrypt' && isGood(entry) && sealingFlaw(entry.key) === undefined)\n    return errorOf(checkSuite(envelope.header.suite, entry.key))",
     replace: 'return undefined',
     test: decisions,
   },

@@ -25,6 +25,7 @@ const start = (directory: string): Promise<RunningFleet> =>
   startFleet({
     devices,
     chainOf: () => fixture.trust,
+    reloadKeys: async name => devices.find(device => device.name === name)!,
     gateway: fixture.address,
     directory,
     trustTtlMs: fixture.trustTtlMs,

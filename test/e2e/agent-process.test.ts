@@ -113,5 +113,54 @@ describe.skipIf(!isInstalled)(
       expect(new Set(seen()).size).toBe(seen().length)
       expect(agents.get('1111')!.command.stderr).toContain('mosquitto_pub -h')
     })
+
+    test('agent: nothing is lost or comes twice while the recipient rotates its encryption key, to another kind too, and its agent is killed', async () => {
+      const sender = { publish: [{ topic: 'to/1112', device: '1112', delivery: 'received' }] }
+      const recipient = { deliver: [{ sender: '1111', topic: 'rotated/{sender}' }] }
+      await Promise.all(['1111', '1112'].map(kill))
+      await Promise.all([start('1111', ports[0], sender), start('1112', ports[1], recipient)])
+      const subscriber = spawn('mosquitto_sub', [
+        '-h',
+        host,
+        '-p',
+        `${ports[1]}`,
+        '-q',
+        '1',
+        '-t',
+        'rotated/#',
+      ])
+      programs.add(subscriber)
+      let received = ''
+      subscriber.stdout.on('data', (text: Buffer) => {
+        received += text.toString()
+      })
+      const texts: string[] = []
+      const send = async (count: number): Promise<void> => {
+        for (let i = 0; i < count; i++) {
+          texts.push(`m${texts.length}`)
+          expect(await publish(ports[0], 'to/1112', texts.at(-1)!)).toBe(true)
+        }
+      }
+      const rotate = async (...options: readonly string[]): Promise<void> => {
+        const { code, stderr } = await devnet.mote(
+          'device',
+          'rotate',
+          '1112',
+          '--encryption',
+          '--overlap',
+          '0',
+          ...options,
+        )
+        expect(code, stderr).toBe(0)
+      }
+      await send(1)
+      await Promise.all([send(3), rotate('--encryption-key', 'p256')])
+      await kill('1112')
+      await Promise.all([send(3), rotate('--encryption-key', 'rsa-2048')])
+      await Promise.all([send(1), start('1112', ports[1], recipient)])
+      await until(() => received.includes(`${texts.at(-1)}\n`), 'the last message')
+      expect([...new Set(received.trim().split('\n'))]).toEqual(texts)
+      expect(agents.get('1111')!.command.stderr).toContain('recipient-key-mismatch')
+    })
   },
 )

@@ -6,6 +6,8 @@ import { randomBytes } from 'node:crypto'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import type { Milliseconds } from '../../chain/brands.ts'
+import { keyIdOf } from '../../chain/keys.ts'
+import { makeEncryptionKeys } from '../../client/encryption-keys.ts'
 import { type IdentityKeys, makeKeys } from '../../client/key-directory.ts'
 import {
   type ClientEvent,
@@ -13,6 +15,7 @@ import {
   type DeviceClient,
   type DeviceClientOptions,
 } from '../../mqtt-gateway/agent/device-client.ts'
+import type { DecisionLine } from '../../mqtt-gateway/protocol/decision-log.ts'
 import { GatewayFixture, until } from '../support/gateway-fixture.ts'
 
 const content = (text: string) => new TextEncoder().encode(text)
@@ -304,4 +307,70 @@ test('device client: when its key has ended it goes on with the one that is in f
   })
   expect(await outcome).toMatchObject({ type: 'received' })
   expect(recipient.texts).toEqual(['signed anew'])
+})
+
+/** The keys after a rotation without overlap, which the chain has too. */
+function rotateEncryption(keys: IdentityKeys, encryption: IdentityKeys['encryption']): IdentityKeys {
+  const record = fixture.trust.record(keys.id)
+  const now = fixture.trust.now()
+  const ended = record.keys.map(entry =>
+    entry.purpose === 'encrypt' ? { ...entry, notAfter: entry.notAfter ?? now } : entry,
+  )
+  const lifetime = { notBefore: 0 as Milliseconds, notAfter: undefined, revokedAt: undefined }
+  const added = { purpose: 'encrypt', key: encryption.publicKey, ...lifetime } as const
+  fixture.trust.put({ ...record, keys: [...ended, added] })
+  const former = { ...keys.encryption, until: (now + 3_600_000) as Milliseconds }
+  return { ...keys, encryption, formerEncryption: [...(keys.formerEncryption ?? []), former] }
+}
+
+test('device client: a recipient that rotates its encryption key, to other kinds too, gets what is sent meanwhile; the copy is replaced with a line in the log', async () => {
+  let current = d1112
+  const reloading = { identity: async () => ({ keys: current, chain: fixture.trust }) }
+  const decisions: DecisionLine[] = []
+  const recipient = await start(d1112, reloading)
+  const sender = await start(d1111, { onDecision: line => void decisions.push(line) })
+  await Promise.all([sender, recipient].map(({ client }) => client.connected(5_000)))
+  const sent: string[] = []
+  const send = async (delivery: 'received' | 'relayed') => {
+    sent.push(`${sent.length}`)
+    return sender.client.send(d1112.id, { content: content(sent.at(-1)!), delivery })
+  }
+  // First contact: from now on the sender has a copy.
+  await (await send('received')).outcome
+  for (const kind of ['p256', 'rsa-2048', 'x25519'] as const) {
+    const under = [await send('received'), await send('relayed')]
+    const next = makeEncryptionKeys(kind)
+    // On the disk first, as a rotation has it; the program that runs is not told.
+    current = { ...current, nextEncryption: next }
+    current = rotateEncryption(current, next)
+    under.push(await send('received'), await send('relayed'))
+    for (const { outcome } of under) expect((await outcome).type).not.toBe('dropped')
+  }
+  await until(() => recipient.texts.length === sent.length, 'all of it')
+  expect(recipient.texts).toEqual(sent)
+  const ids = [d1112.encryption, ...current.formerEncryption!.slice(1), current.encryption].map(
+    ({ publicKey }) => keyIdOf(publicKey),
+  )
+  expect(decisions.filter(({ event }) => event === 'copy').map(({ mismatch }) => mismatch)).toEqual(
+    ids.slice(1).map((onChain, i) => ({ inCopy: ids[i], onChain })),
+  )
+  // What it answers to its own sender goes by a copy as well.
+  const { outcome } = await recipient.client.send(d1111.id, {
+    content: content('back'),
+    delivery: 'received',
+  })
+  expect(await outcome).toMatchObject({ type: 'received' })
+})
+
+test('device client: a confirmation reaches a sender that has rotated its key', async () => {
+  const recipient = await start(d1112)
+  let current = d1111
+  const sender = await start(d1111, { identity: async () => ({ keys: current, chain: fixture.trust }) })
+  await Promise.all([sender, recipient].map(({ client }) => client.connected(5_000)))
+  const first = await sender.client.send(d1112.id, { content: content('1'), delivery: 'received' })
+  await first.outcome
+  current = rotateEncryption(current, makeEncryptionKeys('x25519'))
+  const second = await sender.client.send(d1112.id, { content: content('2'), delivery: 'received' })
+  expect(await second.outcome).toMatchObject({ type: 'received' })
+  expect(recipient.texts).toEqual(['1', '2'])
 })

@@ -62,7 +62,9 @@ describe('key directory', () => {
     expect(kindOfEncryptionKey(loaded.encryption.publicKey)).toBe(kind)
     const context = { info: Uint8Array.of(1), aad: Uint8Array.of(2) }
     const sealed = unwrap(await sealToKey(made.encryption.publicKey, Uint8Array.of(3), context))
-    expect(await openWithKey(decryptionKeyOf(loaded), sealed, context)).toEqual(ok(Uint8Array.of(3)))
+    expect(await openWithKey(decryptionKeyOf(loaded.encryption), sealed, context)).toEqual(
+      ok(Uint8Array.of(3)),
+    )
     const path = join(base, 'keys', 'sensor.json')
     const content = await readFile(path, 'utf8')
     const secret = bytesToHex(made.encryption.secret.expose())

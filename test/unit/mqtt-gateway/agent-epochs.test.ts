@@ -9,7 +9,7 @@ import { type MoteError, type Refusal, unwrap } from '../../../chain/result.ts'
 import { makeKeys } from '../../../client/key-directory.ts'
 import { EpochKeys } from '../../../mqtt-gateway/device/agent-epochs.ts'
 import { sealEpochKey } from '../../../mqtt-gateway/device/box-sealing.ts'
-import { decryptionKeyOf } from '../../../mqtt-gateway/device/decryption-key.ts'
+import { DecryptionKeys } from '../../../mqtt-gateway/device/decryption-key.ts'
 import { DeviceState } from '../../../mqtt-gateway/device/device-state.ts'
 import type { MqttConnection, ReceivedMessage } from '../../../mqtt-gateway/device/mqtt-connection.ts'
 import { topicPairOf } from '../../../mqtt-gateway/device/topic-keys.ts'
@@ -50,7 +50,7 @@ beforeEach(async () => {
   }
   epochs = new EpochKeys({
     device: bob.id,
-    decryptionKey: decryptionKeyOf(bob),
+    decryptionKeys: new DecryptionKeys(bob),
     chain: trust,
     state: await DeviceState.open(directory),
     connection: connection as unknown as MqttConnection,

@@ -11,7 +11,7 @@ import { MessageStore } from '../../../client/message-store.ts'
 import { Inbox } from '../../../mqtt-gateway/agent/inbox.ts'
 import type { EpochKeys } from '../../../mqtt-gateway/device/agent-epochs.ts'
 import { arrivals } from '../../../mqtt-gateway/device/arrivals.ts'
-import { decryptionKeyOf } from '../../../mqtt-gateway/device/decryption-key.ts'
+import { DecryptionKeys } from '../../../mqtt-gateway/device/decryption-key.ts'
 import { sealEnvelope } from '../../../mqtt-gateway/device/envelope-sealing.ts'
 import { Listener, type TakeMessage } from '../../../mqtt-gateway/device/listener.ts'
 import { ListeningPlace } from '../../../mqtt-gateway/device/listening-place.ts'
@@ -78,7 +78,7 @@ async function run(
   const done = waiting.map(() => Promise.withResolvers<void>())
   const listener = new Listener({
     device: bob.id,
-    decryptionKey: decryptionKeyOf(bob),
+    decryptionKeys: new DecryptionKeys(bob),
     chain: trust,
     place,
     epochs: {} as EpochKeys,

@@ -19,6 +19,9 @@ let made: DeviceId[]
 let failures: string[]
 /** Who has the key of the epoch. */
 let known: Map<DeviceId, Uint8Array>
+/** Whose box is sealed to a key that it has no more. */
+let sealedToAnother: Set<DeviceId>
+let tellSealed: Map<DeviceId, (id: GroupId) => void>
 const keepers: EpochKeeper[] = []
 
 beforeEach(() => {
@@ -30,6 +33,8 @@ beforeEach(() => {
   made = []
   failures = []
   known = new Map()
+  sealedToAnother = new Set()
+  tellSealed = new Map()
 })
 afterEach(() => {
   for (const keeper of keepers.splice(0)) keeper.stop()
@@ -45,6 +50,8 @@ async function online(
     ensureEpoch: async (value: TrustedGroup) => (needsEpoch(value) ? rekey(value) : value),
     key: async () => known.get(device),
     rekey: async (id: GroupId) => rekey((await trust.group(id)).value!),
+    isSealedToAnother: () => sealedToAnother.has(device),
+    onSealedToAnother: (listener: (id: GroupId) => void) => void tellSealed.set(device, listener),
   }
   const onFailure = (_: GroupId, { code }: { readonly code: string }) => void failures.push(code)
   const keeper = new EpochKeeper({ device, chain: trust, epochs, onFailure })
@@ -173,4 +180,17 @@ test('epoch keeper: a group whose key does not come waits for who sends next', a
   for (const id of ids) await online(id)
   await pass(60_000)
   expect(made).toEqual([])
+})
+
+test('epoch keeper: a member whose box is sealed to a key that it has no more makes another epoch, once for a membership', async () => {
+  const other = await withoutBoxes()
+  for (const id of ids) await online(id)
+  sealedToAnother.add(ids[1])
+  tellSealed.get(ids[1])!(other)
+  // The first and the second member of this group come before the third.
+  await pass(5_000 + 2_000)
+  expect(made).toEqual([ids[1]])
+  tellSealed.get(ids[1])!(other)
+  await pass(60_000)
+  expect(made).toEqual([ids[1]])
 })

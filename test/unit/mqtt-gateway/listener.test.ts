@@ -9,7 +9,7 @@ import { nobleVerifier } from '../../../chain/noble-crypto.ts'
 import { unwrap } from '../../../chain/result.ts'
 import { makeKeys, signerOf } from '../../../client/key-directory.ts'
 import type { EpochKeys } from '../../../mqtt-gateway/device/agent-epochs.ts'
-import { decryptionKeyOf } from '../../../mqtt-gateway/device/decryption-key.ts'
+import { DecryptionKeys } from '../../../mqtt-gateway/device/decryption-key.ts'
 import { type SealRequest, sealEnvelope } from '../../../mqtt-gateway/device/envelope-sealing.ts'
 import { Lanes, Listener } from '../../../mqtt-gateway/device/listener.ts'
 import { ListeningPlace } from '../../../mqtt-gateway/device/listening-place.ts'
@@ -32,7 +32,7 @@ beforeEach(async () => {
   directory = await mkdtemp(join(tmpdir(), 'mote-listener-'))
   listener = new Listener({
     device: bob.id,
-    decryptionKey: decryptionKeyOf(bob),
+    decryptionKeys: new DecryptionKeys(bob),
     chain: trust,
     place: await ListeningPlace.take(directory, 0 as Milliseconds),
     // Only these are asked of it.

@@ -115,6 +115,12 @@ describe('verification of a message for one recipient', () => {
     expect(give(until + 1)).toBe('envelope-expired')
     const revoked = { ...input.facts, sender: { ...aliceRecord, status: 'revoked' } as const }
     expect(give(now, { facts: revoked })).toBe('signer-not-active')
+    const withKey = (lifetime: Partial<KeyEntry>) => {
+      const record = withKeys(bobRecord, entry => ({ ...entry, ...lifetime }) as KeyEntry)
+      return give(now, { facts: { ...input.facts, target: { type: 'device', record } as const } })
+    }
+    expect(withKey({ notAfter: (now - 1) as Milliseconds }), 'sealed before the rotation').toBe('Check')
+    expect(withKey({ revokedAt: (now - 1) as Milliseconds })).toBe('recipient-key-mismatch')
     expect(give(now, { facts: { ...input.facts, ageMs: 1001 } })).toBe('stale')
   })
 
