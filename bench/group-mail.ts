@@ -18,7 +18,8 @@ function openBroker(): Broker {
     connectionsMax: members,
     unproven: { all: members + 1, perAddress: members + 1 },
     subscriptionsPerClientMax: 8,
-    queuedPerClientMax: 100,
+    input: { messages: 100, bytes: 64 * mebibyte },
+    rate: { messagesPerSecond: 1_000_000, bytesPerSecond: 1024 * mebibyte },
     keepAliveSecondsMax: 600,
     connectTimeoutMs: 10_000,
     outgoing: { messages: 10_000, bytes: 64 * mebibyte, bytesInAll: 1024 * mebibyte, stalledMs: 10_000 },
@@ -27,8 +28,12 @@ function openBroker(): Broker {
     { host, port: 0 },
     limits,
   )({
-    authenticate: async ({ clientId }) => ({ ok: true, value: { clientId } satisfies BrokerSession }),
+    authenticate: async ({ clientId }) => ({
+      ok: true,
+      value: { clientId, device: clientId } satisfies BrokerSession,
+    }),
     published: async () => 'acknowledge',
+    will: async () => {},
     maySubscribe: async () => 'grant',
     subscribed: () => {},
     mayReceive: () => true,

@@ -34,6 +34,8 @@ const maxCachedKeys = 4096
 
 /** DER of a SubjectPublicKeyInfo (RFC 5480) up to the 33 bytes of a compressed P-256 point. */
 const spkiPrefix = Buffer.from('3039301306072a8648ce3d020106082a8648ce3d030107032200', 'hex')
+/** DER of a PKCS #8 Ed25519 private key (RFC 8410) up to its 32 bytes. */
+const ed25519Prefix = Buffer.from('302e020100300506032b657004220420', 'hex')
 /** Group order n of P-256 and ⌊n/2⌋ (FIPS 186-5). */
 const order = Buffer.from('ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551', 'hex')
 const halfOrder = Buffer.from('7fffffff800000007fffffffffffffffde737d56d38bcf4279dce5617e3192a8', 'hex')
@@ -105,12 +107,20 @@ function ed25519Signer(seed: Uint8Array): Signer {
   }
 }
 
-function p256Signer(seed: Uint8Array): Signer {
+/** The private key of 32 secret bytes as OpenSSL has it, for TLS and certificates. */
+export function nativePrivateKey(suite: SigningSuite, seed: Uint8Array): KeyObject {
+  assert(seed.length === 32, `seed: expected 32 bytes, got ${seed.length}`)
+  return suite === 'p256'
+    ? p256PrivateKey(seed)
+    : createPrivateKey({ key: Buffer.concat([ed25519Prefix, seed]), format: 'der', type: 'pkcs8' })
+}
+
+function p256PrivateKey(seed: Uint8Array): KeyObject {
   const ecdh = createECDH('prime256v1')
   ecdh.setPrivateKey(seed)
   const point = ecdh.getPublicKey()
   const base64url = (bytes: Uint8Array) => Buffer.from(bytes).toString('base64url')
-  const key = createPrivateKey({
+  return createPrivateKey({
     format: 'jwk',
     key: {
       kty: 'EC',
@@ -120,6 +130,12 @@ function p256Signer(seed: Uint8Array): Signer {
       y: base64url(point.subarray(33)),
     },
   })
+}
+
+function p256Signer(seed: Uint8Array): Signer {
+  const ecdh = createECDH('prime256v1')
+  ecdh.setPrivateKey(seed)
+  const key = p256PrivateKey(seed)
   const publicKey: PublicKey = {
     suite: 'p256',
     bytes: Uint8Array.from(ecdh.getPublicKey(undefined, 'compressed') as Buffer),

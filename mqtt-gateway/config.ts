@@ -15,6 +15,7 @@ import {
   pathSchema,
   readConfigurationFile,
 } from '../client/configuration-file.ts'
+import type { TlsFiles } from './server/tls-identity.ts'
 
 const limit = (minimum: number, maximum: number) => Type.Optional(Type.Integer({ minimum, maximum }))
 
@@ -30,6 +31,19 @@ const schema = Type.Object(
     /** HTTP APIs of nodes to read the chain from, the preferred one first. */
     fullNodes: Type.Array(Type.String({ pattern: '^https?://[^\\s/]+/?$' }), { minItems: 1, maxItems: 64 }),
     mqtt: listenSchema,
+    /** MQTT over TLS beside it; off unless given. */
+    mqtts: Type.Optional(
+      Type.Object(
+        {
+          ...listenSchema.properties,
+          /** PEM: the server's certificate, then those that lead to an authority. */
+          certificate: pathSchema,
+          /** PEM, mode 0600. Both files are read again when they change. */
+          key: pathSchema,
+        },
+        closed,
+      ),
+    ),
     /** Liveness, readiness and status by HTTP; off unless given. */
     api: Type.Optional(listenSchema),
     /** Trust data older than this refuses every message. */
@@ -44,6 +58,8 @@ const schema = Type.Object(
           queuedPerClient: limit(1, 10_000),
           unproven: limit(1, 10_000),
           unprovenPerAddress: limit(1, 10_000),
+          messagesPerSecond: limit(1, 1_000_000),
+          bytesPerSecond: limit(262_144, 2 ** 40),
         },
         closed,
       ),
@@ -64,6 +80,7 @@ export interface GatewayConfig {
   readonly key: string
   readonly fullNodes: readonly string[]
   readonly mqtt: ListenAddress
+  readonly mqtts: (ListenAddress & TlsFiles) | undefined
   readonly api: ListenAddress | undefined
   readonly trustTtlMs: number
   readonly data: string
@@ -73,6 +90,8 @@ export interface GatewayConfig {
     readonly queuedPerClient: number
     readonly unproven: number
     readonly unprovenPerAddress: number
+    readonly messagesPerSecond: number
+    readonly bytesPerSecond: number
   }
   readonly log: {
     readonly level: NonNullable<NonNullable<GatewayConfigFile['log']>['level']>
@@ -86,6 +105,8 @@ const defaultLimits = {
   queuedPerClient: 1000,
   unproven: 1024,
   unprovenPerAddress: 256,
+  messagesPerSecond: 1000,
+  bytesPerSecond: 8 * 1024 * 1024,
 } as const
 const parse = configurationParser(schema)
 
@@ -105,6 +126,11 @@ export function parseGatewayConfig(content: string, file: string): GatewayConfig
     key: resolve(base, value.key),
     fullNodes: value.fullNodes.map(url => url.replace(/\/$/, '')),
     mqtt: value.mqtt,
+    mqtts: value.mqtts && {
+      ...value.mqtts,
+      certificate: resolve(base, value.mqtts.certificate),
+      key: resolve(base, value.mqtts.key),
+    },
     api: value.api,
     trustTtlMs: value.trustTtlMs,
     data: resolve(base, value.data),

@@ -24,9 +24,11 @@ import { maxEnvelopeBytes } from './protocol/envelope.ts'
 import { aedesBroker } from './server/aedes-broker.ts'
 import { fileBoxStore } from './server/boxes.ts'
 import { Gateway } from './server/gateway.ts'
+import type { SecureListener } from './server/listeners.ts'
 import { Mailboxes } from './server/mailboxes.ts'
 import { defaultOutgoingLimits } from './server/outgoing-queues.ts'
 import { openStatusServer } from './server/status-server.ts'
+import { readTlsPair } from './server/tls-identity.ts'
 
 export interface RunningGateway {
   /** What its ready line says. */
@@ -40,8 +42,10 @@ export interface RunningGateway {
 /** A full node that hangs is passed over after this long: a device waits for the answer. */
 const requestTimeoutMs = 2_000
 const retryDelayMs = 250
-/** Time that a connection has to say who it is. */
+/** Time that a connection has to say who it is, and before that for a TLS handshake. */
 const connectTimeoutMs = 3_000
+/** Bytes of one client's messages that are being decided. */
+const queuedBytesPerClient = 4 * 1024 * 1024
 
 /** Starts the gateway of a configuration file. Throws `config-invalid`, `wrong-chain`, `key-not-found`, `interrupted`. */
 export async function startGateway(configFile: string, signal: AbortSignal): Promise<RunningGateway> {
@@ -79,13 +83,14 @@ export async function startGateway(configFile: string, signal: AbortSignal): Pro
   }
   try {
     await firstHeader(client, log, signal)
-    const mqtt = await gateway.start()
+    const { secure: mqtts, ...mqtt } = await gateway.start()
     started = true
-    log.info({ mqtt, height: gateway.status().height }, 'ready')
+    log.info({ mqtt, mqtts, height: gateway.status().height }, 'ready')
     const ready = {
       name: config.name,
       id,
       mqtt,
+      ...(mqtts && { mqtts }),
       ...(statusServer && { api: statusServer.address }),
       pid: process.pid,
     }
@@ -118,25 +123,41 @@ async function openChain(config: GatewayConfig, log: Logger): Promise<ChainClien
 
 async function makeGateway(config: GatewayConfig, client: ChainClient, log: Logger): Promise<Gateway> {
   const { connections, subscriptionsPerClient, queuedPerClient, unproven, unprovenPerAddress } = config.limits
+  const { messagesPerSecond, bytesPerSecond } = config.limits
   return new Gateway({
     trust: chainTrust(client.records, client.pool),
     verifier: nativeVerifier,
-    broker: aedesBroker(config.mqtt, {
-      packetBytesMax: maxEnvelopeBytes + 1024,
-      connectionsMax: connections,
-      unproven: { all: unproven, perAddress: unprovenPerAddress },
-      subscriptionsPerClientMax: subscriptionsPerClient,
-      queuedPerClientMax: queuedPerClient,
-      keepAliveSecondsMax: 600,
-      connectTimeoutMs,
-      outgoing: defaultOutgoingLimits,
-    }),
+    broker: aedesBroker(
+      { ...config.mqtt, secure: await secureListener(config, log) },
+      {
+        packetBytesMax: maxEnvelopeBytes + 1024,
+        connectionsMax: connections,
+        unproven: { all: unproven, perAddress: unprovenPerAddress },
+        subscriptionsPerClientMax: subscriptionsPerClient,
+        input: { messages: queuedPerClient, bytes: queuedBytesPerClient },
+        rate: { messagesPerSecond, bytesPerSecond },
+        keepAliveSecondsMax: 600,
+        connectTimeoutMs,
+        outgoing: defaultOutgoingLimits,
+      },
+    ),
     boxes: await fileBoxStore(join(config.data, 'boxes')),
     mailboxes: await Mailboxes.open(join(config.data, 'mail')),
     log: await fileDecisionLog(config.data, log),
     trustTtlMs: config.trustTtlMs,
     onError: error => log.error({ err: error }, 'failure that no client can be told of'),
   })
+}
+
+async function secureListener({ mqtts }: GatewayConfig, log: Logger): Promise<SecureListener | undefined> {
+  if (!mqtts) return undefined
+  const { host, port, certificate, key } = mqtts
+  const files = { certificate, key }
+  const onReload = (error?: unknown): void => {
+    if (error === undefined) log.info({ certificate }, 'new certificate in use')
+    else log.error({ err: error }, 'certificate: the one from before stays in use')
+  }
+  return { host, port, files, pair: await readTlsPair(files), onReload }
 }
 
 /** Waits until one header beyond the checkpoint is verified, or one is known to be the newest. */

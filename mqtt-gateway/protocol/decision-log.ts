@@ -43,6 +43,8 @@ export interface DecisionLine {
   readonly verdict: 'Check' | 'Error'
   /** An exact repeat of a message: acknowledged, and not relayed again. */
   readonly repeat?: true
+  /** The will of a connection that ended without DISCONNECT. */
+  readonly will?: true
   readonly code: ErrorCode | null
   readonly reason: string | null
   /** Both key ids where the recipient's key or the epoch key is not the chain's, or not another's. */

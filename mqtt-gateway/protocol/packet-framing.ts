@@ -3,7 +3,8 @@
  * its end (packet-rules.ts): its size and kind before the body is kept, since the parser collects a whole packet first
  * and has no limit, its form before anybody works on it.
  *
- * The bytes go on unchanged. It keeps a body of bounded size, of a PUBLISH the beginning only.
+ * The bytes go on unchanged. It keeps a body of bounded size, of a PUBLISH the beginning only. It stops before the body of a PUBLISH that
+ * may not begin yet (`mayBegin`), and goes on from there with what it is given next.
  */
 import {
   checkBody,
@@ -12,10 +13,16 @@ import {
   checkLength,
   type FixedHeader,
   type PacketLimits,
+  packetTypes,
 } from './packet-rules.ts'
 
+export interface FramingOptions extends PacketLimits {
+  /** Asked with the remaining length of each PUBLISH, until it says yes. Default: yes. */
+  readonly mayBegin?: (bytes: number) => boolean
+}
+
 export class PacketFraming {
-  readonly #limits: PacketLimits
+  readonly #limits: FramingOptions
   /** First byte of a packet whose length is not complete. */
   #first: number | undefined
   #length = 0
@@ -26,27 +33,43 @@ export class PacketFraming {
   #filled = 0
   /** Bytes of the current body that are still to come. */
   #remaining = 0
+  /** A PUBLISH that may not begin yet. */
+  #waiting: FixedHeader | undefined
+  #taken = 0
 
-  constructor(limits: PacketLimits) {
+  constructor(limits: FramingOptions) {
     this.#limits = limits
+  }
+
+  /** Bytes of the last chunk that may go on; the others are to be given again later. */
+  get taken(): number {
+    return this.#taken
   }
 
   /** What is wrong with the first packet that breaks a rule, as soon as that is known; undefined while all is well. */
   accept(chunk: Uint8Array): string | undefined {
-    let offset = 0
-    while (offset < chunk.length) {
-      if (this.#remaining > 0) {
-        const taken = chunk.subarray(offset, offset + this.#remaining)
-        offset += taken.length
-        const violation = this.#takeBody(taken)
-        if (violation !== undefined) return violation
-        continue
-      }
-      const violation = this.#takeHeader(chunk[offset] as number)
+    this.#taken = 0
+    while (this.#taken < chunk.length && this.#mayGoOn()) {
+      const violation = this.#step(chunk)
       if (violation !== undefined) return violation
-      offset += 1
     }
     return undefined
+  }
+
+  #mayGoOn(): boolean {
+    if (this.#waiting && (this.#limits.mayBegin?.(this.#waiting.length) ?? true)) this.#waiting = undefined
+    return this.#waiting === undefined
+  }
+
+  #step(chunk: Uint8Array): string | undefined {
+    if (this.#remaining === 0) {
+      const byte = chunk[this.#taken] as number
+      this.#taken += 1
+      return this.#takeHeader(byte)
+    }
+    const part = chunk.subarray(this.#taken, this.#taken + this.#remaining)
+    this.#taken += part.length
+    return this.#takeBody(part)
   }
 
   #takeHeader(byte: number): string | undefined {
@@ -72,6 +95,7 @@ export class PacketFraming {
     this.#body = new Uint8Array(checkedBytes(header))
     this.#filled = 0
     this.#remaining = header.length
+    if (header.type === packetTypes.publish) this.#waiting = header
     return header.length === 0 ? this.#judge(header) : undefined
   }
 

@@ -1,26 +1,30 @@
 /**
  * The embedded broker: aedes 1.2 (MQTT 3.1 and 3.1.1) behind the broker port (docs/decisions/0011-aedes.md).
  *
- * What aedes does by itself would break the port's contract in four places, mended here:
+ * What aedes does by itself would break the port's contract in five places, mended here:
  * - it calls an asynchronous `authorizePublish` for several messages of a client at once, and they finish in any
  *   order: a queue per client runs them one after another;
  * - it acknowledges QoS 1 before it persists or delivers: everything that must come first happens inside
  *   `authorizePublish`, where the gateway decides and relays;
  * - it would pass the client's own message on: the message is emptied and moved to a topic that nobody can
- *X * What a client sends is judged before aedes sees it (packet-rules.ts): aedes takes 43 sequences that break a rule of MQTT.
+ *   subscribe to;
+ * - it asks `authorizePublish` again for a repeat of a QoS 2 message: qos2-receipts.ts has the first outcome;
+ * - a publisher waits for the slowest subscriber: outgoing-queues.ts.
  *
- * Bounded: connections, packet size, queued messages per client, subscriptions, keep-alive, time to CONNECT, time a
- * slow reader may block. Sessions are always clean and wills are dropped, so nothing accumulates for who is not there.
+ * What a client sends is judged, and slowed, before aedes sees it (client-input.ts): aedes takes 43 sequences that break a rule of MQTT.
+ *
+ * Bounded: connections, packet size, messages of a client that are decided, its rate, subscriptions, keep-alive, time to CONNECT, time a
+ * slow reader may block. Sessions are always clean, so nothing accumulates for who is not there.
  */
-import { once } from 'node:events'
-import { createServer, type Server, type Socket } from 'node:net'
+import type { Socket } from 'node:net'
+import { TLSSocket } from 'node:tls'
 import { Aedes, type AuthenticateError, type Client, type PublishPacket } from 'aedes'
 import type { ErrorCode } from '../../chain/errors.ts'
 import type { Refusal } from '../../chain/result.ts'
 import { type ShareLimits, shareOf } from '../../client/address-shares.ts'
+import { Deadline } from '../../client/deadline.ts'
 import { OrderedQueue } from '../../client/ordered-queue.ts'
 import { maxPasswordCharacters } from '../protocol/assertion.ts'
-import { PacketFraming } from '../protocol/packet-framing.ts'
 import { unknownLevel } from '../protocol/packet-rules.ts'
 import {
   type Broker,
@@ -28,11 +32,19 @@ import {
   type BrokerFactory,
   type BrokerHandlers,
   type BrokerSession,
+  type IncomingMessage,
+  type Listening,
+  type Login,
   mayPassLater,
   type OutgoingMessage,
+  type PublishOutcome,
   type SubscribeOutcome,
 } from './broker.ts'
+import { ClientInput, type InputLimits } from './client-input.ts'
+import { DeviceRates, type PublishRate } from './device-rates.ts'
+import { clientCertificateOf, Listeners, type SecureListener } from './listeners.ts'
 import { type OutgoingLimits, OutgoingQueues } from './outgoing-queues.ts'
+import { Qos2Receipts } from './qos2-receipts.ts'
 import { type ConnectionPlace, UnprovenConnections } from './unproven-connections.ts'
 
 export interface AedesLimits {
@@ -43,8 +55,10 @@ export interface AedesLimits {
   /** Connections that have not proven whose they are. */
   readonly unproven: ShareLimits
   readonly subscriptionsPerClientMax: number
-  /** Messages of one client that wait for their decision; more close the connection. */
-  readonly queuedPerClientMax: number
+  /** What may be under decision for one client; more is not read from it until then. */
+  readonly input: InputLimits
+  /** What a device may publish in a second; more is read later. */
+  readonly rate: PublishRate
   /** Longest keep-alive that a client may ask for, in seconds. 0 (never) is refused. */
   readonly keepAliveSecondsMax: number
   /** Time from connection to CONNECT. */
@@ -63,12 +77,28 @@ const subscriptionFailure = 128
 /** Return codes of CONNACK (MQTT 3.1.1, section 3.2.2.3). */
 const connackCodes = { unavailable: 3, badCredentials: 4, notAuthorized: 5 } as const
 
+/** Time for the messages that are being decided, and for what is written, when the broker closes. */
+const drainMs = 3_000
+/** Turns of the event loop in which aedes acknowledges what it was told to: of QoS 2 it takes a few. */
+const acknowledgementTurns = 20
+
 interface ClientState {
   readonly queue: OrderedQueue
   readonly session: BrokerSession
 }
 
-export function aedesBroker(address: BrokerAddress, limits: AedesLimits): BrokerFactory {
+/** A connection, before and after it is known whose it is. */
+interface Connection {
+  readonly place: ConnectionPlace
+  readonly input: ClientInput
+}
+
+/** Where to listen: without TLS, and with it where that is wanted. */
+export interface AedesAddress extends BrokerAddress {
+  readonly secure?: SecureListener | undefined
+}
+
+export function aedesBroker(address: AedesAddress, limits: AedesLimits): BrokerFactory {
   return handlers => new AedesBroker(address, limits, handlers)
 }
 
@@ -76,33 +106,35 @@ export function aedesBroker(address: BrokerAddress, limits: AedesLimits): Broker
 const unacceptableVersion = Uint8Array.of(0x20, 2, 0, 1)
 
 class AedesBroker implements Broker {
-  readonly #address: BrokerAddress
   readonly #limits: AedesLimits
   readonly #handlers: BrokerHandlers
   readonly #aedes: Aedes
-  readonly #server: Server
+  readonly #listeners: Listeners
+  readonly #connections = new Map<Client, Connection>()
   readonly #states = new WeakMap<Client, ClientState>()
   readonly #clients = new Map<string, Client>()
-  readonly #sockets = new Set<Socket>()
+  /** As CONNECT has them: aedes hands the same object in when one fires. */
+  readonly #wills = new WeakMap<Client, object>()
   readonly #outgoing: OutgoingQueues
-  readonly #unproven: UnprovenConnections
-  readonly #places = new WeakMap<Client, ConnectionPlace>()
+  readonly #rates: DeviceRates
+  readonly #receipts = new Qos2Receipts()
+  #isClosing = false
 
-  constructor(address: BrokerAddress, limits: AedesLimits, handlers: BrokerHandlers) {
-    this.#address = address
+  constructor({ host, port, secure }: AedesAddress, limits: AedesLimits, handlers: BrokerHandlers) {
     this.#limits = limits
     this.#handlers = handlers
     this.#outgoing = new OutgoingQueues(limits.outgoing)
-    this.#unproven = new UnprovenConnections(limits.unproven)
+    this.#rates = new DeviceRates(limits.rate)
     this.#aedes = new Aedes({
       concurrency: 1000,
-      queueLimit: limits.queuedPerClientMax,
+      queueLimit: limits.input.messages,
+      maxInflightInbound: limits.input.messages,
       maxClientsIdLength: 64,
       keepaliveLimit: limits.keepAliveSecondsMax,
       connectTimeout: limits.connectTimeoutMs,
-      preConnect: (_client, packet, done) => {
+      preConnect: (client, packet, done) => {
         packet.clean = true
-        delete packet.will
+        if (packet.will) this.#wills.set(client, packet.will)
         done(null, true)
       },
       authenticate: (client, username, password, done) =>
@@ -110,7 +142,9 @@ class AedesBroker implements Broker {
           refusal => done(refusal ?? null, refusal === undefined),
           () => done(authenticateError('internal'), false),
         ),
-      authorizePublish: (client, packet, done) => this.#authorizePublish(client, packet, done),
+      authorizePublish: (client, packet, done) => {
+        void this.#judge(client, packet).then(failure => done(failure ?? null))
+      },
       authorizeSubscribe: (client, subscription, done) => {
         void this.#judgeSubscription(client, subscription.topic).then(outcome =>
           outcome === 'close'
@@ -133,20 +167,23 @@ class AedesBroker implements Broker {
         if (session && Number(qos) !== subscriptionFailure) this.#handlers.subscribed(session, topic)
     })
     this.#aedes.on('clientDisconnect', client => this.#disconnected(client))
-    this.#server = createServer(socket => this.#accept(socket))
-    this.#server.maxConnections = limits.connectionsMax + limits.unproven.all
+    this.#listeners = new Listeners({
+      plain: { host, port },
+      secure,
+      socketsMax: limits.connectionsMax + limits.unproven.all,
+      handshakeTimeoutMs: limits.connectTimeoutMs,
+      unproven: new UnprovenConnections(limits.unproven),
+      onConnection: (socket, place) => this.#accept(socket, place),
+    })
   }
 
   get connections(): number {
     return this.#clients.size
   }
 
-  async listen(): Promise<BrokerAddress> {
+  async listen(): Promise<Listening> {
     await this.#aedes.listen()
-    this.#server.listen(this.#address.port, this.#address.host)
-    await once(this.#server, 'listening')
-    const bound = this.#server.address()
-    return typeof bound === 'object' && bound ? { host: this.#address.host, port: bound.port } : this.#address
+    return this.#listeners.listen()
   }
 
   publish({ topicName, payload, retain }: OutgoingMessage): Promise<void> {
@@ -163,42 +200,44 @@ class AedesBroker implements Broker {
   }
 
   async close(): Promise<void> {
-    const closed = this.#server.listening ? once(this.#server, 'close') : undefined
-    this.#server.close()
+    this.#isClosing = true
+    this.#listeners.refuse()
+    for (const { input } of this.#connections.values()) input.stop()
+    await new Deadline(drainMs).race(this.#drain())
     const { promise, resolve } = Promise.withResolvers<void>()
     this.#aedes.close(resolve)
     await promise
-    for (const socket of this.#sockets) socket.destroy()
+    await this.#listeners.close()
     this.#outgoing.close()
-    await closed
   }
 
-  #accept(socket: Socket): void {
-    const place = this.#unproven.add(shareOf(socket.remoteAddress ?? ''), () => socket.destroy())
-    this.#sockets.add(socket)
-    socket.once('close', () => {
-      this.#sockets.delete(socket)
-      place.end()
-    })
+  /** Resolves when every message that was read is decided, and what clients are told of it is sent. */
+  async #drain(): Promise<void> {
+    const clients = [...this.#clients.values()]
+    await Promise.all(clients.map(client => this.#states.get(client)?.queue.idle()))
+    for (let turn = 0; turn < acknowledgementTurns; turn++)
+      await new Promise(resolve => setImmediate(resolve))
+    await Promise.all(clients.map(({ conn }) => sent(conn)))
+  }
+
+  #accept(socket: Socket, place: ConnectionPlace): void {
     const client = this.#aedes.handle(socket)
-    this.#places.set(client, place)
     this.#outgoing.watch(socket, detail => this.#cut(client, { code: 'too-slow', detail }))
-    const framing = new PacketFraming({
-      connectBytes: maxConnectPacketBytes,
-      publishBytes: () => (client.connected ? this.#limits.packetBytesMax : maxConnectPacketBytes),
-      filters: this.#limits.subscriptionsPerClientMax,
+    const { packetBytesMax, subscriptionsPerClientMax: filters } = this.#limits
+    const input = new ClientInput(socket, {
+      packets: {
+        connectBytes: maxConnectPacketBytes,
+        publishBytes: () => (client.connected ? packetBytesMax : maxConnectPacketBytes),
+        filters,
+      },
+      limits: this.#limits.input,
+      onViolation: violation => {
+        if (violation === unknownLevel && !client.connected) this.#refuseVersion(socket)
+        else this.#cut(client, { code: 'malformed', detail: `packet: ${violation}` })
+      },
     })
-    // aedes takes its input by `conn.read(null)` only: the one place where a packet is seen before it is kept, without
-    // another stream and its buffer between.
-    const read = socket.read.bind(socket)
-    socket.read = size => {
-      const chunk: Buffer | null = read(size)
-      const violation = chunk === null ? undefined : framing.accept(chunk)
-      if (violation === undefined) return chunk
-      if (violation === unknownLevel && !client.connected) this.#refuseVersion(socket)
-      else this.#cut(client, { code: 'malformed', detail: `packet: ${violation}` })
-      return null
-    }
+    this.#connections.set(client, { place, input })
+    socket.once('close', () => this.#connections.delete(client))
   }
 
   /** The one packet of a wrong form that is answered [MQTT-3.1.2-2]. */
@@ -218,24 +257,27 @@ class AedesBroker implements Broker {
     username: string | undefined,
     password: string | undefined,
   ): Promise<AuthenticateError | undefined> {
-    const { remoteAddress = '' } = client.conn as Socket
-    const [address, isPrivate] = [shareOf(remoteAddress), isLoopback(remoteAddress)]
-    const login = {
+    const { conn } = client
+    const { remoteAddress = '' } = conn as Socket
+    const certificate = conn instanceof TLSSocket ? clientCertificateOf(conn) : undefined
+    const login: Login = {
       clientId: client.id,
       username: username ?? '',
-      password: password ?? '',
-      address,
-      isPrivate,
+      password,
+      certificate,
+      address: shareOf(remoteAddress),
+      isPrivate: conn instanceof TLSSocket || isLoopback(remoteAddress),
     }
     const turnAway = (code: 'assertion-invalid' | 'overloaded', detail: string) => {
       this.#handlers.turnedAway(login, { code, detail })
       return authenticateError(code)
     }
-    if (username === undefined || password === undefined || password.length > maxPasswordCharacters)
+    if ((password === undefined && !certificate) || (password?.length ?? 0) > maxPasswordCharacters)
       return turnAway(
         'assertion-invalid',
-        `password: expected a user name and 1 to ${maxPasswordCharacters} characters`,
+        `password: expected 1 to ${maxPasswordCharacters} characters, or a client certificate by TLS`,
       )
+    if (this.#isClosing) return turnAway('overloaded', 'gateway: it is stopping')
     const { connectionsMax } = this.#limits
     // Who takes over its own older connection needs no further place.
     if (this.#clients.size >= connectionsMax && !this.#clients.has(client.id))
@@ -243,7 +285,9 @@ class AedesBroker implements Broker {
     const result = await this.#handlers.authenticate(login)
     if (!result.ok) return authenticateError(result.error.code)
     const session = result.value
-    this.#places.get(client)?.prove()
+    const connection = this.#connections.get(client)
+    connection?.place.prove()
+    connection?.input.countFor(this.#rates.of(session.device))
     this.#states.set(client, { queue: new OrderedQueue(), session })
     // Not aedes' event: it does not come for a connection that ends while it is being authenticated.
     if (client.conn.destroyed) this.#handlers.closed(session)
@@ -251,29 +295,43 @@ class AedesBroker implements Broker {
     return undefined
   }
 
-  #authorizePublish(
-    client: Client | null,
-    packet: PublishPacket,
-    done: (error?: Error | null) => void,
-  ): void {
+  /** Why a message, or the will of a connection that broke, is not acknowledged; undefined if it is. */
+  async #judge(client: Client | null, packet: PublishPacket): Promise<Error | undefined> {
     const state = client ? this.#states.get(client) : undefined
-    if (!state || state.queue.length >= this.#limits.queuedPerClientMax) {
-      done(new Error(state ? 'too many messages in flight' : 'no session'))
-      return
-    }
-    const { queue, session } = state
+    if (!client || !state) return new Error('no session')
+    const connection = this.#connections.get(client)
     const message = { topicName: packet.topic, payload: Uint8Array.from(packet.payload as Buffer) }
-    void queue.run(async () => {
-      try {
-        const outcome = await this.#handlers.published(session, message)
-        packet.topic = consumedTopic
-        packet.payload = Buffer.alloc(0)
-        packet.retain = false
-        done(outcome === 'acknowledge' ? null : new Error('not acknowledged: try again later'))
-      } catch (cause) {
-        done(new Error('not acknowledged: internal error', { cause }))
-      }
-    })
+    const isWill = packet === this.#wills.get(client)
+    try {
+      const outcome = await state.queue.run(() =>
+        isWill ? this.#fire(state.session, message) : this.#published(state.session, packet, message),
+      )
+      packet.topic = consumedTopic
+      packet.payload = Buffer.alloc(0)
+      packet.retain = false
+      return outcome === 'acknowledge' ? undefined : new Error('not acknowledged: try again later')
+    } catch (cause) {
+      return new Error('not acknowledged: internal error', { cause })
+    } finally {
+      if (!isWill) connection?.input.decided()
+    }
+  }
+
+  #published(
+    session: BrokerSession,
+    { qos, dup: isRepeat, messageId: packetIdentifier }: PublishPacket,
+    message: IncomingMessage,
+  ): Promise<PublishOutcome> {
+    const judge = () => this.#handlers.published(session, message)
+    if (qos !== 2 || packetIdentifier === undefined) return judge()
+    const { clientId } = session
+    return this.#receipts.once({ clientId, packetIdentifier, isRepeat, message }, judge)
+  }
+
+  /** A device is not gone because the broker closes. */
+  async #fire(session: BrokerSession, message: IncomingMessage): Promise<PublishOutcome> {
+    if (!this.#isClosing) await this.#handlers.will(session, message)
+    return 'acknowledge'
   }
 
   async #judgeSubscription(client: Client, topicFilter: string): Promise<SubscribeOutcome> {
@@ -313,6 +371,14 @@ const badCredentials: readonly ErrorCode[] = [
   'bad-signature',
   'credential-invalid',
 ]
+
+/** Ends the stream; resolves when all that was written is sent, or can not be. */
+function sent(stream: Client['conn']): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>()
+  if (stream.destroyed) resolve()
+  stream.once('close', resolve).end(resolve)
+  return promise
+}
 
 /** IPv4 addresses of this machine, also where they are written as IPv6, and that of IPv6. */
 function isLoopback(address: string): boolean {

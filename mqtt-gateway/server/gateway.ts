@@ -16,10 +16,10 @@ import { Access } from './access.ts'
 import { memberBoxMessages } from './boxes.ts'
 import {
   type Broker,
-  type BrokerAddress,
   type BrokerFactory,
   type BrokerSession,
   type IncomingMessage,
+  type Listening,
   type Login,
   mayPassLater,
   type PublishOutcome,
@@ -73,6 +73,7 @@ export class Gateway {
     this.#broker = options.broker({
       authenticate: login => this.#authenticate(login),
       published: (handle, message) => this.#published(handle, message),
+      will: (handle, message) => this.#willFired(handle as Session, message),
       subscribed: (handle, topicFilter) => this.#rulings.deliveries.subscribed(handle, topicFilter),
       maySubscribe: (handle, topicFilter) => this.#judgeSubscription(handle, topicFilter),
       mayReceive: (handle, topicName) => this.#mayReceive(handle, topicName),
@@ -96,7 +97,7 @@ export class Gateway {
   }
 
   /** Opens the MQTT port; the retained boxes are in place before anybody can ask for them. */
-  async start(): Promise<BrokerAddress> {
+  async start(): Promise<Listening> {
     const address = await this.#broker.listen()
     for (const boxes of this.#options.boxes.all())
       for (const message of memberBoxMessages(boxes, undefined)) await this.#broker.publish(message)
@@ -144,10 +145,10 @@ export class Gateway {
     return opened
   }
 
-  #logConnect({ username, address }: Login, decision: Decision): void {
+  #logConnect({ clientId, username, address }: Login, decision: Decision): void {
     this.#count(decision)
     if (decision.verdict === 'Check' || this.#refusedConnects.count(address, decision.code))
-      this.#write(username.slice(0, 64), null, connectRuling(decision), address)
+      this.#write((username || clientId).slice(0, 64), null, connectRuling(decision), address)
   }
 
   #summariseRefusedConnects(): void {
@@ -192,6 +193,16 @@ export class Gateway {
     const topic = parsePublishedTopic(message.topicName)
     const ruling = await this.#rulings.rule(session, topic, message)
     return this.#conclude(session, message.topicName, ruling)
+  }
+
+  /** Judged as if its device published it now: also whether what the session stood on still holds. */
+  async #willFired(session: Session, message: IncomingMessage): Promise<void> {
+    const { topicName } = message
+    const standing = await this.#sessions.stillStands(session)
+    const ruling: Ruling = standing.ok
+      ? await this.#rulings.rule(session, parsePublishedTopic(topicName), message)
+      : { event: 'message', id: null, recipient: null, decision: errorDecision(standing.error) }
+    await this.#conclude(session, topicName, { ...ruling, isWill: true })
   }
 
   async #conclude({ device }: Session, topicName: string, ruling: Ruling): Promise<PublishOutcome> {
@@ -241,7 +252,7 @@ export class Gateway {
   }
 
   #write(sender: string, topicName: string | null, ruling: Ruling, address?: string): void {
-    const { event, id, recipient, decision } = ruling
+    const { event, id, recipient, decision, isWill } = ruling
     const refused = decision.verdict === 'Error' ? decision : undefined
     this.#options.log.write({
       id,
@@ -252,6 +263,7 @@ export class Gateway {
       topic: topicName && printableTopic(topicName),
       verdict: decision.verdict,
       ...(decision.verdict === 'Check' && decision.isRepeat && { repeat: true }),
+      ...(isWill && { will: true }),
       code: refused?.code ?? null,
       reason: refused?.reason ?? null,
       mismatch: refused?.mismatch ?? null,

@@ -57,6 +57,8 @@ export interface Ruling {
   readonly id: string | null
   readonly recipient: string | null
   readonly decision: Decision
+  /** The message is a will that has fired. */
+  readonly isWill?: boolean
 }
 
 export class Rulings {

@@ -1,10 +1,12 @@
 /**
  * Who is connected, and whether they still may be.
  *
- * A connection opens with an assertion (assertion.ts) or a credential (credential-password.ts) that is checked against certified
- * state, and is cut when a later block makes the device, the asserted key or the credential invalid: the change lists of the
- * headers name the records to look at again, and a credential is looked at whenever there is a new header, for it expires. A
+ * A connection opens with an assertion (assertion.ts), a credential (credential-password.ts) or a client certificate, each checked against certified
+ * state, and is cut when a later block makes the device, the key or the credential invalid: the change lists of the
+ * headers name the records to look at again, and what expires is looked at whenever there is a new header. A
  * record that cannot be looked up again counts as invalid.
+ *
+ * Of a certificate only name, key and times count: the chain, and no authority, says whose key it is.
  *
  * The client id is the device id, or the device id, a dot and up to 16 letters or digits: one device may hold several
  * connections, since MQTT ends the older one of two with the same client id [MQTT-3.1.4-2].
@@ -13,7 +15,7 @@
 import { type DeviceId, type Hash, isDigest, type KeyId, type Milliseconds } from '../../chain/brands.ts'
 import { type Credential, type CredentialScope, credentialHash } from '../../chain/credentials.ts'
 import type { ErrorCode } from '../../chain/errors.ts'
-import type { PublicKey, SignatureVerifier } from '../../chain/keys.ts'
+import { keyIdOf, type PublicKey, type SignatureVerifier } from '../../chain/keys.ts'
 import { RecentMap } from '../../chain/recent-map.ts'
 import { findKey, isKeyValidAt, stateKeyOf } from '../../chain/records.ts'
 import { MoteError, ok, type Result, refuse } from '../../chain/result.ts'
@@ -21,7 +23,7 @@ import { checkFresh } from '../../client/freshness.ts'
 import { type Assertion, checkAssertionTime, parseAssertion, verifyAssertion } from '../protocol/assertion.ts'
 import { parsePassword } from '../protocol/credential-password.ts'
 import type { TrustAdvance, TrustView } from '../protocol/trust.ts'
-import type { BrokerSession, Login } from './broker.ts'
+import type { BrokerSession, ClientCertificate, Login } from './broker.ts'
 import { checkCredential } from './credential-check.ts'
 import { defaultUnknownDeviceLimits, UnknownDevices } from './unknown-devices.ts'
 
@@ -30,9 +32,14 @@ export interface Session extends BrokerSession {
   readonly login: SessionLogin
 }
 
-/** What a session was opened with, and stands on: the key that signed its assertion, or a credential. */
+/** What a session was opened with, and stands on: the key of its assertion or certificate, or a credential. */
 export type SessionLogin =
-  | { readonly type: 'key'; readonly keyId: KeyId }
+  | {
+      readonly type: 'key'
+      readonly keyId: KeyId
+      /** When the certificate expires that it was shown in. */
+      readonly certificateUntil?: Milliseconds
+    }
   | {
       readonly type: 'credential'
       readonly hash: Hash
@@ -68,6 +75,8 @@ export interface SessionsOptions {
 export class Sessions {
   readonly #options: SessionsOptions
   readonly #byClientId = new Map<string, Session>()
+  /** When the keys and certificates of sessions end, as far as that was known when they were last looked at. */
+  readonly #keyEndsAt = new WeakMap<Session, number>()
   readonly #used = new UsedAssertions(maxUsedAssertions)
   readonly #unknown = new UnknownDevices(defaultUnknownDeviceLimits)
   readonly #known = new RecentMap<DeviceId, true>(maxKnownDevices)
@@ -91,13 +100,48 @@ export class Sessions {
     return session === handle ? session : undefined
   }
 
-  /** Opens a session if the assertion or the password holds against certified state. Refuses with the reason otherwise. */
+  /** Opens a session if the assertion, the password or the certificate holds against certified state. Refuses with the reason otherwise. */
   async open(login: Login): Promise<Result<Session>> {
-    const device = deviceOfClientId(login.clientId)
-    if (device === undefined || login.username !== device)
+    const { clientId, username, password, certificate } = login
+    const device = deviceOfClientId(clientId)
+    const needsName = password !== undefined || username !== ''
+    if (device === undefined || (needsName && username !== device))
       return refuse('assertion-invalid', 'clientId: expected the device id, which is the username too')
-    const password = parsePassword(login.password)
-    return password ? this.#openByPassword(device, login, password) : this.#openByAssertion(device, login)
+    if (password === undefined)
+      return certificate
+        ? this.#openByCertificate(device, login, certificate)
+        : refuse('assertion-invalid', 'password: expected one, or a client certificate')
+    const bytes = parsePassword(password)
+    return bytes ? this.#openByPassword(device, login, bytes) : this.#openByAssertion(device, login, password)
+  }
+
+  /** Whether a session's login, which may have been closed, would hold now. Refuses like `open`. */
+  async stillStands(session: Session): Promise<Result<void>> {
+    const standing = await this.#lookUp(session, '')
+    return standing.ok ? ok(undefined) : standing
+  }
+
+  async #openByCertificate(
+    device: DeviceId,
+    { clientId, address }: Login,
+    { commonName, key, notBefore, notAfter }: ClientCertificate,
+  ): Promise<Result<Session>> {
+    if (commonName !== device)
+      return refuse(
+        'credential-invalid',
+        `certificate: expected CN=${device}, got ${printableName(commonName)}`,
+      )
+    if (!key) return refuse('credential-invalid', 'certificate: expected a key of Ed25519 or P-256')
+    const now = this.#options.trust.now()
+    if (now < notBefore || now >= notAfter)
+      return refuse(
+        'credential-invalid',
+        `certificate: valid from ${isoTime(notBefore)} to ${isoTime(notAfter)}`,
+      )
+    const login = { type: 'key', keyId: keyIdOf(key), certificateUntil: notAfter } as const
+    const session: Session = { clientId, device, login }
+    const valid = await this.#lookUp(session, address)
+    return valid.ok ? this.#admit(session) : valid
   }
 
   async #openByPassword(device: DeviceId, login: Login, password: Uint8Array): Promise<Result<Session>> {
@@ -117,7 +161,11 @@ export class Sessions {
     return this.#admit({ clientId, device, login: { ...named, scope: valid.value.credential.scope } })
   }
 
-  async #openByAssertion(device: DeviceId, { clientId, password, address }: Login): Promise<Result<Session>> {
+  async #openByAssertion(
+    device: DeviceId,
+    { clientId, address }: Login,
+    password: string,
+  ): Promise<Result<Session>> {
     const parsed = parseAssertion(password)
     if (!parsed.ok) return parsed
     const { assertion } = parsed.value
@@ -168,9 +216,13 @@ export class Sessions {
 
   /** The sessions that a step of the chain ended. They are closed here; the caller cuts their connections. */
   async reviewAfter({ changed }: TrustAdvance): Promise<readonly CutSession[]> {
+    const now = this.#options.trust.now()
     const touched = [...this.#byClientId.values()].filter(
-      ({ device, login }) =>
-        login.type === 'credential' || changed === 'unknown' || changed.has(stateKeyOf.identity(device)),
+      session =>
+        session.login.type === 'credential' ||
+        now >= (this.#keyEndsAt.get(session) ?? Number.POSITIVE_INFINITY) ||
+        changed === 'unknown' ||
+        changed.has(stateKeyOf.identity(session.device)),
     )
     const cuts = await Promise.all(
       touched.map(async (session): Promise<CutSession | undefined> => {
@@ -196,8 +248,9 @@ export class Sessions {
   }
 
   /** What the session stands on, if certified state lets it act now. */
-  async #check({ device, login }: Session): Promise<Result<Standing>> {
+  async #check(session: Session): Promise<Result<Standing>> {
     const { trust } = this.#options
+    const { device, login } = session
     try {
       const { value: record } = await trust.device(device)
       if (!record) return refuse('unknown-signer', `device ${device} is not on the chain`)
@@ -215,12 +268,25 @@ export class Sessions {
       const entry = findKey(record, keyId)
       if (entry?.purpose !== 'sign' || !isKeyValidAt(entry, trust.now()))
         return refuse('key-not-valid', `key ${keyId} is no valid signing key of ${device}`)
+      const { certificateUntil = Number.POSITIVE_INFINITY } = login
+      if (trust.now() >= certificateUntil)
+        return refuse('credential-invalid', `certificate: expired ${isoTime(certificateUntil)}`)
+      this.#keyEndsAt.set(session, Math.min(certificateUntil, entry.notAfter ?? Number.POSITIVE_INFINITY))
       return ok({ type: 'key', key: entry.key })
     } catch (error) {
       if (error instanceof MoteError) return refuse(error.code, error.detail)
       throw error
     }
   }
+}
+
+function isoTime(time: number): string {
+  return new Date(time).toISOString()
+}
+
+/** At most 64 printable characters: a stranger chose it. */
+function printableName(name: string | undefined): string {
+  return name === undefined ? 'none' : `'${name.slice(0, 64).replace(/[^ -~]/g, '?')}'`
 }
 
 function cutCode(code: ErrorCode): ErrorCode {

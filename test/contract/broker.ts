@@ -59,8 +59,9 @@ export function brokerContract(name: string, create: () => Promise<BrokerUnderTe
     under = await create()
     const deviceIn = ({ clientId }: BrokerSession) => clientId.slice(0, 64)
     broker = under.factory({
-      authenticate: async ({ clientId }) => ok({ clientId }),
+      authenticate: async ({ clientId }) => ok({ clientId, device: clientId.slice(0, 64) }),
       published: (session, message) => published(session, message),
+      will: async () => {},
       maySubscribe: async () => 'grant',
       subscribed: (session, topicFilter) => events.push(`${deviceIn(session)} subscribed ${topicFilter}`),
       mayReceive: () => true,

@@ -201,20 +201,28 @@ test('gateway configuration: limits.subscriptionsPerClient: one more is refused'
   expect(granted).toEqual([1, 1, 1, 1, 128])
 })
 
-test('gateway configuration: limits.queuedPerClient: who sends more at once is cut off', async () => {
-  const usual = await connect(await start())
-  const few = await connect(await start({ limits: { queuedPerClient: 1 } }))
-  const burst = (client: MqttClient) =>
-    new Promise<string>(resolve => {
-      client.once('close', () => resolve('cut off'))
-      const sent = Array.from({ length: 50 }, () =>
-        client.publishAsync(topics.ask(device.id), 'no question', { qos: 1 }),
-      )
-      Promise.all(sent).then(
-        () => resolve('taken'),
-        () => resolve('cut off'),
-      )
-    })
-  expect(await burst(few)).toBe('cut off')
-  expect(await burst(usual)).toBe('taken')
+/** Questions of no form, sent all at once; how long it takes until all are acknowledged. */
+async function burst(client: MqttClient, count: number, bytes = 1): Promise<number> {
+  const startedAt = performance.now()
+  const topic = topics.ask(device.id)
+  const question = Buffer.alloc(bytes)
+  await Promise.all(Array.from({ length: count }, () => client.publishAsync(topic, question, { qos: 1 })))
+  return performance.now() - startedAt
+}
+
+test('gateway configuration: limits.queuedPerClient: who sends more at once is read as fast as it is answered, and loses nothing', async () => {
+  const client = await connect(await start({ limits: { queuedPerClient: 1 } }))
+  let closed = false
+  client.on('close', () => {
+    closed = true
+  })
+  await burst(client, 50)
+  expect(closed).toBe(false)
+})
+
+test('gateway configuration: limits.messagesPerSecond and bytesPerSecond: who sends more is read more slowly, after a burst of 4 s', async () => {
+  const few = await connect(await start({ limits: { messagesPerSecond: 50 } }))
+  expect(await burst(few, 250)).toBeGreaterThan(900)
+  const narrow = await connect(await start({ limits: { bytesPerSecond: 262_144 } }))
+  expect(await burst(narrow, 6, 262_144)).toBeGreaterThan(800)
 })

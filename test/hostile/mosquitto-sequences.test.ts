@@ -55,11 +55,12 @@ describe.skipIf(directory === undefined)('a corpus, which needs MOTE_MOSQUITTO_D
       { host: '127.0.0.1', port: 0 },
       limits,
     )({
-      authenticate: async ({ clientId }) => ok({ clientId }),
+      authenticate: async ({ clientId }) => ok({ clientId, device: clientId }),
       published: async (_, { topicName, payload }) => {
         await broker.publish({ topicName, payload, retain: false })
         return 'acknowledge'
       },
+      will: async (_, { topicName, payload }) => broker.publish({ topicName, payload, retain: false }),
       maySubscribe: async () => 'grant',
       subscribed: () => {},
       mayReceive: () => true,

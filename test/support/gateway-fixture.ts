@@ -17,8 +17,9 @@ import type { DecisionLine } from '../../mqtt-gateway/protocol/decision-log.ts'
 import { filters, topics } from '../../mqtt-gateway/protocol/topics.ts'
 import { type AedesLimits, aedesBroker } from '../../mqtt-gateway/server/aedes-broker.ts'
 import { memoryBoxStore } from '../../mqtt-gateway/server/boxes.ts'
-import type { BrokerAddress } from '../../mqtt-gateway/server/broker.ts'
+import type { Listening } from '../../mqtt-gateway/server/broker.ts'
 import { Gateway, type GatewayOptions } from '../../mqtt-gateway/server/gateway.ts'
+import type { SecureListener } from '../../mqtt-gateway/server/listeners.ts'
 import { MemoryTrust } from './memory-trust.ts'
 
 /** Text as an agent sends it. */
@@ -29,16 +30,23 @@ export const testLimits: AedesLimits = {
   connectionsMax: 32,
   unproven: { all: 40, perAddress: 20 },
   subscriptionsPerClientMax: 8,
-  queuedPerClientMax: 500,
+  input: { messages: 500, bytes: 16 * 1024 * 1024 },
+  rate: { messagesPerSecond: 100_000, bytesPerSecond: 1024 * 1024 * 1024 },
   keepAliveSecondsMax: 600,
   connectTimeoutMs: 1_000,
   outgoing: { messages: 2_000, bytes: 16 * 1024 * 1024, bytesInAll: 32 * 1024 * 1024, stalledMs: 2_000 },
 }
 
+const host = '127.0.0.1'
+
 /** A message as an independent client sees it. */
 export interface SeenMessage {
   readonly topic: string
   readonly payload: Buffer
+}
+
+type MoreOptions = Pick<GatewayOptions, 'refusedSummaryMs' | 'mailboxes' | 'redeliverMs'> & {
+  readonly secure?: SecureListener
 }
 
 export class GatewayFixture {
@@ -48,15 +56,12 @@ export class GatewayFixture {
   readonly trustTtlMs = 60_000
   readonly #directories: string[] = []
   readonly #closing: (() => Promise<unknown>)[] = []
-  address: BrokerAddress = { host: '127.0.0.1', port: 0 }
+  address: Listening = { host, port: 0 }
   gateway: Gateway
   readonly #limits: Partial<AedesLimits>
-  readonly #more: Pick<GatewayOptions, 'refusedSummaryMs' | 'mailboxes' | 'redeliverMs'>
+  readonly #more: MoreOptions
 
-  private constructor(
-    limits: Partial<AedesLimits>,
-    more: Pick<GatewayOptions, 'refusedSummaryMs' | 'mailboxes' | 'redeliverMs'>,
-  ) {
+  private constructor(limits: Partial<AedesLimits>, more: MoreOptions) {
     this.#limits = limits
     this.#more = more
     this.gateway = this.#make()
@@ -66,7 +71,10 @@ export class GatewayFixture {
     return new Gateway({
       trust: this.trust,
       verifier: nobleVerifier,
-      broker: aedesBroker(this.address, { ...testLimits, ...this.#limits }),
+      broker: aedesBroker(
+        { host, port: this.address.port, secure: this.#more.secure },
+        { ...testLimits, ...this.#limits },
+      ),
       boxes: memoryBoxStore(),
       log: { write: line => this.decisions.push(line), close: async () => {} },
       trustTtlMs: this.trustTtlMs,
@@ -82,10 +90,7 @@ export class GatewayFixture {
     await this.gateway.start()
   }
 
-  static async start(
-    limits: Partial<AedesLimits> = {},
-    more: Pick<GatewayOptions, 'refusedSummaryMs' | 'mailboxes' | 'redeliverMs'> = {},
-  ): Promise<GatewayFixture> {
+  static async start(limits: Partial<AedesLimits> = {}, more: MoreOptions = {}): Promise<GatewayFixture> {
     const fixture = new GatewayFixture(limits, more)
     fixture.address = await fixture.gateway.start()
     return fixture

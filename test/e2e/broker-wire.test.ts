@@ -1,0 +1,259 @@
+/** The wire manners of the embedded broker: order, QoS 2, how fast a client is read, wills, and how it closes (MQTT 3.1.1). */
+import { once } from 'node:events'
+import { connect, type Socket } from 'node:net'
+import mqtt, { type IClientOptions, type MqttClient } from 'mqtt'
+import { generate, type IPublishPacket, type Packet, parser } from 'mqtt-packet'
+import { afterEach, expect, test } from 'vitest'
+import { ok } from '../../chain/result.ts'
+import { type AedesLimits, aedesBroker } from '../../mqtt-gateway/server/aedes-broker.ts'
+import type { Broker, BrokerAddress, PublishOutcome } from '../../mqtt-gateway/server/broker.ts'
+import { testLimits, until } from '../support/gateway-fixture.ts'
+
+let broker: Broker
+let address: BrokerAddress
+/** What came to be judged, wills too, in order. */
+let judged: string[]
+let judge: (text: string) => Promise<PublishOutcome>
+const closing: (() => unknown)[] = []
+
+async function open(limits: Partial<AedesLimits> = {}): Promise<void> {
+  judged = []
+  judge = async () => 'acknowledge'
+  const take = async (text: string): Promise<PublishOutcome> => {
+    const outcome = await judge(text)
+    judged.push(text)
+    return outcome
+  }
+  const textOf = (payload: Uint8Array) => new TextDecoder().decode(payload.subarray(0, 32))
+  broker = aedesBroker(
+    { host: '127.0.0.1', port: 0 },
+    { ...testLimits, ...limits },
+  )({
+    authenticate: async ({ clientId }) => ok({ clientId, device: clientId.split('.')[0] ?? '' }),
+    published: (_, { payload }) => take(textOf(payload)),
+    will: async (_, { topicName, payload }) => {
+      await take(`will ${topicName} ${textOf(payload)}`)
+    },
+    maySubscribe: async () => 'grant',
+    subscribed: () => {},
+    mayReceive: () => true,
+    turnedAway: () => {},
+    cut: () => {},
+    closed: () => {},
+  })
+  address = await broker.listen()
+}
+afterEach(async () => {
+  for (const close of closing.splice(0)) await close()
+  await broker.close()
+})
+
+async function client(clientId: string, options: IClientOptions = {}): Promise<MqttClient> {
+  const login = { clientId, username: 'u', password: 'p', protocolVersion: 4, reconnectPeriod: 0 } as const
+  const connected = await mqtt.connectAsync({ ...address, ...login, ...options })
+  connected.on('error', () => {})
+  closing.push(() => connected.endAsync(true))
+  return connected
+}
+
+/** A client of bytes: what it sends is what the test says. */
+class RawClient {
+  readonly received: Packet[] = []
+  readonly #socket: Socket
+
+  constructor() {
+    this.#socket = connect(address.port, address.host)
+    const reading = parser()
+    reading.on('packet', packet => this.received.push(packet))
+    this.#socket.on('data', chunk => reading.parse(chunk)).on('error', () => {})
+    closing.push(() => this.close())
+  }
+
+  static async connect(clientId: string): Promise<RawClient> {
+    const raw = new RawClient()
+    raw.send({
+      cmd: 'connect',
+      clientId,
+      clean: true,
+      keepalive: 60,
+      username: 'u',
+      password: Buffer.from('p'),
+    })
+    await raw.gets('connack')
+    return raw
+  }
+
+  send(...packets: Packet[]): void {
+    this.#socket.write(Buffer.concat(packets.map(packet => generate(packet))))
+  }
+
+  gets(cmd: Packet['cmd'], count = 1): Promise<unknown> {
+    return until(() => this.received.filter(packet => packet.cmd === cmd).length >= count, `${count} ${cmd}`)
+  }
+
+  get isClosed(): boolean {
+    return this.#socket.closed
+  }
+
+  async close(): Promise<void> {
+    if (this.#socket.closed) return
+    this.#socket.destroy()
+    await once(this.#socket, 'close')
+  }
+}
+
+const publish = (text: string, qos: 0 | 1 | 2, messageId: number, dup = false): IPublishPacket => ({
+  cmd: 'publish',
+  topic: 't',
+  payload: text,
+  retain: false,
+  dup,
+  qos,
+  ...(qos > 0 && { messageId }),
+})
+
+test('broker: messages of mixed QoS are judged in the order in which they came, with a slow look-up in the middle', async () => {
+  await open()
+  const gate = Promise.withResolvers<void>()
+  judge = async text => {
+    if (text === '7') await gate.promise
+    return 'acknowledge'
+  }
+  const raw = await RawClient.connect('c')
+  const texts = Array.from({ length: 30 }, (_, i) => String(i))
+  raw.send(...texts.map((text, i) => publish(text, (i % 3) as 0 | 1 | 2, i + 1)))
+  await until(() => judged.length === 7, 'those before the slow one')
+  await new Promise(resolve => setImmediate(resolve))
+  expect(judged).toHaveLength(7)
+  gate.resolve()
+  await raw.gets('pubrec', 10)
+  await raw.gets('puback', 10)
+  expect(judged).toEqual(texts)
+})
+
+test('broker: PUBREC comes after the decision; a repeat, also on the next connection, is answered and not judged again [MQTT-4.3.3-2]', async () => {
+  await open()
+  const gate = Promise.withResolvers<void>()
+  judge = async () => {
+    await gate.promise
+    return 'acknowledge'
+  }
+  const first = await RawClient.connect('c')
+  first.send(publish('once', 2, 9), { cmd: 'pingreq' })
+  await first.gets('pingresp')
+  expect(first.received.map(({ cmd }) => cmd)).toEqual(['connack', 'pingresp'])
+  await first.close()
+  const second = await RawClient.connect('c')
+  second.send(publish('once', 2, 9, true))
+  gate.resolve()
+  await second.gets('pubrec')
+  second.send(publish('once', 2, 9, true))
+  await second.gets('pubrec', 2)
+  second.send({ cmd: 'pubrel', messageId: 9 })
+  await second.gets('pubcomp')
+  expect(judged).toEqual(['once'])
+  // The packet identifier is free again: what is no repeat is a message of its own.
+  second.send(publish('once', 2, 9))
+  await second.gets('pubrec', 3)
+  expect(judged).toEqual(['once', 'once'])
+})
+
+test('broker: a QoS 2 message that was not acknowledged is judged again when it is repeated', async () => {
+  await open()
+  judge = async () => 'close'
+  const first = await RawClient.connect('c')
+  first.send(publish('later', 2, 1))
+  await until(() => first.isClosed, 'the connection is closed')
+  expect(first.received.map(({ cmd }) => cmd)).toEqual(['connack'])
+  judge = async () => 'acknowledge'
+  const second = await RawClient.connect('c')
+  second.send(publish('later', 2, 1, true))
+  await second.gets('pubrec')
+  expect(judged).toEqual(['later', 'later'])
+})
+
+test('broker: a client of which as much is being decided as may be is not read meanwhile, and loses nothing', async () => {
+  await open({ input: { messages: 4, bytes: 256 * 1024 } })
+  const gate = Promise.withResolvers<void>()
+  judge = async () => {
+    await gate.promise
+    return 'acknowledge'
+  }
+  const sender = await client('c')
+  const texts = Array.from({ length: 200 }, (_, i) => `${i}`.padEnd(32, '.'))
+  const sent = texts.map(text => sender.publishAsync('t', text.padEnd(128 * 1024, 'x'), { qos: 0 }))
+  const other = await RawClient.connect('other')
+  other.send({ cmd: 'pingreq' })
+  await other.gets('pingresp')
+  expect(judged).toEqual([])
+  // 25 MiB are more than the kernel takes for a socket that nobody reads.
+  expect((sender.stream as Socket).writableLength).toBeGreaterThan(0)
+  gate.resolve()
+  await Promise.all(sent)
+  await until(() => judged.length === texts.length, 'all of them')
+  expect(judged).toEqual(texts)
+})
+
+test('broker: a device over its rate is read more slowly, all its connections together, another one is not, and nothing is lost', async () => {
+  // A burst of 4 s: 400 messages.
+  await open({ rate: { messagesPerSecond: 100, bytesPerSecond: 1024 * 1024 } })
+  const startedAt = performance.now()
+  const senders = [await client('fast.1'), await client('fast.2')]
+  for (let i = 0; i < 250; i++) for (const sender of senders) sender.publish('t', 'fast', { qos: 0 })
+  // What was sent before DISCONNECT comes before it.
+  const ended = senders.map(sender => sender.endAsync())
+  await until(() => judged.length >= 400, 'the burst')
+  const quick = await client('quick')
+  await quick.publishAsync('t', 'quick', { qos: 1 })
+  expect(judged.filter(text => text === 'fast').length).toBeLessThan(500)
+  await until(() => judged.length === 501, 'all of them')
+  await Promise.all(ended)
+  expect(performance.now() - startedAt).toBeGreaterThan(900)
+})
+
+test('broker: a will is judged when its connection breaks, after what came before it, and not after DISCONNECT [MQTT-3.1.2-8, -10]', async () => {
+  await open()
+  const will = { topic: 'gone', payload: Buffer.from('bye'), qos: 1, retain: false } as const
+  const orderly = await client('orderly', { will })
+  await orderly.endAsync()
+  const dying = await client('dying', { will })
+  const gate = Promise.withResolvers<void>()
+  judge = async text => {
+    if (text === 'last') await gate.promise
+    return 'acknowledge'
+  }
+  const reached = until(() => (dying.stream as Socket).writableLength === 0, 'it is sent')
+  dying.publish('t', 'last', { qos: 0 })
+  await reached
+  const taker = await client('taker')
+  await taker.publishAsync('t', 'other', { qos: 1 })
+  dying.stream.destroy()
+  gate.resolve()
+  await until(() => judged.length === 3, 'the will')
+  expect(judged).toEqual(['other', 'last', 'will gone bye'])
+})
+
+test('broker: closing it, it ends what is being decided, acknowledges it, takes no more, and fires no will', async () => {
+  await open()
+  const gate = Promise.withResolvers<void>()
+  judge = async () => {
+    await gate.promise
+    return 'acknowledge'
+  }
+  const sender = await client('c', {
+    will: { topic: 'gone', payload: Buffer.from(''), qos: 1, retain: false },
+  })
+  const raw = await RawClient.connect('raw')
+  raw.send(publish('two', 2, 1))
+  const acknowledged = sender.publishAsync('t', 'one', { qos: 1 })
+  const ended = new Promise<void>(resolve => sender.once('close', () => resolve()))
+  raw.send({ cmd: 'pingreq' })
+  await raw.gets('pingresp')
+  const closed = broker.close()
+  raw.send(publish('late', 1, 2))
+  await expect(client('late')).rejects.toThrow()
+  gate.resolve()
+  await Promise.all([acknowledged, ended, closed])
+  expect(judged.toSorted()).toEqual(['one', 'two'])
+  expect(raw.received.map(({ cmd }) => cmd)).toEqual(['connack', 'pingresp', 'pubrec'])
+})
