@@ -36,8 +36,8 @@ export const credentials: readonly RefusalCheck[] = [
   {
     refusal: 'credentials: a session whose credential was taken away, or has expired',
     file: sessions,
-    find: "login.type === 'credential' || changed",
-    replace: 'changed',
+    find: "session.login.type === 'credential' ||",
+    replace: '',
     test: gatewayTest,
     only: 'the session ends',
   },

@@ -57,9 +57,9 @@ const packets: readonly RefusalCheck[] = [
   },
   {
     refusal: 'MQTT: what breaks a rule, before aedes takes it',
-    file: 'mqtt-gateway/server/aedes-broker.ts',
-    find: 'if (violation === undefined) return chunk',
-    replace: 'if (true) return chunk',
+    file: 'mqtt-gateway/server/client-input.ts',
+    find: 'if (violation !== undefined) {',
+    replace: 'if (false) {',
     test: 'test/e2e/gateway-broker.test.ts',
     only: 'a surrogate in a topic name',
   },

@@ -18,6 +18,7 @@ import { never, type RefusalCheck, takenOut } from './refusal-check.ts'
 import { rights } from './rights-refusals.ts'
 import { takingOver } from './taking-over-refusals.ts'
 import { votes } from './vote-refusals.ts'
+import { wireManners } from './wire-refusals.ts'
 
 const answers: readonly RefusalCheck[] = [
   {
@@ -566,6 +567,7 @@ export const refusalChecks: readonly RefusalCheck[] = [
   ...quotas,
   ...hearing,
   ...gatewayPort,
+  ...wireManners,
   ...operators,
   ...rights,
   ...votes,

@@ -129,8 +129,6 @@ function connectionOf(connected: MqttClient, device: DeviceId): DeviceConnection
   }
 }
 
-const textOf = ({ payload }: IncomingMessage): string => new TextDecoder().decode(payload)
-
 test('broker: says whom it turns away itself, and why', async () => {
   const { host, port } = address
   await expect(

@@ -19,6 +19,7 @@ import { topics } from '../../mqtt-gateway/protocol/topics.ts'
 import { unreadiness } from '../contract/health.ts'
 import { type ServedChain, serveChain } from '../support/served-chain.ts'
 import { keysOf, TestChain } from '../support/test-chain.ts'
+import { TlsFixture } from '../support/tls-fixture.ts'
 
 const host = '127.0.0.1'
 const device = keysOf('1111')
@@ -48,6 +49,7 @@ interface Ready {
   readonly name: string
   readonly id: string
   readonly mqtt: { readonly host: string; readonly port: number }
+  readonly mqtts?: Ready['mqtt']
   readonly api: { readonly port: number }
 }
 
@@ -125,6 +127,20 @@ test('gateway configuration: name, key, mqtt and api are who it is and where it 
   await connect(gateway)
   const silent = await start({ api: undefined })
   expect(silent.ready.api).toBeUndefined()
+})
+
+test('gateway configuration: mqtts is where it listens for TLS, with a certificate and its key', async () => {
+  const tls = await TlsFixture.make()
+  closing.push(() => tls.remove())
+  const mqtts = { host, port: 0, ...tls.files }
+  const { ready } = await start({ mqtts })
+  const secure = { protocol: 'mqtts', ca: tls.authority.certificate.toString() } as const
+  await connect({ ready: { ...ready, mqtt: { ...(ready.mqtts as Ready['mqtt']), ...secure } } })
+  await expect(start({ mqtts: { ...mqtts, key: tls.path('ca.key') } })).rejects.toMatchObject({
+    code: 'config-invalid',
+  })
+  const plain = await start()
+  expect(plain.ready.mqtts).toBeUndefined()
 })
 
 test('gateway configuration: another chain id, and files that are not there, are refused', async () => {

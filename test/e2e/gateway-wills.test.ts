@@ -13,7 +13,7 @@ let fixture: GatewayFixture
 let d1111: IdentityKeys
 let d1112: IdentityKeys
 beforeEach(async () => {
-  fixture = await GatewayFixture.start()
+  fixture = await GatewayFixture.start({ connectTimeoutMs: 30_000 })
   d1111 = fixture.device('1111')
   d1112 = fixture.device('1112')
   fixture.trust.setRights(d1111.id, { publish: ['plant/state'] })

@@ -152,7 +152,7 @@ export class GatewayFixture {
       ...login,
       protocolVersion: 4,
       reconnectPeriod: 0,
-      connectTimeout: 3_000,
+      connectTimeout: 20_000,
       ...options,
     })
     client.on('error', () => {})
