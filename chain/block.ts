@@ -20,9 +20,11 @@ import {
 } from './codec.ts'
 import { type Header, headerCodec } from './header.ts'
 import { maxBlockTransactions, maxTransactionBytes } from './limits.ts'
+import { type RecordEvent, recordEventVariants } from './record-events.ts'
 import { type IdentityStatus, identityStatusCodec } from './records.ts'
 import { type Result, refuse } from './result.ts'
 import {
+  attestedSources,
   type Label,
   labelCodec,
   parseTransaction,
@@ -89,6 +91,8 @@ export const receiptNumbers = {
   'id-active': 24,
   'epoch-conflict': 25,
   'key-not-usable': 26,
+  'contract-invalid': 27,
+  'rule-violated': 28,
 } as const
 
 /** What changed, for indexes and for whoever follows the chain. */
@@ -123,6 +127,7 @@ export type ChainEvent =
       readonly approvals: number
     }
   | { readonly type: 'consenters.decided'; readonly target: Hash; readonly parametersVersion: number }
+  | RecordEvent
 
 export interface Receipt {
   /** Of the payload; for bytes that do not parse, their hash under `mote/unreadable-transaction/1`. */
@@ -244,9 +249,10 @@ const eventCodec: Codec<ChainEvent> = union<ChainEvent>({
     struct<Fields<'identity.credentials'>>({ subject: digest<DeviceId>(), version: counter }),
   ],
   'group.owner': [11, struct<Fields<'group.owner'>>({ group: digest<GroupId>(), owner: digest<DeviceId>() })],
+  ...recordEventVariants,
 })
 
-/** Events of one transaction: a revocation ends one membership per group. */
+/** Events of one transaction: a revocation ends one membership per group, a batch has one for each record. */
 const maxEvents = 128
 
 export const receiptCodec: Codec<Receipt> = struct<Receipt>({
@@ -266,7 +272,7 @@ export const blockCodec: Codec<Block> = struct<Block>({
 
 /** The devices whose history lists a transaction (Qiu A7): its signer, and whom it is about. */
 export function devicesOf({ signer, body }: UnsignedTransaction): DeviceId[] {
-  const about = aboutWhom(body)
+  const about = [...aboutWhom(body), ...attestedSources(body)]
   return [...new Set([signer.deviceId, ...about])]
 }
 

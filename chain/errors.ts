@@ -144,6 +144,14 @@ export const errorTable = {
     'The contract is not one that could run; the message names the place in it, `mote contract test` checks a file.',
   ),
 
+  'rule-violated': row(
+    422,
+    0x99,
+    5,
+    false,
+    'A contract that guards the topic does not let this record through; the receipt names contract and rule.',
+  ),
+
   // Submission
   overloaded: row(
     503,

@@ -25,6 +25,7 @@ import {
 
 import { encode } from './codec.ts'
 import { type ConsenterSet, signersHash } from './consenters.ts'
+import { executeAction, executeDeploy, executeGuard, executeRetire } from './execute-contracts.ts'
 import { executeCredentials } from './execute-credentials.ts'
 import { executeConsenters, executeHandover } from './execute-governance.ts'
 import {
@@ -36,12 +37,13 @@ import {
 } from './execute-group.ts'
 import { executeGrant, executeRegister, executeRights, executeStatus } from './execute-identity.ts'
 import { executeKeyAdd, executeKeyRevoke, executeKeyRotate } from './execute-key.ts'
+import { executeBatch, executeRecord } from './execute-records.ts'
 import type { ExecutionContext } from './execution-context.ts'
 import { hashHex } from './hashing.ts'
 import { changesHash, type Header, headerHash } from './header.ts'
 import type { SignatureVerifier } from './keys.ts'
 import { executionVersion, type Ledger, nextHistory } from './ledger.ts'
-import { maxBlockTimeStepMs, maxTransactionChanges } from './limits.ts'
+import { maxBlockSteps, maxBlockTimeStepMs, maxTransactionChanges, maxTransactionSteps } from './limits.ts'
 import { merkleRoot } from './merkle.ts'
 import type { ExecutionResult } from './outcome.ts'
 import { authoritiesHash } from './records.ts'
@@ -119,6 +121,7 @@ export function executeBlock(ledger: Ledger, input: BlockInput): ExecutedBlock {
     view,
     remembered: replay,
     verification: input.verify,
+    steps: { used: 0 },
   }
   const transactions = proposal.type === 'block' ? proposal.transactions : []
   const { receipts, executed } = executeTransactions(context, replay, transactions)
@@ -206,7 +209,8 @@ function executeTransactions(
     } else if (
       index >= blockTransactions ||
       size > blockBytes ||
-      context.view.changeCount + maxTransactionChanges > blockChanges
+      context.view.changeCount + maxTransactionChanges > blockChanges ||
+      context.steps.used + maxTransactionSteps > maxBlockSteps
     ) {
       receipts.push(failure(parsed.value.id, 'overloaded'))
     } else {
@@ -240,8 +244,8 @@ function unreadableId(wire: Uint8Array): TransactionId {
   return hashHex('mote/unreadable-transaction/1', wire) as string as TransactionId
 }
 
-function failure(id: TransactionId, code: RefusalCode): Receipt {
-  return { id, code, events: [] }
+function failure(id: TransactionId, code: RefusalCode, events: readonly ChainEvent[] = []): Receipt {
+  return { id, code, events }
 }
 
 function executeAuthentic(context: ExecutionContext, parsed: ParsedTransaction, author: Author): Receipt {
@@ -249,7 +253,7 @@ function executeAuthentic(context: ExecutionContext, parsed: ParsedTransaction, 
   const outcome = authorised.ok ? executeBody(context, parsed, author) : authorised
   if (!outcome.ok) {
     context.view.discard()
-    return failure(parsed.id, outcome.error.code)
+    return failure(parsed.id, outcome.error.code, outcome.error.events)
   }
   context.view.keep()
   return { id: parsed.id, code: 'ok', events: outcome.value }
@@ -292,6 +296,18 @@ function executeBody(
       return executeGroupOwner(context, body)
     case 'governance.consenters':
       return executeConsenters(context, body, record)
+    case 'record.one':
+      return executeRecord(context, body, record)
+    case 'record.batch':
+      return executeBatch(context, body, record)
+    case 'contract.action':
+      return executeAction(context, body, record)
+    case 'contract.deploy':
+      return executeDeploy(context, body, record)
+    case 'contract.retire':
+      return executeRetire(context, body)
+    case 'contract.guard':
+      return executeGuard(context, body)
     default:
       return assertNever(body)
   }

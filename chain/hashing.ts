@@ -57,6 +57,8 @@ export const domains = [
   'mote/state-key/1',
   'mote/state-leaf/1',
   'mote/state-value/1',
+  'mote/stream/1',
+  'mote/topic/1',
   'mote/topic-key/1',
   'mote/transaction-signature/1',
   'mote/transaction/1',

@@ -50,3 +50,17 @@ export const maxChangesPerBlock = 65_536
 export const maxTransactionChanges = 2 + maxMembersPerTransaction
 /** Transactions whose expiry lies ahead and which are therefore remembered. */
 export const maxUnexpiredTransactions = 8 * 1024 * 1024
+/** Records in one transaction. */
+export const maxBatchRecords = 64
+/** Bytes of a record as they came: 8 KiB. */
+export const maxRecordPayloadBytes = 8 * 1024
+/** Values of a record or a call. */
+export const maxRecordValues = 64
+/** Bytes of what a device calls a message. */
+export const maxMessageIdBytes = 64
+/** Contracts that guard one topic. */
+export const maxGuardsPerTopic = 4
+/** Steps of contracts in one block: about a quarter of a second on a small machine. */
+export const maxBlockSteps = 4 * 1024 * 1024
+/** The same for one transaction: a batch of which each record is judged by as many guards, each of which costs the most. */
+export const maxTransactionSteps = maxBatchRecords * maxGuardsPerTopic * 1024

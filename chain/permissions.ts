@@ -9,7 +9,12 @@ import { type ExecutionResult, permit, reject } from './outcome.ts'
 import type { ChainParameters, GroupRecord, IdentityRecord } from './records.ts'
 import { assertNever } from './result.ts'
 import type { StateView } from './state-view.ts'
-import type { reservedKinds, TransactionBody, TransactionType } from './transaction.ts'
+import {
+  attestedSources,
+  type reservedKinds,
+  type TransactionBody,
+  type TransactionType,
+} from './transaction.ts'
 
 /** The rules there are. */
 export type Permission =
@@ -18,6 +23,7 @@ export type Permission =
   | 'subject'
   | 'subject, or an authority'
   | 'active identity'
+  | 'active identity, for another one a gateway'
   | 'group owner'
   | 'group owner, or a member for itself'
   | 'group member'
@@ -50,11 +56,12 @@ export const permissions: Readonly<Record<TransactionType | keyof typeof reserve
   'governance.parameters': 'nobody yet',
   'governance.execution-version': 'nobody yet',
   'governance.approve': 'nobody yet',
-  'record.one': 'nobody yet',
-  'record.batch': 'nobody yet',
-  'contract.deploy': 'nobody yet',
-  'contract.retire': 'nobody yet',
-  'contract.action': 'nobody yet',
+  'record.one': 'active identity, for another one a gateway',
+  'record.batch': 'active identity, for another one a gateway',
+  'contract.deploy': 'authority',
+  'contract.retire': 'authority',
+  'contract.action': 'active identity, for another one a gateway',
+  'contract.guard': 'authority',
 }
 
 /** True if the identity is an operator of the chain. */
@@ -101,6 +108,8 @@ function checkRule(
       return permit(namesItself(body, signer) || isAuthority(view.parameters(), signer.id))
     case 'active identity':
       return permit(true)
+    case 'active identity, for another one a gateway':
+      return permit(attestedSources(body).length === 0 || view.rights(signer.id)?.gateway === true)
     case 'group owner':
       return ofGroup(view, body, group => group.owner === signer.id)
     case 'group owner, or a member for itself':

@@ -1,6 +1,6 @@
 /**
  * What the state holds: one leaf per identity, group, member list, membership list, grant, approval, set of rights and set of
- * credentials, and one for the parameters (docs/FORMATS.md, section Records).
+ * credentials, and one for the parameters (docs/FORMATS.md, section Records); what it holds of contracts is in contract-records.ts.
  *
  * A leaf's value begins with the number of its record type and format, so bytes of one type never read as another. Every
  * record counts its edits in `version`; an edit by its own device names the version it changes.
@@ -9,22 +9,37 @@
  * record, so the list is provably complete) and `memberships` of an identity (so a revocation finds the groups it must leave).
  */
 import { utf8ToBytes } from '@noble/hashes/utils.js'
-import type { DeviceId, GrantId, GroupId, Hash, Height, KeyId, Milliseconds, StateKey } from './brands.ts'
+import type {
+  ContractAddress,
+  DeviceId,
+  GrantId,
+  GroupId,
+  Hash,
+  Height,
+  KeyId,
+  Milliseconds,
+  StateKey,
+} from './brands.ts'
 import { type ChainParameters, parametersFields } from './chain-parameters.ts'
-import { type Codec, digest, list, malformed, oneOf, optional, struct, uint, type Wire } from './codec.ts'
+import { type Codec, digest, list, oneOf, optional, struct, uint } from './codec.ts'
 import { type ConsenterSet, consenterSetCodec } from './consenters.ts'
+import type { StreamId, TopicId } from './contract-records.ts'
 import { type CredentialsRecord, credentialsListCodec } from './credentials.ts'
+import { groupNameCodec } from './group-bodies.ts'
 import { hashHex } from './hashing.ts'
 import { hexToBytes } from './hex.ts'
+import { byPurpose, type Label, labelCodec, transportKeyCodec } from './identity-bodies.ts'
 import { type EncryptionKey, encryptionKeyCodec, keyIdOf, type PublicKey, publicKeyCodec } from './keys.ts'
 import { maxGrantQuota, maxGroupMembers, maxGroupsPerIdentity, maxKeysPerIdentity } from './limits.ts'
 import { merkleRoot } from './merkle.ts'
 import { type TopicRecord, topicRecordCodec } from './open-topics.ts'
 import { RecentMap } from './recent-map.ts'
 import { type RightsRecord, rightsFields } from './rights.ts'
-import { byPurpose, groupNameCodec, type Label, labelCodec, transportKeyCodec } from './transaction-bodies.ts'
+import { leaf, type RecordType, stateKey } from './state-leaves.ts'
 
 export * from './chain-parameters.ts'
+export * from './contract-records.ts'
+export { isRecordOf } from './state-leaves.ts'
 
 export type IdentityStatus = 'pending' | 'active' | 'suspended' | 'revoked'
 /** 0 quarantined · 1 watched · 2 as registered · 3 raised by governance or by genesis. */
@@ -119,35 +134,6 @@ export interface ApprovalRecord {
   readonly target: ConsenterSet
   /** Version of the parameters at that time. */
   readonly parametersVersion: number
-}
-
-const recordTypes = {
-  identity: 1,
-  group: 2,
-  members: 3,
-  memberships: 4,
-  grant: 5,
-  parameters: 6,
-  approval: 7,
-  rights: 8,
-  credentials: 9,
-} as const
-
-/** `[record type, format 1, value]`. */
-function leaf<T>(type: keyof typeof recordTypes, codec: Codec<T>): Codec<T> {
-  const number = recordTypes[type]
-  return {
-    toWire: value => [number, 1, codec.toWire(value)],
-    fromWire: (wire, path) =>
-      Array.isArray(wire) && wire.length === 3 && wire[0] === number && wire[1] === 1
-        ? codec.fromWire(wire[2], path)
-        : malformed(path, `[${number}, 1, ${type}]`, wire as Wire),
-  }
-}
-
-/** Whether a leaf holds a record of this type, by how it begins: `[record type, …`, three items. */
-export function isRecordOf(type: keyof typeof recordTypes, leafValue: Uint8Array): boolean {
-  return leafValue[0] === 0x93 && leafValue[1] === recordTypes[type]
 }
 
 const counter = uint(0xffff_ffff)
@@ -257,13 +243,10 @@ export const credentialsCodec: Codec<CredentialsRecord> = leaf(
   }),
 )
 
-function stateKey(type: keyof typeof recordTypes, id = ''): StateKey {
-  return hashHex('mote/state-key/1', Uint8Array.of(recordTypes[type]), hexToBytes(id)) as string as StateKey
-}
 const parametersKey = stateKey('parameters')
 
 /** State keys of records used lately: every look at a record asks for its key, and several looks make a transaction. */
-function rememberedKeys<Id extends string>(type: keyof typeof recordTypes): (id: Id) => StateKey {
+function rememberedKeys<Id extends string>(type: RecordType): (id: Id) => StateKey {
   const remembered = new RecentMap<Id, StateKey>(8192)
   return id => {
     const known = remembered.get(id)
@@ -288,6 +271,13 @@ export const stateKeyOf = {
   rights: rememberedKeys<DeviceId>('rights'),
   /** By the id of the identity. */
   credentials: rememberedKeys<DeviceId>('credentials'),
+  contract: rememberedKeys<ContractAddress>('contract'),
+  /** By the contract's address. */
+  contractState: rememberedKeys<ContractAddress>('contractState'),
+  /** By `topicIdOf`. */
+  topic: rememberedKeys<TopicId>('topic'),
+  /** By `streamIdOf`. */
+  reading: rememberedKeys<StreamId>('reading'),
 } as const
 
 /** Id of the group that `owner` names `name`. */

@@ -4,13 +4,17 @@
  * Writes of a transaction are kept apart until `keep`; `discard` forgets them, so a failed transaction leaves nothing.
  * A record is decoded once for the bytes it is stored in and encoded once per block, however often it is read or changed.
  */
-import type { DeviceId, GrantId, GroupId, StateKey } from './brands.ts'
+import type { ContractAddress, DeviceId, GrantId, GroupId, StateKey } from './brands.ts'
 import { type Codec, decodeOwn, encode } from './codec.ts'
 import type { CredentialsRecord } from './credentials.ts'
 import {
   type ApprovalRecord,
   approvalCodec,
   type ChainParameters,
+  type ContractRecord,
+  type ContractStateRecord,
+  contractRecordCodec,
+  contractStateCodec,
   credentialsCodec,
   type GrantRecord,
   type GroupRecord,
@@ -21,8 +25,14 @@ import {
   membersCodec,
   membershipsCodec,
   parametersCodec,
+  type ReadingRecord,
+  readingCodec,
   rightsCodec,
   stateKeyOf,
+  streamIdOf,
+  type TopicRulesRecord,
+  topicIdOf,
+  topicRulesCodec,
 } from './records.ts'
 import { assert } from './result.ts'
 import type { RightsRecord } from './rights.ts'
@@ -100,6 +110,38 @@ export class StateView {
 
   credentials(id: DeviceId): CredentialsRecord | undefined {
     return this.#read(stateKeyOf.credentials(id), credentialsCodec)
+  }
+
+  contract(address: ContractAddress): ContractRecord | undefined {
+    return this.#read(stateKeyOf.contract(address), contractRecordCodec)
+  }
+
+  contractState(address: ContractAddress): ContractStateRecord | undefined {
+    return this.#read(stateKeyOf.contractState(address), contractStateCodec)
+  }
+
+  topicRules(topic: string): TopicRulesRecord | undefined {
+    return this.#read(stateKeyOf.topic(topicIdOf(topic)), topicRulesCodec)
+  }
+
+  reading(stream: Parameters<typeof streamIdOf>[0]): ReadingRecord | undefined {
+    return this.#read(stateKeyOf.reading(streamIdOf(stream)), readingCodec)
+  }
+
+  putContract(record: ContractRecord): void {
+    this.#write(stateKeyOf.contract(record.address), contractRecordCodec, record)
+  }
+
+  putContractState(record: ContractStateRecord): void {
+    this.#write(stateKeyOf.contractState(record.address), contractStateCodec, record)
+  }
+
+  putTopicRules(record: TopicRulesRecord): void {
+    this.#write(stateKeyOf.topic(topicIdOf(record.topic)), topicRulesCodec, record)
+  }
+
+  putReading(record: ReadingRecord): void {
+    this.#write(stateKeyOf.reading(streamIdOf(record)), readingCodec, record)
   }
 
   putIdentity(record: IdentityRecord): void {

@@ -26,7 +26,7 @@ export const maxDecisionCases = 16
 /** Characters of a decision. */
 export const maxDecisionCharacters = 64
 /** Names whose values a decision carries. */
-export const maxDecisionValues = 32
+export const maxDecisionValues = 16
 /** Identities that a contract lists as callers. */
 export const maxContractCallers = 32
 /** Topic filters on which decisions may be published. */

@@ -1,6 +1,7 @@
 /** What is refused of contracts: by their check, and by a run. */
-import { type RefusalCheck, takenOut } from './refusal-check.ts'
+import { never, type RefusalCheck, takenOut } from './refusal-check.ts'
 
+const execution = 'test/unit/chain/execute-records.test.ts'
 const language = 'test/unit/chain/contract-language.test.ts'
 
 export const contracts: readonly RefusalCheck[] = [
@@ -50,5 +51,54 @@ export const contracts: readonly RefusalCheck[] = [
     find: "return { type: 'violated', rule: name }",
     replace: 'continue',
     test: language,
+  },
+  {
+    refusal: 'a record that a guard rejects',
+    file: 'chain/execute-records.ts',
+    find: "if (outcome.type === 'violated')",
+    replace: never,
+    test: execution,
+  },
+  ...takenOut('chain/execute-records.ts', execution, {
+    'a record on which a guard fails': "if (outcome.type === 'failed')",
+  }),
+  {
+    refusal: 'a record that is attested for a device that is not active',
+    file: 'chain/execute-records.ts',
+    find: "if (status === 'active') return",
+    replace: 'return',
+    test: execution,
+  },
+  {
+    refusal: 'a reading of a topic that nobody reads',
+    file: 'chain/execute-records.ts',
+    find: 'if ((view.topicRules(topic)?.readers ?? 0) > 0)',
+    replace: 'if (true)',
+    test: execution,
+  },
+  {
+    refusal: 'speaking for another device without the right of a gateway',
+    file: 'chain/permissions.ts',
+    find: 'attestedSources(body).length === 0 ||',
+    replace: 'true ||',
+    test: execution,
+  },
+  ...takenOut('chain/execute-contracts.ts', execution, {
+    'a contract that makes no sense': 'if (!checked.ok)',
+    'a contract that is deployed twice': 'if (view.contract(address))',
+    'retiring a contract that guards a topic': 'if (record.guarded > 0)',
+    'guards as of another version': 'if (rules.version !== expectedVersion)',
+    'a guard that is not there': 'if (activeContract(view, address) === undefined)',
+    'a call of who is not listed': 'if (callers && !callers.includes(from.device))',
+    'an attested call that a contract does not take': 'if (from.attested && !attested)',
+    'a decision on a topic that the contract does not list':
+      'if (publishTopic !== undefined && !publish.some(filter => covers(filter, publishTopic)))',
+  }),
+  {
+    refusal: 'more steps of contracts than a block may cost',
+    file: 'chain/execution.ts',
+    find: 'context.steps.used + maxTransactionSteps > maxBlockSteps',
+    replace: 'false',
+    test: execution,
   },
 ]

@@ -259,7 +259,7 @@ class Contract:
             need(is_list(item, 2) and is_printable(item[1], 1, 64))
             if item[0] is not None:
                 well_formed(item[0])
-        need(is_list(self.values, 0, 32) and all(map(is_name, self.values)))
+        need(is_list(self.values, 0, 16) and all(map(is_name, self.values)))
 
     def check(self):
         self.steps, self.types = 0, {}

@@ -16,6 +16,7 @@ import { bytesToHex, concatBytes, hexToBytes, utf8ToBytes } from '@noble/hashes/
 import { type ChainEvent, type Receipt, receiptCodec, receiptNumbers } from '../../chain/block.ts'
 import {
   ChainId,
+  ContractAddress,
   DeviceId,
   GrantId,
   type GroupId,
@@ -394,6 +395,7 @@ function questionVectors() {
 
 const grant = GrantId('9a'.repeat(32))
 const target = Hash('7e'.repeat(32))
+const contract = ContractAddress('ac'.repeat(32))
 const events: { readonly [T in ChainEvent['type']]: Extract<ChainEvent, { type: T }> } = {
   'grant.created': { type: 'grant.created', grant },
   'identity.registered': {
@@ -423,6 +425,21 @@ const events: { readonly [T in ChainEvent['type']]: Extract<ChainEvent, { type: 
   'identity.rights': { type: 'identity.rights', subject: recipientId, version: 3 },
   'identity.credentials': { type: 'identity.credentials', subject: recipientId, version: 1 },
   'group.owner': { type: 'group.owner', group, owner: recipientId },
+  'record.added': { type: 'record.added', item: 0, device: recipientId, attested: true },
+  'record.refused': { type: 'record.refused', item: 1, contract, reason: 'step' },
+  'contract.decided': {
+    type: 'contract.decided',
+    contract,
+    caller: recipientId,
+    attested: false,
+    failed: false,
+    decision: 'extreme',
+    values: [{ name: 'DI', value: 81.16993166666667 }],
+    publishTopic: 'fire/north',
+  },
+  'contract.deployed': { type: 'contract.deployed', contract },
+  'contract.retired': { type: 'contract.retired', contract },
+  'contract.guards': { type: 'contract.guards', topic: 'forest/north', version: 1 },
 }
 
 function receiptVectors() {

@@ -6,11 +6,14 @@ import { writeFileSync } from 'node:fs'
 import { bytesToHex, concatBytes, hexToBytes, utf8ToBytes } from '@noble/hashes/utils.js'
 import { ChainId, DeviceId, GroupId, Hash, Milliseconds } from '../../chain/brands.ts'
 import { consenterSet } from '../../chain/consenters.ts'
+import { encodedContract } from '../../chain/contracts/contract.ts'
+import { contractOfDocument } from '../../chain/contracts/document.ts'
 import { deviceIdOf, keyIdOf, type Signer, type SigningSuite } from '../../chain/keys.ts'
 import { signerFromSeed } from '../../chain/noble-crypto.ts'
 import { unwrap } from '../../chain/result.ts'
 import {
   bodies,
+  type DeviceRecord,
   grantIdOf,
   grantTokenSigningBytes,
   keyPossessionSigningBytes,
@@ -60,6 +63,45 @@ const sealing = {
   key: { suite: 'x25519', bytes: seedOf(7) },
   notAfter: undefined,
 } as const
+
+const contract = encodedContract(
+  unwrap(
+    contractOfDocument({
+      name: 'level',
+      version: 1,
+      inputs: { level: 'number' },
+      rules: ['range = level >= 0 and level <= 100'],
+      decide: [{ when: 'level > 80', say: 'full' }, { say: 'not full' }],
+    }),
+  ),
+)
+const record: DeviceRecord = {
+  source: undefined,
+  topic: 'forest/north',
+  payload: utf8ToBytes('{"level":81.5,"dry":true,"site":"north","count":-7}'),
+  values: [
+    { name: 'count', value: -7n },
+    { name: 'dry', value: true },
+    { name: 'level', value: 81.5 },
+    { name: 'site', value: 'north' },
+  ],
+  claimedTime: Milliseconds(1_790_000_000_123),
+  messageId: 'm-1',
+}
+/** What a gateway says that another device said. */
+const attested: DeviceRecord = {
+  ...record,
+  source: DeviceId('5c'.repeat(32)),
+  values: [],
+  claimedTime: undefined,
+  messageId: undefined,
+}
+const call: TransactionBody = {
+  type: 'contract.action',
+  contract: contract.address,
+  input: { type: 'call', source: attested.source, values: [{ name: 'level', value: 0 }] },
+  publishTopic: undefined,
+}
 
 const samples: { readonly [K in TransactionType]: Extract<TransactionBody, { type: K }> } = {
   'identity.grant': {
@@ -143,6 +185,22 @@ const samples: { readonly [K in TransactionType]: Extract<TransactionBody, { typ
       [device, secure].map(({ publicKey }) => ({ id: deviceIdOf(publicKey), key: publicKey })),
       'majority',
     ),
+  },
+  'record.one': { type: 'record.one', record },
+  'record.batch': { type: 'record.batch', records: [record, attested] },
+  'contract.deploy': { type: 'contract.deploy', contract: contract.bytes },
+  'contract.retire': { type: 'contract.retire', contract: contract.address },
+  'contract.action': {
+    type: 'contract.action',
+    contract: contract.address,
+    input: { type: 'record', record },
+    publishTopic: 'fire/north',
+  },
+  'contract.guard': {
+    type: 'contract.guard',
+    topic: 'forest/north',
+    expectedVersion: 0,
+    guards: [contract.address],
   },
 }
 
@@ -236,7 +294,7 @@ function refusals(payload: Uint8Array): TransactionVectors['refused'] {
     ['an empty payload', wrap(new Uint8Array(0)), 'malformed'],
     ['version 2', set(1, 2), 'unknown-version'],
     ['a kind without meaning', set(2, 120), 'malformed'],
-    ['a reserved kind: record.one', set(2, 80), 'kind-not-supported'],
+    ['a reserved kind: governance.parameters', set(2, 66), 'kind-not-supported'],
     ['another kind than its fields', set(2, 35), 'malformed'],
     ['seven fields', set(0, 0x97), 'malformed'],
     ['an upper-case letter in a group name', set(payload.length - 3, 0x41), 'malformed'],
@@ -251,11 +309,11 @@ function refusals(payload: Uint8Array): TransactionVectors['refused'] {
 }
 
 export function transactionVectors(): TransactionVectors {
-  const transactions = [...Object.values(samples), openTopic].map(vectorOf)
+  const transactions = [...Object.values(samples), openTopic, call].map(vectorOf)
   const group = transactions.find(vector => vector.type === 'group.create')
   return {
     about:
-      'One transaction of each kind, and an open topic, on chain c0…c0; hexadecimal. `refused` are wire bytes and the code of their refusal.',
+      'One transaction of each kind, an open topic and a call, on chain c0…c0; hexadecimal. `refused` are wire bytes and the code of their refusal.',
     transactions,
     refused: [...refusals(hexToBytes(group?.payload ?? '')), ...rightsRefusals()],
   }

@@ -154,7 +154,7 @@ describe('admission', () => {
       return bytes
     }
     const codes = chain
-      .execute(altered(1, 2), altered(2, 98), altered(2, 120), new Uint8Array(0), wire.slice(0, -1))
+      .execute(altered(1, 2), altered(2, 66), altered(2, 120), new Uint8Array(0), wire.slice(0, -1))
       .receipts.map(receipt => receipt.code)
     expect(codes).toEqual(['unknown-version', 'kind-not-supported', 'malformed', 'malformed', 'malformed'])
   })

@@ -1,10 +1,10 @@
 /** The permission table in force: every kind, sent by somebody active who may not. */
 import { expect, test } from 'vitest'
-import { Hash, Milliseconds } from '../../../chain/brands.ts'
+import { ContractAddress, Hash, Milliseconds } from '../../../chain/brands.ts'
 import { keyIdOf } from '../../../chain/keys.ts'
 import { permissions } from '../../../chain/permissions.ts'
 import { groupIdOf } from '../../../chain/records.ts'
-import type { TransactionBody, TransactionType } from '../../../chain/transaction.ts'
+import type { DeviceRecord, TransactionBody, TransactionType } from '../../../chain/transaction.ts'
 import { type Actor, devices, encryptionKey, fullNode, operator, SampleLedger } from './sample-ledger.ts'
 
 const [owner, member, stranger] = devices as [Actor, Actor, Actor]
@@ -13,6 +13,16 @@ const subject = owner.id
 const edit = { subject, expectedVersion: 1 } as const
 const hash = Hash('aa'.repeat(32))
 const key = encryptionKey(1)
+const contract = ContractAddress('cc'.repeat(32))
+/** What the owner is said to have said. */
+const said: DeviceRecord = {
+  source: subject,
+  topic: 'tank',
+  payload: new Uint8Array(0),
+  values: [],
+  claimedTime: undefined,
+  messageId: undefined,
+}
 const oldKey = keyIdOf(owner.signer.publicKey)
 
 function forbidden(chain: SampleLedger): Readonly<Partial<Record<TransactionType, TransactionBody>>> {
@@ -48,6 +58,17 @@ function forbidden(chain: SampleLedger): Readonly<Partial<Record<TransactionType
       type: 'governance.consenters',
       target: chain.ledger.parameters.consenters,
     },
+    'record.one': { type: 'record.one', record: said },
+    'record.batch': { type: 'record.batch', records: [{ ...said, source: undefined }, said] },
+    'contract.deploy': { type: 'contract.deploy', contract: Uint8Array.of(0x90) },
+    'contract.retire': { type: 'contract.retire', contract },
+    'contract.action': {
+      type: 'contract.action',
+      contract,
+      input: { type: 'call', source: subject, values: [] },
+      publishTopic: undefined,
+    },
+    'contract.guard': { type: 'contract.guard', topic: 'tank', expectedVersion: 0, guards: [] },
   }
 }
 

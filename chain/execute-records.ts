@@ -1,0 +1,123 @@
+/**
+ * Execution of records (Altaş D3; Hsu C6): what guards let through is on the chain, by standing in its block; of topics that a contract
+ * reads, the last reading is kept in the state.
+ *
+ * Invariants
+ * 1. A record that a guard rejects, or on which it fails, changes nothing: no reading, no state. Its receipt names guard and rule.
+ * 2. Records of a batch stand or fall each by itself, in order: one sees the readings of those before it. A batch of which none
+ *    stands is a failed transaction.
+ * 3. Whom a gateway speaks for is an active identity, and every trace of such a record says that it is attested.
+ */
+import type { ChainEvent } from './block.ts'
+import type { ContractAddress, DeviceId } from './brands.ts'
+import { type Reporter, runContract } from './contract-runs.ts'
+import type { ExecutionContext } from './execution-context.ts'
+import { type ExecutionResult, permit, reject } from './outcome.ts'
+import type { DeviceRecord, RecordBatchBody, RecordOneBody } from './record-bodies.ts'
+import type { IdentityRecord } from './records.ts'
+import { assert } from './result.ts'
+
+/** Why a record is refused. */
+export interface RecordRefusal {
+  readonly code: 'rule-violated' | 'invalid-state'
+  readonly contract: ContractAddress | undefined
+  readonly reason: string
+}
+
+/** The device that a record or a call is from. */
+export function reporterOf(source: DeviceId | undefined, signer: IdentityRecord): Reporter {
+  return { device: source ?? signer.id, attested: source !== undefined }
+}
+
+/** Whether a record may stand; undefined if so. */
+export function judgeRecord(
+  context: ExecutionContext,
+  record: DeviceRecord,
+  from: Reporter,
+): RecordRefusal | undefined {
+  const standing = judgeReporter(context, from)
+  if (standing) return standing
+  const { view } = context
+  for (const address of view.topicRules(record.topic)?.guards ?? []) {
+    const guard = view.contract(address)
+    assert(guard, 'a contract that guards a topic is not taken away')
+    const outcome = runContract(context, guard, { from, values: record.values })
+    if (outcome.type === 'violated') return { code: 'rule-violated', contract: address, reason: outcome.rule }
+    if (outcome.type === 'failed') {
+      const reason = `${outcome.reason} in ${outcome.place}`
+      return { code: 'rule-violated', contract: address, reason }
+    }
+  }
+  return undefined
+}
+
+/** A gateway speaks for active identities only; a signer's own standing is judged before its transaction. */
+export function judgeReporter({ view }: ExecutionContext, from: Reporter): RecordRefusal | undefined {
+  if (!from.attested) return undefined
+  const status = view.identity(from.device)?.status ?? 'unknown'
+  if (status === 'active') return undefined
+  return { code: 'invalid-state', contract: undefined, reason: `source is ${status}` }
+}
+
+/** Keeps the values of a record that stands as last reading, if a contract reads its topic. */
+export function keepReading(
+  { view, time, height }: ExecutionContext,
+  { topic, values }: DeviceRecord,
+  from: Reporter,
+): void {
+  if ((view.topicRules(topic)?.readers ?? 0) > 0) view.putReading({ ...from, topic, values, time, height })
+}
+
+/** The failed transaction of a record that is refused. */
+export function refusedRecord(
+  refusal: RecordRefusal,
+  events: readonly ChainEvent[],
+): ReturnType<typeof reject> {
+  const by = refusal.contract ? `guard ${refusal.contract}: ` : ''
+  return reject(refusal.code, `record: ${by}${refusal.reason}`, events)
+}
+
+export function refusalEvent(item: number, { contract, reason }: RecordRefusal): ChainEvent {
+  return { type: 'record.refused', item, contract, reason }
+}
+
+/** Records what one device reported. */
+export function executeRecord(
+  context: ExecutionContext,
+  { record }: RecordOneBody,
+  signer: IdentityRecord,
+): ExecutionResult<readonly ChainEvent[]> {
+  return executeRecords(context, [record], signer)
+}
+
+/** Records what one or several devices reported. */
+export function executeBatch(
+  context: ExecutionContext,
+  { records }: RecordBatchBody,
+  signer: IdentityRecord,
+): ExecutionResult<readonly ChainEvent[]> {
+  return executeRecords(context, records, signer)
+}
+
+function executeRecords(
+  context: ExecutionContext,
+  records: readonly DeviceRecord[],
+  signer: IdentityRecord,
+): ExecutionResult<readonly ChainEvent[]> {
+  const events: ChainEvent[] = []
+  let first: RecordRefusal | undefined
+  let added = 0
+  for (const [item, record] of records.entries()) {
+    const from = reporterOf(record.source, signer)
+    const refusal = judgeRecord(context, record, from)
+    if (refusal) {
+      first ??= refusal
+      events.push(refusalEvent(item, refusal))
+    } else {
+      keepReading(context, record, from)
+      events.push({ type: 'record.added', item, ...from })
+      added++
+    }
+  }
+  return first && added === 0 ? refusedRecord(first, events) : permit(events)
+}

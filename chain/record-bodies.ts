@@ -1,0 +1,162 @@
+/**
+ * What a transaction can say about records and contracts: its variants, their numbers on the wire, and their codecs (docs/FORMATS.md,
+ * "Transactions").
+ *
+ * A record holds what a device reported twice: `payload`, the bytes as they came, which nobody here reads, and `values`, named single
+ * values that whoever signed took out of them. Execution reads values only.
+ */
+import type { ContractAddress, DeviceId, Milliseconds } from './brands.ts'
+import { bytes, type Codec, digest, list, malformed, optional, struct, text, uint, union } from './codec.ts'
+import { recordTopicCodec } from './contracts/contract.ts'
+import { maxContractBytes } from './contracts/contract-limits.ts'
+import { valueNameCodec } from './contracts/expression.ts'
+import {
+  maxBatchRecords,
+  maxGuardsPerTopic,
+  maxMessageIdBytes,
+  maxRecordPayloadBytes,
+  maxRecordValues,
+} from './limits.ts'
+import { type Scalar, scalarCodec } from './scalars.ts'
+
+export interface RecordValue {
+  readonly name: string
+  readonly value: Scalar
+}
+
+/** What a device reported. */
+export interface DeviceRecord {
+  /** Undefined: the signer itself. Else the device for which a gateway attests that it said so. */
+  readonly source: DeviceId | undefined
+  readonly topic: string
+  /** As received, up to 8 KiB. */
+  readonly payload: Uint8Array
+  /** In ascending order of their names, each once. */
+  readonly values: readonly RecordValue[]
+  /** When the device says that it measured. A claim. */
+  readonly claimedTime: Milliseconds | undefined
+  /** What the device calls the message. A claim. */
+  readonly messageId: string | undefined
+}
+
+export interface RecordOneBody {
+  readonly type: 'record.one'
+  readonly record: DeviceRecord
+}
+/** Each stands or falls by itself. */
+export interface RecordBatchBody {
+  readonly type: 'record.batch'
+  readonly records: readonly DeviceRecord[]
+}
+
+/** What a contract is given: the values of a record that is made with it, or values alone. */
+export type ActionInput =
+  | { readonly type: 'record'; readonly record: DeviceRecord }
+  | {
+      readonly type: 'call'
+      /** As in a record. */
+      readonly source: DeviceId | undefined
+      readonly values: readonly RecordValue[]
+    }
+
+export interface ContractActionBody {
+  readonly type: 'contract.action'
+  readonly contract: ContractAddress
+  readonly input: ActionInput
+  /** Where the decision is to be published, if at all; the contract lists where it may. */
+  readonly publishTopic: string | undefined
+}
+/** An authority puts a contract on the chain; its address is the hash of the bytes. */
+export interface ContractDeployBody {
+  readonly type: 'contract.deploy'
+  readonly contract: Uint8Array
+}
+/** It decides nothing any more, and is never deployed again. */
+export interface ContractRetireBody {
+  readonly type: 'contract.retire'
+  readonly contract: ContractAddress
+}
+/** Which contracts guard a topic: the whole list, so none takes them away. */
+export interface ContractGuardBody {
+  readonly type: 'contract.guard'
+  readonly topic: string
+  /** Of the topic's guards; 0 where there are none yet. */
+  readonly expectedVersion: number
+  /** Ascending. */
+  readonly guards: readonly ContractAddress[]
+}
+
+export type RecordBody =
+  | RecordOneBody
+  | RecordBatchBody
+  | ContractActionBody
+  | ContractDeployBody
+  | ContractRetireBody
+  | ContractGuardBody
+
+function ascending<T>(items: Codec<readonly T[]>, keyOf: (item: T) => string): Codec<readonly T[]> {
+  return {
+    toWire: items.toWire,
+    fromWire: (wire, path) => {
+      const values = items.fromWire(wire, path)
+      return values.every((value, i) => i === 0 || keyOf(values[i - 1] as T) < keyOf(value))
+        ? values
+        : malformed(path, 'ascending order, each once', wire)
+    },
+  }
+}
+
+/** Values of a record or a call. */
+export const recordValuesCodec: Codec<readonly RecordValue[]> = ascending(
+  list(struct<RecordValue>({ name: valueNameCodec, value: scalarCodec }), maxRecordValues),
+  ({ name }) => name,
+)
+/** Addresses of the guards of a topic. */
+export const guardsCodec: Codec<readonly ContractAddress[]> = ascending(
+  list(digest<ContractAddress>(), maxGuardsPerTopic),
+  address => address,
+)
+const source = optional(digest<DeviceId>())
+const deviceRecordCodec: Codec<DeviceRecord> = struct<DeviceRecord>({
+  source,
+  topic: recordTopicCodec,
+  payload: bytes(0, maxRecordPayloadBytes),
+  values: recordValuesCodec,
+  claimedTime: optional(uint<Milliseconds>()),
+  messageId: optional(text(maxMessageIdBytes, /^[\x20-\x7e]+$/)),
+})
+
+type Fields<K extends RecordBody['type']> = Omit<Extract<RecordBody, { type: K }>, 'type'>
+type InputFields<K extends ActionInput['type']> = Omit<Extract<ActionInput, { type: K }>, 'type'>
+
+/** Number and codec of the fields, by kind. */
+export const recordBodies: {
+  readonly [K in RecordBody['type']]: readonly [kind: number, fields: Codec<Fields<K>>]
+} = {
+  'record.one': [80, struct<Fields<'record.one'>>({ record: deviceRecordCodec })],
+  'record.batch': [
+    81,
+    struct<Fields<'record.batch'>>({ records: list(deviceRecordCodec, maxBatchRecords, 1) }),
+  ],
+  'contract.deploy': [96, struct<Fields<'contract.deploy'>>({ contract: bytes(1, maxContractBytes) })],
+  'contract.retire': [97, struct<Fields<'contract.retire'>>({ contract: digest<ContractAddress>() })],
+  'contract.action': [
+    98,
+    struct<Fields<'contract.action'>>({
+      contract: digest<ContractAddress>(),
+      input: union<ActionInput>({
+        record: [1, struct<InputFields<'record'>>({ record: deviceRecordCodec })],
+        call: [2, struct<InputFields<'call'>>({ source, values: recordValuesCodec })],
+      }),
+      publishTopic: optional(recordTopicCodec),
+    }),
+  ],
+  'contract.guard': [
+    99,
+    struct<Fields<'contract.guard'>>({
+      topic: recordTopicCodec,
+      expectedVersion: uint(0xffff_ffff),
+      guards: guardsCodec,
+    }),
+  ],
+}
