@@ -21,6 +21,8 @@ interface Slot {
   readonly count: number
   /** hash('mote/replay-slot/1', digest of the ids before ‖ id), beginning with 32 zero bytes. */
   readonly digest: Uint8Array
+  /** What `replayRoot` covers: u64be slot ‖ u64be count ‖ digest. Made once, since most slots stay as they are from block to block. */
+  readonly hashed: Uint8Array
 }
 
 /** Ids of one slot in order of execution, 32 bytes each: what a node stores. */
@@ -48,8 +50,8 @@ export class ReplaySlots {
   readonly root: Hash
 
   constructor(slots: ReadonlyMap<number, Slot>) {
-    this.slots = new Map([...slots].sort(([a], [b]) => a - b))
-    this.count = [...this.slots.values()].reduce((sum, slot) => sum + slot.count, 0)
+    this.slots = isAscending(slots.keys()) ? slots : new Map([...slots].sort(([a], [b]) => a - b))
+    this.count = countOf(this.slots)
     this.root = rootOf(this.slots)
   }
 
@@ -83,7 +85,7 @@ export function restoreReplay(
       const id = bytesToHex(ids.subarray(offset, offset + idBytes)) as TransactionId
       const found = slots.get(slot)
       if (slotHas(found, id)) return refuse('malformed', `replay slot ${slot}: ${id} comes twice`)
-      slots.set(slot, grown(found, id))
+      slots.set(slot, grown(slot, found, id))
     }
   }
   return ok(new ReplaySlots(slots))
@@ -101,8 +103,9 @@ export class ReplayDraft {
   constructor(base: ReplaySlots, time: Milliseconds) {
     this.#base = base
     this.floor = slotOf(time)
-    this.#slots = new Map([...base.slots].filter(([slot]) => slot >= this.floor))
-    this.#count = [...this.#slots.values()].reduce((sum, slot) => sum + slot.count, 0)
+    this.#slots = new Map(base.slots)
+    for (const slot of base.slots.keys()) if (slot < this.floor) this.#slots.delete(slot)
+    this.#count = countOf(this.#slots)
   }
 
   get count(): number {
@@ -117,7 +120,7 @@ export class ReplayDraft {
   add(id: TransactionId, expiry: Milliseconds): void {
     assert(!this.has(id, expiry), `replay: ${id} is remembered already`)
     const slot = slotOf(expiry)
-    this.#slots.set(slot, grown(this.#slots.get(slot), id))
+    this.#slots.set(slot, grown(slot, this.#slots.get(slot), id))
     this.#count++
     const added = this.#added.get(slot)
     if (added) added.push(hexToBytes(id))
@@ -140,15 +143,31 @@ function slotHas(slot: Slot | undefined, id: TransactionId): boolean {
   return slot !== undefined && place !== undefined && place < slot.count
 }
 
-function grown(slot: Slot | undefined, id: TransactionId): Slot {
-  const { ids, count, digest } = slot ?? { ids: new Map<TransactionId, number>(), count: 0, digest: noIds }
-  const own = ids.size === count ? ids : new Map([...ids].slice(0, count))
-  own.set(id, count)
-  return { ids: own, count: count + 1, digest: hashOf('mote/replay-slot/1', digest, hexToBytes(id)) }
+function grown(number: number, slot: Slot | undefined, id: TransactionId): Slot {
+  const before = slot ?? { ids: new Map<TransactionId, number>(), count: 0, digest: noIds }
+  const ids = before.ids.size === before.count ? before.ids : new Map([...before.ids].slice(0, before.count))
+  ids.set(id, before.count)
+  const count = before.count + 1
+  const digest = hashOf('mote/replay-slot/1', before.digest, hexToBytes(id))
+  return { ids, count, digest, hashed: concatBytes(u64be(number), u64be(count), digest) }
+}
+
+function countOf(slots: ReadonlyMap<number, Slot>): number {
+  let count = 0
+  for (const slot of slots.values()) count += slot.count
+  return count
+}
+
+function isAscending(numbers: Iterable<number>): boolean {
+  let last = Number.NEGATIVE_INFINITY
+  for (const number of numbers) {
+    if (number < last) return false
+    last = number
+  }
+  return true
 }
 
 /** hash('mote/replay/1', for each slot in order: u64be slot ‖ u64be count ‖ digest). */
 function rootOf(slots: ReadonlyMap<number, Slot>): Hash {
-  const parts = [...slots].flatMap(([slot, { count, digest }]) => [u64be(slot), u64be(count), digest])
-  return hashHex('mote/replay/1', ...parts)
+  return hashHex('mote/replay/1', ...Array.from(slots.values(), ({ hashed }) => hashed))
 }

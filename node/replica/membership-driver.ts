@@ -119,6 +119,9 @@ export interface MembershipMoment {
   readonly inStep: MembershipView['inStep']
 }
 
+/** What a `MembershipView` is made of: other objects, if it is another one. */
+type Seen = readonly object[]
+
 /** A step that was refused holds up blocks each time it is tried: not at every tick. */
 const refusedTicks = 4
 
@@ -138,8 +141,8 @@ export class MembershipDriver {
   #from = Number.POSITIVE_INFINITY
   /** The step under way: asked for, then in the log at an index. */
   #pending: { readonly step: MembershipStep['type']; index: number | undefined } | undefined
-  /** There was nothing to do for this one: asked for after every input, so it must cost nothing then. */
-  #done: MembershipView | undefined
+  /** There was nothing to do in view of these: asked for after every input, so it must cost nothing then. */
+  #done: Seen | undefined
   /** Refused, or told to wait: until so many ticks have passed. */
   #restingTicks = 0
   #refusal: string | undefined
@@ -181,13 +184,13 @@ export class MembershipDriver {
       this.#pending = undefined
     }
     if (applied < this.#from || this.#restingTicks > 0) return undefined
-    const view = this.#view(configuration, inStep)
-    if (this.#done && isUnchanged(this.#done, view)) return undefined
-    const step = nextStep(view)
+    const seen = this.#seen(configuration)
+    if (this.#done?.every((each, i) => each === seen[i])) return undefined
+    const step = nextStep(this.#view(configuration, inStep))
     if (step && step.type !== 'wait' && !isSettled()) return 'hold'
     const input = step && step.type !== 'wait' ? inputOf(step, time) : undefined
     if (step?.type === 'handover' && !input) return undefined
-    this.#done = step ? undefined : view
+    this.#done = step ? undefined : seen
     if (!step) this.#refusal = undefined
     else if (step.type === 'wait') this.#waits(step.reason, 1)
     else this.#pending = { step: step.type, index: undefined }
@@ -208,6 +211,11 @@ export class MembershipDriver {
     this.#waits(`${reason}: ${detail}`, refusedTicks)
   }
 
+  #seen(configuration: Configuration): Seen {
+    const { chain, fullMembers } = this.#parts
+    return [configuration, chain.ledger.parameters, chain.certified.parameters, fullMembers.ids]
+  }
+
   #view(configuration: Configuration, inStep: MembershipView['inStep']): MembershipView {
     const { chain, handovers, fullMembers } = this.#parts
     const { consenters, nextConsenters } = chain.ledger.parameters
@@ -224,16 +232,6 @@ export class MembershipDriver {
     if (reason !== this.#refusal) this.#parts.log({ reason }, 'a change of members waits')
     this.#refusal = reason
   }
-}
-
-function isUnchanged(before: MembershipView, now: MembershipView): boolean {
-  return (
-    before.configuration === now.configuration &&
-    before.consenters === now.consenters &&
-    before.nextConsenters === now.nextConsenters &&
-    before.isCertified === now.isCertified &&
-    before.fullNodes === now.fullNodes
-  )
 }
 
 function inputOf(

@@ -33,21 +33,22 @@ export const clockBoundMs = 5_000
 const jumpMs = 500
 
 type Voters = Pick<Configuration, 'voters' | 'votersOutgoing'>
+/** What each clock shows now; nothing of one that is not heard. */
+type Readings = Pick<ReadonlyMap<string, number>, 'get'>
 
 /** The latest time that a majority of `voters` have reached; undefined without readings of a majority. */
-export function majorityTime(
-  readings: ReadonlyMap<string, number>,
-  voters: readonly string[],
-): number | undefined {
-  const times = voters.flatMap(id => readings.get(id) ?? []).sort((a, b) => b - a)
+export function majorityTime(readings: Readings, voters: readonly string[]): number | undefined {
+  const times: number[] = []
+  for (const id of voters) {
+    const time = readings.get(id)
+    if (time !== undefined) times.push(time)
+  }
+  times.sort((a, b) => b - a)
   return times[Math.floor(voters.length / 2)]
 }
 
 /** The same in joint consensus: what a majority of either half has reached. */
-export function votersTime(
-  readings: ReadonlyMap<string, number>,
-  { voters, votersOutgoing }: Voters,
-): number | undefined {
+export function votersTime(readings: Readings, { voters, votersOutgoing }: Voters): number | undefined {
   const time = majorityTime(readings, voters)
   if (votersOutgoing.length === 0 || time === undefined) return time
   const outgoing = majorityTime(readings, votersOutgoing)
@@ -84,7 +85,7 @@ export class VoterClocks {
 
   /** The voters' time now; undefined without fresh readings of a majority. */
   time(voters: Voters): Milliseconds | undefined {
-    const time = votersTime(this.#now(voters), voters)
+    const time = votersTime(this.#now(), voters)
     return time === undefined ? undefined : (Math.floor(time) as Milliseconds)
   }
 
@@ -93,7 +94,7 @@ export class VoterClocks {
    * voters that is to be overwritten, and the leader then knows one half alone.
    */
   latest(voters: Voters): number | undefined {
-    const now = this.#now(voters)
+    const now = this.#now()
     const halves = [voters.voters, voters.votersOutgoing].flatMap(ids => majorityTime(now, ids) ?? [])
     return halves.length === 0 ? undefined : Math.max(...halves)
   }
@@ -134,21 +135,25 @@ export class VoterClocks {
 
   /** Whose clock is more than `clockBoundMs` off, this node's own included. */
   odd(voters: Voters): readonly OddClock[] {
-    const readings = this.#now(voters)
+    const readings = this.#now()
     const time = votersTime(readings, voters)
     if (time === undefined) return []
-    return [...readings]
-      .map(([id, wall]) => ({ id: id as DeviceId, offsetMs: Math.round(wall - time) }))
+    return [...new Set([this.#id, ...voters.voters, ...voters.votersOutgoing])]
+      .map(id => ({ id: id as DeviceId, offsetMs: Math.round((readings.get(id) ?? time) - time) }))
       .filter(({ offsetMs }) => Math.abs(offsetMs) > clockBoundMs)
   }
 
-  /** What every clock that is heard shows now. */
-  #now(voters: Voters): Map<string, number> {
+  /** Asked for with every message: only what is read is computed. */
+  #now(): Readings {
+    const wall = this.#clock.wall()
     const steady = this.#clock.steady()
-    this.#forgetOld(voters)
-    const now = new Map<string, number>([[this.#id, this.#clock.wall()]])
-    for (const [id, { wall, at }] of this.#readings) now.set(id, wall + steady - at)
-    return now
+    return {
+      get: id => {
+        if (id === this.#id) return wall
+        const reading = this.#readings.get(id as DeviceId)
+        return reading && !isExpired(reading, steady) ? reading.wall + steady - reading.at : undefined
+      },
+    }
   }
 
   #forgetOld(voters: Voters): void {
