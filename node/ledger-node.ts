@@ -18,6 +18,7 @@ import type { NodeStatus } from '../client/chain-source.ts'
 import { Deadline } from '../client/deadline.ts'
 import type { Random } from '../consensus/types.ts'
 import type { LedgerSettings } from './effective-configuration.ts'
+import { Announcements } from './ledger/announcements.ts'
 import { Certifier } from './ledger/certifier.ts'
 import type { RecoveredChain } from './ledger/chain-recovery.ts'
 import { HandoverProofs } from './ledger/handovers.ts'
@@ -105,7 +106,8 @@ export class LedgerNode implements NetworkEvents {
 
     // The ledger: who keeps the chain, what is certified, what others are given of it.
     const gate = new MemberGate(network, events)
-    const certifier = certifierOf(parts)
+    const announcements = new Announcements({ network, members, chain })
+    const certifier = certifierOf(parts, announcements)
     this.handovers = new HandoverProofs({ id, handovers, chain, storage, network, certifier, members, log })
     const snapshots = new Snapshots({
       recovered,
@@ -190,7 +192,7 @@ export class LedgerNode implements NetworkEvents {
     this.#gate = gate
     this.#snapshots = snapshots
     this.#admission = admission
-    this.#subscribe(storage, fullMembers)
+    this.#subscribe(storage, fullMembers, announcements)
     this.#knownVoters.begin()
   }
 
@@ -202,13 +204,14 @@ export class LedgerNode implements NetworkEvents {
    *   - the mempool forgets what was executed before submission sends anything on;
    *   - the replica is last: what it does next may cause events of its own, and everybody has heard of this one by then.
    */
-  #subscribe(storage: Storage, fullMembers: FullMembers): void {
+  #subscribe(storage: Storage, fullMembers: FullMembers, announcements: Announcements): void {
     const { events, network, clock, log } = this.#parts
     const { chain } = this
     const members = this.#members
     events.subscribe(
       members,
       fullMembers,
+      announcements,
       this.handovers,
       { certified: certificate => chain.adopt(certificate) },
       {
@@ -337,17 +340,14 @@ export class LedgerNode implements NetworkEvents {
 }
 
 /** Signs for this node and tells the others. What it finds out, everybody hears as an event. */
-function certifierOf(parts: LedgerNodeParts): Certifier {
-  const { id, signer, recovered, members, events, network, verifier, log } = parts
+function certifierOf(parts: LedgerNodeParts, announcements: Announcements): Certifier {
+  const { id, signer, recovered, events, verifier, log } = parts
   const { header, parameters } = recovered.ledger
   const { chainId, incarnation } = header
   return new Certifier(
     { chainId, incarnation, consenters: parameters.consenters, self: { id, signer }, verifier },
     {
-      announce: (to, signatures) => {
-        for (const peer of to === 'all' ? members.others : [to])
-          network.send(peer as DeviceId, { type: 'signatures', signatures })
-      },
+      announce: (to, signatures) => announcements.send(to, signatures),
       certified: (certificate, handover) => events.certified(certificate, handover),
       wanted: height => events.certificateMissing(height),
       disagreement: disagreement => log.error(disagreement, 'a consenter signed another header'),

@@ -364,8 +364,13 @@ export interface PeerStatus {
 
 export interface Network {
   start(events: NetworkEvents): Promise<void>
-  /** Never blocks, never throws. What cannot be queued is dropped and reported as `unreachable`. */
-  send(to: DeviceId, message: PeerMessage): void
+  /**
+   * Leaves at the end of this turn of the event loop. Never blocks, never throws. What cannot be queued is dropped and reported
+   * as `unreachable`. What leaves `soon` waits a moment for another message to the same peer, and travels with it.
+   */
+  send(to: DeviceId, message: PeerMessage, leaves?: 'now' | 'soon'): void
+  /** What was sent leaves at once: for who goes on to compute while others wait for it. */
+  flush(): void
   /**
    * One request to a connected or configured peer.
    * Throws `unreachable`, `timeout`, or the refusal the peer answered with.

@@ -137,7 +137,8 @@ export class Certifier {
     state.signatureSets = sets.map(set => this.#newSignatureSet(set, block.height, block.headerHash))
     for (const [from, message] of state.early) this.#take(from, message, state, block)
     state.early.clear()
-    this.#complete(block.height)
+    // What this node signs is completed then (`sign`).
+    if (!this.#toSign.has(block.height)) this.#complete(block.height)
     const ahead = this.#ahead
     if (ahead && ahead.height <= this.#executed) {
       this.#ahead = undefined
@@ -166,15 +167,19 @@ export class Certifier {
       const signed = { incarnation, height, term, headerHash, signature: self.signer.sign(message) }
       signatures.push(signed)
       this.#own.set(height, signed)
-      const state = this.#open.get(height)
-      for (const signatureSet of state?.signatureSets ?? []) signatureSet.offer(self.id, signed.signature)
-      this.#complete(height)
     }
     for (const height of this.#own.keys()) {
       if (this.#own.size <= this.#keptSignatures) break
       this.#own.delete(height)
     }
-    if (signatures.length > 0) this.#output.announce('all', signatures)
+    if (signatures.length === 0) return
+    // The others wait for it; what is verified here comes after.
+    this.#output.announce('all', signatures)
+    for (const { height, signature } of signatures) {
+      for (const signatureSet of this.#open.get(height)?.signatureSets ?? [])
+        if (this.#isSelfIn(signatureSet.set)) signatureSet.addOwn(self.id, signature)
+      this.#complete(height)
+    }
   }
 
   /**

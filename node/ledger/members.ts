@@ -107,12 +107,12 @@ export class Members implements NodeListener {
  * Keeps Raft messages to and from a peer back until the peer has been asked what it remembers of this node
  * (member-server.ts), once in the life of the process: nobody can be part of a quorum with this node before.
  */
-export class MemberGate implements Pick<Network, 'send'> {
-  readonly #network: Pick<Network, 'send'>
+export class MemberGate implements Pick<Network, 'send' | 'flush'> {
+  readonly #network: Pick<Network, 'send' | 'flush'>
   readonly #events: Pick<NodeEvents, 'unasked' | 'unreachable'>
   readonly #open = new Set<DeviceId>()
 
-  constructor(network: Pick<Network, 'send'>, events: Pick<NodeEvents, 'unasked' | 'unreachable'>) {
+  constructor(network: Pick<Network, 'send' | 'flush'>, events: Pick<NodeEvents, 'unasked' | 'unreachable'>) {
     this.#network = network
     this.#events = events
   }
@@ -125,8 +125,12 @@ export class MemberGate implements Pick<Network, 'send'> {
   }
 
   /** A message that the gate holds back is lost. */
-  send(to: DeviceId, message: PeerMessage): void {
-    if (this.passes(to)) this.#network.send(to, message)
+  send(to: DeviceId, message: PeerMessage, leaves?: 'now' | 'soon'): void {
+    if (this.passes(to)) this.#network.send(to, message, leaves)
+  }
+
+  flush(): void {
+    this.#network.flush()
   }
 
   /** Nothing that this peer remembers speaks against this node: what was held back is to be sent anew. */

@@ -34,10 +34,13 @@ export interface HostOptions {
   /** Ed25519 seed of the transport key, 32 bytes. */
   readonly transportSeed: Uint8Array
   readonly limits: NetworkLimits
+  /** What its connections send. */
+  readonly sends?: TurnSends
 }
 
 /** A libp2p node that is not started yet. */
-export async function createHost({ host, port, transportSeed, limits }: HostOptions): Promise<Libp2p> {
+export async function createHost(options: HostOptions): Promise<Libp2p> {
+  const { host, port, transportSeed, limits, sends = new TurnSends() } = options
   // A place that is taken away is free a moment later.
   const maxPending = 2 * limits.maxPendingConnections
   const maxOpen = limits.maxConnections + limits.maxUnprovenConnections
@@ -48,7 +51,7 @@ export async function createHost({ host, port, transportSeed, limits }: HostOpti
     privateKey: privateKeyFromRaw(Buffer.concat([transportSeed, publicKey.bytes])),
     addresses: { listen: [`/${isIPv6(host) ? 'ip6' : 'ip4'}/${host}/tcp/${port}`] },
     transports: [tcp({ maxConnections: maxOpen + maxPending })],
-    connectionEncrypters: [turnwiseNoise()],
+    connectionEncrypters: [turnwiseNoise(sends)],
     streamMuxers: [
       yamux({
         maxInboundStreams: Object.values(protocols).reduce((sum, { maxStreams }) => sum + maxStreams, 0),
@@ -140,8 +143,26 @@ const sodiumCrypto: ICryptoInterface = {
   },
 }
 
+/** What connections keep until the turn ends, or until somebody says that it leaves now. */
+export class TurnSends {
+  #waiting = new Set<() => void>()
+
+  /** `leave` is called once, then. It does not throw. */
+  wait(leave: () => void): void {
+    if (this.#waiting.size === 0) setImmediate(() => this.flush())
+    this.#waiting.add(leave)
+  }
+
+  flush(): void {
+    if (this.#waiting.size === 0) return
+    const leaving = this.#waiting
+    this.#waiting = new Set()
+    for (const leave of leaving) leave()
+  }
+}
+
 /** The connection encrypter of a libp2p node. */
-function turnwiseNoise(): (components: NoiseComponents) => ConnectionEncrypter {
+function turnwiseNoise(sends: TurnSends): (components: NoiseComponents) => ConnectionEncrypter {
   const create = noise({ crypto: sodiumCrypto })
   return components => {
     const inner = create(components)
@@ -151,7 +172,7 @@ function turnwiseNoise(): (components: NoiseComponents) => ConnectionEncrypter {
     ): Promise<T> => {
       const result = await securing
       endLengthsCheaply(result.connection)
-      gatherTurn(result.connection, socket)
+      gatherTurn(result.connection, socket, sends)
       return result
     }
     return {
@@ -170,7 +191,7 @@ function inOneWrite<Socket extends MessageStream>(socket: Socket): Socket {
 }
 
 /** Keeps what is sent over `stream` until the turn ends. Closing it, or the socket under it, sends the rest first. */
-function gatherTurn(stream: MessageStream, socket: MessageStream): void {
+function gatherTurn(stream: MessageStream, socket: MessageStream, sends: TurnSends): void {
   const send = stream.send.bind(stream)
   let gathered: Uint8Array[] = []
   let size = 0
@@ -182,7 +203,7 @@ function gatherTurn(stream: MessageStream, socket: MessageStream): void {
     size = 0
     return stream.status === 'open' && send(bytes)
   }
-  const flushAtEndOfTurn = () => {
+  const leave = () => {
     try {
       flush()
     } catch (error) {
@@ -195,7 +216,7 @@ function gatherTurn(stream: MessageStream, socket: MessageStream): void {
       flush()
       return send(data)
     }
-    if (size === 0) setImmediate(flushAtEndOfTurn)
+    if (size === 0) sends.wait(leave)
     gathered.push(data.subarray())
     size += data.byteLength
     return size < maxGatheredBytes || flush()

@@ -28,7 +28,7 @@ import type {
 } from '../ports.ts'
 import { Dialler } from './dialler.ts'
 import { answerHello, type IdentityProvider, judgeAgain, type ProvenPeer, sayHello } from './hello.ts'
-import { createHost } from './libp2p-host.ts'
+import { createHost, TurnSends } from './libp2p-host.ts'
 import { type PeerLink, PeerLinks } from './peer-links.ts'
 import { askPeer, serveRequest, takeFrames } from './peer-streams.ts'
 import { type NetworkLimits, protocols, type StreamProtocol } from './protocols.ts'
@@ -81,6 +81,7 @@ export class Libp2pNetwork implements Network {
   readonly #kept = new Map<DeviceId, KeptPeer>()
   readonly #lossReported = new Set<DeviceId>()
   readonly #counters = { malformedFrames: 0, refusedHellos: 0, droppedMessages: 0 }
+  readonly #sends = new TurnSends()
   #host: Libp2p | undefined
   #events: NetworkEvents | undefined
   #stopped = false
@@ -114,7 +115,7 @@ export class Libp2pNetwork implements Network {
     assert(!this.#host, 'start comes once')
     this.#events = events
     const { host, port, transportSeed } = this.#options
-    const node = await createHost({ host, port, transportSeed, limits: this.#limits })
+    const node = await createHost({ host, port, transportSeed, limits: this.#limits, sends: this.#sends })
     this.#host = node
     node.addEventListener('connection:open', ({ detail }) => this.#onConnection(detail))
     node.addEventListener('connection:close', ({ detail }) => this.#onConnectionClosed(detail))
@@ -134,7 +135,7 @@ export class Libp2pNetwork implements Network {
     await this.#host?.stop()
   }
 
-  send(to: DeviceId, message: PeerMessage): void {
+  send(to: DeviceId, message: PeerMessage, leaves?: 'now' | 'soon'): void {
     const link = this.#links.ready(to)
     if (!link) {
       this.#reportLoss(to, 'not connected')
@@ -143,12 +144,14 @@ export class Libp2pNetwork implements Network {
     this.#lossReported.delete(to)
     const { protocol, payload } = framed(message)
     if (payload.length > protocols[protocol].maxFrameBytes) {
-      this.#options.log.error(
-        { to, protocol, bytes: payload.length },
-        'message over the frame limit; not sent',
-      )
+      const detail = { to, protocol, bytes: payload.length }
+      this.#options.log.error(detail, 'message over the frame limit; not sent')
       this.#reportLoss(to, 'message over the frame limit')
-    } else link.send(protocol, payload)
+    } else link.send(protocol, payload, leaves)
+  }
+
+  flush(): void {
+    this.#sends.flush()
   }
 
   async request(to: DeviceId, request: OutgoingRequest, timeoutMs: number): Promise<Uint8Array> {

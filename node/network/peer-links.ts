@@ -16,6 +16,9 @@ import { maxAnswerFrameBytes } from './wire.ts'
 
 /** A frame of a long-lived stream costs one unit for each begun part of this size: about a transaction. */
 const frameUnitBytes = 256
+/** How long a frame that is not urgent waits for another one to the same peer, and how many wait at most. */
+const companyWaitMs = 10
+const maxWaitingFrames = 16
 /** What a lightweight node may ask for at once: what its rate gives in so many seconds. */
 const lightBurstSeconds = 5
 
@@ -43,6 +46,8 @@ export class PeerLink {
   readonly #options: PeerLinkOptions
   readonly #streams = new Map<StreamProtocol, OutboundStream>()
   readonly #requests: RateLimit
+  /** In order of `send`: what leaves soon. */
+  #waiting: { readonly protocol: StreamProtocol; readonly payload: Uint8Array }[] = []
   #violations = 0
   #excess = 0
   /** Set when the peer's hello has passed, confirmed or not. */
@@ -93,8 +98,20 @@ export class PeerLink {
     return this.open && this.accepted && this.peer !== undefined
   }
 
-  send(protocol: StreamProtocol, payload: Uint8Array): void {
-    this.#stream(protocol).send(payload)
+  /** Sends a frame. One that leaves `soon` waits for company, `companyWaitMs` at most. */
+  send(protocol: StreamProtocol, payload: Uint8Array, leaves: 'now' | 'soon' = 'now'): void {
+    this.#waiting.push({ protocol, payload })
+    if (leaves === 'now' || this.#waiting.length > maxWaitingFrames) this.#sendWaiting()
+    else if (this.#waiting.length === 1)
+      this.#options.clock.after(companyWaitMs, () => {
+        if (this.open) this.#sendWaiting()
+      })
+  }
+
+  #sendWaiting(): void {
+    const waiting = this.#waiting
+    this.#waiting = []
+    for (const { protocol, payload } of waiting) this.#stream(protocol).send(payload)
   }
 
   /** Opens a stream ahead of its first message, which would otherwise wait for the round trips of the negotiation. */

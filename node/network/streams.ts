@@ -182,7 +182,7 @@ export class Conversation {
 }
 
 /*
- * The sending end of a long-lived stream: frames leave in order, those of one turn of the event loop together.
+ * The sending end of a long-lived stream: frames leave in order (those of one turn of the event loop together: libp2p-host.ts).
  *
  * Memory is bounded: frames wait here while the stream has no room, up to a limit; over it the stream is given
  * up, since a peer that takes nothing is as good as gone. `onLost` is called once, whatever ends the stream.
@@ -202,7 +202,6 @@ export class OutboundStream {
   #stream: Stream | undefined
   #queue: Uint8Array[] = []
   #queuedBytes = 0
-  #flushing = false
   #over = false
 
   /** Frames may be sent at once; they wait until `opening` has become a stream. */
@@ -223,7 +222,7 @@ export class OutboundStream {
     this.#queue.push(payload)
     this.#queuedBytes += payload.length
     if (this.#queuedBytes > this.#options.maxQueuedBytes) this.abort('outbound queue is full')
-    else this.#scheduleFlush()
+    else this.#flush()
   }
 
   /** Ends the stream soon; what is queued is dropped. */
@@ -247,23 +246,13 @@ export class OutboundStream {
     else this.#flush()
   }
 
-  #scheduleFlush(): void {
-    if (this.#flushing || !this.#stream) return
-    this.#flushing = true
-    queueMicrotask(() => {
-      this.#flushing = false
-      this.#flush()
-    })
-  }
-
   #flush(): void {
     const stream = this.#stream
     if (!stream || this.#over) return
     try {
       while (this.#queue.length > 0 && !stream.writableNeedsDrain) stream.send(framesOf(this.#nextChunk()))
     } catch (error) {
-      stream.abort(error as Error)
-      this.#end(String(error))
+      this.abort(String(error))
     }
   }
 

@@ -16,12 +16,16 @@ import { maxMembers } from '../../consensus/configuration.ts'
 import type { Message } from '../../consensus/types.ts'
 import type { Acknowledgement, RaftMessage } from '../ports.ts'
 
+type AppendResponse = Extract<Message, { type: 'append-response' }>
+
 const none = new Uint8Array()
 
 export class Acknowledgements {
   readonly #chain: Uint8Array
   readonly #key: KeyObject
   #own: Acknowledgement | undefined
+  /** The latest answer that left. */
+  #last: AppendResponse | undefined
   readonly #newest = new RecentMap<string, Acknowledgement>(maxMembers)
 
   /** `transportSeed`: of the node's own key file, 32 bytes. */
@@ -36,6 +40,14 @@ export class Acknowledgements {
     if (message.type !== 'append-response') return message
     const { success, term, matchIndex } = message
     return { ...message, mac: success && matchIndex > 0 ? this.#macOf(term, matchIndex) : undefined }
+  }
+
+  /** An answer that says what the last one said is for the record: it may wait for company. Everything else is news. */
+  leaves(message: Message): 'now' | 'soon' {
+    if (message.type !== 'append-response') return 'now'
+    const last = this.#last
+    this.#last = message
+    return last?.success && message.success && saysTheSame(message, last) ? 'soon' : 'now'
   }
 
   /** A message has come from a follower. */
@@ -70,6 +82,16 @@ export class Acknowledgements {
       .update(u64be(index))
       .digest()
   }
+}
+
+/** To a leader: of both, `success`. */
+function saysTheSame(answer: AppendResponse, earlier: AppendResponse): boolean {
+  return (
+    answer.term === earlier.term &&
+    answer.matchIndex === earlier.matchIndex &&
+    answer.readContext === earlier.readContext &&
+    answer.full === earlier.full
+  )
 }
 
 type Place = Pick<Acknowledgement, 'term' | 'index'>

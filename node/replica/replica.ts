@@ -44,9 +44,9 @@ export interface ReplicaParts extends ExecutorParts, ProposerParts {
   readonly recovered: Recovered
   readonly random: Random
   readonly tickMs: number
-  readonly network: Pick<Network, 'send'>
+  readonly network: Pick<Network, 'send' | 'flush'>
   readonly clocks: ClockExchange
-  readonly acknowledgements: Pick<Acknowledgements, 'put'>
+  readonly acknowledgements: Pick<Acknowledgements, 'put' | 'leaves'>
   /** No part is taken in elections before this index is applied (rebuild.ts). */
   readonly rebuildUpTo: number
 }
@@ -258,6 +258,7 @@ export class Replica implements NodeListener {
         else this.#held.hold({ after: effect.after, to: effect.to, message: effect.message })
         return
       case 'commit':
+        this.#parts.network.flush() // The others execute beside this node, not after it.
         for (const entry of effect.entries) this.#execute(entry)
         return
       case 'status':
@@ -302,8 +303,8 @@ export class Replica implements NodeListener {
 
   #send(to: string, message: Message): void {
     if (this.#late.sitsOut && message.type === 'append-entries') return
-    const { network, acknowledgements } = this.#parts
-    network.send(to as DeviceId, { type: 'raft', message: acknowledgements.put(message) })
+    const { network, acknowledgements: own } = this.#parts
+    network.send(to as DeviceId, { type: 'raft', message: own.put(message) }, own.leaves(message))
   }
 
   #persist({ token, snapshot: meta, ...rest }: Extract<Effect, { type: 'persist' }>): void {

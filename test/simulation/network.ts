@@ -226,6 +226,8 @@ class Endpoint implements Network {
     return this.#network.request(this.user, to, request, timeoutMs)
   }
 
+  flush(): void {}
+
   handle(protocol: RequestProtocol, handler: RequestHandler): void {
     this.handlers.set(protocol, handler)
   }

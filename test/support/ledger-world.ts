@@ -69,6 +69,8 @@ class WorldNetwork implements Network {
     return this.#world.answerFilter(protocol, answer)
   }
 
+  flush(): void {}
+
   handle(protocol: RequestProtocol, handler: RequestHandler): void {
     this.handlers.set(protocol, handler)
   }

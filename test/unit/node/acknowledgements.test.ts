@@ -36,6 +36,21 @@ test('acknowledgements: an answer that covers nothing new repeats the newest, an
   expect(macOf(own, 3, 1)).not.toEqual(newest)
 })
 
+test('acknowledgements: an answer that says what the last one said may wait; nothing else may', () => {
+  const own = new Acknowledgements(chainId, seed)
+  expect(own.leaves(response(2, 9))).toBe('now')
+  expect(own.leaves(response(2, 9))).toBe('soon')
+  expect(own.leaves({ ...response(2, 9), prevLogIndex: 4 })).toBe('soon')
+  expect(own.leaves({ ...response(2, 9), readContext: 1 }), 'a read waits for it').toBe('now')
+  expect(own.leaves({ ...response(2, 9), readContext: 1, full: true })).toBe('now')
+  expect(own.leaves({ ...response(2, 10), readContext: 1, full: true })).toBe('now')
+  expect(own.leaves({ ...response(3, 10), readContext: 1, full: true })).toBe('now')
+  expect(own.leaves(response(3, 0, false))).toBe('now')
+  expect(own.leaves(response(3, 0, false)), 'the leader looks for the place where the logs agree').toBe('now')
+  const heard = { type: 'heard', from: follower, term: 3, readContext: 0 } as const
+  expect([own.leaves(heard), own.leaves(heard)]).toEqual(['now', 'now'])
+})
+
 test('acknowledgements: the newest of a follower is kept, and only by its own key it counts, as it stands', () => {
   const [own, leader] = [
     new Acknowledgements(chainId, seed),

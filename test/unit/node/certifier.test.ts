@@ -49,6 +49,36 @@ function executeAndStore(certifier: Certifier, ...blocks: ExecutedBlock[]) {
   certifier.sign(blocks)
 }
 
+test('certifier: a signature is announced before anything is verified, and its own is not', () => {
+  const happened: string[] = []
+  const certifier = new Certifier(
+    {
+      chainId,
+      incarnation: 0,
+      consenters: set,
+      self: { id: ids[0]!, signer: signers[0]! },
+      verifier: {
+        verify: (key, message, signature) => {
+          happened.push(`verified ${ids.indexOf(deviceIdOf(key))}`)
+          return nobleVerifier.verify(key, message, signature)
+        },
+      },
+    },
+    {
+      announce: () => happened.push('announced'),
+      certified: ({ signatures }) => happened.push(`certified by ${signatures.map(({ signer }) => signer)}`),
+      wanted: () => {},
+      disagreement: () => {},
+      diverged: () => {},
+    },
+  )
+  const signerIndexes = (members: number[]) =>
+    members.map(member => set.consenters.findIndex(({ id }) => id === ids[member])).sort()
+  certifier.receive(ids[1]!, [signatureOf(1, block(1))])
+  executeAndStore(certifier, block(1))
+  expect(happened).toEqual(['announced', 'verified 1', `certified by ${signerIndexes([0, 1])}`])
+})
+
 test('certifier: no signature leaves before the block and its record are durable', () => {
   const { certifier, sent } = setUp()
   certifier.collect(block(1))
@@ -73,7 +103,7 @@ test('certifier: signatures that come before the block count once it is executed
   certifier.receive(ids[0]!, [signatureOf(0, block(1))])
   certifier.receive(ids[1]!, [signatureOf(1, block(1))])
   expect(certificates).toEqual([])
-  certifier.collect(block(1))
+  executeAndStore(certifier, block(1))
   expect(certificates).toHaveLength(1)
 })
 

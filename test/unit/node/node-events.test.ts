@@ -75,6 +75,7 @@ describe('the table of events in ARCHITECTURE', () => {
   )
   /** What the page calls a class that listens. */
   const pageName: Readonly<Record<string, string>> = {
+    Announcements: 'announcements',
     Members: 'members',
     FullMembers: 'full members',
     HandoverProofs: 'handovers',

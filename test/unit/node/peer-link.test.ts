@@ -5,6 +5,35 @@ import { PeerLink } from '../../../node/network/peer-links.ts'
 import { defaultNetworkLimits } from '../../../node/network/protocols.ts'
 import { ManualClock } from '../../support/manual-clock.ts'
 
+test('peer link: what leaves soon waits for the next frame to that peer, in order, or a moment at most', async () => {
+  const sent: string[] = []
+  const connection = {
+    remotePeer: {},
+    status: 'open',
+    newStream: async (id: string) => ({
+      status: 'open',
+      writableNeedsDrain: false,
+      addEventListener: () => {},
+      send: (frame: Uint8Array) => sent.push(`${id} ${frame.at(-1)}`),
+    }),
+  } as unknown as Connection
+  const clock = new ManualClock()
+  const options = { limits: defaultNetworkLimits, clock, onStreamLost: () => {}, onViolation: () => {} }
+  const link = new PeerLink(connection, options)
+  for (const protocol of ['raft', 'certify'] as const) link.prepare(protocol)
+  await Promise.resolve()
+  link.send('raft', Uint8Array.of(1), 'soon')
+  link.send('raft', Uint8Array.of(2), 'soon')
+  expect(sent).toEqual([])
+  link.send('certify', Uint8Array.of(3))
+  expect(sent).toEqual(['/mote/raft/1 1', '/mote/raft/1 2', '/mote/certify/1 3'])
+  link.send('raft', Uint8Array.of(4), 'soon')
+  clock.advance(10)
+  expect(sent.at(-1)).toBe('/mote/raft/1 4')
+  for (let i = 0; i < 17; i++) link.send('raft', Uint8Array.of(10 + i), 'soon')
+  expect(sent.at(-1), 'no more than a few wait').toBe('/mote/raft/1 26')
+})
+
 test('peer link: a stream that was opened ahead is the one that is sent on', () => {
   const opened: string[] = []
   const connection = {

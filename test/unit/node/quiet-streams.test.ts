@@ -1,7 +1,12 @@
 /** The libraries under a connection still look as libp2p-host.ts expects; over real sockets between two hosts. */
 import type { MessageStream, Stream } from '@libp2p/interface'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { createHost, endLengthsCheaply, updateWindowByHalves } from '../../../node/network/libp2p-host.ts'
+import {
+  createHost,
+  endLengthsCheaply,
+  TurnSends,
+  updateWindowByHalves,
+} from '../../../node/network/libp2p-host.ts'
 import { defaultNetworkLimits } from '../../../node/network/protocols.ts'
 
 const protocol = '/mote/test/1'
@@ -37,6 +42,20 @@ beforeAll(async () => {
 afterAll(() => Promise.all(hosts.map(host => host.stop())))
 
 describe('quiet streams', () => {
+  it('quiet streams: what is sent in a turn leaves together at its end, or when somebody says so, once', async () => {
+    const sends = new TurnSends()
+    const left: string[] = []
+    sends.wait(() => left.push('a'))
+    sends.wait(() => left.push('b'))
+    expect(left).toEqual([])
+    sends.flush()
+    sends.flush()
+    expect(left).toEqual(['a', 'b'])
+    sends.wait(() => left.push('c'))
+    await new Promise(resolve => setImmediate(resolve))
+    expect(left).toEqual(['a', 'b', 'c'])
+  })
+
   it('quiet streams: a window is opened again by halves, and megabytes pass', async () => {
     let updates = 0
     const sent = incoming as unknown as { sendFrame(header: { type: number }, data?: Uint8Array): void }
