@@ -162,8 +162,6 @@ async function send(context: Context, args: readonly string[], options: SendOpti
   const shared = options.group ?? options.topic
   if (options.group !== undefined && options.topic !== undefined)
     throw new MoteError('usage', 'group, topic: expected one of them')
-  if (options.keep !== undefined && options.topic !== undefined)
-    throw new MoteError('usage', 'keep: a message to an open topic is not kept')
   for (const way of ['light', 'vote'] as const)
     if (options[way] && shared !== undefined)
       throw new MoteError('usage', `${way}: expected one device, got a group or a topic`)

@@ -11,6 +11,7 @@ import {
   pathSchema,
   readConfigurationFile,
 } from '../../client/configuration-file.ts'
+import { maxKeepMs } from '../protocol/envelope.ts'
 import { type LocalAddress, requireLoopback } from './local-mqtt.ts'
 import { type LocalRoutes, standardRoutes } from './local-routes.ts'
 
@@ -63,7 +64,9 @@ const schema = Type.Object(
             topic: topicSchema,
             device: Type.Optional(nameSchema),
             group: Type.Optional(nameSchema),
+            openTopic: Type.Optional(nameSchema),
             channel: Type.Optional(channelSchema),
+            keepMs: Type.Optional(Type.Integer({ minimum: 60_000, maximum: maxKeepMs })),
             delivery: Type.Optional(Type.Union([Type.Literal('relayed'), Type.Literal('received')])),
             format: Type.Optional(formatSchema),
           },
@@ -79,6 +82,7 @@ const schema = Type.Object(
             topic: topicSchema,
             sender: Type.Optional(nameSchema),
             group: Type.Optional(Type.Union([nameSchema, Type.Literal('*')])),
+            openTopic: Type.Optional(Type.Union([nameSchema, Type.Literal('*')])),
             channel: Type.Optional(channelSchema),
             format: Type.Optional(formatSchema),
           },
@@ -113,7 +117,7 @@ export interface AgentConfig {
 const loopback = { host: '127.0.0.1', port: 0 }
 const parse = configurationParser(schema)
 
-/** What an agent does without a file: free ports, and every device and group by its name. */
+/** What an agent does without a file: free ports, and every device, group and open topic by its name. */
 export const standardAgentConfig: AgentConfig = {
   mqtt: { type: 'tcp', ...loopback },
   coap: loopback,
@@ -130,11 +134,19 @@ export async function readAgentConfig(file: string): Promise<AgentConfig> {
 export function parseAgentConfig(content: string, file: string): AgentConfig {
   const { mqtt = loopback, coap = loopback, publish, deliver, queue } = parse(content, file)
   for (const [i, route] of (publish ?? []).entries()) {
-    const names = [route.device, route.group, ...(route.topic.match(/\{[^/]*\}/g) ?? [])]
-    if (names.filter(name => name !== undefined).length !== 1 || /\{(?!device\}|group\})/.test(route.topic))
+    const names = [route.device, route.group, route.openTopic, ...(route.topic.match(/\{[^/]*\}/g) ?? [])]
+    if (
+      names.filter(name => name !== undefined).length !== 1 ||
+      /\{(?!device\}|group\}|openTopic\})/.test(route.topic)
+    )
       throw new MoteError(
         'config-invalid',
-        `${file}: publish[${i}]: expected one recipient: device, group, or {device} or {group} in the topic`,
+        `${file}: publish[${i}]: expected one recipient: device, group or openTopic, as a field or in braces in the topic`,
+      )
+    if (route.keepMs !== undefined && route.delivery === 'received')
+      throw new MoteError(
+        'config-invalid',
+        `${file}: publish[${i}].keepMs: expected no delivery received with it`,
       )
   }
   if (!('path' in mqtt)) requireLoopback(mqtt.host, `${file}: mqtt.host`)

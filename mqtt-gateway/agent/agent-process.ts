@@ -91,7 +91,7 @@ export async function acceptLocal(
 ): Promise<Result<QueuedMessage>> {
   try {
     const { to, ...text } = unwrap(await outgoing(routes, names, message))
-    return ok(await (to.type === 'device' ? client.send(to.id, text) : client.sendToGroup(to.id, text)))
+    return ok(await client.sendTo(to, text))
   } catch (error) {
     return { ok: false, error: refusalOf(error) }
   }

@@ -65,8 +65,10 @@ export interface ClientText {
   readonly content: Uint8Array
   /** The sender's name for the stream; '' by default; at most 34 characters with `received`, else 64; not beginning with `mote.`. */
   readonly channel?: string
-  /** What counts as delivered; `relayed` by default. `received` needs an agent at the other end. */
+  /** What counts as delivered; `relayed` by default. `received` needs an agent at the other end, and is for a device alone. */
   readonly delivery?: Delivery
+  /** How long the gateway keeps it for who is away: 1 minute to 7 days. Not kept by default, and not with `received`. */
+  readonly keepMs?: number | undefined
 }
 
 /** Time that handlers and attempts under way have when the client closes. */
@@ -169,6 +171,16 @@ export class DeviceClient {
     return this.#add({ type: 'group', id: to }, text)
   }
 
+  /** The same for an open topic, whose member this device need not be. */
+  publish(to: GroupId, text: ClientText): Promise<QueuedMessage> {
+    return this.#add({ type: 'topic', id: to }, text)
+  }
+
+  /** The same for whoever it is. */
+  sendTo(to: Recipient, text: ClientText): Promise<QueuedMessage> {
+    return this.#add(to, text)
+  }
+
   /** Gives every message that has come or comes to `handler`, those of one source in order. A second call replaces the handler. */
   listen(handler: TextHandler): void {
     this.#parts.inbox.handle(handler)
@@ -188,11 +200,11 @@ export class DeviceClient {
 
   async #add(
     to: Recipient,
-    { content, channel = '', delivery = 'relayed' }: ClientText,
+    { content, channel = '', delivery = 'relayed', keepMs }: ClientText,
   ): Promise<QueuedMessage> {
     if (delivery === 'received' && this.#parts.options.receives === false)
       throw new MoteError('usage', 'delivery: received needs a client that receives')
-    return unwrap(await this.#parts.outbox.add({ to, content, channel, delivery }))
+    return unwrap(await this.#parts.outbox.add({ to, content, channel, delivery, keepMs }))
   }
 }
 

@@ -6,7 +6,7 @@
  * (mqtt-gateway/device/listening-place.ts): then its id says that it is here, or was. Ids go from the disk with a later write, once
  * `settled` says that the message cannot come again; those of an earlier run when their time is over.
  */
-import type { DeviceId, GroupId, Hash, Milliseconds } from '../../chain/brands.ts'
+import type { DeviceId, Hash, Milliseconds } from '../../chain/brands.ts'
 import {
   bytes,
   type Codec,
@@ -15,7 +15,6 @@ import {
   digest,
   encode,
   list,
-  optional,
   struct,
   text,
   uint,
@@ -24,6 +23,7 @@ import { MoteError, type Refusal, refusalOf, unwrap } from '../../chain/result.t
 import { pause } from '../../client/deadline.ts'
 import type { MessageStore, StoreChange } from '../../client/message-store.ts'
 import type { DeliveredMessage } from '../device/listener.ts'
+import { type Recipient, recipientCodec } from '../device/message-sealing.ts'
 import { maxTransferBytes } from '../protocol/content.ts'
 import { channelCodec } from '../protocol/envelope.ts'
 import { type MessageNumber, parseChannel } from './confirmations.ts'
@@ -47,8 +47,8 @@ const handlerDelayMsMax = 5_000
 /** A message as the application gets it. */
 export interface ReceivedText {
   readonly from: DeviceId
-  /** The group or open topic that it was sent to; undefined: to this device. */
-  readonly group: GroupId | undefined
+  /** What it was sent to: this device, or a group or open topic. */
+  readonly to: Recipient
   readonly channel: string
   readonly content: Uint8Array
   readonly messageId: string
@@ -67,12 +67,12 @@ export type Arrived =
   | { readonly type: 'message'; readonly confirmation: MessageNumber | undefined }
   | { readonly type: 'confirmation'; readonly number: MessageNumber }
 
-const formatVersion = 1 as const
+const formatVersion = 2 as const
 
 interface StoredText {
   readonly version: typeof formatVersion
   readonly from: DeviceId
-  readonly group: GroupId | undefined
+  readonly to: Recipient
   readonly channel: string
   readonly content: Uint8Array
   readonly messageId: Hash
@@ -82,7 +82,7 @@ interface StoredText {
 const textCodec = struct<StoredText>({
   version: constant(formatVersion),
   from: digest<DeviceId>(),
-  group: optional(digest<GroupId>()),
+  to: recipientCodec,
   channel: channelCodec,
   content: bytes(0, maxTransferBytes),
   messageId: digest<Hash>(),
@@ -185,13 +185,14 @@ export class Inbox {
     const number = use.type === 'ask' && message.to.type === 'device' ? use.number : undefined
     const isHere = this.#taken.has(message.messageId) || (number && this.#has(message.from, number))
     if (isHere) return { type: 'message', confirmation: number }
-    const group = message.to.type === 'device' ? undefined : message.to.id
-    const lane = group === undefined ? `device/${message.from}` : `group/${group}`
+    const { type, id } = message.to
+    const to = { type, id } as Recipient
+    const lane = type === 'device' ? `device/${message.from}` : `${type}/${id}`
     const now = this.#options.now()
     const body = encode(textCodec, {
       version: formatVersion,
       from: message.from,
-      group,
+      to,
       channel: use.channel,
       content: message.content,
       messageId: message.messageId as Hash,
@@ -265,13 +266,13 @@ export class Inbox {
     const read = decode(textCodec, await this.#queue.read(entry), maxEntryBytes)
     if (!read.ok)
       throw new MoteError('storage-corrupt', `inbox: entry ${entry.sequence}: ${read.error.detail}`)
-    const { from, group, channel, content, messageId, at } = read.value
+    const { from, to, channel, content, messageId, at } = read.value
     if (now() - entry.acceptedAt > limits.ageMs) {
       const detail = `message ${messageId}: the application did not take it in time`
       onDropped({ code: 'envelope-expired', detail })
     } else
       try {
-        await handler({ from, group, channel, content, messageId, at }, this.#workers.signal)
+        await handler({ from, to, channel, content, messageId, at }, this.#workers.signal)
       } catch {
         return false
       }

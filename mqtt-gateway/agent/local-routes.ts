@@ -1,5 +1,5 @@
 /**
- * Which local topic is which device or group: what an application publishes on a declared topic is sealed to the one that the
+ * Which local topic is which device, group or open topic of the network: what an application publishes on a declared topic is sealed to the one that the
  * route names, and what arrives is published on declared topics. Nothing else passes, in either direction.
  *
  * One level of a topic may be a name in braces: `to/{device}` is every device that has a name here, `from/{sender}` is where its
@@ -16,12 +16,15 @@ import { fromRecord, type RecordFormat, toRecord } from './record-format.ts'
 
 /** From the application to the network. */
 export interface PublishRoute {
-  /** May have `{device}` or `{group}` as one of its levels, in place of `device` or `group`. */
+  /** May have `{device}`, `{group}` or `{openTopic}` as one of its levels, in place of the field of that name. */
   readonly topic: string
   readonly device?: string
   readonly group?: string
+  readonly openTopic?: string
   readonly channel?: string
   readonly delivery?: Delivery
+  /** How long the gateway keeps it for who is away; by default it does not. */
+  readonly keepMs?: number
   readonly format?: RecordFormat
 }
 
@@ -31,8 +34,10 @@ export interface DeliverRoute {
   readonly sender?: string
   /** Only what was sent to this group, or with `*` to any; by default only what was sent to the device itself. */
   readonly group?: string
+  /** The same of an open topic. */
+  readonly openTopic?: string
   readonly channel?: string
-  /** May have `{sender}` and `{group}` as levels. */
+  /** May have `{sender}`, and `{group}` or `{openTopic}`, as levels. */
   readonly topic: string
   readonly format?: RecordFormat
 }
@@ -42,15 +47,20 @@ export interface LocalRoutes {
   readonly deliver: readonly DeliverRoute[]
 }
 
-/** What works without any configuration: every device and group by its name here. */
+/** What works without any configuration: every device, group and open topic by its name here. */
 export const standardRoutes: LocalRoutes = {
-  publish: [{ topic: 'to/{device}' }, { topic: 'group/{group}' }],
-  deliver: [{ topic: 'from/{sender}' }, { topic: 'group/{group}/{sender}', group: '*' }],
+  publish: [{ topic: 'to/{device}' }, { topic: 'group/{group}' }, { topic: 'topic/{openTopic}' }],
+  deliver: [
+    { topic: 'from/{sender}' },
+    { topic: 'group/{group}/{sender}', group: '*' },
+    { topic: 'topic/{openTopic}/{sender}', openTopic: '*' },
+  ],
 }
 
 /** Names on this machine; ids where there is none. */
 export interface LocalNames {
   device(nameOrId: string): Promise<DeviceId | undefined>
+  /** A group or open topic. */
   group(nameOrId: string): Promise<GroupId | undefined>
   nameOfDevice(id: DeviceId): Promise<string>
   nameOfGroup(id: GroupId): Promise<string>
@@ -69,8 +79,8 @@ export async function outgoing(
     if (!to.ok) return to
     const content = route.format ? toRecord(route.format, payload) : ok(payload)
     if (!content.ok) return content
-    const { channel = '', delivery = 'relayed' } = route
-    return ok({ to: to.value, content: content.value, channel, delivery })
+    const { channel = '', delivery = 'relayed', keepMs } = route
+    return ok({ to: to.value, content: content.value, channel, delivery, keepMs })
   }
   return refuse('topic-not-allowed', `topic '${printableTopic(topicName)}': no route is declared for it`)
 }
@@ -82,22 +92,24 @@ export async function incoming(
   message: ReceivedText,
 ): Promise<Result<LocalMessage>> {
   const sender = await names.nameOfDevice(message.from)
-  const group = message.group === undefined ? undefined : await names.nameOfGroup(message.group)
+  const { to } = message
+  const shared = to.type === 'device' ? '' : await names.nameOfGroup(to.id)
   for (const route of deliver) {
     if (route.sender !== undefined && route.sender !== sender && route.sender !== message.from) continue
     if (route.channel !== undefined && route.channel !== message.channel) continue
-    if (!fitsGroup(route.group, group, message.group)) continue
+    if (!fitsRecipient(route, to, shared)) continue
     const payload = route.format ? fromRecord(route.format, message.content) : ok(message.content)
     if (!payload.ok) return payload
-    const topicName = route.topic.replace('{sender}', sender).replace('{group}', group ?? '')
+    const topicName = route.topic.replace('{sender}', sender).replace(/\{(group|openTopic)\}/, () => shared)
     return ok({ topicName, payload: payload.value })
   }
   return refuse('topic-not-allowed', `message from ${sender}: no route is declared for it`)
 }
 
-function fitsGroup(wanted: string | undefined, name: string | undefined, id: GroupId | undefined): boolean {
-  if (wanted === undefined) return id === undefined
-  return id !== undefined && (wanted === '*' || wanted === name || wanted === id)
+function fitsRecipient({ group, openTopic }: DeliverRoute, to: Recipient, name: string): boolean {
+  const wanted = { device: undefined, group, topic: openTopic }[to.type]
+  if (to.type === 'device') return group === undefined && openTopic === undefined
+  return wanted !== undefined && (wanted === '*' || wanted === name || wanted === to.id)
 }
 
 /** What the levels in braces stand for; undefined if the topic is another one. */
@@ -106,7 +118,7 @@ function capture(pattern: string, topicName: string): Readonly<Record<string, st
   if (wanted.length !== levels.length) return undefined
   const captured: Record<string, string> = {}
   for (const [i, level] of wanted.entries()) {
-    const name = /^\{(device|group)\}$/.exec(level)?.[1]
+    const name = /^\{(device|group|openTopic)\}$/.exec(level)?.[1]
     const value = levels[i] ?? ''
     if (name === undefined ? level !== value : value === '') return undefined
     if (name !== undefined) captured[name] = value
@@ -116,13 +128,13 @@ function capture(pattern: string, topicName: string): Readonly<Record<string, st
 
 async function recipient(
   names: LocalNames,
-  { device, group }: Pick<PublishRoute, 'device' | 'group'>,
+  { device, group, openTopic }: Pick<PublishRoute, 'device' | 'group' | 'openTopic'>,
 ): Promise<Result<Recipient>> {
-  if (group !== undefined) {
-    const id = await names.group(group)
-    return id
-      ? ok({ type: 'group', id })
-      : refuse('not-found', `group: '${printableTopic(group)}' is no name here`)
+  const shared = group ?? openTopic
+  if (shared !== undefined) {
+    const type = group === undefined ? 'topic' : 'group'
+    const id = await names.group(shared)
+    return id ? ok({ type, id }) : refuse('not-found', `${type}: '${printableTopic(shared)}' is no name here`)
   }
   const id = await names.device(device ?? '')
   return id

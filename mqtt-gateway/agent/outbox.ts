@@ -14,26 +14,15 @@
  */
 import { randomBytes } from 'node:crypto'
 import type { DeviceId, GroupId, Hash, Milliseconds } from '../../chain/brands.ts'
-import {
-  bytes,
-  constant,
-  decode,
-  digest,
-  encode,
-  oneOf,
-  optional,
-  struct,
-  uint,
-  union,
-} from '../../chain/codec.ts'
+import { bytes, constant, decode, digest, encode, oneOf, optional, struct, uint } from '../../chain/codec.ts'
 import type { ErrorCode } from '../../chain/errors.ts'
 import { MoteError, type Refusal, type Result, refusalOf } from '../../chain/result.ts'
 import { Deadline, pause } from '../../client/deadline.ts'
 import type { MessageStore } from '../../client/message-store.ts'
 import type { DeviceAgent } from '../device/agent.ts'
-import type { Recipient } from '../device/message-sealing.ts'
+import { type Recipient, recipientCodec } from '../device/message-sealing.ts'
 import { maxContentBytes } from '../protocol/content.ts'
-import { channelCodec, maxEnvelopeBytes, maxEnvelopeLifetimeMs } from '../protocol/envelope.ts'
+import { channelCodec, maxEnvelopeBytes, maxEnvelopeLifetimeMs, maxKeepMs } from '../protocol/envelope.ts'
 import type { AgentLink } from './agent-link.ts'
 import {
   askingChannel,
@@ -60,6 +49,9 @@ const confirmationWaitMsMax = 60_000
 const retryDelayMsMin = 200
 const resealDelayMsMax = 15_000
 
+/** Shortest time to keep a message: an envelope is good for as long in any case. */
+const minKeepMs = 60_000
+
 /** What counts as delivered. */
 export type Delivery = 'relayed' | 'received'
 
@@ -68,6 +60,8 @@ export interface OutboxMessage {
   readonly content: Uint8Array
   readonly channel: string
   readonly delivery: Delivery
+  /** How long the gateway keeps it for who is away, once it has it; at most `maxKeepMs`. Not kept by default. */
+  readonly keepMs?: number | undefined
 }
 
 /** What came of a message in the end. */
@@ -88,23 +82,20 @@ interface SealedBytes {
   readonly expiry: Milliseconds
 }
 
-const formatVersion = 1 as const
+const formatVersion = 2 as const
 
-interface StoredMessage extends OutboxMessage {
+interface StoredMessage extends Required<OutboxMessage> {
   readonly version: typeof formatVersion
   readonly sealed: SealedBytes | undefined
 }
 
 const messageCodec = struct<StoredMessage>({
   version: constant(formatVersion),
-  to: union<Recipient>({
-    device: [1, struct({ id: digest<DeviceId>() })],
-    group: [2, struct({ id: digest<GroupId>() })],
-    topic: [3, struct({ id: digest<GroupId>() })],
-  }),
+  to: recipientCodec,
   content: bytes(0, maxContentBytes),
   channel: channelCodec,
   delivery: oneOf<Delivery>({ relayed: 1, received: 2 }),
+  keepMs: optional(uint(maxKeepMs)),
   sealed: optional(
     struct<SealedBytes>({
       bytes: bytes(1, maxEnvelopeBytes),
@@ -193,7 +184,12 @@ export class Outbox {
     if (flaw) return { ok: false, error: flaw }
     const { type, id } = message.to
     const lane = `${type}/${id}`
-    const body = encode(messageCodec, { version: formatVersion, ...message, sealed: undefined })
+    const body = encode(messageCodec, {
+      version: formatVersion,
+      keepMs: undefined,
+      ...message,
+      sealed: undefined,
+    })
     const added = await this.#queue.add({ lane, body, now: this.#options.now() })
     if (!added.ok) return added
     const { sequence } = added.value
@@ -323,10 +319,10 @@ class Attempts {
   }
 
   async #seal(agent: DeviceAgent, channel: string): Promise<SealedBytes> {
-    const { to, content } = this.message
+    const { to, content, keepMs } = this.message
     const lifetimeMs = sealedLifetimeMs
     const expiry = (this.#options.now() + lifetimeMs) as Milliseconds
-    const sealed = await agent.seal(to, { content, channel, lifetimeMs })
+    const sealed = await agent.seal(to, { content, channel, lifetimeMs, keepMs })
     if (sealed.type === 'sealed') return { ...sealed.envelope, expiry }
     const { code = 'internal', reason = '' } = sealed.verdict
     throw new MoteError(code, reason)
@@ -367,7 +363,7 @@ async function replaceCopy(
   }
 }
 
-function flawOf({ to, content, channel, delivery }: OutboxMessage): Refusal | undefined {
+function flawOf({ to, content, channel, delivery, keepMs }: OutboxMessage): Refusal | undefined {
   if (content.length > maxContentBytes)
     return {
       code: 'too-large',
@@ -376,6 +372,13 @@ function flawOf({ to, content, channel, delivery }: OutboxMessage): Refusal | un
   if (isReservedChannel(channel)) return { code: 'malformed', detail: `channel: '${channel}' is reserved` }
   if (delivery === 'received' && to.type !== 'device')
     return { code: 'malformed', detail: `delivery: expected relayed for a ${to.type}, got received` }
+  if (keepMs !== undefined && delivery === 'received')
+    return {
+      code: 'malformed',
+      detail: 'keep: expected relayed with it: one that waits for its recipient to confirm waits here',
+    }
+  if (keepMs !== undefined && (keepMs < minKeepMs || keepMs > maxKeepMs))
+    return { code: 'malformed', detail: `keep: expected ${minKeepMs} to ${maxKeepMs} ms, got ${keepMs}` }
   try {
     encode(
       channelCodec,

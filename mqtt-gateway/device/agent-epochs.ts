@@ -8,9 +8,9 @@
  */
 
 import { randomBytes } from 'node:crypto'
-import type { DeviceId, GroupId, Hash } from '../../chain/brands.ts'
+import type { DeviceId, GroupId, Hash, KeyId } from '../../chain/brands.ts'
 import { suiteForKey } from '../../chain/envelope-suites.ts'
-import type { EncryptionKey } from '../../chain/keys.ts'
+import { type EncryptionKey, keyIdOf } from '../../chain/keys.ts'
 import type { TopicRecord } from '../../chain/open-topics.ts'
 import { RecentMap } from '../../chain/recent-map.ts'
 import { currentEncryptionKey } from '../../chain/records.ts'
@@ -60,7 +60,7 @@ export class EpochKeys {
   /** Keys that the chain has no hash of any more, by the hash that a message must name. */
   readonly #older = new RecentMap<Hash, Uint8Array>(maxOlderKeys)
   /** Of the topics that were read lately: deriving one costs as much as opening a message. */
-  readonly #topicPairs = new RecentMap<string, DecryptionKey>(maxTopicPairs)
+  readonly #topicPairs = new RecentMap<KeyId, DecryptionKey>(maxTopicPairs)
   #subscribed: Promise<void> | undefined
   /** Of the groups that this device is in. */
   readonly #sealedToAnother = new Set<GroupId>()
@@ -125,14 +125,28 @@ export class EpochKeys {
     return { type: 'group', id, epoch, epochKeyHash: epochKeyHash(name, epochKey), epochKey }
   }
 
-  /** The key pair of an open topic in this epoch: `key`, and what follows from it. */
-  async topicPair(group: GroupId, epoch: number, timeoutMs: number): Promise<DecryptionKey | undefined> {
-    const known = this.#topicPairs.get(`${group}/${epoch}`)
+  /**
+   * The key pair of an open topic in this epoch: `key`, and what follows from it. `keyId` is what the publisher has signed: by that also
+   * one of an older epoch, which came with a message that was kept.
+   */
+  async topicPair(
+    group: GroupId,
+    epoch: number,
+    timeoutMs: number,
+    keyId: KeyId,
+  ): Promise<DecryptionKey | undefined> {
+    const known = this.#topicPairs.get(keyId)
     if (known) return known
+    await Promise.all(this.#opening)
+    const older = this.#topicPairs.get(keyId)
+    if (older) return older
     const epochKey = await this.key(group, epoch, timeoutMs)
-    if (!epochKey) return undefined
-    const pair = topicPairOf({ chainId: this.#options.chain.chainId, group, epoch }, epochKey)
-    this.#topicPairs.set(`${group}/${epoch}`, pair)
+    return epochKey && this.#keepTopicPair({ chainId: this.#options.chain.chainId, group, epoch }, epochKey)
+  }
+
+  #keepTopicPair(name: EpochName, epochKey: Uint8Array): DecryptionKey {
+    const pair = topicPairOf(name, epochKey)
+    this.#topicPairs.set(keyIdOf(pair.publicKey), pair)
     return pair
   }
 
@@ -231,7 +245,11 @@ export class EpochKeys {
     const opened = await openMemberBox(chain.chainId, parsed.value, key)
     if (!opened.ok) return refuse('cannot-open', `${what}: ${opened.error.detail}`)
     const hash = epochKeyHash({ chainId: chain.chainId, group, epoch }, opened.value)
-    if (record.epoch > epoch) return ok(this.#keepOlder(hash, opened.value))
+    if (record.epoch > epoch) {
+      if (record.topic) this.#keepTopicPair({ chainId: chain.chainId, group, epoch }, opened.value)
+      else this.#keepOlder(hash, opened.value)
+      return ok(undefined)
+    }
     if (hash !== record.epochKeyHash)
       return refuse('cannot-open', `${what}: not the key that the chain has the hash of`)
     const { topic } = record

@@ -166,7 +166,7 @@ export class Listener {
       const epochKey = await epochs.key(id, epoch, waitMs, target.epochKeyHash)
       return epochKey ? ok({ type: 'group', epochKey }) : none
     }
-    const key = await epochs.topicPair(id, epoch, waitMs)
+    const key = await epochs.topicPair(id, epoch, waitMs, target.keyId)
     return key ? ok({ type: 'topic', key }) : none
   }
 

@@ -7,6 +7,7 @@
  * decision log (`replaceCopy`).
  */
 import type { DeviceId, GroupId, Milliseconds } from '../../chain/brands.ts'
+import { type Codec, digest, struct, union } from '../../chain/codec.ts'
 import type { EnvelopeSuite } from '../../chain/envelope-suites.ts'
 import { keyIdOf, type Signer } from '../../chain/keys.ts'
 import { MoteError, unwrap } from '../../chain/result.ts'
@@ -28,6 +29,13 @@ export type Recipient =
   | { readonly type: 'group'; readonly id: GroupId }
   /** An open topic (Hsu-Lu B4), of which this device need not be a member. */
   | { readonly type: 'topic'; readonly id: GroupId }
+
+/** A recipient in a queue on the disk. */
+export const recipientCodec: Codec<Recipient> = union<Recipient>({
+  device: [1, struct({ id: digest<DeviceId>() })],
+  group: [2, struct({ id: digest<GroupId>() })],
+  topic: [3, struct({ id: digest<GroupId>() })],
+})
 
 /** What goes into one envelope. */
 export interface OutgoingContent {

@@ -187,9 +187,6 @@ export function parseEnvelope(chainId: ChainId, wire: Uint8Array): Result<Envelo
   const { header, channel, enc, ciphertext } = inner.value
   const suite = suiteRow(header.suite)
   const isTopic = header.target.type === 'topic'
-  // The box of an epoch that is over would have to be kept with it.
-  if (isTopic && header.keepUntil !== notKept)
-    return refuse('malformed', 'header.keepUntil: a message to an open topic is not kept')
   if (
     (suite.key === undefined) !== (header.target.type === 'group') ||
     (isTopic && header.suite !== topicSuite)

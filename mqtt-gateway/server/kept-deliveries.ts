@@ -14,7 +14,7 @@ import type { DeviceId, Hash } from '../../chain/brands.ts'
 import type { SignatureVerifier } from '../../chain/keys.ts'
 import { MoteError, unwrap } from '../../chain/result.ts'
 import { type Envelope, notKept, parseEnvelope } from '../protocol/envelope.ts'
-import { memberBoxes } from '../protocol/epoch-boxes.ts'
+import { type EpochBoxes, memberBoxes } from '../protocol/epoch-boxes.ts'
 import { deliveryTopic, filters, topics } from '../protocol/topics.ts'
 import type { TrustView } from '../protocol/trust.ts'
 import type { BoxStore } from './boxes.ts'
@@ -71,6 +71,10 @@ interface Lane {
   /** When it subscribed, acknowledged something or was given something again; of `performance.now()`. */
   heardAt: number
   pumping: Promise<void> | undefined
+}
+
+function boxFor(boxes: EpochBoxes, device: DeviceId): Uint8Array | undefined {
+  return memberBoxes({ ...boxes, boxes: boxes.boxes.filter(({ member }) => member === device) })[0]?.payload
 }
 
 function newLane(): Lane {
@@ -156,6 +160,7 @@ export class KeptDeliveries {
     const { header, messageId } = envelope
     const isKept = header.keepUntil !== notKept
     const prompt = recipients.filter(each => this.#lanes.has(each) && this.#nextFor(each) === undefined)
+    const boxes = this.#boxesOf(envelope)
     const toMailbox = isKept ? recipients : recipients.filter(each => this.#hasOlderMail(each))
     if (toMailbox.length > 0)
       unwrap(
@@ -164,7 +169,7 @@ export class KeptDeliveries {
           wire,
           until: isKept ? header.keepUntil : header.expiry,
           isBehind: !isKept,
-          recipients: toMailbox.map(device => ({ device, box: this.#boxOf(envelope, device) })),
+          recipients: toMailbox.map(device => ({ device, box: boxes && boxFor(boxes, device) })),
         }),
       )
     await Promise.all(
@@ -210,12 +215,17 @@ export class KeptDeliveries {
     return this.#waiting(device).find(({ messageId }) => !sent?.has(messageId))
   }
 
-  /** The box with the key of a message to a group, as long as the message waits: the retained one may be of a newer epoch then. */
-  #boxOf({ header: { target } }: Envelope, device: DeviceId): Uint8Array | undefined {
-    const boxes = target.type === 'group' ? this.#options.boxes.get(target.id) : undefined
-    if (boxes === undefined || target.type !== 'group' || boxes.epoch !== target.epoch) return undefined
-    const own = { ...boxes, boxes: boxes.boxes.filter(({ member }) => member === device) }
-    return memberBoxes(own)[0]?.payload
+  /**
+   * The boxes with the key of a message to a group or topic: a recipient's is kept for as long as the message waits, since the retained one
+   * may be of a newer epoch then. Throws `epoch-mismatch` where they have not come yet: whoever was away could not read it.
+   */
+  #boxesOf({ header: { target, keepUntil } }: Envelope): EpochBoxes | undefined {
+    if (target.type === 'device') return undefined
+    const boxes = this.#options.boxes.get(target.id)
+    if (boxes?.epoch === target.epoch) return boxes
+    if (keepUntil === notKept) return undefined
+    const detail = `${target.type} ${target.id}: the boxes of epoch ${target.epoch} have not come yet`
+    throw new MoteError('epoch-mismatch', detail)
   }
 
   #pump(device: DeviceId, lane: Lane): Promise<void> {
@@ -256,7 +266,7 @@ export class KeptDeliveries {
       return true
     }
     const { target } = envelope.header
-    if (box && target.type === 'group')
+    if (box && target.type !== 'device')
       await broker.publish({ topicName: topics.box(target.id, mail.device), payload: box, retain: false })
     if (mail.isBehind) await this.#options.mailboxes?.remove(mail.device, mail.messageId)
     // Before it is published: the acknowledgement may come before `publish` resolves. After a new subscription this set is not the lane's.

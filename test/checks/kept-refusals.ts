@@ -71,6 +71,22 @@ export const keptMessages: readonly RefusalCheck[] = [
     only: 'time to keep',
   },
   {
+    refusal: 'kept: what its recipient could not open',
+    file: 'mqtt-gateway/server/kept-deliveries.ts',
+    find: 'if (boxes?.epoch === target.epoch) return boxes',
+    replace: 'return boxes',
+    test: wireTest,
+    only: 'no boxes yet',
+  },
+  {
+    refusal: 'kept: of who may not publish to the open topic any more',
+    file: verification,
+    find: 'if (!readers.includes(recipient) || (writers && !writers.includes(sender)))',
+    replace: 'if (!readers.includes(recipient))',
+    test: wireTest,
+    only: 'to an open topic',
+  },
+  {
     refusal: 'kept: to overtake older mail',
     file: 'mqtt-gateway/server/kept-deliveries.ts',
     find: 'isKept ? recipients : recipients.filter(each => this.#hasOlderMail(each))',

@@ -87,13 +87,6 @@ const suites: readonly RefusalCheck[] = [
     test: 'test/unit/mqtt-gateway/listener.test.ts',
   },
   {
-    refusal: 'open topics: a message that is to be kept',
-    file: 'mqtt-gateway/protocol/envelope.ts',
-    find: 'if (isTopic && header.keepUntil !== notKept)',
-    replace: never,
-    test: envelopeTest,
-  },
-  {
     refusal: 'open topics: a suite that is not for them',
     file: 'mqtt-gateway/protocol/envelope.ts',
     find: '(isTopic && header.suite !== topicSuite)',

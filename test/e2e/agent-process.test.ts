@@ -162,5 +162,35 @@ describe.skipIf(!isInstalled)(
       expect([...new Set(received.trim().split('\n'))]).toEqual(texts)
       expect(agents.get('1111')!.command.stderr).toContain('recipient-key-mismatch')
     })
+
+    test('agent: what an application publishes to an open topic waits for a member whose agent was killed, and comes out on its route', async () => {
+      const create = await devnet.mote('group', 'create', 'control', '1112', '--from', '1112', '--open')
+      expect(create.code, create.stderr).toBe(0)
+      await Promise.all(['1111', '1112'].map(kill))
+      await start('1111', ports[0], {
+        publish: [{ topic: 'level', openTopic: 'control', keepMs: 3_600_000 }],
+      })
+      for (const level of ['3', '4']) expect(await publish(ports[0], 'level', level)).toBe(true)
+      await until(() => agents.get('1111')!.command.stderr.includes('connected'), 'it is connected')
+      await start('1112', ports[1], {})
+      const subscriber = spawn('mosquitto_sub', [
+        '-h',
+        host,
+        '-p',
+        `${ports[1]}`,
+        '-q',
+        '1',
+        '-v',
+        '-t',
+        'topic/#',
+      ])
+      programs.add(subscriber)
+      let received = ''
+      subscriber.stdout.on('data', (text: Buffer) => {
+        received += text.toString()
+      })
+      await until(() => received.split('\n').length > 2, 'both levels')
+      expect(received).toBe('topic/control/1111 3\ntopic/control/1111 4\n')
+    })
   },
 )

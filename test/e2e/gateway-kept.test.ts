@@ -4,7 +4,10 @@ import { afterEach, beforeEach, expect, test } from 'vitest'
 import type { Hash, Milliseconds } from '../../chain/brands.ts'
 import { MoteError } from '../../chain/result.ts'
 import type { IdentityKeys } from '../../client/key-directory.ts'
+import { createDeviceClient } from '../../mqtt-gateway/agent/device-client.ts'
 import type { DeviceAgent } from '../../mqtt-gateway/device/agent.ts'
+import { topicPairOf } from '../../mqtt-gateway/device/topic-keys.ts'
+import { epochKeyHash } from '../../mqtt-gateway/protocol/epoch-boxes.ts'
 import { encodeAcknowledgement } from '../../mqtt-gateway/protocol/kept-mail.ts'
 import { topics } from '../../mqtt-gateway/protocol/topics.ts'
 import { defaultMailboxLimits, Mailboxes } from '../../mqtt-gateway/server/mailboxes.ts'
@@ -218,4 +221,76 @@ test('kept: what its recipient had no room for comes again while it listens, and
   expect(await sender.send(d1113.id, kept('in the end'))).toMatchObject({ delivery: 'relayed' })
   await until(() => waiting() === 0, 'it is acknowledged')
   expect(texts).toEqual(['in the end'])
+})
+
+test('kept: to an open topic: read by a member who was away while it came to many newer epochs; what a publisher has no right to any more is dropped', async () => {
+  const d1114 = fixture.device('1114')
+  const group = fixture.trust.createGroup(d1114.id, 'publishers')
+  fixture.trust.changeMembers(group, { add: [d1111.id] })
+  const topic = fixture.trust.createGroup(d1114.id, 'reports', { publishers: group })
+  fixture.trust.changeMembers(topic, { add: [d1113.id] })
+  const member = await fixture.agent(d1114)
+  const sent: string[] = []
+  for (let epoch = 1; epoch <= 6; epoch++) {
+    await member.rekey(topic)
+    sent.push(`epoch ${epoch}`)
+    expect(await sender.publish(topic, kept(sent.at(-1)!))).toMatchObject({ delivery: 'kept' })
+  }
+  await restart()
+  const inbox = await listen(await fixture.agent(d1113))
+  await until(() => waiting() === 0, 'all of it is acknowledged')
+  expect(inbox).toMatchObject({ texts: sent, refusals: [] })
+  fixture.trust.changeMembers(group, { remove: [d1111.id] })
+  const other = await listen(await fixture.agent(d1114))
+  await until(() => dropped().length === 6, 'all of it is dropped')
+  expect(other.texts).toEqual([])
+  expect(dropped()[0]).toEqual({ code: 'not-member', from: d1111.id, recipient: d1114.id })
+})
+
+test('kept: nothing is kept under an epoch of which the gateway has no boxes yet', async () => {
+  const topic = fixture.trust.createGroup(d1113.id, 'reports', { publishers: undefined })
+  const name = { chainId: fixture.trust.chainId, group: topic, epoch: 1 }
+  const epochKey = new Uint8Array(32).fill(7)
+  const hash = epochKeyHash(name, epochKey)
+  const topicKey = topicPairOf(name, epochKey).publicKey.bytes
+  await fixture.trust.rekey({
+    group: (await fixture.trust.group(topic)).value!,
+    epochKeyHash: hash,
+    boxesHash: hash,
+    topicKey,
+  })
+  expect(await sender.publish(topic, kept('unreadable'))).toMatchObject({ code: 'epoch-mismatch' })
+  expect(options.mailboxes!.size.messages).toBe(0)
+})
+
+test('kept: a device client publishes to an open topic, and a member that is away through new epochs reads all of it when it is back', async () => {
+  const d1114 = fixture.device('1114')
+  const topic = fixture.trust.createGroup(d1113.id, 'reports', { publishers: undefined })
+  const clientOf = async (keys: IdentityKeys, stateDirectory?: string) =>
+    createDeviceClient({
+      keys,
+      chain: fixture.trust,
+      gateway: fixture.address,
+      stateDirectory: stateDirectory ?? (await fixture.stateDirectory()),
+    })
+  const member = await fixture.agent(d1113)
+  await member.rekey(topic)
+  const publisher = await clientOf(d1114)
+  const content = (text: string) => new TextEncoder().encode(text)
+  for (const text of ['1', '2']) {
+    const { outcome } = await publisher.publish(topic, { content: content(text), keepMs: hourMs })
+    expect(await outcome).toMatchObject({ type: 'relayed' })
+    await member.rekey(topic)
+  }
+  await member.close()
+  const reader = await clientOf(d1113)
+  const seen: unknown[] = []
+  reader.listen(message => void seen.push([message.to, new TextDecoder().decode(message.content)]))
+  await until(() => seen.length === 2, 'both')
+  expect(seen).toEqual(['1', '2'].map(text => [{ type: 'topic', id: topic }, text]))
+  for (const wrong of [{ keepMs: hourMs, delivery: 'received' }, { keepMs: 8 * 24 * hourMs }] as const)
+    await expect(publisher.send(d1113.id, { content: content('x'), ...wrong })).rejects.toMatchObject({
+      code: 'malformed',
+    })
+  await Promise.all([publisher.close(), reader.close()])
 })

@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import type { Milliseconds } from '../../../chain/brands.ts'
 import type { EncryptionKey } from '../../../chain/keys.ts'
+import { keyIdOf } from '../../../chain/keys.ts'
 import { type MoteError, type Refusal, unwrap } from '../../../chain/result.ts'
 import { makeKeys } from '../../../client/key-directory.ts'
 import { EpochKeys } from '../../../mqtt-gateway/device/agent-epochs.ts'
@@ -180,7 +181,7 @@ test('epoch boxes: of an open topic a key whose public half is another than the 
     if (fits) {
       deliver(message)
       expect(await epochs.key(group, 1, 5_000)).toEqual(epochKey)
-      expect((await epochs.topicPair(group, 1, 0))?.publicKey).toEqual(publicKey)
+      expect((await epochs.topicPair(group, 1, 0, keyIdOf(publicKey)))?.publicKey).toEqual(publicKey)
     } else {
       deliver(message)
       expect(await epochs.key(group, 1, 0), 'once the box has been looked at').toBeUndefined()

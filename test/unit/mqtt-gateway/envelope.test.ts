@@ -313,7 +313,7 @@ test('envelope: for an open topic it comes back with epoch and key id, opens wit
   ] as const)
     expect(await openEnvelope(chainId, envelope, key)).toMatchObject({ error: { code: 'cannot-open' } })
   const kept = await sealed(target, { keepUntil: (envelope.header.expiry + 5) as Milliseconds })
-  expect(parseEnvelope(chainId, kept)).toMatchObject({ error: { code: 'malformed' } })
+  expect(parseEnvelope(chainId, kept).ok).toBe(true)
   const light = { ...envelope.header, suite: 'light-x25519-aes256gcm' } as const
   const forged = signEnvelope(chainId, { header: light, channel: '' }, envelope.sealed, signer)
   expect(parseEnvelope(chainId, forged.bytes)).toMatchObject({ error: { code: 'malformed' } })

@@ -25,7 +25,7 @@ const send = async (routes: LocalRoutes, topicName: string, text = 'x') => {
 }
 const received = (changes: Partial<ReceivedText> = {}): ReceivedText => ({
   from: d1112,
-  group: undefined,
+  to: { type: 'device', id: d1112 },
   channel: '',
   content: bytes('x'),
   messageId: 'm',
@@ -45,7 +45,9 @@ test('local routes: without a configuration every device and group is reached by
   })
   expect(await send(routes, 'group/hsu0001')).toMatchObject({ to: { type: 'group', id: g1 } })
   expect(await place(routes, received())).toBe('from/1112')
-  expect(await place(routes, received({ group: g1 }))).toBe('group/hsu0001/1112')
+  expect(await place(routes, received({ to: { type: 'group', id: g1 } }))).toBe('group/hsu0001/1112')
+  expect(await send(routes, 'topic/hsu0001')).toMatchObject({ to: { type: 'topic', id: g1 } })
+  expect(await place(routes, received({ to: { type: 'topic', id: g1 } }))).toBe('topic/hsu0001/1112')
 })
 
 test.each([
@@ -78,7 +80,23 @@ test('local routes: declared ones replace the standard ones, with channel, deliv
   expect(await send(routes, 'to/1112')).toBe('topic-not-allowed')
   expect(await place(routes, received({ channel: 'valve' }))).toBe('valve')
   expect(await place(routes, received({ channel: 'other' }))).toBe('topic-not-allowed')
-  expect(await place(routes, received({ group: g1, channel: 'valve' }))).toBe('topic-not-allowed')
+  expect(await place(routes, received({ to: { type: 'group', id: g1 }, channel: 'valve' }))).toBe(
+    'topic-not-allowed',
+  )
+})
+
+test('local routes: open topics by declared routes, with how long to keep a message; a group is none', async () => {
+  const { routes } = config({
+    publish: [{ topic: 'report', openTopic: 'hsu0001', keepMs: 3_600_000 }],
+    deliver: [
+      { openTopic: 'hsu0001', topic: 'reports/{openTopic}/{sender}' },
+      { group: '*', topic: 'group' },
+    ],
+  })
+  expect(await send(routes, 'report')).toMatchObject({ to: { type: 'topic', id: g1 }, keepMs: 3_600_000 })
+  expect(await place(routes, received({ to: { type: 'topic', id: g1 } }))).toBe('reports/hsu0001/1112')
+  expect(await place(routes, received({ to: { type: 'group', id: g1 } }))).toBe('group')
+  expect(await place(routes, received())).toBe('topic-not-allowed')
 })
 
 test.each([
@@ -86,6 +104,13 @@ test.each([
   ['a CoAP address that others can reach', { coap: { host: '192.168.0.1', port: 5683 } }, 'coap.host'],
   ['a route without a recipient', { publish: [{ topic: 'a' }] }, 'publish[0]'],
   ['a route with two recipients', { publish: [{ topic: 'to/{device}', device: '1112' }] }, 'publish[0]'],
+  ['a group and an open topic', { publish: [{ topic: 'a', group: 'g', openTopic: 'b' }] }, 'publish[0]'],
+  [
+    'to keep what waits for its confirmation',
+    { publish: [{ topic: 'a', device: '1112', delivery: 'received', keepMs: 60_000 }] },
+    'publish[0].keepMs',
+  ],
+  ['to keep for eight days', { publish: [{ topic: 'a', device: '1112', keepMs: 8 * 86_400_000 }] }, 'keepMs'],
   ['a name in braces that means nothing', { publish: [{ topic: '{x}/a', device: '1112' }] }, 'publish[0]'],
   ['a wildcard as topic', { publish: [{ topic: 'a/#', device: '1112' }] }, 'publish[0].topic'],
   ['a reserved channel', { publish: [{ topic: 'a', device: '1112', channel: 'mote.got/x' }] }, 'channel'],
