@@ -24,13 +24,13 @@ import { PendingConfirmations } from './confirmations.ts'
 import type { QueueLimits } from './durable-queue.ts'
 import { defaultInboxLimits, Inbox, type TextHandler } from './inbox.ts'
 import {
-  type Delivery,
   type DeliveryOutcome,
   defaultOutboxLimits,
   Outbox,
   type QueuedMessage,
   sendConfirmation,
 } from './outbox.ts'
+import type { Delivery } from './outgoing-message.ts'
 
 export interface DeviceClientOptions extends Omit<AgentOptions, 'reconnects'> {
   /** Where the queues lie, for a process of many devices; by default in `stateDirectory`, for this device alone. */

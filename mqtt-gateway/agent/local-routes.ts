@@ -11,7 +11,7 @@ import type { Recipient } from '../device/message-sealing.ts'
 import { printableTopic } from '../protocol/topics.ts'
 import type { ReceivedText } from './inbox.ts'
 import type { LocalMessage } from './local-client.ts'
-import type { Delivery, OutboxMessage } from './outbox.ts'
+import type { Delivery, OutboxMessage } from './outgoing-message.ts'
 import { fromRecord, type RecordFormat, toRecord } from './record-format.ts'
 
 /** From the application to the network. */

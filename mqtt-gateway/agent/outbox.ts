@@ -13,26 +13,33 @@
  * numbers that the recipient checks.
  */
 import { randomBytes } from 'node:crypto'
-import type { DeviceId, GroupId, Hash, Milliseconds } from '../../chain/brands.ts'
-import { bytes, constant, decode, digest, encode, oneOf, optional, struct, uint } from '../../chain/codec.ts'
+import type { DeviceId, GroupId, Milliseconds } from '../../chain/brands.ts'
+import { decode, encode } from '../../chain/codec.ts'
 import type { ErrorCode } from '../../chain/errors.ts'
 import { MoteError, type Refusal, type Result, refusalOf } from '../../chain/result.ts'
 import { Deadline, pause } from '../../client/deadline.ts'
 import type { MessageStore } from '../../client/message-store.ts'
 import type { DeviceAgent } from '../device/agent.ts'
-import { type Recipient, recipientCodec } from '../device/message-sealing.ts'
-import { maxContentBytes } from '../protocol/content.ts'
-import { channelCodec, maxEnvelopeBytes, maxEnvelopeLifetimeMs, maxKeepMs } from '../protocol/envelope.ts'
+import type { Recipient } from '../device/message-sealing.ts'
+import { maxEnvelopeLifetimeMs } from '../protocol/envelope.ts'
 import type { AgentLink } from './agent-link.ts'
 import {
   askingChannel,
   confirmationChannel,
-  isReservedChannel,
   type MessageNumber,
   type PendingConfirmations,
 } from './confirmations.ts'
 import { DurableQueue, type QueueEntry, type QueueLimits } from './durable-queue.ts'
 import { LaneWorkers } from './lane-workers.ts'
+import {
+  type Delivery,
+  flawOf,
+  formatVersion,
+  messageCodec,
+  type OutboxMessage,
+  type SealedBytes,
+  type StoredMessage,
+} from './outgoing-message.ts'
 
 export const defaultOutboxLimits: QueueLimits = {
   messages: 10_000,
@@ -49,21 +56,6 @@ const confirmationWaitMsMax = 60_000
 const retryDelayMsMin = 200
 const resealDelayMsMax = 15_000
 
-/** Shortest time to keep a message: an envelope is good for as long in any case. */
-const minKeepMs = 60_000
-
-/** What counts as delivered. */
-export type Delivery = 'relayed' | 'received'
-
-export interface OutboxMessage {
-  readonly to: Recipient
-  readonly content: Uint8Array
-  readonly channel: string
-  readonly delivery: Delivery
-  /** How long the gateway keeps it for who is away, once it has it; at most `maxKeepMs`. Not kept by default. */
-  readonly keepMs?: number | undefined
-}
-
 /** What came of a message in the end. */
 export type DeliveryOutcome =
   | { readonly type: Delivery; readonly sequence: number }
@@ -75,35 +67,6 @@ export interface QueuedMessage {
   /** Never rejects; stays open when the program ends first. */
   readonly outcome: Promise<DeliveryOutcome>
 }
-
-interface SealedBytes {
-  readonly bytes: Uint8Array
-  readonly messageId: Hash
-  readonly expiry: Milliseconds
-}
-
-const formatVersion = 2 as const
-
-interface StoredMessage extends Required<OutboxMessage> {
-  readonly version: typeof formatVersion
-  readonly sealed: SealedBytes | undefined
-}
-
-const messageCodec = struct<StoredMessage>({
-  version: constant(formatVersion),
-  to: recipientCodec,
-  content: bytes(0, maxContentBytes),
-  channel: channelCodec,
-  delivery: oneOf<Delivery>({ relayed: 1, received: 2 }),
-  keepMs: optional(uint(maxKeepMs)),
-  sealed: optional(
-    struct<SealedBytes>({
-      bytes: bytes(1, maxEnvelopeBytes),
-      messageId: digest<Hash>(),
-      expiry: uint<Milliseconds>(),
-    }),
-  ),
-})
 
 /** Refusals that no time mends: the message is dropped, and whoever sent it is told. */
 const finalRefusals: readonly ErrorCode[] = [
@@ -360,38 +323,6 @@ async function replaceCopy(
   } catch (error) {
     onWaiting(to, refusalOf(error))
     return false
-  }
-}
-
-function flawOf({ to, content, channel, delivery, keepMs }: OutboxMessage): Refusal | undefined {
-  if (content.length > maxContentBytes)
-    return {
-      code: 'too-large',
-      detail: `content: expected at most ${maxContentBytes} bytes, got ${content.length}`,
-    }
-  if (isReservedChannel(channel)) return { code: 'malformed', detail: `channel: '${channel}' is reserved` }
-  if (delivery === 'received' && to.type !== 'device')
-    return { code: 'malformed', detail: `delivery: expected relayed for a ${to.type}, got received` }
-  if (keepMs !== undefined && delivery === 'received')
-    return {
-      code: 'malformed',
-      detail: 'keep: expected relayed with it: one that waits for its recipient to confirm waits here',
-    }
-  if (keepMs !== undefined && (keepMs < minKeepMs || keepMs > maxKeepMs))
-    return { code: 'malformed', detail: `keep: expected ${minKeepMs} to ${maxKeepMs} ms, got ${keepMs}` }
-  try {
-    encode(
-      channelCodec,
-      delivery === 'received' ? askingChannel({ stream: '00000000', sequence: 0 }, channel) : channel,
-    )
-    return undefined
-  } catch (error) {
-    return error instanceof MoteError
-      ? error
-      : {
-          code: 'malformed',
-          detail: 'channel: expected levels of letters, digits, . _ or -, 64 characters at most',
-        }
   }
 }
 

@@ -181,7 +181,7 @@ export const agent: readonly RefusalCheck[] = [
   },
   {
     refusal: 'agent: a reserved channel of an application',
-    file: 'mqtt-gateway/agent/outbox.ts',
+    file: 'mqtt-gateway/agent/outgoing-message.ts',
     find: 'if (isReservedChannel(channel))',
     replace: never,
     test: clientTest,
