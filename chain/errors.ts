@@ -387,6 +387,13 @@ export const errorTable = {
     'This node computed another block than the certified one; it stopped serving.',
   ),
   'start-failed': row(500, 0x80, 1, true, 'A process did not become ready; its log says why.'),
+  'not-installed': row(
+    501,
+    0x83,
+    1,
+    false,
+    'A program that this needs is not on this machine; the message says which one, and how to install it.',
+  ),
   'not-running': row(
     500,
     0x80,

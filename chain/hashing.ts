@@ -19,6 +19,8 @@ export const domains = [
   'mote/box-aad/1',
   'mote/box-info/1',
   'mote/boxes/1',
+  'mote/broker-account/1',
+  'mote/broker-gateway/1',
   'mote/certificate/1',
   'mote/challenge/1',
   'mote/changes/1',

@@ -1,8 +1,11 @@
 /**
- * `mote gateway start --config FILE`: the MQTT gateway in the foreground.
+ * `mote gateway start --config FILE`: the MQTT gateway in the foreground; and what a Mosquitto that it stands beside is started with.
  */
+import { userInfo } from 'node:os'
 import type { Command } from 'commander'
+import { exitCodes } from '../chain/errors.ts'
 import type { AddCommand } from './command.ts'
+import type { Context } from './context.ts'
 import { runProgram } from './run-program.ts'
 
 export function gatewayCommands(family: Command, add: AddCommand): void {
@@ -19,4 +22,53 @@ export function gatewayCommands(family: Command, add: AddCommand): void {
         return startGateway(config, signal)
       }),
   })
+  add<MosquittoOptions>({
+    parent: family,
+    usage: 'mosquitto',
+    description:
+      'write what a Mosquitto beside this gateway is started with: configuration, access rules, accounts',
+    options: [
+      { flags: '--config <file>', description: "the gateway's configuration, with `broker`", required: true },
+      { flags: '--out <directory>', description: 'where to', required: true },
+      { flags: '--listen <host>', description: 'address to listen on; that of the configuration by default' },
+      {
+        flags: '--plugin <file>',
+        description: 'mosquitto_dynamic_security.so, where it is in an unusual place',
+      },
+      {
+        flags: '--user <name>',
+        description: 'who Mosquitto runs as if root starts it',
+        default: userInfo().username,
+      },
+    ],
+    notes:
+      'The accounts are read from the chain once; the gateway keeps them equal to it from then on. Accounts that are there already stay as they are.',
+    action: mosquitto,
+  })
+}
+
+interface MosquittoOptions {
+  readonly config: string
+  readonly out: string
+  readonly listen?: string
+  readonly plugin?: string
+  readonly user: string
+}
+
+async function mosquitto(
+  { output }: Context,
+  _args: readonly string[],
+  { config, out, listen, plugin, user }: MosquittoOptions,
+): Promise<number> {
+  const { prepareMosquitto } = await import('../mqtt-gateway/mosquitto-setup.ts')
+  const log = { level: 'warn' } as const
+  const written = await prepareMosquitto({ config, directory: out, listen, plugin, user, log })
+  const { configuration, accounts = null } = written
+  output.data({ configuration, accounts }, () =>
+    [
+      accounts === null ? 'the accounts that were there stay' : `${accounts} accounts`,
+      `start it with: mosquitto -c ${configuration}`,
+    ].join('\n'),
+  )
+  return exitCodes.ok
 }

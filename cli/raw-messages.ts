@@ -4,7 +4,7 @@
 import { exitCodes } from '../chain/errors.ts'
 import { bytesToHex } from '../chain/hex.ts'
 import { MoteError } from '../chain/result.ts'
-import { type IdentityKeys, signerOf } from '../client/key-directory.ts'
+import type { IdentityKeys } from '../client/key-directory.ts'
 import type { ChainAccess } from '../devnet/access.ts'
 import { deviceNameOf, groupNameOf } from './chain-access.ts'
 import type { Context } from './context.ts'
@@ -19,7 +19,10 @@ export async function listenRaw(
   keys: IdentityKeys,
   count: number,
 ): Promise<number> {
-  const { observeDeliveries } = await import('../mqtt-gateway/device/observer.ts')
+  const [{ observeDeliveries }, { agentChain }] = await Promise.all([
+    import('../mqtt-gateway/device/observer.ts'),
+    import('../mqtt-gateway/device/agent-chain.ts'),
+  ])
   const { client, description } = access
   const done = Promise.withResolvers<number>()
   let printed = Promise.resolve()
@@ -34,10 +37,8 @@ export async function listenRaw(
   const connection = await observeDeliveries(
     {
       gateway: description.gateway.mqtt,
-      chainId: client.chainId,
-      device: keys.id,
-      signer: signerOf(keys),
-      now: () => client.records.time(),
+      chain: agentChain(client, keys),
+      keys,
       timeoutMs: context.timeoutMs,
     },
     { seen, refused: ({ code, detail }) => context.output.note(`refused: ${code}: ${detail}`) },

@@ -5,6 +5,7 @@
 import { dirname, resolve } from 'node:path'
 import { type Static, Type } from 'typebox'
 import { ChainId } from '../chain/brands.ts'
+import { MoteError } from '../chain/result.ts'
 import { writeFileAtomic } from '../client/atomic-file.ts'
 import {
   closed,
@@ -15,6 +16,7 @@ import {
   pathSchema,
   readConfigurationFile,
 } from '../client/configuration-file.ts'
+import { allShards, parseShards, type Shard } from './protocol/sharded-topics.ts'
 import type { TlsFiles } from './server/tls-identity.ts'
 
 const limit = (minimum: number, maximum: number) => Type.Optional(Type.Integer({ minimum, maximum }))
@@ -30,7 +32,22 @@ const schema = Type.Object(
     key: pathSchema,
     /** HTTP APIs of nodes to read the chain from, the preferred one first. */
     fullNodes: Type.Array(Type.String({ pattern: '^https?://[^\\s/]+/?$' }), { minItems: 1, maxItems: 64 }),
-    mqtt: listenSchema,
+    /** Where the embedded broker listens. This or `broker`. */
+    mqtt: Type.Optional(listenSchema),
+    /** The broker that this gateway stands beside, in place of its own. */
+    broker: Type.Optional(
+      Type.Object(
+        {
+          host: Type.String({ minLength: 1 }),
+          port: Type.Integer({ minimum: 1, maximum: 65535 }),
+          /** First digits of the ids of the devices whose messages this gateway takes, `0-7,c` say. Default: all. */
+          shards: Type.Optional(Type.String({ minLength: 1, maxLength: 64 })),
+          /** Who makes the devices' accounts: Mosquitto's plugin at this gateway's word, or the broker's operator. */
+          accounts: Type.Optional(Type.Enum(['mosquitto', 'operator'])),
+        },
+        closed,
+      ),
+    ),
     /** MQTT over TLS beside it; off unless given. */
     mqtts: Type.Optional(
       Type.Object(
@@ -72,6 +89,21 @@ const schema = Type.Object(
 /** What the file says, before defaults. */
 export type GatewayConfigFile = Static<typeof schema>
 
+/** Where devices come to: the gateway's own broker, or one that others wrote. */
+export type GatewayEdge =
+  | {
+      readonly type: 'embedded'
+      readonly mqtt: ListenAddress
+      readonly mqtts: (ListenAddress & TlsFiles) | undefined
+    }
+  | ({ readonly type: 'attached' } & AttachedEdge)
+
+export interface AttachedEdge {
+  readonly address: ListenAddress
+  readonly shards: readonly Shard[]
+  readonly accounts: 'mosquitto' | 'operator'
+}
+
 /** A checked configuration with defaults filled in and absolute paths. */
 export interface GatewayConfig {
   readonly name: string
@@ -79,8 +111,7 @@ export interface GatewayConfig {
   readonly genesis: string
   readonly key: string
   readonly fullNodes: readonly string[]
-  readonly mqtt: ListenAddress
-  readonly mqtts: (ListenAddress & TlsFiles) | undefined
+  readonly edge: GatewayEdge
   readonly api: ListenAddress | undefined
   readonly trustTtlMs: number
   readonly data: string
@@ -125,12 +156,7 @@ export function parseGatewayConfig(content: string, file: string): GatewayConfig
     genesis: resolve(base, value.genesis),
     key: resolve(base, value.key),
     fullNodes: value.fullNodes.map(url => url.replace(/\/$/, '')),
-    mqtt: value.mqtt,
-    mqtts: value.mqtts && {
-      ...value.mqtts,
-      certificate: resolve(base, value.mqtts.certificate),
-      key: resolve(base, value.mqtts.key),
-    },
+    edge: edgeOf(value, file),
     api: value.api,
     trustTtlMs: value.trustTtlMs,
     data: resolve(base, value.data),
@@ -140,6 +166,23 @@ export function parseGatewayConfig(content: string, file: string): GatewayConfig
       file: value.log?.file === undefined ? undefined : resolve(base, value.log.file),
     },
   }
+}
+
+function edgeOf({ mqtt, mqtts, broker }: GatewayConfigFile, file: string): GatewayEdge {
+  if (mqtt && !broker) {
+    const place = (path: string) => resolve(dirname(resolve(file)), path)
+    const secure = mqtts && { ...mqtts, certificate: place(mqtts.certificate), key: place(mqtts.key) }
+    return { type: 'embedded', mqtt, mqtts: secure }
+  }
+  if (!broker || mqtt)
+    throw new MoteError('config-invalid', `${file}: expected mqtt or broker, got ${mqtt ? 'both' : 'none'}`)
+  if (mqtts)
+    throw new MoteError('config-invalid', `${file}: mqtts: expected with mqtt only; a broker has its own`)
+  const { host, port, shards: text, accounts = 'mosquitto' } = broker
+  const shards = text === undefined ? allShards : parseShards(text)
+  if (!shards)
+    throw new MoteError('config-invalid', `${file}: broker.shards: expected digits and ranges, got '${text}'`)
+  return { type: 'attached', address: { host, port }, shards, accounts }
 }
 
 /** Writes a configuration that `readGatewayConfig` accepts. Throws `config-invalid` for one that it would not. */

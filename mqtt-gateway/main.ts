@@ -7,28 +7,32 @@
 
 import { join } from 'node:path'
 import { checkpointFromGenesis } from '../chain/genesis.ts'
-import { MoteError } from '../chain/result.ts'
+import { assert, MoteError } from '../chain/result.ts'
 import { privateDirectory } from '../client/atomic-file.ts'
 import { ChainClient } from '../client/chain-client.ts'
 import { checkpointFile } from '../client/checkpoint-file.ts'
+import type { ListenAddress } from '../client/configuration-file.ts'
 import { pause } from '../client/deadline.ts'
 import { readGenesisFile } from '../client/genesis-file.ts'
 import { httpSource } from '../client/http-source.ts'
 import { readKeyFile } from '../client/key-directory.ts'
 import { type Logger, openLog } from '../client/log.ts'
 import { nativeVerifier } from '../client/native-crypto.ts'
-import { type GatewayConfig, readGatewayConfig } from './config.ts'
+import { devicePage } from '../client/record-list.ts'
+import { AttachedGateway } from './attach.ts'
+import { type GatewayConfig, type GatewayEdge, readGatewayConfig } from './config.ts'
 import { chainTrust } from './protocol/chain-trust.ts'
 import { fileDecisionLog } from './protocol/decision-log.ts'
 import { maxEnvelopeBytes } from './protocol/envelope.ts'
 import { aedesBroker } from './server/aedes-broker.ts'
 import { fileBoxStore } from './server/boxes.ts'
-import { Gateway } from './server/gateway.ts'
+import type { BrokerFactory } from './server/broker.ts'
+import { Gateway, type GatewayOptions } from './server/gateway.ts'
 import type { SecureListener } from './server/listeners.ts'
 import { Mailboxes } from './server/mailboxes.ts'
 import { defaultOutgoingLimits } from './server/outgoing-queues.ts'
 import { openStatusServer } from './server/status-server.ts'
-import { readTlsPair } from './server/tls-identity.ts'
+import { readTlsPair, type TlsFiles } from './server/tls-identity.ts'
 
 export interface RunningGateway {
   /** What its ready line says. */
@@ -50,18 +54,35 @@ const queuedBytesPerClient = 4 * 1024 * 1024
 /** Starts the gateway of a configuration file. Throws `config-invalid`, `wrong-chain`, `key-not-found`, `interrupted`. */
 export async function startGateway(configFile: string, signal: AbortSignal): Promise<RunningGateway> {
   const config = await readGatewayConfig(configFile)
-  const { id } = await readKeyFile(config.key)
+  const keys = await readKeyFile(config.key)
+  const { id } = keys
   await privateDirectory(config.data)
   const { log, close } = await openLog({ ...config.log, name: config.name })
-  const client = await openChain(config, log)
+  const client = await openGatewayChain(config, log)
   const stopping = new AbortController()
-  const gateway = await makeGateway(config, client, log)
+  const trust = chainTrust(client.records, client.pool)
+  const { edge, limits } = config
+  const attached =
+    edge.type === 'attached'
+      ? new AttachedGateway({
+          edge,
+          keys,
+          devicePage: after => devicePage(client, after),
+          trust,
+          queuedPerDevice: limits.queuedPerClient,
+          log,
+        })
+      : undefined
+  const broker = edge.type === 'embedded' ? await embeddedBroker(edge, limits, log) : attached?.factory
+  assert(broker, 'an edge of the one kind or the other')
+  const gateway = await makeGateway(config, { trust, broker }, log)
   let started = false
   const statusServer =
     config.api &&
     (await openStatusServer(config.api, {
       readiness: () => {
         if (!started) return new MoteError('not-ready', 'the gateway is starting')
+        if (attached?.status().connected === false) return new MoteError('not-ready', 'broker: not connected')
         return gateway.status().fresh ? undefined : new MoteError('stale', 'head: older than trustTtl')
       },
       status: () => ({
@@ -70,6 +91,7 @@ export async function startGateway(configFile: string, signal: AbortSignal): Pro
         chainId: config.chainId,
         pid: process.pid,
         ...gateway.status(),
+        ...(attached && { broker: attached.status() }),
       }),
     }))
   const following = client.follower.run(stopping.signal)
@@ -77,13 +99,17 @@ export async function startGateway(configFile: string, signal: AbortSignal): Pro
     log.info('stopping')
     stopping.abort()
     await gateway.stop()
+    await attached?.stop()
     await statusServer?.close()
     await following
     close()
   }
   try {
     await firstHeader(client, log, signal)
-    const { secure: mqtts, ...mqtt } = await gateway.start()
+    const { secure: mqtts, ...mqtt } = await unlessAborted(signal, async () => {
+      await attached?.start()
+      return gateway.start()
+    })
     started = true
     log.info({ mqtt, mqtts, height: gateway.status().height }, 'ready')
     const ready = {
@@ -101,7 +127,7 @@ export async function startGateway(configFile: string, signal: AbortSignal): Pro
   }
 }
 
-async function openChain(config: GatewayConfig, log: Logger): Promise<ChainClient> {
+export async function openGatewayChain(config: GatewayConfig, log: Logger): Promise<ChainClient> {
   const checkpoint = checkpointFromGenesis(await readGenesisFile(config.genesis))
   if (checkpoint.chainId !== config.chainId)
     throw new MoteError(
@@ -121,26 +147,37 @@ async function openChain(config: GatewayConfig, log: Logger): Promise<ChainClien
   })
 }
 
-async function makeGateway(config: GatewayConfig, client: ChainClient, log: Logger): Promise<Gateway> {
-  const { connections, subscriptionsPerClient, queuedPerClient, unproven, unprovenPerAddress } = config.limits
-  const { messagesPerSecond, bytesPerSecond } = config.limits
+async function embeddedBroker(
+  { mqtt, mqtts }: Extract<GatewayEdge, { type: 'embedded' }>,
+  limits: GatewayConfig['limits'],
+  log: Logger,
+): Promise<BrokerFactory> {
+  const { connections, subscriptionsPerClient, queuedPerClient, unproven, unprovenPerAddress } = limits
+  const { messagesPerSecond, bytesPerSecond } = limits
+  return aedesBroker(
+    { ...mqtt, secure: mqtts && (await secureListener(mqtts, log)) },
+    {
+      packetBytesMax: maxEnvelopeBytes + 1024,
+      connectionsMax: connections,
+      unproven: { all: unproven, perAddress: unprovenPerAddress },
+      subscriptionsPerClientMax: subscriptionsPerClient,
+      input: { messages: queuedPerClient, bytes: queuedBytesPerClient },
+      rate: { messagesPerSecond, bytesPerSecond },
+      keepAliveSecondsMax: 600,
+      connectTimeoutMs,
+      outgoing: defaultOutgoingLimits,
+    },
+  )
+}
+
+async function makeGateway(
+  config: GatewayConfig,
+  edge: Pick<GatewayOptions, 'trust' | 'broker'>,
+  log: Logger,
+): Promise<Gateway> {
   return new Gateway({
-    trust: chainTrust(client.records, client.pool),
+    ...edge,
     verifier: nativeVerifier,
-    broker: aedesBroker(
-      { ...config.mqtt, secure: await secureListener(config, log) },
-      {
-        packetBytesMax: maxEnvelopeBytes + 1024,
-        connectionsMax: connections,
-        unproven: { all: unproven, perAddress: unprovenPerAddress },
-        subscriptionsPerClientMax: subscriptionsPerClient,
-        input: { messages: queuedPerClient, bytes: queuedBytesPerClient },
-        rate: { messagesPerSecond, bytesPerSecond },
-        keepAliveSecondsMax: 600,
-        connectTimeoutMs,
-        outgoing: defaultOutgoingLimits,
-      },
-    ),
     boxes: await fileBoxStore(join(config.data, 'boxes')),
     mailboxes: await Mailboxes.open(join(config.data, 'mail')),
     log: await fileDecisionLog(config.data, log),
@@ -149,15 +186,24 @@ async function makeGateway(config: GatewayConfig, client: ChainClient, log: Logg
   })
 }
 
-async function secureListener({ mqtts }: GatewayConfig, log: Logger): Promise<SecureListener | undefined> {
-  if (!mqtts) return undefined
-  const { host, port, certificate, key } = mqtts
+async function secureListener(
+  { host, port, certificate, key }: ListenAddress & TlsFiles,
+  log: Logger,
+): Promise<SecureListener> {
   const files = { certificate, key }
   const onReload = (error?: unknown): void => {
     if (error === undefined) log.info({ certificate }, 'new certificate in use')
     else log.error({ err: error }, 'certificate: the one from before stays in use')
   }
   return { host, port, files, pair: await readTlsPair(files), onReload }
+}
+
+/** What `step` gives. Rejects with `interrupted` as soon as the signal fires: a broker may not answer for hours. */
+async function unlessAborted<T>(signal: AbortSignal, step: () => Promise<T>): Promise<T> {
+  const { promise, reject } = Promise.withResolvers<never>()
+  const stop = () => reject(new MoteError('interrupted', 'stopped before the broker answered'))
+  signal.addEventListener('abort', stop, { once: true })
+  return Promise.race([step(), promise]).finally(() => signal.removeEventListener('abort', stop))
 }
 
 /** Waits until one header beyond the checkpoint is verified, or one is known to be the newest. */

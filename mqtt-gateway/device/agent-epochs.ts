@@ -204,7 +204,7 @@ export class EpochKeys {
   async #publishBoxes(id: GroupId, boxes: Uint8Array): Promise<void> {
     const { connection, verdicts } = this.#options
     const verdict = verdicts.expect(boxesHash(boxes))
-    await connection.publish(topics.boxes(id), boxes)
+    connection.publishUntil(verdict, topics.boxes(id), boxes)
     const { code, reason } = await verdict
     if (code) throw new MoteError(code, reason ?? 'the gateway refused the boxes')
   }

@@ -24,6 +24,7 @@ import { answerBallots } from './ballots.ts'
 import type { LeftOut } from './box-sealing.ts'
 import type { RefreshedContact } from './contacts.ts'
 import { DecryptionKeys } from './decryption-key.ts'
+import { openDeviceConnection } from './device-connection.ts'
 import { DeviceState } from './device-state.ts'
 import { EpochKeeper } from './epoch-keeper.ts'
 import { type KeyPrefetchOptions, keepPrefetching } from './key-prefetch.ts'
@@ -31,7 +32,7 @@ import { SentSecrets } from './light-secrets.ts'
 import { Listener, type ListenerOptions } from './listener.ts'
 import { ListeningPlace } from './listening-place.ts'
 import { MessageSealing, type OutgoingContent, type Recipient, type SealOutcome } from './message-sealing.ts'
-import { type GatewayAddress, MqttConnection } from './mqtt-connection.ts'
+import type { GatewayAddress, MqttConnection } from './mqtt-connection.ts'
 import { contentsOf } from './transfers.ts'
 import { type GatewayVerdict, VerdictInbox } from './verdict-inbox.ts'
 import { holdVote, refusalByVote, type VoteCaller, type VoteOutcome } from './vote.ts'
@@ -134,27 +135,11 @@ export class DeviceAgent {
 
   /** Connects to the gateway. Throws `not-authorised`, `unreachable`, `timeout`. */
   static async connect(options: AgentOptions): Promise<DeviceAgent> {
-    const {
-      keys,
-      chain,
-      gateway,
-      stateDirectory,
-      timeoutMs = defaultTimeoutMs,
-      onDecision = () => {},
-    } = options
+    const { keys, chain, stateDirectory, timeoutMs = defaultTimeoutMs, onDecision = () => {} } = options
     const signer = signerOf(keys)
     const state = await DeviceState.open(stateDirectory)
-    const { chainId } = chain
     const decryptionKeys = new DecryptionKeys(keys, options.reloadKeys)
-    const connection = await MqttConnection.open({
-      gateway,
-      chainId,
-      device: keys.id,
-      signer,
-      now: () => chain.now(),
-      timeoutMs,
-      reconnects: options.reconnects,
-    })
+    const connection = await openDeviceConnection({ ...options, timeoutMs })
     try {
       const ownKey = () => decryptionKeys.current
       const [verdicts] = await Promise.all([
@@ -238,9 +223,7 @@ export class DeviceAgent {
   /** Sends sealed bytes, for the first time or again, and resolves to the gateway's verdict. Throws `timeout`. */
   async relay({ bytes, messageId }: EncodedEnvelope): Promise<GatewayVerdict> {
     const verdict = this.#verdicts.expect(messageId)
-    const published = this.#connection.publish(topics.send(this.#device), bytes)
-    // A refusal that may pass later is not acknowledged: the verdict comes, the acknowledgement does not.
-    published.catch(() => {})
+    this.#connection.publishUntil(verdict, topics.send(this.#device), bytes)
     return verdict
   }
 

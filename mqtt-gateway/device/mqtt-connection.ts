@@ -1,5 +1,7 @@
 /**
- * A device's connection to the gateway: mqtt.js with a fresh assertion for every attempt, since each is good for one.
+ * A device's connection to the gateway: mqtt.js with a fresh assertion for every attempt, since each is good for one. Where the gateway
+ * stands beside a broker that others wrote, the connection is to that broker: MQTT 5, the password of the device's account, topics that
+ * name the device, and word of itself for the gateway, to which the broker tells nothing (mqtt-gateway/protocol/sharded-topics.ts).
  *
  * A connection that breaks is opened again, and its subscriptions with it, unless the gateway said that the device may
  * not connect, or whoever uses it opens another one by itself: then `ended` tells why. Messages come out in the order in
@@ -7,17 +9,21 @@
  */
 
 import { randomBytes } from 'node:crypto'
-import mqtt, { type MqttClient } from 'mqtt'
+import mqtt, { type IClientOptions, type MqttClient } from 'mqtt'
 import type { ChainId, DeviceId, Milliseconds } from '../../chain/brands.ts'
 import type { Signer } from '../../chain/keys.ts'
 import { MoteError } from '../../chain/result.ts'
 import { Deadline } from '../../client/deadline.ts'
 import { makeAssertion } from '../protocol/assertion.ts'
+import { encodePresence, type Presence, presenceTopic, shardedTopic } from '../protocol/sharded-topics.ts'
+import { filters } from '../protocol/topics.ts'
 
-/** Where the gateway's MQTT listens. */
+/** Where the gateway's MQTT listens, or the broker that it stands beside. */
 export interface GatewayAddress {
   readonly host: string
   readonly port: number
+  /** The gateway, where the address is that of a broker that others wrote. */
+  readonly brokerOf?: DeviceId | undefined
 }
 
 export interface ConnectionOptions {
@@ -26,6 +32,8 @@ export interface ConnectionOptions {
   readonly device: DeviceId
   readonly signer: Signer
   readonly now: () => Milliseconds
+  /** The password of the device's account at a broker that others wrote (account-login.ts); at the gateway itself none. */
+  readonly account?: string | undefined
   /** For the connection and for each acknowledgement. */
   readonly timeoutMs: number
   /** False: a connection that breaks is over. Default true. */
@@ -46,10 +54,15 @@ export interface Credentials {
 }
 
 const reconnectPeriodMs = 500
-/** CONNACK return codes 4 and 5: the same attempt would be refused again (MQTT 3.1.1, section 3.2.2.3). */
-const finalReturnCodes: readonly unknown[] = [4, 5]
+/** Codes of CONNACK after which the same attempt would be refused again (MQTT 3.1.1, section 3.2.2.3; MQTT 5, section 3.2.2.2). */
+const finalReturnCodes: readonly unknown[] = [4, 5, 0x86, 0x87]
 /** CONNACK return code "server unavailable": the gateway is there, and takes nobody now. */
 const unavailableReturnCode = 3
+/** The gateway makes the account of a device that has just joined when it has heard of it. */
+const accountPatienceMs = 5_000
+const accountRetryMs = 200
+/** Time to an answer, after which the same bytes are sent again where a broker acknowledges by itself. */
+const repeatAfterMs = 2_000
 
 /** Credentials for one connection. */
 export function makeCredentials(
@@ -67,10 +80,13 @@ export class MqttConnection {
   readonly #timeoutMs: number
   readonly #listeners = new Set<(message: ReceivedMessage) => void>()
   readonly #ended = Promise.withResolvers<MoteError>()
+  /** Undefined at the gateway itself, which sees who is connected. */
+  readonly #presence: PresenceTeller | undefined
 
-  private constructor(client: MqttClient, timeoutMs: number) {
+  private constructor(client: MqttClient, timeoutMs: number, presence?: PresenceTeller) {
     this.#client = client
     this.#timeoutMs = timeoutMs
+    this.#presence = presence
     client.on('message', (topicName, payload) => {
       const message = { topicName, payload: Uint8Array.from(payload) }
       for (const listener of this.#listeners) listener(message)
@@ -79,24 +95,40 @@ export class MqttConnection {
 
   /** Resolves when the gateway has accepted the device. Throws `not-authorised`, `not-ready`, `unreachable`, `timeout`. */
   static async open(options: ConnectionOptions): Promise<MqttConnection> {
-    const { gateway, timeoutMs, device, reconnects = true } = options
+    if (options.account === undefined) return MqttConnection.#openOnce(options)
+    const patience = new Deadline(Math.min(accountPatienceMs, options.timeoutMs))
+    for (;;) {
+      try {
+        return await MqttConnection.#openOnce(options)
+      } catch (error) {
+        if (patience.isOver || !(error instanceof MoteError) || error.code !== 'not-authorised') throw error
+        await patience.pause(accountRetryMs)
+      }
+    }
+  }
+
+  static async #openOnce(options: ConnectionOptions): Promise<MqttConnection> {
+    const { gateway, timeoutMs, device, account, reconnects = true } = options
+    const { host, port } = gateway
+    const place = randomBytes(6).toString('hex')
     // Several connections of one device must not end each other [MQTT-3.1.4-2].
-    const clientId = `${device}.${randomBytes(6).toString('hex')}`
-    const { username, password } = makeCredentials(options, clientId)
+    const clientId = `${device}.${place}`
+    const login =
+      account === undefined ? loginAtGateway(options, clientId) : loginAtBroker(device, account, place)
     const client = mqtt.connect({
-      ...gateway,
+      host,
+      port,
       clientId,
-      username,
-      password,
-      protocolVersion: 4,
+      ...login,
       clean: true,
       keepalive: 30,
       reconnectPeriod: reconnects ? reconnectPeriodMs : 0,
       connectTimeout: timeoutMs,
     })
-    const connection = new MqttConnection(client, timeoutMs)
+    const presence = account === undefined ? undefined : new PresenceTeller(client, device, place)
+    const connection = new MqttConnection(client, timeoutMs, presence)
     client.on('reconnect', () => {
-      client.options.password = makeCredentials(options, clientId).password
+      if (account === undefined) client.options.password = makeCredentials(options, clientId).password
     })
     await connection.#opened(reconnects)
     return connection
@@ -150,10 +182,24 @@ export class MqttConnection {
       throw new MoteError('not-authorised', `subscription to ${topicFilter}: refused`)
     })
     await this.#within(subscription, 'SUBACK')
+    this.#presence?.subscribed(topicFilter)
   }
 
-  /** Resolves when the gateway has acknowledged. */
-  async publish(topicName: string, payload: Uint8Array): Promise<void> {
+  /**
+   * Publishes; and where the acknowledgement is a broker's, which says nothing of the gateway, the same again every so often until there is
+   * an answer. A refusal that may pass later is not acknowledged by a gateway: the answer comes, the acknowledgement does not.
+   */
+  publishUntil(answer: Promise<unknown>, topicName: string, payload: Uint8Array): void {
+    const publish = () => void this.publish(topicName, payload).catch(() => {})
+    publish()
+    if (!this.#presence) return
+    const again = setInterval(publish, repeatAfterMs)
+    answer.catch(() => {}).finally(() => clearInterval(again))
+  }
+
+  /** Resolves when the gateway has acknowledged, or a broker that others wrote. */
+  async publish(topic: string, payload: Uint8Array): Promise<void> {
+    const topicName = this.#presence ? shardedTopic(topic, this.#presence.device) : topic
     await this.#within(this.#client.publishAsync(topicName, Buffer.from(payload), { qos: 1 }), 'PUBACK')
   }
 
@@ -165,6 +211,52 @@ export class MqttConnection {
   #within<T>(step: Promise<T>, what: string): Promise<T> {
     const late = () => new MoteError('timeout', `gateway: no ${what} within ${this.#timeoutMs} ms`)
     return new Deadline(this.#timeoutMs).within(step, late)
+  }
+}
+
+/** Tells a gateway that sees no connections of this one: that it is there, again after each reconnection, and whether it listens. */
+class PresenceTeller {
+  readonly device: DeviceId
+  readonly #client: MqttClient
+  readonly #topic: string
+  #presence: Presence = 'connected'
+
+  constructor(client: MqttClient, device: DeviceId, place: string) {
+    this.device = device
+    this.#client = client
+    this.#topic = presenceTopic(device, place)
+    // After mqtt.js has sent its subscriptions again, which it does as soon as it is connected.
+    client.on('connect', () => this.#tell())
+  }
+
+  subscribed(topicFilter: string): void {
+    if (topicFilter !== filters.toDevice(this.device)) return
+    this.#presence = 'listening'
+    this.#tell()
+  }
+
+  #tell(): void {
+    const payload = Buffer.from(encodePresence(this.#presence))
+    this.#client.publish(this.#topic, payload, { qos: 1, retain: true }, () => {})
+  }
+}
+
+type LoginOptions = Pick<IClientOptions, 'username' | 'password' | 'protocolVersion' | 'properties' | 'will'>
+
+function loginAtGateway(options: ConnectionOptions, clientId: string): LoginOptions {
+  const { username, password } = makeCredentials(options, clientId)
+  return { username, password, protocolVersion: 4 }
+}
+
+/** Its will says that it is gone; it comes too when this program ends the connection, which it does without DISCONNECT. */
+function loginAtBroker(device: DeviceId, password: string, place: string): LoginOptions {
+  const payload = Buffer.from(encodePresence('gone'))
+  return {
+    username: device,
+    password,
+    protocolVersion: 5,
+    properties: { sessionExpiryInterval: 0 },
+    will: { topic: presenceTopic(device, place), payload, qos: 1, retain: true },
   }
 }
 

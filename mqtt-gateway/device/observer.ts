@@ -6,7 +6,9 @@ import type { DeviceId } from '../../chain/brands.ts'
 import { MoteError, type Refusal } from '../../chain/result.ts'
 import { type EnvelopeHeader, parseEnvelope } from '../protocol/envelope.ts'
 import { filters, recipientOf } from '../protocol/topics.ts'
-import { type ConnectionOptions, MqttConnection } from './mqtt-connection.ts'
+import type { TrustView } from '../protocol/trust.ts'
+import { type DeviceConnectionOptions, openDeviceConnection } from './device-connection.ts'
+import type { MqttConnection } from './mqtt-connection.ts'
 
 /** Bytes of a sealed body that are shown. */
 const shownBytes = 32
@@ -34,14 +36,18 @@ export interface ObserverHandlers {
 
 /** Resolves once everything that is delivered comes. Throws `not-authorised` for a device without the right, `unreachable`, `timeout`. */
 export async function observeDeliveries(
-  options: ConnectionOptions,
+  options: DeviceConnectionOptions & { readonly chain: Pick<TrustView, 'rights'> },
   { seen, refused }: ObserverHandlers,
 ): Promise<MqttConnection> {
-  const connection = await MqttConnection.open(options)
+  const { gateway, chain, keys } = options
+  const noRight = () => new MoteError('not-authorised', `device ${keys.id}: has no right to observe`)
+  // A broker that others wrote grants any subscription, and delivers nothing by it.
+  if (gateway.brokerOf && !(await chain.rights(keys.id)).value?.observe) throw noRight()
+  const connection = await openDeviceConnection(options)
   connection.onMessage(({ topicName, payload }) => {
     const deliveredTo = recipientOf(topicName)
     if (!deliveredTo) return
-    const parsed = parseEnvelope(options.chainId, payload)
+    const parsed = parseEnvelope(options.chain.chainId, payload)
     if (!parsed.ok) return refused({ ...parsed.error, detail: `${topicName}: ${parsed.error.detail}` })
     const { messageId, header, channel, sealed } = parsed.value
     const { sender: from, target, suite } = header
@@ -54,6 +60,6 @@ export async function observeDeliveries(
   } catch (error) {
     await connection.close()
     if (!(error instanceof MoteError) || error.code !== 'not-authorised') throw error
-    throw new MoteError('not-authorised', `device ${options.device}: has no right to observe`)
+    throw noRight()
   }
 }

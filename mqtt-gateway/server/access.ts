@@ -106,7 +106,7 @@ export class Access {
 }
 
 /** The filters of what rights let a device receive. */
-function receivable(rights: IdentityRights | undefined): readonly string[] {
+export function receivable(rights: IdentityRights | undefined): readonly string[] {
   if (!rights) return []
   return rights.observe ? [filters.anyDelivery, ...rights.subscribe] : rights.subscribe
 }

@@ -1,17 +1,20 @@
 /**
- * The port between the gateway and an MQTT broker. Embedded aedes is one adapter (aedes-broker.ts); a broker that
- * runs elsewhere would be another.
+ * The port between the gateway and an MQTT broker. Embedded aedes is one adapter (aedes-broker.ts); the other attaches to a broker that
+ * others wrote (attached-broker.ts). test/contract/broker.ts is the contract as a test.
  *
  * The contract, which the gateway's guarantees rest on:
  * - `published` is called with one client's messages in the order in which they arrived, and the next one only when
  *   the promise of the one before has settled;
- * - a message is acknowledged only after `published` has resolved with `acknowledge`, and the broker itself passes
- *   nothing on that a client published: what subscribers get is what the gateway publishes;
+ * - the embedded broker acknowledges a message only after `published` has resolved with `acknowledge`. One that others wrote has
+ *   acknowledged by then: what has no verdict is sent again by the device;
+ * - what subscribers get of the gateway's topics is what the gateway publishes, and nothing that a device publishes;
  * - a repeat of a QoS 2 message whose PUBLISH was acknowledged (PUBREC) does not come to `published` again;
- * - who publishes faster than it may is read more slowly, and loses nothing by it;
- * - `close` as outcome ends the connection without an acknowledgement, so the client may send again later;
+ * - who publishes faster than it may is read more slowly, and loses nothing by it; at a broker that others wrote what it has no room for has
+ *   no verdict;
+ * - `close` as outcome: the message may pass later, so the client keeps it. The embedded broker ends the connection without an
+ *   acknowledgement; elsewhere the verdict alone says so;
  * - neither a publisher nor `publish` waits for a subscriber: what a slow one has not taken waits in a bounded queue, and
- *   over its bounds the slow one is cut.
+ *   over its bounds the slow one is cut, or loses messages.
  */
 import type { Milliseconds } from '../../chain/brands.ts'
 import { type ErrorCode, errorTable } from '../../chain/errors.ts'
@@ -44,13 +47,22 @@ export interface Login {
   readonly certificate?: ClientCertificate | undefined
   /** Nobody else can read this connection: it comes from this machine, or by TLS. */
   readonly isPrivate: boolean
-  /** The IPv4 address, or the first 64 bits of the IPv6 address. */
+  /** The IPv4 address, or the first 64 bits of the IPv6 address; '' where a broker hides it. */
   readonly address: string
+  /** The broker has checked by itself whose account this is: there is no password to look at. */
+  readonly isAccount?: boolean
 }
 
 export interface IncomingMessage {
   readonly topicName: string
   readonly payload: Uint8Array
+  /** Where its publisher wants the answer, and with what (MQTT 5, section 4.10). */
+  readonly reply?: ReplyWish
+}
+
+export interface ReplyWish {
+  readonly responseTopic: string | undefined
+  readonly correlationData: Uint8Array | undefined
 }
 
 /** What the gateway answers to a message: take it from the client's hands, or make the client keep it. */
@@ -90,6 +102,18 @@ export interface OutgoingMessage {
   readonly payload: Uint8Array
   /** Replaces the retained message of the topic. */
   readonly retain: boolean
+  readonly about?: MessageAbout
+}
+
+/** What is said beside the payload, where the broker speaks MQTT 5. */
+export interface MessageAbout {
+  readonly contentType?: string
+  /** Nobody needs it later. */
+  readonly lifetimeMs?: number
+  readonly correlationData?: Uint8Array | undefined
+  /** Of a refusal. */
+  readonly code?: ErrorCode | undefined
+  readonly reason?: string | undefined
 }
 
 export interface BrokerAddress {
@@ -105,11 +129,11 @@ export interface Listening extends BrokerAddress {
 
 export interface Broker {
   listen(): Promise<Listening>
-  /** Resolves when the message is in every subscriber's queue. QoS 1. */
+  /** Resolves when the message is in every subscriber's queue, or at the broker. QoS 1. Throws `unreachable` where that is elsewhere. */
   publish(message: OutgoingMessage): Promise<void>
-  /** Ends a client's connection now, if it has one. */
+  /** Ends a client's connection now, if it has one; at a broker that hides connections all those of the client's device. */
   disconnect(clientId: string): void
-  /** Connections that are authenticated. */
+  /** Connections that are authenticated; at a broker that hides connections the devices that have one. */
   readonly connections: number
   /** Takes nothing more, lets the messages that are being decided end and be acknowledged, within a bounded time, and ends every connection. */
   close(): Promise<void>

@@ -13,6 +13,7 @@ import type { DecisionLog } from '../protocol/decision-log.ts'
 import { parsePublishedTopic, printableTopic, topics } from '../protocol/topics.ts'
 import type { TrustAdvance } from '../protocol/trust.ts'
 import { Access } from './access.ts'
+import { answerTo, answerTopic } from './answers.ts'
 import { memberBoxMessages } from './boxes.ts'
 import {
   type Broker,
@@ -21,6 +22,7 @@ import {
   type IncomingMessage,
   type Listening,
   type Login,
+  type MessageAbout,
   mayPassLater,
   type PublishOutcome,
   type SubscribeOutcome,
@@ -192,34 +194,45 @@ export class Gateway {
     if (!session) return 'close'
     const topic = parsePublishedTopic(message.topicName)
     const ruling = await this.#rulings.rule(session, topic, message)
-    return this.#conclude(session, message.topicName, ruling)
+    return this.#conclude(session, message, ruling)
   }
 
   /** Judged as if its device published it now: also whether what the session stood on still holds. */
   async #willFired(session: Session, message: IncomingMessage): Promise<void> {
-    const { topicName } = message
     const standing = await this.#sessions.stillStands(session)
     const ruling: Ruling = standing.ok
-      ? await this.#rulings.rule(session, parsePublishedTopic(topicName), message)
+      ? await this.#rulings.rule(session, parsePublishedTopic(message.topicName), message)
       : { event: 'message', id: null, recipient: null, decision: errorDecision(standing.error) }
-    await this.#conclude(session, topicName, { ...ruling, isWill: true })
+    await this.#conclude(session, message, { ...ruling, isWill: true })
   }
 
-  async #conclude({ device }: Session, topicName: string, ruling: Ruling): Promise<PublishOutcome> {
+  async #conclude(
+    { device }: Session,
+    { topicName, reply }: IncomingMessage,
+    ruling: Ruling,
+  ): Promise<PublishOutcome> {
     const { decision, event, id } = ruling
     // A vote has a line of its own, with what all have answered, and an acknowledgement is no decision.
     if ((event !== 'check' && event !== 'got') || decision.verdict === 'Error')
       this.#log(device, topicName, ruling)
     if (decision.verdict === 'Error')
-      await this.#tell(topics.error(device), {
-        messageId: id,
-        topic: printableTopic(topicName),
-        code: decision.code,
-        reason: decision.reason,
-        retry: mayPassLater(decision.code),
-      })
+      await this.#tell(
+        topics.error(device),
+        {
+          messageId: id,
+          topic: printableTopic(topicName),
+          code: decision.code,
+          reason: decision.reason,
+          retry: mayPassLater(decision.code),
+        },
+        answerTo(reply, decision),
+      )
     if (event !== 'ask' && event !== 'watch' && event !== 'plain' && event !== 'check' && event !== 'got')
-      await this.#tell(topics.verdict(device), this.#verdictOf(ruling))
+      await this.#tell(
+        answerTopic(device, reply, topics.verdict(device)),
+        this.#verdictOf(ruling),
+        answerTo(reply, decision),
+      )
     // A question is not kept by who asked it: a new one has a new nonce.
     const isKept = event !== 'ask'
     return decision.verdict === 'Error' && isKept && mayPassLater(decision.code) ? 'close' : 'acknowledge'
@@ -237,8 +250,10 @@ export class Gateway {
     }
   }
 
-  #tell(topicName: string, message: object): Promise<void> {
-    return this.#broker.publish({ topicName, payload: Buffer.from(JSON.stringify(message)), retain: false })
+  #tell(topicName: string, message: object, about: MessageAbout): Promise<void> {
+    const payload = Buffer.from(JSON.stringify(message))
+    const contentType = 'application/json'
+    return this.#broker.publish({ topicName, payload, retain: false, about: { ...about, contentType } })
   }
 
   #log(sender: string, topicName: string | null, ruling: Ruling): void {

@@ -13,12 +13,12 @@
 import type { DeviceId, Hash } from '../../chain/brands.ts'
 import type { SignatureVerifier } from '../../chain/keys.ts'
 import { MoteError, unwrap } from '../../chain/result.ts'
-import { type Envelope, notKept, parseEnvelope } from '../protocol/envelope.ts'
+import { deliverableUntil, type Envelope, notKept, parseEnvelope } from '../protocol/envelope.ts'
 import { type EpochBoxes, memberBoxes } from '../protocol/epoch-boxes.ts'
 import { deliveryTopic, filters, topics } from '../protocol/topics.ts'
 import type { TrustView } from '../protocol/trust.ts'
 import type { BoxStore } from './boxes.ts'
-import { type Broker, type BrokerSession, mayPassLater } from './broker.ts'
+import { type Broker, type BrokerSession, type MessageAbout, mayPassLater } from './broker.ts'
 import type { Mailboxes, WaitingMail } from './mailboxes.ts'
 import { type Decision, decideDelivery, errorDecision, type TrustFacts } from './verification.ts'
 
@@ -180,12 +180,18 @@ export class KeptDeliveries {
             topicName: deliveryTopic(recipient, envelope),
             payload: wire,
             retain: false,
+            about: this.#about(envelope),
           })
         const pumped = lane && this.#pump(recipient, lane)
         if (prompt.includes(recipient)) await pumped
       }),
     )
     return toMailbox.every(each => this.#wasSent(each, messageId)) ? 'relayed' : 'kept'
+  }
+
+  #about({ header }: Envelope): MessageAbout {
+    const lifetimeMs = deliverableUntil(header) - this.#options.trust.now()
+    return { contentType: 'application/octet-stream', lifetimeMs }
   }
 
   #requireMailboxes(): Mailboxes {
@@ -271,7 +277,8 @@ export class KeptDeliveries {
     if (mail.isBehind) await this.#options.mailboxes?.remove(mail.device, mail.messageId)
     // Before it is published: the acknowledgement may come before `publish` resolves. After a new subscription this set is not the lane's.
     else sent.add(mail.messageId)
-    await broker.publish({ topicName: deliveryTopic(mail.device, envelope), payload: wire, retain: false })
+    const topicName = deliveryTopic(mail.device, envelope)
+    await broker.publish({ topicName, payload: wire, retain: false, about: this.#about(envelope) })
     return true
   }
 

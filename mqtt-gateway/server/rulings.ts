@@ -19,8 +19,9 @@ import { type HeldCounter, ReplayWindow } from '../protocol/replay-window.ts'
 import { type PublishedTopic, printableTopic, topics } from '../protocol/topics.ts'
 import type { TrustedMoment, TrustView } from '../protocol/trust.ts'
 import { parseBallotAnswer, parseVoteRequest } from '../protocol/vote.ts'
+import { answerTo, answerTopic } from './answers.ts'
 import { acceptBoxes, type BoxStore, memberBoxMessages } from './boxes.ts'
-import type { Broker, IncomingMessage } from './broker.ts'
+import type { Broker, IncomingMessage, ReplyWish } from './broker.ts'
 import { type DroppedMail, KeptDeliveries, type RelayOutcome } from './kept-deliveries.ts'
 import type { Mailboxes } from './mailboxes.ts'
 import type { Session } from './sessions.ts'
@@ -103,7 +104,7 @@ export class Rulings {
   rule(
     session: Session,
     topic: PublishedTopic | undefined,
-    { topicName, payload }: IncomingMessage,
+    { topicName, payload, reply }: IncomingMessage,
   ): Promise<Ruling> {
     const mayNot = session.login.type === 'credential' && session.login.scope === 'receive'
     if (!topic || mayNot || ('device' in topic && topic.device !== session.device)) {
@@ -120,7 +121,7 @@ export class Rulings {
       case 'boxes':
         return this.#ruleOnBoxes(session, topic, payload)
       case 'ask':
-        return this.#ruleOnQuestion(session, payload)
+        return this.#ruleOnQuestion(session, payload, reply)
       case 'watch':
         return Promise.resolve(this.#ruleOnWatch(session, payload))
       case 'vote':
@@ -270,14 +271,19 @@ export class Rulings {
     return { event: 'boxes', id: boxesHash(payload), recipient: group, decision }
   }
 
-  async #ruleOnQuestion({ device }: Session, payload: Uint8Array): Promise<Ruling> {
+  async #ruleOnQuestion(
+    { device }: Session,
+    payload: Uint8Array,
+    reply: ReplyWish | undefined,
+  ): Promise<Ruling> {
     const parsed = parseQuestion(payload)
     if (!parsed.ok) return { event: 'ask', id: null, recipient: null, decision: errorDecision(parsed.error) }
     const { nonce, subject } = parsed.value
     const decision = await this.#refusalsAsDecision(async () => {
       const proof = await this.#options.trust.answer(subject)
       const answer = encodeProofAnswer(nonce, proof)
-      await this.#broker.publish({ topicName: topics.answer(device), payload: answer, retain: false })
+      const topicName = answerTopic(device, reply, topics.answer(device))
+      await this.#broker.publish({ topicName, payload: answer, retain: false, about: answerTo(reply) })
       return { verdict: 'Check' }
     })
     const recipient = 'id' in subject ? subject.id : null

@@ -23,7 +23,7 @@ import { checkFresh } from '../../client/freshness.ts'
 import { type Assertion, checkAssertionTime, parseAssertion, verifyAssertion } from '../protocol/assertion.ts'
 import { parsePassword } from '../protocol/credential-password.ts'
 import type { TrustAdvance, TrustView } from '../protocol/trust.ts'
-import type { BrokerSession, ClientCertificate, Login } from './broker.ts'
+import { type BrokerSession, type ClientCertificate, type Login, mayPassLater } from './broker.ts'
 import { checkCredential } from './credential-check.ts'
 import { defaultUnknownDeviceLimits, UnknownDevices } from './unknown-devices.ts'
 
@@ -46,11 +46,14 @@ export type SessionLogin =
       /** As it was when the session was opened; unknown before that. */
       readonly scope?: CredentialScope
     }
+  /** An account at a broker that others wrote, which the gateway keeps equal to the chain (account-keeper.ts). */
+  | { readonly type: 'account' }
 
 /** What certified state has of a session's login. */
 type Standing =
   | { readonly type: 'key'; readonly key: PublicKey }
   | { readonly type: 'credential'; readonly credential: Credential }
+  | { readonly type: 'account' }
 
 /** A session that must end, and why. */
 export interface CutSession {
@@ -80,6 +83,8 @@ export class Sessions {
   readonly #used = new UsedAssertions(maxUsedAssertions)
   readonly #unknown = new UnknownDevices(defaultUnknownDeviceLimits)
   readonly #known = new RecentMap<DeviceId, true>(maxKnownDevices)
+  /** Those of accounts that were opened while the chain was out of reach: it is asked when it is back. */
+  readonly #unasked = new Set<Session>()
 
   constructor(options: SessionsOptions) {
     this.#options = options
@@ -107,6 +112,7 @@ export class Sessions {
     const needsName = password !== undefined || username !== ''
     if (device === undefined || (needsName && username !== device))
       return refuse('assertion-invalid', 'clientId: expected the device id, which is the username too')
+    if (login.isAccount) return this.#openByAccount(device, login)
     if (password === undefined)
       return certificate
         ? this.#openByCertificate(device, login, certificate)
@@ -142,6 +148,19 @@ export class Sessions {
     const session: Session = { clientId, device, login }
     const valid = await this.#lookUp(session, address)
     return valid.ok ? this.#admit(session) : valid
+  }
+
+  /**
+   * The broker has checked whose account it is, and each message is ruled on by itself. So a chain that is out of reach refuses no
+   * session here: its messages get a verdict that says so.
+   */
+  async #openByAccount(device: DeviceId, { clientId }: Login): Promise<Result<Session>> {
+    const session: Session = { clientId, device, login: { type: 'account' } }
+    const admitted = await this.#admit(session)
+    if (admitted.ok || !mayPassLater(admitted.error.code)) return admitted
+    this.#byClientId.set(clientId, session)
+    this.#unasked.add(session)
+    return ok(session)
   }
 
   async #openByPassword(device: DeviceId, login: Login, password: Uint8Array): Promise<Result<Session>> {
@@ -211,7 +230,10 @@ export class Sessions {
   }
 
   close(handle: BrokerSession): void {
-    if (this.find(handle)) this.#byClientId.delete(handle.clientId)
+    const session = this.find(handle)
+    if (!session) return
+    this.#byClientId.delete(handle.clientId)
+    this.#unasked.delete(session)
   }
 
   /** The sessions that a step of the chain ended. They are closed here; the caller cuts their connections. */
@@ -221,17 +243,19 @@ export class Sessions {
       session =>
         session.login.type === 'credential' ||
         now >= (this.#keyEndsAt.get(session) ?? Number.POSITIVE_INFINITY) ||
+        this.#unasked.has(session) ||
         changed === 'unknown' ||
         changed.has(stateKeyOf.identity(session.device)),
     )
     const cuts = await Promise.all(
       touched.map(async (session): Promise<CutSession | undefined> => {
         const valid = await this.#check(session)
+        if (valid.ok) this.#unasked.delete(session)
         return valid.ok ? undefined : { session, code: cutCode(valid.error.code), reason: valid.error.detail }
       }),
     )
     const ended = cuts.filter(cut => cut !== undefined)
-    for (const { session } of ended) this.#byClientId.delete(session.clientId)
+    for (const { session } of ended) this.close(session)
     return ended
   }
 
@@ -256,6 +280,7 @@ export class Sessions {
       if (!record) return refuse('unknown-signer', `device ${device} is not on the chain`)
       if (record.status !== 'active')
         return refuse('signer-not-active', `device ${device} is ${record.status}`)
+      if (login.type === 'account') return ok({ type: 'account' })
       if (login.type === 'credential') {
         const credential = await checkCredential(trust, device, login.hash)
         if (!credential.ok) return credential

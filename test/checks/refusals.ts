@@ -4,6 +4,7 @@
  */
 
 import { agent } from './agent-refusals.ts'
+import { attachedRefusals } from './attached-refusals.ts'
 import { contracts } from './contract-refusals.ts'
 import { credentials } from './credential-refusals.ts'
 import { gatewayPort } from './gateway-refusals.ts'
@@ -573,4 +574,5 @@ export const refusalChecks: readonly RefusalCheck[] = [
   ...votes,
   ...lists,
   ...keptMessages,
+  ...attachedRefusals,
 ]

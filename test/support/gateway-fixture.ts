@@ -6,7 +6,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import mqtt, { type IClientOptions, type MqttClient } from 'mqtt'
-import type { Milliseconds } from '../../chain/brands.ts'
+import type { DeviceId, Milliseconds } from '../../chain/brands.ts'
 import type { Signer } from '../../chain/keys.ts'
 import { nobleVerifier } from '../../chain/noble-crypto.ts'
 import { type IdentityKeys, makeKeys, signerOf } from '../../client/key-directory.ts'
@@ -17,7 +17,7 @@ import type { DecisionLine } from '../../mqtt-gateway/protocol/decision-log.ts'
 import { filters, topics } from '../../mqtt-gateway/protocol/topics.ts'
 import { type AedesLimits, aedesBroker } from '../../mqtt-gateway/server/aedes-broker.ts'
 import { memoryBoxStore } from '../../mqtt-gateway/server/boxes.ts'
-import type { Listening } from '../../mqtt-gateway/server/broker.ts'
+import type { BrokerFactory, Listening } from '../../mqtt-gateway/server/broker.ts'
 import { Gateway, type GatewayOptions } from '../../mqtt-gateway/server/gateway.ts'
 import type { SecureListener } from '../../mqtt-gateway/server/listeners.ts'
 import { MemoryTrust } from './memory-trust.ts'
@@ -45,42 +45,48 @@ export interface SeenMessage {
   readonly payload: Buffer
 }
 
-type MoreOptions = Pick<GatewayOptions, 'refusedSummaryMs' | 'mailboxes' | 'redeliverMs'> & {
+export interface FixtureOptions
+  extends Pick<GatewayOptions, 'refusedSummaryMs' | 'mailboxes' | 'redeliverMs'> {
   readonly secure?: SecureListener
+  readonly trust?: MemoryTrust
+  /** A broker that others wrote in place of the embedded one, and the gateway beside it. */
+  readonly attached?: { readonly factory: BrokerFactory; readonly gateway: DeviceId }
 }
 
 export class GatewayFixture {
-  readonly trust = new MemoryTrust()
+  readonly trust: MemoryTrust
   readonly decisions: DecisionLine[] = []
   readonly errors: unknown[] = []
   readonly trustTtlMs = 60_000
   readonly #directories: string[] = []
+  #isStopped = false
   readonly #closing: (() => Promise<unknown>)[] = []
   address: Listening = { host, port: 0 }
   gateway: Gateway
   readonly #limits: Partial<AedesLimits>
-  readonly #more: MoreOptions
+  readonly #more: FixtureOptions
 
-  private constructor(limits: Partial<AedesLimits>, more: MoreOptions) {
+  private constructor(limits: Partial<AedesLimits>, more: FixtureOptions) {
+    this.trust = more.trust ?? new MemoryTrust()
     this.#limits = limits
     this.#more = more
     this.gateway = this.#make()
   }
 
   #make(): Gateway {
+    const { attached, secure, trust: _, ...more } = this.#more
     return new Gateway({
       trust: this.trust,
       verifier: nobleVerifier,
-      broker: aedesBroker(
-        { host, port: this.address.port, secure: this.#more.secure },
-        { ...testLimits, ...this.#limits },
-      ),
+      broker:
+        attached?.factory ??
+        aedesBroker({ host, port: this.address.port, secure }, { ...testLimits, ...this.#limits }),
       boxes: memoryBoxStore(),
       log: { write: line => this.decisions.push(line), close: async () => {} },
       trustTtlMs: this.trustTtlMs,
       onError: error => this.errors.push(error),
       catchUpMs: 200,
-      ...this.#more,
+      ...more,
     })
   }
 
@@ -90,15 +96,21 @@ export class GatewayFixture {
     await this.gateway.start()
   }
 
-  static async start(limits: Partial<AedesLimits> = {}, more: MoreOptions = {}): Promise<GatewayFixture> {
+  static async start(limits: Partial<AedesLimits> = {}, more: FixtureOptions = {}): Promise<GatewayFixture> {
     const fixture = new GatewayFixture(limits, more)
     fixture.address = await fixture.gateway.start()
     return fixture
   }
 
+  /** Ends the gateway alone: agents and clients stay. */
+  async stopGateway(): Promise<void> {
+    await this.gateway.stop()
+    this.#isStopped = true
+  }
+
   async stop(): Promise<void> {
     await Promise.all(this.#closing.map(close => close()))
-    await this.gateway.stop()
+    if (!this.#isStopped) await this.stopGateway()
     await Promise.all(
       this.#directories.map(directory => rm(directory, { recursive: true, force: true, maxRetries: 5 })),
     )
@@ -124,7 +136,7 @@ export class GatewayFixture {
     const agent = await DeviceAgent.connect({
       keys,
       chain: this.trust,
-      gateway: this.address,
+      gateway: { ...this.address, brokerOf: this.#more.attached?.gateway },
       stateDirectory: stateDirectory ?? (await this.stateDirectory()),
       timeoutMs: 5_000,
       trustTtlMs: this.trustTtlMs,

@@ -43,7 +43,8 @@ beforeEach(async () => {
   leftOut = []
   published = []
   const connection = {
-    publish: async (topicName: string, payload: Uint8Array) => published.push({ topicName, payload }),
+    publishUntil: (_: unknown, topicName: string, payload: Uint8Array) =>
+      published.push({ topicName, payload }),
     onMessage: (take: typeof deliver) => {
       deliver = take
     },

@@ -1,0 +1,144 @@
+/**
+ * A gateway's connection to a broker that others wrote, with the accounts there: composed from a configuration and the gateway's keys.
+ *
+ * Who may log in is in force before anybody is served, and follows the chain from then on.
+ */
+import type { DeviceId } from '../chain/brands.ts'
+import type { IdentityKeys } from '../client/key-directory.ts'
+import type { Logger } from '../client/log.ts'
+import type { AttachedEdge } from './config.ts'
+import { gatewaySecret } from './protocol/account-password.ts'
+import type { TrustView } from './protocol/trust.ts'
+import { AccountKeeper, type AccountKeeperOptions } from './server/account-keeper.ts'
+import { attachedBroker, type BrokerEvent } from './server/attached-broker.ts'
+import type { BrokerFactory } from './server/broker.ts'
+import type { BrokerLogin } from './server/broker-link.ts'
+import { MosquittoAccounts } from './server/mosquitto-accounts.ts'
+import { accountsUsername, gatewayUsername } from './server/mosquitto-files.ts'
+
+export interface AttachedParts {
+  readonly edge: AttachedEdge
+  readonly keys: IdentityKeys
+  /** A page of the node list (client/record-list.ts). */
+  readonly devicePage: AccountKeeperOptions['devicePage']
+  readonly trust: TrustView
+  readonly queuedPerDevice: number
+  readonly log: Pick<Logger, 'debug' | 'info' | 'warn'>
+}
+
+/** What the gateways of one identity log in with at their broker. */
+export interface GatewayLogins {
+  readonly gateway: BrokerLogin
+  readonly accounts: BrokerLogin
+}
+
+export function gatewayLogins(
+  chainId: TrustView['chainId'],
+  { id, encryption }: IdentityKeys,
+): GatewayLogins {
+  const loginOf = (username: string) => ({
+    username,
+    password: gatewaySecret(chainId, id, encryption, username),
+  })
+  return { gateway: loginOf(gatewayUsername), accounts: loginOf(accountsUsername) }
+}
+
+export interface AttachedEdgeStatus {
+  readonly shards: readonly string[]
+  readonly connected: boolean
+}
+
+export class AttachedGateway {
+  readonly factory: BrokerFactory
+  readonly #parts: AttachedParts
+  readonly #accounts: MosquittoAccounts | undefined
+  readonly #keeper: AccountKeeper | undefined
+  /** Connections that stand, by their names. */
+  readonly #links = new Set<string>()
+  #stopFollowing = () => {}
+
+  constructor(parts: AttachedParts) {
+    this.#parts = parts
+    const { edge, keys, devicePage, trust, queuedPerDevice, log } = parts
+    const logins = gatewayLogins(trust.chainId, keys)
+    const { address, shards } = edge
+    if (edge.accounts === 'mosquitto') {
+      const onBroken = (reason: string) => log.warn({ reason }, 'broker: accounts cannot be changed')
+      this.#accounts = new MosquittoAccounts({ ...address, login: logins.accounts, onBroken })
+      this.#keeper = new AccountKeeper({
+        trust,
+        gateway: keys.id,
+        own: keys.encryption,
+        accounts: this.#accounts,
+        devicePage,
+        onError: error =>
+          log.warn({ err: error }, 'broker: accounts are not what the chain says; again soon'),
+      })
+    }
+    this.factory = attachedBroker({
+      address,
+      login: logins.gateway,
+      shardSecret: gatewaySecret(trust.chainId, keys.id, keys.encryption, 'shards'),
+      shards,
+      accounts: this.#accounts,
+      queuedPerDevice,
+      onEvent: event => this.#take(event),
+    })
+  }
+
+  /** Resolves when every account is what the chain says. Rejects with `interrupted` when it is stopped first. */
+  async start(): Promise<void> {
+    const { trust, log } = this.#parts
+    const keeper = this.#keeper
+    if (!this.#accounts || !keeper) return
+    let isFirst = true
+    const again = () =>
+      keeper.reconcile().catch(error => log.warn({ err: error }, 'broker: accounts not read'))
+    await this.#accounts.open(() => {
+      if (!isFirst) void again()
+      isFirst = false
+    })
+    const startedAt = performance.now()
+    await keeper.reconcile()
+    log.info({ accounts: keeper.count, tookMs: Math.round(performance.now() - startedAt) }, 'accounts')
+    this.#stopFollowing = trust.onAdvance(advance => {
+      keeper.reviewAfter(advance).catch((error: unknown) => {
+        log.warn({ err: error }, 'broker: accounts not changed')
+        void again()
+      })
+    })
+  }
+
+  status(): AttachedEdgeStatus {
+    const shards = [...this.#links].filter(link => link.startsWith('shard ')).map(link => link.slice(6))
+    return { shards: shards.toSorted(), connected: this.#links.has('publishing') }
+  }
+
+  /** What the account of a device is made of, as the broker has it; undefined if it has none. */
+  accountNote(device: DeviceId): string | undefined {
+    return this.#keeper?.note(device)
+  }
+
+  /** After the gateway has stopped. */
+  async stop(): Promise<void> {
+    this.#stopFollowing()
+    await this.#accounts?.close()
+    await this.#keeper?.close()
+  }
+
+  #take(event: BrokerEvent): void {
+    const { log } = this.#parts
+    switch (event.type) {
+      case 'failed':
+        log.warn({ err: event.error }, 'broker: not done')
+        break
+      case 'connected':
+        this.#links.add(event.link)
+        log.debug({ link: event.link }, 'broker: connected')
+        break
+      default:
+        this.#links.delete(event.link)
+        log.warn({ link: event.link, reason: event.reason }, `broker: ${event.type}`)
+    }
+  }
+}

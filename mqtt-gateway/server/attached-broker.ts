@@ -1,0 +1,250 @@
+/**
+ * The gateway beside a broker that others wrote, Mosquitto say: MQTT 5, the broker's own access rules, and topics that name the
+ * device (docs/decisions/0034-existing-broker.md).
+ *
+ * Connections: one for each shard that this gateway has, with a fixed client id and a session that the broker keeps, so that what came
+ * while no gateway was there is not lost, and another gateway takes the shard over by connecting with that client id; one that
+ * hears what concerns every gateway; one that publishes.
+ *
+ * Invariants:
+ * - a message is acknowledged to the broker when it is decided, and what is to be kept of it is on the disk; or, if the decision takes longer
+ *   than `slowMs`, before it, so that no device holds up the others of its shard: it has no verdict then, and its device sends it again;
+ * - messages of one device are decided one after another, in the order in which they came;
+ * - the client id of a shard is known to gateways only, for whoever connects with it gets the session.
+ */
+import { randomBytes } from 'node:crypto'
+import type { IPublishPacket } from 'mqtt'
+import type { DeviceId } from '../../chain/brands.ts'
+import { pause } from '../../client/deadline.ts'
+import {
+  encodePresence,
+  heardFilters,
+  parsePresence,
+  parseShardedTopic,
+  presenceTopic,
+  type Shard,
+  shardFilters,
+} from '../protocol/sharded-topics.ts'
+import { AttachedDevices, nameOf } from './attached-devices.ts'
+import type { Broker, BrokerAddress, BrokerFactory, BrokerHandlers, OutgoingMessage } from './broker.ts'
+import type { BrokerAccounts } from './broker-accounts.ts'
+import { BrokerLink, type BrokerLinkOptions, type BrokerLogin } from './broker-link.ts'
+import { propertiesOf } from './message-properties.ts'
+import { claimFilter, ShardClaims } from './shard-claims.ts'
+
+export interface AttachedBrokerOptions {
+  readonly address: BrokerAddress
+  readonly login: BrokerLogin
+  /** A secret of the gateways of this broker, which the client ids of the shards follow from. */
+  readonly shardSecret: string
+  readonly shards: readonly Shard[]
+  /** For ending a device's connections. Undefined: the broker's operator does that. */
+  readonly accounts: Pick<BrokerAccounts, 'cut'> | undefined
+  /** Messages of one device that may wait for their decision. */
+  readonly queuedPerDevice: number
+  /** Told of every connection that broke or was taken over, and of what no device can be told of. */
+  readonly onEvent: (event: BrokerEvent) => void
+}
+
+export type BrokerEvent =
+  | { readonly type: 'connected'; readonly link: string }
+  | { readonly type: 'broken'; readonly link: string; readonly reason: string }
+  | { readonly type: 'taken-over'; readonly link: string; readonly reason: string }
+  | { readonly type: 'failed'; readonly error: unknown }
+
+/** How long the broker keeps what comes for a shard that no gateway has. */
+const shardSessionSeconds = 7 * 24 * 3_600
+/** How long a shard waits for one decision. */
+const slowMs = 250
+/** Decisions that took longer and are under way; with as many, a shard waits for each. */
+const maxSlowDecisions = 256
+
+export function attachedBroker(options: AttachedBrokerOptions): BrokerFactory {
+  return handlers => new AttachedBroker(options, handlers)
+}
+
+class AttachedBroker implements Broker {
+  readonly #options: AttachedBrokerOptions
+  readonly #devices: AttachedDevices
+  readonly #closing = new AbortController()
+  /** Comes back after everything that the broker had retained when this gateway subscribed. */
+  readonly #marker = `mote/1/here/-/${randomBytes(16).toString('hex')}`
+  readonly #retainedSeen = Promise.withResolvers<void>()
+  readonly #claims = new ShardClaims()
+  readonly #shards = new Map<Shard, BrokerLink>()
+  #heard: BrokerLink | undefined
+  #publishing: BrokerLink | undefined
+  /** The connections that have said something of themselves since the last (re)connection. */
+  #said = new Set<string>()
+  #slow = 0
+
+  constructor(options: AttachedBrokerOptions, handlers: BrokerHandlers) {
+    this.#options = options
+    this.#devices = new AttachedDevices({
+      handlers,
+      queuedPerDevice: options.queuedPerDevice,
+      forget: (device, place) => this.#forget(device, place),
+      onError: error => options.onEvent({ type: 'failed', error }),
+    })
+  }
+
+  get connections(): number {
+    return this.#devices.count
+  }
+
+  /** Who is there is known when it resolves. Rejects with `interrupted` when it is closed before the broker answers. */
+  async listen(): Promise<BrokerAddress> {
+    const { address, shards, shardSecret } = this.#options
+    const own = `mote-${randomBytes(8).toString('hex')}`
+    this.#publishing = await this.#open('publishing', { clientId: `${own}-out` })
+    this.#heard = await this.#open('presence', {
+      clientId: `${own}-in`,
+      topicFilters: [...heardFilters, claimFilter],
+      onMessage: packet => this.#take(packet),
+      onOpen: () => this.#askForMarker(),
+    })
+    await Promise.race([this.#retainedSeen.promise, aborted(this.#closing.signal)])
+    await Promise.all(shards.map(shard => this.#takeShard(shard, `mote-${shardSecret}-${shard}`)))
+    return address
+  }
+
+  async publish(message: OutgoingMessage): Promise<void> {
+    const { topicName, payload, retain } = message
+    await this.#link().publish(topicName, payload, { retain, properties: propertiesOf(message) })
+  }
+
+  disconnect(clientId: string): void {
+    const device = clientId.slice(0, 64) as DeviceId
+    this.#options.accounts?.cut(device).catch((error: unknown) => this.#failed(error))
+    this.#devices.end(device)
+  }
+
+  async close(): Promise<void> {
+    this.#closing.abort()
+    // No more comes in; what is under way is decided and told, and then acknowledged by nobody: it comes again, and is a repeat.
+    await Promise.all([this.#heard, ...this.#shards.values()].map(link => link?.close()))
+    await this.#devices.close()
+    await this.#publishing?.close()
+  }
+
+  async #takeShard(shard: Shard, clientId: string): Promise<void> {
+    const { topicName, payload } = this.#claims.claim(shard)
+    await this.#link().publish(topicName, payload, { retain: true })
+    const link = await this.#open(linkOf(shard), {
+      clientId,
+      sessionSeconds: shardSessionSeconds,
+      topicFilters: shardFilters(shard),
+      onMessage: packet => this.#take(packet),
+    })
+    this.#shards.set(shard, link)
+  }
+
+  async #loseShard(shard: Shard): Promise<void> {
+    const link = this.#shards.get(shard)
+    this.#shards.delete(shard)
+    this.#options.onEvent({
+      type: 'taken-over',
+      link: linkOf(shard),
+      reason: 'another gateway has claimed it',
+    })
+    await link?.close()
+  }
+
+  #link(): BrokerLink {
+    if (!this.#publishing) throw new Error('broker: not listening')
+    return this.#publishing
+  }
+
+  #open(
+    name: string,
+    part: Pick<BrokerLinkOptions, 'clientId'> & Partial<BrokerLinkOptions>,
+  ): Promise<BrokerLink> {
+    const { address, login, onEvent } = this.#options
+    let isOpen = false
+    const options: BrokerLinkOptions = {
+      ...address,
+      login,
+      sessionSeconds: 0,
+      topicFilters: [],
+      onBroken: (reason, isOver) => {
+        // Each attempt that fails says so; the first one is enough.
+        if (isOver || isOpen) onEvent({ type: isOver ? 'taken-over' : 'broken', link: name, reason })
+        isOpen = false
+      },
+      ...part,
+      onOpen: () => {
+        isOpen = true
+        onEvent({ type: 'connected', link: name })
+        part.onOpen?.()
+      },
+    }
+    return BrokerLink.open(options, this.#closing.signal)
+  }
+
+  async #take({ topic, payload, properties }: IPublishPacket): Promise<void> {
+    if (topic === this.#marker) return this.#markerSeen()
+    const lost = this.#claims.lostBy(topic, Buffer.from(payload))
+    if (lost !== undefined) return this.#loseShard(lost)
+    const parsed = parseShardedTopic(topic)
+    if (!parsed) return
+    const { device } = parsed
+    const bytes = Uint8Array.from(Buffer.isBuffer(payload) ? payload : Buffer.from(payload))
+    if (parsed.type === 'published') {
+      const { responseTopic, correlationData } = properties ?? {}
+      const reply = { responseTopic, correlationData: correlationData && Uint8Array.from(correlationData) }
+      return this.#decide(
+        this.#devices.published(device, { topicName: parsed.topicName, payload: bytes, reply }),
+      )
+    }
+    const presence = parsePresence(bytes)
+    if (!presence) return this.#forget(device, parsed.place)
+    if (presence !== 'gone') this.#said.add(nameOf(device, parsed.place))
+    return this.#decide(this.#devices.present(device, parsed.place, presence))
+  }
+
+  /** Waits for a decision, but not for ever. */
+  async #decide(decision: Promise<void>): Promise<void> {
+    if (this.#slow >= maxSlowDecisions) return decision
+    const over = new AbortController()
+    const late = pause(slowMs, over.signal).then(() => 'late' as const)
+    const first = await Promise.race([decision, late])
+    over.abort()
+    if (first !== 'late') return
+    this.#slow += 1
+    void decision.finally(() => {
+      this.#slow -= 1
+    })
+  }
+
+  #askForMarker(): void {
+    this.#said = new Set()
+    this.#link()
+      .publish(this.#marker, new Uint8Array(0))
+      .catch((error: unknown) => this.#failed(error))
+  }
+
+  async #markerSeen(): Promise<void> {
+    await this.#devices.keepOnly(this.#said)
+    this.#retainedSeen.resolve()
+  }
+
+  #forget(device: DeviceId, place: string): void {
+    if (this.#closing.signal.aborted) return
+    this.#link()
+      .publish(presenceTopic(device, place), encodePresence('gone'), { retain: true })
+      .catch((error: unknown) => this.#failed(error))
+  }
+
+  #failed(error: unknown): void {
+    this.#options.onEvent({ type: 'failed', error })
+  }
+}
+
+function linkOf(shard: Shard): string {
+  return `shard ${shard}`
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return Promise.resolve()
+  return new Promise(resolve => signal.addEventListener('abort', () => resolve(), { once: true }))
+}

@@ -1,0 +1,163 @@
+/**
+ * One connection of the gateway to a broker that others wrote: MQTT 5 by mqtt.js, opened again when it breaks, until another gateway takes
+ * it over (DISCONNECT with reason code 0x8E, MQTT 5 section 3.14.2.1) or it is closed.
+ *
+ * Messages come one after another: the next one when `onMessage` has resolved for the one before, which is acknowledged then. So
+ * what is published by this program, and waited for within `onMessage`, has to go on another connection.
+ */
+import mqtt, { type IClientOptions, type IPublishPacket, type MqttClient } from 'mqtt'
+import { MoteError } from '../../chain/result.ts'
+import { Deadline } from '../../client/deadline.ts'
+
+/** How a gateway logs in at a broker. */
+export interface BrokerLogin {
+  readonly username: string
+  readonly password: string
+}
+
+export interface BrokerLinkOptions {
+  readonly host: string
+  readonly port: number
+  readonly login: BrokerLogin
+  readonly clientId: string
+  /** Time for which the broker keeps what has come for this client id while nobody is connected with it; 0: nothing. */
+  readonly sessionSeconds: number
+  /** What is subscribed to each time that there is no session. */
+  readonly topicFilters: readonly string[]
+  readonly onMessage?: (message: IPublishPacket) => Promise<void>
+  /** Told each time that it is connected and subscribed. */
+  readonly onOpen?: () => void
+  /** Told each time why it is not. It goes on, unless `isOver`. */
+  readonly onBroken?: (reason: string, isOver: boolean) => void
+}
+
+const reconnectPeriodMs = 500
+const keepAliveSeconds = 15
+const connectTimeoutMs = 5_000
+/** Time that the broker has to take a message. */
+const publishTimeoutMs = 10_000
+/** Messages that the broker may send before the first of them is acknowledged. */
+const receiveMaximum = 64
+/** DISCONNECT: session taken over. */
+const takenOver = 0x8e
+
+export class BrokerLink {
+  readonly #options: BrokerLinkOptions
+  readonly #client: MqttClient
+  readonly #opened = Promise.withResolvers<void>()
+  #isReady = false
+  #isOver = false
+  #isClosed = false
+
+  private constructor(options: BrokerLinkOptions) {
+    this.#options = options
+    this.#client = this.#connect()
+  }
+
+  /** Resolves when it is connected and subscribed, however long that takes. Rejects with `interrupted` when it is closed first. */
+  static async open(options: BrokerLinkOptions, signal: AbortSignal): Promise<BrokerLink> {
+    const link = new BrokerLink(options)
+    const closed = new Promise<never>((_, reject) => {
+      const stop = () => reject(new MoteError('interrupted', 'broker: closed before it answered'))
+      if (signal.aborted) stop()
+      signal.addEventListener('abort', stop, { once: true })
+    })
+    try {
+      await Promise.race([link.#opened.promise, closed])
+      return link
+    } catch (error) {
+      await link.close()
+      throw error
+    }
+  }
+
+  /** Connected and subscribed, as far as this end knows. */
+  get isReady(): boolean {
+    return this.#isReady
+  }
+
+  /** Resolves when the broker has it. Throws `unreachable`. */
+  async publish(
+    topicName: string,
+    payload: Uint8Array,
+    { retain = false, properties }: { retain?: boolean; properties?: IPublishPacket['properties'] } = {},
+  ): Promise<void> {
+    const unreachable = (why: string) => new MoteError('unreachable', `broker: ${why}`)
+    if (!this.#client.connected) throw unreachable('not connected')
+    const { buffer, byteOffset, length } = payload
+    const sent = this.#client.publishAsync(topicName, Buffer.from(buffer, byteOffset, length), {
+      qos: 1,
+      retain,
+      ...(properties && { properties }),
+    })
+    const late = () => unreachable(`no acknowledgement within ${publishTimeoutMs} ms`)
+    await new Deadline(publishTimeoutMs).within(sent, late).catch((error: unknown) => {
+      throw error instanceof MoteError ? error : unreachable(String((error as Error).message))
+    })
+  }
+
+  async close(): Promise<void> {
+    this.#isClosed = true
+    this.#isReady = false
+    await this.#client.endAsync(true)
+  }
+
+  #connect(): MqttClient {
+    const { host, port, login, clientId, sessionSeconds } = this.#options
+    const options: IClientOptions = {
+      host,
+      port,
+      ...login,
+      clientId,
+      protocolVersion: 5,
+      clean: sessionSeconds === 0,
+      properties: { sessionExpiryInterval: sessionSeconds, receiveMaximum },
+      keepalive: keepAliveSeconds,
+      reconnectPeriod: reconnectPeriodMs,
+      connectTimeout: connectTimeoutMs,
+      resubscribe: false,
+      // An acknowledgement of the connection before would be sent on the next one.
+      queueQoSZero: false,
+    }
+    const client = mqtt.connect(options)
+    client.handleMessage = (packet, done) => this.#take(packet, done)
+    client.on('connect', () => void this.#subscribe())
+    client.on('error', error => this.#broken(error.message))
+    client.on('close', () => this.#broken('the connection broke'))
+    client.on('disconnect', ({ reasonCode }) => {
+      if (reasonCode !== takenOver) return
+      this.#isOver = true
+      this.#broken('another gateway has taken over')
+      client.end(true)
+    })
+    return client
+  }
+
+  /** Also where there is a session: it may be from before the filters were these. */
+  async #subscribe(): Promise<void> {
+    const { topicFilters, onOpen } = this.#options
+    try {
+      if (topicFilters.length > 0) await this.#client.subscribeAsync([...topicFilters], { qos: 1 })
+      this.#isReady = true
+      onOpen?.()
+      this.#opened.resolve()
+    } catch (error) {
+      this.#broken(`subscription: ${(error as Error).message}`)
+    }
+  }
+
+  #broken(reason: string): void {
+    if (this.#isClosed) return
+    this.#isReady = false
+    this.#options.onBroken?.(reason, this.#isOver)
+  }
+
+  #take(packet: IPublishPacket, done: (error?: Error) => void): void {
+    const { stream } = this.#client
+    const { onMessage = async () => {} } = this.#options
+    void onMessage(packet).finally(() => {
+      // What came on a connection that is gone is not acknowledged on the next one: the broker sends it again there.
+      if (this.#client.stream === stream && this.#client.connected) done()
+    })
+  }
+}

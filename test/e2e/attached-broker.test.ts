@@ -1,0 +1,96 @@
+/** The broker port beside a real Mosquitto: its contract (test/contract/broker.ts), accounts, shards, and what such a broker does by itself. */
+import mqtt, { type MqttClient } from 'mqtt'
+import { afterAll, beforeAll, describe } from 'vitest'
+import type { DeviceId } from '../../chain/brands.ts'
+import {
+  allShards,
+  encodePresence,
+  presenceTopic,
+  shardedTopic,
+} from '../../mqtt-gateway/protocol/sharded-topics.ts'
+import { topics } from '../../mqtt-gateway/protocol/topics.ts'
+import { attachedBroker } from '../../mqtt-gateway/server/attached-broker.ts'
+import type { BrokerAccount } from '../../mqtt-gateway/server/broker-accounts.ts'
+import { MosquittoAccounts } from '../../mqtt-gateway/server/mosquitto-accounts.ts'
+import { brokerContract, type DeviceConnection, deviceOf } from '../contract/broker.ts'
+import { Mosquitto, noMosquitto, testLogins } from '../support/mosquitto.ts'
+
+const neighbour = `${deviceOf('one').slice(0, 1)}${deviceOf('other').slice(1)}` as DeviceId
+const accounts: readonly BrokerAccount[] = [deviceOf('one'), deviceOf('other'), neighbour].map(device => ({
+  device,
+  password: `of ${device}`,
+  receives: [],
+  note: '',
+}))
+
+let connections = 0
+
+/** A device's connection by mqtt.js alone. */
+async function connect({ address }: Mosquitto, device: DeviceId): Promise<[DeviceConnection, MqttClient]> {
+  const place = `p${connections++}`
+  const gone = Buffer.from(encodePresence('gone'))
+  const client = await mqtt.connectAsync({
+    ...address,
+    clientId: `${device}.${place}`,
+    username: device,
+    password: `of ${device}`,
+    protocolVersion: 5,
+    reconnectPeriod: 0,
+    will: { topic: presenceTopic(device, place), payload: gone, qos: 1, retain: true },
+  })
+  client.on('error', () => {})
+  const received: string[] = []
+  client.on('message', (topicName, payload) => received.push(`${topicName} ${payload}`))
+  const say = (presence: 'connected' | 'listening') =>
+    client.publishAsync(presenceTopic(device, place), Buffer.from(encodePresence(presence)), {
+      qos: 1,
+      retain: true,
+    })
+  await say('connected')
+  const connection: DeviceConnection = {
+    clientId: device,
+    received,
+    closed: new Promise(resolve => client.once('close', resolve)),
+    send: (text, qos = 1) => client.publishAsync(shardedTopic(topics.send(device), device), text, { qos }),
+    tryToPublish: (topicName, text) => void client.publish(topicName, text, { qos: 1 }, () => {}),
+    subscribe: async topicFilter => void (await client.subscribeAsync(topicFilter, { qos: 1 })),
+    listen: async () => void (await say('listening')),
+    stall: () => client.stream.pause(),
+    break: () => client.stream.destroy(),
+  }
+  return [connection, client]
+}
+
+describe.skipIf(noMosquitto)('attached to an existing broker, which needs mosquitto', () => {
+  let mosquitto: Mosquitto
+  beforeAll(async () => {
+    mosquitto = await Mosquitto.start(accounts)
+  })
+  afterAll(() => mosquitto.destroy())
+
+  brokerContract('mosquitto', async () => {
+    const control = new MosquittoAccounts({ ...mosquitto.address, login: testLogins.accounts })
+    await control.open(() => {})
+    const opened: MqttClient[] = []
+    return {
+      factory: attachedBroker({
+        address: mosquitto.address,
+        login: testLogins.gateway,
+        shardSecret: 'secret',
+        shards: allShards,
+        accounts: control,
+        queuedPerDevice: 20,
+        onEvent: () => {},
+      }),
+      connect: async device => {
+        const [connection, client] = await connect(mosquitto, device)
+        opened.push(client)
+        return connection
+      },
+      destroy: async () => {
+        for (const client of opened) await client.endAsync(true)
+        await control.close()
+      },
+    }
+  })
+})

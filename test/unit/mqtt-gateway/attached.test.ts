@@ -1,0 +1,150 @@
+/** What a gateway and its devices have in common beside a broker that others wrote: topics, passwords, claims, files. */
+import { expect, test } from 'vitest'
+import type { ChainId, DeviceId } from '../../../chain/brands.ts'
+import { type EncryptionKeyKind, makeEncryptionKeys } from '../../../client/encryption-keys.ts'
+import { accountPassword, gatewaySecret } from '../../../mqtt-gateway/protocol/account-password.ts'
+import {
+  allShards,
+  parsePresence,
+  parseShardedTopic,
+  parseShards,
+  presenceTopic,
+  shardedTopic,
+} from '../../../mqtt-gateway/protocol/sharded-topics.ts'
+import { topics } from '../../../mqtt-gateway/protocol/topics.ts'
+import { answerTopic } from '../../../mqtt-gateway/server/answers.ts'
+import { accessRules } from '../../../mqtt-gateway/server/mosquitto-files.ts'
+import { ShardClaims } from '../../../mqtt-gateway/server/shard-claims.ts'
+
+const device = 'a1'.repeat(32) as DeviceId
+const other = 'b2'.repeat(32) as DeviceId
+const gateway = 'c3'.repeat(32) as DeviceId
+const chainId = 'c4'.repeat(32) as ChainId
+const group = 'd5'.repeat(32)
+
+test.each([
+  topics.send(device),
+  topics.ask(device),
+  topics.watch(device),
+  topics.vote(device),
+  topics.check(device),
+  topics.got(device),
+  topics.boxes(group as never),
+  'building/7/light',
+])('sharded topic: %s comes back with the device that published it', topicName => {
+  const sharded = shardedTopic(topicName, device)
+  expect(sharded.split('/').slice(3, 5)).toEqual(['a', device])
+  expect(parseShardedTopic(sharded)).toEqual({ type: 'published', device, topicName })
+})
+
+test.each([
+  ['a wrong shard', `mote/1/send/b/${device}`],
+  ['no device', 'mote/1/send/a/abc'],
+  ['more levels', `mote/1/send/a/${device}/x`],
+  ['boxes of no group', `mote/1/boxes/a/${device}`],
+  ['a kind that is a gateway’s', `mote/1/verdict/a/${device}`],
+  ['a plain topic without a name', `mote/1/plain/a/${device}`],
+  ['a plain topic of the broker’s own', `mote/1/plain/a/${device}/$CONTROL/dynamic-security/v1`],
+  ['a plain topic that is none', `mote/1/plain/a/${device}/mote/1/send/${other}`],
+  ['a place with other characters', `mote/1/here/a/${device}/x-y`],
+  ['another version', `mote/2/send/a/${device}`],
+])('sharded topic: %s is nothing', (_, topicName) => {
+  expect(parseShardedTopic(topicName)).toBeUndefined()
+})
+
+test('presence: what a connection says, and what it does not', () => {
+  expect(parseShardedTopic(presenceTopic(device, 'p1'))).toEqual({ type: 'presence', device, place: 'p1' })
+  const texts = ['', 'connected', 'listening', 'asleep', 'connectedconnected']
+  expect(texts.map(text => parsePresence(Buffer.from(text)))).toEqual([
+    'gone',
+    'connected',
+    'listening',
+    undefined,
+    undefined,
+  ])
+})
+
+test('shards: digits, ranges, and nothing else', () => {
+  expect(parseShards('0-f')).toEqual(allShards)
+  expect(parseShards('c,0-2,1')).toEqual(['0', '1', '2', 'c'])
+  expect(['', '0-', 'g', '3-1', '10', '0-3-5', 'A'].map(parseShards)).toEqual(Array(7).fill(undefined))
+})
+
+function passwords(gatewayKind: EncryptionKeyKind, deviceKind: EncryptionKeyKind) {
+  const [atGateway, atDevice] = [gatewayKind, deviceKind].map((kind, i) =>
+    makeEncryptionKeys(kind, new Uint8Array(32).fill(i + 1)),
+  ) as [ReturnType<typeof makeEncryptionKeys>, ReturnType<typeof makeEncryptionKeys>]
+  const parties = {
+    chainId,
+    gateway: { id: gateway, key: atGateway.publicKey },
+    device: { id: device, key: atDevice.publicKey },
+  }
+  return {
+    parties,
+    atDevice,
+    both: [atGateway, atDevice].map(own => accountPassword({ ...parties, own })),
+  }
+}
+
+// The values are of Python's cryptography (X25519, ECDH on P-256, HKDF), by docs/FORMATS.md alone.
+test.each([
+  ['x25519', 'uJzYdPMODl5jfr8DRHkkBWEq33l2VC6stmOj8bDZv7o'],
+  ['p256', 'llO6uSrOAbcc0ZQFD9i9ln_4FTk3nKvvJqYcXUdGLRQ'],
+] as const)('account password: both ends derive the same 256 bits, by %s', (kind, password) => {
+  const { both, parties, atDevice } = passwords(kind, kind)
+  expect(both[0]).toEqual(both[1])
+  expect(both[0]).toEqual({ ok: true, value: password })
+  const elsewhere = accountPassword({ ...parties, device: { ...parties.device, id: other }, own: atDevice })
+  expect(elsewhere).not.toEqual(both[0])
+})
+
+test.each([
+  ['x25519', 'p256'],
+  ['x25519', 'rsa-2048'],
+  ['rsa-2048', 'rsa-2048'],
+] as const)('account password: a gateway with %s and a device with %s have none', (ofGateway, ofDevice) => {
+  for (const refused of passwords(ofGateway, ofDevice).both)
+    expect(refused).toMatchObject({ ok: false, error: { code: 'key-not-usable' } })
+})
+
+test('account password: what the gateway logs in with is another for each name', () => {
+  const keys = makeEncryptionKeys('x25519', new Uint8Array(32).fill(1))
+  const secrets = ['gateway', 'accounts', 'shards'].map(name => gatewaySecret(chainId, gateway, keys, name))
+  expect(new Set(secrets).size).toBe(3)
+  expect(secrets).not.toContain(gatewaySecret(chainId, other, keys, 'gateway'))
+})
+
+test('answers: go where the device asked, if that is a topic of its own for answers', () => {
+  const standard = topics.verdict(device)
+  const to = (responseTopic: string | undefined) =>
+    answerTopic(device, { responseTopic, correlationData: undefined }, standard)
+  expect(to(topics.answer(device))).toBe(topics.answer(device))
+  expect([undefined, topics.answer(other), `mote/1/to/${device}`, 'plain'].map(to)).toEqual(
+    Array(4).fill(standard),
+  )
+})
+
+test('shard claims: a claim that is not its own and not from before its own takes the shard, once', () => {
+  const [first, second] = [new ShardClaims(), new ShardClaims()]
+  const earlier = second.claim('3')
+  expect(first.lostBy(earlier.topicName, earlier.payload)).toBeUndefined()
+  const own = first.claim('3')
+  expect(first.lostBy(own.topicName, own.payload)).toBeUndefined()
+  // A broker that lost what it had not written yet shows the one before.
+  expect(first.lostBy(earlier.topicName, earlier.payload)).toBeUndefined()
+  const third = new ShardClaims().claim('3')
+  expect(first.lostBy(third.topicName, third.payload)).toBe('3')
+  expect(first.lostBy(third.topicName, third.payload)).toBeUndefined()
+  expect(first.lostBy('mote/1/shard/x', third.payload)).toBeUndefined()
+})
+
+test('access rules: an account writes to topics that name it, reads its own, and no account but the gateway’s more', () => {
+  const rules = accessRules()
+    .split('\n')
+    .filter(line => line.startsWith('pattern'))
+  expect(rules.length).toBeGreaterThan(15)
+  for (const rule of rules) expect(rule).toMatch(/\/%u(?:\/#)?$/)
+  expect(rules.filter(rule => rule.startsWith('pattern write')).join()).not.toMatch(
+    /\/(?:to|verdict|error|box|answer)\//,
+  )
+})
