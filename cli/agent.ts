@@ -9,6 +9,7 @@ import type { ChainAccess } from '../devnet/access.ts'
 import { currentKeys, deviceNameOf, openChainUnsynced, readGroupNames, requireGroup } from './chain-access.ts'
 import type { AddCommand } from './command.ts'
 import type { Context } from './context.ts'
+import { type GatewayChoice, gatewayOf, gatewayOptions } from './gateway-option.ts'
 import { runProgram } from './run-program.ts'
 
 type AgentEvent = import('../mqtt-gateway/agent/agent-process.ts').AgentEvent
@@ -17,7 +18,7 @@ type DecisionLine = import('../mqtt-gateway/protocol/decision-log.ts').DecisionL
 type LocalNames = import('../mqtt-gateway/agent/local-routes.ts').LocalNames
 
 export function agentCommand(family: Command, add: AddCommand): void {
-  add<{ config?: string }>({
+  add<AgentOptions>({
     parent: family,
     usage: 'agent <name>',
     description:
@@ -27,26 +28,33 @@ export function agentCommand(family: Command, add: AddCommand): void {
         flags: '--config <file>',
         description: 'ports, routes and formats (docs/OPERATIONS.md); without it all by name',
       },
+      ...gatewayOptions,
     ],
     exits: { 1: 'failed; in-use: another process holds the queues of this device' },
     lifetime: 'drains',
-    action: (context, [name = ''], { config }) => agent(context, name, config),
+    action: (context, [name = ''], options) => agent(context, name, options),
   })
+}
+
+interface AgentOptions extends GatewayChoice {
+  readonly config?: string
 }
 
 /** How often rotated keys that nothing comes for any more are looked for. */
 const eraseEveryMs = 60 * 60_000
 
-async function agent(context: Context, name: string, configFile: string | undefined): Promise<number> {
+async function agent(context: Context, name: string, options: AgentOptions): Promise<number> {
   const [{ startAgent }, { readAgentConfig, standardAgentConfig }, { agentChain }] = await Promise.all([
     import('../mqtt-gateway/agent/agent-process.ts'),
     import('../mqtt-gateway/agent/agent-config.ts'),
     import('../mqtt-gateway/device/agent-chain.ts'),
   ])
+  const { config: configFile } = options
   const config = configFile === undefined ? standardAgentConfig : await readAgentConfig(configFile)
   const access = await openChainUnsynced(context)
   const keys = await access.keys.load(name)
   const { client, description, directory } = access
+  const gateway = await gatewayOf(access, options)
   return runProgram(context, async () => {
     const following = new AbortController()
     const run = client.follower.run(following.signal)
@@ -55,7 +63,7 @@ async function agent(context: Context, name: string, configFile: string | undefi
         client: {
           keys,
           chain: agentChain(client, keys),
-          gateway: description.gateway.mqtt,
+          gateway,
           stateDirectory: join(directory, 'devices', keys.name),
           trustTtlMs: description.trustTtlMs,
           prefetches: true,

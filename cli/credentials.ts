@@ -1,6 +1,6 @@
 /**
  * `mote device credentials`: how any MQTT client connects as a device: once, by an assertion; or again and again, by a password
- * whose hash is on the chain.
+ * whose hash is on the chain; or by a certificate (certificates.ts).
  */
 import type { Command } from 'commander'
 import type { Milliseconds } from '../chain/brands.ts'
@@ -11,6 +11,7 @@ import { MoteError } from '../chain/result.ts'
 import { addCredential, revokeCredentials } from '../client/credential-actions.ts'
 import { type IdentityKeys, signerOf } from '../client/key-directory.ts'
 import { type ChainAccess, operatorKeys } from '../devnet/access.ts'
+import { writeDeviceCertificate } from './certificates.ts'
 import { openChain, openChainUnsynced, syncWithin } from './chain-access.ts'
 import type { AddCommand } from './command.ts'
 import { type Context, parseDuration } from './context.ts'
@@ -22,6 +23,9 @@ interface CredentialOptions {
   readonly list?: boolean
   readonly revoke?: string
   readonly operator?: boolean
+  readonly certificate?: boolean
+  readonly out?: string
+  readonly ca?: string
 }
 
 function parseScope(text: string): CredentialScope {
@@ -39,7 +43,7 @@ export function credentialsCommand(family: Command, add: AddCommand): void {
     parent: family,
     usage: 'credentials <name>',
     description:
-      'host, port, client id, user name and password for any MQTT client: good for one connection, 60 s; with --for for as many as it likes',
+      'how any MQTT client connects: by a password for one connection, 60 s; with --for for as many as it likes; or by a client certificate',
     options: [
       {
         flags: '--for <time>',
@@ -54,10 +58,21 @@ export function credentialsCommand(family: Command, add: AddCommand): void {
       },
       { flags: '--list', description: 'the hashes of the passwords that the chain has' },
       { flags: '--revoke <hash>', description: 'take those away whose hash begins so', read: parseHash },
+      {
+        flags: '--certificate',
+        description:
+          "a client certificate in place of a password, of the device's signing key; 365d unless --for says",
+      },
+      { flags: '--out <dir>', description: 'where --certificate writes NAME.crt and NAME.key' },
+      {
+        flags: '--ca <dir>',
+        description:
+          'an authority that signs it, for brokers that want one: ca.crt and ca.key, made if they are not there; the gateway needs none',
+      },
       { flags: '--operator', description: "sign with the operator's key and not with the device's" },
     ],
     notes:
-      'The gateway takes such a password over loopback (or TLS) only, and cuts its connections when it is revoked or expires. It is shown once.',
+      'The gateway takes such a password over loopback or TLS only, and cuts its connections when it is revoked or expires. It is shown once. A certificate is for its TLS port: it holds as long as its key does on the chain.',
     action: credentials,
   })
 }
@@ -67,6 +82,13 @@ function credentials(
   [name = '']: readonly string[],
   options: CredentialOptions,
 ): Promise<number> {
+  if (options.certificate) {
+    if (options.out === undefined) throw new MoteError('usage', 'certificate: expected --out DIR beside it')
+    const { out, ca, for: lifetimeMs } = options
+    return writeDeviceCertificate(context, name, { out, ca, lifetimeMs })
+  }
+  if (options.out !== undefined || options.ca !== undefined)
+    throw new MoteError('usage', 'out, ca: expected --certificate beside them')
   const wishes = [options.for !== undefined, options.list === true, options.revoke !== undefined]
   if (wishes.filter(Boolean).length > 1)
     throw new MoteError('usage', '--for, --list and --revoke: expected one of them')

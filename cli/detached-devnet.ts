@@ -50,7 +50,7 @@ export async function startDetached(context: Context, options: UpOptions): Promi
 }
 
 function superviseArguments(directory: string, directoryNamed: boolean, options: UpOptions): string[] {
-  const { full, coordination, lightweight, devices, ports, seed, suites, agents } = options
+  const { full, coordination, lightweight, devices, ports, seed, suites, agents, tls } = options
   return [
     ...['devnet', 'supervise', '--dir', directory],
     ...Object.entries({ full, coordination, lightweight, devices, ports }).flatMap(([name, value]) => [
@@ -60,6 +60,7 @@ function superviseArguments(directory: string, directoryNamed: boolean, options:
     ...(seed === undefined ? [] : ['--seed', seed]),
     ...(suites === undefined ? [] : ['--suites', suites.join(',')]),
     ...(agents ? ['--agents'] : []),
+    ...(tls ? ['--tls'] : []),
     ...(directoryNamed ? [] : ['--temporary']),
   ]
 }

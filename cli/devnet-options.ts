@@ -15,6 +15,7 @@ export interface UpOptions {
   readonly seed?: string
   readonly ports: number | 'auto'
   readonly suites?: readonly EnvelopeSuite[]
+  readonly tls?: boolean
   /** Connect all devices, in one agent process. */
   readonly agents?: boolean
   readonly detach?: boolean
@@ -61,6 +62,7 @@ export const upOptions: readonly OptionSpec[] = [
     read: parseCount('devices', 0, maxDevices),
   },
   { flags: '--agents', description: 'connect all devices, in one agent process with a local MQTT port' },
+  { flags: '--tls', description: "a port for TLS too, with a certificate by the devnet's own authority" },
   { flags: '--seed <text>', description: 'every key follows from it (default: random)' },
   {
     flags: '--ports <ports>',

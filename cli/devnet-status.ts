@@ -54,7 +54,7 @@ export async function printStatus(
       '',
       ...deviceLines(output, devices, banner ? maxDevicesInBanner : devices.length),
       output.fields({
-        gateway: `${gateway.mqtt} (${gateway.state}, pid ${gateway.pid ?? '-'})`,
+        gateway: `${[gateway.mqtt, gateway.mqtts].filter(url => url !== undefined).join(', ')} (${gateway.state}, pid ${gateway.pid ?? '-'})`,
         agents: agents ? `${agents.devices} devices (${agents.state}, pid ${agents.pid ?? '-'})` : undefined,
         chain: shortId(description.chainId),
         directory,

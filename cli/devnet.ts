@@ -100,6 +100,7 @@ async function up(context: Context, options: UpOptions): Promise<number> {
     seed: options.seed ?? randomBytes(16).toString('hex'),
     ports: options.ports,
     suites: options.suites,
+    tls: options.tls ?? false,
     agents: options.agents ?? false,
     program: thisProgram(),
     probeGateway: async (description, probeSignal) => {

@@ -1,14 +1,17 @@
 /**
- * `mote gateway start --config FILE`: the MQTT gateway in the foreground; and what a Mosquitto that it stands beside is started with.
+ * `mote gateway start --config FILE`: the MQTT gateway in the foreground; what a Mosquitto that it stands beside is started with; and the
+ * certificate of a TLS port.
  */
 import { userInfo } from 'node:os'
 import type { Command } from 'commander'
 import { exitCodes } from '../chain/errors.ts'
+import { gatewayCertificateCommand } from './certificates.ts'
 import type { AddCommand } from './command.ts'
 import type { Context } from './context.ts'
 import { runProgram } from './run-program.ts'
 
 export function gatewayCommands(family: Command, add: AddCommand): void {
+  gatewayCertificateCommand(family, add)
   add<{ config: string }>({
     parent: family,
     usage: 'start',

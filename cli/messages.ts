@@ -23,6 +23,7 @@ import {
 import type { AddCommand } from './command.ts'
 import { type Context, parseCount, parseDuration } from './context.ts'
 import { credentialsCommand } from './credentials.ts'
+import { type GatewayChoice, gatewayOf, gatewayOptions } from './gateway-option.ts'
 import { chunkProgress, readContent, writeContent } from './message-content.ts'
 import { durationText } from './output.ts'
 import { listenRaw } from './raw-messages.ts'
@@ -34,7 +35,7 @@ type Verdict = import('../mqtt-gateway/device/verdict-inbox.ts').GatewayVerdict
 type Delivered = import('../mqtt-gateway/device/listener.ts').DeliveredMessage
 type VoteOutcome = import('../mqtt-gateway/device/vote.ts').VoteOutcome
 
-interface SendOptions {
+interface SendOptions extends GatewayChoice {
   readonly from: string
   readonly group?: string
   readonly topic?: string
@@ -44,7 +45,7 @@ interface SendOptions {
   readonly vote?: boolean
   readonly keep?: number
 }
-interface ListenOptions {
+interface ListenOptions extends GatewayChoice {
   readonly out?: string
   readonly raw?: boolean
   readonly count?: number
@@ -70,6 +71,7 @@ export function messageCommands(family: Command, add: AddCommand): void {
         description:
           'what is delivered to anybody, sealed as it is: from, target, suite, size, first 32 bytes',
       },
+      ...gatewayOptions,
       {
         flags: '--no-clock',
         description:
@@ -118,6 +120,7 @@ export function messageCommands(family: Command, add: AddCommand): void {
         description:
           "only if everybody has the sender's copy of the recipient's key; prints who answered what",
       },
+      ...gatewayOptions,
     ],
     action: send,
   })
@@ -128,7 +131,7 @@ export async function connectAgent(
   context: Context,
   access: ChainAccess,
   keys: IdentityKeys,
-  options: { readonly light?: boolean; readonly prefetches?: boolean } = {},
+  options: GatewayChoice & { readonly light?: boolean; readonly prefetches?: boolean } = {},
 ): Promise<Agent> {
   const [{ DeviceAgent }, { agentChain }] = await Promise.all([
     import('../mqtt-gateway/device/agent.ts'),
@@ -138,7 +141,7 @@ export async function connectAgent(
   return DeviceAgent.connect({
     keys,
     chain: agentChain(client, keys),
-    gateway: description.gateway.mqtt,
+    gateway: await gatewayOf(access, options),
     stateDirectory: stateDirectoryOf(directory, keys),
     timeoutMs: context.timeoutMs,
     trustTtlMs: description.trustTtlMs,
@@ -303,12 +306,20 @@ async function provenGroup(access: ChainAccess, name: string, from: DeviceId): P
 async function listen(
   context: Context,
   [name = '']: readonly string[],
-  { count, out, raw = false, clock = true }: ListenOptions,
+  options: ListenOptions,
 ): Promise<number> {
+  const { count, out, raw = false, clock = true } = options
   const access = await openChain(context, { clock })
   const keys = await currentKeys(access, name)
-  if (raw) return listenRaw(context, access, keys, count ?? Number.POSITIVE_INFINITY)
-  const agent = await connectAgent(context, access, keys, { prefetches: true })
+  if (raw)
+    return listenRaw(
+      context,
+      access,
+      keys,
+      count ?? Number.POSITIVE_INFINITY,
+      await gatewayOf(access, options),
+    )
+  const agent = await connectAgent(context, access, keys, { ...options, prefetches: true })
   const following = new AbortController()
   const run = access.client.follower.run(following.signal)
   const done = Promise.withResolvers<number>()

@@ -6,6 +6,7 @@ import { bytesToHex } from '../chain/hex.ts'
 import { MoteError } from '../chain/result.ts'
 import type { IdentityKeys } from '../client/key-directory.ts'
 import type { ChainAccess } from '../devnet/access.ts'
+import type { GatewayAddress } from '../mqtt-gateway/device/gateway-address.ts'
 import { deviceNameOf, groupNameOf } from './chain-access.ts'
 import type { Context } from './context.ts'
 import { shortId } from './output.ts'
@@ -18,12 +19,13 @@ export async function listenRaw(
   access: ChainAccess,
   keys: IdentityKeys,
   count: number,
+  gateway: GatewayAddress,
 ): Promise<number> {
   const [{ observeDeliveries }, { agentChain }] = await Promise.all([
     import('../mqtt-gateway/device/observer.ts'),
     import('../mqtt-gateway/device/agent-chain.ts'),
   ])
-  const { client, description } = access
+  const { client } = access
   const done = Promise.withResolvers<number>()
   let printed = Promise.resolve()
   let left = count
@@ -36,7 +38,7 @@ export async function listenRaw(
   }
   const connection = await observeDeliveries(
     {
-      gateway: description.gateway.mqtt,
+      gateway,
       chain: agentChain(client, keys),
       keys,
       timeoutMs: context.timeoutMs,

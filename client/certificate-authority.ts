@@ -71,9 +71,19 @@ export interface CertificateRequest {
   readonly notAfter: Date
 }
 
+export interface ServerCertificateRequest {
+  readonly authority: CertificateAuthority
+  readonly names: readonly string[]
+  readonly files: { readonly certificate: string; readonly key: string }
+  readonly notAfter: Date
+  /** In milliseconds since 1970. */
+  readonly now: number
+}
+
 const oids = { commonName: '2.5.4.3', ed25519: '1.3.101.112', ecdsaWithSha256: '1.2.840.10045.4.3.2' }
 const authorityLifetimeMs = 10 * 365 * 24 * 3600 * 1000
-const leewayMs = 5 * 60 * 1000
+/** How long before it is made a certificate holds, for clocks that are behind. */
+export const leewayMs = 5 * 60 * 1000
 
 /** Signs a certificate, with the authority's key or, for one of one's own, with the key that it certifies. */
 export function makeCertificate(
@@ -158,6 +168,27 @@ async function makeAuthority(directory: string, now: number): Promise<Certificat
   await writeFileAtomic(join(directory, authorityFiles.key), privateKeyPem(key))
   await writeFileAtomic(join(directory, authorityFiles.certificate), certificate.toString())
   return { certificate, key }
+}
+
+/**
+ * A new key, and a certificate for a server that is reached by these names or addresses; written to two files of mode 0600.
+ * The first name is its common name.
+ */
+export async function writeServerCertificate({
+  authority,
+  names,
+  files,
+  notAfter,
+  now,
+}: ServerCertificateRequest): Promise<X509Certificate> {
+  const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+  const [commonName = ''] = names
+  const use = { type: 'server', names } as const
+  const notBefore = new Date(now - leewayMs)
+  const certificate = makeCertificate({ commonName, publicKey, use, notBefore, notAfter }, authority)
+  await writeFileAtomic(files.key, privateKeyPem(privateKey))
+  await writeFileAtomic(files.certificate, certificate.toString())
+  return certificate
 }
 
 export const authorityFiles = { certificate: 'ca.crt', key: 'ca.key' } as const

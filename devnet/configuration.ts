@@ -11,6 +11,8 @@ import { loopback } from './ports.ts'
 const genesis = '../../genesis.json'
 const key = 'key.json'
 const data = 'data'
+/** In the gateway's directory. */
+export const serverFiles = { certificate: 'server.crt', key: 'server.key' } as const
 
 /** The key file of a node, as its configuration names it: one that joined keeps its keys where it made them. */
 function keyOf({ name, joined }: DevnetNode): string {
@@ -71,6 +73,7 @@ export async function writeGatewayConfiguration(
     key,
     fullNodes: full.map(({ name, api }) => apiUrl(dialled(description, gateway.name, name, api))),
     mqtt: gateway.mqtt,
+    ...(gateway.mqtts && { mqtts: { ...gateway.mqtts, ...serverFiles } }),
     trustTtlMs,
   })
 }

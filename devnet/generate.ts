@@ -5,6 +5,7 @@
  * the operator's included. That is why `up` warns, and why nothing here is fit for anything but a test.
  */
 import { rm } from 'node:fs/promises'
+import { join } from 'node:path'
 import { sha256 } from '@noble/hashes/sha2.js'
 import { utf8ToBytes } from '@noble/hashes/utils.js'
 import type { DeviceId, Milliseconds } from '../chain/brands.ts'
@@ -20,7 +21,7 @@ import type { Label } from '../chain/transaction-bodies.ts'
 import { privateDirectory } from '../client/atomic-file.ts'
 import { writeGenesisFile } from '../client/genesis-file.ts'
 import { type IdentityKeys, KeyDirectory, makeKeys, writeKeyFile } from '../client/key-directory.ts'
-import { writeGatewayConfiguration, writeNodeConfiguration } from './configuration.ts'
+import { serverFiles, writeGatewayConfiguration, writeNodeConfiguration } from './configuration.ts'
 import {
   chooseControlSocket,
   type DevnetDescription,
@@ -51,6 +52,8 @@ export interface GenerateOptions {
   readonly temporary: boolean
   /** How messages may be sealed; every way that is built unless given. */
   readonly suites?: readonly EnvelopeSuite[] | undefined
+  /** The gateway has a port for TLS, with a certificate by an authority of the devnet's own. */
+  readonly tls?: boolean
 }
 
 /** Short, so that what happens can be watched: a block at least this often, trust data no older than that. */
@@ -121,7 +124,8 @@ export async function generateDevnet(options: GenerateOptions): Promise<DevnetDe
     options.suites,
   )
   const links = linksOf(nodes, gateway.name)
-  const ports = await choosePorts(2 * nodes.length + 1 + links.length, options.ports)
+  const tlsPorts = options.tls ? 1 : 0
+  const ports = await choosePorts(2 * nodes.length + 1 + links.length + tlsPorts, options.ports)
   const firstLinkPort = 2 * nodes.length + 1
   const address = (index: number) => ({ host: loopback, port: ports[index] ?? 0 })
   const description: DevnetDescription = {
@@ -138,7 +142,12 @@ export async function generateDevnet(options: GenerateOptions): Promise<DevnetDe
       api: address(1 + 2 * i),
       p2p: address(2 + 2 * i),
     })),
-    gateway: { name: gateway.name, id: gateway.id, mqtt: address(0) },
+    gateway: {
+      name: gateway.name,
+      id: gateway.id,
+      mqtt: address(0),
+      ...(options.tls && { mqtts: address(ports.length - 1) }),
+    },
     devices: devices.map(({ name, id }) => ({ name, id })),
     groups: groupsOf(devices),
     trustTtlMs: devnetTrustTtlMs,
@@ -207,9 +216,28 @@ async function writeDirectory(directory: string, contents: Contents): Promise<vo
   }
   await privateDirectory(layout.node(directory, gateway.name))
   await writeKeyFile(layout.nodeKey(directory, gateway.name), gateway)
+  if (description.gateway.mqtts) await writeCertificate(directory, gateway.name)
   await writeGatewayConfiguration(directory, description)
   // Last: a directory with a description is a whole one.
   await writeDescription(directory, description)
+}
+
+/** Names under which programs of this machine reach the gateway. */
+const gatewayNames = ['localhost', loopback]
+const certificateLifetimeMs = 365 * 24 * 60 * 60 * 1000
+
+/** An authority, and the certificate that it gives to the gateway. Their keys are random: they are nobody's identity. */
+async function writeCertificate(directory: string, gateway: string): Promise<void> {
+  const { openAuthority, writeServerCertificate } = await import('../client/certificate-authority.ts')
+  const now = Date.now()
+  const at = layout.node(directory, gateway)
+  await writeServerCertificate({
+    authority: await openAuthority(layout.authority(directory), now),
+    names: gatewayNames,
+    files: { certificate: join(at, serverFiles.certificate), key: join(at, serverFiles.key) },
+    notAfter: new Date(now + certificateLifetimeMs),
+    now,
+  })
 }
 
 /** Removes what `generate` made, whole or in part. */

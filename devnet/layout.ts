@@ -6,6 +6,7 @@
  * DIR/genesis.json           the genesis that every node and client starts from
  * DIR/keys/<name>.json       keys of the devices; DIR/names.json: names of every identity
  * DIR/operator/keys/…        keys of the operator, apart from those of the devices
+ * DIR/tls/                   with `--tls`: the authority of the gateway's certificate, ca.crt and ca.key
  * DIR/nodes/<name>/          config.json, key.json, data/, log; without key.json for what joined: its keys are in DIR/keys
  * DIR/control.sock           the supervisor listens here; where that path is too long, in a new private directory
  * ```
@@ -44,7 +45,13 @@ export interface DevnetDescription {
   readonly supervisorPid: number
   readonly controlSocket: string
   readonly nodes: readonly DevnetNode[]
-  readonly gateway: { readonly name: string; readonly id: DeviceId; readonly mqtt: Address }
+  readonly gateway: {
+    readonly name: string
+    readonly id: DeviceId
+    readonly mqtt: Address
+    /** For TLS, with a certificate by the devnet's own authority. */
+    readonly mqtts?: Address
+  }
   readonly devices: readonly { readonly name: string; readonly id: DeviceId }[]
   readonly groups: readonly { readonly name: string; readonly id: GroupId; readonly owner: string }[]
   readonly trustTtlMs: number
@@ -65,6 +72,8 @@ export const layout = {
   node: (directory: string, name: string) => join(directory, 'nodes', name),
   nodeConfig: (directory: string, name: string) => join(directory, 'nodes', name, 'config.json'),
   nodeKey: (directory: string, name: string) => join(directory, 'nodes', name, 'key.json'),
+  /** The authority that signed the gateway's certificate: `ca.crt`, `ca.key`. */
+  authority: (directory: string) => join(directory, 'tls'),
   nodeData: (directory: string, name: string) => join(directory, 'nodes', name, 'data'),
   nodeLog: (directory: string, name: string) => join(directory, 'nodes', name, 'log'),
   supervisorLog: (directory: string) => join(directory, 'supervisor.log'),

@@ -37,6 +37,8 @@ export interface GatewayRow {
   readonly clockOffsetMs: number
   /** `mqtt://host:port`. */
   readonly mqtt: string
+  /** `mqtts://host:port`, if it has that. */
+  readonly mqtts?: string
 }
 
 export interface ProcessStatus {

@@ -34,6 +34,8 @@ export interface DevnetOptions {
   readonly seed: string
   readonly ports: number | 'auto'
   readonly suites?: readonly EnvelopeSuite[] | undefined
+  /** The gateway has a port for TLS too. */
+  readonly tls?: boolean
   /** Connect all devices, in one agent process. */
   readonly agents?: boolean
   readonly program: Program
@@ -113,6 +115,8 @@ async function prepare(options: DevnetOptions): Promise<DevnetDescription> {
     throw new MoteError('in-use', `${directory}: a devnet runs here; \`mote devnet down\` stops it`)
   if (before) removeControlSocket(directory, before.controlSocket)
   if (before && !before.temporary) {
+    if (options.tls && !before.gateway.mqtts)
+      throw new MoteError('usage', `--tls: the devnet in ${directory} was made without it`)
     onProgress(`going on with the devnet in ${directory}`)
     const controlSocket = await chooseControlSocket(directory)
     const again = { ...before, supervisorPid: process.pid, controlSocket, agents: options.agents ?? false }

@@ -134,7 +134,7 @@ export class Supervisor {
 
   async status(): Promise<ProcessStatus> {
     const nodes = await Promise.all(this.#description.nodes.map(node => this.#nodeRow(node)))
-    const { name, id, mqtt } = this.#description.gateway
+    const { name, id, mqtt, mqtts } = this.#description.gateway
     const child = this.#child(name)
     const gateway = {
       name,
@@ -143,6 +143,7 @@ export class Supervisor {
       pid: child.pid ?? null,
       clockOffsetMs: child.clockOffsetMs,
       mqtt: `mqtt://${mqtt.host}:${mqtt.port}`,
+      ...(mqtts && { mqtts: `mqtts://${mqtts.host}:${mqtts.port}` }),
     }
     const agents = this.#children.get(agentsName)
     const { devices } = this.#description

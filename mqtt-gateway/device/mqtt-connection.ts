@@ -17,14 +17,7 @@ import { Deadline } from '../../client/deadline.ts'
 import { makeAssertion } from '../protocol/assertion.ts'
 import { encodePresence, type Presence, presenceTopic, shardedTopic } from '../protocol/sharded-topics.ts'
 import { filters } from '../protocol/topics.ts'
-
-/** Where the gateway's MQTT listens, or the broker that it stands beside. */
-export interface GatewayAddress {
-  readonly host: string
-  readonly port: number
-  /** The gateway, where the address is that of a broker that others wrote. */
-  readonly brokerOf?: DeviceId | undefined
-}
+import { type GatewayAddress, mqttTransportOf, tlsFailure } from './gateway-address.ts'
 
 export interface ConnectionOptions {
   readonly gateway: GatewayAddress
@@ -109,15 +102,13 @@ export class MqttConnection {
 
   static async #openOnce(options: ConnectionOptions): Promise<MqttConnection> {
     const { gateway, timeoutMs, device, account, reconnects = true } = options
-    const { host, port } = gateway
     const place = randomBytes(6).toString('hex')
     // Several connections of one device must not end each other [MQTT-3.1.4-2].
     const clientId = `${device}.${place}`
     const login =
       account === undefined ? loginAtGateway(options, clientId) : loginAtBroker(device, account, place)
     const client = mqtt.connect({
-      host,
-      port,
+      ...mqttTransportOf(gateway),
       clientId,
       ...login,
       clean: true,
@@ -268,7 +259,8 @@ function isSubackFailure(error: unknown): boolean {
 function connectionFailure(error: Error): MoteError {
   const { code } = error as { readonly code?: unknown }
   if (finalReturnCodes.includes(code)) return new MoteError('not-authorised', `gateway: ${error.message}`)
-  if (code !== unavailableReturnCode) return new MoteError('unreachable', `gateway: ${error.message}`)
+  if (code !== unavailableReturnCode)
+    return new MoteError('unreachable', `gateway: ${tlsFailure(error) ?? error.message}`)
   return new MoteError(
     'not-ready',
     'gateway: takes nobody now: its trust data is older than trustTtl, the chain out of its reach, or it is overloaded',

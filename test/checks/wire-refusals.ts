@@ -42,6 +42,14 @@ const listener: readonly RefusalCheck[] = [
     'tls: a key of another certificate': 'if (!belongs)',
   }).map(check => ({ ...check, only: 'a key that others may read' })),
   {
+    refusal: 'tls: at the device: a gateway whose certificate does not verify, or names another host',
+    file: 'mqtt-gateway/device/gateway-address.ts',
+    find: 'rejectUnauthorized: true',
+    replace: 'rejectUnauthorized: false',
+    test: tlsTest,
+    only: 'an agent reaches the gateway',
+  },
+  {
     refusal: 'tls: a handshake without end',
     file: 'mqtt-gateway/server/listeners.ts',
     find: '...versions, ...asked, handshakeTimeout }',

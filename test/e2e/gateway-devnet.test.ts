@@ -3,7 +3,7 @@
  * where it is installed. Messages travel through `mote device send` and `listen`.
  */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
-import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { bytesToHex } from '@noble/hashes/utils.js'
 import mqtt, { type MqttClient } from 'mqtt'
@@ -33,7 +33,7 @@ let d1113: IdentityKeys
 const closing: (() => unknown)[] = []
 
 beforeAll(async () => {
-  devnet = await DevnetFixture.start('gateway', ['--lightweight', '0'])
+  devnet = await DevnetFixture.start('gateway', ['--lightweight', '0', '--tls'])
   d1112 = await devnet.keys('1112')
   d1113 = await devnet.keys('1113')
 })
@@ -179,6 +179,32 @@ describe('gateway process: who can read', () => {
     expect(line?.[1]).toBe(`mote/1/to/${d1113.id}`)
     expect(output).not.toContain('close valve 3')
     expect(output).not.toContain(Buffer.from('close valve 3').toString('hex'))
+  })
+
+  test('gateway process: by TLS, with the authority of the devnet: a message, and a client that has a certificate and no password', async () => {
+    const { gateway } = (await devnet.json<{ gateway: { mqtts: string } }>('devnet', 'status')).value
+    const listen = devnet.spawn('device', 'listen', '1113', '--count', '1', '--gateway', gateway.mqtts)
+    await listen.untilSays('listening')
+    await send('1113', 'by TLS', '--gateway', gateway.mqtts)
+    expect(await listen.ended).toMatchObject({ code: 0, stdout: '1111 → by TLS\n' })
+    const foreign = join(devnet.directory, 'foreign')
+    const issue = ['gateway', 'certificate', 'elsewhere.example', '--out', foreign, '--ca', foreign]
+    expect((await devnet.mote(...issue)).code).toBe(0)
+    const trusting = ['--gateway', gateway.mqtts, '--gateway-ca', join(foreign, 'ca.crt')]
+    const refused = await devnet.mote('device', 'send', '1113', 'x', '--from', '1111', ...trusting)
+    expect(refused).toMatchObject({ code: 1, stderr: expect.stringContaining('TLS:') })
+    const issued = await devnet.json<{ certificate: string; key: string; gatewayCa: string; port: number }>(
+      ...['device', 'credentials', '1112', '--certificate', '--out', join(devnet.directory, 'for-1112')],
+    )
+    const { certificate, key, gatewayCa, port } = issued.value
+    expect(statSync(key).mode & 0o777).toBe(0o600)
+    const [cert, ca] = [readFileSync(certificate), readFileSync(gatewayCa)]
+    const secure = { host: 'localhost', port, protocol: 'mqtts', cert, key: readFileSync(key), ca } as const
+    const client = await mqtt.connectAsync({ ...secure, clientId: d1112.id, protocolVersion: 4 })
+    closing.push(() => client.endAsync(true))
+    const seen = await subscribe(client, filters.toDevice(d1112.id))
+    await send('1112', 'to who has a certificate')
+    await until(() => seen.length > 0, 'the sealed message')
   })
 
   test('gateway process: to hsu0001: 1112 and 1113 read it, 1114 gets nothing, an observer bytes; 1113, removed, cannot read the next', async () => {

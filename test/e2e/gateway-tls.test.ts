@@ -10,10 +10,11 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi 
 import type { Milliseconds } from '../../chain/brands.ts'
 import { credentialHash } from '../../chain/credentials.ts'
 import { type IdentityKeys, makeKeys } from '../../client/key-directory.ts'
+import { parseGatewayUrl } from '../../mqtt-gateway/device/gateway-address.ts'
 import { makePassword } from '../../mqtt-gateway/protocol/credential-password.ts'
 import { topics } from '../../mqtt-gateway/protocol/topics.ts'
 import { readTlsPair } from '../../mqtt-gateway/server/tls-identity.ts'
-import { GatewayFixture, testLimits, until } from '../support/gateway-fixture.ts'
+import { GatewayFixture, listen, sentText, testLimits, until } from '../support/gateway-fixture.ts'
 import { TlsFixture } from '../support/tls-fixture.ts'
 
 let tls: TlsFixture
@@ -77,6 +78,25 @@ describe('the listener', () => {
     expect(await refusal(connect(d1111.id, { ...login, servername: 'elsewhere.example' }))).toBe(
       'ERR_TLS_CERT_ALTNAME_INVALID',
     )
+  })
+
+  test('tls: an agent reaches the gateway by it, if authority and name are right', async () => {
+    const d1112 = fixture.device('1112')
+    const gateway = parseGatewayUrl(`mqtts://localhost:${securePort()}`, ca)
+    const sender = await fixture.agent(d1111, undefined, { gateway })
+    const inbox = await listen(await fixture.agent(d1112))
+    await sender.send(d1112.id, sentText('by TLS'))
+    await until(() => inbox.texts.length > 0, 'the message')
+    const wrong = [
+      { ...gateway, tls: {} },
+      { ...gateway, host: '127.0.0.2' },
+    ]
+    for (const address of wrong)
+      await expect(fixture.agent(d1111, undefined, { gateway: address })).rejects.toMatchObject({
+        code: 'unreachable',
+      })
+    const stranger = fixture.agent(d1111, undefined, { gateway: { ...gateway, tls: {} } })
+    await expect(stranger).rejects.toThrow('TLS: ')
   })
 
   test('tls: 1.1 is refused, 1.2 and 1.3 are not', async () => {

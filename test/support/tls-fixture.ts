@@ -1,15 +1,15 @@
 /** An authority of its own, the certificate that it signs for a gateway on this machine, and certificates of devices. */
-import { createPublicKey, generateKeyPairSync, type X509Certificate } from 'node:crypto'
+import { createPublicKey, type X509Certificate } from 'node:crypto'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { writeFileAtomic } from '../../client/atomic-file.ts'
 import {
   authorityFiles,
   type CertificateAuthority,
   makeCertificate,
   openAuthority,
   privateKeyPem,
+  writeServerCertificate,
 } from '../../client/certificate-authority.ts'
 import type { IdentityKeys } from '../../client/key-directory.ts'
 import { nativePrivateKey } from '../../client/native-crypto.ts'
@@ -49,12 +49,10 @@ export class TlsFixture {
   }
 
   /** A new key and certificate of the server, in the places of the old ones. */
-  async renew(names: readonly string[] = ['localhost', '127.0.0.1']): Promise<X509Certificate> {
-    const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
-    const certificate = this.#sign('gateway', publicKey, { type: 'server', names })
-    await writeFileAtomic(this.files.key, privateKeyPem(privateKey))
-    await writeFileAtomic(this.files.certificate, certificate.toString())
-    return certificate
+  renew(names: readonly string[] = ['localhost', '127.0.0.1']): Promise<X509Certificate> {
+    const { authority, files } = this
+    const now = Date.now()
+    return writeServerCertificate({ authority, names, files, notAfter: new Date(now + hour), now })
   }
 
   async listener(): Promise<SecureListener> {
@@ -85,15 +83,5 @@ export class TlsFixture {
 
   async remove(): Promise<void> {
     await rm(this.directory, { recursive: true, force: true })
-  }
-
-  #sign(
-    commonName: string,
-    publicKey: CertificateAuthority['key'],
-    use: { type: 'server'; names: readonly string[] },
-  ) {
-    const now = Date.now()
-    const [notBefore, notAfter] = [new Date(now - hour), new Date(now + hour)]
-    return makeCertificate({ commonName, publicKey, use, notBefore, notAfter }, this.authority)
   }
 }
