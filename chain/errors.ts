@@ -144,6 +144,13 @@ export const errorTable = {
     'The contract is not one that could run; the message names the place in it, `mote contract test` checks a file.',
   ),
 
+  'unknown-contract': row(
+    404,
+    0x90,
+    3,
+    false,
+    'No contract with this address is on the chain, or it is retired.',
+  ),
   'rule-violated': row(
     422,
     0x99,

@@ -11,6 +11,7 @@ import { exitCodes } from '../chain/errors.ts'
 import { unwrap } from '../chain/result.ts'
 import type { AddCommand } from './command.ts'
 import type { Context } from './context.ts'
+import { contractChainCommands } from './contract-chain.ts'
 import { readContractFile } from './contract-file.ts'
 
 export function contractCommands(family: Command, add: AddCommand): void {
@@ -23,6 +24,7 @@ export function contractCommands(family: Command, add: AddCommand): void {
       'Names of devices stand for themselves here; `deploy` looks them up. docs/FORMATS.md, "Contracts", has the fields of a file and the language.',
     action: test,
   })
+  contractChainCommands(family, add)
 }
 
 /** Where names of devices do not matter: one id for all of them. */

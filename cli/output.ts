@@ -41,6 +41,11 @@ export class Output {
     if (line !== '') this.#streams.stdout.write(`${line}\n`)
   }
 
+  /** Data of another form than a table or JSON: lines as they are. */
+  lines(lines: readonly string[]): void {
+    for (const line of lines) this.#streams.stdout.write(`${line}\n`)
+  }
+
   /** A message for people, on standard error. */
   note(text: string): void {
     this.#streams.stderr.write(`${text}\n`)

@@ -17,6 +17,7 @@ import { gatewayCommands } from './gateway.ts'
 import { groupCommands } from './group.ts'
 import { nodeCommands } from './node.ts'
 import { Output } from './output.ts'
+import { recordCommands } from './record.ts'
 import { transactionCommands } from './transaction.ts'
 
 function buildProgram(environment: Environment, outcome: CommandExit): Command {
@@ -44,6 +45,7 @@ function buildProgram(environment: Environment, outcome: CommandExit): Command {
   deviceCommands(family('device', 'identities, trust, and messages between devices'), add)
   groupCommands(family('group', 'who may read what is sent to a group'), add)
   contractCommands(family('contract', 'what is decided about what devices report'), add)
+  recordCommands(family('record', 'what devices report, on the chain'), add)
   transactionCommands(program, family('tx', 'transactions'), add)
   chainCommands(family('chain', 'who certifies the chain'), add)
   chaosCommands(family('chaos', 'faults on the processes of a devnet'), add)

@@ -2,22 +2,19 @@
  * `mote tx status ID`: what a full node says. `mote tx show ID` and `mote block HEIGHT|latest`: proven from the genesis on.
  */
 import type { Command } from 'commander'
-import { type Block, blockCodec, transactionViews } from '../chain/block.ts'
-import { Height, isDigest, TransactionId } from '../chain/brands.ts'
-import { decode } from '../chain/codec.ts'
+import { transactionViews } from '../chain/block.ts'
+import { Height } from '../chain/brands.ts'
+import { scalarJson } from '../chain/contracts/document.ts'
 import { exitCodes } from '../chain/errors.ts'
 import { headerHash } from '../chain/header.ts'
 import { bytesToHex } from '../chain/hex.ts'
 import { MoteError } from '../chain/result.ts'
 import { parseTransaction } from '../chain/transaction.ts'
-import { type ProvenBlock, proveBlock } from '../client/block-proof.ts'
-import { exchange } from '../client/http-source.ts'
-import { nativeVerifier } from '../client/native-crypto.ts'
-import type { ChainAccess } from '../devnet/access.ts'
 import { deviceNameOf, openChain } from './chain-access.ts'
 import type { AddCommand } from './command.ts'
 import type { Context } from './context.ts'
 import { type Cell, provenance } from './output.ts'
+import { heightOf, indexOf, provenBlock, transactionIdOf } from './proven-blocks.ts'
 
 export function transactionCommands(program: Command, family: Command, add: AddCommand): void {
   add({
@@ -38,11 +35,6 @@ export function transactionCommands(program: Command, family: Command, add: AddC
     description: "a block by its height, or 'latest', and its transactions, proven under its certificate",
     action: showBlock,
   })
-}
-
-function transactionIdOf(text: string): TransactionId {
-  if (isDigest(text)) return TransactionId(text)
-  throw new MoteError('usage', `id: expected 64 hexadecimal characters, got '${text}'`)
 }
 
 async function transactionStatus(context: Context, [text = '']: readonly string[]): Promise<number> {
@@ -68,32 +60,6 @@ async function transactionStatus(context: Context, [text = '']: readonly string[
     ].join('\n'),
   )
   return status.status === 'unknown' ? exitCodes.notFound : exitCodes.ok
-}
-
-/** Longest wait for one block; it may be of some megabytes. */
-const blockTimeoutMs = 10_000
-/** What a block may take on the wire; a larger answer is not read (client/http-source.ts). */
-const maxBlockAnswerBytes = 8 * 1024 * 1024
-
-/** A block with the proof that a quorum certified it, from the first full node that has one. */
-function provenBlock({ client, checkpoint }: ChainAccess, height: Height): Promise<ProvenBlock> {
-  return client.pool.attempt(async source => {
-    const path = `/v1/blocks/${height}/content`
-    const { body } = await exchange(source.name, {
-      path,
-      timeoutMs: blockTimeoutMs,
-      signal: undefined,
-    }).catch((error: unknown) => {
-      // After a snapshot a node lacks the blocks that it skipped: another one has them.
-      if (error instanceof MoteError && error.code === 'not-found')
-        throw new MoteError('height-not-available', `${source.name}: ${error.detail}`)
-      throw error
-    })
-    const block = decode(blockCodec, body, maxBlockAnswerBytes)
-    if (!block.ok || block.value.header.height !== height)
-      throw new MoteError('bad-proof', `${source.name}: expected block ${height}`)
-    return proveBlock(source, { checkpoint, verifier: nativeVerifier }, block.value)
-  })
 }
 
 async function showBlock(context: Context, [text = '']: readonly string[]): Promise<number> {
@@ -182,30 +148,10 @@ async function showTransaction(context: Context, [text = '']: readonly string[])
   return exitCodes.ok
 }
 
-/** The block of a transaction, by the first full node that knows one: after a snapshot some do not. Throws `not-found`. */
-async function heightOf({ client }: ChainAccess, id: TransactionId): Promise<Height> {
-  try {
-    return await client.pool.attempt(async source => {
-      const { height, status } = await source.transactionStatus(id)
-      if (height !== undefined) return height
-      throw new MoteError('height-not-available', `transaction ${id}: ${status}, in no block`)
-    })
-  } catch (error) {
-    if (error instanceof MoteError && error.code === 'height-not-available')
-      throw new MoteError('not-found', error.detail)
-    throw error
-  }
-}
-
-/** Where the transaction stands; if it stands there twice, the second receipt only says that it had been executed. */
-function indexOf({ receipts }: Block, id: TransactionId): number {
-  const first = receipts.findIndex(receipt => receipt.id === id && receipt.code !== 'duplicate')
-  return first >= 0 ? first : receipts.findIndex(receipt => receipt.id === id)
-}
-
 /** The same value with octets in hexadecimal, for JSON. */
 function readable(value: unknown): unknown {
   if (value instanceof Uint8Array) return bytesToHex(value)
+  if (typeof value === 'bigint') return scalarJson(value)
   if (Array.isArray(value)) return value.map(readable)
   if (typeof value !== 'object' || value === null) return value
   return Object.fromEntries(Object.entries(value).map(([name, inner]) => [name, readable(inner)]))

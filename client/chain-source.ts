@@ -95,8 +95,8 @@ export const groupAnswerCodec: Codec<GroupAnswer> = struct<GroupAnswer>({
   members: list(digest<DeviceId>(), maxGroupMembers),
 })
 
-/** What can be listed: identities are the papers' node list, groups their topic list (Hsu-Lu, Tables 1 and 2). */
-export type ListedType = 'identity' | 'group'
+/** What can be listed: identities are the papers' node list, groups their topic list (Hsu-Lu, Tables 1 and 2); and contracts. */
+export type ListedType = 'identity' | 'group' | 'contract'
 
 /**
  * Leaves of one type with their proofs, ascending by state key. Each proves itself; that none was left out is the source's word.

@@ -4,9 +4,9 @@
  * Whatever a page names is proven before it is given out. That a page names everything is the word of the node that
  * served it: a state proof shows what is there, not that nothing else of its kind is.
  */
-import type { DeviceId, GroupId, StateKey } from '../chain/brands.ts'
+import type { ContractAddress, DeviceId, GroupId, StateKey } from '../chain/brands.ts'
 import { type Codec, decode } from '../chain/codec.ts'
-import { groupCodec, identityCodec, stateKeyOf } from '../chain/records.ts'
+import { contractRecordCodec, groupCodec, identityCodec, stateKeyOf } from '../chain/records.ts'
 import { MoteError } from '../chain/result.ts'
 import type { ChainClient } from './chain-client.ts'
 import type { ChainSource, RecordPage } from './chain-source.ts'
@@ -47,6 +47,16 @@ export function groupPage({ pool }: Client, after?: StateKey): Promise<ListedIds
     const { answers, next } = await source.records('group', after)
     const ids = answers.map(({ value }) => listed(source, groupCodec, value).id)
     checkOrder(source, after, ids.map(stateKeyOf.group), next)
+    return { ids, next }
+  })
+}
+
+/** A page of the contracts' addresses, not proven: each contract is asked for, and proven then. */
+export function contractPage({ pool }: Client, after?: StateKey): Promise<ListedIds<ContractAddress>> {
+  return pool.attempt(async source => {
+    const { answers, next } = await source.records('contract', after)
+    const ids = answers.map(({ value }) => listed(source, contractRecordCodec, value).address)
+    checkOrder(source, after, ids.map(stateKeyOf.contract), next)
     return { ids, next }
   })
 }

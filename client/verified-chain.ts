@@ -132,7 +132,7 @@ export class VerifiedChain {
 
   /** The identity of a device, node or operator. */
   device(id: DeviceId, options?: ReadOptions): Promise<Verified<IdentityRecord>> {
-    return this.#record(stateKeyOf.identity(id), identityCodec, options)
+    return this.leaf(stateKeyOf.identity(id), identityCodec, options)
   }
 
   /** The identity if it is in memory: no request, no wait. Undefined means "ask `device`". */
@@ -150,31 +150,31 @@ export class VerifiedChain {
   }
 
   grant(id: GrantId, options?: ReadOptions): Promise<Verified<GrantRecord>> {
-    return this.#record(stateKeyOf.grant(id), grantCodec, options)
+    return this.leaf(stateKeyOf.grant(id), grantCodec, options)
   }
 
   parameters(options?: ReadOptions): Promise<Verified<ChainParameters>> {
-    return this.#record(stateKeyOf.parameters(), parametersCodec, options)
+    return this.leaf(stateKeyOf.parameters(), parametersCodec, options)
   }
 
   /** The groups of which an identity is a member, ascending; proven absent for one that never was in any. */
   memberships(id: DeviceId, options?: ReadOptions): Promise<Verified<readonly GroupId[]>> {
-    return this.#record(stateKeyOf.memberships(id), membershipsCodec, options)
+    return this.leaf(stateKeyOf.memberships(id), membershipsCodec, options)
   }
 
   /** What an authority lets an identity do; proven absent for none. */
   rights(id: DeviceId, options?: ReadOptions): Promise<Verified<RightsRecord>> {
-    return this.#record(stateKeyOf.rights(id), rightsCodec, options)
+    return this.leaf(stateKeyOf.rights(id), rightsCodec, options)
   }
 
   /** The passwords of a device for plain MQTT clients, as hashes. */
   credentials(id: DeviceId, options?: ReadOptions): Promise<Verified<CredentialsRecord>> {
-    return this.#record(stateKeyOf.credentials(id), credentialsCodec, options)
+    return this.leaf(stateKeyOf.credentials(id), credentialsCodec, options)
   }
 
   /** What an authority approves of. */
   approval(id: DeviceId, options?: ReadOptions): Promise<Verified<ApprovalRecord>> {
-    return this.#record(stateKeyOf.approval(id), approvalCodec, options)
+    return this.leaf(stateKeyOf.approval(id), approvalCodec, options)
   }
 
   /** The proof of a leaf, verified, as it stands at the head: to hand on to whoever verifies by itself. */
@@ -237,7 +237,8 @@ export class VerifiedChain {
     this.#detach()
   }
 
-  #record<T>(key: StateKey, codec: Codec<T>, options?: ReadOptions): Promise<Verified<T>> {
+  /** What stands at a key of the state, by the codec of its record. */
+  leaf<T>(key: StateKey, codec: Codec<T>, options?: ReadOptions): Promise<Verified<T>> {
     const ask = async (source: ChainSource): Promise<Unverified<T>> => {
       const answer = await source.state(key)
       return { answer, read: value => decodeRecord(codec, value) }

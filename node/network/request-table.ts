@@ -311,13 +311,13 @@ export const queries = {
     },
     { ...trusted, cost: 20 },
   ),
-  /** A page of identities or groups, each with its proof. Looks at `maxLeavesPerPage` leaves at most (record-pages.ts). */
+  /** A page of identities, groups or contracts, each with its proof. Looks at `maxLeavesPerPage` leaves at most (record-pages.ts). */
   records: query(
     13,
     'records',
     {
       request: struct<{ readonly type: ListedType; readonly after: StateKey | undefined }>({
-        type: oneOf<ListedType>({ identity: 1, group: 2 }),
+        type: oneOf<ListedType>({ identity: 1, group: 2, contract: 3 }),
         after: optional(digest<StateKey>()),
       }),
       answer: recordPageCodec,

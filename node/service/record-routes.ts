@@ -1,4 +1,4 @@
-/** `GET /v1/records/identity` and `/v1/records/group`: what there is of one type, page by page (client/chain-source.ts). */
+/** `GET /v1/records/identity`, `/v1/records/group` and `/v1/records/contract`: what there is of one type, page by page (client/chain-source.ts). */
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { FastifyInstance } from 'fastify'
 import { Type } from 'typebox'
@@ -7,7 +7,7 @@ import { encode } from '../../chain/codec.ts'
 import { type ChainSource, recordPageCodec } from '../../client/chain-source.ts'
 import { octets } from './callers.ts'
 
-const params = Type.Object({ type: Type.Enum(['identity', 'group']) })
+const params = Type.Object({ type: Type.Enum(['identity', 'group', 'contract']) })
 const querystring = Type.Object({ after: Type.Optional(Type.String({ pattern: '^[0-9a-f]{64}$' })) })
 
 export function recordRoutes(app: FastifyInstance, source: Pick<ChainSource, 'records'>): void {

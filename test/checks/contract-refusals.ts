@@ -101,4 +101,13 @@ export const contracts: readonly RefusalCheck[] = [
     replace: 'false',
     test: execution,
   },
+  ...takenOut('client/record-proof.ts', 'test/unit/client/record-proof.test.ts', {
+    'a record that does not stand in its block':
+      'if (!stands(header.transactionsRoot, transaction, transactionPath))',
+    'a receipt that does not stand in its block':
+      'if (!stands(header.receiptsRoot, encode(receiptCodec, receipt), receiptPath))',
+    'a proof of a record that was refused': 'if (!placed)',
+    'a record under another key than it names':
+      'if (!parsed.ok || keyIdOf(key) !== parsed.value.unsigned.signer.keyId)',
+  }),
 ]

@@ -94,7 +94,7 @@ export const takingOver: readonly RefusalCheck[] = [
   },
   {
     refusal: 'to show a block as verified that is not proven',
-    file: 'cli/transaction.ts',
+    file: 'cli/proven-blocks.ts',
     find: 'return proveBlock(source, { checkpoint, verifier: nativeVerifier }, block.value)',
     replace: 'return { ...block.value, verified: true as const }',
     test: 'test/unit/cli/transaction.test.ts',

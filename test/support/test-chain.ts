@@ -3,7 +3,7 @@
  * Raft, storage or network. `source()` serves it as full nodes do, and lies on demand.
  */
 import { createHash } from 'node:crypto'
-import type { Block, BlockProposal, Receipt } from '../../chain/block.ts'
+import { type Block, type BlockProposal, devicesOf, type Receipt } from '../../chain/block.ts'
 import type { ChainId, DeviceId, GrantId, Hash } from '../../chain/brands.ts'
 import {
   type GroupId,
@@ -288,9 +288,11 @@ export class TestChain {
     return this.#placed.get(id) ?? { id, status: 'unknown' }
   }
 
+  /** Newest first. */
   deviceTransactions(id: DeviceId): readonly DeviceTransaction[] {
     return this.#history
-      .filter(({ executed }) => executed.parsed.unsigned.signer.deviceId === id)
+      .filter(({ executed }) => devicesOf(executed.parsed.unsigned).includes(id))
+      .reverse()
       .map(item => ({
         id: item.id,
         height: item.height,

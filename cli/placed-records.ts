@@ -1,0 +1,86 @@
+/** Records as commands print them, and where they are looked up. */
+import type { Block } from '../chain/block.ts'
+import { scalarJson } from '../chain/contracts/document.ts'
+import { bytesToHex } from '../chain/hex.ts'
+import type { RecordEvent } from '../chain/record-events.ts'
+import { MoteError } from '../chain/result.ts'
+import type { RecordValue } from '../chain/transaction.ts'
+import { type PlacedRecord, placedRecords, recordIdText } from '../client/record-proof.ts'
+import type { ChainAccess } from '../devnet/access.ts'
+import { deviceNameOf } from './chain-access.ts'
+import { heightOf, indexOf, provenBlock, transactionIdOf } from './proven-blocks.ts'
+
+/** `ID` or `ID.PLACE`. Throws `usage`. */
+export function recordIdOf(text: string): Pick<PlacedRecord, 'transaction' | 'item'> {
+  const [, id = text, place = '0'] = /^([0-9a-f]{64})(?:\.(\d{1,2}))?$/.exec(text) ?? []
+  return { transaction: transactionIdOf(id), item: Number(place) }
+}
+
+/** A record in its block, both proven. */
+export interface FoundRecord {
+  readonly placed: PlacedRecord
+  readonly block: Block
+  /** Place of the transaction. */
+  readonly index: number
+}
+
+/** Throws `not-found` for a transaction without a record there, and what proving a block throws. */
+export async function findRecord(access: ChainAccess, text: string): Promise<FoundRecord> {
+  const { transaction, item } = recordIdOf(text)
+  const block = await provenBlock(access, await heightOf(access, transaction))
+  const index = indexOf(block, transaction)
+  const placed = recordsAt(block, index).find(each => each.item === item)
+  if (!placed) throw new MoteError('not-found', `record ${text}: its transaction recorded none there`)
+  return { placed, block, index }
+}
+
+/** The records that the transaction at this place recorded. */
+export function recordsAt({ header, transactions, receipts }: Block, index: number): readonly PlacedRecord[] {
+  const [transaction, receipt] = [transactions[index], receipts[index]]
+  return transaction && receipt ? placedRecords(header, transaction, receipt) : []
+}
+
+/** Values for JSON. */
+export function valuesJson(values: readonly RecordValue[]): Record<string, number | boolean | string> {
+  return Object.fromEntries(values.map(({ name, value }) => [name, scalarJson(value)]))
+}
+
+/** Values on one line; a text is quoted and escaped. */
+export function valuesText(values: readonly RecordValue[]): string {
+  return values.map(({ name, value }) => `${name} ${JSON.stringify(scalarJson(value))}`).join(', ')
+}
+
+/** A decision for JSON. */
+export function decisionJson(decided: Extract<RecordEvent, { type: 'contract.decided' }> | undefined) {
+  if (!decided) return undefined
+  const { contract, failed, decision, values, publishTopic } = decided
+  return { contract, failed, decision, values: valuesJson(values), publishTopic: publishTopic ?? null }
+}
+
+/** A record for JSON: device, who vouches for it, what it says and when. */
+export async function recordJson(access: ChainAccess, placed: PlacedRecord) {
+  const { record, device, attested, signer, height, time, decided } = placed
+  return {
+    id: recordIdText(placed),
+    device: { name: await deviceNameOf(access, device), id: device },
+    vouched: attested ? 'gateway-attested' : 'device-signed',
+    signer: { name: await deviceNameOf(access, signer.deviceId), id: signer.deviceId, keyId: signer.keyId },
+    topic: record.topic,
+    values: valuesJson(record.values),
+    payload: payloadText(record.payload),
+    claimedTime: record.claimedTime === undefined ? null : new Date(record.claimedTime).toISOString(),
+    messageId: record.messageId ?? null,
+    height,
+    time: new Date(time).toISOString(),
+    decided: decisionJson(decided) ?? null,
+  }
+}
+
+/** UTF-8 as it is, other bytes in hexadecimal. */
+function payloadText(payload: Uint8Array): string {
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(payload)
+  } catch {
+    return `0x${bytesToHex(payload)}`
+  }
+}

@@ -1,0 +1,169 @@
+/**
+ * `mote record list`: the history of a device on the chain, as a table, a drawing of one value, CSV or JSON Lines.
+ *
+ * Each row is proven. That none is missing is the word of the full node that was asked for the device's history.
+ */
+import type { Command } from 'commander'
+import type { Height } from '../chain/brands.ts'
+import { exitCodes } from '../chain/errors.ts'
+import { MoteError } from '../chain/result.ts'
+import { historyOf } from '../client/device-history.ts'
+import { type PlacedRecord, recordIdText } from '../client/record-proof.ts'
+import type { ChainAccess } from '../devnet/access.ts'
+import { openChain, requireDevice } from './chain-access.ts'
+import type { AddCommand } from './command.ts'
+import { type Context, parseCount } from './context.ts'
+import { provenance, shortId } from './output.ts'
+import { recordJson, recordsAt, valuesJson, valuesText } from './placed-records.ts'
+import { plotText } from './plot.ts'
+import { indexOf, provenBlock } from './proven-blocks.ts'
+
+interface RecordListOptions {
+  readonly device: string
+  readonly topic?: string
+  readonly from?: number
+  readonly to?: number
+  readonly limit: number
+  readonly plot?: string
+  readonly csv?: boolean
+  readonly jsonl?: boolean
+}
+
+/** Rows that are listed unless told otherwise, and at most. */
+const defaultRecordRows = 100
+const maxRecordRows = 10_000
+const recordKinds: ReadonlySet<string> = new Set(['record.one', 'record.batch', 'contract.action'])
+
+function parseTime(text: string): number {
+  const time = /^\d{10,16}$/.test(text) ? Number(text) : Date.parse(text)
+  if (Number.isFinite(time)) return time
+  throw new MoteError(
+    'usage',
+    `expected a time as 2026-11-29T12:00:00Z, or milliseconds since 1970, got '${text}'`,
+  )
+}
+
+export function recordListCommand(family: Command, add: AddCommand): void {
+  add<RecordListOptions>({
+    parent: family,
+    usage: 'list',
+    description: 'the records of a device, the newest last, each proven',
+    options: [
+      { flags: '--device <device>', description: 'whose', required: true },
+      { flags: '--topic <topic>', description: 'on this topic only' },
+      { flags: '--from <time>', description: 'recorded at or after this block time', read: parseTime },
+      { flags: '--to <time>', description: 'recorded before this block time', read: parseTime },
+      {
+        flags: '--limit <n>',
+        description: 'so many of the newest',
+        read: parseCount('limit', 1, maxRecordRows),
+        default: defaultRecordRows,
+      },
+      { flags: '--plot <value>', description: 'draw this value of each record' },
+      { flags: '--csv', description: 'comma-separated values' },
+      { flags: '--jsonl', description: 'one JSON object for each record' },
+    ],
+    notes:
+      'Each row is proven from the genesis on. That no row is missing is the word of the full node that was asked, since a proof shows what is there and not that nothing else is.',
+    action: list,
+  })
+}
+
+async function list(context: Context, _args: readonly string[], options: RecordListOptions): Promise<number> {
+  if ([options.plot, options.csv, options.jsonl].filter(Boolean).length > 1)
+    throw new MoteError('usage', 'expected at most one of --plot, --csv and --jsonl')
+  const access = await openChain(context)
+  const records = await recordsOfDevice(access, options)
+  const { output } = context
+  const { height, term } = access.client.follower.head.header
+  const asOf = { height, term, ageMs: access.client.records.ageMs() }
+  if (options.jsonl) {
+    output.lines(await Promise.all(records.map(async each => JSON.stringify(await recordJson(access, each)))))
+    return exitCodes.ok
+  }
+  if (options.csv && !output.json) {
+    output.lines(csvLines(records))
+    return exitCodes.ok
+  }
+  const rows = await Promise.all(records.map(each => recordJson(access, each)))
+  output.data({ records: rows, verified: true, complete: false, asOf }, () =>
+    [
+      options.plot === undefined ? tableText(context, records) : plotText(points(records, options.plot)),
+      `verified ${provenance(asOf)}; that none is missing is one node's word`,
+    ].join('\n'),
+  )
+  return exitCodes.ok
+}
+
+/** The newest records that fit, oldest first. Blocks are looked at from the newest down, until one is too old or enough are found. */
+async function recordsOfDevice(
+  access: ChainAccess,
+  { device, topic, from = 0, to = Number.POSITIVE_INFINITY, limit }: RecordListOptions,
+): Promise<readonly PlacedRecord[]> {
+  const id = await requireDevice(access, device)
+  const history = (await historyOf(access.client.pool, id)).filter(({ kind }) => recordKinds.has(kind))
+  const found: PlacedRecord[] = []
+  let block: Awaited<ReturnType<typeof provenBlock>> | undefined
+  for (const row of history) {
+    if (block?.header.height !== row.height) block = await provenBlock(access, row.height as Height)
+    if (block.header.time < from) break
+    if (block.header.time >= to) continue
+    const index = indexOf(block, row.id)
+    if (index !== row.index)
+      throw new MoteError(
+        'bad-proof',
+        `history: transaction ${row.id} does not stand at height ${row.height}`,
+      )
+    const fitting = recordsAt(block, index).filter(
+      each => each.device === id && (topic === undefined || each.record.topic === topic),
+    )
+    found.push(...[...fitting].reverse())
+    if (found.length >= limit) break
+  }
+  return found.slice(0, limit).reverse()
+}
+
+function tableText({ output }: Context, records: readonly PlacedRecord[]): string {
+  return output.table(records, {
+    recorded: row => new Date(row.time).toISOString(),
+    height: row => row.height,
+    record: row => shortId(row.transaction) + (row.item === 0 ? '' : `.${row.item}`),
+    vouched: row => (row.attested ? 'gateway-attested' : 'device-signed'),
+    topic: row => row.record.topic,
+    values: row => valuesText(row.record.values),
+    decision: row => row.decided?.decision,
+  })
+}
+
+function points(records: readonly PlacedRecord[], name: string) {
+  return records.flatMap(({ time, record }) => {
+    const value = record.values.find(each => each.name === name)?.value
+    return typeof value === 'number' || typeof value === 'bigint' ? [{ time, value: Number(value) }] : []
+  })
+}
+
+/** RFC 4180: a heading, then a row for each record; each name of a value that occurs has a column. */
+function csvLines(records: readonly PlacedRecord[]): readonly string[] {
+  const names = [...new Set(records.flatMap(({ record }) => record.values.map(({ name }) => name)))].sort()
+  const heading = ['time', 'height', 'id', 'device', 'vouched', 'topic', ...names, 'decision']
+  const rows = records.map(each => {
+    const values = valuesJson(each.record.values)
+    return [
+      new Date(each.time).toISOString(),
+      each.height,
+      recordIdText(each),
+      each.device,
+      each.attested ? 'gateway-attested' : 'device-signed',
+      each.record.topic,
+      ...names.map(name => values[name] ?? ''),
+      each.decided?.decision ?? '',
+    ]
+  })
+  return [heading, ...rows].map(row => row.map(csvCell).join(','))
+}
+
+/** A text that a spreadsheet would take for a formula is quoted by an apostrophe. */
+function csvCell(cell: string | number | boolean): string {
+  const text = typeof cell === 'string' && /^[=+\-@\t\r]/.test(cell) ? `'${cell}` : String(cell)
+  return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text
+}

@@ -1,0 +1,302 @@
+/**
+ * `mote record`: what devices report, on the chain. `add` signs as a device; `show` and `proof` prove a record from the genesis on, and
+ * `verify` does the same later, without a network.
+ */
+import { readFile, stat } from 'node:fs/promises'
+import type { Command } from 'commander'
+import { Milliseconds } from '../chain/brands.ts'
+import { isRecordTopic } from '../chain/contracts/contract.ts'
+import { exitCodes } from '../chain/errors.ts'
+import { checkpointFromGenesis } from '../chain/genesis.ts'
+import { maxRecordPayloadBytes } from '../chain/limits.ts'
+import { findKey } from '../chain/records.ts'
+import { MoteError, unwrap } from '../chain/result.ts'
+import { type DeviceRecord, parseTransaction, type TransactionBody } from '../chain/transaction.ts'
+import { writeFileAtomic } from '../client/atomic-file.ts'
+import { readGenesisFile } from '../client/genesis-file.ts'
+import { headerPath } from '../client/header-path.ts'
+import { nativeVerifier } from '../client/native-crypto.ts'
+import {
+  encodeRecordProof,
+  maxRecordProofBytes,
+  recordIdText,
+  verifyRecordProof,
+} from '../client/record-proof.ts'
+import { valuesOfPayload } from '../client/record-values.ts'
+import { signedBody } from '../client/submission.ts'
+import type { ChainAccess } from '../devnet/access.ts'
+import { layout } from '../devnet/layout.ts'
+import { currentKeys, openChain } from './chain-access.ts'
+import type { AddCommand } from './command.ts'
+import type { Context } from './context.ts'
+import { requireContract } from './contract-names.ts'
+import { provenance } from './output.ts'
+import { findRecord, recordJson, valuesJson, valuesText } from './placed-records.ts'
+import { provenBlock } from './proven-blocks.ts'
+import { recordListCommand } from './record-list.ts'
+
+interface AddOptions {
+  readonly contract?: string
+  readonly publish?: string
+  readonly messageId?: string
+}
+
+export function recordCommands(family: Command, add: AddCommand): void {
+  add<AddOptions>({
+    parent: family,
+    usage: 'add <name> <topic> <payload>',
+    description: 'record what a device reports, signed by the device',
+    options: [
+      { flags: '--contract <contract>', description: 'a contract that decides about it' },
+      { flags: '--publish <topic>', description: 'with --contract: where the decision is to be published' },
+      { flags: '--message-id <id>', description: 'what the device calls it' },
+    ],
+    exits: {
+      [exitCodes.predicateFalse]: 'a guard of the topic rejects it, or the contract came to no decision',
+    },
+    notes:
+      'The payload is recorded as it is, up to 8 KiB. If it is a JSON object, its numbers, booleans and texts become the values that contracts read. Everybody who reads the chain can read it.',
+    action: addRecord,
+  })
+  add({
+    parent: family,
+    usage: 'show <id>',
+    description: 'a record, proven under its certified block',
+    action: show,
+  })
+  recordListCommand(family, add)
+  add<{ out: string }>({
+    parent: family,
+    usage: 'proof <id>',
+    description: 'write the proof of a record to a file, to be kept',
+    options: [{ flags: '--out <file>', description: 'where to', required: true }],
+    action: writeProof,
+  })
+  add<{ genesis?: string }>({
+    parent: family,
+    usage: 'verify <file>',
+    description: 'verify the proof of a record, without a network',
+    options: [{ flags: '--genesis <file>', description: "the chain's genesis (that of --dir)" }],
+    notes:
+      'Says who signed, and whether the signature was verified here. A device cannot deny what it signed; of a gateway-attested record it is the gateway that cannot.',
+    action: verify,
+  })
+}
+
+/** A topic of a record. Throws `usage`. */
+export function recordTopic(text: string): string {
+  if (isRecordTopic(text)) return text
+  throw new MoteError(
+    'usage',
+    `topic: expected 1 to 128 printable ASCII characters without + and #, got '${text}'`,
+  )
+}
+
+function recordOf(topic: string, payload: string, { messageId }: AddOptions): DeviceRecord {
+  const bytes = Buffer.from(payload)
+  if (bytes.length > maxRecordPayloadBytes)
+    throw new MoteError(
+      'too-large',
+      `payload: expected at most ${maxRecordPayloadBytes} bytes, got ${bytes.length}`,
+    )
+  if (messageId !== undefined && !/^[\x20-\x7e]{1,64}$/.test(messageId))
+    throw new MoteError('usage', 'message id: expected 1 to 64 printable ASCII characters')
+  return {
+    source: undefined,
+    topic: recordTopic(topic),
+    payload: Uint8Array.from(bytes),
+    values: valuesOfPayload(jsonOrNothing(payload)),
+    claimedTime: Milliseconds(Date.now()),
+    messageId,
+  }
+}
+
+function jsonOrNothing(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
+  }
+}
+
+/** The record alone, or with a contract that is to decide about it. */
+async function reportOf(
+  directory: string,
+  record: DeviceRecord,
+  { contract, publish }: AddOptions,
+): Promise<TransactionBody> {
+  if (contract !== undefined)
+    return {
+      type: 'contract.action',
+      contract: await requireContract(directory, contract),
+      input: { type: 'record', record },
+      publishTopic: publish === undefined ? undefined : recordTopic(publish),
+    }
+  if (publish !== undefined) throw new MoteError('usage', 'publish: expected --contract with it')
+  return { type: 'record.one', record }
+}
+
+async function addRecord(
+  context: Context,
+  [name = '', topic = '', payload = '']: readonly string[],
+  options: AddOptions,
+): Promise<number> {
+  const record = recordOf(topic, payload, options)
+  const access = await openChain(context)
+  const body = await reportOf(access.directory, record, options)
+  const { placed } = await findRecord(access, await submitReport(access, name, body, context.timeoutMs))
+  const shown = await recordJson(access, placed)
+  const { height, term } = access.client.follower.head.header
+  const asOf = { height, term, ageMs: access.client.records.ageMs() }
+  context.output.data({ ...shown, verified: true, asOf }, () => recordText(context, shown, asOf))
+  return shown.decided?.failed ? exitCodes.predicateFalse : exitCodes.ok
+}
+
+/**
+ * Signs and sends until certified; the transaction's id. Throws `rule-violated` with guard and rule, which the certified receipt names.
+ */
+export async function submitReport(
+  access: ChainAccess,
+  name: string,
+  body: TransactionBody,
+  timeoutMs: number,
+): Promise<string> {
+  const { client } = access
+  const keys = await currentKeys(access, name)
+  const bytes = signedBody({ chainId: client.chainId, body, keys, time: client.records.time() })
+  const { id } = unwrap(parseTransaction(bytes))
+  try {
+    await client.submit(bytes, { timeoutMs })
+    return id
+  } catch (error) {
+    if (!(error instanceof MoteError) || error.code !== 'rule-violated') throw error
+    const { height } = await client.pool.attempt(source => source.transactionStatus(id))
+    if (height === undefined) throw error
+    const { receipts } = await provenBlock(access, height)
+    const event = receipts.find(receipt => receipt.id === id)?.events[0]
+    if (event?.type !== 'record.refused') throw error
+    throw new MoteError('rule-violated', `record: guard ${event.contract}: ${event.reason}`)
+  }
+}
+
+type RecordJson = Awaited<ReturnType<typeof recordJson>>
+
+function recordText({ output }: Context, shown: RecordJson, asOf: Parameters<typeof provenance>[0]): string {
+  const { device, signer, decided } = shown
+  return [
+    output.fields({
+      id: shown.id,
+      device: device.name ?? device.id,
+      vouched: shown.vouched,
+      'signed by': signer.name ?? signer.id,
+      topic: shown.topic,
+      values: JSON.stringify(shown.values),
+      payload: JSON.stringify(shown.payload),
+      'claimed time': shown.claimedTime,
+      'message id': shown.messageId,
+      recorded: `${shown.time}, at height ${shown.height}`,
+      ...(decided && {
+        contract: decided.contract,
+        decision: decided.decision,
+        'decision values': JSON.stringify(decided.values),
+        'publish on': decided.publishTopic,
+      }),
+    }),
+    `verified ${provenance(asOf)}`,
+  ].join('\n')
+}
+
+async function show(context: Context, [text = '']: readonly string[]): Promise<number> {
+  const access = await openChain(context)
+  const { placed } = await findRecord(access, text)
+  const shown = await recordJson(access, placed)
+  const { height, term } = access.client.follower.head.header
+  const asOf = { height, term, ageMs: access.client.records.ageMs() }
+  context.output.data({ ...shown, verified: true, asOf }, () => recordText(context, shown, asOf))
+  return exitCodes.ok
+}
+
+async function writeProof(
+  context: Context,
+  [text = '']: readonly string[],
+  { out }: { readonly out: string },
+): Promise<number> {
+  const access = await openChain(context)
+  const { client, checkpoint } = access
+  const { placed, block, index } = await findRecord(access, text)
+  const { value: signer } = await client.records.device(placed.signer.deviceId)
+  const key = signer && findKey(signer, placed.signer.keyId)
+  const trust = { checkpoint, verifier: nativeVerifier }
+  const proof = await client.pool.attempt(async source => {
+    const path = await headerPath(source, trust, placed.height)
+    const made = encodeRecordProof(
+      block,
+      { index, item: placed.item },
+      {
+        ...path,
+        key: key?.purpose === 'sign' ? key.key : undefined,
+      },
+    )
+    verifyRecordProof(made, trust)
+    return made
+  })
+  await writeFileAtomic(out, proof)
+  const answer = { id: recordIdText(placed), file: out, bytes: proof.length }
+  context.output.data(
+    answer,
+    () => `${proof.length} bytes in ${out}; \`mote record verify ${out}\` needs no network`,
+  )
+  return exitCodes.ok
+}
+
+async function verify(
+  { output, directory }: Context,
+  [file = '']: readonly string[],
+  { genesis = layout.genesis(directory) }: { readonly genesis?: string },
+): Promise<number> {
+  const found = await stat(file).catch((cause: unknown) => {
+    throw new MoteError('not-found', `${file}: no such file`, { cause })
+  })
+  if (found.size > maxRecordProofBytes)
+    throw new MoteError(
+      'too-large',
+      `${file}: expected at most ${maxRecordProofBytes} bytes, got ${found.size}`,
+    )
+  const checkpoint = checkpointFromGenesis(await readGenesisFile(genesis))
+  const record = verifyRecordProof(Uint8Array.from(await readFile(file)), {
+    checkpoint,
+    verifier: nativeVerifier,
+  })
+  const { attested, device, signer, height, time, signatureVerified } = record
+  const answer = {
+    id: recordIdText(record),
+    chainId: checkpoint.chainId,
+    device,
+    vouched: attested ? 'gateway-attested' : 'device-signed',
+    signer,
+    signatureVerified,
+    topic: record.record.topic,
+    values: valuesJson(record.record.values),
+    height,
+    time: new Date(time).toISOString(),
+    verified: true,
+  }
+  output.data(answer, () =>
+    [
+      output.fields({
+        id: answer.id,
+        device,
+        vouched: answer.vouched,
+        'signed by': `${signer.deviceId}, with key ${signer.keyId}`,
+        signature: signatureVerified
+          ? 'verified here'
+          : 'judged by a quorum of the consenters; the key is not in the proof',
+        topic: answer.topic,
+        values: valuesText(record.record.values),
+        recorded: `${answer.time}, at height ${height}`,
+      }),
+      `verified under chain ${checkpoint.chainId}`,
+    ].join('\n'),
+  )
+  return exitCodes.ok
+}

@@ -1,0 +1,244 @@
+/** `mote record` and `mote contract` on a chain in memory: what is proven, refused, listed, kept and verified without a network. */
+import { readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { type ServedDevnet, serveDevnet } from '../../support/served-devnet.ts'
+import { repositoryRoot } from '../../support/source-files.ts'
+import { keysOf } from '../../support/test-chain.ts'
+
+const sensor = keysOf('meter')
+const fire = join(repositoryRoot, 'examples/fire-index.json')
+const inputs = (CS: number) => ({ CS, P: 20, H0: 40, H1: 45, H2: 50, H3: 55, H4: 60 })
+let devnet: ServedDevnet
+
+beforeAll(async () => {
+  devnet = await serveDevnet({ devices: [sensor.name], startTime: Date.now() - 45_000 })
+  await devnet.describe({ trustTtlMs: 600_000 })
+  await devnet.keep(sensor)
+})
+afterAll(() => devnet[Symbol.asyncDispose]())
+
+async function json(...args: readonly string[]) {
+  const { code, stdout, notes } = await devnet.mote(...args, '--json')
+  expect(code, notes).toBe(0)
+  return JSON.parse(stdout)
+}
+
+function contractFile(name: string, document: object): string {
+  const file = join(devnet.directory, `${name}.json`)
+  writeFileSync(file, JSON.stringify({ name, version: 1, decide: [{ say: 'done' }], ...document }))
+  return file
+}
+
+const record = (payload: string, ...more: readonly string[]) => [
+  'record',
+  'add',
+  'meter',
+  'tank',
+  payload,
+  ...more,
+]
+
+describe('contract', () => {
+  test('contract deploy: its address, again the same; show and list prove it', async () => {
+    const { address } = await json('contract', 'deploy', fire)
+    expect(await json('contract', 'deploy', fire)).toMatchObject({ address, name: 'fire-index' })
+    const shown = await json('contract', 'show', 'fire-index')
+    expect(shown).toMatchObject({
+      address,
+      status: 'active',
+      decisions: 0,
+      state: { last: 0, runs: 0 },
+      verified: true,
+    })
+    expect(shown.contract.let).toContain('r = 0.7')
+    const { contracts, complete } = await json('contract', 'list')
+    expect(contracts).toMatchObject([{ address, name: 'fire-index' }])
+    expect(complete).toBe(false)
+  })
+
+  test('contract call: its decision, and 5 where it comes to none; the state is read by proof', async () => {
+    const call = (CS: number) =>
+      devnet.mote(
+        'contract',
+        'call',
+        'fire-index',
+        '--from',
+        'meter',
+        '--values',
+        JSON.stringify(inputs(CS)),
+        '--json',
+      )
+    const decided = await call(500)
+    expect(decided.code, decided.notes).toBe(0)
+    expect(JSON.parse(decided.stdout)).toMatchObject({
+      decision: 'low',
+      values: { DI: 29.037075 },
+      event: { event: 0 },
+    })
+    const failed = await call(0)
+    expect(failed.code).toBe(5)
+    expect(JSON.parse(failed.stdout)).toMatchObject({
+      decision: 'failed: division-by-zero in DI',
+      failed: true,
+    })
+    expect(await json('contract', 'show', 'fire-index')).toMatchObject({
+      decisions: 1,
+      state: { last: 29.037075, runs: 1 },
+    })
+  })
+
+  test('contract: a name of a device is looked up; what is not there is named; a retired one decides no more', async () => {
+    const file = contractFile('mine', { callers: ['meter'] })
+    expect(await json('contract', 'deploy', file)).toMatchObject({ contract: { callers: [sensor.id] } })
+    expect(await json('contract', 'retire', 'mine')).toMatchObject({ status: 'retired' })
+    const gone = await devnet.mote('contract', 'call', 'mine', '--from', 'meter')
+    expect(gone).toMatchObject({ code: 5, stdout: expect.stringContaining('failed: unknown-contract') })
+    for (const [args, exit, said] of [
+      [['deploy', file], 1, 'already-exists'],
+      [['deploy', contractFile('theirs', { callers: ['nobody'] })], 2, 'contract-invalid: callers[1]'],
+      [['show', 'nothing'], 3, "not-found: contract: 'nothing' is no name here"],
+      [['show', 'ab'.repeat(32)], 3, 'unknown-contract'],
+      [['call', 'mine', '--from', 'meter', '--values', '[1]'], 1, 'malformed: values'],
+      [['call', 'mine', '--from', 'meter', '--values', '{'], 2, 'usage: values'],
+      [['guard', 'a/#'], 2, 'usage: topic'],
+    ] as const) {
+      const { code, notes } = await devnet.mote('contract', ...args)
+      expect(notes, args.join(' ')).toContain(`mote: ${said}`)
+      expect(code, args.join(' ')).toBe(exit)
+    }
+  })
+})
+
+describe('record', () => {
+  test('record add: recorded, signed by the device, with the values of its payload; show proves it', async () => {
+    const added = await json(
+      ...record('{"level":3,"dry":true,"deep":{"a":1},"2nd":4}', '--message-id', 'm-1'),
+    )
+    expect(added).toMatchObject({
+      device: { name: 'meter', id: sensor.id },
+      vouched: 'device-signed',
+      topic: 'tank',
+      values: { dry: true, level: 3 },
+      payload: '{"level":3,"dry":true,"deep":{"a":1},"2nd":4}',
+      messageId: 'm-1',
+      decided: null,
+      verified: true,
+    })
+    const { asOf: _, ...same } = await json('record', 'show', added.id)
+    expect(added).toMatchObject(same)
+    expect(await json(...record('not JSON'))).toMatchObject({ values: {}, payload: 'not JSON' })
+  })
+
+  test('record add --contract: recorded and decided (Altaş D4)', async () => {
+    const args = [
+      'record',
+      'add',
+      'meter',
+      'forest/north',
+      JSON.stringify(inputs(30)),
+      '--contract',
+      'fire-index',
+    ]
+    const { stdout, code, notes } = await devnet.mote(...args, '--publish', 'fire/north')
+    expect(code, notes).toBe(0)
+    expect(stdout).toMatch(/decision +extreme\n/)
+    expect(stdout).toMatch(/publish on +fire\/north\n/)
+    expect((await devnet.mote(...args, '--publish', 'door/1')).code).toBe(5)
+  })
+
+  test('record add: what a guard rejects is refused, with guard and rule', async () => {
+    const { address } = await json(
+      'contract',
+      'deploy',
+      contractFile('range', { inputs: { level: 'number' }, rules: ['range = level >= 0'] }),
+    )
+    expect(await json('contract', 'guard', 'tank', 'range')).toMatchObject({ guards: [address], version: 1 })
+    const { code, notes } = await devnet.mote(...record('{"level":-1}'))
+    expect(notes).toContain(`mote: rule-violated: record: guard ${address}: range`)
+    expect(code).toBe(5)
+    await json('contract', 'guard', 'tank')
+    await json(...record('{"level":-1}'))
+  })
+
+  test('record list: proven rows, newest last, by topic and time; drawn, as CSV and as JSON Lines', async () => {
+    const { records, complete } = await json('record', 'list', '--device', 'meter')
+    expect(complete).toBe(false)
+    expect(records.map(({ topic }: { topic: string }) => topic)).toEqual([
+      'tank',
+      'tank',
+      'forest/north',
+      'forest/north',
+      'tank',
+    ])
+    const tank = ['record', 'list', '--device', 'meter', '--topic', 'tank']
+    expect((await json(...tank)).records).toHaveLength(3)
+    expect((await json(...tank, '--limit', '1')).records[0].values).toEqual({ level: -1 })
+    expect((await json(...tank, '--from', records[4].time)).records).toHaveLength(1)
+    expect((await json(...tank, '--to', records[1].time)).records).toHaveLength(1)
+    const csv = (await devnet.mote(...tank, '--csv')).stdout.trimEnd().split('\n')
+    expect(csv[0]).toBe('time,height,id,device,vouched,topic,dry,level,decision')
+    expect(csv.map(line => line.split(',').slice(4, 8).join())).toEqual([
+      'vouched,topic,dry,level',
+      'device-signed,tank,true,3',
+      'device-signed,tank,,',
+      'device-signed,tank,,-1',
+    ])
+    const lines = (await devnet.mote(...tank, '--jsonl')).stdout.trimEnd().split('\n')
+    expect(lines.map(line => JSON.parse(line).values)).toEqual([{ dry: true, level: 3 }, {}, { level: -1 }])
+    const plot = (await devnet.mote(...tank, '--plot', 'level')).stdout
+    expect(plot).toMatch(/^ +3\.00000 \|\*\n/)
+    expect(plot).toMatch(/-1\.00000 \| {59}\*\n/)
+    expect((await devnet.mote(...tank, '--csv', '--jsonl')).code).toBe(2)
+  })
+
+  test('record proof: verifies without a network, and with one bit changed not', async () => {
+    const { id } = await json(...record('{"level":7}'))
+    devnet.chain.append()
+    const file = join(devnet.directory, 'level.proof')
+    await json('record', 'proof', id, '--out', file)
+    for (const source of devnet.sources) source.failure = new Error('no network') as never
+    try {
+      expect(await json('record', 'verify', file)).toMatchObject({
+        id,
+        device: sensor.id,
+        vouched: 'device-signed',
+        signatureVerified: true,
+        values: { level: 7 },
+      })
+      const proof = readFileSync(file)
+      for (let at = 0; at < proof.length; at += 61) {
+        const changed = Uint8Array.from(proof)
+        changed[at]! ^= 1
+        writeFileSync(file, changed)
+        const { code, notes } = await devnet.mote('record', 'verify', file)
+        expect(notes, `byte ${at}`).toMatch(/mote: (malformed|bad-\w+|wrong-chain)/)
+        expect(code).not.toBe(0)
+      }
+    } finally {
+      for (const source of devnet.sources) source.failure = undefined
+    }
+  })
+
+  test('record show: one that a full node has rewritten is refused', async () => {
+    const { id } = await json(...record('{"level":8}'))
+    const honest = devnet.sources.map(source => source.block)
+    for (const source of devnet.sources)
+      source.block = async height => {
+        const block = await honest[0]!.call(source, height)
+        const transactions = block.transactions.map(bytes => {
+          const changed = Uint8Array.from(bytes)
+          changed[changed.length - 80]! ^= 1
+          return changed
+        })
+        return { ...block, transactions }
+      }
+    try {
+      const { code, notes } = await devnet.mote('record', 'show', id)
+      expect(notes).toContain('bad-proof')
+      expect(code).toBe(1)
+    } finally {
+      for (const [i, source] of devnet.sources.entries()) source.block = honest[i]!
+    }
+  })
+})
