@@ -13,7 +13,7 @@
 import { concatBytes } from '@noble/hashes/utils.js'
 import { Packr } from 'msgpackr'
 import { bytesToHex, hexToBytes } from './hex.ts'
-import { Malformed, readMessagePack, utf8Length, type Wire } from './messagepack.ts'
+import { Malformed, maxItems, readMessagePack, utf8Length, type Wire } from './messagepack.ts'
 import { assert, ok, type Refusal, type Result, refuse } from './result.ts'
 
 export type { Wire }
@@ -52,15 +52,15 @@ export function encodedList(items: readonly Uint8Array[]): Uint8Array {
 
 /**
  * The value that `bytes` encode, or `malformed` with the path of the field that is wrong. Shares no memory with `bytes`.
- * @param maxBytes refuse larger input before looking at it
+ * @param maxBytes refuse larger input before looking at it; whoever takes more than `maxEncodedBytes` takes more values too
  */
 export function decode<T>(codec: Codec<T>, bytes: Uint8Array, maxBytes: number = maxEncodedBytes): Result<T> {
   if (bytes.length > maxBytes)
     return refuse('too-large', `bytes: expected at most ${maxBytes}, got ${bytes.length}`)
-  return decodeWithin(codec, bytes)
+  return decodeWithin(codec, bytes, maxItems * Math.max(1, maxBytes / maxEncodedBytes))
 }
 
-function decodeWithin<T>(codec: Codec<T>, bytes: Uint8Array, itemsMax?: number): Result<T> {
+function decodeWithin<T>(codec: Codec<T>, bytes: Uint8Array, itemsMax: number): Result<T> {
   try {
     return ok(codec.fromWire(readMessagePack(bytes, itemsMax), 'value'))
   } catch (error) {

@@ -43,7 +43,14 @@ import { hashHex } from './hashing.ts'
 import { changesHash, type Header, headerHash } from './header.ts'
 import type { SignatureVerifier } from './keys.ts'
 import { executionVersion, type Ledger, nextHistory } from './ledger.ts'
-import { maxBlockSteps, maxBlockTimeStepMs, maxTransactionChanges, maxTransactionSteps } from './limits.ts'
+import {
+  maxBlockReceiptBytes,
+  maxBlockSteps,
+  maxBlockTimeStepMs,
+  maxReceiptBytes,
+  maxTransactionChanges,
+  maxTransactionSteps,
+} from './limits.ts'
 import { merkleRoot } from './merkle.ts'
 import type { ExecutionResult } from './outcome.ts'
 import { authoritiesHash } from './records.ts'
@@ -124,9 +131,8 @@ export function executeBlock(ledger: Ledger, input: BlockInput): ExecutedBlock {
     steps: { used: 0 },
   }
   const transactions = proposal.type === 'block' ? proposal.transactions : []
-  const { receipts, executed } = executeTransactions(context, replay, transactions)
+  const { receipts, encodedReceipts, executed } = executeTransactions(context, replay, transactions)
   const handover = proposal.type === 'handover' ? executeHandover(view, proposal.signersHash) : undefined
-  const encodedReceipts = receipts.map(receipt => encode(receiptCodec, receipt))
   const writes = view.encodedWrites()
   const changes = [...writes.keys()]
   const parameters = view.parameters()
@@ -196,23 +202,32 @@ function executeTransactions(
   context: ExecutionContext,
   replay: ReplayDraft,
   transactions: readonly Uint8Array[],
-): { receipts: Receipt[]; executed: ExecutedTransaction[] } {
+): Pick<ExecutedBlock, 'receipts' | 'encodedReceipts' | 'executed'> {
   const { blockBytes, blockChanges, blockTransactions } = context.view.parameters().limits
   const receipts: Receipt[] = []
+  const encodedReceipts: Uint8Array[] = []
   const executed: ExecutedTransaction[] = []
   let size = 0
+  let receiptBytes = 0
+  const settle = (receipt: Receipt) => {
+    const encoded = encode(receiptCodec, receipt)
+    receipts.push(receipt)
+    encodedReceipts.push(encoded)
+    receiptBytes += encoded.length
+  }
   for (const [index, wire] of transactions.entries()) {
     size += wire.length
     const parsed = parseTransaction(wire)
     if (!parsed.ok) {
-      receipts.push(failure(unreadableId(wire), parsed.error.code as RefusalCode))
+      settle(failure(unreadableId(wire), parsed.error.code as RefusalCode))
     } else if (
       index >= blockTransactions ||
       size > blockBytes ||
       context.view.changeCount + maxTransactionChanges > blockChanges ||
-      context.steps.used + maxTransactionSteps > maxBlockSteps
+      context.steps.used + maxTransactionSteps > maxBlockSteps ||
+      receiptBytes + maxReceiptBytes > maxBlockReceiptBytes
     ) {
-      receipts.push(failure(parsed.value.id, 'overloaded'))
+      settle(failure(parsed.value.id, 'overloaded'))
     } else {
       const author = authenticate(context, parsed.value)
       if (author.ok) {
@@ -224,11 +239,11 @@ function executeTransactions(
           receipt,
           receivers: receiversOf(context, parsed.value, receipt),
         })
-        receipts.push(receipt)
-      } else receipts.push(failure(parsed.value.id, author.error.code))
+        settle(receipt)
+      } else settle(failure(parsed.value.id, author.error.code))
     }
   }
-  return { receipts, executed }
+  return { receipts, encodedReceipts, executed }
 }
 
 /** The members as they are right after the transaction: a later one of the same block may change them. */

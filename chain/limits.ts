@@ -48,6 +48,13 @@ export const maxBlockBytes = 2 * 1024 * 1024
 export const maxChangesPerBlock = 65_536
 /** State leaves that one transaction writes: a group, its member list, and a membership list for each member named. */
 export const maxTransactionChanges = 2 + maxMembersPerTransaction
+/**
+ * Bytes of all receipts of one block: 2 MiB. A batch of short records has receipts of several times its own bytes, and a block is stored and
+ * sent with its receipts.
+ */
+export const maxBlockReceiptBytes = 2 * 1024 * 1024
+/** Room that the next receipt may need: 16 KiB; 128 events, none of which takes more than 128 bytes but a decision, which comes alone. */
+export const maxReceiptBytes = 16 * 1024
 /** Transactions whose expiry lies ahead and which are therefore remembered. */
 export const maxUnexpiredTransactions = 8 * 1024 * 1024
 /** Records in one transaction. */

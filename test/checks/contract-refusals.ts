@@ -110,4 +110,11 @@ export const contracts: readonly RefusalCheck[] = [
     'a record under another key than it names':
       'if (!parsed.ok || keyIdOf(key) !== parsed.value.unsigned.signer.keyId)',
   }),
+  {
+    refusal: 'more bytes of receipts than a block may have',
+    file: 'chain/execution.ts',
+    find: 'receiptBytes + maxReceiptBytes > maxBlockReceiptBytes',
+    replace: 'false',
+    test: execution,
+  },
 ]

@@ -223,6 +223,14 @@ describe('messagepack', () => {
     many.set([0xdd, 0, 4, 0, 0])
     expect(() => readMessagePack(many)).toThrow('fewer values')
   })
+
+  test('messagepack: who takes more bytes takes more values: what a node wrote itself it can read', () => {
+    const booleans = codec.list(codec.boolean, 2 * maxItems)
+    const bytes = codec.encode(booleans, new Array(maxItems + 1).fill(true))
+    expect(codec.decode(booleans, bytes)).toMatchObject({ error: { code: 'malformed' } })
+    expect(codec.decode(booleans, bytes, 2 * codec.maxEncodedBytes)).toMatchObject({ ok: true })
+    expect(codec.decode(booleans, bytes, Number.MAX_SAFE_INTEGER)).toMatchObject({ ok: true })
+  })
 })
 
 test('encoded list: is the encoding of the list of the values', () => {

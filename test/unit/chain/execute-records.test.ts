@@ -2,12 +2,24 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
-import { type ChainEvent, devicesOf, type Receipt, receiptCodec } from '../../../chain/block.ts'
+import {
+  type ChainEvent,
+  devicesOf,
+  type Receipt,
+  receiptCodec,
+  receiptsCodec,
+} from '../../../chain/block.ts'
 import { ContractAddress } from '../../../chain/brands.ts'
-import { type Codec, decode, decodeOwn, encode } from '../../../chain/codec.ts'
+import { type Codec, decode, decodeOwn, encode, encodedList } from '../../../chain/codec.ts'
 import { type Contract, contractCodec, encodedContract } from '../../../chain/contracts/contract.ts'
 import { contractOfDocument } from '../../../chain/contracts/document.ts'
-import { maxBlockSteps, maxTransactionSteps } from '../../../chain/limits.ts'
+import {
+  maxBatchRecords,
+  maxBlockReceiptBytes,
+  maxBlockSteps,
+  maxReceiptBytes,
+  maxTransactionSteps,
+} from '../../../chain/limits.ts'
 import {
   contractRecordCodec,
   contractStateCodec,
@@ -434,6 +446,23 @@ describe('blocks', () => {
     const transactions = Array.from({ length: fitting + 2 }, () => records.chain.sign(sensor, batch))
     const codes = records.chain.execute(...transactions).receipts.map(({ code }) => code)
     expect(codes).toEqual([...Array.from({ length: fitting }, () => 'ok'), 'overloaded', 'overloaded'])
+    expect(records.chain.execute(transactions.at(-1)!).receipts[0]?.code).toBe('ok')
+  })
+
+  test('blocks: what receipts take is bounded, however short the records are; a block is read again whole', () => {
+    const records = new Records()
+    const short = { ...record({}), topic: 't', payload: new Uint8Array(0) }
+    const batch = { type: 'record.batch', records: new Array(maxBatchRecords).fill(short) } as const
+    const [alone] = records.chain.execute(records.chain.sign(sensor, batch)).encodedReceipts
+    const fitting = Math.floor((maxBlockReceiptBytes - maxReceiptBytes) / alone!.length) + 1
+    const transactions = Array.from({ length: fitting + 2 }, () => records.chain.sign(sensor, batch))
+    const { receipts, encodedReceipts } = records.chain.execute(...transactions)
+    expect(receipts.findIndex(({ code }) => code === 'overloaded')).toBe(fitting)
+    const encoded = encodedList(encodedReceipts)
+    expect(encoded.length).toBeLessThan(maxBlockReceiptBytes)
+    expect(encoded.length).toBeGreaterThan(maxBlockReceiptBytes - 2 * maxReceiptBytes)
+    const read = decode(receiptsCodec, encoded, Number.MAX_SAFE_INTEGER)
+    expect(read.ok && read.value.length).toBe(receipts.length)
     expect(records.chain.execute(transactions.at(-1)!).receipts[0]?.code).toBe('ok')
   })
 
