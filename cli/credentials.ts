@@ -3,7 +3,7 @@
  * whose hash is on the chain; or by a certificate (certificates.ts).
  */
 import type { Command } from 'commander'
-import type { Milliseconds } from '../chain/brands.ts'
+import type { DeviceId, Milliseconds } from '../chain/brands.ts'
 import type { CredentialScope } from '../chain/credentials.ts'
 import { credentialHash } from '../chain/credentials.ts'
 import { exitCodes } from '../chain/errors.ts'
@@ -108,7 +108,8 @@ async function once(context: Context, name: string): Promise<number> {
     )
   })
   const keys = await access.keys.load(name)
-  const { host, port } = access.description.gateway.mqtt
+  const { host, port, brokerOf } = access.description.gateway.mqtt
+  if (brokerOf) return account(context, access, keys, brokerOf)
   const { clientId, username, password, expiresAt } = makeCredentials({
     chainId: access.client.chainId,
     device: keys.id,
@@ -121,6 +122,26 @@ async function once(context: Context, name: string): Promise<number> {
   return exitCodes.ok
 }
 
+/** At a broker that others wrote: the password that the device and the gateway have in common. */
+async function account(
+  context: Context,
+  access: ChainAccess,
+  keys: IdentityKeys,
+  gateway: DeviceId,
+): Promise<number> {
+  const [{ accountLogin }, { agentChain }] = await Promise.all([
+    import('../mqtt-gateway/device/account-login.ts'),
+    import('../mqtt-gateway/device/agent-chain.ts'),
+  ])
+  const { host, port } = access.description.gateway.mqtt
+  const password = await accountLogin({ chain: agentChain(access.client, keys), keys, gateway })
+  const answer = { host, port, clientId: `${keys.id}.plain`, username: keys.id, password }
+  context.output.data(answer, () =>
+    context.output.fields({ ...answer, until: 'a key of the device or the gateway changes' }),
+  )
+  return exitCodes.ok
+}
+
 async function lasting(
   context: Context,
   name: string,
@@ -130,6 +151,11 @@ async function lasting(
   const { makePassword } = await import('../mqtt-gateway/protocol/credential-password.ts')
   const access = await openChain(context)
   const { client, description } = access
+  if (description.gateway.mqtt.brokerOf)
+    throw new MoteError(
+      'usage',
+      '--for: the broker of this network knows one password of a device, which `mote device credentials` prints without --for',
+    )
   const keys = await access.keys.load(name)
   const { bytes, text: password } = makePassword()
   const hash = credentialHash(client.chainId, keys.id, bytes)

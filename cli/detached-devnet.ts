@@ -50,13 +50,12 @@ export async function startDetached(context: Context, options: UpOptions): Promi
 }
 
 function superviseArguments(directory: string, directoryNamed: boolean, options: UpOptions): string[] {
-  const { full, coordination, lightweight, devices, ports, seed, suites, agents, tls } = options
+  const { full, coordination, lightweight, devices, ports, seed, suites, agents, tls, broker } = options
   return [
     ...['devnet', 'supervise', '--dir', directory],
-    ...Object.entries({ full, coordination, lightweight, devices, ports }).flatMap(([name, value]) => [
-      `--${name}`,
-      `${value}`,
-    ]),
+    ...Object.entries({ full, coordination, lightweight, devices, ports, broker }).flatMap(
+      ([name, value]) => [`--${name}`, `${value}`],
+    ),
     ...(seed === undefined ? [] : ['--seed', seed]),
     ...(suites === undefined ? [] : ['--suites', suites.join(',')]),
     ...(agents ? ['--agents'] : []),

@@ -16,6 +16,8 @@ export interface UpOptions {
   readonly ports: number | 'auto'
   readonly suites?: readonly EnvelopeSuite[]
   readonly tls?: boolean
+  /** What stands between devices and gateway: the gateway's own broker, or a Mosquitto. */
+  readonly broker: BrokerChoice
   /** Connect all devices, in one agent process. */
   readonly agents?: boolean
   readonly detach?: boolean
@@ -36,7 +38,23 @@ function readPorts(text: string): number | 'auto' {
   return text === 'auto' ? 'auto' : parseCount('ports', 1024, 65_000)(text)
 }
 
+export const brokerChoices = ['embedded', 'mosquitto'] as const
+type BrokerChoice = (typeof brokerChoices)[number]
+
+function readBroker(text: string): BrokerChoice {
+  const choice = brokerChoices.find(each => each === text)
+  if (!choice) throw new MoteError('usage', `broker: expected ${brokerChoices.join(' or ')}, got '${text}'`)
+  return choice
+}
+
 export const upOptions: readonly OptionSpec[] = [
+  {
+    flags: '--broker <broker>',
+    description:
+      "whose MQTT broker devices come to: the gateway's own (embedded), or a mosquitto of this machine",
+    default: 'embedded',
+    read: readBroker,
+  },
   {
     flags: '--full <n>',
     description: 'full nodes',

@@ -29,14 +29,23 @@ export async function devnetStatus(context: Context): Promise<number> {
 export async function printStatus(
   context: Context,
   description: DevnetDescription,
-  { nodes: supervised, gateway, agents }: ProcessStatus,
+  { nodes: supervised, gateway, broker, agents }: ProcessStatus,
   { banner = false }: { readonly banner?: boolean } = {},
 ): Promise<void> {
   const { output, directory, directoryNamed } = context
   const access = await openChainUnsynced(context)
   const nodes = [...supervised, ...(await unsupervisedNodes(access, supervised))]
   const { devices, asOf } = await readIdentities(context, access, nodes)
-  const answer = { directory, chainId: description.chainId, nodes, gateway, agents, devices, ...asOf }
+  const answer = {
+    directory,
+    chainId: description.chainId,
+    nodes,
+    gateway,
+    ...(broker && { broker }),
+    agents,
+    devices,
+    ...asOf,
+  }
   output.data(answer, () =>
     [
       output.table(nodes, {
@@ -55,6 +64,7 @@ export async function printStatus(
       ...deviceLines(output, devices, banner ? maxDevicesInBanner : devices.length),
       output.fields({
         gateway: `${[gateway.mqtt, gateway.mqtts].filter(url => url !== undefined).join(', ')} (${gateway.state}, pid ${gateway.pid ?? '-'})`,
+        broker: broker && `${broker.name} (${broker.state}, pid ${broker.pid ?? '-'})`,
         agents: agents ? `${agents.devices} devices (${agents.state}, pid ${agents.pid ?? '-'})` : undefined,
         chain: shortId(description.chainId),
         directory,

@@ -3,14 +3,18 @@
  */
 
 import { randomBytes } from 'node:crypto'
+import { userInfo } from 'node:os'
 import type { Command } from 'commander'
+import { ChainId } from '../chain/brands.ts'
 import { exitCodes } from '../chain/errors.ts'
 import { MoteError } from '../chain/result.ts'
 import { pause } from '../client/deadline.ts'
+import { readKeyFile } from '../client/key-directory.ts'
 import { isRunning } from '../client/running-process.ts'
+import { brokerDirectory } from '../devnet/broker-child.ts'
 import { askControl } from '../devnet/control.ts'
 import { removeDirectory } from '../devnet/generate.ts'
-import { readDescription } from '../devnet/layout.ts'
+import { type DevnetDescription, layout, readDescription } from '../devnet/layout.ts'
 import { isLive, startDevnet } from '../devnet/run.ts'
 import { agentsCommand } from './agents.ts'
 import type { AddCommand } from './command.ts'
@@ -102,6 +106,7 @@ async function up(context: Context, options: UpOptions): Promise<number> {
     suites: options.suites,
     tls: options.tls ?? false,
     agents: options.agents ?? false,
+    prepareBroker: options.broker === 'mosquitto' ? prepareBroker : undefined,
     program: thisProgram(),
     probeGateway: async (description, probeSignal) => {
       const { probeGateway } = await import('./gateway-probe.ts')
@@ -125,6 +130,20 @@ async function up(context: Context, options: UpOptions): Promise<number> {
   output.note('stopping; once more to force')
   await devnet.stop()
   return exitCodes.ok
+}
+
+/** The accounts are the gateway's to make: there is no chain yet. */
+async function prepareBroker(directory: string, { chainId, gateway }: DevnetDescription): Promise<void> {
+  const { writeMosquittoDirectory } = await import('../mqtt-gateway/mosquitto-directory.ts')
+  const { host, port } = gateway.mqtt
+  await writeMosquittoDirectory({
+    directory: brokerDirectory(directory),
+    listen: { host, port },
+    user: userInfo().username,
+    chainId: ChainId(chainId),
+    keys: await readKeyFile(layout.nodeKey(directory, gateway.name)),
+    accounts: async () => [],
+  })
 }
 
 const downPollMs = 20

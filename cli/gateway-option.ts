@@ -40,7 +40,7 @@ export async function gatewayOf(
       : await readFile(file, 'utf8').catch(cause => {
           throw new MoteError('usage', `gateway-ca: ${file}: cannot be read`, { cause })
         })
-  return parseGatewayUrl(url, ca)
+  return { ...parseGatewayUrl(url, ca), brokerOf: description.gateway.mqtt.brokerOf }
 }
 
 /** Where a devnet has the certificate of its own authority. */

@@ -9,12 +9,16 @@ import { stateAnswerCodec, type TrustedHead } from '../chain/light-client.ts'
 import { unwrap } from '../chain/result.ts'
 import { ChainClient } from '../client/chain-client.ts'
 import { readGenesisFile } from '../client/genesis-file.ts'
-import { KeyDirectory, signerOf } from '../client/key-directory.ts'
+import { KeyDirectory } from '../client/key-directory.ts'
 import { nativeVerifier } from '../client/native-crypto.ts'
 import { fullNodeSources } from '../devnet/access.ts'
 import { type DevnetDescription, layout } from '../devnet/layout.ts'
 import { askGateway, verifyDeviceAnswer } from '../mqtt-gateway/device/ask.ts'
-import { MqttConnection } from '../mqtt-gateway/device/mqtt-connection.ts'
+import {
+  type DeviceConnectionOptions,
+  openDeviceConnection,
+} from '../mqtt-gateway/device/device-connection.ts'
+import { chainTrust } from '../mqtt-gateway/protocol/chain-trust.ts'
 
 const answerTimeoutMs = 5_000
 
@@ -27,12 +31,10 @@ export async function probeGateway(
   signal.throwIfAborted()
   const checkpoint = checkpointFromGenesis(await readGenesisFile(layout.genesis(directory)))
   const operator = await (await KeyDirectory.open(layout.operator(directory))).load('operator')
-  const connection = await MqttConnection.open({
+  const connection = await openDeviceConnection({
     gateway: description.gateway.mqtt,
-    chainId: checkpoint.chainId,
-    device: operator.id,
-    signer: signerOf(operator),
-    now: () => Date.now() as Milliseconds,
+    keys: operator,
+    chain: await chainOf(checkpoint, description),
     timeoutMs: answerTimeoutMs,
   })
   try {
@@ -44,6 +46,16 @@ export async function probeGateway(
   } finally {
     await connection.close()
   }
+}
+
+/** What is needed of the chain to log in: nothing at a gateway, its key at a broker that it stands beside. */
+async function chainOf(
+  checkpoint: TrustedHead,
+  description: DevnetDescription,
+): Promise<DeviceConnectionOptions['chain']> {
+  const client = await ChainClient.open({ sources: fullNodeSources(description), checkpoint })
+  if (description.gateway.mqtt.brokerOf) await client.follower.sync()
+  return { ...chainTrust(client.records, client.pool), now: () => Date.now() as Milliseconds }
 }
 
 /** The consenters may have changed since the genesis; the full nodes lead to those who certify now. */

@@ -113,6 +113,11 @@ export class Child {
     child.stderr?.on('data', (chunk: Buffer) => this.log.append(chunk))
   }
 
+  /** For a program that says no ready line: somebody else has seen that it is. */
+  markReady(): void {
+    this.#take({ ready: true })
+  }
+
   /** Resolves when the child has said that it is ready; throws `start-failed` with the tail of its log otherwise. */
   async waitUntilReady(signal: AbortSignal): Promise<void> {
     const aborted = Promise.withResolvers<never>()

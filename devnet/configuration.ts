@@ -58,6 +58,13 @@ export async function writeNodeConfiguration(
   })
 }
 
+function edgeOf({ host, port, brokerOf }: DevnetDescription['gateway']['mqtt']) {
+  const address = { host, port }
+  return brokerOf === undefined
+    ? { mqtt: address }
+    : { broker: { ...address, accounts: 'mosquitto' as const } }
+}
+
 export async function writeGatewayConfiguration(
   directory: string,
   description: DevnetDescription,
@@ -72,7 +79,7 @@ export async function writeGatewayConfiguration(
     data,
     key,
     fullNodes: full.map(({ name, api }) => apiUrl(dialled(description, gateway.name, name, api))),
-    mqtt: gateway.mqtt,
+    ...edgeOf(gateway.mqtt),
     ...(gateway.mqtts && { mqtts: { ...gateway.mqtts, ...serverFiles } }),
     trustTtlMs,
   })

@@ -50,6 +50,8 @@ export interface GenerateOptions {
   readonly seed: string
   readonly ports: number | 'auto'
   readonly temporary: boolean
+  /** A broker that others wrote stands before the gateway. */
+  readonly attached?: boolean
   /** How messages may be sealed; every way that is built unless given. */
   readonly suites?: readonly EnvelopeSuite[] | undefined
   /** The gateway has a port for TLS, with a certificate by an authority of the devnet's own. */
@@ -145,7 +147,7 @@ export async function generateDevnet(options: GenerateOptions): Promise<DevnetDe
     gateway: {
       name: gateway.name,
       id: gateway.id,
-      mqtt: address(0),
+      mqtt: { ...address(0), ...(options.attached && { brokerOf: gateway.id }) },
       ...(options.tls && { mqtts: address(ports.length - 1) }),
     },
     devices: devices.map(({ name, id }) => ({ name, id })),

@@ -48,7 +48,8 @@ export interface DevnetDescription {
   readonly gateway: {
     readonly name: string
     readonly id: DeviceId
-    readonly mqtt: Address
+    /** Where devices come to. With `brokerOf`, the gateway's id, it is a broker that others wrote. */
+    readonly mqtt: Address & { readonly brokerOf?: DeviceId }
     /** For TLS, with a certificate by the devnet's own authority. */
     readonly mqtts?: Address
   }

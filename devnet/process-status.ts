@@ -44,6 +44,8 @@ export interface GatewayRow {
 export interface ProcessStatus {
   readonly nodes: readonly NodeRow[]
   readonly gateway: GatewayRow
+  /** The broker that the gateway stands beside, where it is not its own. */
+  readonly broker?: { readonly name: string; readonly state: string; readonly pid: number | null }
   /** The process that holds the agents of all devices; null where there is none. */
   readonly agents: { readonly state: string; readonly pid: number | null; readonly devices: number } | null
 }

@@ -11,6 +11,7 @@ import { readGenesisFile } from '../client/genesis-file.ts'
 import { httpSource } from '../client/http-source.ts'
 import { httpContact } from '../client/join.ts'
 import { KeyDirectory } from '../client/key-directory.ts'
+import { requireMosquitto } from './broker-child.ts'
 import type { Program } from './child.ts'
 import { askControl } from './control.ts'
 import { type DevnetSize, generateDevnet, removeDirectory } from './generate.ts'
@@ -38,6 +39,8 @@ export interface DevnetOptions {
   readonly tls?: boolean
   /** Connect all devices, in one agent process. */
   readonly agents?: boolean
+  /** A Mosquitto stands before the gateway: writes what it is started with. Throws `not-installed`. */
+  readonly prepareBroker?: ((directory: string, description: DevnetDescription) => Promise<void>) | undefined
   readonly program: Program
   readonly probeGateway: (description: DevnetDescription, signal: AbortSignal) => Promise<void>
   readonly onProgress: (message: string) => void
@@ -78,7 +81,7 @@ export async function startDevnet(options: DevnetOptions): Promise<RunningDevnet
   const deadline = new Deadline(readyDeadlineMs, { signal: options.signal })
   const { signal } = deadline
   try {
-    await supervisor.startNodes(signal)
+    await Promise.all([supervisor.startNodes(signal), supervisor.startBroker(signal)])
     await Promise.all([
       supervisor.startGateway(signal),
       supervisor.startJoined(signal),
@@ -123,8 +126,12 @@ async function prepare(options: DevnetOptions): Promise<DevnetDescription> {
     await writeDescription(directory, again)
     return again
   }
+  const { prepareBroker } = options
+  if (prepareBroker) requireMosquitto()
   if (temporary) await removeDirectory(directory)
-  const made = { ...(await generateDevnet(options)), agents: options.agents ?? false }
+  const generated = await generateDevnet({ ...options, attached: prepareBroker !== undefined })
+  const made = { ...generated, agents: options.agents ?? false }
+  await prepareBroker?.(directory, made)
   await writeDescription(directory, made)
   return made
 }

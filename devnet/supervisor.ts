@@ -10,6 +10,7 @@ import type { Server } from 'node:net'
 import { MoteError } from '../chain/result.ts'
 import { Deadline, pause } from '../client/deadline.ts'
 import { httpSource } from '../client/http-source.ts'
+import { answersAt, brokerChild, brokerName } from './broker-child.ts'
 import { Child, type Program } from './child.ts'
 import { type ControlRequest, serveControl } from './control.ts'
 import { joinedNode, requireUp } from './joined.ts'
@@ -67,6 +68,11 @@ export class Supervisor {
     const { nodes, gateway } = options.description
     for (const { name } of [...nodes, gateway]) this.#children.set(name, this.#childOf(name))
     if (options.description.agents) this.#children.set(agentsName, this.#childOf(agentsName))
+    if (gateway.mqtt.brokerOf)
+      this.#children.set(
+        brokerName,
+        brokerChild(options.directory, ended => this.#unexpectedEnd(ended)),
+      )
   }
 
   /** Listens on the control socket and on the links; no child runs yet. Throws `in-use`. */
@@ -104,6 +110,16 @@ export class Supervisor {
         })
       }),
     )
+  }
+
+  /** Starts the broker that stands before the gateway, if there is one, and waits until it listens. Throws `start-failed`. */
+  async startBroker(signal: AbortSignal): Promise<void> {
+    const child = this.#children.get(brokerName)
+    if (!child) return
+    child.start()
+    await untilDone(child, signal, () => answersAt(this.#description.gateway.mqtt))
+    child.markReady()
+    this.#options.onProgress(`${child.name} listens`)
   }
 
   /** Starts the gateway and waits until it listens. Throws `start-failed`. */
@@ -146,10 +162,12 @@ export class Supervisor {
       ...(mqtts && { mqtts: `mqtts://${mqtts.host}:${mqtts.port}` }),
     }
     const agents = this.#children.get(agentsName)
+    const broker = this.#children.get(brokerName)
     const { devices } = this.#description
     return {
       nodes,
       gateway,
+      ...(broker && { broker: { name: brokerName, state: stateText(broker), pid: broker.pid ?? null } }),
       agents: agents ? { state: stateText(agents), pid: agents.pid ?? null, devices: devices.length } : null,
     }
   }
@@ -170,6 +188,7 @@ export class Supervisor {
     // The edge first, so that nobody is served by a chain that is going away; the full nodes last.
     await this.#children.get(agentsName)?.stop(drainDeadlineMs)
     await this.#child(description.gateway.name).stop(drainDeadlineMs)
+    await this.#children.get(brokerName)?.stop(drainDeadlineMs)
     const byLabel = Map.groupBy(description.nodes, node => (node.label === 'full' ? 'full' : 'other'))
     for (const group of ['other', 'full'] as const)
       await Promise.all((byLabel.get(group) ?? []).map(node => this.#child(node.name).stop(drainDeadlineMs)))
@@ -252,6 +271,11 @@ export class Supervisor {
     const child = this.#child(name)
     const signal = AbortSignal.timeout(restartDeadlineMs)
     await child.stop(drainDeadlineMs)
+    if (name === brokerName) {
+      await this.startBroker(signal)
+      await this.waitForGateway(signal)
+      return { pid: child.pid ?? -1 }
+    }
     child.start()
     const node = this.#description.nodes.find(candidate => candidate.name === name)
     if (node) await this.#waitForAnswer(node, signal)
@@ -299,8 +323,12 @@ export class Supervisor {
           ? ['devnet', 'agents', '--dir', directory]
           : [family, 'start', '--config', layout.nodeConfig(directory, name)],
       logPath: layout.nodeLog(directory, name),
-      onUnexpectedEnd: ended => this.#options.onProgress(`${ended.name} ended; see ${ended.log.path}`),
+      onUnexpectedEnd: ended => this.#unexpectedEnd(ended),
     })
+  }
+
+  #unexpectedEnd({ name, log }: Child): void {
+    this.#options.onProgress(`${name} ended; see ${log.path}`)
   }
 
   #child(name: string): Child {

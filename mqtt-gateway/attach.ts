@@ -12,9 +12,8 @@ import type { TrustView } from './protocol/trust.ts'
 import { AccountKeeper, type AccountKeeperOptions } from './server/account-keeper.ts'
 import { attachedBroker, type BrokerEvent } from './server/attached-broker.ts'
 import type { BrokerFactory } from './server/broker.ts'
-import type { BrokerLogin } from './server/broker-link.ts'
+import { gatewayLogins } from './server/gateway-logins.ts'
 import { MosquittoAccounts } from './server/mosquitto-accounts.ts'
-import { accountsUsername, gatewayUsername } from './server/mosquitto-files.ts'
 
 export interface AttachedParts {
   readonly edge: AttachedEdge
@@ -24,23 +23,6 @@ export interface AttachedParts {
   readonly trust: TrustView
   readonly queuedPerDevice: number
   readonly log: Pick<Logger, 'debug' | 'info' | 'warn'>
-}
-
-/** What the gateways of one identity log in with at their broker. */
-export interface GatewayLogins {
-  readonly gateway: BrokerLogin
-  readonly accounts: BrokerLogin
-}
-
-export function gatewayLogins(
-  chainId: TrustView['chainId'],
-  { id, encryption }: IdentityKeys,
-): GatewayLogins {
-  const loginOf = (username: string) => ({
-    username,
-    password: gatewaySecret(chainId, id, encryption, username),
-  })
-  return { gateway: loginOf(gatewayUsername), accounts: loginOf(accountsUsername) }
 }
 
 export interface AttachedEdgeStatus {

@@ -1,11 +1,13 @@
 /** Writes what Mosquitto is started with beside a gateway (mqtt-gateway/server/mosquitto-files.ts) into a directory of its own. */
 import { stat } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
+import type { ChainId } from '../chain/brands.ts'
 import { MoteError } from '../chain/result.ts'
 import { privateDirectory, writeFileAtomic } from '../client/atomic-file.ts'
 import type { ListenAddress } from '../client/configuration-file.ts'
-import type { GatewayLogins } from './attach.ts'
+import type { IdentityKeys } from '../client/key-directory.ts'
 import type { BrokerAccount } from './server/broker-accounts.ts'
+import { gatewayLogins } from './server/gateway-logins.ts'
 import {
   accessRules,
   accountsFile,
@@ -21,7 +23,9 @@ export interface MosquittoDirectoryOptions {
   readonly plugin?: string | undefined
   /** Who Mosquitto runs as when root starts it. */
   readonly user: string
-  readonly logins: GatewayLogins
+  readonly chainId: ChainId
+  /** The gateway's. */
+  readonly keys: IdentityKeys
   /** Asked for only where there are no accounts yet: those of a broker that has run are its own. */
   readonly accounts: () => Promise<readonly BrokerAccount[]>
 }
@@ -36,7 +40,7 @@ export interface MosquittoDirectory {
 export async function writeMosquittoDirectory(
   options: MosquittoDirectoryOptions,
 ): Promise<MosquittoDirectory> {
-  const { listen, user, logins, accounts, plugin = findPlugin() } = options
+  const { listen, user, chainId, keys, accounts, plugin = findPlugin() } = options
   const directory = resolve(options.directory)
   if (plugin === undefined)
     throw new MoteError(
@@ -51,6 +55,6 @@ export async function writeMosquittoDirectory(
   const file = place(mosquittoFileNames.accounts)
   if (await stat(file).catch(() => undefined)) return { configuration, accounts: undefined }
   const devices = await accounts()
-  await writeFileAtomic(file, accountsFile(logins, devices))
+  await writeFileAtomic(file, accountsFile(gatewayLogins(chainId, keys), devices))
   return { configuration, accounts: devices.length }
 }

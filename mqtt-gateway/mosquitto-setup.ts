@@ -4,7 +4,6 @@ import { MoteError } from '../chain/result.ts'
 import { readKeyFile } from '../client/key-directory.ts'
 import { openLog } from '../client/log.ts'
 import { devicePage } from '../client/record-list.ts'
-import { gatewayLogins } from './attach.ts'
 import { readGatewayConfig } from './config.ts'
 import { openGatewayChain } from './main.ts'
 import { type MosquittoDirectory, writeMosquittoDirectory } from './mosquitto-directory.ts'
@@ -57,7 +56,8 @@ export async function prepareMosquitto(setup: MosquittoSetup): Promise<Mosquitto
     listen: { host: setup.listen ?? edge.address.host, port: edge.address.port },
     plugin: setup.plugin,
     user: setup.user,
-    logins: gatewayLogins(chainId, keys),
+    chainId,
+    keys,
     accounts,
   })
 }

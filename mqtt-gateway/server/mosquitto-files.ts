@@ -13,11 +13,8 @@ import { publishingRules } from '../protocol/sharded-topics.ts'
 import { ownFilters } from '../protocol/topics.ts'
 import type { BrokerAccount } from './broker-accounts.ts'
 import type { BrokerLogin } from './broker-link.ts'
+import { accountsUsername, type GatewayLogins, gatewayUsername } from './gateway-logins.ts'
 import { roleOf } from './mosquitto-accounts.ts'
-
-/** Names of the accounts that are no device's: what publishes and receives, and what changes accounts. */
-export const gatewayUsername = 'gateway'
-export const accountsUsername = 'accounts'
 
 /** Mosquitto's name for the account that it checks. */
 const anyAccount = '%u'
@@ -113,10 +110,7 @@ export function accessRules(): string {
 }
 
 /** The plugin's file, as the plugin itself writes it. */
-export function accountsFile(
-  logins: { readonly gateway: BrokerLogin; readonly accounts: BrokerLogin },
-  devices: readonly BrokerAccount[],
-): string {
+export function accountsFile(logins: GatewayLogins, devices: readonly BrokerAccount[]): string {
   const administrator = 'administrator'
   const control = '$CONTROL/dynamic-security/#'
   const mayControl = ['publishClientSend', 'publishClientReceive', 'subscribePattern'].map(acltype => ({

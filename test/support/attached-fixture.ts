@@ -1,7 +1,8 @@
 /** A chain of one process, a real Mosquitto with the accounts that this chain says, and gateways beside it. */
 import { type IdentityKeys, makeKeys } from '../../client/key-directory.ts'
-import { AttachedGateway, gatewayLogins } from '../../mqtt-gateway/attach.ts'
+import { AttachedGateway } from '../../mqtt-gateway/attach.ts'
 import { allShards, type Shard } from '../../mqtt-gateway/protocol/sharded-topics.ts'
+import { gatewayLogins } from '../../mqtt-gateway/server/gateway-logins.ts'
 import { type FixtureOptions, GatewayFixture } from './gateway-fixture.ts'
 import { MemoryTrust } from './memory-trust.ts'
 import { Mosquitto } from './mosquitto.ts'

@@ -9,12 +9,11 @@ import { Deadline } from '../../client/deadline.ts'
 import { choosePorts, loopback } from '../../devnet/ports.ts'
 import type { BrokerAddress } from '../../mqtt-gateway/server/broker.ts'
 import type { BrokerAccount } from '../../mqtt-gateway/server/broker-accounts.ts'
+import { accountsUsername, gatewayUsername } from '../../mqtt-gateway/server/gateway-logins.ts'
 import {
   accessRules,
   accountsFile,
-  accountsUsername,
   findPlugin,
-  gatewayUsername,
   mosquittoConfiguration,
   mosquittoFileNames,
 } from '../../mqtt-gateway/server/mosquitto-files.ts'

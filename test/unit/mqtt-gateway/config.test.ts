@@ -38,3 +38,29 @@ test.each([
   expect(() => parse({ ...valid, ...change })).toThrow(field)
   expect(() => parse({ ...valid, ...change })).toThrow(/config-invalid/)
 })
+
+test('gateway config: a broker of its own or one that others wrote, with all shards and the accounts to itself unless said', () => {
+  const { mqtt: _, ...attached } = valid
+  const broker = { host: '10.0.0.5', port: 1883 }
+  expect(parse(valid).edge).toMatchObject({ type: 'embedded' })
+  expect(parse({ ...attached, broker }).edge).toMatchObject({
+    type: 'attached',
+    address: broker,
+    shards: [...'0123456789abcdef'],
+    accounts: 'mosquitto',
+  })
+  const some = { ...broker, shards: '0-2,f', accounts: 'operator' }
+  expect(parse({ ...attached, broker: some }).edge).toMatchObject({
+    shards: ['0', '1', '2', 'f'],
+    accounts: 'operator',
+  })
+  const mqtts = { host: '0.0.0.0', port: 0, certificate: 'c', key: 'k' }
+  for (const [change, field] of [
+    [{ broker, mqtt: valid.mqtt }, /expected mqtt or broker, got both/],
+    [{}, /expected mqtt or broker, got none/],
+    [{ broker: { ...broker, shards: '0-g' } }, /broker\.shards/],
+    [{ broker: { ...broker, accounts: 'nobody' } }, /broker\.accounts/],
+    [{ broker, mqtts }, /mqtts/],
+  ] as const)
+    expect(() => parse({ ...attached, ...change })).toThrow(field)
+})

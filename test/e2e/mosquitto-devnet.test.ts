@@ -1,0 +1,61 @@
+/** A devnet with a Mosquitto before its gateway, by the command alone: every command of a device works unchanged. */
+import { stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { layout } from '../../devnet/layout.ts'
+import { beginInProcess } from '../support/command-in-process.ts'
+import { DevnetFixture } from '../support/devnet-fixture.ts'
+import { until } from '../support/gateway-fixture.ts'
+import { noMosquitto } from '../support/mosquitto.ts'
+
+const size = ['--broker', 'mosquitto', '--full', '1', '--lightweight', '0', '--devices', '3']
+
+describe.skipIf(noMosquitto)('a devnet with an existing broker, which needs mosquitto', () => {
+  let net: DevnetFixture
+  beforeAll(async () => {
+    net = await DevnetFixture.start('mosquitto', size)
+  })
+  afterAll(() => net?.stop())
+
+  const begin = (...args: string[]) => beginInProcess(args, { MOTE_DIR: net.directory })
+  const mote = (...args: string[]) => begin(...args).ended
+
+  test('mosquitto devnet: status names the broker; a device sends, to a group too, and another listens; a plain client gets its password', async () => {
+    const status = JSON.parse((await mote('devnet', 'status', '--json')).stdout)
+    expect(status.broker).toMatchObject({ name: 'mosquitto', state: 'running' })
+    const listener = begin('device', 'listen', '1113', '--count', '2')
+    await until(() => listener.stderr.includes('listening'), 'it listens')
+    const sent = await mote('device', 'send', '1113', 'hello', '--from', '1111')
+    expect(sent, sent.stderr).toMatchObject({ code: 0, stdout: expect.stringContaining('Check') })
+    const toGroup = await mote('device', 'send', '--group', 'hsu0001', 'to all', '--from', '1111')
+    expect(toGroup, toGroup.stderr).toMatchObject({ code: 0 })
+    const { code, stdout } = await listener.ended
+    expect(code).toBe(0)
+    expect(stdout).toContain('1111 → hello')
+    expect(stdout).toContain('1111 → hsu0001: to all')
+    const out = join(net.directory, 'broker-files')
+    const config = layout.nodeConfig(net.directory, 'gateway')
+    const written = await mote('gateway', 'mosquitto', '--config', config, '--out', out, '--json')
+    // Every identity but the gateway: devices, nodes, operator and observer.
+    expect(JSON.parse(written.stdout), written.stderr).toMatchObject({ accounts: 7 })
+    const { mode } = await stat(join(out, 'dynamic-security.json'))
+    expect(mode & 0o777).toBe(0o600)
+    const login = JSON.parse((await mote('device', 'credentials', '1112', '--json')).stdout)
+    expect(login).toMatchObject({
+      username: net.idOf('1112'),
+      password: expect.stringMatching(/^[\w-]{43}$/),
+    })
+    expect(await mote('device', 'credentials', '1112', '--for', '1d')).toMatchObject({ code: 2 })
+  })
+
+  test('mosquitto devnet: while the gateway is dead there is no verdict; started again it decides what came meanwhile, and gives it out', async () => {
+    expect(await mote('chaos', 'kill', 'gateway')).toMatchObject({ code: 0 })
+    const keep = ['--keep', '1d', '--from', '1111', '--timeout', '60']
+    const waiting = begin('device', 'send', '1113', 'kept for later', ...keep)
+    expect(await mote('chaos', 'restart', 'gateway')).toMatchObject({ code: 0 })
+    const sent = await waiting.ended
+    expect(sent, sent.stderr).toMatchObject({ code: 0 })
+    const { stdout } = await mote('device', 'listen', '1113', '--count', '1')
+    expect(stdout).toContain('1111 → kept for later')
+  })
+})
