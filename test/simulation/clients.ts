@@ -348,6 +348,12 @@ export class Clients {
         'what is acknowledged was executed',
         `${id} ${status}`,
       )
+    if (status === 'certified')
+      must(
+        (height ?? Number.POSITIVE_INFINITY) <= this.#parts.judge.certificatesMade,
+        'what is acknowledged as certified is certified',
+        `${id} ${height}`,
+      )
     if (height !== undefined && index !== undefined) {
       const expected = code ?? 'ok'
       const same = executed?.height === height && executed.index === index && executed.code === expected

@@ -1,6 +1,7 @@
 /** Bugs that others have had, to be put back in one at a time: each must be caught by some seed. */
 import { hearingMutants } from './hearing-mutants.ts'
 import type { Mutant } from './mutation.ts'
+import { recordMutants } from './record-mutants.ts'
 
 export const mutants: readonly Mutant[] = [
   {
@@ -570,4 +571,5 @@ export const mutants: readonly Mutant[] = [
     replace: '    this.#left = 0\n',
   },
   ...hearingMutants,
+  ...recordMutants,
 ]

@@ -12,7 +12,7 @@ import type { Configuration } from '../../consensus/types.ts'
 import { epochModel } from '../../devnet/chaos/epoch-register.ts'
 import { checkLinearizable } from '../../devnet/chaos/linearizability.ts'
 import { RememberingVerifier } from '../../node/ledger/remembering-verifier.ts'
-import { sampleGenesis, sampleIdentity, seedOf } from '../support/sample-genesis.ts'
+import { type SampleIdentity, sampleGenesis, sampleIdentity, seedOf } from '../support/sample-genesis.ts'
 import { Clients } from './clients.ts'
 import { Faults } from './faults.ts'
 import { Governor } from './governor.ts'
@@ -20,6 +20,7 @@ import { Host, SimulatedProcess, type Site } from './host.ts'
 import { Judge } from './judge.ts'
 import { SimulatedNetwork } from './network.ts'
 import { SeededRandom } from './random.ts'
+import { Reporters } from './reporters.ts'
 import { Timeline } from './timeline.ts'
 import { Trace } from './trace.ts'
 import { must, Violation } from './violation.ts'
@@ -52,6 +53,8 @@ export const defaultEvents = 2_500
 /** Simulated time for everything to come right. */
 const healMsMax = 60_000
 
+/** How many of the runs have a device that reports. */
+const reportingShare = 0.4
 const names = ['a', 'b', 'c', 'd', 'e', 'f']
 function identityOf(name: string) {
   const signer = nativeSignerFromSeed('ed25519', seedOf(name, 'signing'))
@@ -90,6 +93,7 @@ export class World {
   readonly #clients: Clients
   readonly #faults: Faults
   readonly #governor: Governor | undefined
+  readonly #reporters: Reporters | undefined
   readonly #site: Site
   #events = 0
 
@@ -144,6 +148,19 @@ export class World {
           chainId: chainIdOf(genesis),
         })
       : undefined
+    // In some of the runs; the others go on as if there were none.
+    const reports = new SeededRandom(seed, 'reporters')
+    this.#reporters = reports.chance(reportingShare)
+      ? new Reporters({
+          site: this.#site,
+          random: reports,
+          judge: this.#judge,
+          clients: this.#clients,
+          device: owners[0] as SampleIdentity,
+          operator,
+          chainId: chainIdOf(genesis),
+        })
+      : undefined
     this.#site.note(
       `chain ${chainIdOf(genesis).slice(0, 8)}, ${full.length} nodes, ${this.#faults.kinds.join(' ')}`,
     )
@@ -187,6 +204,7 @@ export class World {
     for (const host of this.#hosts) host.start()
     this.#clients.start()
     this.#governor?.start()
+    this.#reporters?.start()
     this.#faults.begin()
     const events = this.#options.events ?? defaultEvents
     while (this.#events < events) await this.#step()
@@ -195,10 +213,12 @@ export class World {
   async #heal(): Promise<void> {
     this.#clients.stop()
     this.#governor?.stop()
+    this.#reporters?.stop()
     this.#faults.end()
     const present = () => this.#hosts.filter(({ retired }) => !retired)
     let probes = 0
-    const isIdle = () => this.#clients.idle && (this.#governor?.idle ?? true)
+    const others = [this.#governor, this.#reporters]
+    const isIdle = () => this.#clients.idle && others.every(other => other?.idle ?? true)
     const comesRight = async () => {
       const deadline = this.#timeline.now + healMsMax
       while (probes > 0 || !isIdle() || !this.#agree(present())) {
@@ -213,6 +233,7 @@ export class World {
       this.#clients.probe(host, () => probes--)
     }
     await comesRight()
+    this.#reporters?.judgeBlocks()
     await this.#judgeAcknowledged(present())
   }
 
