@@ -288,34 +288,18 @@ describe('faults on real processes', () => {
     await succeeds('chaos', 'heal')
   })
 
-  test('a short storm under load breaks no invariant', async () => {
-    const seed = process.env['MOTE_FAULTS_SEED'] ?? 'short'
-    const { stdout } = await succeeds(
-      'chaos',
-      'run',
-      'storm',
-      '--seed',
-      seed,
-      '--duration',
-      '6',
-      '--think',
-      '25',
-      '--json',
-    )
-    const report = JSON.parse(stdout) as ChaosReport
+  test('a short storm under load breaks no invariant, and a line says that light nodes caught up', async () => {
+    // Isolates and kills the leader, stops a follower, and hits a lightweight and a coordination node on the way.
+    const seed = process.env['MOTE_FAULTS_SEED'] ?? 's4853'
+    const args = ['storm', '--seed', seed, '--duration', '8', '--think', '100', '--json']
+    const report = JSON.parse((await succeeds('chaos', 'run', ...args)).stdout) as ChaosReport
     expect(report.invariants.filter(({ pass }) => !pass)).toEqual([])
     expect(report.invariants.length).toBeGreaterThanOrEqual(9)
     expect(report.episodes).toBeGreaterThan(0)
     expect(report.transactions.acknowledged).toBeGreaterThan(50)
     expect(report.transactions.pending).toBe(0)
     expect(report.gateway.relayed).toBeGreaterThan(0)
-  })
-
-  test('light nodes are killed, paused and restarted under load, and a line says that each caught up', async () => {
-    const args = ['light-nodes', '--seed', 'short', '--duration', '8', '--think', '100', '--json']
-    const report = JSON.parse((await succeeds('chaos', 'run', ...args)).stdout) as ChaosReport
     const line = report.invariants.find(({ name }) => name.startsWith('lightweight and coordination nodes'))
-    expect(line).toMatchObject({ pass: true })
     // Who is hit in so short a run, the machine decides; that each label comes back is shown above, node by node.
     for (const node of ['lightweight-1', 'coordination-1'])
       expect(line?.detail).toMatch(new RegExp(`${node} at \\d+`))
