@@ -18,6 +18,8 @@ const seed = 'plain retry test'
 const clientsPerNode = 2
 const retryMs = 50
 const answerWithinMs = 30_000
+/** Pause of a client after each transaction: what is tested is not how many there are. */
+const thinkMs = 20
 
 /** One attempt that was not the final answer. */
 interface Met {
@@ -99,6 +101,7 @@ async function write(own: ClusterNode, client: string): Promise<void> {
       if (connection) at++
       heights.set(id, height)
     }
+    await new Promise(resolve => setTimeout(resolve, thinkMs))
   }
 }
 
@@ -133,23 +136,23 @@ async function killLeader(): Promise<ClusterNode> {
   const leader = await cluster.leader()
   killed.add(leader.name)
   expect(await leader.end('SIGKILL')).toBe('SIGKILL')
-  await more(60)
+  await more(40)
   await leader.start()
   killed.delete(leader.name)
   return leader
 }
 
 test('a plain retry through two leader kills and a transfer: "no leader" at worst, and nothing twice', async () => {
-  await more(60)
+  await more(40)
   const first = await killLeader()
-  await more(60)
+  await more(40)
   const old = await cluster.leader()
   const transfer = await old.transfer()
   expect(transfer.status).toBe(200)
-  await more(60)
+  await more(40)
   expect((await cluster.leader()).name).not.toBe(old.name)
   const second = await killLeader()
-  await more(60)
+  await more(40)
   stopping = true
   await running
 
