@@ -270,7 +270,7 @@ export const errorTable = {
     0x86,
     4,
     false,
-    'The password is none of the credentials that the chain has for the device now; make another one (`mote device credentials --for`).',
+    'The password is none of the credentials that the chain has for the device now, or the certificate names another device or is over; make another one (`mote device credentials`).',
   ),
   'assertion-used': row(
     401,

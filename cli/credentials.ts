@@ -15,6 +15,7 @@ import { writeDeviceCertificate } from './certificates.ts'
 import { openChain, openChainUnsynced, syncWithin } from './chain-access.ts'
 import type { AddCommand } from './command.ts'
 import { type Context, parseDuration } from './context.ts'
+import { authorityOf } from './gateway-option.ts'
 import { provenance } from './output.ts'
 
 interface CredentialOptions {
@@ -117,7 +118,15 @@ async function once(context: Context, name: string): Promise<number> {
     // By the chain's time, as the gateway judges it: this machine's clock may be wrong.
     now: () => access.client.records.time(),
   })
-  const answer = { host, port, clientId, username, password, expiresAt: new Date(expiresAt).toISOString() }
+  const answer = {
+    host,
+    port,
+    clientId,
+    username,
+    password,
+    expiresAt: new Date(expiresAt).toISOString(),
+    ...secureWay(access),
+  }
   context.output.data(answer, () => context.output.fields(answer))
   return exitCodes.ok
 }
@@ -166,7 +175,8 @@ async function lasting(
     timeoutMs,
   })
   const { host, port } = description.gateway.mqtt
-  const login = { host, port, clientId: `${keys.id}.c${hash.slice(0, 8)}`, username: keys.id, password }
+  const clientId = `${keys.id}.c${hash.slice(0, 8)}`
+  const login = { host, port, clientId, username: keys.id, password, ...secureWay(access) }
   const answer = { ...login, scope, expiresAt: new Date(expiresAt).toISOString(), hash, height, term, ageMs }
   context.output.data(answer, () =>
     [
@@ -215,6 +225,15 @@ async function listed(
     ].join('\n'),
   )
   return exitCodes.ok
+}
+
+/** How the same is reached by TLS, if it is. */
+function secureWay({ description, directory }: ChainAccess): {
+  readonly mqtts?: string
+  readonly gatewayCa?: string
+} {
+  const { mqtts } = description.gateway
+  return mqtts ? { mqtts: `mqtts://${mqtts.host}:${mqtts.port}`, gatewayCa: authorityOf(directory) } : {}
 }
 
 function signer(

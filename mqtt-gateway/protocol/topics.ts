@@ -104,3 +104,8 @@ export function parsePublishedTopic(topicName: string): PublishedTopic | undefin
 export function printableTopic(text: string): string {
   return text.slice(0, 200).replace(/[^\x20-\x7e]/g, '?')
 }
+
+/** True for a filter of a device's own topics that matches boxes. */
+export function isBoxFilter(topicFilter: string): boolean {
+  return topicFilter.startsWith(`${prefix}/box/`)
+}

@@ -10,11 +10,10 @@
  */
 import { type Refusal, type Result, refusalOf } from '../../chain/result.ts'
 import type { DecisionLog } from '../protocol/decision-log.ts'
-import { parsePublishedTopic, printableTopic, topics } from '../protocol/topics.ts'
+import { isBoxFilter, parsePublishedTopic, printableTopic, topics } from '../protocol/topics.ts'
 import type { TrustAdvance } from '../protocol/trust.ts'
 import { Access } from './access.ts'
 import { answerTo, answerTopic } from './answers.ts'
-import { memberBoxMessages } from './boxes.ts'
 import {
   type Broker,
   type BrokerFactory,
@@ -29,6 +28,7 @@ import {
 } from './broker.ts'
 import type { DroppedMail } from './kept-deliveries.ts'
 import { RefusedConnects } from './refused-connects.ts'
+import { RetainedBoxes } from './retained-boxes.ts'
 import { type Ruling, Rulings, type RulingsOptions } from './rulings.ts'
 import { type CutSession, type Session, Sessions } from './sessions.ts'
 import { type Decision, errorDecision } from './verification.ts'
@@ -63,6 +63,7 @@ export class Gateway {
   readonly #rulings: Rulings
   readonly #votes: Votes
   readonly #watches: Watches
+  readonly #boxes: RetainedBoxes
   #summarising: NodeJS.Timeout | undefined
   #stopFollowing = () => {}
   #checked = 0
@@ -93,16 +94,16 @@ export class Gateway {
       onError,
     })
     this.#watches = new Watches(trust, this.#broker)
-    this.#rulings = new Rulings(options, this.#broker, this.#votes, this.#watches, dropped =>
+    this.#boxes = new RetainedBoxes(trust, options.boxes, this.#broker)
+    this.#rulings = new Rulings(options, this.#broker, this.#votes, this.#watches, this.#boxes, dropped =>
       this.#logDropped(dropped),
     )
   }
 
-  /** Opens the MQTT port; the retained boxes are in place before anybody can ask for them. */
+  /** Opens the MQTT port, and has the retained boxes in place; a subscription to boxes waits for that. */
   async start(): Promise<Listening> {
     const address = await this.#broker.listen()
-    for (const boxes of this.#options.boxes.all())
-      for (const message of memberBoxMessages(boxes, undefined)) await this.#broker.publish(message)
+    await this.#boxes.settled()
     this.#rulings.deliveries.start()
     this.#summarising = setInterval(
       () => this.#summariseRefusedConnects(),
@@ -173,6 +174,7 @@ export class Gateway {
       .judgeSubscription(session, topicFilter)
       .catch((error: unknown) => ({ ok: false, error: refusalOf(error) }) as const)
     if (judged.ok && judged.value === 'own') {
+      if (isBoxFilter(topicFilter) && !(await this.#boxesSettled())) return 'close'
       this.#rulings.deliveries.arriving(session, session.device, topicFilter)
       return 'grant'
     }
@@ -180,6 +182,13 @@ export class Gateway {
     this.#log(session.device, topicFilter, { event: 'subscribe', id: null, recipient: null, decision })
     if (judged.ok) return 'grant'
     return mayPassLater(judged.error.code) ? 'close' : 'refuse'
+  }
+
+  #boxesSettled(): Promise<boolean> {
+    return this.#boxes.settled().catch((error: unknown) => {
+      this.#options.onError(error)
+      return false
+    })
   }
 
   #closed(handle: BrokerSession): void {
@@ -301,7 +310,7 @@ export class Gateway {
 
   async #review(advance: TrustAdvance): Promise<void> {
     // Its first step is taken before anything is awaited: what the block took away ends here.
-    const reviewed = this.#access.reviewAfter(advance)
+    const reviewed = Promise.all([this.#access.reviewAfter(advance), this.#boxes.reviewAfter(advance)])
     for (const cut of await this.#sessions.reviewAfter(advance)) this.#cut(cut)
     await reviewed
     this.#rulings.deliveries.retry()

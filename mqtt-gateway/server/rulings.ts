@@ -20,10 +20,11 @@ import { type PublishedTopic, printableTopic, topics } from '../protocol/topics.
 import type { TrustedMoment, TrustView } from '../protocol/trust.ts'
 import { parseBallotAnswer, parseVoteRequest } from '../protocol/vote.ts'
 import { answerTo, answerTopic } from './answers.ts'
-import { acceptBoxes, type BoxStore, memberBoxMessages } from './boxes.ts'
+import { acceptBoxes, type BoxStore } from './boxes.ts'
 import type { Broker, IncomingMessage, ReplyWish } from './broker.ts'
 import { type DroppedMail, KeptDeliveries, type RelayOutcome } from './kept-deliveries.ts'
 import type { Mailboxes } from './mailboxes.ts'
+import type { RetainedBoxes } from './retained-boxes.ts'
 import type { Session } from './sessions.ts'
 import { type Decision, decide, errorDecision, type TrustFacts } from './verification.ts'
 import type { Votes } from './votes.ts'
@@ -67,6 +68,7 @@ export class Rulings {
   readonly #broker: Pick<Broker, 'publish'>
   readonly #votes: Pick<Votes, 'open' | 'answer'>
   readonly #watches: Pick<Watches, 'set'>
+  readonly #retainedBoxes: Pick<RetainedBoxes, 'put'>
   readonly #catchUpMs: number
   readonly #replayWindow = new ReplayWindow(maxReplayKeys)
   /** Messages that were relayed lately, or are being relayed, by their ids. */
@@ -78,12 +80,14 @@ export class Rulings {
     broker: Pick<Broker, 'publish'>,
     votes: Pick<Votes, 'open' | 'answer'>,
     watches: Pick<Watches, 'set'>,
+    retainedBoxes: Pick<RetainedBoxes, 'put'>,
     onDropped: (dropped: DroppedMail) => void,
   ) {
     this.#options = options
     this.#broker = broker
     this.#votes = votes
     this.#watches = watches
+    this.#retainedBoxes = retainedBoxes
     this.#catchUpMs = options.catchUpMs ?? defaultCatchUpMs
     const { mailboxes, redeliverMs, trust, verifier, trustTtlMs, boxes, onError } = options
     this.deliveries = new KeptDeliveries({
@@ -258,14 +262,12 @@ export class Rulings {
     { group }: Extract<PublishedTopic, { type: 'boxes' }>,
     payload: Uint8Array,
   ): Promise<Ruling> {
-    const { trust, boxes: store } = this.#options
+    const { trust } = this.#options
     const decision = await this.#refusalsAsDecision(async () => {
       this.#requireFresh()
       const catchUpMs = this.#catchUpMs
       const accepted = unwrap(await acceptBoxes({ trust, publisher: device, group, payload, catchUpMs }))
-      const before = store.get(group)
-      await store.put(accepted, payload)
-      for (const message of memberBoxMessages(accepted, before)) await this.#broker.publish(message)
+      await this.#retainedBoxes.put(accepted, payload)
       return { verdict: 'Check' }
     })
     return { event: 'boxes', id: boxesHash(payload), recipient: group, decision }

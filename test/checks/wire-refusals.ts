@@ -68,6 +68,22 @@ const wire: readonly RefusalCheck[] = [
     test: 'test/e2e/gateway-wills.test.ts',
   },
   {
+    refusal: 'wire: a retained box for who is no member any more',
+    file: 'mqtt-gateway/server/retained-boxes.ts',
+    find: 'const members = new Set(value?.members ?? [])',
+    replace: 'const members = new Set(boxes.boxes.map(({ member }) => member))',
+    test: 'test/e2e/gateway-boxes.test.ts',
+    only: 'a member finds its own',
+  },
+  {
+    refusal: 'wire: a retained box while nobody can say who is a member',
+    file: 'mqtt-gateway/server/gateway.ts',
+    find: 'if (isBoxFilter(topicFilter) && !(await this.#boxesSettled()))',
+    replace: never,
+    test: 'test/e2e/gateway-boxes.test.ts',
+    only: 'while the chain cannot say',
+  },
+  {
     refusal: 'wire: to read a client of which enough is being decided',
     file: 'mqtt-gateway/server/client-input.ts',
     find: 'if (isFull || (this.#open.length > 0 && this.#openBytes + bytes > limits.bytes)) return false',

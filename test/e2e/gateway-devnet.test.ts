@@ -205,6 +205,10 @@ describe('gateway process: who can read', () => {
     const seen = await subscribe(client, filters.toDevice(d1112.id))
     await send('1112', 'to who has a certificate')
     await until(() => seen.length > 0, 'the sealed message')
+    const once = (
+      await devnet.json<Login & { mqtts: string; gatewayCa: string }>('device', 'credentials', '1112')
+    ).value
+    expect(once).toMatchObject({ mqtts: gateway.mqtts, gatewayCa })
   })
 
   test('gateway process: to hsu0001: 1112 and 1113 read it, 1114 gets nothing, an observer bytes; 1113, removed, cannot read the next', async () => {

@@ -3,7 +3,7 @@
  * chain is one process behind the trust port, so that a test says when a block is known.
  */
 import type { MqttClient } from 'mqtt'
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import type { IdentityKeys } from '../../client/key-directory.ts'
 import type { DeviceAgent } from '../../mqtt-gateway/device/agent.ts'
 import { filters, topics } from '../../mqtt-gateway/protocol/topics.ts'
@@ -256,6 +256,30 @@ describe('plain topics', () => {
     await client.publishAsync('plant/hall-3/temperature', '22', { qos: 1 })
     await until(() => late.length > 0, 'what is published after')
     expect(String(late[0]?.payload), 'nothing is retained').toBe('22')
+  })
+
+  test('gateway: what one device publishes at QoS 0, 1 and 2 is passed on in that order, though one look-up takes long', async () => {
+    fixture.trust.setRights(d1111.id, { publish: ['plant/#'] })
+    fixture.trust.setRights(d1112.id, { subscribe: ['plant/#'] })
+    const seen = await fixture.subscribed(await clientOf(d1112), 'plant/#')
+    const client = await clientOf(d1111)
+    const gate = Promise.withResolvers<void>()
+    const read = fixture.trust.rights.bind(fixture.trust)
+    let reads = 0
+    vi.spyOn(fixture.trust, 'rights').mockImplementation(async id => {
+      if (id === d1111.id && ++reads === 8) await gate.promise
+      return read(id)
+    })
+    const texts = Array.from({ length: 24 }, (_, i) => String(i))
+    const sent = texts.map((text, i) => client.publishAsync('plant/a', text, { qos: (i % 3) as 0 | 1 | 2 }))
+    await until(() => seen.length === 7, 'those before it')
+    const other = await clientOf(d1113)
+    await other.publishAsync(topics.ask(d1113.id), 'no question', { qos: 1 })
+    expect(seen).toHaveLength(7)
+    gate.resolve()
+    await Promise.all(sent)
+    await until(() => seen.length === texts.length, 'all of them')
+    expect(seen.map(({ payload }) => String(payload))).toEqual(texts)
   })
 
   test.each([

@@ -46,7 +46,7 @@ export interface SeenMessage {
 }
 
 export interface FixtureOptions
-  extends Pick<GatewayOptions, 'refusedSummaryMs' | 'mailboxes' | 'redeliverMs'> {
+  extends Partial<Pick<GatewayOptions, 'refusedSummaryMs' | 'mailboxes' | 'redeliverMs' | 'boxes'>> {
   readonly secure?: SecureListener
   readonly trust?: MemoryTrust
   /** A broker that others wrote in place of the embedded one, and the gateway beside it. */
