@@ -67,7 +67,7 @@ export const maxRecordValues = 64
 export const maxMessageIdBytes = 64
 /** Contracts that guard one topic. */
 export const maxGuardsPerTopic = 4
-/** Steps of contracts in one block: about a quarter of a second on a small machine. */
+/** Steps of contracts in one block: less than a second on a small machine. */
 export const maxBlockSteps = 4 * 1024 * 1024
 /** The same for one transaction: a batch of which each record is judged by as many guards, each of which costs the most. */
 export const maxTransactionSteps = maxBatchRecords * maxGuardsPerTopic * 1024

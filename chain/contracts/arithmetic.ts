@@ -71,16 +71,11 @@ function fitting(value: bigint): bigint {
   return isInt64(value) ? value : fail('overflow')
 }
 
-/** The greatest integer whose square is at most `a` (Newton's method from above, which falls until it has arrived). */
+/** The greatest integer whose square is at most `a`: that of binary64, whose rounding below 2^63 is one too much at most. */
 function floorRoot(a: bigint): bigint {
   if (a < 0n) fail('negative-root')
-  if (a === 0n) return 0n
-  let root = 2n ** BigInt((a.toString(2).length + 1) >> 1)
-  for (;;) {
-    const next = (root + a / root) / 2n
-    if (next >= root) return root
-    root = next
-  }
+  const root = BigInt(Math.trunc(Math.sqrt(Number(a))))
+  return root * root > a ? root - 1n : root
 }
 
 const int64: Arithmetic<bigint> = {

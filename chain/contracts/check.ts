@@ -9,11 +9,11 @@ import { ok, type Result, refuse } from '../result.ts'
 import type { Scalar } from '../scalars.ts'
 import { arithmetics } from './arithmetic.ts'
 import type { Contract } from './contract.ts'
-import { maxContractSteps, maxExpressionDepth } from './contract-limits.ts'
+import { maxContractSteps, maxExpressionDepth, runSteps, streamSteps } from './contract-limits.ts'
 import { type Expression, operatorTable, type ValueType } from './expression.ts'
 
 export interface ContractFacts {
-  /** Nodes and declarations: a run takes no more steps. */
+  /** A run takes no more. */
   readonly steps: number
 }
 
@@ -38,7 +38,7 @@ class Check {
   readonly #contract: Contract
   readonly #types = new Map<string, ValueType>()
   readonly #streams = new Set<string>()
-  #steps = 0
+  #steps = runSteps
 
   constructor(contract: Contract) {
     this.#contract = contract
@@ -48,7 +48,7 @@ class Check {
     const { inputs, streams, state, expressions, rules, cases, values, next } = this.#contract
     for (const { name, type } of inputs) this.#declare(`inputs.${name}`, name, type)
     for (const { name } of streams) {
-      this.#declare(`streams.${name}`, name, 'number')
+      this.#declare(`streams.${name}`, name, 'number', streamSteps)
       this.#streams.add(name)
     }
     for (const { name, initial } of state)
@@ -71,14 +71,15 @@ class Check {
     return this.#steps
   }
 
-  #declare(place: string, name: string, type: ValueType): void {
+  #declare(place: string, name: string, type: ValueType, steps = 1): void {
     if (this.#types.has(name)) flaw(place, `expected a name that is not given yet, got ${name}`)
     this.#types.set(name, type)
-    this.#count(place)
+    this.#count(place, steps)
   }
 
-  #count(place: string): void {
-    if (++this.#steps > maxContractSteps) flaw(place, `expected at most ${maxContractSteps} steps in all`)
+  #count(place: string, steps = 1): void {
+    this.#steps += steps
+    if (this.#steps > maxContractSteps) flaw(place, `expected at most ${maxContractSteps} steps in all`)
   }
 
   #checkRules(names: readonly string[]): void {

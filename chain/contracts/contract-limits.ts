@@ -7,8 +7,12 @@
 export const maxContractBytes = 12 * 1024
 /** The file that people write, cases included. */
 export const maxContractFileBytes = 256 * 1024
-/** Nodes of all expressions, and declarations: the most that one run may cost. */
+/** The most that one run may cost: `runSteps`, `streamSteps` for each stream, and one step for each node and each other declaration. */
 export const maxContractSteps = 1024
+/** What a run costs before its first node: contract, values and state are found. */
+export const runSteps = 32
+/** What a stream costs, however often it is used: its last reading is found, once. */
+export const streamSteps = 32
 /** Operations within operations. */
 export const maxExpressionDepth = 16
 /** Characters of one expression, or line, as text. */

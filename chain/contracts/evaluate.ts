@@ -36,6 +36,12 @@ export interface Circumstances {
   readonly now: number
 }
 
+/** A reading that a contract can use. */
+interface Reading {
+  readonly value: ContractValue
+  readonly time: number
+}
+
 export interface NamedValue {
   readonly name: string
   readonly value: ContractValue
@@ -83,6 +89,8 @@ class Run<N extends number | bigint> {
   readonly #arithmetic: Arithmetic<N>
   readonly #values = new Map<string, ContractValue>()
   readonly #streams: ReadonlyMap<string, StreamDeclaration>
+  /** Of the streams that were looked at: a look costs more than a step. */
+  readonly #readings = new Map<string, Reading | undefined>()
   #place = ''
 
   constructor(contract: Contract, circumstances: Circumstances, arithmetic: Arithmetic<N>) {
@@ -152,13 +160,18 @@ class Run<N extends number | bigint> {
     return typeof given === 'number' ? this.#arithmetic.ofNumber(given) : undefined
   }
 
-  #reading(name: string): { readonly value: ContractValue; readonly time: number } | undefined {
+  #reading(name: string): Reading | undefined {
+    if (!this.#readings.has(name)) this.#readings.set(name, this.#lookUp(name))
+    return this.#readings.get(name)
+  }
+
+  #lookUp(name: string): Reading | undefined {
     const reading = this.#circumstances.reading(this.#streams.get(name) as StreamDeclaration)
     const value = reading?.value === undefined ? undefined : this.#admitted(reading.value, 'number')
     return reading && value !== undefined ? { value, time: reading.time } : undefined
   }
 
-  #presentReading(name: string): { readonly value: ContractValue; readonly time: number } {
+  #presentReading(name: string): Reading {
     const reading = this.#reading(name)
     if (!reading) throw new EvaluationFailure('no-reading')
     return reading

@@ -262,7 +262,7 @@ class Contract:
         need(is_list(self.values, 0, 16) and all(map(is_name, self.values)))
 
     def check(self):
-        self.steps, self.types = 0, {}
+        self.steps, self.types = 32 + 31 * len(self.streams), {}
         for name, kind in self.inputs:
             self.declare(name, "number" if kind == 1 else "boolean")
         for name, *_ in self.streams:

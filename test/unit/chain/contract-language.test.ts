@@ -146,6 +146,10 @@ describe('arithmetic', () => {
     ['sqrt(0)', 0n],
     ['sqrt(15)', 3n],
     ['sqrt(16)', 4n],
+    ['sqrt(9223372030926249000)', 3037000498n],
+    ['sqrt(9223372030926249001)', 3037000499n],
+    ['sqrt(4503599761588225)', 67108865n],
+    ['sqrt(4503599761588224)', 67108864n],
     ['sqrt(9223372036854775807)', 3037000499n],
     ['sqrt(-1)', 'failed: negative-root in x'],
     ['9223372036854775807 + 1', 'failed: overflow in x'],
@@ -226,6 +230,28 @@ describe('runs', () => {
       expect(given(absent)).toEqual({ type: 'failed', reason: 'no-reading', place: 'decision 2' })
   })
 
+  test('runs: a stream is looked up once, however often it is used', () => {
+    const asked = contractOf({
+      streams: { s: { topic: 't', field: 'f' }, unused: { topic: 't', field: 'g' } },
+      let: ['a = if(has(s), s + s + time(s), 0)'],
+      rules: ['r = s < a or not has(s)'],
+      values: ['s'],
+    })
+    for (const reading of [undefined, { value: 3, time: 7 }]) {
+      const looked: string[] = []
+      evaluateContract(asked, {
+        inputs: new Map(),
+        reading: ({ name }) => {
+          looked.push(name)
+          return reading
+        },
+        state: [],
+        now: 0,
+      })
+      expect(looked).toEqual(['s'])
+    }
+  })
+
   test('runs: numbers from outside become integers only if they are', () => {
     const whole = contractOf({ arithmetic: 'int64', inputs: { a: 'number' }, values: ['a'] })
     const given = (a: number | bigint) =>
@@ -302,9 +328,20 @@ describe('check', () => {
     expect(refused).toMatchObject({ error: { detail: expect.stringContaining(detail) } })
   })
 
+  test('check: a run has a price, and so has a stream; each node and declaration adds one step', () => {
+    const steps = (more: object) => unwrap(checkContract(contractOf(more))).steps
+    expect(steps({})).toBe(32)
+    expect(steps({ streams: { s: { topic: 't', field: 'f' } }, let: ['a = has(s)'], values: ['a'] })).toBe(
+      32 + 32 + 1 + 1 + 1,
+    )
+    expect(steps({ inputs: { a: 'number' }, decide: [{ when: 'a > 1', say: 'x' }, { say: 'y' }] })).toBe(
+      32 + 1 + 3,
+    )
+  })
+
   test('check: refuses numbers of the other arithmetic, which a file cannot even write', () => {
     const sound = contractOf({ arithmetic: 'int64', state: { a: 1 } })
-    expect(checkContract(sound)).toMatchObject({ ok: true, value: { steps: 1 } })
+    expect(checkContract(sound)).toMatchObject({ ok: true, value: { steps: 33 } })
     expect(checkContract({ ...sound, state: [{ name: 'a', initial: 1 }] })).toMatchObject({
       error: { detail: 'state.a: expected a number of int64' },
     })

@@ -171,7 +171,7 @@ describe('contracts on the chain', () => {
     expect(records.leaf(stateKeyOf.contract(addressOf(fire)), contractRecordCodec)).toMatchObject({
       contract: fire,
       deployer: operator.id,
-      steps: 76,
+      steps: 108,
       retiredAt: undefined,
     })
     expect(records.stateOf(fire)).toMatchObject({ version: 0, values: [0, 0] })
@@ -430,7 +430,7 @@ describe('blocks', () => {
       name: 'long',
       inputs: { level: 'number' },
       let: Array.from(
-        { length: 63 },
+        { length: 61 },
         (_, i) => `a${i} = ${Array.from({ length: 8 }, () => 'level').join(' + ')}`,
       ),
     })
