@@ -112,7 +112,7 @@ export function messageCommands(family: Command, add: AddCommand): void {
       },
       {
         flags: '--keep <time>',
-        description: 'keep it so long for who is away: 90m, 12h, 2d; 7d at most, 1 MiB at most',
+        description: 'keep it so long for who is away: 90m, 12h, 2d; 7d at most',
         read: parseDuration('keep', { min: '1m', max: '7d' }),
       },
       {

@@ -8,10 +8,9 @@
 import type { DeviceId, GroupId, Hash } from '../../chain/brands.ts'
 import { keyIdOf, type SignatureVerifier, type Signer } from '../../chain/keys.ts'
 import { currentEncryptionKey, stateKeyOf } from '../../chain/records.ts'
-import { assert, MoteError, type Refusal, unwrap } from '../../chain/result.ts'
+import { assert, type MoteError, type Refusal, unwrap } from '../../chain/result.ts'
 import { type IdentityKeys, signerOf } from '../../client/key-directory.ts'
 import { nativeVerifier } from '../../client/native-crypto.ts'
-import { maxContentBytes } from '../protocol/content.ts'
 import type { DecisionLine } from '../protocol/decision-log.ts'
 import { canSealTo, type EncodedEnvelope } from '../protocol/envelope.ts'
 import { encodeAcknowledgement } from '../protocol/kept-mail.ts'
@@ -28,6 +27,7 @@ import { openDeviceConnection } from './device-connection.ts'
 import { DeviceState } from './device-state.ts'
 import { EpochKeeper } from './epoch-keeper.ts'
 import type { GatewayAddress } from './gateway-address.ts'
+import { KeptTransfers } from './kept-transfers.ts'
 import { type KeyPrefetchOptions, keepPrefetching } from './key-prefetch.ts'
 import { SentSecrets } from './light-secrets.ts'
 import { Listener, type ListenerOptions } from './listener.ts'
@@ -83,7 +83,7 @@ export class DeviceAgent {
   readonly #connection: MqttConnection
   readonly #verdicts: VerdictInbox
   readonly #stateDirectory: string
-  readonly #receiving: Omit<ListenerOptions, 'place'>
+  readonly #receiving: Omit<ListenerOptions, 'place' | 'kept'>
   readonly #sealing: MessageSealing
   readonly #onDecision: NonNullable<AgentOptions['onDecision']>
   /** Held from `listen` to `close`. */
@@ -184,8 +184,6 @@ export class DeviceAgent {
     send: (text: OutgoingContent) => Promise<GatewayVerdict>,
   ): Promise<GatewayVerdict> {
     const contents = unwrap(contentsOf(content))
-    if (text.keepMs !== undefined && contents.length > 1)
-      throw new MoteError('too-large', `content: expected at most ${maxContentBytes} bytes to be kept`)
     let verdict: GatewayVerdict | undefined
     let sent = 0
     for (const { bytes, place } of contents) {
@@ -266,7 +264,8 @@ export class DeviceAgent {
     // Before anything is subscribed to: what another listener accepts from now on is for this one too.
     const place = await ListeningPlace.take(this.#stateDirectory, this.#chain.head().time)
     this.#place = place
-    const listener = new Listener({ ...this.#receiving, place })
+    const kept = await KeptTransfers.open(place.chunkDirectory, handlers.refused)
+    const listener = new Listener({ ...this.#receiving, place, kept })
     const take = arrivals({
       chainId: this.#chain.chainId,
       listener,

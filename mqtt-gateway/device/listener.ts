@@ -23,12 +23,14 @@ import {
   deliverableUntil,
   type Envelope,
   type EnvelopeTarget,
+  notKept,
   verifyEnvelope,
 } from '../protocol/envelope.ts'
 import type { AgentChain } from './agent-chain.ts'
 import type { EpochKeys } from './agent-epochs.ts'
 import type { DecryptionKey, DecryptionKeys } from './decryption-key.ts'
 import { type OpeningKey, openEnvelope } from './envelope-sealing.ts'
+import type { KeptTransfers, WholeMessage } from './kept-transfers.ts'
 import { ReceivedSecrets } from './light-secrets.ts'
 import type { ListeningPlace } from './listening-place.ts'
 import { Transfers } from './transfers.ts'
@@ -57,6 +59,8 @@ export interface ListenerOptions {
   readonly chain: AgentChain
   /** Remembers what was accepted. */
   readonly place: Pick<ListeningPlace, 'acceptOnce'>
+  /** Chunks of messages that were kept. */
+  readonly kept: Pick<KeptTransfers, 'add'>
   readonly epochs: EpochKeys
   readonly verifier: SignatureVerifier
   readonly trustTtlMs: number
@@ -90,21 +94,30 @@ export class Listener {
     if (!opened.ok) return opened
     const { sender: from, senderKeyId: keyId, counter, target: to } = header
     const until = deliverableUntil(header)
-    return place.acceptOnce({ keyId, counter, expiry: until }, chain.head().time, async () => {
-      const whole = this.#whole(envelope, opened.value)
+    let forget: WholeMessage['forget'] | undefined
+    const taken = await place.acceptOnce({ keyId, counter, expiry: until }, chain.head().time, async () => {
+      const whole = await this.#whole(envelope, opened.value)
       if (!whole.ok || whole.value === undefined) return whole as Result<undefined>
-      const message = { from, to, channel, content: whole.value, messageId, at: chain.now(), until }
+      forget = whole.value.forget
+      const message = { from, to, channel, content: whole.value.bytes, messageId, at: chain.now(), until }
       await take(message)
       return ok(message)
     })
+    if (taken.ok) await forget?.()
+    return taken
   }
 
   /** The message that is whole with this content; undefined for a chunk that does not complete one. */
-  #whole(
-    { header: { sender, target } }: Envelope,
-    { bytes, place }: Content,
-  ): Result<Uint8Array | undefined> {
-    return place ? this.#transfers.add({ sender, target: target.id }, place, bytes) : ok(bytes)
+  async #whole({ header }: Envelope, { bytes, place }: Content): Promise<Result<WholeMessage | undefined>> {
+    const forget = async () => {}
+    if (!place) return ok({ bytes, forget })
+    const source = { sender: header.sender, target: header.target.id }
+    if (header.keepUntil !== notKept) {
+      const until = deliverableUntil(header)
+      return this.#options.kept.add({ ...source, place, bytes, until }, this.#options.chain.head().time)
+    }
+    const whole = this.#transfers.add(source, place, bytes)
+    return whole.ok && whole.value ? ok({ bytes: whole.value, forget }) : (whole as Result<undefined>)
   }
 
   async #isForMe({ header: { target } }: Envelope): Promise<boolean> {

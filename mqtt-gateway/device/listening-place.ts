@@ -90,6 +90,11 @@ export class ListeningPlace {
     })
   }
 
+  /** Where chunks of kept messages lie until the last one has come: whoever has this place next goes on with them. */
+  get chunkDirectory(): string {
+    return join(this.#place.directory, 'chunks')
+  }
+
   /** Gives the place free; what was accepted is on disk. */
   async release(): Promise<void> {
     await this.#edits.idle()

@@ -8,7 +8,7 @@
  * - while older mail of a device is not sent, newer mail for it goes behind it, whoever sent it;
  * - each message from a mailbox is judged again at the newest head when it is given out; what is refused for good then is dropped,
  *   with a line in the decision log, and what cannot be judged now waits for the next step of the chain;
- * - a device that has not acknowledged `maxUnacknowledged` messages gets no further one from its mailbox, and after a while those again.
+ * - a device that has not acknowledged `maxUnacknowledged` messages, or `maxUnacknowledgedBytes`, gets no further one from its mailbox, and after a while those again.
  */
 import type { DeviceId, Hash } from '../../chain/brands.ts'
 import type { SignatureVerifier } from '../../chain/keys.ts'
@@ -24,6 +24,8 @@ import { type Decision, decideDelivery, errorDecision, type TrustFacts } from '.
 
 /** Messages from its mailbox that a device may have to acknowledge at the same time. */
 const maxUnacknowledged = 32
+/** Bytes of them: beyond that the next one waits, so that a device with a slow link is not cut (outgoing-queues.ts). */
+const maxUnacknowledgedBytes = 8 * 1024 * 1024
 /** How often mail whose time is over, or that was not acknowledged, is looked for. */
 const sweepMs = 60_000
 /** A device that has acknowledged nothing for so long gets what it did not acknowledge again: it may have had no room for it. */
@@ -66,8 +68,8 @@ interface ReadMail {
 /** A device that listens. */
 interface Lane {
   readonly sessions: Set<BrokerSession>
-  /** Given to who listens now, and not acknowledged. */
-  sent: Set<Hash>
+  /** Given to who listens now, and not acknowledged, with its bytes. */
+  sent: Map<Hash, number>
   /** When it subscribed, acknowledged something or was given something again; of `performance.now()`. */
   heardAt: number
   pumping: Promise<void> | undefined
@@ -77,8 +79,13 @@ function boxFor(boxes: EpochBoxes, device: DeviceId): Uint8Array | undefined {
   return memberBoxes({ ...boxes, boxes: boxes.boxes.filter(({ member }) => member === device) })[0]?.payload
 }
 
+function hasRoom({ sent }: Lane): boolean {
+  const bytes = [...sent.values()].reduce((sum, each) => sum + each, 0)
+  return sent.size < maxUnacknowledged && bytes < maxUnacknowledgedBytes
+}
+
 function newLane(): Lane {
-  return { sessions: new Set(), sent: new Set(), heardAt: 0, pumping: undefined }
+  return { sessions: new Set(), sent: new Map(), heardAt: 0, pumping: undefined }
 }
 
 export class KeptDeliveries {
@@ -248,7 +255,7 @@ export class KeptDeliveries {
     for (;;) {
       const mail = this.#nextFor(device)
       const isOver = this.#stopped || this.#lanes.get(device) !== lane
-      if (!mail || isOver || lane.sent.size >= maxUnacknowledged || !(await this.#deliver(mail, lane))) {
+      if (!mail || isOver || !hasRoom(lane) || !(await this.#deliver(mail, lane))) {
         // Nothing is between the last look and this: who adds mail after it begins anew.
         lane.pumping = undefined
         return
@@ -276,7 +283,7 @@ export class KeptDeliveries {
       await broker.publish({ topicName: topics.box(target.id, mail.device), payload: box, retain: false })
     if (mail.isBehind) await this.#options.mailboxes?.remove(mail.device, mail.messageId)
     // Before it is published: the acknowledgement may come before `publish` resolves. After a new subscription this set is not the lane's.
-    else sent.add(mail.messageId)
+    else sent.set(mail.messageId, mail.bytes)
     const topicName = deliveryTopic(mail.device, envelope)
     await broker.publish({ topicName, payload: wire, retain: false, about: this.#about(envelope) })
     return true
@@ -319,7 +326,7 @@ export class KeptDeliveries {
 
   /** From now on all that waits is to be given, whatever was. */
   #giveAgain(lane: Lane): void {
-    lane.sent = new Set()
+    lane.sent = new Map()
     lane.heardAt = performance.now()
   }
 

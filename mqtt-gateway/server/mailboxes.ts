@@ -42,9 +42,10 @@ export interface MailboxLimits {
 
 export const defaultMailboxLimits: MailboxLimits = {
   messagesPerDevice: 1_000,
-  bytesPerDevice: 16 * 1024 * 1024,
+  // A message of 16 MiB in its chunks, and others.
+  bytesPerDevice: 32 * 1024 * 1024,
   messagesInAll: 50_000,
-  bytesInAll: 256 * 1024 * 1024,
+  bytesInAll: 512 * 1024 * 1024,
 }
 
 /** A message that waits for one device. */

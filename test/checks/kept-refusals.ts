@@ -3,6 +3,7 @@ import { never, type RefusalCheck, takenOut } from './refusal-check.ts'
 
 const wireTest = 'test/e2e/gateway-kept.test.ts'
 const placeTest = 'test/unit/mqtt-gateway/listening-place.test.ts'
+const transfersTest = 'test/unit/mqtt-gateway/kept-transfers.test.ts'
 const boxTest = 'test/unit/mqtt-gateway/mailboxes.test.ts'
 const verification = 'mqtt-gateway/server/verification.ts'
 
@@ -54,13 +55,24 @@ export const keptMessages: readonly RefusalCheck[] = [
     test: wireTest,
     only: 'removed member',
   },
+  ...takenOut('mqtt-gateway/device/kept-transfers.ts', transfersTest, {
+    'kept chunks: of another whole': 'if (waiting.whole !== whole || waiting.count !== count)',
+    'kept chunks: more transfers of one sender': 'if (ofSender.length >= maxKeptTransfersPerSender)',
+    'kept chunks: what is past its time': 'if (until < now)',
+  }),
   {
-    refusal: 'kept: a message above 1 MiB',
-    file: 'mqtt-gateway/device/agent.ts',
-    find: 'if (text.keepMs !== undefined && contents.length > 1)',
-    replace: never,
-    test: wireTest,
-    only: 'mailbox that is full',
+    refusal: 'kept chunks: a whole that is not what they name',
+    file: 'mqtt-gateway/device/kept-transfers.ts',
+    find: "if (createHash('sha256').update(message).digest('hex') === waiting.whole)",
+    replace: 'if (true)',
+    test: transfersTest,
+  },
+  {
+    refusal: 'kept chunks: more bytes than a recipient keeps',
+    file: 'mqtt-gateway/device/kept-transfers.ts',
+    find: 'if (chunks * maxContentBytes <= maxKeptTransfersBytes) return',
+    replace: 'return',
+    test: transfersTest,
   },
   {
     refusal: 'kept: to give out what is sealed to a key that was revoked',

@@ -1,7 +1,8 @@
 /** Messages for who is away, over a real broker: kept on the disk, judged again, in order, once. */
+import { randomBytes } from 'node:crypto'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import type { Hash, Milliseconds } from '../../chain/brands.ts'
+import type { Hash } from '../../chain/brands.ts'
 import { MoteError } from '../../chain/result.ts'
 import type { IdentityKeys } from '../../client/key-directory.ts'
 import { createDeviceClient } from '../../mqtt-gateway/agent/device-client.ts'
@@ -151,8 +152,6 @@ test('kept: a mailbox that is full is a refusal that the sender sees; a time of 
     verdict: 'Error',
     code: 'expiry-too-far',
   })
-  const large = { content: new Uint8Array(1024 * 1024 + 1), keepMs: hourMs as Milliseconds }
-  await expect(sender.send(d1113.id, large)).rejects.toMatchObject({ code: 'too-large' })
   expect(waiting()).toBe(1)
 })
 
@@ -293,4 +292,39 @@ test('kept: a device client publishes to an open topic, and a member that is awa
       code: 'malformed',
     })
   await Promise.all([publisher.close(), reader.close()])
+})
+
+const mebibyte = 1024 * 1024
+
+test('kept: 16 MiB wait as their chunks, through a restart of the gateway and of the recipient half-way, and are given out whole, once', async () => {
+  const large = Uint8Array.from(randomBytes(16 * mebibyte))
+  expect(await sender.send(d1113.id, { content: large, keepMs: hourMs })).toMatchObject({ delivery: 'kept' })
+  await sender.send(d1113.id, kept('behind it'))
+  expect(waiting()).toBe(17)
+  await sender.close()
+  await restart()
+  const stateDirectory = await fixture.stateDirectory()
+  const first = await fixture.agent(d1113, stateDirectory)
+  await listen(first)
+  await until(() => waiting() < 12, 'some chunks are on the disk of the recipient')
+  await first.close()
+  expect(waiting(), 'it ended half-way').toBeGreaterThan(1)
+  const inbox = await listen(await fixture.agent(d1113, stateDirectory))
+  await until(() => inbox.texts.length === 2, 'both')
+  expect(Buffer.from(inbox.messages[0]!.content).equals(large)).toBe(true)
+  expect(inbox.texts[1]).toBe('behind it')
+  await until(() => waiting() === 0, 'all of it is acknowledged')
+  expect(inbox.refusals).toEqual([])
+})
+
+test('kept: a large message of which not all is kept is refused to its sender, and nothing of it is given out', async () => {
+  await sender.close()
+  await restart({ ...defaultMailboxLimits, bytesPerDevice: 3 * mebibyte })
+  sender = await fixture.agent(d1111, senderDirectory)
+  const content = new Uint8Array(5 * mebibyte)
+  expect(await sender.send(d1113.id, { content, keepMs: hourMs })).toMatchObject({ code: 'mailbox-full' })
+  await sender.send(d1113.id, kept('goes on'))
+  const inbox = await listen(await fixture.agent(d1113))
+  await until(() => waiting() === 0, 'all of it is acknowledged')
+  expect(inbox).toMatchObject({ texts: ['goes on'], refusals: [] })
 })

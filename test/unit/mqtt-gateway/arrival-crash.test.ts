@@ -13,6 +13,7 @@ import type { EpochKeys } from '../../../mqtt-gateway/device/agent-epochs.ts'
 import { arrivals } from '../../../mqtt-gateway/device/arrivals.ts'
 import { DecryptionKeys } from '../../../mqtt-gateway/device/decryption-key.ts'
 import { sealEnvelope } from '../../../mqtt-gateway/device/envelope-sealing.ts'
+import { KeptTransfers } from '../../../mqtt-gateway/device/kept-transfers.ts'
 import { Listener, type TakeMessage } from '../../../mqtt-gateway/device/listener.ts'
 import { ListeningPlace } from '../../../mqtt-gateway/device/listening-place.ts'
 import { MemoryTrust } from '../../support/memory-trust.ts'
@@ -81,6 +82,7 @@ async function run(
     decryptionKeys: new DecryptionKeys(bob),
     chain: trust,
     place,
+    kept: await KeptTransfers.open(place.chunkDirectory),
     epochs: {} as EpochKeys,
     verifier: nobleVerifier,
     trustTtlMs: 60_000,

@@ -11,6 +11,7 @@ import { makeKeys, signerOf } from '../../../client/key-directory.ts'
 import type { EpochKeys } from '../../../mqtt-gateway/device/agent-epochs.ts'
 import { DecryptionKeys } from '../../../mqtt-gateway/device/decryption-key.ts'
 import { type SealRequest, sealEnvelope } from '../../../mqtt-gateway/device/envelope-sealing.ts'
+import { KeptTransfers } from '../../../mqtt-gateway/device/kept-transfers.ts'
 import { Lanes, Listener } from '../../../mqtt-gateway/device/listener.ts'
 import { ListeningPlace } from '../../../mqtt-gateway/device/listening-place.ts'
 import { topicPairOf } from '../../../mqtt-gateway/device/topic-keys.ts'
@@ -35,6 +36,7 @@ beforeEach(async () => {
     decryptionKeys: new DecryptionKeys(bob),
     chain: trust,
     place: await ListeningPlace.take(directory, 0 as Milliseconds),
+    kept: await KeptTransfers.open(join(directory, 'chunks')),
     // Only these are asked of it.
     epochs: {
       key: async () => epochKey,
