@@ -106,7 +106,7 @@ export class LedgerNode implements NetworkEvents {
 
     // The ledger: who keeps the chain, what is certified, what others are given of it.
     const gate = new MemberGate(network, events)
-    const announcements = new Announcements({ network, members, chain })
+    const announcements = new Announcements({ id, network, members, chain })
     const certifier = certifierOf(parts, announcements)
     this.handovers = new HandoverProofs({ id, handovers, chain, storage, network, certifier, members, log })
     const snapshots = new Snapshots({

@@ -1,7 +1,7 @@
 /**
  * How this node's signatures reach the others. Each waits for those that complete its certificate, so they leave before
- * this node goes on. Where two signatures are a certificate, a follower's own and the leader's are the first two there: what
- * another follower signs is spare, and waits for company (`Network.send`).
+ * this node goes on. Where two signatures are a certificate, a consenter that follows has its own and the leader's first: what
+ * another follower signs is spare there, and waits for company (`Network.send`). A full node that does not sign needs it.
  */
 import type { DeviceId } from '../../chain/brands.ts'
 import { quorumOf } from '../../chain/consenters.ts'
@@ -14,16 +14,19 @@ import type { Leadership, NodeListener } from './node-events.ts'
 const certificateOfTwo = 2
 
 export class Announcements implements NodeListener {
+  readonly #id: DeviceId
   readonly #network: Pick<Network, 'send' | 'flush'>
   readonly #members: Pick<Members, 'others'>
   readonly #chain: Pick<LiveChain, 'ledger'>
   #leadership: Leadership | undefined
 
   constructor(parts: {
+    readonly id: DeviceId
     readonly network: Pick<Network, 'send' | 'flush'>
     readonly members: Pick<Members, 'others'>
     readonly chain: Pick<LiveChain, 'ledger'>
   }) {
+    this.#id = parts.id
     this.#network = parts.network
     this.#members = parts.members
     this.#chain = parts.chain
@@ -46,6 +49,8 @@ export class Announcements implements NodeListener {
   #isSpareTo(peer: string): boolean {
     const { role, leader } = this.#leadership ?? {}
     if (role !== 'follower' || leader === undefined || leader === peer) return false
-    return quorumOf(this.#chain.ledger.parameters.consenters) <= certificateOfTwo
+    const set = this.#chain.ledger.parameters.consenters
+    const signers = new Set<string>(set.consenters.map(({ id }) => id))
+    return quorumOf(set) <= certificateOfTwo && [this.#id, leader, peer].every(id => signers.has(id))
   }
 }

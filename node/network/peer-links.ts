@@ -131,8 +131,9 @@ export class PeerLink {
     return stream
   }
 
-  /** Another connection to the same peer is used from now on. */
+  /** Another connection to the same peer is used from now on. What waits is lost with the streams, whose loss is told. */
   supersede(): void {
+    this.#waiting = []
     for (const stream of this.#streams.values()) stream.abort('a newer connection is used')
     this.#streams.clear()
   }

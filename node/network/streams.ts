@@ -272,6 +272,7 @@ export class OutboundStream {
     if (this.#over) return
     this.#over = true
     this.#queue = []
-    this.#options.onLost(reason)
+    // The library tells that a stream has broken from within its `send`.
+    queueMicrotask(() => this.#options.onLost(reason))
   }
 }

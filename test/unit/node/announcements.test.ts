@@ -5,17 +5,19 @@ import { Announcements } from '../../../node/ledger/announcements.ts'
 import type { LiveChain } from '../../../node/ledger/live-chain.ts'
 
 const [a, b, c] = ['a', 'b', 'c'] as DeviceId[] as [DeviceId, DeviceId, DeviceId]
+const three = [a, b, c]
 
-/** What node `a` of a chain with so many consenters sends to whom, and how. */
+/** What node `a` of a chain with these consenters sends to whom, and how. */
 function announced(
-  count: number,
+  ids: readonly string[],
   leader: DeviceId | undefined,
   to: DeviceId | 'all' = 'all',
   policy: QuorumPolicy = 'majority',
 ) {
   const happened: string[] = []
-  const consenters = { consenters: Array.from({ length: count }), policy }
+  const consenters = { consenters: ids.map(id => ({ id })), policy }
   const announcements = new Announcements({
+    id: a,
     network: {
       send: (peer, _message, leaves) => happened.push(`${peer} ${leaves ?? 'now'}`),
       flush: () => happened.push('flush'),
@@ -29,14 +31,21 @@ function announced(
 }
 
 test('announcements: a signature leaves at once, and to another follower of three with the next message', () => {
-  expect(announced(3, b)).toEqual(['b now', 'c soon', 'flush'])
-  expect(announced(3, b, c), 'who has asked').toEqual(['c now', 'flush'])
+  expect(announced(three, b)).toEqual(['b now', 'c soon', 'flush'])
+  expect(announced(three, b, c), 'who has asked').toEqual(['c now', 'flush'])
 })
 
 test('announcements: nothing waits where it may be needed: at a leader, without one, for a larger quorum', () => {
   const allNow = ['b now', 'c now', 'flush']
-  expect(announced(3, a)).toEqual(allNow)
-  expect(announced(3, undefined)).toEqual(allNow)
-  expect(announced(4, b)).toEqual(allNow)
-  expect(announced(3, b, 'all', 'two-thirds')).toEqual(allNow)
+  expect(announced(three, a)).toEqual(allNow)
+  expect(announced(three, undefined)).toEqual(allNow)
+  expect(announced([...three, 'd'], b)).toEqual(allNow)
+  expect(announced(three, b, 'all', 'two-thirds')).toEqual(allNow)
+})
+
+test('announcements: nothing waits for who lacks one of the first two: it does not sign, or the leader does not', () => {
+  const allNow = ['b now', 'c now', 'flush']
+  expect(announced([a, b, 'd'], b), 'c is a full node beside them').toEqual(allNow)
+  expect(announced([a, c, 'd'], b), 'a leader that was voted out').toEqual(allNow)
+  expect(announced([b, c, 'd'], b), 'the next set needs what the last one signs').toEqual(allNow)
 })

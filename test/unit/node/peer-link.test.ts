@@ -57,3 +57,64 @@ test('peer link: a stream that was opened ahead is the one that is sent on', () 
   link.send('certify', Uint8Array.of(1))
   expect(opened).toHaveLength(2)
 })
+
+/** A connection whose streams break while they are written to, as libp2p's do: the event comes before `send` throws. */
+function breakingConnection(): Connection {
+  const newStream = async () => {
+    let close: (event: { error: Error }) => void = () => {}
+    return {
+      status: 'open',
+      writableNeedsDrain: false,
+      addEventListener: (type: string, listener: typeof close) => {
+        if (type === 'close') close = listener
+      },
+      abort: () => {},
+      send: () => {
+        const error = new Error('broken')
+        close({ error })
+        throw error
+      },
+    }
+  }
+  return { remotePeer: {}, status: 'open', newStream } as unknown as Connection
+}
+
+test('peer link: a loss is told after send has returned, never from within it', async () => {
+  const happened: string[] = []
+  const link = new PeerLink(breakingConnection(), {
+    limits: defaultNetworkLimits,
+    clock: new ManualClock(),
+    onStreamLost: (_link, reason) => happened.push(reason),
+    onViolation: () => {},
+  })
+  link.prepare('raft')
+  await Promise.resolve()
+  link.send('raft', Uint8Array.of(1))
+  happened.push('sent')
+  await Promise.resolve()
+  expect(happened).toEqual(['sent', 'raft: broken'])
+})
+
+test('peer link: what waits when a newer connection takes over does not open a stream on the older one', async () => {
+  const opened: string[] = []
+  const connection = {
+    remotePeer: {},
+    status: 'open',
+    newStream: (id: string) => {
+      opened.push(id)
+      return new Promise(() => {})
+    },
+  } as unknown as Connection
+  const clock = new ManualClock()
+  const link = new PeerLink(connection, {
+    limits: defaultNetworkLimits,
+    clock,
+    onStreamLost: () => {},
+    onViolation: () => {},
+  })
+  link.prepare('certify')
+  link.send('certify', Uint8Array.of(1), 'soon')
+  link.supersede()
+  clock.advance(10)
+  expect(opened).toEqual(['/mote/certify/1'])
+})
