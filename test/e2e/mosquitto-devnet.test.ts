@@ -5,10 +5,11 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { layout } from '../../devnet/layout.ts'
 import { beginInProcess } from '../support/command-in-process.ts'
 import { DevnetFixture } from '../support/devnet-fixture.ts'
+import { runFleet } from '../support/fleet-run.ts'
 import { until } from '../support/gateway-fixture.ts'
 import { noMosquitto } from '../support/mosquitto.ts'
 
-const size = ['--broker', 'mosquitto', '--full', '1', '--lightweight', '0', '--devices', '3']
+const size = ['--broker', 'mosquitto', '--full', '1', '--lightweight', '0', '--devices', '11']
 
 describe.skipIf(noMosquitto)('a devnet with an existing broker, which needs mosquitto', () => {
   let net: DevnetFixture
@@ -37,7 +38,7 @@ describe.skipIf(noMosquitto)('a devnet with an existing broker, which needs mosq
     const config = layout.nodeConfig(net.directory, 'gateway')
     const written = await mote('gateway', 'mosquitto', '--config', config, '--out', out, '--json')
     // Every identity but the gateway: devices, nodes, operator and observer.
-    expect(JSON.parse(written.stdout), written.stderr).toMatchObject({ accounts: 7 })
+    expect(JSON.parse(written.stdout), written.stderr).toMatchObject({ accounts: 15 })
     const { mode } = await stat(join(out, 'dynamic-security.json'))
     expect(mode & 0o777).toBe(0o600)
     const login = JSON.parse((await mote('device', 'credentials', '1112', '--json')).stdout)
@@ -57,5 +58,21 @@ describe.skipIf(noMosquitto)('a devnet with an existing broker, which needs mosq
     expect(sent, sent.stderr).toMatchObject({ code: 0 })
     const { stdout } = await mote('device', 'listen', '1113', '--count', '1')
     expect(stdout).toContain('1111 → kept for later')
+  })
+
+  test('mosquitto devnet: the gateway is killed with 100 messages in flight: none is lost, none comes twice, and each sender’s keep their order', async () => {
+    const { directory, description } = net
+    const status = JSON.parse((await mote('devnet', 'status', '--json')).stdout)
+    const report = await runFleet({
+      directory,
+      description,
+      fanOut: 10,
+      messages: 3,
+      withinMs: 60_000,
+      victim: status.gateway.pid,
+      afterwards: () => mote('chaos', 'restart', 'gateway'),
+    })
+    expect(report).toMatchObject({ dropped: [], lost: 0, twice: 0, outOfOrder: 0, sent: 333 })
+    expect(report.inFlight).toBeGreaterThanOrEqual(100)
   })
 })
