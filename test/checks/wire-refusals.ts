@@ -88,8 +88,7 @@ const wire: readonly RefusalCheck[] = [
     file: 'mqtt-gateway/server/client-input.ts',
     find: 'if (isFull || (this.#open.length > 0 && this.#openBytes + bytes > limits.bytes)) return false',
     replace: '',
-    test: wireTest,
-    only: 'is not read meanwhile',
+    test: 'test/unit/mqtt-gateway/client-input.test.ts',
   },
   {
     refusal: 'wire: to read a device that is over its rate',
