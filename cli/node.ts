@@ -1,6 +1,6 @@
 /**
  * `mote node init NAME` and `mote node start --config FILE`: one node in the foreground, as an operator starts it and as a devnet does; and what
- * an operator does to one: ask for its `status`, `transfer` its leadership, `drain` it, `rebuild` its damaged directory.
+ * an operator does to one: ask for its `status`, `transfer` its leadership, `drain` it, `verify` what it keeps, `rebuild` its damaged directory.
  */
 
 import type { Command } from 'commander'
@@ -57,6 +57,14 @@ export function nodeCommands(family: Command, add: AddCommand): void {
     options: [{ flags: '--config <file>', description: 'its configuration', required: true }],
     exits: { 0: 'the process has ended' },
     action: drain,
+  })
+  add<{ config: string }>({
+    parent: family,
+    usage: 'verify',
+    description: 'execute all blocks of a stopped full node again, and name what is not as it was certified',
+    options: [{ flags: '--config <file>', description: 'its configuration', required: true }],
+    exits: { [exitCodes.predicateFalse]: 'something is not as it was certified' },
+    action: verify,
   })
   add<{ config: string }>({
     parent: family,
@@ -213,4 +221,23 @@ async function rebuild(
     ].join('\n'),
   )
   return exitCodes.ok
+}
+
+async function verify(
+  { output }: Context,
+  _args: readonly string[],
+  { config }: { readonly config: string },
+): Promise<number> {
+  const { verifyNode } = await import('../node/verify.ts')
+  const report = await verifyNode(config)
+  const { height, blocks, executed, certificates, findings } = report
+  output.data(report, () =>
+    [
+      ...findings.map(
+        each => `block ${each.height}: ${each.problem}${each.transaction ? `: ${each.transaction}` : ''}`,
+      ),
+      `height ${height}: ${blocks} blocks here, ${executed} executed again, ${certificates} certificates verified, ${findings.length === 0 ? 'nothing amiss' : `${findings.length} findings`}`,
+    ].join('\n'),
+  )
+  return findings.length === 0 ? exitCodes.ok : exitCodes.predicateFalse
 }

@@ -117,4 +117,16 @@ export const contracts: readonly RefusalCheck[] = [
     replace: 'false',
     test: execution,
   },
+  {
+    refusal: 'a rewritten transaction in a database that is verified',
+    file: 'node/verify.ts',
+    find: 'if (merkleRoot(transactions) === header.transactionsRoot) return',
+    replace: 'if (true) return',
+    test: 'test/unit/node/verify.test.ts',
+  },
+  ...takenOut('node/verify.ts', 'test/unit/node/verify.test.ts', {
+    'rewritten receipts in a database that is verified': 'if (merkleRoot(leaves) !== header.receiptsRoot)',
+    'a header that execution does not give': 'if (block.headerHash !== headerHash(header))',
+    'a certificate in another place': 'if (!isOf)',
+  }),
 ]
