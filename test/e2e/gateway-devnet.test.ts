@@ -16,8 +16,10 @@ import { revoke } from '../../client/operator-actions.ts'
 import { layout } from '../../devnet/layout.ts'
 import { type SealRequest, sealEnvelope } from '../../mqtt-gateway/device/envelope-sealing.ts'
 import { filters, topics } from '../../mqtt-gateway/protocol/topics.ts'
+import { beginInProcess } from '../support/command-in-process.ts'
 import { DevnetFixture } from '../support/devnet-fixture.ts'
 import { type SeenMessage, until } from '../support/gateway-fixture.ts'
+import { repositoryRoot } from '../support/source-files.ts'
 
 interface Login {
   readonly host: string
@@ -482,4 +484,36 @@ describe('gateway process: refusals', () => {
     for (const secret of [...seeds, login.password, Buffer.from(login.password).toString('hex')])
       expect(text.includes(secret), 'a secret in a log').toBe(false)
   })
+})
+
+test('a device records, a contract decides, and a full node that was stopped finds nothing amiss (Altaş D3 to D5)', async () => {
+  const mote = async (...args: readonly string[]) => {
+    const { code, stdout, stderr } = await beginInProcess([...args, '--json'], { MOTE_DIR: devnet.directory })
+      .ended
+    expect(code, stderr).toBe(0)
+    return JSON.parse(stdout)
+  }
+  const { address } = await mote('contract', 'deploy', join(repositoryRoot, 'examples/fire-index.json'))
+  const inputs = '{"CS":30,"P":10,"H0":70,"H1":70,"H2":70,"H3":70,"H4":70}'
+  const report = ['record', 'add', '1111', 'forest/north', inputs, '--contract', 'fire-index']
+  expect(await mote(...report, '--publish', 'fire/north')).toMatchObject({
+    vouched: 'device-signed',
+    decided: {
+      contract: address,
+      decision: 'extreme',
+      values: { DI: 81.16993166666667 },
+      publishTopic: 'fire/north',
+    },
+  })
+  expect(await mote('contract', 'show', 'fire-index')).toMatchObject({ decisions: 1, state: { runs: 1 } })
+  const { contracts } = await mote('contract', 'list')
+  expect(contracts).toMatchObject([{ address }])
+  expect((await mote('record', 'list', '--device', '1111')).records).toMatchObject([
+    { topic: 'forest/north' },
+  ])
+  await mote('chaos', 'kill', 'full-3')
+  const config = layout.nodeConfig(devnet.directory, 'full-3')
+  const verified = await mote('node', 'verify', '--config', config)
+  expect(verified).toMatchObject({ findings: [], executed: verified.height })
+  await mote('chaos', 'restart', 'full-3')
 })
