@@ -4,7 +4,7 @@
  * Source: "order, execute, sign" (docs/ARCHITECTURE.md). Invariants:
  *   - a header is signed only after `durable`: the block and the record (height, header hash) are on disk;
  *   - what was recorded as signed is never contradicted (storage refuses the record, and the node stops);
- *   - a certificate is made of verified signatures of a quorum over the hash that this node computed itself;
+ *   - a certificate is made of a quorum's signatures, all but its own verified, over the hash that this node computed itself;
  *   - a certificate covers all ancestors, so `certifiedHeight` only grows and gaps are legal, but for one: a handover
  *     header needs a quorum of the old and of the new consenters, and nothing above it counts before that;
  *   - a valid quorum over *another* hash at a height this node executed means that this node is wrong: `diverged`.
