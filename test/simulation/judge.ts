@@ -27,7 +27,7 @@ import { DiskView } from './disk-view.ts'
 import { HearingRules } from './hearing-rules.ts'
 import type { Host, ProcessObserver, SimulatedProcess } from './host.ts'
 import { type LogEntry, LogMirror } from './log-mirror.ts'
-import { judgeBounds, judgeProgress, mostSentAgain } from './status-rules.ts'
+import { judgeBounds, judgeMembers, judgeProgress, mostSentAgain } from './status-rules.ts'
 import { TimeRules } from './time-rules.ts'
 import { must, Violation } from './violation.ts'
 
@@ -356,6 +356,7 @@ export class Judge implements ProcessObserver {
     this.#takes(process, seen)
     seen.hearing.after(process, seen.status, status)
     judgeProgress(process.name, seen.status, status)
+    judgeMembers(process, status)
     judgeBounds(process, { log: seen.log, status, highestBlock: this.highestBlock })
     if (status.role === 'leader') this.#leads(process, seen, status)
     this.#commits(process, seen, status)

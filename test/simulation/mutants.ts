@@ -318,7 +318,7 @@ export const mutants: readonly Mutant[] = [
     source: 'order, execute, sign',
     file: 'node/replica/executor.ts',
     find: '    events.applied(index)\n',
-    replace: '    events.applied(index)\n    this.durable({ index, executions, done })\n',
+    replace: '    events.applied(index)\n    this.wrote({ index, executions, done })\n',
   },
   {
     name: 'sign-before-execution',
@@ -485,6 +485,20 @@ export const mutants: readonly Mutant[] = [
     file: 'node/ledger/live-chain.ts',
     find: ' : this.#begun.get(height)',
     replace: ' : undefined',
+  },
+  {
+    name: 'members-of-a-cut-log',
+    source: 'section 6, "always uses the latest configuration in its log"; what a cut takes back',
+    file: 'consensus/durability.ts',
+    find: "  if (latest !== previous) state.effects.push({ type: 'configuration', ...latest })\n",
+    replace: '  void [latest, previous]\n',
+  },
+  {
+    name: 'certified-decision-overlooked',
+    source: 'there was nothing to do in view of what was certified then',
+    file: 'node/replica/membership-driver.ts',
+    find: 'chain.ledger.parameters, chain.certified.parameters, fullMembers.ids]',
+    replace: 'chain.ledger.parameters, fullMembers.ids]',
   },
   {
     name: 'refused-proposal-at-once',

@@ -34,6 +34,11 @@ function judgeMonotone(name: string, before: RaftStatus, after: RaftStatus): voi
   }
 }
 
+/** What the node keeps of its core: a cut of the log, or a snapshot in its place, takes members back. */
+export function judgeMembers({ node, name }: SimulatedProcess, { configuration }: RaftStatus): void {
+  must(node?.replica.configuration === configuration, 'the members are the latest in the log', name)
+}
+
 /** Of one process: its log and status, and the highest block of the whole chain. */
 export interface BoundsView {
   readonly log: LogMirror

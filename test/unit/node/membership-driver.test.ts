@@ -176,4 +176,45 @@ describe('membership: steps are made one at a time', () => {
     }
     expect(logged).toHaveLength(1)
   })
+
+  test.each<[string, string, Partial<Record<'members' | 'state' | 'certified' | 'full', MembershipView>>]>([
+    ['the configuration, by a cut of the log', 'abandon', { members: view('abd/abc/cef', 'abc') }],
+    ['a decision that is certified already', 'change', { state: view('abc//def', 'abc', 'abd') }],
+    ['the certificate of a decision', 'change', { certified: view('abc//def', 'abc', 'abd') }],
+    ['the full nodes', 'change', { full: view('abc//def', 'abc', '', { fullNodes: new Set(ids('abcde')) }) }],
+  ])('what was done is looked at again after another one of: %s', (_what, step, now) => {
+    const done = view('abc//def', 'abc')
+    // All but what changes is as it will be.
+    const decided = view('abc//def', 'abc', 'abd')
+    const state = now.certified ? decided : done
+    const certified = now.state ? decided : done
+    const seen = { members: done, state, certified, full: done }
+    const driver = new MembershipDriver({
+      chain: {
+        get ledger() {
+          return { parameters: seen.state } as unknown as Ledger
+        },
+        get certified() {
+          return { parameters: seen.certified } as unknown as Ledger
+        },
+      },
+      handovers: { lacks: () => undefined },
+      fullMembers: {
+        get ids() {
+          return seen.full.fullNodes
+        },
+      },
+      log: () => {},
+    })
+    const next = () => {
+      const { configuration, inStep } = seen.members
+      return driver.next({ applied: 10, isSettled: () => true, configuration, time: Milliseconds(0), inStep })
+    }
+    driver.leads(10)
+    expect([next(), next()]).toEqual([undefined, undefined])
+    Object.assign(seen, now)
+    expect(next()).toMatchObject(
+      step === 'change' ? { type: 'change-membership' } : { type: 'leave-joint', abandon: true },
+    )
+  })
 })
