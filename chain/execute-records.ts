@@ -6,7 +6,8 @@
  * 1. A record that a guard rejects, or on which it fails, changes nothing: no reading, no state. Its receipt names guard and rule.
  * 2. Records of a batch stand or fall each by itself, in order: one sees the readings of those before it. A batch of which none
  *    stands is a failed transaction.
- * 3. Whom a gateway speaks for is an active identity, and every trace of such a record says that it is attested.
+ * 3. A guard takes what a gateway attests only if the contract says so, as it does with calls.
+ * 4. Whom a gateway speaks for is an active identity, and every trace of such a record says that it is attested.
  */
 import type { ChainEvent } from './block.ts'
 import type { ContractAddress, DeviceId } from './brands.ts'
@@ -41,6 +42,9 @@ export function judgeRecord(
   for (const address of view.topicRules(record.topic)?.guards ?? []) {
     const guard = view.contract(address)
     assert(guard, 'a contract that guards a topic is not taken away')
+    // Its rules may compare with signed readings: a plain client has none, and would pass each step.
+    if (from.attested && !guard.contract.attested)
+      return { code: 'rule-violated', contract: address, reason: 'attested-not-allowed' }
     const outcome = runContract(context, guard, { from, values: record.values })
     if (outcome.type === 'violated') return { code: 'rule-violated', contract: address, reason: outcome.rule }
     if (outcome.type === 'failed') {

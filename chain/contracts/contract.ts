@@ -90,7 +90,7 @@ export interface Contract {
   readonly arithmetic: ArithmeticName
   /** Who may call it; undefined for anybody who is active, none for a contract that only guards. */
   readonly callers: readonly DeviceId[] | undefined
-  /** Whether it takes calls that a gateway attests for a plain client. */
+  /** Whether it takes calls, and as a guard records, that a gateway attests for a plain client. */
   readonly attested: boolean
   /** Plain filters of the topics on which its decisions may be published, ascending. */
   readonly publish: readonly string[]

@@ -61,6 +61,7 @@ export const contracts: readonly RefusalCheck[] = [
   },
   ...takenOut('chain/execute-records.ts', execution, {
     'a record on which a guard fails': "if (outcome.type === 'failed')",
+    'an attested record that a guard does not take': 'if (from.attested && !guard.contract.attested)',
   }),
   {
     refusal: 'a record that is attested for a device that is not active',

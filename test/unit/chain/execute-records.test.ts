@@ -317,6 +317,24 @@ describe('records', () => {
     expect(records.add({ level: 1 }, {}, sensor).code).toBe('signer-not-active')
   })
 
+  test('records: a guard takes what a gateway attests only if it says so: its rules may look at signed readings', () => {
+    const records = new Records().letGatewayAttest()
+    records.deploy(guard)
+    records.guard('tank', [guard])
+    const said = { source: sensor.id }
+    expect(records.add({ level: 90 }, said, gateway)).toMatchObject({
+      code: 'rule-violated',
+      events: [{ type: 'record.refused', contract: addressOf(guard), reason: 'attested-not-allowed' }],
+    })
+    const streams = { before: { topic: 'tank', field: 'level', attested: true } }
+    const rules = ['step = not has(before) or abs(level - before) <= 2']
+    const opted = contractOf({ name: 'opted', attested: true, inputs: { level: 'number' }, streams, rules })
+    records.deploy(opted)
+    records.guard('tank', [opted], 1)
+    expect(records.add({ level: 90 }, said, gateway).code).toBe('ok')
+    expect(records.add({ level: 95 }, said, gateway)).toMatchObject({ events: [{ reason: 'step' }] })
+  })
+
   test('records: the history of a device has what a gateway attested for it', () => {
     const records = new Records()
     const bodies: readonly TransactionBody[] = [
