@@ -1,6 +1,6 @@
 /** `mote contract deploy|show|list|call|guard|retire`: contracts on the chain. Reads are proven. */
 import type { Command } from 'commander'
-import type { ContractAddress, DeviceId, StateKey } from '../chain/brands.ts'
+import type { DeviceId } from '../chain/brands.ts'
 import { contractOfDocument, documentOfContract, scalarJson } from '../chain/contracts/document.ts'
 import { exitCodes } from '../chain/errors.ts'
 import type { TopicRulesRecord } from '../chain/records.ts'
@@ -21,6 +21,7 @@ import type { AddCommand } from './command.ts'
 import type { Context } from './context.ts'
 import { readContractFile } from './contract-file.ts'
 import { rememberContract, requireContract } from './contract-names.ts'
+import { gather } from './lists.ts'
 import { provenance, shortId } from './output.ts'
 import { decisionJson } from './placed-records.ts'
 import { heightOf, indexOf, provenBlock, transactionIdOf } from './proven-blocks.ts'
@@ -181,16 +182,9 @@ async function list(context: Context): Promise<number> {
 }
 
 async function allContracts({ client }: ChainAccess): Promise<readonly DeployedContract[]> {
-  const addresses: ContractAddress[] = []
-  let after: StateKey | undefined
-  do {
-    const { ids, next } = await contractPage(client, after)
-    addresses.push(...ids)
-    after = next
-  } while (after !== undefined && addresses.length < maxListedContracts)
+  const { ids } = await gather({ limit: maxListedContracts }, after => contractPage(client, after))
   const contracts: DeployedContract[] = []
-  for (const address of addresses.slice(0, maxListedContracts))
-    contracts.push(await readContract(client, address))
+  for (const address of ids.slice(0, maxListedContracts)) contracts.push(await readContract(client, address))
   return contracts
 }
 

@@ -70,9 +70,9 @@ export function groupListCommand(family: Command, add: AddCommand): void {
   })
 }
 
-/** Ids from page to page, until there are `limit` or more. */
-async function gather<Id>(
-  { limit, after }: ListOptions,
+/** Ids from page to page, until there are `limit` or more, or `maxListPages` were asked for. */
+export async function gather<Id>(
+  { limit, after }: Pick<ListOptions, 'limit' | 'after'>,
   pageAfter: (after: StateKey | undefined) => Promise<ListedIds<Id>>,
 ): Promise<ListedIds<Id>> {
   if (after !== undefined && !isDigest(after))

@@ -45,9 +45,17 @@ export function valuesJson(values: readonly RecordValue[]): Record<string, numbe
   return Object.fromEntries(values.map(({ name, value }) => [name, scalarJson(value)]))
 }
 
+/** JSON on one line that a terminal only prints: control characters from U+007F on and those of direction, which JSON leaves as they are, are escaped too. */
+export function quoted(value: unknown): string {
+  return JSON.stringify(value).replace(
+    /[\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069]/g,
+    control => `\\u${control.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  )
+}
+
 /** Values on one line; a text is quoted and escaped. */
 export function valuesText(values: readonly RecordValue[]): string {
-  return values.map(({ name, value }) => `${name} ${JSON.stringify(scalarJson(value))}`).join(', ')
+  return values.map(({ name, value }) => `${name} ${quoted(scalarJson(value))}`).join(', ')
 }
 
 /** A decision for JSON. */

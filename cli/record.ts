@@ -31,7 +31,7 @@ import type { AddCommand } from './command.ts'
 import type { Context } from './context.ts'
 import { requireContract } from './contract-names.ts'
 import { provenance } from './output.ts'
-import { findRecord, recordJson, valuesJson, valuesText } from './placed-records.ts'
+import { findRecord, quoted, recordJson, valuesJson, valuesText } from './placed-records.ts'
 import { provenBlock } from './proven-blocks.ts'
 import { recordListCommand } from './record-list.ts'
 
@@ -190,8 +190,8 @@ function recordText({ output }: Context, shown: RecordJson, asOf: Parameters<typ
       vouched: shown.vouched,
       'signed by': signer.name ?? signer.id,
       topic: shown.topic,
-      values: JSON.stringify(shown.values),
-      payload: JSON.stringify(shown.payload),
+      values: quoted(shown.values),
+      payload: quoted(shown.payload),
       'claimed time': shown.claimedTime,
       'message id': shown.messageId,
       recorded: `${shown.time}, at height ${shown.height}`,

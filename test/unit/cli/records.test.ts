@@ -2,6 +2,7 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { valuesText } from '../../../cli/placed-records.ts'
 import { type ServedDevnet, serveDevnet } from '../../support/served-devnet.ts'
 import { repositoryRoot } from '../../support/source-files.ts'
 import { keysOf } from '../../support/test-chain.ts'
@@ -38,6 +39,13 @@ const record = (payload: string, ...more: readonly string[]) => [
   payload,
   ...more,
 ]
+
+test('values: what a device reports moves no cursor and turns no line around', () => {
+  const value = 'a"\u001b[2J\u009b31m\u202e\u2028é'
+  const shown = valuesText([{ name: 'note', value }])
+  expect(shown).toBe(String.raw`note "a\"\u001b[2J\u009b31m\u202e\u2028é"`)
+  expect(JSON.parse(shown.slice('note '.length))).toBe(value)
+})
 
 describe('contract', () => {
   test('contract deploy: its address, again the same; show and list prove it', async () => {
