@@ -3,8 +3,10 @@
  * certificate of a TLS port.
  */
 import { userInfo } from 'node:os'
+import { resolve } from 'node:path'
 import type { Command } from 'commander'
 import { exitCodes } from '../chain/errors.ts'
+import { MoteError } from '../chain/result.ts'
 import { gatewayCertificateCommand } from './certificates.ts'
 import type { AddCommand } from './command.ts'
 import type { Context } from './context.ts'
@@ -34,6 +36,8 @@ export function gatewayCommands(family: Command, add: AddCommand): void {
       { flags: '--config <file>', description: "the gateway's configuration, with `broker`", required: true },
       { flags: '--out <directory>', description: 'where to', required: true },
       { flags: '--listen <host>', description: 'address to listen on; that of the configuration by default' },
+      { flags: '--certificate <file>', description: 'PEM, for TLS; with --key' },
+      { flags: '--key <file>', description: 'PEM of its key, which Mosquitto has to be able to read' },
       {
         flags: '--plugin <file>',
         description: 'mosquitto_dynamic_security.so, where it is in an unusual place',
@@ -54,6 +58,8 @@ interface MosquittoOptions {
   readonly config: string
   readonly out: string
   readonly listen?: string
+  readonly certificate?: string
+  readonly key?: string
   readonly plugin?: string
   readonly user: string
 }
@@ -61,11 +67,14 @@ interface MosquittoOptions {
 async function mosquitto(
   { output }: Context,
   _args: readonly string[],
-  { config, out, listen, plugin, user }: MosquittoOptions,
+  { config, out, listen, certificate, key, plugin, user }: MosquittoOptions,
 ): Promise<number> {
+  if ((certificate === undefined) !== (key === undefined))
+    throw new MoteError('usage', 'certificate, key: expected both, or none')
+  const tls = certificate && key ? { certificate: resolve(certificate), key: resolve(key) } : undefined
   const { prepareMosquitto } = await import('../mqtt-gateway/mosquitto-setup.ts')
   const log = { level: 'warn' } as const
-  const written = await prepareMosquitto({ config, directory: out, listen, plugin, user, log })
+  const written = await prepareMosquitto({ config, directory: out, listen, plugin, tls, user, log })
   const { configuration, accounts = null } = written
   output.data({ configuration, accounts }, () =>
     [

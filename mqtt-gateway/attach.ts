@@ -16,7 +16,9 @@ import { gatewayLogins } from './server/gateway-logins.ts'
 import { MosquittoAccounts } from './server/mosquitto-accounts.ts'
 
 export interface AttachedParts {
-  readonly edge: AttachedEdge
+  readonly edge: Omit<AttachedEdge, 'ca'>
+  /** PEM of the authorities that the broker's certificate may have; without it there is no TLS. */
+  readonly ca?: string | undefined
   readonly keys: IdentityKeys
   /** A page of the node list (client/record-list.ts). */
   readonly devicePage: AccountKeeperOptions['devicePage']
@@ -41,12 +43,12 @@ export class AttachedGateway {
 
   constructor(parts: AttachedParts) {
     this.#parts = parts
-    const { edge, keys, devicePage, trust, queuedPerDevice, log } = parts
+    const { edge, ca, keys, devicePage, trust, queuedPerDevice, log } = parts
     const logins = gatewayLogins(trust.chainId, keys)
     const { address, shards } = edge
     if (edge.accounts === 'mosquitto') {
       const onBroken = (reason: string) => log.warn({ reason }, 'broker: accounts cannot be changed')
-      this.#accounts = new MosquittoAccounts({ ...address, login: logins.accounts, onBroken })
+      this.#accounts = new MosquittoAccounts({ ...address, ca, login: logins.accounts, onBroken })
       this.#keeper = new AccountKeeper({
         trust,
         gateway: keys.id,
@@ -59,6 +61,7 @@ export class AttachedGateway {
     }
     this.factory = attachedBroker({
       address,
+      ca,
       login: logins.gateway,
       shardSecret: gatewaySecret(trust.chainId, keys.id, keys.encryption, 'shards'),
       shards,

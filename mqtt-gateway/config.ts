@@ -40,6 +40,8 @@ const schema = Type.Object(
         {
           host: Type.String({ minLength: 1 }),
           port: Type.Integer({ minimum: 1, maximum: 65535 }),
+          /** PEM of the authorities that the broker's certificate may have: the gateway connects by TLS. Without it, it does not. */
+          ca: Type.Optional(pathSchema),
           /** First digits of the ids of the devices whose messages this gateway takes, `0-7,c` say. Default: all. */
           shards: Type.Optional(Type.String({ minLength: 1, maxLength: 64 })),
           /** Who makes the devices' accounts: Mosquitto's plugin at this gateway's word, or the broker's operator. */
@@ -100,6 +102,8 @@ export type GatewayEdge =
 
 export interface AttachedEdge {
   readonly address: ListenAddress
+  /** A file. */
+  readonly ca: string | undefined
   readonly shards: readonly Shard[]
   readonly accounts: 'mosquitto' | 'operator'
 }
@@ -178,11 +182,12 @@ function edgeOf({ mqtt, mqtts, broker }: GatewayConfigFile, file: string): Gatew
     throw new MoteError('config-invalid', `${file}: expected mqtt or broker, got ${mqtt ? 'both' : 'none'}`)
   if (mqtts)
     throw new MoteError('config-invalid', `${file}: mqtts: expected with mqtt only; a broker has its own`)
-  const { host, port, shards: text, accounts = 'mosquitto' } = broker
+  const { host, port, ca, shards: text, accounts = 'mosquitto' } = broker
   const shards = text === undefined ? allShards : parseShards(text)
   if (!shards)
     throw new MoteError('config-invalid', `${file}: broker.shards: expected digits and ranges, got '${text}'`)
-  return { type: 'attached', address: { host, port }, shards, accounts }
+  const authorities = ca === undefined ? undefined : resolve(dirname(resolve(file)), ca)
+  return { type: 'attached', address: { host, port }, ca: authorities, shards, accounts }
 }
 
 /** Writes a configuration that `readGatewayConfig` accepts. Throws `config-invalid` for one that it would not. */

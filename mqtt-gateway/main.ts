@@ -5,6 +5,7 @@
  * answers it keeps asking; the HTTP status server, if there is one, says that it is not ready.
  */
 
+import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { checkpointFromGenesis } from '../chain/genesis.ts'
 import { assert, MoteError } from '../chain/result.ts'
@@ -66,6 +67,7 @@ export async function startGateway(configFile: string, signal: AbortSignal): Pro
     edge.type === 'attached'
       ? new AttachedGateway({
           edge,
+          ca: edge.ca === undefined ? undefined : await readAuthorities(edge.ca),
           keys,
           devicePage: after => devicePage(client, after),
           trust,
@@ -196,6 +198,13 @@ async function secureListener(
     else log.error({ err: error }, 'certificate: the one from before stays in use')
   }
   return { host, port, files, pair: await readTlsPair(files), onReload }
+}
+
+/** Throws `config-invalid` for a file that cannot be read. */
+async function readAuthorities(file: string): Promise<string> {
+  return readFile(file, 'utf8').catch(cause => {
+    throw new MoteError('config-invalid', `broker.ca: ${file}: cannot be read`, { cause })
+  })
 }
 
 /** What `step` gives. Rejects with `interrupted` as soon as the signal fires: a broker may not answer for hours. */

@@ -21,6 +21,7 @@ export interface MosquittoDirectoryOptions {
   readonly listen: ListenAddress
   /** The dynamic-security plugin; looked for in the usual places unless given. */
   readonly plugin?: string | undefined
+  readonly tls?: { readonly certificate: string; readonly key: string } | undefined
   /** Who Mosquitto runs as when root starts it. */
   readonly user: string
   readonly chainId: ChainId
@@ -40,7 +41,7 @@ export interface MosquittoDirectory {
 export async function writeMosquittoDirectory(
   options: MosquittoDirectoryOptions,
 ): Promise<MosquittoDirectory> {
-  const { listen, user, chainId, keys, accounts, plugin = findPlugin() } = options
+  const { listen, tls, user, chainId, keys, accounts, plugin = findPlugin() } = options
   const directory = resolve(options.directory)
   if (plugin === undefined)
     throw new MoteError(
@@ -50,7 +51,7 @@ export async function writeMosquittoDirectory(
   await privateDirectory(directory)
   const place = (name: string) => join(directory, name)
   const configuration = place(mosquittoFileNames.configuration)
-  await writeFileAtomic(configuration, mosquittoConfiguration({ ...listen, plugin, directory, user }))
+  await writeFileAtomic(configuration, mosquittoConfiguration({ ...listen, plugin, directory, tls, user }))
   await writeFileAtomic(place(mosquittoFileNames.access), accessRules())
   const file = place(mosquittoFileNames.accounts)
   if (await stat(file).catch(() => undefined)) return { configuration, accounts: undefined }

@@ -17,6 +17,7 @@ export interface MosquittoSetup {
   /** Address that Mosquitto listens on; the port is that of the configuration. */
   readonly listen: string | undefined
   readonly plugin: string | undefined
+  readonly tls: { readonly certificate: string; readonly key: string } | undefined
   readonly user: string
   readonly log: { readonly level: 'warn' | 'silent' }
 }
@@ -55,6 +56,7 @@ export async function prepareMosquitto(setup: MosquittoSetup): Promise<Mosquitto
     directory: setup.directory,
     listen: { host: setup.listen ?? edge.address.host, port: edge.address.port },
     plugin: setup.plugin,
+    tls: setup.tls,
     user: setup.user,
     chainId,
     keys,

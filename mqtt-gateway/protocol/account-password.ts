@@ -86,7 +86,14 @@ function publicKeyOf(key: EncryptionKey): KeyObject {
   return createPublicKey({ format: 'jwk', key: jwkOf(key) })
 }
 
-function privateKeyOf({ publicKey, secret }: EncryptionKeyPair): KeyObject {
-  const key = { ...jwkOf(publicKey), d: base64url(secret.expose()) }
-  return createPrivateKey({ format: 'jwk', key })
+/** Of the one pair that a process derives all its passwords with: importing it takes longer than the rest. */
+const privateKeys = new WeakMap<EncryptionKeyPair, KeyObject>()
+
+function privateKeyOf(pair: EncryptionKeyPair): KeyObject {
+  const known = privateKeys.get(pair)
+  if (known) return known
+  const key = { ...jwkOf(pair.publicKey), d: base64url(pair.secret.expose()) }
+  const imported = createPrivateKey({ format: 'jwk', key })
+  privateKeys.set(pair, imported)
+  return imported
 }

@@ -34,6 +34,8 @@ import { claimFilter, ShardClaims } from './shard-claims.ts'
 
 export interface AttachedBrokerOptions {
   readonly address: BrokerAddress
+  /** PEM of the authorities that the broker's certificate may have; without it there is no TLS. */
+  readonly ca?: string | undefined
   readonly login: BrokerLogin
   /** A secret of the gateways of this broker, which the client ids of the shards follow from. */
   readonly shardSecret: string
@@ -159,10 +161,11 @@ class AttachedBroker implements Broker {
     name: string,
     part: Pick<BrokerLinkOptions, 'clientId'> & Partial<BrokerLinkOptions>,
   ): Promise<BrokerLink> {
-    const { address, login, onEvent } = this.#options
+    const { address, ca, login, onEvent } = this.#options
     let isOpen = false
     const options: BrokerLinkOptions = {
       ...address,
+      ca,
       login,
       sessionSeconds: 0,
       topicFilters: [],

@@ -18,6 +18,8 @@ export interface BrokerLogin {
 export interface BrokerLinkOptions {
   readonly host: string
   readonly port: number
+  /** PEM of the authorities that the broker's certificate may have; without it there is no TLS. */
+  readonly ca?: string | undefined
   readonly login: BrokerLogin
   readonly clientId: string
   /** Time for which the broker keeps what has come for this client id while nobody is connected with it; 0: nothing. */
@@ -103,10 +105,11 @@ export class BrokerLink {
   }
 
   #connect(): MqttClient {
-    const { host, port, login, clientId, sessionSeconds } = this.#options
+    const { host, port, ca, login, clientId, sessionSeconds } = this.#options
     const options: IClientOptions = {
       host,
       port,
+      ...(ca === undefined ? { protocol: 'mqtt' } : { protocol: 'mqtts', ca, rejectUnauthorized: true }),
       ...login,
       clientId,
       protocolVersion: 5,

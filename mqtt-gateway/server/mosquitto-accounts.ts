@@ -59,7 +59,7 @@ export class MosquittoAccounts implements BrokerAccounts {
   readonly #waiting = new Map<string, PromiseWithResolvers<readonly Answer[]>>()
   #link: BrokerLink | undefined
 
-  constructor(options: Pick<BrokerLinkOptions, 'host' | 'port' | 'login' | 'onBroken'>) {
+  constructor(options: Pick<BrokerLinkOptions, 'host' | 'port' | 'ca' | 'login' | 'onBroken'>) {
     const clientId = `mote-accounts-${randomBytes(8).toString('hex')}`
     const topicFilters = [`${controlTopic}/response`]
     this.#options = { ...options, clientId, sessionSeconds: 0, topicFilters }

@@ -50,6 +50,8 @@ export interface MosquittoConfiguration {
   readonly plugin: string
   /** Absolute: where the files are, and where the broker keeps what it stores. */
   readonly directory: string
+  /** Files in PEM for TLS; without them the port takes what comes in the clear. */
+  readonly tls?: { readonly certificate: string; readonly key: string } | undefined
   /** Who the broker runs as, if it is started by root. */
   readonly user: string
 }
@@ -66,12 +68,14 @@ export function mosquittoConfiguration({
   port,
   plugin,
   directory,
+  tls,
   user,
 }: MosquittoConfiguration): string {
   return `${[
     '# Written by `mote gateway mosquitto`; docs/OPERATIONS.md, "Mosquitto".',
     `user ${user}`,
     `listener ${port} ${host}`,
+    ...(tls ? [`certfile ${tls.certificate}`, `keyfile ${tls.key}`] : []),
     'allow_anonymous false',
     'allow_zero_length_clientid false',
     `plugin ${plugin}`,

@@ -1,11 +1,14 @@
 /** The gateway beside a real Mosquitto, with real agents: what the broker's rules and accounts hold, and what the gateway does through it. */
+import { mkdtemp, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import mqtt, { type IPublishPacket, type MqttClient } from 'mqtt'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { Milliseconds } from '../../chain/brands.ts'
+import { openAuthority, writeServerCertificate } from '../../client/certificate-authority.ts'
 import { type IdentityKeys, makeKeys } from '../../client/key-directory.ts'
 import { accountLogin } from '../../mqtt-gateway/device/account-login.ts'
 import type { DeviceAgent } from '../../mqtt-gateway/device/agent.ts'
+import { openDeviceConnection } from '../../mqtt-gateway/device/device-connection.ts'
 import { observeDeliveries } from '../../mqtt-gateway/device/observer.ts'
 import {
   encodePresence,
@@ -14,10 +17,13 @@ import {
   shardOf,
 } from '../../mqtt-gateway/protocol/sharded-topics.ts'
 import { topics } from '../../mqtt-gateway/protocol/topics.ts'
+import { accountOf } from '../../mqtt-gateway/server/account-keeper.ts'
+import { BrokerLink } from '../../mqtt-gateway/server/broker-link.ts'
+import { gatewayLogins } from '../../mqtt-gateway/server/gateway-logins.ts'
 import { Mailboxes } from '../../mqtt-gateway/server/mailboxes.ts'
 import { AttachedFixture, type AttachedUnderTest } from '../support/attached-fixture.ts'
 import { type GatewayFixture, listen, sentText, until } from '../support/gateway-fixture.ts'
-import { noMosquitto } from '../support/mosquitto.ts'
+import { Mosquitto, noMosquitto } from '../support/mosquitto.ts'
 
 const kept = (content: string) => ({ ...sentText(content), keepMs: 3_600_000 })
 
@@ -32,7 +38,7 @@ describe.skipIf(noMosquitto)('a gateway beside an existing broker, which needs m
   beforeAll(async () => {
     under = await AttachedFixture.start()
     // Before the gateway starts: who joins later waits for it to read the node list again.
-    for (let i = 0; i < 24; i++) {
+    for (let i = 0; i < 25; i++) {
       const keys = makeKeys(`d${i}`)
       under.trust.register(keys)
       joined.push(keys)
@@ -308,5 +314,59 @@ describe.skipIf(noMosquitto)('a gateway beside an existing broker, which needs m
     expect(running.logged.filter(line => line.startsWith('broker: taken-over'))).toHaveLength(1)
     await second.stopGateway()
     expect(running.edge.status().shards).toHaveLength(15)
+  })
+
+  test('attached: by TLS, with a certificate that the gateway and the devices have reason to believe, and with no other', async () => {
+    const directory = await mkdtemp(join(under.mosquitto.directory, 'tls-'))
+    const files = { certificate: join(directory, 'server.crt'), key: join(directory, 'server.key') }
+    const [now, notAfter] = [Date.now(), new Date(Date.now() + 3_600_000)]
+    const [authority] = [
+      await openAuthority(join(directory, 'ca'), now),
+      await openAuthority(join(directory, 'other'), now),
+    ]
+    await writeServerCertificate({ authority, names: ['127.0.0.1'], files, notAfter, now })
+    const logins = gatewayLogins(under.trust.chainId, under.keys)
+    const { id } = joined[0]!
+    const account = await accountOf(
+      { trust: under.trust, gateway: under.keys.id, own: under.keys.encryption },
+      id,
+    )
+    const secure = await Mosquitto.start([account!], logins, files)
+    try {
+      const [ca, other] = await Promise.all(
+        ['ca', 'other'].map(name => readFile(join(directory, name, 'ca.crt'), 'utf8')),
+      )
+      const opened: string[] = []
+      const link = (authorities: string | undefined, signal: AbortSignal) =>
+        BrokerLink.open(
+          {
+            ...secure.address,
+            ca: authorities,
+            login: logins.gateway,
+            clientId: 'x',
+            sessionSeconds: 0,
+            topicFilters: [],
+            onBroken: reason => opened.push(reason),
+          },
+          signal,
+        )
+      const trusting = await link(ca, AbortSignal.timeout(10_000))
+      await trusting.close()
+      for (const authorities of [other, undefined])
+        await expect(link(authorities, AbortSignal.timeout(300))).rejects.toMatchObject({
+          code: 'interrupted',
+        })
+      expect(opened.some(reason => /certificate/.test(reason))).toBe(true)
+      const options = { keys: joined[0]!, chain: under.trust, timeoutMs: 5_000, reconnects: false }
+      const gateway = { ...secure.address, tls: { ca }, brokerOf: under.keys.id }
+      const connection = await openDeviceConnection({ ...options, gateway })
+      await connection.close()
+      const mistrusting = { ...gateway, tls: { ca: other } }
+      await expect(openDeviceConnection({ ...options, gateway: mistrusting })).rejects.toMatchObject({
+        code: 'unreachable',
+      })
+    } finally {
+      await secure.destroy()
+    }
   })
 })

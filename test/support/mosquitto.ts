@@ -49,6 +49,7 @@ export class Mosquitto {
   static async start(
     devices: readonly BrokerAccount[] = [],
     logins: Parameters<typeof accountsFile>[0] = testLogins,
+    tls?: { readonly certificate: string; readonly key: string },
   ): Promise<Mosquitto> {
     const directory = await mkdtemp(join(tmpdir(), 'mote-mosquitto-'))
     const [port] = (await choosePorts(1, 'auto')) as [number]
@@ -59,6 +60,7 @@ export class Mosquitto {
         ...address,
         plugin,
         directory,
+        tls,
         user: userInfo().username,
       }),
       [mosquittoFileNames.access]: accessRules(),
