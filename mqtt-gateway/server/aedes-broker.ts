@@ -113,6 +113,8 @@ class AedesBroker implements Broker {
   readonly #connections = new Map<Client, Connection>()
   readonly #states = new WeakMap<Client, ClientState>()
   readonly #clients = new Map<string, Client>()
+  /** What each connection asks for, in seconds. aedes would refuse by a code that MQTT 3.1.1 does not have, and tell nobody. */
+  readonly #keepAlives = new WeakMap<Client, number>()
   /** As CONNECT has them: aedes hands the same object in when one fires. */
   readonly #wills = new WeakMap<Client, object>()
   readonly #outgoing: OutgoingQueues
@@ -130,10 +132,10 @@ class AedesBroker implements Broker {
       queueLimit: limits.input.messages,
       maxInflightInbound: limits.input.messages,
       maxClientsIdLength: 64,
-      keepaliveLimit: limits.keepAliveSecondsMax,
       connectTimeout: limits.connectTimeoutMs,
       preConnect: (client, packet, done) => {
         packet.clean = true
+        this.#keepAlives.set(client, packet.keepalive ?? 0)
         if (packet.will) this.#wills.set(client, packet.will)
         done(null, true)
       },
@@ -268,10 +270,13 @@ class AedesBroker implements Broker {
       address: shareOf(remoteAddress),
       isPrivate: conn instanceof TLSSocket || isLoopback(remoteAddress),
     }
-    const turnAway = (code: 'assertion-invalid' | 'overloaded', detail: string) => {
+    const turnAway = (code: 'assertion-invalid' | 'limit-exceeded' | 'overloaded', detail: string) => {
       this.#handlers.turnedAway(login, { code, detail })
       return authenticateError(code)
     }
+    const [keepAlive, keepAliveMax] = [this.#keepAlives.get(client) ?? 0, this.#limits.keepAliveSecondsMax]
+    if (keepAlive < 1 || keepAlive > keepAliveMax)
+      return turnAway('limit-exceeded', `keep-alive: expected 1 to ${keepAliveMax} s, got ${keepAlive}`)
     if ((password === undefined && !certificate) || (password?.length ?? 0) > maxPasswordCharacters)
       return turnAway(
         'assertion-invalid',

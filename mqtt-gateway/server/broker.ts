@@ -77,7 +77,7 @@ export interface BrokerHandlers {
    * other handlers get, the very object, for this connection and no other.
    */
   readonly authenticate: (login: Login) => Promise<Result<BrokerSession>>
-  /** Told of a CONNECT that the broker itself refuses, and why: `assertion-invalid`, `overloaded`. */
+  /** Told of a CONNECT that the broker itself refuses, and why: `assertion-invalid`, `limit-exceeded`, `overloaded`. */
   readonly turnedAway: (login: Login, refusal: Refusal) => void
   readonly published: (session: BrokerSession, message: IncomingMessage) => Promise<PublishOutcome>
   /**

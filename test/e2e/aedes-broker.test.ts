@@ -136,7 +136,14 @@ test('broker: says whom it turns away itself, and why', async () => {
   ).rejects.toMatchObject({ code: 4 })
   for (let i = 0; i < testLimits.connectionsMax; i++) await client(`c${i}`)
   await expect(client('one more'), `${host}:${port}`).rejects.toMatchObject({ code: 3 })
-  expect(turnedAway).toEqual(['anonymous: assertion-invalid', 'one more: overloaded'])
+  for (const keepalive of [0, testLimits.keepAliveSecondsMax + 1])
+    await expect(client('eternal', { keepalive })).rejects.toMatchObject({ code: 5 })
+  expect(turnedAway).toEqual([
+    'anonymous: assertion-invalid',
+    'one more: overloaded',
+    'eternal: limit-exceeded',
+    'eternal: limit-exceeded',
+  ])
 })
 
 test.each(['bad-proof', 'bad-certificate', 'withheld', 'not-ready', 'internal'] as const)(
