@@ -61,7 +61,7 @@ export type ClientEvent =
   | { readonly type: 'refused'; readonly reason: Refusal }
 
 export interface ClientText {
-  /** At most 1 MiB. */
+  /** At most 16 MiB. */
   readonly content: Uint8Array
   /** The sender's name for the stream; '' by default; at most 34 characters with `received`, else 64; not beginning with `mote.`. */
   readonly channel?: string

@@ -39,7 +39,7 @@ interface StoredEntry {
   readonly body: Uint8Array
 }
 
-/** Largest body of an entry: the largest message that comes, or one that waits to be sent, plain and sealed; and what stands around it. */
+/** Largest body of an entry: the largest message that comes, or waits to be sent, and what stands around it. */
 export const maxEntryBytes = 17 * 1024 * 1024
 /** The same with its lane and time. */
 const maxStoredBytes = maxEntryBytes + 1024
@@ -144,16 +144,9 @@ export class DurableQueue {
     return stored(this.#keyOf(entry), value).body
   }
 
-  /** Replaces what an entry holds; its place and age stay. */
-  async replace(entry: QueueEntry, body: Uint8Array): Promise<void> {
-    const { lane, acceptedAt } = entry
-    const value = encode(entryCodec, { version: formatVersion, lane, acceptedAt, body })
-    await this.#store.write([{ key: this.#keyOf(entry), value }])
-  }
-
-  /** Takes the head of its lane off the queue, and off the disk. */
-  async remove(entry: QueueEntry): Promise<void> {
-    await this.#store.write([{ key: this.#keyOf(entry), value: undefined }])
+  /** Takes the head of its lane off the queue, and off the disk, with what else goes. */
+  async remove(entry: QueueEntry, also: readonly StoreChange[] = []): Promise<void> {
+    await this.#store.write([{ key: this.#keyOf(entry), value: undefined }, ...also])
     const lane = this.#lanes.get(entry.lane) ?? []
     lane.shift()
     if (lane.length === 0) this.#lanes.delete(entry.lane)

@@ -16,11 +16,13 @@ import { randomBytes } from 'node:crypto'
 import type { DeviceId, GroupId, Milliseconds } from '../../chain/brands.ts'
 import { decode, encode } from '../../chain/codec.ts'
 import type { ErrorCode } from '../../chain/errors.ts'
-import { MoteError, type Refusal, type Result, refusalOf } from '../../chain/result.ts'
+import { MoteError, type Refusal, type Result, refusalOf, unwrap } from '../../chain/result.ts'
 import { Deadline, pause } from '../../client/deadline.ts'
 import type { MessageStore } from '../../client/message-store.ts'
 import type { DeviceAgent } from '../device/agent.ts'
 import type { Recipient } from '../device/message-sealing.ts'
+import { chunkWaitMs, contentsOf, newTransferId } from '../device/transfers.ts'
+import type { Content } from '../protocol/content.ts'
 import { maxEnvelopeLifetimeMs } from '../protocol/envelope.ts'
 import type { AgentLink } from './agent-link.ts'
 import {
@@ -29,16 +31,18 @@ import {
   type MessageNumber,
   type PendingConfirmations,
 } from './confirmations.ts'
-import { DurableQueue, type QueueEntry, type QueueLimits } from './durable-queue.ts'
+import { DurableQueue, maxEntryBytes, type QueueEntry, type QueueLimits } from './durable-queue.ts'
 import { LaneWorkers } from './lane-workers.ts'
 import {
   type Delivery,
   flawOf,
   formatVersion,
+  maxProgressBytes,
   messageCodec,
   type OutboxMessage,
   type SealedBytes,
   type StoredMessage,
+  sendingProgressCodec,
 } from './outgoing-message.ts'
 
 export const defaultOutboxLimits: QueueLimits = {
@@ -147,12 +151,7 @@ export class Outbox {
     if (flaw) return { ok: false, error: flaw }
     const { type, id } = message.to
     const lane = `${type}/${id}`
-    const body = encode(messageCodec, {
-      version: formatVersion,
-      keepMs: undefined,
-      ...message,
-      sealed: undefined,
-    })
+    const body = encode(messageCodec, { version: formatVersion, keepMs: undefined, ...message })
     const added = await this.#queue.add({ lane, body, now: this.#options.now() })
     if (!added.ok) return added
     const { sequence } = added.value
@@ -173,7 +172,7 @@ export class Outbox {
       if (!entry) return this.#workers.isIdle(lane)
       const outcome = await this.#deliver(entry)
       if (!outcome) return
-      await this.#queue.remove(entry)
+      await this.#queue.remove(entry, [{ key: progressKey(this.#options, entry), value: undefined }])
       this.#settle.get(entry.sequence)?.(outcome)
       this.#settle.delete(entry.sequence)
       this.#options.onOutcome(outcome)
@@ -184,7 +183,7 @@ export class Outbox {
   async #deliver(entry: QueueEntry): Promise<DeliveryOutcome | undefined> {
     const { signal } = this.#workers
     const { link, limits, now, onWaiting } = this.#options
-    const attempt = new Attempts(this.#options, this.#queue, entry, await this.#read(entry))
+    const attempt = await Attempts.open(this.#options, entry, await this.#read(entry))
     const { to } = attempt.message
     const dropped = (reason: Refusal) => ({ type: 'dropped', sequence: entry.sequence, to, reason }) as const
     for (let delayMs = retryDelayMsMin; ; delayMs = Math.min(2 * delayMs, resealDelayMsMax)) {
@@ -230,10 +229,14 @@ export class Outbox {
   }
 
   async #read(entry: QueueEntry): Promise<StoredMessage> {
-    const read = decode(messageCodec, await this.#queue.read(entry))
+    const read = decode(messageCodec, await this.#queue.read(entry), maxEntryBytes)
     if (read.ok) return read.value
     throw new MoteError('storage-corrupt', `outbox: entry ${entry.sequence}: ${read.error.detail}`)
   }
+}
+
+function progressKey({ prefix }: Pick<OutboxOptions, 'prefix'>, { sequence }: QueueEntry): string {
+  return `${prefix}out/progress/${sequence}`
 }
 
 /** The attempts to deliver one message, and what is kept from one to the next. */
@@ -241,59 +244,105 @@ class Attempts {
   readonly entry: QueueEntry
   readonly message: StoredMessage
   readonly #options: OutboxOptions
-  readonly #queue: DurableQueue
+  /** The name of its transfer, if it goes in chunks, and the next one of them. */
+  #transfer = newTransferId()
+  #index = 0
+  /** When a chunk was sealed or relayed last. */
+  #activeAt = 0
+  /** That one, sealed before. */
   #sealed: SealedBytes | undefined
   count = 0
 
-  constructor(options: OutboxOptions, queue: DurableQueue, entry: QueueEntry, message: StoredMessage) {
+  private constructor(options: OutboxOptions, entry: QueueEntry, message: StoredMessage) {
     this.#options = options
-    this.#queue = queue
     this.entry = entry
     this.message = message
-    this.#sealed = message.sealed
   }
 
-  /** Undefined when the gateway has relayed it, now or at an earlier attempt. */
+  /** Goes on where an earlier run ended. Throws `storage-corrupt`, `storage-failed`. */
+  static async open(options: OutboxOptions, entry: QueueEntry, message: StoredMessage): Promise<Attempts> {
+    const attempts = new Attempts(options, entry, message)
+    const stored = await options.store.get(progressKey(options, entry))
+    if (!stored) return attempts
+    const read = decode(sendingProgressCodec, stored, maxProgressBytes)
+    if (!read.ok)
+      throw new MoteError('storage-corrupt', `outbox: entry ${entry.sequence}: ${read.error.detail}`)
+    attempts.#transfer = read.value.transfer
+    attempts.#index = read.value.index
+    attempts.#sealed = read.value.sealed
+    attempts.#activeAt = read.value.sealed.expiry - sealedLifetimeMs
+    return attempts
+  }
+
+  /** Undefined when the gateway has relayed all of it, now or at earlier attempts. */
   async relay(agent: DeviceAgent): Promise<Refusal | undefined> {
     try {
-      const earlier = this.#sealed && this.#sealed.expiry > this.#options.now() ? this.#sealed : undefined
-      const sealed = earlier ?? (await this.#seal(agent, this.message.channel))
-      if (!earlier) await this.#keep(sealed)
-      const { code, reason = '' } = await agent.relay(sealed)
-      // The gateway knows these very bytes: it relayed them, and its answer was lost.
-      if (code === undefined || (code === 'replayed' && earlier)) return undefined
-      if (spoiled.includes(code) || code === 'recipient-key-mismatch') this.#sealed = undefined
-      return { code, detail: reason }
+      if (this.#isGivenUp()) {
+        this.#transfer = newTransferId()
+        this.#index = 0
+        this.#sealed = undefined
+      }
+      const contents = unwrap(contentsOf(this.message.content, this.#transfer))
+      for (; this.#index < contents.length; this.#index++) {
+        const refused = await this.#relayContent(agent, contents[this.#index] as Content)
+        if (refused) return refused
+      }
+      return undefined
     } catch (error) {
       return refusalOf(error)
     }
+  }
+
+  /** A recipient that listens drops the chunks of a message whose next one does not come; kept ones wait. */
+  #isGivenUp(): boolean {
+    const isHeld = this.#index === 0 || this.message.keepMs !== undefined
+    return !isHeld && this.#options.now() - this.#activeAt > chunkWaitMs
+  }
+
+  async #relayContent(agent: DeviceAgent, content: Content): Promise<Refusal | undefined> {
+    const earlier = this.#sealed && this.#sealed.expiry > this.#options.now() ? this.#sealed : undefined
+    const sealed = earlier ?? (await this.#seal(agent, this.message.channel, content))
+    if (!earlier) await this.#keep(sealed)
+    const { code, reason = '' } = await agent.relay(sealed)
+    const isOver = code !== undefined && (spoiled.includes(code) || code === 'recipient-key-mismatch')
+    // The gateway knows these very bytes: it relayed them, and its answer was lost.
+    const isRelayed = code === undefined || (code === 'replayed' && earlier !== undefined)
+    if (isRelayed) this.#activeAt = this.#options.now()
+    if (isRelayed || isOver) this.#sealed = undefined
+    return isRelayed ? undefined : { code, detail: reason }
   }
 
   /** Undefined when the gateway has relayed a message that asks for a confirmation. */
   async ask(agent: DeviceAgent, number: MessageNumber): Promise<Refusal | undefined> {
     this.count += 1
     try {
-      const sealed = await this.#seal(agent, askingChannel(number, this.message.channel))
-      const { code, reason = '' } = await agent.relay(sealed)
-      return code === undefined ? undefined : { code, detail: reason }
+      const channel = askingChannel(number, this.message.channel)
+      for (const content of unwrap(contentsOf(this.message.content))) {
+        const { code, reason = '' } = await agent.relay(await this.#seal(agent, channel, content))
+        if (code !== undefined) return { code, detail: reason }
+      }
+      return undefined
     } catch (error) {
       return refusalOf(error)
     }
   }
 
-  async #seal(agent: DeviceAgent, channel: string): Promise<SealedBytes> {
-    const { to, content, keepMs } = this.message
+  async #seal(agent: DeviceAgent, channel: string, { bytes: content, place }: Content): Promise<SealedBytes> {
+    const { to, keepMs } = this.message
     const lifetimeMs = sealedLifetimeMs
     const expiry = (this.#options.now() + lifetimeMs) as Milliseconds
-    const sealed = await agent.seal(to, { content, channel, lifetimeMs, keepMs })
+    const sealed = await agent.seal(to, { content, place, channel, lifetimeMs, keepMs })
     if (sealed.type === 'sealed') return { ...sealed.envelope, expiry }
     const { code = 'internal', reason = '' } = sealed.verdict
     throw new MoteError(code, reason)
   }
 
   async #keep(sealed: SealedBytes): Promise<void> {
-    await this.#queue.replace(this.entry, encode(messageCodec, { ...this.message, sealed }))
+    const progress = { version: formatVersion, transfer: this.#transfer, index: this.#index, sealed }
+    const key = progressKey(this.#options, this.entry)
+    await this.#options.store.write([{ key, value: encode(sendingProgressCodec, progress) }])
     this.#sealed = sealed
+    this.#activeAt = this.#options.now()
   }
 }
 

@@ -6,7 +6,7 @@ import type { Hash, Milliseconds } from '../../chain/brands.ts'
 import { bytes, constant, digest, encode, oneOf, optional, struct, uint } from '../../chain/codec.ts'
 import { MoteError, type Refusal } from '../../chain/result.ts'
 import { type Recipient, recipientCodec } from '../device/message-sealing.ts'
-import { maxContentBytes } from '../protocol/content.ts'
+import { maxChunks, maxTransferBytes, transferIdBytes } from '../protocol/content.ts'
 import { channelCodec, maxEnvelopeBytes, maxKeepMs } from '../protocol/envelope.ts'
 import { askingChannel, isReservedChannel } from './confirmations.ts'
 
@@ -31,35 +31,49 @@ export interface SealedBytes {
   readonly expiry: Milliseconds
 }
 
-export const formatVersion = 2 as const
+export const formatVersion = 3 as const
 
 export interface StoredMessage extends Required<OutboxMessage> {
   readonly version: typeof formatVersion
-  readonly sealed: SealedBytes | undefined
 }
 
 export const messageCodec = struct<StoredMessage>({
   version: constant(formatVersion),
   to: recipientCodec,
-  content: bytes(0, maxContentBytes),
+  content: bytes(0, maxTransferBytes),
   channel: channelCodec,
   delivery: oneOf<Delivery>({ relayed: 1, received: 2 }),
   keepMs: optional(uint(maxKeepMs)),
-  sealed: optional(
-    struct<SealedBytes>({
-      bytes: bytes(1, maxEnvelopeBytes),
-      messageId: digest<Hash>(),
-      expiry: uint<Milliseconds>(),
-    }),
-  ),
 })
+
+/** How far a message has come that is relayed, beside it on the disk: the same bytes are sent again until there is a verdict on them. */
+export interface SendingProgress {
+  readonly version: typeof formatVersion
+  /** The name of its transfer, if it goes in chunks, and which of them these bytes are. */
+  readonly transfer: Uint8Array
+  readonly index: number
+  readonly sealed: SealedBytes
+}
+
+export const sendingProgressCodec = struct<SendingProgress>({
+  version: constant(formatVersion),
+  transfer: bytes(transferIdBytes),
+  index: uint(maxChunks - 1),
+  sealed: struct<SealedBytes>({
+    bytes: bytes(1, maxEnvelopeBytes),
+    messageId: digest<Hash>(),
+    expiry: uint<Milliseconds>(),
+  }),
+})
+/** A progress and its sealed bytes. */
+export const maxProgressBytes = 1026 * 1024
 
 /** What no outbox takes. `malformed`, `too-large`. */
 export function flawOf({ to, content, channel, delivery, keepMs }: OutboxMessage): Refusal | undefined {
-  if (content.length > maxContentBytes)
+  if (content.length > maxTransferBytes)
     return {
       code: 'too-large',
-      detail: `content: expected at most ${maxContentBytes} bytes, got ${content.length}`,
+      detail: `content: expected at most ${maxTransferBytes} bytes, got ${content.length}`,
     }
   if (isReservedChannel(channel)) return { code: 'malformed', detail: `channel: '${channel}' is reserved` }
   if (delivery === 'received' && to.type !== 'device')

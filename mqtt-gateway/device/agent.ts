@@ -200,7 +200,7 @@ export class DeviceAgent {
    * Seals a message as `send` and `sendToGroup` would, and sends nothing: for who keeps the bytes until their verdict is known.
    * Throws what they throw; at most 1 MiB.
    */
-  seal(to: Recipient, text: OutgoingText): Promise<SealOutcome> {
+  seal(to: Recipient, text: OutgoingContent): Promise<SealOutcome> {
     return this.#sealing.seal(to, text)
   }
 

@@ -26,13 +26,17 @@ export const maxTransfersBytes = 64 * 1024 * 1024
 /** Longest time between two chunks of a transfer. */
 export const chunkWaitMs = 120_000
 
-/** The envelopes' contents for a message: itself, or its chunks. Refuses `too-large`. */
-export function contentsOf(message: Uint8Array): Result<readonly Content[]> {
+/** A new name for a transfer. */
+export function newTransferId(): Uint8Array {
+  return Uint8Array.from(randomBytes(transferIdBytes))
+}
+
+/** The envelopes' contents for a message: itself, or its chunks under the name of a transfer. Refuses `too-large`. */
+export function contentsOf(message: Uint8Array, transfer = newTransferId()): Result<readonly Content[]> {
   if (message.length > maxTransferBytes)
     return refuse('too-large', `content: expected at most ${maxTransferBytes} bytes, got ${message.length}`)
   if (message.length <= maxContentBytes) return ok([{ bytes: message, place: undefined }])
   const count = Math.ceil(message.length / maxContentBytes)
-  const transfer = Uint8Array.from(randomBytes(transferIdBytes))
   const whole = digestOf(message)
   return ok(
     Array.from({ length: count }, (_, index) => ({

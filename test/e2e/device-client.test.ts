@@ -192,7 +192,7 @@ test('device client: a reserved channel, a confirmation of a group and too large
       client.sendToGroup('a'.repeat(64) as never, { content: content('x'), delivery: 'received' }),
       'malformed',
     ],
-    [client.send(d1112.id, { content: new Uint8Array(1024 * 1024 + 1) }), 'too-large'],
+    [client.send(d1112.id, { content: new Uint8Array(16 * 1024 * 1024 + 1) }), 'too-large'],
   ]
   for (const [refused, code] of refusals) await expect(refused).rejects.toMatchObject({ code })
   expect(client.waiting.outbox).toBe(0)
@@ -373,4 +373,27 @@ test('device client: a confirmation reaches a sender that has rotated its key', 
   const second = await sender.client.send(d1112.id, { content: content('2'), delivery: 'received' })
   expect(await second.outcome).toMatchObject({ type: 'received' })
   expect(recipient.texts).toEqual(['1', '2'])
+})
+
+test('device client: what is larger than 1 MiB goes in chunks and comes whole and in order, through a restart of gateway and sender', async () => {
+  const recipient = await start(d1112)
+  const taken: Uint8Array[] = []
+  recipient.client.listen(({ content: bytes }) => void taken.push(bytes))
+  const first = await start(d1111)
+  await Promise.all([first, recipient].map(({ client }) => client.connected(5_000)))
+  const large = [6, 3].map(size => Uint8Array.from(randomBytes(size * 1024 * 1024)))
+  await first.client.send(d1112.id, { content: large[0]! })
+  const relayed = () =>
+    fixture.decisions.filter(({ event, verdict }) => event === 'message' && verdict === 'Check').length
+  await until(() => relayed() > 1, 'some chunks of the first')
+  await stop(first)
+  const second = await start(d1111)
+  await until(() => taken.length === 1, 'the rest, by the next run of its sender')
+  const { outcome } = await second.client.send(d1112.id, { content: large[1]!, delivery: 'received' })
+  await until(() => relayed() > 8, 'some chunks of the second')
+  await fixture.gateway.stop()
+  await fixture.startAgain()
+  expect(await outcome).toMatchObject({ type: 'received' })
+  await until(() => taken.length === 2, 'both')
+  expect(taken.map((bytes, i) => Buffer.from(bytes).equals(large[i]!))).toEqual([true, true])
 })
