@@ -4,6 +4,8 @@
  * Who may log in is in force before anybody is served, and follows the chain from then on.
  */
 import type { DeviceId } from '../chain/brands.ts'
+import { MoteError } from '../chain/result.ts'
+import { pause } from '../client/deadline.ts'
 import type { IdentityKeys } from '../client/key-directory.ts'
 import type { Logger } from '../client/log.ts'
 import type { AttachedEdge } from './config.ts'
@@ -27,6 +29,8 @@ export interface AttachedParts {
   readonly log: Pick<Logger, 'debug' | 'info' | 'warn'>
 }
 
+const retryDelayMs = 500
+
 export interface AttachedEdgeStatus {
   readonly shards: readonly string[]
   readonly connected: boolean
@@ -39,6 +43,7 @@ export class AttachedGateway {
   readonly #keeper: AccountKeeper | undefined
   /** Connections that stand, by their names. */
   readonly #links = new Set<string>()
+  readonly #stopping = new AbortController()
   #stopFollowing = () => {}
 
   constructor(parts: AttachedParts) {
@@ -84,7 +89,16 @@ export class AttachedGateway {
       isFirst = false
     })
     const startedAt = performance.now()
-    await keeper.reconcile()
+    for (;;) {
+      try {
+        await keeper.reconcile()
+        break
+      } catch (error) {
+        if (this.#stopping.signal.aborted || !(error instanceof MoteError)) throw error
+        log.warn({ err: error }, 'broker: accounts not read; again')
+        await pause(retryDelayMs, this.#stopping.signal)
+      }
+    }
     log.info({ accounts: keeper.count, tookMs: Math.round(performance.now() - startedAt) }, 'accounts')
     this.#stopFollowing = trust.onAdvance(advance => {
       keeper.reviewAfter(advance).catch((error: unknown) => {
@@ -106,6 +120,7 @@ export class AttachedGateway {
 
   /** After the gateway has stopped. */
   async stop(): Promise<void> {
+    this.#stopping.abort()
     this.#stopFollowing()
     await this.#accounts?.close()
     await this.#keeper?.close()

@@ -16,6 +16,7 @@ import { pause } from '../../client/deadline.ts'
 import type { EncryptionKeyPair } from '../../client/encryption-keys.ts'
 import { OrderedQueue } from '../../client/ordered-queue.ts'
 import type { ListedIds } from '../../client/record-list.ts'
+import { sideBySide } from '../../client/side-by-side.ts'
 import { accountPassword } from '../protocol/account-password.ts'
 import type { TrustAdvance, TrustView } from '../protocol/trust.ts'
 import { receivable } from './access.ts'
@@ -38,6 +39,8 @@ export interface AccountKeeperOptions extends AccountSourceOptions {
 const relistPauseMs = 1_000
 /** Times what the last reading took: a long list is read less often. */
 const relistPauseFactor = 10
+/** Devices whose records are asked for at the same time. */
+const lookUpsAtOnce = 16
 /** Pages of one reading. */
 const maxListPages = 4_096
 
@@ -95,9 +98,12 @@ export class AccountKeeper {
   async reconcile(): Promise<void> {
     await this.#turn.run(async () => {
       this.#notes = new Map(await this.#options.accounts.list())
-      await this.#lookAt([...this.#notes.keys()])
+      this.#subjects.clear()
     })
+    // Its pages prove many records in one request each; what it leaves out is asked for one by one.
     await this.#readList()
+    const unlisted = [...this.#notes.keys()].filter(id => !this.#subjects.has(stateKeyOf.identity(id)))
+    await this.#turn.run(() => this.#lookAt(unlisted))
   }
 
   /** A step of the chain. Resolves when whom it names is done with; who is new comes later. */
@@ -155,9 +161,20 @@ export class AccountKeeper {
       this.#subjects.set(stateKeyOf.identity(device), device)
       this.#subjects.set(stateKeyOf.rights(device), device)
     }
-    const wanted = await Promise.all(
-      devices.map(async device => ({ device, account: await accountOf(this.#options, device) })),
-    )
+    try {
+      await this.#settle(devices)
+    } catch (error) {
+      // The next reading of the list finds them unknown.
+      for (const device of devices) this.#subjects.delete(stateKeyOf.identity(device))
+      throw error
+    }
+  }
+
+  async #settle(devices: readonly DeviceId[]): Promise<void> {
+    const wanted: { readonly device: DeviceId; readonly account: BrokerAccount | undefined }[] = []
+    await sideBySide(devices, lookUpsAtOnce, async device => {
+      wanted.push({ device, account: await accountOf(this.#options, device) })
+    })
     const { accounts } = this.#options
     const gone = wanted.filter(({ device, account }) => !account && this.#notes.has(device))
     // First: who was revoked has a connection until then.
