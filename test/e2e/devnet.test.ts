@@ -375,7 +375,7 @@ describe('devnet', () => {
   test('children end when their supervisor is killed; without --dir the directory is temporary', async () => {
     const environment = { XDG_STATE_HOME: join(root, 'state') }
     const up = await runMote(
-      ['devnet', 'up', '--detach', '--json', '--lightweight', '0', '--devices', '0'],
+      ['devnet', 'up', '--detach', '--json', '--full', '1', '--lightweight', '0', '--devices', '0'],
       environment,
     )
     expect(up.code, up.stderr).toBe(0)

@@ -223,7 +223,7 @@ async function refusal(promise: Promise<unknown>): Promise<string> {
 beforeAll(async () => {
   root = await mkdtemp(join(tmpdir(), 'mote-e2e-light-'))
   directory = join(root, 'net')
-  const size = ['--full', '3', '--coordination', '2', '--lightweight', '2', '--devices', '1']
+  const size = ['--full', '3', '--coordination', '2', '--lightweight', '1', '--devices', '1']
   const up = await runMote(['devnet', 'up', '--detach', '--seed', 'light', '--dir', directory, ...size])
   expect(up.code, up.stderr).toBe(0)
   devnet = (await readDescription(directory))!
