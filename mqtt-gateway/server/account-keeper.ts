@@ -37,8 +37,9 @@ export interface AccountKeeperOptions extends AccountSourceOptions {
 
 /** Time from one reading of the node list to the next, at least. */
 const relistPauseMs = 1_000
-/** Times what the last reading took: a long list is read less often. */
+/** Times what the last reading took: a long list is read less often. Who has just joined waits for it. */
 const relistPauseFactor = 10
+const relistPauseMsMax = 5_000
 /** Devices whose records are asked for at the same time. */
 const lookUpsAtOnce = 16
 /** Pages of one reading. */
@@ -139,7 +140,8 @@ export class AccountKeeper {
         this.#options.onError(error)
       })
       const tookMs = performance.now() - startedAt
-      await pause(Math.max(relistPauseMs, relistPauseFactor * tookMs), signal)
+      const pauseMs = Math.min(relistPauseFactor * tookMs, relistPauseMsMax)
+      await pause(Math.max(relistPauseMs, pauseMs), signal)
     }
   }
 
