@@ -269,7 +269,6 @@ test('open topics: for the members of a group alone; --publishers without --open
     ['group', 'create', 'c', '--from', 'owner', '--publishers', 'pumps'],
     ['device', 'send', 'x', '--topic', 'b', '--group', 'b', '--from', 'owner'],
     ['device', 'send', 'x', '--topic', 'b', '--vote', '--from', 'owner'],
-    ['device', 'send', 'x', '--topic', 'b', '--keep', '1h', '--from', 'owner'],
     ['device', 'contact', 'refresh', '1112', '--topic', 'b', '--from', 'owner'],
   ]
   for (const args of usage) expect((await devnet.mote(...args)).code, args.join(' ')).toBe(2)

@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { defaultGenesisParameters } from '../../../chain/genesis.ts'
 import { parseGatewayConfig } from '../../../mqtt-gateway/config.ts'
+import { parseShards } from '../../../mqtt-gateway/protocol/sharded-topics.ts'
 import { type NodeConfigFile, parseNodeConfig } from '../../../node/config.ts'
 import {
   type ChainSettings,
@@ -201,20 +202,21 @@ describe('documents', () => {
 
   test('OPERATIONS: the default of every field of a gateway is what takes effect', () => {
     const file = { ...minimal, label: undefined, p2p: undefined, peers: undefined, coordination: undefined }
-    const gateway = parseGatewayConfig(
-      JSON.stringify({
-        ...file,
-        fullNodes: ['http://a:1'],
-        mqtt: minimal.api,
-        api: undefined,
-        trustTtlMs: 500,
-      }),
-      '/g/config.json',
-    )
+    const parsed = (broker: object) =>
+      parseGatewayConfig(
+        JSON.stringify({ ...file, fullNodes: ['http://a:1'], api: undefined, trustTtlMs: 500, ...broker }),
+        '/g/config.json',
+      )
+    const gateway = parsed({ mqtt: minimal.api })
+    const { edge } = parsed({ broker: { host: 'b', port: 1883 } })
+    if (edge.type !== 'attached') throw new Error(edge.type)
+    expect(edge.shards).toEqual(parseShards('0-f'))
+    const attached = { broker: { ...edge, shards: '0-f' } }
     const defaults = fieldDefaults('OPERATIONS.md', 'Field of a gateway')
     expect(defaults.map(({ name }) => name)).toEqual(
       expect.arrayContaining(['limits.connections', 'limits.queuedPerClient', 'log.level']),
     )
-    for (const { name, text } of defaults) expect(text, name).toBe(textOf(gateway, name))
+    for (const { name, text } of defaults)
+      expect(text, name).toBe(textOf(name.startsWith('broker.') ? attached : gateway, name))
   })
 })
