@@ -4,10 +4,10 @@ import { runBoth } from '../../simulation/both.ts'
 
 /** Shorter runs than those of `npm run sim`, so that more of them fit into a test run. */
 const events = 1_000
-const perTest = 12
+const perTest = 8
 
 test.each([1, 41, 81, 121, 161])(
-  'simulator: 12 seeds from %i on, the whole and the core alone',
+  'simulator: 8 seeds from %i on, the whole and the core alone',
   async from => {
     const failures: string[] = []
     let blocks = 0
@@ -24,7 +24,7 @@ test.each([1, 41, 81, 121, 161])(
 
 test('simulator: two runs of one seed are the same to the byte', async () => {
   const traces = new Set<string>()
-  for (const seed of [1, 5, 23, 58]) {
+  for (const seed of [5, 23]) {
     const first = await runBoth({ seed, events, trace: true })
     const second = await runBoth({ seed, events, trace: true })
     expect(second.trace === first.trace, `traces of seed ${seed}`).toBe(true)
@@ -32,5 +32,5 @@ test('simulator: two runs of one seed are the same to the byte', async () => {
     expect(first.trace.split('\n').length).toBeGreaterThan(events)
     traces.add(first.trace)
   }
-  expect(traces.size, 'another seed is another run').toBe(4)
+  expect(traces.size, 'another seed is another run').toBe(2)
 })
