@@ -7,9 +7,10 @@ import { resolve } from 'node:path'
 import type { Command } from 'commander'
 import { exitCodes } from '../chain/errors.ts'
 import { MoteError } from '../chain/result.ts'
+import type { MosquittoTls } from '../mqtt-gateway/server/mosquitto-files.ts'
 import { gatewayCertificateCommand } from './certificates.ts'
 import type { AddCommand } from './command.ts'
-import type { Context } from './context.ts'
+import { type Context, parseCount } from './context.ts'
 import { runProgram } from './run-program.ts'
 
 export function gatewayCommands(family: Command, add: AddCommand): void {
@@ -39,6 +40,16 @@ export function gatewayCommands(family: Command, add: AddCommand): void {
       { flags: '--certificate <file>', description: 'PEM, for TLS; with --key' },
       { flags: '--key <file>', description: 'PEM of its key, which Mosquitto has to be able to read' },
       {
+        flags: '--client-ca <file>',
+        description:
+          'PEM of the authorities of client certificates: a second port takes devices by theirs, and by no password',
+      },
+      {
+        flags: '--client-port <port>',
+        description: `that port (default: ${defaultClientPort})`,
+        read: parseCount('client-port', 1, 65_535),
+      },
+      {
         flags: '--plugin <file>',
         description: 'mosquitto_dynamic_security.so, where it is in an unusual place',
       },
@@ -54,12 +65,17 @@ export function gatewayCommands(family: Command, add: AddCommand): void {
   })
 }
 
+/** Where brokers commonly have the port that wants a client certificate. */
+const defaultClientPort = 8884
+
 interface MosquittoOptions {
   readonly config: string
   readonly out: string
   readonly listen?: string
   readonly certificate?: string
   readonly key?: string
+  readonly clientCa?: string
+  readonly clientPort?: number
   readonly plugin?: string
   readonly user: string
 }
@@ -67,11 +83,10 @@ interface MosquittoOptions {
 async function mosquitto(
   { output }: Context,
   _args: readonly string[],
-  { config, out, listen, certificate, key, plugin, user }: MosquittoOptions,
+  options: MosquittoOptions,
 ): Promise<number> {
-  if ((certificate === undefined) !== (key === undefined))
-    throw new MoteError('usage', 'certificate, key: expected both, or none')
-  const tls = certificate && key ? { certificate: resolve(certificate), key: resolve(key) } : undefined
+  const { config, out, listen, plugin, user } = options
+  const tls = tlsOf(options)
   const { prepareMosquitto } = await import('../mqtt-gateway/mosquitto-setup.ts')
   const log = { level: 'warn' } as const
   const written = await prepareMosquitto({ config, directory: out, listen, plugin, tls, user, log })
@@ -83,4 +98,19 @@ async function mosquitto(
     ].join('\n'),
   )
   return exitCodes.ok
+}
+
+/** Absolute: Mosquitto is started elsewhere. Throws `usage`. */
+function tlsOf({ certificate, key, clientCa, clientPort }: MosquittoOptions): MosquittoTls | undefined {
+  if ((certificate === undefined) !== (key === undefined))
+    throw new MoteError('usage', 'certificate, key: expected both, or none')
+  if (clientCa === undefined && clientPort !== undefined)
+    throw new MoteError('usage', 'client-port: expected --client-ca beside it')
+  if (certificate === undefined || key === undefined) {
+    if (clientCa !== undefined)
+      throw new MoteError('usage', 'client-ca: expected --certificate and --key beside it')
+    return undefined
+  }
+  const clients = clientCa ? { ca: resolve(clientCa), port: clientPort ?? defaultClientPort } : undefined
+  return { certificate: resolve(certificate), key: resolve(key), clients }
 }

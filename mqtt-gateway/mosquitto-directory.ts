@@ -12,6 +12,7 @@ import {
   accessRules,
   accountsFile,
   findPlugin,
+  type MosquittoTls,
   mosquittoConfiguration,
   mosquittoFileNames,
 } from './server/mosquitto-files.ts'
@@ -21,7 +22,7 @@ export interface MosquittoDirectoryOptions {
   readonly listen: ListenAddress
   /** The dynamic-security plugin; looked for in the usual places unless given. */
   readonly plugin?: string | undefined
-  readonly tls?: { readonly certificate: string; readonly key: string } | undefined
+  readonly tls?: MosquittoTls | undefined
   /** Who Mosquitto runs as when root starts it. */
   readonly user: string
   readonly chainId: ChainId

@@ -10,6 +10,7 @@ import { type MosquittoDirectory, writeMosquittoDirectory } from './mosquitto-di
 import { chainTrust } from './protocol/chain-trust.ts'
 import { accountOf } from './server/account-keeper.ts'
 import type { BrokerAccount } from './server/broker-accounts.ts'
+import type { MosquittoTls } from './server/mosquitto-files.ts'
 
 export interface MosquittoSetup {
   readonly config: string
@@ -17,7 +18,7 @@ export interface MosquittoSetup {
   /** Address that Mosquitto listens on; the port is that of the configuration. */
   readonly listen: string | undefined
   readonly plugin: string | undefined
-  readonly tls: { readonly certificate: string; readonly key: string } | undefined
+  readonly tls: MosquittoTls | undefined
   readonly user: string
   readonly log: { readonly level: 'warn' | 'silent' }
 }

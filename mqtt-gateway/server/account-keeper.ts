@@ -1,6 +1,6 @@
 /**
- * Keeps the accounts of a broker that others wrote equal to the chain: one for each active device whose key can make a password
- * (account-password.ts), with what its rights let it receive.
+ * Keeps the accounts of a broker that others wrote equal to the chain: one for each active device, with what its rights let it receive,
+ * and with a password if its key can make one (account-password.ts).
  *
  * Invariants:
  * - an account goes when the chain proves that its device is not active, or has other keys; not because a list leaves it out;
@@ -46,8 +46,9 @@ const lookUpsAtOnce = 16
 const maxListPages = 4_096
 
 /**
- * The account that a device should have; undefined if it should have none: it is not active, or its key can make no password
- * (RSA, or of another kind than the gateway's). Throws `MoteError` when the chain is out of reach.
+ * The account that a device should have; undefined if it is not active, or the gateway itself. A device whose key can make no password (RSA, or of
+ * another kind than the gateway's) has one as well: without it a client certificate would have no rights, and would not be cut.
+ * Throws `MoteError` when the chain is out of reach.
  */
 export async function accountOf(
   { trust, gateway, own }: AccountSourceOptions,
@@ -59,17 +60,16 @@ export async function accountOf(
   ])
   if (record?.status !== 'active' || device === gateway) return undefined
   const isSameKind = ({ suite }: EncryptionKey) => suite === own.publicKey.suite
-  const entry = currentEncryptionKey(record, trust.now(), isSameKind)
-  if (!entry) return undefined
+  const key = currentEncryptionKey(record, trust.now(), isSameKind)?.key
   const { chainId } = trust
-  const ends = { gateway: { id: gateway, key: own.publicKey }, device: { id: device, key: entry.key } }
-  const password = accountPassword({ chainId, ...ends, own })
-  if (!password.ok) return undefined
+  const ofGateway = { id: gateway, key: own.publicKey }
+  const made = key && accountPassword({ chainId, gateway: ofGateway, device: { id: device, key }, own })
+  const password = made?.ok ? made.value : undefined
   const receives = receivable(rights)
-  const keys = [own.publicKey, entry.key].map(key => keyIdOf(key).slice(0, 16))
+  const keys = [own.publicKey, ...(key && made?.ok ? [key] : [])].map(each => keyIdOf(each).slice(0, 16))
   const byRight = createHash('sha256').update(receives.join('\n')).digest('hex').slice(0, 16)
   const note = [...keys, ...(receives.length > 0 ? [byRight] : [])].join(' ')
-  return { device, password: password.value, receives, note }
+  return { device, password, receives, note }
 }
 
 export class AccountKeeper {

@@ -4,7 +4,8 @@ import type { DeviceId } from '../../chain/brands.ts'
 /** The account of a device: it may publish to its own topics and receive its own, which the broker's rules say for all accounts. */
 export interface BrokerAccount {
   readonly device: DeviceId
-  readonly password: string
+  /** Undefined: none is taken, and a client certificate alone opens it. */
+  readonly password: string | undefined
   /** Filters of what else it may receive, by its rights. */
   readonly receives: readonly string[]
   /** Changes with anything of the account; at most 128 characters, and no secret. */

@@ -172,6 +172,6 @@ function commandsFor(account: BrokerAccount): readonly Command[] {
   return [
     ...remove,
     ...(receives.length > 0 ? [{ command: 'createRole', ...role }] : []),
-    { command: 'createClient', username, password, textdescription, roles },
+    { command: 'createClient', username, ...(password && { password }), textdescription, roles },
   ]
 }

@@ -44,14 +44,22 @@ export function findPlugin(): string | undefined {
   return pluginPlaces.find(existsSync)
 }
 
+/** Files in PEM for TLS, by absolute paths. */
+export interface MosquittoTls {
+  readonly certificate: string
+  readonly key: string
+  /** Another port, for devices with a client certificate by one of these authorities: the name in it is the account, and no password is asked for. */
+  readonly clients?: { readonly ca: string; readonly port: number } | undefined
+}
+
 export interface MosquittoConfiguration {
   readonly host: string
   readonly port: number
   readonly plugin: string
   /** Absolute: where the files are, and where the broker keeps what it stores. */
   readonly directory: string
-  /** Files in PEM for TLS; without them the port takes what comes in the clear. */
-  readonly tls?: { readonly certificate: string; readonly key: string } | undefined
+  /** Without it the port takes what comes in the clear. */
+  readonly tls?: MosquittoTls | undefined
   /** Who the broker runs as, if it is started by root. */
   readonly user: string
 }
@@ -75,7 +83,8 @@ export function mosquittoConfiguration({
     '# Written by `mote gateway mosquitto`; docs/OPERATIONS.md, "Mosquitto".',
     `user ${user}`,
     `listener ${port} ${host}`,
-    ...(tls ? [`certfile ${tls.certificate}`, `keyfile ${tls.key}`] : []),
+    ...(tls ? certificateOf(tls) : []),
+    ...(tls?.clients ? certificateListener(host, tls, tls.clients) : []),
     'allow_anonymous false',
     'allow_zero_length_clientid false',
     `plugin ${plugin}`,
@@ -95,6 +104,25 @@ export function mosquittoConfiguration({
     'log_type warning',
     'log_type notice',
   ].join('\n')}\n`
+}
+
+function certificateOf({ certificate, key }: MosquittoTls): readonly string[] {
+  return [`certfile ${certificate}`, `keyfile ${key}`]
+}
+
+/** The access rules are those of all listeners. The plugin is asked for no password here, so an account that it has not may connect. */
+function certificateListener(
+  host: string,
+  tls: MosquittoTls,
+  { ca, port }: NonNullable<MosquittoTls['clients']>,
+): readonly string[] {
+  return [
+    `listener ${port} ${host}`,
+    ...certificateOf(tls),
+    `cafile ${ca}`,
+    'require_certificate true',
+    'use_identity_as_username true',
+  ]
 }
 
 /** The acl_file. */
@@ -145,7 +173,8 @@ export function accountsFile(logins: GatewayLogins, devices: readonly BrokerAcco
   return `${JSON.stringify(content, undefined, 1)}\n`
 }
 
-function clientOf({ username, password }: BrokerLogin) {
+function clientOf({ username, password }: Pick<BrokerLogin, 'username'> & Pick<BrokerAccount, 'password'>) {
+  if (password === undefined) return { username }
   const salt = randomBytes(12)
   const hash = pbkdf2Sync(password, salt, passwordRounds, 64, 'sha512')
   return {

@@ -3,6 +3,7 @@ import { never, type RefusalCheck, takenOut } from './refusal-check.ts'
 
 const topicTest = 'test/unit/mqtt-gateway/attached.test.ts'
 const wireTest = 'test/e2e/attached-gateway.test.ts'
+const certificateTest = 'test/e2e/mosquitto-certificates.test.ts'
 const shardedTopics = 'mqtt-gateway/protocol/sharded-topics.ts'
 
 export const attachedRefusals: readonly RefusalCheck[] = [
@@ -49,6 +50,22 @@ export const attachedRefusals: readonly RefusalCheck[] = [
     replace: never,
     test: wireTest,
     only: 'revoked',
+  },
+  {
+    refusal: 'attached: the live connection of a certificate whose device was revoked',
+    file: 'mqtt-gateway/server/account-keeper.ts',
+    find: 'if (gone.length > 0)',
+    replace: never,
+    test: certificateTest,
+    only: 'is cut',
+  },
+  {
+    refusal: 'attached: to publish for another device than that of the certificate',
+    file: 'mqtt-gateway/server/mosquitto-files.ts',
+    find: 'publishingRules(anyAccount)',
+    replace: "publishingRules('+')",
+    test: certificateTest,
+    only: 'whatever it logs in as',
   },
   {
     refusal: 'attached: to publish for another device',

@@ -1,5 +1,5 @@
 /** A devnet with a Mosquitto before its gateway, by the command alone: every command of a device works unchanged. */
-import { stat } from 'node:fs/promises'
+import { readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { layout } from '../../devnet/layout.ts'
@@ -36,11 +36,28 @@ describe.skipIf(noMosquitto)('a devnet with an existing broker, which needs mosq
     expect(stdout).toContain('1111 → hsu0001: to all')
     const out = join(net.directory, 'broker-files')
     const config = layout.nodeConfig(net.directory, 'gateway')
-    const written = await mote('gateway', 'mosquitto', '--config', config, '--out', out, '--json')
+    const files = [
+      '--certificate',
+      's.crt',
+      '--key',
+      's.key',
+      '--client-ca',
+      '/ca.crt',
+      '--client-port',
+      '8885',
+    ]
+    const setUp = ['gateway', 'mosquitto', '--config', config, '--out', out, '--json']
+    const written = await mote(...setUp, ...files)
     // Every identity but the gateway: devices, nodes, operator and observer.
     expect(JSON.parse(written.stdout), written.stderr).toMatchObject({ accounts: 15 })
     const { mode } = await stat(join(out, 'dynamic-security.json'))
     expect(mode & 0o777).toBe(0o600)
+    const lines = await readFile(join(out, 'mosquitto.conf'), 'utf8')
+    expect(lines).toMatch(
+      /^listener 8885 .*\ncertfile .*\nkeyfile .*\ncafile \/ca\.crt\nrequire_certificate true\n/m,
+    )
+    for (const left of [files.slice(4), files.slice(6)])
+      expect(await mote(...setUp, ...left)).toMatchObject({ code: 2 })
     const login = JSON.parse((await mote('device', 'credentials', '1112', '--json')).stdout)
     expect(login).toMatchObject({
       username: net.idOf('1112'),

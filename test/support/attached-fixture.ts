@@ -3,6 +3,7 @@ import { type IdentityKeys, makeKeys } from '../../client/key-directory.ts'
 import { AttachedGateway } from '../../mqtt-gateway/attach.ts'
 import { allShards, type Shard } from '../../mqtt-gateway/protocol/sharded-topics.ts'
 import { gatewayLogins } from '../../mqtt-gateway/server/gateway-logins.ts'
+import type { MosquittoTls } from '../../mqtt-gateway/server/mosquitto-files.ts'
 import { type FixtureOptions, GatewayFixture } from './gateway-fixture.ts'
 import { MemoryTrust } from './memory-trust.ts'
 import { Mosquitto } from './mosquitto.ts'
@@ -29,21 +30,23 @@ export class AttachedFixture {
     this.keys = keys
   }
 
-  static async start(): Promise<AttachedFixture> {
+  static async start(tls?: MosquittoTls): Promise<AttachedFixture> {
     const [trust, keys] = [new MemoryTrust(), makeKeys('gateway')]
     trust.register(keys)
-    const mosquitto = await Mosquitto.start([], gatewayLogins(trust.chainId, keys))
+    const mosquitto = await Mosquitto.start([], gatewayLogins(trust.chainId, keys), tls)
     return new AttachedFixture(trust, mosquitto, keys)
   }
 
   async gateway(
     shards: readonly Shard[] = allShards,
     more: Omit<FixtureOptions, 'trust' | 'attached'> = {},
+    ca?: string,
   ): Promise<AttachedUnderTest> {
     const logged: string[] = []
     const say = (fields: object, text: string) => void logged.push(`${text} ${JSON.stringify(fields)}`)
     const edge = new AttachedGateway({
       edge: { address: this.mosquitto.address, shards, accounts: 'mosquitto' },
+      ca,
       keys: this.keys,
       devicePage: () => this.trust.devicePage(),
       trust: this.trust,

@@ -14,6 +14,7 @@ import {
   accessRules,
   accountsFile,
   findPlugin,
+  type MosquittoTls,
   mosquittoConfiguration,
   mosquittoFileNames,
 } from '../../mqtt-gateway/server/mosquitto-files.ts'
@@ -49,7 +50,7 @@ export class Mosquitto {
   static async start(
     devices: readonly BrokerAccount[] = [],
     logins: Parameters<typeof accountsFile>[0] = testLogins,
-    tls?: { readonly certificate: string; readonly key: string },
+    tls?: MosquittoTls,
   ): Promise<Mosquitto> {
     const directory = await mkdtemp(join(tmpdir(), 'mote-mosquitto-'))
     const [port] = (await choosePorts(1, 'auto')) as [number]
