@@ -112,6 +112,11 @@ async function up(context: Context, options: UpOptions): Promise<number> {
       const { probeGateway } = await import('./gateway-probe.ts')
       await probeGateway(directory, description, probeSignal)
     },
+    makeEpochs: async access => {
+      const { withFirstEpochs } = await import('./group-epochs.ts')
+      const { timeoutMs } = context
+      await withFirstEpochs({ timeoutMs, output: { note: onProgress } }, access)
+    },
     onProgress,
     signal,
   }).catch((error: unknown) => {

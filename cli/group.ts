@@ -7,9 +7,8 @@ import { exitCodes } from '../chain/errors.ts'
 import { keyIdOf } from '../chain/keys.ts'
 import { topicKeyOf } from '../chain/open-topics.ts'
 import { groupIdOf } from '../chain/records.ts'
-import { MoteError, refusalOf } from '../chain/result.ts'
+import { MoteError } from '../chain/result.ts'
 import { addMembers, createGroup, removeMembers } from '../client/group-actions.ts'
-import type { IdentityKeys } from '../client/key-directory.ts'
 import { giveGroup } from '../client/operator-actions.ts'
 import type { Verified, VerifiedGroup } from '../client/verified-chain.ts'
 import { type ChainAccess, operatorKeys } from '../devnet/access.ts'
@@ -24,8 +23,8 @@ import {
 } from './chain-access.ts'
 import type { AddCommand } from './command.ts'
 import type { Context } from './context.ts'
+import { withEpoch } from './group-epochs.ts'
 import { groupListCommand } from './lists.ts'
-import { connectAgent } from './messages.ts'
 import { provenance, shortId } from './output.ts'
 
 interface FromOption {
@@ -122,33 +121,6 @@ async function edit(
   const members = await Promise.all(devices.map(device => requireDevice(access, device)))
   const changed = await change(access.client, owner, { group, devices: members })
   return print(context, access, await withEpoch(context, access, owner, changed))
-}
-
-/**
- * The group with an epoch that fits its members. What is on the chain stays if there can be none now, without a gateway say; the next member
- * to send makes it then, and no message is sent under an older one after a removal.
- */
-async function withEpoch(
-  context: Context,
-  access: ChainAccess,
-  owner: IdentityKeys,
-  group: Verified<VerifiedGroup>,
-): Promise<Verified<VerifiedGroup>> {
-  const { needsEpoch } = await import('../mqtt-gateway/device/agent-epochs.ts')
-  if (!group.value || !needsEpoch(group.value)) return group
-  try {
-    const agent = await connectAgent(context, access, owner)
-    try {
-      await agent.epochs.ensureEpoch(group.value)
-    } finally {
-      await agent.close()
-    }
-    return await access.client.records.group(group.value.record.id)
-  } catch (error) {
-    const { code, detail } = refusalOf(error)
-    context.output.note(`no epoch key yet, the next member to send makes it: ${code}: ${detail}`)
-    return group
-  }
 }
 
 async function giveTo(context: Context, [name = '', device = '']: readonly string[]): Promise<number> {

@@ -126,9 +126,14 @@ export function messageCommands(family: Command, add: AddCommand): void {
   })
 }
 
+/** What connecting an agent takes of a context. */
+export interface AgentContext extends Pick<Context, 'timeoutMs'> {
+  readonly output: Pick<Context['output'], 'note'>
+}
+
 /** The agent of a device, connected to the gateway of this devnet. */
 export async function connectAgent(
-  context: Context,
+  context: AgentContext,
   access: ChainAccess,
   keys: IdentityKeys,
   options: GatewayChoice & { readonly light?: boolean; readonly prefetches?: boolean } = {},

@@ -1,7 +1,7 @@
 /**
  * The devices and groups of a new devnet, made on its chain as an operator and its devices would make them: one
  * grant, a registration by each device through a coordination node, the rights of gateway and observer, and the groups of the
- * devices' owners.
+ * devices' owners. The groups' epoch keys are made over the gateway, when that answers (run.ts).
  *
  * Running it again changes nothing: what is there already is left as it is.
  */
@@ -97,7 +97,7 @@ async function giveRights(population: Population): Promise<void> {
 async function makeGroups({ client, description, keys, signal, onProgress }: Population): Promise<void> {
   const idOf = (name: string): DeviceId | undefined =>
     description.devices.find(device => device.name === name)?.id
-  for (const { name, id, owner: ownerName } of description.groups) {
+  const made = description.groups.map(async ({ name, id, owner: ownerName }) => {
     const owner = await keys.load(ownerName)
     if (id !== groupIdOf(owner.id, name))
       throw new MoteError('config-invalid', `group ${name}: not its owner's`)
@@ -107,5 +107,6 @@ async function makeGroups({ client, description, keys, signal, onProgress }: Pop
     const devices = (membersOf[name] ?? []).map(idOf).filter(member => member !== undefined)
     const group = await addMembers(client, owner, { group: id, devices }, { signal })
     if (!existing) onProgress(`group ${name} with ${group.value.members.length} members`)
-  }
+  })
+  await Promise.all(made)
 }

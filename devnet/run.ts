@@ -11,6 +11,7 @@ import { readGenesisFile } from '../client/genesis-file.ts'
 import { httpSource } from '../client/http-source.ts'
 import { httpContact } from '../client/join.ts'
 import { KeyDirectory } from '../client/key-directory.ts'
+import type { ChainAccess } from './access.ts'
 import { requireMosquitto } from './broker-child.ts'
 import type { Program } from './child.ts'
 import { askControl } from './control.ts'
@@ -43,6 +44,8 @@ export interface DevnetOptions {
   readonly prepareBroker?: ((directory: string, description: DevnetDescription) => Promise<void>) | undefined
   readonly program: Program
   readonly probeGateway: (description: DevnetDescription, signal: AbortSignal) => Promise<void>
+  /** Has the groups' owners make the first epoch of each over the gateway, where there is none that fits its members. */
+  readonly makeEpochs: (access: ChainAccess) => Promise<void>
   readonly onProgress: (message: string) => void
   /** Ends the start when it fires. */
   readonly signal: AbortSignal
@@ -74,7 +77,7 @@ export async function isLive(description: DevnetDescription): Promise<boolean> {
 
 /** Starts a devnet. Throws `in-use` if one lives in the directory, `start-failed` if a part does not come up. */
 export async function startDevnet(options: DevnetOptions): Promise<RunningDevnet> {
-  const { directory, program, probeGateway, onProgress } = options
+  const { directory, program, probeGateway, makeEpochs, onProgress } = options
   const description = await prepare(options)
   const supervisor = await Supervisor.open({ directory, description, program, probeGateway, onProgress })
   process.once('exit', () => supervisor.killAll())
@@ -82,12 +85,13 @@ export async function startDevnet(options: DevnetOptions): Promise<RunningDevnet
   const { signal } = deadline
   try {
     await Promise.all([supervisor.startNodes(signal), supervisor.startBroker(signal)])
-    await Promise.all([
-      supervisor.startGateway(signal),
-      supervisor.startJoined(signal),
+    const [access] = await Promise.all([
       settle(options, description, signal),
+      supervisor.startGateway(signal).then(() => supervisor.waitForGateway(signal)),
+      supervisor.startJoined(signal),
     ])
-    await supervisor.waitForGateway(signal)
+    const late = () => new MoteError('timeout', 'the groups have no epoch keys')
+    await deadline.within(makeEpochs(access), late)
     await supervisor.startAgents(new Deadline(agentsDeadlineMs, { signal: options.signal }).signal)
   } catch (error) {
     await supervisor.stop()
@@ -136,26 +140,28 @@ async function prepare(options: DevnetOptions): Promise<DevnetDescription> {
   return made
 }
 
-/** Devices and groups through the chain's front door. */
+/** Devices and groups through the chain's front door; gives the way to that, which has seen them. */
 async function settle(
   { directory, onProgress }: DevnetOptions,
   description: DevnetDescription,
   signal: AbortSignal,
-): Promise<void> {
-  const genesis = await readGenesisFile(layout.genesis(directory))
+): Promise<ChainAccess> {
+  const checkpoint = checkpointFromGenesis(await readGenesisFile(layout.genesis(directory)))
   const urlsOf = (label: string): string[] =>
     description.nodes.filter(node => node.label === label).map(node => apiUrl(node.api))
   const client = await ChainClient.open({
     sources: urlsOf('full').map(url => httpSource(url)),
-    checkpoint: checkpointFromGenesis(genesis),
+    checkpoint,
   })
+  const keys = await KeyDirectory.open(directory)
   await populate({
     client,
     description,
-    keys: await KeyDirectory.open(directory),
+    keys,
     operator: await (await KeyDirectory.open(layout.operator(directory))).load('operator'),
     contacts: urlsOf('coordination').map(url => httpContact(url)),
     signal,
     onProgress,
   })
+  return { directory, description, client, checkpoint, keys }
 }

@@ -10,6 +10,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { isRunning } from '../../client/running-process.ts'
 import { layout, readDescription } from '../../devnet/layout.ts'
+import { until } from '../support/gateway-fixture.ts'
 import { type CommandResult, MoteCommand, runMote } from '../support/mote-command.ts'
 import { repositoryRoot } from '../support/source-files.ts'
 
@@ -341,7 +342,7 @@ describe('devnet', () => {
     expect((await mote('devnet', 'status')).code).toBe(3)
 
     const foreground = new MoteCommand(['devnet', 'up', '--json'], { MOTE_DIR: directory })
-    await foreground.untilSays('gateway answers', 60_000)
+    await until(() => foreground.stdout !== '', 'it is up', 60_000)
     const after = (await json<StatusJson>('devnet', 'status')).value
     expect(after.chainId).toBe(before.chainId)
     expect(after.devices.map(({ name, status }) => `${name} ${status}`)).toEqual([

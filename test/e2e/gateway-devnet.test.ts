@@ -216,8 +216,15 @@ describe('gateway process: who can read', () => {
   test('gateway process: to hsu0001: 1112 and 1113 read it, 1114 gets nothing, an observer bytes; 1113, removed, cannot read the next', async () => {
     const seen = await subscribe(await connect('observer'))
     const [in1112, in1113, in1114] = await Promise.all(['1112', '1113', '1114'].map(listener))
+    const { records, follower } = await devnet.client()
+    const epochs = () =>
+      Promise.all(devnet.description.groups.map(async ({ id }) => (await records.group(id)).value))
+    const keyed = ['hsu0001', 'hsu0002'].map(name => ({ record: { name, epoch: 1 } }))
+    expect(await epochs(), 'keys before the first message (Hsu C3)').toMatchObject(keyed)
     expect((await send('--group', 'hsu0001', 'tank is full')).value).toMatchObject({ verdict: 'Check' })
     await until(() => in1112!.texts().length === 1 && in1113!.texts().length === 1, 'both members read it')
+    await follower.sync()
+    expect(await epochs(), 'and under those').toMatchObject(keyed)
     const removed = await devnet.json('group', 'remove', 'hsu0001', '1113', '--from', '1111')
     expect(removed, 'with a key for who stays').toMatchObject({ code: 0, value: { epoch: 2 } })
     expect((await send('--group', 'hsu0001', 'without 1113')).value).toMatchObject({ verdict: 'Check' })
