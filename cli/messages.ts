@@ -316,20 +316,13 @@ async function listen(
   const { count, out, raw = false, clock = true } = options
   const access = await openChain(context, { clock })
   const keys = await currentKeys(access, name)
-  if (raw)
-    return listenRaw(
-      context,
-      access,
-      keys,
-      count ?? Number.POSITIVE_INFINITY,
-      await gatewayOf(access, options),
-    )
   const agent = await connectAgent(context, access, keys, { ...options, prefetches: true })
   const following = new AbortController()
   const run = access.client.follower.run(following.signal)
   const done = Promise.withResolvers<number>()
   let left = count ?? Number.POSITIVE_INFINITY
   try {
+    if (raw) return await listenRaw(context, access, { name, agent, count: left })
     await agent.listen({
       message: async message => {
         if (left === 0) return

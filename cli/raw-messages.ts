@@ -3,29 +3,27 @@
  */
 import { exitCodes } from '../chain/errors.ts'
 import { bytesToHex } from '../chain/hex.ts'
-import { MoteError } from '../chain/result.ts'
-import type { IdentityKeys } from '../client/key-directory.ts'
+import { MoteError, type Refusal } from '../chain/result.ts'
 import type { ChainAccess } from '../devnet/access.ts'
-import type { GatewayAddress } from '../mqtt-gateway/device/gateway-address.ts'
 import { deviceNameOf, groupNameOf } from './chain-access.ts'
 import type { Context } from './context.ts'
 import { shortId } from './output.ts'
 
 type Observed = import('../mqtt-gateway/device/observer.ts').ObservedEnvelope
 
+export interface RawListening {
+  /** Of the device. */
+  readonly name: string
+  readonly agent: import('../mqtt-gateway/device/agent.ts').DeviceAgent
+  readonly count: number
+}
+
 /** Ends after `count` lines, or with the connection. Throws `not-authorised` without the right to observe. */
 export async function listenRaw(
   context: Context,
   access: ChainAccess,
-  keys: IdentityKeys,
-  count: number,
-  gateway: GatewayAddress,
+  { name, agent, count }: RawListening,
 ): Promise<number> {
-  const [{ observeDeliveries }, { agentChain }] = await Promise.all([
-    import('../mqtt-gateway/device/observer.ts'),
-    import('../mqtt-gateway/device/agent-chain.ts'),
-  ])
-  const { client } = access
   const done = Promise.withResolvers<number>()
   let printed = Promise.resolve()
   let left = count
@@ -36,28 +34,15 @@ export async function listenRaw(
     printed = printed.then(() => print(context, access, envelope))
     printed.then(() => isLast && done.resolve(exitCodes.ok), done.reject)
   }
-  const connection = await observeDeliveries(
-    {
-      gateway,
-      chain: agentChain(client, keys),
-      keys,
-      timeoutMs: context.timeoutMs,
-    },
-    { seen, refused: ({ code, detail }) => context.output.note(`refused: ${code}: ${detail}`) },
-  ).catch(error => {
+  const refused = ({ code, detail }: Refusal) => context.output.note(`refused: ${code}: ${detail}`)
+  await agent.observe({ seen, refused }).catch(error => {
     if (error instanceof MoteError && error.code === 'not-authorised')
-      context.output.note(
-        `\`mote device rights ${keys.name} --observe\` gives the right, to an operator's key`,
-      )
+      context.output.note(`\`mote device rights ${name} --observe\` gives the right, to an operator's key`)
     throw error
   })
-  try {
-    context.output.note('listening')
-    void connection.ended.then(done.reject)
-    return await done.promise
-  } finally {
-    await connection.close()
-  }
+  context.output.note('listening')
+  void agent.ended.then(done.reject)
+  return done.promise
 }
 
 async function print(context: Context, access: ChainAccess, envelope: Observed): Promise<void> {

@@ -34,6 +34,7 @@ import { Listener, type ListenerOptions } from './listener.ts'
 import { ListeningPlace } from './listening-place.ts'
 import { MessageSealing, type OutgoingContent, type Recipient, type SealOutcome } from './message-sealing.ts'
 import type { MqttConnection } from './mqtt-connection.ts'
+import { type ObserverHandlers, observeDeliveries } from './observer.ts'
 import { contentsOf } from './transfers.ts'
 import { type GatewayVerdict, VerdictInbox } from './verdict-inbox.ts'
 import { holdVote, refusalByVote, type VoteCaller, type VoteOutcome } from './vote.ts'
@@ -61,7 +62,7 @@ export interface AgentOptions {
   readonly onDecision?: (line: DecisionLine) => void | Promise<void>
   /** Light encryption for messages to one device (docs/decisions/0021-light-encryption.md). Default false. */
   readonly light?: boolean
-  /** Keep a copy of every device's key while listening, before the first contact. Default false. */
+  /** Keep a copy of every device's key while listening or observing, before the first contact. Default false. */
   readonly prefetches?: boolean
   /** False: a connection that breaks is over, and `ended` says so; by default it is opened again. */
   readonly reconnects?: boolean
@@ -79,6 +80,7 @@ const defaultTimeoutMs = 10_000
 export class DeviceAgent {
   readonly #device: DeviceId
   readonly #chain: AgentChain
+  readonly #gateway: GatewayAddress
   readonly #state: DeviceState
   readonly #connection: MqttConnection
   readonly #verdicts: VerdictInbox
@@ -103,6 +105,7 @@ export class DeviceAgent {
     this.#device = device
     this.#decryptionKeys = decryptionKeys
     this.#chain = chain
+    this.#gateway = options.gateway
     this.#state = state
     this.#connection = connection
     this.#verdicts = verdicts
@@ -278,6 +281,20 @@ export class DeviceAgent {
     await this.epochs.subscribe()
     await this.#connection.subscribe(filters.toDevice(this.#device))
     void this.#keeper.start()
+    this.#prefetch()
+  }
+
+  /**
+   * Resolves once every envelope that is delivered to anybody goes to `handlers`, sealed as it is. The agent answers ballots as any other
+   * does. Throws `not-authorised` for a device without the right to observe, `unreachable`, `timeout`.
+   */
+  async observe(handlers: ObserverHandlers): Promise<void> {
+    const { device, connection } = this.#voteCaller
+    await observeDeliveries({ device, connection, chain: this.#chain, gateway: this.#gateway }, handlers)
+    this.#prefetch()
+  }
+
+  #prefetch(): void {
     if (this.#prefetches) void keepPrefetching(this.#voteCaller, this.#closing.signal)
   }
 

@@ -7,7 +7,7 @@ import { MoteError, type Refusal } from '../../chain/result.ts'
 import { type EnvelopeHeader, parseEnvelope } from '../protocol/envelope.ts'
 import { filters, recipientOf } from '../protocol/topics.ts'
 import type { TrustView } from '../protocol/trust.ts'
-import { type DeviceConnectionOptions, openDeviceConnection } from './device-connection.ts'
+import type { GatewayAddress } from './gateway-address.ts'
 import type { MqttConnection } from './mqtt-connection.ts'
 
 /** Bytes of a sealed body that are shown. */
@@ -34,20 +34,25 @@ export interface ObserverHandlers {
   readonly refused: (refusal: Refusal) => void
 }
 
+export interface ObserverOptions {
+  readonly device: DeviceId
+  readonly chain: Pick<TrustView, 'chainId' | 'rights'>
+  readonly gateway: GatewayAddress
+  readonly connection: Pick<MqttConnection, 'onMessage' | 'subscribe'>
+}
+
 /** Resolves once everything that is delivered comes. Throws `not-authorised` for a device without the right, `unreachable`, `timeout`. */
 export async function observeDeliveries(
-  options: DeviceConnectionOptions & { readonly chain: Pick<TrustView, 'rights'> },
+  { device, chain, gateway, connection }: ObserverOptions,
   { seen, refused }: ObserverHandlers,
-): Promise<MqttConnection> {
-  const { gateway, chain, keys } = options
-  const noRight = () => new MoteError('not-authorised', `device ${keys.id}: has no right to observe`)
+): Promise<void> {
+  const noRight = () => new MoteError('not-authorised', `device ${device}: has no right to observe`)
   // A broker that others wrote grants any subscription, and delivers nothing by it.
-  if (gateway.brokerOf && !(await chain.rights(keys.id)).value?.observe) throw noRight()
-  const connection = await openDeviceConnection(options)
-  connection.onMessage(({ topicName, payload }) => {
+  if (gateway.brokerOf && !(await chain.rights(device)).value?.observe) throw noRight()
+  const stop = connection.onMessage(({ topicName, payload }) => {
     const deliveredTo = recipientOf(topicName)
     if (!deliveredTo) return
-    const parsed = parseEnvelope(options.chain.chainId, payload)
+    const parsed = parseEnvelope(chain.chainId, payload)
     if (!parsed.ok) return refused({ ...parsed.error, detail: `${topicName}: ${parsed.error.detail}` })
     const { messageId, header, channel, sealed } = parsed.value
     const { sender: from, target, suite } = header
@@ -56,10 +61,8 @@ export async function observeDeliveries(
   })
   try {
     await connection.subscribe(filters.anyDelivery)
-    return connection
   } catch (error) {
-    await connection.close()
-    if (!(error instanceof MoteError) || error.code !== 'not-authorised') throw error
-    throw noRight()
+    stop()
+    throw error instanceof MoteError && error.code === 'not-authorised' ? noRight() : error
   }
 }

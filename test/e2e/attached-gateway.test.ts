@@ -9,7 +9,6 @@ import { type IdentityKeys, makeKeys } from '../../client/key-directory.ts'
 import { accountLogin } from '../../mqtt-gateway/device/account-login.ts'
 import type { DeviceAgent } from '../../mqtt-gateway/device/agent.ts'
 import { openDeviceConnection } from '../../mqtt-gateway/device/device-connection.ts'
-import { observeDeliveries } from '../../mqtt-gateway/device/observer.ts'
 import {
   encodePresence,
   presenceTopic,
@@ -195,24 +194,19 @@ describe.skipIf(noMosquitto)('a gateway beside an existing broker, which needs m
   test('attached: an observer sees what is delivered while it has the right, and nothing from the block on that takes it', async () => {
     const [, b, sender] = await pair()
     const observer = next()
-    const options = {
-      keys: observer,
-      chain: under.trust,
-      gateway: { ...under.mosquitto.address, brokerOf: under.keys.id },
-      timeoutMs: 5_000,
-    }
+    const agent = await fixture.agent(observer)
     const seen: string[] = []
     const handlers = {
       seen: ({ messageId }: { messageId: string }) => void seen.push(messageId),
       refused: () => {},
     }
-    await expect(observeDeliveries(options, handlers)).rejects.toMatchObject({ code: 'not-authorised' })
+    await expect(agent.observe(handlers)).rejects.toMatchObject({ code: 'not-authorised' })
     under.trust.setRights(observer.id, { observe: true })
     await until(
       () => running.edge.accountNote(observer.id)?.split(' ').length === 3,
       'its account has the right',
     )
-    const connection = await observeDeliveries(options, handlers)
+    await agent.observe(handlers)
     const first = await sender.send(b.id, sentText('seen'))
     await until(() => seen.length === 1, 'it is seen')
     expect(seen).toEqual([first.messageId])
@@ -222,7 +216,6 @@ describe.skipIf(noMosquitto)('a gateway beside an existing broker, which needs m
       'its account has it no more',
     )
     await sender.send(b.id, sentText('not seen'))
-    await connection.close()
     expect(seen).toHaveLength(1)
   })
 

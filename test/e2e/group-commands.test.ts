@@ -3,6 +3,7 @@
  * chain in memory and a real gateway.
  */
 import { randomBytes } from 'node:crypto'
+import { existsSync, readFileSync } from 'node:fs'
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
@@ -156,7 +157,7 @@ test('a box that does not open is refused aloud by its member', async () => {
   await listens.ended
 })
 
-test('listen --raw: without the right to observe a refusal that says so, with it what is delivered, sealed', async () => {
+test('listen --raw: without the right to observe a refusal that says so, with it what is delivered, sealed, and an answer to each ballot', async () => {
   await create()
   const refused = await devnet.mote('device', 'listen', 'member', '--raw')
   expect(refused.code).toBe(4)
@@ -164,11 +165,21 @@ test('listen --raw: without the right to observe a refusal that says so, with it
   expect(refused.notes).toContain('has no right to observe')
   expect(refused.notes).toContain('mote device rights member --observe')
   expect((await devnet.mote('device', 'rights', 'member', '--observe')).code).toBe(0)
-  const raw = devnet.begin('device', 'listen', 'member', '--raw', '--count', '2')
+  const raw = devnet.begin('device', 'listen', 'member', '--raw', '--count', '4')
   await until(() => raw.notes.includes('listening'), 'it listens')
   const secret = 'the pumps are off'
   expect((await devnet.mote('device', 'send', 'keyless', secret, '--from', 'owner')).code).toBe(0)
   expect((await devnet.mote('device', 'send', secret, '--group', 'pumps', '--from', 'member')).code).toBe(0)
+  // It has a copy of each key before it is asked, as any device that listens.
+  const copies = join(devnet.directory, 'devices', 'member', 'contacts.json')
+  await until(() => existsSync(copies) && readFileSync(copies, 'utf8').includes(keyless.id), 'its copies')
+  const voted = await devnet.mote(
+    ...['device', 'send', 'keyless', secret, '--from', 'owner', '--vote', '--json'],
+  )
+  expect(JSON.parse(voted.stdout), voted.notes).toMatchObject({
+    verdict: 'Check',
+    vote: { answers: { member: 'Check', gateway: 'Check', sender: 'Check' }, objections: [] },
+  })
   const { code, stdout } = await raw.ended
   expect(code).toBe(0)
   const lines = stdout.trimEnd().split('\n')
