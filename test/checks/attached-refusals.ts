@@ -57,7 +57,7 @@ export const attachedRefusals: readonly RefusalCheck[] = [
     find: 'if (gone.length > 0)',
     replace: never,
     test: certificateTest,
-    only: 'is cut',
+    only: 'has only listened',
   },
   {
     refusal: 'attached: to publish for another device than that of the certificate',
