@@ -62,7 +62,7 @@ async function runOn(broker: string, directory: string, clients: number, message
       {
         what: 'gateway killed, and started again',
         victim: gateway.pid,
-        afterwards: () => mote(directory, 'chaos', 'restart', 'gateway'),
+        afterwards: () => mote(directory, 'chaos', 'restart', 'gateway', '--timeout', '180'),
       },
     ]
     let allHold = true
@@ -94,7 +94,10 @@ async function main(args: readonly string[]): Promise<number> {
   const brokers = broker === 'both' ? ['embedded', 'mosquitto'] : [broker]
   for (const each of brokers) {
     const root = mkdtempSync(join(tmpdir(), 'mote-fleet-'))
-    const held = await runOn(each, join(root, 'net'), clients, messages)
+    const held = await runOn(each, join(root, 'net'), clients, messages).catch((error: Error) => {
+      process.stderr.write(`${error.message}\n`)
+      return false
+    })
     if (held) rmSync(root, { recursive: true, force: true })
     else {
       process.stderr.write(`failed; logs and data are kept in ${root}\n`)
