@@ -37,6 +37,8 @@ export interface FleetReport {
   readonly expected: number
   readonly delivered: number
   readonly dropped: readonly string[]
+  /** What a reader did not take, by code: its sender hears of that, if it asked to, and sends it again. */
+  readonly refused: Readonly<Record<string, number>>
   readonly lost: number
   readonly twice: number
   readonly outOfOrder: number
@@ -78,6 +80,7 @@ export async function runFleet(plan: FleetPlan): Promise<FleetReport> {
   const store = await MessageStore.open(join(directory, 'fleet'))
   const clients: DeviceClient[] = []
   const arrivals = new Arrivals()
+  const refused: Record<string, number> = {}
   try {
     await client.follower.sync()
     const keys = await KeyDirectory.open(directory)
@@ -91,6 +94,9 @@ export async function runFleet(plan: FleetPlan): Promise<FleetReport> {
         store,
         trustTtlMs: description.trustTtlMs,
         reconnectDelayMsMax: 1_000,
+        onEvent: event => {
+          if (event.type === 'refused') refused[event.reason.code] = (refused[event.reason.code] ?? 0) + 1
+        },
       })
       opened.listen(({ from, content }) => {
         arrivals.take(device.id, from, new TextDecoder().decode(content))
@@ -109,7 +115,11 @@ export async function runFleet(plan: FleetPlan): Promise<FleetReport> {
         expected += readers
         open.add(lane)
         const content = new TextEncoder().encode(`${to.id}#${number}`)
-        const queued = await (clients[sender] as DeviceClient).sendTo(to, { content })
+        const queued = await (clients[sender] as DeviceClient).sendTo(to, {
+          content,
+          // What a reader has, not what was given to it. Groups and topics have many readers, and no such answer.
+          delivery: to.type === 'device' ? 'received' : 'relayed',
+        })
         const isLast = number === messages - 1
         outcomes.push(
           queued.outcome.then(outcome => {
@@ -128,7 +138,18 @@ export async function runFleet(plan: FleetPlan): Promise<FleetReport> {
     const { delivered, twice, outOfOrder } = arrivals
     const tookMs = Math.round(performance.now() - startedAt)
     const lost = expected - delivered
-    return { sent: outcomes.length, expected, delivered, dropped, lost, twice, outOfOrder, inFlight, tookMs }
+    return {
+      sent: outcomes.length,
+      expected,
+      delivered,
+      dropped,
+      refused,
+      lost,
+      twice,
+      outOfOrder,
+      inFlight,
+      tookMs,
+    }
   } finally {
     await Promise.all(clients.map(each => each?.close()))
     await store.close()
