@@ -201,6 +201,26 @@ export function list<T>(item: Codec<T>, max: number, min = 0): Codec<readonly T[
   }
 }
 
+/**
+ * Items in ascending order of what `keyOf` takes from them, each once, so that a set has one encoding.
+ * @param expected names the order in a refusal
+ */
+export function ascending<T>(
+  items: Codec<readonly T[]>,
+  keyOf: (item: T) => string,
+  expected = 'ascending order, each once',
+): Codec<readonly T[]> {
+  return {
+    toWire: items.toWire,
+    fromWire: (wire, path) => {
+      const values = items.fromWire(wire, path)
+      return values.every((value, i) => i === 0 || keyOf(values[i - 1] as T) < keyOf(value))
+        ? values
+        : malformed(path, expected, wire)
+    },
+  }
+}
+
 /** A value, or nil for `undefined`. */
 export function optional<T>(item: Codec<T>): Codec<T | undefined> {
   return {

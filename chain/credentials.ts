@@ -6,7 +6,7 @@
  */
 import { concatBytes, hexToBytes } from '@noble/hashes/utils.js'
 import type { ChainId, DeviceId, Hash, Height, Milliseconds } from './brands.ts'
-import { type Codec, digest, list, malformed, oneOf, struct, uint } from './codec.ts'
+import { ascending, type Codec, digest, list, oneOf, struct, uint } from './codec.ts'
 import { hashHex } from './hashing.ts'
 import { maxCredentials } from './limits.ts'
 
@@ -35,22 +35,16 @@ export function credentialHash(chainId: ChainId, device: DeviceId, password: Uin
   return hashHex('mote/credential/1', about, password)
 }
 
-const someCredentials = list(
-  struct<Credential>({
-    hash: digest<Hash>(),
-    expiresAt: uint<Milliseconds>(),
-    scope: oneOf<CredentialScope>({ receive: 1, send: 2 }),
-  }),
-  maxCredentials,
-)
-
 /** At most four, in ascending order of their hashes, each once. */
-export const credentialsListCodec: Codec<readonly Credential[]> = {
-  toWire: someCredentials.toWire,
-  fromWire: (wire, path) => {
-    const credentials = someCredentials.fromWire(wire, path)
-    return credentials.every(({ hash }, i) => i === 0 || (credentials[i - 1] as Credential).hash < hash)
-      ? credentials
-      : malformed(path, 'credentials in ascending order of their hashes, each once', wire)
-  },
-}
+export const credentialsListCodec: Codec<readonly Credential[]> = ascending(
+  list(
+    struct<Credential>({
+      hash: digest<Hash>(),
+      expiresAt: uint<Milliseconds>(),
+      scope: oneOf<CredentialScope>({ receive: 1, send: 2 }),
+    }),
+    maxCredentials,
+  ),
+  ({ hash }) => hash,
+  'credentials in ascending order of their hashes, each once',
+)

@@ -6,7 +6,7 @@
  * values that whoever signed took out of them. Execution reads values only.
  */
 import type { ContractAddress, DeviceId, Milliseconds } from './brands.ts'
-import { bytes, type Codec, digest, list, malformed, optional, struct, text, uint, union } from './codec.ts'
+import { ascending, bytes, type Codec, digest, list, optional, struct, text, uint, union } from './codec.ts'
 import { recordTopicCodec } from './contracts/contract.ts'
 import { maxContractBytes } from './contracts/contract-limits.ts'
 import { valueNameCodec } from './contracts/expression.ts'
@@ -93,18 +93,6 @@ export type RecordBody =
   | ContractDeployBody
   | ContractRetireBody
   | ContractGuardBody
-
-function ascending<T>(items: Codec<readonly T[]>, keyOf: (item: T) => string): Codec<readonly T[]> {
-  return {
-    toWire: items.toWire,
-    fromWire: (wire, path) => {
-      const values = items.fromWire(wire, path)
-      return values.every((value, i) => i === 0 || keyOf(values[i - 1] as T) < keyOf(value))
-        ? values
-        : malformed(path, 'ascending order, each once', wire)
-    },
-  }
-}
 
 /** Values of a record or a call. */
 export const recordValuesCodec: Codec<readonly RecordValue[]> = ascending(

@@ -9,7 +9,7 @@
  * `$`: so it matches no topic of the project's own and none of a broker's.
  */
 import type { DeviceId, Height } from './brands.ts'
-import { boolean, type Codec, list, malformed, text } from './codec.ts'
+import { ascending, boolean, type Codec, list, malformed, text } from './codec.ts'
 import { maxRightsFilterBytes, maxRightsFilters } from './limits.ts'
 
 /** What stands in a transaction and in the record. */
@@ -85,16 +85,11 @@ const filterCodec: Codec<string> = {
     return isPlainFilter(filter) ? filter : malformed(path, 'a topic filter outside mote/ and $', wire)
   },
 }
-const someFilters = list(filterCodec, maxRightsFilters)
-const filtersCodec: Codec<readonly string[]> = {
-  toWire: someFilters.toWire,
-  fromWire: (wire, path) => {
-    const filters = someFilters.fromWire(wire, path)
-    return filters.every((filter, i) => i === 0 || (filters[i - 1] as string) < filter)
-      ? filters
-      : malformed(path, 'filters in ascending order, each once', wire)
-  },
-}
+const filtersCodec = ascending(
+  list(filterCodec, maxRightsFilters),
+  filter => filter,
+  'filters in ascending order, each once',
+)
 
 /** The fields of rights, in their order on the wire. */
 export const rightsFields: { readonly [K in keyof IdentityRights]-?: Codec<IdentityRights[K]> } = {

@@ -9,6 +9,7 @@
  */
 import type { ContractAddress, DeviceId } from '../brands.ts'
 import {
+  ascending,
   boolean,
   type Codec,
   constant,
@@ -120,19 +121,6 @@ function textThat(holds: (text: string) => boolean, expected: string): Codec<str
   }
 }
 
-/** A list in ascending order, each item once. */
-function ascending<T extends string>(items: Codec<readonly T[]>): Codec<readonly T[]> {
-  return {
-    toWire: items.toWire,
-    fromWire: (wire, path) => {
-      const values = items.fromWire(wire, path)
-      return values.every((value, i) => i === 0 || (values[i - 1] as T) < value)
-        ? values
-        : malformed(path, 'ascending order, each once', wire)
-    },
-  }
-}
-
 export const recordTopicCodec: Codec<string> = textThat(isRecordTopic, 'a topic without wildcards')
 const contractTitlePattern = /^[a-z0-9-]{1,32}$/
 const filterCodec = textThat(isPlainFilter, 'a topic filter outside mote/ and $')
@@ -149,9 +137,9 @@ export const contractCodec: Codec<Contract> = struct<Contract>({
   version: uint(0xffff_ffff),
   about: printableText(maxAboutCharacters, 0),
   arithmetic: oneOf<ArithmeticName>({ binary64: 1, int64: 2 }),
-  callers: optional(ascending(list(digest<DeviceId>(), maxContractCallers))),
+  callers: optional(ascending(list(digest<DeviceId>(), maxContractCallers), id => id)),
   attested: boolean,
-  publish: ascending(list(filterCodec, maxPublishFilters)),
+  publish: ascending(list(filterCodec, maxPublishFilters), filter => filter),
   inputs: list(
     struct<InputDeclaration>({
       name: contractNameCodec,

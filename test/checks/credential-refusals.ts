@@ -25,8 +25,8 @@ export const credentials: readonly RefusalCheck[] = [
   },
   {
     refusal: 'credentials: in another order, or twice the same',
-    file: 'chain/credentials.ts',
-    find: '(credentials[i - 1] as Credential).hash < hash',
+    file: 'chain/codec.ts',
+    find: 'keyOf(values[i - 1] as T) < keyOf(value)',
     replace: 'true',
     test: chainTest,
   },

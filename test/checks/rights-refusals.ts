@@ -54,9 +54,9 @@ const onTheChain: readonly RefusalCheck[] = [
   },
   {
     refusal: 'rights: filters out of order',
-    file: 'chain/rights.ts',
-    find: '(filters[i - 1] as string) < filter)',
-    replace: 'true)',
+    file: 'chain/codec.ts',
+    find: 'keyOf(values[i - 1] as T) < keyOf(value)',
+    replace: 'true',
     test: rightsTest,
   },
   ...(
