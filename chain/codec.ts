@@ -164,6 +164,15 @@ export function text(maxBytes: number, pattern: RegExp = /^[\s\S]*$/): Codec<str
   }
 }
 
+/** Text of which `holds` is true. Writing checks nothing. */
+export function textThat(holds: (text: string) => boolean, expected: string): Codec<string> {
+  return {
+    toWire: value => value,
+    fromWire: (wire, path) =>
+      typeof wire === 'string' && holds(wire) ? wire : malformed(path, expected, wire),
+  }
+}
+
 /** One of a fixed set of names, as its number on the wire. Numbers are never reused. */
 export function oneOf<T extends string>(numbers: Readonly<Record<T, number>>): Codec<T> {
   const names = new Map(Object.entries(numbers).map(([name, number]) => [number as number, name as T]))

@@ -16,10 +16,10 @@ import {
   digest,
   encode,
   list,
-  malformed,
   oneOf,
   optional,
   struct,
+  textThat,
   uint,
 } from '../codec.ts'
 import { hashHex } from '../hashing.ts'
@@ -110,15 +110,6 @@ export interface Contract {
 /** True for a topic that a record may have: 1 to 128 printable ASCII characters, without the wildcards of MQTT. */
 export function isRecordTopic(topic: string): boolean {
   return topic.length <= maxRecordTopicCharacters && /^[\x20-\x7e]+$/.test(topic) && !/[+#]/.test(topic)
-}
-
-/** Text that `holds`. */
-function textThat(holds: (text: string) => boolean, expected: string): Codec<string> {
-  return {
-    toWire: value => value,
-    fromWire: (wire, path) =>
-      typeof wire === 'string' && holds(wire) ? wire : malformed(path, expected, wire),
-  }
 }
 
 export const recordTopicCodec: Codec<string> = textThat(isRecordTopic, 'a topic without wildcards')

@@ -4,7 +4,7 @@
  * Each operator has a number on the wire that is never reused, the types of its operands and the type of its result. What it computes is in
  * arithmetic.ts and evaluate.ts; whether a tree makes sense, check.ts says. There is no loop, no call and no text here.
  */
-import { type Codec, malformed, type Wire } from '../codec.ts'
+import { type Codec, malformed, textThat, type Wire } from '../codec.ts'
 import { type Scalar, scalarCodec } from '../scalars.ts'
 import { maxExpressionDepth, maxNameCharacters } from './contract-limits.ts'
 
@@ -96,18 +96,10 @@ export function isContractName(name: string): boolean {
   return isValueName(name) && !reservedWords.has(name)
 }
 
-function nameCodec(holds: (name: string) => boolean): Codec<string> {
-  return {
-    toWire: name => name,
-    fromWire: (wire, path) =>
-      typeof wire === 'string' && holds(wire) ? wire : malformed(path, 'a name', wire),
-  }
-}
-
 /** Name of a value of a record: 1 to 32 letters, digits and underscores, a letter first. */
-export const valueNameCodec: Codec<string> = nameCodec(isValueName)
+export const valueNameCodec: Codec<string> = textThat(isValueName, 'a name')
 /** The same, and no word of the language. */
-export const contractNameCodec: Codec<string> = nameCodec(isContractName)
+export const contractNameCodec: Codec<string> = textThat(isContractName, 'a name')
 
 function toWire(expression: Expression): Wire {
   switch (expression.type) {
