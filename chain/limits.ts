@@ -2,6 +2,7 @@
  * Bounds that no chain may exceed, because decoders and memory depend on them. What a chain may set for itself, within these
  * bounds, is `ChainLimits` in its parameters (records.ts). docs/FORMATS.md, section Limits, is kept equal by a test.
  */
+import { maxContractSteps } from './contracts/contract-limits.ts'
 
 /** Largest signed transaction: 16 KiB. */
 export const maxTransactionBytes = 16 * 1024
@@ -70,4 +71,4 @@ export const maxGuardsPerTopic = 4
 /** Steps of contracts in one block: less than a second on a small machine. */
 export const maxBlockSteps = 4 * 1024 * 1024
 /** The same for one transaction: a batch of which each record is judged by as many guards, each of which costs the most. */
-export const maxTransactionSteps = maxBatchRecords * maxGuardsPerTopic * 1024
+export const maxTransactionSteps = maxBatchRecords * maxGuardsPerTopic * maxContractSteps

@@ -45,7 +45,16 @@ function expressionOf(text: string, name: string): string | undefined {
   return from < 0 ? undefined : new RegExp(`\\b${field}: ([^,}\\n]+)`).exec(text.slice(from))?.[1]
 }
 
-/** Products and sums of numbers and of other constants of the same file. */
+/** The text that declares a constant which `text` names: this one, or that of the one file that exports it. */
+function declaring(text: string, name: string): string {
+  if (expressionOf(text, name) !== undefined) return text
+  const [other, ...more] = [...files.values()].filter(each => each.includes(`export const ${name} = `))
+  if (other === undefined || more.length > 0)
+    throw new Error(`${name}: no constant of this file or of one other`)
+  return other
+}
+
+/** Products and sums of numbers and of other constants. */
 function evaluate(text: string, expression: string): number {
   return expression.split('+').reduce((sum, product) => sum + evaluateProduct(text, product), 0)
 }
@@ -57,9 +66,8 @@ function evaluateProduct(text: string, product: string): number {
     .map(factor => {
       const [base = '', power] = factor.split('^').map(part => part.trim().replaceAll('_', ''))
       if (/^\d+$/.test(base)) return power === undefined ? Number(base) : Number(base) ** Number(power)
-      const other = expressionOf(text, base)
-      if (other === undefined) throw new Error(`${base}: no constant of this file`)
-      return evaluate(text, other)
+      const source = declaring(text, base)
+      return evaluate(source, expressionOf(source, base)!)
     })
   return factors.reduce((all, factor) => all * factor, 1)
 }
