@@ -14,7 +14,7 @@ import type { ContractAddress, DeviceId } from './brands.ts'
 import { type Reporter, runContract } from './contract-runs.ts'
 import type { ExecutionContext } from './execution-context.ts'
 import { type ExecutionResult, permit, reject } from './outcome.ts'
-import type { DeviceRecord, RecordBatchBody, RecordOneBody } from './record-bodies.ts'
+import type { DeviceRecord } from './record-bodies.ts'
 import type { IdentityRecord } from './records.ts'
 import { assert } from './result.ts'
 
@@ -85,25 +85,8 @@ export function refusalEvent(item: number, { contract, reason }: RecordRefusal):
   return { type: 'record.refused', item, contract, reason }
 }
 
-/** Records what one device reported. */
-export function executeRecord(
-  context: ExecutionContext,
-  { record }: RecordOneBody,
-  signer: IdentityRecord,
-): ExecutionResult<readonly ChainEvent[]> {
-  return executeRecords(context, [record], signer)
-}
-
-/** Records what one or several devices reported. */
-export function executeBatch(
-  context: ExecutionContext,
-  { records }: RecordBatchBody,
-  signer: IdentityRecord,
-): ExecutionResult<readonly ChainEvent[]> {
-  return executeRecords(context, records, signer)
-}
-
-function executeRecords(
+/** Records what one or several devices reported: `record.one` is a batch of one. */
+export function executeRecords(
   context: ExecutionContext,
   records: readonly DeviceRecord[],
   signer: IdentityRecord,

@@ -37,7 +37,7 @@ import {
 } from './execute-group.ts'
 import { executeGrant, executeRegister, executeRights, executeStatus } from './execute-identity.ts'
 import { executeKeyAdd, executeKeyRevoke, executeKeyRotate } from './execute-key.ts'
-import { executeBatch, executeRecord } from './execute-records.ts'
+import { executeRecords } from './execute-records.ts'
 import type { ExecutionContext } from './execution-context.ts'
 import { hashHex } from './hashing.ts'
 import { changesHash, type Header, headerHash } from './header.ts'
@@ -58,7 +58,7 @@ import { ReplayDraft } from './replay.ts'
 import { assert, assertNever, ok, type Result } from './result.ts'
 import { rootOf, update } from './state-tree.ts'
 import { readerOf, StateView } from './state-view.ts'
-import { type ParsedTransaction, parseTransaction } from './transaction.ts'
+import { type ParsedTransaction, parseTransaction, recordsOf } from './transaction.ts'
 
 export interface BlockInput {
   readonly proposal: BlockProposal
@@ -312,9 +312,8 @@ function executeBody(
     case 'governance.consenters':
       return executeConsenters(context, body, record)
     case 'record.one':
-      return executeRecord(context, body, record)
     case 'record.batch':
-      return executeBatch(context, body, record)
+      return executeRecords(context, recordsOf(body), record)
     case 'contract.action':
       return executeAction(context, body, record)
     case 'contract.deploy':

@@ -39,12 +39,12 @@ export interface DeviceRecord {
   readonly messageId: string | undefined
 }
 
-export interface RecordOneBody {
+interface RecordOneBody {
   readonly type: 'record.one'
   readonly record: DeviceRecord
 }
 /** Each stands or falls by itself. */
-export interface RecordBatchBody {
+interface RecordBatchBody {
   readonly type: 'record.batch'
   readonly records: readonly DeviceRecord[]
 }
