@@ -92,6 +92,11 @@ async function up(context: Context, options: UpOptions): Promise<number> {
       'usage',
       'coordination: devices join through a coordination node; expected at least 1',
     )
+  if (options.tls && options.broker !== 'embedded')
+    throw new MoteError(
+      'usage',
+      "tls: the port for it is the gateway's own broker's; expected --broker embedded",
+    )
   if (options.seed !== undefined) output.note(seedWarning)
   const onProgress = (text: string): void => {
     output.note(text)

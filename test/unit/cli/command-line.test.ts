@@ -59,6 +59,7 @@ describe('command line', () => {
       ['device', 'join', 'x', '--token', 'ab'.repeat(32)],
       ['devnet', 'up', '--full', '0'],
       ['devnet', 'up', '--devices', '1001'],
+      ['devnet', 'up', '--broker', 'mosquitto', '--tls'],
       ['devnet', 'status', '--timeout', 'soon'],
       ['device', 'send', '1113', 'hello'],
       ['node', 'start'],
