@@ -47,7 +47,6 @@ export async function syncWithin({ client }: ChainAccess, patienceMs: number): P
   await new Deadline(patienceMs).within(client.follower.sync(), late)
 }
 
-/** The id of a device that was named or written out. Throws `not-found`. */
 /** The keys of a device as they are now, without those that nothing comes for any more, which are erased. Throws `key-not-found`. */
 export async function currentKeys({ keys, client }: ChainAccess, name: string): Promise<IdentityKeys> {
   // By certified time: a wall clock that is wrong must not cost a key.
@@ -55,6 +54,7 @@ export async function currentKeys({ keys, client }: ChainAccess, name: string): 
   return keys.load(name)
 }
 
+/** The id of a device that was named or written out. Throws `not-found`. */
 export async function requireDevice({ keys }: ChainAccess, nameOrId: string): Promise<DeviceId> {
   const id = await keys.resolve(nameOrId)
   if (id) return id
