@@ -9,8 +9,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { rmSync } from 'node:fs'
 import { mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { dirname, join } from 'node:path'
-import { fileURLToPath } from 'node:url'
+import { join } from 'node:path'
 import { sha256 } from '@noble/hashes/sha2.js'
 import { utf8ToBytes } from '@noble/hashes/utils.js'
 import { type ChainId, type DeviceId, Milliseconds } from '../chain/brands.ts'
@@ -30,8 +29,7 @@ import { choosePorts, loopback } from '../devnet/ports.ts'
 import { type NodeConfigFile, writeNodeConfig } from '../node/config.ts'
 import { configurationLine, type EffectiveConfiguration } from '../node/effective-configuration.ts'
 import { operatorAccess } from '../node/service/operator-access.ts'
-
-const here = dirname(dirname(fileURLToPath(import.meta.url)))
+import { checkoutHere } from './checkout.ts'
 
 export interface ClusterOptions {
   /** Full nodes that the chain knows, that are no consenters, and that run only if a test plays them. */
@@ -102,7 +100,7 @@ export class ClusterNode {
     this.api = options.api
     this.directory = options.directory
     const { root } = options
-    this.#entry = root === undefined ? join(here, 'bin', 'mote.js') : join(root, 'cli', 'main.ts')
+    this.#entry = root === undefined ? join(checkoutHere, 'bin', 'mote.js') : join(root, 'cli', 'main.ts')
     this.#nodeArguments = options.nodeArguments
   }
 
