@@ -163,22 +163,27 @@ export class DeviceClient {
    * full, `too-large`, `malformed`, `storage-failed`.
    */
   send(to: DeviceId, text: ClientText): Promise<QueuedMessage> {
-    return this.#add({ type: 'device', id: to }, text)
+    return this.sendTo({ type: 'device', id: to }, text)
   }
 
   /** The same for a group, of which this device is a member. `received` is refused: a group has no confirmations. */
   sendToGroup(to: GroupId, text: ClientText): Promise<QueuedMessage> {
-    return this.#add({ type: 'group', id: to }, text)
+    return this.sendTo({ type: 'group', id: to }, text)
   }
 
   /** The same for an open topic, whose member this device need not be. */
   publish(to: GroupId, text: ClientText): Promise<QueuedMessage> {
-    return this.#add({ type: 'topic', id: to }, text)
+    return this.sendTo({ type: 'topic', id: to }, text)
   }
 
   /** The same for whoever it is. */
-  sendTo(to: Recipient, text: ClientText): Promise<QueuedMessage> {
-    return this.#add(to, text)
+  async sendTo(
+    to: Recipient,
+    { content, channel = '', delivery = 'relayed', keepMs }: ClientText,
+  ): Promise<QueuedMessage> {
+    if (delivery === 'received' && this.#parts.options.receives === false)
+      throw new MoteError('usage', 'delivery: received needs a client that receives')
+    return unwrap(await this.#parts.outbox.add({ to, content, channel, delivery, keepMs }))
   }
 
   /** Gives every message that has come or comes to `handler`, those of one source in order. A second call replaces the handler. */
@@ -196,15 +201,6 @@ export class DeviceClient {
     const { link, inbox, outbox, ownStore } = this.#parts
     await Promise.all([outbox.close(closePatienceMs), inbox.close(closePatienceMs), link.close()])
     await ownStore?.close()
-  }
-
-  async #add(
-    to: Recipient,
-    { content, channel = '', delivery = 'relayed', keepMs }: ClientText,
-  ): Promise<QueuedMessage> {
-    if (delivery === 'received' && this.#parts.options.receives === false)
-      throw new MoteError('usage', 'delivery: received needs a client that receives')
-    return unwrap(await this.#parts.outbox.add({ to, content, channel, delivery, keepMs }))
   }
 }
 
