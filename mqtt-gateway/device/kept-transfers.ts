@@ -18,7 +18,7 @@ import { MoteError, ok, type Refusal, type Result, refuse } from '../../chain/re
 import { privateDirectory, writeFileAtomic } from '../../client/atomic-file.ts'
 import { OrderedQueue } from '../../client/ordered-queue.ts'
 import { type ChunkPlace, maxChunks, maxContentBytes, transferIdBytes } from '../protocol/content.ts'
-import type { ChunkSource } from './transfers.ts'
+import { type ChunkSource, wholeOf } from './transfers.ts'
 
 /** Transfers of one sender that wait for chunks. */
 export const maxKeptTransfersPerSender = 4
@@ -137,11 +137,10 @@ export class KeptTransfers {
     const parts: Uint8Array[] = []
     for (let index = 0; index < waiting.count; index++)
       parts.push(index === place.index ? bytes : (await this.#read(this.#pathOf(name, index))).content)
-    const message = Uint8Array.from(Buffer.concat(parts))
-    if (createHash('sha256').update(message).digest('hex') === waiting.whole)
-      return ok({ bytes: message, forget: () => this.#edits.run(() => this.#drop(name)) })
+    const message = wholeOf(parts, waiting.whole)
+    if (message.ok) return ok({ bytes: message.value, forget: () => this.#edits.run(() => this.#drop(name)) })
     await this.#drop(name)
-    return refuse('malformed', 'transfer: the whole does not have the SHA-256 that its chunks name')
+    return message
   }
 
   async #makeRoom(sender: DeviceId, count: number): Promise<void> {

@@ -46,6 +46,14 @@ export function contentsOf(message: Uint8Array, transfer = newTransferId()): Res
   )
 }
 
+/** The message of which these are all chunks, in order. Refuses `malformed` for one that is not what they name. */
+export function wholeOf(chunks: readonly Uint8Array[], whole: Hash): Result<Uint8Array> {
+  const message = Uint8Array.from(Buffer.concat(chunks))
+  return digestOf(message) === whole
+    ? ok(message)
+    : refuse('malformed', 'transfer: the whole does not have the SHA-256 that its chunks name')
+}
+
 function digestOf(message: Uint8Array): Hash {
   return createHash('sha256').update(message).digest('hex') as Hash
 }
@@ -94,10 +102,7 @@ export class Transfers {
     transfer.heardAt = this.#clock.steady()
     if (transfer.chunks.includes(undefined)) return ok(undefined)
     this.#waiting.delete(name)
-    const message = Uint8Array.from(Buffer.concat(transfer.chunks as Uint8Array[]))
-    return digestOf(message) === transfer.whole
-      ? ok(message)
-      : refuse('malformed', 'transfer: the whole does not have the SHA-256 that its chunks name')
+    return wholeOf(transfer.chunks as Uint8Array[], transfer.whole)
   }
 
   #begin(name: string, sender: DeviceId, { whole, count }: ChunkPlace): Transfer {

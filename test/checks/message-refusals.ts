@@ -195,7 +195,7 @@ const chunks: readonly RefusalCheck[] = [
   {
     refusal: 'chunks: a whole that is not what its chunks named',
     file: transfersFile,
-    find: 'return digestOf(message) === transfer.whole',
+    find: 'return digestOf(message) === whole',
     replace: 'return true',
     test: transfersTest,
   },
