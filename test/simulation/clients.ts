@@ -297,29 +297,32 @@ export class Clients {
     return value
   }
 
-  get newestTime(): number {
-    return this.#parts.judge.newestTime
-  }
-
   /** By the newest block, as a device takes it that has no clock; a right one while blocks lag behind. */
   #time(): number {
     return Math.max(clientClockStart + this.#parts.site.timeline.now, this.#parts.judge.newestTime)
   }
 
-  #sign(group: Group, body: TransactionBody, lifeMs = 300_000): Sent {
-    const { random, trusted } = this.#parts
-    const { owner } = group
-    const bytes = signTransaction(
+  /** A transaction as a device of this chain signs it. */
+  signed(
+    { id, signer }: SampleIdentity,
+    body: TransactionBody,
+    { random, lifeMs = 300_000 }: { readonly random: SeededRandom; readonly lifeMs?: number | undefined },
+  ): Uint8Array {
+    return signTransaction(
       {
         version: 1,
-        chainId: trusted.chainId,
+        chainId: this.#parts.trusted.chainId,
         body,
-        signer: { deviceId: owner.id, keyId: keyIdOf(owner.signer.publicKey) },
+        signer: { deviceId: id, keyId: keyIdOf(signer.publicKey) },
         nonce: random.bytes(16),
         expiry: Milliseconds(Math.floor(this.#time() + lifeMs)),
       },
-      owner.signer,
+      signer,
     )
+  }
+
+  #sign({ owner }: Group, body: TransactionBody, lifeMs?: number): Sent {
+    const bytes = this.signed(owner, body, { random: this.#parts.random, lifeMs })
     const sent = { id: unwrap(parseTransaction(bytes)).id, bytes }
     this.#sent.push(sent)
     return sent
@@ -414,7 +417,7 @@ export class Clients {
 }
 
 const groupName = 'shared'
-export const clientClockStart = 1_700_000_100_000
+const clientClockStart = 1_700_000_100_000
 
 function epochStateOf(value: Uint8Array | undefined): EpochState {
   const group = value && decodeOwn(groupCodec, value)

@@ -2,12 +2,9 @@
  * The operator of a simulated chain, who keeps changing its mind about the consenters: any set of full nodes, dead ones
  * among them, a new decision before the last one is carried out.
  */
-import { Milliseconds } from '../../chain/brands.ts'
 import { type ConsenterSet, consenterSet } from '../../chain/consenters.ts'
-import { keyIdOf } from '../../chain/keys.ts'
-import { signTransaction } from '../../chain/transaction.ts'
 import type { SampleIdentity } from '../support/sample-genesis.ts'
-import { type Clients, clientClockStart } from './clients.ts'
+import type { Clients } from './clients.ts'
 import { bears, isUnsound } from './faults.ts'
 import type { Host, Site } from './host.ts'
 import type { SeededRandom } from './random.ts'
@@ -23,7 +20,6 @@ export interface GovernorParts {
   readonly clients: Clients
   /** Sets that bear the loss of one: where disks rot, others could not. */
   readonly careful: boolean
-  readonly chainId: Parameters<typeof signTransaction>[0]['chainId']
 }
 
 const triesMax = 6
@@ -88,19 +84,7 @@ export class Governor {
   }
 
   #sign(target: ReturnType<typeof consenterSet>): Uint8Array {
-    const { operator, random, site, chainId, clients } = this.#parts
-    return signTransaction(
-      {
-        version: 1,
-        chainId,
-        body: { type: 'governance.consenters', target },
-        signer: { deviceId: operator.id, keyId: keyIdOf(operator.signer.publicKey) },
-        nonce: random.bytes(16),
-        expiry: Milliseconds(
-          Math.floor(Math.max(clientClockStart + site.timeline.now, clients.newestTime) + 300_000),
-        ),
-      },
-      operator.signer,
-    )
+    const { operator, random, clients } = this.#parts
+    return clients.signed(operator, { type: 'governance.consenters', target }, { random })
   }
 }

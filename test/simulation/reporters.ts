@@ -4,18 +4,17 @@
  * what the model does, and the last reading must be the last one that stands. So a record that counts twice, one that is acknowledged and
  * does not count, and state that a failed run leaves are seen at once.
  */
-import { type ContractAddress, Milliseconds, type TransactionId } from '../../chain/brands.ts'
+import type { ContractAddress, TransactionId } from '../../chain/brands.ts'
 import { decodeOwn } from '../../chain/codec.ts'
 import { encodedContract } from '../../chain/contracts/contract.ts'
 import { contractOfDocument } from '../../chain/contracts/document.ts'
-import { keyIdOf } from '../../chain/keys.ts'
 import type { Ledger } from '../../chain/ledger.ts'
 import { contractStateCodec, readingCodec, stateKeyOf, streamIdOf } from '../../chain/records.ts'
 import { unwrap } from '../../chain/result.ts'
 import { get } from '../../chain/state-tree.ts'
-import { parseTransaction, signTransaction, type TransactionBody } from '../../chain/transaction.ts'
+import { parseTransaction, type TransactionBody } from '../../chain/transaction.ts'
 import type { SampleIdentity } from '../support/sample-genesis.ts'
-import { type Clients, clientClockStart } from './clients.ts'
+import type { Clients } from './clients.ts'
 import type { Site } from './host.ts'
 import type { Judge } from './judge.ts'
 import type { SeededRandom } from './random.ts'
@@ -28,7 +27,6 @@ export interface ReportersParts {
   readonly clients: Clients
   readonly device: SampleIdentity
   readonly operator: SampleIdentity
-  readonly chainId: Parameters<typeof signTransaction>[0]['chainId']
 }
 
 const topic = 'load'
@@ -198,19 +196,8 @@ export class Reporters {
   }
 
   #sign(who: SampleIdentity, body: TransactionBody): Uint8Array {
-    const { random, site, chainId, clients } = this.#parts
-    const time = Math.max(clientClockStart + site.timeline.now, clients.newestTime)
-    return signTransaction(
-      {
-        version: 1,
-        chainId,
-        body,
-        signer: { deviceId: who.id, keyId: keyIdOf(who.signer.publicKey) },
-        nonce: random.bytes(16),
-        expiry: Milliseconds(Math.floor(time + 300_000)),
-      },
-      who.signer,
-    )
+    const { random, clients } = this.#parts
+    return clients.signed(who, body, { random })
   }
 }
 

@@ -145,7 +145,6 @@ export class World {
           operator,
           clients: this.#clients,
           careful: this.#faults.kinds.includes('bit-rot'),
-          chainId: chainIdOf(genesis),
         })
       : undefined
     // In some of the runs; the others go on as if there were none.
@@ -158,7 +157,6 @@ export class World {
           clients: this.#clients,
           device: owners[0] as SampleIdentity,
           operator,
-          chainId: chainIdOf(genesis),
         })
       : undefined
     this.#site.note(
