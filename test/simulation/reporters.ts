@@ -6,13 +6,12 @@
  */
 import type { ContractAddress, TransactionId } from '../../chain/brands.ts'
 import { decodeOwn } from '../../chain/codec.ts'
-import { encodedContract } from '../../chain/contracts/contract.ts'
-import { contractOfDocument } from '../../chain/contracts/document.ts'
 import type { Ledger } from '../../chain/ledger.ts'
 import { contractStateCodec, readingCodec, stateKeyOf, streamIdOf } from '../../chain/records.ts'
 import { unwrap } from '../../chain/result.ts'
 import { get } from '../../chain/state-tree.ts'
 import { parseTransaction, type TransactionBody } from '../../chain/transaction.ts'
+import { deployable } from '../support/sample-contract.ts'
 import type { SampleIdentity } from '../support/sample-genesis.ts'
 import type { Clients } from './clients.ts'
 import type { Site } from './host.ts'
@@ -32,30 +31,20 @@ export interface ReportersParts {
 const topic = 'load'
 const triesMax = 6
 /** Fails at 0, where it has no inverse. */
-const counter = encodedContract(
-  unwrap(
-    contractOfDocument({
-      name: 'counter',
-      version: 1,
-      inputs: { load: 'number' },
-      streams: { before: { topic, field: 'load' } },
-      state: { count: 0, sum: 0, inverse: 0 },
-      decide: [{ say: 'counted' }],
-      set: ['count = count + 1', 'sum = sum + load', 'inverse = 1 / load'],
-    }),
-  ),
-)
-const guard = encodedContract(
-  unwrap(
-    contractOfDocument({
-      name: 'load-guard',
-      version: 1,
-      inputs: { load: 'number' },
-      rules: ['range = load >= 0'],
-      decide: [{ say: 'plausible' }],
-    }),
-  ),
-)
+const counter = deployable({
+  name: 'counter',
+  inputs: { load: 'number' },
+  streams: { before: { topic, field: 'load' } },
+  state: { count: 0, sum: 0, inverse: 0 },
+  decide: [{ say: 'counted' }],
+  set: ['count = count + 1', 'sum = sum + load', 'inverse = 1 / load'],
+})
+const guard = deployable({
+  name: 'load-guard',
+  inputs: { load: 'number' },
+  rules: ['range = load >= 0'],
+  decide: [{ say: 'plausible' }],
+})
 
 /** What the contract should remember, and the last reading. */
 interface Model {

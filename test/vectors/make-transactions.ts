@@ -6,8 +6,6 @@ import { writeFileSync } from 'node:fs'
 import { bytesToHex, concatBytes, hexToBytes, utf8ToBytes } from '@noble/hashes/utils.js'
 import { ChainId, DeviceId, GroupId, Hash, Milliseconds } from '../../chain/brands.ts'
 import { consenterSet } from '../../chain/consenters.ts'
-import { encodedContract } from '../../chain/contracts/contract.ts'
-import { contractOfDocument } from '../../chain/contracts/document.ts'
 import { deviceIdOf, keyIdOf, type Signer, type SigningSuite } from '../../chain/keys.ts'
 import { signerFromSeed } from '../../chain/noble-crypto.ts'
 import { unwrap } from '../../chain/result.ts'
@@ -24,6 +22,7 @@ import {
   transactionSigningBytes,
 } from '../../chain/transaction.ts'
 import { encryptionKeyOf } from '../../client/encryption-keys.ts'
+import { deployable } from '../support/sample-contract.ts'
 
 export interface TransactionVectors {
   readonly about: string
@@ -64,17 +63,12 @@ const sealing = {
   notAfter: undefined,
 } as const
 
-const contract = encodedContract(
-  unwrap(
-    contractOfDocument({
-      name: 'level',
-      version: 1,
-      inputs: { level: 'number' },
-      rules: ['range = level >= 0 and level <= 100'],
-      decide: [{ when: 'level > 80', say: 'full' }, { say: 'not full' }],
-    }),
-  ),
-)
+const contract = deployable({
+  name: 'level',
+  inputs: { level: 'number' },
+  rules: ['range = level >= 0 and level <= 100'],
+  decide: [{ when: 'level > 80', say: 'full' }, { say: 'not full' }],
+})
 const record: DeviceRecord = {
   source: undefined,
   topic: 'forest/north',

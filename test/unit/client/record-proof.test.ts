@@ -2,9 +2,6 @@
 import { describe, expect, test } from 'vitest'
 import type { Block } from '../../../chain/block.ts'
 import { Height } from '../../../chain/brands.ts'
-import { encodedContract } from '../../../chain/contracts/contract.ts'
-import { contractOfDocument } from '../../../chain/contracts/document.ts'
-import { unwrap } from '../../../chain/result.ts'
 import type { DeviceRecord, TransactionBody } from '../../../chain/transaction.ts'
 import { headerPath } from '../../../client/header-path.ts'
 import type { IdentityKeys } from '../../../client/key-directory.ts'
@@ -12,6 +9,7 @@ import { nativeVerifier } from '../../../client/native-crypto.ts'
 import { encodeRecordProof, recordIdText, verifyRecordProof } from '../../../client/record-proof.ts'
 import { valuesOfCall, valuesOfPayload } from '../../../client/record-values.ts'
 import { signedBody } from '../../../client/submission.ts'
+import { deployable } from '../../support/sample-contract.ts'
 import { keysOf, TestChain } from '../../support/test-chain.ts'
 
 const sensor = keysOf('sensor')
@@ -132,17 +130,12 @@ describe('record proof', () => {
 
   test('record proof: there is none of a record that a guard refused', async () => {
     const { chain, signed, block, trust, pathTo } = makeChain()
-    const guard = encodedContract(
-      unwrap(
-        contractOfDocument({
-          name: 'range',
-          version: 1,
-          inputs: { level: 'number' },
-          rules: ['range = level >= 0'],
-          decide: [{ say: 'plausible' }],
-        }),
-      ),
-    )
+    const guard = deployable({
+      name: 'range',
+      inputs: { level: 'number' },
+      rules: ['range = level >= 0'],
+      decide: [{ say: 'plausible' }],
+    })
     chain.perform(chain.operator, { type: 'contract.deploy', contract: guard.bytes })
     chain.perform(chain.operator, {
       type: 'contract.guard',
