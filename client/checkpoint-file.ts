@@ -1,11 +1,12 @@
 /** The head of a follower as it outlives the program: its bytes, and a store in one file, written atomically (client/atomic-file.ts). */
 import type { Height } from '../chain/brands.ts'
-import { type Codec, decode, encode, optional, struct, uint } from '../chain/codec.ts'
+import { type Codec, encode, optional, struct, uint } from '../chain/codec.ts'
 import { type ConsenterSet, consenterSetCodec } from '../chain/consenters.ts'
 import { type Header, headerCodec } from '../chain/header.ts'
 import { checkpointOf, type TrustedHead } from '../chain/light-client.ts'
 import { MoteError, unwrap } from '../chain/result.ts'
 import { readFileIfThere, writeFileAtomic } from './atomic-file.ts'
+import { decodeStored } from './stored-value.ts'
 
 /** Where the head outlives the program. */
 export interface CheckpointStore {
@@ -40,9 +41,8 @@ export function bytesOfCheckpoint({ header, consenters, handoverHeight }: Truste
 
 /** The stored head, or the given one if that is higher. Throws `storage-corrupt`, `wrong-chain`. */
 export function restored(bytes: Uint8Array, given: TrustedHead): TrustedHead {
-  const stored = decode(storedCheckpointCodec, bytes)
-  if (!stored.ok) throw new MoteError('storage-corrupt', `checkpoint: ${stored.error.detail}`)
-  const head = unwrap(checkpointOf(stored.value.header, stored.value.consenters, stored.value.handoverHeight))
+  const { header, consenters, handoverHeight } = decodeStored(storedCheckpointCodec, bytes, 'checkpoint')
+  const head = unwrap(checkpointOf(header, consenters, handoverHeight))
   if (head.chainId !== given.chainId)
     throw new MoteError('wrong-chain', `checkpoint: expected chain ${given.chainId}, got ${head.chainId}`)
   return head.header.height > given.header.height ? head : given

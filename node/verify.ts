@@ -11,7 +11,7 @@ import { join } from 'node:path'
 import { decodeProposal, receiptCodec, receiptsCodec } from '../chain/block.ts'
 import { Height, type TransactionId } from '../chain/brands.ts'
 import { certificateCodec, verifyCertificate } from '../chain/certificate.ts'
-import { type Codec, decode, encode } from '../chain/codec.ts'
+import { encode } from '../chain/codec.ts'
 import { type ConsenterSet, signersHash } from '../chain/consenters.ts'
 import { executeBlock } from '../chain/execution.ts'
 import { chainIdOf, consentersOf, type GenesisDocument, genesisLedger } from '../chain/genesis.ts'
@@ -24,6 +24,7 @@ import { parseTransaction } from '../chain/transaction.ts'
 import { readGenesisFile } from '../client/genesis-file.ts'
 import { readKeyFile } from '../client/key-directory.ts'
 import { nativeVerifier } from '../client/native-crypto.ts'
+import { decodeStored } from '../client/stored-value.ts'
 import { readNodeConfig } from './config.ts'
 import { recoverChain } from './ledger/chain-recovery.ts'
 import type { Storage } from './ports.ts'
@@ -161,7 +162,7 @@ class Walk {
       this.#storage.receipts(height),
     ])
     if (!header || !data || !receipts) return undefined
-    return { header: mustDecode(headerCodec, header, 'header'), data, receipts }
+    return { header: decodeStored(headerCodec, header, 'header', Number.MAX_SAFE_INTEGER), data, receipts }
   }
 
   #links({ height, previousHash }: Header): void {
@@ -177,7 +178,7 @@ class Walk {
       return
     }
     const transactions = proposal.value.type === 'handover' ? [] : proposal.value.transactions
-    const receipts = mustDecode(receiptsCodec, stored, 'receipts')
+    const receipts = decodeStored(receiptsCodec, stored, 'receipts', Number.MAX_SAFE_INTEGER)
     const leaves = receipts.map(receipt => encode(receiptCodec, receipt))
     if (merkleRoot(leaves) !== header.receiptsRoot)
       this.#find(header.height, 'receipts: other ones than the header names')
@@ -217,7 +218,7 @@ class Walk {
     const { height, signersHash: signers, chainId, incarnation } = header
     const bytes = await this.#storage.certificate(height)
     if (bytes && this.#consenters && signersHash(this.#consenters) === signers) {
-      const certificate = mustDecode(certificateCodec, bytes, 'certificate')
+      const certificate = decodeStored(certificateCodec, bytes, 'certificate', Number.MAX_SAFE_INTEGER)
       const isOf = certificate.height === height && certificate.headerHash === headerHash(header)
       const verified = verifyCertificate(this.#consenters, chainId, incarnation, certificate, this.#verifier)
       if (!isOf) this.#find(height, 'certificate: is of another header')
@@ -226,10 +227,4 @@ class Walk {
     }
     this.#consenters = this.#ledger?.parameters.consenters ?? this.#consenters
   }
-}
-
-function mustDecode<T>(codec: Codec<T>, bytes: Uint8Array, name: string): T {
-  const read = decode(codec, bytes, Number.MAX_SAFE_INTEGER)
-  if (!read.ok) throw new MoteError('storage-corrupt', `${name}: ${read.error.detail}`)
-  return read.value
 }

@@ -10,9 +10,10 @@
  * Entries that come while a write is under way share the next one, which is one sync of the disk for all of them.
  */
 import type { Milliseconds } from '../../chain/brands.ts'
-import { bytes, constant, decode, encode, struct, text, uint } from '../../chain/codec.ts'
+import { bytes, constant, encode, struct, text, uint } from '../../chain/codec.ts'
 import { MoteError, ok, type Result, refuse } from '../../chain/result.ts'
 import type { MessageStore, StoreChange } from '../../client/message-store.ts'
+import { decodeStored } from '../../client/stored-value.ts'
 
 export interface QueueLimits {
   readonly messages: number
@@ -199,9 +200,7 @@ export class DurableQueue {
     const key = `${this.#prefix}reserved`
     const reserved = await this.#store.get(key)
     if (reserved) {
-      const read = decode(reservedCodec, reserved)
-      if (!read.ok) throw corrupt(key, read.error.detail)
-      this.#reserved = read.value.reserved
+      this.#reserved = decodeStored(reservedCodec, reserved, nameOf(key)).reserved
       this.#next = this.#reserved
     }
     for (const [name, value] of await this.#store.all(`${this.#prefix}entry/`)) {
@@ -214,11 +213,10 @@ export class DurableQueue {
 }
 
 function stored(key: string, value: Uint8Array | undefined): StoredEntry {
-  const read = value && decode(entryCodec, value, maxStoredBytes)
-  if (read?.ok) return read.value
-  throw corrupt(key, read ? read.error.detail : 'it is gone')
+  if (!value) throw new MoteError('storage-corrupt', `${nameOf(key)}: it is gone`)
+  return decodeStored(entryCodec, value, nameOf(key), maxStoredBytes)
 }
 
-function corrupt(key: string, detail: string): MoteError {
-  return new MoteError('storage-corrupt', `message store: ${key}: ${detail}`)
+function nameOf(key: string): string {
+  return `message store: ${key}`
 }

@@ -7,21 +7,11 @@
  * `settled` says that the message cannot come again; those of an earlier run when their time is over.
  */
 import type { DeviceId, Hash, Milliseconds } from '../../chain/brands.ts'
-import {
-  bytes,
-  type Codec,
-  constant,
-  decode,
-  digest,
-  encode,
-  list,
-  struct,
-  text,
-  uint,
-} from '../../chain/codec.ts'
+import { bytes, constant, digest, encode, list, struct, text, uint } from '../../chain/codec.ts'
 import { MoteError, type Refusal, refusalOf, unwrap } from '../../chain/result.ts'
 import { pause } from '../../client/deadline.ts'
 import type { MessageStore, StoreChange } from '../../client/message-store.ts'
+import { decodeStored } from '../../client/stored-value.ts'
 import type { DeliveredMessage } from '../device/listener.ts'
 import { type Recipient, recipientCodec } from '../device/message-sealing.ts'
 import { maxTransferBytes } from '../protocol/content.ts'
@@ -116,21 +106,15 @@ interface Stored {
 async function readStored({ store, prefix, now }: InboxOptions): Promise<Stored> {
   const numbers = new Map<DeviceId, readonly MessageNumber[]>()
   for (const [sender, value] of await store.all(`${prefix}number/`))
-    numbers.set(sender as DeviceId, storedValue(numbersCodec, sender, value))
+    numbers.set(sender as DeviceId, decodeStored(numbersCodec, value, `message store: ${sender}`))
   const taken = new Set<string>()
   const over: StoreChange[] = []
   for (const [id, value] of await store.all(`${prefix}${takenPrefix}`)) {
-    if (storedValue(takenCodec, id, value).until >= now()) taken.add(id)
+    if (decodeStored(takenCodec, value, `message store: ${id}`).until >= now()) taken.add(id)
     else over.push({ key: `${prefix}${takenPrefix}${id}`, value: undefined })
   }
   if (over.length > 0) await store.write(over)
   return { numbers, taken }
-}
-
-function storedValue<T>(codec: Codec<T>, name: string, value: Uint8Array): T {
-  const read = decode(codec, value)
-  if (read.ok) return read.value
-  throw new MoteError('storage-corrupt', `message store: ${name}: ${read.error.detail}`)
 }
 
 export class Inbox {
@@ -263,10 +247,9 @@ export class Inbox {
   /** True when the entry is off the queue; false when the application did not take it. */
   async #give(entry: QueueEntry, handler: TextHandler): Promise<boolean> {
     const { now, limits, onDropped } = this.#options
-    const read = decode(textCodec, await this.#queue.read(entry), maxEntryBytes)
-    if (!read.ok)
-      throw new MoteError('storage-corrupt', `inbox: entry ${entry.sequence}: ${read.error.detail}`)
-    const { from, to, channel, content, messageId, at } = read.value
+    const body = await this.#queue.read(entry)
+    const stored = decodeStored(textCodec, body, `inbox: entry ${entry.sequence}`, maxEntryBytes)
+    const { from, to, channel, content, messageId, at } = stored
     if (now() - entry.acceptedAt > limits.ageMs) {
       const detail = `message ${messageId}: the application did not take it in time`
       onDropped({ code: 'envelope-expired', detail })

@@ -14,11 +14,12 @@
  */
 import { randomBytes } from 'node:crypto'
 import type { DeviceId, GroupId, Milliseconds } from '../../chain/brands.ts'
-import { decode, encode } from '../../chain/codec.ts'
+import { encode } from '../../chain/codec.ts'
 import type { ErrorCode } from '../../chain/errors.ts'
 import { MoteError, type Refusal, type Result, refusalOf, unwrap } from '../../chain/result.ts'
 import { Deadline, pause } from '../../client/deadline.ts'
 import type { MessageStore } from '../../client/message-store.ts'
+import { decodeStored } from '../../client/stored-value.ts'
 import type { DeviceAgent } from '../device/agent.ts'
 import type { Recipient } from '../device/message-sealing.ts'
 import { chunkWaitMs, contentsOf, newTransferId } from '../device/transfers.ts'
@@ -229,9 +230,8 @@ export class Outbox {
   }
 
   async #read(entry: QueueEntry): Promise<StoredMessage> {
-    const read = decode(messageCodec, await this.#queue.read(entry), maxEntryBytes)
-    if (read.ok) return read.value
-    throw new MoteError('storage-corrupt', `outbox: entry ${entry.sequence}: ${read.error.detail}`)
+    const body = await this.#queue.read(entry)
+    return decodeStored(messageCodec, body, `outbox: entry ${entry.sequence}`, maxEntryBytes)
   }
 }
 
@@ -264,13 +264,12 @@ class Attempts {
     const attempts = new Attempts(options, entry, message)
     const stored = await options.store.get(progressKey(options, entry))
     if (!stored) return attempts
-    const read = decode(sendingProgressCodec, stored, maxProgressBytes)
-    if (!read.ok)
-      throw new MoteError('storage-corrupt', `outbox: entry ${entry.sequence}: ${read.error.detail}`)
-    attempts.#transfer = read.value.transfer
-    attempts.#index = read.value.index
-    attempts.#sealed = read.value.sealed
-    attempts.#activeAt = read.value.sealed.expiry - sealedLifetimeMs
+    const name = `outbox: entry ${entry.sequence}`
+    const { transfer, index, sealed } = decodeStored(sendingProgressCodec, stored, name, maxProgressBytes)
+    attempts.#transfer = transfer
+    attempts.#index = index
+    attempts.#sealed = sealed
+    attempts.#activeAt = sealed.expiry - sealedLifetimeMs
     return attempts
   }
 

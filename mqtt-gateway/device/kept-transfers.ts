@@ -13,10 +13,11 @@ import { readdir, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { bytesToHex } from '@noble/hashes/utils.js'
 import type { DeviceId, Hash, Milliseconds } from '../../chain/brands.ts'
-import { bytes, constant, decode, digest, encode, struct, text, uint } from '../../chain/codec.ts'
-import { MoteError, ok, type Refusal, type Result, refuse } from '../../chain/result.ts'
+import { bytes, constant, digest, encode, struct, text, uint } from '../../chain/codec.ts'
+import { ok, type Refusal, type Result, refuse } from '../../chain/result.ts'
 import { privateDirectory, writeFileAtomic } from '../../client/atomic-file.ts'
 import { OrderedQueue } from '../../client/ordered-queue.ts'
+import { decodeStored } from '../../client/stored-value.ts'
 import { type ChunkPlace, maxChunks, maxContentBytes, transferIdBytes } from '../protocol/content.ts'
 import { type ChunkSource, wholeOf } from './transfers.ts'
 
@@ -185,9 +186,7 @@ export class KeptTransfers {
   }
 
   async #read(path: string): Promise<StoredChunk> {
-    const read = decode(chunkCodec, await readFile(path), maxChunkFileBytes)
-    if (read.ok) return read.value
-    throw new MoteError('storage-corrupt', `${path}: ${read.error.detail}`)
+    return decodeStored(chunkCodec, await readFile(path), path, maxChunkFileBytes)
   }
 
   #pathOf(name: string, index: number): string {

@@ -14,7 +14,7 @@ import {
 } from '../../chain/block.ts'
 import { type DeviceId, type GroupId, Height, type StateKey, type TransactionId } from '../../chain/brands.ts'
 import { type Certificate, certificateCodec } from '../../chain/certificate.ts'
-import { type Codec, decode } from '../../chain/codec.ts'
+import type { Codec } from '../../chain/codec.ts'
 import { headerCodec, headerHash } from '../../chain/header.ts'
 import type { CertifiedHeader, StateAnswer } from '../../chain/light-client.ts'
 import { membersCodec, stateKeyOf } from '../../chain/records.ts'
@@ -35,6 +35,7 @@ import {
   type TransactionStatus,
 } from '../../client/chain-source.ts'
 import { blocksBehindMax } from '../../client/header-follower.ts'
+import { decodeStored } from '../../client/stored-value.ts'
 import type { Certifier } from '../ledger/certifier.ts'
 import type { Handovers } from '../ledger/handovers.ts'
 import { changesCodec, type LiveChain } from '../ledger/live-chain.ts'
@@ -345,7 +346,5 @@ export class NodeService implements ChainSource, NodeListener {
 }
 
 function decoded<T>(codec: Codec<T>, bytes: Uint8Array, name: string): T {
-  const result = decode(codec, bytes, Number.MAX_SAFE_INTEGER)
-  if (!result.ok) throw new MoteError('storage-corrupt', `${name}: ${result.error.detail}`)
-  return result.value
+  return decodeStored(codec, bytes, name, Number.MAX_SAFE_INTEGER)
 }

@@ -17,8 +17,8 @@ export const handovers: readonly RefusalCheck[] = [
   {
     refusal: 'after a restart, what other consenters certified below the handover',
     file: 'client/checkpoint-file.ts',
-    find: 'unwrap(checkpointOf(stored.value.header, stored.value.consenters, stored.value.handoverHeight))',
-    replace: 'unwrap(checkpointOf(stored.value.header, stored.value.consenters))',
+    find: 'unwrap(checkpointOf(header, consenters, handoverHeight))',
+    replace: 'unwrap(checkpointOf(header, consenters))',
     test: 'test/unit/client/handover.test.ts',
   },
   {
