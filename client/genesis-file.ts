@@ -7,7 +7,7 @@
  */
 import { readFile } from 'node:fs/promises'
 import { bytesToHex, hexToBytes } from '@noble/hashes/utils.js'
-import { DeviceId, Hash, isDigest, Milliseconds } from '../chain/brands.ts'
+import { type ChainId, DeviceId, Hash, isDigest, Milliseconds } from '../chain/brands.ts'
 import { decode, encode } from '../chain/codec.ts'
 import { builtSuites } from '../chain/envelope-suites.ts'
 import { chainIdOf, checkGenesis, type GenesisDocument, genesisCodec } from '../chain/genesis.ts'
@@ -24,6 +24,17 @@ export async function readGenesisFile(file: string): Promise<GenesisDocument> {
     throw new MoteError('config-invalid', `${file}: cannot be read`, { cause })
   }
   return parseGenesis(content, file)
+}
+
+/** The same, of the chain that a configuration names. Throws `config-invalid`, `wrong-chain`. */
+export async function readGenesisOf(config: {
+  readonly genesis: string
+  readonly chainId: ChainId
+}): Promise<GenesisDocument> {
+  const genesis = await readGenesisFile(config.genesis)
+  const chainId = chainIdOf(genesis)
+  if (chainId === config.chainId) return genesis
+  throw new MoteError('wrong-chain', `genesis: expected chain ${config.chainId}, got ${chainId}`)
 }
 
 export async function writeGenesisFile(file: string, document: GenesisDocument): Promise<void> {

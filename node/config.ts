@@ -153,6 +153,13 @@ export async function readNodeConfig(file: string): Promise<NodeConfig> {
   return parseNodeConfig(await readConfigurationFile(file), file)
 }
 
+/** The same of a full node. Throws `config-invalid` for another one. */
+export async function readFullNodeConfig(file: string): Promise<NodeConfig> {
+  const config = await readNodeConfig(file)
+  if (config.label === 'full') return config
+  throw new MoteError('config-invalid', `${file}: label: expected full, got ${config.label}`)
+}
+
 /** The configuration in `content`, which was read from `file`. Throws `config-invalid`. */
 export function parseNodeConfig(content: string, file: string): NodeConfig {
   const value = parse(content, file)

@@ -9,11 +9,11 @@
 import { join } from 'node:path'
 import type { FastifyInstance } from 'fastify'
 import { Milliseconds } from '../chain/brands.ts'
-import { chainIdOf, type GenesisDocument } from '../chain/genesis.ts'
+import type { GenesisDocument } from '../chain/genesis.ts'
 import { MoteError } from '../chain/result.ts'
 import { systemClock as clock } from '../client/clock.ts'
 import { addressLifetimeMs, signAddress } from '../client/coordination-address.ts'
-import { readGenesisFile } from '../client/genesis-file.ts'
+import { readGenesisOf } from '../client/genesis-file.ts'
 import { type IdentityKeys, readKeyFile } from '../client/key-directory.ts'
 import type { Logger } from '../client/log.ts'
 import { nativeSignerFromSeed, nativeVerifier } from '../client/native-crypto.ts'
@@ -52,12 +52,10 @@ export async function startFullNode(
   environment: NodeEnvironment,
   log: Logger,
 ): Promise<RunningNode> {
-  const genesis = await readGenesisFile(config.genesis)
-  const chainId = chainIdOf(genesis)
-  if (chainId !== config.chainId)
-    throw new MoteError('wrong-chain', `genesis: expected chain ${config.chainId}, got ${chainId}`)
+  const genesis = await readGenesisOf(config)
   const keys = await readKeyFile(config.key)
-  const storage = await openLevelStorage(join(config.data, 'chain'), { chainId, deviceId: keys.id })
+  const owner = { chainId: config.chainId, deviceId: keys.id }
+  const storage = await openLevelStorage(join(config.data, 'chain'), owner)
   try {
     return await startOver(storage, { file: config, environment, log, genesis, keys })
   } catch (error) {

@@ -17,7 +17,7 @@ import { rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { decode, encode } from '../chain/codec.ts'
 import { MoteError } from '../chain/result.ts'
-import { readNodeConfig } from './config.ts'
+import { readFullNodeConfig } from './config.ts'
 import type { BatchOperation, ByteStore } from './storage/byte-store.ts'
 import { openLevelByteStore } from './storage/level-storage.ts'
 import { put } from './storage/store-operations.ts'
@@ -38,9 +38,7 @@ export interface RebuiltDirectory extends RebuildReport {
 
 /** Throws `config-invalid`, `in-use`, `storage-corrupt` or `storage-failed`; the damaged database is then where it was. */
 export async function rebuildNode(configFile: string, now: number): Promise<RebuiltDirectory> {
-  const { label, data } = await readNodeConfig(configFile)
-  if (label !== 'full')
-    throw new MoteError('config-invalid', `${configFile}: label: expected full, got ${label}`)
+  const { data } = await readFullNodeConfig(configFile)
   const damaged = join(data, 'chain')
   const rebuilt = join(data, 'chain.rebuilt')
   const setAside = join(data, `chain.damaged-${now}`)

@@ -14,18 +14,18 @@ import { certificateCodec, verifyCertificate } from '../chain/certificate.ts'
 import { encode } from '../chain/codec.ts'
 import { type ConsenterSet, signersHash } from '../chain/consenters.ts'
 import { executeBlock } from '../chain/execution.ts'
-import { chainIdOf, consentersOf, type GenesisDocument, genesisLedger } from '../chain/genesis.ts'
+import { consentersOf, type GenesisDocument, genesisLedger } from '../chain/genesis.ts'
 import { type Header, headerCodec, headerHash } from '../chain/header.ts'
 import type { SignatureVerifier } from '../chain/keys.ts'
 import type { Ledger } from '../chain/ledger.ts'
 import { merkleRoot } from '../chain/merkle.ts'
 import { MoteError, refusalOf } from '../chain/result.ts'
 import { parseTransaction } from '../chain/transaction.ts'
-import { readGenesisFile } from '../client/genesis-file.ts'
+import { readGenesisOf } from '../client/genesis-file.ts'
 import { readKeyFile } from '../client/key-directory.ts'
 import { nativeVerifier } from '../client/native-crypto.ts'
 import { decodeStored } from '../client/stored-value.ts'
-import { readNodeConfig } from './config.ts'
+import { readFullNodeConfig } from './config.ts'
 import { recoverChain } from './ledger/chain-recovery.ts'
 import type { Storage } from './ports.ts'
 import { openLevelStorage } from './storage/level-storage.ts'
@@ -53,18 +53,14 @@ const maxFindings = 100
 
 /** Throws `config-invalid`, `wrong-chain`, `in-use` while the node runs, `storage-failed`. */
 export async function verifyNode(configFile: string): Promise<VerifyReport> {
-  const { label, data, genesis: genesisFile, key, chainId } = await readNodeConfig(configFile)
-  if (label !== 'full')
-    throw new MoteError('config-invalid', `${configFile}: label: expected full, got ${label}`)
-  const genesis = await readGenesisFile(genesisFile)
-  if (chainIdOf(genesis) !== chainId)
-    throw new MoteError('wrong-chain', `genesis: expected chain ${chainId}, got ${chainIdOf(genesis)}`)
-  const keys = await readKeyFile(key)
-  const directory = join(data, 'chain')
+  const config = await readFullNodeConfig(configFile)
+  const genesis = await readGenesisOf(config)
+  const keys = await readKeyFile(config.key)
+  const directory = join(config.data, 'chain')
   await stat(directory).catch((cause: unknown) => {
     throw new MoteError('not-found', `${directory}: the node keeps nothing yet`, { cause })
   })
-  const storage = await openLevelStorage(directory, { chainId, deviceId: keys.id })
+  const storage = await openLevelStorage(directory, { chainId: config.chainId, deviceId: keys.id })
   try {
     return await verifyStorage(storage, genesis, nativeVerifier)
   } finally {

@@ -9,7 +9,7 @@
 import { join } from 'node:path'
 import type { DeviceId } from '../../chain/brands.ts'
 import { decode } from '../../chain/codec.ts'
-import { chainIdOf, checkpointFromGenesis, type GenesisDocument } from '../../chain/genesis.ts'
+import { checkpointFromGenesis, type GenesisDocument } from '../../chain/genesis.ts'
 import { type StateAnswer, throughHandovers, verifyStateAnswer } from '../../chain/light-client.ts'
 import { RecentMap } from '../../chain/recent-map.ts'
 import { identityCodec, stateKeyOf } from '../../chain/records.ts'
@@ -22,7 +22,7 @@ import { findCoordinationNodes, verifiedAddress } from '../../client/coordinatio
 import { pause } from '../../client/deadline.ts'
 import { type DirectoryLock, lockDirectory } from '../../client/directory-lock.ts'
 import { checkFresh } from '../../client/freshness.ts'
-import { readGenesisFile } from '../../client/genesis-file.ts'
+import { readGenesisOf } from '../../client/genesis-file.ts'
 import type { HeadEvent } from '../../client/header-follower.ts'
 import type { NodeAddress } from '../../client/join-messages.ts'
 import { type IdentityKeys, readKeyFile } from '../../client/key-directory.ts'
@@ -106,10 +106,7 @@ export class LightChain {
 
   /** Opens what is on disk; meets nobody yet. Throws `config-invalid`, `wrong-chain`, `in-use`, `storage-corrupt`. */
   static async open(config: LightConfiguration, log: Logger): Promise<LightChain> {
-    const genesis = await readGenesisFile(config.genesis)
-    const chainId = chainIdOf(genesis)
-    if (chainId !== config.chainId)
-      throw new MoteError('wrong-chain', `genesis: expected chain ${config.chainId}, got ${chainId}`)
+    const genesis = await readGenesisOf(config)
     const keys = await readKeyFile(config.key)
     transportOf(keys)
     const lock = await lockDirectory(config.data)
