@@ -57,7 +57,7 @@ export class EpochKeys {
   readonly #waiting = new Set<() => void>()
   /** Boxes that are being opened. */
   readonly #opening = new Set<Promise<void>>()
-  /** Keys that the chain has no hash of any more, by the hash that a message must name. */
+  /** Keys that the chain has no hash of any more, by the hash that a message must name: believed only if a member has signed it in a header. */
   readonly #older = new RecentMap<Hash, Uint8Array>(maxOlderKeys)
   /** Of the topics that were read lately: deriving one costs as much as opening a message. */
   readonly #topicPairs = new RecentMap<KeyId, DecryptionKey>(maxTopicPairs)
@@ -244,16 +244,17 @@ export class EpochKeys {
     if (!allowed.ok) return allowed
     const opened = await openMemberBox(chain.chainId, parsed.value, key)
     if (!opened.ok) return refuse('cannot-open', `${what}: ${opened.error.detail}`)
-    const hash = epochKeyHash({ chainId: chain.chainId, group, epoch }, opened.value)
+    const name = { chainId: chain.chainId, group, epoch }
+    const hash = epochKeyHash(name, opened.value)
     if (record.epoch > epoch) {
-      if (record.topic) this.#keepTopicPair({ chainId: chain.chainId, group, epoch }, opened.value)
-      else this.#keepOlder(hash, opened.value)
+      if (record.topic) this.#keepTopicPair(name, opened.value)
+      else this.#older.set(hash, opened.value)
       return ok(undefined)
     }
     if (hash !== record.epochKeyHash)
       return refuse('cannot-open', `${what}: not the key that the chain has the hash of`)
     const { topic } = record
-    if (topic && !isTopicKey({ chainId: chain.chainId, group, epoch }, opened.value, topic))
+    if (topic && !isTopicKey(name, opened.value, topic))
       return refuse('cannot-open', `${what}: the topic key on the chain is not the one of this epoch key`)
     await this.#keep(group, epoch, opened.value)
     return ok(undefined)
@@ -279,11 +280,6 @@ export class EpochKeys {
     await this.#options.state.putEpochKey(group, epoch, key)
     this.#sealedToAnother.delete(group)
     for (const wake of this.#waiting) wake()
-  }
-
-  /** Believed only if a member has signed its hash in the header of a message. */
-  #keepOlder(hash: Hash, key: Uint8Array): void {
-    this.#older.set(hash, key)
   }
 
   /** True when a key has come in; false when the time is over. */
