@@ -3,14 +3,13 @@
  * receipts have the roots that the header names. So nothing in it can be altered, left out or put in by who serves it.
  */
 import { type Block, receiptCodec } from '../chain/block.ts'
+import type { Hash, Height } from '../chain/brands.ts'
 import { encode } from '../chain/codec.ts'
 import { headerHash } from '../chain/header.ts'
-import type { SignatureVerifier } from '../chain/keys.ts'
-import type { TrustedHead } from '../chain/light-client.ts'
 import { merkleRoot } from '../chain/merkle.ts'
 import { MoteError } from '../chain/result.ts'
 import type { ChainSource } from './chain-source.ts'
-import { headerPath, verifyHeaderPath } from './header-path.ts'
+import { headerPath, type PathTrust, verifyRun } from './header-path.ts'
 
 /** A block that was proven: `proveBlock` alone makes one. */
 export interface ProvenBlock extends Block {
@@ -18,28 +17,22 @@ export interface ProvenBlock extends Block {
 }
 
 /** Judges a block by the headers of `source`, and gives it back as proven. Throws `bad-header`, `bad-certificate`, `bad-proof`, or `stale` without a certificate. */
-export async function proveBlock(
-  source: ChainSource,
-  { checkpoint, verifier }: { readonly checkpoint: TrustedHead; readonly verifier: SignatureVerifier },
-  block: Block,
-): Promise<ProvenBlock> {
+export async function proveBlock(source: ChainSource, trust: PathTrust, block: Block): Promise<ProvenBlock> {
   const { header, transactions, receipts } = block
   const wrong = (what: string) =>
     new MoteError('bad-proof', `${source.name}: block ${header.height}: ${what}`)
-  const hash = headerHash(header)
-  const expected =
-    header.height === checkpoint.header.height
-      ? checkpoint.headerHash
-      : headerHash(
-          verifyHeaderPath(await headerPath(source, { checkpoint, verifier }, header.height), {
-            checkpoint,
-            verifier,
-          }),
-        )
-  if (hash !== expected) throw wrong('expected the header that is certified')
+  if (headerHash(header) !== (await certifiedHash(source, trust, header.height)))
+    throw wrong('expected the header that is certified')
   if (merkleRoot(transactions) !== header.transactionsRoot)
     throw wrong('transactions: not those of the header')
   const leaves = receipts.map(receipt => encode(receiptCodec, receipt))
   if (merkleRoot(leaves) !== header.receiptsRoot) throw wrong('receipts: not those of the header')
   return { ...block, verified: true }
+}
+
+async function certifiedHash(source: ChainSource, trust: PathTrust, height: Height): Promise<Hash> {
+  const { checkpoint, verifier } = trust
+  if (height === checkpoint.header.height) return checkpoint.headerHash
+  const { head, run } = await headerPath(source, trust, height)
+  return headerHash(verifyRun(run, { checkpoint: head, verifier }))
 }

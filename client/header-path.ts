@@ -23,6 +23,12 @@ export interface HeaderPath {
   readonly run: readonly CertifiedHeader[]
 }
 
+/** A path that was walked: its handovers are verified, its run is not. */
+export interface WalkedPath extends HeaderPath {
+  /** After the handovers. */
+  readonly head: TrustedHead
+}
+
 /** What a path is judged by. */
 export interface PathTrust {
   readonly checkpoint: TrustedHead
@@ -34,7 +40,7 @@ export async function headerPath(
   source: ChainSource,
   { checkpoint, verifier }: PathTrust,
   height: Height,
-): Promise<HeaderPath> {
+): Promise<WalkedPath> {
   const run = await runToCertificate(source, height)
   const covering = run.at(-1) as CertifiedHeader
   const handovers: CertifiedHeader[] = []
@@ -44,7 +50,7 @@ export async function headerPath(
     handovers.push(handover)
     head = certified(head, handover, verifier)
   }
-  return { handovers, run }
+  return { handovers, run, head }
 }
 
 /** The header to which the path leads, certified. Throws `bad-header`, `bad-certificate`. */
@@ -52,10 +58,15 @@ export function verifyHeaderPath(
   { handovers, run }: HeaderPath,
   { checkpoint, verifier }: PathTrust,
 ): Header {
+  const head = handovers.reduce((above, handover) => certified(above, handover, verifier), checkpoint)
+  return verifyRun(run, { checkpoint: head, verifier })
+}
+
+/** The first header of a run whose last one the consenters of the checkpoint certify. Throws `bad-header`, `bad-certificate`. */
+export function verifyRun(run: readonly CertifiedHeader[], { checkpoint, verifier }: PathTrust): Header {
   const covering = run.at(-1)
   if (!covering) throw new MoteError('bad-header', 'headers: expected at least one')
-  const head = handovers.reduce((above, handover) => certified(above, handover, verifier), checkpoint)
-  let next = certified(head, covering, verifier).header
+  let next = certified(checkpoint, covering, verifier).header
   for (const { header } of run.slice(0, -1).reverse()) {
     if (headerHash(header) !== next.previousHash || header.height + 1 !== next.height)
       throw new MoteError('bad-header', `the headers below ${next.height} are no chain`)
