@@ -19,13 +19,7 @@ import {
 } from 'node:crypto'
 import sodium from 'sodium-native'
 import { useSha256 } from '../chain/hashing.ts'
-import {
-  type PublicKey,
-  type SignatureVerifier,
-  type Signer,
-  type SigningSuite,
-  signatureBytes,
-} from '../chain/keys.ts'
+import { type SignatureVerifier, type Signer, type SigningSuite, signatureBytes } from '../chain/keys.ts'
 import { RecentMap } from '../chain/recent-map.ts'
 import { assert, assertNever } from '../chain/result.ts'
 
@@ -111,16 +105,17 @@ function ed25519Signer(seed: Uint8Array): Signer {
 export function nativePrivateKey(suite: SigningSuite, seed: Uint8Array): KeyObject {
   assert(seed.length === 32, `seed: expected 32 bytes, got ${seed.length}`)
   return suite === 'p256'
-    ? p256PrivateKey(seed)
+    ? p256Pair(seed).key
     : createPrivateKey({ key: Buffer.concat([ed25519Prefix, seed]), format: 'der', type: 'pkcs8' })
 }
 
-function p256PrivateKey(seed: Uint8Array): KeyObject {
+/** The private key of a scalar, and its public point, compressed. */
+function p256Pair(seed: Uint8Array): { readonly key: KeyObject; readonly point: Uint8Array } {
   const ecdh = createECDH('prime256v1')
   ecdh.setPrivateKey(seed)
   const point = ecdh.getPublicKey()
   const base64url = (bytes: Uint8Array) => Buffer.from(bytes).toString('base64url')
-  return createPrivateKey({
+  const key = createPrivateKey({
     format: 'jwk',
     key: {
       kty: 'EC',
@@ -130,18 +125,13 @@ function p256PrivateKey(seed: Uint8Array): KeyObject {
       y: base64url(point.subarray(33)),
     },
   })
+  return { key, point: Uint8Array.from(ecdh.getPublicKey(undefined, 'compressed') as Buffer) }
 }
 
 function p256Signer(seed: Uint8Array): Signer {
-  const ecdh = createECDH('prime256v1')
-  ecdh.setPrivateKey(seed)
-  const key = p256PrivateKey(seed)
-  const publicKey: PublicKey = {
-    suite: 'p256',
-    bytes: Uint8Array.from(ecdh.getPublicKey(undefined, 'compressed') as Buffer),
-  }
+  const { key, point } = p256Pair(seed)
   return {
-    publicKey,
+    publicKey: { suite: 'p256', bytes: point },
     sign: message => lowS(ecdsaSign('sha256', message, { key, dsaEncoding: 'ieee-p1363' })),
   }
 }
