@@ -5,7 +5,7 @@
  */
 import { ok, type Result, refuse } from '../result.ts'
 import type { Scalar } from '../scalars.ts'
-import type { ArithmeticName, Contract } from './contract.ts'
+import type { Contract } from './contract.ts'
 import { maxContractCases } from './contract-limits.ts'
 import {
   DocumentFlaw,
@@ -57,13 +57,14 @@ const caseFields = ['name', 'inputs', 'readings', 'state', 'now', 'decision', 'v
 
 function caseOf(place: string, value: unknown, contract: Contract): ContractCase {
   const fields = fieldsOf(place, value, caseFields)
-  const scalars = (field: string) => scalarsOf(`${place}.${field}`, fields[field], contract.arithmetic)
+  const scalars = (field: string) =>
+    scalarsOf(`${place}.${field}`, fields[field], (at, each) => scalarOf(at, each, contract.arithmetic))
   const state = scalars('state')
   const readings = readingsOf(`${place}.readings`, fields['readings'], contract)
   return {
     name: fields['name'] === undefined ? place : textOf(`${place}.name`, fields['name']),
     circumstances: {
-      inputs: valuesOf(`${place}.inputs`, fields['inputs']),
+      inputs: scalarsOf(`${place}.inputs`, fields['inputs'], recordedScalar),
       reading: ({ name }) => readings.get(name),
       state: initialStateOf(contract).map(
         (initial, i) => (state.get(contract.state[i]?.name ?? '') as ContractValue | undefined) ?? initial,
@@ -76,18 +77,17 @@ function caseOf(place: string, value: unknown, contract: Contract): ContractCase
   }
 }
 
-function scalarsOf(place: string, value: unknown, arithmetic: ArithmeticName): ReadonlyMap<string, Scalar> {
+function scalarsOf(
+  place: string,
+  value: unknown,
+  read: (place: string, value: unknown) => Scalar,
+): ReadonlyMap<string, Scalar> {
   const entries = Object.entries(value === undefined ? {} : fieldsOf(place, value))
-  return new Map(entries.map(([name, each]) => [name, scalarOf(`${place}.${name}`, each, arithmetic)]))
+  return new Map(entries.map(([name, each]) => [name, read(`${place}.${name}`, each)]))
 }
 
-/** Values as a record has them: numbers are binary64 there, whatever the contract computes in. */
-function valuesOf(place: string, value: unknown): ReadonlyMap<string, Scalar> {
-  const entries = Object.entries(value === undefined ? {} : fieldsOf(place, value))
-  return new Map(entries.map(([name, each]) => [name, jsonScalar(`${place}.${name}`, each)]))
-}
-
-function jsonScalar(place: string, value: unknown): Scalar {
+/** A value as a record has it: numbers are binary64 there, whatever the contract computes in. */
+function recordedScalar(place: string, value: unknown): Scalar {
   if (typeof value === 'boolean' || typeof value === 'string') return value
   return typeof value === 'number' && Number.isFinite(value) ? value || 0 : documentFlaw(place, 'a value')
 }
@@ -105,7 +105,7 @@ function readingsOf(place: string, value: unknown, contract: Contract): Readonly
   return new Map(
     entries.map(([name, each]) => {
       const fields = fieldsOf(`${place}.${name}`, each, ['value', 'time'])
-      const value = jsonScalar(`${place}.${name}.value`, fields['value'])
+      const value = recordedScalar(`${place}.${name}.value`, fields['value'])
       return [name, { value, time: timeOf(`${place}.${name}.time`, fields['time']) }]
     }),
   )
