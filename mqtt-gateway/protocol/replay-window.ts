@@ -125,22 +125,9 @@ export class ReplayWindow {
     })
   }
 
+  /** The window may have gone on past a counter that was held: below it all are refused. */
   #mark({ keyId, counter, expiry }: Sighting): void {
-    const window = this.#windows.get(keyId)
-    if (!window) {
-      this.#windows.set(keyId, { highest: counter, used: 1n, latestExpiry: expiry })
-      return
-    }
-    const latestExpiry = Math.max(expiry, window.latestExpiry) as Milliseconds
-    const ahead = counter - window.highest
-    if (ahead > 0) {
-      const used = ahead >= replayWindowSize ? 1n : ((window.used << BigInt(ahead)) & windowMask) | 1n
-      this.#windows.set(keyId, { highest: counter, used, latestExpiry })
-      return
-    }
-    // The window may have gone on past a counter that was held: below it all are refused.
-    const used = (window.used | (1n << BigInt(-ahead))) & windowMask
-    this.#windows.set(keyId, { highest: window.highest, used, latestExpiry })
+    this.#add(keyId, { highest: counter, used: 1n, latestExpiry: expiry })
   }
 
   /** What a durable window writes to its file. */
