@@ -4,15 +4,12 @@
  */
 import type { Milliseconds } from '../chain/brands.ts'
 import { decode } from '../chain/codec.ts'
-import { checkpointFromGenesis } from '../chain/genesis.ts'
-import { stateAnswerCodec, type TrustedHead } from '../chain/light-client.ts'
+import { stateAnswerCodec } from '../chain/light-client.ts'
 import { unwrap } from '../chain/result.ts'
-import { ChainClient } from '../client/chain-client.ts'
-import { readGenesisFile } from '../client/genesis-file.ts'
-import { KeyDirectory } from '../client/key-directory.ts'
+import type { ChainClient } from '../client/chain-client.ts'
 import { nativeVerifier } from '../client/native-crypto.ts'
-import { fullNodeSources } from '../devnet/access.ts'
-import { type DevnetDescription, layout } from '../devnet/layout.ts'
+import { openDevnetChain, operatorKeys } from '../devnet/access.ts'
+import type { DevnetDescription } from '../devnet/layout.ts'
 import { askGateway, verifyDeviceAnswer } from '../mqtt-gateway/device/ask.ts'
 import {
   type DeviceConnectionOptions,
@@ -29,37 +26,30 @@ export async function probeGateway(
   signal: AbortSignal,
 ): Promise<void> {
   signal.throwIfAborted()
-  const checkpoint = checkpointFromGenesis(await readGenesisFile(layout.genesis(directory)))
-  const operator = await (await KeyDirectory.open(layout.operator(directory))).load('operator')
+  const access = await openDevnetChain(directory, description)
+  const { checkpoint, client } = access
+  const operator = await operatorKeys(access)
+  const gateway = description.gateway.mqtt
+  // To log in takes nothing of the chain at a gateway, and its key at a broker that it stands beside.
+  if (gateway.brokerOf) await client.follower.sync()
   const connection = await openDeviceConnection({
-    gateway: description.gateway.mqtt,
+    gateway,
     keys: operator,
-    chain: await chainOf(checkpoint, description),
+    chain: chainOf(client),
     timeoutMs: answerTimeoutMs,
   })
   try {
     const asker = { connection, device: operator.id, timeoutMs: answerTimeoutMs }
     const proof = await askGateway(asker, { type: 'device', id: operator.id })
     const { height } = unwrap(decode(stateAnswerCodec, proof))
-    const trusted = height === 0 ? checkpoint : await newestHead(checkpoint, description)
+    // The consenters may have changed since the genesis; the full nodes lead to those who certify now.
+    const trusted = height === 0 ? checkpoint : await client.follower.sync()
     unwrap(verifyDeviceAnswer(trusted, operator.id, proof, nativeVerifier))
   } finally {
     await connection.close()
   }
 }
 
-/** What is needed of the chain to log in: nothing at a gateway, its key at a broker that it stands beside. */
-async function chainOf(
-  checkpoint: TrustedHead,
-  description: DevnetDescription,
-): Promise<DeviceConnectionOptions['chain']> {
-  const client = await ChainClient.open({ sources: fullNodeSources(description), checkpoint })
-  if (description.gateway.mqtt.brokerOf) await client.follower.sync()
-  return { ...chainTrust(client.records, client.pool), now: () => Date.now() as Milliseconds }
-}
-
-/** The consenters may have changed since the genesis; the full nodes lead to those who certify now. */
-async function newestHead(checkpoint: TrustedHead, description: DevnetDescription): Promise<TrustedHead> {
-  const client = await ChainClient.open({ sources: fullNodeSources(description), checkpoint })
-  return client.follower.sync()
+function chainOf({ records, pool }: ChainClient): DeviceConnectionOptions['chain'] {
+  return { ...chainTrust(records, pool), now: () => Date.now() as Milliseconds }
 }
