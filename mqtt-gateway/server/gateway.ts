@@ -319,9 +319,7 @@ export class Gateway {
 
   #cut(cut: CutSession): void {
     const { session } = cut
-    this.#access.close(session)
-    this.#rulings.deliveries.closed(session)
-    this.#watches.close(session)
+    this.#closed(session)
     this.#logCut(cut)
     this.#broker.disconnect(session.clientId)
   }
