@@ -186,12 +186,12 @@ class AttachedBroker implements Broker {
 
   async #take({ topic, payload, properties }: IPublishPacket): Promise<void> {
     if (topic === this.#marker) return this.#markerSeen()
-    const lost = this.#claims.lostBy(topic, Buffer.from(payload))
+    const bytes = Uint8Array.from(Buffer.isBuffer(payload) ? payload : Buffer.from(payload))
+    const lost = this.#claims.lostBy(topic, bytes)
     if (lost !== undefined) return this.#loseShard(lost)
     const parsed = parseShardedTopic(topic)
     if (!parsed) return
     const { device } = parsed
-    const bytes = Uint8Array.from(Buffer.isBuffer(payload) ? payload : Buffer.from(payload))
     if (parsed.type === 'published') {
       const { responseTopic, correlationData } = properties ?? {}
       const reply = { responseTopic, correlationData: correlationData && Uint8Array.from(correlationData) }
