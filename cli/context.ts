@@ -6,7 +6,7 @@
 import { homedir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { MoteError } from '../chain/result.ts'
-import { Deadline } from '../client/deadline.ts'
+import { Deadline, unlessAborted } from '../client/deadline.ts'
 import { Output, type Streams } from './output.ts'
 
 export interface Environment {
@@ -113,19 +113,9 @@ function isOn(text: string | undefined): boolean {
 /** Runs `work` until it ends or the context does: `timeout` at the deadline, `interrupted` on a signal. */
 export async function withinDeadline<T>(context: Context, work: () => Promise<T>): Promise<T> {
   const { signal, interrupted, timeoutMs } = context
-  const over = Promise.withResolvers<never>()
-  const end = (): void => {
-    over.reject(
-      interrupted.aborted
-        ? new MoteError('interrupted', 'stopped by a signal')
-        : new MoteError('timeout', `no answer within ${timeoutMs / 1_000} s`),
-    )
-  }
-  if (signal.aborted) end()
-  signal.addEventListener('abort', end, { once: true })
-  try {
-    return await Promise.race([work(), over.promise])
-  } finally {
-    signal.removeEventListener('abort', end)
-  }
+  return unlessAborted(signal, work(), () =>
+    interrupted.aborted
+      ? new MoteError('interrupted', 'stopped by a signal')
+      : new MoteError('timeout', `no answer within ${timeoutMs / 1_000} s`),
+  )
 }

@@ -14,6 +14,19 @@ export function pause(delayMs: number, signal?: AbortSignal, clock: Clock = wait
   })
 }
 
+/** What `step` gives. Throws `why` as soon as the signal fires, or at once if it has; the step goes on by itself. */
+export async function unlessAborted<T>(signal: AbortSignal, step: Promise<T>, why: () => Error): Promise<T> {
+  const { promise, reject } = Promise.withResolvers<never>()
+  const stop = (): void => reject(why())
+  if (signal.aborted) stop()
+  signal.addEventListener('abort', stop, { once: true })
+  try {
+    return await Promise.race([step, promise])
+  } finally {
+    signal.removeEventListener('abort', stop)
+  }
+}
+
 export interface DeadlineOptions {
   /** What fires ends the time early. */
   readonly signal?: AbortSignal | undefined

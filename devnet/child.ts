@@ -11,6 +11,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { type ErrorCode, errorTable } from '../chain/errors.ts'
 import { MoteError } from '../chain/result.ts'
+import { unlessAborted } from '../client/deadline.ts'
 import { LogFile } from './log-file.ts'
 import { clockLine } from './shifted-clock.ts'
 
@@ -120,15 +121,7 @@ export class Child {
 
   /** Resolves when the child has said that it is ready; throws `start-failed` with the tail of its log otherwise. */
   async waitUntilReady(signal: AbortSignal): Promise<void> {
-    const aborted = Promise.withResolvers<never>()
-    const abort = (): void => aborted.reject(this.failure('did not become ready in time'))
-    if (signal.aborted) abort()
-    signal.addEventListener('abort', abort, { once: true })
-    try {
-      await Promise.race([this.#ready.promise, aborted.promise])
-    } finally {
-      signal.removeEventListener('abort', abort)
-    }
+    await unlessAborted(signal, this.#ready.promise, () => this.failure('did not become ready in time'))
   }
 
   /** Why it cannot go on, if it has said so. */

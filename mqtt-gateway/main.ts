@@ -13,7 +13,7 @@ import { privateDirectory } from '../client/atomic-file.ts'
 import { ChainClient } from '../client/chain-client.ts'
 import { checkpointFile } from '../client/checkpoint-file.ts'
 import type { ListenAddress } from '../client/configuration-file.ts'
-import { pause } from '../client/deadline.ts'
+import { pause, unlessAborted } from '../client/deadline.ts'
 import { readGenesisFile } from '../client/genesis-file.ts'
 import { httpSource } from '../client/http-source.ts'
 import { readKeyFile } from '../client/key-directory.ts'
@@ -108,10 +108,13 @@ export async function startGateway(configFile: string, signal: AbortSignal): Pro
   }
   try {
     await firstHeader(client, log, signal)
-    const { secure: mqtts, ...mqtt } = await unlessAborted(signal, async () => {
+    const listening = async () => {
       await attached?.start()
       return gateway.start()
-    })
+    }
+    // A broker may not answer for hours.
+    const stopped = () => new MoteError('interrupted', 'stopped before the broker answered')
+    const { secure: mqtts, ...mqtt } = await unlessAborted(signal, listening(), stopped)
     started = true
     log.info({ mqtt, mqtts, height: gateway.status().height }, 'ready')
     const ready = {
@@ -205,14 +208,6 @@ async function readAuthorities(file: string): Promise<string> {
   return readFile(file, 'utf8').catch(cause => {
     throw new MoteError('config-invalid', `broker.ca: ${file}: cannot be read`, { cause })
   })
-}
-
-/** What `step` gives. Rejects with `interrupted` as soon as the signal fires: a broker may not answer for hours. */
-async function unlessAborted<T>(signal: AbortSignal, step: () => Promise<T>): Promise<T> {
-  const { promise, reject } = Promise.withResolvers<never>()
-  const stop = () => reject(new MoteError('interrupted', 'stopped before the broker answered'))
-  signal.addEventListener('abort', stop, { once: true })
-  return Promise.race([step(), promise]).finally(() => signal.removeEventListener('abort', stop))
 }
 
 /** Waits until one header beyond the checkpoint is verified, or one is known to be the newest. */

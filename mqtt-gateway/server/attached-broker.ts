@@ -15,7 +15,8 @@
 import { randomBytes } from 'node:crypto'
 import type { IPublishPacket } from 'mqtt'
 import type { DeviceId } from '../../chain/brands.ts'
-import { pause } from '../../client/deadline.ts'
+import { MoteError } from '../../chain/result.ts'
+import { pause, unlessAborted } from '../../client/deadline.ts'
 import {
   encodePresence,
   heardFilters,
@@ -105,7 +106,8 @@ class AttachedBroker implements Broker {
       onMessage: packet => this.#take(packet),
       onOpen: () => this.#askForMarker(),
     })
-    await Promise.race([this.#retainedSeen.promise, aborted(this.#closing.signal)])
+    const closed = () => new MoteError('interrupted', 'broker: closed before it answered')
+    await unlessAborted(this.#closing.signal, this.#retainedSeen.promise, closed)
     await Promise.all(shards.map(shard => this.#takeShard(shard, `mote-${shardSecret}-${shard}`)))
     return address
   }
@@ -245,9 +247,4 @@ class AttachedBroker implements Broker {
 
 function linkOf(shard: Shard): string {
   return `shard ${shard}`
-}
-
-function aborted(signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return Promise.resolve()
-  return new Promise(resolve => signal.addEventListener('abort', () => resolve(), { once: true }))
 }

@@ -7,7 +7,7 @@
  */
 import mqtt, { type IClientOptions, type IPublishPacket, type MqttClient } from 'mqtt'
 import { MoteError } from '../../chain/result.ts'
-import { Deadline } from '../../client/deadline.ts'
+import { Deadline, unlessAborted } from '../../client/deadline.ts'
 
 /** How a gateway logs in at a broker. */
 export interface BrokerLogin {
@@ -59,13 +59,9 @@ export class BrokerLink {
   /** Resolves when it is connected and subscribed, however long that takes. Rejects with `interrupted` when it is closed first. */
   static async open(options: BrokerLinkOptions, signal: AbortSignal): Promise<BrokerLink> {
     const link = new BrokerLink(options)
-    const closed = new Promise<never>((_, reject) => {
-      const stop = () => reject(new MoteError('interrupted', 'broker: closed before it answered'))
-      if (signal.aborted) stop()
-      signal.addEventListener('abort', stop, { once: true })
-    })
+    const closed = () => new MoteError('interrupted', 'broker: closed before it answered')
     try {
-      await Promise.race([link.#opened.promise, closed])
+      await unlessAborted(signal, link.#opened.promise, closed)
       return link
     } catch (error) {
       await link.close()

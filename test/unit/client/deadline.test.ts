@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { Deadline, pause } from '../../../client/deadline.ts'
+import { Deadline, pause, unlessAborted } from '../../../client/deadline.ts'
 import { ManualClock } from '../../support/manual-clock.ts'
 
 const never = new Promise<never>(() => {})
@@ -33,6 +33,18 @@ describe('deadline', () => {
     const waiting = stopped.race(never)
     controller.abort()
     expect([await waiting, stopped.isOver, stopped.signal.aborted]).toEqual([undefined, true, true])
+  })
+
+  test('unless aborted: the step, its failure, or why not as soon as the signal fires, or has fired', async () => {
+    const { signal } = new AbortController()
+    const why = () => new Error('stopped')
+    expect(await unlessAborted(signal, Promise.resolve(7), why)).toBe(7)
+    await expect(unlessAborted(signal, Promise.reject(new Error('broken')), why)).rejects.toThrow('broken')
+    const controller = new AbortController()
+    const waiting = unlessAborted(controller.signal, never, why)
+    controller.abort()
+    await expect(waiting).rejects.toThrow('stopped')
+    await expect(unlessAborted(controller.signal, never, why)).rejects.toThrow('stopped')
   })
 
   test('until: asks once at least, again every so often, and no more when the time is over', async () => {
