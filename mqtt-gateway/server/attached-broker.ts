@@ -164,21 +164,15 @@ class AttachedBroker implements Broker {
     part: Pick<BrokerLinkOptions, 'clientId'> & Partial<BrokerLinkOptions>,
   ): Promise<BrokerLink> {
     const { address, ca, login, onEvent } = this.#options
-    let isOpen = false
     const options: BrokerLinkOptions = {
       ...address,
       ca,
       login,
       sessionSeconds: 0,
       topicFilters: [],
-      onBroken: (reason, isOver) => {
-        // Each attempt that fails says so; the first one is enough.
-        if (isOver || isOpen) onEvent({ type: isOver ? 'taken-over' : 'broken', link: name, reason })
-        isOpen = false
-      },
+      onBroken: (reason, isOver) => onEvent({ type: isOver ? 'taken-over' : 'broken', link: name, reason }),
       ...part,
       onOpen: () => {
-        isOpen = true
         onEvent({ type: 'connected', link: name })
         part.onOpen?.()
       },

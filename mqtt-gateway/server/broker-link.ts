@@ -29,7 +29,7 @@ export interface BrokerLinkOptions {
   readonly onMessage?: (message: IPublishPacket) => Promise<void>
   /** Told each time that it is connected and subscribed. */
   readonly onOpen?: () => void
-  /** Told each time why it is not. It goes on, unless `isOver`. */
+  /** Told why it is not, once until it is again: each attempt fails alike. It goes on, unless `isOver`. */
   readonly onBroken?: (reason: string, isOver: boolean) => void
 }
 
@@ -47,9 +47,8 @@ export class BrokerLink {
   readonly #options: BrokerLinkOptions
   readonly #client: MqttClient
   readonly #opened = Promise.withResolvers<void>()
-  #isReady = false
-  #isOver = false
-  #isClosed = false
+  /** Over: closed by this end, or taken over. */
+  #state: 'opening' | 'open' | 'broken' | 'over' = 'opening'
 
   private constructor(options: BrokerLinkOptions) {
     this.#options = options
@@ -67,11 +66,6 @@ export class BrokerLink {
       await link.close()
       throw error
     }
-  }
-
-  /** Connected and subscribed, as far as this end knows. */
-  get isReady(): boolean {
-    return this.#isReady
   }
 
   /** Resolves when the broker has it. Throws `unreachable`. */
@@ -95,8 +89,7 @@ export class BrokerLink {
   }
 
   async close(): Promise<void> {
-    this.#isClosed = true
-    this.#isReady = false
+    this.#state = 'over'
     await this.#client.endAsync(true)
   }
 
@@ -125,8 +118,7 @@ export class BrokerLink {
     client.on('close', () => this.#broken('the connection broke'))
     client.on('disconnect', ({ reasonCode }) => {
       if (reasonCode !== takenOver) return
-      this.#isOver = true
-      this.#broken('another gateway has taken over')
+      this.#broken('another gateway has taken over', 'over')
       client.end(true)
     })
     return client
@@ -137,7 +129,8 @@ export class BrokerLink {
     const { topicFilters, onOpen } = this.#options
     try {
       if (topicFilters.length > 0) await this.#client.subscribeAsync([...topicFilters], { qos: 1 })
-      this.#isReady = true
+      if (this.#state === 'over') return
+      this.#state = 'open'
       onOpen?.()
       this.#opened.resolve()
     } catch (error) {
@@ -145,10 +138,10 @@ export class BrokerLink {
     }
   }
 
-  #broken(reason: string): void {
-    if (this.#isClosed) return
-    this.#isReady = false
-    this.#options.onBroken?.(reason, this.#isOver)
+  #broken(reason: string, state: 'broken' | 'over' = 'broken'): void {
+    if (this.#state === 'over' || this.#state === state) return
+    this.#state = state
+    this.#options.onBroken?.(reason, state === 'over')
   }
 
   #take(packet: IPublishPacket, done: (error?: Error) => void): void {
