@@ -16,6 +16,7 @@ import { Deadline } from '../../client/deadline.ts'
 import { boxesHash, type EpochBoxes, memberBoxes, parseEpochBoxes } from '../protocol/epoch-boxes.ts'
 import { topics } from '../protocol/topics.ts'
 import type { TrustView } from '../protocol/trust.ts'
+import type { OutgoingMessage } from './broker.ts'
 
 export interface BoxesRequest {
   readonly trust: TrustView
@@ -52,15 +53,21 @@ export async function acceptBoxes(request: BoxesRequest): Promise<Result<EpochBo
 }
 
 /** What to retain: one box for each member, and nothing any more for who had one before. */
-export function memberBoxMessages(
-  newest: EpochBoxes,
-  before: EpochBoxes | undefined,
-): { readonly topicName: string; readonly payload: Uint8Array; readonly retain: true }[] {
+export function memberBoxMessages(newest: EpochBoxes, before: EpochBoxes | undefined): OutgoingMessage[] {
   const now = memberBoxes(newest)
   const stay = new Set(now.map(({ member }) => member))
   const gone = (before?.boxes ?? []).map(({ member }) => member).filter(member => !stay.has(member))
-  return [...gone.map(member => ({ member, payload: new Uint8Array(0) })), ...now].map(
-    ({ member, payload }) => ({ topicName: topics.box(newest.group, member), payload, retain: true }),
+  return retainedBoxMessages(newest.group, gone, now)
+}
+
+/** The boxes of some members, and nothing any more for others: first what is taken away. */
+export function retainedBoxMessages(
+  group: GroupId,
+  gone: readonly DeviceId[],
+  come: ReturnType<typeof memberBoxes>,
+): OutgoingMessage[] {
+  return [...gone.map(member => ({ member, payload: new Uint8Array(0) })), ...come].map(
+    ({ member, payload }) => ({ topicName: topics.box(group, member), payload, retain: true }),
   )
 }
 

@@ -9,9 +9,8 @@ import type { DeviceId, GroupId } from '../../chain/brands.ts'
 import { stateKeyOf } from '../../chain/records.ts'
 import { MoteError } from '../../chain/result.ts'
 import { type EpochBoxes, memberBoxes } from '../protocol/epoch-boxes.ts'
-import { topics } from '../protocol/topics.ts'
 import type { TrustAdvance, TrustView } from '../protocol/trust.ts'
-import { type BoxStore, memberBoxMessages } from './boxes.ts'
+import { type BoxStore, memberBoxMessages, retainedBoxMessages } from './boxes.ts'
 import type { Broker } from './broker.ts'
 
 export class RetainedBoxes {
@@ -83,10 +82,6 @@ export class RetainedBoxes {
     this.#members.set(group, new Set(theirs.map(({ member }) => member)))
     const gone = [...there].filter(member => !members.has(member))
     const come = theirs.filter(({ member }) => !there.has(member))
-    for (const { member, payload } of [
-      ...gone.map(member => ({ member, payload: new Uint8Array(0) })),
-      ...come,
-    ])
-      await this.#broker.publish({ topicName: topics.box(group, member), payload, retain: true })
+    for (const message of retainedBoxMessages(group, gone, come)) await this.#broker.publish(message)
   }
 }
