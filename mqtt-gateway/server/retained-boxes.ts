@@ -17,7 +17,7 @@ export class RetainedBoxes {
   readonly #trust: Pick<TrustView, 'group'>
   readonly #store: BoxStore
   readonly #broker: Pick<Broker, 'publish'>
-  /** Whose boxes are at the broker. */
+  /** Whose boxes are at the broker; of a group that was not looked at since the start it is not known. */
   readonly #members = new Map<GroupId, Set<DeviceId>>()
   /** Groups whose members have to be read before anybody gets a box. */
   readonly #unjudged: Set<GroupId>
@@ -77,11 +77,13 @@ export class RetainedBoxes {
     // Newer boxes than this record were accepted meanwhile, against a newer one.
     if (!boxes || (value && value.record.epoch < boxes.epoch)) return
     const members = new Set(value?.members ?? [])
-    const there = this.#members.get(group) ?? new Set<DeviceId>()
+    const there = this.#members.get(group)
     const theirs = memberBoxes(boxes).filter(({ member }) => members.has(member))
     this.#members.set(group, new Set(theirs.map(({ member }) => member)))
-    const gone = [...there].filter(member => !members.has(member))
-    const come = theirs.filter(({ member }) => !there.has(member))
+    // A broker that others wrote may have what was put there before this gateway started.
+    const mayBeThere = there ?? boxes.boxes.map(({ member }) => member)
+    const gone = [...mayBeThere].filter(member => !members.has(member))
+    const come = theirs.filter(({ member }) => !there?.has(member))
     for (const message of retainedBoxMessages(group, gone, come)) await this.#broker.publish(message)
   }
 }

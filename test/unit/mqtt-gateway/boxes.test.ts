@@ -6,7 +6,9 @@ import { makeKeys } from '../../../client/key-directory.ts'
 import { sealEpochKey } from '../../../mqtt-gateway/device/box-sealing.ts'
 import { boxesHash, epochKeyHash, parseEpochBoxes } from '../../../mqtt-gateway/protocol/epoch-boxes.ts'
 import { topics } from '../../../mqtt-gateway/protocol/topics.ts'
-import { acceptBoxes, memberBoxMessages } from '../../../mqtt-gateway/server/boxes.ts'
+import { acceptBoxes, memberBoxMessages, memoryBoxStore } from '../../../mqtt-gateway/server/boxes.ts'
+import type { OutgoingMessage } from '../../../mqtt-gateway/server/broker.ts'
+import { RetainedBoxes } from '../../../mqtt-gateway/server/retained-boxes.ts'
 import { MemoryTrust } from '../../support/memory-trust.ts'
 
 const [owner, member, stranger] = ['owner', 'member', 'stranger'].map(name => makeKeys(name)) as [
@@ -84,6 +86,21 @@ test('boxes: refused under the topic of another group, and for an unknown one', 
   const name = { chainId: trust.chainId, group: unknown, epoch: 1 }
   const foreign = unwrap(await sealEpochKey(name, epochKey, members)).boxes
   expect(await outcome(foreign, owner.id, unknown)).toBe('unknown-subject')
+})
+
+test('boxes: who was removed while the gateway was away finds its box gone at a broker that has kept it', async () => {
+  const wire = await seal(1)
+  await record(wire)
+  const store = memoryBoxStore()
+  await store.put(unwrap(parseEpochBoxes(wire)), wire)
+  trust.changeMembers(group, { remove: [member.id] })
+  const sizes = new Map<string, number>()
+  const broker = {
+    publish: async ({ topicName, payload }: OutgoingMessage) => void sizes.set(topicName, payload.length),
+  }
+  expect(await new RetainedBoxes(trust, store, broker).settled()).toBe(true)
+  expect(sizes.get(topics.box(group, member.id))).toBe(0)
+  expect(sizes.get(topics.box(group, owner.id))).toBeGreaterThan(0)
 })
 
 test('boxes: who has left the group finds its box gone', async () => {
