@@ -10,7 +10,7 @@ import { createServer as createTlsServer, type TLSSocket, type Server as TlsServ
 import type { Milliseconds } from '../../chain/brands.ts'
 import { shareOf } from '../../client/address-shares.ts'
 import { certifiedKeyOf, commonNameOf } from '../../client/certificates.ts'
-import type { BrokerAddress, ClientCertificate } from './broker.ts'
+import type { BrokerAddress, ClientCertificate, Listening } from './broker.ts'
 import { type TlsFiles, type TlsPair, watchTlsPair } from './tls-identity.ts'
 import type { ConnectionPlace, UnprovenConnections } from './unproven-connections.ts'
 
@@ -31,7 +31,7 @@ export interface ListenersOptions {
   readonly handshakeTimeoutMs: number
   readonly unproven: UnprovenConnections
   /** Called for each connection, after its handshake if it has one. */
-  readonly onConnection: (socket: Socket | TLSSocket, place: ConnectionPlace) => void
+  readonly onConnection: (socket: Socket, place: ConnectionPlace) => void
 }
 
 export class Listeners {
@@ -51,7 +51,7 @@ export class Listeners {
   }
 
   /** The addresses that are bound. Throws what the system says of one that is not to be had. */
-  async listen(): Promise<BrokerAddress & { readonly secure?: BrokerAddress }> {
+  async listen(): Promise<Listening> {
     const { plain, secure } = this.#options
     const bound = await listenOn(this.#plain, plain)
     if (!secure || !this.#secure) return bound
