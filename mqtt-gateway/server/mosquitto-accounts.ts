@@ -46,10 +46,21 @@ const listSchema = Type.Object({
 
 type Answer = { readonly command: string; readonly error?: string; readonly data?: unknown }
 
-/** The role that has what rights let a device receive. */
-export function roleOf({ device, receives }: BrokerAccount): Record<string, unknown> & { rolename: string } {
+type Role = Readonly<Record<string, unknown>> & { readonly rolename: string }
+
+/** The role that has what rights let a device receive; none without any. */
+export function accountRoles({ device, receives }: BrokerAccount): readonly Role[] {
   const acls = receives.map(topic => ({ acltype: 'publishClientReceive', topic, allow: true }))
-  return { rolename: `rights-${device}`, acls }
+  return acls.length > 0 ? [{ rolename: roleNameOf(device), acls }] : []
+}
+
+/** How an account names its roles. */
+export function namesOf(roles: readonly Role[]): readonly Pick<Role, 'rolename'>[] {
+  return roles.map(({ rolename }) => ({ rolename }))
+}
+
+function roleNameOf(device: DeviceId): string {
+  return `rights-${device}`
 }
 
 export class MosquittoAccounts implements BrokerAccounts {
@@ -92,12 +103,7 @@ export class MosquittoAccounts implements BrokerAccounts {
   }
 
   async remove(devices: readonly DeviceId[]): Promise<void> {
-    await this.#inBatches(
-      devices.map(device => [
-        { command: 'deleteClient', username: device },
-        { command: 'deleteRole', rolename: `rights-${device}` },
-      ]),
-    )
+    await this.#inBatches(devices.map(removalOf))
   }
 
   async cut(device: DeviceId): Promise<void> {
@@ -159,19 +165,26 @@ export class MosquittoAccounts implements BrokerAccounts {
   }
 }
 
+function removalOf(device: DeviceId): readonly Command[] {
+  return [
+    { command: 'deleteClient', username: device },
+    { command: 'deleteRole', rolename: roleNameOf(device) },
+  ]
+}
+
 /** From nothing, whatever there was: removing what is not there changes nothing. */
 function commandsFor(account: BrokerAccount): readonly Command[] {
-  const { device: username, password, note: textdescription, receives } = account
-  const role = roleOf(account)
-  const { rolename } = role
-  const remove = [
-    { command: 'deleteClient', username },
-    { command: 'deleteRole', rolename },
-  ]
-  const roles = receives.length > 0 ? [{ rolename }] : []
+  const { device: username, password, note: textdescription } = account
+  const roles = accountRoles(account)
   return [
-    ...remove,
-    ...(receives.length > 0 ? [{ command: 'createRole', ...role }] : []),
-    { command: 'createClient', username, ...(password && { password }), textdescription, roles },
+    ...removalOf(username),
+    ...roles.map(role => ({ command: 'createRole', ...role })),
+    {
+      command: 'createClient',
+      username,
+      ...(password && { password }),
+      textdescription,
+      roles: namesOf(roles),
+    },
   ]
 }

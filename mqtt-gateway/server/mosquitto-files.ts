@@ -14,7 +14,7 @@ import { ownFilters } from '../protocol/topics.ts'
 import type { BrokerAccount } from './broker-accounts.ts'
 import type { BrokerLogin } from './broker-link.ts'
 import { accountsUsername, type GatewayLogins, gatewayUsername } from './gateway-logins.ts'
-import { roleOf } from './mosquitto-accounts.ts'
+import { accountRoles, namesOf } from './mosquitto-accounts.ts'
 
 /** Mosquitto's name for the account that it checks. */
 const anyAccount = '%u'
@@ -150,7 +150,6 @@ export function accountsFile(logins: GatewayLogins, devices: readonly BrokerAcco
     topic: control,
     allow: true,
   }))
-  const byRight = devices.filter(({ receives }) => receives.length > 0)
   const content = {
     clients: [
       { ...clientOf(logins.accounts), roles: [{ rolename: administrator }] },
@@ -158,11 +157,11 @@ export function accountsFile(logins: GatewayLogins, devices: readonly BrokerAcco
       ...devices.map(account => ({
         ...clientOf({ username: account.device, password: account.password }),
         textdescription: account.note,
-        roles: account.receives.length > 0 ? [{ rolename: roleOf(account).rolename }] : [],
+        roles: namesOf(accountRoles(account)),
       })),
     ],
     groups: [],
-    roles: [{ rolename: administrator, acls: mayControl }, ...byRight.map(roleOf)],
+    roles: [{ rolename: administrator, acls: mayControl }, ...devices.flatMap(accountRoles)],
     defaultACLAccess: {
       publishClientSend: false,
       publishClientReceive: false,
