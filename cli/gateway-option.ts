@@ -24,7 +24,7 @@ export const gatewayOptions: readonly OptionSpec[] = [
   },
 ]
 
-/** The gateway that was named, or the devnet's. Throws `usage`, and `key-not-found` for a file that cannot be read. */
+/** The gateway that was named, or the devnet's. Throws `usage`, also for a file that cannot be read. */
 export async function gatewayOf(
   { description, directory }: Pick<ChainAccess, 'description' | 'directory'>,
   { gateway: url, gatewayCa }: GatewayChoice,
