@@ -173,8 +173,8 @@ export function parseGatewayConfig(content: string, file: string): GatewayConfig
 }
 
 function edgeOf({ mqtt, mqtts, broker }: GatewayConfigFile, file: string): GatewayEdge {
+  const place = (path: string) => resolve(dirname(resolve(file)), path)
   if (mqtt && !broker) {
-    const place = (path: string) => resolve(dirname(resolve(file)), path)
     const secure = mqtts && { ...mqtts, certificate: place(mqtts.certificate), key: place(mqtts.key) }
     return { type: 'embedded', mqtt, mqtts: secure }
   }
@@ -186,8 +186,7 @@ function edgeOf({ mqtt, mqtts, broker }: GatewayConfigFile, file: string): Gatew
   const shards = text === undefined ? allShards : parseShards(text)
   if (!shards)
     throw new MoteError('config-invalid', `${file}: broker.shards: expected digits and ranges, got '${text}'`)
-  const authorities = ca === undefined ? undefined : resolve(dirname(resolve(file)), ca)
-  return { type: 'attached', address: { host, port }, ca: authorities, shards, accounts }
+  return { type: 'attached', address: { host, port }, ca: ca && place(ca), shards, accounts }
 }
 
 /** Writes a configuration that `readGatewayConfig` accepts. Throws `config-invalid` for one that it would not. */
