@@ -14,6 +14,7 @@ import {
 import { maxKeepMs } from '../protocol/envelope.ts'
 import { type LocalAddress, requireLoopback } from './local-mqtt.ts'
 import { type LocalRoutes, standardRoutes } from './local-routes.ts'
+import { minKeepMs } from './outgoing-message.ts'
 
 const topicSchema = Type.String({ pattern: '^[^+#$\\u0000{}][^+#\\u0000]{0,255}$' })
 const nameSchema = Type.String({ pattern: '^[a-zA-Z0-9][a-zA-Z0-9._-]{0,63}$' })
@@ -66,7 +67,7 @@ const schema = Type.Object(
             group: Type.Optional(nameSchema),
             openTopic: Type.Optional(nameSchema),
             channel: Type.Optional(channelSchema),
-            keepMs: Type.Optional(Type.Integer({ minimum: 60_000, maximum: maxKeepMs })),
+            keepMs: Type.Optional(Type.Integer({ minimum: minKeepMs, maximum: maxKeepMs })),
             delivery: Type.Optional(Type.Union([Type.Literal('relayed'), Type.Literal('received')])),
             format: Type.Optional(formatSchema),
           },

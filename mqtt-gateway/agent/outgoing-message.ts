@@ -11,7 +11,7 @@ import { channelCodec, maxEnvelopeBytes, maxKeepMs } from '../protocol/envelope.
 import { askingChannel, isReservedChannel } from './confirmations.ts'
 
 /** Shortest time to keep a message: an envelope is good for as long in any case. */
-const minKeepMs = 60_000
+export const minKeepMs = 60_000
 
 /** What counts as delivered. */
 export type Delivery = 'relayed' | 'received'
