@@ -328,9 +328,8 @@ class Attempts {
 
   async #seal(agent: DeviceAgent, channel: string, { bytes: content, place }: Content): Promise<SealedBytes> {
     const { to, keepMs } = this.message
-    const lifetimeMs = sealedLifetimeMs
-    const expiry = (this.#options.now() + lifetimeMs) as Milliseconds
-    const sealed = await agent.seal(to, { content, place, channel, lifetimeMs, keepMs })
+    const expiry = (this.#options.now() + sealedLifetimeMs) as Milliseconds
+    const sealed = await agent.seal(to, { content, place, channel, lifetimeMs: sealedLifetimeMs, keepMs })
     if (sealed.type === 'sealed') return { ...sealed.envelope, expiry }
     const { code = 'internal', reason = '' } = sealed.verdict
     throw new MoteError(code, reason)

@@ -7,7 +7,7 @@ import { bytes, constant, digest, encode, oneOf, optional, struct, uint } from '
 import { MoteError, type Refusal } from '../../chain/result.ts'
 import { type Recipient, recipientCodec } from '../device/message-sealing.ts'
 import { maxChunks, maxTransferBytes, transferIdBytes } from '../protocol/content.ts'
-import { channelCodec, maxEnvelopeBytes, maxKeepMs } from '../protocol/envelope.ts'
+import { channelCodec, type EncodedEnvelope, maxEnvelopeBytes, maxKeepMs } from '../protocol/envelope.ts'
 import { askingChannel, isReservedChannel } from './confirmations.ts'
 
 /** Shortest time to keep a message: an envelope is good for as long in any case. */
@@ -25,9 +25,7 @@ export interface OutboxMessage {
   readonly keepMs?: number | undefined
 }
 
-export interface SealedBytes {
-  readonly bytes: Uint8Array
-  readonly messageId: Hash
+export interface SealedBytes extends EncodedEnvelope {
   readonly expiry: Milliseconds
 }
 
