@@ -107,8 +107,8 @@ export async function incoming(
 }
 
 function fitsRecipient({ group, openTopic }: DeliverRoute, to: Recipient, name: string): boolean {
-  const wanted = { device: undefined, group, topic: openTopic }[to.type]
   if (to.type === 'device') return group === undefined && openTopic === undefined
+  const wanted = to.type === 'group' ? group : openTopic
   return wanted !== undefined && (wanted === '*' || wanted === name || wanted === to.id)
 }
 
