@@ -74,19 +74,18 @@ export class DecryptionKeys {
   }
 
   #take({ encryption, nextEncryption, formerEncryption = [] }: EncryptionKeys): DecryptionKey {
-    const pairs: readonly (EncryptionKeyPair & { readonly until?: Milliseconds })[] = [
-      ...formerEncryption,
-      ...(nextEncryption ? [nextEncryption] : []),
-      encryption,
-    ]
     const known = new Map<KeyId, KnownKey>()
-    for (const pair of pairs) {
+    const add = (pair: EncryptionKeyPair, until?: Milliseconds): DecryptionKey => {
       const keyId = keyIdOf(pair.publicKey)
       // The same object as before: what the libraries make of it is kept beside it.
       const key = this.#known.get(keyId)?.key ?? decryptionKeyOf(pair)
-      known.set(keyId, { key, until: pair.until })
+      known.set(keyId, { key, until })
+      return key
     }
+    for (const former of formerEncryption) add(former, former.until)
+    if (nextEncryption) add(nextEncryption)
+    const current = add(encryption)
     this.#known = known
-    return known.get(keyIdOf(encryption.publicKey))?.key ?? decryptionKeyOf(encryption)
+    return current
   }
 }
