@@ -9,9 +9,8 @@ import { bytesToHex } from '@noble/hashes/utils.js'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { Height, Milliseconds } from '../../chain/brands.ts'
 import { keyIdOf } from '../../chain/keys.ts'
-import { unwrap } from '../../chain/result.ts'
 import { type IdentityKeys, makeKeys, signerOf } from '../../client/key-directory.ts'
-import { type SealRequest, sealEnvelope } from '../../mqtt-gateway/device/envelope-sealing.ts'
+import type { SealRequest } from '../../mqtt-gateway/device/envelope-sealing.ts'
 import type { DecisionLine } from '../../mqtt-gateway/protocol/decision-log.ts'
 import { topics } from '../../mqtt-gateway/protocol/topics.ts'
 import {
@@ -23,6 +22,7 @@ import {
   until,
 } from '../support/gateway-fixture.ts'
 import { malformedPackets, wrongAcknowledgements } from '../support/malformed-packets.ts'
+import { sealedMessage } from '../support/sealed-message.ts'
 
 let fixture: GatewayFixture
 let d1111: IdentityKeys
@@ -47,19 +47,7 @@ async function envelope(
   to: IdentityKeys,
   changes: Partial<SealRequest> = {},
 ): Promise<Buffer> {
-  const sealed = await sealEnvelope({
-    chainId: fixture.trust.chainId,
-    sender: from.id,
-    signer: signerOf(from),
-    target: { type: 'device', id: to.id, key: to.encryption.publicKey },
-    counter: 1,
-    seenHeight: 1 as Height,
-    expiry: (Date.now() + 30_000) as Milliseconds,
-    channel: '',
-    ...sentText('by hand'),
-    ...changes,
-  })
-  return Buffer.from(unwrap(sealed).bytes)
+  return Buffer.from(await sealedMessage(fixture.trust.chainId, { from, to }, changes))
 }
 
 const delivered = (seen: readonly SeenMessage[]): SeenMessage[] =>

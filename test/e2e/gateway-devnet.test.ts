@@ -8,17 +8,17 @@ import { join } from 'node:path'
 import { bytesToHex } from '@noble/hashes/utils.js'
 import mqtt, { type MqttClient } from 'mqtt'
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
-import type { ChainId, Height, Milliseconds } from '../../chain/brands.ts'
+import type { ChainId, Milliseconds } from '../../chain/brands.ts'
 import { keyIdOf } from '../../chain/keys.ts'
-import { unwrap } from '../../chain/result.ts'
 import { type IdentityKeys, makeKeys, signerOf } from '../../client/key-directory.ts'
 import { revoke } from '../../client/operator-actions.ts'
 import { layout } from '../../devnet/layout.ts'
-import { type SealRequest, sealEnvelope } from '../../mqtt-gateway/device/envelope-sealing.ts'
+import type { SealRequest } from '../../mqtt-gateway/device/envelope-sealing.ts'
 import { filters, topics } from '../../mqtt-gateway/protocol/topics.ts'
 import { beginInProcess } from '../support/command-in-process.ts'
 import { DevnetFixture } from '../support/devnet-fixture.ts'
 import { type SeenMessage, until } from '../support/gateway-fixture.ts'
+import { sealedMessage } from '../support/sealed-message.ts'
 import { repositoryRoot } from '../support/source-files.ts'
 
 interface Login {
@@ -89,19 +89,8 @@ const send = (...args: string[]) => devnet.json('device', 'send', ...args, '--fr
 
 /** A sealed message from 1112 to 1113 as bytes. Its counters are the test's: `mote device send` counts for 1111 only. */
 async function envelope(counter: number, changes: Partial<SealRequest> = {}): Promise<Buffer> {
-  const sealed = await sealEnvelope({
-    chainId: devnet.description.chainId as ChainId,
-    sender: d1112.id,
-    signer: signerOf(d1112),
-    target: { type: 'device', id: d1113.id, key: d1113.encryption.publicKey },
-    counter,
-    seenHeight: 1 as Height,
-    expiry: (Date.now() + 30_000) as Milliseconds,
-    channel: '',
-    content: new TextEncoder().encode('by hand'),
-    ...changes,
-  })
-  return Buffer.from(unwrap(sealed).bytes)
+  const chainId = devnet.description.chainId as ChainId
+  return Buffer.from(await sealedMessage(chainId, { from: d1112, to: d1113 }, { counter, ...changes }))
 }
 
 interface SentByVote {

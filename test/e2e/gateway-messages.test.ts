@@ -3,19 +3,19 @@
 import { randomBytes } from 'node:crypto'
 import { bytesToHex } from '@noble/hashes/utils.js'
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import type { Hash, Height, Milliseconds } from '../../chain/brands.ts'
+import type { Hash, Milliseconds } from '../../chain/brands.ts'
 import { builtSuites, lightSuiteForKey } from '../../chain/envelope-suites.ts'
 import type { EncryptionSuite } from '../../chain/keys.ts'
 import { unwrap } from '../../chain/result.ts'
-import { type IdentityKeys, makeKeys, signerOf } from '../../client/key-directory.ts'
+import { type IdentityKeys, makeKeys } from '../../client/key-directory.ts'
 import type { AgentChain } from '../../mqtt-gateway/device/agent-chain.ts'
-import { sealEnvelope } from '../../mqtt-gateway/device/envelope-sealing.ts'
 import { maxContentBytes, maxTransferBytes } from '../../mqtt-gateway/protocol/content.ts'
 import { parseEnvelope } from '../../mqtt-gateway/protocol/envelope.ts'
 import { topics } from '../../mqtt-gateway/protocol/topics.ts'
 import { defaultOutgoingLimits } from '../../mqtt-gateway/server/outgoing-queues.ts'
 import { makeRsaKeys } from '../support/device-keys.ts'
 import { GatewayFixture, listen, sentText, until } from '../support/gateway-fixture.ts'
+import { sealedMessage } from '../support/sealed-message.ts'
 
 let fixture: GatewayFixture
 let d1111: IdentityKeys
@@ -90,19 +90,10 @@ test('gateway: a fifth message of one sender whose chunks are missing is refused
       count: 2,
       whole: 'ab'.repeat(32) as Hash,
     }
-    const sealed = await sealEnvelope({
-      chainId: fixture.trust.chainId,
-      sender: d1111.id,
-      signer: signerOf(d1111),
-      target: { type: 'device', id: d1113.id, key: d1113.encryption.publicKey },
-      counter,
-      seenHeight: 1 as Height,
-      expiry: (now + 60_000) as Milliseconds,
-      channel: '',
-      content: new Uint8Array(maxContentBytes),
-      place,
-    })
-    await client.publishAsync(topics.send(d1111.id), Buffer.from(unwrap(sealed).bytes), { qos: 1 })
+    const expiry = (now + 60_000) as Milliseconds
+    const chunk = { counter, place, expiry, content: new Uint8Array(maxContentBytes) }
+    const bytes = await sealedMessage(fixture.trust.chainId, { from: d1111, to: d1113 }, chunk)
+    await client.publishAsync(topics.send(d1111.id), Buffer.from(bytes), { qos: 1 })
   }
   await until(() => inbox.refusals.length === 1, 'the refusal')
   expect(inbox).toMatchObject({ refusals: ['overloaded'], messages: [] })

@@ -4,12 +4,10 @@
  * and beside Mosquitto in MQTT 5.
  */
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
-import type { ChainId, Height, Milliseconds } from '../../chain/brands.ts'
+import type { ChainId, Milliseconds } from '../../chain/brands.ts'
 import { credentialHash } from '../../chain/credentials.ts'
-import { unwrap } from '../../chain/result.ts'
-import { type IdentityKeys, signerOf } from '../../client/key-directory.ts'
+import type { IdentityKeys } from '../../client/key-directory.ts'
 import { accountLogin } from '../../mqtt-gateway/device/account-login.ts'
-import { sealEnvelope } from '../../mqtt-gateway/device/envelope-sealing.ts'
 import { makePassword } from '../../mqtt-gateway/protocol/credential-password.ts'
 import { shardedTopic } from '../../mqtt-gateway/protocol/sharded-topics.ts'
 import { topics } from '../../mqtt-gateway/protocol/topics.ts'
@@ -18,6 +16,7 @@ import { until } from '../support/gateway-fixture.ts'
 import { GatewayOnLedger } from '../support/gateway-on-ledger.ts'
 import { noMosquitto } from '../support/mosquitto.ts'
 import { clientKinds, messagesIn, missingClients, PlainClients } from '../support/plain-clients.ts'
+import { sealedMessage } from '../support/sealed-message.ts'
 import { keysOf } from '../support/test-chain.ts'
 
 const [device, other] = ['1111', '1113'].map(keysOf) as [IdentityKeys, IdentityKeys]
@@ -26,20 +25,8 @@ const rights = { publish: ['plant/1/#'], subscribe: ['plant/#'], observe: false,
 
 let counter = 0
 /** From the device to the other one, sealed and signed. */
-async function envelope(chainId: ChainId): Promise<Uint8Array> {
-  const sealed = await sealEnvelope({
-    chainId,
-    sender: device.id,
-    signer: signerOf(device),
-    target: { type: 'device', id: other.id, key: other.encryption.publicKey },
-    counter: counter++,
-    seenHeight: 1 as Height,
-    expiry: (Date.now() + 30_000) as Milliseconds,
-    channel: '',
-    content: new TextEncoder().encode('by hand'),
-  })
-  return unwrap(sealed).bytes
-}
+const envelope = (chainId: ChainId): Promise<Uint8Array> =>
+  sealedMessage(chainId, { from: device, to: other }, { counter: counter++ })
 
 /** The JSON of a message, which is a topic and bytes in hexadecimal. */
 const said = (message: string | undefined) =>

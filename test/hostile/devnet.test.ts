@@ -6,14 +6,13 @@ import { randomBytes } from 'node:crypto'
 import { createServer } from 'node:net'
 import type { MqttClient } from 'mqtt'
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
-import type { ChainId, Height, Milliseconds } from '../../chain/brands.ts'
+import type { ChainId } from '../../chain/brands.ts'
 import type { Signer } from '../../chain/keys.ts'
-import { unwrap } from '../../chain/result.ts'
 import type { ChainClient } from '../../client/chain-client.ts'
 import { readGenesisFile } from '../../client/genesis-file.ts'
 import { httpSource } from '../../client/http-source.ts'
 import { httpContact, join as joinChain } from '../../client/join.ts'
-import { type IdentityKeys, makeKeys, readKeyFile, signerOf } from '../../client/key-directory.ts'
+import { type IdentityKeys, makeKeys, readKeyFile } from '../../client/key-directory.ts'
 import { nativeSignerFromSeed } from '../../client/native-crypto.ts'
 import { grant } from '../../client/operator-actions.ts'
 import { multiaddrOf, playCoordination } from '../../devnet/chaos/hostile/coordination.ts'
@@ -23,9 +22,9 @@ import { crowdGateway } from '../../devnet/chaos/hostile/strangers.ts'
 import { usageOf } from '../../devnet/chaos/process-usage.ts'
 import type { SiegeReport } from '../../devnet/chaos/siege-run.ts'
 import { type Address, apiUrl, layout } from '../../devnet/layout.ts'
-import { sealEnvelope } from '../../mqtt-gateway/device/envelope-sealing.ts'
 import { topics } from '../../mqtt-gateway/protocol/topics.ts'
 import { DevnetFixture } from '../support/devnet-fixture.ts'
+import { sealedMessage } from '../support/sealed-message.ts'
 import { measureDamage, phaseMs, timesOf } from './siege.ts'
 
 const profile = {
@@ -92,18 +91,10 @@ test('a device that subscribes and does not read: others are acknowledged and re
   reader.on('message', () => read++)
   const send = async (): Promise<void> => {
     sent += 1
-    const sealed = await sealEnvelope({
-      chainId: devnet.description.chainId as ChainId,
-      sender: sender.id,
-      signer: signerOf(sender),
-      target: { type: 'device', id: recipient.id, key: recipient.encryption.publicKey },
-      counter: sent,
-      seenHeight: 1 as Height,
-      expiry: (Date.now() + 30_000) as Milliseconds,
-      channel: '',
-      content: new Uint8Array(256 * 1024),
-    })
-    await client.publishAsync(topics.send(sender.id), Buffer.from(unwrap(sealed).bytes), { qos: 1 })
+    const chainId = devnet.description.chainId as ChainId
+    const large = { counter: sent, content: new Uint8Array(256 * 1024) }
+    const bytes = await sealedMessage(chainId, { from: sender, to: recipient }, large)
+    await client.publishAsync(topics.send(sender.id), Buffer.from(bytes), { qos: 1 })
   }
   const counts = new Counts()
   let slowestMs = 0

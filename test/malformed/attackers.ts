@@ -4,11 +4,9 @@
  */
 import { connect, type Socket } from 'node:net'
 import mqttPacket from 'mqtt-packet'
-import type { ChainId, GroupId, Hash, Height, Milliseconds } from '../../chain/brands.ts'
+import type { ChainId, GroupId, Hash, Milliseconds } from '../../chain/brands.ts'
 import { keyIdOf } from '../../chain/keys.ts'
-import { unwrap } from '../../chain/result.ts'
 import { type IdentityKeys, signerOf } from '../../client/key-directory.ts'
-import { sealEnvelope } from '../../mqtt-gateway/device/envelope-sealing.ts'
 import { makeCredentials } from '../../mqtt-gateway/device/mqtt-connection.ts'
 import { encodeEpochBoxes } from '../../mqtt-gateway/protocol/epoch-boxes.ts'
 import { encodeAcknowledgement } from '../../mqtt-gateway/protocol/kept-mail.ts'
@@ -17,6 +15,7 @@ import { topics } from '../../mqtt-gateway/protocol/topics.ts'
 import { encodeBallotAnswer, encodeVoteRequest } from '../../mqtt-gateway/protocol/vote.ts'
 import type { SeededRandom } from '../simulation/random.ts'
 import { malformedPackets } from '../support/malformed-packets.ts'
+import { sealedMessage } from '../support/sealed-message.ts'
 import { keysOf } from '../support/test-chain.ts'
 import type { AttackedGateway } from './attacked-gateway.ts'
 import { bentFrom, randomMessagePack, randomPacket } from './bytes.ts'
@@ -280,19 +279,16 @@ async function targetsOf(
   const envelopes: Uint8Array[] = []
   for (const [counter, channel] of ['', 'kitchen/temperature'].entries())
     envelopes.push(
-      unwrap(
-        await sealEnvelope({
-          chainId: chainId as ChainId,
-          sender: keys.id,
-          signer: signerOf(keys),
-          target: { type: 'device', id: other.id, key: other.encryption.publicKey },
+      await sealedMessage(
+        chainId as ChainId,
+        { from: keys, to: other },
+        {
           counter,
-          seenHeight: 1 as Height,
           expiry: (Date.now() + 500_000) as Milliseconds,
           channel,
           content: new Uint8Array(40 + 400 * counter),
-        }),
-      ).bytes,
+        },
+      ),
     )
   const copy = { suite: 'x25519', bytes: other.encryption.publicKey.bytes } as const
   const rows: readonly (readonly [string, readonly Uint8Array[]])[] = [

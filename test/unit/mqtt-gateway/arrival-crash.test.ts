@@ -3,20 +3,19 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import type { Hash, Height, Milliseconds } from '../../../chain/brands.ts'
+import type { Hash, Milliseconds } from '../../../chain/brands.ts'
 import { nobleVerifier } from '../../../chain/noble-crypto.ts'
-import { unwrap } from '../../../chain/result.ts'
-import { makeKeys, signerOf } from '../../../client/key-directory.ts'
+import { makeKeys } from '../../../client/key-directory.ts'
 import { MessageStore } from '../../../client/message-store.ts'
 import { Inbox } from '../../../mqtt-gateway/agent/inbox.ts'
 import type { EpochKeys } from '../../../mqtt-gateway/device/agent-epochs.ts'
 import { arrivals } from '../../../mqtt-gateway/device/arrivals.ts'
 import { DecryptionKeys } from '../../../mqtt-gateway/device/decryption-key.ts'
-import { sealEnvelope } from '../../../mqtt-gateway/device/envelope-sealing.ts'
 import { KeptTransfers } from '../../../mqtt-gateway/device/kept-transfers.ts'
 import { Listener, type TakeMessage } from '../../../mqtt-gateway/device/listener.ts'
 import { ListeningPlace } from '../../../mqtt-gateway/device/listening-place.ts'
 import { MemoryTrust } from '../../support/memory-trust.ts'
+import { sealedMessage } from '../../support/sealed-message.ts'
 
 const alice = makeKeys('alice')
 const bob = makeKeys('bob')
@@ -34,22 +33,17 @@ afterEach(() => rm(directory, { recursive: true }))
 /** Where a recipient ends. */
 type Step = 'before the inbox' | 'after the inbox' | 'after the window' | 'never'
 
-async function keptMessage(counter: number, channel: string): Promise<Uint8Array> {
-  const now = Date.now()
-  const sealed = await sealEnvelope({
-    chainId: trust.chainId,
-    sender: alice.id,
-    signer: signerOf(alice),
-    target: { type: 'device', id: bob.id, key: bob.encryption.publicKey },
-    counter,
-    seenHeight: 1 as Height,
-    expiry: (now + 10_000) as Milliseconds,
-    keepUntil: (now + hourMs) as Milliseconds,
-    channel,
-    content: new TextEncoder().encode(`${counter}`),
-  })
-  return unwrap(sealed).bytes
-}
+const keptMessage = (counter: number, channel: string): Promise<Uint8Array> =>
+  sealedMessage(
+    trust.chainId,
+    { from: alice, to: bob },
+    {
+      counter,
+      keepUntil: (Date.now() + hourMs) as Milliseconds,
+      channel,
+      content: new TextEncoder().encode(`${counter}`),
+    },
+  )
 
 /** One run of the recipient, from its disk: gets what the gateway has, ends at a step, and says what it acknowledged and its application took. */
 async function run(

@@ -3,14 +3,14 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import type { GroupId, Height, Milliseconds } from '../../../chain/brands.ts'
+import type { GroupId, Milliseconds } from '../../../chain/brands.ts'
 import { builtSuites } from '../../../chain/envelope-suites.ts'
 import { nobleVerifier } from '../../../chain/noble-crypto.ts'
 import { unwrap } from '../../../chain/result.ts'
 import { makeKeys, signerOf } from '../../../client/key-directory.ts'
 import type { EpochKeys } from '../../../mqtt-gateway/device/agent-epochs.ts'
 import { DecryptionKeys } from '../../../mqtt-gateway/device/decryption-key.ts'
-import { type SealRequest, sealEnvelope } from '../../../mqtt-gateway/device/envelope-sealing.ts'
+import type { SealRequest } from '../../../mqtt-gateway/device/envelope-sealing.ts'
 import { KeptTransfers } from '../../../mqtt-gateway/device/kept-transfers.ts'
 import { Lanes, Listener } from '../../../mqtt-gateway/device/listener.ts'
 import { ListeningPlace } from '../../../mqtt-gateway/device/listening-place.ts'
@@ -18,6 +18,7 @@ import { topicPairOf } from '../../../mqtt-gateway/device/topic-keys.ts'
 import { parseEnvelope } from '../../../mqtt-gateway/protocol/envelope.ts'
 import { epochKeyHash } from '../../../mqtt-gateway/protocol/epoch-boxes.ts'
 import { MemoryTrust } from '../../support/memory-trust.ts'
+import { sealedMessage } from '../../support/sealed-message.ts'
 
 const alice = makeKeys('alice')
 const bob = makeKeys('bob')
@@ -49,21 +50,12 @@ beforeEach(async () => {
 })
 afterEach(() => rm(directory, { recursive: true }))
 
-async function wire(changes: Partial<SealRequest> = {}): Promise<Uint8Array> {
-  const sealed = await sealEnvelope({
-    chainId: trust.chainId,
-    sender: alice.id,
-    signer: signerOf(alice),
-    target: { type: 'device', id: bob.id, key: bob.encryption.publicKey },
-    counter: 1,
-    seenHeight: 1 as Height,
-    expiry: (Date.now() + 10_000) as Milliseconds,
-    channel: '',
-    content: new TextEncoder().encode('hello'),
-    ...changes,
-  })
-  return unwrap(sealed).bytes
-}
+const wire = (changes: Partial<SealRequest> = {}): Promise<Uint8Array> =>
+  sealedMessage(
+    trust.chainId,
+    { from: alice, to: bob },
+    { content: new TextEncoder().encode('hello'), ...changes },
+  )
 
 async function outcome(bytes: Uint8Array): Promise<string> {
   const received = await listener.receive(unwrap(parseEnvelope(trust.chainId, bytes)), () => {})
