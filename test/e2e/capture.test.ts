@@ -10,6 +10,7 @@ import { join } from 'node:path'
 import mqtt, { type IClientOptions } from 'mqtt'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { GroupId } from '../../chain/brands.ts'
+import { noRights } from '../../chain/rights.ts'
 import { addMembers, createGroup } from '../../client/group-actions.ts'
 import type { IdentityKeys } from '../../client/key-directory.ts'
 import { signerOf } from '../../client/key-directory.ts'
@@ -170,7 +171,7 @@ describe('capture', () => {
 
   test('capture: its control: the same texts on a plain topic of this gateway are found', async () => {
     const { chain } = network
-    const rights = { publish: ['plant/1'], subscribe: [], observe: false, gateway: false }
+    const rights = { ...noRights, publish: ['plant/1'] }
     const subject = d1111.id
     chain.perform(chain.operator, { type: 'identity.rights', subject, expectedVersion: 0, ...rights })
     await until(() => network.gateway.status().height === chain.height, 'the gateway knows of it')

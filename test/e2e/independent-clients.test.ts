@@ -6,6 +6,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import type { ChainId, Milliseconds } from '../../chain/brands.ts'
 import { credentialHash } from '../../chain/credentials.ts'
+import { noRights } from '../../chain/rights.ts'
 import type { IdentityKeys } from '../../client/key-directory.ts'
 import { accountLogin } from '../../mqtt-gateway/device/account-login.ts'
 import { makePassword } from '../../mqtt-gateway/protocol/credential-password.ts'
@@ -21,7 +22,7 @@ import { keysOf } from '../support/test-chain.ts'
 
 const [device, other] = ['1111', '1113'].map(keysOf) as [IdentityKeys, IdentityKeys]
 const reading = Buffer.from('4.2 m')
-const rights = { publish: ['plant/1/#'], subscribe: ['plant/#'], observe: false, gateway: false }
+const rights = { ...noRights, publish: ['plant/1/#'], subscribe: ['plant/#'] }
 
 let counter = 0
 /** From the device to the other one, sealed and signed. */

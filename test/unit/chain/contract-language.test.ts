@@ -5,7 +5,7 @@ import { describe, expect, test } from 'vitest'
 import { DeviceId } from '../../../chain/brands.ts'
 import { decode, encode } from '../../../chain/codec.ts'
 import { checkContract } from '../../../chain/contracts/check.ts'
-import { type Contract, contractCodec } from '../../../chain/contracts/contract.ts'
+import { contractCodec } from '../../../chain/contracts/contract.ts'
 import { casesOfDocument, runCase } from '../../../chain/contracts/contract-cases.ts'
 import { contractOfDocument, documentOfContract } from '../../../chain/contracts/document.ts'
 import { type ContractValue, decisionText, evaluateContract } from '../../../chain/contracts/evaluate.ts'
@@ -14,6 +14,7 @@ import { parseExpression, printExpression } from '../../../chain/contracts/expre
 import { unwrap } from '../../../chain/result.ts'
 import { SeededRandom } from '../../simulation/random.ts'
 import { RandomContracts } from '../../support/random-contracts.ts'
+import { sampleContract, sampleDocument } from '../../support/sample-contract.ts'
 import { importsOf, readSourceFiles, repositoryRoot, resolveImport } from '../../support/source-files.ts'
 import { contractFiles, contractVectors } from '../../vectors/make-contracts.ts'
 
@@ -21,18 +22,9 @@ const examples = join(repositoryRoot, 'examples')
 const standIn = () => DeviceId('ab'.repeat(32))
 const load = (file: string): unknown => JSON.parse(readFileSync(join(examples, file), 'utf8'))
 
-/** The smallest contract, with what a test adds. */
-function document(more: object = {}): object {
-  return { name: 'sample', version: 1, decide: [{ say: 'done' }], ...more }
-}
-
-function contractOf(more: object = {}): Contract {
-  return unwrap(contractOfDocument(document(more), standIn))
-}
-
 /** What an expression comes to in a contract of its own: its value, or why there is none. */
 function computed(source: string, arithmetic: 'binary64' | 'int64' = 'binary64'): ContractValue | string {
-  const outcome = evaluateContract(contractOf({ arithmetic, let: [`x = ${source}`], values: ['x'] }), {
+  const outcome = evaluateContract(sampleContract({ arithmetic, let: [`x = ${source}`], values: ['x'] }), {
     inputs: new Map(),
     reading: () => undefined,
     state: [],
@@ -57,7 +49,7 @@ describe('examples', () => {
 
   test('examples: a case that is wrong is told apart', () => {
     const file = {
-      ...document({ let: ['x = 1'], values: ['x'] }),
+      ...sampleDocument({ let: ['x = 1'], values: ['x'] }),
       cases: [{ decision: 'other', values: { x: 2 } }],
     }
     const contract = unwrap(contractOfDocument(file))
@@ -179,7 +171,7 @@ describe('arithmetic', () => {
 })
 
 describe('runs', () => {
-  const contract = contractOf({
+  const contract = sampleContract({
     inputs: { level: 'number' },
     streams: { before: { topic: 'tank', field: 'level' } },
     state: { count: 0, alarm: false },
@@ -214,7 +206,7 @@ describe('runs', () => {
   })
 
   test('runs: a stream without a usable reading is absent', () => {
-    const asked = contractOf({
+    const asked = sampleContract({
       streams: { s: { topic: 't', field: 'f' } },
       let: ['there = has(s)', 'v = if(there, s, 0)', 'w = if(there, time(s), 0)'],
       values: ['there', 'v', 'w'],
@@ -231,7 +223,7 @@ describe('runs', () => {
   })
 
   test('runs: a stream is looked up once, however often it is used', () => {
-    const asked = contractOf({
+    const asked = sampleContract({
       streams: { s: { topic: 't', field: 'f' }, unused: { topic: 't', field: 'g' } },
       let: ['a = if(has(s), s + s + time(s), 0)'],
       rules: ['r = s < a or not has(s)'],
@@ -253,7 +245,7 @@ describe('runs', () => {
   })
 
   test('runs: numbers from outside become integers only if they are', () => {
-    const whole = contractOf({ arithmetic: 'int64', inputs: { a: 'number' }, values: ['a'] })
+    const whole = sampleContract({ arithmetic: 'int64', inputs: { a: 'number' }, values: ['a'] })
     const given = (a: number | bigint) =>
       evaluateContract(whole, { inputs: new Map([['a', a]]), reading: () => undefined, state: [], now: 0 })
     expect(given(3)).toMatchObject({ values: [{ value: 3n }] })
@@ -323,13 +315,13 @@ describe('check', () => {
     ],
     ['too deep', { let: [`a = ${chain(17)}`] }, 'let.a: expected at most 16 nested operations'],
   ])('check: refuses %s', (_what, more, detail) => {
-    const refused = contractOfDocument(document(more))
+    const refused = contractOfDocument(sampleDocument(more))
     expect(refused).toMatchObject({ ok: false, error: { code: 'contract-invalid' } })
     expect(refused).toMatchObject({ error: { detail: expect.stringContaining(detail) } })
   })
 
   test('check: a run has a price, and so has a stream; each node and declaration adds one step', () => {
-    const steps = (more: object) => unwrap(checkContract(contractOf(more))).steps
+    const steps = (more: object) => unwrap(checkContract(sampleContract(more))).steps
     expect(steps({})).toBe(32)
     expect(steps({ streams: { s: { topic: 't', field: 'f' } }, let: ['a = has(s)'], values: ['a'] })).toBe(
       32 + 32 + 1 + 1 + 1,
@@ -340,7 +332,7 @@ describe('check', () => {
   })
 
   test('check: refuses numbers of the other arithmetic, which a file cannot even write', () => {
-    const sound = contractOf({ arithmetic: 'int64', state: { a: 1 } })
+    const sound = sampleContract({ arithmetic: 'int64', state: { a: 1 } })
     expect(checkContract(sound)).toMatchObject({ ok: true, value: { steps: 33 } })
     expect(checkContract({ ...sound, state: [{ name: 'a', initial: 1 }] })).toMatchObject({
       error: { detail: 'state.a: expected a number of int64' },
@@ -405,8 +397,8 @@ describe('files', () => {
     ],
     ['no decision', { decide: [] }, 'decide: expected at least one case'],
   ])('files: refuses %s', (_what, more, detail) => {
-    const read = contractOfDocument(document(more))
-    const refused = read.ok ? casesOfDocument(document(more), read.value) : read
+    const read = contractOfDocument(sampleDocument(more))
+    const refused = read.ok ? casesOfDocument(sampleDocument(more), read.value) : read
     expect(refused).toMatchObject({ ok: false, error: { code: 'contract-invalid' } })
     expect(refused).toMatchObject({ error: { detail: expect.stringContaining(detail) } })
   })

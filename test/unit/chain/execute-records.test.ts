@@ -30,6 +30,7 @@ import {
   topicRulesCodec,
 } from '../../../chain/records.ts'
 import { unwrap } from '../../../chain/result.ts'
+import { noRights } from '../../../chain/rights.ts'
 import type { Scalar } from '../../../chain/scalars.ts'
 import { get } from '../../../chain/state-tree.ts'
 import {
@@ -38,27 +39,25 @@ import {
   parseTransaction,
   type TransactionBody,
 } from '../../../chain/transaction.ts'
+import { sampleContract } from '../../support/sample-contract.ts'
+import { sampleRecord } from '../../support/sample-record.ts'
 import { repositoryRoot } from '../../support/source-files.ts'
 import { type Actor, devices, operator, restoredOf, SampleLedger, secondOperator } from './sample-ledger.ts'
 
 const [sensor, other, gateway, stranger] = devices as [Actor, Actor, Actor, Actor]
-
-function contractOf(document: object): Contract {
-  return unwrap(contractOfDocument({ name: 'sample', version: 1, decide: [{ say: 'done' }], ...document }))
-}
 
 const fire = unwrap(
   contractOfDocument(JSON.parse(readFileSync(join(repositoryRoot, 'examples/fire-index.json'), 'utf8'))),
 )
 const inputs = (CS: number) => ({ CS, H0: 40, H1: 45, H2: 50, H3: 55, H4: 60, P: 20 })
 /** Water may move by 2 from one reading to the next. */
-const guard = contractOf({
+const guard = sampleContract({
   inputs: { level: 'number' },
   streams: { before: { topic: 'tank', field: 'level' } },
   rules: ['range = level >= 0', 'step = not has(before) or abs(level - before) <= 2'],
 })
 /** Counts what it sees, signed readings only. */
-const counter = contractOf({
+const counter = sampleContract({
   name: 'counter',
   inputs: { level: 'number' },
   streams: { before: { topic: 'tank', field: 'level' } },
@@ -76,15 +75,7 @@ function valuesOf(values: Readonly<Record<string, Scalar>>) {
 }
 
 function record(values: Readonly<Record<string, Scalar>>, more: Partial<DeviceRecord> = {}): DeviceRecord {
-  return {
-    source: undefined,
-    topic: 'tank',
-    payload: Uint8Array.of(1, 2, 3),
-    values: valuesOf(values),
-    claimedTime: undefined,
-    messageId: undefined,
-    ...more,
-  }
+  return sampleRecord({ payload: Uint8Array.of(1, 2, 3), values: valuesOf(values), ...more })
 }
 
 class Records {
@@ -134,9 +125,7 @@ class Records {
       type: 'identity.rights',
       subject: gateway.id,
       expectedVersion: 0,
-      publish: [],
-      subscribe: [],
-      observe: false,
+      ...noRights,
       gateway: true,
     })
     return this
@@ -328,7 +317,13 @@ describe('records', () => {
     })
     const streams = { before: { topic: 'tank', field: 'level', attested: true } }
     const rules = ['step = not has(before) or abs(level - before) <= 2']
-    const opted = contractOf({ name: 'opted', attested: true, inputs: { level: 'number' }, streams, rules })
+    const opted = sampleContract({
+      name: 'opted',
+      attested: true,
+      inputs: { level: 'number' },
+      streams,
+      rules,
+    })
     records.deploy(opted)
     records.guard('tank', [opted], 1)
     expect(records.add({ level: 90 }, said, gateway).code).toBe('ok')
@@ -417,7 +412,7 @@ describe('actions (Altaş D4)', () => {
   })
 
   test('actions: callers and topics are those that the contract lists', () => {
-    const closed = contractOf({ name: 'closed', callers: [other.id], publish: ['valve/#'] })
+    const closed = sampleContract({ name: 'closed', callers: [other.id], publish: ['valve/#'] })
     const records = new Records()
     records.deploy(closed)
     const act = (who: Actor, topic?: string) =>
@@ -444,7 +439,7 @@ describe('actions (Altaş D4)', () => {
 describe('blocks', () => {
   test('blocks: steps of contracts are bounded; what is over is overloaded, and can be sent again', () => {
     const records = new Records()
-    const long = contractOf({
+    const long = sampleContract({
       name: 'long',
       inputs: { level: 'number' },
       let: Array.from(

@@ -4,7 +4,9 @@ import { ContractAddress, Hash, Milliseconds } from '../../../chain/brands.ts'
 import { keyIdOf } from '../../../chain/keys.ts'
 import { permissions } from '../../../chain/permissions.ts'
 import { groupIdOf } from '../../../chain/records.ts'
-import type { DeviceRecord, TransactionBody, TransactionType } from '../../../chain/transaction.ts'
+import { noRights } from '../../../chain/rights.ts'
+import type { TransactionBody, TransactionType } from '../../../chain/transaction.ts'
+import { sampleRecord } from '../../support/sample-record.ts'
 import { type Actor, devices, encryptionKey, fullNode, operator, SampleLedger } from './sample-ledger.ts'
 
 const [owner, member, stranger] = devices as [Actor, Actor, Actor]
@@ -15,14 +17,7 @@ const hash = Hash('aa'.repeat(32))
 const key = encryptionKey(1)
 const contract = ContractAddress('cc'.repeat(32))
 /** What the owner is said to have said. */
-const said: DeviceRecord = {
-  source: subject,
-  topic: 'tank',
-  payload: new Uint8Array(0),
-  values: [],
-  claimedTime: undefined,
-  messageId: undefined,
-}
+const said = sampleRecord({ source: subject })
 const oldKey = keyIdOf(owner.signer.publicKey)
 
 function forbidden(chain: SampleLedger): Readonly<Partial<Record<TransactionType, TransactionBody>>> {
@@ -34,10 +29,8 @@ function forbidden(chain: SampleLedger): Readonly<Partial<Record<TransactionType
       type: 'identity.rights',
       subject,
       expectedVersion: 0,
-      publish: [],
-      subscribe: [],
+      ...noRights,
       observe: true,
-      gateway: false,
     },
     'identity.credentials': { type: 'identity.credentials', subject, expectedVersion: 0, credentials: [] },
     'key.add': { type: 'key.add', ...edit, key },

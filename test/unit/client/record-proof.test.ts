@@ -2,6 +2,7 @@
 import { describe, expect, test } from 'vitest'
 import type { Block } from '../../../chain/block.ts'
 import { Height } from '../../../chain/brands.ts'
+import { noRights } from '../../../chain/rights.ts'
 import type { DeviceRecord, TransactionBody } from '../../../chain/transaction.ts'
 import { headerPath } from '../../../client/header-path.ts'
 import type { IdentityKeys } from '../../../client/key-directory.ts'
@@ -10,6 +11,7 @@ import { encodeRecordProof, recordIdText, verifyRecordProof } from '../../../cli
 import { valuesOfCall, valuesOfPayload } from '../../../client/record-values.ts'
 import { signedBody } from '../../../client/submission.ts'
 import { deployable } from '../../support/sample-contract.ts'
+import { sampleRecord } from '../../support/sample-record.ts'
 import { keysOf, TestChain } from '../../support/test-chain.ts'
 
 const sensor = keysOf('sensor')
@@ -18,14 +20,8 @@ const gateway = keysOf('gateway')
 const [two, three, four] = ['full-2', 'full-3', 'full-4'].map(keysOf)
 
 function record(level: number, source?: DeviceRecord['source']): DeviceRecord {
-  return {
-    source,
-    topic: 'tank',
-    payload: Uint8Array.of(level & 0xff),
-    values: [{ name: 'level', value: level }],
-    claimedTime: undefined,
-    messageId: undefined,
-  }
+  const values = [{ name: 'level', value: level }]
+  return sampleRecord({ source, payload: Uint8Array.of(level & 0xff), values })
 }
 
 function makeChain() {
@@ -112,9 +108,7 @@ describe('record proof', () => {
       type: 'identity.rights',
       subject: gateway.id,
       expectedVersion: 0,
-      publish: [],
-      subscribe: [],
-      observe: false,
+      ...noRights,
       gateway: true,
     })
     chain.changeConsenters([two!, three!, four!])

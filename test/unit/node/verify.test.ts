@@ -14,20 +14,15 @@ import { verifyStorage } from '../../../node/verify.ts'
 import { LedgerWorld } from '../../support/ledger-world.ts'
 import type { MemoryDisk } from '../../support/memory-byte-store.ts'
 import { sampleIdentity } from '../../support/sample-genesis.ts'
+import { sampleRecord } from '../../support/sample-record.ts'
 
 const sensor = sampleIdentity('sensor')
 let world: LedgerWorld
 
 /** A record that a device signs. */
 function recordOf(level: number): Uint8Array {
-  const record = {
-    source: undefined,
-    topic: 'tank',
-    payload: Uint8Array.of(level),
-    values: [{ name: 'level', value: level }],
-    claimedTime: undefined,
-    messageId: undefined,
-  }
+  const values = [{ name: 'level', value: level }]
+  const record = sampleRecord({ payload: Uint8Array.of(level), values })
   return world.sign(sensor, { type: 'record.one', record })
 }
 
