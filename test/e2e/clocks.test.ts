@@ -22,6 +22,7 @@ import { DeviceAgent } from '../../mqtt-gateway/device/agent.ts'
 import { agentChain } from '../../mqtt-gateway/device/agent-chain.ts'
 import { operatorAccess } from '../../node/service/operator-access.ts'
 import { DevnetFixture } from '../support/devnet-fixture.ts'
+import { sentText } from '../support/gateway-fixture.ts'
 import { MoteCommand, runMote } from '../support/mote-command.ts'
 
 /** The same offsets as in test/unit/node/block-time.test.ts. */
@@ -71,8 +72,6 @@ async function agentOf(name: string): Promise<DeviceAgent> {
   agents.push(agent)
   return agent
 }
-
-const content = (text: string) => ({ content: new TextEncoder().encode(text) })
 
 /** A newcomer joins through the coordination node, by a grant of its own. Returns its id. */
 async function joinNewcomer(): Promise<string> {
@@ -170,7 +169,7 @@ describe('one full node with a wrong clock', () => {
         expect(time, `${role}, ${text}`).toBeGreaterThan(before - behindMs)
         expect(time, `${role}, ${text}`).toBeLessThan(Date.now() + aheadMs)
         const message = `${role} ${text} ${id}`
-        const verdict = await sender.send((await devnet.keys('1112')).id, content(message))
+        const verdict = await sender.send((await devnet.keys('1112')).id, sentText(message))
         expect(verdict, message).toMatchObject({ verdict: 'Check' })
         await until('the recipient reads it', () => received.includes(message))
         await shift(odd, '0')
@@ -238,7 +237,7 @@ describe('a device with a wrong clock, or without one', () => {
       const command = new MoteCommand(['device', 'listen', '1112', ...options], machine(-3_600_000))
       try {
         await command.untilSays('listening')
-        expect(await agents[0]!.send(to1112, content('still here'))).toMatchObject({ verdict: 'Check' })
+        expect(await agents[0]!.send(to1112, sentText('still here'))).toMatchObject({ verdict: 'Check' })
         await until('it says so', () => said(command))
       } finally {
         command.process.kill('SIGINT')
@@ -287,13 +286,13 @@ describe('the chain cut off', () => {
     await joinNewcomer()
     const sender = await agentOf('1111')
     const to1112 = (await devnet.keys('1112')).id
-    expect(await sender.send(to1112, content('before'))).toMatchObject({ verdict: 'Check' })
+    expect(await sender.send(to1112, sentText('before'))).toMatchObject({ verdict: 'Check' })
     for (const { name } of fullNodes()) await control({ command: 'signal', node: name, signal: 'SIGKILL' })
     const cutAt = performance.now()
     for (let i = 0; ; i++) {
       const sentAt = performance.now()
       expect(sentAt - cutAt, 'it closes at all').toBeLessThan(deadlineMs)
-      const { verdict, code } = await sender.send(to1112, content(`message ${i}`))
+      const { verdict, code } = await sender.send(to1112, sentText(`message ${i}`))
       if (verdict === 'Error') {
         expect(code).toBe('stale')
         break

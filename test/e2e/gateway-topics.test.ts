@@ -9,10 +9,9 @@ import { topicKeyOf } from '../../chain/open-topics.ts'
 import type { IdentityKeys } from '../../client/key-directory.ts'
 import type { DeviceAgent } from '../../mqtt-gateway/device/agent.ts'
 import type { DecisionLine } from '../../mqtt-gateway/protocol/decision-log.ts'
-import { GatewayFixture, listen, type SeenMessage, until } from '../support/gateway-fixture.ts'
+import { GatewayFixture, listen, type SeenMessage, sentText, until } from '../support/gateway-fixture.ts'
 
 const names = ['1111', '1112', '1113', '1114'] as const
-const text = (words: string) => ({ content: new TextEncoder().encode(words) })
 const delivered = (seen: readonly SeenMessage[]) => seen.filter(({ topic }) => topic.startsWith('mote/1/to/'))
 
 let fixture: GatewayFixture
@@ -55,7 +54,7 @@ test('open topic: a device that is no member publishes, the members read it and 
     await listen(agents['1113']),
     await listen(agents['1114']),
   ]
-  expect(await agents['1111'].publish(topic, text('18.2 degrees'))).toMatchObject({ verdict: 'Check' })
+  expect(await agents['1111'].publish(topic, sentText('18.2 degrees'))).toMatchObject({ verdict: 'Check' })
   await until(() => in1113.texts.length + in1114.texts.length === 2, 'both members read it')
   expect(in1113.messages[0]!.to).toMatchObject({ type: 'topic', id: topic, epoch: 1 })
   expect(in1112).toEqual({ texts: [], messages: [], refusals: [] })
@@ -63,7 +62,7 @@ test('open topic: a device that is no member publishes, the members read it and 
   for (const { payload } of seen) expect(payload.includes('18.2 degrees')).toBe(false)
   fixture.trust.changeMembers(topic, { remove: [keys['1114'].id] })
   const before = await topicKey()
-  expect((await agents['1111'].publish(topic, text('too early'))).code, 'publishers cannot re-key').toBe(
+  expect((await agents['1111'].publish(topic, sentText('too early'))).code, 'publishers cannot re-key').toBe(
     'epoch-mismatch',
   )
   let epoch = 1
@@ -72,7 +71,7 @@ test('open topic: a device that is no member publishes, the members read it and 
   )
   await until(() => epoch === 2, 'the member that is online does')
   expect(await topicKey()).not.toEqual(before)
-  expect(await agents['1111'].publish(topic, text('18.3 degrees'))).toMatchObject({ verdict: 'Check' })
+  expect(await agents['1111'].publish(topic, sentText('18.3 degrees'))).toMatchObject({ verdict: 'Check' })
   await until(() => in1113.texts.length === 2, 'the member that stays reads it')
   expect(in1113.texts).toEqual(['18.2 degrees', '18.3 degrees'])
   expect(in1114.texts).toEqual(['18.2 degrees'])
@@ -80,14 +79,14 @@ test('open topic: a device that is no member publishes, the members read it and 
 
 test("open topic: with the publisher's copy of its key altered, and with it absent, nothing is relayed, and both keys are logged (Hsu-Lu B5)", async () => {
   const seen = await fixture.observe(fixture.device('observer'))
-  expect(await agents['1111'].publish(topic, text('one'))).toMatchObject({ verdict: 'Check' })
+  expect(await agents['1111'].publish(topic, sentText('one'))).toMatchObject({ verdict: 'Check' })
   const good = await readFile(contacts(), 'utf8')
   const key = await topicKey()
   const onChain = keyIdOf(key)
   const other = keys['1112'].encryption.publicKey
   const altered = good.replace(bytesToHex(key.bytes), bytesToHex(other.bytes))
   await writeFile(contacts(), altered)
-  const verdict = await agents['1111'].publish(topic, text('to another key'))
+  const verdict = await agents['1111'].publish(topic, sentText('to another key'))
   expect(verdict).toMatchObject({ verdict: 'Error', code: 'recipient-key-mismatch' })
   expect(fixture.decisions).toContainEqual(
     expect.objectContaining({
@@ -99,22 +98,22 @@ test("open topic: with the publisher's copy of its key altered, and with it abse
   expect(await readFile(contacts(), 'utf8'), 'never repaired silently').toBe(altered)
   for (const spoilt of ['', '00'.repeat(32)]) {
     await writeFile(contacts(), good.replace(bytesToHex(key.bytes), spoilt))
-    const absent = await agents['1111'].publish(topic, text('to none'))
+    const absent = await agents['1111'].publish(topic, sentText('to none'))
     expect(absent).toMatchObject({ verdict: 'Error', code: 'recipient-key-mismatch', messageId: null })
     expect(absent.reason).toContain(onChain)
     expect(lines.at(-1)).toMatchObject({ recipient: topic, mismatch: { onChain } })
   }
   await writeFile(contacts(), good)
-  expect(await agents['1111'].publish(topic, text('two'))).toMatchObject({ verdict: 'Check' })
+  expect(await agents['1111'].publish(topic, sentText('two'))).toMatchObject({ verdict: 'Check' })
   await until(() => delivered(seen).length >= 4, 'what was sealed to the right key')
   expect(delivered(seen), 'two messages for two members').toHaveLength(4)
 })
 
 test('open topic: a key that is over is renewed and the message sealed anew; a publisher outside the group of publishers is refused', async () => {
   const in1114 = await listen(agents['1114'])
-  expect(await agents['1111'].publish(topic, text('one'))).toMatchObject({ verdict: 'Check' })
+  expect(await agents['1111'].publish(topic, sentText('one'))).toMatchObject({ verdict: 'Check' })
   await agents['1113'].rekey(topic)
-  expect(await agents['1111'].publish(topic, text('two'))).toMatchObject({ verdict: 'Check' })
+  expect(await agents['1111'].publish(topic, sentText('two'))).toMatchObject({ verdict: 'Check' })
   await until(() => in1114.texts.length === 2, 'both')
   expect(JSON.parse(await readFile(contacts(), 'utf8')).contacts[topic]).toMatchObject({
     epoch: 2,
@@ -123,12 +122,12 @@ test('open topic: a key that is over is renewed and the message sealed anew; a p
   const sensors = fixture.trust.createGroup(keys['1112'].id, 'sensors')
   const limited = fixture.trust.createGroup(keys['1113'].id, 'limited', { publishers: sensors })
   await agents['1113'].rekey(limited)
-  expect(await agents['1111'].publish(limited, text('three'))).toMatchObject({ code: 'not-member' })
-  expect(await agents['1112'].publish(limited, text('four'))).toMatchObject({ verdict: 'Check' })
-  await expect(agents['1113'].sendToGroup(topic, text('five'))).rejects.toMatchObject({
+  expect(await agents['1111'].publish(limited, sentText('three'))).toMatchObject({ code: 'not-member' })
+  expect(await agents['1112'].publish(limited, sentText('four'))).toMatchObject({ verdict: 'Check' })
+  await expect(agents['1113'].sendToGroup(topic, sentText('five'))).rejects.toMatchObject({
     code: 'suite-mismatch',
   })
-  await expect(agents['1111'].publish(sensors, text('six'))).rejects.toMatchObject({
+  await expect(agents['1111'].publish(sensors, sentText('six'))).rejects.toMatchObject({
     code: 'unknown-subject',
   })
 })
