@@ -9,9 +9,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import mqtt, { type IClientOptions } from 'mqtt'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import type { GroupId } from '../../chain/brands.ts'
 import { noRights } from '../../chain/rights.ts'
-import { addMembers, createGroup } from '../../client/group-actions.ts'
 import type { IdentityKeys } from '../../client/key-directory.ts'
 import { signerOf } from '../../client/key-directory.ts'
 import { DeviceState } from '../../mqtt-gateway/device/device-state.ts'
@@ -94,8 +92,9 @@ describe('capture', () => {
     tap = await WireTap.between(network.address)
     sniffer = await startSniffer(network.address.port, network.directory)
     ;[sender, member] = [await network.agent(d1111, tap.address), await network.agent(d1113, tap.address)]
-    const group = await grouped('hsu0001')
-    const topic = await grouped('b', { publishers: undefined })
+    const members = [d1113.id]
+    const group = await network.makeGroup(sender, 'hsu0001', { members })
+    const topic = await network.makeGroup(sender, 'b', { members, topic: { publishers: undefined } })
     await send({ type: 'device', id: d1113.id }, texts.device)
     await send({ type: 'group', id: group }, texts.group)
     await send({ type: 'topic', id: topic }, texts.topic)
@@ -113,14 +112,6 @@ describe('capture', () => {
     await tap[Symbol.asyncDispose]()
     await network.stop()
   })
-
-  async function grouped(name: string, opening?: { readonly publishers: undefined }): Promise<GroupId> {
-    const { client, agent } = sender!
-    const { id } = (await createGroup(client, d1111, name, { topic: opening })).value.record
-    await addMembers(client, d1111, { group: id, devices: [d1113.id] })
-    await agent.rekey(id)
-    return id
-  }
 
   async function send(to: Recipient, text: string): Promise<void> {
     const sealed = await sender!.agent.seal(to, { content: new TextEncoder().encode(text) })
@@ -174,7 +165,7 @@ describe('capture', () => {
     const rights = { ...noRights, publish: ['plant/1'] }
     const subject = d1111.id
     chain.perform(chain.operator, { type: 'identity.rights', subject, expectedVersion: 0, ...rights })
-    await until(() => network.gateway.status().height === chain.height, 'the gateway knows of it')
+    await network.followed()
     const { clientId, username, password } = makeCredentials({
       chainId: chain.chainId,
       device: d1111.id,

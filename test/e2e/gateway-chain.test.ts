@@ -87,10 +87,7 @@ test('gateway on a ledger: the group run of Hsu C4 with real membership transact
 
 test('gateway on a ledger: a restarted gateway has the sealed boxes still', async () => {
   const owner = await agent(d1111)
-  const created = await createGroup(owner.client, d1111, 'hsu0001')
-  const group = created.value.record.id
-  await addMembers(owner.client, d1111, { group, devices: [d1112.id] })
-  await owner.agent.rekey(group)
+  const group = await network.makeGroup(owner, 'hsu0001', { members: [d1112.id] })
   const { epoch } = (await owner.client.records.group(group)).value!.record
   await owner.agent.close()
   await network.gateway.stop()
@@ -112,7 +109,7 @@ test('gateway on a ledger: full nodes stopped, it refuses; when they are back, i
   network.source.failure = undefined
   network.chain.append()
   const again = await agent(d1114)
-  await until(() => network.gateway.status().height === network.chain.height, 'the gateway follows again')
+  await network.followed()
   expect(await again.agent.send(d1112.id, sentText('back'))).toMatchObject({ verdict: 'Check' })
 })
 
@@ -242,10 +239,7 @@ test('gateway on a ledger: an agent that listens has a copy of every key before 
 
 test('gateway on a ledger: after a revocation the members that listen make a new epoch, before anybody sends', async () => {
   const [owner, member, other] = [await agent(d1111), await agent(d1112), await agent(d1113)]
-  const { value } = await createGroup(owner.client, d1111, 'hsu0001')
-  const id = value.record.id
-  await addMembers(owner.client, d1111, { group: id, devices: [d1112.id, d1113.id] })
-  await owner.agent.rekey(id)
+  const id = await network.makeGroup(owner, 'hsu0001', { members: [d1112.id, d1113.id] })
   await owner.agent.sendToGroup(id, sentText('with 1113'))
   await until(() => other.texts.length === 1, '1113 reads it')
   const groupNow = async () => (await owner.client.records.group(id)).value?.record

@@ -46,7 +46,7 @@ describe('at the embedded broker', () => {
     const credentials = [{ hash, expiresAt, scope: 'send' as const }]
     chain.perform(device, { type: 'identity.credentials', ...of, credentials })
     chain.perform(chain.operator, { type: 'identity.rights', ...of, ...rights })
-    await until(() => network.gateway.status().height === chain.height, 'the gateway knows of it')
+    await network.followed()
     const { host, port } = network.address
     clients = await PlainClients.of({ host, port, username: device.id, password, version: 4 })
   })

@@ -10,7 +10,6 @@ import type { GroupId, Milliseconds } from '../../chain/brands.ts'
 import { keyIdOf } from '../../chain/keys.ts'
 import { keyPossessionSigningBytes } from '../../chain/transaction.ts'
 import { writeGenesisFile } from '../../client/genesis-file.ts'
-import { addMembers, createGroup } from '../../client/group-actions.ts'
 import { type IdentityKeys, makeKeys, signerOf, writeKeyFile } from '../../client/key-directory.ts'
 import { type ForeignProgram, startForeignProgram } from '../support/foreign-program.ts'
 import { sentText, until } from '../support/gateway-fixture.ts'
@@ -49,25 +48,17 @@ describe.skipIf(python === undefined)('a device in Python, which needs paho-mqtt
     await writeKeyFile(join(network.directory, 'python-1.json'), ours)
     owner = await network.agent(d1113)
     outsider = await network.agent(d1111)
-    group = await grouped('hsu0001')
-    topic = await grouped('b', { publishers: undefined })
+    const members = [ours.id]
+    group = await network.makeGroup(owner, 'hsu0001', { members })
+    topic = await network.makeGroup(owner, 'b', { members, topic: { publishers: undefined } })
     // A device goes by its own clock; a log-in is judged by the chain's.
     while (network.chain.time < Date.now() - 6_000) network.chain.append()
-    await until(() => network.gateway.status().height === network.chain.height, 'the gateway knows of it')
+    await network.followed()
   })
   afterAll(async () => {
     await tap[Symbol.asyncDispose]()
     await network.stop()
   })
-
-  /** A group, or an open topic, of 1113 and the device in Python, with its first key. */
-  async function grouped(name: string, opening?: { readonly publishers: undefined }): Promise<GroupId> {
-    const { value } = await createGroup(owner.client, d1113, name, { topic: opening })
-    const { id } = value.record
-    await addMembers(owner.client, d1113, { group: id, devices: [ours.id] })
-    await owner.agent.rekey(id)
-    return id
-  }
 
   function begin(...args: readonly string[]): ForeignProgram {
     const { host, port } = tap.address
@@ -192,7 +183,7 @@ describe.skipIf(python === undefined)('a device in Python, which needs paho-mqtt
       },
       overlap: 0 as Milliseconds,
     })
-    await until(() => network.gateway.status().height === network.chain.height, 'the gateway knows of it')
+    await network.followed()
     for (const bytes of [ofRevoked, byOldKey]) tap.inject(bytes)
     await until(() => program.stderr.trim().split('\n').length === 3, 'both are refused')
     expect(program.stderr).toMatch(/^replayed: .*\nsigner-not-active: revoked\nkey-not-valid: /)

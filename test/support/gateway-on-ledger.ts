@@ -5,7 +5,10 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import type { DeviceId, GroupId } from '../../chain/brands.ts'
+import type { TopicOpening } from '../../chain/open-topics.ts'
 import { ChainClient } from '../../client/chain-client.ts'
+import { addMembers, createGroup } from '../../client/group-actions.ts'
 import type { IdentityKeys } from '../../client/key-directory.ts'
 import { nativeVerifier } from '../../client/native-crypto.ts'
 import { DeviceAgent } from '../../mqtt-gateway/device/agent.ts'
@@ -16,13 +19,14 @@ import { aedesBroker } from '../../mqtt-gateway/server/aedes-broker.ts'
 import { fileBoxStore } from '../../mqtt-gateway/server/boxes.ts'
 import type { BrokerAddress } from '../../mqtt-gateway/server/broker.ts'
 import { Gateway } from '../../mqtt-gateway/server/gateway.ts'
-import { testLimits } from './gateway-fixture.ts'
+import { testLimits, until } from './gateway-fixture.ts'
 import { TestChain, type TestSource } from './test-chain.ts'
 
 const trustTtlMs = 60_000
 
 /** An agent that listens, its own view of the chain, and what it has read. */
 export interface ListeningAgent {
+  readonly keys: IdentityKeys
   readonly agent: DeviceAgent
   readonly client: ChainClient
   readonly texts: string[]
@@ -95,7 +99,25 @@ export class GatewayOnLedger {
     this.closeFirst(() => agent.close())
     const texts: string[] = []
     await agent.listen({ message: ({ content }) => void texts.push(new TextDecoder().decode(content)) })
-    return { agent, client, texts }
+    return { keys, agent, client, texts }
+  }
+
+  /** A group of this owner with these members, or with `topic` an open topic, and its first key. */
+  async makeGroup(
+    { keys, client, agent }: ListeningAgent,
+    name: string,
+    { members, topic }: { readonly members: readonly DeviceId[]; readonly topic?: TopicOpening },
+  ): Promise<GroupId> {
+    const { value } = await createGroup(client, keys, name, { topic })
+    const { id } = value.record
+    await addMembers(client, keys, { group: id, devices: members })
+    await agent.rekey(id)
+    return id
+  }
+
+  /** Resolves when the gateway knows what the chain has. */
+  async followed(): Promise<void> {
+    await until(() => this.gateway.status().height === this.chain.height, 'the gateway knows of it')
   }
 
   /** A client of its own for each program, kept fresh as in a real one. */
