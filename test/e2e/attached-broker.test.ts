@@ -66,7 +66,7 @@ describe.skipIf(noMosquitto)('attached to an existing broker, which needs mosqui
   beforeAll(async () => {
     mosquitto = await Mosquitto.start(accounts)
   })
-  afterAll(() => mosquitto.destroy())
+  afterAll(() => mosquitto[Symbol.asyncDispose]())
 
   brokerContract('mosquitto', async () => {
     const control = new MosquittoAccounts({ ...mosquitto.address, login: testLogins.accounts })

@@ -324,44 +324,40 @@ describe.skipIf(noMosquitto)('a gateway beside an existing broker, which needs m
       { trust: under.trust, gateway: under.keys.id, own: under.keys.encryption },
       id,
     )
-    const secure = await Mosquitto.start([account!], logins, files)
-    try {
-      const [ca, other] = await Promise.all(
-        ['ca', 'other'].map(name => readFile(join(directory, name, 'ca.crt'), 'utf8')),
+    await using secure = await Mosquitto.start([account!], logins, files)
+    const [ca, other] = await Promise.all(
+      ['ca', 'other'].map(name => readFile(join(directory, name, 'ca.crt'), 'utf8')),
+    )
+    const opened: string[] = []
+    const link = (authorities: string | undefined, signal: AbortSignal) =>
+      BrokerLink.open(
+        {
+          ...secure.address,
+          ca: authorities,
+          login: logins.gateway,
+          clientId: 'x',
+          sessionSeconds: 0,
+          topicFilters: [],
+          onBroken: reason => opened.push(reason),
+        },
+        signal,
       )
-      const opened: string[] = []
-      const link = (authorities: string | undefined, signal: AbortSignal) =>
-        BrokerLink.open(
-          {
-            ...secure.address,
-            ca: authorities,
-            login: logins.gateway,
-            clientId: 'x',
-            sessionSeconds: 0,
-            topicFilters: [],
-            onBroken: reason => opened.push(reason),
-          },
-          signal,
-        )
-      const trusting = await link(ca, AbortSignal.timeout(10_000))
-      await trusting.close()
-      for (const authorities of [other, undefined])
-        await expect(link(authorities, AbortSignal.timeout(300))).rejects.toMatchObject({
-          code: 'interrupted',
-        })
-      expect(opened.some(reason => /certificate/.test(reason))).toBe(true)
-      // Once for each connection, however often it fails.
-      expect(opened.length).toBeLessThanOrEqual(2)
-      const options = { keys: joined[0]!, chain: under.trust, timeoutMs: 5_000, reconnects: false }
-      const gateway = { ...secure.address, tls: { ca }, brokerOf: under.keys.id }
-      const connection = await openDeviceConnection({ ...options, gateway })
-      await connection.close()
-      const mistrusting = { ...gateway, tls: { ca: other } }
-      await expect(openDeviceConnection({ ...options, gateway: mistrusting })).rejects.toMatchObject({
-        code: 'unreachable',
+    const trusting = await link(ca, AbortSignal.timeout(10_000))
+    await trusting.close()
+    for (const authorities of [other, undefined])
+      await expect(link(authorities, AbortSignal.timeout(300))).rejects.toMatchObject({
+        code: 'interrupted',
       })
-    } finally {
-      await secure.destroy()
-    }
+    expect(opened.some(reason => /certificate/.test(reason))).toBe(true)
+    // Once for each connection, however often it fails.
+    expect(opened.length).toBeLessThanOrEqual(2)
+    const options = { keys: joined[0]!, chain: under.trust, timeoutMs: 5_000, reconnects: false }
+    const gateway = { ...secure.address, tls: { ca }, brokerOf: under.keys.id }
+    const connection = await openDeviceConnection({ ...options, gateway })
+    await connection.close()
+    const mistrusting = { ...gateway, tls: { ca: other } }
+    await expect(openDeviceConnection({ ...options, gateway: mistrusting })).rejects.toMatchObject({
+      code: 'unreachable',
+    })
   })
 })

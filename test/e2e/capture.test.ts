@@ -17,7 +17,7 @@ import type { Recipient } from '../../mqtt-gateway/device/message-sealing.ts'
 import { makeCredentials } from '../../mqtt-gateway/device/mqtt-connection.ts'
 import { until } from '../support/gateway-fixture.ts'
 import { GatewayOnLedger, type ListeningAgent } from '../support/gateway-on-ledger.ts'
-import { hasMosquitto, startOpenMosquitto } from '../support/open-mosquitto.ts'
+import { hasMosquitto, Mosquitto } from '../support/mosquitto.ts'
 import { repositoryRoot } from '../support/source-files.ts'
 import { keysOf } from '../support/test-chain.ts'
 import { WireTap } from '../support/wire-tap.ts'
@@ -178,7 +178,7 @@ describe('capture', () => {
   test.skipIf(!hasMosquitto)(
     'capture: its control: the same texts through Mosquitto are found (needs mosquitto)',
     async () => {
-      await using mosquitto = await startOpenMosquitto()
+      await using mosquitto = await Mosquitto.startOpen()
       await using link = await WireTap.between(mosquitto.address)
       expect(await inTheClear(link, {})).toEqual(allRuns)
     },

@@ -12,7 +12,7 @@ import { ok } from '../../chain/result.ts'
 import { aedesBroker } from '../../mqtt-gateway/server/aedes-broker.ts'
 import type { Broker, BrokerAddress } from '../../mqtt-gateway/server/broker.ts'
 import { testLimits, until } from '../support/gateway-fixture.ts'
-import { hasMosquitto, type OpenMosquitto, startOpenMosquitto } from '../support/open-mosquitto.ts'
+import { hasMosquitto, Mosquitto } from '../support/mosquitto.ts'
 
 const noRetained =
   'a device sets no retained message: the gateway alone does, with what the chain has confirmed'
@@ -347,9 +347,9 @@ describe('the embedded broker', () => {
 })
 
 describe.skipIf(!hasMosquitto)('a reference, which needs mosquitto', () => {
-  let mosquitto: OpenMosquitto
+  let mosquitto: Mosquitto
   beforeAll(async () => {
-    mosquitto = await startOpenMosquitto()
+    mosquitto = await Mosquitto.startOpen()
   })
   afterAll(() => mosquitto[Symbol.asyncDispose]())
 

@@ -6,7 +6,7 @@ import { connect } from 'node:net'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { BrokerAddress } from '../../mqtt-gateway/server/broker.ts'
 import { malformedPackets, rightPackets, type SamplePacket } from '../support/malformed-packets.ts'
-import { hasMosquitto, type OpenMosquitto, startOpenMosquitto } from '../support/open-mosquitto.ts'
+import { hasMosquitto, Mosquitto } from '../support/mosquitto.ts'
 
 /** Where Mosquitto 2.0.11 is kinder than the standard. */
 const taken = [
@@ -42,9 +42,9 @@ function outcomeOf({ isFirst, bytes }: SamplePacket, address: BrokerAddress): Pr
 }
 
 describe.skipIf(!hasMosquitto)('a reference, which needs mosquitto', () => {
-  let mosquitto: OpenMosquitto
+  let mosquitto: Mosquitto
   beforeAll(async () => {
-    mosquitto = await startOpenMosquitto()
+    mosquitto = await Mosquitto.startOpen()
   })
   afterAll(() => mosquitto[Symbol.asyncDispose]())
 

@@ -75,6 +75,6 @@ export class AttachedFixture {
       await fixture.stop()
       await edge.stop()
     }
-    await this.mosquitto.destroy()
+    await this.mosquitto[Symbol.asyncDispose]()
   }
 }

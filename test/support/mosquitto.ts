@@ -1,4 +1,4 @@
-/** A Mosquitto of this machine, with the files that `mote gateway mosquitto` writes, on a free port of loopback. */
+/** A Mosquitto of this machine on a free port of loopback: with the files that `mote gateway mosquitto` writes, or open to anybody. */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
@@ -19,11 +19,11 @@ import {
   mosquittoFileNames,
 } from '../../mqtt-gateway/server/mosquitto-files.ts'
 
+export const hasMosquitto = spawnSync('mosquitto', ['-h']).error === undefined
+
 /** Why tests that need it are skipped; undefined where it is installed with its plugin. */
 export const noMosquitto =
-  spawnSync('mosquitto', ['-h']).error !== undefined || !findPlugin()
-    ? 'needs mosquitto 2 with its dynamic-security plugin'
-    : undefined
+  hasMosquitto && findPlugin() ? undefined : 'needs mosquitto 2 with its dynamic-security plugin'
 
 export const testLogins = {
   gateway: { username: gatewayUsername, password: 'of the gateway' },
@@ -36,7 +36,7 @@ function isListening({ host, port }: BrokerAddress): Promise<boolean> {
   return promise.finally(() => socket.destroy())
 }
 
-export class Mosquitto {
+export class Mosquitto implements AsyncDisposable {
   readonly address: BrokerAddress
   readonly directory: string
   #process: ChildProcess | undefined
@@ -47,27 +47,40 @@ export class Mosquitto {
     this.directory = directory
   }
 
-  static async start(
+  static start(
     devices: readonly BrokerAccount[] = [],
     logins: Parameters<typeof accountsFile>[0] = testLogins,
     tls?: MosquittoTls,
   ): Promise<Mosquitto> {
-    const directory = await mkdtemp(join(tmpdir(), 'mote-mosquitto-'))
-    const [port] = (await choosePorts(1, 'auto')) as [number]
-    const address = { host: loopback, port }
     const plugin = findPlugin() ?? ''
-    const files = {
+    const user = userInfo().username
+    return Mosquitto.#startWith((address, directory) => ({
       [mosquittoFileNames.configuration]: mosquittoConfiguration({
         ...address,
         plugin,
         directory,
         tls,
-        user: userInfo().username,
+        user,
       }),
       [mosquittoFileNames.access]: accessRules(),
       [mosquittoFileNames.accounts]: accountsFile(logins, devices),
-    }
-    for (const [name, content] of Object.entries(files))
+    }))
+  }
+
+  /** As its package has it, and open to anybody: what ours is compared with. */
+  static startOpen(): Promise<Mosquitto> {
+    return Mosquitto.#startWith(({ host, port }) => ({
+      [mosquittoFileNames.configuration]: `listener ${port} ${host}\nallow_anonymous true\n`,
+    }))
+  }
+
+  static async #startWith(
+    filesOf: (address: BrokerAddress, directory: string) => Readonly<Record<string, string>>,
+  ): Promise<Mosquitto> {
+    const directory = await mkdtemp(join(tmpdir(), 'mote-mosquitto-'))
+    const [port] = (await choosePorts(1, 'auto')) as [number]
+    const address = { host: loopback, port }
+    for (const [name, content] of Object.entries(filesOf(address, directory)))
       await writeFile(join(directory, name), content, { mode: 0o600 })
     const mosquitto = new Mosquitto(address, directory)
     await mosquitto.run()
@@ -97,7 +110,7 @@ export class Mosquitto {
     await ended
   }
 
-  async destroy(): Promise<void> {
+  async [Symbol.asyncDispose](): Promise<void> {
     await this.end('SIGKILL')
     await rm(this.directory, { recursive: true, force: true })
   }
