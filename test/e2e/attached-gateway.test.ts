@@ -1,10 +1,8 @@
 /** The gateway beside a real Mosquitto, with real agents: what the broker's rules and accounts hold, and what the gateway does through it. */
-import { mkdtemp, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import mqtt, { type IPublishPacket, type MqttClient } from 'mqtt'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { Milliseconds } from '../../chain/brands.ts'
-import { openAuthority, writeServerCertificate } from '../../client/certificate-authority.ts'
 import { type IdentityKeys, makeKeys } from '../../client/key-directory.ts'
 import { accountLogin } from '../../mqtt-gateway/device/account-login.ts'
 import type { DeviceAgent } from '../../mqtt-gateway/device/agent.ts'
@@ -23,6 +21,7 @@ import { Mailboxes } from '../../mqtt-gateway/server/mailboxes.ts'
 import { AttachedFixture, type AttachedUnderTest } from '../support/attached-fixture.ts'
 import { type GatewayFixture, listen, sentText, until } from '../support/gateway-fixture.ts'
 import { Mosquitto, noMosquitto } from '../support/mosquitto.ts'
+import { TlsFixture } from '../support/tls-fixture.ts'
 
 const kept = (content: string) => ({ ...sentText(content), keepMs: 3_600_000 })
 
@@ -310,24 +309,16 @@ describe.skipIf(noMosquitto)('a gateway beside an existing broker, which needs m
   })
 
   test('attached: by TLS, with a certificate that the gateway and the devices have reason to believe, and with no other', async () => {
-    const directory = await mkdtemp(join(under.mosquitto.directory, 'tls-'))
-    const files = { certificate: join(directory, 'server.crt'), key: join(directory, 'server.key') }
-    const [now, notAfter] = [Date.now(), new Date(Date.now() + 3_600_000)]
-    const [authority] = [
-      await openAuthority(join(directory, 'ca'), now),
-      await openAuthority(join(directory, 'other'), now),
-    ]
-    await writeServerCertificate({ authority, names: ['127.0.0.1'], files, notAfter, now })
+    await using tls = await TlsFixture.make()
+    await using foreign = await TlsFixture.make()
+    const [ca, other] = [tls, foreign].map(({ authority }) => authority.certificate.toString())
     const logins = gatewayLogins(under.trust.chainId, under.keys)
     const { id } = joined[0]!
     const account = await accountOf(
       { trust: under.trust, gateway: under.keys.id, own: under.keys.encryption },
       id,
     )
-    await using secure = await Mosquitto.start([account!], logins, files)
-    const [ca, other] = await Promise.all(
-      ['ca', 'other'].map(name => readFile(join(directory, name, 'ca.crt'), 'utf8')),
-    )
+    await using secure = await Mosquitto.start([account!], logins, tls.files)
     const opened: string[] = []
     const link = (authorities: string | undefined, signal: AbortSignal) =>
       BrokerLink.open(

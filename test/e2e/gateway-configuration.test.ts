@@ -131,7 +131,7 @@ test('gateway configuration: name, key, mqtt and api are who it is and where it 
 
 test('gateway configuration: mqtts is where it listens for TLS, with a certificate and its key', async () => {
   const tls = await TlsFixture.make()
-  closing.push(() => tls.remove())
+  closing.push(() => tls[Symbol.asyncDispose]())
   const mqtts = { host, port: 0, ...tls.files }
   const { ready } = await start({ mqtts })
   const secure = { protocol: 'mqtts', ca: tls.authority.certificate.toString() } as const

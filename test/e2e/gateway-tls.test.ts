@@ -25,7 +25,7 @@ beforeAll(async () => {
   tls = await TlsFixture.make()
   ca = tls.authority.certificate.toString()
 })
-afterAll(() => tls.remove())
+afterAll(() => tls[Symbol.asyncDispose]())
 beforeEach(async () => {
   fixture = await GatewayFixture.start({ connectTimeoutMs: 30_000 }, { secure: await tls.listener() })
   d1111 = fixture.device('1111')

@@ -44,7 +44,7 @@ describe.skipIf(noMosquitto)('client certificates at an existing broker, which n
   afterAll(async () => {
     for (const each of running) await each.end()
     await under.stop()
-    await tls.remove()
+    await tls[Symbol.asyncDispose]()
     expect(fixture.errors).toEqual([])
   })
 

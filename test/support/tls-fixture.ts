@@ -18,7 +18,7 @@ import { readTlsPair } from '../../mqtt-gateway/server/tls-identity.ts'
 
 const hour = 3_600_000
 
-export class TlsFixture {
+export class TlsFixture implements AsyncDisposable {
   readonly directory: string
   readonly authority: CertificateAuthority
   /** What the listener says of renewed certificates: undefined, or the error. */
@@ -81,7 +81,7 @@ export class TlsFixture {
     return { cert: certificate.toString(), key: privateKeyPem(key) }
   }
 
-  async remove(): Promise<void> {
+  async [Symbol.asyncDispose](): Promise<void> {
     await rm(this.directory, { recursive: true, force: true })
   }
 }
