@@ -12,6 +12,7 @@ import type {
   PublishOutcome,
 } from '../../mqtt-gateway/server/broker.ts'
 import { until } from '../support/gateway-fixture.ts'
+import { permissive } from '../support/open-broker.ts'
 
 /** A connection of a device to the broker, of a library that knows nothing of ours. */
 export interface DeviceConnection {
@@ -59,14 +60,10 @@ export function brokerContract(name: string, create: () => Promise<BrokerUnderTe
     under = await create()
     const deviceIn = ({ clientId }: BrokerSession) => clientId.slice(0, 64)
     broker = under.factory({
+      ...permissive,
       authenticate: async ({ clientId }) => ok({ clientId, device: clientId.slice(0, 64) }),
       published: (session, message) => published(session, message),
-      will: async () => {},
-      maySubscribe: async () => 'grant',
       subscribed: (session, topicFilter) => events.push(`${deviceIn(session)} subscribed ${topicFilter}`),
-      mayReceive: () => true,
-      turnedAway: () => {},
-      cut: () => {},
       closed: session => events.push(`${deviceIn(session)} closed`),
     })
     await broker.listen()

@@ -16,6 +16,7 @@ import type {
 import type { OutgoingLimits } from '../../mqtt-gateway/server/outgoing-queues.ts'
 import { brokerContract, type DeviceConnection } from '../contract/broker.ts'
 import { testLimits, until } from '../support/gateway-fixture.ts'
+import { openBroker } from '../support/open-broker.ts'
 
 let broker: Broker
 let address: BrokerAddress
@@ -38,19 +39,13 @@ beforeEach(async () => {
 })
 
 async function open(outgoing: Partial<OutgoingLimits>): Promise<void> {
-  broker = aedesBroker(
-    { host: '127.0.0.1', port: 0 },
-    limitsOf(outgoing),
-  )({
+  broker = openBroker(limitsOf(outgoing), {
     authenticate: async ({ clientId }) =>
       refusal ? refuse(refusal, 'no') : ok({ clientId, device: clientId }),
     published: (_, message) => published(message),
     will: async (_, message) => {
       await published(message)
     },
-    maySubscribe: async () => 'grant',
-    subscribed: () => {},
-    mayReceive: () => true,
     turnedAway: ({ clientId }, { code }) => turnedAway.push(`${clientId}: ${code}`),
     cut: ({ clientId }, { detail }) => cuts.push(`${clientId}: ${detail}`),
     closed: ({ clientId }) => closedSessions.push(clientId),

@@ -5,9 +5,10 @@ import mqtt, { type IClientOptions, type MqttClient } from 'mqtt'
 import { generate, type IPublishPacket, type Packet, parser } from 'mqtt-packet'
 import { afterEach, expect, test } from 'vitest'
 import { ok } from '../../chain/result.ts'
-import { type AedesLimits, aedesBroker } from '../../mqtt-gateway/server/aedes-broker.ts'
+import type { AedesLimits } from '../../mqtt-gateway/server/aedes-broker.ts'
 import type { Broker, BrokerAddress, PublishOutcome } from '../../mqtt-gateway/server/broker.ts'
-import { testLimits, until } from '../support/gateway-fixture.ts'
+import { until } from '../support/gateway-fixture.ts'
+import { openBroker } from '../support/open-broker.ts'
 
 let broker: Broker
 let address: BrokerAddress
@@ -25,21 +26,12 @@ async function open(limits: Partial<AedesLimits> = {}): Promise<void> {
     return outcome
   }
   const textOf = (payload: Uint8Array) => new TextDecoder().decode(payload.subarray(0, 32))
-  broker = aedesBroker(
-    { host: '127.0.0.1', port: 0 },
-    { ...testLimits, ...limits },
-  )({
+  broker = openBroker(limits, {
     authenticate: async ({ clientId }) => ok({ clientId, device: clientId.split('.')[0] ?? '' }),
     published: (_, { payload }) => take(textOf(payload)),
     will: async (_, { topicName, payload }) => {
       await take(`will ${topicName} ${textOf(payload)}`)
     },
-    maySubscribe: async () => 'grant',
-    subscribed: () => {},
-    mayReceive: () => true,
-    turnedAway: () => {},
-    cut: () => {},
-    closed: () => {},
   })
   address = await broker.listen()
 }

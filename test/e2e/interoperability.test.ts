@@ -8,11 +8,10 @@
 import { connect as connectSocket, type Socket } from 'node:net'
 import mqtt, { type IClientOptions, type MqttClient } from 'mqtt'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
-import { ok } from '../../chain/result.ts'
-import { aedesBroker } from '../../mqtt-gateway/server/aedes-broker.ts'
 import type { Broker, BrokerAddress } from '../../mqtt-gateway/server/broker.ts'
-import { testLimits, until } from '../support/gateway-fixture.ts'
+import { until } from '../support/gateway-fixture.ts'
 import { hasMosquitto, Mosquitto } from '../support/mosquitto.ts'
+import { relayingBroker } from '../support/open-broker.ts'
 
 const noRetained =
   'a device sets no retained message: the gateway alone does, with what the chain has confirmed'
@@ -318,23 +317,12 @@ describe('the embedded broker', () => {
   let broker: Broker
   let address: BrokerAddress
   beforeAll(async () => {
-    broker = aedesBroker(
-      { host: '127.0.0.1', port: 0 },
-      testLimits,
-    )({
-      authenticate: async ({ clientId }) => ok({ clientId, device: clientId }),
-      published: async (_, { topicName, payload }) => {
-        await broker.publish({ topicName, payload, retain: false })
-        return 'acknowledge'
+    broker = relayingBroker(
+      {},
+      {
+        maySubscribe: async (_, topicFilter) => (topicFilter === refusedFilter ? 'refuse' : 'grant'),
       },
-      will: async (_, { topicName, payload }) => broker.publish({ topicName, payload, retain: false }),
-      maySubscribe: async (_, topicFilter) => (topicFilter === refusedFilter ? 'refuse' : 'grant'),
-      subscribed: () => {},
-      mayReceive: () => true,
-      turnedAway: () => {},
-      cut: () => {},
-      closed: () => {},
-    })
+    )
     address = await broker.listen()
   })
   afterAll(() => broker.close())

@@ -3,11 +3,9 @@
  * otherwise than their authors expect is in the list below, each with its reason, and nothing else is.
  */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { ok } from '../../chain/result.ts'
 import { sideBySide } from '../../client/side-by-side.ts'
-import { aedesBroker } from '../../mqtt-gateway/server/aedes-broker.ts'
 import type { Broker } from '../../mqtt-gateway/server/broker.ts'
-import { testLimits } from '../support/gateway-fixture.ts'
+import { relayingBroker } from '../support/open-broker.ts'
 import { play, readSequences, type Sequence } from './mosquitto-sequences.ts'
 
 const directory = process.env['MOTE_MOSQUITTO_DATA']
@@ -50,24 +48,7 @@ describe.skipIf(directory === undefined)('a corpus, which needs MOTE_MOSQUITTO_D
   let port: number
   beforeAll(async () => {
     const unproven = { all: 2_000, perAddress: 2_000 }
-    const limits = { ...testLimits, connectionsMax: 2_000, unproven, connectTimeoutMs: 600_000 }
-    broker = aedesBroker(
-      { host: '127.0.0.1', port: 0 },
-      limits,
-    )({
-      authenticate: async ({ clientId }) => ok({ clientId, device: clientId }),
-      published: async (_, { topicName, payload }) => {
-        await broker.publish({ topicName, payload, retain: false })
-        return 'acknowledge'
-      },
-      will: async (_, { topicName, payload }) => broker.publish({ topicName, payload, retain: false }),
-      maySubscribe: async () => 'grant',
-      subscribed: () => {},
-      mayReceive: () => true,
-      turnedAway: () => {},
-      cut: () => {},
-      closed: () => {},
-    })
+    broker = relayingBroker({ connectionsMax: 2_000, unproven, connectTimeoutMs: 600_000 })
     ;({ port } = await broker.listen())
   })
   afterAll(() => broker.close())
