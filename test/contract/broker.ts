@@ -1,5 +1,6 @@
 /** What every adapter of the broker port has to do (mqtt-gateway/server/broker.ts), whoever wrote the broker behind it. */
 import { createHash } from 'node:crypto'
+import type { MqttClient } from 'mqtt'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import type { DeviceId } from '../../chain/brands.ts'
 import { ok } from '../../chain/result.ts'
@@ -33,6 +34,29 @@ export interface DeviceConnection {
   stall(): void
   /** Gone, without a word. */
   break(): void
+}
+
+/**
+ * A connection by mqtt.js alone, and what differs of it from broker to broker.
+ * @param sendTopic where the device publishes
+ */
+export function connectionOf(
+  client: MqttClient,
+  { sendTopic, ...differs }: Pick<DeviceConnection, 'clientId' | 'listen'> & { readonly sendTopic: string },
+): DeviceConnection {
+  const received: string[] = []
+  client.on('error', () => {})
+  client.on('message', (topicName, payload) => received.push(`${topicName} ${payload}`))
+  return {
+    ...differs,
+    received,
+    closed: new Promise(resolve => client.once('close', resolve)),
+    send: (text, qos = 1) => client.publishAsync(sendTopic, text, { qos }),
+    tryToPublish: (topicName, text) => void client.publish(topicName, text, { qos: 1 }, () => {}),
+    subscribe: async topicFilter => void (await client.subscribeAsync(topicFilter, { qos: 1 })),
+    stall: () => client.stream.pause(),
+    break: () => client.stream.destroy(),
+  }
 }
 
 export interface BrokerUnderTest {

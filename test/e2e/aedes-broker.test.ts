@@ -2,7 +2,6 @@
 import { connect } from 'node:net'
 import mqtt, { type IClientOptions, type MqttClient } from 'mqtt'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import type { DeviceId } from '../../chain/brands.ts'
 import type { ErrorCode } from '../../chain/errors.ts'
 import { ok, refuse } from '../../chain/result.ts'
 import { topics } from '../../mqtt-gateway/protocol/topics.ts'
@@ -14,7 +13,7 @@ import type {
   PublishOutcome,
 } from '../../mqtt-gateway/server/broker.ts'
 import type { OutgoingLimits } from '../../mqtt-gateway/server/outgoing-queues.ts'
-import { brokerContract, type DeviceConnection } from '../contract/broker.ts'
+import { brokerContract, connectionOf } from '../contract/broker.ts'
 import { testLimits, until } from '../support/gateway-fixture.ts'
 import { openBroker } from '../support/open-broker.ts'
 
@@ -98,7 +97,7 @@ describe('the contract', () => {
         const login = { ...at, clientId, username: device, password: 'p', protocolVersion: 4 } as const
         const connected = await mqtt.connectAsync({ ...login, reconnectPeriod: 0 })
         opened.push(connected)
-        return connectionOf(connected, device)
+        return connectionOf(connected, { clientId, sendTopic: topics.send(device), listen: async () => {} })
       },
       destroy: async () => {
         for (const connected of opened) await connected.endAsync(true)
@@ -106,23 +105,6 @@ describe('the contract', () => {
     }
   })
 })
-
-function connectionOf(connected: MqttClient, device: DeviceId): DeviceConnection {
-  const received: string[] = []
-  connected.on('error', () => {})
-  connected.on('message', (topicName, payload) => received.push(`${topicName} ${payload}`))
-  return {
-    clientId: String(connected.options.clientId),
-    received,
-    closed: new Promise(resolve => connected.once('close', resolve)),
-    send: (text, qos = 1) => connected.publishAsync(topics.send(device), text, { qos }),
-    tryToPublish: (topicName, text) => void connected.publish(topicName, text, { qos: 1 }, () => {}),
-    subscribe: async topicFilter => void (await connected.subscribeAsync(topicFilter, { qos: 1 })),
-    listen: async () => {},
-    stall: () => connected.stream.pause(),
-    break: () => connected.stream.destroy(),
-  }
-}
 
 test('broker: says whom it turns away itself, and why', async () => {
   const { host, port } = address

@@ -12,7 +12,7 @@ import { topics } from '../../mqtt-gateway/protocol/topics.ts'
 import { attachedBroker } from '../../mqtt-gateway/server/attached-broker.ts'
 import type { BrokerAccount } from '../../mqtt-gateway/server/broker-accounts.ts'
 import { MosquittoAccounts } from '../../mqtt-gateway/server/mosquitto-accounts.ts'
-import { brokerContract, type DeviceConnection, deviceOf } from '../contract/broker.ts'
+import { brokerContract, connectionOf, type DeviceConnection, deviceOf } from '../contract/broker.ts'
 import { Mosquitto, noMosquitto, testLogins } from '../support/mosquitto.ts'
 
 const neighbour = `${deviceOf('one').slice(0, 1)}${deviceOf('other').slice(1)}` as DeviceId
@@ -38,26 +38,17 @@ async function connect({ address }: Mosquitto, device: DeviceId): Promise<[Devic
     reconnectPeriod: 0,
     will: { topic: presenceTopic(device, place), payload: gone, qos: 1, retain: true },
   })
-  client.on('error', () => {})
-  const received: string[] = []
-  client.on('message', (topicName, payload) => received.push(`${topicName} ${payload}`))
   const say = (presence: 'connected' | 'listening') =>
     client.publishAsync(presenceTopic(device, place), Buffer.from(encodePresence(presence)), {
       qos: 1,
       retain: true,
     })
   await say('connected')
-  const connection: DeviceConnection = {
+  const connection = connectionOf(client, {
     clientId: device,
-    received,
-    closed: new Promise(resolve => client.once('close', resolve)),
-    send: (text, qos = 1) => client.publishAsync(shardedTopic(topics.send(device), device), text, { qos }),
-    tryToPublish: (topicName, text) => void client.publish(topicName, text, { qos: 1 }, () => {}),
-    subscribe: async topicFilter => void (await client.subscribeAsync(topicFilter, { qos: 1 })),
+    sendTopic: shardedTopic(topics.send(device), device),
     listen: async () => void (await say('listening')),
-    stall: () => client.stream.pause(),
-    break: () => client.stream.destroy(),
-  }
+  })
   return [connection, client]
 }
 
