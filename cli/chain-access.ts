@@ -13,6 +13,7 @@ import { type ChainAccess, type OpenOptions, openDevnetChain } from '../devnet/a
 import { type DevnetDescription, readDescription } from '../devnet/layout.ts'
 import { isLive } from '../devnet/run.ts'
 import type { Context } from './context.ts'
+import type { AsOf } from './output.ts'
 
 /** The description of the devnet in the context's directory. Throws `not-running`. */
 export async function requireDescription(context: Context): Promise<DevnetDescription> {
@@ -39,6 +40,12 @@ export async function openRunningChain(context: Context): Promise<ChainAccess> {
 /** The same without asking any node yet. */
 export async function openChainUnsynced(context: Context, options?: OpenOptions): Promise<ChainAccess> {
   return openDevnetChain(context.directory, await requireDescription(context), options)
+}
+
+/** The newest certified header here, which answers are as of. */
+export function newestHead({ client }: ChainAccess): AsOf {
+  const { height, term } = client.follower.head.header
+  return { height, term, ageMs: client.records.ageMs() }
 }
 
 /** Catches up with the newest certified header. Throws `timeout` after `patienceMs`, when nodes hang say. */

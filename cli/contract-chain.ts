@@ -16,7 +16,7 @@ import { contractPage } from '../client/record-list.ts'
 import { valuesOfCall } from '../client/record-values.ts'
 import type { Verified } from '../client/verified-chain.ts'
 import { type ChainAccess, operatorKeys } from '../devnet/access.ts'
-import { openChain } from './chain-access.ts'
+import { newestHead, openChain } from './chain-access.ts'
 import type { AddCommand } from './command.ts'
 import type { Context } from './context.ts'
 import { readContractFile } from './contract-file.ts'
@@ -163,8 +163,7 @@ async function list(context: Context): Promise<number> {
   const access = await openChain(context)
   const { output } = context
   const contracts = (await allContracts(access)).map(contractJson).sort((a, b) => (a.name < b.name ? -1 : 1))
-  const { height, term } = access.client.follower.head.header
-  const asOf = { height, term, ageMs: access.client.records.ageMs() }
+  const asOf = newestHead(access)
   output.data({ contracts, verified: true, complete: false, asOf }, () =>
     [
       output.table(contracts, {

@@ -7,8 +7,9 @@ import type { ChainAccess } from '../devnet/access.ts'
 import { joinedNode } from '../devnet/joined.ts'
 import type { DevnetDescription } from '../devnet/layout.ts'
 import { type NodeRow, unsupervisedRow } from '../devnet/process-status.ts'
-import { syncWithin } from './chain-access.ts'
+import { newestHead, syncWithin } from './chain-access.ts'
 import type { Context } from './context.ts'
+import type { AsOf } from './output.ts'
 
 /** Fields of the record are null where no full node gave a valid answer. */
 export interface IdentityRow {
@@ -24,7 +25,7 @@ export interface IdentityRow {
 export interface Identities {
   readonly devices: readonly IdentityRow[]
   /** The certified head at which they were read; null when no full node answers. */
-  readonly asOf: { readonly height: number; readonly term: number; readonly ageMs: number } | null
+  readonly asOf: AsOf | null
 }
 
 /** How long the nodes may take to prove the devices; the processes are shown in any case. */
@@ -40,11 +41,9 @@ export async function readIdentities(
   try {
     await syncWithin(access, patienceMs)
     const rows = await Promise.all(named.map(entry => rowOf(access, entry, nodes)))
-    const { follower, records } = access.client
-    const { height, term } = follower.head.header
     const isDevice = new Set(access.description.devices.map(({ id }) => id))
     const devices = rows.filter(({ id, status }) => status !== 'unknown' || isDevice.has(id))
-    return { devices, asOf: { height, term, ageMs: records.ageMs() } }
+    return { devices, asOf: newestHead(access) }
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error)
     context.output.note(`devices: no verified answer (${reason})`)

@@ -13,7 +13,7 @@ import { currentEncryptionKey, type IdentityRecord, isKeyValidAt } from '../chai
 import { MoteError } from '../chain/result.ts'
 import { devicePage, groupPage, type ListedIds } from '../client/record-list.ts'
 import type { ChainAccess } from '../devnet/access.ts'
-import { openChain, readGroupNames } from './chain-access.ts'
+import { newestHead, openChain, readGroupNames } from './chain-access.ts'
 import type { AddCommand } from './command.ts'
 import { type Context, parseCount } from './context.ts'
 import { provenance, shortId } from './output.ts'
@@ -206,12 +206,11 @@ async function namesById({ keys }: ChainAccess): Promise<ReadonlyMap<DeviceId, s
 
 function print(
   { output }: Context,
-  { client }: ChainAccess,
+  access: ChainAccess,
   list: { readonly next: StateKey | null } & Readonly<Record<string, unknown>>,
   table: () => string,
 ): number {
-  const { height, term } = client.follower.head.header
-  const answer = { ...list, height, term, ageMs: client.records.ageMs(), verified: true }
+  const answer = { ...list, ...newestHead(access), verified: true }
   output.data(answer, () =>
     [
       table(),

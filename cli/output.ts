@@ -99,12 +99,15 @@ export function durationText(ms: number): string {
   return `${Math.round(ms / 60_000)} min`
 }
 
-/** The last line of every read: at which height the answer holds and how old that is. */
-export function provenance(answer: {
+/** The header that an answer holds at, and how old it is. */
+export interface AsOf {
   readonly height: number
   readonly term: number
   readonly ageMs: number
-}): string {
+}
+
+/** The last line of every read: at which height the answer holds and how old that is. */
+export function provenance(answer: AsOf): string {
   const { height, term, ageMs } = answer
   // Infinite for a header from the future (client/freshness.ts).
   const age = Number.isFinite(ageMs) ? `${durationText(ageMs)} old` : "ahead of this machine's clock"

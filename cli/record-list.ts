@@ -10,7 +10,7 @@ import { MoteError } from '../chain/result.ts'
 import { historyOf } from '../client/device-history.ts'
 import { type PlacedRecord, recordIdText } from '../client/record-proof.ts'
 import type { ChainAccess } from '../devnet/access.ts'
-import { openChain, requireDevice } from './chain-access.ts'
+import { newestHead, openChain, requireDevice } from './chain-access.ts'
 import type { AddCommand } from './command.ts'
 import { type Context, parseCount } from './context.ts'
 import { provenance, shortId } from './output.ts'
@@ -75,8 +75,7 @@ async function list(context: Context, _args: readonly string[], options: RecordL
   const access = await openChain(context)
   const records = await recordsOfDevice(access, options)
   const { output } = context
-  const { height, term } = access.client.follower.head.header
-  const asOf = { height, term, ageMs: access.client.records.ageMs() }
+  const asOf = newestHead(access)
   if (options.jsonl) {
     output.lines(await Promise.all(records.map(async each => JSON.stringify(await recordJson(access, each)))))
     return exitCodes.ok

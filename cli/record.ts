@@ -26,11 +26,11 @@ import { valuesOfPayload } from '../client/record-values.ts'
 import { signedBody } from '../client/submission.ts'
 import type { ChainAccess } from '../devnet/access.ts'
 import { layout } from '../devnet/layout.ts'
-import { currentKeys, openChain } from './chain-access.ts'
+import { currentKeys, newestHead, openChain } from './chain-access.ts'
 import type { AddCommand } from './command.ts'
 import type { Context } from './context.ts'
 import { requireContract } from './contract-names.ts'
-import { provenance } from './output.ts'
+import { type AsOf, provenance } from './output.ts'
 import { findRecord, quoted, recordJson, valuesJson, valuesText } from './placed-records.ts'
 import { provenBlock } from './proven-blocks.ts'
 import { recordListCommand } from './record-list.ts'
@@ -146,8 +146,7 @@ async function addRecord(
   const body = await reportOf(access.directory, record, options)
   const { placed } = await findRecord(access, await submitReport(access, name, body, context.timeoutMs))
   const shown = await recordJson(access, placed)
-  const { height, term } = access.client.follower.head.header
-  const asOf = { height, term, ageMs: access.client.records.ageMs() }
+  const asOf = newestHead(access)
   context.output.data({ ...shown, verified: true, asOf }, () => recordText(context, shown, asOf))
   return shown.decided?.failed ? exitCodes.predicateFalse : exitCodes.ok
 }
@@ -181,7 +180,7 @@ export async function submitReport(
 
 type RecordJson = Awaited<ReturnType<typeof recordJson>>
 
-function recordText({ output }: Context, shown: RecordJson, asOf: Parameters<typeof provenance>[0]): string {
+function recordText({ output }: Context, shown: RecordJson, asOf: AsOf): string {
   const { device, signer, decided } = shown
   return [
     output.fields({
@@ -210,8 +209,7 @@ async function show(context: Context, [text = '']: readonly string[]): Promise<n
   const access = await openChain(context)
   const { placed } = await findRecord(access, text)
   const shown = await recordJson(access, placed)
-  const { height, term } = access.client.follower.head.header
-  const asOf = { height, term, ageMs: access.client.records.ageMs() }
+  const asOf = newestHead(access)
   context.output.data({ ...shown, verified: true, asOf }, () => recordText(context, shown, asOf))
   return exitCodes.ok
 }

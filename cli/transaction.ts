@@ -10,7 +10,7 @@ import { headerHash } from '../chain/header.ts'
 import { bytesToHex } from '../chain/hex.ts'
 import { MoteError } from '../chain/result.ts'
 import { parseTransaction } from '../chain/transaction.ts'
-import { deviceNameOf, openChain } from './chain-access.ts'
+import { deviceNameOf, newestHead, openChain } from './chain-access.ts'
 import type { AddCommand } from './command.ts'
 import type { Context } from './context.ts'
 import { type Cell, provenance } from './output.ts'
@@ -40,10 +40,8 @@ export function transactionCommands(program: Command, family: Command, add: AddC
 async function transactionStatus(context: Context, [text = '']: readonly string[]): Promise<number> {
   const id = transactionIdOf(text)
   const access = await openChain(context)
-  const { client } = access
-  const status = await client.pool.attempt(source => source.transactionStatus(id))
-  const { height, term } = client.follower.head.header
-  const asOf = { height, term, ageMs: client.records.ageMs() }
+  const status = await access.client.pool.attempt(source => source.transactionStatus(id))
+  const asOf = newestHead(access)
   context.output.data({ ...status, asOf }, () =>
     [
       context.output.fields({
@@ -73,7 +71,7 @@ async function showBlock(context: Context, [text = '']: readonly string[]): Prom
   const block = await provenBlock(access, Height(number))
   const { term, time, previousHash, stateRoot, height } = block.header
   const transactions = transactionViews(block).map(row => ({ ...row, signer: row.signer ?? null }))
-  const asOf = { height: head.height, term: head.term, ageMs: access.client.records.ageMs() }
+  const asOf = newestHead(access)
   const shown = {
     height,
     headerHash: headerHash(block.header),
@@ -108,7 +106,6 @@ async function showBlock(context: Context, [text = '']: readonly string[]): Prom
 async function showTransaction(context: Context, [text = '']: readonly string[]): Promise<number> {
   const id = transactionIdOf(text)
   const access = await openChain(context)
-  const { client } = access
   const block = await provenBlock(access, await heightOf(access, id))
   const { height } = block.header
   const index = indexOf(block, id)
@@ -117,8 +114,7 @@ async function showTransaction(context: Context, [text = '']: readonly string[])
   if (!parsed.ok || !receipt)
     throw new MoteError('not-found', `transaction ${id}: not in block ${height}, whatever its status says`)
   const { body, signer, nonce, expiry, chainId } = parsed.value.unsigned
-  const head = client.follower.head.header
-  const asOf = { height: head.height, term: head.term, ageMs: client.records.ageMs() }
+  const asOf = newestHead(access)
   const shown = {
     id,
     height,
