@@ -72,8 +72,15 @@ export async function requireDevice({ keys }: ChainAccess, nameOrId: string): Pr
 }
 
 /** The local name of an id, if there is one. */
-export async function deviceNameOf({ keys }: ChainAccess, id: DeviceId): Promise<string | null> {
-  return (await keys.names()).find(entry => entry.id === id)?.name ?? null
+export async function deviceNameOf(access: ChainAccess, id: DeviceId): Promise<string | null> {
+  return (await deviceNames(access))(id)
+}
+
+/** The same for many ids: the names are read once. */
+export async function deviceNames({ keys }: ChainAccess): Promise<(id: DeviceId) => string | null> {
+  // Of several names the first.
+  const names = new Map((await keys.names()).map(({ id, name }) => [id, name] as const).reverse())
+  return id => names.get(id) ?? null
 }
 
 const groupNamesFile = (directory: string): string => join(directory, 'groups.json')

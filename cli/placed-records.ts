@@ -1,5 +1,6 @@
 /** Records as commands print them, and where they are looked up. */
 import type { Block } from '../chain/block.ts'
+import type { DeviceId } from '../chain/brands.ts'
 import { scalarJson } from '../chain/contracts/document.ts'
 import { bytesToHex } from '../chain/hex.ts'
 import type { RecordEvent } from '../chain/record-events.ts'
@@ -7,7 +8,6 @@ import { MoteError } from '../chain/result.ts'
 import type { RecordValue } from '../chain/transaction.ts'
 import { type PlacedRecord, placedRecords, recordIdText } from '../client/record-proof.ts'
 import type { ChainAccess } from '../devnet/access.ts'
-import { deviceNameOf } from './chain-access.ts'
 import { heightOf, indexOf, provenBlock, transactionIdOf } from './proven-blocks.ts'
 
 /** `ID` or `ID.PLACE`. Throws `usage`. */
@@ -66,13 +66,13 @@ export function decisionJson(decided: Extract<RecordEvent, { type: 'contract.dec
 }
 
 /** A record for JSON: device, who vouches for it, what it says and when. */
-export async function recordJson(access: ChainAccess, placed: PlacedRecord) {
+export function recordJson(placed: PlacedRecord, nameOf: (id: DeviceId) => string | null) {
   const { record, device, attested, signer, height, time, decided } = placed
   return {
     id: recordIdText(placed),
-    device: { name: await deviceNameOf(access, device), id: device },
+    device: { name: nameOf(device), id: device },
     vouched: attested ? 'gateway-attested' : 'device-signed',
-    signer: { name: await deviceNameOf(access, signer.deviceId), id: signer.deviceId, keyId: signer.keyId },
+    signer: { name: nameOf(signer.deviceId), id: signer.deviceId, keyId: signer.keyId },
     topic: record.topic,
     values: valuesJson(record.values),
     payload: payloadText(record.payload),

@@ -10,7 +10,7 @@ import { MoteError } from '../chain/result.ts'
 import { historyOf } from '../client/device-history.ts'
 import { type PlacedRecord, recordIdText } from '../client/record-proof.ts'
 import type { ChainAccess } from '../devnet/access.ts'
-import { newestHead, openChain, requireDevice } from './chain-access.ts'
+import { deviceNames, newestHead, openChain, requireDevice } from './chain-access.ts'
 import type { AddCommand } from './command.ts'
 import { type Context, parseCount } from './context.ts'
 import { provenance, shortId } from './output.ts'
@@ -76,15 +76,16 @@ async function list(context: Context, _args: readonly string[], options: RecordL
   const records = await recordsOfDevice(access, options)
   const { output } = context
   const asOf = newestHead(access)
-  if (options.jsonl) {
-    output.lines(await Promise.all(records.map(async each => JSON.stringify(await recordJson(access, each)))))
-    return exitCodes.ok
-  }
   if (options.csv && !output.json) {
     output.lines(csvLines(records))
     return exitCodes.ok
   }
-  const rows = await Promise.all(records.map(each => recordJson(access, each)))
+  const nameOf = await deviceNames(access)
+  if (options.jsonl) {
+    output.lines(records.map(each => JSON.stringify(recordJson(each, nameOf))))
+    return exitCodes.ok
+  }
+  const rows = records.map(each => recordJson(each, nameOf))
   output.data({ records: rows, verified: true, complete: false, asOf }, () =>
     [
       options.plot === undefined ? tableText(context, records) : plotText(points(records, options.plot)),

@@ -19,6 +19,7 @@ import { nativeVerifier } from '../client/native-crypto.ts'
 import {
   encodeRecordProof,
   maxRecordProofBytes,
+  type PlacedRecord,
   recordIdText,
   verifyRecordProof,
 } from '../client/record-proof.ts'
@@ -26,7 +27,7 @@ import { valuesOfPayload } from '../client/record-values.ts'
 import { signedBody } from '../client/submission.ts'
 import type { ChainAccess } from '../devnet/access.ts'
 import { layout } from '../devnet/layout.ts'
-import { currentKeys, newestHead, openChain } from './chain-access.ts'
+import { currentKeys, deviceNames, newestHead, openChain } from './chain-access.ts'
 import type { AddCommand } from './command.ts'
 import type { Context } from './context.ts'
 import { requireContract } from './contract-names.ts'
@@ -145,9 +146,7 @@ async function addRecord(
   const access = await openChain(context)
   const body = await reportOf(access.directory, record, options)
   const { placed } = await findRecord(access, await submitReport(access, name, body, context.timeoutMs))
-  const shown = await recordJson(access, placed)
-  const asOf = newestHead(access)
-  context.output.data({ ...shown, verified: true, asOf }, () => recordText(context, shown, asOf))
+  const shown = await printRecord(context, access, placed)
   return shown.decided?.failed ? exitCodes.predicateFalse : exitCodes.ok
 }
 
@@ -178,7 +177,15 @@ export async function submitReport(
   }
 }
 
-type RecordJson = Awaited<ReturnType<typeof recordJson>>
+type RecordJson = ReturnType<typeof recordJson>
+
+/** Prints a record that was just proven; as it is in JSON. */
+async function printRecord(context: Context, access: ChainAccess, placed: PlacedRecord): Promise<RecordJson> {
+  const shown = recordJson(placed, await deviceNames(access))
+  const asOf = newestHead(access)
+  context.output.data({ ...shown, verified: true, asOf }, () => recordText(context, shown, asOf))
+  return shown
+}
 
 function recordText({ output }: Context, shown: RecordJson, asOf: AsOf): string {
   const { device, signer, decided } = shown
@@ -208,9 +215,7 @@ function recordText({ output }: Context, shown: RecordJson, asOf: AsOf): string 
 async function show(context: Context, [text = '']: readonly string[]): Promise<number> {
   const access = await openChain(context)
   const { placed } = await findRecord(access, text)
-  const shown = await recordJson(access, placed)
-  const asOf = newestHead(access)
-  context.output.data({ ...shown, verified: true, asOf }, () => recordText(context, shown, asOf))
+  await printRecord(context, access, placed)
   return exitCodes.ok
 }
 
