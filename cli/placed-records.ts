@@ -40,6 +40,11 @@ export function recordsAt({ header, transactions, receipts }: Block, index: numb
   return transaction && receipt ? placedRecords(header, transaction, receipt) : []
 }
 
+/** Who vouches for a record: the device, or a gateway that says what the device said. */
+export function vouchedText({ attested }: Pick<PlacedRecord, 'attested'>): string {
+  return attested ? 'gateway-attested' : 'device-signed'
+}
+
 /** Values for JSON. */
 export function valuesJson(values: readonly RecordValue[]): Record<string, number | boolean | string> {
   return Object.fromEntries(values.map(({ name, value }) => [name, scalarJson(value)]))
@@ -67,11 +72,11 @@ export function decisionJson(decided: Extract<RecordEvent, { type: 'contract.dec
 
 /** A record for JSON: device, who vouches for it, what it says and when. */
 export function recordJson(placed: PlacedRecord, nameOf: (id: DeviceId) => string | null) {
-  const { record, device, attested, signer, height, time, decided } = placed
+  const { record, device, signer, height, time, decided } = placed
   return {
     id: recordIdText(placed),
     device: { name: nameOf(device), id: device },
-    vouched: attested ? 'gateway-attested' : 'device-signed',
+    vouched: vouchedText(placed),
     signer: { name: nameOf(signer.deviceId), id: signer.deviceId, keyId: signer.keyId },
     topic: record.topic,
     values: valuesJson(record.values),

@@ -14,7 +14,7 @@ import { deviceNames, newestHead, openChain, requireDevice } from './chain-acces
 import type { AddCommand } from './command.ts'
 import { type Context, parseCount } from './context.ts'
 import { provenance, shortId } from './output.ts'
-import { recordJson, recordsAt, valuesJson, valuesText } from './placed-records.ts'
+import { recordJson, recordsAt, valuesJson, valuesText, vouchedText } from './placed-records.ts'
 import { plotText } from './plot.ts'
 import { indexOf, provenBlock } from './proven-blocks.ts'
 
@@ -128,7 +128,7 @@ function tableText({ output }: Context, records: readonly PlacedRecord[]): strin
     recorded: row => new Date(row.time).toISOString(),
     height: row => row.height,
     record: row => shortId(row.transaction) + (row.item === 0 ? '' : `.${row.item}`),
-    vouched: row => (row.attested ? 'gateway-attested' : 'device-signed'),
+    vouched: vouchedText,
     topic: row => row.record.topic,
     values: row => valuesText(row.record.values),
     decision: row => row.decided?.decision,
@@ -153,7 +153,7 @@ function csvLines(records: readonly PlacedRecord[]): readonly string[] {
       each.height,
       recordIdText(each),
       each.device,
-      each.attested ? 'gateway-attested' : 'device-signed',
+      vouchedText(each),
       each.record.topic,
       ...names.map(name => values[name] ?? ''),
       each.decided?.decision ?? '',

@@ -32,7 +32,7 @@ import type { AddCommand } from './command.ts'
 import type { Context } from './context.ts'
 import { requireContract } from './contract-names.ts'
 import { type AsOf, provenance } from './output.ts'
-import { findRecord, quoted, recordJson, valuesJson, valuesText } from './placed-records.ts'
+import { findRecord, quoted, recordJson, valuesJson, valuesText, vouchedText } from './placed-records.ts'
 import { provenBlock } from './proven-blocks.ts'
 import { recordListCommand } from './record-list.ts'
 
@@ -270,12 +270,12 @@ async function verify(
     checkpoint,
     verifier: nativeVerifier,
   })
-  const { attested, device, signer, height, time, signatureVerified } = record
+  const { device, signer, height, time, signatureVerified } = record
   const answer = {
     id: recordIdText(record),
     chainId: checkpoint.chainId,
     device,
-    vouched: attested ? 'gateway-attested' : 'device-signed',
+    vouched: vouchedText(record),
     signer,
     signatureVerified,
     topic: record.record.topic,
