@@ -24,7 +24,7 @@ import { rememberContract, requireContract } from './contract-names.ts'
 import { gather } from './lists.ts'
 import { provenance, shortId } from './output.ts'
 import { decisionJson } from './placed-records.ts'
-import { heightOf, indexOf, provenBlock, transactionIdOf } from './proven-blocks.ts'
+import { heightOf, indexOf, provenBlock } from './proven-blocks.ts'
 import { recordTopic, submitReport } from './record.ts'
 
 interface CallOptions {
@@ -232,7 +232,7 @@ async function call(
   const access = await openChain(context)
   const contract = await requireContract(access.directory, name)
   const body = { type: 'contract.action', contract, input, publishTopic } as const
-  const id = transactionIdOf(await submitReport(access, from, body, context.timeoutMs))
+  const id = await submitReport(access, from, body, context.timeoutMs)
   const block = await provenBlock(access, await heightOf(access, id))
   const index = indexOf(block, id)
   const event = block.receipts[index]?.events.findIndex(({ type }) => type === 'contract.decided') ?? -1

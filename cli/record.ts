@@ -4,7 +4,7 @@
  */
 import { readFile, stat } from 'node:fs/promises'
 import type { Command } from 'commander'
-import { Milliseconds } from '../chain/brands.ts'
+import { Milliseconds, type TransactionId } from '../chain/brands.ts'
 import { isRecordTopic } from '../chain/contracts/contract.ts'
 import { exitCodes } from '../chain/errors.ts'
 import { checkpointFromGenesis } from '../chain/genesis.ts'
@@ -158,7 +158,7 @@ export async function submitReport(
   name: string,
   body: TransactionBody,
   timeoutMs: number,
-): Promise<string> {
+): Promise<TransactionId> {
   const { client } = access
   const keys = await currentKeys(access, name)
   const bytes = signedBody({ chainId: client.chainId, body, keys, time: client.records.time() })
