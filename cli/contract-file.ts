@@ -1,19 +1,13 @@
 /** Reads a contract's file: JSON of at most 256 KiB (chain/contracts/document.ts). */
-import { readFile, stat } from 'node:fs/promises'
+import { readFile } from 'node:fs/promises'
 import { maxContractFileBytes } from '../chain/contracts/contract-limits.ts'
 import { MoteError } from '../chain/result.ts'
+import { statFile } from './given-file.ts'
 
 /** What the file holds. Throws `not-found`, `too-large`, `contract-invalid` for what is no JSON. */
 export async function readContractFile(file: string): Promise<unknown> {
-  const found = await stat(file).catch((cause: unknown) => {
-    throw new MoteError('not-found', `${file}: no such file`, { cause })
-  })
+  const found = await statFile(file, maxContractFileBytes)
   if (!found.isFile()) throw new MoteError('not-found', `${file}: expected a file`)
-  if (found.size > maxContractFileBytes)
-    throw new MoteError(
-      'too-large',
-      `${file}: expected at most ${maxContractFileBytes} bytes, got ${found.size}`,
-    )
   try {
     return JSON.parse(await readFile(file, 'utf8'))
   } catch (cause) {

@@ -1,24 +1,19 @@
 /** What `mote device send` sends and where `listen` puts it: text on the command line, a file, standard input; up to 16 MiB. */
-import { open, stat } from 'node:fs/promises'
+import { open } from 'node:fs/promises'
 import { join } from 'node:path'
 import { MoteError } from '../chain/result.ts'
 import { privateDirectory, writeFileAtomic } from '../client/atomic-file.ts'
 import { maxContentBytes, maxTransferBytes } from '../mqtt-gateway/protocol/content.ts'
+import { statFile } from './given-file.ts'
 import type { Output } from './output.ts'
-
-const tooLarge = (what: string, got: string) =>
-  new MoteError('too-large', `${what}: expected at most ${maxTransferBytes} bytes, got ${got}`)
 
 /** The bytes of a file, or of standard input for `-`. Throws `too-large`, `not-found`. */
 export async function readContent(file: string): Promise<Uint8Array> {
   if (file === '-') return readStream(process.stdin)
-  const found = await stat(file).catch((cause: unknown) => {
-    throw new MoteError('not-found', `${file}: no such file`, { cause })
-  })
-  if (found.size > maxTransferBytes) throw tooLarge(file, `${found.size}`)
+  await statFile(file, maxTransferBytes)
   const handle = await open(file)
   try {
-    // A pipe has no size.
+    // A pipe has no size: what comes is counted.
     return await readStream(handle.createReadStream({ autoClose: false }))
   } finally {
     await handle.close()
@@ -32,7 +27,8 @@ async function readStream(stream: AsyncIterable<Buffer | string>): Promise<Uint8
     const bytes = Buffer.from(chunk)
     read.push(bytes)
     length += bytes.length
-    if (length > maxTransferBytes) throw tooLarge('content', 'more')
+    if (length > maxTransferBytes)
+      throw new MoteError('too-large', `content: expected at most ${maxTransferBytes} bytes, got more`)
   }
   return Uint8Array.from(Buffer.concat(read))
 }

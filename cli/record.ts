@@ -2,7 +2,7 @@
  * `mote record`: what devices report, on the chain. `add` signs as a device; `show` and `proof` prove a record from the genesis on, and
  * `verify` does the same later, without a network.
  */
-import { readFile, stat } from 'node:fs/promises'
+import { readFile } from 'node:fs/promises'
 import type { Command } from 'commander'
 import { Milliseconds, type TransactionId } from '../chain/brands.ts'
 import { isRecordTopic } from '../chain/contracts/contract.ts'
@@ -31,6 +31,7 @@ import { currentKeys, deviceNames, newestHead, openChain } from './chain-access.
 import type { AddCommand } from './command.ts'
 import type { Context } from './context.ts'
 import { requireContract } from './contract-names.ts'
+import { statFile } from './given-file.ts'
 import { type AsOf, provenance } from './output.ts'
 import { findRecord, quoted, recordJson, valuesJson, valuesText, vouchedText } from './placed-records.ts'
 import { provenBlock } from './proven-blocks.ts'
@@ -257,14 +258,7 @@ async function verify(
   [file = '']: readonly string[],
   { genesis = layout.genesis(directory) }: { readonly genesis?: string },
 ): Promise<number> {
-  const found = await stat(file).catch((cause: unknown) => {
-    throw new MoteError('not-found', `${file}: no such file`, { cause })
-  })
-  if (found.size > maxRecordProofBytes)
-    throw new MoteError(
-      'too-large',
-      `${file}: expected at most ${maxRecordProofBytes} bytes, got ${found.size}`,
-    )
+  await statFile(file, maxRecordProofBytes)
   const checkpoint = checkpointFromGenesis(await readGenesisFile(genesis))
   const record = verifyRecordProof(Uint8Array.from(await readFile(file)), {
     checkpoint,
