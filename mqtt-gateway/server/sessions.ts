@@ -78,13 +78,14 @@ export interface SessionsOptions {
 export class Sessions {
   readonly #options: SessionsOptions
   readonly #byClientId = new Map<string, Session>()
-  /** When the keys and certificates of sessions end, as far as that was known when they were last looked at. */
-  readonly #keyEndsAt = new WeakMap<Session, number>()
+  /**
+   * When sessions are looked at again, whatever a block changes: when their keys or certificates end, as far as that was known when they
+   * were last looked at; with the next header where the chain was out of reach.
+   */
+  readonly #dueAt = new WeakMap<Session, number>()
   readonly #used = new UsedAssertions(maxUsedAssertions)
   readonly #unknown = new UnknownDevices(defaultUnknownDeviceLimits)
   readonly #known = new RecentMap<DeviceId, true>(maxKnownDevices)
-  /** Those of accounts that were opened while the chain was out of reach: it is asked when it is back. */
-  readonly #unasked = new Set<Session>()
 
   constructor(options: SessionsOptions) {
     this.#options = options
@@ -159,7 +160,7 @@ export class Sessions {
     const admitted = await this.#admit(session)
     if (admitted.ok || !mayPassLater(admitted.error.code)) return admitted
     this.#byClientId.set(clientId, session)
-    this.#unasked.add(session)
+    this.#dueAt.set(session, 0)
     return ok(session)
   }
 
@@ -230,10 +231,7 @@ export class Sessions {
   }
 
   close(handle: BrokerSession): void {
-    const session = this.find(handle)
-    if (!session) return
-    this.#byClientId.delete(handle.clientId)
-    this.#unasked.delete(session)
+    if (this.find(handle)) this.#byClientId.delete(handle.clientId)
   }
 
   /** The sessions that a step of the chain ended. They are closed here; the caller cuts their connections. */
@@ -242,15 +240,13 @@ export class Sessions {
     const touched = [...this.#byClientId.values()].filter(
       session =>
         session.login.type === 'credential' ||
-        now >= (this.#keyEndsAt.get(session) ?? Number.POSITIVE_INFINITY) ||
-        this.#unasked.has(session) ||
+        now >= (this.#dueAt.get(session) ?? Number.POSITIVE_INFINITY) ||
         changed === 'unknown' ||
         changed.has(stateKeyOf.identity(session.device)),
     )
     const cuts = await Promise.all(
       touched.map(async (session): Promise<CutSession | undefined> => {
         const valid = await this.#check(session)
-        if (valid.ok) this.#unasked.delete(session)
         return valid.ok ? undefined : { session, code: cutCode(valid.error.code), reason: valid.error.detail }
       }),
     )
@@ -280,7 +276,10 @@ export class Sessions {
       if (!record) return refuse('unknown-signer', `device ${device} is not on the chain`)
       if (record.status !== 'active')
         return refuse('signer-not-active', `device ${device} is ${record.status}`)
-      if (login.type === 'account') return ok({ type: 'account' })
+      if (login.type === 'account') {
+        this.#dueAt.delete(session)
+        return ok({ type: 'account' })
+      }
       if (login.type === 'credential') {
         const credential = await checkCredential(trust, device, login.hash)
         if (!credential.ok) return credential
@@ -296,7 +295,7 @@ export class Sessions {
       const { certificateUntil = Number.POSITIVE_INFINITY } = login
       if (trust.now() >= certificateUntil)
         return refuse('credential-invalid', `certificate: expired ${isoTime(certificateUntil)}`)
-      this.#keyEndsAt.set(session, Math.min(certificateUntil, entry.notAfter ?? Number.POSITIVE_INFINITY))
+      this.#dueAt.set(session, Math.min(certificateUntil, entry.notAfter ?? Number.POSITIVE_INFINITY))
       return ok({ type: 'key', key: entry.key })
     } catch (error) {
       if (error instanceof MoteError) return refuse(error.code, error.detail)

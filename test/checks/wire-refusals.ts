@@ -21,7 +21,7 @@ const certificates: readonly RefusalCheck[] = [
   {
     refusal: 'certificate: a session whose key, or certificate, is over',
     file: sessions,
-    find: 'now >= (this.#keyEndsAt.get(session) ?? Number.POSITIVE_INFINITY) ||',
+    find: 'now >= (this.#dueAt.get(session) ?? Number.POSITIVE_INFINITY) ||',
     replace: '',
     test: tlsTest,
     only: 'a session ends with the time',

@@ -1,7 +1,9 @@
 /** What a gateway and its devices have in common beside a broker that others wrote: topics, passwords, claims, files. */
 import { expect, test } from 'vitest'
-import type { ChainId, DeviceId } from '../../../chain/brands.ts'
+import type { ChainId, DeviceId, StateKey } from '../../../chain/brands.ts'
 import { type EncryptionKeyKind, makeEncryptionKeys } from '../../../client/encryption-keys.ts'
+import { type IdentityKeys, makeKeys } from '../../../client/key-directory.ts'
+import { nativeVerifier } from '../../../client/native-crypto.ts'
 import { accountPassword, gatewaySecret } from '../../../mqtt-gateway/protocol/account-password.ts'
 import {
   allShards,
@@ -14,7 +16,9 @@ import {
 import { topics } from '../../../mqtt-gateway/protocol/topics.ts'
 import { answerTopic } from '../../../mqtt-gateway/server/answers.ts'
 import { accessRules } from '../../../mqtt-gateway/server/mosquitto-files.ts'
+import { Sessions } from '../../../mqtt-gateway/server/sessions.ts'
 import { ShardClaims } from '../../../mqtt-gateway/server/shard-claims.ts'
+import { MemoryTrust } from '../../support/memory-trust.ts'
 
 const device = 'a1'.repeat(32) as DeviceId
 const other = 'b2'.repeat(32) as DeviceId
@@ -147,4 +151,32 @@ test('access rules: an account writes to topics that name it, reads its own, and
   expect(rules.filter(rule => rule.startsWith('pattern write')).join()).not.toMatch(
     /\/(?:to|verdict|error|box|answer)\//,
   )
+})
+
+test('account: a session from when the chain was out of reach is looked at with the next header, and then as any', async () => {
+  const trust = new MemoryTrust()
+  const [active, revoked] = [makeKeys('active'), makeKeys('revoked')]
+  for (const keys of [active, revoked]) trust.register(keys)
+  trust.setStatus(revoked.id, 'revoked')
+  const sessions = new Sessions({ trust, verifier: nativeVerifier, trustTtlMs: 15_000 })
+  const open = ({ id }: IdentityKeys) =>
+    sessions.open({
+      clientId: id,
+      username: id,
+      password: '',
+      isPrivate: false,
+      address: '',
+      isAccount: true,
+    })
+  const review = async () => {
+    const changed = new Set<StateKey>()
+    return (await sessions.reviewAfter({ ...trust.head(), changed })).map(({ session }) => session.device)
+  }
+  trust.reachable = false
+  for (const keys of [active, revoked]) expect((await open(keys)).ok).toBe(true)
+  trust.reachable = true
+  expect(await review()).toEqual([revoked.id])
+  const { lookUps } = trust
+  expect(await review()).toEqual([])
+  expect([trust.lookUps, sessions.count]).toEqual([lookUps, 1])
 })
