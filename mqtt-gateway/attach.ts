@@ -12,7 +12,7 @@ import type { AttachedEdge } from './config.ts'
 import { gatewaySecret } from './protocol/account-password.ts'
 import type { TrustView } from './protocol/trust.ts'
 import { AccountKeeper, type AccountKeeperOptions } from './server/account-keeper.ts'
-import { attachedBroker, type BrokerEvent } from './server/attached-broker.ts'
+import { attachedBroker, type BrokerEvent, shardOfLink } from './server/attached-broker.ts'
 import type { BrokerFactory } from './server/broker.ts'
 import { gatewayLogins } from './server/gateway-logins.ts'
 import { MosquittoAccounts } from './server/mosquitto-accounts.ts'
@@ -109,7 +109,7 @@ export class AttachedGateway {
   }
 
   status(): AttachedEdgeStatus {
-    const shards = [...this.#links].filter(link => link.startsWith('shard ')).map(link => link.slice(6))
+    const shards = [...this.#links].map(shardOfLink).filter(shard => shard !== undefined)
     return { shards: shards.toSorted(), connected: this.#links.has('publishing') }
   }
 

@@ -239,6 +239,13 @@ class AttachedBroker implements Broker {
   }
 }
 
+const shardLink = 'shard '
+
 function linkOf(shard: Shard): string {
-  return `shard ${shard}`
+  return shardLink + shard
+}
+
+/** The shard whose connection has this name; undefined for the name of another. */
+export function shardOfLink(name: string): Shard | undefined {
+  return name.startsWith(shardLink) ? name.slice(shardLink.length) : undefined
 }
