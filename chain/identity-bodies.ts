@@ -188,6 +188,7 @@ const profileCodec = struct<CapabilityProfile>({
 })
 
 const statusEdit = { subject: digest<DeviceId>(), reason: reasonCodec }
+const keyEdit = { subject: digest<DeviceId>(), expectedVersion: versionCodec }
 
 type Fields<K extends IdentityBody['type']> = Omit<Extract<IdentityBody, { type: K }>, 'type'>
 
@@ -243,16 +244,14 @@ export const identityBodies: {
   'key.add': [
     16,
     struct<Fields<'key.add'>>({
-      subject: digest<DeviceId>(),
-      expectedVersion: versionCodec,
+      ...keyEdit,
       key: newKeyCodec,
     }),
   ],
   'key.rotate': [
     17,
     struct<Fields<'key.rotate'>>({
-      subject: digest<DeviceId>(),
-      expectedVersion: versionCodec,
+      ...keyEdit,
       oldKey: digest<KeyId>(),
       key: newKeyCodec,
       overlap: timeCodec,
@@ -261,8 +260,7 @@ export const identityBodies: {
   'key.revoke': [
     18,
     struct<Fields<'key.revoke'>>({
-      subject: digest<DeviceId>(),
-      expectedVersion: versionCodec,
+      ...keyEdit,
       key: digest<KeyId>(),
     }),
   ],
