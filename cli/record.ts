@@ -34,7 +34,7 @@ import { requireContract } from './contract-names.ts'
 import { statFile } from './given-file.ts'
 import { type AsOf, provenance } from './output.ts'
 import { findRecord, quoted, recordJson, valuesJson, valuesText, vouchedText } from './placed-records.ts'
-import { provenBlock } from './proven-blocks.ts'
+import { indexOf, provenBlock } from './proven-blocks.ts'
 import { recordListCommand } from './record-list.ts'
 
 interface AddOptions {
@@ -171,8 +171,8 @@ export async function submitReport(
     if (!(error instanceof MoteError) || error.code !== 'rule-violated') throw error
     const { height } = await client.pool.attempt(source => source.transactionStatus(id))
     if (height === undefined) throw error
-    const { receipts } = await provenBlock(access, height)
-    const event = receipts.find(receipt => receipt.id === id)?.events[0]
+    const block = await provenBlock(access, height)
+    const event = block.receipts[indexOf(block, id)]?.events[0]
     if (event?.type !== 'record.refused') throw error
     throw new MoteError('rule-violated', `record: guard ${event.contract}: ${event.reason}`)
   }
