@@ -1,5 +1,5 @@
 /**
- * The node list and the topic list of a chain (Hsu-Lu, Tables 1 and 2): the ids of all identities, or of all groups, page by page.
+ * The node list and the topic list of a chain (Hsu-Lu, Tables 1 and 2), and its contracts: the ids of all of a kind, page by page.
  *
  * Whatever a page names is proven before it is given out. That a page names everything is the word of the node that
  * served it: a state proof shows what is there, not that nothing else of its kind is.
