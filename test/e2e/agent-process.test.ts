@@ -2,29 +2,27 @@
  * The agent as a real process between real programs: applications are `mosquitto_pub` and `mosquitto_sub`, which know nothing of it.
  * Gateway and agents are killed with SIGKILL in between.
  */
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { askControl } from '../../devnet/control.ts'
 import { choosePorts } from '../../devnet/ports.ts'
 import { DevnetFixture } from '../support/devnet-fixture.ts'
+import type { ForeignProgram } from '../support/foreign-program.ts'
 import { until } from '../support/gateway-fixture.ts'
+import { hasMosquittoClients, startMosquitto } from '../support/mosquitto-clients.ts'
 import type { MoteCommand } from '../support/mote-command.ts'
 
 const host = '127.0.0.1'
-const isInstalled = ['mosquitto_pub', 'mosquitto_sub'].every(
-  name => spawnSync(name, ['--help'], { stdio: 'ignore' }).error === undefined,
-)
 const celsius = { type: 'number', field: 'celsius', rule: { kind: 'integer', scale: 10 } } as const
 
-describe.skipIf(!isInstalled)(
+describe.skipIf(!hasMosquittoClients)(
   'an application that stays as it is, which needs mosquitto_pub and mosquitto_sub',
   () => {
     let devnet: DevnetFixture
     let ports: readonly [number, number]
     const agents = new Map<string, { readonly command: MoteCommand; readonly pid: number }>()
-    const programs = new Set<ChildProcess>()
+    const subscribers: ForeignProgram[] = []
     beforeAll(async () => {
       devnet = await DevnetFixture.start('agent', ['--full', '1', '--lightweight', '0', '--devices', '2'])
       const [first = 0, second = 0] = await choosePorts(2, 'auto')
@@ -32,7 +30,7 @@ describe.skipIf(!isInstalled)(
     })
     afterAll(async () => {
       for (const { command } of agents.values()) await command[Symbol.asyncDispose]()
-      for (const program of programs) program.kill()
+      for (const subscriber of subscribers) subscriber.stop()
       await devnet.stop()
     })
 
@@ -60,14 +58,15 @@ describe.skipIf(!isInstalled)(
 
     /** True if the agent has acknowledged it. */
     async function publish(port: number, topicName: string, text: string): Promise<boolean> {
-      const program = spawn(
-        'mosquitto_pub',
-        ['-h', host, '-p', `${port}`, '-q', '1', '-t', topicName, '-m', text],
-        {
-          stdio: 'ignore',
-        },
-      )
-      return new Promise(resolve => program.once('close', code => resolve(code === 0)))
+      const words = ['-h', host, '-p', `${port}`, '-t', topicName, '-m', text]
+      return (await startMosquitto('pub', words).ended).code === 0
+    }
+
+    /** An application that prints what it gets. */
+    function subscribe(topicFilter: string, ...words: readonly string[]): ForeignProgram {
+      const subscriber = startMosquitto('sub', ['-h', host, '-p', `${ports[1]}`, '-t', topicFilter, ...words])
+      subscribers.push(subscriber)
+      return subscriber
     }
 
     test('agent: nothing that it acknowledged is lost or comes twice, in order, through kill -9 of gateway and agents', async () => {
@@ -76,13 +75,8 @@ describe.skipIf(!isInstalled)(
       }
       const recipient = { deliver: [{ sender: '1111', topic: 'valve/{sender}', format: celsius }] }
       await Promise.all([start('1111', ports[0], sender), start('1112', ports[1], recipient)])
-      const subscriber = spawn('mosquitto_sub', ['-h', host, '-p', `${ports[1]}`, '-q', '1', '-t', 'valve/#'])
-      programs.add(subscriber)
-      let received = ''
-      subscriber.stdout.on('data', (text: Buffer) => {
-        received += text.toString()
-      })
-      const seen = () => received.split('\n').filter(line => line !== '')
+      const subscriber = subscribe('valve/#')
+      const seen = () => subscriber.stdout.split('\n').filter(line => line !== '')
       const acknowledged: string[] = []
       let next = 0
       /** Publishes until so many more are acknowledged; one that is not may have arrived or not, and has no second try. */
@@ -119,21 +113,7 @@ describe.skipIf(!isInstalled)(
       const recipient = { deliver: [{ sender: '1111', topic: 'rotated/{sender}' }] }
       await Promise.all(['1111', '1112'].map(kill))
       await Promise.all([start('1111', ports[0], sender), start('1112', ports[1], recipient)])
-      const subscriber = spawn('mosquitto_sub', [
-        '-h',
-        host,
-        '-p',
-        `${ports[1]}`,
-        '-q',
-        '1',
-        '-t',
-        'rotated/#',
-      ])
-      programs.add(subscriber)
-      let received = ''
-      subscriber.stdout.on('data', (text: Buffer) => {
-        received += text.toString()
-      })
+      const subscriber = subscribe('rotated/#')
       const texts: string[] = []
       const send = async (count: number): Promise<void> => {
         for (let i = 0; i < count; i++) {
@@ -158,8 +138,8 @@ describe.skipIf(!isInstalled)(
       await kill('1112')
       await Promise.all([send(3), rotate('--encryption-key', 'rsa-2048')])
       await Promise.all([send(1), start('1112', ports[1], recipient)])
-      await until(() => received.includes(`${texts.at(-1)}\n`), 'the last message')
-      expect([...new Set(received.trim().split('\n'))]).toEqual(texts)
+      await until(() => subscriber.stdout.includes(`${texts.at(-1)}\n`), 'the last message')
+      expect([...new Set(subscriber.stdout.trim().split('\n'))]).toEqual(texts)
       expect(agents.get('1111')!.command.stderr).toContain('recipient-key-mismatch')
     })
 
@@ -173,24 +153,9 @@ describe.skipIf(!isInstalled)(
       for (const level of ['3', '4']) expect(await publish(ports[0], 'level', level)).toBe(true)
       await until(() => agents.get('1111')!.command.stderr.includes('connected'), 'it is connected')
       await start('1112', ports[1], {})
-      const subscriber = spawn('mosquitto_sub', [
-        '-h',
-        host,
-        '-p',
-        `${ports[1]}`,
-        '-q',
-        '1',
-        '-v',
-        '-t',
-        'topic/#',
-      ])
-      programs.add(subscriber)
-      let received = ''
-      subscriber.stdout.on('data', (text: Buffer) => {
-        received += text.toString()
-      })
-      await until(() => received.split('\n').length > 2, 'both levels')
-      expect(received).toBe('topic/control/1111 3\ntopic/control/1111 4\n')
+      const subscriber = subscribe('topic/#', '-v')
+      await until(() => subscriber.stdout.split('\n').length > 2, 'both levels')
+      expect(subscriber.stdout).toBe('topic/control/1111 3\ntopic/control/1111 4\n')
     })
   },
 )

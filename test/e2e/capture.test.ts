@@ -3,8 +3,7 @@
  * an open topic's and their keys go over it. The recording has the signature of each envelope, and of no text eight bytes in a row. Its
  * control: the same texts in the clear, through this gateway and through Mosquitto, are found by the same search.
  */
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
-import { once } from 'node:events'
+import { spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import mqtt, { type IClientOptions } from 'mqtt'
@@ -15,6 +14,7 @@ import { signerOf } from '../../client/key-directory.ts'
 import { DeviceState } from '../../mqtt-gateway/device/device-state.ts'
 import type { Recipient } from '../../mqtt-gateway/device/message-sealing.ts'
 import { makeCredentials } from '../../mqtt-gateway/device/mqtt-connection.ts'
+import { startForeignProgram } from '../support/foreign-program.ts'
 import { until } from '../support/gateway-fixture.ts'
 import { GatewayOnLedger, type ListeningAgent } from '../support/gateway-on-ledger.ts'
 import { hasMosquitto, Mosquitto } from '../support/mosquitto.ts'
@@ -58,19 +58,14 @@ async function startSniffer(port: number, directory: string): Promise<Sniffer | 
   const file = join(directory, 'link.pcap')
   const [command = '', ...args] = documentedCommand(port, file)
   if (spawnSync(command, ['--version']).error) return 'tcpdump is not installed'
-  const child: ChildProcess = spawn(command, args, { stdio: ['ignore', 'ignore', 'pipe'] })
-  const ended = once(child, 'exit')
-  let said = ''
-  child.stderr?.setEncoding('utf8').on('data', (line: string) => {
-    said += line
-  })
-  await until(() => child.exitCode !== null || said.includes('listening on'), 'it records')
-  if (child.exitCode !== null) return `tcpdump may not record here: ${said.trim()}`
+  const program = startForeignProgram(command, args)
+  await until(() => program.hasEnded || program.stderr.includes('listening on'), 'it records')
+  if (program.hasEnded) return `tcpdump may not record here: ${program.stderr.trim()}`
   return {
     file,
     stop: async () => {
-      child.kill('SIGINT')
-      await ended
+      program.stop('SIGINT')
+      await program.ended
     },
   }
 }

@@ -2,7 +2,6 @@
  * The gateway as a process beside real full nodes, seen by MQTT clients that are not ours: mqtt.js, and mosquitto_sub
  * where it is installed. Messages travel through `mote device send` and `listen`.
  */
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { bytesToHex } from '@noble/hashes/utils.js'
@@ -18,6 +17,7 @@ import { filters, topics } from '../../mqtt-gateway/protocol/topics.ts'
 import { beginInProcess } from '../support/command-in-process.ts'
 import { DevnetFixture } from '../support/devnet-fixture.ts'
 import { type SeenMessage, until } from '../support/gateway-fixture.ts'
+import { hasMosquittoClients, startMosquitto } from '../support/mosquitto-clients.ts'
 import { sealedMessage } from '../support/sealed-message.ts'
 import { repositoryRoot } from '../support/source-files.ts'
 
@@ -147,25 +147,18 @@ describe('gateway process: who can read', () => {
     })
   })
 
-  const installed = spawnSync('mosquitto_sub', ['--help']).error === undefined
   test('gateway process: mosquitto_sub gets ciphertext only, with the right to observe', async context => {
-    if (!installed) context.skip('mosquitto_sub is not installed')
+    if (!hasMosquittoClients) context.skip('mosquitto_sub is not installed')
     const { host, port, clientId, username, password } = await credentials('observer')
     const login = ['-h', host, '-p', String(port), '-i', clientId, '-u', username, '-P', password]
-    const args = [...login, '-V', 'mqttv311', '-t', filters.anyDelivery, '-q', '1', '-C', '1', '-F', '%t %x']
-    const child: ChildProcess = spawn('mosquitto_sub', args, { stdio: ['ignore', 'pipe', 'pipe'] })
-    closing.push(() => child.kill('SIGTERM'))
-    let output = ''
-    let ended = false
-    child.stdout?.setEncoding('utf8').on('data', (text: string) => {
-      output += text
-    })
-    child.once('close', () => {
-      ended = true
-    })
+    const words = ['-V', 'mqttv311', '-t', filters.anyDelivery, '-C', '1', '-F', '%t %x']
+    const program = startMosquitto('sub', [...login, ...words])
+    closing.push(() => program.stop())
     // It does not say when it is subscribed: one message after another, until it has got one and ends.
-    for (let i = 0; i < 20 && !ended; i++) expect((await send('1113', 'close valve 3')).code).toBe(0)
-    await until(() => ended, 'mosquitto_sub gets the bytes')
+    for (let i = 0; i < 20 && !program.hasEnded; i++)
+      expect((await send('1113', 'close valve 3')).code).toBe(0)
+    await until(() => program.hasEnded, 'mosquitto_sub gets the bytes')
+    const output = program.stdout
     const line = /^(mote\/1\/to\/\S+) ([0-9a-f]+)$/m.exec(output)
     expect(line?.[1]).toBe(`mote/1/to/${d1113.id}`)
     expect(output).not.toContain('close valve 3')

@@ -12,10 +12,10 @@ import { topics } from '../../mqtt-gateway/protocol/topics.ts'
 import { BrokerLink } from '../../mqtt-gateway/server/broker-link.ts'
 import { gatewayLogins } from '../../mqtt-gateway/server/gateway-logins.ts'
 import { AttachedFixture } from '../support/attached-fixture.ts'
-import { type ForeignProgram, startForeignProgram } from '../support/foreign-program.ts'
+import type { ForeignProgram } from '../support/foreign-program.ts'
 import { type GatewayFixture, listen, sentText, until } from '../support/gateway-fixture.ts'
 import { noMosquitto } from '../support/mosquitto.ts'
-import { messagesIn } from '../support/plain-clients.ts'
+import { messagesIn, startMosquitto } from '../support/mosquitto-clients.ts'
 import { TlsFixture } from '../support/tls-fixture.ts'
 
 describe.skipIf(noMosquitto)('client certificates at an existing broker, which needs mosquitto', () => {
@@ -76,12 +76,7 @@ describe.skipIf(noMosquitto)('client certificates at an existing broker, which n
     for (const name of ['cert', 'key'] as const) await writeFile(place(name), shown[name], { mode: 0o600 })
     const secure = ['--cafile', tls.ca, '--cert', place('cert'), '--key', place('key')]
     const login = ['-h', '127.0.0.1', '-p', String(port), '-i', `m${connections++}`, ...secure]
-    const started = startForeignProgram('stdbuf', [
-      '-oL',
-      `mosquitto_${program}`,
-      ...login,
-      ...['-V', 'mqttv5', '-q', '1', ...words],
-    ])
+    const started = startMosquitto(program, [...login, '-V', 'mqttv5', ...words])
     running.push({
       end: () => {
         started.stop()

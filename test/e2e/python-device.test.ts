@@ -2,7 +2,6 @@
  * A device that is not ours: examples/python-device, in Python with Debian's paho-mqtt and cryptography, written against docs/FORMATS.md.
  * It exchanges messages with a `mote` device, and believes nothing that is not proven to it.
  */
-import { spawnSync } from 'node:child_process'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -11,17 +10,14 @@ import { keyIdOf } from '../../chain/keys.ts'
 import { keyPossessionSigningBytes } from '../../chain/transaction.ts'
 import { writeGenesisFile } from '../../client/genesis-file.ts'
 import { type IdentityKeys, makeKeys, signerOf, writeKeyFile } from '../../client/key-directory.ts'
-import { type ForeignProgram, startForeignProgram } from '../support/foreign-program.ts'
+import { type ForeignProgram, findPython, startForeignProgram } from '../support/foreign-program.ts'
 import { sentText, until } from '../support/gateway-fixture.ts'
 import { GatewayOnLedger, type ListeningAgent } from '../support/gateway-on-ledger.ts'
 import { repositoryRoot } from '../support/source-files.ts'
 import { keysOf } from '../support/test-chain.ts'
 import { WireTap } from '../support/wire-tap.ts'
 
-/** Debian's, which sees Debian's packages; on other systems the one of the path. */
-const python = ['/usr/bin/python3', 'python3'].find(
-  path => spawnSync(path, ['-c', 'import cryptography, paho.mqtt.client']).status === 0,
-)
+const python = findPython('cryptography, paho.mqtt.client')
 if (python === undefined)
   console.log('Python device: skipped, no python3 with paho-mqtt and cryptography is installed')
 

@@ -1,5 +1,5 @@
 /** A program that is not ours, as a process of a test, with its output kept. */
-import { spawn } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
 
 export interface ForeignOutput {
   readonly stdout: string
@@ -8,7 +8,9 @@ export interface ForeignOutput {
 
 export interface ForeignProgram extends ForeignOutput {
   readonly ended: Promise<ForeignOutput & { readonly code: number | null }>
-  stop(): void
+  readonly hasEnded: boolean
+  /** By SIGTERM unless said otherwise. */
+  stop(signal?: NodeJS.Signals): void
 }
 
 export function startForeignProgram(command: string, args: readonly string[]): ForeignProgram {
@@ -21,6 +23,12 @@ export function startForeignProgram(command: string, args: readonly string[]): F
   const { promise, resolve, reject } = Promise.withResolvers<number | null>()
   child.once('error', reject)
   child.once('close', resolve)
+  let hasEnded = false
+  const ended = promise
+    .then(code => ({ code, ...output }))
+    .finally(() => {
+      hasEnded = true
+    })
   return {
     get stdout() {
       return output.stdout
@@ -28,7 +36,17 @@ export function startForeignProgram(command: string, args: readonly string[]): F
     get stderr() {
       return output.stderr
     },
-    ended: promise.then(code => ({ code, ...output })),
-    stop: () => child.kill('SIGTERM'),
+    get hasEnded() {
+      return hasEnded
+    },
+    ended,
+    stop: signal => child.kill(signal),
   }
+}
+
+/** A Python 3 that has these modules: Debian's, which sees Debian's packages; on other systems the one of the path. */
+export function findPython(modules: string): string | undefined {
+  return ['/usr/bin/python3', 'python3'].find(
+    path => spawnSync(path, ['-c', `import ${modules}`]).status === 0,
+  )
 }

@@ -2,13 +2,13 @@
  * MQTT clients that others wrote, as a test uses them: Mosquitto's command line, mqtt.js, Python's paho-mqtt. They know a name and a
  * password and nothing of ours.
  */
-import { spawnSync } from 'node:child_process'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import mqtt, { type MqttClient } from 'mqtt'
-import { type ForeignProgram, startForeignProgram } from './foreign-program.ts'
+import { type ForeignProgram, findPython, startForeignProgram } from './foreign-program.ts'
 import { until } from './gateway-fixture.ts'
+import { hasMosquittoClients, messagesIn, startMosquitto } from './mosquitto-clients.ts'
 
 /** Where they connect, and as whom. */
 interface PlainLogin {
@@ -30,13 +30,11 @@ interface ForeignClient {
 export const clientKinds = ['mosquitto', 'mqtt.js', 'paho-mqtt'] as const
 type ClientKind = (typeof clientKinds)[number]
 
-const python = ['/usr/bin/python3', 'python3'].find(
-  path => spawnSync(path, ['-c', 'import paho.mqtt.client']).status === 0,
-)
+const python = findPython('paho.mqtt.client')
 
 /** Why clients of a kind cannot be run here. */
 export const missingClients: Readonly<Record<ClientKind, string | undefined>> = {
-  mosquitto: spawnSync('mosquitto_sub', ['--help']).error ? 'mosquitto-clients is not installed' : undefined,
+  mosquitto: hasMosquittoClients ? undefined : 'mosquitto-clients is not installed',
   'mqtt.js': undefined,
   'paho-mqtt': python === undefined ? 'python3-paho-mqtt is not installed' : undefined,
 }
@@ -120,12 +118,12 @@ export class PlainClients implements AsyncDisposable {
     }
   }
 
-  /** `mosquitto_sub`, `mosquitto_pub` or `mosquitto_rr` at QoS 1, with these words more. */
+  /** With the login, and these words more. */
   mosquitto(program: 'sub' | 'pub' | 'rr', words: readonly string[]): ForeignProgram {
     const { host, port, username, password, version } = this.#login
     const login = ['-h', host, '-p', String(port), '-i', this.#clientId(), '-u', username, '-P', password]
-    const protocol = ['-V', version === 5 ? 'mqttv5' : 'mqttv311', '-q', '1']
-    return this.#started('stdbuf', ['-oL', `mosquitto_${program}`, ...login, ...protocol, ...words])
+    const protocol = ['-V', version === 5 ? 'mqttv5' : 'mqttv311']
+    return this.#started(startMosquitto(program, [...login, ...protocol, ...words]))
   }
 
   /** Ends those that run. */
@@ -142,7 +140,7 @@ export class PlainClients implements AsyncDisposable {
     const { host, port, username, password, version } = this.#login
     const login = [host, String(port), this.#clientId(), username, password, String(version)]
     const words = [...login, what, topicName, Buffer.from(payload).toString('hex')]
-    return this.#started(python ?? '', ['-c', pahoProgram, ...words])
+    return this.#started(startForeignProgram(python ?? '', ['-c', pahoProgram, ...words]))
   }
 
   async #mqttJs(): Promise<MqttClient> {
@@ -164,8 +162,7 @@ export class PlainClients implements AsyncDisposable {
     return file
   }
 
-  #started(command: string, args: readonly string[]): ForeignProgram {
-    const program = startForeignProgram(command, args)
+  #started(program: ForeignProgram): ForeignProgram {
     this.#running.push({
       stop: () => {
         program.stop()
@@ -176,18 +173,9 @@ export class PlainClients implements AsyncDisposable {
   }
 }
 
-/** Topics and bytes of what a program has printed. */
-export function messagesIn(stdout: string): readonly string[] {
-  return stdout.split('\n').flatMap(line => /^(\S+\/\S+ [0-9a-f]+)$/.exec(line)?.[1] ?? [])
-}
-
 async function granted(program: ForeignProgram, sign: RegExp): Promise<() => readonly string[]> {
-  let isOver = false
-  const ended = program.ended.finally(() => {
-    isOver = true
-  })
-  await until(() => isOver || sign.test(program.stdout), 'a SUBACK')
-  if (isOver) throw new Error(`refused: ${(await ended).stderr}`)
+  await until(() => program.hasEnded || sign.test(program.stdout), 'a SUBACK')
+  if (program.hasEnded) throw new Error(`refused: ${(await program.ended).stderr}`)
   return () => messagesIn(program.stdout)
 }
 
