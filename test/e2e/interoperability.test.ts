@@ -126,15 +126,49 @@ type Play = (world: World) => Promise<string | undefined>
 
 const text = (value: string) =>
   Buffer.concat([Buffer.from([0, value.length]), Buffer.from(value)]).toString('hex')
-/** CONNECT, clean, with user name and password, keep-alive 60 s. */
-const connectPacket = (protocol: string, id: string) => {
-  const body = `${text(protocol)}04c2003c${text(id)}${text('u')}${text('p')}`
+/** CONNECT, with user name and password. */
+const connectPacket = ({ protocol = 'MQTT', id = '', clean = true, keepAliveSeconds = 60 }) => {
+  const fields = `04${clean ? 'c2' : 'c0'}${keepAliveSeconds.toString(16).padStart(4, '0')}`
+  const body = `${text(protocol)}${fields}${text(id)}${text('u')}${text('p')}`
   return `10${(body.length / 2).toString(16).padStart(2, '0')}${body}`
 }
 const accepted = '20020000'
 const disconnect = 'e000'
 
 const threeOf = (world: World) => ['a', 'b', 'c'].map(name => world.topic(name))
+
+/** The QoS at which each message on a topic has come. */
+const qosOn = (topicName: string, heard: readonly Heard[]) =>
+  heard.filter(({ topic }) => topic === topicName).map(({ qos }) => qos)
+
+/** A client's own three messages, each by its QoS. */
+async function ownThree(world: World): Promise<readonly number[]> {
+  const { client, heard } = await world.client('one')
+  const topic = world.topic('a')
+  await client.subscribeAsync(topic, { qos: 2 })
+  await publishThree(client, [topic, topic, topic])
+  await settled(client, world.topic('marker'))
+  return qosOn(topic, heard)
+}
+
+/** How many retained messages are there for who subscribes after three of each text. */
+async function retainedAfter(world: World, ...texts: readonly string[]): Promise<number> {
+  const { client } = await world.client('one')
+  for (const each of texts) await publishThree(client, threeOf(world), true, each)
+  const later = await world.client('two')
+  await later.client.subscribeAsync(world.topic('+'), { qos: 2 })
+  await settled(later.client, world.topic('later/marker'))
+  return later.heard.filter(({ retain }) => retain).length
+}
+
+/** One message at QoS 2 that two filters match, by the QoS of each copy. */
+async function overlapping(world: World): Promise<readonly number[]> {
+  const { client, heard } = await world.client('one')
+  await client.subscribeAsync({ [world.topic('o/#')]: { qos: 2 }, [world.topic('o/+')]: { qos: 1 } })
+  await client.publishAsync(world.topic('o/a'), 'x', { qos: 2 })
+  await settled(client, world.topic('marker'))
+  return qosOn(world.topic('o/a'), heard)
+}
 
 const cases: Readonly<Record<string, Play>> = {
   'basic: a client connects, disconnects and connects again, without a session': async world => {
@@ -144,53 +178,28 @@ const cases: Readonly<Record<string, Play>> = {
     return second.sessionPresent ? 'session present' : undefined
   },
   'basic: a client gets its own three messages, at QoS 0, 1 and 2': async world => {
-    const { client, heard } = await world.client('one')
-    await client.subscribeAsync(world.topic('a'), { qos: 2 })
-    await publishThree(
-      client,
-      [0, 1, 2].map(() => world.topic('a')),
-    )
-    await settled(client, world.topic('marker'))
-    const count = heard.filter(({ topic }) => topic === world.topic('a')).length
+    const count = (await ownThree(world)).length
     return count === 3 ? undefined : `${count} of 3`
   },
   'basic: each message comes at the QoS at which it was published': async world => {
-    const { client, heard } = await world.client('one')
-    await client.subscribeAsync(world.topic('a'), { qos: 2 })
-    await publishThree(
-      client,
-      [0, 1, 2].map(() => world.topic('a')),
-    )
-    await settled(client, world.topic('marker'))
-    const found = heard.filter(({ topic }) => topic === world.topic('a')).map(({ qos }) => qos)
+    const found = await ownThree(world)
     return found.join() === '0,1,2' ? undefined : `QoS ${found.join(', ')}`
   },
   'basic: a second CONNECT ends the connection [MQTT-3.1.0-2]': async world => {
-    const packet = connectPacket('MQTT', 'twice')
+    const packet = connectPacket({ id: 'twice' })
     const answer = await world.answerTo(packet, packet)
     return answer.startsWith(accepted) || answer === '' ? undefined : answer
   },
   'basic: another protocol name is no MQTT [MQTT-3.1.2-1]': async world => {
-    const answer = await world.answerTo(connectPacket('hj', 'one'))
+    const answer = await world.answerTo(connectPacket({ protocol: 'hj', id: 'one' }))
     return answer === '' || answer === '20020001' ? undefined : answer
   },
   'retained: three messages are there for who subscribes later': async world => {
-    const { client } = await world.client('one')
-    await publishThree(client, threeOf(world), true)
-    const later = await world.client('two')
-    await later.client.subscribeAsync(world.topic('+'), { qos: 2 })
-    await settled(later.client, world.topic('later/marker'))
-    const count = later.heard.filter(({ retain }) => retain).length
+    const count = await retainedAfter(world, 'x')
     return count === 3 ? undefined : `${count} of 3`
   },
   'retained: an empty message clears one': async world => {
-    const { client } = await world.client('one')
-    await publishThree(client, threeOf(world), true)
-    await publishThree(client, threeOf(world), true, '')
-    const later = await world.client('two')
-    await later.client.subscribeAsync(world.topic('+'), { qos: 2 })
-    await settled(later.client, world.topic('later/marker'))
-    const count = later.heard.filter(({ retain }) => retain).length
+    const count = await retainedAfter(world, 'x', '')
     return count === 0 ? undefined : `${count} left`
   },
   'offline: what was published meanwhile comes at the next connection': async world => {
@@ -220,28 +229,16 @@ const cases: Readonly<Record<string, Play>> = {
     return listener.heard.some(({ topic }) => topic === world.topic('will')) ? undefined : 'none'
   },
   'overlapping: one message for each filter, or one in all': async world => {
-    const { client, heard } = await world.client('one')
-    await client.subscribeAsync({ [world.topic('o/#')]: { qos: 2 }, [world.topic('o/+')]: { qos: 1 } })
-    await client.publishAsync(world.topic('o/a'), 'x', { qos: 2 })
-    await settled(client, world.topic('marker'))
-    const count = heard.filter(({ topic }) => topic === world.topic('o/a')).length
+    const count = (await overlapping(world)).length
     return count === 1 || count === 2 ? undefined : `${count} of 1 or 2`
   },
   'overlapping: one message for each filter, or one at the highest QoS': async world => {
-    const { client, heard } = await world.client('one')
-    await client.subscribeAsync({ [world.topic('o/#')]: { qos: 2 }, [world.topic('o/+')]: { qos: 1 } })
-    await client.publishAsync(world.topic('o/a'), 'x', { qos: 2 })
-    await settled(client, world.topic('marker'))
-    const found = heard
-      .filter(({ topic }) => topic === world.topic('o/a'))
-      .map(({ qos }) => qos)
-      .toSorted()
+    const found = (await overlapping(world)).toSorted()
     return ['2', '1,2'].includes(found.join()) ? undefined : `QoS ${found.join(', ')}`
   },
   'keep-alive: who says nothing for one and a half of it is cut [MQTT-3.1.2-24]': async world => {
-    const body = `${text('MQTT')}04c20001${text('silent')}${text('u')}${text('p')}`
     const startedAt = performance.now()
-    const answer = await world.answerTo(`10${(body.length / 2).toString(16)}${body}`)
+    const answer = await world.answerTo(connectPacket({ id: 'silent', keepAliveSeconds: 1 }))
     const afterMs = performance.now() - startedAt
     return answer === accepted && afterMs > 1_000 ? undefined : `${answer} after ${afterMs} ms`
   },
@@ -265,8 +262,7 @@ const cases: Readonly<Record<string, Play>> = {
     return count === 1 ? undefined : `${count} of 1`
   },
   'client id: an empty one is refused with a session, by CONNACK 2 [MQTT-3.1.3-8]': async world => {
-    const body = `${text('MQTT')}04c0003c0000${text('u')}${text('p')}`
-    const answer = await world.answerTo(`10${(body.length / 2).toString(16)}${body}`, disconnect)
+    const answer = await world.answerTo(connectPacket({ clean: false }), disconnect)
     return answer === '20020002' ? undefined : answer
   },
   'client id: an empty one is taken without a session [MQTT-3.1.3-6]': async world => {
