@@ -109,8 +109,10 @@ describe.skipIf(!hasMosquittoClients)(
     })
 
     test('agent: nothing is lost or comes twice while the recipient rotates its encryption key, to another kind too, and its agent is killed', async () => {
-      const sender = { publish: [{ topic: 'to/1112', device: '1112', delivery: 'received' }] }
-      const recipient = { deliver: [{ sender: '1111', topic: 'rotated/{sender}' }] }
+      // Its own channel: what was on its way to an application when the test before ended has no route here.
+      const channel = 'rotated'
+      const sender = { publish: [{ topic: 'to/1112', device: '1112', channel, delivery: 'received' }] }
+      const recipient = { deliver: [{ sender: '1111', channel, topic: 'rotated/{sender}' }] }
       await Promise.all(['1111', '1112'].map(kill))
       await Promise.all([start('1111', ports[0], sender), start('1112', ports[1], recipient)])
       const subscriber = subscribe('rotated/#')
