@@ -20,7 +20,7 @@ import type { Socket } from 'node:net'
 import { TLSSocket } from 'node:tls'
 import { Aedes, type AuthenticateError, type Client, type PublishPacket } from 'aedes'
 import type { ErrorCode } from '../../chain/errors.ts'
-import type { Refusal } from '../../chain/result.ts'
+import { assert, type Refusal } from '../../chain/result.ts'
 import { type ShareLimits, shareOf } from '../../client/address-shares.ts'
 import { Deadline } from '../../client/deadline.ts'
 import { OrderedQueue } from '../../client/ordered-queue.ts'
@@ -82,9 +82,15 @@ const drainMs = 3_000
 /** Turns of the event loop in which aedes acknowledges what it was told to: of QoS 2 it takes a few. */
 const acknowledgementTurns = 20
 
+/** What CONNECT says, and what came of it: until the last of the client's messages is decided, its will after its connection included. */
 interface ClientState {
+  /** In seconds. aedes would refuse by a code that MQTT 3.1.1 does not have, and tell nobody. */
+  readonly keepAlive: number
+  /** aedes hands the same object in when one fires. */
+  readonly will: object | undefined
   readonly queue: OrderedQueue
-  readonly session: BrokerSession
+  /** Undefined until it is authenticated. */
+  session: BrokerSession | undefined
 }
 
 /** A connection, before and after it is known whose it is. */
@@ -113,10 +119,6 @@ class AedesBroker implements Broker {
   readonly #connections = new Map<Client, Connection>()
   readonly #states = new WeakMap<Client, ClientState>()
   readonly #clients = new Map<string, Client>()
-  /** What each connection asks for, in seconds. aedes would refuse by a code that MQTT 3.1.1 does not have, and tell nobody. */
-  readonly #keepAlives = new WeakMap<Client, number>()
-  /** As CONNECT has them: aedes hands the same object in when one fires. */
-  readonly #wills = new WeakMap<Client, object>()
   readonly #outgoing: OutgoingQueues
   readonly #rates: DeviceRates
   readonly #receipts = new Qos2Receipts()
@@ -135,8 +137,8 @@ class AedesBroker implements Broker {
       connectTimeout: limits.connectTimeoutMs,
       preConnect: (client, packet, done) => {
         packet.clean = true
-        this.#keepAlives.set(client, packet.keepalive ?? 0)
-        if (packet.will) this.#wills.set(client, packet.will)
+        const { keepalive: keepAlive = 0, will } = packet
+        this.#states.set(client, { keepAlive, will, queue: new OrderedQueue(), session: undefined })
         done(null, true)
       },
       authenticate: (client, username, password, done) =>
@@ -274,7 +276,9 @@ class AedesBroker implements Broker {
       this.#handlers.turnedAway(login, { code, detail })
       return authenticateError(code)
     }
-    const [keepAlive, keepAliveMax] = [this.#keepAlives.get(client) ?? 0, this.#limits.keepAliveSecondsMax]
+    const state = this.#states.get(client)
+    assert(state, 'preConnect comes before authenticate')
+    const [keepAlive, keepAliveMax] = [state.keepAlive, this.#limits.keepAliveSecondsMax]
     if (keepAlive < 1 || keepAlive > keepAliveMax)
       return turnAway('limit-exceeded', `keep-alive: expected 1 to ${keepAliveMax} s, got ${keepAlive}`)
     if ((password === undefined && !certificate) || (password?.length ?? 0) > maxPasswordCharacters)
@@ -293,7 +297,7 @@ class AedesBroker implements Broker {
     const connection = this.#connections.get(client)
     connection?.place.prove()
     connection?.input.countFor(this.#rates.of(session.device))
-    this.#states.set(client, { queue: new OrderedQueue(), session })
+    state.session = session
     // Not aedes' event: it does not come for a connection that ends while it is being authenticated.
     if (client.conn.destroyed) this.#handlers.closed(session)
     else client.conn.once('close', () => this.#handlers.closed(session))
@@ -303,13 +307,14 @@ class AedesBroker implements Broker {
   /** Why a message, or the will of a connection that broke, is not acknowledged; undefined if it is. */
   async #judge(client: Client | null, packet: PublishPacket): Promise<Error | undefined> {
     const state = client ? this.#states.get(client) : undefined
-    if (!client || !state) return new Error('no session')
+    if (!client || !state?.session) return new Error('no session')
+    const { queue, session, will } = state
     const connection = this.#connections.get(client)
     const message = { topicName: packet.topic, payload: Uint8Array.from(packet.payload as Buffer) }
-    const isWill = packet === this.#wills.get(client)
+    const isWill = packet === will
     try {
-      const outcome = await state.queue.run(() =>
-        isWill ? this.#fire(state.session, message) : this.#published(state.session, packet, message),
+      const outcome = await queue.run(() =>
+        isWill ? this.#fire(session, message) : this.#published(session, packet, message),
       )
       packet.topic = consumedTopic
       packet.payload = Buffer.alloc(0)
