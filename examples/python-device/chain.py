@@ -57,6 +57,9 @@ class Genesis:
         if stated is not None and stated != self.chain_id.hex():
             raise Refused("config-invalid", f"genesis: its id is {self.chain_id.hex()}, not {stated}")
         self.incarnation = 0
+        self.trust(consenters, policy)
+
+    def trust(self, consenters, policy):
         self.consenter_keys = [key for _, key in consenters]
         count = len(consenters)
         self.quorum = count // 2 + 1 if policy == 1 else 2 * count // 3 + 1

@@ -10,8 +10,6 @@ import time
 from chain import Genesis
 from encoding import Refused
 from envelope import (
-    GROUP,
-    HPKE_X25519,
     TO_DEVICE,
     TO_GROUP,
     TO_TOPIC,

@@ -202,12 +202,6 @@ def text(most):
     return check
 
 
-def boolean(value):
-    if not isinstance(value, bool):
-        raise malformed("expected a boolean")
-    return value
-
-
 def optional(check):
     return lambda value: None if value is None else check(value)
 

@@ -52,7 +52,7 @@ class Gateway:
 
     def subscribe_deliveries(self):
         """Boxes first, which are retained: the key is there before the message."""
-        self._subscribe_filters(f"mote/1/box/+/{self._me}")
+        self.subscribe_boxes()
         self._subscribe_filters(f"mote/1/to/{self._me}/#")
 
     def subscribe_boxes(self):

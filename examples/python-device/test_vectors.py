@@ -58,6 +58,7 @@ class StateAnswers(unittest.TestCase):
     def setUp(self):
         header = vectors("header")
         self.genesis = genesis_of(header)
+        self.assertEqual(self.genesis.signers_hash.hex(), header["signersHash"])
         self.key = unhex(header["stateAnswer"]["key"])
         self.encoded = unhex(header["stateAnswer"]["encoded"])
 
@@ -96,13 +97,9 @@ class StateAnswers(unittest.TestCase):
 def genesis_of(header):
     """A trust in the consenters of the vector."""
     genesis = Genesis.__new__(Genesis)
-    consenters, policy = decode(unhex(header["consenterSet"]))
+    genesis.trust(*decode(unhex(header["consenterSet"])))
     genesis.chain_id = unhex(header["header"]["chainId"])
     genesis.incarnation = header["header"]["incarnation"]
-    genesis.consenter_keys = [key for _, key in consenters]
-    count = len(consenters)
-    genesis.quorum = count // 2 + 1 if policy == 1 else 2 * count // 3 + 1
-    genesis.signers_hash = unhex(header["signersHash"])
     return genesis
 
 
