@@ -11,7 +11,7 @@
  */
 import type { ChainEvent } from './block.ts'
 import type { ContractAddress, DeviceId } from './brands.ts'
-import { type Reporter, runContract } from './contract-runs.ts'
+import { guardVerdict, type Reporter, runContract } from './contract-runs.ts'
 import type { ExecutionContext } from './execution-context.ts'
 import { type ExecutionResult, permit, reject } from './outcome.ts'
 import type { DeviceRecord } from './record-bodies.ts'
@@ -42,15 +42,9 @@ export function judgeRecord(
   for (const address of view.topicRules(record.topic)?.guards ?? []) {
     const guard = view.contract(address)
     assert(guard, 'a contract that guards a topic is not taken away')
-    // Its rules may compare with signed readings: a plain client has none, and would pass each step.
-    if (from.attested && !guard.contract.attested)
-      return { code: 'rule-violated', contract: address, reason: 'attested-not-allowed' }
-    const outcome = runContract(context, guard, { from, values: record.values })
-    if (outcome.type === 'violated') return { code: 'rule-violated', contract: address, reason: outcome.rule }
-    if (outcome.type === 'failed') {
-      const reason = `${outcome.reason} in ${outcome.place}`
-      return { code: 'rule-violated', contract: address, reason }
-    }
+    const run = () => runContract(context, guard, { from, values: record.values })
+    const reason = guardVerdict(guard.contract, from, run)
+    if (reason !== undefined) return { code: 'rule-violated', contract: address, reason }
   }
   return undefined
 }

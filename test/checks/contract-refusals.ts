@@ -54,14 +54,20 @@ export const contracts: readonly RefusalCheck[] = [
   },
   {
     refusal: 'a record that a guard rejects',
-    file: 'chain/execute-records.ts',
+    file: 'chain/contract-runs.ts',
     find: "if (outcome.type === 'violated')",
     replace: never,
     test: execution,
   },
-  ...takenOut('chain/execute-records.ts', execution, {
-    'a record on which a guard fails': "if (outcome.type === 'failed')",
-    'an attested record that a guard does not take': 'if (from.attested && !guard.contract.attested)',
+  {
+    refusal: 'a record on which a guard fails',
+    file: 'chain/contract-runs.ts',
+    find: "return outcome.type === 'failed' ?",
+    replace: 'return false ?',
+    test: execution,
+  },
+  ...takenOut('chain/contract-runs.ts', execution, {
+    'an attested record that a guard does not take': 'if (from.attested && !contract.attested)',
   }),
   {
     refusal: 'a record that is attested for a device that is not active',

@@ -21,9 +21,9 @@ export const recordMutants: readonly Mutant[] = [
   {
     name: 'guard-not-asked',
     source: 'what a guard rejects is not recorded',
-    file: 'chain/execute-records.ts',
-    find: "    if (outcome.type === 'violated')",
-    replace: "    if (outcome.type === 'violated' && record.topic === '')",
+    file: 'chain/contract-runs.ts',
+    find: "  if (outcome.type === 'violated') return",
+    replace: "  if (outcome.type === 'violated' && from.device === undefined) return",
   },
   {
     name: 'certified-before-the-certificate',
