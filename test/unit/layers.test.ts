@@ -57,7 +57,8 @@ const rooms: Readonly<Record<string, readonly string[]>> = {
   'mqtt-gateway/protocol': [],
   'mqtt-gateway/device': ['mqtt-gateway/protocol'],
   'mqtt-gateway/agent': ['mqtt-gateway/protocol', 'mqtt-gateway/device'],
-  'mqtt-gateway/server': ['mqtt-gateway/protocol'],
+  'mqtt-gateway/records': ['mqtt-gateway/protocol'],
+  'mqtt-gateway/server': ['mqtt-gateway/protocol', 'mqtt-gateway/records'],
 }
 
 /** Ports and values that every room of node/ speaks in. */
@@ -66,6 +67,7 @@ const shared = ['node/ports.ts', 'node/raft-codecs.ts']
 /** What else of its house a room may import; the composition roots stand above the rooms. */
 const roomExceptions: Readonly<Record<string, readonly string[]>> = {
   'node/light': ['node/config.ts', 'node/effective-configuration.ts'],
+  'mqtt-gateway/records': ['mqtt-gateway/config.ts'],
   'mqtt-gateway/server': ['mqtt-gateway/config.ts'],
 }
 
