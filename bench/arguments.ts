@@ -4,6 +4,7 @@
  * A wrong word is the caller's mistake: it is answered with a sentence and exit code 2, never with a stack.
  */
 import { parseArgs } from 'node:util'
+import { exitCodes } from '../chain/errors.ts'
 
 /** An option: its default, whose type the given value must have, and what it is for. */
 export interface BenchOption<T extends string | number | boolean = string | number | boolean> {
@@ -64,4 +65,33 @@ export function benchUsage(command: string, meaning: string, options: Record<str
   const width = Math.max(...rows.map(([flag]) => flag.length))
   const lines = rows.map(([flag, text]) => `  ${flag.padEnd(width)}  ${text}`)
   return `${command} [options]   ${meaning}\n\n${lines.join('\n')}\n`
+}
+
+/** A program of this repository that has options. */
+export interface OptionsProgram<Options extends Record<string, BenchOption>> {
+  /** As people type it, `npm run test:faults --` say. */
+  readonly command: string
+  readonly meaning: string
+  readonly options: Options
+  /** Gives the exit code. Throws `BenchUsageError` for values that do not go together. */
+  readonly run: (values: BenchValues<Options>) => Promise<number>
+}
+
+/** Runs it: `--help` is a text, and a wrong word a sentence and exit code 2. Gives the exit code. */
+export async function runWithOptions<Options extends Record<string, BenchOption>>(
+  args: readonly string[],
+  { command, meaning, options, run }: OptionsProgram<Options>,
+): Promise<number> {
+  const usage = benchUsage(command, meaning, options)
+  if (args.includes('--help') || args.includes('-h')) {
+    process.stdout.write(usage)
+    return exitCodes.ok
+  }
+  try {
+    return await run(benchArguments(args, options))
+  } catch (error) {
+    if (!(error instanceof BenchUsageError)) throw error
+    process.stderr.write(`${error.message}\n\n${usage}`)
+    return exitCodes.usage
+  }
 }

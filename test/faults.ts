@@ -7,7 +7,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { benchArguments, benchUsage } from '../bench/arguments.ts'
+import { BenchUsageError, type BenchValues, runWithOptions } from '../bench/arguments.ts'
 import { exitCodes } from '../chain/errors.ts'
 import { parseChaosScenario, scenarioNames } from '../devnet/chaos/scenarios.ts'
 import { repositoryRoot } from './support/source-files.ts'
@@ -18,7 +18,15 @@ const options = {
   scenario: { default: 'storm', meaning: scenarioNames.join(', ') },
 }
 
-type Faults = ReturnType<typeof benchArguments<typeof options>>
+type Faults = BenchValues<typeof options>
+
+function requireScenario(name: string): void {
+  try {
+    parseChaosScenario(name)
+  } catch (error) {
+    throw new BenchUsageError((error as Error).message)
+  }
+}
 
 let running: ChildProcess | undefined
 let interrupted = false
@@ -55,27 +63,17 @@ async function runFaults(directory: string, { seed, duration, scenario }: Faults
   return code === exitCodes.ok ? down : code
 }
 
-async function main(args: readonly string[]): Promise<number> {
-  const usage = () =>
-    benchUsage('npm run test:faults --', 'faults on real processes, and the checks', options)
-  if (args.includes('--help') || args.includes('-h')) {
-    process.stdout.write(usage())
-    return exitCodes.ok
-  }
-  let faults: Faults
-  try {
-    faults = benchArguments(args, options)
-    parseChaosScenario(faults.scenario)
-  } catch (error) {
-    process.stderr.write(`${(error as Error).message}\n\n${usage()}`)
-    return exitCodes.usage
-  }
-  const root = mkdtempSync(join(tmpdir(), 'mote-faults-'))
-  const code = await runFaults(join(root, 'net'), faults)
-  const isOver = code === exitCodes.ok || code === exitCodes.usage || interrupted
-  if (isOver) rmSync(root, { recursive: true, force: true })
-  else process.stderr.write(`failed; logs and data are kept in ${root}\n`)
-  return code
-}
-
-process.exitCode = await main(process.argv.slice(2))
+process.exitCode = await runWithOptions(process.argv.slice(2), {
+  command: 'npm run test:faults --',
+  meaning: 'faults on real processes, and the checks',
+  options,
+  run: async faults => {
+    requireScenario(faults.scenario)
+    const root = mkdtempSync(join(tmpdir(), 'mote-faults-'))
+    const code = await runFaults(join(root, 'net'), faults)
+    const isOver = code === exitCodes.ok || code === exitCodes.usage || interrupted
+    if (isOver) rmSync(root, { recursive: true, force: true })
+    else process.stderr.write(`failed; logs and data are kept in ${root}\n`)
+    return code
+  },
+})

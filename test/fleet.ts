@@ -8,7 +8,7 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { benchArguments, benchUsage } from '../bench/arguments.ts'
+import { runWithOptions } from '../bench/arguments.ts'
 import type { GroupId } from '../chain/brands.ts'
 import { exitCodes } from '../chain/errors.ts'
 import { readDescription } from '../devnet/layout.ts'
@@ -77,34 +77,24 @@ async function runOn(broker: string, directory: string, clients: number, message
   }
 }
 
-async function main(args: readonly string[]): Promise<number> {
-  const usage = () => benchUsage('npm run test:fleet --', 'a thousand devices, and what is killed', options)
-  if (args.includes('--help') || args.includes('-h')) {
-    process.stdout.write(usage())
-    return exitCodes.ok
-  }
-  let chosen: ReturnType<typeof benchArguments<typeof options>>
-  try {
-    chosen = benchArguments(args, options)
-  } catch (error) {
-    process.stderr.write(`${(error as Error).message}\n\n${usage()}`)
-    return exitCodes.usage
-  }
-  const { clients, messages, broker } = chosen
-  const brokers = broker === 'both' ? ['embedded', 'mosquitto'] : [broker]
-  for (const each of brokers) {
-    const root = mkdtempSync(join(tmpdir(), 'mote-fleet-'))
-    const held = await runOn(each, join(root, 'net'), clients, messages).catch((error: Error) => {
-      process.stderr.write(`${error.message}\n`)
-      return false
-    })
-    if (held) rmSync(root, { recursive: true, force: true })
-    else {
-      process.stderr.write(`failed; logs and data are kept in ${root}\n`)
-      return exitCodes.failure
+process.exitCode = await runWithOptions(process.argv.slice(2), {
+  command: 'npm run test:fleet --',
+  meaning: 'a thousand devices, and what is killed',
+  options,
+  run: async ({ clients, messages, broker }) => {
+    const brokers = broker === 'both' ? ['embedded', 'mosquitto'] : [broker]
+    for (const each of brokers) {
+      const root = mkdtempSync(join(tmpdir(), 'mote-fleet-'))
+      const held = await runOn(each, join(root, 'net'), clients, messages).catch((error: Error) => {
+        process.stderr.write(`${error.message}\n`)
+        return false
+      })
+      if (held) rmSync(root, { recursive: true, force: true })
+      else {
+        process.stderr.write(`failed; logs and data are kept in ${root}\n`)
+        return exitCodes.failure
+      }
     }
-  }
-  return exitCodes.ok
-}
-
-process.exitCode = await main(process.argv.slice(2))
+    return exitCodes.ok
+  },
+})
