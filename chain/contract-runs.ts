@@ -4,7 +4,7 @@
  *
  * A run sees last readings as they are before the record that it judges: that record's values are its inputs.
  */
-import type { DeviceId } from './brands.ts'
+import type { DeviceId, Milliseconds } from './brands.ts'
 import type { Contract, StreamDeclaration } from './contracts/contract.ts'
 import {
   type ContractValue,
@@ -12,10 +12,22 @@ import {
   type RunOutcome,
   type StreamReading,
 } from './contracts/evaluate.ts'
-import type { ExecutionContext } from './execution-context.ts'
 import type { RecordValue } from './record-bodies.ts'
 import type { ContractRecord, ReadingRecord } from './records.ts'
 import { assert } from './result.ts'
+import type { StateView } from './state-view.ts'
+
+/** What a run reads of the state. */
+export type RunView = Pick<StateView, 'contractState' | 'reading'>
+
+/** What a run sees: of a block that is executed, or of what somebody else has proven of the state. */
+export interface RunContext<View = RunView> {
+  readonly view: View
+  /** Block time. */
+  readonly time: Milliseconds
+  /** What contracts have cost so far. */
+  readonly steps: { used: number }
+}
 
 /** Whose record or call a run is about. */
 export interface Reporter {
@@ -56,7 +68,7 @@ export function runOnReadings(
 
 /** Runs a contract in execution. Counts its steps, whatever comes of it; writes nothing. */
 export function runContract(
-  { view, time, steps }: ExecutionContext,
+  { view, time, steps }: RunContext,
   { address, contract, steps: cost }: ContractRecord,
   { from, values }: Pick<RunGround, 'from' | 'values'>,
 ): RunOutcome {

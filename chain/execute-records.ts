@@ -11,12 +11,16 @@
  */
 import type { ChainEvent } from './block.ts'
 import type { ContractAddress, DeviceId } from './brands.ts'
-import { guardVerdict, type Reporter, runContract } from './contract-runs.ts'
+import { guardVerdict, type Reporter, type RunContext, type RunView, runContract } from './contract-runs.ts'
 import type { ExecutionContext } from './execution-context.ts'
 import { type ExecutionResult, permit, reject } from './outcome.ts'
 import type { DeviceRecord } from './record-bodies.ts'
 import type { IdentityRecord } from './records.ts'
 import { assert } from './result.ts'
+import type { StateView } from './state-view.ts'
+
+/** What a record is judged by: its source, the guards of its topic, and what those read. */
+export type GuardView = RunView & Pick<StateView, 'identity' | 'topicRules' | 'contract'>
 
 /** Why a record is refused. */
 export interface RecordRefusal {
@@ -32,8 +36,8 @@ export function reporterOf(source: DeviceId | undefined, signer: IdentityRecord)
 
 /** Whether a record may stand; undefined if so. */
 export function judgeRecord(
-  context: ExecutionContext,
-  record: DeviceRecord,
+  context: RunContext<GuardView>,
+  record: Pick<DeviceRecord, 'topic' | 'values'>,
   from: Reporter,
 ): RecordRefusal | undefined {
   const standing = judgeReporter(context, from)
@@ -50,7 +54,10 @@ export function judgeRecord(
 }
 
 /** A gateway speaks for active identities only; a signer's own standing is judged before its transaction. */
-export function judgeReporter({ view }: ExecutionContext, from: Reporter): RecordRefusal | undefined {
+export function judgeReporter(
+  { view }: Pick<RunContext<GuardView>, 'view'>,
+  from: Reporter,
+): RecordRefusal | undefined {
   if (!from.attested) return undefined
   const status = view.identity(from.device)?.status ?? 'unknown'
   if (status === 'active') return undefined

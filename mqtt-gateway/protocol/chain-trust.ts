@@ -23,6 +23,7 @@ export function chainTrust(chain: VerifiedChain, pool: SourcePool): TrustView {
     group: id => chain.group(id),
     rights: id => chain.rights(id),
     credentials: id => chain.credentials(id),
+    leaf: (key, codec) => chain.leaf(key, codec),
     // A chain whose parameters are not there allows nothing.
     allowedSuites: async () => (await chain.parameters()).value?.envelopeSuites ?? [],
     // Listens after the chain does, so that a lookup from a listener never finds what the advance replaced.

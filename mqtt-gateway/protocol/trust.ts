@@ -5,6 +5,7 @@
  * A lookup throws `MoteError` when the chain is out of reach or its answers do not verify; it never guesses.
  */
 import type { ChainId, DeviceId, GroupId, Height, Milliseconds, StateKey } from '../../chain/brands.ts'
+import type { Codec } from '../../chain/codec.ts'
 import type { CredentialsRecord } from '../../chain/credentials.ts'
 import type { EnvelopeSuite } from '../../chain/envelope-suites.ts'
 import type { GroupRecord, IdentityRecord } from '../../chain/records.ts'
@@ -65,6 +66,8 @@ export interface TrustView {
   /** Undefined for none. */
   rights(id: DeviceId): Promise<Trusted<IdentityRights>>
   credentials(id: DeviceId): Promise<Trusted<CredentialsRecord>>
+  /** What stands at a key of the state, by the codec of its record: guards and what they read (client/topic-guards.ts). */
+  leaf<T>(key: StateKey, codec: Codec<T>): Promise<Trusted<T>>
   /** How messages may be sealed on this chain. */
   allowedSuites(): Promise<readonly EnvelopeSuite[]>
   /** True as soon as the head has this height; false when the time is over. */

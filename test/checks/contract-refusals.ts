@@ -136,4 +136,18 @@ export const contracts: readonly RefusalCheck[] = [
     'a header that execution does not give': 'if (block.headerHash !== headerHash(header))',
     'a certificate in another place': 'if (!isOf)',
   }),
+  {
+    refusal: 'a guard before a transaction, of a source that is not active',
+    file: 'client/topic-guards.ts',
+    find: 'const source = from.attested ?',
+    replace: 'const source = from.device === undefined ?',
+    test: 'test/unit/client/topic-guards.test.ts',
+  },
+  {
+    refusal: 'a guard before a transaction, by the last reading',
+    file: 'client/topic-guards.ts',
+    find: 'reading: stream => at(stateKeyOf.reading(streamIdOf(stream)))',
+    replace: 'reading: () => undefined',
+    test: 'test/unit/client/topic-guards.test.ts',
+  },
 ]

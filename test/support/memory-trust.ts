@@ -71,6 +71,11 @@ export class MemoryTrust implements TrustView, AgentChain {
     return this.#answer(this.#rights.get(id))
   }
 
+  /** There are no contracts. */
+  async leaf<T>(): Promise<Trusted<T>> {
+    return this.#answer<T>(undefined)
+  }
+
   async allowedSuites(): Promise<readonly EnvelopeSuite[]> {
     return this.#answer(this.suites).value ?? []
   }
