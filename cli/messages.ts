@@ -25,7 +25,7 @@ import { type Context, parseCount, parseDuration } from './context.ts'
 import { credentialsCommand } from './credentials.ts'
 import { type GatewayChoice, gatewayOf, gatewayOptions } from './gateway-option.ts'
 import { chunkProgress, readContent, writeContent } from './message-content.ts'
-import { durationText } from './output.ts'
+import { durationText, printable } from './output.ts'
 import { listenRaw } from './raw-messages.ts'
 import { type VoteAnswer, voteAnswer, voteTable } from './vote.ts'
 
@@ -368,7 +368,10 @@ async function printMessage(
     at: new Date(at).toISOString(),
   }
   const where = place === '' ? '' : `${place}: `
-  context.output.data(answer, () => `${sender} → ${where}${'text' in body ? body.text : body.file}`)
+  context.output.data(
+    answer,
+    () => `${sender} → ${where}${'text' in body ? printable(body.text) : body.file}`,
+  )
 }
 
 async function deviceName(access: ChainAccess, id: DeviceId): Promise<string> {

@@ -118,3 +118,20 @@ export function provenance(answer: AsOf): string {
 export function shortId(id: string): string {
   return `${id.slice(0, 12)}…`
 }
+
+/**
+ * Text of somebody else as a terminal only prints it: line breaks, other control characters and those of direction are escaped as in
+ * JSON, so that it stays on its line and gives no commands.
+ */
+export function printable(text: string): string {
+  return text.replace(
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for.
+    /[\u0000-\u001f\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069]/g,
+    control =>
+      control === '\n'
+        ? '\\n'
+        : control === '\t'
+          ? '\\t'
+          : `\\u${control.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  )
+}

@@ -8,6 +8,7 @@ import { MoteError } from '../chain/result.ts'
 import type { RecordValue } from '../chain/transaction.ts'
 import { type PlacedRecord, placedRecords, recordIdText } from '../client/record-proof.ts'
 import type { ChainAccess } from '../devnet/access.ts'
+import { printable } from './output.ts'
 import { heightOf, indexOf, provenBlock, transactionIdOf } from './proven-blocks.ts'
 
 /** `ID` or `ID.PLACE`. Throws `usage`. */
@@ -50,12 +51,9 @@ export function valuesJson(values: readonly RecordValue[]): Record<string, numbe
   return Object.fromEntries(values.map(({ name, value }) => [name, scalarJson(value)]))
 }
 
-/** JSON on one line that a terminal only prints: control characters from U+007F on and those of direction, which JSON leaves as they are, are escaped too. */
+/** JSON on one line that a terminal only prints. */
 export function quoted(value: unknown): string {
-  return JSON.stringify(value).replace(
-    /[\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069]/g,
-    control => `\\u${control.charCodeAt(0).toString(16).padStart(4, '0')}`,
-  )
+  return printable(JSON.stringify(value))
 }
 
 /** Values on one line; a text is quoted and escaped. */

@@ -169,8 +169,8 @@ describe('gateway process: who can read', () => {
     const { gateway } = (await devnet.json<{ gateway: { mqtts: string } }>('devnet', 'status')).value
     const listen = devnet.spawn('device', 'listen', '1113', '--count', '1', '--gateway', gateway.mqtts)
     await listen.untilSays('listening')
-    await send('1113', 'by TLS', '--gateway', gateway.mqtts)
-    expect(await listen.ended).toMatchObject({ code: 0, stdout: '1111 → by TLS\n' })
+    await send('1113', 'by TLS\u001b[2J', '--gateway', gateway.mqtts)
+    expect(await listen.ended).toMatchObject({ code: 0, stdout: '1111 → by TLS\\u001b[2J\n' })
     const foreign = join(devnet.directory, 'foreign')
     const issue = ['gateway', 'certificate', 'elsewhere.example', '--out', foreign, '--ca', foreign]
     expect((await devnet.mote(...issue)).code).toBe(0)

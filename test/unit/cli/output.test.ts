@@ -4,7 +4,7 @@
 import { PassThrough } from 'node:stream'
 import { expect, test } from 'vitest'
 import { printKillLeader } from '../../../cli/chaos-runs.ts'
-import { durationText, Output, provenance } from '../../../cli/output.ts'
+import { durationText, Output, printable, provenance } from '../../../cli/output.ts'
 import type { KillLeaderReport } from '../../../devnet/chaos/kill-leader.ts'
 
 function output(options: { json?: boolean; terminal?: boolean; environment?: NodeJS.ProcessEnv } = {}): {
@@ -79,4 +79,10 @@ test('kill-leader: an acknowledged transaction that is lost exits 1', () => {
   expect(printKillLeader(kept, result)).toBe(0)
   expect(JSON.parse(kept.read())).toEqual(result)
   expect(printKillLeader(output({ json: true }), { ...result, ackedLost: 1 })).toBe(1)
+})
+
+test('output: a text of somebody else stays on its line, and commands nothing', () => {
+  expect(printable('21.5 °C, ok → 私')).toBe('21.5 °C, ok → 私')
+  expect(printable('ok\n1112 → forged')).toBe('ok\\n1112 → forged')
+  expect(printable('\u001b[2J\u0007\u009b31m\u202egpj\t')).toBe('\\u001b[2J\\u0007\\u009b31m\\u202egpj\\t')
 })
