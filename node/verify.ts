@@ -3,21 +3,25 @@
  * come out as stored. So a record that somebody has rewritten in this database, checksum and all, is found, with its block; what peers
  * serve and light nodes believe is not touched by it, for no certificate covers it.
  *
+ * The headers are judged as a light client judges them: certificate by certificate from the genesis on, over each handover with both
+ * certificates. So whoever rewrites a block with all that follows from it has no certificate for it, and whoever takes the newest
+ * certificates away leaves blocks that none covers. What this node has signed itself is compared as well.
+ *
  * A node that came by a snapshot lacks earlier blocks, and cannot execute what it has: then each block is compared with the roots in its
- * header, and the headers with each other and with the certificates, which say nothing about the state.
+ * header alone.
  */
 import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { decodeProposal, receiptCodec, receiptsCodec } from '../chain/block.ts'
+import { type BlockProposal, decodeProposal, type Receipt, receiptCodec, receiptsCodec } from '../chain/block.ts'
 import { Height, type TransactionId } from '../chain/brands.ts'
-import { certificateCodec, verifyCertificate } from '../chain/certificate.ts'
-import { encode } from '../chain/codec.ts'
-import { type ConsenterSet, signersHash } from '../chain/consenters.ts'
+import { certificateCodec } from '../chain/certificate.ts'
+import { type Codec, encode } from '../chain/codec.ts'
 import { executeBlock } from '../chain/execution.ts'
-import { consentersOf, type GenesisDocument, genesisLedger } from '../chain/genesis.ts'
+import { checkpointFromGenesis, type GenesisDocument, genesisLedger } from '../chain/genesis.ts'
 import { type Header, headerCodec, headerHash } from '../chain/header.ts'
 import type { SignatureVerifier } from '../chain/keys.ts'
 import type { Ledger } from '../chain/ledger.ts'
+import { advance, type CertifiedHeader, type TrustedHead, throughHandovers } from '../chain/light-client.ts'
 import { merkleRoot } from '../chain/merkle.ts'
 import { MoteError, refusalOf } from '../chain/result.ts'
 import { parseTransaction } from '../chain/transaction.ts'
@@ -27,6 +31,7 @@ import { nativeVerifier } from '../client/native-crypto.ts'
 import { decodeStored } from '../client/stored-value.ts'
 import { readFullNodeConfig } from './config.ts'
 import { recoverChain } from './ledger/chain-recovery.ts'
+import { handoverCodec } from './ledger/live-chain.ts'
 import type { Storage } from './ports.ts'
 import { openLevelStorage } from './storage/level-storage.ts'
 
@@ -34,7 +39,7 @@ import { openLevelStorage } from './storage/level-storage.ts'
 export interface VerifyFinding {
   readonly height: number
   readonly problem: string
-  /** The transaction whose bytes are other ones than its receipt speaks of. */
+  /** The transaction that is other than was certified, as its receipt names it. */
   readonly transaction?: TransactionId
 }
 
@@ -42,7 +47,9 @@ export interface VerifyReport {
   readonly height: number
   /** Blocks that are here. */
   readonly blocks: number
-  /** How many of them were executed again, from the genesis on. */
+  /** Heights without a block: a snapshot took their place, or somebody removed them. */
+  readonly missing: number
+  /** How many blocks were executed again, from the genesis on. */
   readonly executed: number
   readonly certificates: number
   readonly findings: readonly VerifyFinding[]
@@ -78,11 +85,10 @@ export async function verifyStorage(
   return walk.report()
 }
 
-/** What is stored of one height. */
+/** What is stored of one height; without what a snapshot does not bring, which is the block and its receipts. */
 interface StoredBlock {
   readonly header: Header
-  readonly data: Uint8Array
-  readonly receipts: Uint8Array
+  readonly body: { readonly data: Uint8Array; readonly receipts: readonly Receipt[] } | undefined
 }
 
 class Walk {
@@ -92,22 +98,32 @@ class Walk {
   readonly #findings: VerifyFinding[] = []
   /** As long as every block before was here and came out as stored. */
   #ledger: Ledger | undefined
-  #consenters: ConsenterSet | undefined
+  /** The newest header that is certified here. */
+  #trusted: TrustedHead
+  /** Headers with the certificates of two sets, in order. */
+  #handovers: CertifiedHeader[] = []
   #previous: Header | undefined
-  #counts = { blocks: 0, executed: 0, certificates: 0 }
+  #counts = { blocks: 0, missing: 0, executed: 0, certificates: 0 }
 
   constructor(storage: Storage, genesis: GenesisDocument, verifier: SignatureVerifier) {
     this.#storage = storage
     this.#genesis = genesis
     this.#verifier = verifier
     this.#ledger = genesisLedger(genesis)
-    this.#consenters = consentersOf(genesis)
+    this.#trusted = checkpointFromGenesis(genesis)
     this.#previous = this.#ledger.header
   }
 
   async report(): Promise<VerifyReport> {
     const height = await this.#state()
+    await this.#readHandovers()
     for (let at = 1; at <= height && this.#findings.length < maxFindings; at++) await this.#block(Height(at))
+    const covered = this.#trusted.header.height
+    if (covered < height && this.#findings.length < maxFindings)
+      this.#find(
+        covered + 1,
+        `certificate: none here covers this block and those up to ${height}; a crash may lose the newest ones, which a node that runs collects again`,
+      )
     return { height, ...this.#counts, findings: this.#findings }
   }
 
@@ -124,6 +140,17 @@ class Walk {
     }
   }
 
+  async #readHandovers(): Promise<void> {
+    try {
+      for await (const { height, record } of this.#storage.handovers()) {
+        const { proven } = decodeStored(handoverCodec, record, `handover ${height}`, Number.MAX_SAFE_INTEGER)
+        if (proven) this.#handovers.push(proven)
+      }
+    } catch (error) {
+      this.#find(0, refusalOf(error).detail)
+    }
+  }
+
   #find(height: number, problem: string, transaction?: TransactionId): void {
     this.#findings.push({ height, problem, ...(transaction && { transaction }) })
   }
@@ -131,19 +158,17 @@ class Walk {
   async #block(height: Height): Promise<void> {
     try {
       const stored = await this.#stored(height)
-      if (!stored) {
-        // Before a snapshot.
+      if (!stored?.body) {
+        this.#counts.missing++
         this.#ledger = undefined
-        this.#consenters = undefined
-        this.#previous = undefined
-        return
       }
-      this.#counts.blocks++
-      this.#links(stored.header)
-      this.#contents(stored)
-      this.#executes(stored)
-      await this.#certified(stored.header)
-      this.#previous = stored.header
+      if (stored) {
+        this.#links(stored.header)
+        if (stored.body) this.#body(stored.header, stored.body)
+        await this.#certified(stored.header)
+        await this.#signed(stored.header)
+      }
+      this.#previous = stored?.header
     } catch (error) {
       this.#find(height, refusalOf(error).detail)
       this.#ledger = undefined
@@ -157,8 +182,13 @@ class Walk {
       this.#storage.block(height),
       this.#storage.receipts(height),
     ])
-    if (!header || !data || !receipts) return undefined
-    return { header: decodeStored(headerCodec, header, 'header', Number.MAX_SAFE_INTEGER), data, receipts }
+    if (!header) return undefined
+    const read = <T>(codec: Codec<T>, bytes: Uint8Array, name: string) =>
+      decodeStored(codec, bytes, name, Number.MAX_SAFE_INTEGER)
+    return {
+      header: read(headerCodec, header, 'header'),
+      body: data && receipts && { data, receipts: read(receiptsCodec, receipts, 'receipts') },
+    }
   }
 
   #links({ height, previousHash }: Header): void {
@@ -166,42 +196,52 @@ class Walk {
       this.#find(height, 'header: does not follow from the one before')
   }
 
-  /** Transactions and receipts against the roots in the header. */
-  #contents({ header, data, receipts: stored }: StoredBlock): void {
+  #body(header: Header, { data, receipts }: NonNullable<StoredBlock['body']>): void {
+    this.#counts.blocks++
     const proposal = decodeProposal(data)
     if (!proposal.ok) {
       this.#find(header.height, `block: ${proposal.error.detail}`)
+      this.#ledger = undefined
       return
     }
     const transactions = proposal.value.type === 'handover' ? [] : proposal.value.transactions
-    const receipts = decodeStored(receiptsCodec, stored, 'receipts', Number.MAX_SAFE_INTEGER)
     const leaves = receipts.map(receipt => encode(receiptCodec, receipt))
     if (merkleRoot(leaves) !== header.receiptsRoot)
       this.#find(header.height, 'receipts: other ones than the header names')
-    if (merkleRoot(transactions) === header.transactionsRoot) return
+    if (merkleRoot(transactions) === header.transactionsRoot)
+      this.#executes(header, proposal.value, receipts)
+    else {
+      this.#nameOthers(header.height, transactions, receipts)
+      this.#ledger = undefined
+    }
+  }
+
+  /** Names the transactions that are not those of the receipts. */
+  #nameOthers(height: Height, transactions: readonly Uint8Array[], receipts: readonly Receipt[]): void {
     const found = this.#findings.length
     for (const [i, { id, code }] of receipts.entries()) {
       const parsed = parseTransaction(transactions[i] ?? new Uint8Array(0))
       const isUnreadable = code === 'malformed' || code === 'unknown-version' || code === 'too-large'
       if (!isUnreadable && (!parsed.ok || parsed.value.id !== id))
-        this.#find(header.height, `transaction ${i}: other bytes than were certified`, id)
+        this.#find(height, `transaction ${i}: other bytes than were certified`, id)
     }
-    if (this.#findings.length === found)
-      this.#find(header.height, 'transactions: other ones than the header names')
+    if (this.#findings.length === found) this.#find(height, 'transactions: other ones than the header names')
   }
 
-  #executes({ header, data }: StoredBlock): void {
-    const proposal = decodeProposal(data)
-    if (!this.#ledger || !proposal.ok) return
+  /** Names the receipts, and the fields of the header, that execution gives otherwise. */
+  #executes(header: Header, proposal: BlockProposal, receipts: readonly Receipt[]): void {
+    if (!this.#ledger) return
     const { term, index, height } = header
-    const block = executeBlock(this.#ledger, {
-      proposal: proposal.value,
-      term,
-      index,
-      verify: this.#verifier,
-    })
+    const block = executeBlock(this.#ledger, { proposal, term, index, verify: this.#verifier })
+    for (const [i, given] of block.receipts.entries()) {
+      const { id, code } = receipts[i] ?? { id: given.id, code: 'missing' }
+      if (code !== given.code)
+        this.#find(height, `transaction ${i}: its receipt says ${code}, execution ${given.code}`, id)
+    }
     if (block.headerHash !== headerHash(header)) {
-      this.#find(height, 'execution: gives another header than is stored')
+      const names = Object.keys(header) as (keyof Header)[]
+      const others = names.filter(name => header[name] !== block.header[name])
+      this.#find(height, `execution: gives another ${others.join(', ')} than is stored`)
       this.#ledger = undefined
       return
     }
@@ -209,18 +249,35 @@ class Walk {
     this.#ledger = block.ledger
   }
 
-  /** By the consenters whom the state names, or, without one, as long as none were replaced. */
   async #certified(header: Header): Promise<void> {
-    const { height, signersHash: signers, chainId, incarnation } = header
+    const { height } = header
+    const proven = this.#handovers.find(each => each.header.height === height)
     const bytes = await this.#storage.certificate(height)
-    if (bytes && this.#consenters && signersHash(this.#consenters) === signers) {
-      const certificate = decodeStored(certificateCodec, bytes, 'certificate', Number.MAX_SAFE_INTEGER)
-      const isOf = certificate.height === height && certificate.headerHash === headerHash(header)
-      const verified = verifyCertificate(this.#consenters, chainId, incarnation, certificate, this.#verifier)
-      if (!isOf) this.#find(height, 'certificate: is of another header')
-      else if (!verified.ok) this.#find(height, `certificate: ${verified.error.detail}`)
-      else this.#counts.certificates++
+    const stored = bytes && decodeStored(certificateCodec, bytes, 'certificate', Number.MAX_SAFE_INTEGER)
+    const certificate = proven?.certificate ?? stored
+    if (!certificate) return
+    if (certificate.headerHash !== headerHash(header)) {
+      this.#find(height, 'certificate: is of another header than is stored')
+      return
     }
-    this.#consenters = this.#ledger?.parameters.consenters ?? this.#consenters
+    // Those between the last certified header and this one, where a snapshot took the place of blocks.
+    const before = throughHandovers(this.#trusted, this.#handovers, height, this.#verifier)
+    const after = before.ok
+      ? advance(before.value, header, certificate, this.#verifier, proven?.handover)
+      : before
+    if (!after.ok) {
+      this.#find(height, after.error.detail)
+      return
+    }
+    this.#trusted = after.value
+    this.#counts.certificates++
+  }
+
+  /** What this node itself has promised with its signature. */
+  async #signed(header: Header): Promise<void> {
+    const { height, incarnation } = header
+    const signed = await this.#storage.signedHeader({ incarnation, height })
+    if (signed && signed.headerHash !== headerHash(header))
+      this.#find(height, 'signature: this node has signed another header than is stored')
   }
 }

@@ -127,14 +127,17 @@ export const contracts: readonly RefusalCheck[] = [
   {
     refusal: 'a rewritten transaction in a database that is verified',
     file: 'node/verify.ts',
-    find: 'if (merkleRoot(transactions) === header.transactionsRoot) return',
-    replace: 'if (true) return',
+    find: 'if (merkleRoot(transactions) === header.transactionsRoot)',
+    replace: 'if (true)',
     test: 'test/unit/node/verify.test.ts',
   },
   ...takenOut('node/verify.ts', 'test/unit/node/verify.test.ts', {
     'rewritten receipts in a database that is verified': 'if (merkleRoot(leaves) !== header.receiptsRoot)',
     'a header that execution does not give': 'if (block.headerHash !== headerHash(header))',
-    'a certificate in another place': 'if (!isOf)',
+    'a receipt that execution does not give': 'if (code !== given.code)',
+    'a certificate in another place': 'if (certificate.headerHash !== headerHash(header))',
+    'another header than the node has signed': 'if (signed && signed.headerHash !== headerHash(header))',
+    'blocks that no certificate covers': 'if (covered < height && this.#findings.length < maxFindings)',
   }),
   {
     refusal: 'a guard before a transaction, of a source that is not active',

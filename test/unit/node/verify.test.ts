@@ -1,11 +1,13 @@
 /** `mote node verify` on the disks of nodes in memory: what somebody has rewritten, checksum and all, is named. */
 import { beforeAll, expect, test } from 'vitest'
-import { decodeProposal, proposalCodec, receiptsCodec } from '../../../chain/block.ts'
+import { decodeProposal, proposalCodec, receiptCodec, receiptsCodec } from '../../../chain/block.ts'
 import { Height, Milliseconds } from '../../../chain/brands.ts'
 import { decodeOwn, encode } from '../../../chain/codec.ts'
 import { chainIdOf } from '../../../chain/genesis.ts'
 import { headerCodec } from '../../../chain/header.ts'
+import { merkleRoot } from '../../../chain/merkle.ts'
 import { unwrap } from '../../../chain/result.ts'
+import { parseTransaction } from '../../../chain/transaction.ts'
 import { nativeVerifier } from '../../../client/native-crypto.ts'
 import { openStorage } from '../../../node/storage/chain-storage.ts'
 import { put } from '../../../node/storage/store-operations.ts'
@@ -36,6 +38,8 @@ beforeAll(async () => {
     void node.submission.submit(recordOf(20 + i), 'certified')
     await world.until('a block', () => world.running.every(each => each.certifier.certifiedHeight > before))
   }
+  // The newest certificate waits for a write, as it does until a node ends.
+  await world.storage(0).persist({ entries: [] })
 })
 
 /** What verification says of a copy of a node's disk, after somebody was at it. */
@@ -50,15 +54,21 @@ async function verified(
   return verifyStorage(storage, world.genesis, nativeVerifier)
 }
 
+/** The transaction of a block that was not rewritten. */
+async function idAt(height: number) {
+  const [receipt] = decodeOwn(receiptsCodec, (await world.storage(0).receipts(Height(height)))!)
+  return receipt!.id
+}
+
 function rewrite(disk: MemoryDisk, kind: RecordKind, height: number, payload: Uint8Array): void {
   disk.apply([put(storeKey(kind, height), payload)], true)
 }
 
 test('verify: an honest node has nothing amiss, and every block is executed again', async () => {
-  const { height, blocks, executed, certificates, findings } = await verified(() => {})
+  const { height, blocks, missing, executed, certificates, findings } = await verified(() => {})
   expect(findings).toEqual([])
   expect(height).toBeGreaterThanOrEqual(5)
-  expect([blocks, executed]).toEqual([height, height])
+  expect([blocks, missing, executed]).toEqual([height, 0, height])
   expect(certificates).toBeGreaterThan(0)
 })
 
@@ -69,13 +79,62 @@ test('verify: a record that was rewritten is named, by block and transaction, wh
       if (proposal.type === 'handover') throw new Error('block 3 has transactions')
       rewrite(disk, 'block', 3, encode(proposalCodec, { ...proposal, transactions: [replaced] }))
     })
-    const [receipt] = decodeOwn(receiptsCodec, (await world.storage(0).receipts(Height(3)))!)
-    expect(findings).toContainEqual({
-      height: 3,
-      problem: 'transaction 0: other bytes than were certified',
-      transaction: receipt!.id,
-    })
+    expect(findings).toEqual([
+      {
+        height: 3,
+        problem: 'transaction 0: other bytes than were certified',
+        transaction: await idAt(3),
+      },
+    ])
   }
+})
+
+test('verify: nor does it help to rewrite the whole block, so that its header names the other record', async () => {
+  const forged = recordOf(99)
+  forged[forged.length - 1]! ^= 1
+  for (const { transaction, problem } of [
+    { transaction: forged, problem: 'transaction 0: its receipt says ok, execution bad-signature' },
+    { transaction: recordOf(99), problem: 'execution: gives another replayRoot than is stored' },
+  ]) {
+    const { id } = unwrap(parseTransaction(transaction))
+    const { findings } = await verified((disk, read) => {
+      const proposal = unwrap(decodeProposal(read('block', 3)))
+      if (proposal.type === 'handover') throw new Error('block 3 has transactions')
+      const [receipt] = decodeOwn(receiptsCodec, read('receipts', 3))
+      const other = { ...receipt!, id }
+      const header = decodeOwn(headerCodec, read('header', 3))
+      rewrite(disk, 'block', 3, encode(proposalCodec, { ...proposal, transactions: [transaction] }))
+      rewrite(disk, 'receipts', 3, encode(receiptsCodec, [other]))
+      const transactionsRoot = merkleRoot([transaction])
+      const receiptsRoot = merkleRoot([encode(receiptCodec, other)])
+      rewrite(disk, 'header', 3, encode(headerCodec, { ...header, transactionsRoot, receiptsRoot }))
+    })
+    const problems = findings.map(each => `${each.height} ${each.problem}`)
+    expect(problems).toContain(`3 ${problem}`)
+    expect(problems).toContain('3 certificate: is of another header than is stored')
+    expect(problems).toContain('3 signature: this node has signed another header than is stored')
+    expect(problems).toContain('4 header: does not follow from the one before')
+  }
+})
+
+test('verify: blocks that no certificate covers are named: somebody may have taken the newest ones away', async () => {
+  const taken = [5, 6, 7].filter(height => world.disk(0).get(storeKey('certificate', height)))
+  const { height, findings, certificates } = await verified(disk => {
+    for (const at of taken) disk.apply([{ key: storeKey('certificate', at), value: null }], true)
+  })
+  expect(findings).toEqual([
+    { height: 5, problem: expect.stringContaining(`none here covers this block and those up to ${height}`) },
+  ])
+  expect(certificates).toBe(4)
+})
+
+test('verify: a block that is not here is counted, and what follows is still judged by its certificates', async () => {
+  const { height, blocks, missing, executed, certificates, findings } = await verified(disk => {
+    for (const kind of ['block', 'receipts'] as const)
+      disk.apply([{ key: storeKey(kind, 2), value: null }], true)
+  })
+  expect([blocks, missing, executed, certificates]).toEqual([height - 1, 1, 1, height])
+  expect(findings).toEqual([])
 })
 
 test('verify: rewritten receipts, headers and certificates are named', async () => {
@@ -83,19 +142,30 @@ test('verify: rewritten receipts, headers and certificates are named', async () 
     const [receipt] = decodeOwn(receiptsCodec, read('receipts', 2))
     rewrite(disk, 'receipts', 2, encode(receiptsCodec, [{ ...receipt!, code: 'not-authorised', events: [] }]))
   })
-  expect(receipts.findings).toEqual([{ height: 2, problem: 'receipts: other ones than the header names' }])
+  expect(receipts.findings).toEqual([
+    { height: 2, problem: 'receipts: other ones than the header names' },
+    {
+      height: 2,
+      problem: 'transaction 0: its receipt says not-authorised, execution ok',
+      transaction: await idAt(2),
+    },
+  ])
   const headers = await verified((disk, read) => {
     const header = decodeOwn(headerCodec, read('header', 4))
     rewrite(disk, 'header', 4, encode(headerCodec, { ...header, time: Milliseconds(header.time + 1) }))
   })
   expect(headers.findings.map(({ problem }) => problem)).toEqual(
     expect.arrayContaining([
-      'execution: gives another header than is stored',
+      'execution: gives another time than is stored',
+      'certificate: is of another header than is stored',
+      'signature: this node has signed another header than is stored',
       'header: does not follow from the one before',
     ]),
   )
   const certificates = await verified((disk, read) => rewrite(disk, 'certificate', 4, read('certificate', 3)))
-  expect(certificates.findings).toEqual([{ height: 4, problem: 'certificate: is of another header' }])
+  expect(certificates.findings).toEqual([
+    { height: 4, problem: 'certificate: is of another header than is stored' },
+  ])
 })
 
 test('verify: what is damaged and does not open is named too', async () => {
