@@ -12,7 +12,13 @@
  */
 import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { type BlockProposal, decodeProposal, type Receipt, receiptCodec, receiptsCodec } from '../chain/block.ts'
+import {
+  type BlockProposal,
+  decodeProposal,
+  type Receipt,
+  receiptCodec,
+  receiptsCodec,
+} from '../chain/block.ts'
 import { Height, type TransactionId } from '../chain/brands.ts'
 import { certificateCodec } from '../chain/certificate.ts'
 import { type Codec, encode } from '../chain/codec.ts'
@@ -208,12 +214,12 @@ class Walk {
     const leaves = receipts.map(receipt => encode(receiptCodec, receipt))
     if (merkleRoot(leaves) !== header.receiptsRoot)
       this.#find(header.height, 'receipts: other ones than the header names')
-    if (merkleRoot(transactions) === header.transactionsRoot)
-      this.#executes(header, proposal.value, receipts)
-    else {
+    if (merkleRoot(transactions) !== header.transactionsRoot) {
       this.#nameOthers(header.height, transactions, receipts)
       this.#ledger = undefined
+      return
     }
+    this.#executes(header, proposal.value, receipts)
   }
 
   /** Names the transactions that are not those of the receipts. */

@@ -3,22 +3,32 @@
  * short storm, what a client with a plain retry meets when the leader is killed, and a network without a majority.
  */
 import { randomBytes } from 'node:crypto'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { cpSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import type { Milliseconds } from '../../chain/brands.ts'
+import { Height, type Milliseconds } from '../../chain/brands.ts'
 import { checkpointFromGenesis } from '../../chain/genesis.ts'
 import { signerFromSeed } from '../../chain/noble-crypto.ts'
+import type { NodeStatus } from '../../client/chain-source.ts'
 import { readGenesisFile } from '../../client/genesis-file.ts'
+import { httpSource } from '../../client/http-source.ts'
 import { type IdentityKeys, KeyDirectory } from '../../client/key-directory.ts'
 import { idOfSigned, signedBody } from '../../client/submission.ts'
 import { fullNodesOf, nodeStatusOf, rolesOf } from '../../devnet/chaos/faults.ts'
 import { PlainClient } from '../../devnet/chaos/plain-client.ts'
 import type { ChaosReport } from '../../devnet/chaos/scenario-run.ts'
-import { type DevnetDescription, layout, readDescription, writeDescription } from '../../devnet/layout.ts'
+import {
+  apiUrl,
+  type DevnetDescription,
+  layout,
+  readDescription,
+  writeDescription,
+} from '../../devnet/layout.ts'
 import type { WipeAnswer } from '../../devnet/supervisor.ts'
+import type { VerifyReport } from '../../node/verify.ts'
 import { type CommandResult, runMote } from '../support/mote-command.ts'
+import { rewriteRecord } from '../support/rewritten-record.ts'
 
 const root = mkdtempSync(join(tmpdir(), 'mote-e2e-faults-'))
 const directory = join(root, 'net')
@@ -304,5 +314,92 @@ describe('faults on real processes', () => {
     for (const node of ['lightweight-1', 'coordination-1'])
       expect(line?.detail).toMatch(new RegExp(`${node} at \\d+`))
     expect(line?.detail).toMatch(/\d+ ms after (kill|pause|restart)/)
+  })
+})
+
+describe('a record that somebody has rewritten in the database of one full node', () => {
+  test('rewritten record: the node is named as a liar by who asks it, its operator finds the record, and the others go on', async () => {
+    const add = async (level: number) => {
+      const { stdout } = await succeeds('record', 'add', '1111', 'tank', `{"level":${level}}`, '--json')
+      return JSON.parse(stdout) as { readonly id: string; readonly height: number }
+    }
+    const lightStatus = async () => {
+      const { api } = description.nodes.find(({ name }) => name === 'lightweight-1')!
+      return (await httpSource(apiUrl(api)).status()) as NodeStatus & { assignedFullNode?: { id: string } }
+    }
+    const { assignedFullNode } = await lightStatus()
+    const liar = description.nodes.find(({ id }) => id === assignedFullNode?.id)!
+    const config = layout.nodeConfig(directory, liar.name)
+    const verify = async () => {
+      const { code, stdout } = await mote('node', 'verify', '--config', config, '--json')
+      return { code, findings: (JSON.parse(stdout) as VerifyReport).findings }
+    }
+
+    // The light node is away while the record comes, so that it will ask for this header.
+    await succeeds('chaos', 'kill', 'lightweight-1')
+    const { id, height } = await add(311)
+    for (const level of [312, 313]) await add(level)
+    await succeeds('chaos', 'kill', liar.name)
+    const rewriting = {
+      directory: join(layout.nodeData(directory, liar.name), 'chain'),
+      height: Height(height),
+    }
+    await rewriteRecord({ ...rewriting, from: '"level":311', to: '"level":911', isWhole: false })
+    const first = await verify()
+    expect(first.code).toBe(5)
+    expect(first.findings).toContainEqual({
+      height,
+      problem: 'transaction 0: other bytes than were certified',
+      transaction: id,
+    })
+    // It starts and serves, for it reads old blocks only when it is asked for them.
+    await succeeds('chaos', 'restart', liar.name)
+    const alone = join(root, 'liar-alone')
+    cpSync(layout.genesis(directory), layout.genesis(alone))
+    await writeDescription(alone, { ...description, nodes: [liar] })
+    for (const args of [
+      ['record', 'show', id],
+      ['record', 'proof', id, '--out', join(root, 'not-made')],
+      ['record', 'list', '--device', description.devices[0]!.id],
+    ]) {
+      const { code, stderr } = await runMote(args, { MOTE_DIR: alone })
+      expect(stderr, args.join(' ')).toContain(`mote: bad-proof: ${apiUrl(liar.api)}: block ${height}`)
+      expect(code).toBe(1)
+    }
+    // With it among others it is passed over.
+    const nodes = [liar, ...description.nodes.filter(node => node !== liar)]
+    await writeDescription(alone, { ...description, nodes })
+    const shown = await runMote(['record', 'show', id, '--json'], { MOTE_DIR: alone })
+    expect(JSON.parse(shown.stdout)).toMatchObject({ payload: '{"level":311}', verified: true })
+    // Nor does it help to make the block right by itself.
+    await succeeds('chaos', 'kill', liar.name)
+    await rewriteRecord({ ...rewriting, from: '"level":911', to: '"level":912', isWhole: true })
+    const second = await verify()
+    expect(second.code).toBe(5)
+    expect(second.findings.filter(each => each.height === height).map(({ problem }) => problem)).toEqual([
+      'transaction 0: its receipt says ok, execution bad-signature',
+      expect.stringMatching(/^execution: gives another .*receiptsRoot/),
+      'certificate: is of another header than is stored',
+      'signature: this node has signed another header than is stored',
+    ])
+    await succeeds('chaos', 'restart', liar.name)
+    // The light node begins with the liar, says so, and is level by another one.
+    await succeeds('chaos', 'restart', 'lightweight-1')
+    const told = readFileSync(layout.nodeLog(directory, 'lightweight-1'), 'utf8')
+      .split('\n')
+      .filter(line => line.includes('a full node gave an answer that does not verify'))
+    expect(told.map(line => JSON.parse(line))).toContainEqual(
+      expect.objectContaining({ source: liar.id, code: 'bad-header' }),
+    )
+    expect((await lightStatus()).servedBy).not.toBe(liar.id)
+    await add(314)
+
+    // What the operator does: everything is fetched anew.
+    await succeeds('chaos', 'kill', liar.name)
+    await succeeds('node', 'rebuild', '--config', config)
+    await succeeds('chaos', 'restart', liar.name)
+    await add(315)
+    await succeeds('node', 'drain', '--config', config)
+    expect(await verify()).toEqual({ code: 0, findings: [] })
   })
 })
