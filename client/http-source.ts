@@ -5,6 +5,7 @@
  * so that a node which hangs or floods costs a bounded wait and bounded memory.
  */
 
+import { receiptsCodec } from '../chain/block.ts'
 import { type Codec, decode } from '../chain/codec.ts'
 import { type ErrorCode, errorTable } from '../chain/errors.ts'
 import {
@@ -77,6 +78,7 @@ export function httpSource(baseUrl: string, options: HttpSourceOptions = {}): Ch
     certifiedHeader: (height, request) => getValue(`/v1/headers/${height}`, certifiedHeaderCodec, request),
     headersFrom: (from, limit, request) =>
       getValue(`/v1/headers?from=${from}&limit=${limit}`, headerListCodec, request),
+    receipts: (height, request) => getValue(`/v1/blocks/${height}/receipts`, receiptsCodec, request),
     waitForHeader: async (after, timeoutMs, request): Promise<CertifiedHeader | undefined> => {
       const path = `/v1/headers/wait?after=${after}&timeoutMs=${timeoutMs}`
       const answer = await get(path, request, timeoutMs + requestTimeoutMs)

@@ -25,6 +25,7 @@ export function queryHandler(source: ChainSource, latestHandovers: LatestHandove
     head: () => source.certifiedHeader('latest'),
     header: ({ height }) => source.certifiedHeader(height),
     headers: ({ from, limit }) => source.headersFrom(from, limit),
+    receipts: ({ height }) => source.receipts(height),
     wait: ({ after, timeoutMs }, { deviceId }) =>
       waits.within(deviceId, async () => source.waitForHeader(after, timeoutMs)),
     state: ({ key, height }) => source.state(key, height),
@@ -74,6 +75,7 @@ export function libp2pSource(
     certifiedHeader: height =>
       height === 'latest' ? asked(queries.head, {}) : asked(queries.header, { height }),
     headersFrom: (from, limit) => asked(queries.headers, { from, limit }),
+    receipts: height => asked(queries.receipts, { height }),
     waitForHeader: async (after: Height, timeoutMs) => {
       const waitMs = Math.min(timeoutMs, maxWaitMs)
       return asked(queries.wait, { after, timeoutMs: waitMs }, waitMs + requestTimeoutMs)

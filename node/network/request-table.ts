@@ -5,6 +5,7 @@
  *
  * On the wire a request is `[kind, its fields]`; its answer has a frame of its own (wire.ts).
  */
+import { receiptsCodec } from '../../chain/block.ts'
 import type {
   DeviceId,
   GroupId,
@@ -321,6 +322,16 @@ export const queries = {
         after: optional(digest<StateKey>()),
       }),
       answer: recordPageCodec,
+    },
+    { ...proven, cost: pageCost },
+  ),
+  /** Of one block. */
+  receipts: query(
+    14,
+    'receipts',
+    {
+      request: struct<{ readonly height: Height }>({ height: uint<Height>() }),
+      answer: receiptsCodec,
     },
     { ...proven, cost: pageCost },
   ),

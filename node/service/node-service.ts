@@ -8,6 +8,7 @@
 import {
   type Block,
   decodeProposal,
+  type Receipt,
   receiptsCodec,
   type TransactionView,
   transactionViews,
@@ -227,6 +228,16 @@ export class NodeService implements ChainSource, NodeListener {
   async coordination(): Promise<readonly Uint8Array[]> {
     this.#mustServe()
     return this.#parts.coordination()
+  }
+
+  async receipts(height: Height): Promise<readonly Receipt[]> {
+    this.#mustServe()
+    const { storage, chain } = this.#parts
+    // The newest ones may still be on their way to the disk.
+    const stored = chain.writeOf(height)?.receipts ?? (await storage.receipts(height))
+    if (!stored || height > chain.certifiedHeight)
+      throw new MoteError('height-not-available', `receipts of block ${height}: not here`)
+    return decoded(receiptsCodec, stored, 'receipts')
   }
 
   /** The block as a client proves it: header, transactions, receipts. Throws `not-found`. */

@@ -33,6 +33,7 @@ export function relaySource({ client, status }: RelayParts): ChainSource {
       return pool.attempt(source => source.certifiedHeader(height))
     },
     headersFrom: (from, limit) => pool.attempt(source => source.headersFrom(from, limit)),
+    receipts: height => pool.attempt(source => source.receipts(height)),
     waitForHeader: (after, timeoutMs, options) => waitForHeader(client, after, timeoutMs, options?.signal),
     state: (key, height) =>
       height === undefined

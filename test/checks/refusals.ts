@@ -23,6 +23,20 @@ import { wireManners } from './wire-refusals.ts'
 
 const answers: readonly RefusalCheck[] = [
   {
+    refusal: 'a header below a trusted one that is another than it names',
+    file: 'client/certified-blocks.ts',
+    find: 'if (headerHash(header) !== previousHash)',
+    replace: never,
+    test: 'test/unit/client/certified-blocks.test.ts',
+  },
+  {
+    refusal: 'receipts that are not those of the block',
+    file: 'client/certified-blocks.ts',
+    find: 'if (merkleRoot(leaves) !== receiptsRoot)',
+    replace: never,
+    test: 'test/unit/client/certified-blocks.test.ts',
+  },
+  {
     refusal: 'an answer with a changed record, proof or header',
     file: 'chain/light-client.ts',
     find: '  return signed.ok ? verified : signed\n',

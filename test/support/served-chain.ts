@@ -1,7 +1,7 @@
 /** A chain source behind the HTTP API of a full node, as far as clients ask it: for commands without processes. */
 import { createServer, type IncomingMessage } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { blockCodec } from '../../chain/block.ts'
+import { blockCodec, receiptsCodec } from '../../chain/block.ts'
 import { DeviceId, GroupId, Height, StateKey, TransactionId } from '../../chain/brands.ts'
 import { encode } from '../../chain/codec.ts'
 import { errorTable } from '../../chain/errors.ts'
@@ -78,6 +78,8 @@ async function answerOf(
     const height = which === 'latest' ? which : Height(Number(which))
     return encode(certifiedHeaderCodec, await source.certifiedHeader(height))
   }
+  if (what === 'blocks' && url.pathname.endsWith('/receipts'))
+    return encode(receiptsCodec, await source.receipts(Height(Number(which))))
   if (what === 'blocks') return encode(blockCodec, await source.block(Height(Number(which))))
   if (what === 'headers')
     return encode(headerListCodec, await source.headersFrom(Height(number('from')), number('limit')))

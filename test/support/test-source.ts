@@ -60,6 +60,7 @@ export class TestSource implements ChainSource {
   tamperPage: (page: RecordPage) => RecordPage = page => page
   tamperHeader: (header: CertifiedHeader) => CertifiedHeader = header => header
   tamperBlock: (block: Block) => Block = block => block
+  tamperReceipts: (receipts: readonly Receipt[]) => readonly Receipt[] = receipts => receipts
   tamperStatus: (status: TransactionStatus) => TransactionStatus = status => status
   /** Runs after a state answer was made and before it arrives. */
   beforeStateArrives: () => Promise<void> | void = () => {}
@@ -110,6 +111,11 @@ export class TestSource implements ChainSource {
   async block(height: Height): Promise<Block> {
     this.#ask('block')
     return this.tamperBlock(this.chain.block(height))
+  }
+
+  async receipts(height: Height): Promise<readonly Receipt[]> {
+    this.#ask('receipts')
+    return this.tamperReceipts(this.chain.block(height).receipts)
   }
 
   async certifiedHeader(height: Height | 'latest'): Promise<CertifiedHeader> {

@@ -49,6 +49,7 @@ describe('relay', () => {
     expect((await relay.transactionStatus(idOfSigned(bytes))).status).toBe('unknown')
     expect(await relay.deviceTransactions(subject)).toBeDefined()
     expect(await relay.coordination()).toBeDefined()
+    expect(await relay.receipts(chain.height)).toEqual(chain.block(chain.height).receipts)
     expect((await relay.records('identity')).answers.length).toBeGreaterThan(0)
   })
 })
