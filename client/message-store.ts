@@ -2,6 +2,9 @@
  * The disk under the queues of devices and under the mail that a gateway keeps: one LevelDB directory for a whole process, each
  * user under a prefix of its own, so that an agent of a thousand devices opens one database. What `write` has resolved is on
  * the disk (synced): it survives `kill -9` and loss of power. LevelDB's lock lets one process at a time in.
+ *
+ * Group commit: what is to be written while a write is under way shares the next one, which is one sync of the disk for all of
+ * them. Changes reach the disk in the order in which they were asked for.
  */
 import type { Level } from 'level'
 import { MoteError } from '../chain/result.ts'
@@ -13,8 +16,19 @@ export interface StoreChange {
   readonly value: Uint8Array | undefined
 }
 
+/** Changes that wait for their write. */
+interface Waiting {
+  readonly changes: readonly StoreChange[]
+  readonly written: PromiseWithResolvers<void>
+}
+
+/** Changes in one write, unless the first of those that wait has more. */
+const maxChangesPerWrite = 4_096
+
 export class MessageStore {
   readonly #level: Level<string, Uint8Array>
+  readonly #waiting: Waiting[] = []
+  #isWriting = false
 
   private constructor(level: Level<string, Uint8Array>) {
     this.#level = level
@@ -41,16 +55,44 @@ export class MessageStore {
   }
 
   /** All of it or nothing, on the disk when the promise resolves. Throws `storage-failed`. */
-  async write(changes: readonly StoreChange[]): Promise<void> {
-    const batch = changes.map(({ key, value }) =>
-      value === undefined ? ({ type: 'del', key } as const) : ({ type: 'put', key, value } as const),
-    )
-    await failing('write', () => this.#level.batch(batch, { sync: true }))
+  write(changes: readonly StoreChange[]): Promise<void> {
+    const written = Promise.withResolvers<void>()
+    this.#waiting.push({ changes, written })
+    if (!this.#isWriting) void this.#writeWaiting()
+    return written.promise
+  }
+
+  async #writeWaiting(): Promise<void> {
+    this.#isWriting = true
+    while (this.#waiting.length > 0) {
+      const group = this.#nextGroup()
+      const batch = group.flatMap(({ changes }) => changes).map(operationOf)
+      try {
+        await failing('write', () => this.#level.batch(batch, { sync: true }))
+        for (const { written } of group) written.resolve()
+      } catch (error) {
+        for (const { written } of group) written.reject(error)
+      }
+    }
+    this.#isWriting = false
+  }
+
+  #nextGroup(): readonly Waiting[] {
+    let count = 0
+    const end = this.#waiting.findIndex(({ changes }, index) => {
+      count += changes.length
+      return index > 0 && count > maxChangesPerWrite
+    })
+    return this.#waiting.splice(0, end < 0 ? this.#waiting.length : end)
   }
 
   close(): Promise<void> {
     return this.#level.close()
   }
+}
+
+function operationOf({ key, value }: StoreChange) {
+  return value === undefined ? ({ type: 'del', key } as const) : ({ type: 'put', key, value } as const)
 }
 
 async function failing<T>(what: string, step: () => Promise<T>): Promise<T> {

@@ -18,6 +18,7 @@ import { encode } from '../../chain/codec.ts'
 import type { ErrorCode } from '../../chain/errors.ts'
 import { MoteError, type Refusal, type Result, refusalOf, unwrap } from '../../chain/result.ts'
 import { Deadline, pause } from '../../client/deadline.ts'
+import { DurableQueue, maxEntryBytes, type QueueEntry, type QueueLimits } from '../../client/durable-queue.ts'
 import type { MessageStore } from '../../client/message-store.ts'
 import { decodeStored } from '../../client/stored-value.ts'
 import type { DeviceAgent } from '../device/agent.ts'
@@ -32,7 +33,6 @@ import {
   type MessageNumber,
   type PendingConfirmations,
 } from './confirmations.ts'
-import { DurableQueue, maxEntryBytes, type QueueEntry, type QueueLimits } from './durable-queue.ts'
 import { LaneWorkers } from './lane-workers.ts'
 import {
   type Delivery,

@@ -2,8 +2,8 @@
 import { never, type RefusalCheck, takenOut } from './refusal-check.ts'
 
 const clientTest = 'test/e2e/device-client.test.ts'
-const queueTest = 'test/unit/mqtt-gateway/durable-queue.test.ts'
-const queue = 'mqtt-gateway/agent/durable-queue.ts'
+const queueTest = 'test/unit/client/durable-queue.test.ts'
+const queue = 'client/durable-queue.ts'
 
 const portsTest = 'test/e2e/local-ports.test.ts'
 const client = 'mqtt-gateway/agent/local-client.ts'

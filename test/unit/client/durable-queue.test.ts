@@ -5,8 +5,8 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import type { Milliseconds } from '../../../chain/brands.ts'
 import { unwrap } from '../../../chain/result.ts'
+import { DurableQueue } from '../../../client/durable-queue.ts'
 import { MessageStore } from '../../../client/message-store.ts'
-import { DurableQueue } from '../../../mqtt-gateway/agent/durable-queue.ts'
 
 const limits = { messages: 8, bytes: 100, ageMs: 1_000 }
 const now = 1 as Milliseconds

@@ -6,14 +6,12 @@
  * - an entry is accepted when it is on the disk, and what is accepted stays until `remove`;
  * - what does not fit is refused to whoever brings it (`overloaded`), nothing that was accepted is pushed out;
  * - an entry's number is used once in the life of the store, also across crashes: numbers are reserved on the disk in ranges.
- *
- * Entries that come while a write is under way share the next one, which is one sync of the disk for all of them.
  */
-import type { Milliseconds } from '../../chain/brands.ts'
-import { bytes, constant, encode, struct, text, uint } from '../../chain/codec.ts'
-import { MoteError, ok, type Result, refuse } from '../../chain/result.ts'
-import type { MessageStore, StoreChange } from '../../client/message-store.ts'
-import { decodeStored } from '../../client/stored-value.ts'
+import type { Milliseconds } from '../chain/brands.ts'
+import { bytes, constant, encode, struct, text, uint } from '../chain/codec.ts'
+import { assert, MoteError, ok, type Result, refuse } from '../chain/result.ts'
+import type { MessageStore, StoreChange } from './message-store.ts'
+import { decodeStored } from './stored-value.ts'
 
 export interface QueueLimits {
   readonly messages: number
@@ -58,13 +56,6 @@ const reservedCodec = struct<{ version: typeof formatVersion; reserved: number }
   reserved: uint(),
 })
 
-/** An entry that waits for its write. */
-interface Pending {
-  readonly entry: QueueEntry
-  readonly changes: readonly StoreChange[]
-  readonly written: PromiseWithResolvers<void>
-}
-
 export interface NewEntry {
   readonly lane: string
   readonly body: Uint8Array
@@ -78,8 +69,6 @@ export class DurableQueue {
   readonly #prefix: string
   readonly #limits: QueueLimits
   readonly #lanes = new Map<string, QueueEntry[]>()
-  readonly #pending: Pending[] = []
-  #writing = false
   #next = 0
   #reserved = 0
   /** On the disk, and these with what waits for its write. */
@@ -118,6 +107,11 @@ export class DurableQueue {
     return this.#lanes.get(lane)?.[0]
   }
 
+  /** The oldest entries of a lane, at most so many. */
+  heads(lane: string, count: number): readonly QueueEntry[] {
+    return this.#lanes.get(lane)?.slice(0, count) ?? []
+  }
+
   /** Resolves when the entry is on the disk. Refuses `overloaded`, `too-large`. Throws `storage-failed`. */
   async add({ lane, body, now, also = [] }: NewEntry): Promise<Result<QueueEntry>> {
     const { messages, bytes: bytesMax } = this.#limits
@@ -132,10 +126,14 @@ export class DurableQueue {
     this.#count += 1
     this.#bytes += body.length
     const value = encode(entryCodec, { version: formatVersion, lane, acceptedAt: now, body })
-    const written = Promise.withResolvers<void>()
-    this.#pending.push({ entry, changes: [{ key: this.#keyOf(entry), value }, ...also], written })
-    void this.#writePending()
-    await written.promise
+    try {
+      await this.#store.write([...this.#reserve(), { key: this.#keyOf(entry), value }, ...also])
+    } catch (error) {
+      this.#count -= 1
+      this.#bytes -= entry.bytes
+      throw error
+    }
+    this.#append(entry)
     return ok(entry)
   }
 
@@ -146,36 +144,25 @@ export class DurableQueue {
   }
 
   /** Takes the head of its lane off the queue, and off the disk, with what else goes. */
-  async remove(entry: QueueEntry, also: readonly StoreChange[] = []): Promise<void> {
-    await this.#store.write([{ key: this.#keyOf(entry), value: undefined }, ...also])
+  remove(entry: QueueEntry, also: readonly StoreChange[] = []): Promise<void> {
+    return this.removeHeads([entry], also)
+  }
+
+  /** The same with several, the oldest ones of one lane. */
+  async removeHeads(entries: readonly QueueEntry[], also: readonly StoreChange[] = []): Promise<void> {
+    const removals = entries.map(entry => ({ key: this.#keyOf(entry), value: undefined }))
+    await this.#store.write([...removals, ...also])
+    for (const entry of entries) this.#forget(entry)
+  }
+
+  #forget(entry: QueueEntry): void {
     const lane = this.#lanes.get(entry.lane) ?? []
+    assert(lane[0] === entry, 'what is removed is the head of its lane')
     lane.shift()
     if (lane.length === 0) this.#lanes.delete(entry.lane)
     this.#stored -= 1
     this.#count -= 1
     this.#bytes -= entry.bytes
-  }
-
-  async #writePending(): Promise<void> {
-    if (this.#writing) return
-    this.#writing = true
-    while (this.#pending.length > 0) {
-      const batch = this.#pending.splice(0)
-      try {
-        await this.#store.write([...this.#reserve(), ...batch.flatMap(({ changes }) => changes)])
-        for (const { entry, written } of batch) {
-          this.#append(entry)
-          written.resolve()
-        }
-      } catch (error) {
-        for (const { entry, written } of batch) {
-          this.#count -= 1
-          this.#bytes -= entry.bytes
-          written.reject(error)
-        }
-      }
-    }
-    this.#writing = false
   }
 
   #reserve(): readonly StoreChange[] {
