@@ -69,6 +69,8 @@ const payloadArray = struct<Payload>({
   fields: rawFields,
 })
 
+const bodyCodec = struct<Pick<Payload, 'kind' | 'fields'>>({ kind: uint(127), fields: rawFields })
+
 const unsignedCodec: Codec<UnsignedTransaction> = {
   toWire: ({ version, chainId, body, signer, nonce, expiry }) => {
     const [kind, codec] = bodies[body.type] as readonly [number, Codec<object>]
@@ -99,6 +101,12 @@ const signedCodec = struct<{ payload: Uint8Array; signature: Uint8Array }>({
   payload: bytes(1, maxTransactionBytes),
   signature: signatureCodec,
 })
+
+/** Canonical bytes of what a transaction says, whoever signs it and when: its kind and fields. */
+export function encodeBody(body: TransactionBody): Uint8Array {
+  const [kind, codec] = bodies[body.type] as readonly [number, Codec<object>]
+  return encode(bodyCodec, { kind, fields: codec.toWire(body) })
+}
 
 /** Canonical payload of a transaction: what its id covers. */
 export function encodePayload(unsigned: UnsignedTransaction): Uint8Array {

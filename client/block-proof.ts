@@ -3,9 +3,9 @@
  * receipts have the roots that the header names. So nothing in it can be altered, left out or put in by who serves it.
  */
 import { type Block, receiptCodec } from '../chain/block.ts'
-import type { Hash, Height } from '../chain/brands.ts'
+import type { Height } from '../chain/brands.ts'
 import { encode } from '../chain/codec.ts'
-import { headerHash } from '../chain/header.ts'
+import { type Header, headerHash } from '../chain/header.ts'
 import { merkleRoot } from '../chain/merkle.ts'
 import { MoteError } from '../chain/result.ts'
 import type { ChainSource } from './chain-source.ts'
@@ -21,7 +21,7 @@ export async function proveBlock(source: ChainSource, trust: PathTrust, block: B
   const { header, transactions, receipts } = block
   const wrong = (what: string) =>
     new MoteError('bad-proof', `${source.name}: block ${header.height}: ${what}`)
-  if (headerHash(header) !== (await certifiedHash(source, trust, header.height)))
+  if (headerHash(header) !== headerHash(await certifiedHeaderAt(source, trust, header.height)))
     throw wrong('expected the header that is certified')
   if (merkleRoot(transactions) !== header.transactionsRoot)
     throw wrong('transactions: not those of the header')
@@ -30,9 +30,14 @@ export async function proveBlock(source: ChainSource, trust: PathTrust, block: B
   return { ...block, verified: true }
 }
 
-async function certifiedHash(source: ChainSource, trust: PathTrust, height: Height): Promise<Hash> {
+/** The header at a height, from the checkpoint on. Throws `bad-header`, `bad-certificate`, or `stale` without a certificate. */
+export async function certifiedHeaderAt(
+  source: ChainSource,
+  trust: PathTrust,
+  height: Height,
+): Promise<Header> {
   const { checkpoint, verifier } = trust
-  if (height === checkpoint.header.height) return checkpoint.headerHash
+  if (height === checkpoint.header.height) return checkpoint.header
   const { head, run } = await headerPath(source, trust, height)
-  return headerHash(verifyRun(run, { checkpoint: head, verifier }))
+  return verifyRun(run, { checkpoint: head, verifier })
 }

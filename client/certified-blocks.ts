@@ -13,6 +13,7 @@ import { encode } from '../chain/codec.ts'
 import { changesHash, type Header, headerHash } from '../chain/header.ts'
 import type { CertifiedHeader } from '../chain/light-client.ts'
 import { merkleRoot } from '../chain/merkle.ts'
+import { RecentMap } from '../chain/recent-map.ts'
 import { MoteError } from '../chain/result.ts'
 import { type ChainSource, maxHeadersPerAnswer, type SourcePool } from './chain-source.ts'
 import type { HeaderFollower } from './header-follower.ts'
@@ -37,6 +38,8 @@ interface Link extends BlockReference {
 
 /** Headers in memory below the head. */
 const maxRecentHeaders = 1024
+/** Blocks whose receipts are kept at least; twice as many at most. */
+const maxKnownReceipts = 4
 /** Headers that are gone down over at once: some 200 bytes each are kept. What is older counts as out of reach. */
 export const maxBlocksBack = 131_072
 
@@ -46,6 +49,7 @@ export class CertifiedBlocks {
   readonly #stop: () => void
   /** Consecutive, ascending, up to the head. */
   #recent: Link[]
+  readonly #receipts = new RecentMap<Hash, readonly Receipt[]>(maxKnownReceipts)
 
   constructor(follower: HeaderFollower, pool: SourcePool) {
     this.#follower = follower
@@ -80,18 +84,29 @@ export class CertifiedBlocks {
     return { head, blocks: wanted }
   }
 
+  /** The block at a height, also one that wrote nothing, if it is in memory. */
+  recent(height: Height): BlockReference | undefined {
+    return this.#recent[height - (this.#recent[0] as Link).height]
+  }
+
   /** What became of the transactions of a block. Throws `bad-proof` for receipts that are not its own, `height-not-available`. */
-  receipts({ height, receiptsRoot }: BlockReference): Promise<readonly Receipt[]> {
-    return this.#pool.attempt(async source => {
-      const receipts = await source.receipts(height)
-      const leaves = receipts.map(receipt => encode(receiptCodec, receipt))
-      if (merkleRoot(leaves) !== receiptsRoot)
-        throw new MoteError(
-          'bad-proof',
-          `${source.name}: receipts of block ${height}: not those of the header`,
-        )
-      return receipts
-    })
+  receipts(block: BlockReference): Promise<readonly Receipt[]> {
+    return this.#pool.attempt(source => this.receiptsFrom(source, block))
+  }
+
+  /** The same from one source, unless they are known: what does not prove itself costs it. */
+  async receiptsFrom(
+    source: ChainSource,
+    { height, receiptsRoot }: BlockReference,
+  ): Promise<readonly Receipt[]> {
+    const known = this.#receipts.get(receiptsRoot)
+    if (known) return known
+    const receipts = await source.receipts(height)
+    const leaves = receipts.map(receipt => encode(receiptCodec, receipt))
+    if (merkleRoot(leaves) !== receiptsRoot)
+      throw new MoteError('bad-proof', `${source.name}: receipts of block ${height}: not those of the header`)
+    this.#receipts.set(receiptsRoot, receipts)
+    return receipts
   }
 
   close(): void {

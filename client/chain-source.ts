@@ -17,7 +17,7 @@ import type {
   TransactionId,
 } from '../chain/brands.ts'
 import { isDigest } from '../chain/brands.ts'
-import { type Codec, digest, encode, encodedList, list, optional, struct } from '../chain/codec.ts'
+import { bytes, type Codec, digest, encode, encodedList, list, optional, struct } from '../chain/codec.ts'
 import { type ErrorCode, errorTable } from '../chain/errors.ts'
 import {
   type CertifiedHeader,
@@ -25,7 +25,7 @@ import {
   type StateAnswer,
   stateAnswerCodec,
 } from '../chain/light-client.ts'
-import { maxGroupMembers } from '../chain/limits.ts'
+import { maxGroupMembers, maxTransactionBytes } from '../chain/limits.ts'
 
 /** How long `submit` waits before it answers. */
 export type SubmitWait = 'certified' | 'committed' | 'none'
@@ -132,6 +132,15 @@ export const headerListCodec: Codec<readonly CertifiedHeader[]> = list(
   maxHeadersPerAnswer,
 )
 
+/** Transactions that are submitted together, at most. */
+export const maxTransactionsPerSubmission = 256
+/** A list of signed transactions, as they are on the wire. */
+export const submissionCodec: Codec<readonly Uint8Array[]> = list(
+  bytes(1, maxTransactionBytes),
+  maxTransactionsPerSubmission,
+  1,
+)
+
 /** The first of these headers, in the encoding of `headerListCodec`: as many as fit, and at least one if there is one. */
 export function encodeHeaderPage(headers: readonly CertifiedHeader[]): Uint8Array {
   const page: Uint8Array[] = []
@@ -156,6 +165,12 @@ export interface ChainSource {
   status(options?: RequestOptions): Promise<NodeStatus>
   /** @param bytes one signed transaction; sending the same bytes again is always safe */
   submit(bytes: Uint8Array, wait: SubmitWait, options?: RequestOptions): Promise<TransactionStatus>
+  /** The same with several, which the source takes in their order; one status for each. Absent where they have to go one by one. */
+  submitAll?(
+    transactions: readonly Uint8Array[],
+    wait: SubmitWait,
+    options?: RequestOptions,
+  ): Promise<readonly TransactionStatus[]>
   transactionStatus(id: TransactionId, options?: RequestOptions): Promise<TransactionStatus>
   /** The newest certified header, or the one at a height (whose certificate may be absent: gaps are legal). */
   certifiedHeader(height: Height | 'latest', options?: RequestOptions): Promise<CertifiedHeader>

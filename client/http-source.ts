@@ -6,7 +6,7 @@
  */
 
 import { receiptsCodec } from '../chain/block.ts'
-import { type Codec, decode } from '../chain/codec.ts'
+import { type Codec, decode, encode } from '../chain/codec.ts'
 import { type ErrorCode, errorTable } from '../chain/errors.ts'
 import {
   type CertifiedHeader,
@@ -27,6 +27,8 @@ import {
   type NodeStatus,
   type RequestOptions,
   recordPageCodec,
+  type SubmitWait,
+  submissionCodec,
   type TransactionStatus,
 } from './chain-source.ts'
 import { coordinationAddressesCodec } from './coordination-address.ts'
@@ -62,18 +64,29 @@ export function httpSource(baseUrl: string, options: HttpSourceOptions = {}): Ch
   const getValue = async <T>(path: string, codec: Codec<T>, request?: RequestOptions) =>
     decodedOf(base, codec, (await get(path, request)).body)
 
+  const post = <T>(
+    path: string,
+    body: Uint8Array,
+    check: (value: unknown) => boolean,
+    request?: RequestOptions,
+  ) =>
+    exchange(base, { path, timeoutMs: submitTimeoutMs, signal: request?.signal, body }).then(answer =>
+      jsonOf<T>(base, answer, check),
+    )
+
   return {
     name: base,
     status: request => getJson<NodeStatus>('/v1/status', isNodeStatus, request),
-    submit: async (bytes, wait, request) => {
-      const answer = await exchange(base, {
-        path: `/v1/transactions?wait=${wait}`,
-        timeoutMs: submitTimeoutMs,
-        signal: request?.signal,
-        body: bytes,
-      })
-      return jsonOf<TransactionStatus>(base, answer, isTransactionStatus)
-    },
+    submit: (bytes, wait, request) =>
+      post<TransactionStatus>(`/v1/transactions?wait=${wait}`, bytes, isTransactionStatus, request),
+    submitAll: (transactions, wait: SubmitWait, request) =>
+      post<readonly TransactionStatus[]>(
+        `/v1/transactions/batch?wait=${wait}`,
+        encode(submissionCodec, transactions),
+        value =>
+          Array.isArray(value) && value.length === transactions.length && value.every(isTransactionStatus),
+        request,
+      ),
     transactionStatus: (id, request) => getJson(`/v1/transactions/${id}`, isTransactionStatus, request),
     certifiedHeader: (height, request) => getValue(`/v1/headers/${height}`, certifiedHeaderCodec, request),
     headersFrom: (from, limit, request) =>

@@ -51,6 +51,8 @@ export interface SubmitOptions {
   readonly signal?: AbortSignal
   /** How long a source has for the outcome before the next one is asked as well. Default 3 s. */
   readonly turnMs?: number
+  /** Judges what a source says before it counts; what it throws costs the source. Default: its word counts. */
+  readonly confirm?: (source: ChainSource, status: TransactionStatus) => Promise<TransactionStatus>
 }
 
 /** Nodes that must refuse a transaction, where that many are known: one that lies cannot end it. */
@@ -68,11 +70,13 @@ export class Refusals {
     pool: SourcePool,
     bytes: Uint8Array,
     wait: SubmitWait,
-    options: Pick<SubmitOptions, 'signal' | 'turnMs'> = {},
+    options: Pick<SubmitOptions, 'signal' | 'turnMs' | 'confirm'> = {},
   ): Promise<TransactionStatus> {
+    const { confirm = async (_source, status) => status } = options
     let unfinished: Outcome | undefined
     const attempt = pool.attempt(async source => {
-      const submit = (signal?: AbortSignal) => source.submit(bytes, wait, signal && { signal })
+      const submit = async (signal?: AbortSignal) =>
+        confirm(source, await source.submit(bytes, wait, signal && { signal }))
       const isOnly = pool.size === 1
       const heard = await outcomeOf(isOnly ? submit(options.signal) : inTurn(source, submit, options))
       const reason = refusalIn(heard)
@@ -99,11 +103,11 @@ export class Refusals {
 const defaultTurnMs = 3_000
 
 /** Throws `stale` when the turn of this source is over. */
-async function inTurn(
+export async function inTurn<T>(
   { name }: ChainSource,
-  submit: (signal: AbortSignal) => Promise<TransactionStatus>,
+  submit: (signal: AbortSignal) => Promise<T>,
   { signal, turnMs = defaultTurnMs }: Pick<SubmitOptions, 'signal' | 'turnMs'>,
-): Promise<TransactionStatus> {
+): Promise<T> {
   const turn = new Deadline(turnMs, { signal })
   const over = () =>
     signal?.aborted
@@ -140,7 +144,7 @@ function refusalIn(outcome: Outcome): string | undefined {
 }
 
 /** What a node says of itself or of the connection, or lies about, is no word about the transaction. */
-function refusesTransaction(code: ErrorCode): boolean {
+export function refusesTransaction(code: ErrorCode): boolean {
   return !errorTable[code].retry && !codesOfNode.has(code)
 }
 

@@ -80,7 +80,6 @@ export type RecordOutcome =
       readonly detail: string
     }
 
-/** @public */
 export interface Recorder {
   /**
    * Takes a message; one client's in the order in which they came. When it resolves, the message is on the disk.

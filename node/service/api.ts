@@ -13,7 +13,7 @@ import fastify, { type FastifyError, type FastifyInstance, type FastifyReply } f
 import { Type } from 'typebox'
 import { type Block, blockCodec } from '../../chain/block.ts'
 import { DeviceId, GroupId, Height, isDigest, StateKey, TransactionId } from '../../chain/brands.ts'
-import { bytes, type Codec, decode, encode, list } from '../../chain/codec.ts'
+import { decode, encode } from '../../chain/codec.ts'
 import { certifiedHeaderCodec, stateAnswerCodec } from '../../chain/light-client.ts'
 import { stateKeyOf } from '../../chain/records.ts'
 import { MoteError } from '../../chain/result.ts'
@@ -25,7 +25,9 @@ import {
   groupAnswerCodec,
   type HistoryCursor,
   maxHeadersPerAnswer,
+  maxTransactionsPerSubmission,
   type SubmitWait,
+  submissionCodec,
   type TransactionStatus,
 } from '../../client/chain-source.ts'
 import { coordinationAddressesCodec } from '../../client/coordination-address.ts'
@@ -59,8 +61,6 @@ export interface ApiParts {
   readonly extend?: (app: FastifyInstance) => void
 }
 
-/** Transactions in one POST to /v1/transactions/batch. */
-export const maxBatch = 256
 /** Largest body of any route that takes chain objects and names no limit of its own. */
 const defaultBodyLimit = 64 * 1024
 /** Answers under way when the API closes have this long to leave. */
@@ -69,9 +69,6 @@ const maxLongPollMs = 30_000
 /** Long polls under way, in all and from one address, this machine's own among them. */
 const maxPolls = 8_192
 const maxPollsPerAddress = 2_048
-
-/** A list of signed transactions, as they are on the wire: the body of a batch. */
-export const batchCodec: Codec<readonly Uint8Array[]> = list(bytes(1, maxTransactionBytes), maxBatch, 1)
 
 const digest = Type.String({ pattern: '^[0-9a-f]{64}$' })
 const height = Type.String({ pattern: '^(latest|0|[1-9][0-9]{0,14})$' })
@@ -171,11 +168,11 @@ function transactionRoutes(routes: FastifyInstance, { source, barrier }: ApiPart
   app.post(
     '/v1/transactions/batch',
     {
-      bodyLimit: maxBatch * (maxTransactionBytes + 8),
+      bodyLimit: maxTransactionsPerSubmission * (maxTransactionBytes + 8),
       schema: { querystring: waitQuery, response: { 200: Type.Array(statusSchema) } },
     },
     async request => {
-      const batch = decode(batchCodec, bodyOf(request.body))
+      const batch = decode(submissionCodec, bodyOf(request.body))
       if (!batch.ok) throw new MoteError(batch.error.code, batch.error.detail)
       const wanted = waitOf(request.query.wait)
       return Promise.all(batch.value.map(transaction => source.submit(transaction, wanted)))

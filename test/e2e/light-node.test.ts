@@ -16,6 +16,7 @@ import { stateKeyOf } from '../../chain/records.ts'
 import { MoteError } from '../../chain/result.ts'
 import { type CapabilityProfile, grantTokenSigningBytes } from '../../chain/transaction.ts'
 import { ChainClient } from '../../client/chain-client.ts'
+import { submissionCodec } from '../../client/chain-source.ts'
 import { readGenesisFile } from '../../client/genesis-file.ts'
 import { exchange, httpSource } from '../../client/http-source.ts'
 import {
@@ -32,7 +33,6 @@ import { nativeSignerFromSeed } from '../../client/native-crypto.ts'
 import { grant, revoke } from '../../client/operator-actions.ts'
 import { signedBody } from '../../client/submission.ts'
 import { apiUrl, type DevnetDescription, layout, readDescription } from '../../devnet/layout.ts'
-import { batchCodec } from '../../node/service/api.ts'
 import { unreadiness } from '../contract/health.ts'
 import { lyingProxy } from '../support/lying-proxy.ts'
 import { MoteCommand, runMote, ShellCommand } from '../support/mote-command.ts'
@@ -162,7 +162,7 @@ async function changesOfFullBlocks(wanted: number): Promise<number> {
           path: '/v1/transactions/batch?wait=certified',
           timeoutMs: 60_000,
           signal: undefined,
-          body: encode(batchCodec, batch),
+          body: encode(submissionCodec, batch),
         }),
       ),
     )

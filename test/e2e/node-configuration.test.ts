@@ -16,6 +16,7 @@ import {
   genesisDocument,
 } from '../../chain/genesis.ts'
 import type { NodeStatus } from '../../client/chain-source.ts'
+import { submissionCodec } from '../../client/chain-source.ts'
 import { writeGenesisFile } from '../../client/genesis-file.ts'
 import { exchange, httpSource } from '../../client/http-source.ts'
 import { writeKeyFile } from '../../client/key-directory.ts'
@@ -25,7 +26,6 @@ import type { NodeConfigFile } from '../../node/config.ts'
 import { recoverChain } from '../../node/ledger/chain-recovery.ts'
 import { type RunningNode, startNode } from '../../node/main.ts'
 import { defaultNetworkLimits } from '../../node/network/protocols.ts'
-import { batchCodec } from '../../node/service/api.ts'
 import { openLevelStorage } from '../../node/storage/level-storage.ts'
 import { runMote } from '../support/mote-command.ts'
 import { keysOf, tokenOf } from '../support/test-chain.ts'
@@ -131,7 +131,7 @@ async function blockSizes({ api, status }: Started, count: number): Promise<read
     }),
   )
   const path = '/v1/transactions/batch?wait=certified'
-  await exchange(api, { path, timeoutMs: 60_000, signal: undefined, body: encode(batchCodec, batch) })
+  await exchange(api, { path, timeoutMs: 60_000, signal: undefined, body: encode(submissionCodec, batch) })
   const { height } = await status()
   const sizes: number[] = []
   for (let at = 1; at <= height; at++) {

@@ -3,7 +3,7 @@ import { createServer, type IncomingMessage } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { blockCodec, receiptsCodec } from '../../chain/block.ts'
 import { DeviceId, GroupId, Height, StateKey, TransactionId } from '../../chain/brands.ts'
-import { encode } from '../../chain/codec.ts'
+import { decodeOwn, encode } from '../../chain/codec.ts'
 import { errorTable } from '../../chain/errors.ts'
 import { certifiedHeaderCodec, stateAnswerCodec } from '../../chain/light-client.ts'
 import { MoteError } from '../../chain/result.ts'
@@ -12,6 +12,7 @@ import {
   headerListCodec,
   type ListedType,
   recordPageCodec,
+  submissionCodec,
 } from '../../client/chain-source.ts'
 import type { TestSource } from './test-source.ts'
 
@@ -60,6 +61,10 @@ async function answerOf(
   const [, , what, which = ''] = url.pathname.split('/')
   const number = (name: string) => Number(url.searchParams.get(name))
   if (what === 'status') return source.status()
+  if (what === 'transactions' && which === 'batch') {
+    const batch = decodeOwn(submissionCodec, await bodyOf(request))
+    return Promise.all(batch.map(transaction => source.submit(transaction)))
+  }
   if (what === 'transactions' && request.method === 'POST') return source.submit(await bodyOf(request))
   if (what === 'transactions') return source.transactionStatus(TransactionId(which))
   if (what === 'state') return encode(stateAnswerCodec, await source.state(StateKey(which)))

@@ -1,0 +1,27 @@
+/** What a gateway looks at in a transaction that a device signed itself, before it takes it. The chain looks at everything. */
+import type { ChainId, DeviceId } from '../../chain/brands.ts'
+import { ok, type Result, refuse } from '../../chain/result.ts'
+import { attestedSources, type ParsedTransaction, parseTransaction } from '../../chain/transaction.ts'
+
+const kinds: readonly string[] = ['record.one', 'record.batch', 'contract.action']
+
+/**
+ * The transaction, if it is one that this device may hand in: signed in its own name, with a record or an action of its own.
+ * Refuses `malformed`, `too-large`, `unknown-version`, `kind-not-supported`, `wrong-chain`, `not-authorised`. The signature is not verified.
+ */
+export function deviceSigned(
+  transaction: Uint8Array,
+  { device, chainId }: { readonly device: DeviceId; readonly chainId: ChainId },
+): Result<ParsedTransaction> {
+  const parsed = parseTransaction(transaction)
+  if (!parsed.ok) return parsed
+  const { body, signer, chainId: named } = parsed.value.unsigned
+  if (named !== chainId) return refuse('wrong-chain', `transaction: expected chain ${chainId}, got ${named}`)
+  if (!kinds.includes(body.type))
+    return refuse('not-authorised', `transaction: expected ${kinds.join(', ')}, got ${body.type}`)
+  if (signer.deviceId !== device)
+    return refuse('not-authorised', `signer: expected the device ${device}, got ${signer.deviceId}`)
+  if (attestedSources(body).length > 0)
+    return refuse('not-authorised', 'source: expected none; a device speaks for itself')
+  return ok(parsed.value)
+}

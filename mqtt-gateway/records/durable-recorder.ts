@@ -1,0 +1,331 @@
+/**
+ * The recorder of a gateway: ties a message to a signed transaction (exchange-store.ts), puts that into the queue (transaction-queue.ts), and
+ * answers when it is final. Whoever takes it out of the queue, this gateway or another one, settles it (pump.ts); here only outcomes arrive.
+ *
+ * Order of what is written, and why
+ * 1. the tie, with the whole transaction: a crash after it leaves a message that is recorded although nobody was told, and whose repeat finds it;
+ * 2. the queue: if it cannot be reached, a tied message goes to the chain without it, since it may or may not have arrived there;
+ * 3. the outcome, after it was given: a crash before it asks the chain again.
+ * A transaction that has expired is replaced in its ties before its successor is sent, so that no crash leaves two for one message.
+ */
+import { createHash } from 'node:crypto'
+import type { Receipt, RefusalCode } from '../../chain/block.ts'
+import type { ChainId, Milliseconds, TransactionId } from '../../chain/brands.ts'
+import { errorTable } from '../../chain/errors.ts'
+import { assert, MoteError, ok, type Result, refuse, unwrap } from '../../chain/result.ts'
+import {
+  attestedSources,
+  encodeBody,
+  type ParsedTransaction,
+  parseTransaction,
+  type TransactionBody,
+} from '../../chain/transaction.ts'
+import { type Clock, systemClock } from '../../client/clock.ts'
+import { pause } from '../../client/deadline.ts'
+import type { IdentityKeys } from '../../client/key-directory.ts'
+import { signedBody } from '../../client/submission.ts'
+import { deviceSigned } from './device-signed.ts'
+import type { ExchangeStore } from './exchange-store.ts'
+import type { Accepted, AttestedBody, Recorder, RecordOutcome, RecordRequest } from './recorder.ts'
+import type { Settlement, Settler } from './settling.ts'
+import type { OpenRecord, Tie } from './ties.ts'
+import { queued, type TransactionQueue } from './transaction-queue.ts'
+
+export interface RecorderLimits {
+  /** Messages whose outcome is open. */
+  readonly records: number
+  /** Bytes of their transactions. */
+  readonly bytes: number
+  /** How long whoever sent one waits for its outcome. */
+  readonly outcomeMs: number
+}
+
+export const defaultRecorderLimits: RecorderLimits = {
+  records: 65_536,
+  bytes: 64 * 1024 * 1024,
+  outcomeMs: 30_000,
+}
+
+export interface RecorderParts {
+  /** The gateway's own identity. */
+  readonly keys: IdentityKeys
+  readonly chainId: ChainId
+  /** Of the chain, by which expiries go. */
+  readonly time: () => Milliseconds
+  readonly exchanges: ExchangeStore
+  readonly queue: Pick<TransactionQueue, 'add'>
+  readonly settler: Pick<Settler, 'settle'>
+  /** Undefined: this gateway settles whatever is in the queue. Else how long it waits for another one that does. */
+  readonly patienceMs: number | undefined
+  readonly limits: RecorderLimits
+  readonly signal: AbortSignal
+  /** Told of failures after which it goes on. */
+  readonly onError: (error: unknown) => void
+  readonly clock?: Clock
+}
+
+/** An open record in this process. */
+interface OpenMessage extends OpenRecord {
+  /** It is on the disk and in the queue, or was refused by that. */
+  readonly accepted: PromiseWithResolvers<Result<void>>
+  readonly ended: PromiseWithResolvers<RecordOutcome>
+  /** Of the transaction that it has now. */
+  settled: PromiseWithResolvers<Settlement>
+}
+
+const retryDelayMs = 500
+
+export class DurableRecorder implements Recorder {
+  readonly #parts: RecorderParts
+  readonly #clock: Clock
+  readonly #open = new Map<TransactionId, OpenMessage>()
+  /** Of their transactions. */
+  #bytes = 0
+
+  constructor(parts: RecorderParts) {
+    this.#parts = parts
+    this.#clock = parts.clock ?? systemClock
+    parts.signal.addEventListener('abort', () => this.#interrupt(), { once: true })
+  }
+
+  /** Goes on with what an earlier process left open. */
+  resume(records: readonly OpenRecord[]): void {
+    for (const record of records) this.#resume(record)
+  }
+
+  get openCount(): number {
+    return this.#open.size
+  }
+
+  /** Ids of what is open: for whoever looks for them in new blocks. */
+  isOpen(id: TransactionId): boolean {
+    return this.#open.has(id)
+  }
+
+  /** A transaction is final: its message, if one is open here, has its outcome. */
+  settled({ id }: Pick<ParsedTransaction, 'id'>, settlement: Settlement): void {
+    this.#open.get(id)?.settled.resolve(settlement)
+  }
+
+  incarnationOf(client: string, isClean: boolean): ReturnType<Recorder['incarnationOf']> {
+    return this.#parts.exchanges.incarnationOf(client, isClean)
+  }
+
+  released(client: string, packetIdentifier: number): Promise<void> {
+    return this.#parts.exchanges.released(client, packetIdentifier)
+  }
+
+  async accept(request: RecordRequest): Promise<Result<Accepted>> {
+    this.#mustRun()
+    const { exchange, device, messageId, content } = request
+    const { exchanges } = this.#parts
+    const repeated = exchange && exchanges.find(exchange)
+    if (repeated) return this.#again(repeated)
+    const message =
+      content.type === 'attested' && messageId !== undefined
+        ? { device, messageId, digest: digestOf(content.body) }
+        : undefined
+    const named = message && exchanges.findMessage(message)
+    if (named && named.digest !== Buffer.from(message.digest).toString('hex'))
+      return refuse('already-exists', `message ${messageId}: another message of this device has this id`)
+    if (named) return this.#again(named)
+    const transaction = this.#transactionOf(request)
+    if (!transaction.ok) return transaction
+    const known = this.#open.get(transaction.value.id)
+    if (known) {
+      await exchanges.tie(known, { exchange })
+      return this.#acceptedOnce(known)
+    }
+    if (this.#open.size >= this.#parts.limits.records || this.#bytes >= this.#parts.limits.bytes)
+      return refuse('overloaded', `records: ${this.#open.size} wait for their outcome`)
+    return this.#take(this.#opened({ transaction: transaction.value, ties: new Set() }), {
+      exchange,
+      message,
+    })
+  }
+
+  /** On the disk, then into the queue. */
+  async #take(open: OpenMessage, ties: Parameters<ExchangeStore['tie']>[1]): Promise<Result<Accepted>> {
+    try {
+      await this.#parts.exchanges.tie(open, ties)
+      const way = await this.#offer(open)
+      if (!way.ok) {
+        await this.#parts.exchanges.untie(open)
+        this.#close(open)
+      }
+      open.accepted.resolve(way.ok ? ok(undefined) : way)
+      if (way.ok) void this.#follow(open, way.value)
+    } catch (error) {
+      this.#close(open)
+      open.accepted.reject(error)
+      // A repeat must not find what may not be on the disk.
+      await this.#parts.exchanges.untie(open).catch(() => {})
+    }
+    return this.#acceptedOnce(open)
+  }
+
+  /** Into the queue; `direct` if it may not have arrived there. Refuses `overloaded`. Throws for a message without tie. */
+  async #offer(open: OpenMessage): Promise<Result<'queued' | 'direct'>> {
+    try {
+      const added = await this.#parts.queue.add(queued(open.transaction))
+      return added.ok ? ok('queued') : added
+    } catch (error) {
+      if (open.ties.size === 0) throw error
+      this.#parts.onError(error)
+      return ok('direct')
+    }
+  }
+
+  async #again(tie: Tie): Promise<Result<Accepted>> {
+    if (tie.open) return this.#acceptedOnce(this.#open.get(tie.open.transaction.id) ?? this.#resume(tie.open))
+    const outcome = await this.#parts.exchanges.outcomeOf(tie)
+    if (!outcome) throw new MoteError('interrupted', 'exchange: forgotten meanwhile')
+    return ok({ transaction: outcome.transaction, outcome: Promise.resolve(outcome) })
+  }
+
+  async #acceptedOnce(open: OpenMessage): Promise<Result<Accepted>> {
+    const accepted = await open.accepted.promise
+    if (!accepted.ok) return accepted
+    return ok({ transaction: open.transaction.id, outcome: this.#outcomeWithin(open) })
+  }
+
+  /** Whoever waits is told that there is none yet when the time is over. */
+  #outcomeWithin({ ended }: OpenMessage): Promise<RecordOutcome> {
+    const { outcomeMs } = this.#parts.limits
+    const { promise, resolve, reject } = Promise.withResolvers<RecordOutcome>()
+    const late = () => reject(new MoteError('timeout', `record: not certified within ${outcomeMs} ms`))
+    const cancel = this.#clock.after(outcomeMs, late)
+    ended.promise.then(resolve, reject).finally(cancel)
+    promise.catch(() => {})
+    return promise
+  }
+
+  #transactionOf({ device, content }: RecordRequest): Result<ParsedTransaction> {
+    const { chainId } = this.#parts
+    if (content.type === 'signed') return deviceSigned(content.transaction, { device, chainId })
+    const sources = attestedSources(content.body)
+    assert(sources.length === 1 && sources[0] === device, 'what is attested is from the device')
+    return ok(this.#signed(content.body))
+  }
+
+  #signed(body: TransactionBody): ParsedTransaction {
+    const { chainId, keys, time } = this.#parts
+    return unwrap(parseTransaction(signedBody({ chainId, body, keys, time: time() })))
+  }
+
+  /** Until it has ended, or the gateway stops. */
+  async #follow(open: OpenMessage, way: 'queued' | 'direct'): Promise<void> {
+    try {
+      let settlement = await this.#settlementOf(open, way)
+      while (settlement.type === 'unconfirmed' || this.#isToBeSignedAnew(open, settlement))
+        settlement = await this.#settlementOf(
+          open,
+          settlement.type === 'unconfirmed' ? 'direct' : await this.#replace(open),
+        )
+      const outcome = outcomeFrom(open.transaction.id, settlement)
+      open.ended.resolve(outcome)
+      await this.#parts.exchanges.end(open, outcome)
+    } catch (error) {
+      open.ended.reject(error)
+      if (!this.#parts.signal.aborted) this.#parts.onError(error)
+    } finally {
+      this.#close(open)
+    }
+  }
+
+  #settlementOf(open: OpenMessage, way: 'queued' | 'direct'): Promise<Settlement> {
+    const { patienceMs } = this.#parts
+    const { transaction, settled } = open
+    const settle = () => {
+      this.#parts.settler
+        .settle([transaction])
+        .then(([settlement]) => settled.resolve(settlement as Settlement), settled.reject)
+    }
+    if (way === 'direct') settle()
+    else if (patienceMs !== undefined)
+      settled.promise.finally(this.#clock.after(patienceMs, settle)).catch(() => {})
+    return settled.promise
+  }
+
+  #isToBeSignedAnew({ transaction: { unsigned } }: OpenMessage, settlement: Settlement): boolean {
+    const isExpired = settlement.type === 'refused' && settlement.code === 'transaction-expired'
+    return isExpired && unsigned.signer.deviceId === this.#parts.keys.id
+  }
+
+  /** Another transaction for the same message. The first one will never be executed: enough nodes have said so. */
+  async #replace(open: OpenMessage): Promise<'queued' | 'direct'> {
+    const before = open.transaction
+    const next = this.#signed(before.unsigned.body)
+    while (open.transaction.id !== next.id) {
+      try {
+        await this.#parts.exchanges.replace(open, next)
+      } catch (error) {
+        this.#parts.onError(error)
+        await pause(retryDelayMs, this.#parts.signal)
+        this.#mustRun()
+      }
+    }
+    open.settled = Promise.withResolvers()
+    this.#open.delete(before.id)
+    this.#open.set(next.id, open)
+    this.#bytes += next.bytes.length - before.bytes.length
+    const way = await this.#offer(open).catch(() => ok('direct' as const))
+    return way.ok ? way.value : 'direct'
+  }
+
+  #resume(record: OpenRecord): OpenMessage {
+    const open = this.#opened(record)
+    open.accepted.resolve(ok(undefined))
+    void this.#follow(open, 'direct')
+    return open
+  }
+
+  #opened(record: OpenRecord): OpenMessage {
+    const open: OpenMessage = Object.assign(record, {
+      accepted: Promise.withResolvers<Result<void>>(),
+      ended: Promise.withResolvers<RecordOutcome>(),
+      settled: Promise.withResolvers<Settlement>(),
+    })
+    for (const { promise } of [open.accepted, open.ended]) promise.catch(() => {})
+    this.#open.set(record.transaction.id, open)
+    this.#bytes += record.transaction.bytes.length
+    return open
+  }
+
+  #close({ transaction }: OpenMessage): void {
+    if (this.#open.delete(transaction.id)) this.#bytes -= transaction.bytes.length
+  }
+
+  #interrupt(): void {
+    const stopped = new MoteError('interrupted', 'records: the gateway stops')
+    for (const { settled, accepted } of this.#open.values()) {
+      settled.promise.catch(() => {})
+      settled.reject(stopped)
+      accepted.reject(stopped)
+    }
+  }
+
+  #mustRun(): void {
+    if (this.#parts.signal.aborted) throw new MoteError('interrupted', 'records: the gateway stops')
+  }
+}
+
+/** What the device said, whenever it is signed. */
+function digestOf(body: AttestedBody): Uint8Array {
+  return createHash('sha256').update(encodeBody(body)).digest()
+}
+
+function outcomeFrom(transaction: TransactionId, settlement: Settlement): RecordOutcome {
+  assert(settlement.type !== 'unconfirmed', 'what is unconfirmed is no outcome')
+  if (settlement.type === 'refused') return { ...settlement, transaction }
+  const { height, index, receipt } = settlement
+  if (receipt.code === 'ok') return { type: 'certified', transaction, height, index, receipt }
+  return { type: 'refused', transaction, code: receipt.code, detail: reasonOf(receipt) }
+}
+
+/** In the receipt's words. */
+function reasonOf({ code, events }: Receipt): string {
+  const refused = events.find(event => event.type === 'record.refused')
+  if (!refused) return errorTable[code as RefusalCode].sentence
+  return `record: ${refused.contract ? `guard ${refused.contract}: ` : ''}${refused.reason}`
+}

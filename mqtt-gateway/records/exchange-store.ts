@@ -1,0 +1,342 @@
+/**
+ * Which message became which transaction, on the disk: by exchange of MQTT, so that a repeat is recognised after a crash, and by what the
+ * device calls the message, so that it is recognised in another session.
+ *
+ * Invariants
+ * 1. A client has one incarnation at a time, and exchanges of that one only.
+ * 2. A tie is on the disk before its transaction goes anywhere. How that ended may be written later: the chain says it again.
+ * 3. Bounded: what has ended is forgotten, the oldest first. What is open is bounded by who takes it in (durable-recorder.ts).
+ *
+ * Keys: `session/` and the hash of the client; `exchange/`, the same and the packet identifier; `message/`, the device and the hash of the
+ * message id. The hashes make names of any text, of one length.
+ */
+import { createHash, randomBytes } from 'node:crypto'
+import type { DeviceId, Milliseconds, TransactionId } from '../../chain/brands.ts'
+import { boolean, type Codec, constant, encode, struct, text, uint } from '../../chain/codec.ts'
+import { bytesToHex } from '../../chain/hex.ts'
+import { MoteError } from '../../chain/result.ts'
+import type { ParsedTransaction } from '../../chain/transaction.ts'
+import type { MessageStore, StoreChange } from '../../client/message-store.ts'
+import { decodeStored } from '../../client/stored-value.ts'
+import type { Exchange, Incarnation, RecordOutcome } from './recorder.ts'
+import { changeOf, type OpenRecord, readTie, type SessionTies, type Tie } from './ties.ts'
+
+export interface NamedMessage {
+  readonly device: DeviceId
+  readonly messageId: string
+  /** 32 bytes. */
+  readonly digest: Uint8Array
+}
+
+/** Sessions that are known at a time; the one not seen for longest is forgotten. */
+export const maxSessions = 65_536
+/** A session that is not seen for so long is forgotten. */
+export const sessionMs = 7 * 86_400_000
+/** Exchanges of one session, those that have ended and may be repeated among them. */
+export const maxExchangesPerSession = 2_048
+/** The same of all sessions. */
+export const maxExchanges = 262_144
+/** Messages with an id that are recognised in other sessions. */
+export const maxNamedMessages = 65_536
+/** And for how long. */
+export const namedMessageMs = 86_400_000
+/** A session that is used is written again this often. */
+const seenEveryMs = 60_000
+/** A seventh more is forgotten than has to be, so that it is seldom done. */
+const spared = 7 / 8
+
+const formatVersion = 1 as const
+
+interface StoredSession {
+  readonly version: typeof formatVersion
+  readonly incarnation: string
+  readonly isClean: boolean
+  readonly seenAt: Milliseconds
+}
+const sessionCodec: Codec<StoredSession> = struct<StoredSession>({
+  version: constant(formatVersion),
+  incarnation: text(16),
+  isClean: boolean,
+  seenAt: uint<Milliseconds>(),
+})
+
+export class ExchangeStore {
+  readonly #store: MessageStore
+  readonly #now: () => Milliseconds
+  /** By hash of the client; in the order in which they were seen. */
+  readonly #sessions = new Map<string, SessionTies>()
+  /** Of all sessions. */
+  #exchanges = 0
+  /** By key, the oldest first. */
+  readonly #messages = new Map<string, Tie>()
+
+  private constructor(store: MessageStore, now: () => Milliseconds) {
+    this.#store = store
+    this.#now = now
+  }
+
+  /** As it was left, and what is open in it. Throws `storage-corrupt`, `storage-failed`. */
+  static async open(
+    store: MessageStore,
+    now: () => Milliseconds,
+  ): Promise<{ readonly exchanges: ExchangeStore; readonly open: readonly OpenRecord[] }> {
+    const exchanges = new ExchangeStore(store, now)
+    return { exchanges, open: await exchanges.#load() }
+  }
+
+  /** Session Present, and which life of the session it is, on the disk. */
+  async incarnationOf(client: string, isClean: boolean): Promise<Incarnation> {
+    const hash = hashOf(client)
+    const session = this.#sessions.get(hash)
+    const isOver = session && session.seenAt + sessionMs < this.#now()
+    if (session && !isClean && !session.isClean && !isOver) {
+      await this.#store.write([this.#seen(session)])
+      return { incarnation: session.incarnation, isPresent: true }
+    }
+    const gone = session ? this.#forgetSession(session) : []
+    const incarnation = randomBytes(8).toString('hex')
+    const next = { hash, incarnation, isClean, seenAt: this.#now(), ties: new Map() }
+    const change = this.#seen(next)
+    await this.#store.write([...gone, ...this.#makeRoomForSessions(), change])
+    return { incarnation, isPresent: false }
+  }
+
+  /** What the exchange was tied to, if it is a repeat. Throws `interrupted` when the session has ended. */
+  find({ client, incarnation, packetIdentifier, qos, isRepeat, digest }: Exchange): Tie | undefined {
+    const tie = this.#sessionOf(client, incarnation).ties.get(packetIdentifier)
+    // QoS 1: a PUBLISH without DUP is another message (MQTT 3.1.1, 4.3.2). QoS 2: until PUBREL it is the same one (4.3.3).
+    const mayRepeat = qos === 2 || isRepeat
+    return mayRepeat && tie?.qos === qos && tie.digest === bytesToHex(digest) ? tie : undefined
+  }
+
+  findMessage({ device, messageId }: Pick<NamedMessage, 'device' | 'messageId'>): Tie | undefined {
+    const tie = this.#messages.get(messageKey(device, messageId))
+    return tie && (tie.open || tie.at + namedMessageMs > this.#now()) ? tie : undefined
+  }
+
+  /** Ties a message, on the disk when it resolves. What its packet identifier was tied to before is forgotten. Throws `storage-failed`. */
+  async tie(
+    open: OpenRecord,
+    {
+      exchange,
+      message,
+    }: { readonly exchange?: Exchange | undefined; readonly message?: NamedMessage | undefined },
+  ): Promise<void> {
+    const changes: StoreChange[] = []
+    const at = this.#now()
+    if (exchange) {
+      const { client, incarnation, packetIdentifier, qos, digest } = exchange
+      const session = this.#sessionOf(client, incarnation)
+      if (session.seenAt + seenEveryMs < at) changes.push(this.#seen(session))
+      const key = exchangeKey(session, packetIdentifier)
+      const place = { session, packetIdentifier }
+      const tie = { key, digest: bytesToHex(digest), qos, at, open, place }
+      this.#forgetExchange(session, packetIdentifier)
+      session.ties.set(packetIdentifier, tie)
+      this.#exchanges++
+      changes.push(...this.#makeRoomIn(session), ...this.#makeRoomForExchanges(), this.#opened(open, tie))
+    }
+    if (message) {
+      const key = messageKey(message.device, message.messageId)
+      const tie = { key, digest: bytesToHex(message.digest), qos: 0 as const, at, open, place: undefined }
+      this.#messages.delete(key)
+      changes.push(...this.#makeRoomForMessages())
+      this.#messages.set(key, tie)
+      changes.push(this.#opened(open, tie))
+    }
+    if (changes.length > 0) await this.#store.write(changes)
+  }
+
+  /** The message has another transaction now. Throws `storage-failed`. */
+  async replace(open: OpenRecord, transaction: ParsedTransaction): Promise<void> {
+    await this.#store.write([...open.ties].map(tie => changeOf(tie, transaction)))
+    open.transaction = transaction
+  }
+
+  /** How it ended, on the disk when it resolves. Throws `storage-failed`. */
+  async end(open: OpenRecord, outcome: RecordOutcome): Promise<void> {
+    const ties = [...open.ties]
+    if (ties.length > 0) await this.#store.write(ties.map(tie => changeOf(tie, outcome)))
+    for (const tie of ties) tie.open = undefined
+    open.ties.clear()
+  }
+
+  /** It did not come to anything: as if it had never been tied. Throws `storage-failed`. */
+  async untie(open: OpenRecord): Promise<void> {
+    const changes = [...open.ties].flatMap(({ key, place }) => {
+      if (place) return this.#forgetExchange(place.session, place.packetIdentifier)
+      this.#messages.delete(key)
+      return [gone(key)]
+    })
+    open.ties.clear()
+    if (changes.length > 0) await this.#store.write(changes)
+  }
+
+  /** How a message ended that is open no more. Throws `storage-failed`, `storage-corrupt`. */
+  async outcomeOf({ key }: Tie): Promise<RecordOutcome | undefined> {
+    const value = await this.#store.get(key)
+    const state = value && readTie(key, value).state
+    return state && 'type' in state ? state : undefined
+  }
+
+  /** PUBREL: the exchange is over. Throws `storage-failed`. */
+  async released(client: string, packetIdentifier: number): Promise<void> {
+    const session = this.#sessions.get(hashOf(client))
+    if (session?.ties.get(packetIdentifier)?.qos !== 2) return
+    await this.#store.write(this.#forgetExchange(session, packetIdentifier))
+  }
+
+  /** Forgets sessions and names whose time is over. Throws `storage-failed`. */
+  async expire(): Promise<void> {
+    const now = this.#now()
+    const changes: StoreChange[] = []
+    for (const session of [...this.#sessions.values()])
+      if (session.seenAt + sessionMs < now) changes.push(...this.#forgetSession(session))
+    for (const [key, { open, at }] of this.#messages)
+      if (!open && at + namedMessageMs < now) {
+        this.#messages.delete(key)
+        changes.push(gone(key))
+      }
+    if (changes.length > 0) await this.#store.write(changes)
+  }
+
+  #sessionOf(client: string, incarnation: string): SessionTies {
+    const session = this.#sessions.get(hashOf(client))
+    if (session?.incarnation === incarnation) return session
+    throw new MoteError('interrupted', `session of ${client.slice(0, 100)}: another one has begun`)
+  }
+
+  /** As the one seen last. */
+  #seen(session: SessionTies): StoreChange {
+    const { hash, incarnation, isClean } = session
+    session.seenAt = this.#now()
+    this.#sessions.delete(hash)
+    this.#sessions.set(hash, session)
+    const value = encode(sessionCodec, {
+      version: formatVersion,
+      incarnation,
+      isClean,
+      seenAt: session.seenAt,
+    })
+    return { key: `session/${hash}`, value }
+  }
+
+  #opened(open: OpenRecord, tie: Tie): StoreChange {
+    open.ties.add(tie)
+    return changeOf(tie, open.transaction)
+  }
+
+  #forgetSession(session: SessionTies): readonly StoreChange[] {
+    this.#sessions.delete(session.hash)
+    const ties = [...session.ties.keys()].flatMap(identifier => this.#forgetExchange(session, identifier))
+    return [gone(`session/${session.hash}`), ...ties]
+  }
+
+  /** A transaction that is open goes on without the tie. */
+  #forgetExchange(session: SessionTies, packetIdentifier: number): readonly StoreChange[] {
+    const tie = session.ties.get(packetIdentifier)
+    if (!tie) return []
+    tie.open?.ties.delete(tie)
+    session.ties.delete(packetIdentifier)
+    this.#exchanges--
+    return [gone(tie.key)]
+  }
+
+  #makeRoomForSessions(): readonly StoreChange[] {
+    if (this.#sessions.size <= maxSessions) return []
+    const count = this.#sessions.size - Math.floor(spared * maxSessions)
+    return [...this.#sessions.values()].slice(0, count).flatMap(session => this.#forgetSession(session))
+  }
+
+  #makeRoomIn(session: SessionTies): readonly StoreChange[] {
+    if (session.ties.size <= maxExchangesPerSession) return []
+    return this.#forgetEnded(session, session.ties.size - Math.floor(spared * maxExchangesPerSession))
+  }
+
+  #makeRoomForExchanges(): readonly StoreChange[] {
+    if (this.#exchanges <= maxExchanges) return []
+    const changes: StoreChange[] = []
+    for (const session of this.#sessions.values()) {
+      const surplus = this.#exchanges - Math.floor(spared * maxExchanges)
+      if (surplus <= 0) break
+      changes.push(...this.#forgetEnded(session, surplus))
+    }
+    return changes
+  }
+
+  /** The oldest that have ended, at most so many. */
+  #forgetEnded(session: SessionTies, count: number): readonly StoreChange[] {
+    const ended = [...session.ties].filter(([, { open }]) => !open).slice(0, count)
+    return ended.flatMap(([packetIdentifier]) => this.#forgetExchange(session, packetIdentifier))
+  }
+
+  #makeRoomForMessages(): readonly StoreChange[] {
+    if (this.#messages.size < maxNamedMessages) return []
+    const surplus = this.#messages.size - Math.floor(spared * maxNamedMessages)
+    const ended = [...this.#messages].filter(([, { open }]) => !open).slice(0, surplus)
+    return ended.map(([key]) => {
+      this.#messages.delete(key)
+      return gone(key)
+    })
+  }
+
+  async #load(): Promise<readonly OpenRecord[]> {
+    const sessions = (await this.#store.all('session/')).map(([hash, value]): SessionTies => {
+      const { incarnation, isClean, seenAt } = decodeStored(sessionCodec, value, `records: session/${hash}`)
+      return { hash, incarnation, isClean, seenAt, ties: new Map() }
+    })
+    for (const session of sessions.toSorted((a, b) => a.seenAt - b.seenAt))
+      this.#sessions.set(session.hash, session)
+    const byTransaction = new Map<TransactionId, OpenRecord>()
+    const exchanges = await this.#loadTies('exchange/', byTransaction)
+    for (const tie of exchanges) {
+      tie.place?.session.ties.set(tie.place.packetIdentifier, tie)
+      this.#exchanges++
+    }
+    for (const tie of await this.#loadTies('message/', byTransaction)) this.#messages.set(tie.key, tie)
+    await this.expire()
+    return [...byTransaction.values()]
+  }
+
+  /** The oldest first. */
+  async #loadTies(prefix: string, byTransaction: Map<TransactionId, OpenRecord>): Promise<readonly Tie[]> {
+    const ties = (await this.#store.all(prefix)).map(([name, value]) => {
+      const key = `${prefix}${name}`
+      const { tie: read, state } = readTie(key, value)
+      const place = prefix === 'exchange/' ? this.#placeOf(name) : undefined
+      const tie: Tie = { ...read, open: undefined, place }
+      if ('bytes' in state) {
+        const open = byTransaction.get(state.id) ?? { transaction: state, ties: new Set() }
+        byTransaction.set(state.id, open)
+        open.ties.add(tie)
+        tie.open = open
+      }
+      return tie
+    })
+    return ties.toSorted((a, b) => a.at - b.at)
+  }
+
+  /** A session and its exchanges come and go in one write. */
+  #placeOf(name: string): Tie['place'] {
+    const [hash = '', identifier = ''] = name.split('/')
+    const session = this.#sessions.get(hash)
+    if (session) return { session, packetIdentifier: Number.parseInt(identifier, 16) }
+    throw new MoteError('storage-corrupt', `records: exchange/${name}: its session is gone`)
+  }
+}
+
+function gone(key: string): StoreChange {
+  return { key, value: undefined }
+}
+
+function hashOf(name: string): string {
+  return createHash('sha256').update(name, 'utf8').digest('hex')
+}
+
+function exchangeKey({ hash }: SessionTies, packetIdentifier: number): string {
+  return `exchange/${hash}/${packetIdentifier.toString(16).padStart(4, '0')}`
+}
+
+function messageKey(device: DeviceId, messageId: string): string {
+  return `message/${device}/${hashOf(messageId)}`
+}

@@ -1,0 +1,271 @@
+/**
+ * From signed bytes to a final outcome, which this gateway can prove or which enough nodes agree on.
+ *
+ * - Executed: the transaction stands in a block under a certified header, and its receipt says how it ended. A node that claims a place at
+ *   which it does not stand has lied, and another one is asked.
+ * - Refused: two nodes refuse it for good (one, where only one is known), and none that answers has it in a block. A transaction that has
+ *   expired is refused in that way; only then may it be signed anew.
+ * - What nobody answers is tried again and again: sending the same bytes is always safe.
+ *
+ * Several transactions are sent together, in their order, in one request.
+ */
+import type { Receipt, ReceiptCode } from '../../chain/block.ts'
+import type { Height, TransactionId } from '../../chain/brands.ts'
+import { MoteError, type Refusal } from '../../chain/result.ts'
+import type { ParsedTransaction } from '../../chain/transaction.ts'
+import { certifiedHeaderAt } from '../../client/block-proof.ts'
+import type { CertifiedBlocks } from '../../client/certified-blocks.ts'
+import type { ChainClient } from '../../client/chain-client.ts'
+import type { ChainSource, TransactionStatus } from '../../client/chain-source.ts'
+import { pause } from '../../client/deadline.ts'
+import type { PathTrust } from '../../client/header-path.ts'
+import { inTurn, Refusals, refusesTransaction } from '../../client/submission.ts'
+
+/** How a transaction ended, and where it stands. */
+export interface Executed {
+  readonly height: Height
+  readonly index: number
+  readonly receipt: Receipt
+}
+
+export type Settlement =
+  | ({ readonly type: 'executed' } & Executed)
+  | ({ readonly type: 'refused' } & Refusal)
+  /** One node refuses it, or says that it was executed and not where, and no second one has said so within `unconfirmedMs`. */
+  | { readonly type: 'unconfirmed'; readonly detail: string }
+
+export interface SettlerParts {
+  readonly client: Pick<ChainClient, 'pool' | 'follower'>
+  readonly blocks: Pick<CertifiedBlocks, 'recent' | 'receiptsFrom'>
+  /** Where the trust of the client started: for blocks that are not recent. */
+  readonly trust: PathTrust
+  /** Fires when the gateway stops. */
+  readonly signal: AbortSignal
+  /** Told of what is tried again. */
+  readonly onError: (error: unknown) => void
+}
+
+/** How long one refusal waits for a second node before it holds nobody else up. */
+const unconfirmedMs = 10_000
+const retryDelayMsMin = 50
+const retryDelayMsMax = 2_000
+
+type Submitted = readonly [ParsedTransaction, Executed | TransactionStatus]
+
+export class Settler {
+  readonly #parts: SettlerParts
+  readonly #running = new Map<TransactionId, Promise<Settlement>>()
+
+  constructor(parts: SettlerParts) {
+    this.#parts = parts
+  }
+
+  /** Each with its outcome, in their order. One that is being settled already is not sent twice. Throws `interrupted`. */
+  async settle(transactions: readonly ParsedTransaction[]): Promise<readonly Settlement[]> {
+    const fresh = transactions.filter(({ id }) => !this.#running.has(id))
+    const ends = new Map(fresh.map(({ id }) => [id, Promise.withResolvers<Settlement>()]))
+    for (const [id, { promise }] of ends) {
+      promise.catch(() => {})
+      this.#running.set(id, promise)
+    }
+    const all = transactions.map(({ id }) => this.#running.get(id) as Promise<Settlement>)
+    const settled = (id: TransactionId, settlement: Settlement | Promise<Settlement>) =>
+      ends.get(id)?.resolve(settlement)
+    this.#settleTogether(fresh, settled).catch(error => {
+      for (const { reject } of ends.values()) reject(error)
+    })
+    try {
+      return await Promise.all(all)
+    } finally {
+      for (const { id } of fresh) this.#running.delete(id)
+    }
+  }
+
+  /** Rounds of one request for all that are open; those that were refused go on by themselves. */
+  async #settleTogether(
+    transactions: readonly ParsedTransaction[],
+    settled: (id: TransactionId, settlement: Settlement | Promise<Settlement>) => void,
+  ): Promise<void> {
+    let open = [...new Map(transactions.map(each => [each.id, each])).values()]
+    for (let delayMs = retryDelayMsMin; open.length > 0; delayMs = Math.min(2 * delayMs, retryDelayMsMax)) {
+      this.#mustRun()
+      const heard = await this.#submitAll(open)
+      for (const [transaction, said] of heard)
+        if ('receipt' in said) settled(transaction.id, { type: 'executed', ...said })
+        else if (isRefusal(said)) settled(transaction.id, this.#settleAlone(transaction))
+      open = heard.flatMap(([each, said]) => ('receipt' in said || isRefusal(said) ? [] : [each]))
+      if (open.length > 0) await pause(delayMs, this.#parts.signal)
+    }
+  }
+
+  async #submitAll(transactions: readonly ParsedTransaction[]): Promise<readonly Submitted[]> {
+    const { client, signal, onError } = this.#parts
+    try {
+      return await client.pool.attempt(async source => {
+        const submit = (until: AbortSignal) => submitTo(source, transactions, until)
+        const statuses = await (client.pool.size === 1 ? submit(signal) : inTurn(source, submit, { signal }))
+        const receiptsAt = this.#reading(source)
+        return Promise.all(
+          transactions.map(async (each, i): Promise<Submitted> => {
+            const said = await judge(source, each.id, statuses[i] as TransactionStatus, receiptsAt)
+            return [each, said]
+          }),
+        )
+      })
+    } catch (error) {
+      this.#mustRun()
+      onError(error)
+      return transactions.map(each => [each, { id: each.id, status: 'unknown' }])
+    }
+  }
+
+  /** Receipts of certified blocks, as this source has them; of a height once. */
+  #reading(source: ChainSource): ReceiptsAt {
+    const { blocks, client, trust } = this.#parts
+    const read = async (height: Height) => {
+      // Its certificate may be on its way here.
+      await client.follower.reach(height)
+      const block = blocks.recent(height) ?? (await certifiedHeaderAt(source, trust, height))
+      return blocks.receiptsFrom(source, block)
+    }
+    const known = new Map<Height, Promise<readonly Receipt[]>>()
+    return height => {
+      const receipts = known.get(height) ?? read(height)
+      known.set(height, receipts)
+      return receipts
+    }
+  }
+
+  /** One that a node refuses: until it is final, or one node alone goes on saying so. */
+  async #settleAlone(transaction: ParsedTransaction): Promise<Settlement> {
+    const { signal, onError } = this.#parts
+    const since = performance.now()
+    let refusals = new Refusals()
+    for (let delayMs = retryDelayMsMin; ; delayMs = Math.min(2 * delayMs, retryDelayMsMax)) {
+      this.#mustRun()
+      try {
+        const said = await this.#submitOne(transaction, refusals)
+        if ('receipt' in said) return { type: 'executed', ...said }
+        const final = isRefusal(said) ? await this.#judgeRefusal(transaction.id, said) : undefined
+        if (final) return final
+        if (isRefusal(said)) refusals = new Refusals()
+      } catch (error) {
+        this.#mustRun()
+        onError(error)
+        const isOneAlone = error instanceof MoteError && error.code === 'unconfirmed'
+        if (isOneAlone && performance.now() - since > unconfirmedMs)
+          return { type: 'unconfirmed', detail: error.detail }
+      }
+      await pause(delayMs, signal)
+    }
+  }
+
+  /** What the nodes say together; a refusal is that of enough of them. */
+  async #submitOne(
+    { id, bytes }: ParsedTransaction,
+    refusals: Refusals,
+  ): Promise<Executed | TransactionStatus> {
+    const { client, signal } = this.#parts
+    let execution: Executed | undefined
+    const confirm = async (source: ChainSource, status: TransactionStatus): Promise<TransactionStatus> => {
+      const judged = await judge(source, id, status, this.#reading(source))
+      if (!('receipt' in judged)) return judged
+      execution = judged
+      return { ...status, status: 'certified' }
+    }
+    try {
+      const status = await refusals.send(client.pool, bytes, 'certified', { signal, confirm })
+      return execution ?? status
+    } catch (error) {
+      if (!(error instanceof MoteError && refusesTransaction(error.code))) throw error
+      return { id, status: 'refused', code: error.code, detail: error.detail }
+    }
+  }
+
+  /** Enough nodes refuse it; one that has it in a block, and proves it, says more. Undefined if they may say otherwise later. */
+  async #judgeRefusal(
+    id: TransactionId,
+    { code = 'internal', detail = code }: TransactionStatus,
+  ): Promise<Settlement | undefined> {
+    const { client, onError } = this.#parts
+    const found = client.pool.attempt(async source => {
+      const judged = await judge(source, id, await source.transactionStatus(id), this.#reading(source))
+      if ('receipt' in judged) return judged
+      throw new MoteError('height-not-available', `transaction ${id}: ${judged.status}`)
+    })
+    const execution = await found.catch((error: unknown) => {
+      if (!(error instanceof MoteError)) throw error
+      if (error.code !== 'height-not-available') onError(error)
+      return undefined
+    })
+    if (execution) return { type: 'executed', ...execution }
+    // It was executed, and those who say so do not know any more where.
+    if (code === 'duplicate') throw new MoteError('unconfirmed', `transaction ${id}: ${detail}`)
+    // Block time will reach it.
+    return code === 'expiry-too-far' ? undefined : { type: 'refused', code, detail }
+  }
+
+  #mustRun(): void {
+    if (this.#parts.signal.aborted) throw new MoteError('interrupted', 'records: the gateway stops')
+  }
+}
+
+type ReceiptsAt = (height: Height) => Promise<readonly Receipt[]>
+
+/** What is executed and certified is looked up and proven. Throws `bad-proof`, and what reading throws. */
+async function judge(
+  source: ChainSource,
+  id: TransactionId,
+  status: TransactionStatus,
+  receiptsAt: ReceiptsAt,
+): Promise<Executed | TransactionStatus> {
+  if (status.id !== id) throw new MoteError('bad-proof', `${source.name}: answered about ${status.id}`)
+  const { height } = status
+  if (height === undefined || status.status === 'committed') return status
+  const execution = executionOf(await receiptsAt(height), id, height)
+  if (execution) return execution
+  throw new MoteError('bad-proof', `${source.name}: block ${height} does not hold transaction ${id}`)
+}
+
+function submitTo(
+  source: ChainSource,
+  transactions: readonly ParsedTransaction[],
+  signal: AbortSignal,
+): Promise<readonly TransactionStatus[]> {
+  const wires = transactions.map(({ bytes }) => bytes)
+  return source.submitAll
+    ? source.submitAll(wires, 'certified', { signal })
+    : Promise.all(wires.map(bytes => source.submit(bytes, 'certified', { signal })))
+}
+
+/** Whether these words mean that the same bytes will not be executed. */
+function isRefusal({ status, code = 'internal' }: TransactionStatus): boolean {
+  return status === 'invalid' || (status === 'refused' && refusesTransaction(code))
+}
+
+/**
+ * With these a transaction was not executed, and its id is as unused as before: it may stand in a block as often as somebody puts it there,
+ * with a signature that does not verify, say (chain/execution.ts).
+ */
+const notExecuted: ReadonlySet<ReceiptCode> = new Set<ReceiptCode>([
+  'malformed',
+  'too-large',
+  'unknown-version',
+  'kind-not-supported',
+  'wrong-chain',
+  'transaction-expired',
+  'expiry-too-far',
+  'duplicate',
+  'overloaded',
+  'unknown-signer',
+  'signer-not-active',
+  'key-not-valid',
+  'bad-signature',
+])
+
+/** The one execution of this id in a block, if it is there: it is final, whatever its receipt says. */
+function executionOf(receipts: readonly Receipt[], id: TransactionId, height: Height): Executed | undefined {
+  const index = receipts.findIndex(receipt => receipt.id === id && !notExecuted.has(receipt.code))
+  const receipt = receipts[index]
+  return receipt && { height, index, receipt }
+}

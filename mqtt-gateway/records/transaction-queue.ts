@@ -1,0 +1,48 @@
+/**
+ * Where signed transactions wait for the chain: a port with an adapter on this machine's disk (level-queue.ts), and one contract suite
+ * (test/contract/transaction-queue.ts).
+ *
+ * A shard, the first digit of a device's id, is a queue of its own, and one batch of it at a time is with whoever took it. So the queue may
+ * deliver a batch twice, or hold a transaction twice: the chain executes an id once, and nothing here counts on what the queue remembers.
+ */
+import type { TransactionId } from '../../chain/brands.ts'
+import type { Result } from '../../chain/result.ts'
+import { attestedSources, type ParsedTransaction } from '../../chain/transaction.ts'
+import { type Shard, shardOf } from '../protocol/sharded-topics.ts'
+
+export interface QueuedTransaction {
+  readonly id: TransactionId
+  readonly shard: Shard
+  /** Signed. */
+  readonly bytes: Uint8Array
+}
+
+/** A transaction in the shard of the device that it speaks for. */
+export function queued({ id, bytes, unsigned }: ParsedTransaction): QueuedTransaction {
+  const [source = unsigned.signer.deviceId] = attestedSources(unsigned.body)
+  return { id, shard: shardOf(source), bytes }
+}
+
+/** The oldest transactions of a shard, in order. */
+export interface TransactionBatch {
+  readonly shard: Shard
+  readonly transactions: readonly Uint8Array[]
+}
+
+/** Transactions in one batch, and their bytes: a batch fits one message of a NATS server as it comes. */
+export const maxBatchTransactions = 64
+export const maxBatchBytes = 512 * 1024
+
+export interface TransactionQueue {
+  /**
+   * Resolves when the transaction is in the queue for good. Refuses `overloaded` when it is full, until what is in it has gone to the chain.
+   * Throws `storage-failed`, `unreachable`.
+   */
+  add(transaction: QueuedTransaction): Promise<Result<void>>
+  /** Waits for a batch of the shard; undefined once the signal fires. The next one is there when this one is done. Throws `storage-failed`, `unreachable`. */
+  take(shard: Shard, signal: AbortSignal): Promise<TransactionBatch | undefined>
+  /** The chain has the batch, or will never have it: it is gone when this resolves. What is not done is taken again, after a crash too. */
+  done(batch: TransactionBatch): Promise<void>
+  /** Ends what waits. What is in the queue stays. */
+  close(): Promise<void>
+}

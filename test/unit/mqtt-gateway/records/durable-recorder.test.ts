@@ -1,0 +1,273 @@
+/** One message, one transaction: repeats, crashes between any two steps, expiry, lies, and a chain that is out of reach. */
+import { expect, test, vi } from 'vitest'
+import { MoteError } from '../../../../chain/result.ts'
+import { parseTransaction } from '../../../../chain/transaction.ts'
+import { DurableQueue } from '../../../../client/durable-queue.ts'
+import { signedBody } from '../../../../client/submission.ts'
+import { ExchangeStore } from '../../../../mqtt-gateway/records/exchange-store.ts'
+import { LevelQueue } from '../../../../mqtt-gateway/records/level-queue.ts'
+import { exchangeOf, RecorderWorld, requestOf, sensorKeys } from '../../../support/recorder-world.ts'
+import { sampleRecord } from '../../../support/sample-record.ts'
+import { keysOf } from '../../../support/test-chain.ts'
+
+const begun = async (world: RecorderWorld, isClean = false) =>
+  (await world.recorder.incarnationOf('c', isClean)).incarnation
+
+test('recorder: what a device says is attested by the gateway, and its outcome is where it stands', async () => {
+  await using world = await RecorderWorld.open()
+  const outcome = await world.record({ text: 'a', exchange: exchangeOf('a', await begun(world)) })
+  expect(outcome).toMatchObject({ type: 'certified', index: 0, receipt: { code: 'ok' } })
+  if (outcome.type !== 'certified') return
+  const [added] = outcome.receipt.events
+  expect(added).toMatchObject({ type: 'record.added', device: sensorKeys.id, attested: true })
+  expect(world.chain.block(outcome.height).receipts[0]?.id).toBe(outcome.transaction)
+  expect(world.recorded()).toEqual(['a'])
+})
+
+test('recorder: a repeat at QoS 2 is the first one until PUBREL, with or without DUP, and another message after it', async () => {
+  await using world = await RecorderWorld.open()
+  const exchange = exchangeOf('a', await begun(world))
+  const first = await world.record({ text: 'a', exchange })
+  expect(await world.record({ text: 'a', exchange })).toEqual(first)
+  expect(await world.record({ text: 'a', exchange: { ...exchange, isRepeat: true } })).toEqual(first)
+  await world.recorder.released('c', 1)
+  expect((await world.record({ text: 'a', exchange })).transaction).not.toBe(first.transaction)
+  expect(world.recorded()).toEqual(['a', 'a'])
+})
+
+test('recorder: at QoS 1 a PUBLISH without DUP is another message, one with DUP the last one', async () => {
+  await using world = await RecorderWorld.open()
+  const exchange = exchangeOf('a', await begun(world), { qos: 1 })
+  const first = await world.record({ text: 'a', exchange })
+  const second = await world.record({ text: 'a', exchange })
+  expect(second.transaction).not.toBe(first.transaction)
+  expect(await world.record({ text: 'a', exchange: { ...exchange, isRepeat: true } })).toEqual(second)
+  await world.recorder.released('c', 1)
+  expect(await world.record({ text: 'a', exchange: { ...exchange, isRepeat: true } })).toEqual(second)
+  expect(world.recorded()).toEqual(['a', 'a'])
+})
+
+test('recorder: another packet identifier, content, quality or client is another message', async () => {
+  await using world = await RecorderWorld.open()
+  const incarnation = await begun(world)
+  const other = (await world.recorder.incarnationOf('d', false)).incarnation
+  const exchange = exchangeOf('a', incarnation, { isRepeat: true })
+  const transactions = []
+  for (const more of [
+    {},
+    { packetIdentifier: 2 },
+    { digest: exchangeOf('b', incarnation).digest },
+    { qos: 1 as const },
+    { client: 'd', incarnation: other },
+  ])
+    transactions.push((await world.accept({ text: 'a', exchange: { ...exchange, ...more } })).transaction)
+  expect(new Set(transactions).size).toBe(5)
+})
+
+test('recorder: repeats that come before the first one has its outcome, or is on the disk, share it', async () => {
+  await using world = await RecorderWorld.open()
+  const said = { text: 'a', exchange: exchangeOf('a', await begun(world)) }
+  const outcomes = await Promise.all(Array.from({ length: 5 }, () => world.record(said)))
+  expect(new Set(outcomes.map(({ transaction }) => transaction)).size).toBe(1)
+  expect(world.recorded()).toEqual(['a'])
+})
+
+test('recorder: an unclean session and its exchanges outlive the process; a clean CONNECT ends them', async () => {
+  await using world = await RecorderWorld.open()
+  const { incarnation, isPresent } = await world.recorder.incarnationOf('c', false)
+  expect(isPresent).toBe(false)
+  const exchange = exchangeOf('a', incarnation)
+  const first = await world.record({ text: 'a', exchange })
+  await world.restart()
+  expect(await world.recorder.incarnationOf('c', false)).toEqual({ incarnation, isPresent: true })
+  expect(await world.record({ text: 'a', exchange })).toEqual(first)
+  const clean = await world.recorder.incarnationOf('c', true)
+  expect(clean.isPresent).toBe(false)
+  await expect(world.record({ text: 'a', exchange })).rejects.toMatchObject({ code: 'interrupted' })
+  const again = { ...exchange, incarnation: clean.incarnation }
+  expect((await world.record({ text: 'a', exchange: again })).transaction).not.toBe(first.transaction)
+  // What was clean is not found by the next connection either.
+  expect(await world.recorder.incarnationOf('c', false)).toMatchObject({ isPresent: false })
+})
+
+test('recorder: a message id is once across sessions; under it another message is refused, another device has its own', async () => {
+  await using world = await RecorderWorld.open()
+  const first = await world.record({
+    text: 'a',
+    messageId: 'm',
+    exchange: exchangeOf('a', await begun(world, true)),
+  })
+  const again = exchangeOf('a', await begun(world, true), { packetIdentifier: 9 })
+  expect(await world.record({ text: 'a', messageId: 'm', exchange: again })).toEqual(first)
+  await world.restart()
+  expect(await world.record({ text: 'a', messageId: 'm' })).toEqual(first)
+  expect(await world.recorder.accept(requestOf({ text: 'b', messageId: 'm' }))).toMatchObject({
+    ok: false,
+    error: { code: 'already-exists' },
+  })
+  const { id } = keysOf('other')
+  const record = sampleRecord({ source: id, messageId: 'm' })
+  const content = { type: 'attested', body: { type: 'record.one', record } } as const
+  expect(
+    await world.recorder.accept({ exchange: undefined, device: id, messageId: 'm', content }),
+  ).toMatchObject({
+    ok: true,
+  })
+  expect(world.recorded().filter(text => text === 'a')).toHaveLength(1)
+})
+
+test('recorder: killed between the tie and the queue, the next process records the message once, and its repeat finds it', async () => {
+  await using world = await RecorderWorld.open()
+  const said = { text: 'a', exchange: exchangeOf('a', await begun(world)) }
+  const added = vi.spyOn(LevelQueue.prototype, 'add').mockReturnValue(new Promise(() => {}))
+  void world.recorder.accept(requestOf(said))
+  await vi.waitFor(() => expect(added).toHaveBeenCalledTimes(1))
+  const { id } = added.mock.calls[0]![0]
+  await world.stop()
+  expect(world.recorded()).toEqual([])
+  added.mockRestore()
+  await world.start()
+  expect(await world.record(said)).toMatchObject({ type: 'certified', transaction: id })
+  expect(world.recorded()).toEqual(['a'])
+})
+
+test('recorder: killed between the queue and the chain, the next process records the message once, and its repeat finds it', async () => {
+  await using world = await RecorderWorld.open()
+  for (const source of world.sources) source.failure = new MoteError('unreachable', 'down')
+  const tied = { text: 'a', exchange: exchangeOf('a', await begun(world)) }
+  const { transaction, outcome } = await world.accept(tied)
+  const loose = await world.accept({ text: 'b' })
+  await world.stop()
+  await expect(outcome).rejects.toMatchObject({ code: 'interrupted' })
+  for (const source of world.sources) source.failure = undefined
+  await world.start()
+  expect(await world.record(tied)).toMatchObject({ type: 'certified', transaction })
+  await vi.waitFor(() => expect(world.isRecorded(loose.transaction)).toBe(true))
+  expect(world.recorded().toSorted()).toEqual(['a', 'b'])
+})
+
+test('recorder: killed after the chain had it and before that was written down, the next process has the same outcome', async () => {
+  await using world = await RecorderWorld.open()
+  const said = { text: 'a', exchange: exchangeOf('a', await begun(world)) }
+  const killed = new MoteError('storage-failed', 'killed')
+  const ended = vi.spyOn(ExchangeStore.prototype, 'end').mockRejectedValue(killed)
+  const removed = vi.spyOn(DurableQueue.prototype, 'removeHeads').mockRejectedValue(killed)
+  const { transaction, outcome } = await world.accept(said)
+  expect(await outcome).toMatchObject({ type: 'certified', transaction })
+  await world.stop()
+  ended.mockRestore()
+  removed.mockRestore()
+  await world.start()
+  expect(await world.record(said)).toMatchObject({ type: 'certified', transaction })
+  expect(world.recorded()).toEqual(['a'])
+})
+
+test('recorder: an expired transaction is signed anew once two nodes refuse it, and the message is recorded once', async () => {
+  await using world = await RecorderWorld.open()
+  const said = { text: 'a', exchange: exchangeOf('a', await begun(world)) }
+  for (const source of world.sources) source.failure = new MoteError('unreachable', 'down')
+  const first = await world.accept(said)
+  world.chain.append([], { afterMs: 6 * 60_000 })
+  const [one, two] = world.sources
+  one!.failure = undefined
+  // One alone may be wrong: it is not enough.
+  await vi.waitFor(() => expect(world.errors.some(isUnconfirmed)).toBe(true), 5_000)
+  expect(world.recorded()).toEqual([])
+  two!.failure = undefined
+  const outcome = await first.outcome
+  expect(outcome.type).toBe('certified')
+  expect(outcome.transaction).not.toBe(first.transaction)
+  expect(await world.record(said)).toEqual(outcome)
+  expect(world.recorded()).toEqual(['a'])
+})
+
+test('recorder: what two nodes call expired and a third one has in a block is not signed anew', async () => {
+  await using world = await RecorderWorld.open({ sources: 3 })
+  const [one, two, three] = world.sources
+  const said = { text: 'a', exchange: exchangeOf('a', await begun(world)) }
+  for (const source of [one, two]) {
+    source!.submit = async bytes => {
+      const parsed = parseTransaction(bytes)
+      const id = parsed.ok ? parsed.value.id : never()
+      await three!.submit(bytes)
+      return { id, status: 'refused', code: 'transaction-expired' }
+    }
+    source!.tamperStatus = ({ id }) => ({ id, status: 'unknown' })
+  }
+  const { transaction, outcome } = await world.accept(said)
+  expect(await outcome).toMatchObject({ type: 'certified', transaction })
+  expect(world.recorded()).toEqual(['a'])
+})
+
+test('recorder: a transaction that the device signed is taken as it is, and refused for good when it has expired', async () => {
+  await using world = await RecorderWorld.open()
+  const signed = (more: Partial<Parameters<typeof signedBody>[0]> = {}) =>
+    signedBody({
+      chainId: world.chain.chainId,
+      body: { type: 'record.one', record: sampleRecord() },
+      keys: sensorKeys,
+      time: world.chain.time,
+      ...more,
+    })
+  const accept = (transaction: Uint8Array) =>
+    world.recorder.accept({
+      exchange: undefined,
+      device: sensorKeys.id,
+      messageId: undefined,
+      content: { type: 'signed', transaction },
+    })
+  const taken = await accept(signed())
+  expect(taken.ok && (await taken.value.outcome)).toMatchObject({ type: 'certified' })
+  const late = signed()
+  world.chain.append([], { afterMs: 6 * 60_000 })
+  const expired = await accept(late)
+  expect(expired.ok && (await expired.value.outcome)).toMatchObject({
+    type: 'refused',
+    code: 'transaction-expired',
+  })
+  const code = async (transaction: Uint8Array) => {
+    const result = await accept(transaction)
+    return result.ok ? 'ok' : result.error.code
+  }
+  const attested = { type: 'record.one', record: sampleRecord({ source: sensorKeys.id }) } as const
+  const group = { type: 'group.create', name: 'g', epochKeyHash: undefined } as const
+  expect(await code(signed({ keys: keysOf('other') }))).toBe('not-authorised')
+  expect(await code(signed({ body: attested }))).toBe('not-authorised')
+  expect(await code(signed({ body: group }))).toBe('not-authorised')
+  expect(await code(signed({ chainId: 'ab'.repeat(32) as typeof world.chain.chainId }))).toBe('wrong-chain')
+  expect(await code(Uint8Array.of(1))).toBe('malformed')
+})
+
+test('recorder: a receipt that is an error is refused for good, on the word of its block alone', async () => {
+  await using world = await RecorderWorld.open()
+  world.sources[1]!.failure = new MoteError('unreachable', 'down')
+  world.chain.revoke(sensorKeys.id)
+  const outcome = await world.record({ text: 'a', exchange: exchangeOf('a', await begun(world)) })
+  expect(outcome).toMatchObject({
+    type: 'refused',
+    code: 'invalid-state',
+    detail: 'record: source is revoked',
+  })
+})
+
+test('recorder: a node that only claims that the message is certified is not believed', async () => {
+  await using world = await RecorderWorld.open()
+  const [liar] = world.sources
+  liar!.submit = async bytes => {
+    const parsed = parseTransaction(bytes)
+    const id = parsed.ok ? parsed.value.id : never()
+    return { id, status: 'certified', height: world.chain.height }
+  }
+  const outcome = await world.record({ text: 'a', exchange: exchangeOf('a', await begun(world)) })
+  expect(outcome.type).toBe('certified')
+  expect(world.errors).toEqual([])
+  expect(world.recorded()).toEqual(['a'])
+})
+
+function isUnconfirmed(error: unknown): boolean {
+  return error instanceof MoteError && error.code === 'unconfirmed'
+}
+
+function never(): never {
+  throw new Error('cannot be')
+}
