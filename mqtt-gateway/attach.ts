@@ -10,6 +10,7 @@ import type { IdentityKeys } from '../client/key-directory.ts'
 import type { Logger } from '../client/log.ts'
 import type { AttachedEdge } from './config.ts'
 import { gatewaySecret } from './protocol/account-password.ts'
+import type { Shard } from './protocol/sharded-topics.ts'
 import type { TrustView } from './protocol/trust.ts'
 import { AccountKeeper, type AccountKeeperOptions } from './server/account-keeper.ts'
 import { attachedBroker, type BrokerEvent, shardOfLink } from './server/attached-broker.ts'
@@ -108,9 +109,13 @@ export class AttachedGateway {
     })
   }
 
+  /** Those that this gateway has now. */
+  shards(): readonly Shard[] {
+    return [...this.#links].map(shardOfLink).filter(shard => shard !== undefined)
+  }
+
   status(): AttachedEdgeStatus {
-    const shards = [...this.#links].map(shardOfLink).filter(shard => shard !== undefined)
-    return { shards: shards.toSorted(), connected: this.#links.has('publishing') }
+    return { shards: this.shards().toSorted(), connected: this.#links.has('publishing') }
   }
 
   /** What the account of a device is made of, as the broker has it; undefined if it has none. */

@@ -65,6 +65,15 @@ const schema = Type.Object(
     ),
     /** Liveness, readiness and status by HTTP; off unless given. */
     api: Type.Optional(listenSchema),
+    decisions: Type.Optional(
+      Type.Object(
+        {
+          /** What contracts decided longer ago is not published any more: after an absence, or when another gateway takes over. */
+          expiryMs: Type.Optional(Type.Integer({ minimum: 1_000, maximum: 86_400_000 })),
+        },
+        closed,
+      ),
+    ),
     /** Trust data older than this refuses every message. */
     trustTtlMs: Type.Integer({ minimum: 100, maximum: 86_400_000 }),
     /** Directory for the decision log, the sealed boxes and the checkpoint. */
@@ -118,6 +127,7 @@ export interface GatewayConfig {
   readonly edge: GatewayEdge
   readonly api: ListenAddress | undefined
   readonly trustTtlMs: number
+  readonly decisionExpiryMs: number
   readonly data: string
   readonly limits: {
     readonly connections: number
@@ -143,6 +153,8 @@ const defaultLimits = {
   messagesPerSecond: 1000,
   bytesPerSecond: 8 * 1024 * 1024,
 } as const
+/** A quarter of an hour: an actuator does not act on what was decided before that. */
+const defaultDecisionExpiryMs = 900_000
 const parse = configurationParser(schema)
 
 /** The configuration in a file. Throws `config-invalid` with the field. */
@@ -163,6 +175,7 @@ export function parseGatewayConfig(content: string, file: string): GatewayConfig
     edge: edgeOf(value, file),
     api: value.api,
     trustTtlMs: value.trustTtlMs,
+    decisionExpiryMs: value.decisions?.expiryMs ?? defaultDecisionExpiryMs,
     data: resolve(base, value.data),
     limits: { ...defaultLimits, ...value.limits },
     log: {

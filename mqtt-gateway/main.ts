@@ -22,9 +22,11 @@ import { nativeVerifier } from '../client/native-crypto.ts'
 import { devicePage } from '../client/record-list.ts'
 import { AttachedGateway } from './attach.ts'
 import { type GatewayConfig, type GatewayEdge, readGatewayConfig } from './config.ts'
+import { DecisionPublishing } from './decision-publishing.ts'
 import { chainTrust } from './protocol/chain-trust.ts'
 import { fileDecisionLog } from './protocol/decision-log.ts'
 import { maxEnvelopeBytes } from './protocol/envelope.ts'
+import { allShards } from './protocol/sharded-topics.ts'
 import { aedesBroker } from './server/aedes-broker.ts'
 import { fileBoxStore } from './server/boxes.ts'
 import type { BrokerFactory } from './server/broker.ts'
@@ -78,6 +80,13 @@ export async function startGateway(configFile: string, signal: AbortSignal): Pro
   const broker = edge.type === 'embedded' ? await embeddedBroker(edge, limits, log) : attached?.factory
   assert(broker, 'an edge of the one kind or the other')
   const gateway = await makeGateway(config, { trust, broker }, log)
+  const decisions = await DecisionPublishing.open({
+    config,
+    client,
+    shards: () => attached?.shards() ?? allShards,
+    publish: message => gateway.publishDecision(message),
+    log,
+  })
   let started = false
   const statusServer =
     config.api &&
@@ -93,6 +102,7 @@ export async function startGateway(configFile: string, signal: AbortSignal): Pro
         chainId: config.chainId,
         pid: process.pid,
         ...gateway.status(),
+        decisions: decisions.status(),
         ...(attached && { broker: attached.status() }),
       }),
     }))
@@ -100,7 +110,9 @@ export async function startGateway(configFile: string, signal: AbortSignal): Pro
   const stop = async (): Promise<void> => {
     log.info('stopping')
     stopping.abort()
+    await decisions.stop()
     await gateway.stop()
+    await decisions.recordAll()
     await attached?.stop()
     await statusServer?.close()
     await following
@@ -115,6 +127,7 @@ export async function startGateway(configFile: string, signal: AbortSignal): Pro
     // A broker may not answer for hours.
     const stopped = () => new MoteError('interrupted', 'stopped before the broker answered')
     const { secure: mqtts, ...mqtt } = await unlessAborted(signal, listening(), stopped)
+    decisions.start()
     started = true
     log.info({ mqtt, mqtts, height: gateway.status().height }, 'ready')
     const ready = {

@@ -28,6 +28,8 @@ export const topics = {
   check: (device: DeviceId) => `${prefix}/check/${device}`,
   /** A device says which kept message it has accepted (kept-mail.ts). */
   got: (device: DeviceId) => `${prefix}/got/${device}`,
+  /** What a contract has decided, where it was asked to publish that. */
+  decision: (publishTopic: string) => `${prefix}/decision/${publishTopic}`,
   result: (device: DeviceId) => `${prefix}/result/${device}`,
   verdict: (sender: DeviceId) => `${prefix}/verdict/${sender}`,
   error: (device: DeviceId) => `${prefix}/error/${device}`,

@@ -128,6 +128,12 @@ export class Gateway {
     }
   }
 
+  /** Publishes what a contract decided. Resolves when the broker has it. Throws `unreachable` where that is elsewhere. */
+  publishDecision(decision: { readonly topicName: string; readonly payload: Uint8Array }): Promise<void> {
+    const about = { contentType: 'application/json' }
+    return this.#broker.publish({ ...decision, retain: false, about })
+  }
+
   async stop(): Promise<void> {
     this.#stopFollowing()
     clearInterval(this.#summarising)

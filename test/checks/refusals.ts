@@ -7,6 +7,7 @@ import { agent } from './agent-refusals.ts'
 import { attachedRefusals } from './attached-refusals.ts'
 import { contracts } from './contract-refusals.ts'
 import { credentials } from './credential-refusals.ts'
+import { contractDecisions } from './decision-refusals.ts'
 import { gatewayPort } from './gateway-refusals.ts'
 import { handovers } from './handover-refusals.ts'
 import { hearing } from './hearing-refusals.ts'
@@ -572,6 +573,7 @@ export const refusalChecks: readonly RefusalCheck[] = [
   ...deviceMessages,
   ...agent,
   ...contracts,
+  ...contractDecisions,
   ...credentials,
   ...sessions,
   ...decoders,

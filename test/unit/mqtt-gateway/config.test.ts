@@ -22,6 +22,7 @@ test('gateway config: paths are relative to the file, defaults are filled in', (
     data: '/etc/mote/gateway/data',
     fullNodes: ['http://127.0.0.1:4100'],
     api: undefined,
+    decisionExpiryMs: 900_000,
     limits: { connections: 10_000 },
     log: { level: 'info', file: undefined },
   })
@@ -34,6 +35,7 @@ test.each([
   [{ trustTtlMs: undefined }, /trustTtlMs: expected a value/],
   [{ secret: 'x' }, /secret: expected no such field/],
   [{ version: 2 }, /version/],
+  [{ decisions: { expiryMs: 999 } }, /decisions\.expiryMs/],
 ])('gateway config: %j is refused by its field', (change, field) => {
   expect(() => parse({ ...valid, ...change })).toThrow(field)
   expect(() => parse({ ...valid, ...change })).toThrow(/config-invalid/)

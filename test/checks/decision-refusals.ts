@@ -1,0 +1,60 @@
+/** What is promised of published decisions: none is lost, none has two names, none is published late or by who has lost its shard. */
+import { never, type RefusalCheck, takenOut } from './refusal-check.ts'
+
+const test = 'test/unit/mqtt-gateway/records/decisions.test.ts'
+const publisher = 'mqtt-gateway/records/decisions.ts'
+
+export const contractDecisions: readonly RefusalCheck[] = [
+  {
+    refusal: 'decisions: a cursor that moves before the broker has the decisions',
+    file: publisher,
+    find: '        await this.#publishBlock(',
+    replace: '        cursor.pass(mine, block.height)\n        await this.#publishBlock(',
+    test,
+    only: 'when the broker has all of it',
+  },
+  {
+    refusal: 'decisions: a new name after a takeover',
+    file: 'mqtt-gateway/records/decision-message.ts',
+    find: 'Height: height,',
+    replace: 'Height: height + Math.floor(performance.now()),',
+    test,
+    only: 'takes a shard over',
+  },
+  {
+    refusal: 'decisions: a takeover that goes on at the head',
+    file: publisher,
+    find: 'cursor.at(shard) ?? 0))',
+    replace: 'cursor.at(shard) ?? Number.MAX_SAFE_INTEGER))',
+    test,
+    only: 'takes a shard over',
+  },
+  {
+    refusal: 'decisions: one shard that is caught up with repeats the others',
+    file: publisher,
+    find: ' || (cursor.at(shard) ?? -1) >= height',
+    replace: '',
+    test,
+    only: 'does not repeat the others',
+  },
+  ...takenOut(publisher, test, {
+    'decisions: a shard that another gateway has taken over': 'if (!shards().includes(shard))',
+    'decisions: one that has expired meanwhile': 'if (time < now() - expiryMs)',
+  }),
+  {
+    refusal: 'decisions: one that nobody asked to publish',
+    file: 'mqtt-gateway/records/decision-message.ts',
+    find: 'if (publishTopic === undefined)',
+    replace: never,
+    test,
+    only: 'nobody asked',
+  },
+  {
+    refusal: 'decisions: what has just been given to a broker that dies too is recorded',
+    file: 'mqtt-gateway/records/decision-cursor.ts',
+    find: 'if (now - since < this.#options.recordAfterMs)',
+    replace: never,
+    test,
+    only: 'comes again after a kill',
+  },
+]
