@@ -276,20 +276,17 @@ function readsLengths(stream: object): stream is LengthReader {
 }
 
 const lengthBytes = 2
-/** Made once: the decoder tells by an error that nothing is left, once a message, and a stack trace each time is dear. */
-const nothingLeft = new RangeError('noise: no length left to read')
+/** Longer than any message, and so never there: the reader of lengths stops and waits for more. */
+const notThereYet = 2 ** (8 * lengthBytes)
 
 /**
- * Ends the reading of lengths without a new error each time.
+ * Ends the reading of lengths without an error, which the decoder would throw and catch once a message.
  * @returns false if the stream reads them in another way
  */
 export function endLengthsCheaply(stream: MessageStream): boolean {
   if (!readsLengths(stream)) return false
   const { decoder } = stream
   const read = decoder.lengthDecoder
-  decoder.lengthDecoder = data => {
-    if (data.length < lengthBytes) throw nothingLeft
-    return read(data)
-  }
+  decoder.lengthDecoder = data => (data.length < lengthBytes ? notThereYet : read(data))
   return true
 }
