@@ -10,6 +10,7 @@ import {
   type Codec,
   constant,
   decode,
+  decodeSharing,
   digest,
   list,
   malformed,
@@ -187,7 +188,7 @@ export function proposalTime(data: Uint8Array): Milliseconds | undefined {
 
 /** Reads the data of a Raft entry. Refuses `malformed` and `too-large`; such an entry makes no block on any node. */
 export function decodeProposal(data: Uint8Array): Result<BlockProposal> {
-  const decoded = decode(proposalCodec, data)
+  const decoded = decodeSharing(proposalCodec, data)
   if (decoded.ok && decoded.value.type === 'heartbeat' && decoded.value.transactions.length > 0)
     return refuse('malformed', 'transactions: expected none in a heartbeat')
   return decoded

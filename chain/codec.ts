@@ -4,16 +4,23 @@
  *
  * A `Codec<T>` names the shape of one value. What is hashed or signed is always an array in fixed field order;
  * maps do not occur. Integers up to 2^32-1 take MessagePack's shortest unsigned form; larger ones, up to 2^53-1, take
- * its signed 64-bit form (0xd3), which is what msgpackr writes for a positive bigint.
+ * its signed 64-bit form (0xd3).
  *
- * `encode` is msgpackr's `pack`. `decode` is for hostile bytes and never throws: chain/messagepack.ts reads them and
- * refuses every form but the canonical one, then the codec refuses wrong arity, types and ranges. A codec's `fromWire`
- * must be injective (two wire values never give one value); so bytes that decode are the bytes that encode.
+ * chain/messagepack.ts writes and reads them. `decode` is for hostile bytes and never throws: every form but the canonical one is
+ * refused, then the codec refuses wrong arity, types and ranges. A codec's `fromWire` must be injective (two wire values
+ * never give one value); so bytes that decode are the bytes that encode.
  */
 import { concatBytes } from '@noble/hashes/utils.js'
-import { Packr } from 'msgpackr'
 import { bytesToHex, hexToBytes } from './hex.ts'
-import { Malformed, maxItems, readMessagePack, utf8Length, type Wire } from './messagepack.ts'
+import {
+  Malformed,
+  type Memory,
+  maxItems,
+  readMessagePack,
+  utf8Length,
+  type Wire,
+  writeMessagePack,
+} from './messagepack.ts'
 import { assert, ok, type Refusal, type Result, refuse } from './result.ts'
 
 export type { Wire }
@@ -28,18 +35,31 @@ export interface Codec<T> {
 export const maxEncodedBytes = 4 * 1024 * 1024
 const uint32Max = 0xffff_ffff
 
-const packr = new Packr({
-  useRecords: false,
-  variableMapSize: true,
-  useBigIntExtension: false,
-  mapsAsObjects: false,
-  int64AsType: 'bigint',
-})
-
 /** Canonical bytes of `value`. Throws only if the value does not fit its codec (a programmer's mistake). */
 export function encode<T>(codec: Codec<T>, value: T): Uint8Array {
-  // A copy: msgpackr returns a view of a buffer that it shares between calls.
-  return new Uint8Array(packr.pack(codec.toWire(value)))
+  return writeMessagePack(codec.toWire(value)).slice()
+}
+
+/** Encodings that are soon gone, in one piece of memory until it is full. */
+const passingBytes = 16 * 1024
+let passing = new Uint8Array(passingBytes)
+let passingLength = 0
+
+/**
+ * `encode` for bytes that are hashed, copied or stored at once, and then gone: memory of its own costs more than all the
+ * rest of a short encoding. Whoever keeps the bytes keeps `passingBytes`.
+ */
+export function encodePassing<T>(codec: Codec<T>, value: T): Uint8Array {
+  const written = writeMessagePack(codec.toWire(value))
+  if (written.length > passingBytes / 4) return written.slice()
+  if (passingLength + written.length > passingBytes) {
+    passing = new Uint8Array(passingBytes)
+    passingLength = 0
+  }
+  const start = passingLength
+  passing.set(written, start)
+  passingLength += written.length
+  return passing.subarray(start, passingLength)
 }
 
 /** The encoding of a list whose items are encoded already. */
@@ -55,14 +75,35 @@ export function encodedList(items: readonly Uint8Array[]): Uint8Array {
  * @param maxBytes refuse larger input before looking at it; whoever takes more than `maxEncodedBytes` takes more values too
  */
 export function decode<T>(codec: Codec<T>, bytes: Uint8Array, maxBytes: number = maxEncodedBytes): Result<T> {
-  if (bytes.length > maxBytes)
-    return refuse('too-large', `bytes: expected at most ${maxBytes}, got ${bytes.length}`)
-  return decodeWithin(codec, bytes, maxItems * Math.max(1, maxBytes / maxEncodedBytes))
+  return decodeUpTo(codec, bytes, maxBytes, 'own')
 }
 
-function decodeWithin<T>(codec: Codec<T>, bytes: Uint8Array, itemsMax: number): Result<T> {
+/**
+ * `decode`, but longer byte strings in the value are views of `bytes`, which nobody may change from then on, and which stay
+ * as long as the value does.
+ */
+export function decodeSharing<T>(
+  codec: Codec<T>,
+  bytes: Uint8Array,
+  maxBytes: number = maxEncodedBytes,
+): Result<T> {
+  return decodeUpTo(codec, bytes, maxBytes, 'shared')
+}
+
+function decodeUpTo<T>(codec: Codec<T>, bytes: Uint8Array, maxBytes: number, memory: Memory): Result<T> {
+  if (bytes.length > maxBytes)
+    return refuse('too-large', `bytes: expected at most ${maxBytes}, got ${bytes.length}`)
+  return decodeWithin(codec, bytes, maxItems * Math.max(1, maxBytes / maxEncodedBytes), memory)
+}
+
+function decodeWithin<T>(
+  codec: Codec<T>,
+  bytes: Uint8Array,
+  itemsMax: number,
+  memory: Memory = 'own',
+): Result<T> {
   try {
-    return ok(codec.fromWire(readMessagePack(bytes, itemsMax), 'value'))
+    return ok(codec.fromWire(readMessagePack(bytes, itemsMax, memory), 'value'))
   } catch (error) {
     return refuse('malformed', error instanceof Malformed ? error.message : 'value: expected another form')
   }

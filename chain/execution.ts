@@ -23,7 +23,7 @@ import {
   type TransactionId,
 } from './brands.ts'
 
-import { encode } from './codec.ts'
+import { encodePassing } from './codec.ts'
 import { type ConsenterSet, signersHash } from './consenters.ts'
 import { executeAction, executeDeploy, executeGuard, executeRetire } from './execute-contracts.ts'
 import { executeCredentials } from './execute-credentials.ts'
@@ -210,7 +210,7 @@ function executeTransactions(
   let size = 0
   let receiptBytes = 0
   const settle = (receipt: Receipt) => {
-    const encoded = encode(receiptCodec, receipt)
+    const encoded = encodePassing(receiptCodec, receipt)
     receipts.push(receipt)
     encodedReceipts.push(encoded)
     receiptBytes += encoded.length

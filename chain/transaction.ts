@@ -9,7 +9,18 @@
  * Whether the signer may do it is not judged here (permissions.ts, execution.ts).
  */
 import type { ChainId, DeviceId, GrantId, KeyId, Milliseconds, TransactionId } from './brands.ts'
-import { bytes, type Codec, constant, decode, digest, encode, struct, uint, type Wire } from './codec.ts'
+import {
+  bytes,
+  type Codec,
+  constant,
+  decode,
+  decodeSharing,
+  digest,
+  encode,
+  struct,
+  uint,
+  type Wire,
+} from './codec.ts'
 import { domainBytes, hashHex, hashOf } from './hashing.ts'
 import { hexToBytes } from './hex.ts'
 import { type PublicKey, publicKeyCodec, type Signer, signatureCodec } from './keys.ts'
@@ -138,11 +149,11 @@ export function signTransaction(unsigned: UnsignedTransaction, signer: Signer): 
 }
 
 /**
- * Reads a transaction from hostile bytes. Verifies form only, not the signature.
+ * Reads a transaction from hostile bytes, which it keeps: nobody may change them any more. Verifies form only, not the signature.
  * Refuses: `too-large`, `malformed`, `unknown-version`, `kind-not-supported`.
  */
 export function parseTransaction(wire: Uint8Array): Result<ParsedTransaction> {
-  const signed = decode(signedCodec, wire, maxTransactionBytes)
+  const signed = decodeSharing(signedCodec, wire, maxTransactionBytes)
   if (!signed.ok) return signed
   const { payload, signature } = signed.value
   const recognised = recognise(payload)

@@ -3,7 +3,7 @@
  * the log. The ends of the log are chain-storage.ts's.
  */
 import type { StateKey } from '../../chain/brands.ts'
-import { encode } from '../../chain/codec.ts'
+import { encode, encodePassing } from '../../chain/codec.ts'
 import type { Entry, SnapshotMeta } from '../../consensus/types.ts'
 import type { BlockWrite, SignedHeader, SnapshotWrite } from '../ports.ts'
 import { configurationCodec, snapshotCodec } from '../raft-codecs.ts'
@@ -63,7 +63,7 @@ export function blockOperations(block: BlockWrite): BatchOperation[] {
   for (const [slot, ids] of block.replay) operations.push(put(storeKey('replay', slot, height), ids))
   if (block.handover) operations.push(put(storeKey('handover', height), block.handover))
   if (block.signed) operations.push(signedOperation(block.signed))
-  if (block.undo) operations.push(put(storeKey('undo', height), encode(undoCodec, block.undo)))
+  if (block.undo) operations.push(put(storeKey('undo', height), encodePassing(undoCodec, block.undo)))
   return operations
 }
 

@@ -2,7 +2,14 @@ import fc from 'fast-check'
 import { Packr } from 'msgpackr'
 import { describe, expect, test } from 'vitest'
 import * as codec from '../../../chain/codec.ts'
-import { maxDepth, maxItems, readMessagePack, utf8Length, type Wire } from '../../../chain/messagepack.ts'
+import {
+  maxDepth,
+  maxItems,
+  readMessagePack,
+  utf8Length,
+  type Wire,
+  writeMessagePack,
+} from '../../../chain/messagepack.ts'
 
 const packr = new Packr({ useRecords: false, useBigIntExtension: false, int64AsType: 'bigint' })
 
@@ -173,17 +180,52 @@ describe('codec', () => {
   })
 })
 
+test('codec: passing encodings are those of encode, and none is written over another', () => {
+  const any = codec.bytes(0, 10_000)
+  const values = Array.from({ length: 300 }, (_, i) => new Uint8Array((i * 37) % 5000).fill(i & 0xff))
+  const passing = values.map(value => codec.encodePassing(any, value))
+  expect(passing.map(bytes => Buffer.from(bytes).toString('hex'))).toEqual(
+    values.map(value => Buffer.from(codec.encode(any, value)).toString('hex')),
+  )
+})
+
 describe('messagepack', () => {
-  test('messagepack: reads what msgpackr writes, as msgpackr reads it', () => {
+  test('messagepack: reads what msgpackr writes, and writes the same', () => {
     fc.assert(
       fc.property(wire, value => {
         const bytes = Uint8Array.from(packr.pack(value))
-        const read = readMessagePack(bytes)
-        expect(read).toEqual(value)
-        expect(Uint8Array.from(packr.pack(read))).toEqual(bytes)
+        expect(readMessagePack(bytes)).toEqual(value)
+        expect(Uint8Array.from(writeMessagePack(value))).toEqual(bytes)
       }),
       { numRuns: 1000 },
     )
+  })
+
+  test.each([
+    ['text', (length: number) => 'x'.repeat(length)],
+    ['text beyond ASCII', (length: number) => 'ü'.repeat(length)],
+    ['byte string', (length: number) => new Uint8Array(length).fill(7)],
+    ['array', (length: number) => new Array<Wire>(length).fill(7)],
+  ])('messagepack: the length of %s is written in its shortest form', (_, make) => {
+    for (const length of [0, 15, 16, 31, 32, 127, 128, 255, 256, 65_535, 65_536, 100_000]) {
+      const written = Uint8Array.from(writeMessagePack(make(length)))
+      expect(Buffer.compare(written, packr.pack(make(length))), `length ${length}`).toBe(0)
+    }
+  })
+
+  test('messagepack: a lone surrogate is written as U+FFFD, so that what is written can be read', () => {
+    expect(readMessagePack(Uint8Array.from(writeMessagePack(['a\ud800b'])))).toEqual(['a\ufffdb'])
+  })
+
+  test('messagepack: what is read shared has views of the longer byte strings, and of those alone', () => {
+    const [short, long] = [new Uint8Array(64).fill(1), new Uint8Array(65).fill(2)]
+    const bytes = Uint8Array.from(writeMessagePack([short, long]))
+    const [shortRead, longRead] = readMessagePack(bytes, maxItems, 'shared') as [Uint8Array, Uint8Array]
+    const own = readMessagePack(bytes) as [Uint8Array, Uint8Array]
+    expect([shortRead, longRead]).toEqual([short, long])
+    bytes.fill(0)
+    expect([shortRead, longRead]).toEqual([short, new Uint8Array(65)])
+    expect(own).toEqual([short, long])
   })
 
   test('messagepack: accepted random bytes are the canonical ones', () => {
@@ -195,7 +237,7 @@ describe('messagepack', () => {
         } catch {
           return
         }
-        expect(Uint8Array.from(packr.pack(read))).toEqual(bytes)
+        expect(Uint8Array.from(writeMessagePack(read))).toEqual(bytes)
       }),
       { numRuns: 5000 },
     )
