@@ -68,6 +68,8 @@ export interface BlockInput {
   readonly index: LogIndex
   /** 'skip' is for a log that this node has executed and verified before. */
   readonly verify: Verification
+  /** `parseTransaction`, or a memory of it. */
+  readonly parse?: typeof parseTransaction
 }
 
 /** A transaction that its signer really signed, and how it ended. Its place in the block never changes again. */
@@ -131,7 +133,8 @@ export function executeBlock(ledger: Ledger, input: BlockInput): ExecutedBlock {
     steps: { used: 0 },
   }
   const transactions = proposal.type === 'block' ? proposal.transactions : []
-  const { receipts, encodedReceipts, executed } = executeTransactions(context, replay, transactions)
+  const parse = input.parse ?? parseTransaction
+  const { receipts, encodedReceipts, executed } = executeTransactions(context, replay, transactions, parse)
   const handover = proposal.type === 'handover' ? executeHandover(view, proposal.signersHash) : undefined
   const writes = view.encodedWrites()
   const changes = [...writes.keys()]
@@ -202,6 +205,7 @@ function executeTransactions(
   context: ExecutionContext,
   replay: ReplayDraft,
   transactions: readonly Uint8Array[],
+  parse: typeof parseTransaction,
 ): Pick<ExecutedBlock, 'receipts' | 'encodedReceipts' | 'executed'> {
   const { blockBytes, blockChanges, blockTransactions } = context.view.parameters().limits
   const receipts: Receipt[] = []
@@ -217,7 +221,7 @@ function executeTransactions(
   }
   for (const [index, wire] of transactions.entries()) {
     size += wire.length
-    const parsed = parseTransaction(wire)
+    const parsed = parse(wire)
     if (!parsed.ok) {
       settle(failure(unreadableId(wire), parsed.error.code as RefusalCode))
     } else if (

@@ -142,8 +142,16 @@ export function hashHex(domain: Domain, ...parts: readonly Uint8Array[]): Hash {
 /** Unsigned 64-bit integer, most significant byte first. `value` is at most 2^53-1. */
 export function u64be(value: number): Uint8Array {
   const bytes = new Uint8Array(8)
-  const view = new DataView(bytes.buffer)
-  view.setUint32(0, Math.floor(value / 2 ** 32))
-  view.setUint32(4, value % 2 ** 32)
+  writeU64be(value, bytes, 0)
   return bytes
+}
+
+/** Puts `u64be(value)` into `target` from `offset` on. */
+export function writeU64be(value: number, target: Uint8Array, offset: number): void {
+  const high = Math.floor(value / 2 ** 32)
+  const low = value % 2 ** 32
+  for (let i = 0; i < 4; i++) {
+    target[offset + i] = high >>> (24 - 8 * i)
+    target[offset + 4 + i] = low >>> (24 - 8 * i)
+  }
 }

@@ -38,13 +38,18 @@ export function bytesToHex(bytes: Uint8Array): string {
 /** The bytes of lowercase hexadecimal text. Throws on any other text. */
 export function hexToBytes(hex: string): Uint8Array {
   const bytes = new Uint8Array(hex.length >> 1)
+  writeHex(hex, bytes, 0)
+  return bytes
+}
+
+/** Puts the bytes of lowercase hexadecimal text into `target` from `offset` on. Throws on any other text. */
+export function writeHex(hex: string, target: Uint8Array, offset: number): void {
   let seen = hex.length & 1 ? notDigit : 0
-  for (let i = 0; i < bytes.length; i++) {
+  for (let i = 0; 2 * i + 1 < hex.length; i++) {
     const high = valueOfCode[hex.charCodeAt(2 * i)] ?? notDigit
     const low = valueOfCode[hex.charCodeAt(2 * i + 1)] ?? notDigit
     seen |= high | low
-    bytes[i] = (high << 4) | low
+    target[offset + i] = (high << 4) | low
   }
   assert(seen <= 15, 'hex: expected an even number of lowercase hexadecimal digits')
-  return bytes
 }

@@ -21,8 +21,8 @@ interface Slot {
   readonly count: number
   /** hash('mote/replay-slot/1', digest of the ids before ‖ id), beginning with 32 zero bytes. */
   readonly digest: Uint8Array
-  /** What `replayRoot` covers: u64be slot ‖ u64be count ‖ digest. Made once, since most slots stay as they are from block to block. */
-  readonly hashed: Uint8Array
+  /** What `replayRoot` covers, made once, since most slots stay as they are from block to block; undefined until then. */
+  hashed: Uint8Array | undefined
 }
 
 /** Ids of one slot in order of execution, 32 bytes each: what a node stores. */
@@ -85,7 +85,7 @@ export function restoreReplay(
       const id = bytesToHex(ids.subarray(offset, offset + idBytes)) as TransactionId
       const found = slots.get(slot)
       if (slotHas(found, id)) return refuse('malformed', `replay slot ${slot}: ${id} comes twice`)
-      slots.set(slot, grown(slot, found, id))
+      slots.set(slot, grown(found, id))
     }
   }
   return ok(new ReplaySlots(slots))
@@ -120,7 +120,7 @@ export class ReplayDraft {
   add(id: TransactionId, expiry: Milliseconds): void {
     assert(!this.has(id, expiry), `replay: ${id} is remembered already`)
     const slot = slotOf(expiry)
-    this.#slots.set(slot, grown(slot, this.#slots.get(slot), id))
+    this.#slots.set(slot, grown(this.#slots.get(slot), id))
     this.#count++
     const added = this.#added.get(slot)
     if (added) added.push(hexToBytes(id))
@@ -143,13 +143,13 @@ function slotHas(slot: Slot | undefined, id: TransactionId): boolean {
   return slot !== undefined && place !== undefined && place < slot.count
 }
 
-function grown(number: number, slot: Slot | undefined, id: TransactionId): Slot {
+function grown(slot: Slot | undefined, id: TransactionId): Slot {
   const before = slot ?? { ids: new Map<TransactionId, number>(), count: 0, digest: noIds }
   const ids = before.ids.size === before.count ? before.ids : new Map([...before.ids].slice(0, before.count))
   ids.set(id, before.count)
   const count = before.count + 1
   const digest = hashOf('mote/replay-slot/1', before.digest, hexToBytes(id))
-  return { ids, count, digest, hashed: concatBytes(u64be(number), u64be(count), digest) }
+  return { ids, count, digest, hashed: undefined }
 }
 
 function countOf(slots: ReadonlyMap<number, Slot>): number {
@@ -169,5 +169,10 @@ function isAscending(numbers: Iterable<number>): boolean {
 
 /** hash('mote/replay/1', for each slot in order: u64be slot ‖ u64be count ‖ digest). */
 function rootOf(slots: ReadonlyMap<number, Slot>): Hash {
-  return hashHex('mote/replay/1', ...Array.from(slots.values(), ({ hashed }) => hashed))
+  return hashHex('mote/replay/1', ...Array.from(slots, ([number, slot]) => hashedOf(number, slot)))
+}
+
+function hashedOf(number: number, slot: Slot): Uint8Array {
+  slot.hashed ??= concatBytes(u64be(number), u64be(slot.count), slot.digest)
+  return slot.hashed
 }

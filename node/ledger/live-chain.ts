@@ -38,9 +38,10 @@ import { type CertifiedHeader, certifiedHeaderCodec, maxChangesPerBlock } from '
 import { RecentMap } from '../../chain/recent-map.ts'
 import { slotOf } from '../../chain/replay.ts'
 import { get } from '../../chain/state-tree.ts'
-import { bodies } from '../../chain/transaction.ts'
+import { bodies, type ParsedTransaction } from '../../chain/transaction.ts'
 import type { BlockUndo, BlockWrite, Storage } from '../ports.ts'
 import { stored } from '../storage/store-records.ts'
+import { ExpectedTransactions } from './expected-transactions.ts'
 import type { BlockToSign } from './signature-set.ts'
 
 /**
@@ -130,6 +131,7 @@ export class LiveChain {
   #ledger: Ledger
   readonly #recent = new Map<number, Ledger>()
   readonly #outcomes: RecentMap<TransactionId, RecentOutcome>
+  readonly #expected = new ExpectedTransactions()
   /** Of the newest blocks that this process executed: they may be on their way to the disk. */
   readonly #writes = new Map<number, BlockWrite>()
   /** Changes of the blocks that this chain began with, or of the last snapshot: this process did not execute them. */
@@ -213,11 +215,22 @@ export class LiveChain {
     this.#begun.set(height, changes)
   }
 
+  /** A transaction that was checked here: a block will have it, most likely. */
+  expect(parsed: ParsedTransaction): void {
+    this.#expected.remember(parsed)
+  }
+
   execute(data: Uint8Array, { term, index }: LogPlace): Execution | undefined {
     const proposal = decodeProposal(data)
     if (!proposal.ok) return undefined
     const before = this.#ledger
-    const result = executeBlock(before, { proposal: proposal.value, term, index, verify: this.#verifier })
+    const result = executeBlock(before, {
+      proposal: proposal.value,
+      term,
+      index,
+      verify: this.#verifier,
+      parse: wire => this.#expected.parse(wire),
+    })
     const { height, time } = result.header
     this.#ledger = result.ledger
     this.#recent.set(height, result.ledger)

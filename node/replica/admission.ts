@@ -77,7 +77,9 @@ export class Admission implements NodeListener {
   check(parsed: ParsedTransaction): Result<void> {
     const { chain, clocks, verifier } = this.#parts
     const checked = checkTransaction(chain.ledger, parsed, clocks.time() ?? chain.time, verifier)
-    return checked.ok ? ok(undefined) : checked
+    if (!checked.ok) return checked
+    chain.expect(parsed)
+    return ok(undefined)
   }
 
   /** True if this refusal may not stand once more is executed: a follower lags behind the leader, a leader behind its log. */

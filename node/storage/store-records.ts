@@ -20,7 +20,8 @@ import {
   struct,
   uint,
 } from '../../chain/codec.ts'
-import { bytesToHex } from '../../chain/hex.ts'
+import { writeU64be } from '../../chain/hashing.ts'
+import { bytesToHex, writeHex } from '../../chain/hex.ts'
 import { MoteError } from '../../chain/result.ts'
 import type { Entry, EntryType, HardState } from '../../consensus/types.ts'
 import type { BlockUndo, StorageOwner } from '../ports.ts'
@@ -62,10 +63,8 @@ export function storeKey(kind: RecordKind, ...parts: readonly KeyPart[]): Uint8A
   key[0] = recordKinds[kind]
   let offset = 1
   for (const part of parts) {
-    if (typeof part === 'number') {
-      key.writeUInt32BE(Math.floor(part / 2 ** 32), offset)
-      key.writeUInt32BE(part % 2 ** 32, offset + 4)
-    } else key.write(part, offset, 'hex')
+    if (typeof part === 'number') writeU64be(part, key, offset)
+    else writeHex(part, key, offset)
     offset += partSize(part)
   }
   return key
