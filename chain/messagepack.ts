@@ -38,10 +38,10 @@ const str32 = 0xdb
 const array16 = 0xdc
 const array32 = 0xdd
 
-/** A byte string that is read has memory of its own, or, if it is longer than `ownBytesMax`, is a view of the source. */
+/** A byte string that is read has memory of its own, or, if it is longer than `cheapBytes`, is a view of the source. */
 export type Memory = 'own' | 'shared'
 /** An array of up to so many bytes is as cheap as a view; a longer one costs twenty times as much as reading its bytes. */
-const ownBytesMax = 64
+const cheapBytes = 64
 
 class Reader {
   readonly #source: Uint8Array
@@ -92,7 +92,7 @@ class Reader {
     const start = this.#position
     if (length > this.#source.length - start) this.refuse(`expected ${length} bytes more`)
     this.#position = start + length
-    return this.#memory === 'own' || length <= ownBytesMax
+    return this.#memory === 'own' || length <= cheapBytes
       ? this.#source.slice(start, start + length)
       : this.#source.subarray(start, start + length)
   }
