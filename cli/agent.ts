@@ -155,6 +155,14 @@ function lineOf(event: AgentEvent): string | undefined {
       if (outcome.type !== 'dropped') return undefined
       return `dropped: message ${outcome.sequence} to ${outcome.to.type} ${outcome.to.id}: ${outcome.reason.code}: ${outcome.reason.detail}`
     }
+    case 'record-waiting':
+      return `waiting for the chain: ${event.reason.code}: ${event.reason.detail}`
+    case 'recorded': {
+      const { outcome } = event
+      if (outcome.type === 'certified') return undefined
+      const { code, detail } = outcome.reason
+      return `not recorded: ${outcome.transaction ?? `record ${outcome.sequence}`}: ${code}: ${detail}`
+    }
     case 'refused':
       return `refused: ${event.reason.code}: ${event.reason.detail}`
     case 'local':

@@ -143,7 +143,7 @@ function refusalIn(outcome: Outcome): string | undefined {
   return isFinal ? `${code}: ${detail ?? status}` : undefined
 }
 
-/** What a node says of itself or of the connection, or lies about, is no word about the transaction. */
+/** Whether a refusal is one of the transaction: what a node says of itself or of the connection, or lies about, is no word about that. */
 export function refusesTransaction(code: ErrorCode): boolean {
   return !errorTable[code].retry && !codesOfNode.has(code)
 }

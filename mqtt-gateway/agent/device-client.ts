@@ -9,10 +9,13 @@
  * What holds, on this side and through `kill -9`:
  * - `send` resolves when the message is on the disk; it is sent until it is confirmed, dropped with the reason, or too old;
  * - messages to one recipient keep their order; with `received` they come exactly once (outbox.ts);
- * - a message that has come is on the disk before anybody is told so, and stays until the handler has taken it.
+ * - a message that has come is on the disk before anybody is told so, and stays until the handler has taken it;
+ * - `record` and `act` resolve when it is on the disk; it is sent, under the device's own signature, until the chain has certified or refused it
+ *   (record-outbox.ts).
  */
 import { join } from 'node:path'
-import type { DeviceId, GroupId } from '../../chain/brands.ts'
+import type { DeviceId, GroupId, Milliseconds } from '../../chain/brands.ts'
+import type { ContractActionBody, DeviceRecord, RecordValue } from '../../chain/record-bodies.ts'
 import { MoteError, type Refusal, refusalOf, unwrap } from '../../chain/result.ts'
 import { Deadline } from '../../client/deadline.ts'
 import type { QueueLimits } from '../../client/durable-queue.ts'
@@ -20,6 +23,7 @@ import { MessageStore } from '../../client/message-store.ts'
 import { type AgentOptions, DeviceAgent } from '../device/agent.ts'
 import type { DeliveredMessage } from '../device/listener.ts'
 import type { Recipient } from '../device/message-sealing.ts'
+import type { DeviceSignedBody } from '../device/signed-record.ts'
 import { AgentLink, type LinkEvent } from './agent-link.ts'
 import { PendingConfirmations } from './confirmations.ts'
 import { defaultInboxLimits, Inbox, type TextHandler } from './inbox.ts'
@@ -31,6 +35,7 @@ import {
   sendConfirmation,
 } from './outbox.ts'
 import type { Delivery } from './outgoing-message.ts'
+import { defaultRecordLimits, type QueuedRecord, RecordOutbox, type RecordOutcome } from './record-outbox.ts'
 
 export interface DeviceClientOptions extends Omit<AgentOptions, 'reconnects'> {
   /** Where the queues lie, for a process of many devices; by default in `stateDirectory`, for this device alone. */
@@ -47,7 +52,11 @@ export interface DeviceClientOptions extends Omit<AgentOptions, 'reconnects'> {
   /** Longest pause between two attempts to connect; 15 s by default. */
   readonly reconnectDelayMsMax?: number
   /** Of what waits to be sent, and of what has come and was not taken. */
-  readonly limits?: { readonly outbox?: Partial<QueueLimits>; readonly inbox?: Partial<QueueLimits> }
+  readonly limits?: {
+    readonly outbox?: Partial<QueueLimits>
+    readonly inbox?: Partial<QueueLimits>
+    readonly records?: Partial<QueueLimits>
+  }
   /** Told of everything that an operator may want to know; never of a content. */
   readonly onEvent?: (event: ClientEvent) => void
 }
@@ -57,6 +66,9 @@ export type ClientEvent =
   /** A message waits: the gateway or the chain refused it for now, or no confirmation came. */
   | { readonly type: 'waiting'; readonly to: Recipient; readonly reason: Refusal }
   | { readonly type: 'outcome'; readonly outcome: DeliveryOutcome }
+  /** The same of records and calls. */
+  | { readonly type: 'record-waiting'; readonly reason: Refusal }
+  | { readonly type: 'recorded'; readonly outcome: RecordOutcome }
   /** What arrived and was not taken: it must not be believed, or there was no room. */
   | { readonly type: 'refused'; readonly reason: Refusal }
 
@@ -69,6 +81,13 @@ export interface ClientText {
   readonly delivery?: Delivery
   /** How long the gateway keeps it for who is away: 1 minute to 7 days. Not kept by default, and not with `received`. */
   readonly keepMs?: number | undefined
+}
+
+/** What a device reports, by itself. */
+export type ClientRecord = Omit<DeviceRecord, 'source'>
+
+export interface ClientAction extends Pick<ContractActionBody, 'contract' | 'publishTopic'> {
+  readonly input: { readonly record: ClientRecord } | { readonly values: readonly RecordValue[] }
 }
 
 /** Time that handlers and attempts under way have when the client closes. */
@@ -113,8 +132,15 @@ export async function createDeviceClient(options: DeviceClientOptions): Promise<
       onOutcome: outcome => onEvent({ type: 'outcome', outcome }),
       onWaiting: (to, reason) => onEvent({ type: 'waiting', to, reason }),
     })
+    const records = await RecordOutbox.open({
+      ...shared,
+      limits: { ...defaultRecordLimits, ...limits.records },
+      link,
+      onOutcome: outcome => onEvent({ type: 'recorded', outcome }),
+      onWaiting: reason => onEvent({ type: 'record-waiting', reason }),
+    })
     const ownStore = options.store ? undefined : store
-    return new DeviceClient({ options, link, inbox, outbox, ownStore })
+    return new DeviceClient({ options, link, inbox, outbox, records, ownStore })
   } catch (error) {
     if (!options.store) await store.close()
     throw error
@@ -126,6 +152,7 @@ interface ClientParts {
   readonly link: AgentLink
   readonly inbox: Inbox
   readonly outbox: Outbox
+  readonly records: RecordOutbox
   /** Closed with the client. */
   readonly ownStore: MessageStore | undefined
 }
@@ -138,11 +165,22 @@ export class DeviceClient {
     this.#parts = parts
     parts.link.start()
     parts.outbox.start()
+    parts.records.start()
   }
 
-  /** Messages that wait to be sent, and that came and wait to be taken. */
-  get waiting(): { readonly outbox: number; readonly inbox: number } {
-    return { outbox: this.#parts.outbox.count, inbox: this.#parts.inbox.count }
+  get device(): DeviceId {
+    return this.#parts.options.keys.id
+  }
+
+  /** The chain's time, as the queues go by it. */
+  now(): Milliseconds {
+    return this.#parts.options.chain.now()
+  }
+
+  /** Messages that wait to be sent, that came and wait to be taken, and records and calls that are not certified. */
+  get waiting(): { readonly outbox: number; readonly inbox: number; readonly records: number } {
+    const { outbox, inbox, records } = this.#parts
+    return { outbox: outbox.count, inbox: inbox.count, records: records.count }
   }
 
   /** Resolves when there is a connection. Throws `timeout`, or why the last attempt failed. */
@@ -186,6 +224,34 @@ export class DeviceClient {
     return unwrap(await this.#parts.outbox.add({ to, content, channel, delivery, keepMs }))
   }
 
+  /**
+   * Keeps a record, or several that are one transaction, until the chain has certified it under this device's signature, or refused it for good;
+   * resolves when it is on the disk. Throws `overloaded` when the queue is full, `too-large`, `storage-failed`.
+   */
+  record(record: ClientRecord | readonly ClientRecord[]): Promise<QueuedRecord> {
+    return this.#sign(
+      'topic' in record
+        ? { type: 'record.one', record: ownRecord(record) }
+        : { type: 'record.batch', records: record.map(ownRecord) },
+    )
+  }
+
+  /** The same for a record that a contract is given, or for a call of it with values alone. */
+  act({ input, ...action }: ClientAction): Promise<QueuedRecord> {
+    return this.#sign({
+      type: 'contract.action',
+      ...action,
+      input:
+        'record' in input
+          ? { type: 'record', record: ownRecord(input.record) }
+          : { type: 'call', source: undefined, values: input.values },
+    })
+  }
+
+  async #sign(body: DeviceSignedBody): Promise<QueuedRecord> {
+    return unwrap(await this.#parts.records.add(body))
+  }
+
   /** Gives every message that has come or comes to `handler`, those of one source in order. A second call replaces the handler. */
   listen(handler: TextHandler): void {
     this.#parts.inbox.handle(handler)
@@ -198,10 +264,15 @@ export class DeviceClient {
 
   /** Ends in order: what is on the disk stays there for the next client. */
   async close(): Promise<void> {
-    const { link, inbox, outbox, ownStore } = this.#parts
-    await Promise.all([outbox.close(closePatienceMs), inbox.close(closePatienceMs), link.close()])
+    const { link, ownStore, ...queues } = this.#parts
+    const closing = [queues.inbox, queues.outbox, queues.records].map(queue => queue.close(closePatienceMs))
+    await Promise.all([...closing, link.close()])
     await ownStore?.close()
   }
+}
+
+function ownRecord(record: ClientRecord): DeviceRecord {
+  return { ...record, source: undefined }
 }
 
 /** What comes off the wire, on its way into the inbox. */

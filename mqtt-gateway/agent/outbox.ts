@@ -33,7 +33,6 @@ import {
   type MessageNumber,
   type PendingConfirmations,
 } from './confirmations.ts'
-import { LaneWorkers } from './lane-workers.ts'
 import {
   type Delivery,
   flawOf,
@@ -45,6 +44,7 @@ import {
   type StoredMessage,
   sendingProgressCodec,
 } from './outgoing-message.ts'
+import { type Queued, QueuedWork } from './queued-work.ts'
 
 export const defaultOutboxLimits: QueueLimits = {
   messages: 10_000,
@@ -67,11 +67,7 @@ export type DeliveryOutcome =
   | { readonly type: 'dropped'; readonly sequence: number; readonly to: Recipient; readonly reason: Refusal }
 
 /** A message on the disk. */
-export interface QueuedMessage {
-  readonly sequence: number
-  /** Never rejects; stays open when the program ends first. */
-  readonly outcome: Promise<DeliveryOutcome>
-}
+export type QueuedMessage = Queued<DeliveryOutcome>
 
 /** Refusals that no time mends: the message is dropped, and whoever sent it is told. */
 const finalRefusals: readonly ErrorCode[] = [
@@ -111,17 +107,18 @@ export class Outbox {
   readonly #options: OutboxOptions
   readonly #queue: DurableQueue
   readonly #stream: string
-  readonly #workers: LaneWorkers
-  readonly #settle = new Map<number, (outcome: DeliveryOutcome) => void>()
+  readonly #work: QueuedWork<DeliveryOutcome>
 
   private constructor(options: OutboxOptions, queue: DurableQueue, stream: string) {
     this.#options = options
     this.#queue = queue
     this.#stream = stream
-    this.#workers = new LaneWorkers({
-      work: lane => this.#work(lane),
-      // The disk failed: what is there is sent when the program is started again.
-      onFailure: (lane, error) => options.onWaiting(recipientOf(lane), refusalOf(error)),
+    this.#work = new QueuedWork({
+      queue,
+      work: (entry, signal) => this.#deliver(entry, signal),
+      progressKey: entry => progressKey(options, entry),
+      onOutcome: options.onOutcome,
+      onFailure: (lane, reason) => options.onWaiting(recipientOf(lane), reason),
     })
   }
 
@@ -136,11 +133,11 @@ export class Outbox {
   }
 
   get count(): number {
-    return this.#queue.count
+    return this.#work.count
   }
 
   start(): void {
-    for (const lane of this.#queue.lanes) this.#workers.begin(lane)
+    this.#work.start()
   }
 
   /**
@@ -151,38 +148,17 @@ export class Outbox {
     const flaw = flawOf(message)
     if (flaw) return { ok: false, error: flaw }
     const { type, id } = message.to
-    const lane = `${type}/${id}`
     const body = encode(messageCodec, { version: formatVersion, keepMs: undefined, ...message })
-    const added = await this.#queue.add({ lane, body, now: this.#options.now() })
-    if (!added.ok) return added
-    const { sequence } = added.value
-    const outcome = Promise.withResolvers<DeliveryOutcome>()
-    this.#settle.set(sequence, outcome.resolve)
-    this.#workers.begin(lane)
-    return { ok: true, value: { sequence, outcome: outcome.promise } }
+    return this.#work.add(`${type}/${id}`, body, this.#options.now())
   }
 
   /** Resolves when nothing is sent any more, or `patienceMs` later. */
   close(patienceMs: number): Promise<void> {
-    return this.#workers.close(patienceMs)
-  }
-
-  async #work(lane: string): Promise<void> {
-    for (;;) {
-      const entry = this.#queue.head(lane)
-      if (!entry) return this.#workers.isIdle(lane)
-      const outcome = await this.#deliver(entry)
-      if (!outcome) return
-      await this.#queue.remove(entry, [{ key: progressKey(this.#options, entry), value: undefined }])
-      this.#settle.get(entry.sequence)?.(outcome)
-      this.#settle.delete(entry.sequence)
-      this.#options.onOutcome(outcome)
-    }
+    return this.#work.close(patienceMs)
   }
 
   /** What comes of an entry, in as many attempts as it takes; undefined when this is closed first. */
-  async #deliver(entry: QueueEntry): Promise<DeliveryOutcome | undefined> {
-    const { signal } = this.#workers
+  async #deliver(entry: QueueEntry, signal: AbortSignal): Promise<DeliveryOutcome | undefined> {
     const { link, limits, now, onWaiting } = this.#options
     const attempt = await Attempts.open(this.#options, entry, await this.#read(entry))
     const { to } = attempt.message
@@ -194,7 +170,7 @@ export class Outbox {
         return dropped({ code: 'envelope-expired', detail: `message ${entry.sequence}: it waited too long` })
       const failure = await (attempt.message.delivery === 'relayed'
         ? attempt.relay(agent)
-        : this.#ask(attempt, agent))
+        : this.#ask(attempt, agent, signal))
       if (!failure) return { type: attempt.message.delivery, sequence: entry.sequence }
       if (finalRefusals.includes(failure.code)) return dropped(failure)
       if (signal.aborted) return undefined
@@ -207,7 +183,7 @@ export class Outbox {
   }
 
   /** One attempt that ends with a confirmation, or with why there is none. */
-  async #ask(attempt: Attempts, agent: DeviceAgent): Promise<Refusal | undefined> {
+  async #ask(attempt: Attempts, agent: DeviceAgent, signal: AbortSignal): Promise<Refusal | undefined> {
     const { message, entry } = attempt
     const number = { stream: this.#stream, sequence: entry.sequence }
     const confirmation = this.#options.confirmations.expect(message.to.id, number)
@@ -216,7 +192,7 @@ export class Outbox {
       if (refused) return refused
       const { confirmationWaitMs = defaultConfirmationWaitMs } = this.#options
       const waitMs = Math.min(confirmationWaitMs * 2 ** (attempt.count - 1), confirmationWaitMsMax)
-      const isThere = await new Deadline(waitMs, { signal: this.#workers.signal }).race(
+      const isThere = await new Deadline(waitMs, { signal }).race(
         Promise.race([confirmation.arrived, agent.ended.then(() => false as const)]),
       )
       if (isThere) return undefined

@@ -5,7 +5,7 @@
  * It never trusts the gateway with content or with identity; it does believe its verdict on whether a message was
  * relayed. Keys come in as `IdentityKeys` and leave this process in no form.
  */
-import type { DeviceId, GroupId, Hash } from '../../chain/brands.ts'
+import type { DeviceId, GroupId, Hash, Milliseconds } from '../../chain/brands.ts'
 import { keyIdOf, type SignatureVerifier, type Signer } from '../../chain/keys.ts'
 import { currentEncryptionKey, stateKeyOf } from '../../chain/records.ts'
 import { assert, type MoteError, type Refusal, unwrap } from '../../chain/result.ts'
@@ -35,6 +35,7 @@ import { ListeningPlace } from './listening-place.ts'
 import { MessageSealing, type OutgoingContent, type Recipient, type SealOutcome } from './message-sealing.ts'
 import type { MqttConnection } from './mqtt-connection.ts'
 import { type ObserverHandlers, observeDeliveries } from './observer.ts'
+import { type DeviceSignedBody, type SignedRecord, signRecord } from './signed-record.ts'
 import { contentsOf } from './transfers.ts'
 import { type GatewayVerdict, VerdictInbox } from './verdict-inbox.ts'
 import { holdVote, refusalByVote, type VoteCaller, type VoteOutcome } from './vote.ts'
@@ -93,6 +94,7 @@ export class DeviceAgent {
   readonly #keeper: EpochKeeper
   readonly #voteCaller: VoteCaller & KeyPrefetchOptions
   readonly #prefetches: boolean
+  readonly #signing: Parameters<typeof signRecord>[0]
   readonly #closing = new AbortController()
   readonly #decryptionKeys: DecryptionKeys
   readonly #stopFollowing: () => void
@@ -129,6 +131,7 @@ export class DeviceAgent {
     this.#keeper = new EpochKeeper({ device, chain, epochs, onFailure })
     const { timeoutMs = defaultTimeoutMs } = options
     this.#prefetches = options.prefetches ?? false
+    this.#signing = { chain, keys, trustTtlMs }
     const ownKey = () => decryptionKeys.current
     this.#voteCaller = { device, ownKey, state, chain, connection, verdicts, timeoutMs }
     this.#receiving = { device, decryptionKeys, chain, epochs, verifier, trustTtlMs }
@@ -227,6 +230,24 @@ export class DeviceAgent {
     const verdict = this.#verdicts.expect(messageId)
     this.#connection.publishUntil(verdict, topics.send(this.#device), bytes)
     return verdict
+  }
+
+  /** Signs a record or a call as this device, for `submit`. Throws as `signRecord`. */
+  sign(body: DeviceSignedBody): Promise<SignedRecord> {
+    return signRecord(this.#signing, body)
+  }
+
+  /** Has the gateway hand signed bytes to the chain, for the first time or again, and resolves to its verdict: `Check` once they are certified. Throws `timeout`. */
+  async submit({ bytes, id }: SignedRecord): Promise<GatewayVerdict> {
+    const verdict = this.#verdicts.expect(id)
+    this.#connection.publishUntil(verdict, topics.record(this.#device), bytes)
+    return verdict
+  }
+
+  /** Time of the newest certified header that there is now. Throws what `AgentChain.refresh` throws. */
+  async provenTime(): Promise<Milliseconds> {
+    await this.#chain.refresh()
+    return this.#chain.head().time
   }
 
   /** Replaces the copy of a device's key by the chain's: after a rotation, or when the gateway says it differs. */

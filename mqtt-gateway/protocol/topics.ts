@@ -21,6 +21,8 @@ export const topics = {
   /** A device says which records it watches, and is sent each that changes. */
   watch: (device: DeviceId) => `${prefix}/watch/${device}`,
   change: (device: DeviceId) => `${prefix}/change/${device}`,
+  /** A device publishes transactions here that it has signed itself: records, and calls of contracts. */
+  record: (device: DeviceId) => `${prefix}/record/${device}`,
   /** A device has its copy of another's key compared with everybody's (vote.ts). */
   vote: (device: DeviceId) => `${prefix}/vote/${device}`,
   ballot: (device: DeviceId) => `${prefix}/ballot/${device}`,

@@ -86,7 +86,7 @@ test('device client: what is sent while the gateway is away is delivered when it
   await fixture.startAgain()
   for (const { outcome } of queued) expect(await outcome).toMatchObject({ type: 'received' })
   expect(recipient.texts).toEqual(['0', '1', '2', '3'])
-  expect(sender.client.waiting).toEqual({ outbox: 0, inbox: 0 })
+  expect(sender.client.waiting).toEqual({ outbox: 0, inbox: 0, records: 0 })
 })
 
 test('device client: a message waits on the disk for a recipient and for the next run of its sender', async () => {

@@ -1,0 +1,58 @@
+/** What a device says to the chain under its own signature: records and calls, as a transaction that a gateway hands on (docs/FORMATS.md, "MQTT topics"). */
+import type { Milliseconds, TransactionId } from '../../chain/brands.ts'
+import type { RecordBody } from '../../chain/record-bodies.ts'
+import { MoteError, unwrap } from '../../chain/result.ts'
+import { parseTransaction } from '../../chain/transaction.ts'
+import type { IdentityKeys } from '../../client/key-directory.ts'
+import { signedBody } from '../../client/submission.ts'
+import type { AgentChain } from './agent-chain.ts'
+
+/** What a device signs for itself. */
+export type DeviceSignedBody = Extract<
+  RecordBody,
+  { readonly type: 'record.one' | 'record.batch' | 'contract.action' }
+>
+
+/** A transaction of the device. */
+export interface SignedRecord {
+  /** At most 16 KiB. */
+  readonly bytes: Uint8Array
+  readonly id: TransactionId
+  /** Block time from which it is void. */
+  readonly expiry: Milliseconds
+}
+
+/**
+ * Signs with the device's keys. The expiry goes by the chain's time as this device has proven it: one that has no fresh header asks for one first.
+ * Throws `malformed` for a body that speaks for another device, and what `AgentChain.refresh` throws.
+ */
+export async function signRecord(
+  {
+    chain,
+    keys,
+    trustTtlMs,
+  }: {
+    readonly chain: Pick<AgentChain, 'chainId' | 'ageMs' | 'refresh' | 'now'>
+    readonly keys: IdentityKeys
+    readonly trustTtlMs: number
+  },
+  body: DeviceSignedBody,
+): Promise<SignedRecord> {
+  if (sourcesOf(body).some(source => source !== undefined))
+    throw new MoteError('malformed', 'record: expected no source: a device speaks for itself')
+  if (chain.ageMs() > trustTtlMs) await chain.refresh()
+  const bytes = signedBody({ chainId: chain.chainId, body, keys, time: chain.now() })
+  const { id, unsigned } = unwrap(parseTransaction(bytes))
+  return { bytes, id, expiry: unsigned.expiry }
+}
+
+function sourcesOf(body: DeviceSignedBody) {
+  switch (body.type) {
+    case 'record.one':
+      return [body.record.source]
+    case 'record.batch':
+      return body.records.map(({ source }) => source)
+    case 'contract.action':
+      return [body.input.type === 'record' ? body.input.record.source : body.input.source]
+  }
+}
