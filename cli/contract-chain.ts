@@ -12,6 +12,7 @@ import {
   readContract,
   retireContract,
 } from '../client/contract-actions.ts'
+import { readContractFile } from '../client/contract-file.ts'
 import { contractPage } from '../client/record-list.ts'
 import { valuesOfCall } from '../client/record-values.ts'
 import type { Verified } from '../client/verified-chain.ts'
@@ -19,7 +20,6 @@ import { type ChainAccess, operatorKeys } from '../devnet/access.ts'
 import { newestHead, openChain } from './chain-access.ts'
 import type { AddCommand } from './command.ts'
 import type { Context } from './context.ts'
-import { readContractFile } from './contract-file.ts'
 import { rememberContract, requireContract } from './contract-names.ts'
 import { gather } from './lists.ts'
 import { provenance, shortId } from './output.ts'

@@ -9,10 +9,10 @@ import { type CaseReport, casesOfDocument, runCase } from '../chain/contracts/co
 import { contractOfDocument } from '../chain/contracts/document.ts'
 import { exitCodes } from '../chain/errors.ts'
 import { unwrap } from '../chain/result.ts'
+import { readContractFile } from '../client/contract-file.ts'
 import type { AddCommand } from './command.ts'
 import type { Context } from './context.ts'
 import { contractChainCommands } from './contract-chain.ts'
-import { readContractFile } from './contract-file.ts'
 
 export function contractCommands(family: Command, add: AddCommand): void {
   add({

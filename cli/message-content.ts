@@ -3,8 +3,8 @@ import { open } from 'node:fs/promises'
 import { join } from 'node:path'
 import { MoteError } from '../chain/result.ts'
 import { privateDirectory, writeFileAtomic } from '../client/atomic-file.ts'
+import { statFile } from '../client/given-file.ts'
 import { maxContentBytes, maxTransferBytes } from '../mqtt-gateway/protocol/content.ts'
-import { statFile } from './given-file.ts'
 import type { Output } from './output.ts'
 
 /** The bytes of a file, or of standard input for `-`. Throws `too-large`, `not-found`. */

@@ -9,11 +9,18 @@ import { MessageStore } from '../../client/message-store.ts'
 import { sideBySide } from '../../client/side-by-side.ts'
 import type { AgentChain } from '../device/agent-chain.ts'
 import type { GatewayAddress } from '../device/gateway-address.ts'
-import { type AgentEvent, acceptLocal, deliverLocal, Subscriptions } from './agent-process.ts'
+import {
+  type AgentEvent,
+  acceptLocal,
+  deliverLocal,
+  type LocalTraffic,
+  Subscriptions,
+} from './agent-process.ts'
 import { createDeviceClient, type DeviceClient } from './device-client.ts'
 import type { LocalMessage } from './local-client.ts'
 import { defaultLocalLimits, type LocalAddress, LocalMqtt } from './local-mqtt.ts'
 import { type LocalNames, standardRoutes } from './local-routes.ts'
+import { StreamRules } from './stream-rules.ts'
 
 export interface FleetOptions {
   readonly devices: readonly IdentityKeys[]
@@ -62,12 +69,17 @@ export async function startFleet(options: FleetOptions): Promise<RunningFleet> {
   }
 }
 
+interface FleetDevice {
+  readonly client: DeviceClient
+  readonly local: LocalTraffic
+}
+
 class Fleet {
   readonly mqtt: LocalMqtt
   readonly connected = new Set<string>()
   readonly #options: FleetOptions
   readonly #store: MessageStore
-  readonly #clients = new Map<string, DeviceClient>()
+  readonly #devices = new Map<string, FleetDevice>()
   readonly #subscriptions = new Subscriptions()
 
   constructor(options: FleetOptions, store: MessageStore) {
@@ -97,7 +109,7 @@ class Fleet {
 
   async stop(): Promise<void> {
     await this.mqtt.close()
-    await Promise.all([...this.#clients.values()].map(client => client.close()))
+    await Promise.all([...this.#devices.values()].map(({ client }) => client.close()))
     await this.#store.close()
   }
 
@@ -121,19 +133,31 @@ class Fleet {
         onEvent(name, event)
       },
     })
-    this.#clients.set(name, client)
+    // Standard routes name no contract.
+    const rules = await StreamRules.open({
+      store: this.#store,
+      prefix: `${keys.id}/`,
+      chain: chainOf(keys),
+      names,
+      named: [],
+    })
+    const local = {
+      routes: standardRoutes,
+      names,
+      rules,
+      onEvent: (event: AgentEvent) => onEvent(name, event),
+    }
+    this.#devices.set(name, { client, local })
     const ports = { mqtt: this.mqtt, coap: undefined, subscriptions: this.#subscriptions, prefix: `${name}/` }
-    const local = { routes: standardRoutes, names, onEvent: (event: AgentEvent) => onEvent(name, event) }
     client.listen((message, signal) => deliverLocal(local, ports, message, signal))
     return client
   }
 
   #accept({ topicName, payload }: LocalMessage): Promise<Result<unknown>> {
     const [name = '', ...levels] = topicName.split('/')
-    const client = this.#clients.get(name)
-    if (!client)
+    const device = this.#devices.get(name)
+    if (!device)
       return Promise.resolve(refuse('topic-not-allowed', 'topic: expected the name of a device first'))
-    const local = { routes: standardRoutes, names: this.#options.names }
-    return acceptLocal(local, client, { topicName: levels.join('/'), payload })
+    return acceptLocal(device.local, device.client, { topicName: levels.join('/'), payload })
   }
 }

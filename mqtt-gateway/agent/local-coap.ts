@@ -18,6 +18,8 @@ import { requireLoopback } from './local-mqtt.ts'
 
 /** Largest datagram (RFC 7252, section 4.6). */
 const maxDatagramBytes = 1152
+/** Of what an application is told of a refusal. */
+const maxDiagnosticBytes = 256
 /** Observers of all topics. */
 const maxObservers = 256
 /** Topics whose last value is kept at least; twice as many at most. */
@@ -150,8 +152,11 @@ export class LocalCoap {
       case 'PUT':
       case 'POST': {
         const accepted = await this.#options.accept({ topicName, payload: Uint8Array.from(request.payload) })
-        if (!accepted.ok) this.#options.onRefused(accepted.error)
-        return respond(response, accepted.ok ? '2.04' : codeOf(accepted.error.code))
+        if (accepted.ok) return respond(response, '2.04')
+        const { code, detail } = accepted.error
+        this.#options.onRefused(accepted.error)
+        // A diagnostic payload (RFC 7252, section 5.5.2).
+        return respond(response, codeOf(code), Buffer.from(`${code}: ${detail}`.slice(0, maxDiagnosticBytes)))
       }
       case 'GET':
         return request.headers.Observe === 0
@@ -203,7 +208,7 @@ function topicOf({ _packet: packet }: IncomingMessage): string | undefined {
   return isTopic ? levels.join('/') : undefined
 }
 
-/** RFC 7252, section 5.9. */
+/** RFC 7252, section 5.9; RFC 8132, section 2.3.2. */
 function codeOf(code: ErrorCode): string {
   switch (code) {
     case 'topic-not-allowed':
@@ -213,6 +218,8 @@ function codeOf(code: ErrorCode): string {
       return '4.13'
     case 'malformed':
       return '4.00'
+    case 'rule-violated':
+      return '4.22'
     case 'overloaded':
       return '5.03'
     default:

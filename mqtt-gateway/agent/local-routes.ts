@@ -11,13 +11,20 @@ import type { Recipient } from '../device/message-sealing.ts'
 import { printableTopic } from '../protocol/topics.ts'
 import type { ReceivedText } from './inbox.ts'
 import type { LocalMessage } from './local-client.ts'
+import type { ContractName } from './named-contracts.ts'
 import type { Delivery, OutboxMessage } from './outgoing-message.ts'
 import { fromRecord, type RecordFormat, toRecord } from './record-format.ts'
+import type { ReadingRoute } from './stream-rules.ts'
 
-/** From the application to the network. */
-export interface PublishRoute {
+/** From the application to the network: to the one that it names, or to the chain. */
+export interface PublishRoute extends ReadingRoute {
   /** May have `{device}`, `{group}` or `{openTopic}` as one of its levels, in place of the field of that name. */
   readonly topic: string
+  /** It is recorded, under the device's own signature. */
+  readonly record?: true
+  /** The contract that the record is given, and where its decision is to be published. */
+  readonly contract?: ContractName
+  readonly publish?: string
   readonly device?: string
   readonly group?: string
   readonly openTopic?: string
@@ -29,7 +36,7 @@ export interface PublishRoute {
 }
 
 /** From the network to the application. */
-export interface DeliverRoute {
+export interface DeliverRoute extends ReadingRoute {
   /** Only from this device; from any that may send to this one by default. */
   readonly sender?: string
   /** Only what was sent to this group, or with `*` to any; by default only what was sent to the device itself. */
@@ -37,8 +44,8 @@ export interface DeliverRoute {
   /** The same of an open topic. */
   readonly openTopic?: string
   readonly channel?: string
-  /** May have `{sender}`, and `{group}` or `{openTopic}`, as levels. */
-  readonly topic: string
+  /** May have `{sender}`, and `{group}` or `{openTopic}`, as levels. Undefined: the reading is for contracts here, and no application gets it. */
+  readonly topic?: string
   readonly format?: RecordFormat
 }
 
@@ -66,31 +73,47 @@ export interface LocalNames {
   nameOfGroup(id: GroupId): Promise<string>
 }
 
+/** What an application has published, and what its route makes of it. */
+export interface OutgoingReading extends Omit<OutboxMessage, 'to'> {
+  readonly route: PublishRoute
+  /** Undefined: the chain. */
+  readonly to: Recipient | undefined
+  readonly recordTopic: string
+}
+
 /** What to send for a message on a local topic. Refuses `topic-not-allowed`, `not-found`, and what its format refuses. */
 export async function outgoing(
   { publish }: LocalRoutes,
   names: LocalNames,
   { topicName, payload }: LocalMessage,
-): Promise<Result<OutboxMessage>> {
+): Promise<Result<OutgoingReading>> {
   for (const route of publish) {
     const captured = capture(route.topic, topicName)
     if (!captured) continue
-    const to = await recipient(names, { ...route, ...captured })
+    const to = route.record ? ok(undefined) : await recipient(names, { ...route, ...captured })
     if (!to.ok) return to
     const content = route.format ? toRecord(route.format, payload) : ok(payload)
     if (!content.ok) return content
-    const { channel = '', delivery = 'relayed', keepMs } = route
-    return ok({ to: to.value, content: content.value, channel, delivery, keepMs })
+    const { channel = '', delivery = 'relayed', keepMs, recordTopic = topicName } = route
+    return ok({ route, to: to.value, recordTopic, content: content.value, channel, delivery, keepMs })
   }
   return refuse('topic-not-allowed', `topic '${printableTopic(topicName)}': no route is declared for it`)
 }
 
-/** Where a message that arrived is published. Refuses `topic-not-allowed`, and what its format refuses. */
+/** Where a message that arrived goes. */
+export interface IncomingReading {
+  readonly route: DeliverRoute
+  /** Undefined: to no application. */
+  readonly topicName: string | undefined
+  readonly recordTopic: string
+}
+
+/** The route of a message that arrived. Refuses `topic-not-allowed`. */
 export async function incoming(
   { deliver }: LocalRoutes,
   names: LocalNames,
   message: ReceivedText,
-): Promise<Result<LocalMessage>> {
+): Promise<Result<IncomingReading>> {
   const sender = await names.nameOfDevice(message.from)
   const { to } = message
   const shared = to.type === 'device' ? '' : await names.nameOfGroup(to.id)
@@ -98,12 +121,15 @@ export async function incoming(
     if (route.sender !== undefined && route.sender !== sender && route.sender !== message.from) continue
     if (route.channel !== undefined && route.channel !== message.channel) continue
     if (!fitsRecipient(route, to, shared)) continue
-    const payload = route.format ? fromRecord(route.format, message.content) : ok(message.content)
-    if (!payload.ok) return payload
-    const topicName = route.topic.replace('{sender}', sender).replace(/\{(group|openTopic)\}/, () => shared)
-    return ok({ topicName, payload: payload.value })
+    const topicName = route.topic?.replace('{sender}', sender).replace(/\{(group|openTopic)\}/, () => shared)
+    return ok({ route, topicName, recordTopic: route.recordTopic ?? topicName ?? '' })
   }
   return refuse('topic-not-allowed', `message from ${sender}: no route is declared for it`)
+}
+
+/** What the application gets of a message on its route. Refuses what its format refuses. */
+export function localPayload({ format }: DeliverRoute, content: Uint8Array): Result<Uint8Array> {
+  return format ? fromRecord(format, content) : ok(content)
 }
 
 function fitsRecipient({ group, openTopic }: DeliverRoute, to: Recipient, name: string): boolean {

@@ -49,13 +49,47 @@ export function toRecord(format: RecordFormat, payload: Uint8Array): Result<Uint
   return ok(new TextEncoder().encode(JSON.stringify(Object.fromEntries(fields))))
 }
 
-/** The application's payload for a record that came. Refuses `malformed`, `too-large`. */
+/**
+ * The member of a record that says by which rule it was found implausible and passed all the same (stream-rules.ts): a text. No format need
+ * declare it.
+ */
+export const flagName = 'flagged'
+
+/** A record with that mark, its other bytes as they were; one that has it already keeps it. Refuses `rule-violated` what cannot be marked. */
+export function withFlag(record: Uint8Array, violation: string): Result<Uint8Array> {
+  const object = objectOfRecord(record)
+  if (!object) return refuse('rule-violated', `reading: no JSON object that could be marked: ${violation}`)
+  if (flagOf(object) !== undefined) return ok(record)
+  if (Object.hasOwn(object, flagName))
+    return refuse('rule-violated', `reading: its own '${flagName}' is in the way of a mark: ${violation}`)
+  const text = new TextDecoder().decode(record).trimEnd()
+  const comma = Object.keys(object).length > 0 ? ',' : ''
+  const mark = `${comma}${JSON.stringify(flagName)}:${JSON.stringify(violation)}`
+  return ok(new TextEncoder().encode(`${text.slice(0, -1)}${mark}}`))
+}
+
+/** The JSON object in a record; undefined for anything else, and above 64 KiB. */
+export function objectOfRecord(record: Uint8Array): object | undefined {
+  const object = record.length <= maxConvertedBytes ? readObject('json', record) : undefined
+  return object?.ok ? object.value : undefined
+}
+
+function flagOf(object: object): string | undefined {
+  const flag = valueAt(object, flagName)
+  return typeof flag === 'string' && flag !== '' ? flag : undefined
+}
+
+/** The application's payload for a record that came, marked if that is. Refuses `malformed`, `too-large`, and `rule-violated` a mark where a plain number has no room for one. */
 export function fromRecord(format: RecordFormat, record: Uint8Array): Result<Uint8Array> {
   if (record.length > maxConvertedBytes)
     return refuse('too-large', `record: expected at most ${maxConvertedBytes} bytes, got ${record.length}`)
   const source = readObject('json', record)
   if (!source.ok) return source
   const root: Branch = new Map()
+  const flag = flagOf(source.value)
+  if (flag !== undefined && format.type === 'number')
+    return refuse('rule-violated', `record: it is marked, which a plain number cannot be: ${flag}`)
+  if (flag !== undefined) put(root, [flagName], flag)
   for (const [name, rule] of rulesOf(format)) {
     const found = valueAt(source.value, name, 1)
     if (found === undefined && rule.optional) continue

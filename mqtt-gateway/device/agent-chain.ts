@@ -1,5 +1,6 @@
 /** What the device agent needs of the chain, and the adapter over client/. */
-import type { DeviceId, GroupId, Hash, StateKey } from '../../chain/brands.ts'
+import type { ContractAddress, DeviceId, GroupId, Hash, StateKey } from '../../chain/brands.ts'
+import { type ContractRecord, contractRecordCodec, stateKeyOf } from '../../chain/records.ts'
 import type { ChainClient } from '../../client/chain-client.ts'
 import { rekeyGroup } from '../../client/group-actions.ts'
 import type { IdentityKeys } from '../../client/key-directory.ts'
@@ -21,6 +22,8 @@ export interface AgentChain extends Omit<TrustView, 'answer'> {
   refresh(): Promise<void>
   /** Groups of which a device is a member, ascending; undefined if it never was in any. */
   memberships(id: DeviceId): Promise<Trusted<readonly GroupId[]>>
+  /** A contract, whether it is retired or not; undefined if it is proven absent. */
+  contract(address: ContractAddress): Promise<Trusted<ContractRecord>>
   /** A page of the node list; the records in it need not be asked for again (client/record-list.ts). */
   devicePage(after?: StateKey): Promise<ListedIds<DeviceId>>
   /** Records a new epoch, certified. Throws `epoch-conflict` when the group has moved on. */
@@ -35,6 +38,7 @@ export function agentChain(client: ChainClient, keys: IdentityKeys): AgentChain 
       await client.follower.sync()
     },
     devicePage: after => devicePage(client, after),
+    contract: address => client.records.leaf(stateKeyOf.contract(address), contractRecordCodec),
     memberships: id => client.records.memberships(id),
     rekey: async change => (await rekeyGroup(client, keys, change)).value,
   }

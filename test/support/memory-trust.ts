@@ -2,10 +2,20 @@
  * A chain of one process behind the gateway's trust port: records in memory, a height that rises with every change.
  * It proves nothing, so only the gateway's own behaviour is tested with it; the real chain is test/e2e's devnet.
  */
-import type { ChainId, DeviceId, GroupId, Height, Milliseconds, StateKey } from '../../chain/brands.ts'
+import type {
+  ChainId,
+  ContractAddress,
+  DeviceId,
+  GroupId,
+  Height,
+  Milliseconds,
+  StateKey,
+} from '../../chain/brands.ts'
+import { type Contract, encodedContract } from '../../chain/contracts/contract.ts'
 import type { Credential, CredentialsRecord } from '../../chain/credentials.ts'
 import { builtSuites, type EnvelopeSuite } from '../../chain/envelope-suites.ts'
 import {
+  type ContractRecord,
   type GroupRecord,
   groupIdOf,
   type IdentityRecord,
@@ -37,6 +47,7 @@ export class MemoryTrust implements TrustView, AgentChain {
   readonly #devices = new Map<DeviceId, IdentityRecord>()
   readonly #groups = new Map<GroupId, TrustedGroup>()
   readonly #credentials = new Map<DeviceId, CredentialsRecord>()
+  readonly #contracts = new Map<ContractAddress, ContractRecord>()
   readonly #rights = new Map<DeviceId, IdentityRights>()
   readonly #listeners = new Set<(advance: TrustAdvance) => void>()
   #height = 1 as Height
@@ -83,6 +94,10 @@ export class MemoryTrust implements TrustView, AgentChain {
   async memberships(id: DeviceId): Promise<Trusted<readonly GroupId[]>> {
     const groups = [...this.#groups].filter(([, { members }]) => members.includes(id))
     return this.#answer(groups.map(([group]) => group).toSorted())
+  }
+
+  async contract(address: ContractAddress): Promise<Trusted<ContractRecord>> {
+    return this.#answer(this.#contracts.get(address))
   }
 
   async devicePage(): Promise<ListedIds<DeviceId>> {
@@ -164,6 +179,20 @@ export class MemoryTrust implements TrustView, AgentChain {
     const version = (this.#credentials.get(id)?.version ?? 0) + 1
     this.#credentials.set(id, { id, version, credentials, updatedAt: this.#height })
     this.#certify([stateKeyOf.credentials(id)])
+  }
+
+  deploy(contract: Contract, retiredAt?: Height): ContractAddress {
+    const { address } = encodedContract(contract)
+    this.#contracts.set(address, {
+      address,
+      contract,
+      steps: 0,
+      deployer: 'd0'.repeat(32) as DeviceId,
+      deployedAt: this.#height,
+      retiredAt,
+      guarded: 0,
+    })
+    return address
   }
 
   setRights(id: DeviceId, rights: Partial<IdentityRights>): void {

@@ -1,4 +1,5 @@
 /** Routes and their configuration: what is declared passes, in either direction, and nothing else. */
+import { resolve } from 'node:path'
 import { expect, test } from 'vitest'
 import type { DeviceId, GroupId, Milliseconds } from '../../../chain/brands.ts'
 import { parseAgentConfig, standardAgentConfig } from '../../../mqtt-gateway/agent/agent-config.ts'
@@ -99,7 +100,84 @@ test('local routes: open topics by declared routes, with how long to keep a mess
   expect(await place(routes, received())).toBe('topic-not-allowed')
 })
 
+test('local routes: to the chain, with the topic of the record, a contract, and rules by file and by address', async () => {
+  const address = 'ab'.repeat(32)
+  const { routes, decide } = config({
+    publish: [
+      {
+        topic: 'north',
+        record: true,
+        recordTopic: 'forest/north',
+        contract: address,
+        publish: 'fire/north',
+        rules: ['guard.json', address],
+        onViolation: 'flag',
+      },
+    ],
+    deliver: [{ recordTopic: 'water/temperature' }],
+    decide: [{ contract: 'valve.json', topic: 'valve' }],
+  })
+  const named = [
+    { type: 'file', path: resolve('guard.json') },
+    { type: 'address', address },
+  ]
+  expect(await send(routes, 'north')).toMatchObject({
+    to: undefined,
+    recordTopic: 'forest/north',
+    route: { contract: named[1], publish: 'fire/north', rules: named, onViolation: 'flag' },
+  })
+  expect(await incoming(routes, names, received())).toMatchObject({
+    value: { topicName: undefined, recordTopic: 'water/temperature' },
+  })
+  expect(decide).toEqual([
+    { contract: { type: 'file', path: resolve('valve.json') }, topic: 'valve', everyMs: 1_000 },
+  ])
+})
+
 test.each([
+  ['a record with a recipient', { publish: [{ topic: 'a', device: '1112', record: true }] }, 'publish[0]'],
+  [
+    'a record with a delivery',
+    { publish: [{ topic: 'a', record: true, delivery: 'relayed' }] },
+    'publish[0].record',
+  ],
+  [
+    'a contract without a record',
+    { publish: [{ topic: 'a', device: '1112', contract: 'c.json' }] },
+    'contract',
+  ],
+  [
+    'a decision of no contract',
+    { publish: [{ topic: 'a', record: true, publish: 'b' }] },
+    'publish[0].publish',
+  ],
+  ['a topic that no record has', { publish: [{ topic: 'é', record: true }] }, 'publish[0].recordTopic'],
+  [
+    'what to do about no rules',
+    { publish: [{ topic: 'a', record: true, onViolation: 'flag' }] },
+    'onViolation',
+  ],
+  ['five rules', { publish: [{ topic: 'a', record: true, rules: ['1', '2', '3', '4', '5'] }] }, 'rules'],
+  [
+    'a mark in a plain number',
+    {
+      deliver: [
+        {
+          topic: 'a',
+          rules: ['g.json'],
+          onViolation: 'flag',
+          format: { type: 'number', field: 't', rule: { kind: 'number' } },
+        },
+      ],
+    },
+    'deliver[0].onViolation',
+  ],
+  ['a message for nobody', { deliver: [{ sender: '1111' }] }, 'deliver[0].topic'],
+  [
+    'a contract that runs all the time',
+    { decide: [{ contract: 'c.json', topic: 'a', everyMs: 1 }] },
+    'everyMs',
+  ],
   ['an address that others can reach', { mqtt: { host: '0.0.0.0', port: 1883 } }, 'mqtt.host'],
   ['a CoAP address that others can reach', { coap: { host: '192.168.0.1', port: 5683 } }, 'coap.host'],
   ['a route without a recipient', { publish: [{ topic: 'a' }] }, 'publish[0]'],
