@@ -35,7 +35,12 @@ import {
   sendConfirmation,
 } from './outbox.ts'
 import type { Delivery } from './outgoing-message.ts'
-import { defaultRecordLimits, type QueuedRecord, RecordOutbox, type RecordOutcome } from './record-outbox.ts'
+import {
+  type DeviceRecordOutcome,
+  defaultRecordLimits,
+  type QueuedRecord,
+  RecordOutbox,
+} from './record-outbox.ts'
 
 export interface DeviceClientOptions extends Omit<AgentOptions, 'reconnects'> {
   /** Where the queues lie, for a process of many devices; by default in `stateDirectory`, for this device alone. */
@@ -68,7 +73,7 @@ export type ClientEvent =
   | { readonly type: 'outcome'; readonly outcome: DeliveryOutcome }
   /** The same of records and calls. */
   | { readonly type: 'record-waiting'; readonly reason: Refusal }
-  | { readonly type: 'recorded'; readonly outcome: RecordOutcome }
+  | { readonly type: 'recorded'; readonly outcome: DeviceRecordOutcome }
   /** What arrived and was not taken: it must not be believed, or there was no room. */
   | { readonly type: 'refused'; readonly reason: Refusal }
 

@@ -40,7 +40,7 @@ const recordRetryDelayMsMax = 15_000
 const maxSignedFrameBytes = 512
 
 /** What came of it in the end. */
-export type RecordOutcome =
+export type DeviceRecordOutcome =
   | { readonly type: 'certified'; readonly sequence: number; readonly transaction: TransactionId }
   | {
       readonly type: 'refused'
@@ -50,7 +50,7 @@ export type RecordOutcome =
       readonly reason: Refusal
     }
 
-export type QueuedRecord = Queued<RecordOutcome>
+export type QueuedRecord = Queued<DeviceRecordOutcome>
 
 export interface RecordOutboxOptions {
   readonly store: MessageStore
@@ -58,7 +58,7 @@ export interface RecordOutboxOptions {
   readonly limits: QueueLimits
   readonly link: Pick<AgentLink, 'agent' | 'renew'>
   readonly now: () => Milliseconds
-  readonly onOutcome: (outcome: RecordOutcome) => void
+  readonly onOutcome: (outcome: DeviceRecordOutcome) => void
   /** Told why something waits, each time. */
   readonly onWaiting: (reason: Refusal) => void
 }
@@ -88,7 +88,7 @@ const earlyCode: ErrorCode = 'expiry-too-far'
 export class RecordOutbox {
   readonly #options: RecordOutboxOptions
   readonly #queue: DurableQueue
-  readonly #work: QueuedWork<RecordOutcome>
+  readonly #work: QueuedWork<DeviceRecordOutcome>
 
   private constructor(options: RecordOutboxOptions, queue: DurableQueue) {
     this.#options = options
@@ -132,7 +132,7 @@ export class RecordOutbox {
     return this.#work.close(patienceMs)
   }
 
-  async #submit(entry: QueueEntry, signal: AbortSignal): Promise<RecordOutcome | undefined> {
+  async #submit(entry: QueueEntry, signal: AbortSignal): Promise<DeviceRecordOutcome | undefined> {
     const { link, limits, now, onWaiting } = this.#options
     const { sequence } = entry
     let signed = await this.#signed(entry)

@@ -2,7 +2,7 @@
 import type { Milliseconds, TransactionId } from '../../chain/brands.ts'
 import type { RecordBody } from '../../chain/record-bodies.ts'
 import { MoteError, unwrap } from '../../chain/result.ts'
-import { parseTransaction } from '../../chain/transaction.ts'
+import { attestedSources, parseTransaction } from '../../chain/transaction.ts'
 import type { IdentityKeys } from '../../client/key-directory.ts'
 import { signedBody } from '../../client/submission.ts'
 import type { AgentChain } from './agent-chain.ts'
@@ -38,21 +38,10 @@ export async function signRecord(
   },
   body: DeviceSignedBody,
 ): Promise<SignedRecord> {
-  if (sourcesOf(body).some(source => source !== undefined))
+  if (attestedSources(body).length > 0)
     throw new MoteError('malformed', 'record: expected no source: a device speaks for itself')
   if (chain.ageMs() > trustTtlMs) await chain.refresh()
   const bytes = signedBody({ chainId: chain.chainId, body, keys, time: chain.now() })
   const { id, unsigned } = unwrap(parseTransaction(bytes))
   return { bytes, id, expiry: unsigned.expiry }
-}
-
-function sourcesOf(body: DeviceSignedBody) {
-  switch (body.type) {
-    case 'record.one':
-      return [body.record.source]
-    case 'record.batch':
-      return body.records.map(({ source }) => source)
-    case 'contract.action':
-      return [body.input.type === 'record' ? body.input.record.source : body.input.source]
-  }
 }

@@ -82,7 +82,7 @@ export const plausibilityRefusals: readonly RefusalCheck[] = [
   {
     refusal: 'device records: to sign for another device',
     file: 'mqtt-gateway/device/signed-record.ts',
-    find: 'if (sourcesOf(body).some(source => source !== undefined))',
+    find: 'if (attestedSources(body).length > 0)',
     replace: never,
     test: recordsTest,
     only: 'for nobody else',

@@ -2,7 +2,12 @@
 import { resolve } from 'node:path'
 import { expect, test } from 'vitest'
 import type { DeviceId, GroupId, Milliseconds } from '../../../chain/brands.ts'
-import { parseAgentConfig, standardAgentConfig } from '../../../mqtt-gateway/agent/agent-config.ts'
+import {
+  contractNamesOf,
+  parseAgentConfig,
+  readAgentConfig,
+  standardAgentConfig,
+} from '../../../mqtt-gateway/agent/agent-config.ts'
 import type { ReceivedText } from '../../../mqtt-gateway/agent/inbox.ts'
 import {
   incoming,
@@ -196,6 +201,16 @@ test.each([
   ['a queue without room', { queue: { messages: 0 } }, 'queue.messages'],
 ])('agent configuration: refuses %s', (_what, fields, field) => {
   expect(() => config(fields)).toThrow(field)
+})
+
+test('agent configuration: the examples are sound, and name the contracts beside them', async () => {
+  for (const [file, contracts] of [
+    ['thermometer', ['temperature-guard']],
+    ['valve', ['temperature-guard', 'water-valve']],
+  ] as const) {
+    const named = contractNamesOf(await readAgentConfig(`examples/water-valve/${file}.json`))
+    expect(named).toEqual(contracts.map(name => ({ type: 'file', path: resolve(`examples/${name}.json`) })))
+  }
 })
 
 test('agent configuration: a Unix socket is relative to the file', () => {

@@ -9,7 +9,7 @@ import { MoteError, type Refusal, unwrap } from '../../../chain/result.ts'
 import { parseTransaction } from '../../../chain/transaction.ts'
 import { makeKeys } from '../../../client/key-directory.ts'
 import { MessageStore } from '../../../client/message-store.ts'
-import { RecordOutbox, type RecordOutcome } from '../../../mqtt-gateway/agent/record-outbox.ts'
+import { type DeviceRecordOutcome, RecordOutbox } from '../../../mqtt-gateway/agent/record-outbox.ts'
 import type { DeviceAgent } from '../../../mqtt-gateway/device/agent.ts'
 import {
   type DeviceSignedBody,
@@ -97,7 +97,7 @@ async function start(messages = 10): Promise<RecordOutbox> {
   return outbox
 }
 
-async function outcomeOf(outbox: RecordOutbox, body = oneRecord()): Promise<RecordOutcome> {
+async function outcomeOf(outbox: RecordOutbox, body = oneRecord()): Promise<DeviceRecordOutcome> {
   return unwrap(await outbox.add(body)).outcome
 }
 
