@@ -96,6 +96,17 @@ export const groupAnswerCodec: Codec<GroupAnswer> = struct<GroupAnswer>({
   members: list(digest<DeviceId>(), maxGroupMembers),
 })
 
+/** A contract and what it remembers, each with its proof. Between the two the state may have moved. */
+export interface ContractAnswer {
+  readonly contract: StateAnswer
+  readonly state: StateAnswer
+}
+
+export const contractAnswerCodec: Codec<ContractAnswer> = struct<ContractAnswer>({
+  contract: stateAnswerCodec,
+  state: stateAnswerCodec,
+})
+
 /** What can be listed: identities are the papers' node list, groups their topic list (Hsu-Lu, Tables 1 and 2); and contracts. */
 export type ListedType = 'identity' | 'group' | 'contract'
 

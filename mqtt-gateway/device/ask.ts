@@ -4,13 +4,24 @@
  */
 
 import { randomBytes } from 'node:crypto'
-import type { DeviceId, GroupId, Height, Milliseconds, StateKey } from '../../chain/brands.ts'
+import type {
+  ContractAddress,
+  DeviceId,
+  GroupId,
+  Height,
+  Milliseconds,
+  StateKey,
+} from '../../chain/brands.ts'
 import { type Codec, decode, equalBytes } from '../../chain/codec.ts'
 import { type ErrorCode, errorTable } from '../../chain/errors.ts'
 import type { SignatureVerifier } from '../../chain/keys.ts'
 import { stateAnswerCodec, type TrustedHead, verifyStateAnswer } from '../../chain/light-client.ts'
 import {
   type ChainParameters,
+  type ContractRecord,
+  type ContractStateRecord,
+  contractRecordCodec,
+  contractStateCodec,
   groupCodec,
   type IdentityRecord,
   identityCodec,
@@ -19,7 +30,7 @@ import {
   stateKeyOf,
 } from '../../chain/records.ts'
 import { MoteError, ok, type Result, refuse } from '../../chain/result.ts'
-import { groupAnswerCodec, recordPageCodec } from '../../client/chain-source.ts'
+import { contractAnswerCodec, groupAnswerCodec, recordPageCodec } from '../../client/chain-source.ts'
 import { Deadline } from '../../client/deadline.ts'
 import {
   type Change,
@@ -177,6 +188,38 @@ export function verifyDevicesAnswer(
   if (next !== undefined && last !== undefined && next < last)
     return refuse('bad-proof', 'devices: expected ascending keys')
   return ok({ records, next })
+}
+
+/** What certified state said of a contract, and then of what it remembers. */
+export interface ProvenContract {
+  readonly record: ContractRecord
+  readonly state: ContractStateRecord
+  /** Of the state. */
+  readonly height: Height
+  readonly time: Milliseconds
+}
+
+/** A contract and its state; undefined if there is proven to be none at the address. Refuses as `verifyDeviceAnswer`. */
+export function verifyContractAnswer(
+  trusted: TrustedHead,
+  address: ContractAddress,
+  proof: Uint8Array,
+  verifier: SignatureVerifier,
+): Result<ProvenContract | undefined> {
+  const answer = decode(contractAnswerCodec, proof)
+  if (!answer.ok) return answer
+  const contract = verifyStateAnswer(trusted, stateKeyOf.contract(address), answer.value.contract, verifier)
+  if (!contract.ok) return contract
+  const { state: stateAnswer } = answer.value
+  const remembered = verifyStateAnswer(trusted, stateKeyOf.contractState(address), stateAnswer, verifier)
+  if (!remembered.ok) return remembered
+  const { value, height, time } = remembered.value
+  if (contract.value.value === undefined) return ok(undefined)
+  if (value === undefined) return refuse('bad-proof', 'state: no contract is without one; it was read before')
+  const record = decode(contractRecordCodec, contract.value.value)
+  if (!record.ok) return record
+  const state = decode(contractStateCodec, value)
+  return state.ok ? ok({ record: record.value, state: state.value, height, time }) : state
 }
 
 function verifiedValue(trusted: TrustedHead, key: StateKey, proof: Uint8Array, verifier: SignatureVerifier) {

@@ -5,7 +5,12 @@ import { encode } from '../../chain/codec.ts'
 import { stateAnswerCodec } from '../../chain/light-client.ts'
 import { stateKeyOf } from '../../chain/records.ts'
 import { assertNever } from '../../chain/result.ts'
-import { groupAnswerCodec, recordPageCodec, type SourcePool } from '../../client/chain-source.ts'
+import {
+  contractAnswerCodec,
+  groupAnswerCodec,
+  recordPageCodec,
+  type SourcePool,
+} from '../../client/chain-source.ts'
 import { Deadline } from '../../client/deadline.ts'
 import type { HeadEvent } from '../../client/header-follower.ts'
 import type { VerifiedChain } from '../../client/verified-chain.ts'
@@ -43,6 +48,12 @@ async function answerTo(chain: VerifiedChain, pool: SourcePool, subject: Subject
       return encode(groupAnswerCodec, await chain.groupProof(subject.id))
     case 'devices':
       return encode(recordPageCodec, await pool.attempt(source => source.records('identity', subject.after)))
+    case 'contract': {
+      // The contract first: one that is there has a state then.
+      const contract = await chain.stateProof(stateKeyOf.contract(subject.id))
+      const state = await chain.stateProof(stateKeyOf.contractState(subject.id))
+      return encode(contractAnswerCodec, { contract, state })
+    }
     default:
       return assertNever(subject)
   }

@@ -2,7 +2,7 @@
  * A device asks the gateway for a record and verifies the answer itself, so that it need not trust the gateway
  * either (docs/FORMATS.md, "MQTT topics"): question on `ask`, answer on `answer`, told apart by a nonce.
  */
-import type { DeviceId, GroupId, StateKey } from '../../chain/brands.ts'
+import type { ContractAddress, DeviceId, GroupId, StateKey } from '../../chain/brands.ts'
 import {
   bytes,
   type Codec,
@@ -30,7 +30,7 @@ export interface Question {
 export interface ProofAnswer {
   readonly version: typeof formatVersion
   readonly nonce: Uint8Array
-  /** An encoded `StateAnswer` for a device or the chain, `GroupAnswer` for a group, `RecordPage` for devices. */
+  /** An encoded `StateAnswer` for a device or the chain, `GroupAnswer` for a group, `RecordPage` for devices, `ContractAnswer` for a contract. */
   readonly proof: Uint8Array
 }
 
@@ -42,6 +42,7 @@ const questionCodec: Codec<Question> = struct<Question>({
     group: [2, struct({ id: digest<GroupId>() })],
     chain: [3, struct({})],
     devices: [4, struct({ after: optional(digest<StateKey>()) })],
+    contract: [5, struct({ id: digest<ContractAddress>() })],
   }),
 })
 

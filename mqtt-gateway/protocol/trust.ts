@@ -4,7 +4,15 @@
  * Whatever comes out is verified under a certified header; `height` and `ageMs` say which one and how old it is now.
  * A lookup throws `MoteError` when the chain is out of reach or its answers do not verify; it never guesses.
  */
-import type { ChainId, DeviceId, GroupId, Height, Milliseconds, StateKey } from '../../chain/brands.ts'
+import type {
+  ChainId,
+  ContractAddress,
+  DeviceId,
+  GroupId,
+  Height,
+  Milliseconds,
+  StateKey,
+} from '../../chain/brands.ts'
 import type { Codec } from '../../chain/codec.ts'
 import type { CredentialsRecord } from '../../chain/credentials.ts'
 import type { EnvelopeSuite } from '../../chain/envelope-suites.ts'
@@ -53,6 +61,8 @@ export type Subject =
   | { readonly type: 'chain' }
   /** A page of the node list: identities with their keys, above this state key. */
   | { readonly type: 'devices'; readonly after: StateKey | undefined }
+  /** A contract and what it remembers. */
+  | { readonly type: 'contract'; readonly id: ContractAddress }
 
 export interface TrustView {
   readonly chainId: ChainId
@@ -74,6 +84,6 @@ export interface TrustView {
   waitForHeight(height: Height, timeoutMs: number): Promise<boolean>
   /** Calls `listener` for every step forward; returns how to stop that. */
   onAdvance(listener: (advance: TrustAdvance) => void): () => void
-  /** An encoded `StateAnswer`, `GroupAnswer` or `RecordPage`, for a device that verifies by itself. */
+  /** An encoded `StateAnswer`, `GroupAnswer`, `RecordPage` or `ContractAnswer`, for a device that verifies by itself. */
   answer(subject: Subject): Promise<Uint8Array>
 }

@@ -2,6 +2,7 @@
 import { join } from 'node:path'
 import { Packr } from 'msgpackr'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
+import type { ContractAddress } from '../../chain/brands.ts'
 import { nobleVerifier } from '../../chain/noble-crypto.ts'
 import { MoteError, unwrap } from '../../chain/result.ts'
 import { addMembers, createGroup, removeMembers } from '../../client/group-actions.ts'
@@ -11,6 +12,7 @@ import { agentChain } from '../../mqtt-gateway/device/agent-chain.ts'
 import {
   askGateway,
   verifyChainAnswer,
+  verifyContractAnswer,
   verifyDeviceAnswer,
   verifyDevicesAnswer,
   verifyGroupAnswer,
@@ -23,6 +25,7 @@ import type { Change } from '../../mqtt-gateway/protocol/question.ts'
 import { topics } from '../../mqtt-gateway/protocol/topics.ts'
 import { sentText, until } from '../support/gateway-fixture.ts'
 import { GatewayOnLedger } from '../support/gateway-on-ledger.ts'
+import { deployable } from '../support/sample-contract.ts'
 import { keysOf } from '../support/test-chain.ts'
 
 const names = ['1111', '1112', '1113', '1114'] as const
@@ -154,18 +157,27 @@ test('gateway on a ledger: a device asks over MQTT and verifies the answer, and 
   ).toBeUndefined()
 })
 
-test('gateway on a ledger: it asks for a group, for how the chain is, and for the node list, and verifies each', async () => {
+test('gateway on a ledger: it asks for a group, for how the chain is, for the node list and for a contract, and verifies each', async () => {
   const { asker } = await connected()
   const { client } = await agent(d1112)
   const id = (await createGroup(client, d1112, 'hsu0001')).value.record.id
   await addMembers(client, d1112, { group: id, devices: [d1113.id] })
-  const trusted = network.chain.checkpoint
+  const counter = deployable({ state: { count: 7 }, set: ['count = count + 1'] })
+  const { chain } = network
+  chain.perform(chain.operator, { type: 'contract.deploy', contract: counter.bytes })
+  const input = { type: 'call', source: undefined, values: [] } as const
+  const contract = counter.address
+  chain.perform(d1112, { type: 'contract.action', contract, input, publishTopic: undefined })
+  await network.followed()
+  const trusted = chain.checkpoint
   const asked = {
+    contract: await askGateway(asker, { type: 'contract', id: contract }),
     group: await askGateway(asker, { type: 'group', id }),
     chain: await askGateway(asker, { type: 'chain' }),
     devices: await askGateway(asker, { type: 'devices', after: undefined }),
   }
   const judge = {
+    contract: (bytes: Uint8Array) => verifyContractAnswer(trusted, contract, bytes, nativeVerifier),
     group: (bytes: Uint8Array) => verifyGroupAnswer(trusted, id, bytes, nativeVerifier),
     chain: (bytes: Uint8Array) => verifyChainAnswer(trusted, bytes, nativeVerifier),
     devices: (bytes: Uint8Array) => verifyDevicesAnswer(trusted, undefined, bytes, nativeVerifier),
@@ -175,10 +187,21 @@ test('gateway on a ledger: it asks for a group, for how the chain is, and for th
     height: network.chain.height,
     time: network.chain.time,
   })
+  const { record, state, height } = unwrap(judge.contract(asked.contract))!
+  expect([record.address, record.contract.name, state.version, state.values, height]).toEqual([
+    contract,
+    'sample',
+    1,
+    [8],
+    chain.height,
+  ])
+  const nowhere = 'ab'.repeat(32) as ContractAddress
+  const absence = await askGateway(asker, { type: 'contract', id: nowhere })
+  expect(unwrap(verifyContractAnswer(trusted, nowhere, absence, nativeVerifier))).toBeUndefined()
   const { records, next } = unwrap(judge.devices(asked.devices))
   expect(next).toBeUndefined()
   expect(records.map(record => record.id)).toEqual(expect.arrayContaining([d1111.id, d1114.id]))
-  for (const name of ['group', 'chain', 'devices'] as const)
+  for (const name of ['group', 'chain', 'devices', 'contract'] as const)
     for (let i = 0; i < asked[name].length; i += 97)
       expect(
         judge[name](asked[name].map((byte, at) => (at === i ? byte ^ 1 : byte))).ok,

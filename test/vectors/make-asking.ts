@@ -5,7 +5,7 @@
  */
 import { writeFileSync } from 'node:fs'
 import { bytesToHex } from '@noble/hashes/utils.js'
-import type { StateKey } from '../../chain/brands.ts'
+import type { ContractAddress, StateKey } from '../../chain/brands.ts'
 import { deviceIdOf, type EncryptionKey, keyIdOf } from '../../chain/keys.ts'
 import { signerFromSeed, x25519PublicKey } from '../../chain/noble-crypto.ts'
 import { groupIdOf } from '../../chain/records.ts'
@@ -27,6 +27,7 @@ const deviceOf = (byte: number) => deviceIdOf(signerFromSeed('ed25519', filled(b
 const [sender, recipient, other] = [deviceOf(1), deviceOf(2), deviceOf(3)]
 const group = groupIdOf(sender, 'valves')
 const after = '5a'.repeat(32) as StateKey
+const contract = '6b'.repeat(32) as ContractAddress
 const nonce = filled(8, 16)
 /** Stands for an encoded state answer, group answer or record page. */
 const proof = filled(9, 40)
@@ -44,6 +45,7 @@ function questions() {
     { type: 'chain' },
     { type: 'devices', after: undefined },
     { type: 'devices', after },
+    { type: 'contract', id: contract },
   ] as const
   return subjects.map(subject => ({ subject, encoded: bytesToHex(encodeQuestion(nonce, subject)) }))
 }

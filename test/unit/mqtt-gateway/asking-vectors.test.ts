@@ -34,6 +34,7 @@ test('vectors: questions of each kind, and the answer that carries its proof as 
     'chain',
     'devices',
     'devices',
+    'contract',
   ])
   for (const { subject, encoded } of vectors.questions)
     expect(parseQuestion(hex(encoded))).toMatchObject({ value: { nonce, subject } })
