@@ -33,6 +33,8 @@ function openBroker(): Broker {
       value: { clientId, device: clientId } satisfies BrokerSession,
     }),
     published: async () => 'acknowledge',
+    released: async () => {},
+    incarnationOf: async () => '',
     will: async () => {},
     maySubscribe: async () => 'grant',
     subscribed: () => {},

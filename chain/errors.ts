@@ -158,6 +158,13 @@ export const errorTable = {
     false,
     'A contract that guards the topic does not let this record through; the receipt names contract and rule.',
   ),
+  'decision-failed': row(
+    422,
+    0x99,
+    5,
+    false,
+    'The contract came to no decision, so nothing is published and its state is as it was; a record that came with the call stands. The message says where it failed.',
+  ),
 
   // Submission
   overloaded: row(

@@ -10,6 +10,7 @@ import type { IdentityKeys } from '../client/key-directory.ts'
 import type { Logger } from '../client/log.ts'
 import type { AttachedEdge } from './config.ts'
 import { gatewaySecret } from './protocol/account-password.ts'
+import type { PlainTopics } from './protocol/plain-topics.ts'
 import type { Shard } from './protocol/sharded-topics.ts'
 import type { TrustView } from './protocol/trust.ts'
 import { AccountKeeper, type AccountKeeperOptions } from './server/account-keeper.ts'
@@ -26,6 +27,7 @@ export interface AttachedParts {
   /** A page of the node list (client/record-list.ts). */
   readonly devicePage: AccountKeeperOptions['devicePage']
   readonly trust: TrustView
+  readonly plain: PlainTopics
   readonly queuedPerDevice: number
   readonly log: Pick<Logger, 'debug' | 'info' | 'warn'>
 }
@@ -49,7 +51,7 @@ export class AttachedGateway {
 
   constructor(parts: AttachedParts) {
     this.#parts = parts
-    const { edge, ca, keys, devicePage, trust, queuedPerDevice, log } = parts
+    const { edge, ca, keys, devicePage, trust, plain, queuedPerDevice, log } = parts
     const logins = gatewayLogins(trust.chainId, keys)
     const { address, shards } = edge
     if (edge.accounts === 'mosquitto') {
@@ -59,6 +61,7 @@ export class AttachedGateway {
         trust,
         gateway: keys.id,
         own: keys.encryption,
+        plain,
         accounts: this.#accounts,
         devicePage,
         onError: error =>

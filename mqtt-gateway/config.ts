@@ -6,6 +6,7 @@ import { dirname, resolve } from 'node:path'
 import { type Static, Type } from 'typebox'
 import { ChainId } from '../chain/brands.ts'
 import { MoteError } from '../chain/result.ts'
+import { isPlainFilter } from '../chain/rights.ts'
 import { writeFileAtomic } from '../client/atomic-file.ts'
 import {
   closed,
@@ -16,10 +17,13 @@ import {
   pathSchema,
   readConfigurationFile,
 } from '../client/configuration-file.ts'
+import { maxMappedFilters, noPlainTopics, overlapOf, type PlainTopics } from './protocol/plain-topics.ts'
 import { allShards, parseShards, type Shard } from './protocol/sharded-topics.ts'
 import type { TlsFiles } from './server/tls-identity.ts'
 
 const limit = (minimum: number, maximum: number) => Type.Optional(Type.Integer({ minimum, maximum }))
+
+const mappedFilters = Type.Optional(Type.Array(Type.String(), { maxItems: maxMappedFilters }))
 
 const schema = Type.Object(
   {
@@ -59,6 +63,20 @@ const schema = Type.Object(
           certificate: pathSchema,
           /** PEM, mode 0600. Both files are read again when they change. */
           key: pathSchema,
+        },
+        closed,
+      ),
+    ),
+    /** Topics of plain clients (protocol/plain-topics.ts). */
+    plain: Type.Optional(
+      Type.Object(
+        {
+          /** What a device publishes there is recorded. With the gateway's own broker only, as `out`. */
+          in: mappedFilters,
+          /** Decisions go there. */
+          out: mappedFilters,
+          /** Every active device may report on any topic, and receive decisions. Default: what rights say. */
+          open: Type.Optional(Type.Boolean()),
         },
         closed,
       ),
@@ -125,6 +143,7 @@ export interface GatewayConfig {
   readonly key: string
   readonly fullNodes: readonly string[]
   readonly edge: GatewayEdge
+  readonly plain: PlainTopics
   readonly api: ListenAddress | undefined
   readonly trustTtlMs: number
   readonly decisionExpiryMs: number
@@ -173,6 +192,7 @@ export function parseGatewayConfig(content: string, file: string): GatewayConfig
     key: resolve(base, value.key),
     fullNodes: value.fullNodes.map(url => url.replace(/\/$/, '')),
     edge: edgeOf(value, file),
+    plain: plainOf(value, file),
     api: value.api,
     trustTtlMs: value.trustTtlMs,
     decisionExpiryMs: value.decisions?.expiryMs ?? defaultDecisionExpiryMs,
@@ -200,6 +220,21 @@ function edgeOf({ mqtt, mqtts, broker }: GatewayConfigFile, file: string): Gatew
   if (!shards)
     throw new MoteError('config-invalid', `${file}: broker.shards: expected digits and ranges, got '${text}'`)
   return { type: 'attached', address: { host, port }, ca: ca && place(ca), shards, accounts }
+}
+
+function plainOf({ plain, broker }: GatewayConfigFile, file: string): PlainTopics {
+  const topics = { ...noPlainTopics, ...plain }
+  const invalid = (what: string) => new MoteError('config-invalid', `${file}: plain${what}`)
+  for (const kind of ['in', 'out'] as const) {
+    if (broker && topics[kind].length > 0)
+      throw invalid(`.${kind}: expected with mqtt only; beside a broker devices publish to mote/1/report/`)
+    const wrong = topics[kind].find(filter => !isPlainFilter(filter))
+    if (wrong !== undefined)
+      throw invalid(`.${kind}: expected topic filters outside mote/ and $, got '${wrong}'`)
+  }
+  const both = overlapOf(topics)
+  if (both) throw invalid(`: expected no topic that comes in and goes out, got '${both[0]}' and '${both[1]}'`)
+  return topics
 }
 
 /** Writes a configuration that `readGatewayConfig` accepts. Throws `config-invalid` for one that it would not. */

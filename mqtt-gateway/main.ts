@@ -73,6 +73,7 @@ export async function startGateway(configFile: string, signal: AbortSignal): Pro
           keys,
           devicePage: after => devicePage(client, after),
           trust,
+          plain: config.plain,
           queuedPerDevice: limits.queuedPerClient,
           log,
         })

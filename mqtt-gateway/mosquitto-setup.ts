@@ -43,7 +43,7 @@ export async function prepareMosquitto(setup: MosquittoSetup): Promise<Mosquitto
       let after: StateKey | undefined
       do {
         const { ids, next } = await devicePage(client, after)
-        const source = { trust, gateway: keys.id, own: keys.encryption }
+        const source = { trust, gateway: keys.id, own: keys.encryption, plain: config.plain }
         const made = await Promise.all(ids.map((id: DeviceId) => accountOf(source, id)))
         found.push(...made.filter(account => account !== undefined))
         after = next

@@ -12,15 +12,16 @@ import roll from 'pino-roll'
 import type { ErrorCode } from '../../chain/errors.ts'
 
 export interface DecisionLine {
-  /** Message id; null when the bytes did not even parse. */
+  /** Message id, of a record or call the id of its transaction; null when the bytes did not even parse. */
   readonly id: string | null
   /**
-   * What was asked for: a message, one in the clear, boxes of an epoch key, an answer, news of records, a vote on a key, a device's part
+   * What was asked for: a message, one in the clear, one that is to be recorded, boxes of an epoch key, an answer, news of records, a vote on a key, a device's part
    * in one, what it came to, a copy of a key that a device has replaced, a kept message that is dropped, an acknowledgement of one, a subscription, a connection, or its being cut.
    */
   readonly event:
     | 'message'
     | 'plain'
+    | 'record'
     | 'boxes'
     | 'ask'
     | 'watch'

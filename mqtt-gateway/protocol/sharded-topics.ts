@@ -3,10 +3,12 @@
  * that each topic that a device publishes to names the device, and an access rule of the broker binds it to the account; and it
  * names the device's shard, the first digit of its id, so that several gateways may divide them.
  *
+ * `plain` is what is relayed in the clear; what is to be recorded, `plain` there, is `report` here.
+ *
  * What the gateway publishes has the same topics as at the embedded broker (topics.ts).
  */
 import { type DeviceId, isDigest } from '../../chain/brands.ts'
-import { parsePublishedTopic } from './topics.ts'
+import { parsePublishedTopic, topics } from './topics.ts'
 
 const prefix = 'mote/1'
 
@@ -31,7 +33,7 @@ export function shardOf(device: DeviceId): Shard {
 }
 
 /** Ruled on by one gateway, which has the device's shard. */
-const ruledKinds = ['send', 'boxes', 'ask', 'watch', 'vote', 'plain'] as const
+const ruledKinds = ['send', 'boxes', 'ask', 'watch', 'vote', 'plain', 'report', 'record'] as const
 /** Heard by every gateway: each may have mail for the device, or ask it for its copy of a key. */
 const heardKinds = ['here', 'got', 'check'] as const
 
@@ -56,6 +58,8 @@ export function shardedTopic(topicName: string, device: DeviceId): string {
   switch (topic.type) {
     case 'plain':
       return `${prefix}/plain/${place}/${topicName}`
+    case 'report':
+      return `${prefix}/report/${place}/${topic.topic}`
     case 'boxes':
       return `${prefix}/boxes/${place}/${topic.group}`
     default:
@@ -115,6 +119,7 @@ function publishedTopicOf(
     const isPlain = topicName !== '' && !topicName.startsWith('$')
     return isPlain && parsePublishedTopic(topicName)?.type === 'plain' ? topicName : undefined
   }
+  if (kind === 'report') return topicName === '' ? undefined : topics.report(device as DeviceId, topicName)
   const name = kind === 'boxes' ? `${prefix}/boxes/${topicName}` : `${prefix}/${kind}/${device}`
   const isWhole = kind === 'boxes' ? rest.length === 1 : rest.length === 0
   return isWhole && parsePublishedTopic(name)?.type === kind ? name : undefined

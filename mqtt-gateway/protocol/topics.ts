@@ -1,7 +1,7 @@
 /**
  * The MQTT topics and who uses them (docs/FORMATS.md, "MQTT topics").
  *
- * A device publishes to `send`, `boxes`, `ask`, `watch`, `vote`, `check` and `got` only, and only to its own; the gateway alone publishes to the
+ * A device publishes to `send`, `boxes`, `ask`, `watch`, `vote`, `check`, `got`, `plain` and `record` only, and only to its own; the gateway alone publishes to the
  * others. Whatever is for a device, a group's mail included, comes on its own topics: one filter says all that it may
  * receive. Outside `mote/` are plain topics, for who has a right to them. Every topic begins with the format version, so that another version can live beside this one.
  */
@@ -30,6 +30,8 @@ export const topics = {
   check: (device: DeviceId) => `${prefix}/check/${device}`,
   /** A device says which kept message it has accepted (kept-mail.ts). */
   got: (device: DeviceId) => `${prefix}/got/${device}`,
+  /** A plain client has what it says recorded, or a contract decide (plain-message.ts). */
+  report: (device: DeviceId, topic: string) => `${prefix}/plain/${device}/${topic}`,
   /** What a contract has decided, where it was asked to publish that. */
   decision: (publishTopic: string) => `${prefix}/decision/${publishTopic}`,
   result: (device: DeviceId) => `${prefix}/result/${device}`,
@@ -45,6 +47,7 @@ export const filters = {
   boxesOf: (member: DeviceId) => `${prefix}/box/+/${member}`,
   /** What is delivered to any device: for who has the right to observe. */
   anyDelivery: `${prefix}/to/#`,
+  anyDecision: `${prefix}/decision/#`,
 } as const
 
 /** What a device may receive without any right. */
@@ -81,14 +84,21 @@ export type PublishedTopic =
   | { readonly type: 'vote'; readonly device: DeviceId }
   | { readonly type: 'check'; readonly device: DeviceId }
   | { readonly type: 'got'; readonly device: DeviceId }
+  | { readonly type: 'record'; readonly device: DeviceId }
   | { readonly type: 'boxes'; readonly group: GroupId }
+  /** To be recorded under this topic, or decided about. */
+  | { readonly type: 'report'; readonly device: DeviceId; readonly topic: string }
   | { readonly type: 'plain' }
 
 export function parsePublishedTopic(topicName: string): PublishedTopic | undefined {
   const [scheme, version, type, id, ...rest] = topicName.split('/')
   if (scheme !== 'mote') return { type: 'plain' }
-  if (`${scheme}/${version}` !== prefix || id === undefined || !isDigest(id) || rest.length > 0)
-    return undefined
+  if (`${scheme}/${version}` !== prefix || id === undefined || !isDigest(id)) return undefined
+  if (type === 'plain') {
+    const topic = rest.join('/')
+    return topic === '' ? undefined : { type: 'report', device: id as DeviceId, topic }
+  }
+  if (rest.length > 0) return undefined
   switch (type) {
     case 'send':
     case 'ask':
@@ -96,6 +106,7 @@ export function parsePublishedTopic(topicName: string): PublishedTopic | undefin
     case 'vote':
     case 'check':
     case 'got':
+    case 'record':
       return { type, device: id as DeviceId }
     case 'boxes':
       return { type, group: id as GroupId }

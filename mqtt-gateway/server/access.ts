@@ -3,22 +3,24 @@
  *
  * A subscription is judged when it is asked for, and again at each delivery. Its own topics are a device's by their names
  * alone; what is delivered there is judged by who the message is for. Rights are read from certified state when a
- * subscription first needs them. As soon as a block is known that changes them, or the device, nothing is delivered by them until they have been
+ * subscription first needs them. A right to receive a plain topic is one to decisions that are published on it; where the configuration
+ * says so (plain-topics.ts), every active device has that. As soon as a block is known that changes them, or the device, nothing is delivered by them until they have been
  * read again: so a right that was taken away ends with the block, whatever was subscribed to.
  */
 import type { DeviceId, Height } from '../../chain/brands.ts'
 import { stateKeyOf } from '../../chain/records.ts'
 import { MoteError, ok, type Result, refuse } from '../../chain/result.ts'
 import { covers, type IdentityRights, noRights } from '../../chain/rights.ts'
-import { filters, ownFilters, printableTopic } from '../protocol/topics.ts'
+import { noPlainTopics, openFilters, type PlainTopics } from '../protocol/plain-topics.ts'
+import { filters, ownFilters, printableTopic, topics } from '../protocol/topics.ts'
 import type { TrustAdvance, TrustView } from '../protocol/trust.ts'
 import type { BrokerSession } from './broker.ts'
 import type { Session } from './sessions.ts'
 
 interface HeldRights {
   readonly device: DeviceId
-  /** Undefined while they are not known. */
-  rights: IdentityRights | undefined
+  /** What they let it receive; undefined while that is not known. */
+  receives: readonly string[] | undefined
   /** What was read below this height does not count. */
   since: Height
 }
@@ -30,11 +32,13 @@ const readRounds = 4
 
 export class Access {
   readonly #trust: Pick<TrustView, 'device' | 'rights'>
+  readonly #plain: PlainTopics
   /** Of the sessions that asked for a topic that is not their own. */
   readonly #held = new Map<BrokerSession, HeldRights>()
 
-  constructor(trust: Pick<TrustView, 'device' | 'rights'>) {
+  constructor(trust: Pick<TrustView, 'device' | 'rights'>, plain = noPlainTopics) {
     this.#trust = trust
+    this.#plain = plain
   }
 
   /**
@@ -44,10 +48,10 @@ export class Access {
   async judgeSubscription(session: Session, topicFilter: string): Promise<Result<SubscriptionGround>> {
     if (ownFilters(session.device).some(own => covers(own, topicFilter))) return ok('own')
     const { device } = session
-    const held = this.#held.get(session) ?? { device, rights: undefined, since: 0 as Height }
+    const held = this.#held.get(session) ?? { device, receives: undefined, since: 0 as Height }
     this.#held.set(session, held)
     await this.#read(held)
-    return receivable(held.rights).some(granted => covers(granted, topicFilter))
+    return (held.receives ?? []).some(granted => covers(granted, topicFilter))
       ? ok('right')
       : refuse(
           'topic-not-allowed',
@@ -59,21 +63,21 @@ export class Access {
   mayReceive(session: Session, topicName: string): boolean {
     return (
       ownFilters(session.device).some(own => covers(own, topicName)) ||
-      receivable(this.#held.get(session)?.rights).some(granted => covers(granted, topicName))
+      (this.#held.get(session)?.receives ?? []).some(granted => covers(granted, topicName))
     )
   }
 
   /** Nothing that the step of the chain changed counts from the call on; resolves when it has been read again. */
   async reviewAfter({ changed, height }: TrustAdvance): Promise<void> {
     const touched = [...this.#held.values()].filter(
-      ({ device, rights }) =>
-        rights === undefined ||
+      ({ device, receives }) =>
+        receives === undefined ||
         changed === 'unknown' ||
         changed.has(stateKeyOf.rights(device)) ||
         changed.has(stateKeyOf.identity(device)),
     )
     for (const held of touched) {
-      held.rights = undefined
+      held.receives = undefined
       held.since = height
     }
     await Promise.all(touched.map(held => this.#readAgain(held)))
@@ -98,15 +102,19 @@ export class Access {
     for (let round = 0; round < readRounds; round++) {
       const [record, rights] = await Promise.all([this.#trust.device(device), this.#trust.rights(device)])
       if (Math.min(record.height, rights.height) < held.since) continue
-      held.rights = (record.value?.status === 'active' ? rights.value : undefined) ?? noRights
+      held.receives =
+        record.value?.status === 'active' ? receivable(rights.value ?? noRights, this.#plain) : []
       return
     }
     throw new MoteError('stale', `rights of ${device}: they change faster than they are read`)
   }
 }
 
-/** The filters of what rights let a device receive. */
-export function receivable(rights: IdentityRights | undefined): readonly string[] {
-  if (!rights) return []
-  return rights.observe ? [filters.anyDelivery, ...rights.subscribe] : rights.subscribe
+/** The filters of what an active device may receive beyond its own topics. */
+export function receivable({ observe, subscribe }: IdentityRights, plain: PlainTopics): readonly string[] {
+  return [
+    ...(observe ? [filters.anyDelivery] : []),
+    ...subscribe,
+    ...(plain.open ? openFilters(plain) : subscribe.map(topics.decision)),
+  ]
 }

@@ -12,12 +12,14 @@ import { createHash } from 'node:crypto'
 import type { DeviceId, StateKey } from '../../chain/brands.ts'
 import { type EncryptionKey, keyIdOf } from '../../chain/keys.ts'
 import { currentEncryptionKey, stateKeyOf } from '../../chain/records.ts'
+import { noRights } from '../../chain/rights.ts'
 import { pause } from '../../client/deadline.ts'
 import type { EncryptionKeyPair } from '../../client/encryption-keys.ts'
 import { OrderedQueue } from '../../client/ordered-queue.ts'
 import type { ListedIds } from '../../client/record-list.ts'
 import { sideBySide } from '../../client/side-by-side.ts'
 import { accountPassword } from '../protocol/account-password.ts'
+import type { PlainTopics } from '../protocol/plain-topics.ts'
 import type { TrustAdvance, TrustView } from '../protocol/trust.ts'
 import { receivable } from './access.ts'
 import type { BrokerAccount, BrokerAccounts } from './broker-accounts.ts'
@@ -26,6 +28,7 @@ export interface AccountSourceOptions {
   readonly trust: Pick<TrustView, 'chainId' | 'device' | 'rights' | 'now'>
   readonly gateway: DeviceId
   readonly own: EncryptionKeyPair
+  readonly plain: PlainTopics
 }
 
 export interface AccountKeeperOptions extends AccountSourceOptions {
@@ -51,7 +54,7 @@ const maxListPages = 4_096
  * Throws `MoteError` when the chain is out of reach.
  */
 export async function accountOf(
-  { trust, gateway, own }: AccountSourceOptions,
+  { trust, gateway, own, plain }: AccountSourceOptions,
   device: DeviceId,
 ): Promise<BrokerAccount | undefined> {
   const [{ value: record }, { value: rights }] = await Promise.all([
@@ -65,7 +68,7 @@ export async function accountOf(
   const ofGateway = { id: gateway, key: own.publicKey }
   const made = key && accountPassword({ chainId, gateway: ofGateway, device: { id: device, key }, own })
   const password = made?.ok ? made.value : undefined
-  const receives = receivable(rights)
+  const receives = receivable(rights ?? noRights, plain)
   const keys = [own.publicKey, ...(key && made?.ok ? [key] : [])].map(each => keyIdOf(each).slice(0, 16))
   const byRight = createHash('sha256').update(receives.join('\n')).digest('hex').slice(0, 16)
   const note = [...keys, ...(receives.length > 0 ? [byRight] : [])].join(' ')

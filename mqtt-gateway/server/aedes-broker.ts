@@ -1,48 +1,51 @@
 /**
  * The embedded broker: aedes 1.2 (MQTT 3.1 and 3.1.1) behind the broker port (docs/decisions/0011-aedes.md).
  *
- * What aedes does by itself would break the port's contract in five places, mended here:
+ * What aedes does by itself would break the port's contract in six places, mended here:
  * - it calls an asynchronous `authorizePublish` for several messages of a client at once, and they finish in any
- *   order: a queue per client runs them one after another;
+ *   order: client-messages.ts has them one after another;
  * - it acknowledges QoS 1 before it persists or delivers: everything that must come first happens inside
  *   `authorizePublish`, where the gateway decides and relays;
  * - it would pass the client's own message on: the message is emptied and moved to a topic that nobody can
  *   subscribe to;
  * - it asks `authorizePublish` again for a repeat of a QoS 2 message: qos2-receipts.ts has the first outcome;
+ * - it tells nobody of a PUBREL: aedes-releases.ts;
  * - a publisher waits for the slowest subscriber: outgoing-queues.ts.
  *
  * What a client sends is judged, and slowed, before aedes sees it (client-input.ts): aedes takes 43 sequences that break a rule of MQTT.
  *
  * Bounded: connections, packet size, messages of a client that are decided, its rate, subscriptions, keep-alive, time to CONNECT, time a
- * slow reader may block. Sessions are always clean, so nothing accumulates for who is not there.
+ * slow reader may block. To aedes sessions are always clean, so nothing accumulates for who is not there. What a session that is not clean has
+ * beyond that is its exchanges (`incarnationOf`): no subscription and no message to the client, so Session Present stays 0
+ * [MQTT-3.2.2-3], and a client subscribes again. It sends again what was not acknowledged all the same [MQTT-4.4.0-1].
  */
 import type { Socket } from 'node:net'
 import { TLSSocket } from 'node:tls'
 import { Aedes, type AuthenticateError, type Client, type PublishPacket } from 'aedes'
-import type { ErrorCode } from '../../chain/errors.ts'
 import { assert, type Refusal } from '../../chain/result.ts'
 import { type ShareLimits, shareOf } from '../../client/address-shares.ts'
 import { Deadline } from '../../client/deadline.ts'
-import { OrderedQueue } from '../../client/ordered-queue.ts'
 import { maxPasswordCharacters } from '../protocol/assertion.ts'
 import { unknownLevel } from '../protocol/packet-rules.ts'
-import {
-  type Broker,
-  type BrokerAddress,
-  type BrokerFactory,
-  type BrokerHandlers,
-  type BrokerSession,
-  type IncomingMessage,
-  type Listening,
-  type Login,
-  mayPassLater,
-  type OutgoingMessage,
-  type PublishOutcome,
-  type SubscribeOutcome,
+import { hearReleases } from './aedes-releases.ts'
+import type {
+  Broker,
+  BrokerAddress,
+  BrokerFactory,
+  BrokerHandlers,
+  BrokerSession,
+  IncomingMessage,
+  Listening,
+  Login,
+  OutgoingMessage,
+  PublishAnswer,
+  SubscribeOutcome,
 } from './broker.ts'
 import { ClientInput, type InputLimits } from './client-input.ts'
+import { ClientMessages } from './client-messages.ts'
+import { authenticateError } from './connack.ts'
 import { DeviceRates, type PublishRate } from './device-rates.ts'
-import { clientCertificateOf, Listeners, type SecureListener } from './listeners.ts'
+import { clientCertificateOf, isLoopback, Listeners, type SecureListener } from './listeners.ts'
 import { type OutgoingLimits, OutgoingQueues } from './outgoing-queues.ts'
 import { Qos2Receipts } from './qos2-receipts.ts'
 import { type ConnectionPlace, UnprovenConnections } from './unproven-connections.ts'
@@ -74,8 +77,6 @@ const consumedTopic = '$mote/consumed'
 
 /** Return code of SUBACK for a filter that is not granted (MQTT 3.1.1, section 3.9.3). */
 const subscriptionFailure = 128
-/** Return codes of CONNACK (MQTT 3.1.1, section 3.2.2.3). */
-const connackCodes = { unavailable: 3, badCredentials: 4, notAuthorized: 5 } as const
 
 /** Time for the messages that are being decided, and for what is written, when the broker closes. */
 const drainMs = 3_000
@@ -86,11 +87,14 @@ const acknowledgementTurns = 20
 interface ClientState {
   /** In seconds. aedes would refuse by a code that MQTT 3.1.1 does not have, and tell nobody. */
   readonly keepAlive: number
+  /** CleanSession, as the client wants it. */
+  readonly isClean: boolean
   /** aedes hands the same object in when one fires. */
   readonly will: object | undefined
-  readonly queue: OrderedQueue
+  readonly messages: ClientMessages
   /** Undefined until it is authenticated. */
   session: BrokerSession | undefined
+  incarnation: string
 }
 
 /** A connection, before and after it is known whose it is. */
@@ -136,9 +140,16 @@ class AedesBroker implements Broker {
       maxClientsIdLength: 64,
       connectTimeout: limits.connectTimeoutMs,
       preConnect: (client, packet, done) => {
+        const { keepalive: keepAlive = 0, will, clean: isClean = true } = packet
         packet.clean = true
-        const { keepalive: keepAlive = 0, will } = packet
-        this.#states.set(client, { keepAlive, will, queue: new OrderedQueue(), session: undefined })
+        this.#states.set(client, {
+          keepAlive,
+          will,
+          isClean,
+          messages: new ClientMessages(),
+          session: undefined,
+          incarnation: '',
+        })
         done(null, true)
       },
       authenticate: (client, username, password, done) =>
@@ -187,6 +198,10 @@ class AedesBroker implements Broker {
 
   async listen(): Promise<Listening> {
     await this.#aedes.listen()
+    hearReleases(this.#aedes, async (clientId, packetIdentifier) => {
+      this.#receipts.released(clientId, packetIdentifier)
+      await this.#handlers.released(clientId, packetIdentifier)
+    })
     return this.#listeners.listen()
   }
 
@@ -218,7 +233,7 @@ class AedesBroker implements Broker {
   /** Resolves when every message that was read is decided, and what clients are told of it is sent. */
   async #drain(): Promise<void> {
     const clients = [...this.#clients.values()]
-    await Promise.all(clients.map(client => this.#states.get(client)?.queue.idle()))
+    await Promise.all(clients.map(client => this.#states.get(client)?.messages.idle()))
     for (let turn = 0; turn < acknowledgementTurns; turn++)
       await new Promise(resolve => setImmediate(resolve))
     await Promise.all(clients.map(({ conn }) => sent(conn)))
@@ -297,6 +312,12 @@ class AedesBroker implements Broker {
     const connection = this.#connections.get(client)
     connection?.place.prove()
     connection?.input.countFor(this.#rates.of(session.device))
+    try {
+      state.incarnation = await this.#handlers.incarnationOf(client.id, state.isClean)
+    } catch {
+      this.#handlers.closed(session)
+      return authenticateError('not-ready')
+    }
     state.session = session
     // Not aedes' event: it does not come for a connection that ends while it is being authenticated.
     if (client.conn.destroyed) this.#handlers.closed(session)
@@ -308,40 +329,42 @@ class AedesBroker implements Broker {
   async #judge(client: Client | null, packet: PublishPacket): Promise<Error | undefined> {
     const state = client ? this.#states.get(client) : undefined
     if (!client || !state?.session) return new Error('no session')
-    const { queue, session, will } = state
-    const connection = this.#connections.get(client)
+    const { messages, session, will } = state
     const message = { topicName: packet.topic, payload: Uint8Array.from(packet.payload as Buffer) }
-    const isWill = packet === will
     try {
-      const outcome = await queue.run(() =>
-        isWill ? this.#fire(session, message) : this.#published(session, packet, message),
-      )
-      packet.topic = consumedTopic
-      packet.payload = Buffer.alloc(0)
-      packet.retain = false
+      if (packet === will) {
+        await messages.afterwards(() => this.#fire(session, message))
+        return undefined
+      }
+      const outcome = await messages.judge(() => this.#published(client, state, session, packet, message))
       return outcome === 'acknowledge' ? undefined : new Error('not acknowledged: try again later')
     } catch (cause) {
       return new Error('not acknowledged: internal error', { cause })
     } finally {
-      if (!isWill) connection?.input.decided()
+      // What aedes passes on.
+      Object.assign(packet, { topic: consumedTopic, payload: Buffer.alloc(0), retain: false })
+      if (packet !== will) this.#connections.get(client)?.input.decided()
     }
   }
 
   #published(
+    { id: client }: Client,
+    { incarnation }: ClientState,
     session: BrokerSession,
     { qos, dup: isRepeat, messageId: packetIdentifier }: PublishPacket,
     message: IncomingMessage,
-  ): Promise<PublishOutcome> {
-    const judge = () => this.#handlers.published(session, message)
-    if (qos !== 2 || packetIdentifier === undefined) return judge()
-    const { clientId } = session
-    return this.#receipts.once({ clientId, packetIdentifier, isRepeat, message }, judge)
+  ): Promise<PublishAnswer> {
+    if (qos === 0 || packetIdentifier === undefined) return this.#handlers.published(session, message)
+    const exchange = { client, incarnation, packetIdentifier, qos, isRepeat }
+    const judge = () => this.#handlers.published(session, { ...message, exchange })
+    return qos === 1
+      ? judge()
+      : this.#receipts.once({ clientId: client, packetIdentifier, isRepeat, message }, judge)
   }
 
   /** A device is not gone because the broker closes. */
-  async #fire(session: BrokerSession, message: IncomingMessage): Promise<PublishOutcome> {
+  async #fire(session: BrokerSession, message: IncomingMessage): Promise<void> {
     if (!this.#isClosing) await this.#handlers.will(session, message)
-    return 'acknowledge'
   }
 
   async #judgeSubscription(client: Client, topicFilter: string): Promise<SubscribeOutcome> {
@@ -364,33 +387,10 @@ function viewOf({ buffer, byteOffset, length }: Uint8Array): Buffer {
   return Buffer.from(buffer, byteOffset, length)
 }
 
-function authenticateError(code: ErrorCode): AuthenticateError {
-  const forged = badCredentials.includes(code)
-  const returnCode =
-    mayPassLater(code) || code === 'internal'
-      ? connackCodes.unavailable
-      : forged
-        ? connackCodes.badCredentials
-        : connackCodes.notAuthorized
-  return Object.assign(new Error(code), { returnCode })
-}
-
-const badCredentials: readonly ErrorCode[] = [
-  'assertion-invalid',
-  'assertion-used',
-  'bad-signature',
-  'credential-invalid',
-]
-
 /** Ends the stream; resolves when all that was written is sent, or can not be. */
 function sent(stream: Client['conn']): Promise<void> {
   const { promise, resolve } = Promise.withResolvers<void>()
   if (stream.destroyed) resolve()
   stream.once('close', resolve).end(resolve)
   return promise
-}
-
-/** IPv4 addresses of this machine, also where they are written as IPv6, and that of IPv6. */
-function isLoopback(address: string): boolean {
-  return /^(?:::ffff:)?127\./.test(address) || address === '::1'
 }

@@ -9,6 +9,8 @@
  * Invariants:
  * - a message is acknowledged to the broker when it is decided, and what is to be kept of it is on the disk; or, if the decision takes longer
  *   than `slowMs`, before it, so that no device holds up the others of its shard: it has no verdict then, and its device sends it again;
+ * - what is to be recorded is acknowledged to the broker when this gateway has it on its disk, however long that takes, since no plain
+ *   client sends again what the broker has acknowledged to it: without room or fresh trust data, it holds up its shard;
  * - messages of one device are decided one after another, in the order in which they came;
  * - the client id of a shard is known to gateways only, for whoever connects with it gets the session.
  */
@@ -26,8 +28,17 @@ import {
   type Shard,
   shardFilters,
 } from '../protocol/sharded-topics.ts'
+import { parsePublishedTopic } from '../protocol/topics.ts'
 import { AttachedDevices, nameOf } from './attached-devices.ts'
-import type { Broker, BrokerAddress, BrokerFactory, BrokerHandlers, OutgoingMessage } from './broker.ts'
+import type {
+  Broker,
+  BrokerAddress,
+  BrokerFactory,
+  BrokerHandlers,
+  IncomingMessage,
+  MessageExchange,
+  OutgoingMessage,
+} from './broker.ts'
 import type { BrokerAccounts } from './broker-accounts.ts'
 import { BrokerLink, type BrokerLinkOptions, type BrokerLogin } from './broker-link.ts'
 import { propertiesOf } from './message-properties.ts'
@@ -59,6 +70,8 @@ export type BrokerEvent =
 const shardSessionSeconds = 7 * 24 * 3_600
 /** How long a shard waits for one decision. */
 const slowMs = 250
+/** Time from one attempt to record a message to the next, while there is no room for it, or no fresh trust data. */
+const recordRetryMs = 1_000
 /** Decisions that took longer and are under way; with as many, a shard waits for each. */
 const maxSlowDecisions = 256
 
@@ -68,6 +81,7 @@ export function attachedBroker(options: AttachedBrokerOptions): BrokerFactory {
 
 class AttachedBroker implements Broker {
   readonly #options: AttachedBrokerOptions
+  readonly #handlers: BrokerHandlers
   readonly #devices: AttachedDevices
   readonly #closing = new AbortController()
   /** Comes back after everything that the broker had retained when this gateway subscribed. */
@@ -75,6 +89,8 @@ class AttachedBroker implements Broker {
   readonly #retainedSeen = Promise.withResolvers<void>()
   readonly #claims = new ShardClaims()
   readonly #shards = new Map<Shard, BrokerLink>()
+  /** Of the session that the broker keeps for a shard. */
+  readonly #incarnations = new Map<Shard, Promise<string>>()
   #heard: BrokerLink | undefined
   #publishing: BrokerLink | undefined
   /** The connections that have said something of themselves since the last (re)connection. */
@@ -83,6 +99,7 @@ class AttachedBroker implements Broker {
 
   constructor(options: AttachedBrokerOptions, handlers: BrokerHandlers) {
     this.#options = options
+    this.#handlers = handlers
     this.#devices = new AttachedDevices({
       handlers,
       queuedPerDevice: options.queuedPerDevice,
@@ -138,9 +155,18 @@ class AttachedBroker implements Broker {
       clientId,
       sessionSeconds: shardSessionSeconds,
       topicFilters: shardFilters(shard),
-      onMessage: packet => this.#take(packet),
+      // Another gateway may have had the session before: what it had of it is not known here.
+      onSession: isPresent => this.#beginSession(shard, isPresent && this.#incarnations.has(shard)),
+      onMessage: packet => this.#take(packet, shard),
     })
     this.#shards.set(shard, link)
+  }
+
+  #beginSession(shard: Shard, isPresent: boolean): void {
+    const incarnation = this.#handlers.incarnationOf(linkOf(shard), !isPresent)
+    // Whoever needs it finds that out.
+    incarnation.catch(() => {})
+    this.#incarnations.set(shard, incarnation)
   }
 
   async #loseShard(shard: Shard): Promise<void> {
@@ -180,7 +206,8 @@ class AttachedBroker implements Broker {
     return BrokerLink.open(options, this.#closing.signal)
   }
 
-  async #take({ topic, payload, properties }: IPublishPacket): Promise<void> {
+  async #take(packet: IPublishPacket, shard?: Shard): Promise<void> {
+    const { topic, payload, properties } = packet
     if (topic === this.#marker) return this.#markerSeen()
     const bytes = Uint8Array.from(Buffer.isBuffer(payload) ? payload : Buffer.from(payload))
     const lost = this.#claims.lostBy(topic, bytes)
@@ -191,9 +218,10 @@ class AttachedBroker implements Broker {
     if (parsed.type === 'published') {
       const { responseTopic, correlationData } = properties ?? {}
       const reply = { responseTopic, correlationData: correlationData && Uint8Array.from(correlationData) }
-      return this.#decide(
-        this.#devices.published(device, { topicName: parsed.topicName, payload: bytes, reply }),
-      )
+      const message = { topicName: parsed.topicName, payload: bytes, reply }
+      return isRecorded(parsed.topicName)
+        ? this.#record(device, { ...message, exchange: await this.#exchangeOf(packet, shard) })
+        : this.#decide(this.#devices.published(device, message))
     }
     const presence = parsePresence(bytes)
     if (!presence) return this.#forget(device, parsed.place)
@@ -201,9 +229,33 @@ class AttachedBroker implements Broker {
     return this.#decide(this.#devices.present(device, parsed.place, presence))
   }
 
+  /** The broker's with this gateway; the device's is none of its business. */
+  async #exchangeOf(
+    { qos, messageId: packetIdentifier, dup: isRepeat }: IPublishPacket,
+    shard: Shard | undefined,
+  ): Promise<MessageExchange | undefined> {
+    if (qos === 0 || packetIdentifier === undefined || shard === undefined) return undefined
+    const incarnation = (await this.#incarnations.get(shard)) ?? ''
+    return { client: linkOf(shard), incarnation, packetIdentifier, qos, isRepeat }
+  }
+
+  /** Resolves when it need not come again. Rejects with `interrupted` if it is not so far when this gateway is closed. */
+  async #record(device: DeviceId, message: IncomingMessage): Promise<void> {
+    for (;;) {
+      const answer = await this.#devices.published(device, message)
+      if (answer === 'acknowledge') return
+      if (typeof answer === 'object') {
+        answer.later.catch((error: unknown) => this.#failed(error))
+        if (await answer.kept) return
+      }
+      await pause(recordRetryMs, this.#closing.signal)
+      if (this.#closing.signal.aborted) throw new MoteError('interrupted', 'gateway: closed')
+    }
+  }
+
   /** Waits for a decision, but not for ever. */
-  async #decide(decision: Promise<void>): Promise<void> {
-    if (this.#slow >= maxSlowDecisions) return decision
+  async #decide(decision: Promise<unknown>): Promise<void> {
+    if (this.#slow >= maxSlowDecisions) return void (await decision)
     const over = new AbortController()
     const late = pause(slowMs, over.signal).then(() => 'late' as const)
     const first = await Promise.race([decision, late])
@@ -237,6 +289,11 @@ class AttachedBroker implements Broker {
   #failed(error: unknown): void {
     this.#options.onEvent({ type: 'failed', error })
   }
+}
+
+function isRecorded(topicName: string): boolean {
+  const type = parsePublishedTopic(topicName)?.type
+  return type === 'report' || type === 'record'
 }
 
 const shardLink = 'shard '

@@ -13,7 +13,7 @@ import type { Refusal } from '../../chain/result.ts'
 import { OrderedQueue } from '../../client/ordered-queue.ts'
 import type { Presence } from '../protocol/sharded-topics.ts'
 import { filters } from '../protocol/topics.ts'
-import type { BrokerHandlers, BrokerSession, IncomingMessage, Login } from './broker.ts'
+import type { BrokerHandlers, BrokerSession, IncomingMessage, Login, PublishAnswer } from './broker.ts'
 import { maxSessionsPerDevice } from './sessions.ts'
 
 export interface AttachedDevicesOptions {
@@ -54,14 +54,19 @@ export class AttachedDevices {
     return [...this.#devices.values()].filter(({ session }) => session).length
   }
 
-  /** Resolves when the gateway has decided. What a device may not publish now is dropped: it has no verdict, and is sent again. Never rejects. */
-  published(id: DeviceId, message: IncomingMessage): Promise<void> {
+  /**
+   * Resolves when the gateway has decided, or has the message on its way. What a device may not publish now is dropped: it has no verdict, and is
+   * sent again. Never rejects.
+   */
+  async published(id: DeviceId, message: IncomingMessage): Promise<PublishAnswer> {
     const device = this.#device(id)
     device.heardAt = performance.now()
-    return this.#inTurn(device, async () => {
+    let answer: PublishAnswer = 'close'
+    await this.#inTurn(device, async () => {
       const session = await this.#sessionOf(device)
-      if (session) await this.#options.handlers.published(session, message)
+      answer = session ? await this.#options.handlers.published(session, message) : 'acknowledge'
     })
+    return answer
   }
 
   /** What a connection says of itself. Never rejects. */

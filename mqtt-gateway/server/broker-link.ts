@@ -2,7 +2,8 @@
  * One connection of the gateway to a broker that others wrote: MQTT 5 by mqtt.js, opened again when it breaks, until another gateway takes
  * it over (DISCONNECT with reason code 0x8E, MQTT 5 section 3.14.2.1) or it is closed.
  *
- * Messages come one after another: the next one when `onMessage` has resolved for the one before, which is acknowledged then. So
+ * Messages come one after another: the next one when `onMessage` has resolved for the one before, which is acknowledged then; not if it
+ * rejects: the broker sends it again on the next connection. So
  * what is published by this program, and waited for within `onMessage`, has to go on another connection.
  */
 import mqtt, { type IClientOptions, type IPublishPacket, type MqttClient } from 'mqtt'
@@ -27,6 +28,8 @@ export interface BrokerLinkOptions {
   /** What is subscribed to each time that there is no session. */
   readonly topicFilters: readonly string[]
   readonly onMessage?: (message: IPublishPacket) => Promise<void>
+  /** Told each time that it is connected, before the first message. @param isPresent the broker has kept the session */
+  readonly onSession?: (isPresent: boolean) => void
   /** Told each time that it is connected and subscribed. */
   readonly onOpen?: () => void
   /** Told why it is not, once until it is again: each attempt fails alike. It goes on, unless `isOver`. */
@@ -113,7 +116,10 @@ export class BrokerLink {
     }
     const client = mqtt.connect(options)
     client.handleMessage = (packet, done) => this.#take(packet, done)
-    client.on('connect', () => void this.#subscribe())
+    client.on('connect', ({ sessionPresent }) => {
+      this.#options.onSession?.(sessionPresent)
+      void this.#subscribe()
+    })
     client.on('error', error => this.#broken(error.message))
     client.on('close', () => this.#broken('the connection broke'))
     client.on('disconnect', ({ reasonCode }) => {
@@ -147,9 +153,12 @@ export class BrokerLink {
   #take(packet: IPublishPacket, done: (error?: Error) => void): void {
     const { stream } = this.#client
     const { onMessage = async () => {} } = this.#options
-    void onMessage(packet).finally(() => {
-      // What came on a connection that is gone is not acknowledged on the next one: the broker sends it again there.
-      if (this.#client.stream === stream && this.#client.connected) done()
-    })
+    onMessage(packet).then(
+      () => {
+        // What came on a connection that is gone is not acknowledged on the next one: the broker sends it again there.
+        if (this.#client.stream === stream && this.#client.connected) done()
+      },
+      () => {},
+    )
   }
 }

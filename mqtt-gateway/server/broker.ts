@@ -4,9 +4,11 @@
  *
  * The contract, which the gateway's guarantees rest on:
  * - `published` is called with one client's messages in the order in which they arrived, and the next one only when
- *   the promise of the one before has settled;
- * - the embedded broker acknowledges a message only after `published` has resolved with `acknowledge`. One that others wrote has
- *   acknowledged by then: what has no verdict is sent again by the device;
+ *   the promise of the one before has settled. Where that gave an outcome for later, the next ones are judged meanwhile;
+ * - the embedded broker acknowledges a message only after its outcome is `acknowledge`, and one client's in the order in which they
+ *   arrived [MQTT-4.6.0-2, MQTT-4.6.0-3]. One that others wrote has acknowledged by then: what has no verdict is sent again by the device;
+ * - an `exchange` names the delivery: a repeat of it has the same client, incarnation and packet identifier. PUBCOMP waits for
+ *   `released`. The exchanges with a broker that others wrote are the gateway's own with it, not the device's;
  * - what subscribers get of the gateway's topics is what the gateway publishes, and nothing that a device publishes;
  * - a repeat of a QoS 2 message whose PUBLISH was acknowledged (PUBREC) does not come to `published` again;
  * - who publishes faster than it may is read more slowly, and loses nothing by it; at a broker that others wrote what it has no room for has
@@ -53,11 +55,25 @@ export interface Login {
   readonly isAccount?: boolean
 }
 
+/** The delivery that a message came in (MQTT 3.1.1, section 4.3). */
+export interface MessageExchange {
+  /** Whose session it belongs to. */
+  readonly client: string
+  /** The life of that session, as `incarnationOf` said. */
+  readonly incarnation: string
+  readonly packetIdentifier: number
+  readonly qos: 1 | 2
+  /** DUP. */
+  readonly isRepeat: boolean
+}
+
 export interface IncomingMessage {
   readonly topicName: string
   readonly payload: Uint8Array
   /** Where its publisher wants the answer, and with what (MQTT 5, section 4.10). */
   readonly reply?: ReplyWish
+  /** Undefined at QoS 0, and of a will. */
+  readonly exchange?: MessageExchange | undefined
 }
 
 export interface ReplyWish {
@@ -67,6 +83,15 @@ export interface ReplyWish {
 
 /** What the gateway answers to a message: take it from the client's hands, or make the client keep it. */
 export type PublishOutcome = 'acknowledge' | 'close'
+
+/** The outcome, or that it will be there later. */
+export type PublishAnswer = PublishOutcome | LaterOutcome
+
+export interface LaterOutcome {
+  /** False if the gateway does not have the message on its disk, and needs it again. Never rejects. */
+  readonly kept: Promise<boolean>
+  readonly later: Promise<PublishOutcome>
+}
 
 /** What the gateway answers to a subscription: SUBACK with a QoS, with 0x80, or the end of the connection, to be tried again. */
 export type SubscribeOutcome = 'grant' | 'refuse' | 'close'
@@ -79,7 +104,14 @@ export interface BrokerHandlers {
   readonly authenticate: (login: Login) => Promise<Result<BrokerSession>>
   /** Told of a CONNECT that the broker itself refuses, and why: `assertion-invalid`, `limit-exceeded`, `overloaded`. */
   readonly turnedAway: (login: Login, refusal: Refusal) => void
-  readonly published: (session: BrokerSession, message: IncomingMessage) => Promise<PublishOutcome>
+  readonly published: (session: BrokerSession, message: IncomingMessage) => Promise<PublishAnswer>
+  /** PUBREL: the client will not repeat the exchange of QoS 2 any more. */
+  readonly released: (client: string, packetIdentifier: number) => Promise<void>
+  /**
+   * Asked before CONNACK, once the client is authenticated: which life of its session begins or goes on.
+   * @param isClean CleanSession, or that there was no session
+   */
+  readonly incarnationOf: (client: string, isClean: boolean) => Promise<string>
   /**
    * The will of a connection that ended without DISCONNECT (MQTT 3.1.1, section 3.1.2.5); `closed` may have been called for it. Not called
    * for connections that end because the broker closes.

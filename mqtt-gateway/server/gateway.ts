@@ -23,13 +23,15 @@ import {
   type Login,
   type MessageAbout,
   mayPassLater,
+  type PublishAnswer,
   type PublishOutcome,
   type SubscribeOutcome,
 } from './broker.ts'
 import type { DroppedMail } from './kept-deliveries.ts'
 import { RefusedConnects } from './refused-connects.ts'
 import { RetainedBoxes } from './retained-boxes.ts'
-import { type Ruling, Rulings, type RulingsOptions } from './rulings.ts'
+import type { Ruling } from './ruling.ts'
+import { Rulings, type RulingsOptions } from './rulings.ts'
 import { type CutSession, type Session, Sessions } from './sessions.ts'
 import { type Decision, errorDecision } from './verification.ts'
 import { type ResultLine, Votes } from './votes.ts'
@@ -72,10 +74,14 @@ export class Gateway {
   constructor(options: GatewayOptions) {
     this.#options = options
     this.#sessions = new Sessions(options)
-    this.#access = new Access(options.trust)
+    this.#access = new Access(options.trust, options.records?.plain)
     this.#broker = options.broker({
       authenticate: login => this.#authenticate(login),
       published: (handle, message) => this.#published(handle, message),
+      released: async (client, packetIdentifier) =>
+        options.records?.recorder.released(client, packetIdentifier),
+      incarnationOf: async (client, isClean) =>
+        (await options.records?.recorder.incarnationOf(client, isClean))?.incarnation ?? '',
       will: (handle, message) => this.#willFired(handle as Session, message),
       subscribed: (handle, topicFilter) => this.#rulings.deliveries.subscribed(handle, topicFilter),
       maySubscribe: (handle, topicFilter) => this.#judgeSubscription(handle, topicFilter),
@@ -204,21 +210,28 @@ export class Gateway {
     this.#sessions.close(handle)
   }
 
-  async #published(handle: BrokerSession, message: IncomingMessage): Promise<PublishOutcome> {
+  async #published(handle: BrokerSession, message: IncomingMessage): Promise<PublishAnswer> {
     const session = this.#sessions.find(handle)
     if (!session) return 'close'
     const topic = parsePublishedTopic(message.topicName)
     const ruling = await this.#rulings.rule(session, topic, message)
-    return this.#conclude(session, message, ruling)
+    if (!('later' in ruling)) return this.#conclude(session, message, ruling)
+    const { kept, later } = ruling
+    return { kept, later: later.then(known => this.#conclude(session, message, known)) }
   }
 
   /** Judged as if its device published it now: also whether what the session stood on still holds. */
   async #willFired(session: Session, message: IncomingMessage): Promise<void> {
     const standing = await this.#sessions.stillStands(session)
     const ruling: Ruling = standing.ok
-      ? await this.#rulings.rule(session, parsePublishedTopic(message.topicName), message)
+      ? await this.#ruleOnWill(session, message)
       : { event: 'message', id: null, recipient: null, decision: errorDecision(standing.error) }
     await this.#conclude(session, message, { ...ruling, isWill: true })
+  }
+
+  async #ruleOnWill(session: Session, message: IncomingMessage): Promise<Ruling> {
+    const ruling = await this.#rulings.rule(session, parsePublishedTopic(message.topicName), message)
+    return 'later' in ruling ? ruling.later : ruling
   }
 
   async #conclude(
@@ -226,42 +239,46 @@ export class Gateway {
     { topicName, reply }: IncomingMessage,
     ruling: Ruling,
   ): Promise<PublishOutcome> {
-    const { decision, event, id } = ruling
+    const { decision, event, record } = ruling
     // A vote has a line of its own, with what all have answered, and an acknowledgement is no decision.
     if ((event !== 'check' && event !== 'got') || decision.verdict === 'Error')
       this.#log(device, topicName, ruling)
-    if (decision.verdict === 'Error')
+    const messageId = messageIdOf(ruling)
+    const outcome = record?.outcome ?? outcomeOf(ruling)
+    const failure = failureOf(ruling)
+    if (failure)
       await this.#tell(
         topics.error(device),
         {
-          messageId: id,
+          messageId,
           topic: printableTopic(topicName),
-          code: decision.code,
-          reason: decision.reason,
-          retry: mayPassLater(decision.code),
+          code: failure.code,
+          reason: failure.detail,
+          retry: outcome === 'close' || mayPassLater(failure.code),
         },
         answerTo(reply, decision),
       )
-    if (event !== 'ask' && event !== 'watch' && event !== 'plain' && event !== 'check' && event !== 'got')
+    if (!hasNoVerdict.includes(event))
       await this.#tell(
         answerTopic(device, reply, topics.verdict(device)),
         this.#verdictOf(ruling),
         answerTo(reply, decision),
       )
-    // A question is not kept by who asked it: a new one has a new nonce.
-    const isKept = event !== 'ask'
-    return decision.verdict === 'Error' && isKept && mayPassLater(decision.code) ? 'close' : 'acknowledge'
+    return outcome
   }
 
-  #verdictOf({ id, decision }: Ruling): object {
+  #verdictOf(ruling: Ruling): object {
+    const { decision, record, id } = ruling
     const { verdict } = decision
+    const { type, height, index, decision: decided } = record?.place ?? {}
     const error = verdict === 'Error' ? { code: decision.code, reason: decision.reason } : {}
     return {
-      messageId: id,
+      messageId: messageIdOf(ruling),
       verdict,
       ...(decision.verdict === 'Check' && decision.delivery && { delivery: decision.delivery }),
       ...error,
       ...this.#asOf(),
+      ...(type && { [type]: id, height, index, ...(decided !== undefined && { decision: decided }) }),
     }
   }
 
@@ -284,6 +301,7 @@ export class Gateway {
   #write(sender: string, topicName: string | null, ruling: Ruling, address?: string): void {
     const { event, id, recipient, decision, isWill } = ruling
     const refused = decision.verdict === 'Error' ? decision : undefined
+    const failure = failureOf(ruling)
     this.#options.log.write({
       id,
       event,
@@ -294,8 +312,8 @@ export class Gateway {
       verdict: decision.verdict,
       ...(decision.verdict === 'Check' && decision.isRepeat && { repeat: true }),
       ...(isWill && { will: true }),
-      code: refused?.code ?? null,
-      reason: refused?.reason ?? null,
+      code: failure?.code ?? null,
+      reason: failure?.detail ?? null,
       mismatch: refused?.mismatch ?? null,
       ...this.#asOf(),
     })
@@ -340,6 +358,25 @@ export class Gateway {
     const decision = errorDecision({ code, detail: reason })
     this.#log(session.device, null, { event: 'cut', id: null, recipient: null, decision })
   }
+}
+
+/** What has an answer, or needs none. */
+const hasNoVerdict: readonly Ruling['event'][] = ['ask', 'watch', 'plain', 'check', 'got']
+
+function messageIdOf({ id, record }: Ruling): string | null {
+  return record ? record.messageId : id
+}
+
+/** Why a message was refused, or the decision about it failed. */
+function failureOf({ decision, record }: Ruling): Refusal | undefined {
+  if (decision.verdict === 'Error') return { code: decision.code, detail: decision.reason }
+  return record?.failure
+}
+
+function outcomeOf({ decision, event }: Ruling): PublishOutcome {
+  // A question is not kept by who asked it: a new one has a new nonce.
+  const isKept = event !== 'ask'
+  return decision.verdict === 'Error' && isKept && mayPassLater(decision.code) ? 'close' : 'acknowledge'
 }
 
 function connectRuling(decision: Decision): Ruling {

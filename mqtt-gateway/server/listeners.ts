@@ -142,3 +142,8 @@ export function clientCertificateOf(socket: TLSSocket): ClientCertificate | unde
     }
   )
 }
+
+/** IPv4 addresses of this machine, also where they are written as IPv6, and that of IPv6. */
+export function isLoopback(address: string): boolean {
+  return /^(?:::ffff:)?127\./.test(address) || address === '::1'
+}

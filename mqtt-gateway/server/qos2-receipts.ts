@@ -2,11 +2,14 @@
  * QoS 2 messages that were judged: a repeat (DUP) of the same bytes under the same packet identifier gets the outcome of the first, also on
  * a client's next connection (MQTT 3.1.1, section 4.3.3). Sessions are clean, and clients send again all the same what was not acknowledged when a connection broke.
  *
- * In memory: a gateway that was restarted knows envelopes by their counters (replay-window.ts), and nothing of messages in the clear.
+ * A receipt ends with PUBREL: after it, the packet identifier stands for another message, with the same bytes perhaps.
+ *
+ * In memory: a gateway that was restarted knows envelopes by their counters (replay-window.ts), records by their exchanges
+ * (mqtt-gateway/records/recorder.ts), and nothing of messages in the clear.
  */
 import { createHash } from 'node:crypto'
 import { RecentMap } from '../../chain/recent-map.ts'
-import type { IncomingMessage, PublishOutcome } from './broker.ts'
+import type { IncomingMessage, PublishAnswer } from './broker.ts'
 
 /** QoS 2 messages remembered at least; twice as many at most. */
 const maxQos2Receipts = 16_384
@@ -21,32 +24,40 @@ export interface Qos2Message {
 
 interface Receipt {
   readonly digest: string
-  readonly outcome: Promise<PublishOutcome>
+  readonly answer: Promise<PublishAnswer>
 }
 
 export class Qos2Receipts {
   readonly #receipts = new RecentMap<string, Receipt>(maxQos2Receipts)
 
-  /** The outcome of `judge`, or that of the first time. What was not acknowledged, or failed, is judged anew. */
+  /** The answer of `judge`, or that of the first time. What was not acknowledged, or failed, is judged anew. */
   async once(
     { clientId, packetIdentifier, isRepeat, message }: Qos2Message,
-    judge: () => Promise<PublishOutcome>,
-  ): Promise<PublishOutcome> {
-    const name = `${clientId} ${packetIdentifier}`
+    judge: () => Promise<PublishAnswer>,
+  ): Promise<PublishAnswer> {
+    const name = nameOf(clientId, packetIdentifier)
     const digest = createHash('sha256').update(`${message.topicName}\0`).update(message.payload).digest('hex')
     const known = this.#receipts.get(name)
-    if (isRepeat && known?.digest === digest) return known.outcome
-    const receipt = { digest, outcome: judge() }
+    if (isRepeat && known?.digest === digest) return known.answer
+    const receipt = { digest, answer: judge() }
     this.#receipts.set(name, receipt)
-    const outcome = await receipt.outcome.catch((error: unknown) => {
-      this.#forget(name, receipt)
-      throw error
-    })
-    if (outcome !== 'acknowledge') this.#forget(name, receipt)
-    return outcome
+    void this.#keepIfAcknowledged(name, receipt)
+    return receipt.answer
   }
 
-  #forget(name: string, receipt: Receipt): void {
-    if (this.#receipts.get(name) === receipt) this.#receipts.delete(name)
+  /** PUBREL [MQTT-4.3.3-2]. */
+  released(clientId: string, packetIdentifier: number): void {
+    this.#receipts.delete(nameOf(clientId, packetIdentifier))
   }
+
+  async #keepIfAcknowledged(name: string, receipt: Receipt): Promise<void> {
+    const outcome = await receipt.answer
+      .then(answer => (typeof answer === 'object' ? answer.later : answer))
+      .catch(() => 'close' as const)
+    if (outcome !== 'acknowledge' && this.#receipts.get(name) === receipt) this.#receipts.delete(name)
+  }
+}
+
+function nameOf(clientId: string, packetIdentifier: number): string {
+  return `${clientId} ${packetIdentifier}`
 }

@@ -1,6 +1,6 @@
 /**
  * What a message that a device published comes to: an envelope is relayed, to each whom it is for, boxes are kept and handed out, a question is
- * answered, what is in the clear is relayed by right, or it is refused (docs/ARCHITECTURE.md, "Life of a message").
+ * answered, a report goes to the chain (record-rulings.ts), what else is in the clear is relayed by right, or it is refused (docs/ARCHITECTURE.md, "Life of a message").
  *
  * Invariant: nothing is relayed without `Check`; without fresh trust data there is no `Check` (fail closed).
  */
@@ -10,7 +10,6 @@ import { RecentMap } from '../../chain/recent-map.ts'
 import { MoteError, unwrap } from '../../chain/result.ts'
 import { covers } from '../../chain/rights.ts'
 import { checkFresh } from '../../client/freshness.ts'
-import type { DecisionLine } from '../protocol/decision-log.ts'
 import { type Envelope, type EnvelopeTarget, parseEnvelope } from '../protocol/envelope.ts'
 import { boxesHash } from '../protocol/epoch-boxes.ts'
 import { parseAcknowledgement } from '../protocol/kept-mail.ts'
@@ -24,7 +23,9 @@ import { acceptBoxes, type BoxStore } from './boxes.ts'
 import type { Broker, IncomingMessage, ReplyWish } from './broker.ts'
 import { type DroppedMail, KeptDeliveries, type RelayOutcome } from './kept-deliveries.ts'
 import type { Mailboxes } from './mailboxes.ts'
+import { RecordRulings, type RecordRulingsOptions, type RecordTopic } from './record-rulings.ts'
 import type { RetainedBoxes } from './retained-boxes.ts'
+import type { Ruling, RulingToCome } from './ruling.ts'
 import type { Session } from './sessions.ts'
 import { type Decision, decide, errorDecision, type TrustFacts } from './verification.ts'
 import type { Votes } from './votes.ts'
@@ -51,16 +52,8 @@ export interface RulingsOptions {
   readonly mailboxes?: Mailboxes
   /** How long an acknowledgement of them is waited for. */
   readonly redeliverMs?: number
-}
-
-/** A decision and what it is about. */
-export interface Ruling {
-  readonly event: DecisionLine['event']
-  readonly id: string | null
-  readonly recipient: string | null
-  readonly decision: Decision
-  /** The message is a will that has fired. */
-  readonly isWill?: boolean
+  /** Without it nothing is recorded. */
+  readonly records?: RecordRulingsOptions
 }
 
 export class Rulings {
@@ -73,6 +66,7 @@ export class Rulings {
   readonly #replayWindow = new ReplayWindow(maxReplayKeys)
   /** Messages that were relayed lately, or are being relayed, by their ids. */
   readonly #relayed = new RecentMap<Hash, Promise<RelayOutcome>>(maxRelayedMessages)
+  readonly #records: RecordRulings | undefined
   readonly deliveries: KeptDeliveries
 
   constructor(
@@ -90,6 +84,7 @@ export class Rulings {
     this.#retainedBoxes = retainedBoxes
     this.#catchUpMs = options.catchUpMs ?? defaultCatchUpMs
     const { mailboxes, redeliverMs, trust, verifier, trustTtlMs, boxes, onError } = options
+    this.#records = options.records && new RecordRulings(options.records, options)
     this.deliveries = new KeptDeliveries({
       mailboxes,
       redeliverMs,
@@ -108,8 +103,9 @@ export class Rulings {
   rule(
     session: Session,
     topic: PublishedTopic | undefined,
-    { topicName, payload, reply }: IncomingMessage,
-  ): Promise<Ruling> {
+    message: IncomingMessage,
+  ): Promise<Ruling | RulingToCome> {
+    const { topicName, payload, reply } = message
     const mayNot = session.login.type === 'credential' && session.login.scope === 'receive'
     if (!topic || mayNot || ('device' in topic && topic.device !== session.device)) {
       return Promise.resolve({
@@ -134,8 +130,15 @@ export class Rulings {
         return this.#ruleOnBallotAnswer(session, payload)
       case 'got':
         return this.#ruleOnAcknowledgement(session, payload)
-      case 'plain':
-        return this.#ruleOnPlain(session, topicName, payload)
+      case 'report':
+      case 'record':
+        return this.#ruleOnRecord(session, topic, message)
+      case 'plain': {
+        const mapped = this.#records?.mapped(session, topicName)
+        return mapped
+          ? this.#ruleOnRecord(session, mapped, message)
+          : this.#ruleOnPlain(session, topicName, payload)
+      }
     }
   }
 
@@ -326,6 +329,15 @@ export class Rulings {
     return { event: 'got', id: null, recipient: null, decision }
   }
 
+  async #ruleOnRecord(
+    session: Session,
+    topic: RecordTopic,
+    message: IncomingMessage,
+  ): Promise<Ruling | RulingToCome> {
+    if (this.#records) return this.#records.rule(session, topic, message)
+    return { event: 'record', id: null, recipient: null, decision: notAllowed(message.topicName) }
+  }
+
   async #ruleOnPlain({ device }: Session, topicName: string, payload: Uint8Array): Promise<Ruling> {
     const decision = await this.#refusalsAsDecision(async () => {
       this.#requireFresh()
@@ -333,7 +345,9 @@ export class Rulings {
       const [record, rights] = await Promise.all([trust.device(device), trust.rights(device)])
       if (record.value?.status !== 'active')
         return errorDecision({ code: 'signer-not-active', detail: `${device} is not active` })
-      if (!rights.value?.publish.some(filter => covers(filter, topicName))) return notAllowed(topicName)
+      const isDecision = this.#records?.isDecision(topicName)
+      if (isDecision || !rights.value?.publish.some(filter => covers(filter, topicName)))
+        return notAllowed(topicName)
       await this.#broker.publish({ topicName, payload, retain: false })
       return { verdict: 'Check' }
     })

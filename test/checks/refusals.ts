@@ -15,6 +15,7 @@ import { keptMessages } from './kept-refusals.ts'
 import { lists } from './list-refusals.ts'
 import { deviceMessages } from './message-refusals.ts'
 import { operators } from './operator-refusals.ts'
+import { plain } from './plain-refusals.ts'
 import { plausibilityRefusals } from './plausibility-refusals.ts'
 import { quotas } from './quota-refusals.ts'
 import { never, type RefusalCheck, takenOut } from './refusal-check.ts'
@@ -593,4 +594,5 @@ export const refusalChecks: readonly RefusalCheck[] = [
   ...keptMessages,
   ...attachedRefusals,
   ...plausibilityRefusals,
+  ...plain,
 ]

@@ -86,8 +86,8 @@ const atTheGateway: readonly RefusalCheck[] = [
   {
     refusal: 'subscriptions: by a right, while the chain is out of reach',
     file: access,
-    find: '    await this.#read(held)\n    return receivable',
-    replace: '    await this.#readAgain(held)\n    return receivable',
+    find: '    await this.#read(held)\n    return (held',
+    replace: '    await this.#readAgain(held)\n    return (held',
     test: gatewayTest,
     only: 'chain in reach',
   },
@@ -102,7 +102,7 @@ const atTheGateway: readonly RefusalCheck[] = [
   {
     refusal: 'deliveries: by a right that is being read again',
     file: access,
-    find: '      held.rights = undefined\n',
+    find: '      held.receives = undefined\n',
     replace: '',
     test: gatewayTest,
     only: 'have been read again',
@@ -118,8 +118,8 @@ const atTheGateway: readonly RefusalCheck[] = [
   {
     refusal: 'deliveries: by the rights of a device that is not active any more',
     file: access,
-    find: "(record.value?.status === 'active' ? rights.value : undefined)",
-    replace: 'rights.value',
+    find: "record.value?.status === 'active' ? receivable",
+    replace: 'true ? receivable',
     test: gatewayTest,
     only: 'before its session is cut',
   },
@@ -150,7 +150,7 @@ const atTheGateway: readonly RefusalCheck[] = [
   {
     refusal: 'plain topics: to publish without the right',
     file: rulings,
-    find: 'if (!rights.value?.publish.some(filter => covers(filter, topicName)))',
+    find: 'if (isDecision || !rights.value?.publish.some(filter => covers(filter, topicName)))',
     replace: never,
     test: gatewayTest,
     only: 'plain topics',

@@ -10,6 +10,8 @@ import type {
   BrokerFactory,
   BrokerSession,
   IncomingMessage,
+  MessageExchange,
+  PublishAnswer,
   PublishOutcome,
 } from '../../mqtt-gateway/server/broker.ts'
 import { until } from '../support/gateway-fixture.ts'
@@ -19,6 +21,8 @@ import { permissive } from '../support/open-broker.ts'
 export interface DeviceConnection {
   /** Publishes to the device's own `send` topic; resolves when the broker has acknowledged. */
   send(text: string, qos?: 0 | 1 | 2): Promise<unknown>
+  /** Publishes to a topic of the device's own whose messages are recorded; resolves as `send` does. */
+  report(text: string, qos?: 0 | 1 | 2): Promise<unknown>
   /** To any topic. Settles in any way: a broker may refuse, close or swallow it. */
   tryToPublish(topicName: string, text: string): void
   /** Subscribes; from then on `received` grows. */
@@ -39,10 +43,18 @@ export interface DeviceConnection {
 /**
  * A connection by mqtt.js alone, and what differs of it from broker to broker.
  * @param sendTopic where the device publishes
+ * @param reportTopic where it publishes what is to be recorded
  */
 export function connectionOf(
   client: MqttClient,
-  { sendTopic, ...differs }: Pick<DeviceConnection, 'clientId' | 'listen'> & { readonly sendTopic: string },
+  {
+    sendTopic,
+    reportTopic,
+    ...differs
+  }: Pick<DeviceConnection, 'clientId' | 'listen'> & {
+    readonly sendTopic: string
+    readonly reportTopic: string
+  },
 ): DeviceConnection {
   const received: string[] = []
   client.on('error', () => {})
@@ -52,6 +64,7 @@ export function connectionOf(
     received,
     closed: new Promise(resolve => client.once('close', resolve)),
     send: (text, qos = 1) => client.publishAsync(sendTopic, text, { qos }),
+    report: (text, qos = 1) => client.publishAsync(reportTopic, text, { qos }),
     tryToPublish: (topicName, text) => void client.publish(topicName, text, { qos: 1 }, () => {}),
     subscribe: async topicFilter => void (await client.subscribeAsync(topicFilter, { qos: 1 })),
     stall: () => client.stream.pause(),
@@ -75,18 +88,25 @@ const [one, other] = [deviceOf('one'), deviceOf('other')]
 export function brokerContract(name: string, create: () => Promise<BrokerUnderTest>): void {
   let under: BrokerUnderTest
   let broker: Broker
-  let published: (session: BrokerSession, message: IncomingMessage) => Promise<PublishOutcome>
+  let published: (session: BrokerSession, message: IncomingMessage) => Promise<PublishAnswer>
+  let sessions: Map<string, string>
   let events: string[]
 
   beforeEach(async () => {
     published = async () => 'acknowledge'
     events = []
+    sessions = new Map()
     under = await create()
     const deviceIn = ({ clientId }: BrokerSession) => clientId.slice(0, 64)
     broker = under.factory({
       ...permissive,
       authenticate: async ({ clientId }) => ok({ clientId, device: clientId.slice(0, 64) }),
       published: (session, message) => published(session, message),
+      incarnationOf: async client => {
+        const incarnation = `life ${sessions.size}`
+        sessions.set(client, incarnation)
+        return incarnation
+      },
       subscribed: (session, topicFilter) => events.push(`${deviceIn(session)} subscribed ${topicFilter}`),
       closed: session => events.push(`${deviceIn(session)} closed`),
     })
@@ -141,6 +161,43 @@ export function brokerContract(name: string, create: () => Promise<BrokerUnderTe
     gate.resolve()
     await until(() => taken.length === 3, 'the slow ones, in the end')
     expect(taken).toEqual(['quick', 'slow', 'after it'])
+  })
+
+  test(`${name}: messages whose outcome comes later are judged meanwhile, in order`, async () => {
+    const later = Promise.withResolvers<PublishOutcome>()
+    const taken: string[] = []
+    published = async (_, message) => {
+      taken.push(textOf(message))
+      return { kept: Promise.resolve(true), later: later.promise }
+    }
+    const sender = await under.connect(one)
+    const texts = Array.from({ length: 12 }, (_, i) => String(i))
+    const sent = texts.map(text => sender.report(text))
+    await until(() => taken.length === 12, 'all are taken')
+    expect(taken).toEqual(texts)
+    later.resolve('acknowledge')
+    await Promise.all(sent)
+  })
+
+  test(`${name}: names the delivery of a message, in a session that it has asked for, and none at QoS 0`, async () => {
+    const seen: [string, MessageExchange | undefined][] = []
+    const later = Promise.withResolvers<PublishOutcome>()
+    published = async (_, message) => {
+      seen.push([`${message.topicName} ${textOf(message)}`, message.exchange])
+      return { kept: Promise.resolve(true), later: later.promise }
+    }
+    const sender = await under.connect(one)
+    const sent = ([0, 1, 2] as const).map(qos => sender.report(`at ${qos}`, qos))
+    await until(() => seen.length === 3, 'all are taken')
+    later.resolve('acknowledge')
+    await Promise.all(sent)
+    const reportTopic = topics.report(one, 'forest/north')
+    expect(seen.map(([text]) => text)).toEqual([0, 1, 2].map(qos => `${reportTopic} at ${qos}`))
+    const [none, ...exchanges] = seen.map(([, exchange]) => exchange)
+    expect(none).toBeUndefined()
+    for (const exchange of exchanges)
+      expect(exchange).toMatchObject({ isRepeat: false, incarnation: sessions.get(exchange!.client) })
+    expect(new Set(exchanges.map(each => each!.packetIdentifier)).size).toBe(2)
   })
 
   test(`${name}: subscribers get what the gateway publishes, and nothing that a device publishes`, async () => {

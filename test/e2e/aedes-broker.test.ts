@@ -97,7 +97,12 @@ describe('the contract', () => {
         const login = { ...at, clientId, username: device, password: 'p', protocolVersion: 4 } as const
         const connected = await mqtt.connectAsync({ ...login, reconnectPeriod: 0 })
         opened.push(connected)
-        return connectionOf(connected, { clientId, sendTopic: topics.send(device), listen: async () => {} })
+        return connectionOf(connected, {
+          clientId,
+          sendTopic: topics.send(device),
+          reportTopic: topics.report(device, 'forest/north'),
+          listen: async () => {},
+        })
       },
       destroy: async () => {
         for (const connected of opened) await connected.endAsync(true)

@@ -1,6 +1,6 @@
 /** The broker port beside a real Mosquitto: its contract (test/contract/broker.ts), accounts, shards, and what such a broker does by itself. */
 import mqtt, { type MqttClient } from 'mqtt'
-import { afterAll, beforeAll, describe } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { DeviceId } from '../../chain/brands.ts'
 import {
   allShards,
@@ -9,11 +9,14 @@ import {
   shardedTopic,
 } from '../../mqtt-gateway/protocol/sharded-topics.ts'
 import { topics } from '../../mqtt-gateway/protocol/topics.ts'
-import { attachedBroker } from '../../mqtt-gateway/server/attached-broker.ts'
+import { type AttachedBrokerOptions, attachedBroker } from '../../mqtt-gateway/server/attached-broker.ts'
+import type { PublishAnswer } from '../../mqtt-gateway/server/broker.ts'
 import type { BrokerAccount } from '../../mqtt-gateway/server/broker-accounts.ts'
 import { MosquittoAccounts } from '../../mqtt-gateway/server/mosquitto-accounts.ts'
 import { brokerContract, connectionOf, type DeviceConnection, deviceOf } from '../contract/broker.ts'
+import { until } from '../support/gateway-fixture.ts'
 import { Mosquitto, noMosquitto, testLogins } from '../support/mosquitto.ts'
+import { permissive } from '../support/open-broker.ts'
 
 const neighbour = `${deviceOf('one').slice(0, 1)}${deviceOf('other').slice(1)}` as DeviceId
 const accounts: readonly BrokerAccount[] = [deviceOf('one'), deviceOf('other'), neighbour].map(device => ({
@@ -47,6 +50,7 @@ async function connect({ address }: Mosquitto, device: DeviceId): Promise<[Devic
   const connection = connectionOf(client, {
     clientId: device,
     sendTopic: shardedTopic(topics.send(device), device),
+    reportTopic: shardedTopic(topics.report(device, 'forest/north'), device),
     listen: async () => void (await say('listening')),
   })
   return [connection, client]
@@ -59,20 +63,22 @@ describe.skipIf(noMosquitto)('attached to an existing broker, which needs mosqui
   })
   afterAll(() => mosquitto[Symbol.asyncDispose]())
 
+  const optionsOf = (accounts: AttachedBrokerOptions['accounts']): AttachedBrokerOptions => ({
+    address: mosquitto.address,
+    login: testLogins.gateway,
+    shardSecret: 'secret',
+    shards: allShards,
+    accounts,
+    queuedPerDevice: 20,
+    onEvent: () => {},
+  })
+
   brokerContract('mosquitto', async () => {
     const control = new MosquittoAccounts({ ...mosquitto.address, login: testLogins.accounts })
     await control.open(() => {})
     const opened: MqttClient[] = []
     return {
-      factory: attachedBroker({
-        address: mosquitto.address,
-        login: testLogins.gateway,
-        shardSecret: 'secret',
-        shards: allShards,
-        accounts: control,
-        queuedPerDevice: 20,
-        onEvent: () => {},
-      }),
+      factory: attachedBroker(optionsOf(control)),
       connect: async device => {
         const [connection, client] = await connect(mosquitto, device)
         opened.push(client)
@@ -83,5 +89,29 @@ describe.skipIf(noMosquitto)('attached to an existing broker, which needs mosqui
         await control.close()
       },
     }
+  })
+
+  test('attached: what is to be recorded comes to the next gateway if this one has not kept it, though the device has its acknowledgement', async () => {
+    const taken: string[] = []
+    const gateway = (name: string, answer: PublishAnswer) =>
+      attachedBroker(optionsOf(undefined))({
+        ...permissive,
+        published: async (_, { payload }) => {
+          taken.push(`${name} ${Buffer.from(payload)}`)
+          return answer
+        },
+      })
+    const first = gateway('first', 'close')
+    await first.listen()
+    const [connection, client] = await connect(mosquitto, deviceOf('one'))
+    await connection.report('reading')
+    await until(() => taken.length === 1, 'the first gateway')
+    await first.close()
+    const second = gateway('second', 'acknowledge')
+    await second.listen()
+    await until(() => taken.length === 2, 'the second gateway')
+    expect(taken).toEqual(['first reading', 'second reading'])
+    await second.close()
+    await client.endAsync(true)
   })
 })

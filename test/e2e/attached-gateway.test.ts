@@ -7,6 +7,7 @@ import { type IdentityKeys, makeKeys } from '../../client/key-directory.ts'
 import { accountLogin } from '../../mqtt-gateway/device/account-login.ts'
 import type { DeviceAgent } from '../../mqtt-gateway/device/agent.ts'
 import { openDeviceConnection } from '../../mqtt-gateway/device/device-connection.ts'
+import { noPlainTopics } from '../../mqtt-gateway/protocol/plain-topics.ts'
 import {
   encodePresence,
   presenceTopic,
@@ -315,7 +316,7 @@ describe.skipIf(noMosquitto)('a gateway beside an existing broker, which needs m
     const logins = gatewayLogins(under.trust.chainId, under.keys)
     const { id } = joined[0]!
     const account = await accountOf(
-      { trust: under.trust, gateway: under.keys.id, own: under.keys.encryption },
+      { trust: under.trust, gateway: under.keys.id, own: under.keys.encryption, plain: noPlainTopics },
       id,
     )
     await using secure = await Mosquitto.start([account!], logins, tls.files)

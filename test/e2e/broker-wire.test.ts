@@ -6,7 +6,13 @@ import { generate, type IPublishPacket, type Packet, parser } from 'mqtt-packet'
 import { afterEach, expect, test } from 'vitest'
 import { ok } from '../../chain/result.ts'
 import type { AedesLimits } from '../../mqtt-gateway/server/aedes-broker.ts'
-import type { Broker, BrokerAddress, PublishOutcome } from '../../mqtt-gateway/server/broker.ts'
+import type {
+  Broker,
+  BrokerAddress,
+  MessageExchange,
+  PublishAnswer,
+  PublishOutcome,
+} from '../../mqtt-gateway/server/broker.ts'
 import { until } from '../support/gateway-fixture.ts'
 import { openBroker } from '../support/open-broker.ts'
 
@@ -14,13 +20,20 @@ let broker: Broker
 let address: BrokerAddress
 /** What came to be judged, wills too, in order. */
 let judged: string[]
-let judge: (text: string) => Promise<PublishOutcome>
+let judge: (text: string) => Promise<PublishAnswer>
+/** What the broker has asked and told of sessions, in order. */
+let told: string[]
+let exchanges: (MessageExchange | undefined)[]
+let release: () => Promise<void>
 const closing: (() => unknown)[] = []
 
 async function open(limits: Partial<AedesLimits> = {}): Promise<void> {
   judged = []
+  told = []
+  exchanges = []
   judge = async () => 'acknowledge'
-  const take = async (text: string): Promise<PublishOutcome> => {
+  release = async () => {}
+  const take = async (text: string): Promise<PublishAnswer> => {
     const outcome = await judge(text)
     judged.push(text)
     return outcome
@@ -28,7 +41,19 @@ async function open(limits: Partial<AedesLimits> = {}): Promise<void> {
   const textOf = (payload: Uint8Array) => new TextDecoder().decode(payload.subarray(0, 32))
   broker = openBroker(limits, {
     authenticate: async ({ clientId }) => ok({ clientId, device: clientId.split('.')[0] ?? '' }),
-    published: (_, { payload }) => take(textOf(payload)),
+    published: (_, { payload, exchange }) => {
+      exchanges.push(exchange)
+      return take(textOf(payload))
+    },
+    incarnationOf: async (clientId, isClean) => {
+      told.push(`${clientId} ${isClean ? 'clean' : 'kept'}`)
+      if (clientId === 'refused') throw new Error('no disk')
+      return 'life'
+    },
+    released: async (clientId, packetIdentifier) => {
+      told.push(`${clientId} released ${packetIdentifier}`)
+      await release()
+    },
     will: async (_, { topicName, payload }) => {
       await take(`will ${topicName} ${textOf(payload)}`)
     },
@@ -61,12 +86,12 @@ class RawClient {
     closing.push(() => this.close())
   }
 
-  static async connect(clientId: string): Promise<RawClient> {
+  static async connect(clientId: string, clean = true): Promise<RawClient> {
     const raw = new RawClient()
     raw.send({
       cmd: 'connect',
       clientId,
-      clean: true,
+      clean,
       keepalive: 60,
       username: 'u',
       password: Buffer.from('p'),
@@ -148,6 +173,88 @@ test('broker: PUBREC comes after the decision; a repeat, also on the next connec
   second.send(publish('once', 2, 9))
   await second.gets('pubrec', 3)
   expect(judged).toEqual(['once', 'once'])
+})
+
+test('broker: a client’s messages are acknowledged in the order in which they came, in whatever order their outcomes come [MQTT-4.6.0-2, -3]', async () => {
+  await open()
+  const outcomes = Array.from({ length: 8 }, () => Promise.withResolvers<PublishOutcome>())
+  judge = async text => ({ kept: Promise.resolve(true), later: outcomes[Number(text)]!.promise })
+  const raw = await RawClient.connect('c')
+  raw.send(...outcomes.map((_, i) => publish(String(i), i < 4 ? 1 : 2, i + 1)))
+  await until(() => judged.length === 8, 'all are judged')
+  for (const { resolve } of outcomes.slice(1).toReversed()) resolve('acknowledge')
+  raw.send({ cmd: 'pingreq' })
+  await new Promise(resolve => setTimeout(resolve, 20))
+  expect(raw.received.filter(({ cmd }) => cmd !== 'pingresp').map(({ cmd }) => cmd)).toEqual(['connack'])
+  outcomes[0]!.resolve('acknowledge')
+  await raw.gets('pubrec', 4)
+  const answers = raw.received.filter(({ cmd }) => cmd === 'puback' || cmd === 'pubrec')
+  expect(answers.map(({ messageId }) => messageId)).toEqual([1, 2, 3, 4, 5, 6, 7, 8])
+})
+
+test('broker: a message whose later outcome is to come again ends the connection without an acknowledgement', async () => {
+  await open()
+  judge = async () => ({ kept: Promise.resolve(true), later: Promise.resolve('close' as const) })
+  const raw = await RawClient.connect('c')
+  raw.send(publish('x', 1, 1))
+  await until(() => raw.isClosed, 'the connection is closed')
+  expect(raw.received.map(({ cmd }) => cmd)).toEqual(['connack'])
+})
+
+test('broker: PUBCOMP comes when the release is known; after it the packet identifier stands for another message [MQTT-4.3.3-2]', async () => {
+  await open()
+  const known = Promise.withResolvers<void>()
+  release = () => known.promise
+  const raw = await RawClient.connect('c')
+  raw.send(publish('same', 2, 5))
+  await raw.gets('pubrec')
+  raw.send({ cmd: 'pubrel', messageId: 5 })
+  await until(() => told.includes('c released 5'), 'the release')
+  raw.send({ cmd: 'pingreq' })
+  await raw.gets('pingresp')
+  expect(raw.received.map(({ cmd }) => cmd)).toEqual(['connack', 'pubrec', 'pingresp'])
+  known.resolve()
+  await raw.gets('pubcomp')
+  // Its first time was lost with a connection, say.
+  raw.send(publish('same', 2, 5, true))
+  await raw.gets('pubrec', 2)
+  expect(judged).toEqual(['same', 'same'])
+})
+
+test('broker: a release that is not known is not completed', async () => {
+  await open()
+  release = () => Promise.reject(new Error('no disk'))
+  const raw = await RawClient.connect('c')
+  raw.send(publish('x', 2, 5))
+  await raw.gets('pubrec')
+  raw.send({ cmd: 'pubrel', messageId: 5 })
+  await until(() => raw.isClosed, 'the connection is closed')
+  expect(raw.received.map(({ cmd }) => cmd)).toEqual(['connack', 'pubrec'])
+})
+
+test('broker: says before CONNACK which session begins, and names it in each exchange; Session Present stays 0', async () => {
+  await open()
+  const [clean, kept] = [await RawClient.connect('c'), await RawClient.connect('k', false)]
+  expect(told).toEqual(['c clean', 'k kept'])
+  expect([clean, kept].map(({ received: [connack] }) => connack)).toMatchObject([
+    { returnCode: 0, sessionPresent: false },
+    { returnCode: 0, sessionPresent: false },
+  ])
+  kept.send(publish('a', 0, 0), publish('b', 1, 1), publish('c', 2, 2, true))
+  await kept.gets('pubrec')
+  const life = { client: 'k', incarnation: 'life' }
+  expect(exchanges).toEqual([
+    undefined,
+    { ...life, packetIdentifier: 1, qos: 1, isRepeat: false },
+    { ...life, packetIdentifier: 2, qos: 2, isRepeat: true },
+  ])
+})
+
+test('broker: a client whose session cannot be begun is told to come later', async () => {
+  await open()
+  const raw = await RawClient.connect('refused')
+  await until(() => raw.isClosed, 'the connection is closed')
+  expect(raw.received).toMatchObject([{ cmd: 'connack', returnCode: 3 }])
 })
 
 test('broker: a QoS 2 message that was not acknowledged is judged again when it is repeated', async () => {

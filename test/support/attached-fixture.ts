@@ -1,6 +1,7 @@
 /** A chain of one process, a real Mosquitto with the accounts that this chain says, and gateways beside it. */
 import { type IdentityKeys, makeKeys } from '../../client/key-directory.ts'
 import { AttachedGateway } from '../../mqtt-gateway/attach.ts'
+import { noPlainTopics } from '../../mqtt-gateway/protocol/plain-topics.ts'
 import { allShards, type Shard } from '../../mqtt-gateway/protocol/sharded-topics.ts'
 import { gatewayLogins } from '../../mqtt-gateway/server/gateway-logins.ts'
 import type { MosquittoTls } from '../../mqtt-gateway/server/mosquitto-files.ts'
@@ -50,6 +51,7 @@ export class AttachedFixture {
       keys: this.keys,
       devicePage: () => this.trust.devicePage(),
       trust: this.trust,
+      plain: more.records?.plain ?? noPlainTopics,
       queuedPerDevice: 500,
       log: { debug: say, info: say, warn: say } as never,
     })

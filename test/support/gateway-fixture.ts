@@ -46,7 +46,9 @@ export interface SeenMessage {
 }
 
 export interface FixtureOptions
-  extends Partial<Pick<GatewayOptions, 'refusedSummaryMs' | 'mailboxes' | 'redeliverMs' | 'boxes'>> {
+  extends Partial<
+    Pick<GatewayOptions, 'refusedSummaryMs' | 'mailboxes' | 'redeliverMs' | 'boxes' | 'records'>
+  > {
   readonly secure?: SecureListener
   readonly trust?: MemoryTrust
   /** A broker that others wrote in place of the embedded one, and the gateway beside it. */

@@ -7,6 +7,8 @@ import { testLimits } from './gateway-fixture.ts'
 export const permissive: BrokerHandlers = {
   authenticate: async ({ clientId }) => ok({ clientId, device: clientId }),
   published: async () => 'acknowledge',
+  released: async () => {},
+  incarnationOf: async () => '',
   will: async () => {},
   maySubscribe: async () => 'grant',
   subscribed: () => {},

@@ -33,6 +33,8 @@ test.each([
   topics.vote(device),
   topics.check(device),
   topics.got(device),
+  topics.record(device),
+  topics.report(device, 'forest/north'),
   topics.boxes(group as never),
   'building/7/light',
 ])('sharded topic: %s comes back with the device that published it', topicName => {
@@ -50,6 +52,9 @@ test.each([
   ['a plain topic without a name', `mote/1/plain/a/${device}`],
   ['a plain topic of the broker’s own', `mote/1/plain/a/${device}/$CONTROL/dynamic-security/v1`],
   ['a plain topic that is none', `mote/1/plain/a/${device}/mote/1/send/${other}`],
+  ['a report without a topic', `mote/1/report/a/${device}`],
+  ['a record with more levels', `mote/1/record/a/${device}/x`],
+  ['a report under its name at the embedded broker', `mote/1/plain/${device}/hall`],
   ['a place with other characters', `mote/1/here/a/${device}/x-y`],
   ['another version', `mote/2/send/a/${device}`],
 ])('sharded topic: %s is nothing', (_, topicName) => {

@@ -66,3 +66,21 @@ test('gateway config: a broker of its own or one that others wrote, with all sha
   ] as const)
     expect(() => parse({ ...attached, ...change })).toThrow(field)
 })
+
+test('gateway config: topics of plain clients are what rights say unless more is mapped, and none comes in and goes out', () => {
+  expect(parse(valid).plain).toEqual({ in: [], out: [], open: false })
+  const plain = { in: ['forest/#'], out: ['fire/#'] }
+  expect(parse({ ...valid, plain }).plain).toEqual({ ...plain, open: false })
+  const { mqtt: _, ...attached } = { ...valid, broker: { host: '10.0.0.5', port: 1883 } }
+  expect(parse({ ...attached, plain: { open: true } }).plain.open).toBe(true)
+  for (const [base, wrong, field] of [
+    [valid, { in: ['forest/#'], out: ['+/fire'] }, /plain\.out: expected topic filters/],
+    [valid, { in: ['forest/#'], out: ['fire/#', 'forest/+/fire'] }, /got 'forest\/#' and 'forest\/\+\/fire'/],
+    [valid, { in: ['mote/1/send/#'] }, /plain\.in: expected topic filters outside mote/],
+    [valid, { in: Array.from({ length: 17 }, (_, i) => `t/${i}`) }, /plain\.in/],
+    [valid, { of: [] }, /plain\.of/],
+    [attached, { in: ['forest/#'] }, /plain\.in: expected with mqtt only/],
+    [attached, { out: ['fire/#'] }, /plain\.out: expected with mqtt only/],
+  ] as const)
+    expect(() => parse({ ...base, plain: wrong })).toThrow(field)
+})

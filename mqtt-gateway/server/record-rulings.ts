@@ -1,0 +1,253 @@
+/**
+ * What a message comes to that is to be recorded, or that a contract is to decide about: it is refused at once, or handed to the recorder
+ * (mqtt-gateway/records/recorder.ts), and there is a ruling when it is certified or refused for good.
+ *
+ * Invariants:
+ * - a device speaks for itself alone: the source of its records is whose connection they came on;
+ * - a message is acknowledged when it is certified or refused for good, and no failure of this gateway, nor a chain out of reach, is
+ *   such a refusal;
+ * - certified state says who may, and it is fresh (fail closed).
+ */
+import type { DeviceId } from '../../chain/brands.ts'
+import type { RecordEvent } from '../../chain/record-events.ts'
+import { MoteError, ok, type Refusal, type Result, refuse } from '../../chain/result.ts'
+import { covers } from '../../chain/rights.ts'
+import { parseTransaction } from '../../chain/transaction.ts'
+import { checkFresh } from '../../client/freshness.ts'
+import { type PlainBody, type PlainMessage, parsePlainMessage } from '../protocol/plain-message.ts'
+import { comesIn, goesOut, type PlainTopics } from '../protocol/plain-topics.ts'
+import { type PublishedTopic, printableTopic } from '../protocol/topics.ts'
+import type { TrustView } from '../protocol/trust.ts'
+import {
+  type Accepted,
+  exchangeDigest,
+  type Recorder,
+  type RecordOutcome,
+  type RecordRequest,
+} from '../records/recorder.ts'
+import { type IncomingMessage, mayPassLater } from './broker.ts'
+import type { RecordPlace, RecordReport, Ruling, RulingToCome } from './ruling.ts'
+import type { Session } from './sessions.ts'
+import { errorDecision } from './verification.ts'
+
+export interface RecordRulingsOptions {
+  readonly recorder: Recorder
+  /** Who signs for plain clients. */
+  readonly gateway: DeviceId
+  readonly plain: PlainTopics
+}
+
+interface Surroundings {
+  readonly trust: Pick<TrustView, 'device' | 'rights' | 'ageMs'>
+  readonly trustTtlMs: number
+  readonly onError: (error: unknown) => void
+}
+
+/** Of a device's own topics, those whose messages are recorded. */
+export type RecordTopic = Extract<PublishedTopic, { type: 'report' | 'record' }>
+
+/** A message that may go to the chain, and what is told of it. */
+interface Judged {
+  readonly request: Pick<RecordRequest, 'content' | 'messageId'>
+  readonly about: About
+}
+
+interface About {
+  readonly messageId: string | null
+  /** The contract. */
+  readonly recipient: string | null
+  readonly type: RecordPlace['type']
+}
+
+const unread: About = { messageId: null, recipient: null, type: 'record' }
+
+export class RecordRulings {
+  readonly #options: RecordRulingsOptions
+  readonly #surroundings: Surroundings
+
+  constructor(options: RecordRulingsOptions, surroundings: Surroundings) {
+    this.#options = options
+    this.#surroundings = surroundings
+  }
+
+  /** A plain topic that the configuration maps is a report to it. */
+  mapped({ device }: Session, topicName: string): RecordTopic | undefined {
+    return comesIn(this.#options.plain, topicName) ? { type: 'report', device, topic: topicName } : undefined
+  }
+
+  /** Gateways alone publish there. */
+  isDecision(topicName: string): boolean {
+    return goesOut(this.#options.plain, topicName)
+  }
+
+  /** Never rejects. @param topic of the device itself */
+  async rule(session: Session, topic: RecordTopic, message: IncomingMessage): Promise<Ruling | RulingToCome> {
+    let judged: Result<Judged>
+    try {
+      judged = await this.#judge(session, topic, message)
+    } catch (error) {
+      return this.#failed(unread, error)
+    }
+    if (!judged.ok) return refused(unread, judged.error)
+    const { request, about } = judged.value
+    const { exchange } = message
+    const accepting = this.#options.recorder.accept({
+      ...request,
+      device: session.device,
+      exchange: exchange && { ...exchange, digest: exchangeDigest(message.topicName, message.payload) },
+    })
+    return {
+      kept: accepting.then(
+        accepted => accepted.ok || !mayPassLater(accepted.error.code),
+        () => false,
+      ),
+      later: this.#conclude(about, accepting),
+    }
+  }
+
+  async #judge(
+    { device }: Session,
+    topic: RecordTopic,
+    { payload }: IncomingMessage,
+  ): Promise<Result<Judged>> {
+    const { trust, trustTtlMs } = this.#surroundings
+    const fresh = checkFresh(trust.ageMs(), trustTtlMs)
+    if (!fresh.ok) return fresh
+    const standing = await this.#standing(device)
+    if (!standing.ok) return standing
+    if (topic.type === 'record') return ok(signedByDevice(payload))
+    const parsed = parsePlainMessage({ device, topic: topic.topic, payload })
+    if (!parsed.ok) return parsed
+    const { body, messageId } = parsed.value
+    const allowed = await this.#mayReport(device, [topic.topic, ...recordTopics(body)])
+    if (!allowed.ok) return allowed
+    return ok({
+      request: { content: { type: 'attested', body }, messageId },
+      about: aboutPlain(parsed.value),
+    })
+  }
+
+  async #standing(device: DeviceId): Promise<Result<void>> {
+    const { value } = await this.#surroundings.trust.device(device)
+    return value?.status === 'active'
+      ? ok(undefined)
+      : refuse('signer-not-active', `device ${device} is ${value?.status ?? 'not on the chain'}`)
+  }
+
+  /** By its own right, or where all may; and whether this gateway may speak for anybody. */
+  async #mayReport(device: DeviceId, topicNames: readonly string[]): Promise<Result<void>> {
+    const { trust } = this.#surroundings
+    const { gateway, plain } = this.#options
+    const [{ value: own }, { value: rights }] = await Promise.all([
+      trust.rights(gateway),
+      trust.rights(device),
+    ])
+    if (!own?.gateway)
+      return refuse(
+        'not-authorised',
+        `gateway ${gateway}: has no right to attest for devices; an operator gives it: mote device rights ${gateway} --gateway`,
+      )
+    const denied = topicNames.find(
+      name => !plain.open && !rights?.publish.some(filter => covers(filter, name)),
+    )
+    return denied === undefined
+      ? ok(undefined)
+      : refuse(
+          'topic-not-allowed',
+          `topic: '${printableTopic(denied)}' is not among those that ${device} may publish to`,
+        )
+  }
+
+  async #conclude(about: About, accepting: Promise<Result<Accepted>>): Promise<Ruling> {
+    try {
+      const accepted = await accepting
+      if (!accepted.ok) return refused(about, accepted.error)
+      return concluded(about, await accepted.value.outcome)
+    } catch (error) {
+      return this.#failed(about, error)
+    }
+  }
+
+  /** It may pass, whatever its code says of other messages: who sent it keeps it. */
+  #failed(about: About, error: unknown): Ruling {
+    if (!(error instanceof MoteError)) this.#surroundings.onError(error)
+    const refusal: Refusal =
+      error instanceof MoteError
+        ? error
+        : { code: 'internal', detail: 'the gateway failed; its log has the cause' }
+    return ruling(about, null, refusal, { outcome: 'close' })
+  }
+}
+
+/** Its sender knows it by the id of the transaction. The recorder judges it. */
+function signedByDevice(transaction: Uint8Array): Judged {
+  const parsed = parseTransaction(transaction)
+  const messageId = parsed.ok ? parsed.value.id : null
+  return {
+    request: { content: { type: 'signed', transaction }, messageId: undefined },
+    about: { ...unread, messageId },
+  }
+}
+
+function recordTopics(body: PlainBody): readonly string[] {
+  if (body.type === 'record.one') return [body.record.topic]
+  return body.input.type === 'record' ? [body.input.record.topic] : []
+}
+
+function aboutPlain({ body, ...message }: PlainMessage): About {
+  const messageId = message.messageId ?? null
+  if (body.type === 'record.one') return { messageId, recipient: null, type: 'record' }
+  return { messageId, recipient: body.contract, type: body.input.type }
+}
+
+function ruling(
+  { messageId, recipient }: About,
+  id: string | null,
+  refusal: Refusal | undefined,
+  report: Partial<RecordReport> = {},
+): Ruling {
+  return {
+    event: 'record',
+    id,
+    recipient,
+    decision: refusal ? errorDecision(refusal) : { verdict: 'Check' },
+    record: { messageId, outcome: 'acknowledge', place: undefined, failure: undefined, ...report },
+  }
+}
+
+function refused(about: About, refusal: Refusal, id: string | null = null): Ruling {
+  return ruling(about, id, refusal, { outcome: mayPassLater(refusal.code) ? 'close' : 'acknowledge' })
+}
+
+function concluded(about: About, outcome: RecordOutcome): Ruling {
+  if (outcome.type === 'refused') return ruling(about, outcome.transaction, outcome)
+  const { transaction, height, index, receipt } = outcome
+  const decided = receipt.events.find(event => event.type === 'contract.decided')
+  const left = receipt.events.find(event => event.type === 'record.refused')
+  const type = receipt.events.some(event => event.type === 'record.added') ? 'record' : 'call'
+  const place: RecordPlace = { type, height, index, decision: decided?.decision }
+  return ruling({ ...about, recipient: decided?.contract ?? about.recipient }, transaction, undefined, {
+    place,
+    failure: decided?.failed ? failureOf(decided) : left && refusedPart(left),
+  })
+}
+
+/** Of a batch: the others stand. */
+function refusedPart({ item, contract, reason }: Extract<RecordEvent, { type: 'record.refused' }>): Refusal {
+  const by = contract === undefined ? '' : `guard ${contract}: `
+  return { code: 'rule-violated', detail: `record ${item}: ${by}${reason}` }
+}
+
+/** The record that came with it stands all the same. */
+function failureOf({
+  contract,
+  decision,
+}: {
+  readonly contract: string
+  readonly decision: string
+}): Refusal {
+  return {
+    code: decision === 'failed: unknown-contract' ? 'unknown-contract' : 'decision-failed',
+    detail: `contract ${contract}: ${decision}`,
+  }
+}

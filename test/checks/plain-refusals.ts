@@ -1,0 +1,76 @@
+/** Refusals of what plain clients and devices have recorded: at the gateway, before anything is on its way to the chain. */
+import { type RefusalCheck, takenOut } from './refusal-check.ts'
+
+const rulings = 'mqtt-gateway/server/record-rulings.ts'
+const rulingsTest = 'test/unit/mqtt-gateway/record-rulings.test.ts'
+const message = 'mqtt-gateway/protocol/plain-message.ts'
+const messageTest = 'test/unit/mqtt-gateway/plain-message.test.ts'
+const configTest = 'test/unit/mqtt-gateway/config.test.ts'
+const wireTest = 'test/e2e/broker-wire.test.ts'
+
+export const plain: readonly RefusalCheck[] = [
+  ...takenOut(rulings, rulingsTest, {
+    'records: without fresh trust data': 'if (!fresh.ok)',
+    'records: of a device that is not active': 'if (!standing.ok)',
+    'records: on topics beyond its rights': 'if (!allowed.ok)',
+    'records: of plain clients, by a gateway without the right': 'if (!own?.gateway)',
+  }),
+  {
+    refusal: 'records: on a topic that the message names and its rights do not',
+    file: rulings,
+    find: '[topic.topic, ...recordTopics(body)]',
+    replace: '[topic.topic, ...(false ? recordTopics(body) : [])]',
+    test: rulingsTest,
+  },
+  {
+    refusal: 'records: to acknowledge what may pass later',
+    file: rulings,
+    find: "refusal, { outcome: 'close' })",
+    replace: 'refusal)',
+    test: rulingsTest,
+  },
+  ...takenOut(message, messageTest, {
+    'plain messages: over 8 KiB': 'if (payload.length > maxPlainMessageBytes)',
+    'plain messages: that no transaction has room for': 'if (bytes > most)',
+    'plain messages: with a name twice': 'if (names.has(name))',
+    'plain messages: with a name that nobody knows': 'if (name === undefined)',
+    'plain messages: with nothing to record and nobody to call': 'if (address === undefined)\n      throw',
+  }),
+  {
+    refusal: 'plain messages: that are no UTF-8',
+    file: message,
+    find: 'fatal: true',
+    replace: 'fatal: false',
+    test: messageTest,
+  },
+  ...takenOut('mqtt-gateway/config.ts', configTest, {
+    'configuration: topics that come in and go out': 'if (both)',
+    'configuration: mapped topics that are no plain filters': 'if (wrong !== undefined)',
+    'configuration: mapped topics beside a broker that others wrote':
+      'if (broker && topics[kind].length > 0)',
+  }),
+  {
+    refusal: 'wire: to acknowledge a message before an earlier one',
+    file: 'mqtt-gateway/server/client-messages.ts',
+    find: 'return this.#acknowledgements.run(async () => {',
+    replace: 'return (async (step: () => Promise<PublishOutcome>) => step())(async () => {',
+    test: wireTest,
+    only: 'in the order in which they came, in whatever',
+  },
+  {
+    refusal: 'wire: to complete a release that is not known',
+    file: 'mqtt-gateway/server/aedes-releases.ts',
+    find: 'client.conn.destroy()',
+    replace: '',
+    test: wireTest,
+    only: 'a release that is not known',
+  },
+  {
+    refusal: 'wire: to take a message after PUBREL for the one before',
+    file: 'mqtt-gateway/server/aedes-broker.ts',
+    find: 'this.#receipts.released(clientId, packetIdentifier)',
+    replace: '',
+    test: wireTest,
+    only: 'PUBCOMP comes when',
+  },
+]

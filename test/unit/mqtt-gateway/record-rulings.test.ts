@@ -1,0 +1,237 @@
+/** What becomes of a message that is to be recorded: who may, what is handed to the recorder, and what is acknowledged. */
+import { beforeEach, expect, test } from 'vitest'
+import type { ContractAddress, DeviceId } from '../../../chain/brands.ts'
+import { MoteError, refuse } from '../../../chain/result.ts'
+import { type IdentityKeys, makeKeys } from '../../../client/key-directory.ts'
+import { noPlainTopics, type PlainTopics } from '../../../mqtt-gateway/protocol/plain-topics.ts'
+import { topics } from '../../../mqtt-gateway/protocol/topics.ts'
+import { exchangeDigest } from '../../../mqtt-gateway/records/recorder.ts'
+import { RecordRulings, type RecordTopic } from '../../../mqtt-gateway/server/record-rulings.ts'
+import type { Ruling } from '../../../mqtt-gateway/server/ruling.ts'
+import { certifiedAs, MemoryRecorder, memoryTransaction } from '../../support/memory-recorder.ts'
+import { MemoryTrust } from '../../support/memory-trust.ts'
+
+const contract = '22'.repeat(32) as ContractAddress
+let trust: MemoryTrust
+let recorder: MemoryRecorder
+let keys: IdentityKeys
+let gateway: DeviceId
+let device: DeviceId
+let errors: unknown[]
+
+beforeEach(() => {
+  trust = new MemoryTrust()
+  recorder = new MemoryRecorder()
+  errors = []
+  keys = makeKeys('1111')
+  const own = makeKeys('gateway')
+  for (const each of [keys, own]) trust.register(each)
+  device = keys.id
+  gateway = own.id
+  trust.setRights(gateway, { gateway: true })
+  trust.setRights(device, { publish: ['forest/#'] })
+})
+
+const exchange = { client: 'c', incarnation: '1', packetIdentifier: 9, qos: 2, isRepeat: false } as const
+
+interface Sent {
+  readonly text?: string
+  readonly topic?: string
+  readonly plain?: PlainTopics
+  readonly trustTtlMs?: number
+}
+
+/** What a message comes to, and whether the gateway had it on its disk. */
+async function rule({ text = '{"Payload":{"CS":5}}', topic = 'forest/north', ...more }: Sent = {}) {
+  const { plain = noPlainTopics, trustTtlMs = 60_000 } = more
+  const rulings = new RecordRulings(
+    { recorder, gateway, plain },
+    { trust, trustTtlMs, onError: error => errors.push(error) },
+  )
+  return settled(
+    rulings.rule(
+      sessionOf(device),
+      { type: 'report', device, topic },
+      messageOf(text, topics.report(device, topic)),
+    ),
+  )
+}
+
+const sessionOf = (id: DeviceId) => ({ clientId: id, device: id, login: { type: 'account' } }) as const
+const messageOf = (text: string, topicName: string) => ({ topicName, payload: Buffer.from(text), exchange })
+
+async function settled(ruling: ReturnType<RecordRulings['rule']>): Promise<Ruling & { kept?: boolean }> {
+  const given = await ruling
+  return 'later' in given ? { ...(await given.later), kept: await given.kept } : given
+}
+
+const refusedAs = (code: string, outcome: 'acknowledge' | 'close', more: object = {}) => ({
+  event: 'record',
+  decision: { verdict: 'Error', code },
+  record: { outcome, place: undefined, ...more },
+})
+
+test('record: of a device with the right, attested by the gateway, under the exchange that it came in', async () => {
+  const text = '{"Payload":{"CS":5},"MessageId":"7"}'
+  expect(await rule({ text })).toMatchObject({
+    event: 'record',
+    id: memoryTransaction,
+    kept: true,
+    decision: { verdict: 'Check' },
+    record: { messageId: '7', outcome: 'acknowledge', place: { height: 7, index: 3 }, failure: undefined },
+  })
+  const digest = exchangeDigest(topics.report(device, 'forest/north'), Buffer.from(text))
+  expect(recorder.requests).toMatchObject([
+    {
+      device,
+      messageId: '7',
+      exchange: { ...exchange, digest },
+      content: {
+        type: 'attested',
+        body: { type: 'record.one', record: { source: device, topic: 'forest/north' } },
+      },
+    },
+  ])
+})
+
+test('record: a topic outside its rights is refused for good, the one that the message names as well', async () => {
+  expect(await rule({ topic: 'hall' })).toMatchObject(refusedAs('topic-not-allowed', 'acknowledge'))
+  const elsewhere = '{"Payload":1,"Topic":"hall"}'
+  expect(await rule({ text: elsewhere })).toMatchObject(refusedAs('topic-not-allowed', 'acknowledge'))
+  expect(recorder.requests).toEqual([])
+})
+
+test('record: where topics are open every active device may, and no other', async () => {
+  const plain = { ...noPlainTopics, open: true }
+  expect(await rule({ topic: 'hall', plain })).toMatchObject({ decision: { verdict: 'Check' } })
+  trust.setStatus(device, 'suspended')
+  expect(await rule({ topic: 'hall', plain })).toMatchObject(refusedAs('signer-not-active', 'acknowledge'))
+  expect(recorder.requests).toHaveLength(1)
+})
+
+test('record: a gateway without the right to attest says so, and what to do', async () => {
+  trust.setRights(gateway, {})
+  const ruling = await rule()
+  expect(ruling).toMatchObject(refusedAs('not-authorised', 'acknowledge'))
+  expect(ruling.decision).toMatchObject({
+    reason: expect.stringContaining(`mote device rights ${gateway} --gateway`),
+  })
+  expect(recorder.requests).toEqual([])
+})
+
+test('record: nothing without fresh trust data, and it is to come again', async () => {
+  expect(await rule({ trustTtlMs: -1 })).toMatchObject(refusedAs('stale', 'close'))
+  trust.reachable = false
+  expect(await rule()).toMatchObject(refusedAs('unreachable', 'close'))
+  expect(recorder.requests).toEqual([])
+})
+
+test('record: a message that has another form is refused for good', async () => {
+  expect(await rule({ text: '{"Topic":"hall"}' })).toMatchObject(refusedAs('malformed', 'acknowledge'))
+})
+
+test('record: without room it is to come again; a refusal of the recorder may be for good', async () => {
+  recorder.answer = async () => refuse('overloaded', 'queue: full')
+  expect(await rule()).toMatchObject({ ...refusedAs('overloaded', 'close'), kept: false })
+  recorder.answer = async () => refuse('already-exists', 'message id: of another message')
+  expect(await rule()).toMatchObject({ ...refusedAs('already-exists', 'acknowledge'), kept: true })
+})
+
+test('record: no failure of the gateway, nor a chain out of reach, is a refusal for good', async () => {
+  recorder.answer = async () => {
+    throw new MoteError('storage-failed', 'disk: full')
+  }
+  expect(await rule()).toMatchObject({ ...refusedAs('storage-failed', 'close'), kept: false })
+  recorder.answer = undefined
+  for (const code of ['interrupted', 'timeout', 'storage-failed'] as const) {
+    recorder.outcome = () => Promise.reject(new MoteError(code, 'not yet'))
+    expect(await rule()).toMatchObject({ ...refusedAs(code, 'close'), kept: true })
+  }
+  recorder.outcome = () => Promise.reject(new Error('secret of the inside'))
+  const failed = await rule()
+  expect(failed).toMatchObject(refusedAs('internal', 'close'))
+  expect(JSON.stringify(failed)).not.toContain('secret')
+  expect(errors).toHaveLength(1)
+})
+
+test('record: what the chain refuses is refused for good, and told in its words', async () => {
+  const detail = `record: guard ${contract}: range`
+  recorder.outcome = async () => ({
+    type: 'refused',
+    transaction: memoryTransaction,
+    code: 'rule-violated',
+    detail,
+  })
+  expect(await rule()).toMatchObject({
+    ...refusedAs('rule-violated', 'acknowledge'),
+    id: memoryTransaction,
+    decision: { reason: detail },
+  })
+})
+
+const decided = (decision: string) =>
+  ({
+    type: 'contract.decided',
+    contract,
+    caller: device,
+    attested: true,
+    failed: decision.startsWith('failed: '),
+    decision,
+    values: [],
+    publishTopic: undefined,
+  }) as const
+const added = () => ({ type: 'record.added', item: 0, device, attested: true }) as const
+const action = `{"Payload":{"CS":5},"MessageContent":{"Address":"${contract}"}}`
+
+test('record: a decision that failed is told, and the record stands', async () => {
+  recorder.outcome = async () => certifiedAs({ events: [added(), decided('failed: unknown-contract')] })
+  expect(await rule({ text: action })).toMatchObject({
+    recipient: contract,
+    decision: { verdict: 'Check' },
+    record: {
+      outcome: 'acknowledge',
+      place: { type: 'record', decision: 'failed: unknown-contract' },
+      failure: { code: 'unknown-contract' },
+    },
+  })
+  recorder.outcome = async () => certifiedAs({ events: [decided('failed: division by zero in DI')] })
+  expect(await rule({ text: action })).toMatchObject({
+    record: {
+      place: { type: 'call' },
+      failure: { code: 'decision-failed', detail: expect.stringContaining('division by zero in DI') },
+    },
+  })
+})
+
+test('record: a decision is no failure', async () => {
+  recorder.outcome = async () => certifiedAs({ events: [added(), decided('low')] })
+  expect(await rule({ text: action })).toMatchObject({
+    record: { place: { decision: 'low' }, failure: undefined },
+  })
+})
+
+test('record: what a device has signed is handed on as it is, whatever its rights and the gateway’s', async () => {
+  trust.setRights(gateway, {})
+  trust.setRights(device, {})
+  const rulings = new RecordRulings(
+    { recorder, gateway, plain: noPlainTopics },
+    { trust, trustTtlMs: 60_000, onError: () => {} },
+  )
+  const topic: RecordTopic = { type: 'record', device }
+  const ruling = await settled(
+    rulings.rule(sessionOf(device), topic, messageOf('signed', topics.record(device))),
+  )
+  expect(ruling).toMatchObject({ decision: { verdict: 'Check' } })
+  expect(recorder.requests).toMatchObject([
+    { content: { type: 'signed', transaction: Buffer.from('signed') }, messageId: undefined },
+  ])
+})
+
+test('record: of a batch of which a part is refused the rest stands, and the sender is told', async () => {
+  const refusal = { type: 'record.refused', item: 1, contract, reason: 'range' } as const
+  recorder.outcome = async () => certifiedAs({ events: [added(), refusal] })
+  expect(await rule()).toMatchObject({
+    decision: { verdict: 'Check' },
+    record: { failure: { code: 'rule-violated', detail: `record 1: guard ${contract}: range` } },
+  })
+})
