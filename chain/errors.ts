@@ -156,7 +156,7 @@ export const errorTable = {
     0x99,
     5,
     false,
-    'A contract that guards the topic does not let this record through; the receipt names contract and rule.',
+    'A contract that guards the topic, or a rule of an agent, does not let this through; the receipt or the message names contract and rule.',
   ),
   'decision-failed': row(
     422,

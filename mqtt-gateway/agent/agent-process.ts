@@ -4,7 +4,7 @@
  *
  * A local PUBLISH is acknowledged when the message is on the disk. A message that arrived leaves the disk when a local subscriber has
  * acknowledged it (or, at QoS 0 and over CoAP, was sent it); without a subscriber it waits. One that no route takes is refused and
- * told: the configuration decides what the application hears. What an application is refused, it is told on the local topic `agent/refused`.
+ * told: the configuration decides what the application hears. What an application is refused, it is told (application-news.ts).
  */
 import { join } from 'node:path'
 import { errorTable } from '../../chain/errors.ts'
@@ -13,8 +13,8 @@ import type { RecordValue } from '../../chain/record-bodies.ts'
 import { MoteError, ok, type Refusal, type Result, refusalOf, unwrap } from '../../chain/result.ts'
 import { Deadline } from '../../client/deadline.ts'
 import { MessageStore } from '../../client/message-store.ts'
-import { printableTopic } from '../protocol/topics.ts'
 import { type AgentConfig, contractNamesOf } from './agent-config.ts'
+import { ApplicationNews } from './application-news.ts'
 import {
   type ClientEvent,
   createDeviceClient,
@@ -62,9 +62,6 @@ export interface RunningAgent {
 /** How long a message waits for a subscriber before those that are there are asked once more. */
 const deliverAgainMs = 1_000
 
-/** Where an application hears what it is refused, and why: JSON with `topic`, `code` and `reason`. */
-const refusedTopic = 'agent/refused'
-
 /** Throws `config-invalid`, `contract-invalid`, `not-found`, `in-use`, `start-failed`, `storage-corrupt`, `storage-failed`. */
 export async function startAgent(options: AgentProcessOptions): Promise<RunningAgent> {
   const closing: (() => Promise<unknown>)[] = []
@@ -90,35 +87,30 @@ async function startParts(
   closing.push(() => store.close())
   const prefix = `${keys.id}/`
   const rules = await StreamRules.open({ store, prefix, chain, names, named: contractNamesOf(config) })
+  const news = new ApplicationNews()
   const client = await createDeviceClient({
     ...clientOptions,
     store,
     limits: { outbox: queue, inbox: queue, records: queue },
-    onEvent,
+    onEvent: event => {
+      onEvent(event)
+      if (event.type === 'recorded') news.settled(event.outcome)
+    },
   })
   closing.push(() => client.close())
   const subscriptions = new Subscriptions()
   const local = { routes, names, rules, onEvent }
-  const tell = (message: LocalMessage, reason: Refusal): void => {
-    const { code, detail } = reason
-    const refused = { topic: printableTopic(message.topicName), code, reason: detail }
-    const payload = new TextEncoder().encode(JSON.stringify(refused))
-    // Written before the connection of the application is closed; nobody waits for its acknowledgement.
-    void mqtt.deliver({ topicName: refusedTopic, payload })
-  }
   const ports = {
     accept: async (message: LocalMessage) => {
       const accepted = await acceptLocal(local, client, message)
-      if (!accepted.ok) tell(message, accepted.error)
+      if (!accepted.ok) news.refused(message.topicName, accepted.error)
       return accepted
     },
-    onSubscribed: () => {
-      subscriptions.changed()
-      decisions.run()
-    },
+    onSubscribed: () => subscriptions.changed(),
     onRefused: (reason: Refusal) => onEvent({ type: 'local', reason }),
   }
   const mqtt = new LocalMqtt({ ...ports, address: config.mqtt, limits: defaultLocalLimits })
+  news.open(mqtt)
   const coap = config.coap && new LocalCoap({ ...ports, address: config.coap })
   const decisions = new LocalDecisions({
     device: keys.id,
@@ -133,6 +125,7 @@ async function startParts(
     },
     onFailure: reason => onEvent({ type: 'refused', reason }),
   })
+  subscriptions.onChanged(() => decisions.run())
   closing.push(
     () => mqtt.close(),
     async () => coap?.close(),
@@ -253,6 +246,11 @@ async function giveToApplication(
 /** Tells those who wait that somebody has subscribed. */
 export class Subscriptions {
   #next = Promise.withResolvers<void>()
+  readonly #listeners: (() => void)[] = []
+
+  onChanged(listener: () => void): void {
+    this.#listeners.push(listener)
+  }
 
   get next(): Promise<void> {
     return this.#next.promise
@@ -261,5 +259,6 @@ export class Subscriptions {
   changed(): void {
     this.#next.resolve()
     this.#next = Promise.withResolvers<void>()
+    for (const listener of this.#listeners) listener()
   }
 }

@@ -40,15 +40,24 @@ const recordRetryDelayMsMax = 15_000
 const maxSignedFrameBytes = 512
 
 /** What came of it in the end. */
-export type DeviceRecordOutcome =
-  | { readonly type: 'certified'; readonly sequence: number; readonly transaction: TransactionId }
+export type DeviceRecordOutcome = {
+  readonly sequence: number
+  /** Of the record, or of the first one of several; undefined for a call with values alone. */
+  readonly topic: string | undefined
+} & (
+  | {
+      readonly type: 'certified'
+      readonly transaction: TransactionId
+      /** Of the contract that was called, as the gateway tells it. */
+      readonly decision: string | undefined
+    }
   | {
       readonly type: 'refused'
-      readonly sequence: number
       /** Undefined if nothing was signed yet. */
       readonly transaction: TransactionId | undefined
       readonly reason: Refusal
     }
+)
 
 export type QueuedRecord = Queued<DeviceRecordOutcome>
 
@@ -135,20 +144,22 @@ export class RecordOutbox {
   async #submit(entry: QueueEntry, signal: AbortSignal): Promise<DeviceRecordOutcome | undefined> {
     const { link, limits, now, onWaiting } = this.#options
     const { sequence } = entry
+    const body = await this.#body(entry)
+    const about = { sequence, topic: topicOf(body) }
     let signed = await this.#signed(entry)
     for (let delayMs = recordRetryDelayMsMin; ; delayMs = Math.min(2 * delayMs, recordRetryDelayMsMax)) {
       const agent = await link.agent()
       if (!agent || signal.aborted) return undefined
       if (!signed && now() - entry.acceptedAt > limits.ageMs) {
         const reason = { code: 'transaction-expired', detail: 'record: it waited too long' } as const
-        return { type: 'refused', sequence, transaction: undefined, reason }
+        return { type: 'refused', ...about, transaction: undefined, reason }
       }
       try {
-        signed ??= await this.#sign(agent, entry)
-        const { code, reason = '' } = await agent.submit(signed)
-        if (code === undefined) return { type: 'certified', sequence, transaction: signed.id }
+        signed ??= await this.#sign(agent, entry, body)
+        const { code, reason = '', decision } = await agent.submit(signed)
+        if (code === undefined) return { type: 'certified', ...about, transaction: signed.id, decision }
         const refusal = { code, detail: reason }
-        if (isFinal(code)) return { type: 'refused', sequence, transaction: signed.id, reason: refusal }
+        if (isFinal(code)) return { type: 'refused', ...about, transaction: signed.id, reason: refusal }
         onWaiting(refusal)
         if (code === 'key-not-valid') await link.renew()
         if (overCodes.includes(code) && (await agent.provenTime()) >= signed.expiry) signed = undefined
@@ -166,10 +177,13 @@ export class RecordOutbox {
     return stored && decodeStored(signedCodec, stored, `records: entry ${entry.sequence}`)
   }
 
-  /** Signed, and on the disk in place of what was there. */
-  async #sign(agent: DeviceAgent, entry: QueueEntry): Promise<SignedRecord> {
+  async #body(entry: QueueEntry): Promise<DeviceSignedBody> {
     const stored = await this.#queue.read(entry)
-    const { body } = decodeStored(storedCodec, stored, `records: entry ${entry.sequence}`)
+    return decodeStored(storedCodec, stored, `records: entry ${entry.sequence}`).body
+  }
+
+  /** Signed, and on the disk in place of what was there. */
+  async #sign(agent: DeviceAgent, entry: QueueEntry, body: DeviceSignedBody): Promise<SignedRecord> {
     const signed = await agent.sign(body)
     const value = encode(signedCodec, { version: formatVersion, ...signed })
     await this.#options.store.write([{ key: this.#signedKey(entry), value }])
@@ -186,9 +200,17 @@ function isFinal(code: ErrorCode): boolean {
 }
 
 function laneOf(body: DeviceSignedBody): string {
-  if (body.type !== 'contract.action') {
-    const [first] = body.type === 'record.one' ? [body.record] : body.records
-    return `record/${first?.topic}`
+  const topic = topicOf(body)
+  return topic === undefined && body.type === 'contract.action' ? `call/${body.contract}` : `record/${topic}`
+}
+
+function topicOf(body: DeviceSignedBody): string | undefined {
+  switch (body.type) {
+    case 'record.one':
+      return body.record.topic
+    case 'record.batch':
+      return body.records[0]?.topic
+    case 'contract.action':
+      return body.input.type === 'record' ? body.input.record.topic : undefined
   }
-  return body.input.type === 'record' ? `record/${body.input.record.topic}` : `call/${body.contract}`
 }

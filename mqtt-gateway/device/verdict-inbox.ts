@@ -20,6 +20,8 @@ export interface GatewayVerdict {
   readonly verdict: 'Check' | 'Error'
   /** Of a message that is not refused: given to all who should get it, or waiting for one of them. */
   readonly delivery?: 'relayed' | 'kept'
+  /** Of a transaction that called a contract: what that decided, or `failed: ` and why. */
+  readonly decision?: string
   readonly code?: ErrorCode
   readonly reason?: string
   /** Height and age of the trust data it was decided on. */
@@ -31,6 +33,7 @@ const verdictSchema = Type.Object({
   messageId: Type.Union([Type.String(), Type.Null()]),
   verdict: Type.Union([Type.Literal('Check'), Type.Literal('Error')]),
   delivery: Type.Optional(Type.Union([Type.Literal('relayed'), Type.Literal('kept')])),
+  decision: Type.Optional(Type.String()),
   code: Type.Optional(Type.String()),
   reason: Type.Optional(Type.String()),
   height: Type.Number(),
@@ -76,11 +79,12 @@ export class VerdictInbox {
       return
     }
     if (!Value.Check(verdictSchema, parsed) || parsed.messageId === null) return
-    const { messageId, verdict, delivery, code, reason, height, ageMs } = parsed
+    const { messageId, verdict, delivery, decision, code, reason, height, ageMs } = parsed
     this.#waiting.get(messageId)?.resolve({
       messageId,
       verdict,
       ...(delivery !== undefined && { delivery }),
+      ...(decision !== undefined && { decision }),
       ...(code !== undefined && { code: code in errorTable ? (code as ErrorCode) : 'internal' }),
       ...(reason !== undefined && { reason }),
       height,

@@ -23,6 +23,14 @@ export const plausibilityRefusals: readonly RefusalCheck[] = [
     only: 'that is retired',
   },
   {
+    refusal: 'agent: to drop a message whose rules are out of reach',
+    file: 'mqtt-gateway/agent/agent-process.ts',
+    find: 'if (errorTable[reason.code].retry) throw error',
+    replace: '',
+    test: 'test/unit/mqtt-gateway/agent-traffic.test.ts',
+    only: 'out of reach',
+  },
+  {
     refusal: 'agent: to judge two readings of a device by the same one before them',
     file: rules,
     find: 'return await queue.run(step)',

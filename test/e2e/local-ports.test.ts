@@ -280,11 +280,15 @@ describe('local CoAP', () => {
       'topic-not-allowed': '4.04',
       malformed: '4.00',
       'too-large': '4.13',
+      'rule-violated': '4.22',
     } as const
     let messageId = 2
     for (const [code, answer] of Object.entries(codes)) {
       coap.accept = async () => refuse(code as 'overloaded', 'no')
-      expect(await client.ask({ ...put, messageId: messageId++ })).toMatchObject({ code: answer })
+      expect(await client.ask({ ...put, messageId: messageId++ })).toMatchObject({
+        code: answer,
+        payload: Buffer.from(`${code}: no`),
+      })
     }
     expect(await client.ask({ ...put, code: 'DELETE', messageId: 90 })).toMatchObject({ code: '4.05' })
     expect(await client.ask({ ...put, options: path('a', '+'), messageId: 91 })).toMatchObject({

@@ -107,7 +107,13 @@ test('records: what is certified is signed by the device, five minutes ahead of 
   const outbox = await start()
   const outcome = await outcomeOf(outbox)
   const [signed] = gateway.submitted
-  expect(outcome).toEqual({ type: 'certified', sequence: 0, transaction: signed!.id })
+  expect(outcome).toEqual({
+    type: 'certified',
+    sequence: 0,
+    topic: 'tank',
+    transaction: signed!.id,
+    decision: undefined,
+  })
   expect(unwrap(parseTransaction(signed!.bytes))).toMatchObject({
     id: signed!.id,
     unsigned: { body: oneRecord(), signer: { deviceId: keys.id }, expiry: 301_000 },
