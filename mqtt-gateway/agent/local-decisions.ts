@@ -130,7 +130,7 @@ class DecisionTurns {
       now,
     })
     if (outcome.type !== 'decided')
-      throw new MoteError('rule-violated', `contract ${contract.name}: ${decisionText(outcome)}`)
+      throw new MoteError('decision-failed', `contract ${contract.name}: ${decisionText(outcome)}`)
     await this.#keep(address, outcome.state)
     const values = outcome.values.map(({ name, value }) => [name, scalarJson(value)])
     const decided = {

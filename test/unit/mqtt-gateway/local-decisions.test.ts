@@ -138,7 +138,7 @@ test('local decisions: a run that fails publishes nothing and is told', async ()
   const agent = await ValveAgent.start({ type: 'file', path: file })
   expect(await agent.decision()).toBeUndefined()
   expect(agent.failures).toMatchObject([
-    { code: 'rule-violated', detail: 'contract water-valve: failed: no-reading in decision 1' },
+    { code: 'decision-failed', detail: 'contract water-valve: failed: no-reading in decision 1' },
   ])
   await agent.stop()
 })
