@@ -19,6 +19,7 @@ import {
 } from '../client/configuration-file.ts'
 import { maxMappedFilters, noPlainTopics, overlapOf, type PlainTopics } from './protocol/plain-topics.ts'
 import { allShards, parseShards, type Shard } from './protocol/sharded-topics.ts'
+import { type QueueConfig, queueConfigOf, queueSchema } from './records/queue-config.ts'
 import type { TlsFiles } from './server/tls-identity.ts'
 
 const limit = (minimum: number, maximum: number) => Type.Optional(Type.Integer({ minimum, maximum }))
@@ -92,6 +93,8 @@ const schema = Type.Object(
         closed,
       ),
     ),
+    /** Where records wait for the chain. Default: on this machine's disk. */
+    queue: Type.Optional(queueSchema),
     /** Trust data older than this refuses every message. */
     trustTtlMs: Type.Integer({ minimum: 100, maximum: 86_400_000 }),
     /** Directory for the decision log, the sealed boxes and the checkpoint. */
@@ -145,6 +148,7 @@ export interface GatewayConfig {
   readonly edge: GatewayEdge
   readonly plain: PlainTopics
   readonly api: ListenAddress | undefined
+  readonly queue: QueueConfig
   readonly trustTtlMs: number
   readonly decisionExpiryMs: number
   readonly data: string
@@ -194,6 +198,7 @@ export function parseGatewayConfig(content: string, file: string): GatewayConfig
     edge: edgeOf(value, file),
     plain: plainOf(value, file),
     api: value.api,
+    queue: queueConfigOf(value.queue, { file, place: path => resolve(base, path) }),
     trustTtlMs: value.trustTtlMs,
     decisionExpiryMs: value.decisions?.expiryMs ?? defaultDecisionExpiryMs,
     data: resolve(base, value.data),

@@ -8,10 +8,12 @@ import type { IdentityKeys } from '../../client/key-directory.ts'
 import { MessageStore } from '../../client/message-store.ts'
 import { nativeVerifier } from '../../client/native-crypto.ts'
 import { allShards } from '../protocol/sharded-topics.ts'
+import { followOutcomes } from './block-outcomes.ts'
 import { DurableRecorder, defaultRecorderLimits } from './durable-recorder.ts'
 import { ExchangeStore } from './exchange-store.ts'
-import { LevelQueue } from './level-queue.ts'
+import { openQueue } from './open-queue.ts'
 import { runPump } from './pump.ts'
+import type { QueueConfig } from './queue-config.ts'
 import type { Recorder } from './recorder.ts'
 import { Settler } from './settling.ts'
 
@@ -20,6 +22,7 @@ export interface RecorderOptions {
   readonly data: string
   /** The gateway's own identity. */
   readonly keys: IdentityKeys
+  readonly queue: QueueConfig
   /** Followed by whoever opened it. */
   readonly client: ChainClient
   /** Of the same client. */
@@ -38,6 +41,8 @@ export interface RunningRecorder {
   stop(): Promise<void>
 }
 
+/** How long another gateway that shares the queue has, before this one brings its own to the chain as well. */
+const patienceMs = 5_000
 /** How often what is over is forgotten. */
 const expireEveryMs = 3_600_000
 
@@ -48,17 +53,18 @@ export async function openRecorder(options: RecorderOptions): Promise<RunningRec
   const stopping = new AbortController()
   const { signal } = stopping
   const { exchanges, open } = await ExchangeStore.open(store, systemClock.wall)
-  const queue = await LevelQueue.open(store)
+  const { chainId } = client
+  const queue = await openQueue(options.queue, { store, chainId, onError })
   const trust = { checkpoint, verifier: nativeVerifier }
   const settler = new Settler({ client, blocks, trust, signal, onError })
   const recorder = new DurableRecorder({
     keys,
-    chainId: client.chainId,
+    chainId,
     time: () => client.records.time(),
     exchanges,
     queue,
     settler,
-    patienceMs: undefined,
+    patienceMs: options.queue.type === 'level' ? undefined : patienceMs,
     limits: defaultRecorderLimits,
     signal,
     onError,
@@ -66,6 +72,8 @@ export async function openRecorder(options: RecorderOptions): Promise<RunningRec
   recorder.resume(open)
   const onSettled = recorder.settled.bind(recorder)
   const pumping = runPump({ queue, settler, shards: allShards, signal, onSettled, onError })
+  // Alone, this gateway settles all that it accepts.
+  const unfollow = options.queue.type === 'level' ? undefined : followOutcomes({ blocks, recorder, onError })
   const expiring = setInterval(() => void exchanges.expire().catch(onError), expireEveryMs)
   expiring.unref()
   return {
@@ -74,6 +82,7 @@ export async function openRecorder(options: RecorderOptions): Promise<RunningRec
     stop: async () => {
       stopping.abort()
       clearInterval(expiring)
+      unfollow?.()
       await pumping
       await queue.close()
       await store.close()

@@ -263,9 +263,14 @@ const notExecuted: ReadonlySet<ReceiptCode> = new Set<ReceiptCode>([
   'bad-signature',
 ])
 
-/** The one execution of this id in a block, if it is there: it is final, whatever its receipt says. */
+/** Whether the transaction was executed, with success or without: its id is used up then, and the receipt final. */
+export function isExecuted({ code }: Receipt): boolean {
+  return !notExecuted.has(code)
+}
+
+/** The one execution of this id in a block, if it is there. */
 function executionOf(receipts: readonly Receipt[], id: TransactionId, height: Height): Executed | undefined {
-  const index = receipts.findIndex(receipt => receipt.id === id && !notExecuted.has(receipt.code))
+  const index = receipts.findIndex(receipt => receipt.id === id && isExecuted(receipt))
   const receipt = receipts[index]
   return receipt && { height, index, receipt }
 }

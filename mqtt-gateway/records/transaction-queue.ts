@@ -1,6 +1,6 @@
 /**
- * Where signed transactions wait for the chain: a port with an adapter on this machine's disk (level-queue.ts), and one contract suite
- * (test/contract/transaction-queue.ts).
+ * Where signed transactions wait for the chain: a port with adapters on this machine's disk (level-queue.ts) and on NATS servers
+ * (jetstream-queue.ts), and one contract suite for both (test/contract/transaction-queue.ts).
  *
  * A shard, the first digit of a device's id, is a queue of its own, and one batch of it at a time is with whoever took it. So the queue may
  * deliver a batch twice, or hold a transaction twice: the chain executes an id once, and nothing here counts on what the queue remembers.

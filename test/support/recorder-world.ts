@@ -10,6 +10,7 @@ import { CertifiedBlocks } from '../../client/certified-blocks.ts'
 import { ChainClient } from '../../client/chain-client.ts'
 import type { ChainSource } from '../../client/chain-source.ts'
 import { openRecorder, type RunningRecorder } from '../../mqtt-gateway/records/open-recorder.ts'
+import type { QueueConfig } from '../../mqtt-gateway/records/queue-config.ts'
 import {
   type Accepted,
   type Exchange,
@@ -31,6 +32,22 @@ export interface Said {
   readonly messageId?: string
 }
 
+export interface WorldOptions {
+  /** Nodes that serve the chain. */
+  readonly sources?: number
+  readonly queue?: QueueConfig
+  /** Of another world, which it shares. */
+  readonly chain?: TestChain
+}
+
+/** A chain with two sensors and a gateway that may attest. */
+function newChain(): TestChain {
+  const chain = new TestChain({ devices: ['gateway', 'sensor', 'other'] })
+  const rights = { ...noRights, gateway: true, expectedVersion: 0 }
+  chain.perform(chain.operator, { type: 'identity.rights', subject: gatewayKeys.id, ...rights })
+  return chain
+}
+
 export class RecorderWorld implements AsyncDisposable {
   readonly chain: TestChain
   readonly sources: readonly TestSource[]
@@ -40,18 +57,19 @@ export class RecorderWorld implements AsyncDisposable {
   #blocks!: CertifiedBlocks
   #following!: AbortController
 
-  private constructor(chain: TestChain, directory: string, sources: number) {
+  readonly #queue: QueueConfig
+
+  private constructor(chain: TestChain, directory: string, { sources = 2, queue }: WorldOptions) {
     this.chain = chain
+    this.#queue = queue ?? { type: 'level' }
     this.directory = directory
     this.sources = Array.from({ length: sources }, (_, i) => chain.source(`full-${i + 1}`))
   }
 
-  static async open({ sources = 2 }: { readonly sources?: number } = {}): Promise<RecorderWorld> {
-    const chain = new TestChain({ devices: ['gateway', 'sensor', 'other'] })
-    const rights = { ...noRights, gateway: true, expectedVersion: 0 }
-    chain.perform(chain.operator, { type: 'identity.rights', subject: gatewayKeys.id, ...rights })
+  static async open(options: WorldOptions = {}): Promise<RecorderWorld> {
+    const chain = options.chain ?? newChain()
     const directory = await mkdtemp(join(tmpdir(), 'mote-recorder-'))
-    const world = new RecorderWorld(chain, directory, sources)
+    const world = new RecorderWorld(chain, directory, options)
     await world.start()
     return world
   }
@@ -74,6 +92,7 @@ export class RecorderWorld implements AsyncDisposable {
     this.#blocks = new CertifiedBlocks(client.follower, client.pool)
     this.#running = await openRecorder({
       data: this.directory,
+      queue: this.#queue,
       keys: gatewayKeys,
       client,
       blocks: this.#blocks,

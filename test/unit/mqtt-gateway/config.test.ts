@@ -41,6 +41,27 @@ test.each([
   expect(() => parse({ ...valid, ...change })).toThrow(/config-invalid/)
 })
 
+test('gateway config: records wait on this machine unless NATS servers are named', () => {
+  expect(parse(valid).queue).toEqual({ type: 'level' })
+  const servers = ['10.0.0.1:4222', 'tls://nats.example:4222']
+  expect(parse({ ...valid, queue: { type: 'jetstream', servers, nkey: 'gateway.nk' } }).queue).toEqual({
+    type: 'jetstream',
+    servers,
+    replicas: 3,
+    bytes: 2 ** 30,
+    ca: undefined,
+    nkey: '/etc/mote/gateway/gateway.nk',
+  })
+  for (const [queue, field] of [
+    [{ type: 'kafka' }, /queue\.type/],
+    [{ type: 'jetstream' }, /queue\.servers/],
+    [{ type: 'jetstream', servers: ['nats'] }, /queue\.servers/],
+    [{ type: 'level', servers }, /queue\.servers/],
+    [{ type: 'jetstream', servers, replicas: 6 }, /queue\.replicas/],
+  ] as const)
+    expect(() => parse({ ...valid, queue })).toThrow(field)
+})
+
 test('gateway config: a broker of its own or one that others wrote, with all shards and the accounts to itself unless said', () => {
   const { mqtt: _, ...attached } = valid
   const broker = { host: '10.0.0.5', port: 1883 }

@@ -1,0 +1,329 @@
+/**
+ * The queue on NATS servers (JetStream, nats-server 2.9 and newer), for gateways that share the way to the chain or outgrow one disk
+ * (docs/decisions/0037-nats-client.md).
+ *
+ * One stream for a chain, a work queue in which a message is gone once it was acknowledged, on several servers; one subject and one consumer for
+ * each shard. A message is a whole batch, so that one unacknowledged message of a consumer is one batch of the shard, whichever gateway has it.
+ * What whoever publishes repeats, because the answer did not come, is there twice: the chain executes an id once, so the servers need not remember
+ * message ids.
+ *
+ * A gateway that is gone keeps its batches for `acknowledgeMs`; then another one gets them.
+ */
+import {
+  AckPolicy,
+  type Consumer,
+  DiscardPolicy,
+  JetStreamApiCodes,
+  JetStreamApiError,
+  type JetStreamClient,
+  type JetStreamManager,
+  type JsMsg,
+  jetstream,
+  jetstreamManager,
+  RetentionPolicy,
+  StorageType,
+} from '@nats-io/jetstream'
+import { connect, type NatsConnection, nanos, nkeyAuthenticator } from '@nats-io/transport-node'
+import type { ChainId } from '../../chain/brands.ts'
+import { decode, encode } from '../../chain/codec.ts'
+import { assert, MoteError, ok, type Result, refuse } from '../../chain/result.ts'
+import { submissionCodec } from '../../client/chain-source.ts'
+import { Deadline, pause, unlessAborted } from '../../client/deadline.ts'
+import type { SecretBytes } from '../../client/secret-bytes.ts'
+import type { Shard } from '../protocol/sharded-topics.ts'
+import {
+  maxBatchBytes,
+  maxBatchTransactions,
+  type QueuedTransaction,
+  type TransactionBatch,
+  type TransactionQueue,
+} from './transaction-queue.ts'
+
+export interface JetStreamOptions {
+  readonly chainId: ChainId
+  /** `host:port` of each, or with `tls://`. */
+  readonly servers: readonly string[]
+  /** How many of them have each message. */
+  readonly replicas: number
+  /** What the stream may take on the disk of each; it is said when the stream is made. */
+  readonly bytes: number
+  /** PEM of the authorities that their certificates may have. */
+  readonly tls: { readonly ca: string } | undefined
+  /** Of the nkey by which they know the gateway. */
+  readonly seed: SecretBytes | undefined
+  /** Told of failures after which it goes on. */
+  readonly onError: (error: unknown) => void
+}
+
+/** How long a transaction waits for the servers to have it. */
+const addTimeoutMs = 5_000
+/** Time to the answer of a server, before the same is asked again. */
+const requestTimeoutMs = 2_000
+const retryDelayMs = 200
+/** How long a batch is with a gateway that says nothing. */
+const acknowledgeMs = 15_000
+/** How often one that has a batch says that it works on it. */
+const workingEveryMs = acknowledgeMs / 5
+/** One request for a batch that is not there yet: as long may go by after a server was lost. */
+const pullMs = 5_000
+/** Acknowledgements that are tried before a batch counts as done: it may come again, and is found executed. */
+const maxAcknowledgements = 3
+/** JSStreamStoreFailedF: the stream is full, and its rule is to refuse what is new. */
+const storeFailed = 10077
+
+interface Waiting {
+  readonly transaction: QueuedTransaction
+  readonly added: PromiseWithResolvers<Result<void>>
+}
+
+/** A batch that is here, and what says so to the servers. */
+interface TakenBatch {
+  readonly message: JsMsg
+  readonly working: NodeJS.Timeout
+}
+
+interface Connected {
+  readonly connection: NatsConnection
+  readonly client: JetStreamClient
+  readonly manager: JetStreamManager
+  /** Made when something is first asked for: each is a Raft group of the servers, which takes a while. */
+  readonly consumers: Map<Shard, Promise<Consumer>>
+}
+
+export class JetStreamQueue implements TransactionQueue {
+  readonly #options: JetStreamOptions
+  /** Of the stream, and the first part of its subjects. */
+  readonly #name: string
+  readonly #closing = new AbortController()
+  readonly #connecting: Promise<Connected>
+  readonly #waiting = new Map<Shard, Waiting[]>()
+  /** What was asked for and has not come; it is for whoever takes from the shard next. */
+  readonly #pulls = new Map<Shard, Promise<JsMsg | null>>()
+  readonly #taken = new Map<TransactionBatch, TakenBatch>()
+
+  /** Connects in the background: as long as no server answers, nothing can be added and nothing is there. */
+  constructor(options: JetStreamOptions) {
+    this.#options = options
+    this.#name = `mote-${options.chainId.slice(0, 16)}`
+    this.#connecting = this.#connect()
+    this.#connecting.catch(() => {})
+  }
+
+  /** What comes for a shard while something of it is on its way follows together. */
+  add(transaction: QueuedTransaction): Promise<Result<void>> {
+    const added = Promise.withResolvers<Result<void>>()
+    const waiting = this.#waiting.get(transaction.shard)
+    if (waiting) waiting.push({ transaction, added })
+    else {
+      this.#waiting.set(transaction.shard, [{ transaction, added }])
+      void this.#publishWaiting(transaction.shard)
+    }
+    return added.promise
+  }
+
+  async take(shard: Shard, signal: AbortSignal): Promise<TransactionBatch | undefined> {
+    const over = AbortSignal.any([signal, this.#closing.signal])
+    while (!over.aborted) {
+      const message = await this.#pulled(shard, over)
+      if (!message) continue
+      const read = decode(submissionCodec, message.data)
+      if (read.ok) return this.#take({ shard, transactions: read.value }, message)
+      // No gateway of this kind has put it there, and none could do anything with it.
+      this.#options.onError(new MoteError('storage-corrupt', `queue: shard ${shard}: ${read.error.detail}`))
+      message.ack()
+    }
+    return undefined
+  }
+
+  async done(batch: TransactionBatch): Promise<void> {
+    const taken = this.#taken.get(batch)
+    assert(taken, 'a batch is done once, by who took it')
+    for (let i = 0; i < maxAcknowledgements; i++)
+      if (await taken.message.ackAck({ timeout: requestTimeoutMs }).catch(() => false)) break
+    this.#release(batch)
+  }
+
+  /** What was taken and is not done goes to another gateway at once. */
+  async close(): Promise<void> {
+    if (this.#closing.signal.aborted) return
+    this.#closing.abort()
+    const connected = await this.#connecting.catch(() => undefined)
+    for (const [batch, { message }] of this.#taken) {
+      message.nak()
+      this.#release(batch)
+    }
+    for (const pull of this.#pulls.values()) void pull.then(message => message?.nak()).catch(() => {})
+    await connected?.connection.flush().catch(() => {})
+    await connected?.connection.close()
+  }
+
+  #take(batch: TransactionBatch, message: JsMsg): TransactionBatch {
+    const working = setInterval(() => message.working(), workingEveryMs)
+    working.unref()
+    this.#taken.set(batch, { message, working })
+    return batch
+  }
+
+  #release(batch: TransactionBatch): void {
+    clearInterval(this.#taken.get(batch)?.working)
+    this.#taken.delete(batch)
+  }
+
+  /** The next message of the shard, which comes when the one before was acknowledged. */
+  async #pulled(shard: Shard, over: AbortSignal): Promise<JsMsg | null> {
+    const pull = this.#pulls.get(shard) ?? this.#pull(shard)
+    this.#pulls.set(shard, pull)
+    const stopped = () => new MoteError('interrupted', 'queue: nobody waits any more')
+    const message = await unlessAborted(over, pull, stopped).catch(() => undefined)
+    if (message === undefined) return null
+    this.#pulls.delete(shard)
+    return message
+  }
+
+  async #pull(shard: Shard): Promise<JsMsg | null> {
+    try {
+      const consumer = await this.#consumerOf(shard, await this.#connecting)
+      return await consumer.next({ expires: pullMs })
+    } catch (error) {
+      if (!this.#closing.signal.aborted) this.#options.onError(unreachable(error))
+      await pause(retryDelayMs, this.#closing.signal)
+      return null
+    }
+  }
+
+  async #publishWaiting(shard: Shard): Promise<void> {
+    for (;;) {
+      const waiting = this.#waiting.get(shard) ?? []
+      const batch = waiting.splice(0, lengthOfBatch(waiting))
+      if (batch.length === 0) break
+      const message = encode(
+        submissionCodec,
+        batch.map(({ transaction }) => transaction.bytes),
+      )
+      const published = this.#publish(shard, message)
+      await published.then(
+        result => {
+          for (const { added } of batch) added.resolve(result)
+        },
+        error => {
+          for (const { added } of batch) added.reject(error)
+        },
+      )
+    }
+    this.#waiting.delete(shard)
+  }
+
+  /** The same message again until a server says that it is stored. */
+  async #publish(shard: Shard, message: Uint8Array): Promise<Result<void>> {
+    const deadline = new Deadline(addTimeoutMs, { signal: this.#closing.signal })
+    let last: unknown = 'no server answers'
+    while (!deadline.isOver) {
+      try {
+        const connected = await deadline.race(this.#connecting)
+        if (!connected) break
+        await connected.client.publish(`${this.#name}.${shard}`, message, { timeout: requestTimeoutMs })
+        return ok(undefined)
+      } catch (error) {
+        if (error instanceof JetStreamApiError && error.code === storeFailed)
+          return refuse('overloaded', `queue: ${error.message}`)
+        last = error
+      }
+      await deadline.pause(retryDelayMs)
+    }
+    throw unreachable(last)
+  }
+
+  /** Until a server answers, and the stream is there. */
+  async #connect(): Promise<Connected> {
+    const { signal } = this.#closing
+    for (;;) {
+      const connection = await this.#connectOnce()
+      try {
+        if (connection) return await this.#prepared(connection)
+      } catch (error) {
+        this.#options.onError(unreachable(error))
+        await connection?.close()
+      }
+      if (signal.aborted) throw new MoteError('interrupted', 'queue: closed')
+      await pause(retryDelayMs, signal)
+    }
+  }
+
+  async #connectOnce(): Promise<NatsConnection | undefined> {
+    const { servers, tls, seed, onError } = this.#options
+    try {
+      return await connect({
+        ...(tls && { tls }),
+        ...(seed && { authenticator: nkeyAuthenticator(() => seed.expose()) }),
+        servers: [...servers],
+        name: 'motechain gateway',
+        timeout: requestTimeoutMs,
+        maxReconnectAttempts: -1,
+        reconnectTimeWait: retryDelayMs,
+      })
+    } catch (error) {
+      onError(unreachable(error))
+      return undefined
+    }
+  }
+
+  async #prepared(connection: NatsConnection): Promise<Connected> {
+    const manager = await jetstreamManager(connection, { timeout: requestTimeoutMs })
+    await this.#prepareStream(manager)
+    const client = jetstream(connection, { timeout: requestTimeoutMs })
+    return { connection, client, manager, consumers: new Map() }
+  }
+
+  /** A failure is not kept. */
+  async #consumerOf(shard: Shard, { client, manager, consumers }: Connected): Promise<Consumer> {
+    const known = consumers.get(shard)
+    if (known) return known
+    const name = `shard-${shard}`
+    const making = manager.consumers
+      .add(this.#name, {
+        durable_name: name,
+        filter_subject: `${this.#name}.${shard}`,
+        ack_policy: AckPolicy.Explicit,
+        ack_wait: nanos(acknowledgeMs),
+        max_ack_pending: 1,
+      })
+      .then(() => client.consumers.get(this.#name, name))
+    consumers.set(shard, making)
+    making.catch(() => consumers.delete(shard))
+    return making
+  }
+
+  /** One that is there already stays as it is: its operator may have changed it. */
+  async #prepareStream(manager: JetStreamManager): Promise<void> {
+    const { replicas, bytes } = this.#options
+    try {
+      await manager.streams.info(this.#name)
+    } catch (error) {
+      if (!(error instanceof JetStreamApiError && error.code === JetStreamApiCodes.StreamNotFound))
+        throw error
+      await manager.streams.add({
+        name: this.#name,
+        subjects: [`${this.#name}.*`],
+        retention: RetentionPolicy.Workqueue,
+        discard: DiscardPolicy.New,
+        storage: StorageType.File,
+        num_replicas: replicas,
+        max_bytes: bytes,
+      })
+    }
+  }
+}
+
+/** How many of those that wait go together. */
+function lengthOfBatch(waiting: readonly Waiting[]): number {
+  let size = 0
+  const end = waiting.findIndex(({ transaction }, index) => {
+    size += transaction.bytes.length
+    return index > 0 && (size > maxBatchBytes || index >= maxBatchTransactions)
+  })
+  return end < 0 ? waiting.length : end
+}
+
+function unreachable(cause: unknown): MoteError {
+  return new MoteError('unreachable', `queue: ${cause instanceof Error ? cause.message : cause}`, { cause })
+}
