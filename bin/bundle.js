@@ -30,7 +30,7 @@ const keptBundles = 20
 const keptMs = 24 * 60 * 60 * 1000
 
 /** Loaded from where they are installed: they bring native code. */
-const external = ['level', 'classic-level', 'sodium-native']
+const external = ['level', 'classic-level', 'sodium-native', 'msgpackr-extract']
 
 /**
  * @typedef {{ readonly path: string, readonly size: number, readonly mtimeMs: number }} Source relative to the root

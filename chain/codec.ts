@@ -4,23 +4,16 @@
  *
  * A `Codec<T>` names the shape of one value. What is hashed or signed is always an array in fixed field order;
  * maps do not occur. Integers up to 2^32-1 take MessagePack's shortest unsigned form; larger ones, up to 2^53-1, take
- * its signed 64-bit form (0xd3).
+ * its signed 64-bit form (0xd3), which is what msgpackr writes for a positive bigint.
  *
- * chain/messagepack.ts writes and reads them. `decode` is for hostile bytes and never throws: every form but the canonical one is
- * refused, then the codec refuses wrong arity, types and ranges. A codec's `fromWire` must be injective (two wire values
- * never give one value); so bytes that decode are the bytes that encode.
+ * `encode` is msgpackr's `pack`. `decode` is for hostile bytes and never throws: chain/messagepack.ts reads them and
+ * refuses every form but the canonical one, then the codec refuses wrong arity, types and ranges. A codec's `fromWire`
+ * must be injective (two wire values never give one value); so bytes that decode are the bytes that encode.
  */
 import { concatBytes } from '@noble/hashes/utils.js'
+import { Packr } from 'msgpackr'
 import { bytesToHex, hexToBytes } from './hex.ts'
-import {
-  Malformed,
-  type Memory,
-  maxItems,
-  readMessagePack,
-  utf8Length,
-  type Wire,
-  writeMessagePack,
-} from './messagepack.ts'
+import { Malformed, type Memory, maxItems, readMessagePack, utf8Length, type Wire } from './messagepack.ts'
 import { assert, ok, type Refusal, type Result, refuse } from './result.ts'
 
 export type { Wire }
@@ -35,31 +28,28 @@ export interface Codec<T> {
 export const maxEncodedBytes = 4 * 1024 * 1024
 const uint32Max = 0xffff_ffff
 
+const packr = new Packr({
+  useRecords: false,
+  variableMapSize: true,
+  useBigIntExtension: false,
+  mapsAsObjects: false,
+  int64AsType: 'bigint',
+})
+
 /** Canonical bytes of `value`. Throws only if the value does not fit its codec (a programmer's mistake). */
 export function encode<T>(codec: Codec<T>, value: T): Uint8Array {
-  return writeMessagePack(codec.toWire(value)).slice()
+  // A copy: who keeps a view keeps all of msgpackr's memory around it.
+  return new Uint8Array(packr.pack(codec.toWire(value)))
 }
-
-/** Encodings that are soon gone, in one piece of memory until it is full. */
-const passingBytes = 16 * 1024
-let passing = new Uint8Array(passingBytes)
-let passingLength = 0
 
 /**
  * `encode` for bytes that are hashed, copied or stored at once, and then gone: memory of its own costs more than all the
- * rest of a short encoding. Whoever keeps the bytes keeps `passingBytes`.
+ * rest of a short encoding. A view of the memory that msgpackr writes into, 8 KiB that it fills once and then leaves, or as
+ * much as the longest encoding took.
  */
 export function encodePassing<T>(codec: Codec<T>, value: T): Uint8Array {
-  const written = writeMessagePack(codec.toWire(value))
-  if (written.length > passingBytes / 4) return written.slice()
-  if (passingLength + written.length > passingBytes) {
-    passing = new Uint8Array(passingBytes)
-    passingLength = 0
-  }
-  const start = passingLength
-  passing.set(written, start)
-  passingLength += written.length
-  return passing.subarray(start, passingLength)
+  const { buffer, byteOffset, length } = packr.pack(codec.toWire(value))
+  return new Uint8Array(buffer, byteOffset, length)
 }
 
 /** The encoding of a list whose items are encoded already. */

@@ -1,15 +1,15 @@
 /**
- * Reader, for hostile bytes, and writer of the one MessagePack form that the chain uses (docs/FORMATS.md, "Encoding").
+ * Reader of the one MessagePack form that the chain uses (docs/FORMATS.md, "Encoding"), for hostile bytes.
  *
  * Accepted: nil, booleans, unsigned integers up to 2^53-1, UTF-8 text, byte strings and arrays, each in its one shortest
- * form. Every value thus has one encoding: what the reader accepts, the writer writes again byte for byte. Libraries for all of
- * MessagePack read more than that, trust length prefixes, and write through a buffer of their own
- * (docs/decisions/0004-own-reader-of-messagepack.md).
+ * form. Every value thus has one encoding, and what this reader accepts, msgpackr reads alike and writes again byte for
+ * byte. msgpackr itself is not given foreign bytes: it allocates arrays as long as a length prefix claims, knows extension
+ * types, accepts every number in several forms, and leaves a property on the array it was given. A scan before it would
+ * have to visit each value anyway; reading them in the same pass is shorter and costs less than both.
  *
  * Bounds: a length never exceeds the bytes that are left, so memory stays within a small factor of the input; nesting and
  * the number of values are limited.
  */
-import { utf8ToBytes } from '@noble/hashes/utils.js'
 
 /** What MessagePack sees: the wire form of a value. */
 export type Wire = null | boolean | number | bigint | string | Uint8Array | readonly Wire[]
@@ -45,14 +45,15 @@ const cheapBytes = 64
 
 class Reader {
   readonly #source: Uint8Array
-  readonly #memory: Memory
   #position = 0
   #itemsLeft: number
 
+  readonly #memory: Memory
+
   constructor(source: Uint8Array, itemsMax: number, memory: Memory) {
+    this.#memory = memory
     this.#source = source
     this.#itemsLeft = itemsMax
-    this.#memory = memory
   }
 
   atEnd(): boolean {
@@ -187,118 +188,6 @@ export function readMessagePack(
   const value = reader.read(0)
   if (!reader.atEnd()) reader.refuse('expected the end')
   return value
-}
-
-class Writer {
-  readonly #usualRoom = new Uint8Array(64 * 1024)
-  #room = this.#usualRoom
-  #length = 0
-
-  write(value: Wire): Uint8Array {
-    // What a long value needed is not kept.
-    this.#room = this.#usualRoom
-    this.#length = 0
-    this.#value(value)
-    return this.#room.subarray(0, this.#length)
-  }
-
-  #value(value: Wire): void {
-    if (typeof value === 'number') this.#uint32(value)
-    else if (value instanceof Uint8Array) this.#bytes(value)
-    else if (typeof value === 'string') this.#text(value)
-    else if (typeof value === 'boolean') this.#byte(value ? yes : no)
-    else if (typeof value === 'bigint') this.#long(value)
-    else if (value === null) this.#byte(nil)
-    else this.#array(value)
-  }
-
-  #reserve(more: number): void {
-    const needed = this.#length + more
-    if (needed <= this.#room.length) return
-    const larger = new Uint8Array(Math.max(needed, 2 * this.#room.length))
-    larger.set(this.#room.subarray(0, this.#length))
-    this.#room = larger
-  }
-
-  #byte(byte: number): void {
-    this.#reserve(1)
-    this.#room[this.#length++] = byte
-  }
-
-  #typed(type: number, natural: number, size: 1 | 2 | 4): void {
-    this.#reserve(1 + size)
-    const room = this.#room
-    let at = this.#length
-    room[at++] = type
-    for (let shift = 8 * (size - 1); shift >= 0; shift -= 8) room[at++] = natural >>> shift
-    this.#length = at
-  }
-
-  #uint32(value: number): void {
-    if (value < 0x80) this.#byte(value)
-    else if (value <= 0xff) this.#typed(uint8, value, 1)
-    else if (value <= 0xffff) this.#typed(uint16, value, 2)
-    else this.#typed(uint32, value, 4)
-  }
-
-  #long(value: bigint): void {
-    this.#typed(int64, Number(value >> 32n), 4)
-    const low = Number(value & 0xffff_ffffn)
-    this.#reserve(4)
-    for (let shift = 24; shift >= 0; shift -= 8) this.#room[this.#length++] = low >>> shift
-  }
-
-  #bytes(value: Uint8Array): void {
-    const { length } = value
-    if (length <= 0xff) this.#typed(bin8, length, 1)
-    else if (length <= 0xffff) this.#typed(bin16, length, 2)
-    else this.#typed(bin32, length, 4)
-    this.#append(value)
-  }
-
-  #append(bytes: Uint8Array): void {
-    this.#reserve(bytes.length)
-    this.#room.set(bytes, this.#length)
-    this.#length += bytes.length
-  }
-
-  #text(value: string): void {
-    // Names and ids are ASCII, one byte a character.
-    const bytes = isAscii(value) ? undefined : utf8ToBytes(value)
-    const { length } = bytes ?? value
-    if (length < 0x20) this.#byte(0xa0 | length)
-    else if (length <= 0xff) this.#typed(str8, length, 1)
-    else if (length <= 0xffff) this.#typed(str16, length, 2)
-    else this.#typed(str32, length, 4)
-    if (bytes) this.#append(bytes)
-    else {
-      this.#reserve(length)
-      for (let i = 0; i < length; i++) this.#room[this.#length++] = value.charCodeAt(i)
-    }
-  }
-
-  #array(items: readonly Wire[]): void {
-    const { length } = items
-    if (length < 0x10) this.#byte(0x90 | length)
-    else if (length <= 0xffff) this.#typed(array16, length, 2)
-    else this.#typed(array32, length, 4)
-    for (const item of items) this.#value(item)
-  }
-}
-
-function isAscii(text: string): boolean {
-  for (let i = 0; i < text.length; i++) if (text.charCodeAt(i) >= 0x80) return false
-  return true
-}
-
-const writer = new Writer()
-
-/**
- * The bytes of `value`: a view of memory that the next call writes to. Numbers are whole and from 0 to 2^32-1; a larger one,
- * up to 2^53-1, is a bigint. A lone surrogate in a text becomes U+FFFD.
- */
-export function writeMessagePack(value: Wire): Uint8Array {
-  return writer.write(value)
 }
 
 /** Bytes of `text` in UTF-8, or undefined if it has a lone surrogate and so no UTF-8 form. */

@@ -2,14 +2,7 @@ import fc from 'fast-check'
 import { Packr } from 'msgpackr'
 import { describe, expect, test } from 'vitest'
 import * as codec from '../../../chain/codec.ts'
-import {
-  maxDepth,
-  maxItems,
-  readMessagePack,
-  utf8Length,
-  type Wire,
-  writeMessagePack,
-} from '../../../chain/messagepack.ts'
+import { maxDepth, maxItems, readMessagePack, utf8Length, type Wire } from '../../../chain/messagepack.ts'
 
 const packr = new Packr({ useRecords: false, useBigIntExtension: false, int64AsType: 'bigint' })
 
@@ -190,36 +183,21 @@ test('codec: passing encodings are those of encode, and none is written over ano
 })
 
 describe('messagepack', () => {
-  test('messagepack: reads what msgpackr writes, and writes the same', () => {
+  test('messagepack: reads what msgpackr writes, as msgpackr reads it', () => {
     fc.assert(
       fc.property(wire, value => {
         const bytes = Uint8Array.from(packr.pack(value))
-        expect(readMessagePack(bytes)).toEqual(value)
-        expect(Uint8Array.from(writeMessagePack(value))).toEqual(bytes)
+        const read = readMessagePack(bytes)
+        expect(read).toEqual(value)
+        expect(Uint8Array.from(packr.pack(read))).toEqual(bytes)
       }),
       { numRuns: 1000 },
     )
   })
 
-  test.each([
-    ['text', (length: number) => 'x'.repeat(length)],
-    ['text beyond ASCII', (length: number) => 'ü'.repeat(length)],
-    ['byte string', (length: number) => new Uint8Array(length).fill(7)],
-    ['array', (length: number) => new Array<Wire>(length).fill(7)],
-  ])('messagepack: the length of %s is written in its shortest form', (_, make) => {
-    for (const length of [0, 15, 16, 31, 32, 127, 128, 255, 256, 65_535, 65_536, 100_000]) {
-      const written = Uint8Array.from(writeMessagePack(make(length)))
-      expect(Buffer.compare(written, packr.pack(make(length))), `length ${length}`).toBe(0)
-    }
-  })
-
-  test('messagepack: a lone surrogate is written as U+FFFD, so that what is written can be read', () => {
-    expect(readMessagePack(Uint8Array.from(writeMessagePack(['a\ud800b'])))).toEqual(['a\ufffdb'])
-  })
-
   test('messagepack: what is read shared has views of the longer byte strings, and of those alone', () => {
     const [short, long] = [new Uint8Array(64).fill(1), new Uint8Array(65).fill(2)]
-    const bytes = Uint8Array.from(writeMessagePack([short, long]))
+    const bytes = Uint8Array.from(packr.pack([short, long]))
     const [shortRead, longRead] = readMessagePack(bytes, maxItems, 'shared') as [Uint8Array, Uint8Array]
     const own = readMessagePack(bytes) as [Uint8Array, Uint8Array]
     expect([shortRead, longRead]).toEqual([short, long])
@@ -237,7 +215,7 @@ describe('messagepack', () => {
         } catch {
           return
         }
-        expect(Uint8Array.from(writeMessagePack(read))).toEqual(bytes)
+        expect(Uint8Array.from(packr.pack(read))).toEqual(bytes)
       }),
       { numRuns: 5000 },
     )
