@@ -201,6 +201,13 @@ export const errorTable = {
 
   // Reads and proofs
   'not-found': row(404, 0x90, 3, false, 'There is no such device, group, transaction, block, node or file.'),
+  forgotten: row(
+    410,
+    0x90,
+    3,
+    false,
+    'The node keeps only the leaf hashes of this block; ask one that keeps blocks longer, or prove what you have kept of it (mote record proof --from).',
+  ),
   'height-not-available': row(
     404,
     0x90,

@@ -29,7 +29,12 @@ function splitOf(size: number): number {
 
 /** Root over the data of `leaves`, in order. */
 export function merkleRoot(leaves: readonly Uint8Array[]): Hash {
-  let level = leaves.map(leaf => merkleLeaf(leaf))
+  return merkleRootOfHashes(leaves.map(leaf => merkleLeaf(leaf)))
+}
+
+/** The same over the hashes of the leaves, 32 bytes each (`merkleLeaf`). */
+export function merkleRootOfHashes(hashes: readonly Uint8Array[]): Hash {
+  let level = hashes
   if (level.length === 0) return emptyMerkleRoot
   // Pairing from the left and carrying an odd last node up gives the RFC's shape.
   while (level.length > 1) {
@@ -86,9 +91,14 @@ export function proveMerkle(node: PerfectNode, index: number, size: number): Mer
  * @public docs/FORMATS.md promises these proofs
  */
 export function perfectNodesOf(leaves: readonly Uint8Array[]): PerfectNode {
+  return perfectNodesOver(leaves.map(leaf => merkleLeaf(leaf)))
+}
+
+/** The same over the hashes of the leaves. */
+export function perfectNodesOver(hashes: readonly Uint8Array[]): PerfectNode {
   const node: PerfectNode = (level, index) =>
     level === 0
-      ? merkleLeaf(leaves[index] as Uint8Array)
+      ? (hashes[index] as Uint8Array)
       : branch(node(level - 1, index * 2), node(level - 1, index * 2 + 1))
   return node
 }

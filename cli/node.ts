@@ -230,13 +230,13 @@ async function verify(
 ): Promise<number> {
   const { verifyNode } = await import('../node/verify.ts')
   const report = await verifyNode(config)
-  const { height, blocks, missing, executed, certificates, findings } = report
+  const { height, blocks, missing, forgotten, executed, certificates, findings } = report
   output.data(report, () =>
     [
       ...findings.map(
         each => `block ${each.height}: ${each.problem}${each.transaction ? `: ${each.transaction}` : ''}`,
       ),
-      `height ${height}: ${blocks} blocks here${missing === 0 ? '' : `, ${missing} missing (before a snapshot, or removed)`}, ${executed} executed again, ${certificates} certificates verified, ${findings.length === 0 ? 'nothing amiss' : `${findings.length} findings`}`,
+      `height ${height}: ${blocks} blocks here${missing === 0 ? '' : `, ${missing} missing (before a snapshot, or removed)`}${forgotten === 0 ? '' : `, ${forgotten} by their leaf hashes`}, ${executed} executed again, ${certificates} certificates verified, ${findings.length === 0 ? 'nothing amiss' : `${findings.length} findings`}`,
     ].join('\n'),
   )
   return findings.length === 0 ? exitCodes.ok : exitCodes.predicateFalse

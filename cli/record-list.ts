@@ -7,6 +7,7 @@ import type { Command } from 'commander'
 import type { Height } from '../chain/brands.ts'
 import { exitCodes } from '../chain/errors.ts'
 import { MoteError } from '../chain/result.ts'
+import type { ProvenBlock } from '../client/block-proof.ts'
 import { historyOf } from '../client/device-history.ts'
 import { type PlacedRecord, recordIdText } from '../client/record-proof.ts'
 import type { ChainAccess } from '../devnet/access.ts'
@@ -73,9 +74,13 @@ async function list(context: Context, _args: readonly string[], options: RecordL
   if ([options.plot, options.csv, options.jsonl].filter(Boolean).length > 1)
     throw new MoteError('usage', 'expected at most one of --plot, --csv and --jsonl')
   const access = await openChain(context)
-  const records = await recordsOfDevice(access, options)
+  const { records, forgotten } = await recordsOfDevice(access, options)
   const { output } = context
   const asOf = newestHead(access)
+  if (forgotten > 0)
+    output.note(
+      `${forgotten} older transactions stand in blocks that every full node has forgotten which answered; who kept a record proves it with \`mote record proof --from\``,
+    )
   if (options.csv && !output.json) {
     output.lines(csvLines(records))
     return exitCodes.ok
@@ -86,7 +91,7 @@ async function list(context: Context, _args: readonly string[], options: RecordL
     return exitCodes.ok
   }
   const rows = records.map(each => recordJson(each, nameOf))
-  output.data({ records: rows, verified: true, complete: false, asOf }, () =>
+  output.data({ records: rows, verified: true, complete: false, forgotten, asOf }, () =>
     [
       options.plot === undefined ? tableText(context, records) : plotText(points(records, options.plot)),
       `verified ${provenance(asOf)}; that none is missing is one node's word`,
@@ -95,17 +100,31 @@ async function list(context: Context, _args: readonly string[], options: RecordL
   return exitCodes.ok
 }
 
-/** The newest records that fit, oldest first. Blocks are looked at from the newest down, until one is too old or enough are found. */
+interface FoundRecords {
+  readonly records: readonly PlacedRecord[]
+  /** Transactions of the device that may have recorded more, in blocks that nobody who was asked has any more. */
+  readonly forgotten: number
+}
+
+/**
+ * The newest records that fit, oldest first. Blocks are looked at from the newest down, until one is too old, or forgotten as all below
+ * it are, or enough are found.
+ */
 async function recordsOfDevice(
   access: ChainAccess,
   { device, topic, from = 0, to = Number.POSITIVE_INFINITY, limit }: RecordListOptions,
-): Promise<readonly PlacedRecord[]> {
+): Promise<FoundRecords> {
   const id = await requireDevice(access, device)
   const history = (await historyOf(access.client.pool, id)).filter(({ kind }) => recordKinds.has(kind))
   const found: PlacedRecord[] = []
-  let block: Awaited<ReturnType<typeof provenBlock>> | undefined
-  for (const row of history) {
-    if (block?.header.height !== row.height) block = await provenBlock(access, row.height as Height)
+  let block: ProvenBlock | undefined
+  let forgotten = 0
+  for (const [i, row] of history.entries()) {
+    if (block?.header.height !== row.height) block = await blockUnlessForgotten(access, row.height)
+    if (!block) {
+      forgotten = history.length - i
+      break
+    }
     if (block.header.time < from) break
     if (block.header.time >= to) continue
     const index = indexOf(block, row.id)
@@ -120,7 +139,16 @@ async function recordsOfDevice(
     found.push(...[...fitting].reverse())
     if (found.length >= limit) break
   }
-  return found.slice(0, limit).reverse()
+  return { records: found.slice(0, limit).reverse(), forgotten }
+}
+
+async function blockUnlessForgotten(access: ChainAccess, height: Height): Promise<ProvenBlock | undefined> {
+  try {
+    return await provenBlock(access, height)
+  } catch (error) {
+    if (error instanceof MoteError && error.code === 'forgotten') return undefined
+    throw error
+  }
 }
 
 function tableText({ output }: Context, records: readonly PlacedRecord[]): string {

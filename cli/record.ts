@@ -8,17 +8,21 @@ import { Milliseconds, type TransactionId } from '../chain/brands.ts'
 import { isRecordTopic } from '../chain/contracts/contract.ts'
 import { exitCodes } from '../chain/errors.ts'
 import { checkpointFromGenesis } from '../chain/genesis.ts'
+import type { PublicKey } from '../chain/keys.ts'
 import { maxRecordPayloadBytes } from '../chain/limits.ts'
 import { findKey } from '../chain/records.ts'
-import { MoteError, unwrap } from '../chain/result.ts'
+import { assert, MoteError, unwrap } from '../chain/result.ts'
 import { type DeviceRecord, parseTransaction, type TransactionBody } from '../chain/transaction.ts'
 import { writeFileAtomic } from '../client/atomic-file.ts'
 import { readGenesisFile } from '../client/genesis-file.ts'
 import { statFile } from '../client/given-file.ts'
-import { headerPath } from '../client/header-path.ts'
 import { nativeVerifier } from '../client/native-crypto.ts'
 import {
+  decodeKeptRecord,
+  encodeKeptRecord,
   encodeRecordProof,
+  type KeptRecord,
+  maxKeptRecordBytes,
   maxRecordProofBytes,
   type PlacedRecord,
   recordIdText,
@@ -34,7 +38,7 @@ import type { Context } from './context.ts'
 import { requireContract } from './contract-names.ts'
 import { type AsOf, provenance } from './output.ts'
 import { findRecord, quoted, recordJson, valuesJson, valuesText, vouchedText } from './placed-records.ts'
-import { indexOf, provenBlock } from './proven-blocks.ts'
+import { indexOf, provenBlock, provenLeaves } from './proven-blocks.ts'
 import { recordListCommand } from './record-list.ts'
 
 interface AddOptions {
@@ -69,9 +73,21 @@ export function recordCommands(family: Command, add: AddCommand): void {
   recordListCommand(family, add)
   add<{ out: string }>({
     parent: family,
-    usage: 'proof <id>',
-    description: 'write the proof of a record to a file, to be kept',
+    usage: 'keep <id>',
+    description: 'write what is of a record alone to a file: its transaction and its receipt',
     options: [{ flags: '--out <file>', description: 'where to', required: true }],
+    notes:
+      'The shortest that is worth keeping where full nodes forget old blocks: `mote record proof --from` makes a proof of it, with the leaf hashes that they keep.',
+    action: keep,
+  })
+  add<{ out: string; from?: string }>({
+    parent: family,
+    usage: 'proof [id]',
+    description: 'write the proof of a record to a file, to be kept',
+    options: [
+      { flags: '--out <file>', description: 'where to', required: true },
+      { flags: '--from <file>', description: 'of the record that `mote record keep` wrote there' },
+    ],
     action: writeProof,
   })
   add<{ genesis?: string }>({
@@ -220,30 +236,53 @@ async function show(context: Context, [text = '']: readonly string[]): Promise<n
   return exitCodes.ok
 }
 
-async function writeProof(
+/** What is of a record alone, out of its proven block. */
+async function recordInBlock(access: ChainAccess, text: string): Promise<KeptRecord> {
+  const { placed, block, index } = await findRecord(access, text)
+  const { height, item } = placed
+  const [transaction, receipt] = [block.transactions[index], block.receipts[index]]
+  assert(transaction && receipt, 'a record was found in a transaction with a receipt')
+  return { version: 1, height, item, transaction, receipt }
+}
+
+async function keep(
   context: Context,
   [text = '']: readonly string[],
   { out }: { readonly out: string },
 ): Promise<number> {
+  const kept = await recordInBlock(await openChain(context), text)
+  const content = encodeKeptRecord(kept)
+  await writeFileAtomic(out, content)
+  const answer = { id: text, file: out, bytes: content.length }
+  context.output.data(
+    answer,
+    () => `${content.length} bytes in ${out}; \`mote record proof --from ${out} --out FILE\` proves it`,
+  )
+  return exitCodes.ok
+}
+
+/** The record of a file, or that of an id. Throws `usage` for neither, or for an id that is another one's. */
+async function keptRecord(access: ChainAccess, text: string, from: string | undefined): Promise<KeptRecord> {
+  if (from === undefined) return recordInBlock(access, text)
+  await statFile(from, maxKeptRecordBytes)
+  const kept = decodeKeptRecord(Uint8Array.from(await readFile(from)))
+  const id = recordIdText({ transaction: kept.receipt.id, item: kept.item })
+  if (text !== '' && text !== id) throw new MoteError('usage', `${from}: is of record ${id}`)
+  return kept
+}
+
+async function writeProof(
+  context: Context,
+  [text = '']: readonly string[],
+  { out, from }: { readonly out: string; readonly from?: string },
+): Promise<number> {
   const access = await openChain(context)
-  const { client, checkpoint } = access
-  const { placed, block, index } = await findRecord(access, text)
-  const { value: signer } = await client.records.device(placed.signer.deviceId)
-  const key = signer && findKey(signer, placed.signer.keyId)
-  const trust = { checkpoint, verifier: nativeVerifier }
-  const proof = await client.pool.attempt(async source => {
-    const path = await headerPath(source, trust, placed.height)
-    const made = encodeRecordProof(
-      block,
-      { index, item: placed.item },
-      {
-        ...path,
-        key: key?.purpose === 'sign' ? key.key : undefined,
-      },
-    )
-    verifyRecordProof(made, trust)
-    return made
-  })
+  const { checkpoint } = access
+  const kept = await keptRecord(access, text, from)
+  const { leaves, path } = await provenLeaves(access, kept.height)
+  const key = await signingKey(access, kept.transaction)
+  const proof = encodeRecordProof(kept, leaves, { ...path, key })
+  const placed = verifyRecordProof(proof, { checkpoint, verifier: nativeVerifier })
   await writeFileAtomic(out, proof)
   const answer = { id: recordIdText(placed), file: out, bytes: proof.length }
   context.output.data(
@@ -251,6 +290,16 @@ async function writeProof(
     () => `${proof.length} bytes in ${out}; \`mote record verify ${out}\` needs no network`,
   )
   return exitCodes.ok
+}
+
+/** The key that a transaction names, if its owner's record lists it still. */
+async function signingKey({ client }: ChainAccess, transaction: Uint8Array): Promise<PublicKey | undefined> {
+  const parsed = parseTransaction(transaction)
+  if (!parsed.ok) return undefined
+  const { deviceId, keyId } = parsed.value.unsigned.signer
+  const { value: signer } = await client.records.device(deviceId)
+  const key = signer && findKey(signer, keyId)
+  return key?.purpose === 'sign' ? key.key : undefined
 }
 
 async function verify(

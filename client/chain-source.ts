@@ -187,7 +187,7 @@ export interface ChainSource {
   certifiedHeader(height: Height | 'latest', options?: RequestOptions): Promise<CertifiedHeader>
   /** Headers in order from height `from`, at most `limit`; fewer at the end or where the source cuts the page. */
   headersFrom(from: Height, limit: number, options?: RequestOptions): Promise<readonly CertifiedHeader[]>
-  /** What became of the transactions of a block, one each, in order. Throws `height-not-available` where the block is not kept. */
+  /** What became of the transactions of a block, one each, in order. Throws `height-not-available` or `forgotten` where the block is not kept. */
   receipts(height: Height, options?: RequestOptions): Promise<readonly Receipt[]>
   /** The newest certified header as soon as it is higher than `after`; undefined when the time is over. */
   waitForHeader(

@@ -4,6 +4,7 @@
  * deny what it signed, and nobody can make up a record, or alter one.
  */
 import { type Block, type Receipt, receiptCodec } from '../chain/block.ts'
+import { type BlockLeaves, leafPath, leavesOfBlock } from '../chain/block-leaves.ts'
 import type { Hash, Height, Milliseconds, TransactionId } from '../chain/brands.ts'
 import {
   bytes,
@@ -12,6 +13,7 @@ import {
   decode,
   digest,
   encode,
+  equalBytes,
   list,
   optional,
   struct,
@@ -20,7 +22,7 @@ import {
 import { keyIdOf, type PublicKey, publicKeyCodec, type SignatureVerifier } from '../chain/keys.ts'
 import { type CertifiedHeader, certifiedHeaderCodec } from '../chain/light-client.ts'
 import { maxBatchRecords, maxTransactionBytes } from '../chain/limits.ts'
-import { perfectNodesOf, proveMerkle, verifyMerkleProof } from '../chain/merkle.ts'
+import { verifyMerkleProof } from '../chain/merkle.ts'
 import type { RecordEvent } from '../chain/record-events.ts'
 import { MoteError } from '../chain/result.ts'
 import {
@@ -110,26 +112,63 @@ const recordProofCodec: Codec<RecordProof> = struct<RecordProof>({
   key: optional(publicKeyCodec),
 })
 
-/** The proof of a record that stands in a block, in bytes to be kept. The header path leads to that block. */
+/**
+ * What is of a record alone, and cannot be had again where it was forgotten: with it and the leaf hashes of its block anybody proves it.
+ */
+export interface KeptRecord {
+  readonly version: 1
+  readonly height: Height
+  readonly item: number
+  readonly transaction: Uint8Array
+  readonly receipt: Receipt
+}
+
+const keptRecordCodec: Codec<KeptRecord> = struct<KeptRecord>({
+  version: constant(1),
+  height: uint<Height>(),
+  item: uint(maxBatchRecords),
+  transaction: bytes(1, maxTransactionBytes),
+  receipt: receiptCodec,
+})
+/** One as a file: a transaction, a receipt and some numbers. */
+export const maxKeptRecordBytes = 40 * 1024
+
+export function encodeKeptRecord(kept: KeptRecord): Uint8Array {
+  return encode(keptRecordCodec, kept)
+}
+
+/** Throws `malformed`, `too-large`. */
+export function decodeKeptRecord(kept: Uint8Array): KeptRecord {
+  const read = decode(keptRecordCodec, kept, maxKeptRecordBytes)
+  if (read.ok) return read.value
+  throw new MoteError(read.error.code, `kept record: ${read.error.detail}`)
+}
+
+/** The proof of a record, in bytes to be kept, out of the leaf hashes of its block, to which the path leads. Throws `bad-proof` if it does not stand there. */
 export function encodeRecordProof(
-  { transactions, receipts }: Pick<Block, 'transactions' | 'receipts'>,
-  place: { readonly index: number; readonly item: number },
+  { item, transaction, receipt }: Pick<KeptRecord, 'item' | 'transaction' | 'receipt'>,
+  leaves: BlockLeaves,
   { handovers, run, key }: HeaderPath & { readonly key: PublicKey | undefined },
 ): Uint8Array {
-  const { index, item } = place
-  const pathAt = (leaves: readonly Uint8Array[]) =>
-    proveMerkle(perfectNodesOf(leaves), index, leaves.length).path
+  const own = leavesOfBlock({ transactions: [transaction], receipts: [receipt] })
+  const isAt = (hashes: readonly Uint8Array[], i: number, [hash]: readonly Uint8Array[]) =>
+    hash !== undefined && equalBytes(hashes[i] ?? new Uint8Array(0), hash)
+  // A transaction may stand there twice; the second receipt is another one.
+  const index = leaves.transactions.findIndex(
+    (_, i) => isAt(leaves.transactions, i, own.transactions) && isAt(leaves.receipts, i, own.receipts),
+  )
+  if (index < 0) throw new MoteError('bad-proof', 'record: it does not stand in the block with this receipt')
   return encode(recordProofCodec, {
     version: 1,
     handovers: handovers.map(withoutChanges),
     run: run.map(withoutChanges),
     item,
-    transaction: transactions[index] as Uint8Array,
-    receipt: receipts[index] as Receipt,
+    transaction,
+    receipt,
     index,
-    size: transactions.length,
-    transactionPath: pathAt(transactions),
-    receiptPath: pathAt(receipts.map(receipt => encode(receiptCodec, receipt))),
+    size: leaves.transactions.length,
+    transactionPath: leafPath(leaves.transactions, index),
+    receiptPath: leafPath(leaves.receipts, index),
     key,
   })
 }

@@ -96,6 +96,16 @@ const schema = Type.Object(
         closed,
       ),
     ),
+    /** How many certified blocks are kept whole, and how long at least: older ones are reduced to their leaf hashes. */
+    retention: Type.Optional(
+      Type.Object(
+        {
+          blocks: Type.Integer({ minimum: 1, maximum: 2 ** 40 }),
+          ageMs: Type.Optional(Type.Integer({ minimum: 0, maximum: 2 ** 40 })),
+        },
+        closed,
+      ),
+    ),
     /** What one lightweight node, and one share of addresses over HTTP, may ask for each second, in units of half a record. */
     network: Type.Optional(
       Type.Object(
@@ -138,6 +148,7 @@ export interface NodeConfig {
   readonly raft: NonNullable<NodeConfigFile['raft']>
   readonly producer: NonNullable<NodeConfigFile['producer']>
   readonly compaction: NonNullable<NodeConfigFile['compaction']>
+  readonly retention: NodeConfigFile['retention']
   readonly network: NonNullable<NodeConfigFile['network']>
   readonly log: NonNullable<NodeConfigFile['log']>
 }
@@ -211,6 +222,7 @@ function withPaths(config: NodeConfigFile, base: string): NodeConfig {
     raft: { ...config.raft },
     producer: { ...config.producer },
     compaction: { ...config.compaction },
+    retention: config.retention && { ...config.retention },
     network: { ...config.network },
     log: { ...config.log, ...(config.log?.file !== undefined && { file: resolve(base, config.log.file) }) },
   }

@@ -17,6 +17,7 @@ import type { Config as RaftConfig } from '../consensus/types.ts'
 import { type ConfiguredPeer, defaultRaftTiming, defaultTrustTtlMs, type NodeConfig } from './config.ts'
 import { type CompactionLimits, defaultCompactionLimits } from './ledger/compaction.ts'
 import { defaultLiveChainLimits, type LiveChainLimits } from './ledger/live-chain.ts'
+import { defaultRetentionLimits, type RetentionLimits } from './ledger/retention.ts'
 import { defaultSnapshotFetchLimits, type SnapshotFetchLimits } from './ledger/snapshot-fetch.ts'
 import { defaultNetworkLimits, type NetworkLimits } from './network/protocols.ts'
 import { maxAppendBytes } from './network/wire.ts'
@@ -44,6 +45,7 @@ export interface LedgerSettings {
   /** What of the newest blocks is kept in memory. */
   readonly recent: LiveChainLimits
   readonly compaction: CompactionLimits
+  readonly retention: RetentionLimits
   readonly snapshotFetch: SnapshotFetchLimits
 }
 
@@ -113,11 +115,12 @@ export interface LedgerChoices {
   readonly raft?: Partial<LedgerSettings['raft']>
   readonly producer?: Partial<Omit<ProducerLimits, 'heartbeatMs'>>
   readonly compaction?: Partial<CompactionLimits>
+  readonly retention?: Partial<RetentionLimits> | undefined
 }
 
 /** Frozen; what `chosen` leaves open the chain's parameters say, or the defaults. */
 export function ledgerSettings(
-  { heartbeatMs, raft, producer, compaction }: LedgerChoices,
+  { heartbeatMs, raft, producer, compaction, retention }: LedgerChoices,
   parameters: ChainSettings,
 ): LedgerSettings {
   const { id: _, ...core } = defaultConfig('any')
@@ -147,6 +150,7 @@ export function ledgerSettings(
     submission: defaultSubmissionLimits,
     recent: defaultLiveChainLimits,
     compaction: { ...defaultCompactionLimits, ...compaction },
+    retention: { ...defaultRetentionLimits, ...retention },
     snapshotFetch: defaultSnapshotFetchLimits,
   })
 }
@@ -258,6 +262,7 @@ const emptyFile: NodeConfig = {
   raft: {},
   producer: {},
   compaction: {},
+  retention: undefined,
   network: {},
   log: {},
 }

@@ -192,6 +192,7 @@ export function apiOf(
     httpPerSecond,
     block: height => node.service.block(height),
     blockContent: height => node.service.blockContent(height),
+    blockLeaves: height => node.service.blockLeaves(height),
     barrier: () => node.reads.barrier(),
     extend: routes => adminRoutes(routes, { ...administration, transfer: to => node.transfer(to) }),
     onUnexpected: error => log.error({ error }, 'unexpected error in a request'),

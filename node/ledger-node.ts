@@ -26,6 +26,7 @@ import type { LiveChain } from './ledger/live-chain.ts'
 import { FullMembers, MemberGate, type Members } from './ledger/members.ts'
 import type { NodeEvents } from './ledger/node-events.ts'
 import { PeerRechecks } from './ledger/peer-identities.ts'
+import { Retention } from './ledger/retention.ts'
 import { Snapshots } from './ledger/snapshots.ts'
 import { queryHandler } from './network/query-protocol.ts'
 import type { Clock, Network, NetworkEvents, NodeLog, PeerMessage, Storage } from './ports.ts'
@@ -89,6 +90,7 @@ export class LedgerNode implements NetworkEvents {
   readonly #members: Members
   readonly #gate: MemberGate
   readonly #snapshots: Snapshots
+  readonly #retention: Retention
   readonly #memberServer: MemberServer
   readonly #knownVoters: KnownVoters
   readonly #admission: Admission
@@ -121,6 +123,7 @@ export class LedgerNode implements NetworkEvents {
       fetch: settings.snapshotFetch,
     })
     const fullMembers = new FullMembers(chain)
+    const retention = new Retention({ chain, storage, clock, events, limits: settings.retention })
 
     // The replica: what makes the chain grow.
     const clocks = new ClockExchange({ id, clock, network, members, chain, log: complain })
@@ -191,6 +194,7 @@ export class LedgerNode implements NetworkEvents {
     this.#members = members
     this.#gate = gate
     this.#snapshots = snapshots
+    this.#retention = retention
     this.#admission = admission
     this.#subscribe(storage, fullMembers, announcements)
     this.#knownVoters.begin()
@@ -227,6 +231,7 @@ export class LedgerNode implements NetworkEvents {
       this.submission,
       this.reads,
       this.service,
+      this.#retention,
       new PeerRechecks({ network, clock, members }),
       this.replica,
     )
@@ -272,6 +277,7 @@ export class LedgerNode implements NetworkEvents {
     this.service.stop()
     this.submission.stop()
     this.#snapshots.stop()
+    this.#retention.stop()
     this.#memberServer.stop()
     await this.replica.stop()
   }

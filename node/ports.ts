@@ -230,18 +230,20 @@ export interface Storage {
   /** The same for a handover whose header has both certificates. */
   putHandover(handover: HandoverRow): Promise<void>
 
+  /** Puts what is kept in place of blocks and receipts. Atomic; a crash may undo the last ones, which are then there as before. */
+  forget(blocks: readonly { readonly height: Height; readonly kept: Uint8Array }[]): Promise<void>
   header(height: Height): Promise<Uint8Array | undefined>
   changes(height: Height): Promise<Uint8Array | undefined>
   block(height: Height): Promise<Uint8Array | undefined>
   receipts(height: Height): Promise<Uint8Array | undefined>
+  /** What was kept of a block that was forgotten. */
+  forgotten(height: Height): Promise<Uint8Array | undefined>
+  /** The lowest height from `height` on whose block is here. */
+  blockAtOrAbove(height: Height): Promise<Height | undefined>
   certificate(height: Height): Promise<Uint8Array | undefined>
   undo(height: Height): Promise<BlockUndo | undefined>
-  /** The highest stored certificate. */
+  /** The highest one. */
   latestCertificate(): Promise<{ readonly height: Height; readonly certificate: Uint8Array } | undefined>
-  /** The certificate at the lowest height at or above `height`: it covers the header there. */
-  certificateAtOrAbove(
-    height: Height,
-  ): Promise<{ readonly height: Height; readonly certificate: Uint8Array } | undefined>
   /** Every change of the consenters, by height. */
   handovers(): AsyncIterable<HandoverRow>
   transaction(id: TransactionId): Promise<TransactionPlace | undefined>

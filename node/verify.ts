@@ -7,8 +7,8 @@
  * certificates. So whoever rewrites a block with all that follows from it has no certificate for it, and whoever takes the newest
  * certificates away leaves blocks that none covers. What this node has signed itself is compared as well.
  *
- * A node that came by a snapshot lacks earlier blocks, and cannot execute what it has: then each block is compared with the roots in its
- * header alone.
+ * A node that came by a snapshot lacks earlier blocks, and one that forgets (ledger/retention.ts) has their leaf hashes only. It cannot
+ * execute what follows: then each block, or its leaf hashes, is compared with the roots in its header alone.
  */
 import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -19,6 +19,7 @@ import {
   receiptCodec,
   receiptsCodec,
 } from '../chain/block.ts'
+import { type BlockLeaves, foreignLeaves } from '../chain/block-leaves.ts'
 import { Height, type TransactionId } from '../chain/brands.ts'
 import { certificateCodec } from '../chain/certificate.ts'
 import { type Codec, encode } from '../chain/codec.ts'
@@ -37,6 +38,7 @@ import { nativeVerifier } from '../client/native-crypto.ts'
 import { decodeStored } from '../client/stored-value.ts'
 import { readFullNodeConfig } from './config.ts'
 import { recoverChain } from './ledger/chain-recovery.ts'
+import { forgottenBlockCodec } from './ledger/forgotten-block.ts'
 import { handoverCodec } from './ledger/live-chain.ts'
 import type { Storage } from './ports.ts'
 import { openLevelStorage } from './storage/level-storage.ts'
@@ -51,10 +53,12 @@ export interface VerifyFinding {
 
 export interface VerifyReport {
   readonly height: number
-  /** Blocks that are here. */
+  /** Blocks that are here as a whole. */
   readonly blocks: number
   /** Heights without a block: a snapshot took their place, or somebody removed them. */
   readonly missing: number
+  /** Blocks of which only the leaf hashes are kept. */
+  readonly forgotten: number
   /** How many blocks were executed again, from the genesis on. */
   readonly executed: number
   readonly certificates: number
@@ -91,11 +95,15 @@ export async function verifyStorage(
   return walk.report()
 }
 
-/** What is stored of one height; without what a snapshot does not bring, which is the block and its receipts. */
+/** What is stored of one height; without a body where a snapshot took the place of the block. */
 interface StoredBlock {
   readonly header: Header
-  readonly body: { readonly data: Uint8Array; readonly receipts: readonly Receipt[] } | undefined
+  readonly body: StoredBody | undefined
 }
+
+type StoredBody =
+  | { readonly type: 'whole'; readonly data: Uint8Array; readonly receipts: readonly Receipt[] }
+  | { readonly type: 'forgotten'; readonly leaves: BlockLeaves }
 
 class Walk {
   readonly #storage: Storage
@@ -109,7 +117,7 @@ class Walk {
   /** Headers with the certificates of two sets, in order. */
   #handovers: CertifiedHeader[] = []
   #previous: Header | undefined
-  #counts = { blocks: 0, missing: 0, executed: 0, certificates: 0 }
+  #counts = { blocks: 0, missing: 0, forgotten: 0, executed: 0, certificates: 0 }
 
   constructor(storage: Storage, genesis: GenesisDocument, verifier: SignatureVerifier) {
     this.#storage = storage
@@ -170,7 +178,8 @@ class Walk {
       }
       if (stored) {
         this.#links(stored.header)
-        if (stored.body) this.#body(stored.header, stored.body)
+        if (stored.body?.type === 'whole') this.#whole(stored.header, stored.body)
+        if (stored.body?.type === 'forgotten') this.#forgotten(stored.header, stored.body.leaves)
         await this.#certified(stored.header)
         await this.#signed(stored.header)
       }
@@ -183,18 +192,22 @@ class Walk {
   }
 
   async #stored(height: Height): Promise<StoredBlock | undefined> {
-    const [header, data, receipts] = await Promise.all([
+    const [header, data, receipts, forgotten] = await Promise.all([
       this.#storage.header(height),
       this.#storage.block(height),
       this.#storage.receipts(height),
+      this.#storage.forgotten(height),
     ])
     if (!header) return undefined
     const read = <T>(codec: Codec<T>, bytes: Uint8Array, name: string) =>
       decodeStored(codec, bytes, name, Number.MAX_SAFE_INTEGER)
-    return {
-      header: read(headerCodec, header, 'header'),
-      body: data && receipts && { data, receipts: read(receiptsCodec, receipts, 'receipts') },
+    const bodyOf = (): StoredBody | undefined => {
+      if (data && receipts)
+        return { type: 'whole', data, receipts: read(receiptsCodec, receipts, 'receipts') }
+      if (!forgotten) return undefined
+      return { type: 'forgotten', leaves: read(forgottenBlockCodec, forgotten, 'forgotten').leaves }
     }
+    return { header: read(headerCodec, header, 'header'), body: bodyOf() }
   }
 
   #links({ height, previousHash }: Header): void {
@@ -202,7 +215,14 @@ class Walk {
       this.#find(height, 'header: does not follow from the one before')
   }
 
-  #body(header: Header, { data, receipts }: NonNullable<StoredBlock['body']>): void {
+  #forgotten(header: Header, leaves: BlockLeaves): void {
+    this.#counts.forgotten++
+    this.#ledger = undefined
+    for (const tree of foreignLeaves(header, leaves))
+      this.#find(header.height, `leaf hashes: those of the ${tree} are other ones than the header names`)
+  }
+
+  #whole(header: Header, { data, receipts }: Extract<StoredBody, { type: 'whole' }>): void {
     this.#counts.blocks++
     const proposal = decodeProposal(data)
     if (!proposal.ok) {

@@ -42,6 +42,7 @@ import { bodies, type ParsedTransaction } from '../../chain/transaction.ts'
 import type { BlockUndo, BlockWrite, Storage } from '../ports.ts'
 import { stored } from '../storage/store-records.ts'
 import { ExpectedTransactions } from './expected-transactions.ts'
+import { forgottenBlockCodec } from './forgotten-block.ts'
 import type { BlockToSign } from './signature-set.ts'
 
 /**
@@ -335,7 +336,7 @@ export function genesisWriteOf(ledger: Ledger, leaves: ReadonlyMap<StateKey, Uin
 
 /* What storage knows of transactions that the chain in memory has forgotten. */
 
-type OutcomeStorage = Pick<Storage, 'transaction' | 'header' | 'receipts'>
+type OutcomeStorage = Pick<Storage, 'transaction' | 'header' | 'receipts' | 'forgotten'>
 
 /** The outcome that its receipt records. Rejects with `storage-corrupt`. */
 export async function storedOutcome(
@@ -344,9 +345,15 @@ export async function storedOutcome(
 ): Promise<RecentOutcome | undefined> {
   const place = await storage.transaction(id)
   if (!place) return undefined
-  const [header, receipts] = await Promise.all([storage.header(place.height), storage.receipts(place.height)])
-  if (!header || !receipts) return undefined
+  const { height } = place
+  const [header, receipts] = await Promise.all([storage.header(height), storage.receipts(height)])
+  // Asked for after the receipts: a block that is being forgotten has one or the other.
+  const forgotten = receipts ? undefined : await storage.forgotten(height)
+  if (!header || !(receipts ?? forgotten)) return undefined
   const { term, time } = stored(headerCodec, header, 'header')
-  const receipt = stored(receiptsCodec, receipts, 'receipts')[place.index]
-  return receipt && { id, ...place, code: receipt.code, final: true, term, time }
+  const codes = receipts
+    ? stored(receiptsCodec, receipts, 'receipts').map(receipt => receipt.code)
+    : stored(forgottenBlockCodec, forgotten, 'forgotten').codes
+  const code = codes[place.index]
+  return code && { id, ...place, code, final: true, term, time }
 }

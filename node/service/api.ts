@@ -12,6 +12,7 @@ import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import fastify, { type FastifyError, type FastifyInstance, type FastifyReply } from 'fastify'
 import { Type } from 'typebox'
 import { type Block, blockCodec } from '../../chain/block.ts'
+import { type BlockLeaves, blockLeavesCodec } from '../../chain/block-leaves.ts'
 import { DeviceId, GroupId, Height, isDigest, StateKey, TransactionId } from '../../chain/brands.ts'
 import { decode, encode } from '../../chain/codec.ts'
 import { certifiedHeaderCodec, stateAnswerCodec } from '../../chain/light-client.ts'
@@ -52,6 +53,7 @@ export interface ApiParts {
   readonly block?: (height: Height | 'latest') => Promise<object>
   /** The same as a client proves it. */
   readonly blockContent?: (height: Height | 'latest') => Promise<Block>
+  readonly blockLeaves?: (height: Height | 'latest') => Promise<BlockLeaves>
   /** Resolves when certified state here holds everything that was committed before; nodes that cannot say leave it out. */
   readonly barrier?: () => Promise<void>
   readonly onUnexpected: (error: Error) => void
@@ -188,7 +190,7 @@ function transactionRoutes(routes: FastifyInstance, { source, barrier }: ApiPart
   )
 }
 
-function headerRoutes(routes: FastifyInstance, { source, block, blockContent }: ApiParts): void {
+function headerRoutes(routes: FastifyInstance, { source, block, blockContent, blockLeaves }: ApiParts): void {
   const app = withTypes(routes)
   const range = Type.Object({
     from: natural,
@@ -225,6 +227,10 @@ function headerRoutes(routes: FastifyInstance, { source, block, blockContent }: 
       const content = await blockContent(heightOf(request.params.height))
       return reply.type(octets).send(Buffer.from(encode(blockCodec, content)))
     })
+  if (blockLeaves)
+    app.get('/v1/blocks/:height/leaves', { schema: { params: byHeight } }, async ({ params }, reply) =>
+      reply.type(octets).send(encode(blockLeavesCodec, await blockLeaves(heightOf(params.height)))),
+    )
 }
 
 function stateRoutes(routes: FastifyInstance, { source, barrier }: ApiParts): void {

@@ -29,6 +29,7 @@ const costs: Readonly<Record<string, (request: FastifyRequest) => number>> = {
   '/v1/headers/:height': () => header.cost,
   '/v1/blocks/:height': () => headers.cost,
   '/v1/blocks/:height/content': () => headers.cost,
+  '/v1/blocks/:height/leaves': () => headers.cost,
   '/v1/state/:key': () => state.cost,
   '/v1/devices/:id': () => state.cost,
   '/v1/devices/:id/transactions': () => history.cost,

@@ -13,6 +13,7 @@ import {
   type TransactionView,
   transactionViews,
 } from '../../chain/block.ts'
+import { type BlockLeaves, leavesOfBlock } from '../../chain/block-leaves.ts'
 import { type DeviceId, type GroupId, Height, type StateKey, type TransactionId } from '../../chain/brands.ts'
 import { type Certificate, certificateCodec } from '../../chain/certificate.ts'
 import type { Codec } from '../../chain/codec.ts'
@@ -38,6 +39,7 @@ import {
 import { blocksBehindMax } from '../../client/header-follower.ts'
 import { decodeStored } from '../../client/stored-value.ts'
 import type { Certifier } from '../ledger/certifier.ts'
+import { forgottenBlockCodec } from '../ledger/forgotten-block.ts'
 import type { Handovers } from '../ledger/handovers.ts'
 import { changesCodec, type LiveChain } from '../ledger/live-chain.ts'
 import type { NodeListener } from '../ledger/node-events.ts'
@@ -235,18 +237,17 @@ export class NodeService implements ChainSource, NodeListener {
     const { storage, chain } = this.#parts
     // The newest ones may still be on their way to the disk.
     const stored = chain.writeOf(height)?.receipts ?? (await storage.receipts(height))
-    if (!stored || height > chain.certifiedHeight)
-      throw new MoteError('height-not-available', `receipts of block ${height}: not here`)
+    if (!stored || height > chain.certifiedHeight) throw await this.#absence(height, 'height-not-available')
     return decoded(receiptsCodec, stored, 'receipts')
   }
 
-  /** The block as a client proves it: header, transactions, receipts. Throws `not-found`. */
+  /** The block as a client proves it: header, transactions, receipts. Throws `not-found`, `forgotten`. */
   async blockContent(at: Height | 'latest'): Promise<Block> {
     this.#mustServe()
     return (await this.#block(this.#heightOf(at))).block
   }
 
-  /** Throws `not-found` above the newest block. */
+  /** Throws `not-found` above the newest block, `forgotten`. */
   async block(at: Height | 'latest'): Promise<BlockView> {
     this.#mustServe()
     const { storage, chain } = this.#parts
@@ -271,6 +272,19 @@ export class NodeService implements ChainSource, NodeListener {
     }
   }
 
+  /** The leaf hashes of a block, also of one that was forgotten. Throws `not-found`. */
+  async blockLeaves(at: Height | 'latest'): Promise<BlockLeaves> {
+    this.#mustServe()
+    const height = this.#heightOf(at)
+    try {
+      return leavesOfBlock((await this.#block(height)).block)
+    } catch (error) {
+      const kept = isForgotten(error) && (await this.#parts.storage.forgotten(height))
+      if (!kept) throw error
+      return decoded(forgottenBlockCodec, kept, 'forgotten').leaves
+    }
+  }
+
   #heightOf(at: Height | 'latest'): Height {
     return at === 'latest' ? this.#parts.chain.certifiedHeight : at
   }
@@ -282,7 +296,7 @@ export class NodeService implements ChainSource, NodeListener {
       storage.block(height),
       storage.receipts(height),
     ])
-    if (!header || !data || !receipts) throw new MoteError('not-found', `block ${height}: not here`)
+    if (!header || !data || !receipts) throw await this.#absence(height, 'not-found')
     const proposal = decodeProposal(data)
     const block = {
       header: decoded(headerCodec, header, 'header'),
@@ -290,6 +304,14 @@ export class NodeService implements ChainSource, NodeListener {
       receipts: decoded(receiptsCodec, receipts, 'receipts'),
     }
     return { block, type: height === 0 ? 'genesis' : proposal.ok ? proposal.value.type : 'unreadable' }
+  }
+
+  /** Why a block is not here. */
+  async #absence(height: Height, otherwise: 'not-found' | 'height-not-available'): Promise<MoteError> {
+    const isForgotten = (await this.#parts.storage.forgotten(height)) !== undefined
+    return isForgotten
+      ? new MoteError('forgotten', `block ${height}: only its leaf hashes are kept here`)
+      : new MoteError(otherwise, `block ${height}: not here`)
   }
 
   #mustServe(): void {
@@ -354,6 +376,10 @@ export class NodeService implements ChainSource, NodeListener {
     }
     return { ledger, certificate }
   }
+}
+
+function isForgotten(error: unknown): boolean {
+  return error instanceof MoteError && error.code === 'forgotten'
 }
 
 function decoded<T>(codec: Codec<T>, bytes: Uint8Array, name: string): T {

@@ -44,15 +44,15 @@ export class Certificates {
     return value && open(key, value)
   }
 
-  /** The lowest or the highest one from `floor` on. */
-  async first(floor: Height, which: 'lowest' | 'highest'): Promise<HeightAndCertificate | undefined> {
+  async highest(): Promise<HeightAndCertificate | undefined> {
     const found: HeightAndCertificate[] = []
-    for (const [height, certificate] of this.#waiting)
-      if (height >= floor) found.push({ height, certificate })
-    const range = { ...rangeOf('certificate'), from: storeKey('certificate', floor) }
-    for await (const [key, value] of this.#store.range({ ...range, reverse: which === 'highest', limit: 1 }))
+    for (const [height, certificate] of this.#waiting) found.push({ height, certificate })
+    for await (const [key, value] of this.#store.range({
+      ...rangeOf('certificate'),
+      reverse: true,
+      limit: 1,
+    }))
       found.push({ height: numberInKey(key, 1) as Height, certificate: open(key, value) })
-    found.sort((a, b) => a.height - b.height)
-    return found.at(which === 'lowest' ? 0 : -1)
+    return found.sort((a, b) => a.height - b.height).at(-1)
   }
 }

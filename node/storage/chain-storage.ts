@@ -12,7 +12,7 @@
  *
  * A read sees every write whose promise has resolved; `readEntries` waits for all that were called before it.
  */
-import { DeviceId, Height, StateKey, type TransactionId } from '../../chain/brands.ts'
+import { DeviceId, type Height, StateKey, type TransactionId } from '../../chain/brands.ts'
 import { type Codec, encode } from '../../chain/codec.ts'
 import { assert } from '../../chain/result.ts'
 import type { Configuration, SnapshotMeta } from '../../consensus/types.ts'
@@ -40,8 +40,9 @@ import {
   cutOutside,
   deletions,
   entryOperation,
-  maxDeletesPerWrite,
+  forgettingOperations,
   put,
+  RowFloors,
   readEntries,
   signedOperation,
   snapshotOperations,
@@ -95,6 +96,7 @@ class ChainStorage implements Storage {
   /** Last index of the log once every queued persist is carried out. */
   #lastIndex = 0
   readonly #certificates: Certificates
+  readonly #floors: RowFloors
   readonly #signed = new SignedRecords({
     newest: () => this.#newestSigned(),
     at: place => this.signedHeader(place),
@@ -104,6 +106,7 @@ class ChainStorage implements Storage {
     this.#store = store
     this.#queue = new WriteQueue(store)
     this.#certificates = new Certificates(store, this.#queue)
+    this.#floors = new RowFloors(store)
   }
 
   async recover(): Promise<RecoveredNode | undefined> {
@@ -242,8 +245,8 @@ class ChainStorage implements Storage {
         operations.push(put(storeKey('configuration'), encode(configurationCodec, write.configuration)))
       for (const block of write.blocks) if (block.signed) await this.#signed.check(block.signed)
       for (const block of write.blocks) operations.push(...blockOperations(block))
-      if (last) operations.push(...(await this.#forget('replay', last.replayFloor)))
-      if (last?.undoFloor) operations.push(...(await this.#forget('undo', last.undoFloor)))
+      if (last) operations.push(...(await this.#floors.raise('replay', last.replayFloor)))
+      if (last?.undoFloor) operations.push(...(await this.#floors.raise('undo', last.undoFloor)))
       for (const block of write.blocks) if (block.signed) await this.#signed.remember(block.signed)
       this.#height = height
       return operations
@@ -260,22 +263,6 @@ class ChainStorage implements Storage {
   async #appliedHeight(): Promise<Height> {
     this.#height ??= (await this.#required('applied', appliedCodec)).height
     return this.#height
-  }
-
-  /** What is below is forgotten already. */
-  readonly #floors = { replay: 0, undo: 0 }
-
-  async #forget(kind: 'replay' | 'undo', floor: number): Promise<readonly BatchOperation[]> {
-    const from = this.#floors[kind]
-    if (floor <= from) return []
-    this.#floors[kind] = floor
-    // One row for each height, known without looking: an iterator costs more than all the rest of a small block.
-    if (kind === 'undo' && from > 0 && floor - from <= maxDeletesPerWrite)
-      return Array.from({ length: floor - from }, (_, i) => ({ key: storeKey(kind, from + i), value: null }))
-    const operations: BatchOperation[] = []
-    const range = { from: storeKey(kind, from), to: storeKey(kind, floor) }
-    for await (const [key] of this.#store.range(range)) operations.push({ key, value: null })
-    return operations
   }
 
   recordSigned(signed: SignedHeader): Promise<void> {
@@ -326,16 +313,27 @@ class ChainStorage implements Storage {
     return this.#bytes('receipts', height)
   }
 
+  forgotten(height: Height): Promise<Uint8Array | undefined> {
+    return this.#bytes('forgotten', height)
+  }
+
+  async blockAtOrAbove(height: Height): Promise<Height | undefined> {
+    const range = { ...rangeOf('block'), from: storeKey('block', height), limit: 1 }
+    for await (const [key] of this.#store.range(range)) return numberInKey(key, 1) as Height
+    return undefined
+  }
+
+  forget(blocks: Parameters<Storage['forget']>[0]): Promise<void> {
+    const operations = blocks.flatMap(forgettingOperations)
+    return this.#queue.write(() => operations, false)
+  }
+
   certificate(height: Height): Promise<Uint8Array | undefined> {
     return this.#certificates.at(height)
   }
 
   latestCertificate(): Promise<HeightAndCertificate | undefined> {
-    return this.#certificates.first(Height(0), 'highest')
-  }
-
-  certificateAtOrAbove(height: Height): Promise<HeightAndCertificate | undefined> {
-    return this.#certificates.first(height, 'lowest')
+    return this.#certificates.highest()
   }
 
   transaction(id: TransactionId): Promise<TransactionPlace | undefined> {

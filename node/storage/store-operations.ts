@@ -5,7 +5,7 @@
 import type { StateKey } from '../../chain/brands.ts'
 import { encode, encodePassing } from '../../chain/codec.ts'
 import type { Entry, SnapshotMeta } from '../../consensus/types.ts'
-import type { BlockWrite, SignedHeader, SnapshotWrite } from '../ports.ts'
+import type { BlockWrite, SignedHeader, SnapshotWrite, Storage } from '../ports.ts'
 import { configurationCodec, snapshotCodec } from '../raft-codecs.ts'
 import type { BatchOperation, ByteStore } from './byte-store.ts'
 import {
@@ -65,6 +65,43 @@ export function blockOperations(block: BlockWrite): BatchOperation[] {
   if (block.signed) operations.push(signedOperation(block.signed))
   if (block.undo) operations.push(put(storeKey('undo', height), encodePassing(undoCodec, block.undo)))
   return operations
+}
+
+/** What is kept of a block, in place of its transactions and receipts. */
+export function forgettingOperations({
+  height,
+  kept,
+}: Parameters<Storage['forget']>[0][number]): BatchOperation[] {
+  return [
+    put(storeKey('forgotten', height), kept),
+    { key: storeKey('block', height), value: null },
+    { key: storeKey('receipts', height), value: null },
+  ]
+}
+
+/** Deletes rows of a kind that are needed no more as blocks come. */
+export class RowFloors {
+  readonly #store: ByteStore
+  /** What is below is deleted already. */
+  readonly #floors = { replay: 0, undo: 0 }
+
+  constructor(store: ByteStore) {
+    this.#store = store
+  }
+
+  /** The deletions of what is below `floor`. */
+  async raise(kind: 'replay' | 'undo', floor: number): Promise<readonly BatchOperation[]> {
+    const from = this.#floors[kind]
+    if (floor <= from) return []
+    this.#floors[kind] = floor
+    // One row for each height, known without looking: an iterator costs more than all the rest of a small block.
+    if (kind === 'undo' && from > 0 && floor - from <= maxDeletesPerWrite)
+      return Array.from({ length: floor - from }, (_, i) => ({ key: storeKey(kind, from + i), value: null }))
+    const operations: BatchOperation[] = []
+    const range = { from: storeKey(kind, from), to: storeKey(kind, floor) }
+    for await (const [key] of this.#store.range(range)) operations.push({ key, value: null })
+    return operations
+  }
 }
 
 /*

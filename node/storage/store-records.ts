@@ -50,6 +50,7 @@ export const recordKinds = {
   replay: 26,
   handover: 27,
   undo: 28,
+  forgotten: 29,
 } as const
 
 export type RecordKind = keyof typeof recordKinds

@@ -19,6 +19,7 @@ import { plain } from './plain-refusals.ts'
 import { plausibilityRefusals } from './plausibility-refusals.ts'
 import { quotas } from './quota-refusals.ts'
 import { never, type RefusalCheck, takenOut } from './refusal-check.ts'
+import { retention } from './retention-refusals.ts'
 import { rights } from './rights-refusals.ts'
 import { takingOver } from './taking-over-refusals.ts'
 import { votes } from './vote-refusals.ts'
@@ -588,6 +589,7 @@ export const refusalChecks: readonly RefusalCheck[] = [
   ...gatewayPort,
   ...wireManners,
   ...operators,
+  ...retention,
   ...rights,
   ...votes,
   ...lists,

@@ -95,8 +95,8 @@ export const takingOver: readonly RefusalCheck[] = [
   {
     refusal: 'to show a block as verified that is not proven',
     file: 'cli/proven-blocks.ts',
-    find: 'return proveBlock(source, { checkpoint, verifier: nativeVerifier }, block.value)',
-    replace: 'return { ...block.value, verified: true as const }',
+    find: 'return proveBlock(source, { checkpoint, verifier: nativeVerifier }, block)',
+    replace: 'return { ...block, verified: true as const }',
     test: 'test/unit/cli/transaction.test.ts',
   },
 ]

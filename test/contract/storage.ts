@@ -253,6 +253,38 @@ export function storageContract(name: string, create: () => Promise<StorageUnder
       expect((await (await reopen()).recover())?.history).toEqual(block(2).history)
     })
 
+    test('forget: what is kept takes the place of block and receipts, and nothing else of the block is lost', async () => {
+      const storage = await started()
+      const id = TransactionId(digest(71))
+      const device = DeviceId(digest(51))
+      const row = { id, index: 0, kind: 7, devices: [device] }
+      await storage.persist({ entries: [entry(1), entry(2), entry(3)] })
+      const blocks = [
+        block(1),
+        block(2, { transactions: [row], replay: new Map([[100, bytes(9)]]) }),
+        block(3),
+      ]
+      await storage.apply({ applied: 3, blocks })
+      expect(await storage.blockAtOrAbove(Height(1))).toBe(1)
+      await storage.forget([1, 2].map(height => ({ height: Height(height), kept: bytes(6, height) })))
+      const check = async (each: Storage) => {
+        expect(await each.block(Height(2))).toBeUndefined()
+        expect(await each.receipts(Height(2))).toBeUndefined()
+        expect(await each.forgotten(Height(2))).toEqual(bytes(6, 2))
+        expect(await each.forgotten(Height(3))).toBeUndefined()
+        expect(await each.block(Height(3))).toEqual(block(3).block)
+        expect(await each.blockAtOrAbove(Height(1))).toBe(3)
+        expect(await each.blockAtOrAbove(Height(4))).toBeUndefined()
+        expect(await each.header(Height(2))).toEqual(block(2).header)
+        expect(await each.changes(Height(2))).toEqual(block(2).changes)
+        expect(await each.transaction(id)).toEqual({ height: 2, index: 0 })
+        expect(await each.deviceTransactions(device, 10)).toEqual([{ id, kind: 7, height: 2, index: 0 }])
+        expect(await collect(each.replay(0))).toEqual([{ slot: 100, height: 2, ids: bytes(9) }])
+      }
+      await check(storage)
+      await check(await reopen())
+    })
+
     test('signed headers: the same hash may be recorded again, another one never', async () => {
       const storage = await started()
       const signed = { incarnation: 0, height: Height(1), headerHash: block(1).headerHash }
@@ -283,13 +315,12 @@ export function storageContract(name: string, create: () => Promise<StorageUnder
       expect(await storage.header(Height(1))).toBeUndefined()
     })
 
-    test('certificates: the latest, and the one that covers a height', async () => {
+    test('certificates: the latest, and that of a height', async () => {
       const storage = await started()
       expect(await storage.latestCertificate()).toBeUndefined()
       for (const height of [2, 5]) storage.putCertificate(Height(height), bytes(height))
       expect(await storage.latestCertificate()).toEqual({ height: 5, certificate: bytes(5) })
-      expect(await storage.certificateAtOrAbove(Height(3))).toEqual({ height: 5, certificate: bytes(5) })
-      expect(await storage.certificateAtOrAbove(Height(6))).toBeUndefined()
+      expect(await storage.certificate(Height(3))).toBeUndefined()
       expect(await storage.certificate(Height(2))).toEqual(bytes(2))
     })
 
@@ -300,7 +331,7 @@ export function storageContract(name: string, create: () => Promise<StorageUnder
       expect(await storage.certificate(Height(1))).toEqual(bytes(1))
       await storage.apply({ applied: 1, blocks: [block(1)] })
       storage.putCertificate(Height(2), bytes(2))
-      expect(await storage.certificateAtOrAbove(Height(1))).toEqual({ height: 1, certificate: bytes(1) })
+      expect(await storage.certificate(Height(1))).toEqual(bytes(1))
       expect(await storage.latestCertificate()).toEqual({ height: 2, certificate: bytes(2) })
       await storage.close()
       const again = await reopen()

@@ -7,8 +7,9 @@ import { access, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promise
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
-import { Milliseconds } from '../../chain/brands.ts'
-import { encode } from '../../chain/codec.ts'
+import { blockLeavesCodec, foreignLeaves } from '../../chain/block-leaves.ts'
+import { Height, Milliseconds } from '../../chain/brands.ts'
+import { decodeOwn, encode } from '../../chain/codec.ts'
 import {
   chainIdOf,
   defaultGenesisParameters,
@@ -112,8 +113,8 @@ const leads = async ({ status }: Started) => {
   return role === 'leader' && certifiedHeight > 0
 }
 
-/** Submits grants in one batch, and gives the number of transactions of each block that they are in. */
-async function blockSizes({ api, status }: Started, count: number): Promise<readonly number[]> {
+/** Submits grants in one batch, until they are certified. */
+async function submitGrants({ api }: Started, count: number): Promise<void> {
   const chainId = chainIdOf(genesis)
   const time = Milliseconds(Date.now())
   const batch = Array.from({ length: count }, (_, i) =>
@@ -132,6 +133,12 @@ async function blockSizes({ api, status }: Started, count: number): Promise<read
   )
   const path = '/v1/transactions/batch?wait=certified'
   await exchange(api, { path, timeoutMs: 60_000, signal: undefined, body: encode(submissionCodec, batch) })
+}
+
+/** The number of transactions of each block that so many grants are in. */
+async function blockSizes(node: Started, count: number): Promise<readonly number[]> {
+  const { api, status } = node
+  await submitGrants(node, count)
   const { height } = await status()
   const sizes: number[] = []
   for (let at = 1; at <= height; at++) {
@@ -237,6 +244,38 @@ test('configuration: producer.transactionsPerBlock and bytesPerBlock bound a blo
   expect(Math.max(...(await blockSizes(three, 20)))).toBeLessThanOrEqual(3)
   expect(Math.max(...(await blockSizes(usual, 200)))).toBeGreaterThan(3)
   expect(Math.max(...(await blockSizes(small, 20)))).toBe(1)
+})
+
+test('configuration: retention reduces blocks that are old enough to leaf hashes, which their headers prove', async () => {
+  const forgetful = await start({
+    retention: { blocks: 2, ageMs: 0 },
+    producer: { transactionsPerBlock: 3 },
+    heartbeatMs: 100,
+  })
+  const patient = await start({ retention: { blocks: 2 }, heartbeatMs: 100 })
+  for (const each of [forgetful, patient]) await until(() => leads(each))
+  await submitGrants(forgetful, 20)
+  const blockAt = ({ api }: Started, height: number, what: string) =>
+    fetch(`${api}/v1/blocks/${height}/${what}`)
+  const { height } = await forgetful.status()
+  await until(async () => (await blockAt(forgetful, height, 'content')).status === 410)
+  expect(await (await blockAt(forgetful, height, 'content')).json()).toMatchObject({ code: 'forgotten' })
+  await until(async () => (await patient.status()).certifiedHeight > 10)
+  // For ten minutes a block is kept in any case.
+  expect((await blockAt(patient, 1, 'content')).status).toBe(200)
+  for (let at = 1; at <= height; at++) {
+    const { header } = await httpSource(forgetful.api).certifiedHeader(Height(at))
+    const bytes = new Uint8Array(await (await blockAt(forgetful, at, 'leaves')).arrayBuffer())
+    expect(foreignLeaves(header, decodeOwn(blockLeavesCodec, bytes)), `block ${at}`).toEqual([])
+  }
+  for (const node of running.splice(0)) await node.stop()
+  const config = join(forgetful.directory, 'config.json')
+  const { code, stdout } = await runMote(['node', 'verify', '--config', config, '--json'])
+  const report = JSON.parse(stdout)
+  expect(report, stdout).toMatchObject({ findings: [], missing: 0, executed: 0 })
+  expect(report.forgotten).toBeGreaterThanOrEqual(height)
+  expect(report.forgotten + report.blocks).toBe(report.height)
+  expect(code).toBe(0)
 })
 
 test.each(['entriesKept', 'bytesKept'] as const)(

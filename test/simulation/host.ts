@@ -14,6 +14,7 @@ import type { CompactionLimits } from '../../node/ledger/compaction.ts'
 import { LiveChain } from '../../node/ledger/live-chain.ts'
 import { Members } from '../../node/ledger/members.ts'
 import { NodeEvents } from '../../node/ledger/node-events.ts'
+import type { RetentionLimits } from '../../node/ledger/retention.ts'
 import { LedgerNode } from '../../node/ledger-node.ts'
 import type { ApplyWrite, Clock, LogWrite, PeerMessage, RecoveredNode, Storage } from '../../node/ports.ts'
 import { copyPromises } from '../../node/rebuild.ts'
@@ -60,6 +61,7 @@ export interface Site {
   }
   readonly limits: NonNullable<LedgerChoices['raft']>
   readonly compaction: Partial<CompactionLimits>
+  readonly retention: Partial<RetentionLimits>
   readonly producer: Partial<ProducerLimits>
   readonly heartbeatMs: number
 }
@@ -220,13 +222,13 @@ export class SimulatedProcess implements DiskUser, NetworkUser {
   async run(signer: Signer): Promise<void> {
     const { host } = this
     const { site } = host
-    const { genesis, verifier, raft, limits, compaction, producer, heartbeatMs } = site
+    const { genesis, verifier, raft, limits, compaction, retention, producer, heartbeatMs } = site
     const opened = await openStorage(host.disk.open(this), { chainId: chainIdOf(genesis), deviceId: host.id })
     const storage = this.#observed(opened)
     this.#storage = storage
     const recovered = await recoverChain(storage, genesis)
     if (!this.alive) return
-    const choices = { raft: { ...raft, ...limits }, compaction, producer, heartbeatMs }
+    const choices = { raft: { ...raft, ...limits }, compaction, retention, producer, heartbeatMs }
     const settings = ledgerSettings(choices, recovered.ledger.parameters)
     const random = new SeededRandom(site.seed, `node ${host.name} ${this.number}`)
     const network = site.network.attach(this)

@@ -53,6 +53,8 @@ export const defaultEvents = 2_500
 /** Simulated time for everything to come right. */
 const healMsMax = 60_000
 
+/** How many of the runs have nodes that forget old blocks. */
+const forgettingShare = 0.4
 /** How many of the runs have a device that reports. */
 const reportingShare = 0.4
 const names = ['a', 'b', 'c', 'd', 'e', 'f']
@@ -120,6 +122,7 @@ export class World {
       observer: this.#judge,
       note: text => this.#trace.line(this.#timeline.now, `. ${text}`),
       ...settings(random),
+      retention: retentionOf(new SeededRandom(seed, 'retention')),
     }
     this.#hosts = full.map(identity => new Host(this.#site, identity))
     this.#clients = new Clients({
@@ -330,6 +333,12 @@ function settings(
     },
     heartbeatMs: random.pick([300, 1_000, 5_000, 600_000]),
   }
+}
+
+/** In some runs old blocks are forgotten; in the others what they leave behind is looked at whole. */
+function retentionOf(random: SeededRandom): Site['retention'] {
+  if (!random.chance(forgettingShare)) return {}
+  return { blocks: 1 + random.below(12), ageMs: random.pick([0, 3_000]) }
 }
 
 export function runSeed(options: SimulationOptions): Promise<RunReport> {

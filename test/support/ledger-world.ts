@@ -16,6 +16,7 @@ import type { CompactionLimits } from '../../node/ledger/compaction.ts'
 import { LiveChain } from '../../node/ledger/live-chain.ts'
 import { Members } from '../../node/ledger/members.ts'
 import { NodeEvents } from '../../node/ledger/node-events.ts'
+import type { RetentionLimits } from '../../node/ledger/retention.ts'
 import { LedgerNode } from '../../node/ledger-node.ts'
 import type {
   Network,
@@ -126,6 +127,7 @@ export class LedgerWorld {
   peersAreConfigured = true
   /** For nodes that are started from now on. */
   compaction: Partial<CompactionLimits> = {}
+  retention: Partial<RetentionLimits> = {}
   mempool: Partial<MempoolLimits> = {}
   maxLogBytesInMemory = 32 * 1024 * 1024
   #random = 1
@@ -224,6 +226,7 @@ export class LedgerWorld {
         maxLogBytesInMemory: this.maxLogBytesInMemory,
       },
       compaction: this.compaction,
+      retention: this.retention,
       heartbeatMs: 60_000,
     }
     const standard = ledgerSettings(choices, recovered.ledger.parameters)

@@ -2,6 +2,7 @@
 import { createServer, type IncomingMessage } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { blockCodec, receiptsCodec } from '../../chain/block.ts'
+import { blockLeavesCodec } from '../../chain/block-leaves.ts'
 import { DeviceId, GroupId, Height, StateKey, TransactionId } from '../../chain/brands.ts'
 import { decodeOwn, encode } from '../../chain/codec.ts'
 import { errorTable } from '../../chain/errors.ts'
@@ -85,6 +86,8 @@ async function answerOf(
   }
   if (what === 'blocks' && url.pathname.endsWith('/receipts'))
     return encode(receiptsCodec, await source.receipts(Height(Number(which))))
+  if (what === 'blocks' && url.pathname.endsWith('/leaves'))
+    return encode(blockLeavesCodec, await source.blockLeaves(Height(Number(which))))
   if (what === 'blocks') return encode(blockCodec, await source.block(Height(Number(which))))
   if (what === 'headers')
     return encode(headerListCodec, await source.headersFrom(Height(number('from')), number('limit')))

@@ -1,6 +1,7 @@
 /** A full node that serves a `TestChain`, and lies on demand. */
 
 import type { Block, Receipt } from '../../chain/block.ts'
+import { type BlockLeaves, leavesOfBlock } from '../../chain/block-leaves.ts'
 import {
   type ChainId,
   type DeviceId,
@@ -53,6 +54,8 @@ export class TestSource implements ChainSource {
   failure: MoteError | undefined
   /** It has seen no block above this. */
   frozenAt: number = Number.POSITIVE_INFINITY
+  /** Of blocks up to this height it has the leaf hashes only. */
+  forgottenUpTo = 0
   /** State is answered as of this height, although headers go on: how a revocation is withheld. */
   stateFrozenAt: number | undefined
   tamperState: (answer: StateAnswer) => StateAnswer = answer => answer
@@ -61,6 +64,7 @@ export class TestSource implements ChainSource {
   tamperHeader: (header: CertifiedHeader) => CertifiedHeader = header => header
   tamperBlock: (block: Block) => Block = block => block
   tamperReceipts: (receipts: readonly Receipt[]) => readonly Receipt[] = receipts => receipts
+  tamperLeaves: (leaves: BlockLeaves) => BlockLeaves = leaves => leaves
   tamperStatus: (status: TransactionStatus) => TransactionStatus = status => status
   /** Runs after a state answer was made and before it arrives. */
   beforeStateArrives: () => Promise<void> | void = () => {}
@@ -110,12 +114,19 @@ export class TestSource implements ChainSource {
 
   async block(height: Height): Promise<Block> {
     this.#ask('block')
+    if (height <= this.forgottenUpTo)
+      throw new MoteError('forgotten', `block ${height}: only its leaf hashes are kept here`)
     return this.tamperBlock(this.chain.block(height))
   }
 
   async receipts(height: Height): Promise<readonly Receipt[]> {
     this.#ask('receipts')
     return this.tamperReceipts(this.chain.block(height).receipts)
+  }
+
+  async blockLeaves(height: Height): Promise<BlockLeaves> {
+    this.#ask('blockLeaves')
+    return this.tamperLeaves(leavesOfBlock(this.chain.block(height)))
   }
 
   async certifiedHeader(height: Height | 'latest'): Promise<CertifiedHeader> {

@@ -228,6 +228,58 @@ describe('record', () => {
     }
   })
 
+  test('record keep: what was kept is proven out of leaf hashes, where every full node has forgotten the block', async () => {
+    const [first, second] = [await json(...record('{"level":41}')), await json(...record('{"level":42}'))]
+    await json(...record('{"level":43}'))
+    const [file, proof] = ['level.record', 'forgotten.proof'].map(name => join(devnet.directory, name))
+    expect(await json('record', 'keep', second.id, '--out', file!)).toMatchObject({ id: second.id, file })
+    expect(readFileSync(file!).length).toBeLessThan(600)
+    const list = ['record', 'list', '--device', 'meter', '--topic', 'tank']
+    const before = await json(...list)
+    expect(before.forgotten).toBe(0)
+    // A node that forgets is no worse: the next one is asked.
+    devnet.sources[0]!.forgottenUpTo = second.height
+    expect(await json('record', 'show', first.id)).toMatchObject({ values: { level: 41 } })
+    for (const source of devnet.sources) source.forgottenUpTo = second.height
+    try {
+      const { code, notes } = await devnet.mote('record', 'show', second.id)
+      expect(notes).toMatch(/mote: forgotten: block \d+: only its leaf hashes/)
+      expect(code).toBe(3)
+      const after = await devnet.mote(...list, '--json')
+      const { records, forgotten } = JSON.parse(after.stdout)
+      expect(records).toMatchObject([{ values: { level: 43 } }])
+      expect(forgotten).toBeGreaterThanOrEqual(before.records.length - 1)
+      expect(after.notes).toContain(
+        `${forgotten} older transactions stand in blocks that every full node has forgotten which answered`,
+      )
+
+      expect(await json('record', 'proof', '--from', file!, '--out', proof!)).toMatchObject({ id: second.id })
+      expect(await json('record', 'verify', proof!)).toMatchObject({
+        id: second.id,
+        vouched: 'device-signed',
+        signatureVerified: true,
+        values: { level: 42 },
+      })
+      const wrong = await devnet.mote('record', 'proof', first.id, '--from', file!, '--out', proof!)
+      expect(wrong).toMatchObject({ code: 2, notes: expect.stringContaining(`is of record ${second.id}`) })
+      // Leaf hashes of a liar are passed over, and if there are no others refused.
+      const [liar, ...others] = devnet.sources
+      liar!.tamperLeaves = leaves => ({ ...leaves, transactions: [new Uint8Array(32)] })
+      await json('record', 'proof', '--from', file!, '--out', proof!)
+      for (const source of others) source.tamperLeaves = liar!.tamperLeaves
+      const lied = await devnet.mote('record', 'proof', '--from', file!, '--out', proof!)
+      expect(lied.notes).toContain('leaf hashes of transactions: not those of the header')
+      for (const source of devnet.sources) source.tamperLeaves = leaves => leaves
+      const tampered = Uint8Array.from(readFileSync(file!))
+      tampered[tampered.length >> 1]! ^= 1
+      writeFileSync(file!, tampered)
+      const refused = await devnet.mote('record', 'proof', '--from', file!, '--out', proof!)
+      expect(refused.notes).toMatch(/mote: (malformed|bad-proof): (kept )?record/)
+    } finally {
+      for (const source of devnet.sources) source.forgottenUpTo = 0
+    }
+  })
+
   test('record show: one that a full node has rewritten is refused', async () => {
     const { id } = await json(...record('{"level":8}'))
     const honest = devnet.sources.map(source => source.block)

@@ -43,7 +43,7 @@ const lies: readonly (readonly [string, (block: Block) => Block])[] = [
     'another outcome',
     block => ({
       ...block,
-      receipts: block.receipts.map(receipt => ({ ...receipt, code: 'expired' as never })),
+      receipts: block.receipts.map(receipt => ({ ...receipt, code: 'not-authorised' as const })),
     }),
   ],
   [

@@ -1,13 +1,22 @@
 /** The proof of a record, as a file: it holds from the genesis on, over changes of the consenters, and nothing in it can be altered. */
 import { describe, expect, test } from 'vitest'
 import type { Block } from '../../../chain/block.ts'
+import { blockLeavesCodec, leavesOfBlock } from '../../../chain/block-leaves.ts'
 import { Height } from '../../../chain/brands.ts'
+import { decode, encode } from '../../../chain/codec.ts'
 import { noRights } from '../../../chain/rights.ts'
 import type { DeviceRecord, TransactionBody } from '../../../chain/transaction.ts'
 import { headerPath } from '../../../client/header-path.ts'
 import type { IdentityKeys } from '../../../client/key-directory.ts'
 import { nativeVerifier } from '../../../client/native-crypto.ts'
-import { encodeRecordProof, recordIdText, verifyRecordProof } from '../../../client/record-proof.ts'
+import {
+  decodeKeptRecord,
+  encodeKeptRecord,
+  encodeRecordProof,
+  type KeptRecord,
+  recordIdText,
+  verifyRecordProof,
+} from '../../../client/record-proof.ts'
 import { valuesOfCall, valuesOfPayload } from '../../../client/record-values.ts'
 import { signedBody } from '../../../client/submission.ts'
 import { deployable } from '../../support/sample-contract.ts'
@@ -23,6 +32,19 @@ function record(level: number, source?: DeviceRecord['source']): DeviceRecord {
   const values = [{ name: 'level', value: level }]
   return sampleRecord({ source, payload: Uint8Array.of(level & 0xff), values })
 }
+
+/** The record at a place of a block, by itself. */
+function recordAt({ header, transactions, receipts }: Block, { index = 0, item = 0 }): KeptRecord {
+  const { height } = header
+  return { version: 1, height, item, transaction: transactions[index]!, receipt: receipts[index]! }
+}
+
+/** Its proof, out of the leaf hashes of the same block. */
+const proofOf = (
+  block: Block,
+  place: { readonly index: number; readonly item: number },
+  path: Parameters<typeof encodeRecordProof>[2],
+) => encodeRecordProof(recordAt(block, place), leavesOfBlock(block), path)
 
 function makeChain() {
   const chain = new TestChain({ devices: ['sensor', 'other', 'gateway'], spares: ['full-4'] })
@@ -48,7 +70,7 @@ describe('record proof', () => {
     )
     const path = await pathTo(made.header.height)
     const key = sensor.signing.publicKey
-    const proof = encodeRecordProof(made, { index: 1, item: 0 }, { ...path, key })
+    const proof = proofOf(made, { index: 1, item: 0 }, { ...path, key })
     expect(verifyRecordProof(proof, trust)).toMatchObject({
       device: sensor.id,
       attested: false,
@@ -56,7 +78,7 @@ describe('record proof', () => {
       signatureVerified: true,
       height: made.header.height,
     })
-    const without = encodeRecordProof(made, { index: 1, item: 0 }, { ...path, key: undefined })
+    const without = proofOf(made, { index: 1, item: 0 }, { ...path, key: undefined })
     expect(verifyRecordProof(without, trust).signatureVerified).toBe(false)
   })
 
@@ -89,15 +111,12 @@ describe('record proof', () => {
       [made, place, other.signing.publicKey, 'key: expected the one that the transaction names'],
     ] as const
     for (const [content, at, by, said] of cases)
-      expect(
-        () => verifyRecordProof(encodeRecordProof(content, at, { ...path, key: by }), trust),
-        said,
-      ).toThrow(said)
+      expect(() => verifyRecordProof(proofOf(content, at, { ...path, key: by }), trust), said).toThrow(said)
     const elsewhere = { ...trust, checkpoint: new TestChain({ name: 'other-chain' }).checkpoint }
-    const proof = encodeRecordProof(made, place, { ...path, key })
+    const proof = proofOf(made, place, { ...path, key })
     expect(() => verifyRecordProof(proof, elsewhere)).toThrow('wrong-chain')
     const uncertified = { ...path, run: path.run.map(entry => ({ ...entry, certificate: undefined })) }
-    expect(() => verifyRecordProof(encodeRecordProof(made, place, { ...uncertified, key }), trust)).toThrow(
+    expect(() => verifyRecordProof(proofOf(made, place, { ...uncertified, key }), trust)).toThrow(
       'bad-certificate',
     )
   })
@@ -116,10 +135,52 @@ describe('record proof', () => {
     const made = block(signed(gateway, { type: 'record.batch', records }))
     const path = await pathTo(made.header.height)
     expect(path.handovers).toHaveLength(1)
-    const proof = encodeRecordProof(made, { index: 0, item: 1 }, { ...path, key: gateway.signing.publicKey })
+    const proof = proofOf(made, { index: 0, item: 1 }, { ...path, key: gateway.signing.publicKey })
     const proven = verifyRecordProof(proof, trust)
     expect(proven).toMatchObject({ device: other.id, attested: true, signer: { deviceId: gateway.id } })
     expect(recordIdText(proven)).toBe(`${made.receipts[0]!.id}.1`)
+  })
+
+  test('record proof: of what was kept of a record, with leaf hashes that a node kept of its block, the same bytes', async () => {
+    const { signed, block, trust, pathTo } = makeChain()
+    const batch = signed(gateway, { type: 'record.batch', records: [record(1, sensor.id)] })
+    const made = block(
+      signed(other, { type: 'record.one', record: record(1) }),
+      signed(sensor, { type: 'record.one', record: record(2) }),
+      batch,
+      batch,
+    )
+    const path = { ...(await pathTo(made.header.height)), key: sensor.signing.publicKey }
+    const wire = encode(blockLeavesCodec, leavesOfBlock(made))
+    expect(wire.length).toBeLessThan(4 * 64 + 8)
+    const leaves = decode(blockLeavesCodec, wire)
+    if (!leaves.ok) throw new Error(leaves.error.detail)
+    const kept = decodeKeptRecord(encodeKeptRecord(recordAt(made, { index: 1 })))
+    const proof = encodeRecordProof(kept, leaves.value, path)
+    expect(proof).toEqual(proofOf(made, { index: 1, item: 0 }, path))
+    expect(verifyRecordProof(proof, trust)).toMatchObject({ device: sensor.id, signatureVerified: true })
+    // What did not stand there has no place.
+    const forged = { ...kept, transaction: signed(sensor, { type: 'record.one', record: record(9) }) }
+    const told = { ...kept, receipt: { ...kept.receipt, events: [] } }
+    const elsewhere = { ...kept, receipt: made.receipts[0]! }
+    for (const each of [forged, told, elsewhere])
+      expect(() => encodeRecordProof(each, leaves.value, path)).toThrow(
+        'record: it does not stand in the block',
+      )
+    // Of a transaction that stands there twice, each receipt has its own place.
+    expect(made.receipts[3]!.code).toBe('duplicate')
+    const twice = [2, 3].map(index => proofOf(made, { index, item: 0 }, { ...path, key: undefined }))
+    expect(twice[0]).not.toEqual(twice[1])
+  })
+
+  test('record proof: files and leaf hashes of another form are refused', () => {
+    expect(() => decodeKeptRecord(Uint8Array.of(0x91, 1))).toThrow('malformed: kept record')
+    expect(() => decodeKeptRecord(new Uint8Array(40 * 1024 + 1))).toThrow('too-large')
+    const odd = encode(blockLeavesCodec, { transactions: [new Uint8Array(31)], receipts: [] })
+    expect(decode(blockLeavesCodec, odd).ok).toBe(false)
+    const many = Array.from({ length: 4097 }, () => new Uint8Array(32))
+    const tooMany = encode(blockLeavesCodec, { transactions: many, receipts: [] })
+    expect(decode(blockLeavesCodec, tooMany, 1e6).ok).toBe(false)
   })
 
   test('record proof: there is none of a record that a guard refused', async () => {
@@ -139,10 +200,8 @@ describe('record proof', () => {
     })
     const made = block(signed(sensor, { type: 'record.batch', records: [record(-5), record(5)] }))
     const path = { ...(await pathTo(made.header.height)), key: undefined }
-    expect(() => verifyRecordProof(encodeRecordProof(made, { index: 0, item: 0 }, path), trust)).toThrow(
-      'bad-proof',
-    )
-    expect(verifyRecordProof(encodeRecordProof(made, { index: 0, item: 1 }, path), trust)).toMatchObject({
+    expect(() => verifyRecordProof(proofOf(made, { index: 0, item: 0 }, path), trust)).toThrow('bad-proof')
+    expect(verifyRecordProof(proofOf(made, { index: 0, item: 1 }, path), trust)).toMatchObject({
       item: 1,
     })
   })

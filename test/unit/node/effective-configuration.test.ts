@@ -66,6 +66,7 @@ describe('effective configuration', () => {
       pipelinedTransactions: 18,
     },
     compaction: { entriesKept: 19, bytesKept: 20_000 },
+    retention: { blocks: 23, ageMs: 24_000 },
     network: { lightPerSecond: 21, httpPerSecond: 22 },
     log: { level: 'error' as const, file: 'x.log' },
   }
@@ -79,7 +80,7 @@ describe('effective configuration', () => {
     })
     const set = settingsOf(full(chosen)).filter(({ value, standard }) => value !== standard)
     expect(set.map(({ name }) => name)).toHaveLength(
-      1 + Object.keys(chosen.raft).length + Object.keys(producer).length + 2 + 2 + 2,
+      1 + Object.keys(chosen.raft).length + Object.keys(producer).length + 2 + 2 + 2 + 2,
     )
     expect(light('lightweight', { clock: 'none', trustTtlMs: 500 })).toMatchObject({
       clock: 'none',
@@ -120,7 +121,7 @@ describe('effective configuration', () => {
   test('the line above a figure names what is set, and which settings are as by default', () => {
     expect(configurationLine(full({ raft: { tickMs: 7 } }))).toBe(
       'settings (defaults): raft.tickMs 7 ms (50 ms); as by default: clock, supervised, log, network, the rest of raft, ' +
-        'producer, mempool, submission, recent, compaction, snapshotFetch',
+        'producer, mempool, submission, recent, compaction, retention, snapshotFetch',
     )
     expect(configurationLine(full())).toContain('settings (defaults): none;')
     expect(configurationLine(full({}, {}, { ...alone, supervised: true }))).toContain(
