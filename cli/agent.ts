@@ -16,6 +16,7 @@ type AgentEvent = import('../mqtt-gateway/agent/agent-process.ts').AgentEvent
 type RunningAgent = import('../mqtt-gateway/agent/agent-process.ts').RunningAgent
 type DecisionLine = import('../mqtt-gateway/protocol/decision-log.ts').DecisionLine
 type LocalNames = import('../mqtt-gateway/agent/local-routes.ts').LocalNames
+type LocalRoutes = import('../mqtt-gateway/agent/local-routes.ts').LocalRoutes
 
 export function agentCommand(family: Command, add: AddCommand): void {
   add<AgentOptions>({
@@ -77,7 +78,7 @@ async function agent(context: Context, name: string, options: AgentOptions): Pro
         names: localNamesOf(access),
         onEvent: reporter(context),
       })
-      tellHowToTalk(context, description.devices, name, running)
+      tellHowToTalk(context, description.devices, name, { ...running, routes: config.routes })
       // A connection that stands for weeks asks for no keys.
       const erasing = setInterval(() => void currentKeys(access, name).catch(() => {}), eraseEveryMs)
       const stop = async (): Promise<void> => {
@@ -122,14 +123,16 @@ function tellHowToTalk(
   { output }: Context,
   devices: ChainAccess['description']['devices'],
   name: string,
-  { mqtt, coap }: RunningAgent,
+  { mqtt, coap, routes }: RunningAgent & { readonly routes: LocalRoutes },
 ): void {
   const at = mqtt.type === 'tcp' ? `-h ${mqtt.host} -p ${mqtt.port}` : `--unix ${mqtt.path}`
   const other = devices.find(device => device.name !== name)?.name ?? name
+  const topic = routes.publish[0]?.topic.replace('{device}', other)
   output.note(`${name} listens for applications on this machine; what works now:`)
-  output.note(`  mosquitto_pub ${at} -q 1 -t to/${other} -m hello`)
-  output.note(`  mosquitto_sub ${at} -q 1 -t from/# -v`)
-  if (coap) output.note(`  coap-client -m put -e hello coap://${coap.host}:${coap.port}/to/${other}`)
+  if (topic !== undefined) output.note(`  mosquitto_pub ${at} -q 1 -t ${topic} -m hello`)
+  output.note(`  mosquitto_sub ${at} -q 1 -t '#' -v`)
+  if (coap && topic !== undefined)
+    output.note(`  coap-client -m put -e hello coap://${coap.host}:${coap.port}/${topic}`)
 }
 
 /** One line for each thing that happens; of a message that goes on waiting for one reason, the first. */

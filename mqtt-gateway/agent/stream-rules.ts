@@ -85,7 +85,7 @@ export class StreamRules {
     take: (passed: PassedReading) => Promise<T>,
   ): Promise<T> {
     if (route.rules === undefined && route.recordTopic === undefined)
-      return take({ values: valuesOf(reading.content), violation: undefined })
+      return take(new UnjudgedReading(reading.content))
     return this.#inTurn(`${reading.device}/${reading.topic}`, async () => {
       const { device, topic, content, at } = reading
       if (content.length > maxConvertedBytes)
@@ -127,6 +127,20 @@ export class StreamRules {
       if (reason !== undefined) return `${contract.name}: ${reason}`
     }
     return undefined
+  }
+}
+
+/** Of a route without rules. Its values are looked for if somebody wants them: most messages are no readings. */
+class UnjudgedReading implements PassedReading {
+  readonly violation = undefined
+  readonly #content: Uint8Array
+
+  constructor(content: Uint8Array) {
+    this.#content = content
+  }
+
+  get values(): readonly RecordValue[] {
+    return valuesOf(this.#content)
   }
 }
 

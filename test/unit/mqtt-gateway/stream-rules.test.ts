@@ -73,6 +73,23 @@ test('rules: a thermometer that falls by 4 degrees and goes on from there is mar
   ])
 })
 
+test('rules: readings that come faster than the rate are refused, and the next one in time passes', async () => {
+  const address = trust.deploy(
+    sampleContract({
+      name: 'unhurried',
+      streams: { before: { device: 'sender', topic, field: 'temperature' } },
+      rules: ['rate = not has(before) or now - time(before) >= 1000'],
+    }),
+  )
+  const route: ReadingRoute = { rules: [{ type: 'address', address }] }
+  const rules = await start(route.rules)
+  const outcomes = []
+  for (const at of [0, 999, 1_000, 1_500])
+    outcomes.push(await outcome(rules, route, { content: { temperature: 20 }, at }))
+  const refused = 'rule-violated: reading on water/temperature: unhurried: rate'
+  expect(outcomes).toEqual(['passes', refused, 'passes', refused])
+})
+
 test('rules: one that lies by 5 degrees from its first reading on violates none', async () => {
   const readings = [15, 16, 17, 18, 19, 20]
   expect(await stream(await start(), { rules: [guard] }, ...readings)).toEqual(readings.map(() => 'passes'))
