@@ -51,6 +51,7 @@ export async function startDetached(context: Context, options: UpOptions): Promi
 
 function superviseArguments(directory: string, directoryNamed: boolean, options: UpOptions): string[] {
   const { full, coordination, lightweight, devices, ports, seed, suites, agents, tls, broker } = options
+  const { plainIn = [], plainOut = [] } = options
   return [
     ...['devnet', 'supervise', '--dir', directory],
     ...Object.entries({ full, coordination, lightweight, devices, ports, broker }).flatMap(
@@ -60,6 +61,8 @@ function superviseArguments(directory: string, directoryNamed: boolean, options:
     ...(suites === undefined ? [] : ['--suites', suites.join(',')]),
     ...(agents ? ['--agents'] : []),
     ...(tls ? ['--tls'] : []),
+    ...plainIn.flatMap(filter => ['--plain-in', filter]),
+    ...plainOut.flatMap(filter => ['--plain-out', filter]),
     ...(directoryNamed ? [] : ['--temporary']),
   ]
 }

@@ -3,7 +3,7 @@
  */
 import { builtSuites, type EnvelopeSuite } from '../chain/envelope-suites.ts'
 import { MoteError } from '../chain/result.ts'
-import { defaultSize, maxDevices } from '../devnet/generate.ts'
+import { defaultSize, type GenerateOptions, maxDevices } from '../devnet/generate.ts'
 import type { OptionSpec } from './command.ts'
 import { parseCount } from './context.ts'
 
@@ -16,6 +16,8 @@ export interface UpOptions {
   readonly ports: number | 'auto'
   readonly suites?: readonly EnvelopeSuite[]
   readonly tls?: boolean
+  readonly plainIn?: readonly string[]
+  readonly plainOut?: readonly string[]
   /** What stands between devices and gateway: the gateway's own broker, or a Mosquitto. */
   readonly broker: BrokerChoice
   /** Connect all devices, in one agent process. */
@@ -81,6 +83,11 @@ export const upOptions: readonly OptionSpec[] = [
   },
   { flags: '--agents', description: 'connect all devices, in one agent process with a local MQTT port' },
   { flags: '--tls', description: "a port for TLS too, with a certificate by the devnet's own authority" },
+  {
+    flags: '--plain-in <filter...>',
+    description: 'topics whose messages are recorded, of plain MQTT clients; may be repeated',
+  },
+  { flags: '--plain-out <filter...>', description: 'topics for decisions of contracts; may be repeated' },
   { flags: '--seed <text>', description: 'every key follows from it (default: random)' },
   {
     flags: '--ports <ports>',
@@ -94,6 +101,11 @@ export const upOptions: readonly OptionSpec[] = [
     read: readSuites,
   },
 ]
+
+/** The topics that the gateway is to map; undefined for none. */
+export function mappedTopics({ plainIn = [], plainOut = [] }: UpOptions): GenerateOptions['plain'] {
+  return plainIn.length + plainOut.length > 0 ? { in: plainIn, out: plainOut } : undefined
+}
 
 export const seedWarning =
   'WARNING: every key of this devnet follows from --seed; whoever knows the seed holds them all. For tests only.'

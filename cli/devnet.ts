@@ -21,7 +21,7 @@ import type { AddCommand } from './command.ts'
 import { type Context, parseCount } from './context.ts'
 import { startDetached } from './detached-devnet.ts'
 import { devnetLogs } from './devnet-logs.ts'
-import { seedWarning, type UpOptions, upOptions } from './devnet-options.ts'
+import { mappedTopics, seedWarning, type UpOptions, upOptions } from './devnet-options.ts'
 import { devnetStatus, printStatus } from './devnet-status.ts'
 import { thisProgram } from './this-program.ts'
 
@@ -97,6 +97,11 @@ async function up(context: Context, options: UpOptions): Promise<number> {
       'usage',
       "tls: the port for it is the gateway's own broker's; expected --broker embedded",
     )
+  if (mappedTopics(options) && options.broker !== 'embedded')
+    throw new MoteError(
+      'usage',
+      "plain-in, plain-out: topics are mapped at the gateway's own broker; expected --broker embedded",
+    )
   if (options.seed !== undefined) output.note(seedWarning)
   const onProgress = (text: string): void => {
     output.note(text)
@@ -110,6 +115,7 @@ async function up(context: Context, options: UpOptions): Promise<number> {
     ports: options.ports,
     suites: options.suites,
     tls: options.tls ?? false,
+    plain: mappedTopics(options),
     agents: options.agents ?? false,
     prepareBroker: options.broker === 'mosquitto' ? prepareBroker : undefined,
     program: thisProgram(),

@@ -81,6 +81,8 @@ export async function writeGatewayConfiguration(
     fullNodes: full.map(({ name, api }) => apiUrl(dialled(description, gateway.name, name, api))),
     ...edgeOf(gateway.mqtt),
     ...(gateway.mqtts && { mqtts: { ...gateway.mqtts, ...serverFiles } }),
+    // A devnet's devices are all its owner's.
+    plain: { in: [...(gateway.plain?.in ?? [])], out: [...(gateway.plain?.out ?? [])], open: true },
     trustTtlMs,
   })
 }

@@ -56,6 +56,8 @@ export interface GenerateOptions {
   readonly suites?: readonly EnvelopeSuite[] | undefined
   /** The gateway has a port for TLS, with a certificate by an authority of the devnet's own. */
   readonly tls?: boolean
+  /** Topics that the gateway maps for plain clients. */
+  readonly plain?: DevnetDescription['gateway']['plain'] | undefined
 }
 
 /** Short, so that what happens can be watched: a block at least this often, trust data no older than that. */
@@ -149,6 +151,7 @@ export async function generateDevnet(options: GenerateOptions): Promise<DevnetDe
       id: gateway.id,
       mqtt: { ...address(0), ...(options.attached && { brokerOf: gateway.id }) },
       ...(options.tls && { mqtts: address(ports.length - 1) }),
+      ...(options.plain && { plain: options.plain }),
     },
     devices: devices.map(({ name, id }) => ({ name, id })),
     groups: groupsOf(devices),

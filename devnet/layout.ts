@@ -52,6 +52,8 @@ export interface DevnetDescription {
     readonly mqtt: Address & { readonly brokerOf?: DeviceId }
     /** For TLS, with a certificate by the devnet's own authority. */
     readonly mqtts?: Address
+    /** Topics that it maps for plain clients. */
+    readonly plain?: { readonly in: readonly string[]; readonly out: readonly string[] }
   }
   readonly devices: readonly { readonly name: string; readonly id: DeviceId }[]
   readonly groups: readonly { readonly name: string; readonly id: GroupId; readonly owner: string }[]

@@ -2,6 +2,7 @@
  * A devnet from nothing to answering, and down again: the composition root of `mote devnet up`.
  */
 
+import { isDeepStrictEqual } from 'node:util'
 import type { EnvelopeSuite } from '../chain/envelope-suites.ts'
 import { checkpointFromGenesis } from '../chain/genesis.ts'
 import { MoteError } from '../chain/result.ts'
@@ -38,6 +39,8 @@ export interface DevnetOptions {
   readonly suites?: readonly EnvelopeSuite[] | undefined
   /** The gateway has a port for TLS too. */
   readonly tls?: boolean
+  /** Topics that the gateway maps for plain clients. */
+  readonly plain?: DevnetDescription['gateway']['plain'] | undefined
   /** Connect all devices, in one agent process. */
   readonly agents?: boolean
   /** A Mosquitto stands before the gateway: writes what it is started with. Throws `not-installed`. */
@@ -124,6 +127,8 @@ async function prepare(options: DevnetOptions): Promise<DevnetDescription> {
   if (before && !before.temporary) {
     if (options.tls && !before.gateway.mqtts)
       throw new MoteError('usage', `--tls: the devnet in ${directory} was made without it`)
+    if (options.plain && !isDeepStrictEqual(options.plain, before.gateway.plain))
+      throw new MoteError('usage', `--plain-in, --plain-out: the devnet in ${directory} was made with others`)
     onProgress(`going on with the devnet in ${directory}`)
     const controlSocket = await chooseControlSocket(directory)
     const again = { ...before, supervisorPid: process.pid, controlSocket, agents: options.agents ?? false }

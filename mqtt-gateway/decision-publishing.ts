@@ -6,8 +6,8 @@ import type { ChainClient } from '../client/chain-client.ts'
 import { pause } from '../client/deadline.ts'
 import type { Logger } from '../client/log.ts'
 import type { GatewayConfig } from './config.ts'
+import { decisionTopic } from './protocol/plain-topics.ts'
 import type { Shard } from './protocol/sharded-topics.ts'
-import { topics } from './protocol/topics.ts'
 import { DecisionCursor } from './records/decision-cursor.ts'
 import { Decisions, type DecisionsOptions, type DecisionsStatus } from './records/decisions.ts'
 
@@ -20,7 +20,7 @@ const clientsReturnMs = 5_000
 const recordAfterMs = 200
 
 export interface DecisionPublishingParts {
-  readonly config: Pick<GatewayConfig, 'data' | 'edge' | 'decisionExpiryMs'>
+  readonly config: Pick<GatewayConfig, 'data' | 'edge' | 'plain' | 'decisionExpiryMs'>
   readonly client: ChainClient
   readonly shards: () => readonly Shard[]
   readonly publish: DecisionsOptions['publish']
@@ -47,7 +47,7 @@ export class DecisionPublishing {
       cursor,
       shards,
       publish,
-      topicOf: topics.decision,
+      topicOf: publishTopic => decisionTopic(config.plain, publishTopic),
       now: (): Milliseconds => client.records.time(),
       expiryMs: config.decisionExpiryMs,
       onError: error => log.warn({ err: error }, 'decisions: not published; again soon'),

@@ -8,8 +8,10 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { checkpointFromGenesis } from '../chain/genesis.ts'
+import type { TrustedHead } from '../chain/light-client.ts'
 import { assert, MoteError } from '../chain/result.ts'
 import { privateDirectory } from '../client/atomic-file.ts'
+import { CertifiedBlocks } from '../client/certified-blocks.ts'
 import { ChainClient } from '../client/chain-client.ts'
 import { checkpointFile } from '../client/checkpoint-file.ts'
 import type { ListenAddress } from '../client/configuration-file.ts'
@@ -27,6 +29,7 @@ import { chainTrust } from './protocol/chain-trust.ts'
 import { fileDecisionLog } from './protocol/decision-log.ts'
 import { maxEnvelopeBytes } from './protocol/envelope.ts'
 import { allShards } from './protocol/sharded-topics.ts'
+import { openRecorder } from './records/open-recorder.ts'
 import { aedesBroker } from './server/aedes-broker.ts'
 import { fileBoxStore } from './server/boxes.ts'
 import type { BrokerFactory } from './server/broker.ts'
@@ -61,7 +64,8 @@ export async function startGateway(configFile: string, signal: AbortSignal): Pro
   const { id } = keys
   await privateDirectory(config.data)
   const { log, close } = await openLog({ ...config.log, name: config.name })
-  const client = await openGatewayChain(config, log)
+  const checkpoint = await gatewayCheckpoint(config)
+  const client = await openGatewayChain(config, checkpoint, log)
   const stopping = new AbortController()
   const trust = chainTrust(client.records, client.pool)
   const { edge, limits } = config
@@ -80,7 +84,20 @@ export async function startGateway(configFile: string, signal: AbortSignal): Pro
       : undefined
   const broker = edge.type === 'embedded' ? await embeddedBroker(edge, limits, log) : attached?.factory
   assert(broker, 'an edge of the one kind or the other')
-  const gateway = await makeGateway(config, { trust, broker }, log)
+  const onError = (error: unknown): void => log.warn({ err: error }, 'records: not done; again soon')
+  const blocks = new CertifiedBlocks(client.follower, client.pool)
+  const records = await openRecorder({
+    data: config.data,
+    queue: config.queue,
+    keys,
+    client,
+    blocks,
+    checkpoint,
+    onError,
+  })
+  const { recorder } = records
+  const recording = { recorder, gateway: id, plain: config.plain }
+  const gateway = await makeGateway(config, { trust, broker, records: recording }, log)
   const decisions = await DecisionPublishing.open({
     config,
     client,
@@ -103,6 +120,7 @@ export async function startGateway(configFile: string, signal: AbortSignal): Pro
         chainId: config.chainId,
         pid: process.pid,
         ...gateway.status(),
+        records: records.status(),
         decisions: decisions.status(),
         ...(attached && { broker: attached.status() }),
       }),
@@ -113,6 +131,8 @@ export async function startGateway(configFile: string, signal: AbortSignal): Pro
     stopping.abort()
     await decisions.stop()
     await gateway.stop()
+    await records.stop()
+    blocks.close()
     await decisions.recordAll()
     await attached?.stop()
     await statusServer?.close()
@@ -146,13 +166,22 @@ export async function startGateway(configFile: string, signal: AbortSignal): Pro
   }
 }
 
-export async function openGatewayChain(config: GatewayConfig, log: Logger): Promise<ChainClient> {
+/** The genesis of its chain. Throws `config-invalid`, `wrong-chain`. */
+export async function gatewayCheckpoint(config: GatewayConfig): Promise<TrustedHead> {
   const checkpoint = checkpointFromGenesis(await readGenesisFile(config.genesis))
   if (checkpoint.chainId !== config.chainId)
     throw new MoteError(
       'wrong-chain',
       `${config.genesis}: expected chain ${config.chainId}, got ${checkpoint.chainId}`,
     )
+  return checkpoint
+}
+
+export function openGatewayChain(
+  config: GatewayConfig,
+  checkpoint: TrustedHead,
+  log: Logger,
+): Promise<ChainClient> {
   return ChainClient.open({
     sources: config.fullNodes.map(url => httpSource(url, { requestTimeoutMs })),
     checkpoint,
@@ -191,7 +220,7 @@ async function embeddedBroker(
 
 async function makeGateway(
   config: GatewayConfig,
-  edge: Pick<GatewayOptions, 'trust' | 'broker'>,
+  edge: Pick<GatewayOptions, 'trust' | 'broker' | 'records'>,
   log: Logger,
 ): Promise<Gateway> {
   return new Gateway({

@@ -5,7 +5,7 @@ import { readKeyFile } from '../client/key-directory.ts'
 import { openLog } from '../client/log.ts'
 import { devicePage } from '../client/record-list.ts'
 import { readGatewayConfig } from './config.ts'
-import { openGatewayChain } from './main.ts'
+import { gatewayCheckpoint, openGatewayChain } from './main.ts'
 import { type MosquittoDirectory, writeMosquittoDirectory } from './mosquitto-directory.ts'
 import { chainTrust } from './protocol/chain-trust.ts'
 import { accountOf } from './server/account-keeper.ts'
@@ -36,7 +36,7 @@ export async function prepareMosquitto(setup: MosquittoSetup): Promise<Mosquitto
   const accounts = async (): Promise<readonly BrokerAccount[]> => {
     const { log, close } = await openLog({ ...setup.log, name: config.name })
     try {
-      const client = await openGatewayChain(config, log)
+      const client = await openGatewayChain(config, await gatewayCheckpoint(config), log)
       await client.follower.sync()
       const trust = chainTrust(client.records, client.pool)
       const found: BrokerAccount[] = []

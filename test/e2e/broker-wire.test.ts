@@ -1,8 +1,7 @@
 /** The wire manners of the embedded broker: order, QoS 2, how fast a client is read, wills, and how it closes (MQTT 3.1.1). */
-import { once } from 'node:events'
-import { connect, type Socket } from 'node:net'
+import type { Socket } from 'node:net'
 import mqtt, { type IClientOptions, type MqttClient } from 'mqtt'
-import { generate, type IPublishPacket, type Packet, parser } from 'mqtt-packet'
+import type { IPublishPacket } from 'mqtt-packet'
 import { afterEach, expect, test } from 'vitest'
 import { ok } from '../../chain/result.ts'
 import type { AedesLimits } from '../../mqtt-gateway/server/aedes-broker.ts'
@@ -15,6 +14,7 @@ import type {
 } from '../../mqtt-gateway/server/broker.ts'
 import { until } from '../support/gateway-fixture.ts'
 import { openBroker } from '../support/open-broker.ts'
+import { RawClient } from '../support/raw-client.ts'
 
 let broker: Broker
 let address: BrokerAddress
@@ -73,50 +73,11 @@ async function client(clientId: string, options: IClientOptions = {}): Promise<M
   return connected
 }
 
-/** A client of bytes: what it sends is what the test says. */
-class RawClient {
-  readonly received: Packet[] = []
-  readonly #socket: Socket
-
-  constructor() {
-    this.#socket = connect(address.port, address.host)
-    const reading = parser()
-    reading.on('packet', packet => this.received.push(packet))
-    this.#socket.on('data', chunk => reading.parse(chunk)).on('error', () => {})
-    closing.push(() => this.close())
-  }
-
-  static async connect(clientId: string, clean = true): Promise<RawClient> {
-    const raw = new RawClient()
-    raw.send({
-      cmd: 'connect',
-      clientId,
-      clean,
-      keepalive: 60,
-      username: 'u',
-      password: Buffer.from('p'),
-    })
-    await raw.gets('connack')
-    return raw
-  }
-
-  send(...packets: Packet[]): void {
-    this.#socket.write(Buffer.concat(packets.map(packet => generate(packet))))
-  }
-
-  gets(cmd: Packet['cmd'], count = 1): Promise<unknown> {
-    return until(() => this.received.filter(packet => packet.cmd === cmd).length >= count, `${count} ${cmd}`)
-  }
-
-  get isClosed(): boolean {
-    return this.#socket.closed
-  }
-
-  async close(): Promise<void> {
-    if (this.#socket.closed) return
-    this.#socket.destroy()
-    await once(this.#socket, 'close')
-  }
+/** A client of bytes, which is gone after the test. */
+async function rawClient(clientId: string, clean = true): Promise<RawClient> {
+  const raw = await RawClient.connect(address, { clientId, clean, username: 'u', password: 'p' })
+  closing.push(() => raw.close())
+  return raw
 }
 
 const publish = (text: string, qos: 0 | 1 | 2, messageId: number, dup = false): IPublishPacket => ({
@@ -136,7 +97,7 @@ test('broker: messages of mixed QoS are judged in the order in which they came, 
     if (text === '7') await gate.promise
     return 'acknowledge'
   }
-  const raw = await RawClient.connect('c')
+  const raw = await rawClient('c')
   const texts = Array.from({ length: 30 }, (_, i) => String(i))
   raw.send(...texts.map((text, i) => publish(text, (i % 3) as 0 | 1 | 2, i + 1)))
   await until(() => judged.length === 7, 'those before the slow one')
@@ -155,12 +116,12 @@ test('broker: PUBREC comes after the decision; a repeat, also on the next connec
     await gate.promise
     return 'acknowledge'
   }
-  const first = await RawClient.connect('c')
+  const first = await rawClient('c')
   first.send(publish('once', 2, 9), { cmd: 'pingreq' })
   await first.gets('pingresp')
   expect(first.received.map(({ cmd }) => cmd)).toEqual(['connack', 'pingresp'])
   await first.close()
-  const second = await RawClient.connect('c')
+  const second = await rawClient('c')
   second.send(publish('once', 2, 9, true))
   gate.resolve()
   await second.gets('pubrec')
@@ -179,7 +140,7 @@ test('broker: a client’s messages are acknowledged in the order in which they 
   await open()
   const outcomes = Array.from({ length: 8 }, () => Promise.withResolvers<PublishOutcome>())
   judge = async text => ({ kept: Promise.resolve(true), later: outcomes[Number(text)]!.promise })
-  const raw = await RawClient.connect('c')
+  const raw = await rawClient('c')
   raw.send(...outcomes.map((_, i) => publish(String(i), i < 4 ? 1 : 2, i + 1)))
   await until(() => judged.length === 8, 'all are judged')
   for (const { resolve } of outcomes.slice(1).toReversed()) resolve('acknowledge')
@@ -195,7 +156,7 @@ test('broker: a client’s messages are acknowledged in the order in which they 
 test('broker: a message whose later outcome is to come again ends the connection without an acknowledgement', async () => {
   await open()
   judge = async () => ({ kept: Promise.resolve(true), later: Promise.resolve('close' as const) })
-  const raw = await RawClient.connect('c')
+  const raw = await rawClient('c')
   raw.send(publish('x', 1, 1))
   await until(() => raw.isClosed, 'the connection is closed')
   expect(raw.received.map(({ cmd }) => cmd)).toEqual(['connack'])
@@ -205,7 +166,7 @@ test('broker: PUBCOMP comes when the release is known; after it the packet ident
   await open()
   const known = Promise.withResolvers<void>()
   release = () => known.promise
-  const raw = await RawClient.connect('c')
+  const raw = await rawClient('c')
   raw.send(publish('same', 2, 5))
   await raw.gets('pubrec')
   raw.send({ cmd: 'pubrel', messageId: 5 })
@@ -224,7 +185,7 @@ test('broker: PUBCOMP comes when the release is known; after it the packet ident
 test('broker: a release that is not known is not completed', async () => {
   await open()
   release = () => Promise.reject(new Error('no disk'))
-  const raw = await RawClient.connect('c')
+  const raw = await rawClient('c')
   raw.send(publish('x', 2, 5))
   await raw.gets('pubrec')
   raw.send({ cmd: 'pubrel', messageId: 5 })
@@ -234,7 +195,7 @@ test('broker: a release that is not known is not completed', async () => {
 
 test('broker: says before CONNACK which session begins, and names it in each exchange; Session Present stays 0', async () => {
   await open()
-  const [clean, kept] = [await RawClient.connect('c'), await RawClient.connect('k', false)]
+  const [clean, kept] = [await rawClient('c'), await rawClient('k', false)]
   expect(told).toEqual(['c clean', 'k kept'])
   expect([clean, kept].map(({ received: [connack] }) => connack)).toMatchObject([
     { returnCode: 0, sessionPresent: false },
@@ -252,7 +213,7 @@ test('broker: says before CONNACK which session begins, and names it in each exc
 
 test('broker: a client whose session cannot be begun is told to come later', async () => {
   await open()
-  const raw = await RawClient.connect('refused')
+  const raw = await rawClient('refused')
   await until(() => raw.isClosed, 'the connection is closed')
   expect(raw.received).toMatchObject([{ cmd: 'connack', returnCode: 3 }])
 })
@@ -260,12 +221,12 @@ test('broker: a client whose session cannot be begun is told to come later', asy
 test('broker: a QoS 2 message that was not acknowledged is judged again when it is repeated', async () => {
   await open()
   judge = async () => 'close'
-  const first = await RawClient.connect('c')
+  const first = await rawClient('c')
   first.send(publish('later', 2, 1))
   await until(() => first.isClosed, 'the connection is closed')
   expect(first.received.map(({ cmd }) => cmd)).toEqual(['connack'])
   judge = async () => 'acknowledge'
-  const second = await RawClient.connect('c')
+  const second = await rawClient('c')
   second.send(publish('later', 2, 1, true))
   await second.gets('pubrec')
   expect(judged).toEqual(['later', 'later'])
@@ -281,7 +242,7 @@ test('broker: a client of which as much is being decided as may be is not read m
   const sender = await client('c')
   const texts = Array.from({ length: 200 }, (_, i) => `${i}`.padEnd(32, '.'))
   const sent = texts.map(text => sender.publishAsync('t', text.padEnd(128 * 1024, 'x'), { qos: 0 }))
-  const other = await RawClient.connect('other')
+  const other = await rawClient('other')
   other.send({ cmd: 'pingreq' })
   await other.gets('pingresp')
   expect(judged).toEqual([])
@@ -342,7 +303,7 @@ test('broker: closing it, it ends what is being decided, acknowledges it, takes 
   const sender = await client('c', {
     will: { topic: 'gone', payload: Buffer.from(''), qos: 1, retain: false },
   })
-  const raw = await RawClient.connect('raw')
+  const raw = await rawClient('raw')
   raw.send(publish('two', 2, 1))
   const acknowledged = sender.publishAsync('t', 'one', { qos: 1 })
   const ended = new Promise<void>(resolve => sender.once('close', () => resolve()))
