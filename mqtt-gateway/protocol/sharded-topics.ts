@@ -33,7 +33,7 @@ export function shardOf(device: DeviceId): Shard {
 }
 
 /** Ruled on by one gateway, which has the device's shard. */
-const ruledKinds = ['send', 'boxes', 'ask', 'watch', 'vote', 'plain', 'report', 'record'] as const
+const ruledKinds = ['send', 'boxes', 'ask', 'watch', 'vote', 'plain', 'report', 'record', 'read'] as const
 /** Heard by every gateway: each may have mail for the device, or ask it for its copy of a key. */
 const heardKinds = ['here', 'got', 'check'] as const
 

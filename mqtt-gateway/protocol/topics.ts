@@ -1,7 +1,7 @@
 /**
  * The MQTT topics and who uses them (docs/FORMATS.md, "MQTT topics").
  *
- * A device publishes to `send`, `boxes`, `ask`, `watch`, `vote`, `check`, `got`, `plain` and `record` only, and only to its own; the gateway alone publishes to the
+ * A device publishes to `send`, `boxes`, `ask`, `watch`, `vote`, `check`, `got`, `plain`, `record` and `read` only, and only to its own; the gateway alone publishes to the
  * others. Whatever is for a device, a group's mail included, comes on its own topics: one filter says all that it may
  * receive. Outside `mote/` are plain topics, for who has a right to them. Every topic begins with the format version, so that another version can live beside this one.
  */
@@ -32,6 +32,9 @@ export const topics = {
   got: (device: DeviceId) => `${prefix}/got/${device}`,
   /** A plain client has what it says recorded, or a contract decide (plain-message.ts). */
   report: (device: DeviceId, topic: string) => `${prefix}/plain/${device}/${topic}`,
+  /** A plain client asks for a contract (contract-read.ts). */
+  read: (device: DeviceId) => `${prefix}/read/${device}`,
+  state: (device: DeviceId) => `${prefix}/state/${device}`,
   /** What a contract has decided, where it was asked to publish that. */
   decision: (publishTopic: string) => `${prefix}/decision/${publishTopic}`,
   result: (device: DeviceId) => `${prefix}/result/${device}`,
@@ -58,6 +61,7 @@ export function ownFilters(device: DeviceId): readonly string[] {
     topics.error(device),
     topics.answer(device),
     topics.change(device),
+    topics.state(device),
     topics.ballot(device),
     topics.result(device),
     filters.boxesOf(device),
@@ -85,6 +89,7 @@ export type PublishedTopic =
   | { readonly type: 'check'; readonly device: DeviceId }
   | { readonly type: 'got'; readonly device: DeviceId }
   | { readonly type: 'record'; readonly device: DeviceId }
+  | { readonly type: 'read'; readonly device: DeviceId }
   | { readonly type: 'boxes'; readonly group: GroupId }
   /** To be recorded under this topic, or decided about. */
   | { readonly type: 'report'; readonly device: DeviceId; readonly topic: string }
@@ -107,6 +112,7 @@ export function parsePublishedTopic(topicName: string): PublishedTopic | undefin
     case 'check':
     case 'got':
     case 'record':
+    case 'read':
       return { type, device: id as DeviceId }
     case 'boxes':
       return { type, group: id as GroupId }

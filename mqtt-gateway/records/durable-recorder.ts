@@ -115,6 +115,13 @@ export class DurableRecorder implements Recorder {
     return this.#parts.exchanges.released(client, packetIdentifier)
   }
 
+  isRepeat({ exchange, device, messageId, content }: RecordRequest): boolean {
+    const { exchanges } = this.#parts
+    if (exchange && exchanges.find(exchange)) return true
+    const isNamed = content.type === 'attested' && messageId !== undefined
+    return isNamed && exchanges.findMessage({ device, messageId }) !== undefined
+  }
+
   async accept(request: RecordRequest): Promise<Result<Accepted>> {
     this.#mustRun()
     const { exchange, device, messageId, content } = request

@@ -88,6 +88,8 @@ export interface Recorder {
    * Throws `storage-failed`, `unreachable` (of a queue elsewhere), `interrupted` (stopped, or the session has ended).
    */
   accept(request: RecordRequest): Promise<Result<Accepted>>
+  /** Whether it has a transaction already, so that what it changed must not speak against it now. Throws `interrupted` (the session has ended). */
+  isRepeat(request: RecordRequest): boolean
   /** PUBREL: the exchange is forgotten, on the disk when it resolves, which PUBCOMP waits for. Throws `storage-failed`. */
   released(client: string, packetIdentifier: number): Promise<void>
   /** At a CONNECT, before its CONNACK. Throws `storage-failed`. */

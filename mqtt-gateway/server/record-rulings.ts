@@ -6,14 +6,18 @@
  * - a device speaks for itself alone: the source of its records is whose connection they came on;
  * - a message is acknowledged when it is certified or refused for good, and no failure of this gateway, nor a chain out of reach, is
  *   such a refusal;
- * - certified state says who may, and it is fresh (fail closed).
+ * - certified state says who may, and it is fresh (fail closed);
+ * - what a guard rejects by that state costs no transaction. The chain judges again, and its word counts.
  */
 import type { DeviceId } from '../../chain/brands.ts'
+import type { RecordRefusal } from '../../chain/execute-records.ts'
 import type { RecordEvent } from '../../chain/record-events.ts'
 import { MoteError, ok, type Refusal, type Result, refuse } from '../../chain/result.ts'
 import { covers } from '../../chain/rights.ts'
+import type { DeviceRecord } from '../../chain/transaction.ts'
 import { parseTransaction } from '../../chain/transaction.ts'
 import { checkFresh } from '../../client/freshness.ts'
+import { verdictOfGuards } from '../../client/topic-guards.ts'
 import { type PlainBody, type PlainMessage, parsePlainMessage } from '../protocol/plain-message.ts'
 import { comesIn, goesOut, type PlainTopics } from '../protocol/plain-topics.ts'
 import { type PublishedTopic, printableTopic } from '../protocol/topics.ts'
@@ -38,7 +42,7 @@ export interface RecordRulingsOptions {
 }
 
 interface Surroundings {
-  readonly trust: Pick<TrustView, 'device' | 'rights' | 'ageMs'>
+  readonly trust: Pick<TrustView, 'device' | 'rights' | 'ageMs' | 'leaf' | 'now'>
   readonly trustTtlMs: number
   readonly onError: (error: unknown) => void
 }
@@ -89,13 +93,20 @@ export class RecordRulings {
       return this.#failed(unread, error)
     }
     if (!judged.ok) return refused(unread, judged.error)
-    const { request, about } = judged.value
+    const { about } = judged.value
     const { exchange } = message
-    const accepting = this.#options.recorder.accept({
-      ...request,
+    const request: RecordRequest = {
+      ...judged.value.request,
       device: session.device,
       exchange: exchange && { ...exchange, digest: exchangeDigest(message.topicName, message.payload) },
-    })
+    }
+    try {
+      const passed = await this.#passesGuards(request)
+      if (!passed.ok) return refused(about, passed.error)
+    } catch (error) {
+      return this.#failed(about, error)
+    }
+    const accepting = this.#options.recorder.accept(request)
     return {
       kept: accepting.then(
         accepted => accepted.ok || !mayPassLater(accepted.error.code),
@@ -119,7 +130,7 @@ export class RecordRulings {
     const parsed = parsePlainMessage({ device, topic: topic.topic, payload })
     if (!parsed.ok) return parsed
     const { body, messageId } = parsed.value
-    const allowed = await this.#mayReport(device, [topic.topic, ...recordTopics(body)])
+    const allowed = await this.#mayReport(device, [topic.topic, recordIn(body)?.topic ?? topic.topic])
     if (!allowed.ok) return allowed
     return ok({
       request: { content: { type: 'attested', body }, messageId },
@@ -158,6 +169,17 @@ export class RecordRulings {
         )
   }
 
+  /** What a device signed is judged on the chain alone: the device can run the guards by itself. */
+  async #passesGuards(request: RecordRequest): Promise<Result<void>> {
+    const { content, device } = request
+    const record = content.type === 'attested' ? recordIn(content.body) : undefined
+    if (!record || this.#options.recorder.isRepeat(request)) return ok(undefined)
+    const { trust } = this.#surroundings
+    const from = { device, attested: true }
+    const refusal = await verdictOfGuards(trust, record, { from, now: trust.now() })
+    return refusal ? refuse(refusal.code, `record: ${refusedBy(refusal)}`) : ok(undefined)
+  }
+
   async #conclude(about: About, accepting: Promise<Result<Accepted>>): Promise<Ruling> {
     try {
       const accepted = await accepting
@@ -189,9 +211,9 @@ function signedByDevice(transaction: Uint8Array): Judged {
   }
 }
 
-function recordTopics(body: PlainBody): readonly string[] {
-  if (body.type === 'record.one') return [body.record.topic]
-  return body.input.type === 'record' ? [body.input.record.topic] : []
+function recordIn(body: PlainBody): DeviceRecord | undefined {
+  if (body.type === 'record.one') return body.record
+  return body.input.type === 'record' ? body.input.record : undefined
 }
 
 function aboutPlain({ body, ...message }: PlainMessage): About {
@@ -233,9 +255,12 @@ function concluded(about: About, outcome: RecordOutcome): Ruling {
 }
 
 /** Of a batch: the others stand. */
-function refusedPart({ item, contract, reason }: Extract<RecordEvent, { type: 'record.refused' }>): Refusal {
-  const by = contract === undefined ? '' : `guard ${contract}: `
-  return { code: 'rule-violated', detail: `record ${item}: ${by}${reason}` }
+function refusedPart(part: Extract<RecordEvent, { type: 'record.refused' }>): Refusal {
+  return { code: 'rule-violated', detail: `record ${part.item}: ${refusedBy(part)}` }
+}
+
+function refusedBy({ contract, reason }: Pick<RecordRefusal, 'contract' | 'reason'>): string {
+  return contract === undefined ? reason : `guard ${contract}: ${reason}`
 }
 
 /** The record that came with it stands all the same. */

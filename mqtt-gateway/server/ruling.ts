@@ -1,8 +1,8 @@
 /** What a message of a device has come to: what its sender and the decision log are told. */
-import type { Refusal } from '../../chain/result.ts'
+import { MoteError, type Refusal } from '../../chain/result.ts'
 import type { DecisionLine } from '../protocol/decision-log.ts'
 import type { PublishOutcome } from './broker.ts'
-import type { Decision } from './verification.ts'
+import { type Decision, errorDecision } from './verification.ts'
 
 /** A decision and what it is about. */
 export interface Ruling {
@@ -43,4 +43,18 @@ export interface RulingToCome {
   /** False if this gateway does not have it on its disk, and it has to come again. Never rejects. */
   readonly kept: Promise<boolean>
   readonly later: Promise<Ruling>
+}
+
+/** What `rule` decides; a refusal that it throws is one. @param onError told of what is no refusal */
+export async function refusalsAsDecision(
+  rule: () => Promise<Decision>,
+  onError: (error: unknown) => void,
+): Promise<Decision> {
+  try {
+    return await rule()
+  } catch (error) {
+    if (error instanceof MoteError) return errorDecision(error)
+    onError(error)
+    return errorDecision({ code: 'internal', detail: 'the gateway failed; its log has the cause' })
+  }
 }

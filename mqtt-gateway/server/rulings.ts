@@ -13,19 +13,19 @@ import { checkFresh } from '../../client/freshness.ts'
 import { type Envelope, type EnvelopeTarget, parseEnvelope } from '../protocol/envelope.ts'
 import { boxesHash } from '../protocol/epoch-boxes.ts'
 import { parseAcknowledgement } from '../protocol/kept-mail.ts'
-import { encodeProofAnswer, parseQuestion, parseWatch } from '../protocol/question.ts'
+import { parseWatch } from '../protocol/question.ts'
 import { type HeldCounter, ReplayWindow } from '../protocol/replay-window.ts'
-import { type PublishedTopic, printableTopic, topics } from '../protocol/topics.ts'
+import { type PublishedTopic, printableTopic } from '../protocol/topics.ts'
 import type { TrustedMoment, TrustView } from '../protocol/trust.ts'
 import { parseBallotAnswer, parseVoteRequest } from '../protocol/vote.ts'
-import { answerTo, answerTopic } from './answers.ts'
 import { acceptBoxes, type BoxStore } from './boxes.ts'
-import type { Broker, IncomingMessage, ReplyWish } from './broker.ts'
+import type { Broker, IncomingMessage } from './broker.ts'
 import { type DroppedMail, KeptDeliveries, type RelayOutcome } from './kept-deliveries.ts'
 import type { Mailboxes } from './mailboxes.ts'
+import { QuestionRulings } from './question-rulings.ts'
 import { RecordRulings, type RecordRulingsOptions, type RecordTopic } from './record-rulings.ts'
 import type { RetainedBoxes } from './retained-boxes.ts'
-import type { Ruling, RulingToCome } from './ruling.ts'
+import { type Ruling, type RulingToCome, refusalsAsDecision } from './ruling.ts'
 import type { Session } from './sessions.ts'
 import { type Decision, decide, errorDecision, type TrustFacts } from './verification.ts'
 import type { Votes } from './votes.ts'
@@ -67,6 +67,7 @@ export class Rulings {
   /** Messages that were relayed lately, or are being relayed, by their ids. */
   readonly #relayed = new RecentMap<Hash, Promise<RelayOutcome>>(maxRelayedMessages)
   readonly #records: RecordRulings | undefined
+  readonly #questions: QuestionRulings
   readonly deliveries: KeptDeliveries
 
   constructor(
@@ -84,6 +85,7 @@ export class Rulings {
     this.#retainedBoxes = retainedBoxes
     this.#catchUpMs = options.catchUpMs ?? defaultCatchUpMs
     const { mailboxes, redeliverMs, trust, verifier, trustTtlMs, boxes, onError } = options
+    this.#questions = new QuestionRulings(options, broker)
     this.#records = options.records && new RecordRulings(options.records, options)
     this.deliveries = new KeptDeliveries({
       mailboxes,
@@ -121,7 +123,9 @@ export class Rulings {
       case 'boxes':
         return this.#ruleOnBoxes(session, topic, payload)
       case 'ask':
-        return this.#ruleOnQuestion(session, payload, reply)
+        return this.#questions.rule(session, payload, reply)
+      case 'read':
+        return this.#questions.ruleOnContract(session, payload, reply)
       case 'watch':
         return Promise.resolve(this.#ruleOnWatch(session, payload))
       case 'vote':
@@ -276,25 +280,6 @@ export class Rulings {
     return { event: 'boxes', id: boxesHash(payload), recipient: group, decision }
   }
 
-  async #ruleOnQuestion(
-    { device }: Session,
-    payload: Uint8Array,
-    reply: ReplyWish | undefined,
-  ): Promise<Ruling> {
-    const parsed = parseQuestion(payload)
-    if (!parsed.ok) return { event: 'ask', id: null, recipient: null, decision: errorDecision(parsed.error) }
-    const { nonce, subject } = parsed.value
-    const decision = await this.#refusalsAsDecision(async () => {
-      const proof = await this.#options.trust.answer(subject)
-      const answer = encodeProofAnswer(nonce, proof)
-      const topicName = answerTopic(device, reply, topics.answer(device))
-      await this.#broker.publish({ topicName, payload: answer, retain: false, about: answerTo(reply) })
-      return { verdict: 'Check' }
-    })
-    const recipient = 'id' in subject ? subject.id : null
-    return { event: 'ask', id: Buffer.from(nonce).toString('hex'), recipient, decision }
-  }
-
   #ruleOnWatch(session: Session, payload: Uint8Array): Ruling {
     const parsed = parseWatch(payload)
     if (parsed.ok) this.#watches.set(session, parsed.value.subjects)
@@ -359,14 +344,8 @@ export class Rulings {
     unwrap(checkFresh(trust.ageMs(), trustTtlMs))
   }
 
-  async #refusalsAsDecision(rule: () => Promise<Decision>): Promise<Decision> {
-    try {
-      return await rule()
-    } catch (error) {
-      if (error instanceof MoteError) return errorDecision(error)
-      this.#options.onError(error)
-      return errorDecision({ code: 'internal', detail: 'the gateway failed; its log has the cause' })
-    }
+  #refusalsAsDecision(rule: () => Promise<Decision>): Promise<Decision> {
+    return refusalsAsDecision(rule, this.#options.onError)
   }
 }
 

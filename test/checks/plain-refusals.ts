@@ -18,9 +18,26 @@ export const plain: readonly RefusalCheck[] = [
   {
     refusal: 'records: on a topic that the message names and its rights do not',
     file: rulings,
-    find: '[topic.topic, ...recordTopics(body)]',
-    replace: '[topic.topic, ...(false ? recordTopics(body) : [])]',
+    find: '[topic.topic, recordIn(body)?.topic ?? topic.topic]',
+    replace: '[topic.topic]',
     test: rulingsTest,
+  },
+  ...takenOut(rulings, rulingsTest, {
+    'records: that a guard rejects': 'if (!passed.ok)',
+  }),
+  {
+    refusal: 'records: to judge a repeat by what it changed itself',
+    file: rulings,
+    find: ' || this.#options.recorder.isRepeat(request)',
+    replace: '',
+    test: rulingsTest,
+  },
+  {
+    refusal: 'contract read: with a name beside the address, or twice',
+    file: 'mqtt-gateway/protocol/contract-read.ts',
+    find: ' || more.length > 0',
+    replace: '',
+    test: 'test/unit/mqtt-gateway/contract-read.test.ts',
   },
   {
     refusal: 'records: to acknowledge what may pass later',

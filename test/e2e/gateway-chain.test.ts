@@ -195,6 +195,17 @@ test('gateway on a ledger: it asks for a group, for how the chain is, for the no
     [8],
     chain.height,
   ])
+  const told: string[] = []
+  asker.connection.onMessage(({ topicName, payload }) => {
+    if (topicName === topics.state(asker.device)) told.push(Buffer.from(payload).toString())
+  })
+  await asker.connection.subscribe(topics.state(asker.device))
+  await asker.connection.publish(
+    topics.read(asker.device),
+    Buffer.from(JSON.stringify({ Address: contract })),
+  )
+  await until(() => told.length > 0, 'the same in JSON')
+  expect(JSON.parse(told[0]!)).toMatchObject({ Address: contract, Decisions: 1, State: { count: 8 } })
   const nowhere = 'ab'.repeat(32) as ContractAddress
   const absence = await askGateway(asker, { type: 'contract', id: nowhere })
   expect(unwrap(verifyContractAnswer(trusted, nowhere, absence, nativeVerifier))).toBeUndefined()

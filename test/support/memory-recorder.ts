@@ -37,6 +37,14 @@ export class MemoryRecorder implements Recorder {
     return this.answer ? this.answer() : ok({ transaction: memoryTransaction, outcome: this.outcome() })
   }
 
+  /** Of a message that was taken before, by its bytes. */
+  isRepeat({ exchange }: RecordRequest): boolean {
+    const digestOf = (of: RecordRequest['exchange']) => of && Buffer.from(of.digest).toString('hex')
+    return (
+      exchange !== undefined && this.requests.some(each => digestOf(each.exchange) === digestOf(exchange))
+    )
+  }
+
   async released(client: string, packetIdentifier: number): Promise<void> {
     this.releases.push(`${client} ${packetIdentifier}`)
   }

@@ -42,6 +42,8 @@ export class MemoryTrust implements TrustView, AgentChain {
   reachable = true
   /** How messages may be sealed. */
   suites: readonly EnvelopeSuite[] = builtSuites
+  /** Of contracts, topics and readings, as a test puts them here. */
+  readonly leaves = new Map<StateKey, unknown>()
   /** Devices that were asked for. */
   lookUps = 0
   readonly #devices = new Map<DeviceId, IdentityRecord>()
@@ -82,9 +84,9 @@ export class MemoryTrust implements TrustView, AgentChain {
     return this.#answer(this.#rights.get(id))
   }
 
-  /** There are no contracts. */
-  async leaf<T>(): Promise<Trusted<T>> {
-    return this.#answer<T>(undefined)
+  async leaf<T>(key: StateKey): Promise<Trusted<T>> {
+    const device = [...this.#devices.values()].find(({ id }) => stateKeyOf.identity(id) === key)
+    return this.#answer((this.leaves.get(key) ?? device) as T | undefined)
   }
 
   async allowedSuites(): Promise<readonly EnvelopeSuite[]> {

@@ -1,6 +1,7 @@
 /** What becomes of a message that is to be recorded: who may, what is handed to the recorder, and what is acknowledged. */
 import { beforeEach, expect, test } from 'vitest'
 import type { ContractAddress, DeviceId } from '../../../chain/brands.ts'
+import { stateKeyOf, streamIdOf, topicIdOf } from '../../../chain/records.ts'
 import { MoteError, refuse } from '../../../chain/result.ts'
 import { type IdentityKeys, makeKeys } from '../../../client/key-directory.ts'
 import { noPlainTopics, type PlainTopics } from '../../../mqtt-gateway/protocol/plain-topics.ts'
@@ -10,6 +11,7 @@ import { RecordRulings, type RecordTopic } from '../../../mqtt-gateway/server/re
 import type { Ruling } from '../../../mqtt-gateway/server/ruling.ts'
 import { certifiedAs, MemoryRecorder, memoryTransaction } from '../../support/memory-recorder.ts'
 import { MemoryTrust } from '../../support/memory-trust.ts'
+import { sampleContract } from '../../support/sample-contract.ts'
 
 const contract = '22'.repeat(32) as ContractAddress
 let trust: MemoryTrust
@@ -234,4 +236,57 @@ test('record: of a batch of which a part is refused the rest stands, and the sen
     decision: { verdict: 'Check' },
     record: { failure: { code: 'rule-violated', detail: `record 1: guard ${contract}: range` } },
   })
+})
+
+const topic = 'forest/north'
+
+/** CS may not be below 5, nor below the last reading that was attested. */
+function guardForest(): void {
+  const guard = sampleContract({
+    attested: true,
+    inputs: { CS: 'number' },
+    streams: { before: { topic, field: 'CS', attested: true } },
+    rules: ['range = CS >= 5', 'step = not has(before) or CS >= before'],
+  })
+  trust.leaves.set(stateKeyOf.topic(topicIdOf(topic)), { topic, version: 1, guards: [contract], readers: 1 })
+  trust.leaves.set(stateKeyOf.contract(contract), { address: contract, contract: guard, steps: 1 })
+  trust.leaves.set(stateKeyOf.contractState(contract), { address: contract, version: 0, values: [] })
+}
+
+function lastReading(CS: number): void {
+  const key = stateKeyOf.reading(streamIdOf({ device, topic, attested: true }))
+  trust.leaves.set(key, { values: [{ name: 'CS', value: CS }], time: 1 })
+}
+
+test('record: what a guard rejects costs no transaction, and is refused for good with the name of the rule', async () => {
+  guardForest()
+  const text = '{"Payload":{"CS":4},"MessageId":"7"}'
+  expect(await rule({ text })).toMatchObject({
+    ...refusedAs('rule-violated', 'acknowledge', { messageId: '7' }),
+    decision: { reason: `record: guard ${contract}: range` },
+  })
+  lastReading(6)
+  expect(await rule()).toMatchObject({ decision: { reason: `record: guard ${contract}: step` } })
+  const asked = `{"Payload":{"CS":4},"MessageContent":{"Address":"${contract}"}}`
+  expect(await rule({ text: asked })).toMatchObject({ decision: { code: 'rule-violated' } })
+  expect(recorder.requests).toEqual([])
+  expect(await rule({ text: '{"Payload":{"CS":6}}' })).toMatchObject({ decision: { verdict: 'Check' } })
+})
+
+test('record: a repeat of a message that stands is not judged by what it changed', async () => {
+  guardForest()
+  const text = '{"Payload":{"CS":5}}'
+  expect(await rule({ text })).toMatchObject({ decision: { verdict: 'Check' } })
+  lastReading(9)
+  expect(await rule({ text })).toMatchObject({ decision: { verdict: 'Check' } })
+  expect(recorder.requests).toHaveLength(2)
+})
+
+test('record: guards that cannot be read refuse for now', async () => {
+  guardForest()
+  trust.leaf = async () => {
+    throw new MoteError('unreachable', 'switched off')
+  }
+  expect(await rule()).toMatchObject(refusedAs('unreachable', 'close'))
+  expect(recorder.requests).toEqual([])
 })

@@ -6,65 +6,19 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import type { ChainId } from '../../../../chain/brands.ts'
 import { MoteError } from '../../../../chain/result.ts'
 import { CertifiedBlocks } from '../../../../client/certified-blocks.ts'
-import { ChainClient } from '../../../../client/chain-client.ts'
 import type { IdentityKeys } from '../../../../client/key-directory.ts'
-import { signedBody } from '../../../../client/submission.ts'
 import { allShards, type Shard, shardOf } from '../../../../mqtt-gateway/protocol/sharded-topics.ts'
 import { topics } from '../../../../mqtt-gateway/protocol/topics.ts'
 import { DecisionCursor } from '../../../../mqtt-gateway/records/decision-cursor.ts'
 import { Decisions } from '../../../../mqtt-gateway/records/decisions.ts'
+import { AlarmChain, alarm } from '../../../support/alarm-chain.ts'
 import { until } from '../../../support/gateway-fixture.ts'
-import { deployable } from '../../../support/sample-contract.ts'
-import { sampleRecord } from '../../../support/sample-record.ts'
-import { keysOf, TestChain, type TestSource } from '../../../support/test-chain.ts'
+import { keysOf } from '../../../support/test-chain.ts'
 
-const alarm = deployable({
-  name: 'alarm',
-  inputs: { level: 'number' },
-  publish: ['fire/#'],
-  let: ['share = 100 / level'],
-  decide: [{ when: 'level >= 25', say: 'high' }, { say: 'low' }],
-  values: ['level'],
-})
 const names = Array.from({ length: 12 }, (_, i) => `sensor-${i}`)
 const sensors = names.map(keysOf)
 const sensor = sensors[0] as IdentityKeys
 const stranger = sensors.find(({ id }) => shardOf(id) !== shardOf(sensor.id)) as IdentityKeys
-
-interface Call {
-  readonly from?: IdentityKeys
-  readonly publishTopic?: string | undefined
-  readonly isRecord?: boolean
-}
-
-class Alarms {
-  readonly chain = new TestChain({ devices: names })
-  readonly source: TestSource = this.chain.source()
-
-  constructor() {
-    const { chain } = this
-    chain.perform(chain.operator, { type: 'contract.deploy', contract: alarm.bytes })
-  }
-
-  /** One call, in bytes. */
-  call(
-    level: number,
-    { from = sensor, publishTopic = 'fire/north', isRecord = false }: Call = {},
-  ): Uint8Array {
-    const values = [{ name: 'level', value: level }]
-    const input = isRecord
-      ? ({ type: 'record', record: sampleRecord({ values }) } as const)
-      : ({ type: 'call', source: undefined, values } as const)
-    const { chainId, time } = this.chain
-    const topic = publishTopic === 'none' ? undefined : publishTopic
-    const body = { type: 'contract.action', contract: alarm.address, input, publishTopic: topic } as const
-    return signedBody({ chainId, body, keys: from, time })
-  }
-
-  decide(...levels: readonly number[]): void {
-    for (const level of levels) this.chain.append([this.call(level)])
-  }
-}
 
 interface Seen {
   readonly topic: string
@@ -76,7 +30,7 @@ const nameOf = ({ message }: Seen) => `${message['Height']}.${message['Index']}.
 const levelsOf = (seen: readonly Seen[]) => seen.map(({ message }) => message.Values.level)
 
 let directory: string
-let alarms: Alarms
+let alarms: AlarmChain
 let seen: Seen[]
 const running: (() => Promise<void>)[] = []
 /** What the broker does with the next message. */
@@ -84,7 +38,7 @@ let take: (seen: Seen) => Promise<void>
 
 beforeEach(async () => {
   directory = await mkdtemp(join(tmpdir(), 'mote-decisions-'))
-  alarms = new Alarms()
+  alarms = new AlarmChain({ devices: names })
   seen = []
   take = async message => void seen.push(message)
 })
@@ -103,13 +57,8 @@ interface Choices {
 /** A gateway's decisions, with the cursor of that name. `kill` leaves the file as it is; `die` does, and what was under way never ends. */
 async function start(name: string, choices: Choices = {}) {
   const { shards = () => allShards, expiryMs = 3_600_000, recordAfterMs = 0, longestRun } = choices
-  const { chain, source } = alarms
-  const client = await ChainClient.open({
-    sources: [source],
-    checkpoint: chain.checkpoint,
-    waitMs: 200,
-    ...(longestRun && { longestRun }),
-  })
+  const { chain } = alarms
+  const client = await alarms.client(longestRun === undefined ? {} : { longestRun })
   const blocks = new CertifiedBlocks(client.follower, client.pool)
   const path = join(directory, name)
   const cursor = await DecisionCursor.open({ path, chainId: chain.chainId, recordAfterMs })
@@ -143,7 +92,10 @@ async function start(name: string, choices: Choices = {}) {
 describe('decisions: what is published', () => {
   it('decisions: JSON with the name that the receipt gives it, on the topic of the request', async () => {
     const { chain } = alarms
-    chain.append([alarms.call(30, { isRecord: true }), alarms.call(20, { publishTopic: 'fire' })])
+    chain.append([
+      alarms.call(sensor, 30, { isRecord: true }),
+      alarms.call(sensor, 20, { publishTopic: 'fire' }),
+    ])
     await (await start('a')).passed()
     const { height, time } = chain.ledger.header
     const common = { Contract: alarm.address, Height: height, Time: time, Event: 0 }
@@ -160,22 +112,22 @@ describe('decisions: what is published', () => {
   it('decisions: one that failed, one that nobody asked to publish, and other devices have none', async () => {
     const { chain } = alarms
     chain.append([
-      alarms.call(0),
-      alarms.call(30, { publishTopic: 'none' }),
-      alarms.call(31, { publishTopic: 'elsewhere' }),
-      alarms.call(32, { from: stranger }),
-      alarms.call(33),
+      alarms.call(sensor, 0),
+      alarms.call(sensor, 30, { publishTopic: 'none' }),
+      alarms.call(sensor, 31, { publishTopic: 'elsewhere' }),
+      alarms.call(stranger, 32),
+      alarms.call(sensor, 33),
     ])
     await (await start('a', { shards: () => [shardOf(sensor.id)] })).passed()
     expect(levelsOf(seen)).toEqual([33])
   })
 
   it('decisions: in the order of their names, of blocks as they come and of those before', async () => {
-    alarms.decide(1, 2, 3)
+    alarms.decide(sensor, 1, 2, 3)
     const gateway = await start('a')
     await gateway.passed()
-    alarms.decide(4)
-    alarms.chain.append([alarms.call(5), alarms.call(6)])
+    alarms.decide(sensor, 4)
+    alarms.chain.append([alarms.call(sensor, 5), alarms.call(sensor, 6)])
     await gateway.passed()
     expect(levelsOf(seen)).toEqual([1, 2, 3, 4, 5, 6])
     expect(gateway.decisions.status()).toEqual({ published: 6, expired: 0 })
@@ -183,7 +135,7 @@ describe('decisions: what is published', () => {
 
   it('decisions: after an absence of thousands of blocks all that have not expired, read by few requests', async () => {
     const { chain, source } = alarms
-    for (let i = 1; i <= 2_500; i++) chain.append(i % 100 === 0 ? [alarms.call(i)] : [])
+    for (let i = 1; i <= 2_500; i++) chain.append(i % 100 === 0 ? [alarms.call(sensor, i)] : [])
     const gateway = await start('a', { expiryMs: 1_500_000, longestRun: 64 })
     await gateway.passed()
     // A block a second: the last 1,500 of them.
@@ -193,13 +145,13 @@ describe('decisions: what is published', () => {
   })
 
   it('decisions: what expires while the broker is out of reach is not published late', async () => {
-    alarms.decide(1)
+    alarms.decide(sensor, 1)
     take = async () => {
       throw new MoteError('unreachable', 'broker: off')
     }
     const gateway = await start('a', { expiryMs: 10_000 })
     await until(() => gateway.errors.length > 0, 'it has failed')
-    alarms.chain.append([alarms.call(2)], { afterMs: 20_000 })
+    alarms.chain.append([alarms.call(sensor, 2)], { afterMs: 20_000 })
     take = async message => void seen.push(message)
     await gateway.passed()
     expect(levelsOf(seen)).toEqual([2])
@@ -207,10 +159,10 @@ describe('decisions: what is published', () => {
   })
 
   it('decisions: nor is what expires while the broker is slow with the one before', async () => {
-    alarms.decide(1, 2)
+    alarms.decide(sensor, 1, 2)
     take = async message => {
       seen.push(message)
-      if (seen.length === 1) alarms.chain.append([alarms.call(3)], { afterMs: 20_000 })
+      if (seen.length === 1) alarms.chain.append([alarms.call(sensor, 3)], { afterMs: 20_000 })
     }
     const gateway = await start('a', { expiryMs: 10_000 })
     await gateway.passed()
@@ -222,7 +174,7 @@ describe('decisions: what is published', () => {
 describe('decisions: at least once', () => {
   it('decisions: a cursor passes a block when the broker has all of it, and not before', async () => {
     const { chain } = alarms
-    chain.append([alarms.call(1), alarms.call(2)])
+    chain.append([alarms.call(sensor, 1), alarms.call(sensor, 2)])
     const before = chain.height - 1
     take = async message => {
       if (message.message.Values.level === 2) throw new MoteError('unreachable', 'broker: off')
@@ -241,10 +193,10 @@ describe('decisions: at least once', () => {
   it('decisions: a kill at any message loses none, and what comes again has the name it had', async () => {
     const expected = Array.from({ length: 6 }, (_, i) => i + 1)
     for (let dies = 1; dies <= 6; dies++) {
-      alarms = new Alarms()
+      alarms = new AlarmChain({ devices: names })
       seen = []
       for (let i = 0; i < 6; i += 3)
-        alarms.chain.append(expected.slice(i, i + 3).map(level => alarms.call(level)))
+        alarms.chain.append(expected.slice(i, i + 3).map(level => alarms.call(sensor, level)))
       const gateway = await start(`killed-${dies}`)
       const dead = Promise.withResolvers<void>()
       take = async message => {
@@ -267,7 +219,7 @@ describe('decisions: at least once', () => {
   })
 
   it('decisions: what has been published for less than the given time comes again after a kill', async () => {
-    alarms.decide(1, 2)
+    alarms.decide(sensor, 1, 2)
     const first = await start('a', { recordAfterMs: 60_000 })
     await first.passed()
     await first.kill()
@@ -280,7 +232,7 @@ describe('decisions: at least once', () => {
   })
 
   it('decisions: who ends in order has recorded everything', async () => {
-    alarms.decide(1)
+    alarms.decide(sensor, 1)
     const first = await start('a', { recordAfterMs: 60_000 })
     await first.passed()
     await first.kill()
@@ -296,7 +248,7 @@ describe('decisions: at least once', () => {
     source.tamperReceipts = () => {
       throw new MoteError('height-not-available', 'not here')
     }
-    alarms.decide(1)
+    alarms.decide(sensor, 1)
     await until(() => gateway.errors.length > 0, 'it has failed')
     expect(gateway.cursor.at(shardOf(sensor.id))).toBeLessThan(alarms.chain.height)
     expect(seen).toEqual([])
@@ -307,7 +259,7 @@ describe('decisions: at least once', () => {
 
   it('decisions: a full node cannot make one up', async () => {
     const { source, chain } = alarms
-    alarms.decide(1)
+    alarms.decide(sensor, 1)
     const [honest] = chain.block(chain.height).receipts
     source.tamperReceipts = receipts =>
       receipts.map(receipt => (receipt.id === honest!.id ? forged : receipt))
@@ -330,13 +282,13 @@ describe('decisions: a takeover', () => {
     const shardsOf = (name: string) => () => (owner === name ? [shard] : [])
     const a = await start('a', { shards: shardsOf('a'), expiryMs: 5_000 })
     await a.passed()
-    alarms.decide(1, 2, 3)
+    alarms.decide(sensor, 1, 2, 3)
     await until(() => seen.length === 3, 'the first gateway publishes')
     for (let i = 0; i < 4; i++) alarms.chain.append()
     await start('b', { shards: shardsOf('b'), expiryMs: 5_000 })
     owner = 'b'
     await until(() => seen.some(({ gateway }) => gateway === 'b'), 'the second gateway goes on')
-    alarms.decide(4)
+    alarms.decide(sensor, 4)
     await until(() => levelsOf(seen).includes(4), 'and on')
     const [ofA, ofB] = ['a', 'b'].map(name => seen.filter(({ gateway }) => gateway === name)) as [
       Seen[],
@@ -352,12 +304,12 @@ describe('decisions: a takeover', () => {
     const [own, other] = [shardOf(sensor.id), shardOf(stranger.id)]
     let shards: readonly Shard[] = [own]
     const gateway = await start('a', { shards: () => shards })
-    alarms.chain.append([alarms.call(1), alarms.call(2, { from: stranger })])
+    alarms.chain.append([alarms.call(sensor, 1), alarms.call(stranger, 2)])
     await gateway.passed()
     expect(levelsOf(seen)).toEqual([1])
     shards = [own, other]
     await until(() => levelsOf(seen).includes(2), 'the other shard is caught up with')
-    alarms.chain.append([alarms.call(3), alarms.call(4, { from: stranger })])
+    alarms.chain.append([alarms.call(sensor, 3), alarms.call(stranger, 4)])
     await gateway.passed()
     expect(levelsOf(seen)).toEqual([1, 2, 3, 4])
   })
@@ -370,9 +322,9 @@ describe('decisions: a takeover', () => {
       seen.push(message)
       shards = []
     }
-    alarms.chain.append([alarms.call(1), alarms.call(2)])
+    alarms.chain.append([alarms.call(sensor, 1), alarms.call(sensor, 2)])
     await until(() => seen.length === 1, 'the first')
-    alarms.decide(3)
+    alarms.decide(sensor, 3)
     take = async message => void seen.push(message)
     shards = [shard]
     await gateway.passed()

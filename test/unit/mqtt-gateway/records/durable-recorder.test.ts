@@ -271,3 +271,18 @@ function isUnconfirmed(error: unknown): boolean {
 function never(): never {
   throw new Error('cannot be')
 }
+
+test('recorder: what it has a transaction of is a repeat, by its exchange or by the id of the message, and nothing else is', async () => {
+  await using world = await RecorderWorld.open()
+  const { recorder } = world
+  const exchange = exchangeOf('a', await begun(world))
+  const said = requestOf({ text: 'a', exchange, messageId: '7' })
+  expect(recorder.isRepeat(said)).toBe(false)
+  await world.record({ text: 'a', exchange, messageId: '7' })
+  expect(recorder.isRepeat(said)).toBe(true)
+  expect(recorder.isRepeat({ ...said, exchange: undefined })).toBe(true)
+  expect(recorder.isRepeat({ ...said, messageId: undefined })).toBe(true)
+  await recorder.released('c', 1)
+  expect(recorder.isRepeat({ ...said, messageId: undefined })).toBe(false)
+  expect(recorder.isRepeat({ ...said, exchange: undefined, messageId: '8' })).toBe(false)
+})
