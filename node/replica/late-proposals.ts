@@ -53,7 +53,8 @@ export class LateProposals {
   }
 
   withheldFrom(append: Append): ReturnType<typeof withholdLate> {
-    return withholdLate(append, this.#clocks.latestAcceptable())
+    // Most appends are empty, and the clocks need not be asked.
+    return withholdLate(append, append.entries.length === 0 ? 0 : this.#clocks.latestAcceptable())
   }
 
   /** What Raft makes durable. */

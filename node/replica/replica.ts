@@ -228,6 +228,7 @@ export class Replica implements NodeListener {
   /** Steps until nothing is left to do. Inputs that effects cause join the queue and are stepped here too. */
   #drain(): void {
     this.#stepping = true
+    let proposed = false
     try {
       do {
         while (this.#inputs.length > 0) {
@@ -241,8 +242,11 @@ export class Replica implements NodeListener {
         this.#writeExecuted()
         if (this.#stopped || this.#late.sitsOut) continue
         const proposal = this.#proposer.next(this.#executor.durable, this.#configuration)
-        if (proposal) this.#inputs.push(proposal)
+        if (!proposal) continue
+        proposed = true
+        this.#inputs.push(proposal)
       } while (this.#inputs.length > 0 && !this.#stopped)
+      if (proposed) this.#parts.network.flush() // The others write beside this node, not after it.
     } finally {
       this.#stepping = false
     }
