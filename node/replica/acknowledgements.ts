@@ -25,8 +25,8 @@ export class Acknowledgements {
   readonly #chain: Uint8Array
   readonly #hmac: (...parts: readonly Uint8Array[]) => Uint8Array
   #own: Acknowledgement | undefined
-  /** The latest answer that left. */
-  #last: AppendResponse | undefined
+  /** The latest answer that left, and when, by the steady clock. */
+  #last: { readonly answer: AppendResponse; readonly at: number } | undefined
   readonly #newest = new RecentMap<string, Acknowledgement>(maxMembers)
 
   /** `transportSeed`: of the node's own key file, 32 bytes. */
@@ -43,12 +43,19 @@ export class Acknowledgements {
     return { ...message, mac: success && matchIndex > 0 ? this.#macOf(term, matchIndex) : undefined }
   }
 
-  /** An answer that says what the last one said is for the record: it may wait for company. Everything else is news. */
-  leaves(message: Message): 'now' | 'soon' {
+  /**
+   * An answer that says what the last one said is for the record: it may wait for company, and right after that one it need
+   * not leave at all. Raft bears the loss of any message, and each heartbeat is answered anew. Everything else is news.
+   * @param at by the steady clock
+   * @param repeatAfterMs well below the time between heartbeats
+   */
+  leaves(message: Message, at: number, repeatAfterMs: number): 'now' | 'soon' | 'never' {
     if (message.type !== 'append-response') return 'now'
-    const last = this.#last
-    this.#last = message
-    return last?.success && message.success && saysTheSame(message, last) ? 'soon' : 'now'
+    const { answer, at: leftAt } = this.#last ?? {}
+    const repeats = answer?.success === true && message.success && saysTheSame(message, answer)
+    if (repeats && leftAt !== undefined && at - leftAt < repeatAfterMs) return 'never'
+    this.#last = { answer: message, at }
+    return repeats ? 'soon' : 'now'
   }
 
   /** A message has come from a follower. */

@@ -228,7 +228,7 @@ export class Replica implements NodeListener {
   /** Steps until nothing is left to do. Inputs that effects cause join the queue and are stepped here too. */
   #drain(): void {
     this.#stepping = true
-    let proposed = false
+    let proposal: Input | undefined
     try {
       do {
         while (this.#inputs.length > 0) {
@@ -239,14 +239,12 @@ export class Replica implements NodeListener {
             for (const effect of this.#raft.step(input)) this.#carryOut(effect)
           }
         }
+        if (proposal) this.#parts.network.flush() // The others write beside this node, not after it.
         this.#writeExecuted()
         if (this.#stopped || this.#late.sitsOut) continue
-        const proposal = this.#proposer.next(this.#executor.durable, this.#configuration)
-        if (!proposal) continue
-        proposed = true
-        this.#inputs.push(proposal)
+        proposal = this.#proposer.next(this.#executor.durable, this.#configuration)
+        if (proposal) this.#inputs.push(proposal)
       } while (this.#inputs.length > 0 && !this.#stopped)
-      if (proposed) this.#parts.network.flush() // The others write beside this node, not after it.
     } finally {
       this.#stepping = false
     }
@@ -307,8 +305,10 @@ export class Replica implements NodeListener {
 
   #send(to: string, message: Message): void {
     if (this.#late.sitsOut && message.type === 'append-entries') return
-    const { network, acknowledgements: own } = this.#parts
-    network.send(to as DeviceId, { type: 'raft', message: own.put(message) }, own.leaves(message))
+    const { network, acknowledgements: own, clock, tickMs } = this.#parts
+    // While something waits for the disk, the leader hears of this node with each append.
+    const leaves = own.leaves(message, clock.steady(), this.#writes.inFlight === 0 ? tickMs / 2 : 0)
+    if (leaves !== 'never') network.send(to as DeviceId, { type: 'raft', message: own.put(message) }, leaves)
   }
 
   #persist({ token, snapshot: meta, ...rest }: Extract<Effect, { type: 'persist' }>): void {
@@ -385,14 +385,9 @@ export class Replica implements NodeListener {
     this.#track(write.done, () => {
       this.#executor.wrote(write)
       this.#step({ type: 'applied', index: write.index })
-      this.#compact()
+      const due = this.#parts.snapshots.due()
+      if (due) this.#track(this.#parts.storage.compact(due), () => {}, 'large')
     })
-  }
-
-  #compact(): void {
-    const { snapshots, storage } = this.#parts
-    const due = snapshots.due()
-    if (due) this.#track(storage.compact(due), () => {}, 'large')
   }
 
   #becomes(leadership: Leadership): void {

@@ -1,6 +1,7 @@
 import { createHmac, hkdfSync } from 'node:crypto'
 import { expect, test } from 'vitest'
 import { ChainId, type DeviceId } from '../../../chain/brands.ts'
+import type { Message } from '../../../consensus/types.ts'
 import { Acknowledgements } from '../../../node/replica/acknowledgements.ts'
 
 const chainId = ChainId('c0'.repeat(32))
@@ -38,17 +39,30 @@ test('acknowledgements: an answer that covers nothing new repeats the newest, an
 
 test('acknowledgements: an answer that says what the last one said may wait; nothing else may', () => {
   const own = new Acknowledgements(chainId, seed)
-  expect(own.leaves(response(2, 9))).toBe('now')
-  expect(own.leaves(response(2, 9))).toBe('soon')
-  expect(own.leaves({ ...response(2, 9), prevLogIndex: 4 })).toBe('soon')
-  expect(own.leaves({ ...response(2, 9), readContext: 1 }), 'a read waits for it').toBe('now')
-  expect(own.leaves({ ...response(2, 9), readContext: 1, full: true })).toBe('now')
-  expect(own.leaves({ ...response(2, 10), readContext: 1, full: true })).toBe('now')
-  expect(own.leaves({ ...response(3, 10), readContext: 1, full: true })).toBe('now')
-  expect(own.leaves(response(3, 0, false))).toBe('now')
-  expect(own.leaves(response(3, 0, false)), 'the leader looks for the place where the logs agree').toBe('now')
+  const leaves = (message: Message) => own.leaves(message, 0, 0)
+  expect(leaves(response(2, 9))).toBe('now')
+  expect(leaves(response(2, 9))).toBe('soon')
+  expect(leaves({ ...response(2, 9), prevLogIndex: 4 })).toBe('soon')
+  expect(leaves({ ...response(2, 9), readContext: 1 }), 'a read waits for it').toBe('now')
+  expect(leaves({ ...response(2, 9), readContext: 1, full: true })).toBe('now')
+  expect(leaves({ ...response(2, 10), readContext: 1, full: true })).toBe('now')
+  expect(leaves({ ...response(3, 10), readContext: 1, full: true })).toBe('now')
+  expect(leaves(response(3, 0, false))).toBe('now')
+  expect(leaves(response(3, 0, false)), 'the leader looks for the place where the logs agree').toBe('now')
   const heard = { type: 'heard', from: follower, term: 3, readContext: 0 } as const
-  expect([own.leaves(heard), own.leaves(heard)]).toEqual(['now', 'now'])
+  expect([leaves(heard), leaves(heard)]).toEqual(['now', 'now'])
+})
+
+test('acknowledgements: what was just said is not said again, but to each heartbeat it is', () => {
+  const own = new Acknowledgements(chainId, seed)
+  const at = (time: number, message = response(2, 9)) => own.leaves(message, time, 25)
+  expect(at(1_000)).toBe('now')
+  expect([at(1_000), at(1_024)]).toEqual(['never', 'never'])
+  expect(at(1_025), 'by when the last one left').toBe('soon')
+  expect(at(1_049)).toBe('never')
+  expect(at(1_049, response(2, 10)), 'news').toBe('now')
+  expect(at(1_049, { ...response(2, 10), readContext: 1 }), 'a read waits for it').toBe('now')
+  expect([at(1_050, response(2, 10, false)), at(1_050, response(2, 10, false))]).toEqual(['now', 'now'])
 })
 
 test('acknowledgements: the newest of a follower is kept, and only by its own key it counts, as it stands', () => {
