@@ -52,6 +52,13 @@ export const hearingMutants: readonly Mutant[] = [
     replace: '',
   },
   {
+    name: 'silent-behind-the-disk',
+    source: 'a leader is deposed by slow disks',
+    file: 'node/replica/replica.ts',
+    find: 'this.#writes.inFlight === 0 ? tickMs / 2 : 0',
+    replace: 'tickMs / 2',
+  },
+  {
     name: 'heard-and-not-counted',
     source: 'a leader is deposed by slow disks',
     file: 'consensus/replication.ts',
