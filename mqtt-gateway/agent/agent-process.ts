@@ -211,13 +211,13 @@ export async function deliverLocal(
   signal: AbortSignal,
 ): Promise<void> {
   try {
-    const { from: device, at, content } = received
+    const { from: device, at, content, messageId } = received
     const { route, topicName, recordTopic: topic } = unwrap(await incoming(routes, names, received))
-    await rules.pass(route, { device, at, content, topic }, async passed => {
-      if (topicName === undefined) return
-      const payload = unwrap(localPayload(route, marked(content, passed)))
-      await giveToApplication(ports, { topicName, payload }, signal)
-    })
+    const payload = await rules.pass(route, { device, at, content, topic, messageId }, async passed =>
+      unwrap(localPayload(route, marked(content, passed))),
+    )
+    // Contracts here have it by now, whether an application has subscribed or not.
+    if (topicName !== undefined) await giveToApplication(ports, { topicName, payload }, signal)
   } catch (error) {
     signal.throwIfAborted()
     const reason = refusalOf(error)

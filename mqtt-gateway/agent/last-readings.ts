@@ -7,7 +7,7 @@
  * through.
  */
 import type { DeviceId, Milliseconds } from '../../chain/brands.ts'
-import { constant, encode, struct, uint } from '../../chain/codec.ts'
+import { constant, encode, optional, struct, text, uint } from '../../chain/codec.ts'
 import type { ReadingPlace } from '../../chain/contract-runs.ts'
 import { type RecordValue, recordValuesCodec } from '../../chain/record-bodies.ts'
 import { MoteError } from '../../chain/result.ts'
@@ -21,7 +21,14 @@ export interface KeptReading {
   readonly values: readonly RecordValue[]
   /** When it was taken here. */
   readonly time: Milliseconds
+  /** The message that it came with; undefined for one of this device. */
+  readonly messageId: string | undefined
+  /** The rule that it violates. */
+  readonly violation: string | undefined
 }
+
+/** Characters of a contract's name, of a reason and of a place, with what stands between them. */
+const maxViolationCharacters = 128
 
 export interface LastReadingsOptions {
   readonly store: MessageStore
@@ -29,11 +36,16 @@ export interface LastReadingsOptions {
   readonly prefix: string
 }
 
+/** An id in hexadecimal. */
+const maxMessageIdCharacters = 64
+
 const formatVersion = 1 as const
 const storedCodec = struct<KeptReading & { version: typeof formatVersion }>({
   version: constant(formatVersion),
   values: recordValuesCodec,
   time: uint<Milliseconds>(),
+  messageId: optional(text(maxMessageIdCharacters)),
+  violation: optional(text(maxViolationCharacters)),
 })
 
 export class LastReadings {
@@ -50,8 +62,8 @@ export class LastReadings {
   static async open(options: LastReadingsOptions): Promise<LastReadings> {
     const readings = new Map<string, KeptReading>()
     for (const [place, value] of await options.store.all(options.prefix)) {
-      const { values, time } = decodeStored(storedCodec, value, `message store: reading ${place}`)
-      readings.set(place, { values, time })
+      const { version: _, ...reading } = decodeStored(storedCodec, value, `message store: reading ${place}`)
+      readings.set(place, reading)
     }
     return new LastReadings(options, readings)
   }
@@ -77,9 +89,9 @@ export class LastReadings {
   }
 
   /** Resolves when the reading is on the disk, the last one of its place. Throws `storage-failed`. */
-  async keep(device: DeviceId, topic: string, { values, time }: KeptReading): Promise<void> {
+  async keep(device: DeviceId, topic: string, kept: KeptReading): Promise<void> {
     const place = placeOf(device, topic)
-    const reading = { values: values.filter(({ value }) => typeof value === 'number'), time }
+    const reading = { ...kept, values: kept.values.filter(({ value }) => typeof value === 'number') }
     const { store, prefix } = this.#options
     const value = encode(storedCodec, { version: formatVersion, ...reading })
     await store.write([{ key: `${prefix}${place}`, value }])

@@ -10,6 +10,7 @@
  * 1. A contract that comes to no answer does not let a reading through: a value is missing, say, or the contract is out of reach.
  * 2. Readings of one device on one topic are judged one after another, each against the one before it that was taken.
  * 3. A reading is kept after it was taken: a crash in between forgets it, and the next one is measured from the one before.
+ * 4. A message that comes again, after a crash say, is not measured from itself: it passes as it did the first time.
  *
  * A contract runs on its initial state: what it would remember of calls on the chain, no agent knows.
  */
@@ -41,6 +42,8 @@ export interface RouteReading {
   /** A JSON object; of anything else rules see no values. */
   readonly content: Uint8Array
   readonly at: Milliseconds
+  /** Of a message that arrived, which may come again. */
+  readonly messageId?: string
 }
 
 /** A reading that passes. */
@@ -87,16 +90,19 @@ export class StreamRules {
     if (route.rules === undefined && route.recordTopic === undefined)
       return take(new UnjudgedReading(reading.content))
     return this.#inTurn(`${reading.device}/${reading.topic}`, async () => {
-      const { device, topic, content, at } = reading
+      const { device, topic, content, at, messageId } = reading
       if (content.length > maxConvertedBytes)
         throw new MoteError('too-large', `reading: expected at most ${maxConvertedBytes} bytes`)
       this.readings.requireRoom(device, topic)
       const values = valuesOf(content)
+      const last = this.readings.last({ device, topic, attested: false }, at)
+      if (last && messageId !== undefined && last.messageId === messageId)
+        return take({ values, violation: last.violation })
       const violation = await this.#violation(route.rules ?? [], reading, values)
       if (violation !== undefined && route.onViolation !== 'flag')
         throw new MoteError('rule-violated', `reading on ${topic}: ${violation}`)
       const taken = await take({ values, violation })
-      await this.readings.keep(device, topic, { values, time: at })
+      await this.readings.keep(device, topic, { values, time: at, messageId, violation })
       return taken
     })
   }

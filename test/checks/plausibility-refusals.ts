@@ -23,6 +23,14 @@ export const plausibilityRefusals: readonly RefusalCheck[] = [
     only: 'that is retired',
   },
   {
+    refusal: 'agent: to measure a message that comes again from itself',
+    file: rules,
+    find: 'if (last && messageId !== undefined && last.messageId === messageId)',
+    replace: never,
+    test: rulesTest,
+    only: 'comes again',
+  },
+  {
     refusal: 'agent: to drop a message whose rules are out of reach',
     file: 'mqtt-gateway/agent/agent-process.ts',
     find: 'if (errorTable[reason.code].retry) throw error',

@@ -14,6 +14,7 @@ import {
 import { ApplicationNews } from '../../../mqtt-gateway/agent/application-news.ts'
 import type { LocalMessage } from '../../../mqtt-gateway/agent/local-client.ts'
 import { StreamRules } from '../../../mqtt-gateway/agent/stream-rules.ts'
+import { until } from '../../support/gateway-fixture.ts'
 import { MemoryTrust } from '../../support/memory-trust.ts'
 import { sampleContract } from '../../support/sample-contract.ts'
 
@@ -35,6 +36,7 @@ let delivered: LocalMessage[]
 let events: AgentEvent[]
 beforeEach(async () => {
   chain.reachable = true
+  port.hasSubscriber = true
   delivered = []
   events = []
   directory = await mkdtemp(join(tmpdir(), 'mote-traffic-'))
@@ -46,16 +48,19 @@ afterEach(async () => {
 })
 
 const port = {
-  deliver: async (message: LocalMessage) => {
+  hasSubscriber: true,
+  async deliver(message: LocalMessage) {
     delivered.push(message)
-    return 'taken' as const
+    return this.hasSubscriber ? ('taken' as const) : ('nobody' as const)
   },
 }
 const texts = () =>
   delivered.map(({ topicName, payload }) => `${topicName} ${new TextDecoder().decode(payload)}`)
 
-async function deliver(level: number): Promise<void> {
-  const rules = await StreamRules.open({ store, prefix: 'a/', chain, names, named: [] })
+const openRules = () => StreamRules.open({ store, prefix: 'a/', chain, names, named: [] })
+
+async function deliver(level: number, signal = new AbortController().signal): Promise<void> {
+  const rules = await openRules()
   const rule = { type: 'address', address } as const
   const routes = { publish: [], deliver: [{ topic: 'level', rules: [rule] }] }
   const ports = { mqtt: port, coap: undefined, subscriptions: new Subscriptions() } as unknown as LocalPorts
@@ -65,10 +70,10 @@ async function deliver(level: number): Promise<void> {
     to: { type: 'device', id: from },
     channel: '',
     content: new TextEncoder().encode(JSON.stringify({ level })),
-    messageId: 'm',
+    messageId: `message ${level}`,
     at: 0 as Milliseconds,
   } as const
-  await deliverLocal(local, ports, received, new AbortController().signal)
+  await deliverLocal(local, ports, received, signal)
 }
 
 test('agent: a message that violates a rule of its route is told, and reaches no application', async () => {
@@ -76,6 +81,19 @@ test('agent: a message that violates a rule of its route is told, and reaches no
   await deliver(-1)
   expect(texts()).toEqual(['level {"level":1}'])
   expect(events).toMatchObject([{ type: 'refused', reason: { code: 'rule-violated' } }])
+})
+
+test('agent: contracts have a reading as soon as it has passed, although no application has subscribed yet', async () => {
+  port.hasSubscriber = false
+  const ending = new AbortController()
+  const waiting = deliver(7, ending.signal)
+  await until(() => delivered.length > 0, 'it is offered')
+  const { readings } = await openRules()
+  expect(readings.last({ device: from, topic: 'level', attested: false }, 1 as Milliseconds)).toMatchObject({
+    values: [{ name: 'level', value: 7 }],
+  })
+  ending.abort()
+  await expect(waiting).rejects.toThrow()
 })
 
 test('agent: a message whose rules are out of reach stays where it is', async () => {

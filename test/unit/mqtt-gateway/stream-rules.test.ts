@@ -151,6 +151,15 @@ test('rules: a reading that is not taken is not kept', async () => {
   expect(await outcome(rules, { rules: [guard] }, { content: { temperature: 90 }, at: 1 })).toBe('passes')
 })
 
+test('rules: a message that comes again after a crash passes as it did the first time', async () => {
+  const route: ReadingRoute = { rules: [guard], onViolation: 'flag' }
+  await stream(await start(), route, 24)
+  const fall = { device, topic, content: bytes({ temperature: 20 }), at: 1 as Milliseconds, messageId: 'ab' }
+  const judge = async (rules: StreamRules) => rules.pass(route, fall, async ({ violation }) => violation)
+  expect(await judge(await start())).toBe('temperature-guard: step')
+  expect(await judge(await start())).toBe('temperature-guard: step')
+})
+
 test('rules: a route without rules keeps readings if it names their topic, and only then', async () => {
   const rules = await start()
   await outcome(rules, {}, { content: { temperature: 20 } })
@@ -159,6 +168,8 @@ test('rules: a route without rules keeps readings if it names their topic, and o
   expect(rules.readings.last({ device, topic, attested: false }, 9 as Milliseconds)).toEqual({
     values: [{ name: 'temperature', value: 20 }],
     time: 7,
+    messageId: undefined,
+    violation: undefined,
   })
   expect(rules.readings.last({ device, topic, attested: true }, 9 as Milliseconds)).toBeUndefined()
 })
