@@ -3,7 +3,7 @@
  * Gateway and agents are killed with SIGKILL in between.
  */
 import { writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { askControl } from '../../devnet/control.ts'
 import { choosePorts } from '../../devnet/ports.ts'
@@ -43,10 +43,13 @@ describe.skipIf(!hasMosquittoClients)(
       agents.set(name, { command, pid: (JSON.parse(ready) as { pid: number }).pid })
     }
 
+    /** Nothing if it does not run: a test may be the first one. */
     async function kill(name: string): Promise<void> {
-      const { command, pid } = agents.get(name)!
-      process.kill(pid, 'SIGKILL')
-      await command.ended
+      const agent = agents.get(name)
+      if (!agent) return
+      agents.delete(name)
+      process.kill(agent.pid, 'SIGKILL')
+      await agent.command.ended
     }
 
     const gateway = (request: { command: 'restart' } | { command: 'signal'; signal: 'SIGKILL' }) =>
@@ -143,6 +146,58 @@ describe.skipIf(!hasMosquittoClients)(
       await until(() => subscriber.stdout.includes(`${texts.at(-1)}\n`), 'the last message')
       expect([...new Set(subscriber.stdout.trim().split('\n'))]).toEqual(texts)
       expect(agents.get('1111')!.command.stderr).toContain('recipient-key-mismatch')
+    })
+
+    test('agent: what an application publishes on a route to the chain is recorded once, signed by its device, through kill -9 of gateway and agent', async () => {
+      const deployed = await devnet.mote('contract', 'deploy', 'examples/fire-index.json', '--json')
+      expect(deployed.code, deployed.stderr).toBe(0)
+      const { address } = JSON.parse(deployed.stdout) as { address: string }
+      const routes = {
+        publish: [
+          { topic: 'forest/north', record: true, contract: address, publish: 'fire/north' },
+          {
+            topic: 'water/temperature',
+            record: true,
+            rules: [resolve('examples/temperature-guard.json')],
+            onViolation: 'flag',
+          },
+        ],
+      }
+      await Promise.all(['1111', '1112'].map(kill))
+      await start('1111', ports[0], routes)
+      const news = startMosquitto('sub', ['-h', host, '-p', `${ports[0]}`, '-t', 'agent/#', '-v'])
+      subscribers.push(news)
+      const forest = { CS: 30, P: 10, H0: 70, H1: 70, H2: 70, H3: 70, H4: 70 }
+      expect(await publish(ports[0], 'forest/north', JSON.stringify(forest))).toBe(true)
+      const told = await until(() => /agent\/recorded (.*)/.exec(news.stdout)?.[1], 'it is recorded')
+      expect(JSON.parse(told)).toMatchObject({ topic: 'forest/north', decision: 'extreme' })
+      const measured: number[] = []
+      const measure = async (...temperatures: readonly number[]): Promise<void> => {
+        for (const temperature of temperatures) {
+          measured.push(temperature)
+          expect(await publish(ports[0], 'water/temperature', JSON.stringify({ temperature }))).toBe(true)
+        }
+      }
+      await measure(20)
+      await Promise.all([measure(21, 22, 23), gateway({ command: 'signal', signal: 'SIGKILL' })])
+      await measure(24)
+      await kill('1111')
+      await Promise.all([start('1111', ports[0], routes), gateway({ command: 'restart' })])
+      await measure(20)
+      const list = ['record', 'list', '--device', '1111', '--topic', 'water/temperature', '--jsonl']
+      let records: { readonly vouched: string; readonly values: object }[] = []
+      while (records.length < measured.length) {
+        const { code, stdout, stderr } = await devnet.mote(...list)
+        expect(code, stderr).toBe(0)
+        records = stdout.split('\n').flatMap(line => (line === '' ? [] : JSON.parse(line)))
+      }
+      expect(records.map(({ values }) => values)).toEqual(
+        measured.map((temperature, i) =>
+          // The last one is 4 degrees below the one before, which the agent knows after its restart.
+          i === measured.length - 1 ? { flagged: 'temperature-guard: step', temperature } : { temperature },
+        ),
+      )
+      expect(new Set(records.map(({ vouched }) => vouched))).toEqual(new Set(['device-signed']))
     })
 
     test('agent: what an application publishes to an open topic waits for a member whose agent was killed, and comes out on its route', async () => {

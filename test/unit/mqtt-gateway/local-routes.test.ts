@@ -206,6 +206,7 @@ test.each([
 test('agent configuration: the examples are sound, and name the contracts beside them', async () => {
   for (const [file, contracts] of [
     ['thermometer', ['temperature-guard']],
+    ['recorder', ['temperature-guard']],
     ['valve', ['temperature-guard', 'water-valve']],
   ] as const) {
     const named = contractNamesOf(await readAgentConfig(`examples/water-valve/${file}.json`))
