@@ -68,6 +68,8 @@ const unread: About = { messageId: null, recipient: null, type: 'record' }
 export class RecordRulings {
   readonly #options: RecordRulingsOptions
   readonly #surroundings: Surroundings
+  /** Messages of each device that are on their way to the chain. */
+  readonly #underWay = new Map<DeviceId, number>()
 
   constructor(options: RecordRulingsOptions, surroundings: Surroundings) {
     this.#options = options
@@ -106,13 +108,14 @@ export class RecordRulings {
     } catch (error) {
       return this.#failed(about, error)
     }
+    this.#count(session.device, 1)
     const accepting = this.#options.recorder.accept(request)
     return {
       kept: accepting.then(
         accepted => accepted.ok || !mayPassLater(accepted.error.code),
         () => false,
       ),
-      later: this.#conclude(about, accepting),
+      later: this.#conclude(about, accepting).finally(() => this.#count(session.device, -1)),
     }
   }
 
@@ -169,15 +172,25 @@ export class RecordRulings {
         )
   }
 
-  /** What a device signed is judged on the chain alone: the device can run the guards by itself. */
+  /**
+   * What a device signed is judged on the chain alone: the device can run the guards by itself. So is what comes behind messages of the device
+   * that are on their way: a rule about steps compares with one of them, and not with what is proven now.
+   */
   async #passesGuards(request: RecordRequest): Promise<Result<void>> {
     const { content, device } = request
     const record = content.type === 'attested' ? recordIn(content.body) : undefined
-    if (!record || this.#options.recorder.isRepeat(request)) return ok(undefined)
+    const isBehind = this.#underWay.has(device)
+    if (!record || isBehind || this.#options.recorder.isRepeat(request)) return ok(undefined)
     const { trust } = this.#surroundings
     const from = { device, attested: true }
     const refusal = await verdictOfGuards(trust, record, { from, now: trust.now() })
     return refusal ? refuse(refusal.code, `record: ${refusedBy(refusal)}`) : ok(undefined)
+  }
+
+  #count(device: DeviceId, change: 1 | -1): void {
+    const count = (this.#underWay.get(device) ?? 0) + change
+    if (count > 0) this.#underWay.set(device, count)
+    else this.#underWay.delete(device)
   }
 
   async #conclude(about: About, accepting: Promise<Result<Accepted>>): Promise<Ruling> {

@@ -40,6 +40,13 @@ export const plain: readonly RefusalCheck[] = [
     test: 'test/unit/mqtt-gateway/contract-read.test.ts',
   },
   {
+    refusal: 'records: to judge by guards what comes behind others on their way',
+    file: rulings,
+    find: '!record || isBehind ||',
+    replace: '!record ||',
+    test: rulingsTest,
+  },
+  {
     refusal: 'records: to acknowledge what may pass later',
     file: rulings,
     find: "refusal, { outcome: 'close' })",

@@ -6,7 +6,7 @@ import { MoteError, refuse } from '../../../chain/result.ts'
 import { type IdentityKeys, makeKeys } from '../../../client/key-directory.ts'
 import { noPlainTopics, type PlainTopics } from '../../../mqtt-gateway/protocol/plain-topics.ts'
 import { topics } from '../../../mqtt-gateway/protocol/topics.ts'
-import { exchangeDigest } from '../../../mqtt-gateway/records/recorder.ts'
+import { exchangeDigest, type RecordOutcome } from '../../../mqtt-gateway/records/recorder.ts'
 import { RecordRulings, type RecordTopic } from '../../../mqtt-gateway/server/record-rulings.ts'
 import type { Ruling } from '../../../mqtt-gateway/server/ruling.ts'
 import { certifiedAs, MemoryRecorder, memoryTransaction } from '../../support/memory-recorder.ts'
@@ -289,4 +289,28 @@ test('record: guards that cannot be read refuse for now', async () => {
   }
   expect(await rule()).toMatchObject(refusedAs('unreachable', 'close'))
   expect(recorder.requests).toEqual([])
+})
+
+test('record: what comes behind messages of the device that are on their way is left to the chain', async () => {
+  guardForest()
+  const rulings = new RecordRulings(
+    { recorder, gateway, plain: noPlainTopics },
+    { trust, trustTtlMs: 60_000, onError: error => errors.push(error) },
+  )
+  const send = (CS: number) =>
+    rulings.rule(
+      sessionOf(device),
+      { type: 'report', device, topic },
+      messageOf(JSON.stringify({ Payload: { CS } }), topics.report(device, topic)),
+    )
+  const first = Promise.withResolvers<RecordOutcome>()
+  lastReading(6)
+  recorder.outcome = () => first.promise
+  const before = await send(8)
+  // What it is compared with is not proven yet.
+  const behind = await send(5)
+  expect(behind).toHaveProperty('later')
+  first.resolve(certifiedAs())
+  for (const given of [before, behind]) if ('later' in given) await given.later
+  expect(await send(5.5)).toMatchObject(refusedAs('rule-violated', 'acknowledge'))
 })
