@@ -62,8 +62,9 @@ const requestTimeoutMs = 2_000
 const retryDelayMs = 200
 /** How long a batch is with a gateway that says nothing. */
 const acknowledgeMs = 15_000
-/** How often one that has a batch says that it works on it. */
+/** How often one that has a batch says that it works on it, and for how long: it may be the one that does not reach the chain. */
 const workingEveryMs = acknowledgeMs / 5
+const workingMs = 60_000
 /** One request for a batch that is not there yet: as long may go by after a server was lost. */
 const pullMs = 5_000
 /** Acknowledgements that are tried before a batch counts as done: it may come again, and is found executed. */
@@ -158,7 +159,10 @@ export class JetStreamQueue implements TransactionQueue {
   }
 
   #take(batch: TransactionBatch, message: JsMsg): TransactionBatch {
-    const working = setInterval(() => message.working(), workingEveryMs)
+    const held = new Deadline(workingMs)
+    const working = setInterval(() => {
+      if (!held.isOver) message.working()
+    }, workingEveryMs)
     working.unref()
     this.#taken.set(batch, { message, working })
     return batch

@@ -1,10 +1,13 @@
 /** The queue on three NATS servers: the contract, and that nothing is lost when one of them is killed under load. */
 import { randomBytes } from 'node:crypto'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { once } from 'node:events'
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import type { ChainId } from '../../chain/brands.ts'
+import { allShards } from '../../mqtt-gateway/protocol/sharded-topics.ts'
 import { JetStreamQueue } from '../../mqtt-gateway/records/jetstream-queue.ts'
 import { queuedText, textsOf, transactionQueueContract } from '../contract/transaction-queue.ts'
 import { NatsCluster, noNats } from '../support/nats.ts'
+import { exchangeOf, RecorderWorld, recorderChain } from '../support/recorder-world.ts'
 
 let cluster: NatsCluster
 beforeAll(async () => {
@@ -33,6 +36,29 @@ describe.skipIf(noNats)('three servers, which need nats-server 2.9', () => {
   transactionQueueContract('JetStream', async () => {
     const chainId = newChain()
     return { capacityBytes, open: async () => queueOn(chainId), dispose: async () => {} }
+  })
+
+  test('jetstream queue: what one gateway accepts and another one brings to the chain has its outcome at the first', async () => {
+    const queue = { type: 'jetstream', servers: cluster.servers, replicas: 3, bytes: capacityBytes } as const
+    const shared = { chain: recorderChain(), queue: { ...queue, ca: undefined, nkey: undefined } }
+    const idle = vi.spyOn(JetStreamQueue.prototype, 'take').mockImplementation(async (_shard, signal) => {
+      await once(signal, 'abort')
+      return undefined
+    })
+    await using accepting = await RecorderWorld.open(shared)
+    await expect.poll(() => idle.mock.calls.length).toBe(allShards.length)
+    idle.mockRestore()
+    await using _bringing = await RecorderWorld.open(shared)
+    const { incarnation } = await accepting.recorder.incarnationOf('c', false)
+    const texts = Array.from({ length: 20 }, (_, i) => `m${i}`)
+    const outcomes = await Promise.all(
+      texts.map((text, packetIdentifier) =>
+        accepting.record({ text, exchange: exchangeOf(text, incarnation, { packetIdentifier }) }),
+      ),
+    )
+    expect(new Set(outcomes.map(({ type }) => type))).toEqual(new Set(['certified']))
+    expect(accepting.recorded().toSorted()).toEqual(texts.toSorted())
+    expect(accepting.sources.map(({ asked }) => asked.get('submit'))).toEqual([undefined, undefined])
   })
 
   test('jetstream queue: a server is killed under load, and nothing that was added is lost', async () => {

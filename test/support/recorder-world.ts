@@ -40,8 +40,8 @@ export interface WorldOptions {
   readonly chain?: TestChain
 }
 
-/** A chain with two sensors and a gateway that may attest. */
-function newChain(): TestChain {
+/** A chain with two sensors and a gateway that may attest: the same one in every process. */
+export function recorderChain(): TestChain {
   const chain = new TestChain({ devices: ['gateway', 'sensor', 'other'] })
   const rights = { ...noRights, gateway: true, expectedVersion: 0 }
   chain.perform(chain.operator, { type: 'identity.rights', subject: gatewayKeys.id, ...rights })
@@ -67,7 +67,7 @@ export class RecorderWorld implements AsyncDisposable {
   }
 
   static async open(options: WorldOptions = {}): Promise<RecorderWorld> {
-    const chain = options.chain ?? newChain()
+    const chain = options.chain ?? recorderChain()
     const directory = await mkdtemp(join(tmpdir(), 'mote-recorder-'))
     const world = new RecorderWorld(chain, directory, options)
     await world.start()
@@ -127,20 +127,24 @@ export class RecorderWorld implements AsyncDisposable {
     return (await this.accept(said)).outcome
   }
 
-  /** Texts of the records on the chain, each as often as it is there. */
   recorded(): readonly string[] {
-    return this.chain.blocks.flatMap(({ transactions, receipts }) =>
-      transactions.flatMap((bytes, i) => {
-        if (receipts[i]?.code !== 'ok') return []
-        const { body } = unwrap(parseTransaction(bytes)).unsigned
-        return recordsOf(body).map(({ payload }) => new TextDecoder().decode(payload))
-      }),
-    )
+    return recordedOn(this.chain)
   }
 
   isRecorded(id: TransactionId): boolean {
     return this.chain.transactionStatus(id).status === 'certified'
   }
+}
+
+/** Texts of the records on the chain, each as often as it is there. */
+export function recordedOn(chain: TestChain): readonly string[] {
+  return chain.blocks.flatMap(({ transactions, receipts }) =>
+    transactions.flatMap((bytes, i) => {
+      if (receipts[i]?.code !== 'ok') return []
+      const { body } = unwrap(parseTransaction(bytes)).unsigned
+      return recordsOf(body).map(({ payload }) => new TextDecoder().decode(payload))
+    }),
+  )
 }
 
 export function requestOf({ text, exchange, messageId }: Said): RecordRequest {
