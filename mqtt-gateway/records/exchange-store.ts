@@ -30,6 +30,8 @@ export interface NamedMessage {
 
 /** Sessions that are known at a time; the one not seen for longest is forgotten. */
 export const maxSessions = 65_536
+/** The same of clients whose names begin with one device's id. */
+export const maxSessionsPerOwner = 64
 /** A session that is not seen for so long is forgotten. */
 export const sessionMs = 7 * 86_400_000
 /** Exchanges of one session, those that have ended and may be repeated among them. */
@@ -46,15 +48,19 @@ const seenEveryMs = 60_000
 const spared = 7 / 8
 
 const formatVersion = 1 as const
+/** Of a client's name: a device's id has as many. */
+const ownerCharacters = 64
 
 interface StoredSession {
   readonly version: typeof formatVersion
+  readonly owner: string
   readonly incarnation: string
   readonly isClean: boolean
   readonly seenAt: Milliseconds
 }
 const sessionCodec: Codec<StoredSession> = struct<StoredSession>({
   version: constant(formatVersion),
+  owner: text(4 * ownerCharacters),
   incarnation: text(16),
   isClean: boolean,
   seenAt: uint<Milliseconds>(),
@@ -65,6 +71,7 @@ export class ExchangeStore {
   readonly #now: () => Milliseconds
   /** By hash of the client; in the order in which they were seen. */
   readonly #sessions = new Map<string, SessionTies>()
+  readonly #owners = new Map<string, Set<SessionTies>>()
   /** Of all sessions. */
   #exchanges = 0
   /** By key, the oldest first. */
@@ -95,9 +102,11 @@ export class ExchangeStore {
     }
     const gone = session ? this.#forgetSession(session) : []
     const incarnation = randomBytes(8).toString('hex')
-    const next = { hash, incarnation, isClean, seenAt: this.#now(), ties: new Map() }
-    const change = this.#seen(next)
-    await this.#store.write([...gone, ...this.#makeRoomForSessions(), change])
+    const owner = client.slice(0, ownerCharacters)
+    const next = { hash, owner, incarnation, isClean, seenAt: this.#now(), ties: new Map() }
+    const room = [...this.#makeRoomFor(owner), ...this.#makeRoomForSessions()]
+    this.#add(next)
+    await this.#store.write([...gone, ...room, this.#seen(next)])
     return { incarnation, isPresent: false }
   }
 
@@ -206,14 +215,21 @@ export class ExchangeStore {
     throw new MoteError('interrupted', `session of ${client.slice(0, 100)}: another one has begun`)
   }
 
+  #add(session: SessionTies): void {
+    this.#sessions.set(session.hash, session)
+    const siblings = this.#owners.get(session.owner) ?? new Set()
+    this.#owners.set(session.owner, siblings.add(session))
+  }
+
   /** As the one seen last. */
   #seen(session: SessionTies): StoreChange {
-    const { hash, incarnation, isClean } = session
+    const { hash, owner, incarnation, isClean } = session
     session.seenAt = this.#now()
     this.#sessions.delete(hash)
     this.#sessions.set(hash, session)
     const value = encode(sessionCodec, {
       version: formatVersion,
+      owner,
       incarnation,
       isClean,
       seenAt: session.seenAt,
@@ -228,6 +244,9 @@ export class ExchangeStore {
 
   #forgetSession(session: SessionTies): readonly StoreChange[] {
     this.#sessions.delete(session.hash)
+    const siblings = this.#owners.get(session.owner)
+    siblings?.delete(session)
+    if (siblings?.size === 0) this.#owners.delete(session.owner)
     const ties = [...session.ties.keys()].flatMap(identifier => this.#forgetExchange(session, identifier))
     return [gone(`session/${session.hash}`), ...ties]
   }
@@ -242,8 +261,15 @@ export class ExchangeStore {
     return [gone(tie.key)]
   }
 
+  #makeRoomFor(owner: string): readonly StoreChange[] {
+    const siblings = [...(this.#owners.get(owner) ?? [])]
+    if (siblings.length < maxSessionsPerOwner) return []
+    const [oldest] = siblings.toSorted((a, b) => a.seenAt - b.seenAt)
+    return oldest ? this.#forgetSession(oldest) : []
+  }
+
   #makeRoomForSessions(): readonly StoreChange[] {
-    if (this.#sessions.size <= maxSessions) return []
+    if (this.#sessions.size < maxSessions) return []
     const count = this.#sessions.size - Math.floor(spared * maxSessions)
     return [...this.#sessions.values()].slice(0, count).flatMap(session => this.#forgetSession(session))
   }
@@ -282,11 +308,10 @@ export class ExchangeStore {
 
   async #load(): Promise<readonly OpenRecord[]> {
     const sessions = (await this.#store.all('session/')).map(([hash, value]): SessionTies => {
-      const { incarnation, isClean, seenAt } = decodeStored(sessionCodec, value, `records: session/${hash}`)
-      return { hash, incarnation, isClean, seenAt, ties: new Map() }
+      const session = decodeStored(sessionCodec, value, `records: session/${hash}`)
+      return { ...session, hash, ties: new Map() }
     })
-    for (const session of sessions.toSorted((a, b) => a.seenAt - b.seenAt))
-      this.#sessions.set(session.hash, session)
+    for (const session of sessions.toSorted((a, b) => a.seenAt - b.seenAt)) this.#add(session)
     const byTransaction = new Map<TransactionId, OpenRecord>()
     const exchanges = await this.#loadTies('exchange/', byTransaction)
     for (const tie of exchanges) {
@@ -294,8 +319,20 @@ export class ExchangeStore {
       this.#exchanges++
     }
     for (const tie of await this.#loadTies('message/', byTransaction)) this.#messages.set(tie.key, tie)
+    await this.#forgetClean()
     await this.expire()
     return [...byTransaction.values()]
+  }
+
+  /** A clean session ended with the process that had its connection: what is open in it goes on, and nobody repeats anything. */
+  async #forgetClean(): Promise<void> {
+    const changes = [...this.#sessions.values()]
+      .filter(({ isClean }) => isClean)
+      .flatMap(session => {
+        const ended = this.#forgetEnded(session, session.ties.size)
+        return session.ties.size > 0 ? ended : [...ended, ...this.#forgetSession(session)]
+      })
+    if (changes.length > 0) await this.#store.write(changes)
   }
 
   /** The oldest first. */

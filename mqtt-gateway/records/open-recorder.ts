@@ -9,7 +9,7 @@ import { MessageStore } from '../../client/message-store.ts'
 import { nativeVerifier } from '../../client/native-crypto.ts'
 import { allShards } from '../protocol/sharded-topics.ts'
 import { followOutcomes } from './block-outcomes.ts'
-import { DurableRecorder, defaultRecorderLimits } from './durable-recorder.ts'
+import { DurableRecorder, defaultRecorderLimits, type RecorderLimits } from './durable-recorder.ts'
 import { ExchangeStore } from './exchange-store.ts'
 import { openQueue } from './open-queue.ts'
 import { runPump } from './pump.ts'
@@ -29,6 +29,7 @@ export interface RecorderOptions {
   readonly blocks: CertifiedBlocks
   /** Where its trust started: the genesis. */
   readonly checkpoint: TrustedHead
+  readonly limits?: RecorderLimits
   /** Told of failures after which it goes on. */
   readonly onError: (error: unknown) => void
 }
@@ -65,7 +66,7 @@ export async function openRecorder(options: RecorderOptions): Promise<RunningRec
     queue,
     settler,
     patienceMs: options.queue.type === 'level' ? undefined : patienceMs,
-    limits: defaultRecorderLimits,
+    limits: options.limits ?? defaultRecorderLimits,
     signal,
     onError,
   })

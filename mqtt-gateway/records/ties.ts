@@ -36,6 +36,8 @@ export interface Tie {
 /** What a client has sent in one life of its session. */
 export interface SessionTies {
   readonly hash: string
+  /** Beginning of the client's name: a device's id, where clients are devices. */
+  readonly owner: string
   readonly incarnation: string
   readonly isClean: boolean
   seenAt: Milliseconds

@@ -17,6 +17,7 @@ import { deviceMessages } from './message-refusals.ts'
 import { operators } from './operator-refusals.ts'
 import { plain } from './plain-refusals.ts'
 import { plausibilityRefusals } from './plausibility-refusals.ts'
+import { queue } from './queue-refusals.ts'
 import { quotas } from './quota-refusals.ts'
 import { never, type RefusalCheck, takenOut } from './refusal-check.ts'
 import { retention } from './retention-refusals.ts'
@@ -597,4 +598,5 @@ export const refusalChecks: readonly RefusalCheck[] = [
   ...attachedRefusals,
   ...plausibilityRefusals,
   ...plain,
+  ...queue,
 ]

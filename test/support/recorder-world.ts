@@ -9,6 +9,7 @@ import { parseTransaction, recordsOf } from '../../chain/transaction.ts'
 import { CertifiedBlocks } from '../../client/certified-blocks.ts'
 import { ChainClient } from '../../client/chain-client.ts'
 import type { ChainSource } from '../../client/chain-source.ts'
+import { defaultRecorderLimits, type RecorderLimits } from '../../mqtt-gateway/records/durable-recorder.ts'
 import { openRecorder, type RunningRecorder } from '../../mqtt-gateway/records/open-recorder.ts'
 import type { QueueConfig } from '../../mqtt-gateway/records/queue-config.ts'
 import {
@@ -36,6 +37,7 @@ export interface WorldOptions {
   /** Nodes that serve the chain. */
   readonly sources?: number
   readonly queue?: QueueConfig
+  readonly limits?: Partial<RecorderLimits>
   /** Of another world, which it shares. */
   readonly chain?: TestChain
 }
@@ -57,13 +59,13 @@ export class RecorderWorld implements AsyncDisposable {
   #blocks!: CertifiedBlocks
   #following!: AbortController
 
-  readonly #queue: QueueConfig
+  readonly #options: WorldOptions
 
-  private constructor(chain: TestChain, directory: string, { sources = 2, queue }: WorldOptions) {
+  private constructor(chain: TestChain, directory: string, options: WorldOptions) {
     this.chain = chain
-    this.#queue = queue ?? { type: 'level' }
+    this.#options = options
     this.directory = directory
-    this.sources = Array.from({ length: sources }, (_, i) => chain.source(`full-${i + 1}`))
+    this.sources = Array.from({ length: options.sources ?? 2 }, (_, i) => chain.source(`full-${i + 1}`))
   }
 
   static async open(options: WorldOptions = {}): Promise<RecorderWorld> {
@@ -92,7 +94,8 @@ export class RecorderWorld implements AsyncDisposable {
     this.#blocks = new CertifiedBlocks(client.follower, client.pool)
     this.#running = await openRecorder({
       data: this.directory,
-      queue: this.#queue,
+      queue: this.#options.queue ?? { type: 'level' },
+      limits: { ...defaultRecorderLimits, ...this.#options.limits },
       keys: gatewayKeys,
       client,
       blocks: this.#blocks,

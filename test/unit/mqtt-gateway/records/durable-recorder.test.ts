@@ -1,6 +1,6 @@
 /** One message, one transaction: repeats, crashes between any two steps, expiry, lies, and a chain that is out of reach. */
-import { expect, test, vi } from 'vitest'
-import { MoteError } from '../../../../chain/result.ts'
+import { afterEach, expect, test, vi } from 'vitest'
+import { MoteError, refuse, unwrap } from '../../../../chain/result.ts'
 import { parseTransaction } from '../../../../chain/transaction.ts'
 import { DurableQueue } from '../../../../client/durable-queue.ts'
 import { signedBody } from '../../../../client/submission.ts'
@@ -9,6 +9,8 @@ import { LevelQueue } from '../../../../mqtt-gateway/records/level-queue.ts'
 import { exchangeOf, RecorderWorld, requestOf, sensorKeys } from '../../../support/recorder-world.ts'
 import { sampleRecord } from '../../../support/sample-record.ts'
 import { keysOf } from '../../../support/test-chain.ts'
+
+afterEach(() => vi.restoreAllMocks())
 
 const begun = async (world: RecorderWorld, isClean = false) =>
   (await world.recorder.incarnationOf('c', isClean)).incarnation
@@ -262,6 +264,82 @@ test('recorder: a node that only claims that the message is certified is not bel
   expect(outcome.type).toBe('certified')
   expect(world.errors).toEqual([])
   expect(world.recorded()).toEqual(['a'])
+})
+
+test('recorder: more open records than the limit are refused as overloaded, and taken again when there is room', async () => {
+  await using world = await RecorderWorld.open({ limits: { records: 2 } })
+  const failing = (failure: MoteError | undefined) => {
+    for (const source of world.sources) source.failure = failure
+  }
+  failing(new MoteError('unreachable', 'down'))
+  const taken = [await world.accept({ text: 'a' }), await world.accept({ text: 'b' })]
+  expect(await world.recorder.accept(requestOf({ text: 'c' }))).toMatchObject({
+    error: { code: 'overloaded' },
+  })
+  failing(undefined)
+  await Promise.all(taken.map(({ outcome }) => outcome))
+  expect(await world.record({ text: 'c' })).toMatchObject({ type: 'certified' })
+})
+
+test('recorder: out of reach of the chain the wait ends without an outcome, and a repeat finds it when it is there', async () => {
+  await using world = await RecorderWorld.open({ limits: { outcomeMs: 50 } })
+  for (const source of world.sources) source.failure = new MoteError('unreachable', 'down')
+  const said = { text: 'a', exchange: exchangeOf('a', await begun(world)) }
+  const { transaction, outcome } = await world.accept(said)
+  await expect(outcome).rejects.toMatchObject({ code: 'timeout' })
+  for (const source of world.sources) source.failure = undefined
+  await vi.waitFor(() => expect(world.isRecorded(transaction)).toBe(true), 5_000)
+  expect(await world.record(said)).toMatchObject({ type: 'certified', transaction })
+  expect(world.recorded()).toEqual(['a'])
+})
+
+test('recorder: refused by a full queue, a message leaves no trace: sent again it is recorded once', async () => {
+  await using world = await RecorderWorld.open()
+  const said = { text: 'a', messageId: 'm', exchange: exchangeOf('a', await begun(world)) }
+  const full = vi.spyOn(LevelQueue.prototype, 'add').mockResolvedValue(refuse('overloaded', 'full'))
+  expect(await world.recorder.accept(requestOf(said))).toMatchObject({ error: { code: 'overloaded' } })
+  full.mockRestore()
+  await world.restart()
+  expect(world.recorded()).toEqual([])
+  expect(await world.record(said)).toMatchObject({ type: 'certified' })
+  expect(world.recorded()).toEqual(['a'])
+})
+
+test('recorder: where the queue cannot be reached, what is tied goes to the chain without it, and what is not is not taken', async () => {
+  await using world = await RecorderWorld.open()
+  const gone = new MoteError('unreachable', 'queue: gone')
+  const added = vi.spyOn(LevelQueue.prototype, 'add').mockRejectedValue(gone)
+  const tied = { text: 'a', exchange: exchangeOf('a', await begun(world)) }
+  expect(await world.record(tied)).toMatchObject({ type: 'certified' })
+  await expect(world.accept({ text: 'b' })).rejects.toBe(gone)
+  added.mockRestore()
+  expect(world.recorded()).toEqual(['a'])
+})
+
+test('recorder: what one device sends is on the chain in the order in which it came', async () => {
+  await using world = await RecorderWorld.open()
+  const incarnation = await begun(world)
+  const texts = Array.from({ length: 150 }, (_, i) => `m${i}`)
+  const recording = texts.map((text, packetIdentifier) =>
+    world.record({ text, exchange: exchangeOf(text, incarnation, { packetIdentifier }) }),
+  )
+  await Promise.all(recording)
+  expect(world.recorded()).toEqual(texts)
+})
+
+test('recorder: what one node alone refuses holds nobody up', async () => {
+  vi.spyOn(performance, 'now').mockImplementation(() => 100 * Date.now())
+  await using world = await RecorderWorld.open()
+  world.sources[1]!.failure = new MoteError('unreachable', 'down')
+  const body = { type: 'record.one', record: sampleRecord({ topic: 'forged' }) } as const
+  const forged = signedBody({ chainId: world.chain.chainId, body, keys: sensorKeys, time: world.chain.time })
+  forged[forged.length - 1]! ^= 1
+  const content = { type: 'signed', transaction: forged } as const
+  const request = { exchange: undefined, device: sensorKeys.id, messageId: undefined, content }
+  const taken = unwrap(await world.recorder.accept(request))
+  expect(await world.record({ text: 'a' })).toMatchObject({ type: 'certified' })
+  world.sources[1]!.failure = undefined
+  expect(await taken.outcome).toMatchObject({ type: 'refused', code: 'bad-signature' })
 })
 
 function isUnconfirmed(error: unknown): boolean {

@@ -1,0 +1,163 @@
+/** What a gateway remembers of deliveries, for how long, and how much of it. */
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { unwrap } from '../../../../chain/result.ts'
+import { type ParsedTransaction, parseTransaction } from '../../../../chain/transaction.ts'
+import { MessageStore } from '../../../../client/message-store.ts'
+import { signedBody } from '../../../../client/submission.ts'
+import {
+  ExchangeStore,
+  maxExchangesPerSession,
+  maxSessionsPerOwner,
+  namedMessageMs,
+  sessionMs,
+} from '../../../../mqtt-gateway/records/exchange-store.ts'
+import type { RecordOutcome } from '../../../../mqtt-gateway/records/recorder.ts'
+import type { OpenRecord } from '../../../../mqtt-gateway/records/ties.ts'
+import { ManualClock } from '../../../support/manual-clock.ts'
+import { exchangeOf, gatewayKeys, recorderChain, sensorKeys } from '../../../support/recorder-world.ts'
+import { sampleRecord } from '../../../support/sample-record.ts'
+
+const { chainId, time } = recorderChain()
+
+function transaction(): ParsedTransaction {
+  const body = { type: 'record.one', record: sampleRecord({ source: sensorKeys.id }) } as const
+  return unwrap(parseTransaction(signedBody({ chainId, body, keys: gatewayKeys, time })))
+}
+const opened = (): OpenRecord => ({ transaction: transaction(), ties: new Set() })
+const refused = ({ transaction: { id } }: OpenRecord, detail = 'why'): RecordOutcome => ({
+  type: 'refused',
+  transaction: id,
+  code: 'rule-violated',
+  detail,
+})
+
+let directory: string
+let store: MessageStore
+let exchanges: ExchangeStore
+let clock: ManualClock
+let open: readonly OpenRecord[]
+const start = async () => {
+  store = await MessageStore.open(directory)
+  ;({ exchanges, open } = await ExchangeStore.open(store, () => clock.wall()))
+}
+const restart = async () => {
+  await store.close()
+  await start()
+}
+beforeEach(async () => {
+  directory = await mkdtemp(join(tmpdir(), 'mote-exchanges-'))
+  clock = new ManualClock()
+  await start()
+})
+afterEach(async () => {
+  await store.close()
+  await rm(directory, { recursive: true })
+})
+
+const begin = async (client = 'c', isClean = false) =>
+  (await exchanges.incarnationOf(client, isClean)).incarnation
+
+test('exchange store: a record that is tied twice is open once after a restart, and ends for both', async () => {
+  const exchange = exchangeOf('a', await begin())
+  const message = { device: sensorKeys.id, messageId: 'm', digest: new Uint8Array(32) }
+  const record = opened()
+  await exchanges.tie(record, { exchange, message })
+  await restart()
+  expect(open.map(({ transaction: { id } }) => id)).toEqual([record.transaction.id])
+  await exchanges.end(open[0]!, refused(record, 'ü'.repeat(1_000)))
+  await restart()
+  expect(open).toEqual([])
+  for (const tie of [exchanges.find(exchange), exchanges.findMessage(message)])
+    expect(await exchanges.outcomeOf(tie!)).toEqual(refused(record, 'ü'.repeat(510)))
+})
+
+test('exchange store: a successor takes the place of a transaction in all its ties', async () => {
+  const exchange = exchangeOf('a', await begin())
+  const record = opened()
+  await exchanges.tie(record, { exchange })
+  const successor = transaction()
+  await exchanges.replace(record, successor)
+  await restart()
+  expect(open.map(({ transaction: { id } }) => id)).toEqual([successor.id])
+})
+
+test('exchange store: what came to nothing leaves nothing', async () => {
+  const exchange = exchangeOf('a', await begin())
+  const message = { device: sensorKeys.id, messageId: 'm', digest: new Uint8Array(32) }
+  const record = opened()
+  await exchanges.tie(record, { exchange, message })
+  await exchanges.untie(record)
+  expect(exchanges.find(exchange)).toBeUndefined()
+  expect(exchanges.findMessage(message)).toBeUndefined()
+  await restart()
+  expect(open).toEqual([])
+  expect(await store.all('exchange/')).toEqual([])
+})
+
+test('exchange store: of more deliveries than the limit the oldest that have ended are forgotten, none that is open', async () => {
+  const incarnation = await begin()
+  const exchange = (packetIdentifier: number) => exchangeOf('a', incarnation, { packetIdentifier })
+  const first = opened()
+  await exchanges.tie(first, { exchange: exchange(1) })
+  const one = opened()
+  const tying = Array.from({ length: maxExchangesPerSession - 1 }, (_, i) =>
+    exchanges.tie(one, { exchange: exchange(i + 2) }),
+  )
+  await Promise.all(tying)
+  await exchanges.end(one, refused(one))
+  expect(exchanges.find(exchange(2))).toBeDefined()
+  await exchanges.tie(opened(), { exchange: exchange(maxExchangesPerSession + 1) })
+  expect(exchanges.find(exchange(1))?.open).toBe(first)
+  expect(exchanges.find(exchange(2))).toBeUndefined()
+  expect(exchanges.find(exchange(maxExchangesPerSession))).toBeDefined()
+  expect((await store.all('exchange/')).length).toBeLessThan(maxExchangesPerSession)
+})
+
+test('exchange store: a device with more sessions than the limit loses its oldest, and no other device one', async () => {
+  const [device, other] = ['d'.repeat(64), 'e'.repeat(64)]
+  const first = await begin(other)
+  for (let i = 0; i <= maxSessionsPerOwner; i++) {
+    clock.advance(1)
+    await begin(`${device}.${i}`)
+  }
+  expect(await exchanges.incarnationOf(`${device}.0`, false)).toMatchObject({ isPresent: false })
+  expect(await exchanges.incarnationOf(`${device}.5`, false)).toMatchObject({ isPresent: true })
+  expect(await exchanges.incarnationOf(other, false)).toEqual({ incarnation: first, isPresent: true })
+  await restart()
+  clock.advance(1)
+  await begin(`${device}.new`)
+  expect((await store.all('session/')).length).toBe(maxSessionsPerOwner + 1)
+})
+
+test('exchange store: a session that is not seen for its time is over, and so is a message id', async () => {
+  const exchange = exchangeOf('a', await begin())
+  const message = { device: sensorKeys.id, messageId: 'm', digest: new Uint8Array(32) }
+  const record = opened()
+  await exchanges.tie(record, { exchange, message })
+  await exchanges.end(record, refused(record))
+  clock.advance(namedMessageMs)
+  expect(exchanges.findMessage(message)).toBeUndefined()
+  expect(exchanges.find(exchange)).toBeDefined()
+  clock.advance(sessionMs - namedMessageMs)
+  expect(await exchanges.incarnationOf('c', false)).toMatchObject({ isPresent: true })
+  clock.advance(sessionMs + 1)
+  await exchanges.expire()
+  expect(await store.all('')).toEqual([])
+  expect(await exchanges.incarnationOf('c', false)).toMatchObject({ isPresent: false })
+})
+
+test('exchange store: a clean session ends with the process; what is open in it goes on', async () => {
+  const incarnation = await begin('c', true)
+  const [done, still] = [opened(), opened()]
+  await exchanges.tie(done, { exchange: exchangeOf('a', incarnation) })
+  await exchanges.tie(still, { exchange: exchangeOf('b', incarnation, { packetIdentifier: 2 }) })
+  await exchanges.end(done, refused(done))
+  await restart()
+  expect(open.map(({ transaction: { id } }) => id)).toEqual([still.transaction.id])
+  await exchanges.end(open[0]!, refused(still))
+  await restart()
+  expect(await store.all('')).toEqual([])
+})
