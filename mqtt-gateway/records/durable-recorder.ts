@@ -224,11 +224,11 @@ export class DurableRecorder implements Recorder {
   async #follow(open: OpenMessage, way: 'queued' | 'direct'): Promise<void> {
     try {
       let settlement = await this.#settlementOf(open, way)
-      while (settlement.type === 'unconfirmed' || this.#isToBeSignedAnew(open, settlement))
-        settlement = await this.#settlementOf(
-          open,
-          settlement.type === 'unconfirmed' ? 'direct' : await this.#replace(open),
-        )
+      while (settlement.type === 'unconfirmed' || this.#isToBeSignedAnew(open, settlement)) {
+        open.settled = Promise.withResolvers()
+        const next = settlement.type === 'unconfirmed' ? 'direct' : await this.#replace(open)
+        settlement = await this.#settlementOf(open, next)
+      }
       const outcome = outcomeFrom(open.transaction.id, settlement)
       open.ended.resolve(outcome)
       await this.#parts.exchanges.end(open, outcome)
@@ -244,9 +244,8 @@ export class DurableRecorder implements Recorder {
     const { patienceMs } = this.#parts
     const { transaction, settled } = open
     const settle = () => {
-      this.#parts.settler
-        .settle([transaction])
-        .then(([settlement]) => settled.resolve(settlement as Settlement), settled.reject)
+      const [settlement] = this.#parts.settler.settle([transaction])
+      settlement?.then(settled.resolve, settled.reject)
     }
     if (way === 'direct') settle()
     else if (patienceMs !== undefined)
@@ -272,7 +271,6 @@ export class DurableRecorder implements Recorder {
         this.#mustRun()
       }
     }
-    open.settled = Promise.withResolvers()
     this.#open.delete(before.id)
     this.#open.set(next.id, open)
     this.#bytes += next.bytes.length - before.bytes.length

@@ -49,13 +49,14 @@ async function pumpBatch(batch: TransactionBatch, parts: PumpParts): Promise<voi
     if (!parsed.ok) onError(new MoteError('storage-corrupt', `queue: no transaction: ${parsed.error.detail}`))
     return parsed.ok ? [parsed.value] : []
   })
-  const settlements = await settler.settle(transactions)
   const back: ParsedTransaction[] = []
-  for (const [index, transaction] of transactions.entries()) {
-    const settlement = settlements[index] as Settlement
-    if (settlement.type === 'unconfirmed') back.push(transaction)
-    else onSettled(transaction, settlement)
-  }
+  const settling = settler.settle(transactions).map(async (settlement, index) => {
+    const transaction = transactions[index] as ParsedTransaction
+    const final = await settlement
+    if (final.type === 'unconfirmed') back.push(transaction)
+    else onSettled(transaction, final)
+  })
+  await Promise.all(settling)
   await persist(async () => {
     while (back.length > 0) {
       // The batch keeps its place until there is room.

@@ -50,7 +50,9 @@ const unconfirmedMs = 10_000
 const retryDelayMsMin = 50
 const retryDelayMsMax = 2_000
 
-type Submitted = readonly [ParsedTransaction, Executed | TransactionStatus]
+type Settled = (transaction: ParsedTransaction, settlement: Settlement | Promise<Settlement>) => void
+/** Executed, or not final yet; undefined: refused, or executed in a block that is not to be had. */
+type Submitted = readonly [ParsedTransaction, Executed | 'not yet' | undefined]
 
 export class Settler {
   readonly #parts: SettlerParts
@@ -60,40 +62,35 @@ export class Settler {
     this.#parts = parts
   }
 
-  /** Each with its outcome, in their order. One that is being settled already is not sent twice. Throws `interrupted`. */
-  async settle(transactions: readonly ParsedTransaction[]): Promise<readonly Settlement[]> {
-    const fresh = transactions.filter(({ id }) => !this.#running.has(id))
-    const ends = new Map(fresh.map(({ id }) => [id, Promise.withResolvers<Settlement>()]))
+  /** The outcome of each, as soon as it is there. One that is being settled already is not sent twice. They reject with `interrupted`. */
+  settle(transactions: readonly ParsedTransaction[]): readonly Promise<Settlement>[] {
+    const fresh = new Map(
+      transactions.filter(({ id }) => !this.#running.has(id)).map(each => [each.id, each]),
+    )
+    const ends = new Map([...fresh.keys()].map(id => [id, Promise.withResolvers<Settlement>()]))
     for (const [id, { promise }] of ends) {
-      promise.catch(() => {})
       this.#running.set(id, promise)
+      promise.catch(() => {}).finally(() => this.#running.delete(id))
     }
+    const settled: Settled = ({ id }, settlement) => ends.get(id)?.resolve(settlement)
     const all = transactions.map(({ id }) => this.#running.get(id) as Promise<Settlement>)
-    const settled = (id: TransactionId, settlement: Settlement | Promise<Settlement>) =>
-      ends.get(id)?.resolve(settlement)
-    this.#settleTogether(fresh, settled).catch(error => {
+    this.#settleTogether([...fresh.values()], settled).catch(error => {
       for (const { reject } of ends.values()) reject(error)
     })
-    try {
-      return await Promise.all(all)
-    } finally {
-      for (const { id } of fresh) this.#running.delete(id)
-    }
+    return all
   }
 
-  /** Rounds of one request for all that are open; those that were refused go on by themselves. */
-  async #settleTogether(
-    transactions: readonly ParsedTransaction[],
-    settled: (id: TransactionId, settlement: Settlement | Promise<Settlement>) => void,
-  ): Promise<void> {
-    let open = [...new Map(transactions.map(each => [each.id, each])).values()]
+  /** Rounds of one request for all that are open; those of which something else was said go on by themselves. */
+  async #settleTogether(transactions: readonly ParsedTransaction[], settled: Settled): Promise<void> {
+    let open = transactions
     for (let delayMs = retryDelayMsMin; open.length > 0; delayMs = Math.min(2 * delayMs, retryDelayMsMax)) {
       this.#mustRun()
-      const heard = await this.#submitAll(open)
-      for (const [transaction, said] of heard)
-        if ('receipt' in said) settled(transaction.id, { type: 'executed', ...said })
-        else if (isRefusal(said)) settled(transaction.id, this.#settleAlone(transaction))
-      open = heard.flatMap(([each, said]) => ('receipt' in said || isRefusal(said) ? [] : [each]))
+      const again: ParsedTransaction[] = []
+      for (const [transaction, said] of await this.#submitAll(open)) {
+        if (said === 'not yet') again.push(transaction)
+        else settled(transaction, said ? { type: 'executed', ...said } : this.#settleAlone(transaction))
+      }
+      open = again
       if (open.length > 0) await pause(delayMs, this.#parts.signal)
     }
   }
@@ -108,14 +105,14 @@ export class Settler {
         return Promise.all(
           transactions.map(async (each, i): Promise<Submitted> => {
             const said = await judge(source, each.id, statuses[i] as TransactionStatus, receiptsAt)
-            return [each, said]
+            return [each, 'receipt' in said ? said : isRefusal(said) ? undefined : 'not yet']
           }),
         )
       })
     } catch (error) {
       this.#mustRun()
       onError(error)
-      return transactions.map(each => [each, { id: each.id, status: 'unknown' }])
+      return transactions.map(each => [each, isMissing(error) ? undefined : 'not yet'])
     }
   }
 
@@ -152,8 +149,7 @@ export class Settler {
       } catch (error) {
         this.#mustRun()
         onError(error)
-        const isOneAlone = error instanceof MoteError && error.code === 'unconfirmed'
-        if (isOneAlone && performance.now() - since > unconfirmedMs)
+        if (isForOneAlone(error) && performance.now() - since > unconfirmedMs)
           return { type: 'unconfirmed', detail: error.detail }
       }
       await pause(delayMs, signal)
@@ -236,6 +232,15 @@ function submitTo(
   return source.submitAll
     ? source.submitAll(wires, 'certified', { signal })
     : Promise.all(wires.map(bytes => source.submit(bytes, 'certified', { signal })))
+}
+
+/** The block of a transaction is not kept: one such must not hold up those that were sent with it. */
+function isMissing(error: unknown): error is MoteError {
+  return error instanceof MoteError && ['forgotten', 'height-not-available'].includes(error.code)
+}
+
+function isForOneAlone(error: unknown): error is MoteError {
+  return isMissing(error) || (error instanceof MoteError && error.code === 'unconfirmed')
 }
 
 /** Whether these words mean that the same bytes will not be executed. */

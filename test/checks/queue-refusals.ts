@@ -87,10 +87,18 @@ export const queue: readonly RefusalCheck[] = [
   {
     refusal: 'records: to hold up a shard with what one node alone refuses',
     file: settling,
-    find: 'if (isOneAlone && performance.now() - since > unconfirmedMs)',
+    find: 'if (isForOneAlone(error) && performance.now() - since > unconfirmedMs)',
     replace: never,
     test: recorderTest,
     only: 'holds nobody up',
+  },
+  {
+    refusal: 'records: to hold up what was sent with a transaction whose block is forgotten',
+    file: settling,
+    find: "return error instanceof MoteError && ['forgotten', 'height-not-available'].includes(error.code)",
+    replace: 'return false',
+    test: recorderTest,
+    only: 'not held up',
   },
   {
     refusal: 'records: a place at which a transaction does not stand',

@@ -342,6 +342,46 @@ test('recorder: what one node alone refuses holds nobody up', async () => {
   expect(await taken.outcome).toMatchObject({ type: 'refused', code: 'bad-signature' })
 })
 
+test('recorder: executed in a block of which the nodes have forgotten the receipts, a message ends, and those sent with it are not held up', async () => {
+  await using world = await RecorderWorld.open()
+  const lost = world.chain.height + 1
+  for (const source of world.sources) {
+    const receipts = source.receipts.bind(source)
+    source.receipts = async height => {
+      if (height === lost) throw new MoteError('forgotten', `block ${height}`)
+      return receipts(height)
+    }
+  }
+  const [gone, kept] = await Promise.all([world.record({ text: 'a' }), world.record({ text: 'b' })])
+  expect(gone).toMatchObject({ type: 'refused', code: 'forgotten' })
+  expect(kept).toMatchObject({ type: 'certified' })
+  expect(world.recorded().toSorted()).toEqual(['a', 'b'])
+})
+
+test('recorder: what one node alone says of a resumed message is asked again, until a second one answers', async () => {
+  await using world = await RecorderWorld.open()
+  const exchange = exchangeOf('forged', await begun(world))
+  for (const source of world.sources) source.failure = new MoteError('unreachable', 'down')
+  const body = { type: 'record.one', record: sampleRecord({ topic: 'forged' }) } as const
+  const transaction = signedBody({
+    chainId: world.chain.chainId,
+    body,
+    keys: sensorKeys,
+    time: world.chain.time,
+  })
+  transaction[transaction.length - 1]! ^= 1
+  const content = { type: 'signed', transaction } as const
+  const request = { exchange, device: sensorKeys.id, messageId: undefined, content }
+  unwrap(await world.recorder.accept(request))
+  vi.spyOn(performance, 'now').mockImplementation(() => 100 * Date.now())
+  world.sources[0]!.failure = undefined
+  await world.restart()
+  const again = unwrap(await world.recorder.accept(request))
+  await vi.waitFor(() => expect(world.errors.filter(isUnconfirmed).length).toBeGreaterThan(3), 5_000)
+  world.sources[1]!.failure = undefined
+  expect(await again.outcome).toMatchObject({ type: 'refused', code: 'bad-signature' })
+})
+
 function isUnconfirmed(error: unknown): boolean {
   return error instanceof MoteError && error.code === 'unconfirmed'
 }
