@@ -53,6 +53,14 @@ export const plain: readonly RefusalCheck[] = [
     replace: 'refusal)',
     test: rulingsTest,
   },
+  {
+    refusal: 'plain topics: to publish a decision',
+    file: 'mqtt-gateway/server/rulings.ts',
+    find: 'isDecision ||',
+    replace: '',
+    test: 'test/e2e/gateway-records.test.ts',
+    only: 'nobody publishes a decision',
+  },
   ...takenOut(message, messageTest, {
     'plain messages: over 8 KiB': 'if (payload.length > maxPlainMessageBytes)',
     'plain messages: that no transaction has room for': 'if (bytes > most)',
