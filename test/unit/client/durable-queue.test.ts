@@ -97,3 +97,17 @@ test('durable queue: an altered entry is storage-corrupt and not another message
 test('message store: one process at a time', async () => {
   await expect(MessageStore.open(directory)).rejects.toMatchObject({ code: 'in-use' })
 })
+
+test('message store: what is asked for side by side is on the disk in that order, each with all that it changes', async () => {
+  const value = (n: number) => Buffer.of(n >> 8, n & 255)
+  const writing = Array.from({ length: 5_000 }, (_, n) =>
+    store.write([
+      { key: 'last', value: value(n) },
+      { key: `one/${n}`, value: value(n) },
+      { key: `one/${n - 1}`, value: undefined },
+    ]),
+  )
+  await Promise.all(writing)
+  expect(await store.get('last')).toEqual(value(4_999))
+  expect(await store.all('one/')).toEqual([['4999', value(4_999)]])
+})
