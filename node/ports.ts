@@ -230,8 +230,8 @@ export interface Storage {
   /** The same for a handover whose header has both certificates. */
   putHandover(handover: HandoverRow): Promise<void>
 
-  /** Puts what is kept in place of blocks and receipts. Atomic; a crash may undo the last ones, which are then there as before. */
-  forget(blocks: readonly { readonly height: Height; readonly kept: Uint8Array }[]): Promise<void>
+  /** Puts what is kept in place of blocks and receipts, and `reclaims` the room. Atomic; a crash may undo the last ones. */
+  forget(blocks: readonly (readonly [Height, kept: Uint8Array])[], reclaims: boolean): Promise<void>
   header(height: Height): Promise<Uint8Array | undefined>
   changes(height: Height): Promise<Uint8Array | undefined>
   block(height: Height): Promise<Uint8Array | undefined>

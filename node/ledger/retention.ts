@@ -36,6 +36,8 @@ export const defaultRetentionLimits: RetentionLimits = { blocks: 'all', ageMs: 6
 const maxBlocksPerStep = 64
 const maxBytesPerStep = 256 * 1024
 const pauseMs = 50
+/** Forgotten bytes after which the disk is to give the room back: LevelDB else does so when it comes by these files, which may be never. */
+const maxUnreclaimedBytes = 8 * 1024 * 1024
 
 export interface RetentionParts {
   readonly chain: Pick<LiveChain, 'certifiedHeight' | 'certified'>
@@ -45,14 +47,14 @@ export interface RetentionParts {
   readonly limits: RetentionLimits
 }
 
-type ForgottenRow = Parameters<Storage['forget']>[0][number]
-
 export class Retention implements NodeListener {
   readonly #parts: RetentionParts
   /** Everything below is forgotten, or was never here. */
   #next = Height(1)
   /** The block at `#next` is not old enough before block time reaches this. */
   #youngUntil = 0
+  /** Forgotten since the room was given back; after a start there may be some from before. */
+  #unreclaimed = 0
   #isBusy = false
   #stopped = false
 
@@ -96,7 +98,7 @@ export class Retention implements NodeListener {
 
   async #step(): Promise<void> {
     const { storage } = this.#parts
-    const rows: ForgottenRow[] = []
+    const rows: (readonly [Height, Uint8Array])[] = []
     let bytes = 0
     while (rows.length < maxBlocksPerStep && bytes < maxBytesPerStep && this.#mayBeDue()) {
       const found = await this.#read(this.#next)
@@ -108,15 +110,19 @@ export class Retention implements NodeListener {
         this.#next = above
         continue
       }
-      rows.push(found.row)
+      rows.push([this.#next, found.kept])
       bytes += found.bytes
       this.#next = Height(this.#next + 1)
     }
-    if (rows.length > 0) await storage.forget(rows)
+    if (rows.length === 0) return
+    this.#unreclaimed += bytes
+    const reclaims = this.#unreclaimed >= maxUnreclaimedBytes
+    if (reclaims) this.#unreclaimed = 0
+    await storage.forget(rows, reclaims)
   }
 
   /** What to keep of a block; undefined if it is not here. Throws `storage-corrupt`. */
-  async #read(height: Height): Promise<{ row: ForgottenRow; bytes: number } | 'young' | undefined> {
+  async #read(height: Height): Promise<{ kept: Uint8Array; bytes: number } | 'young' | undefined> {
     const { storage, chain, limits } = this.#parts
     const [data, receiptBytes] = await Promise.all([storage.block(height), storage.receipts(height)])
     if (!data || !receiptBytes) return undefined
@@ -133,6 +139,6 @@ export class Retention implements NodeListener {
     const [foreign] = foreignLeaves(header, leaves)
     if (foreign) throw corrupt(`block ${height}: ${foreign}: other ones than the header names`)
     const kept = encode(forgottenBlockCodec, { leaves, codes: receipts.map(({ code }) => code) })
-    return { row: { height, kept }, bytes: data.length + receiptBytes.length }
+    return { kept, bytes: data.length + receiptBytes.length }
   }
 }

@@ -123,5 +123,7 @@ export interface ByteStore {
   range(range: KeyRange): AsyncIterable<readonly [key: Uint8Array, value: Uint8Array]>
   /** Atomic. When `durable`, this write and every earlier one survive a crash once the promise resolves. */
   write(operations: readonly BatchOperation[], durable: boolean): Promise<void>
+  /** Gives back the room of records that were deleted in this range, which LevelDB else does when it comes by. */
+  reclaim(range: Pick<KeyRange, 'from' | 'to'>): Promise<void>
   close(): Promise<void>
 }

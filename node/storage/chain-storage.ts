@@ -323,9 +323,13 @@ class ChainStorage implements Storage {
     return undefined
   }
 
-  forget(blocks: Parameters<Storage['forget']>[0]): Promise<void> {
+  async forget(blocks: Parameters<Storage['forget']>[0], reclaims: boolean): Promise<void> {
     const operations = blocks.flatMap(forgettingOperations)
-    return this.#queue.write(() => operations, false)
+    await this.#queue.write(() => operations, false)
+    const last = blocks.at(-1)
+    if (!last || !reclaims) return
+    for (const kind of ['block', 'receipts'] as const)
+      await this.#store.reclaim({ from: storeKey(kind, 0), to: storeKey(kind, last[0] + 1) })
   }
 
   certificate(height: Height): Promise<Uint8Array | undefined> {

@@ -70,6 +70,18 @@ class LevelByteStore implements ByteStore {
     }
   }
 
+  async reclaim({ from, to }: Pick<KeyRange, 'from' | 'to'>): Promise<void> {
+    // LevelDB has it, and the type that `level` shares with browsers has not.
+    const { compactRange } = this.#level as unknown as {
+      compactRange(this: Level<Uint8Array, Uint8Array>, from: Uint8Array, to: Uint8Array): Promise<void>
+    }
+    try {
+      await compactRange.call(this.#level, from, to)
+    } catch (error) {
+      throw readingFailure(error)
+    }
+  }
+
   close(): Promise<void> {
     return this.#level.close()
   }

@@ -2,10 +2,10 @@
  * What chain-storage.ts writes and reads in more than one record (store-records.ts numbers the kinds): a block, a snapshot,
  * the log. The ends of the log are chain-storage.ts's.
  */
-import type { StateKey } from '../../chain/brands.ts'
+import type { Height, StateKey } from '../../chain/brands.ts'
 import { encode, encodePassing } from '../../chain/codec.ts'
 import type { Entry, SnapshotMeta } from '../../consensus/types.ts'
-import type { BlockWrite, SignedHeader, SnapshotWrite, Storage } from '../ports.ts'
+import type { BlockWrite, SignedHeader, SnapshotWrite } from '../ports.ts'
 import { configurationCodec, snapshotCodec } from '../raft-codecs.ts'
 import type { BatchOperation, ByteStore } from './byte-store.ts'
 import {
@@ -68,10 +68,7 @@ export function blockOperations(block: BlockWrite): BatchOperation[] {
 }
 
 /** What is kept of a block, in place of its transactions and receipts. */
-export function forgettingOperations({
-  height,
-  kept,
-}: Parameters<Storage['forget']>[0][number]): BatchOperation[] {
+export function forgettingOperations([height, kept]: readonly [Height, Uint8Array]): BatchOperation[] {
   return [
     put(storeKey('forgotten', height), kept),
     { key: storeKey('block', height), value: null },

@@ -31,6 +31,14 @@ export const retention: readonly RefusalCheck[] = [
     test: 'test/unit/cli/records.test.ts',
     only: 'record keep',
   },
+  {
+    refusal: 'retention: to keep the room of what was forgotten',
+    file: 'node/ledger/retention.ts',
+    find: 'await storage.forget(rows, reclaims)',
+    replace: 'await storage.forget(rows, false)',
+    test,
+    only: 'give the room back',
+  },
   ...takenOut('client/record-proof.ts', 'test/unit/client/record-proof.test.ts', {
     'retention: a kept record that does not stand in its block': 'if (index < 0)',
   }),

@@ -1,7 +1,9 @@
-import { mkdtemp, rm } from 'node:fs/promises'
+import { randomBytes } from 'node:crypto'
+import { mkdtemp, readdir, rm, stat } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
+import { Height } from '../../chain/brands.ts'
 import { openStorage } from '../../node/storage/chain-storage.ts'
 import { openLevelByteStore, openLevelStorage } from '../../node/storage/level-storage.ts'
 import { SimulatedDisk } from '../simulation/disk.ts'
@@ -67,6 +69,34 @@ for (const [name, create] of [
   storageContract(name, create)
   snapshotContract(name, create)
 }
+
+test('forget: on LevelDB the room is given back when it is asked for', async () => {
+  const path = await mkdtemp(join(tmpdir(), 'mote-storage-'))
+  const bytes = async () => {
+    const sizes = (await readdir(path)).map(async name => (await stat(join(path, name))).size)
+    return (await Promise.all(sizes)).reduce((sum, size) => sum + size, 0)
+  }
+  try {
+    const storage = await openLevelStorage(path, owner)
+    await storage.initialise({ configuration, block: block(0) })
+    await storage.persist({ entries: [entry(1)] })
+    for (let height = 1; height <= 40; height++)
+      await storage.apply({ applied: 1, blocks: [block(height, { block: randomBytes(256 * 1024) })] })
+    await storage.close()
+    const again = await openLevelStorage(path, owner)
+    const before = await bytes()
+    const kept = (from: number, to: number) =>
+      Array.from({ length: to - from + 1 }, (_, i) => [Height(from + i), Uint8Array.of(i)] as const)
+    await again.forget(kept(1, 20), false)
+    expect(await bytes()).toBeGreaterThan(0.9 * before)
+    await again.forget(kept(21, 39), true)
+    expect(await bytes()).toBeLessThan(0.2 * before)
+    expect(await again.block(Height(40))).toHaveLength(256 * 1024)
+    await again.close()
+  } finally {
+    await rm(path, { recursive: true, force: true })
+  }
+})
 
 test('crash: what was documented as durable is there, what was not may be gone', async () => {
   const disk = new MemoryDisk()

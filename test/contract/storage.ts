@@ -266,7 +266,9 @@ export function storageContract(name: string, create: () => Promise<StorageUnder
       ]
       await storage.apply({ applied: 3, blocks })
       expect(await storage.blockAtOrAbove(Height(1))).toBe(1)
-      await storage.forget([1, 2].map(height => ({ height: Height(height), kept: bytes(6, height) })))
+      const kept = (height: number) => [Height(height), bytes(6, height)] as const
+      await storage.forget([kept(1)], false)
+      await storage.forget([kept(2)], true)
       const check = async (each: Storage) => {
         expect(await each.block(Height(2))).toBeUndefined()
         expect(await each.receipts(Height(2))).toBeUndefined()

@@ -3,7 +3,7 @@
  * short storm, what a client with a plain retry meets when the leader is killed, and a network without a majority.
  */
 import { randomBytes } from 'node:crypto'
-import { cpSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -318,7 +318,7 @@ describe('faults on real processes', () => {
 })
 
 describe('a record that somebody has rewritten in the database of one full node', () => {
-  test('rewritten record: the node is named as a liar by who asks it, its operator finds the record, and the others go on', async () => {
+  test('rewritten record: the node is named as a liar by who asks it, its operator finds the record, and the others go on; what was kept of it outlives its block', async () => {
     const add = async (level: number) => {
       const { stdout } = await succeeds('record', 'add', '1111', 'tank', `{"level":${level}}`, '--json')
       return JSON.parse(stdout) as { readonly id: string; readonly height: number }
@@ -394,12 +394,29 @@ describe('a record that somebody has rewritten in the database of one full node'
     expect((await lightStatus()).servedBy).not.toBe(liar.id)
     await add(314)
 
-    // What the operator does: everything is fetched anew.
+    // What the operator does: everything is fetched anew. From now on this node forgets old blocks.
+    const [kept, proof] = [join(root, 'kept'), join(root, 'proof')]
+    await succeeds('record', 'keep', id, '--out', kept)
     await succeeds('chaos', 'kill', liar.name)
     await succeeds('node', 'rebuild', '--config', config)
+    const file = JSON.parse(readFileSync(config, 'utf8'))
+    writeFileSync(config, JSON.stringify({ ...file, retention: { blocks: 1, ageMs: 0 } }))
     await succeeds('chaos', 'restart', liar.name)
     await add(315)
+    const content = `${apiUrl(liar.api)}/v1/blocks/${height}/content`
+    await until('it has forgotten', async () => (await fetch(content)).status === 410)
+    await writeDescription(alone, { ...description, nodes: [liar] })
+    const onIt = (...args: string[]) => runMote(args, { MOTE_DIR: alone })
+    expect(await onIt('record', 'show', id)).toMatchObject({
+      code: 3,
+      stderr: expect.stringContaining(`mote: forgotten: block ${height}: only its leaf hashes are kept here`),
+    })
+    expect((await succeeds('record', 'show', id)).stdout).toContain('311')
+    const proven = await onIt('record', 'proof', '--from', kept, '--out', proof)
+    expect(proven.code, proven.stderr).toBe(0)
     await succeeds('node', 'drain', '--config', config)
+    const verified = await onIt('record', 'verify', proof, '--json')
+    expect(JSON.parse(verified.stdout)).toMatchObject({ id, values: { level: 311 }, signatureVerified: true })
     expect(await verify()).toEqual({ code: 0, findings: [] })
   })
 })

@@ -230,6 +230,8 @@ class SimulatedByteStore implements ByteStore {
     return this.#disk.write(this.#user, { operations, durable })
   }
 
+  async reclaim(): Promise<void> {}
+
   async close(): Promise<void> {
     this.#disk.close(this.#user)
   }

@@ -120,6 +120,8 @@ class MemoryByteStore implements ByteStore {
     await new Promise<never>(() => {})
   }
 
+  async reclaim(): Promise<void> {}
+
   async close(): Promise<void> {
     if (!this.#open) return
     this.#open = false

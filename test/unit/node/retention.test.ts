@@ -3,15 +3,18 @@
  * what became of a transaction, replay protection, restarts, snapshots for who is behind, a rebuild.
  */
 import { beforeEach, describe, expect, test } from 'vitest'
-import { decodeProposal, proposalCodec } from '../../../chain/block.ts'
+import { decodeProposal, proposalCodec, receiptsCodec } from '../../../chain/block.ts'
 import { foreignLeaves } from '../../../chain/block-leaves.ts'
-import { Height } from '../../../chain/brands.ts'
+import { Height, Milliseconds } from '../../../chain/brands.ts'
 import { decodeOwn, encode } from '../../../chain/codec.ts'
-import { chainIdOf } from '../../../chain/genesis.ts'
+import { chainIdOf, genesisLedger } from '../../../chain/genesis.ts'
+import { headerCodec } from '../../../chain/header.ts'
+import { merkleRoot } from '../../../chain/merkle.ts'
 import { unwrap } from '../../../chain/result.ts'
 import { parseTransaction } from '../../../chain/transaction.ts'
 import { nativeVerifier } from '../../../client/native-crypto.ts'
 import { forgottenBlockCodec } from '../../../node/ledger/forgotten-block.ts'
+import { Retention } from '../../../node/ledger/retention.ts'
 import { copyPromises } from '../../../node/rebuild.ts'
 import { openStorage } from '../../../node/storage/chain-storage.ts'
 import { put } from '../../../node/storage/store-operations.ts'
@@ -205,6 +208,39 @@ describe('retention', () => {
     })
     expect(disk.get(storeKey('forgotten', height))).toBeUndefined()
     expect(disk.get(storeKey('block', height))).toBeDefined()
+  })
+
+  test('retention: the disk is told to give the room back after each 8 MiB', async () => {
+    const transactions = Array.from({ length: 64 }, () => new Uint8Array(16_000))
+    const proposal = { version: 1, type: 'block', time: Milliseconds(0), transactions } as const
+    const { header } = genesisLedger(world.genesis)
+    const roots = { transactionsRoot: merkleRoot(transactions), receiptsRoot: merkleRoot([]) }
+    const asked: boolean[] = []
+    const done = Promise.withResolvers<void>()
+    const retention = new Retention({
+      chain: { certifiedHeight: Height(20), certified: genesisLedger(world.genesis) },
+      storage: {
+        header: async () => encode(headerCodec, { ...header, ...roots }),
+        block: async () => encode(proposalCodec, proposal),
+        receipts: async () => encode(receiptsCodec, []),
+        blockAtOrAbove: async height => height,
+        forget: async (rows, reclaims) => {
+          asked.push(reclaims)
+          if (rows.at(-1)![0] === 17) done.resolve()
+        },
+      },
+      clock: {
+        after: (_delayMs, callback) => {
+          setImmediate(callback)
+          return () => {}
+        },
+      },
+      events: { fault: done.reject },
+      limits: { blocks: kept, ageMs: 0 },
+    })
+    retention.certified()
+    await done.promise
+    expect(asked).toEqual(Array.from({ length: 17 }, (_, i) => i === 8))
   })
 
   test('retention: many old blocks are forgotten in bounded steps; a crash in between loses nothing', async () => {
