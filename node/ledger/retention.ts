@@ -26,11 +26,11 @@ import type { NodeEvents, NodeListener } from './node-events.ts'
 export interface RetentionLimits {
   /** Certified blocks that are kept whole. */
   readonly blocks: number | 'all'
-  /** The same by block time, if that is more: who follows the chain finds in a block what has not expired yet. */
+  /** The same by block time, if that is more: a gateway that comes back finds the outcomes and decisions that it still has to pass on. */
   readonly ageMs: number
 }
 
-export const defaultRetentionLimits: RetentionLimits = { blocks: 'all', ageMs: 600_000 }
+export const defaultRetentionLimits: RetentionLimits = { blocks: 'all', ageMs: 86_400_000 }
 
 /** Blocks forgotten in one step, and bytes of them unless one alone has more: some milliseconds of work. */
 const maxBlocksPerStep = 64

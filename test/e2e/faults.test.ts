@@ -287,6 +287,7 @@ describe('faults on real processes', () => {
 
   test('a leader that can send but hears nobody steps down; the others elect and go on', async () => {
     const nodes = fullNodesOf(description)
+    await until('a leader', async () => (await rolesOf(nodes)).leader !== undefined)
     const { leader, followers, term } = await rolesOf(nodes)
     await succeeds('chaos', 'partition', ...followers.map(name => `${name}>${leader}`))
     await until('another leads a later term', async () => {

@@ -261,7 +261,7 @@ test('configuration: retention reduces blocks that are old enough to leaf hashes
   await until(async () => (await blockAt(forgetful, height, 'content')).status === 410)
   expect(await (await blockAt(forgetful, height, 'content')).json()).toMatchObject({ code: 'forgotten' })
   await until(async () => (await patient.status()).certifiedHeight > 10)
-  // For ten minutes a block is kept in any case.
+  // For a day a block is kept in any case.
   expect((await blockAt(patient, 1, 'content')).status).toBe(200)
   for (let at = 1; at <= height; at++) {
     const { header } = await httpSource(forgetful.api).certifiedHeader(Height(at))
