@@ -61,6 +61,14 @@ export const plain: readonly RefusalCheck[] = [
     test: 'test/e2e/gateway-records.test.ts',
     only: 'nobody publishes a decision',
   },
+  {
+    refusal: 'records: to acknowledge to another broker what is not on the disk',
+    file: 'mqtt-gateway/server/attached-broker.ts',
+    find: "if (answer === 'acknowledge') return",
+    replace: "if (typeof answer === 'string') return",
+    test: 'test/e2e/attached-broker.test.ts',
+    only: 'comes to the next gateway',
+  },
   ...takenOut(message, messageTest, {
     'plain messages: over 8 KiB': 'if (payload.length > maxPlainMessageBytes)',
     'plain messages: that no transaction has room for': 'if (bytes > most)',
