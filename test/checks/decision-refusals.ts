@@ -2,6 +2,7 @@
 import { never, type RefusalCheck, takenOut } from './refusal-check.ts'
 
 const test = 'test/unit/mqtt-gateway/records/decisions.test.ts'
+const wireTest = 'test/e2e/gateway-decisions.test.ts'
 const publisher = 'mqtt-gateway/records/decisions.ts'
 
 export const contractDecisions: readonly RefusalCheck[] = [
@@ -56,5 +57,29 @@ export const contractDecisions: readonly RefusalCheck[] = [
     replace: never,
     test,
     only: 'comes again after a kill',
+  },
+  {
+    refusal: 'decisions: published before the clients of a gateway that was killed are back',
+    file: 'mqtt-gateway/decision-publishing.ts',
+    find: 'pause(this.#holdMs, signal)',
+    replace: 'pause(0, signal)',
+    test: wireTest,
+    only: 'killed with SIGKILL',
+  },
+  {
+    refusal: 'decisions: one that a device makes up, with the right to publish there',
+    file: 'mqtt-gateway/server/rulings.ts',
+    find: 'const isDecision = this.#records?.isDecision(topicName)',
+    replace: 'const isDecision = false',
+    test: wireTest,
+    only: 'nobody but a gateway',
+  },
+  {
+    refusal: 'decisions: on topics that rights do not name',
+    file: 'mqtt-gateway/server/access.ts',
+    find: 'subscribe.map(topics.decision)',
+    replace: '[filters.anyDecision]',
+    test: wireTest,
+    only: 'nobody but a gateway',
   },
 ]

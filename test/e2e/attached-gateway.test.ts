@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import mqtt, { type IPublishPacket, type MqttClient } from 'mqtt'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { Milliseconds } from '../../chain/brands.ts'
+import { CertifiedBlocks } from '../../client/certified-blocks.ts'
 import { type IdentityKeys, makeKeys } from '../../client/key-directory.ts'
 import { accountLogin } from '../../mqtt-gateway/device/account-login.ts'
 import type { DeviceAgent } from '../../mqtt-gateway/device/agent.ts'
@@ -15,13 +16,17 @@ import {
   shardOf,
 } from '../../mqtt-gateway/protocol/sharded-topics.ts'
 import { topics } from '../../mqtt-gateway/protocol/topics.ts'
+import { DecisionCursor } from '../../mqtt-gateway/records/decision-cursor.ts'
+import { Decisions } from '../../mqtt-gateway/records/decisions.ts'
 import { accountOf } from '../../mqtt-gateway/server/account-keeper.ts'
 import { BrokerLink } from '../../mqtt-gateway/server/broker-link.ts'
 import { gatewayLogins } from '../../mqtt-gateway/server/gateway-logins.ts'
 import { Mailboxes } from '../../mqtt-gateway/server/mailboxes.ts'
+import { AlarmChain } from '../support/alarm-chain.ts'
 import { AttachedFixture, type AttachedUnderTest } from '../support/attached-fixture.ts'
 import { type GatewayFixture, listen, sentText, until } from '../support/gateway-fixture.ts'
 import { Mosquitto, noMosquitto } from '../support/mosquitto.ts'
+import { keysOf } from '../support/test-chain.ts'
 import { TlsFixture } from '../support/tls-fixture.ts'
 
 const kept = (content: string) => ({ ...sentText(content), keepMs: 3_600_000 })
@@ -307,6 +312,61 @@ describe.skipIf(noMosquitto)('a gateway beside an existing broker, which needs m
     expect(running.logged.filter(line => line.startsWith('broker: taken-over'))).toHaveLength(1)
     await second.stopGateway()
     expect(running.edge.status().shards).toHaveLength(15)
+  })
+
+  test('attached: decisions go on where a shard is taken over: those that have not expired come again under their names', async () => {
+    // A shard of the test before is nobody's.
+    const callers = Array.from({ length: 32 }, (_, i) => keysOf(`caller-${i}`))
+    const caller = callers.find(({ id }) => running.edge.shards().includes(shardOf(id)))!
+    const [alarms, listener] = [new AlarmChain({ devices: [caller.name] }), next()]
+    under.trust.setRights(listener.id, { subscribe: ['fire/#'] })
+    const [a, client] = [next(), await plainClient(listener)]
+    const seen = await received(client, topics.decision('fire/#'))
+    // As a forger: the broker's rules bind it.
+    const forger = await plainClient(a)
+    await expect(forger.publishAsync(topics.decision('fire/north'), '{}', { qos: 1 })).rejects.toThrow(
+      'Not authorized',
+    )
+    const stopping = new AbortController()
+    const ran: Promise<void>[] = []
+    const publishing = async (name: string, { edge, fixture }: AttachedUnderTest) => {
+      const { follower, pool } = await alarms.client()
+      const { chainId } = alarms.chain
+      const cursor = await DecisionCursor.open({
+        path: join(under.mosquitto.directory, `cursor-${name}`),
+        chainId,
+        recordAfterMs: 200,
+      })
+      const decisions = new Decisions({
+        blocks: new CertifiedBlocks(follower, pool),
+        cursor,
+        shards: () => edge.shards(),
+        publish: message => fixture.gateway.publishDecision(message),
+        topicOf: topics.decision,
+        now: () => alarms.chain.time,
+        expiryMs: 3_000,
+        onError: () => {},
+      })
+      ran.push(follower.run(stopping.signal), decisions.run(stopping.signal))
+    }
+    const levels = () => seen.map(({ payload }) => JSON.parse(String(payload)).Values.level)
+    alarms.decide(caller, 1, 2, 3, 4)
+    await publishing('first', running)
+    await until(() => seen.length === 4, 'the first gateway publishes')
+    const before = seen.map(({ payload }) => String(payload))
+    alarms.chain.append()
+    const second = await under.gateway([shardOf(caller.id)])
+    await publishing('second', second)
+    await until(() => seen.length === 7, 'the second gateway repeats what has not expired')
+    expect(seen.slice(4).map(({ payload }) => String(payload))).toEqual(before.slice(1))
+    await until(() => !running.edge.shards().includes(shardOf(caller.id)), 'the first has lost the shard')
+    alarms.decide(caller, 5)
+    await until(() => levels().includes(5), 'the second goes on')
+    expect(levels()).toEqual([1, 2, 3, 4, 2, 3, 4, 5])
+    expect(seen.some(({ retain }) => retain)).toBe(false)
+    stopping.abort()
+    await Promise.all(ran)
+    await second.stopGateway()
   })
 
   test('attached: by TLS, with a certificate that the gateway and the devices have reason to believe, and with no other', async () => {

@@ -1,0 +1,165 @@
+/**
+ * The real gateway program is killed while contracts decide: a process of its own, its own broker, real sockets, on a chain that is served over HTTP.
+ * An actuator that knows nothing of ours connects again each time. And nobody but a gateway publishes where decisions are.
+ */
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import mqtt from 'mqtt'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import type { Milliseconds } from '../../chain/brands.ts'
+import { credentialHash } from '../../chain/credentials.ts'
+import { noRights } from '../../chain/rights.ts'
+import { writeGenesisFile } from '../../client/genesis-file.ts'
+import { writeKeyFile } from '../../client/key-directory.ts'
+import { choosePorts } from '../../devnet/ports.ts'
+import { makePassword } from '../../mqtt-gateway/protocol/credential-password.ts'
+import { topics } from '../../mqtt-gateway/protocol/topics.ts'
+import { AlarmChain } from '../support/alarm-chain.ts'
+import { GatewayFixture, until } from '../support/gateway-fixture.ts'
+import { MemoryRecorder } from '../support/memory-recorder.ts'
+import { MoteCommand } from '../support/mote-command.ts'
+import { type ServedChain, serveChain } from '../support/served-chain.ts'
+import { keysOf } from '../support/test-chain.ts'
+
+const host = '127.0.0.1'
+const [sensor, actuator] = ['sensor', 'actuator'].map(keysOf) as [
+  ReturnType<typeof keysOf>,
+  ReturnType<typeof keysOf>,
+]
+/** Blocks of the test chain are a second apart: room for them before its time passes the clock's. */
+const alarms = new AlarmChain({ devices: ['gateway', 'sensor', 'actuator'], startTime: Date.now() - 120_000 })
+const { chain } = alarms
+const login = { clientId: actuator.id, username: actuator.id, password: '' }
+let root: string
+let served: ServedChain
+let port: number
+let config: string
+
+beforeAll(async () => {
+  root = await mkdtemp(join(tmpdir(), 'mote-gateway-decisions-'))
+  const { bytes, text } = makePassword()
+  login.password = text
+  const hash = credentialHash(chain.chainId, actuator.id, bytes)
+  const expiresAt = (Date.now() + 3_600_000) as Milliseconds
+  chain.perform(actuator, {
+    type: 'identity.credentials',
+    subject: actuator.id,
+    expectedVersion: 0,
+    credentials: [{ hash, expiresAt, scope: 'receive' }],
+  })
+  const rights = { ...noRights, subscribe: ['fire/#'] }
+  chain.perform(chain.operator, {
+    type: 'identity.rights',
+    subject: actuator.id,
+    expectedVersion: 0,
+    ...rights,
+  })
+  served = await serveChain(alarms.source)
+  ;[port] = (await choosePorts(1, 'auto')) as [number]
+  await writeGenesisFile(join(root, 'genesis.json'), chain.genesis)
+  await writeKeyFile(join(root, 'key.json'), keysOf('gateway'))
+  config = join(root, 'config.json')
+  const file = {
+    version: 1,
+    name: 'gateway',
+    chainId: chain.chainId,
+    genesis: 'genesis.json',
+    key: 'key.json',
+    fullNodes: [`http://${served.host}:${served.port}`],
+    mqtt: { host, port },
+    trustTtlMs: 600_000,
+    data: 'data',
+  }
+  await writeFile(config, JSON.stringify(file))
+})
+afterAll(async () => {
+  await served[Symbol.asyncDispose]()
+  await rm(root, { recursive: true, force: true, maxRetries: 5 })
+})
+
+async function startGateway(): Promise<MoteCommand> {
+  const gateway = new MoteCommand(['gateway', 'start', '--config', config])
+  await gateway.untilPrints('"mqtt"')
+  return gateway
+}
+
+test('gateway process: killed with SIGKILL while contracts decide, every decision comes, and what comes again has its name', async () => {
+  const seen: { readonly Height: number; readonly Values: { readonly level: number } }[] = []
+  const first = await startGateway()
+  const client = mqtt.connect({ host, port, ...login, protocolVersion: 4, reconnectPeriod: 100 })
+  client.on('error', () => {})
+  client.on('connect', () => client.subscribe(topics.decision('fire/#'), { qos: 1 }))
+  client.on('message', (topicName, payload) => {
+    expect(topicName).toBe(topics.decision('fire/north'))
+    seen.push(JSON.parse(payload.toString()))
+  })
+  const has = (level: number) => () => seen.some(({ Values }) => Values.level === level)
+  let level = 0
+  const deciding = setInterval(() => chain.append([alarms.call(sensor, ++level)], { afterMs: 100 }), 50)
+  try {
+    await until(() => seen.length >= 20, 'the first gateway publishes')
+    first.process.kill('SIGKILL')
+    await first.ended
+    const killedAt = level
+    await using second = await startGateway()
+    await until(has(killedAt + 20), 'the second gateway goes on')
+    clearInterval(deciding)
+    const last = level
+    await until(has(last), 'all of them')
+    const names = new Map(seen.map(({ Height, Values }) => [Values.level, Height]))
+    expect([...names.keys()].toSorted((a, b) => a - b)).toEqual(Array.from({ length: last }, (_, i) => i + 1))
+    for (const { Height, Values } of seen) expect(Height).toBe(names.get(Values.level))
+    expect(new Set(names.values()).size).toBe(last)
+    // An actuator that skips what is not above the last acts once on each.
+    let acted = 0
+    for (const { Height } of seen) if (Height > acted) acted = Height
+    expect(acted).toBe(chain.height)
+    expect(seen.length - last, 'no more comes again than of the last seconds before').toBeLessThan(
+      20 + 11_000 / 50,
+    )
+    second.process.kill('SIGTERM')
+    expect((await second.ended).code).toBe(0)
+  } finally {
+    clearInterval(deciding)
+    await client.endAsync(true)
+  }
+})
+
+test('decisions: nobody but a gateway publishes them, whatever its rights; who may receive them, rights say', async () => {
+  const plain = { in: ['forest/#'], out: ['fire/#'], open: false }
+  const records = { recorder: new MemoryRecorder(), gateway: keysOf('gateway').id, plain }
+  const fixture = await GatewayFixture.start({}, { records })
+  try {
+    const [forger, receiver] = [fixture.device('1111'), fixture.device('1112')]
+    fixture.trust.setRights(forger.id, { publish: ['fire/#', 'valve/#'] })
+    fixture.trust.setRights(receiver.id, { subscribe: ['fire/#', 'valve/#'] })
+    const client = await fixture.client(fixture.credentials(forger))
+    const listener = await fixture.client(fixture.credentials(receiver))
+    const seen = await fixture.subscribed(listener, 'fire/#', topics.decision('valve/#'))
+    const forged = ['fire/north', topics.decision('valve/1'), topics.decision('fire/north'), 'valve/1']
+    for (const topicName of forged) await client.publishAsync(topicName, '{"Decision":"open"}', { qos: 1 })
+    const judged = () =>
+      fixture.decisions.filter(({ sender, event }) => sender === forger.id && event !== 'connect')
+    await until(() => judged().length === forged.length, 'each is ruled on')
+    expect(judged().map(({ topic, code }) => [topic, code])).toEqual([
+      ['fire/north', 'topic-not-allowed'],
+      [topics.decision('valve/1'), 'topic-not-allowed'],
+      [topics.decision('fire/north'), 'topic-not-allowed'],
+      // In the clear, by its right: nobody takes it for a decision.
+      ['valve/1', null],
+    ])
+    for (const topicName of ['fire/north', topics.decision('valve/1')])
+      await fixture.gateway.publishDecision({ topicName, payload: Buffer.from('of the gateway') })
+    await until(() => seen.length === 2, 'what the gateway publishes')
+    expect(seen.map(({ topic, payload }) => [topic, String(payload)])).toEqual([
+      ['fire/north', 'of the gateway'],
+      [topics.decision('valve/1'), 'of the gateway'],
+    ])
+    const tooWide = [topics.decision('#'), topics.decision('valve'), topics.decision('other')]
+    for (const filter of tooWide)
+      await expect(client.subscribeAsync(filter, { qos: 1 }), filter).rejects.toThrow('Unspecified error')
+  } finally {
+    await fixture.stop()
+  }
+})
