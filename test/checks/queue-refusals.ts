@@ -110,6 +110,13 @@ export const queue: readonly RefusalCheck[] = [
     only: 'only claims',
   },
   {
+    refusal: 'records: the key for NATS servers in a file that others may read',
+    file: 'mqtt-gateway/records/open-queue.ts',
+    find: 'if ((mode & 0o077) !== 0)',
+    replace: never,
+    test: 'test/unit/mqtt-gateway/records/open-queue.test.ts',
+  },
+  {
     refusal: 'records: more sessions of one device than the limit',
     file: exchanges,
     find: 'if (siblings.length < maxSessionsPerOwner) return []',

@@ -4,7 +4,7 @@ import { once } from 'node:events'
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import type { ChainId } from '../../chain/brands.ts'
 import { allShards } from '../../mqtt-gateway/protocol/sharded-topics.ts'
-import { JetStreamQueue } from '../../mqtt-gateway/records/jetstream-queue.ts'
+import { type JetStreamOptions, JetStreamQueue } from '../../mqtt-gateway/records/jetstream-queue.ts'
 import { queuedText, textsOf, transactionQueueContract } from '../contract/transaction-queue.ts'
 import { NatsCluster, noNats } from '../support/nats.ts'
 import { exchangeOf, RecorderWorld, recorderChain } from '../support/recorder-world.ts'
@@ -18,15 +18,16 @@ afterAll(() => cluster?.[Symbol.asyncDispose]())
 const capacityBytes = 1024 * 1024
 
 /** A chain of its own has a stream of its own. */
-function queueOn(chainId: ChainId): JetStreamQueue {
+function queueOn(chainId: ChainId, more: Partial<JetStreamOptions> = {}): JetStreamQueue {
   return new JetStreamQueue({
     chainId,
     servers: cluster.servers,
     replicas: 3,
     bytes: capacityBytes,
     tls: undefined,
-    seed: undefined,
+    seed: cluster.seed,
     onError: () => {},
+    ...more,
   })
 }
 
@@ -40,7 +41,7 @@ describe.skipIf(noNats)('three servers, which need nats-server 2.9', () => {
 
   test('jetstream queue: what one gateway accepts and another one brings to the chain has its outcome at the first', async () => {
     const queue = { type: 'jetstream', servers: cluster.servers, replicas: 3, bytes: capacityBytes } as const
-    const shared = { chain: recorderChain(), queue: { ...queue, ca: undefined, nkey: undefined } }
+    const shared = { chain: recorderChain(), queue: { ...queue, ca: undefined, nkey: cluster.seedFile } }
     const idle = vi.spyOn(JetStreamQueue.prototype, 'take').mockImplementation(async (_shard, signal) => {
       await once(signal, 'abort')
       return undefined
@@ -59,6 +60,16 @@ describe.skipIf(noNats)('three servers, which need nats-server 2.9', () => {
     expect(new Set(outcomes.map(({ type }) => type))).toEqual(new Set(['certified']))
     expect(accepting.recorded().toSorted()).toEqual(texts.toSorted())
     expect(accepting.sources.map(({ asked }) => asked.get('submit'))).toEqual([undefined, undefined])
+  })
+
+  test('jetstream queue: without the key that the servers know, nothing is added', async () => {
+    const errors: unknown[] = []
+    const stranger = queueOn(newChain(), { seed: undefined, onError: error => errors.push(error) })
+    const adding = stranger.add(queuedText('1'))
+    adding.catch(() => {})
+    await expect.poll(() => String(errors[0]), { timeout: 10_000 }).toMatch(/authorization/i)
+    await stranger.close()
+    await expect(adding).rejects.toMatchObject({ code: 'unreachable' })
   })
 
   test('jetstream queue: a server is killed under load, and nothing that was added is lost', async () => {

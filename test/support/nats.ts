@@ -4,6 +4,8 @@ import { once } from 'node:events'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { nkeys } from '@nats-io/transport-node'
+import { SecretBytes } from '../../client/secret-bytes.ts'
 import { choosePorts, loopback } from '../../devnet/ports.ts'
 
 /** Why tests that need it are skipped; undefined where it is installed. */
@@ -14,12 +16,17 @@ const count = 3
 export class NatsCluster implements AsyncDisposable {
   /** `host:port` of each. */
   readonly servers: readonly string[]
+  /** Of the only user that they let in, and the file with it. */
+  readonly seed: SecretBytes
+  readonly seedFile: string
   readonly #directory: string
   readonly #processes: (ChildProcess | undefined)[] = []
 
-  private constructor(servers: readonly string[], directory: string) {
+  private constructor(servers: readonly string[], directory: string, seed: Uint8Array) {
     this.servers = servers
     this.#directory = directory
+    this.seed = new SecretBytes(seed)
+    this.seedFile = join(directory, 'gateway.nk')
   }
 
   static async start(): Promise<NatsCluster> {
@@ -27,11 +34,14 @@ export class NatsCluster implements AsyncDisposable {
     const ports = await choosePorts(2 * count, 'auto')
     const routes = ports.slice(count).map(port => `nats://${loopback}:${port}`)
     const servers = ports.slice(0, count).map(port => `${loopback}:${port}`)
-    const cluster = new NatsCluster(servers, directory)
+    const user = nkeys.createUser()
+    const cluster = new NatsCluster(servers, directory, user.getSeed())
+    await writeFile(cluster.seedFile, user.getSeed(), { mode: 0o600 })
     for (const [index, listen] of servers.entries()) {
       const lines = [
         `server_name: n${index}`,
         `listen: "${listen}"`,
+        `authorization { users: [{ nkey: "${user.getPublicKey()}" }] }`,
         `jetstream { store_dir: "${join(directory, String(index))}" }`,
         `cluster { name: mote, listen: "${loopback}:${ports[count + index]}", routes: ${JSON.stringify(routes)} }`,
       ]
