@@ -33,7 +33,7 @@ function queueOn(chainId: ChainId, more: Partial<JetStreamOptions> = {}): JetStr
 
 const newChain = () => randomBytes(32).toString('hex') as ChainId
 
-describe.skipIf(noNats)('three servers, which need nats-server 2.9', () => {
+describe.skipIf(noNats)('the queue of three servers, which needs nats-server 2.9', () => {
   transactionQueueContract('JetStream', async () => {
     const chainId = newChain()
     return { capacityBytes, open: async () => queueOn(chainId), dispose: async () => {} }
