@@ -150,7 +150,7 @@ export interface GatewayConfig {
   readonly api: ListenAddress | undefined
   readonly queue: QueueConfig
   readonly trustTtlMs: number
-  readonly decisionExpiryMs: number
+  readonly decisions: { readonly expiryMs: number }
   readonly data: string
   readonly limits: {
     readonly connections: number
@@ -200,7 +200,7 @@ export function parseGatewayConfig(content: string, file: string): GatewayConfig
     api: value.api,
     queue: queueConfigOf(value.queue, { file, place: path => resolve(base, path) }),
     trustTtlMs: value.trustTtlMs,
-    decisionExpiryMs: value.decisions?.expiryMs ?? defaultDecisionExpiryMs,
+    decisions: { expiryMs: value.decisions?.expiryMs ?? defaultDecisionExpiryMs },
     data: resolve(base, value.data),
     limits: { ...defaultLimits, ...value.limits },
     log: {

@@ -20,7 +20,7 @@ const clientsReturnMs = 5_000
 const recordAfterMs = 200
 
 export interface DecisionPublishingParts {
-  readonly config: Pick<GatewayConfig, 'data' | 'edge' | 'plain' | 'decisionExpiryMs'>
+  readonly config: Pick<GatewayConfig, 'data' | 'edge' | 'plain' | 'decisions'>
   readonly client: ChainClient
   readonly shards: () => readonly Shard[]
   readonly publish: DecisionsOptions['publish']
@@ -49,7 +49,7 @@ export class DecisionPublishing {
       publish,
       topicOf: publishTopic => decisionTopic(config.plain, publishTopic),
       now: (): Milliseconds => client.records.time(),
-      expiryMs: config.decisionExpiryMs,
+      expiryMs: config.decisions.expiryMs,
       onError: error => log.warn({ err: error }, 'decisions: not published; again soon'),
     })
   }

@@ -22,7 +22,7 @@ test('gateway config: paths are relative to the file, defaults are filled in', (
     data: '/etc/mote/gateway/data',
     fullNodes: ['http://127.0.0.1:4100'],
     api: undefined,
-    decisionExpiryMs: 900_000,
+    decisions: { expiryMs: 900_000 },
     limits: { connections: 10_000 },
     log: { level: 'info', file: undefined },
   })

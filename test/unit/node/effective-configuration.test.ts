@@ -213,11 +213,15 @@ describe('documents', () => {
     if (edge.type !== 'attached') throw new Error(edge.type)
     expect(edge.shards).toEqual(parseShards('0-f'))
     const attached = { broker: { ...edge, shards: '0-f' } }
+    const shared = parsed({ mqtt: minimal.api, queue: { type: 'jetstream', servers: ['q:4222'] } })
+    const shownBy = (name: string) => {
+      if (name.startsWith('broker.')) return attached
+      return name.startsWith('queue.') && name !== 'queue.type' ? shared : gateway
+    }
     const defaults = fieldDefaults('OPERATIONS.md', 'Field of a gateway')
     expect(defaults.map(({ name }) => name)).toEqual(
       expect.arrayContaining(['limits.connections', 'limits.queuedPerClient', 'log.level']),
     )
-    for (const { name, text } of defaults)
-      expect(text, name).toBe(textOf(name.startsWith('broker.') ? attached : gateway, name))
+    for (const { name, text } of defaults) expect(text, name).toBe(textOf(shownBy(name), name))
   })
 })
