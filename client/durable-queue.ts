@@ -113,7 +113,8 @@ export class DurableQueue {
   }
 
   /** Resolves when the entry is on the disk. Refuses `overloaded`, `too-large`. Throws `storage-failed`. */
-  async add({ lane, body, now, also = [] }: NewEntry): Promise<Result<QueueEntry>> {
+  async add(next: NewEntry): Promise<Result<QueueEntry>> {
+    const { body, also = [] } = next
     const { messages, bytes: bytesMax } = this.#limits
     if (body.length > Math.min(maxEntryBytes, bytesMax))
       return refuse('too-large', `message: expected at most ${Math.min(maxEntryBytes, bytesMax)} bytes`)
@@ -121,13 +122,12 @@ export class DurableQueue {
       return refuse('overloaded', `queue: full with ${messages} messages; the oldest waits for its recipient`)
     if (this.#bytes + body.length > bytesMax)
       return refuse('overloaded', `queue: full with ${this.#bytes} of ${bytesMax} bytes`)
-    const entry = { sequence: this.#next, lane, acceptedAt: now, bytes: body.length }
+    const entry = this.#entry(this.#next, next)
     this.#next += 1
     this.#count += 1
     this.#bytes += body.length
-    const value = encode(entryCodec, { version: formatVersion, lane, acceptedAt: now, body })
     try {
-      await this.#store.write([...this.#reserve(), { key: this.#keyOf(entry), value }, ...also])
+      await this.#store.write([...this.#reserve(), this.#change(entry, body), ...also])
     } catch (error) {
       this.#count -= 1
       this.#bytes -= entry.bytes
@@ -153,6 +153,39 @@ export class DurableQueue {
     const removals = entries.map(entry => ({ key: this.#keyOf(entry), value: undefined }))
     await this.#store.write([...removals, ...also])
     for (const entry of entries) this.#forget(entry)
+  }
+
+  /**
+   * Takes the oldest entries of one lane off and puts these bodies at its end, in one write. No limit refuses them, as they are no more, in number
+   * and in bytes, than what is taken off. Throws `storage-failed`.
+   */
+  async replaceHeads(
+    entries: readonly QueueEntry[],
+    bodies: readonly Uint8Array[],
+    now: Milliseconds,
+  ): Promise<void> {
+    const lane = entries[0]?.lane ?? ''
+    const added = bodies.map((body, i) => this.#entry(this.#next + i, { lane, body, now }))
+    const isNoMore = bodies.length <= entries.length && bytesOf(added) <= bytesOf(entries)
+    assert(isNoMore, 'what is put back is no more than what is taken off')
+    this.#next += added.length
+    const also = added.map((entry, i) => this.#change(entry, bodies[i] as Uint8Array))
+    await this.removeHeads(entries, [...this.#reserve(), ...also])
+    for (const entry of added) {
+      this.#count += 1
+      this.#bytes += entry.bytes
+      this.#append(entry)
+    }
+  }
+
+  #entry(sequence: number, { lane, body, now }: NewEntry): QueueEntry {
+    return { sequence, lane, acceptedAt: now, bytes: body.length }
+  }
+
+  #change(entry: QueueEntry, body: Uint8Array): StoreChange {
+    const { lane, acceptedAt } = entry
+    const value = encode(entryCodec, { version: formatVersion, lane, acceptedAt, body })
+    return { key: this.#keyOf(entry), value }
   }
 
   #forget(entry: QueueEntry): void {
@@ -197,6 +230,10 @@ export class DurableQueue {
       this.#bytes += body.length
     }
   }
+}
+
+function bytesOf(entries: readonly QueueEntry[]): number {
+  return entries.reduce((sum, { bytes }) => sum + bytes, 0)
 }
 
 function stored(key: string, value: Uint8Array | undefined): StoredEntry {

@@ -7,6 +7,9 @@
  * What whoever publishes repeats, because the answer did not come, is there twice: the chain executes an id once, so the servers need not remember
  * message ids.
  *
+ * What goes back is published before its batch is acknowledged; the stream has room for it, since what is added stops short of its bound
+ * (stream-room.ts).
+ *
  * A gateway that is gone keeps its batches for `acknowledgeMs`; then another one gets them.
  */
 import {
@@ -26,11 +29,12 @@ import {
 import { connect, type NatsConnection, nanos, nkeyAuthenticator } from '@nats-io/transport-node'
 import type { ChainId } from '../../chain/brands.ts'
 import { decode, encode } from '../../chain/codec.ts'
-import { assert, MoteError, ok, type Result, refuse } from '../../chain/result.ts'
+import { assert, MoteError, ok, type Result, refuse, unwrap } from '../../chain/result.ts'
 import { submissionCodec } from '../../client/chain-source.ts'
 import { Deadline, pause, unlessAborted } from '../../client/deadline.ts'
 import type { SecretBytes } from '../../client/secret-bytes.ts'
 import type { Shard } from '../protocol/sharded-topics.ts'
+import { reservedBytes, StreamRoom } from './stream-room.ts'
 import {
   maxBatchBytes,
   maxBatchTransactions,
@@ -45,7 +49,7 @@ export interface JetStreamOptions {
   readonly servers: readonly string[]
   /** How many of them have each message. */
   readonly replicas: number
-  /** What the stream may take on the disk of each; it is said when the stream is made. */
+  /** What may be added to the stream, on the disk of each; it is said when the stream is made, which takes `reservedBytes` more. */
   readonly bytes: number
   /** PEM of the authorities that their certificates may have. */
   readonly tls: { readonly ca: string } | undefined
@@ -101,6 +105,11 @@ export class JetStreamQueue implements TransactionQueue {
   /** What was asked for and has not come; it is for whoever takes from the shard next. */
   readonly #pulls = new Map<Shard, Promise<JsMsg | null>>()
   readonly #taken = new Map<TransactionBatch, TakenBatch>()
+  readonly #room = new StreamRoom(async () => {
+    const { manager } = await this.#connecting
+    const { state, config } = await manager.streams.info(this.#name)
+    return { bytes: state.bytes, maxBytes: config.max_bytes }
+  })
 
   /** Connects in the background: as long as no server answers, nothing can be added and nothing is there. */
   constructor(options: JetStreamOptions) {
@@ -136,9 +145,10 @@ export class JetStreamQueue implements TransactionQueue {
     return undefined
   }
 
-  async done(batch: TransactionBatch): Promise<void> {
+  async done(batch: TransactionBatch, back: readonly Uint8Array[] = []): Promise<void> {
     const taken = this.#taken.get(batch)
     assert(taken, 'a batch is done once, by who took it')
+    if (back.length > 0) unwrap(await this.#publish(batch.shard, encode(submissionCodec, back)))
     for (let i = 0; i < maxAcknowledgements; i++)
       if (await taken.message.ackAck({ timeout: requestTimeoutMs }).catch(() => false)) break
     this.#release(batch)
@@ -204,7 +214,7 @@ export class JetStreamQueue implements TransactionQueue {
         submissionCodec,
         batch.map(({ transaction }) => transaction.bytes),
       )
-      const published = this.#publish(shard, message)
+      const published = this.#publish(shard, message, this.#room)
       await published.then(
         result => {
           for (const { added } of batch) added.resolve(result)
@@ -217,14 +227,16 @@ export class JetStreamQueue implements TransactionQueue {
     this.#waiting.delete(shard)
   }
 
-  /** The same message again until a server says that it is stored. */
-  async #publish(shard: Shard, message: Uint8Array): Promise<Result<void>> {
+  /** The same message again until a server says that it is stored; what is added, if there is room. */
+  async #publish(shard: Shard, message: Uint8Array, room?: StreamRoom): Promise<Result<void>> {
     const deadline = new Deadline(addTimeoutMs, { signal: this.#closing.signal })
     let last: unknown = 'no server answers'
     while (!deadline.isOver) {
       try {
         const connected = await deadline.race(this.#connecting)
         if (!connected) break
+        if (room && !(await room.take(message.length)))
+          return refuse('overloaded', 'queue: the stream is full')
         await connected.client.publish(`${this.#name}.${shard}`, message, { timeout: requestTimeoutMs })
         return ok(undefined)
       } catch (error) {
@@ -312,7 +324,7 @@ export class JetStreamQueue implements TransactionQueue {
         discard: DiscardPolicy.New,
         storage: StorageType.File,
         num_replicas: replicas,
-        max_bytes: bytes,
+        max_bytes: bytes + reservedBytes,
       })
     }
   }

@@ -63,10 +63,10 @@ export class LevelQueue implements TransactionQueue {
     return undefined
   }
 
-  async done(batch: TransactionBatch): Promise<void> {
+  async done(batch: TransactionBatch, back: readonly Uint8Array[] = []): Promise<void> {
     const taken = this.#taken.get(batch.shard)
     assert(taken === batch, 'a batch is done once, by who took it')
-    await this.#queue.removeHeads(taken.entries)
+    await this.#queue.replaceHeads(taken.entries, back, systemClock.wall())
     this.#taken.delete(batch.shard)
     this.#wake(batch.shard)
   }

@@ -1,14 +1,14 @@
 /**
  * Brings what waits in the queue to the chain: of each shard one batch at a time, all shards beside each other. A batch leaves the queue when
- * each of its transactions is final. One that a single node refuses, while no second one can be asked, goes to the end of the queue, so that it
- * holds nobody up.
+ * each of its transactions is final. One that a single node refuses, while no second one can be asked, goes to the end of the queue in the same
+ * step, so that it holds nobody up.
  */
-import { MoteError, unwrap } from '../../chain/result.ts'
+import { MoteError } from '../../chain/result.ts'
 import { type ParsedTransaction, parseTransaction } from '../../chain/transaction.ts'
 import { pause } from '../../client/deadline.ts'
 import type { Shard } from '../protocol/sharded-topics.ts'
 import type { Settlement, Settler } from './settling.ts'
-import { queued, type TransactionBatch, type TransactionQueue } from './transaction-queue.ts'
+import type { TransactionBatch, TransactionQueue } from './transaction-queue.ts'
 
 export interface PumpParts {
   readonly queue: TransactionQueue
@@ -43,39 +43,37 @@ async function pumpShard(shard: Shard, parts: PumpParts): Promise<void> {
 }
 
 async function pumpBatch(batch: TransactionBatch, parts: PumpParts): Promise<void> {
-  const { settler, onSettled, onError } = parts
-  const transactions = batch.transactions.flatMap(bytes => {
+  const { queue, signal, onError } = parts
+  let open: readonly ParsedTransaction[] = batch.transactions.flatMap(bytes => {
     const parsed = parseTransaction(bytes)
     if (!parsed.ok) onError(new MoteError('storage-corrupt', `queue: no transaction: ${parsed.error.detail}`))
     return parsed.ok ? [parsed.value] : []
   })
-  const back: ParsedTransaction[] = []
-  const settling = settler.settle(transactions).map(async (settlement, index) => {
-    const transaction = transactions[index] as ParsedTransaction
-    const final = await settlement
-    if (final.type === 'unconfirmed') back.push(transaction)
-    else onSettled(transaction, final)
-  })
-  await Promise.all(settling)
-  await persist(async () => {
-    while (back.length > 0) {
-      // The batch keeps its place until there is room.
-      unwrap(await parts.queue.add(queued(back[0] as ParsedTransaction)))
-      back.shift()
-    }
-  }, parts)
-  await persist(() => parts.queue.done(batch), parts)
-}
-
-/** Again and again: a batch that is not done would be waited for. */
-async function persist(step: () => Promise<void>, { signal, onError }: PumpParts): Promise<void> {
   for (;;) {
+    open = await settleAll(open, parts)
+    const back = open.map(({ bytes }) => bytes)
     try {
-      return await step()
+      return await queue.done(batch, back)
     } catch (error) {
       if (signal.aborted) throw error
+      // A batch that is not done would be waited for, and what is open in it may be final by the next time.
       onError(error)
       await pause(retryDelayMs, signal)
     }
   }
+}
+
+/** Those that are unconfirmed. */
+async function settleAll(
+  transactions: readonly ParsedTransaction[],
+  { settler, onSettled }: PumpParts,
+): Promise<readonly ParsedTransaction[]> {
+  const settlements = settler.settle(transactions).map(async (settling, index) => {
+    const settlement = await settling
+    const transaction = transactions[index] as ParsedTransaction
+    if (settlement.type === 'unconfirmed') return [transaction]
+    onSettled(transaction, settlement)
+    return []
+  })
+  return (await Promise.all(settlements)).flat()
 }

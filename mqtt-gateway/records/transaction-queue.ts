@@ -41,8 +41,12 @@ export interface TransactionQueue {
   add(transaction: QueuedTransaction): Promise<Result<void>>
   /** Waits for a batch of the shard; undefined once the signal fires. The next one is there when this one is done. Throws `storage-failed`, `unreachable`. */
   take(shard: Shard, signal: AbortSignal): Promise<TransactionBatch | undefined>
-  /** The chain has the batch, or will never have it: it is gone when this resolves. What is not done is taken again, after a crash too. */
-  done(batch: TransactionBatch): Promise<void>
+  /**
+   * The chain has the batch, or will never have it, but for those of its transactions that go `back`: they are at the end of the queue, and the
+   * batch is gone, when this resolves. A full queue has room for them, so that what is not final holds nobody up. What is not done is taken again,
+   * after a crash too. Throws `storage-failed`, `unreachable`, `overloaded` (servers without any room left): then it is not done.
+   */
+  done(batch: TransactionBatch, back?: readonly Uint8Array[]): Promise<void>
   /** Ends what waits. What is in the queue stays. */
   close(): Promise<void>
 }

@@ -21,6 +21,14 @@ const signedByDevice: readonly RefusalCheck[] = takenOut(
 export const queue: readonly RefusalCheck[] = [
   ...signedByDevice,
   {
+    refusal: 'records: to fill the part of a stream that is for what goes back',
+    file: 'mqtt-gateway/records/stream-room.ts',
+    find: '? maxBytes - reservedBytes :',
+    replace: '? maxBytes :',
+    test: 'test/unit/mqtt-gateway/records/stream-room.test.ts',
+    only: 'reserved part',
+  },
+  {
     refusal: 'records: another message under the id of an earlier one',
     file: recorder,
     find: "if (named && named.digest !== Buffer.from(message.digest).toString('hex'))",

@@ -141,5 +141,25 @@ export function transactionQueueContract(name: string, make: () => Promise<Queue
       await add(queuedText('again'))
       expect(await drain(1)).toEqual(['again'])
     })
+
+    test('what goes back is behind what came later, once, over a restart too, and a full queue has room for it', async () => {
+      const size = 16 * 1024
+      let count = 0
+      while (count < 4_096 && (await queue.add(queuedText(`${count}`, 'a', size))).ok) count += 1
+      // Every batch once: each is taken off while the queue is full but for what went before.
+      const first = (await take())!
+      expect(textsOf(first)[0]).toBe('0')
+      await queue.done(first, first.transactions)
+      const second = (await take())!
+      await queue.done(second, second.transactions.slice(-1))
+      await queue.close()
+      queue = await under.open()
+      const others = Array.from({ length: count }, (_, i) => `${i}`).slice(
+        first.transactions.length + second.transactions.length,
+      )
+      const expected = [...others, ...textsOf(first), textsOf(second).at(-1)]
+      expect(await drain(expected.length)).toEqual(expected)
+      expect(await isEmpty()).toBe(true)
+    })
   })
 }
