@@ -231,7 +231,9 @@ export class DurableRecorder implements Recorder {
       }
       const outcome = outcomeFrom(open.transaction.id, settlement)
       open.ended.resolve(outcome)
-      await this.#parts.exchanges.end(open, outcome)
+      // While that is written a repeat may be tied, and is closed with the others or finds none that is open.
+      do await this.#parts.exchanges.end(open, outcome)
+      while (open.ties.size > 0)
     } catch (error) {
       open.ended.reject(error)
       if (!this.#parts.signal.aborted) this.#parts.onError(error)

@@ -162,12 +162,14 @@ export class ExchangeStore {
     open.transaction = transaction
   }
 
-  /** How it ended, on the disk when it resolves. Throws `storage-failed`. */
+  /** How it ended, on the disk when it resolves, in all ties of now; one that comes meanwhile stays. Throws `storage-failed`. */
   async end(open: OpenRecord, outcome: RecordOutcome): Promise<void> {
     const ties = [...open.ties]
     if (ties.length > 0) await this.#store.write(ties.map(tie => changeOf(tie, outcome)))
-    for (const tie of ties) tie.open = undefined
-    open.ties.clear()
+    for (const tie of ties) {
+      tie.open = undefined
+      open.ties.delete(tie)
+    }
   }
 
   /** It did not come to anything: as if it had never been tied. Throws `storage-failed`. */

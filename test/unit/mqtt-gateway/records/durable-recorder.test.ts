@@ -3,6 +3,7 @@ import { afterEach, expect, test, vi } from 'vitest'
 import { MoteError, refuse, unwrap } from '../../../../chain/result.ts'
 import { parseTransaction } from '../../../../chain/transaction.ts'
 import { DurableQueue } from '../../../../client/durable-queue.ts'
+import { MessageStore } from '../../../../client/message-store.ts'
 import { signedBody } from '../../../../client/submission.ts'
 import { ExchangeStore } from '../../../../mqtt-gateway/records/exchange-store.ts'
 import { LevelQueue } from '../../../../mqtt-gateway/records/level-queue.ts'
@@ -238,6 +239,42 @@ test('recorder: a transaction that the device signed is taken as it is, and refu
   expect(await code(signed({ body: group }))).toBe('not-authorised')
   expect(await code(signed({ chainId: 'ab'.repeat(32) as typeof world.chain.chainId }))).toBe('wrong-chain')
   expect(await code(Uint8Array.of(1))).toBe('malformed')
+})
+
+test('recorder: a repeat that comes while the outcome is being written has that outcome, on the disk too', async () => {
+  await using world = await RecorderWorld.open()
+  const incarnation = await begun(world)
+  const body = { type: 'record.one', record: sampleRecord() } as const
+  const { chainId, time } = world.chain
+  const transaction = signedBody({ chainId, body, keys: sensorKeys, time })
+  const content = { type: 'signed', transaction } as const
+  const request = (packetIdentifier: number) => ({
+    exchange: exchangeOf('a', incarnation, { packetIdentifier }),
+    device: sensorKeys.id,
+    messageId: undefined,
+    content,
+  })
+  const written = Promise.withResolvers<void>()
+  const write = MessageStore.prototype.write
+  let ties = 0
+  vi.spyOn(MessageStore.prototype, 'write').mockImplementation(async function (this: MessageStore, changes) {
+    if (changes.some(({ key }) => key.startsWith('exchange/'))) ties += 1
+    // The first is the tie, the second how it ended.
+    if (ties === 2) await written.promise
+    return write.call(this, changes)
+  })
+  const outcome = await unwrap(await world.recorder.accept(request(1))).outcome
+  await vi.waitFor(() => expect(ties).toBe(2))
+  ties += 1
+  const again = unwrap(await world.recorder.accept(request(2)))
+  expect(await again.outcome).toEqual(outcome)
+  written.resolve()
+  await vi.waitFor(() => expect(world.status.open).toBe(0))
+  const submissions = () => world.sources.map(({ asked }) => asked.get('submit'))
+  const before = submissions()
+  await world.restart()
+  expect(await unwrap(await world.recorder.accept(request(2))).outcome).toEqual(outcome)
+  expect(submissions()).toEqual(before)
 })
 
 test('recorder: a receipt that is an error is refused for good, on the word of its block alone', async () => {
