@@ -1,12 +1,12 @@
 #!/bin/sh
 # An actuator that knows nothing of the chain: it acts once on each decision of a contract, with mosquitto_sub and jq.
 #
-#   MQTT_HOST=127.0.0.1 MQTT_PORT=1883 MQTT_ID=DEVICE_ID MQTT_PASSWORD=… sh actuator.sh 'mote/1/decision/fire/#' last-decision
+#   MQTT_HOST=127.0.0.1 MQTT_PORT=1883 MQTT_ID=DEVICE_ID MQTT_PASSWORD=… sh actuator.sh 'mote/1/decision/fire/#' last-decisions
 #
-# `mote device credentials NAME` prints host, port, id and password. A decision is named by Height, Index and Event, which ascend. It may come
-# more than once, always under that name: what is not above the last one is skipped. The name of the last one is in a file, written after the
-# decision was acted on, so that a power cut repeats one and loses none. Topics of contracts that do not know of each other want an actuator
-# each: the file is one line.
+# `mote device credentials NAME` prints host, port, id and password. A decision is named by Height, Index and Event, which ascend among those of
+# its topic and Shard. It may come more than once, always under that name: what is not above the last one of its topic and shard is skipped.
+# Those of two shards, which two gateways may publish, come in any order. The last names are in a file, a line for each topic and shard, written
+# after the decision was acted on, so that a power cut repeats one and loses none.
 set -eu
 topic=$1 last=$2
 
@@ -15,17 +15,24 @@ act() {
   printf '%s.%s.%s %s\n' "$1" "$2" "$3" "$4"
 }
 
-[ -e "$last" ] || echo '-1 0 0' > "$last"
-read -r last_height last_index last_event < "$last"
-stdbuf -oL mosquitto_sub -h "$MQTT_HOST" -p "$MQTT_PORT" -u "$MQTT_ID" -P "$MQTT_PASSWORD" -i "$MQTT_ID.actuator" -q 1 -t "$topic" |
-  jq --unbuffered -r '"\(.Height) \(.Index) \(.Event) \(.Decision)"' |
-  while read -r height index event decision; do
-    [ "$height" -gt "$last_height" ] ||
-      { [ "$height" -eq "$last_height" ] && [ "$index" -gt "$last_index" ]; } ||
-      { [ "$height" -eq "$last_height" ] && [ "$index" -eq "$last_index" ] && [ "$event" -gt "$last_event" ]; } ||
-      continue
-    act "$height" "$index" "$event" "$decision"
-    echo "$height $index $event" > "$last.new"
-    mv "$last.new" "$last"
-    last_height=$height last_index=$index last_event=$event
+# is_new STREAM HEIGHT INDEX EVENT
+is_new() {
+  awk -v of="$1" -v height="$2" -v index_="$3" -v event="$4" '
+    $1 == of { old = height < $2 || height == $2 && (index_ < $3 || index_ == $3 && event <= $4) }
+    END { exit old }' "$last"
+}
+
+# keep STREAM HEIGHT INDEX EVENT
+keep() {
+  { awk -v of="$1" '$1 != of' "$last"; echo "$*"; } > "$last.new"
+  mv "$last.new" "$last"
+}
+
+[ -e "$last" ] || : > "$last"
+stdbuf -oL mosquitto_sub -h "$MQTT_HOST" -p "$MQTT_PORT" -u "$MQTT_ID" -P "$MQTT_PASSWORD" -i "$MQTT_ID.actuator" -q 1 -t "$topic" -F %J |
+  jq --unbuffered -r '.topic as $topic | .payload | "\(.Shard)/\($topic | @uri) \(.Height) \(.Index) \(.Event) \(.Decision)"' |
+  while read -r stream height index event decision; do
+    is_new "$stream" "$height" "$index" "$event" || continue
+    act "$height" "$index" "$event" "$decision" < /dev/null
+    keep "$stream" "$height" "$index" "$event"
   done

@@ -1,5 +1,5 @@
 /**
- * A plain client reads a contract (docs/FORMATS.md, "Contracts for plain clients"): JSON in, JSON out. What the gateway has verified it says in its
+ * A plain client reads a contract (docs/FORMATS.md, "MQTT topics", `read` and `state`): JSON in, JSON out. What the gateway has verified it says in its
  * own word; who wants the proof asks on `ask` (question.ts).
  */
 import { type ContractAddress, isDigest } from '../../chain/brands.ts'

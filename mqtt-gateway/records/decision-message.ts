@@ -1,13 +1,14 @@
 /**
- * A decision of a contract as it is published (docs/FORMATS.md, "Decisions"): JSON for actuators that know nothing of the chain.
+ * A decision of a contract as it is published (docs/FORMATS.md, "Decisions of contracts"): JSON for actuators that know nothing of the chain.
  *
- * It is named by height, place of the transaction in the block and place of the event in the receipt, which ascend. It may come more than once,
- * always under that name.
+ * It is named by height, place of the transaction in the block and place of the event in the receipt, which ascend within the requester's shard:
+ * shards are published by gateways that do not wait for each other. It may come more than once, always under that name.
  */
 import type { Receipt } from '../../chain/block.ts'
 import type { Height, Milliseconds } from '../../chain/brands.ts'
 import { scalarJson } from '../../chain/contracts/document.ts'
 import type { RecordEvent } from '../../chain/record-events.ts'
+import { shardOf } from '../protocol/sharded-topics.ts'
 
 type Decided = Extract<RecordEvent, { type: 'contract.decided' }>
 
@@ -53,6 +54,7 @@ export function encodeDecision({
     Values: Object.fromEntries(decided.values.map(({ name, value }) => [name, scalarJson(value)])),
     Contract: decided.contract,
     Record: hasRecord ? receipt.id : null,
+    Shard: shardOf(decided.caller),
     Height: height,
     Index: index,
     Event: event,

@@ -23,6 +23,15 @@ export const contractDecisions: readonly RefusalCheck[] = [
     only: 'takes a shard over',
   },
   {
+    refusal:
+      'decisions: one name after another over all shards, which drops what a gateway that is behind publishes',
+    file: 'mqtt-gateway/records/decision-message.ts',
+    find: 'Shard: shardOf(decided.caller),',
+    replace: "Shard: '0',",
+    test,
+    only: 'the name that the receipt gives it',
+  },
+  {
     refusal: 'decisions: a takeover that goes on at the head',
     file: publisher,
     find: 'cursor.at(shard) ?? 0))',

@@ -1,7 +1,9 @@
 /** Decisions on a simulated chain: real blocks, receipts, certificates and proofs; only broker and shards are the test's. */
-import { mkdtemp, rm } from 'node:fs/promises'
+import { execFile, spawnSync } from 'node:child_process'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { promisify } from 'node:util'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import type { ChainId } from '../../../../chain/brands.ts'
 import { MoteError } from '../../../../chain/result.ts'
@@ -13,6 +15,7 @@ import { DecisionCursor } from '../../../../mqtt-gateway/records/decision-cursor
 import { Decisions } from '../../../../mqtt-gateway/records/decisions.ts'
 import { AlarmChain, alarm } from '../../../support/alarm-chain.ts'
 import { until } from '../../../support/gateway-fixture.ts'
+import { repositoryRoot } from '../../../support/source-files.ts'
 import { keysOf } from '../../../support/test-chain.ts'
 
 const names = Array.from({ length: 12 }, (_, i) => `sensor-${i}`)
@@ -25,9 +28,12 @@ interface Seen {
   readonly gateway: string
   readonly message: { readonly Values: { readonly level: number } } & Record<string, unknown>
 }
-/** Name of a decision as an actuator compares it. */
+/** Name of a decision, which no other one has; an actuator compares it with others of its topic and shard. */
 const nameOf = ({ message }: Seen) => `${message['Height']}.${message['Index']}.${message['Event']}`
 const levelsOf = (seen: readonly Seen[]) => seen.map(({ message }) => message.Values.level)
+
+/** What examples/actuator is made of, but `mosquitto_sub`. */
+const hasJq = ['jq', 'stdbuf'].every(of => spawnSync(of, ['--version']).status === 0)
 
 let directory: string
 let alarms: AlarmChain
@@ -98,7 +104,8 @@ describe('decisions: what is published', () => {
     ])
     await (await start('a')).passed()
     const { height, time } = chain.ledger.header
-    const common = { Contract: alarm.address, Height: height, Time: time, Event: 0 }
+    const Shard = shardOf(sensor.id)
+    const common = { Contract: alarm.address, Shard, Height: height, Time: time, Event: 0 }
     const { id } = chain.block(height).receipts[0]!
     expect(seen.map(({ topic, message }) => [topic, message])).toEqual([
       [
@@ -331,6 +338,55 @@ describe('decisions: a takeover', () => {
     expect(levelsOf(seen)).toEqual([1, 1, 2, 3])
   })
 })
+
+describe('decisions: an actuator', () => {
+  it.skipIf(!hasJq)(
+    'actuator: acts once on each, whichever of two gateways is behind with its shard',
+    async () => {
+      const [own, other] = [shardOf(sensor.id), shardOf(stranger.id)]
+      alarms.decide(sensor, 1)
+      alarms.decide(stranger, 2)
+      alarms.decide(sensor, 3)
+      const ahead = await start('b', { shards: () => [other] })
+      await until(() => ahead.cursor.at(other) === alarms.chain.height, 'the second gateway has published')
+      await (await start('a', { shards: () => [own] })).passed()
+      // What a takeover of the second one's shard brings.
+      await start('c', { shards: () => [other] })
+      await until(() => seen.length === 4, 'the third gateway has published')
+      expect(levelsOf(seen)).toEqual([2, 1, 3, 2])
+      const expected = seen.slice(0, 3).map(each => `${nameOf(each)} ${each.message['Decision']}`)
+      expect(await acted(seen)).toEqual(expected)
+    },
+  )
+
+  it.skipIf(!hasJq)('actuator: knows after a restart what it acted on, of each topic and shard', async () => {
+    alarms.decide(sensor, 1)
+    alarms.chain.append([alarms.call(sensor, 2, { publishTopic: 'fire' })])
+    alarms.decide(stranger, 3)
+    await (await start('a')).passed()
+    expect(levelsOf(seen)).toEqual([1, 2, 3])
+    const [first, ...others] = seen
+    expect(await acted([...others, first!])).toHaveLength(3)
+    expect(await acted(seen)).toEqual([])
+    alarms.decide(sensor, 4)
+    await until(() => seen.length === 4, 'one more')
+    expect(await acted(seen)).toEqual([`${nameOf(seen[3]!)} low`])
+  })
+})
+
+/** What examples/actuator does with these, by the lines that it prints; `mosquitto_sub -F %J` is a file. */
+async function acted(messages: readonly Seen[]): Promise<readonly string[]> {
+  const lines = messages.map(({ topic, message }) => JSON.stringify({ topic, payload: message }))
+  await writeFile(join(directory, 'messages'), lines.map(line => `${line}\n`).join(''))
+  await writeFile(join(directory, 'mosquitto_sub'), `#!/bin/sh\ncat ${directory}/messages\n`, { mode: 0o700 })
+  const environment = { MQTT_HOST: '-', MQTT_PORT: '-', MQTT_ID: '-', MQTT_PASSWORD: '-' }
+  const PATH = `${directory}:${process.env['PATH']}`
+  const run = promisify(execFile)('sh', ['examples/actuator/actuator.sh', '#', join(directory, 'last')], {
+    cwd: repositoryRoot,
+    env: { ...process.env, ...environment, PATH },
+  })
+  return (await run).stdout.split('\n').filter(line => line !== '')
+}
 
 describe('decision cursor', () => {
   it('decision cursor: never goes back, outlives the program, and belongs to one chain', async () => {
