@@ -8,7 +8,7 @@ import { MoteError } from '../chain/result.ts'
 import type { RecordValue } from '../chain/transaction.ts'
 import { type PlacedRecord, placedRecords, recordIdText } from '../client/record-proof.ts'
 import type { ChainAccess } from '../devnet/access.ts'
-import { printable } from './output.ts'
+import { durationText, printable } from './output.ts'
 import { heightOf, indexOf, provenBlock, transactionIdOf } from './proven-blocks.ts'
 
 /** `ID` or `ID.PLACE`. Throws `usage`. */
@@ -68,6 +68,23 @@ export function decisionJson(decided: Extract<RecordEvent, { type: 'contract.dec
   return { contract, failed, decision, values: valuesJson(values), publishTopic: publishTopic ?? null }
 }
 
+/** How long after the time that the device claims the record's block came; negative where one of the clocks is wrong. */
+export function claimedLatencyMs({
+  claimedTime,
+  time,
+}: {
+  readonly claimedTime: number | undefined
+  readonly time: number
+}): number | undefined {
+  return claimedTime === undefined ? undefined : time - claimedTime
+}
+
+/** `-` is printed for undefined. */
+export function latencyText(ms: number | undefined): string | undefined {
+  if (ms === undefined) return undefined
+  return `${ms < 0 ? '-' : ''}${durationText(Math.abs(ms))}`
+}
+
 /** A record for JSON: device, who vouches for it, what it says and when. */
 export function recordJson(placed: PlacedRecord, nameOf: (id: DeviceId) => string | null) {
   const { record, device, signer, height, time, decided } = placed
@@ -80,6 +97,7 @@ export function recordJson(placed: PlacedRecord, nameOf: (id: DeviceId) => strin
     values: valuesJson(record.values),
     payload: payloadText(record.payload),
     claimedTime: record.claimedTime === undefined ? null : new Date(record.claimedTime).toISOString(),
+    claimedLatencyMs: claimedLatencyMs({ claimedTime: record.claimedTime, time }) ?? null,
     messageId: record.messageId ?? null,
     height,
     time: new Date(time).toISOString(),

@@ -15,7 +15,15 @@ import { deviceNames, newestHead, openChain, requireDevice } from './chain-acces
 import type { AddCommand } from './command.ts'
 import { type Context, parseCount } from './context.ts'
 import { provenance, shortId } from './output.ts'
-import { recordJson, recordsAt, valuesJson, valuesText, vouchedText } from './placed-records.ts'
+import {
+  claimedLatencyMs,
+  latencyText,
+  recordJson,
+  recordsAt,
+  valuesJson,
+  valuesText,
+  vouchedText,
+} from './placed-records.ts'
 import { plotText } from './plot.ts'
 import { indexOf, provenBlock } from './proven-blocks.ts'
 
@@ -154,6 +162,7 @@ async function blockUnlessForgotten(access: ChainAccess, height: Height): Promis
 function tableText({ output }: Context, records: readonly PlacedRecord[]): string {
   return output.table(records, {
     recorded: row => new Date(row.time).toISOString(),
+    latency: row => latencyText(latencyOf(row)),
     height: row => row.height,
     record: row => shortId(row.transaction) + (row.item === 0 ? '' : `.${row.item}`),
     vouched: vouchedText,
@@ -163,6 +172,10 @@ function tableText({ output }: Context, records: readonly PlacedRecord[]): strin
   })
 }
 
+function latencyOf({ record, time }: PlacedRecord): number | undefined {
+  return claimedLatencyMs({ claimedTime: record.claimedTime, time })
+}
+
 function points(records: readonly PlacedRecord[], name: string) {
   return records.flatMap(({ time, record }) => {
     const value = record.values.find(each => each.name === name)?.value
@@ -170,14 +183,16 @@ function points(records: readonly PlacedRecord[], name: string) {
   })
 }
 
-/** RFC 4180: a heading, then a row for each record; each name of a value that occurs has a column. */
+/** RFC 4180: a heading, then a row for each record; each name of a value that occurs has a column, `value.NAME`, whatever else is named so. */
 function csvLines(records: readonly PlacedRecord[]): readonly string[] {
   const names = [...new Set(records.flatMap(({ record }) => record.values.map(({ name }) => name)))].sort()
-  const heading = ['time', 'height', 'id', 'device', 'vouched', 'topic', ...names, 'decision']
+  const ofValues = names.map(name => `value.${name}`)
+  const heading = ['time', 'latencyMs', 'height', 'id', 'device', 'vouched', 'topic', ...ofValues, 'decision']
   const rows = records.map(each => {
     const values = valuesJson(each.record.values)
     return [
       new Date(each.time).toISOString(),
+      latencyOf(each) ?? '',
       each.height,
       recordIdText(each),
       each.device,

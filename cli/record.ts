@@ -37,7 +37,15 @@ import type { AddCommand } from './command.ts'
 import type { Context } from './context.ts'
 import { requireContract } from './contract-names.ts'
 import { type AsOf, provenance } from './output.ts'
-import { findRecord, quoted, recordJson, valuesJson, valuesText, vouchedText } from './placed-records.ts'
+import {
+  findRecord,
+  latencyText,
+  quoted,
+  recordJson,
+  valuesJson,
+  valuesText,
+  vouchedText,
+} from './placed-records.ts'
 import { indexOf, provenBlock, provenLeaves } from './proven-blocks.ts'
 import { recordListCommand } from './record-list.ts'
 
@@ -216,6 +224,7 @@ function recordText({ output }: Context, shown: RecordJson, asOf: AsOf): string 
       values: quoted(shown.values),
       payload: quoted(shown.payload),
       'claimed time': shown.claimedTime,
+      'claimed latency': latencyText(shown.claimedLatencyMs ?? undefined) ?? null,
       'message id': shown.messageId,
       recorded: `${shown.time}, at height ${shown.height}`,
       ...(decided && {

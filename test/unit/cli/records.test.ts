@@ -2,7 +2,7 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { valuesText } from '../../../cli/placed-records.ts'
+import { claimedLatencyMs, latencyText, valuesText } from '../../../cli/placed-records.ts'
 import { type ServedDevnet, serveDevnet } from '../../support/served-devnet.ts'
 import { repositoryRoot } from '../../support/source-files.ts'
 import { keysOf } from '../../support/test-chain.ts'
@@ -185,9 +185,9 @@ describe('record', () => {
     expect((await json(...tank, '--from', records[4].time)).records).toHaveLength(1)
     expect((await json(...tank, '--to', records[1].time)).records).toHaveLength(1)
     const csv = (await devnet.mote(...tank, '--csv')).stdout.trimEnd().split('\n')
-    expect(csv[0]).toBe('time,height,id,device,vouched,topic,dry,level,decision')
-    expect(csv.map(line => line.split(',').slice(4, 8).join())).toEqual([
-      'vouched,topic,dry,level',
+    expect(csv[0]).toBe('time,latencyMs,height,id,device,vouched,topic,value.dry,value.level,decision')
+    expect(csv.map(line => line.split(',').slice(5, 9).join())).toEqual([
+      'vouched,topic,value.dry,value.level',
       'device-signed,tank,true,3',
       'device-signed,tank,,',
       'device-signed,tank,,-1',
@@ -198,6 +198,44 @@ describe('record', () => {
     expect(plot).toMatch(/^ +3\.00000 \|\*\n/)
     expect(plot).toMatch(/-1\.00000 \| {59}\*\n/)
     expect((await devnet.mote(...tank, '--csv', '--jsonl')).code).toBe(2)
+  })
+
+  test('record list --csv: a value that is named as a column has one of its own', async () => {
+    const { topic } = await json('record', 'add', 'meter', 'clash', '{"time":1,"height":7,"decision":"none"}')
+    const listed = await devnet.mote('record', 'list', '--device', 'meter', '--topic', topic, '--csv')
+    const [heading = '', row = ''] = listed.stdout.trimEnd().split('\n')
+    const names = heading.split(',')
+    expect(new Set(names).size).toBe(names.length)
+    const cell = (name: string) => row.split(',')[names.indexOf(name)]
+    expect(['time', 'height', 'decision'].map(name => cell(`value.${name}`))).toEqual(['1', '7', 'none'])
+    expect(cell('decision')).toBe('')
+  })
+
+  test('record: how long after the time that the device claims its block came; without a claim none', () => {
+    const latency = (claimedTime: number | undefined) => claimedLatencyMs({ claimedTime, time: 5_000 })
+    expect([4_250, 5_000, 6_000, 0, undefined].map(latency)).toEqual([750, 0, -1_000, 5_000, undefined])
+    expect([750, -1_000, -90, 3_600_000, undefined].map(latencyText)).toEqual([
+      '750 ms',
+      '-1.0 s',
+      '-90 ms',
+      '60 min',
+      undefined,
+    ])
+  })
+
+  test('record show, list: they print the claimed latency, in JSON in milliseconds', async () => {
+    const before = devnet.chain.time
+    const { id, time, claimedTime, claimedLatencyMs: shown } = await json(...record('{"late":1}'))
+    expect(shown).toBe(Date.parse(time) - Date.parse(claimedTime))
+    expect(Date.parse(time)).toBeGreaterThanOrEqual(before)
+    const text = latencyText(shown)
+    const ofShow = (await devnet.mote('record', 'show', id)).stdout
+    expect(ofShow).toMatch(new RegExp(`^claimed latency +${text}$`, 'm'))
+    const rows = (await devnet.mote('record', 'list', '--device', 'meter', '--limit', '1')).stdout.split('\n')
+    expect(rows[0]).toMatch(/^recorded +latency +height /)
+    expect(rows[1]).toContain(`  ${text}  `)
+    const listed = await devnet.mote('record', 'list', '--device', 'meter', '--limit', '1', '--csv')
+    expect(listed.stdout.split('\n')[1]!.split(',')[1]).toBe(String(shown))
   })
 
   test('record proof: verifies without a network, and with one bit changed not', async () => {
