@@ -230,12 +230,15 @@ async function verify(
 ): Promise<number> {
   const { verifyNode } = await import('../node/verify.ts')
   const report = await verifyNode(config)
-  const { height, blocks, missing, forgotten, executed, certificates, findings } = report
+  const { height, blocks, missing, forgotten, executed, certificates, uncertified, findings } = report
   output.data(report, () =>
     [
       ...findings.map(
         each => `block ${each.height}: ${each.problem}${each.transaction ? `: ${each.transaction}` : ''}`,
       ),
+      ...(uncertified === 0
+        ? []
+        : [`the newest ${uncertified} have no certificate here; a node that runs collects them`]),
       `height ${height}: ${blocks} blocks here${missing === 0 ? '' : `, ${missing} missing (before a snapshot, or removed)`}${forgotten === 0 ? '' : `, ${forgotten} by their leaf hashes`}, ${executed} executed again, ${certificates} certificates verified, ${findings.length === 0 ? 'nothing amiss' : `${findings.length} findings`}`,
     ].join('\n'),
   )

@@ -137,7 +137,6 @@ export const contracts: readonly RefusalCheck[] = [
     'a receipt that execution does not give': 'if (code !== given.code)',
     'a certificate in another place': 'if (certificate.headerHash !== headerHash(header))',
     'another header than the node has signed': 'if (signed && signed.headerHash !== headerHash(header))',
-    'blocks that no certificate covers': 'if (covered < height && this.#findings.length < maxFindings)',
   }),
   {
     refusal: 'a guard before a transaction, of a source that is not active',

@@ -87,6 +87,7 @@ describe('the table of events in ARCHITECTURE', () => {
     LinearizableReads: 'linearizable reads',
     NodeService: 'service',
     PeerRechecks: 'rechecks',
+    Retention: 'retention',
     Replica: 'replica',
   }
 
