@@ -127,7 +127,7 @@ export class DurableQueue {
     this.#count += 1
     this.#bytes += body.length
     try {
-      await this.#store.write([...this.#reserve(), this.#change(entry, body), ...also])
+      await this.#writeNumbered([this.#change(entry, body), ...also])
     } catch (error) {
       this.#count -= 1
       this.#bytes -= entry.bytes
@@ -150,8 +150,7 @@ export class DurableQueue {
 
   /** The same with several, the oldest ones of one lane. */
   async removeHeads(entries: readonly QueueEntry[], also: readonly StoreChange[] = []): Promise<void> {
-    const removals = entries.map(entry => ({ key: this.#keyOf(entry), value: undefined }))
-    await this.#store.write([...removals, ...also])
+    await this.#store.write([...this.#removals(entries), ...also])
     for (const entry of entries) this.#forget(entry)
   }
 
@@ -170,7 +169,8 @@ export class DurableQueue {
     assert(isNoMore, 'what is put back is no more than what is taken off')
     this.#next += added.length
     const also = added.map((entry, i) => this.#change(entry, bodies[i] as Uint8Array))
-    await this.removeHeads(entries, [...this.#reserve(), ...also])
+    await this.#writeNumbered([...this.#removals(entries), ...also])
+    for (const entry of entries) this.#forget(entry)
     for (const entry of added) {
       this.#count += 1
       this.#bytes += entry.bytes
@@ -198,11 +198,17 @@ export class DurableQueue {
     this.#bytes -= entry.bytes
   }
 
-  #reserve(): readonly StoreChange[] {
-    if (this.#next < this.#reserved) return []
-    this.#reserved = this.#next + sequenceRange
-    const value = encode(reservedCodec, { version: formatVersion, reserved: this.#reserved })
-    return [{ key: `${this.#prefix}reserved`, value }]
+  #removals(entries: readonly QueueEntry[]): readonly StoreChange[] {
+    return entries.map(entry => ({ key: this.#keyOf(entry), value: undefined }))
+  }
+
+  /** With the numbers up to `#next` reserved. They count as that once it is on the disk: after a write that failed, the next one reserves. */
+  async #writeNumbered(changes: readonly StoreChange[]): Promise<void> {
+    if (this.#next < this.#reserved) return this.#store.write(changes)
+    const reserved = this.#next + sequenceRange
+    const value = encode(reservedCodec, { version: formatVersion, reserved })
+    await this.#store.write([{ key: `${this.#prefix}reserved`, value }, ...changes])
+    this.#reserved = Math.max(this.#reserved, reserved)
   }
 
   #append(entry: QueueEntry): void {
@@ -225,7 +231,9 @@ export class DurableQueue {
     }
     for (const [name, value] of await this.#store.all(`${this.#prefix}entry/`)) {
       const { lane, acceptedAt, body } = stored(name, value)
-      this.#append({ sequence: Number(name), lane, acceptedAt, bytes: body.length })
+      const sequence = Number(name)
+      this.#append({ sequence, lane, acceptedAt, bytes: body.length })
+      this.#next = Math.max(this.#next, sequence + 1)
       this.#count += 1
       this.#bytes += body.length
     }

@@ -2,9 +2,9 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, expect, test } from 'vitest'
+import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import type { Milliseconds } from '../../../chain/brands.ts'
-import { unwrap } from '../../../chain/result.ts'
+import { MoteError, unwrap } from '../../../chain/result.ts'
 import { DurableQueue } from '../../../client/durable-queue.ts'
 import { MessageStore } from '../../../client/message-store.ts'
 
@@ -110,4 +110,25 @@ test('message store: what is asked for side by side is on the disk in that order
   await Promise.all(writing)
   expect(await store.get('last')).toEqual(value(4_999))
   expect(await store.all('one/')).toEqual([['4999', value(4_999)]])
+})
+
+test('durable queue: no number is used twice, also when the write that would have reserved them failed', async () => {
+  const queue = await DurableQueue.open(store, 'a/', limits)
+  const write = vi.spyOn(store, 'write').mockRejectedValueOnce(new MoteError('storage-failed', 'disk full'))
+  await expect(queue.add({ lane: 'x', body: body('0'), now })).rejects.toThrow('disk full')
+  write.mockRestore()
+  for (const text of ['A', 'B']) unwrap(await queue.add({ lane: 'x', body: body(text), now }))
+  const again = await DurableQueue.open(store, 'a/', limits)
+  for (const text of ['C', 'D']) unwrap(await again.add({ lane: 'x', body: body(text), now }))
+  const afterwards = await DurableQueue.open(store, 'a/', limits)
+  expect(await drain(afterwards, 'x')).toEqual(['A', 'B', 'C', 'D'])
+})
+
+test('durable queue: goes on after the last entry of a store in which no numbers were reserved for it', async () => {
+  const queue = await DurableQueue.open(store, 'a/', limits)
+  for (const text of ['A', 'B']) unwrap(await queue.add({ lane: 'x', body: body(text), now }))
+  await store.write([{ key: 'a/reserved', value: undefined }])
+  const again = await DurableQueue.open(store, 'a/', limits)
+  for (const text of ['C', 'D']) unwrap(await again.add({ lane: 'x', body: body(text), now }))
+  expect(await drain(again, 'x')).toEqual(['A', 'B', 'C', 'D'])
 })
