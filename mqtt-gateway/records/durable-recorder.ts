@@ -26,7 +26,14 @@ import type { IdentityKeys } from '../../client/key-directory.ts'
 import { signedBody } from '../../client/submission.ts'
 import { deviceSigned } from './device-signed.ts'
 import type { ExchangeStore } from './exchange-store.ts'
-import type { Accepted, AttestedBody, Recorder, RecordOutcome, RecordRequest } from './recorder.ts'
+import type {
+  Accepted,
+  AttestedBody,
+  Recorder,
+  RecordOutcome,
+  RecordRequest,
+  SessionStart,
+} from './recorder.ts'
 import type { Settlement, Settler } from './settling.ts'
 import type { OpenRecord, Tie } from './ties.ts'
 import { queued, type TransactionQueue } from './transaction-queue.ts'
@@ -107,8 +114,8 @@ export class DurableRecorder implements Recorder {
     this.#open.get(id)?.settled.resolve(settlement)
   }
 
-  incarnationOf(client: string, isClean: boolean): ReturnType<Recorder['incarnationOf']> {
-    return this.#parts.exchanges.incarnationOf(client, isClean)
+  incarnationOf(client: string, start: SessionStart): ReturnType<Recorder['incarnationOf']> {
+    return this.#parts.exchanges.incarnationOf(client, start)
   }
 
   released(client: string, packetIdentifier: number): Promise<void> {

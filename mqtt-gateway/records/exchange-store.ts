@@ -18,7 +18,7 @@ import { MoteError } from '../../chain/result.ts'
 import type { ParsedTransaction } from '../../chain/transaction.ts'
 import type { MessageStore, StoreChange } from '../../client/message-store.ts'
 import { decodeStored } from '../../client/stored-value.ts'
-import type { Exchange, Incarnation, RecordOutcome } from './recorder.ts'
+import type { Exchange, Incarnation, RecordOutcome, SessionStart } from './recorder.ts'
 import { changeOf, type OpenRecord, readTie, type SessionTies, type Tie } from './ties.ts'
 
 export interface NamedMessage {
@@ -92,17 +92,18 @@ export class ExchangeStore {
   }
 
   /** Session Present, and which life of the session it is, on the disk. */
-  async incarnationOf(client: string, isClean: boolean): Promise<Incarnation> {
+  async incarnationOf(client: string, start: SessionStart): Promise<Incarnation> {
     const hash = hashOf(client)
     const session = this.#sessions.get(hash)
     const isOver = session && session.seenAt + sessionMs < this.#now()
-    if (session && !isClean && !session.isClean && !isOver) {
+    if (session && start === 'kept' && !session.isClean && !isOver) {
       await this.#store.write([this.#seen(session)])
       return { incarnation: session.incarnation, isPresent: true }
     }
     const gone = session ? this.#forgetSession(session) : []
     const incarnation = randomBytes(8).toString('hex')
     const owner = client.slice(0, ownerCharacters)
+    const isClean = start === 'clean'
     const next = { hash, owner, incarnation, isClean, seenAt: this.#now(), ties: new Map() }
     const room = [...this.#makeRoomFor(owner), ...this.#makeRoomForSessions()]
     this.#add(next)

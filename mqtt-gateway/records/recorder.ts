@@ -46,6 +46,14 @@ export interface Exchange {
   readonly digest: Uint8Array
 }
 
+/**
+ * How a connection begins, for the session of its client:
+ * - `clean`: with a new one, which ends with the connection (MQTT 3.1.1, CleanSession 1);
+ * - `new`: with a new one, which is kept (MQTT 5, Session Present 0 and a session expiry interval above 0);
+ * - `kept`: with the one that is known, or a new one, which is kept (MQTT 3.1.1, CleanSession 0).
+ */
+export type SessionStart = 'clean' | 'new' | 'kept'
+
 /** The life of a client's session: it begins with a clean CONNECT, or with one that found no session. */
 export interface Incarnation {
   readonly incarnation: string
@@ -92,8 +100,8 @@ export interface Recorder {
   isRepeat(request: RecordRequest): boolean
   /** PUBREL: the exchange is forgotten, on the disk when it resolves, which PUBCOMP waits for. Throws `storage-failed`. */
   released(client: string, packetIdentifier: number): Promise<void>
-  /** At a CONNECT, before its CONNACK. Throws `storage-failed`. */
-  incarnationOf(client: string, isClean: boolean): Promise<Incarnation>
+  /** At a CONNECT, before its CONNACK; or after it, where a broker that others wrote keeps the session. Throws `storage-failed`. */
+  incarnationOf(client: string, start: SessionStart): Promise<Incarnation>
 }
 
 /** What tells a message from another one under the same packet identifier: 32 bytes. */

@@ -313,7 +313,7 @@ class AedesBroker implements Broker {
     connection?.place.prove()
     connection?.input.countFor(this.#rates.of(session.device))
     try {
-      state.incarnation = await this.#handlers.incarnationOf(client.id, state.isClean)
+      state.incarnation = await this.#handlers.incarnationOf(client.id, state.isClean ? 'clean' : 'kept')
     } catch {
       this.#handlers.closed(session)
       return authenticateError('not-ready')

@@ -11,6 +11,8 @@
  *   than `slowMs`, before it, so that no device holds up the others of its shard: it has no verdict then, and its device sends it again;
  * - what is to be recorded is acknowledged to the broker when this gateway has it on its disk, however long that takes, since no plain
  *   client sends again what the broker has acknowledged to it: without room or fresh trust data, it holds up its shard;
+ * - what is to be recorded is tried on the connection that it came on: on the next one the broker sends it again, and it is a repeat if it
+ *   was kept. A later process takes it for another message;
  * - messages of one device are decided one after another, in the order in which they came;
  * - the client id of a shard is known to gateways only, for whoever connects with it gets the session.
  */
@@ -120,7 +122,7 @@ class AttachedBroker implements Broker {
     this.#heard = await this.#open('presence', {
       clientId: `${own}-in`,
       topicFilters: [...heardFilters, claimFilter],
-      onMessage: packet => this.#take(packet),
+      onMessage: (packet, connection) => this.#take(packet, { connection }),
       onOpen: () => this.#askForMarker(),
     })
     const closed = () => new MoteError('interrupted', 'broker: closed before it answered')
@@ -142,7 +144,7 @@ class AttachedBroker implements Broker {
 
   async close(): Promise<void> {
     this.#closing.abort()
-    // No more comes in; what is under way is decided and told, and then acknowledged by nobody: it comes again, and is a repeat.
+    // No more comes in; what is under way is decided and told, and then acknowledged by nobody: it comes again, to the next process.
     await Promise.all([this.#heard, ...this.#shards.values()].map(link => link?.close()))
     await this.#devices.close()
     await this.#publishing?.close()
@@ -157,13 +159,14 @@ class AttachedBroker implements Broker {
       topicFilters: shardFilters(shard),
       // Another gateway may have had the session before: what it had of it is not known here.
       onSession: isPresent => this.#beginSession(shard, isPresent && this.#incarnations.has(shard)),
-      onMessage: packet => this.#take(packet, shard),
+      onMessage: (packet, connection) => this.#take(packet, { connection, shard }),
     })
     this.#shards.set(shard, link)
   }
 
-  #beginSession(shard: Shard, isPresent: boolean): void {
-    const incarnation = this.#handlers.incarnationOf(linkOf(shard), !isPresent)
+  /** The broker keeps it, so what is tied to it has to outlive the connection from the first one on. */
+  #beginSession(shard: Shard, isKnown: boolean): void {
+    const incarnation = this.#handlers.incarnationOf(linkOf(shard), isKnown ? 'kept' : 'new')
     // Whoever needs it finds that out.
     incarnation.catch(() => {})
     this.#incarnations.set(shard, incarnation)
@@ -206,7 +209,10 @@ class AttachedBroker implements Broker {
     return BrokerLink.open(options, this.#closing.signal)
   }
 
-  async #take(packet: IPublishPacket, shard?: Shard): Promise<void> {
+  async #take(
+    packet: IPublishPacket,
+    { connection, shard }: { readonly connection: AbortSignal; readonly shard?: Shard },
+  ): Promise<void> {
     const { topic, payload, properties } = packet
     if (topic === this.#marker) return this.#markerSeen()
     const bytes = Uint8Array.from(Buffer.isBuffer(payload) ? payload : Buffer.from(payload))
@@ -220,7 +226,7 @@ class AttachedBroker implements Broker {
       const reply = { responseTopic, correlationData: correlationData && Uint8Array.from(correlationData) }
       const message = { topicName: parsed.topicName, payload: bytes, reply }
       return isRecorded(parsed.topicName)
-        ? this.#record(device, { ...message, exchange: await this.#exchangeOf(packet, shard) })
+        ? this.#record(device, { ...message, exchange: await this.#exchangeOf(packet, shard) }, connection)
         : this.#decide(this.#devices.published(device, message))
     }
     const presence = parsePresence(bytes)
@@ -239,8 +245,11 @@ class AttachedBroker implements Broker {
     return { client: linkOf(shard), incarnation, packetIdentifier, qos, isRepeat }
   }
 
-  /** Resolves when it need not come again. Rejects with `interrupted` if it is not so far when this gateway is closed. */
-  async #record(device: DeviceId, message: IncomingMessage): Promise<void> {
+  /**
+   * Resolves when it need not come again. Rejects with `interrupted` if it is not so far when its connection ends: the broker sends it again on
+   * the next one, to this gateway or another, and whoever went on with it here would record it beside that.
+   */
+  async #record(device: DeviceId, message: IncomingMessage, connection: AbortSignal): Promise<void> {
     for (;;) {
       const answer = await this.#devices.published(device, message)
       if (answer === 'acknowledge') return
@@ -248,8 +257,8 @@ class AttachedBroker implements Broker {
         answer.later.catch((error: unknown) => this.#failed(error))
         if (await answer.kept) return
       }
-      await pause(recordRetryMs, this.#closing.signal)
-      if (this.#closing.signal.aborted) throw new MoteError('interrupted', 'gateway: closed')
+      await pause(recordRetryMs, connection)
+      if (connection.aborted) throw new MoteError('interrupted', 'broker: the connection ended')
     }
   }
 

@@ -27,7 +27,8 @@ export interface BrokerLinkOptions {
   readonly sessionSeconds: number
   /** What is subscribed to each time that there is no session. */
   readonly topicFilters: readonly string[]
-  readonly onMessage?: (message: IPublishPacket) => Promise<void>
+  /** @param connection fires when the connection that it came on has ended: it is not acknowledged any more, and the broker sends it again */
+  readonly onMessage?: (message: IPublishPacket, connection: AbortSignal) => Promise<void>
   /** Told each time that it is connected, before the first message. @param isPresent the broker has kept the session */
   readonly onSession?: (isPresent: boolean) => void
   /** Told each time that it is connected and subscribed. */
@@ -50,6 +51,8 @@ export class BrokerLink {
   readonly #options: BrokerLinkOptions
   readonly #client: MqttClient
   readonly #opened = Promise.withResolvers<void>()
+  /** Of the connection that there is, or was last. */
+  #connection = new AbortController()
   /** Over: closed by this end, or taken over. */
   #state: 'opening' | 'open' | 'broken' | 'over' = 'opening'
 
@@ -93,6 +96,7 @@ export class BrokerLink {
 
   async close(): Promise<void> {
     this.#state = 'over'
+    this.#connection.abort()
     await this.#client.endAsync(true)
   }
 
@@ -117,11 +121,15 @@ export class BrokerLink {
     const client = mqtt.connect(options)
     client.handleMessage = (packet, done) => this.#take(packet, done)
     client.on('connect', ({ sessionPresent }) => {
+      this.#connection = new AbortController()
       this.#options.onSession?.(sessionPresent)
       void this.#subscribe()
     })
     client.on('error', error => this.#broken(error.message))
-    client.on('close', () => this.#broken('the connection broke'))
+    client.on('close', () => {
+      this.#connection.abort()
+      this.#broken('the connection broke')
+    })
     client.on('disconnect', ({ reasonCode }) => {
       if (reasonCode !== takenOver) return
       this.#broken('another gateway has taken over', 'over')
@@ -153,7 +161,7 @@ export class BrokerLink {
   #take(packet: IPublishPacket, done: (error?: Error) => void): void {
     const { stream } = this.#client
     const { onMessage = async () => {} } = this.#options
-    onMessage(packet).then(
+    onMessage(packet, this.#connection.signal).then(
       () => {
         // What came on a connection that is gone is not acknowledged on the next one: the broker sends it again there.
         if (this.#client.stream === stream && this.#client.connected) done()

@@ -22,6 +22,7 @@ import type { Milliseconds } from '../../chain/brands.ts'
 import { type ErrorCode, errorTable } from '../../chain/errors.ts'
 import type { PublicKey } from '../../chain/keys.ts'
 import type { Refusal, Result } from '../../chain/result.ts'
+import type { SessionStart } from '../records/recorder.ts'
 
 /** One connection of an authenticated client. */
 export interface BrokerSession {
@@ -108,10 +109,10 @@ export interface BrokerHandlers {
   /** PUBREL: the client will not repeat the exchange of QoS 2 any more. */
   readonly released: (client: string, packetIdentifier: number) => Promise<void>
   /**
-   * Asked before CONNACK, once the client is authenticated: which life of its session begins or goes on.
-   * @param isClean CleanSession, or that there was no session
+   * Asked before CONNACK, once the client is authenticated: which life of its session begins or goes on. Of the gateway's own sessions with
+   * a broker that others wrote, after CONNACK.
    */
-  readonly incarnationOf: (client: string, isClean: boolean) => Promise<string>
+  readonly incarnationOf: (client: string, start: SessionStart) => Promise<string>
   /**
    * The will of a connection that ended without DISCONNECT (MQTT 3.1.1, section 3.1.2.5); `closed` may have been called for it. Not called
    * for connections that end because the broker closes.

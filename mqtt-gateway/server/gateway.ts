@@ -80,8 +80,8 @@ export class Gateway {
       published: (handle, message) => this.#published(handle, message),
       released: async (client, packetIdentifier) =>
         options.records?.recorder.released(client, packetIdentifier),
-      incarnationOf: async (client, isClean) =>
-        (await options.records?.recorder.incarnationOf(client, isClean))?.incarnation ?? '',
+      incarnationOf: async (client, start) =>
+        (await options.records?.recorder.incarnationOf(client, start))?.incarnation ?? '',
       will: (handle, message) => this.#willFired(handle as Session, message),
       subscribed: (handle, topicFilter) => this.#rulings.deliveries.subscribed(handle, topicFilter),
       maySubscribe: (handle, topicFilter) => this.#judgeSubscription(handle, topicFilter),

@@ -1,5 +1,5 @@
 /** Refusals of what plain clients and devices have recorded: at the gateway, before anything is on its way to the chain. */
-import { type RefusalCheck, takenOut } from './refusal-check.ts'
+import { never, type RefusalCheck, takenOut } from './refusal-check.ts'
 
 const rulings = 'mqtt-gateway/server/record-rulings.ts'
 const rulingsTest = 'test/unit/mqtt-gateway/record-rulings.test.ts'
@@ -68,6 +68,30 @@ export const plain: readonly RefusalCheck[] = [
     replace: "if (typeof answer === 'string') return",
     test: 'test/e2e/attached-broker.test.ts',
     only: 'comes to the next gateway',
+  },
+  {
+    refusal: 'records: to go on with what came on a connection that has ended',
+    file: 'mqtt-gateway/server/attached-broker.ts',
+    find: 'if (connection.aborted)',
+    replace: never,
+    test: 'test/e2e/attached-broker.test.ts',
+    only: 'on no later one',
+  },
+  {
+    refusal: 'records: to take a session that another broker has lost for the one before',
+    file: 'mqtt-gateway/server/attached-broker.ts',
+    find: 'isPresent && this.#incarnations.has(shard)',
+    replace: 'this.#incarnations.has(shard)',
+    test: 'test/e2e/attached-broker.test.ts',
+    only: 'has kept no session',
+  },
+  {
+    refusal: 'records: to forget what a session that goes on was told, at its second connection',
+    file: 'mqtt-gateway/server/attached-broker.ts',
+    find: "isKnown ? 'kept' : 'new'",
+    replace: "isKnown ? 'kept' : 'clean'",
+    test: 'test/e2e/attached-broker.test.ts',
+    only: 'first connection broke',
   },
   ...takenOut(message, messageTest, {
     'plain messages: over 8 KiB': 'if (payload.length > maxPlainMessageBytes)',

@@ -53,6 +53,14 @@ export const queue: readonly RefusalCheck[] = [
     only: 'clean CONNECT',
   },
   {
+    refusal: 'records: to take a session that begins for the one before',
+    file: exchanges,
+    find: "start === 'kept' &&",
+    replace: '',
+    test: exchangesTest,
+    only: 'new and kept',
+  },
+  {
     refusal: 'records: to take a PUBLISH without DUP for a repeat at QoS 1',
     file: exchanges,
     find: 'qos === 2 || isRepeat',

@@ -7,16 +7,20 @@ import {
   encodePresence,
   presenceTopic,
   shardedTopic,
+  shardOf,
 } from '../../mqtt-gateway/protocol/sharded-topics.ts'
 import { topics } from '../../mqtt-gateway/protocol/topics.ts'
+import { exchangeDigest, type SessionStart } from '../../mqtt-gateway/records/recorder.ts'
 import { type AttachedBrokerOptions, attachedBroker } from '../../mqtt-gateway/server/attached-broker.ts'
-import type { PublishAnswer } from '../../mqtt-gateway/server/broker.ts'
+import type { IncomingMessage, PublishAnswer, PublishOutcome } from '../../mqtt-gateway/server/broker.ts'
 import type { BrokerAccount } from '../../mqtt-gateway/server/broker-accounts.ts'
 import { MosquittoAccounts } from '../../mqtt-gateway/server/mosquitto-accounts.ts'
 import { brokerContract, connectionOf, type DeviceConnection, deviceOf } from '../contract/broker.ts'
 import { until } from '../support/gateway-fixture.ts'
 import { Mosquitto, noMosquitto, testLogins } from '../support/mosquitto.ts'
 import { permissive } from '../support/open-broker.ts'
+import { RecorderWorld } from '../support/recorder-world.ts'
+import { WireTap } from '../support/wire-tap.ts'
 
 const neighbour = `${deviceOf('one').slice(0, 1)}${deviceOf('other').slice(1)}` as DeviceId
 const accounts: readonly BrokerAccount[] = [deviceOf('one'), deviceOf('other'), neighbour].map(device => ({
@@ -113,5 +117,103 @@ describe.skipIf(noMosquitto)('attached to an existing broker, which needs mosqui
     expect(taken).toEqual(['first reading', 'second reading'])
     await second.close()
     await client.endAsync(true)
+  })
+
+  /** A device reports once to a gateway with a recorder, whose link to the broker can be cut. @param answer from the first delivery on */
+  async function reported(
+    answer: (
+      delivery: number,
+      record: () => Promise<PublishOutcome>,
+      tap: WireTap,
+    ) => Promise<PublishOutcome>,
+    isOver: () => boolean,
+  ): Promise<{
+    deliveries: readonly string[]
+    recorded: readonly string[]
+    sessions: readonly SessionStart[]
+  }> {
+    await using world = await RecorderWorld.open()
+    await using tap = await WireTap.between(mosquitto.address)
+    const deliveries: string[] = []
+    const sessions: SessionStart[] = []
+    const record = async ({ topicName, payload, exchange }: IncomingMessage): Promise<PublishOutcome> => {
+      const named = exchange && { ...exchange, digest: exchangeDigest(topicName, payload) }
+      await world.record({ text: Buffer.from(payload).toString(), ...(named && { exchange: named }) })
+      return 'acknowledge'
+    }
+    const broker = attachedBroker({
+      ...optionsOf(undefined),
+      address: tap.address,
+      // A session of its own, in which nothing waits.
+      shardSecret: `secret-${tap.address.port}`,
+      shards: [shardOf(deviceOf('one'))],
+    })({
+      ...permissive,
+      incarnationOf: async (client, start) => {
+        sessions.push(start)
+        return (await world.recorder.incarnationOf(client, start)).incarnation
+      },
+      published: (_, message) => {
+        deliveries.push(message.exchange?.isRepeat ? 'repeat' : 'first')
+        return answer(deliveries.length, () => record(message), tap)
+      },
+    })
+    await broker.listen()
+    const [connection, client] = await connect(mosquitto, deviceOf('one'))
+    try {
+      await connection.report('reading')
+      await until(isOver, 'the deliveries')
+      return { deliveries, recorded: world.recorded(), sessions }
+    } finally {
+      await broker.close()
+      await client.endAsync(true)
+    }
+  }
+
+  test('attached: what was recorded when the first connection broke is not recorded again when the broker repeats it', async () => {
+    let over = false
+    const { deliveries, recorded, sessions } = await reported(
+      async (delivery, record, tap) => {
+        const outcome = await record()
+        if (delivery === 1) tap.cut()
+        else over = true
+        return outcome
+      },
+      () => over,
+    )
+    expect(sessions).toEqual(['new', 'kept'])
+    expect(deliveries).toEqual(['first', 'repeat'])
+    expect(recorded).toEqual(['reading'])
+  })
+
+  test('attached: where the broker has kept no session, a new one begins', async () => {
+    let over = false
+    const { sessions } = await reported(
+      async (delivery, record, tap) => {
+        // Of a CONNACK the byte with Session Present (MQTT 5, section 3.2.2.1).
+        tap.change = packet => (packet[0] === 0x20 ? Buffer.from(packet.with(2, 0)) : packet)
+        if (delivery === 1) tap.cut()
+        else over = true
+        return record()
+      },
+      () => over,
+    )
+    expect(sessions).toEqual(['new', 'new'])
+  })
+
+  test('attached: what cannot be kept is tried again on the connection that it came on, and on no later one', async () => {
+    let over = false
+    const { deliveries, recorded } = await reported(
+      async (delivery, record, tap) => {
+        if (delivery === 1) tap.cut()
+        if (delivery <= 2) return 'close'
+        const outcome = await record()
+        over = true
+        return outcome
+      },
+      () => over,
+    )
+    expect(deliveries).toEqual(['first', 'repeat', 'repeat'])
+    expect(recorded).toEqual(['reading'])
   })
 })

@@ -45,8 +45,8 @@ async function open(limits: Partial<AedesLimits> = {}): Promise<void> {
       exchanges.push(exchange)
       return take(textOf(payload))
     },
-    incarnationOf: async (clientId, isClean) => {
-      told.push(`${clientId} ${isClean ? 'clean' : 'kept'}`)
+    incarnationOf: async (clientId, start) => {
+      told.push(`${clientId} ${start}`)
       if (clientId === 'refused') throw new Error('no disk')
       return 'life'
     },

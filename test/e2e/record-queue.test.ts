@@ -50,7 +50,7 @@ describe.skipIf(noNats)('the queue of three servers, which needs nats-server 2.9
     await expect.poll(() => idle.mock.calls.length).toBe(allShards.length)
     idle.mockRestore()
     await using _bringing = await RecorderWorld.open(shared)
-    const { incarnation } = await accepting.recorder.incarnationOf('c', false)
+    const { incarnation } = await accepting.recorder.incarnationOf('c', 'kept')
     const texts = Array.from({ length: 20 }, (_, i) => `m${i}`)
     const outcomes = await Promise.all(
       texts.map((text, packetIdentifier) =>

@@ -8,6 +8,7 @@ import type {
   Recorder,
   RecordOutcome,
   RecordRequest,
+  SessionStart,
 } from '../../mqtt-gateway/records/recorder.ts'
 
 export const memoryTransaction = 'ee'.repeat(32) as TransactionId
@@ -49,8 +50,8 @@ export class MemoryRecorder implements Recorder {
     this.releases.push(`${client} ${packetIdentifier}`)
   }
 
-  async incarnationOf(client: string, isClean: boolean): Promise<Incarnation> {
-    this.sessions.push(`${client} ${isClean ? 'clean' : 'kept'}`)
-    return { incarnation: `life ${this.sessions.length}`, isPresent: !isClean }
+  async incarnationOf(client: string, start: SessionStart): Promise<Incarnation> {
+    this.sessions.push(`${client} ${start}`)
+    return { incarnation: `life ${this.sessions.length}`, isPresent: start === 'kept' }
   }
 }

@@ -26,7 +26,7 @@ const { recorder, stop } = await openRecorder({
   checkpoint,
   onError: error => process.stderr.write(`${error}\n`),
 })
-const { incarnation } = await recorder.incarnationOf('c', false)
+const { incarnation } = await recorder.incarnationOf('c', 'kept')
 
 async function record(packetIdentifier: number): Promise<void> {
   const text = `m${packetIdentifier}`

@@ -46,8 +46,13 @@ export class WireTap implements AsyncDisposable {
     this.#last?.write(bytes)
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
+  /** Ends every connection at once; later ones are taken. */
+  cut(): void {
     for (const socket of this.#sockets) socket.destroy()
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.cut()
     await new Promise(resolve => this.#server.close(resolve))
   }
 

@@ -7,14 +7,15 @@ import { MessageStore } from '../../../../client/message-store.ts'
 import { signedBody } from '../../../../client/submission.ts'
 import { ExchangeStore } from '../../../../mqtt-gateway/records/exchange-store.ts'
 import { LevelQueue } from '../../../../mqtt-gateway/records/level-queue.ts'
+import type { SessionStart } from '../../../../mqtt-gateway/records/recorder.ts'
 import { exchangeOf, RecorderWorld, requestOf, sensorKeys } from '../../../support/recorder-world.ts'
 import { sampleRecord } from '../../../support/sample-record.ts'
 import { keysOf } from '../../../support/test-chain.ts'
 
 afterEach(() => vi.restoreAllMocks())
 
-const begun = async (world: RecorderWorld, isClean = false) =>
-  (await world.recorder.incarnationOf('c', isClean)).incarnation
+const begun = async (world: RecorderWorld, start: SessionStart = 'kept') =>
+  (await world.recorder.incarnationOf('c', start)).incarnation
 
 test('recorder: what a device says is attested by the gateway, and its outcome is where it stands', async () => {
   await using world = await RecorderWorld.open()
@@ -53,7 +54,7 @@ test('recorder: at QoS 1 a PUBLISH without DUP is another message, one with DUP 
 test('recorder: another packet identifier, content, quality or client is another message', async () => {
   await using world = await RecorderWorld.open()
   const incarnation = await begun(world)
-  const other = (await world.recorder.incarnationOf('d', false)).incarnation
+  const other = (await world.recorder.incarnationOf('d', 'kept')).incarnation
   const exchange = exchangeOf('a', incarnation, { isRepeat: true })
   const transactions = []
   for (const more of [
@@ -77,20 +78,20 @@ test('recorder: repeats that come before the first one has its outcome, or is on
 
 test('recorder: an unclean session and its exchanges outlive the process; a clean CONNECT ends them', async () => {
   await using world = await RecorderWorld.open()
-  const { incarnation, isPresent } = await world.recorder.incarnationOf('c', false)
+  const { incarnation, isPresent } = await world.recorder.incarnationOf('c', 'kept')
   expect(isPresent).toBe(false)
   const exchange = exchangeOf('a', incarnation)
   const first = await world.record({ text: 'a', exchange })
   await world.restart()
-  expect(await world.recorder.incarnationOf('c', false)).toEqual({ incarnation, isPresent: true })
+  expect(await world.recorder.incarnationOf('c', 'kept')).toEqual({ incarnation, isPresent: true })
   expect(await world.record({ text: 'a', exchange })).toEqual(first)
-  const clean = await world.recorder.incarnationOf('c', true)
+  const clean = await world.recorder.incarnationOf('c', 'clean')
   expect(clean.isPresent).toBe(false)
   await expect(world.record({ text: 'a', exchange })).rejects.toMatchObject({ code: 'interrupted' })
   const again = { ...exchange, incarnation: clean.incarnation }
   expect((await world.record({ text: 'a', exchange: again })).transaction).not.toBe(first.transaction)
   // What was clean is not found by the next connection either.
-  expect(await world.recorder.incarnationOf('c', false)).toMatchObject({ isPresent: false })
+  expect(await world.recorder.incarnationOf('c', 'kept')).toMatchObject({ isPresent: false })
 })
 
 test('recorder: a message id is once across sessions; under it another message is refused, another device has its own', async () => {
@@ -98,9 +99,9 @@ test('recorder: a message id is once across sessions; under it another message i
   const first = await world.record({
     text: 'a',
     messageId: 'm',
-    exchange: exchangeOf('a', await begun(world, true)),
+    exchange: exchangeOf('a', await begun(world, 'clean')),
   })
-  const again = exchangeOf('a', await begun(world, true), { packetIdentifier: 9 })
+  const again = exchangeOf('a', await begun(world, 'clean'), { packetIdentifier: 9 })
   expect(await world.record({ text: 'a', messageId: 'm', exchange: again })).toEqual(first)
   await world.restart()
   expect(await world.record({ text: 'a', messageId: 'm' })).toEqual(first)

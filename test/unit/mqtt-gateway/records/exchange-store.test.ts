@@ -14,7 +14,7 @@ import {
   namedMessageMs,
   sessionMs,
 } from '../../../../mqtt-gateway/records/exchange-store.ts'
-import type { RecordOutcome } from '../../../../mqtt-gateway/records/recorder.ts'
+import type { RecordOutcome, SessionStart } from '../../../../mqtt-gateway/records/recorder.ts'
 import type { OpenRecord } from '../../../../mqtt-gateway/records/ties.ts'
 import { ManualClock } from '../../../support/manual-clock.ts'
 import { exchangeOf, gatewayKeys, recorderChain, sensorKeys } from '../../../support/recorder-world.ts'
@@ -57,8 +57,8 @@ afterEach(async () => {
   await rm(directory, { recursive: true })
 })
 
-const begin = async (client = 'c', isClean = false) =>
-  (await exchanges.incarnationOf(client, isClean)).incarnation
+const begin = async (client = 'c', start: SessionStart = 'kept') =>
+  (await exchanges.incarnationOf(client, start)).incarnation
 
 test('exchange store: a record that is tied twice is open once after a restart, and ends for both', async () => {
   const exchange = exchangeOf('a', await begin())
@@ -123,9 +123,9 @@ test('exchange store: a device with more sessions than the limit loses its oldes
     clock.advance(1)
     await begin(`${device}.${i}`)
   }
-  expect(await exchanges.incarnationOf(`${device}.0`, false)).toMatchObject({ isPresent: false })
-  expect(await exchanges.incarnationOf(`${device}.5`, false)).toMatchObject({ isPresent: true })
-  expect(await exchanges.incarnationOf(other, false)).toEqual({ incarnation: first, isPresent: true })
+  expect(await exchanges.incarnationOf(`${device}.0`, 'kept')).toMatchObject({ isPresent: false })
+  expect(await exchanges.incarnationOf(`${device}.5`, 'kept')).toMatchObject({ isPresent: true })
+  expect(await exchanges.incarnationOf(other, 'kept')).toEqual({ incarnation: first, isPresent: true })
   await restart()
   clock.advance(1)
   await begin(`${device}.new`)
@@ -142,15 +142,27 @@ test('exchange store: a session that is not seen for its time is over, and so is
   expect(exchanges.findMessage(message)).toBeUndefined()
   expect(exchanges.find(exchange)).toBeDefined()
   clock.advance(sessionMs - namedMessageMs)
-  expect(await exchanges.incarnationOf('c', false)).toMatchObject({ isPresent: true })
+  expect(await exchanges.incarnationOf('c', 'kept')).toMatchObject({ isPresent: true })
   clock.advance(sessionMs + 1)
   await exchanges.expire()
   expect(await store.all('')).toEqual([])
-  expect(await exchanges.incarnationOf('c', false)).toMatchObject({ isPresent: false })
+  expect(await exchanges.incarnationOf('c', 'kept')).toMatchObject({ isPresent: false })
+})
+
+test('exchange store: a session that is new and kept goes on for the next connection, and has nothing of the one before', async () => {
+  const before = await begin()
+  const incarnation = await begin('c', 'new')
+  expect(incarnation).not.toBe(before)
+  const exchange = exchangeOf('a', incarnation)
+  await exchanges.tie(opened(), { exchange })
+  expect(await exchanges.incarnationOf('c', 'kept')).toEqual({ incarnation, isPresent: true })
+  await restart()
+  expect(await exchanges.incarnationOf('c', 'kept')).toEqual({ incarnation, isPresent: true })
+  expect(exchanges.find(exchange)).toBeDefined()
 })
 
 test('exchange store: a clean session ends with the process; what is open in it goes on', async () => {
-  const incarnation = await begin('c', true)
+  const incarnation = await begin('c', 'clean')
   const [done, still] = [opened(), opened()]
   await exchanges.tie(done, { exchange: exchangeOf('a', incarnation) })
   await exchanges.tie(still, { exchange: exchangeOf('b', incarnation, { packetIdentifier: 2 }) })
