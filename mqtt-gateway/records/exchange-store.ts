@@ -28,7 +28,7 @@ export interface NamedMessage {
   readonly digest: Uint8Array
 }
 
-/** Sessions that are known at a time; the one not seen for longest is forgotten. */
+/** Sessions that are known at a time; of those in which nothing is open the one not seen for longest is forgotten. */
 export const maxSessions = 65_536
 /** The same of clients whose names begin with one device's id. */
 export const maxSessionsPerOwner = 64
@@ -46,6 +46,10 @@ export const namedMessageMs = 86_400_000
 const seenEveryMs = 60_000
 /** A seventh more is forgotten than has to be, so that it is seldom done. */
 const spared = 7 / 8
+
+/** Of all clients together. */
+const defaultLimits = { sessions: maxSessions, exchanges: maxExchanges, namedMessages: maxNamedMessages }
+type ExchangeLimits = Readonly<typeof defaultLimits>
 
 const formatVersion = 1 as const
 /** Of a client's name: a device's id has as many. */
@@ -69,6 +73,7 @@ const sessionCodec: Codec<StoredSession> = struct<StoredSession>({
 export class ExchangeStore {
   readonly #store: MessageStore
   readonly #now: () => Milliseconds
+  readonly #limits: ExchangeLimits
   /** By hash of the client; in the order in which they were seen. */
   readonly #sessions = new Map<string, SessionTies>()
   readonly #owners = new Map<string, Set<SessionTies>>()
@@ -77,17 +82,19 @@ export class ExchangeStore {
   /** By key, the oldest first. */
   readonly #messages = new Map<string, Tie>()
 
-  private constructor(store: MessageStore, now: () => Milliseconds) {
+  private constructor(store: MessageStore, now: () => Milliseconds, limits: ExchangeLimits) {
     this.#store = store
     this.#now = now
+    this.#limits = limits
   }
 
   /** As it was left, and what is open in it. Throws `storage-corrupt`, `storage-failed`. */
   static async open(
     store: MessageStore,
     now: () => Milliseconds,
+    limits: ExchangeLimits = defaultLimits,
   ): Promise<{ readonly exchanges: ExchangeStore; readonly open: readonly OpenRecord[] }> {
-    const exchanges = new ExchangeStore(store, now)
+    const exchanges = new ExchangeStore(store, now, limits)
     return { exchanges, open: await exchanges.#load() }
   }
 
@@ -267,14 +274,16 @@ export class ExchangeStore {
   #makeRoomFor(owner: string): readonly StoreChange[] {
     const siblings = [...(this.#owners.get(owner) ?? [])]
     if (siblings.length < maxSessionsPerOwner) return []
-    const [oldest] = siblings.toSorted((a, b) => a.seenAt - b.seenAt)
+    const [oldest] = endedFirst(siblings.toSorted((a, b) => a.seenAt - b.seenAt))
     return oldest ? this.#forgetSession(oldest) : []
   }
 
   #makeRoomForSessions(): readonly StoreChange[] {
-    if (this.#sessions.size < maxSessions) return []
-    const count = this.#sessions.size - Math.floor(spared * maxSessions)
-    return [...this.#sessions.values()].slice(0, count).flatMap(session => this.#forgetSession(session))
+    const { sessions } = this.#limits
+    if (this.#sessions.size < sessions) return []
+    const count = this.#sessions.size - Math.floor(spared * sessions)
+    const oldest = endedFirst([...this.#sessions.values()]).slice(0, count)
+    return oldest.flatMap(session => this.#forgetSession(session))
   }
 
   #makeRoomIn(session: SessionTies): readonly StoreChange[] {
@@ -283,10 +292,11 @@ export class ExchangeStore {
   }
 
   #makeRoomForExchanges(): readonly StoreChange[] {
-    if (this.#exchanges <= maxExchanges) return []
+    const { exchanges } = this.#limits
+    if (this.#exchanges <= exchanges) return []
     const changes: StoreChange[] = []
     for (const session of this.#sessions.values()) {
-      const surplus = this.#exchanges - Math.floor(spared * maxExchanges)
+      const surplus = this.#exchanges - Math.floor(spared * exchanges)
       if (surplus <= 0) break
       changes.push(...this.#forgetEnded(session, surplus))
     }
@@ -300,8 +310,9 @@ export class ExchangeStore {
   }
 
   #makeRoomForMessages(): readonly StoreChange[] {
-    if (this.#messages.size < maxNamedMessages) return []
-    const surplus = this.#messages.size - Math.floor(spared * maxNamedMessages)
+    const { namedMessages } = this.#limits
+    if (this.#messages.size < namedMessages) return []
+    const surplus = this.#messages.size - Math.floor(spared * namedMessages)
     const ended = [...this.#messages].filter(([, { open }]) => !open).slice(0, surplus)
     return ended.map(([key]) => {
       this.#messages.delete(key)
@@ -363,6 +374,12 @@ export class ExchangeStore {
     if (session) return { session, packetIdentifier: Number.parseInt(identifier, 16) }
     throw new MoteError('storage-corrupt', `records: exchange/${name}: its session is gone`)
   }
+}
+
+/** Those in which nothing is open, then the others: a client that has no answer yet is the one that repeats itself. */
+function endedFirst(sessions: readonly SessionTies[]): readonly SessionTies[] {
+  const isOpen = ({ ties }: SessionTies) => [...ties.values()].some(({ open }) => open)
+  return [...sessions.filter(session => !isOpen(session)), ...sessions.filter(isOpen)]
 }
 
 function gone(key: string): StoreChange {

@@ -116,20 +116,102 @@ test('exchange store: of more deliveries than the limit the oldest that have end
   expect((await store.all('exchange/')).length).toBeLessThan(maxExchangesPerSession)
 })
 
-test('exchange store: a device with more sessions than the limit loses its oldest, and no other device one', async () => {
+test('exchange store: a device with more sessions than the limit loses its oldest in which nothing is open, and no other device one', async () => {
   const [device, other] = ['d'.repeat(64), 'e'.repeat(64)]
   const first = await begin(other)
   for (let i = 0; i <= maxSessionsPerOwner; i++) {
     clock.advance(1)
-    await begin(`${device}.${i}`)
+    const client = `${device}.${i}`
+    const exchange = { ...exchangeOf('a', await begin(client)), client }
+    if (i === 0) await exchanges.tie(opened(), { exchange })
   }
-  expect(await exchanges.incarnationOf(`${device}.0`, 'kept')).toMatchObject({ isPresent: false })
+  expect(await exchanges.incarnationOf(`${device}.0`, 'kept')).toMatchObject({ isPresent: true })
+  expect(await exchanges.incarnationOf(`${device}.2`, 'kept')).toMatchObject({ isPresent: true })
+  expect(await exchanges.incarnationOf(`${device}.1`, 'kept')).toMatchObject({ isPresent: false })
   expect(await exchanges.incarnationOf(`${device}.5`, 'kept')).toMatchObject({ isPresent: true })
   expect(await exchanges.incarnationOf(other, 'kept')).toEqual({ incarnation: first, isPresent: true })
   await restart()
   clock.advance(1)
   await begin(`${device}.new`)
   expect((await store.all('session/')).length).toBe(maxSessionsPerOwner + 1)
+})
+
+/** The same store with bounds that are soon reached: an eighth of 8 is 1. */
+const startSmall = async () => {
+  await store.close()
+  store = await MessageStore.open(directory)
+  const limits = { sessions: 8, exchanges: 8, namedMessages: 8 }
+  ;({ exchanges, open } = await ExchangeStore.open(store, () => clock.wall(), limits))
+}
+const numbers = (from: number, to: number) => Array.from({ length: to - from + 1 }, (_, i) => from + i)
+const stored = async (prefix: string) => (await store.all(prefix)).length
+
+test('exchange store: of more sessions than the limit those not seen for longest are forgotten, none in which something is open', async () => {
+  await startSmall()
+  const lives = new Map<number, string>()
+  const beginOne = async (number: number) => {
+    clock.advance(1)
+    lives.set(number, await begin(`c${number}`))
+  }
+  await beginOne(1)
+  await exchanges.tie(opened(), { exchange: { ...exchangeOf('a', lives.get(1)!), client: 'c1' } })
+  for (const number of numbers(2, 8)) await beginOne(number)
+  clock.advance(1)
+  for (const number of numbers(1, 8))
+    expect(await exchanges.incarnationOf(`c${number}`, 'kept')).toMatchObject({ isPresent: true })
+  expect(await stored('session/')).toBe(8)
+  await beginOne(9)
+  expect(await stored('session/')).toBe(7 + 1)
+  for (const number of [1, 3, 8, 9])
+    expect(await exchanges.incarnationOf(`c${number}`, 'kept')).toEqual({
+      incarnation: lives.get(number),
+      isPresent: true,
+    })
+  expect(await exchanges.incarnationOf('c2', 'kept')).toMatchObject({ isPresent: false })
+})
+
+test('exchange store: of more deliveries of all sessions than the limit the oldest that have ended are forgotten, none that is open', async () => {
+  await startSmall()
+  const [old, young] = [await begin('old'), await begin('young')]
+  const inOld = (packetIdentifier: number) => ({
+    ...exchangeOf('a', old, { packetIdentifier }),
+    client: 'old',
+  })
+  const inYoung = (packetIdentifier: number) => ({
+    ...exchangeOf('a', young, { packetIdentifier }),
+    client: 'young',
+  })
+  const [still, done] = [opened(), opened()]
+  await exchanges.tie(still, { exchange: inOld(1) })
+  for (const each of [inOld(2), inOld(3), ...numbers(1, 5).map(inYoung)])
+    await exchanges.tie(done, { exchange: each })
+  await exchanges.end(done, refused(done))
+  expect(await stored('exchange/')).toBe(8)
+  for (const each of [inOld(1), inOld(2), inYoung(1)]) expect(exchanges.find(each)).toBeDefined()
+  await exchanges.tie(opened(), { exchange: inYoung(6) })
+  expect(exchanges.find(inOld(1))?.open).toBe(still)
+  expect([inOld(2), inOld(3)].map(each => exchanges.find(each))).toEqual([undefined, undefined])
+  for (const number of numbers(1, 6)) expect(exchanges.find(inYoung(number))).toBeDefined()
+  expect(await stored('exchange/')).toBe(7)
+})
+
+test('exchange store: of more messages with an id than the limit the oldest that has ended is forgotten, none that is open', async () => {
+  await startSmall()
+  const message = (number: number) => ({
+    device: sensorKeys.id,
+    messageId: `${number}`,
+    digest: new Uint8Array(32),
+  })
+  const [still, done] = [opened(), opened()]
+  await exchanges.tie(still, { message: message(1) })
+  for (const number of numbers(2, 8)) await exchanges.tie(done, { message: message(number) })
+  await exchanges.end(done, refused(done))
+  for (const number of numbers(1, 8)) expect(exchanges.findMessage(message(number))).toBeDefined()
+  await exchanges.tie(opened(), { message: message(9) })
+  expect(exchanges.findMessage(message(1))?.open).toBe(still)
+  expect(exchanges.findMessage(message(2))).toBeUndefined()
+  for (const number of numbers(3, 9)) expect(exchanges.findMessage(message(number))).toBeDefined()
+  expect(await stored('message/')).toBe(8)
 })
 
 test('exchange store: a session that is not seen for its time is over, and so is a message id', async () => {
