@@ -50,6 +50,8 @@ export class CertifiedBlocks {
   /** Consecutive, ascending, up to the head. */
   #recent: Link[]
   readonly #receipts = new RecentMap<Hash, readonly Receipt[]>(maxKnownReceipts)
+  /** What is being asked for: one question for all who want it. */
+  readonly #asking = new Map<Hash, Promise<readonly Receipt[]>>()
 
   constructor(follower: HeaderFollower, pool: SourcePool) {
     this.#follower = follower
@@ -91,7 +93,13 @@ export class CertifiedBlocks {
 
   /** What became of the transactions of a block. Throws `bad-proof` for receipts that are not its own, `height-not-available`. */
   receipts(block: BlockReference): Promise<readonly Receipt[]> {
-    return this.#pool.attempt(source => this.receiptsFrom(source, block))
+    const known = this.#asking.get(block.receiptsRoot)
+    if (known) return known
+    const asking = this.#pool
+      .attempt(source => this.receiptsFrom(source, block))
+      .finally(() => this.#asking.delete(block.receiptsRoot))
+    this.#asking.set(block.receiptsRoot, asking)
+    return asking
   }
 
   /** The same from one source, unless they are known: what does not prove itself costs it. */

@@ -1,7 +1,7 @@
 /** The part of a gateway that publishes decisions (mqtt-gateway/records/decisions.ts), composed from its configuration and its chain. */
 import { join } from 'node:path'
 import type { Milliseconds } from '../chain/brands.ts'
-import { CertifiedBlocks } from '../client/certified-blocks.ts'
+import type { CertifiedBlocks } from '../client/certified-blocks.ts'
 import type { ChainClient } from '../client/chain-client.ts'
 import { pause } from '../client/deadline.ts'
 import type { Logger } from '../client/log.ts'
@@ -21,7 +21,9 @@ const recordAfterMs = 200
 
 export interface DecisionPublishingParts {
   readonly config: Pick<GatewayConfig, 'data' | 'edge' | 'plain' | 'decisions'>
-  readonly client: ChainClient
+  readonly client: Pick<ChainClient, 'chainId' | 'records'>
+  /** Of the same client: what else reads its blocks shares them. */
+  readonly blocks: CertifiedBlocks
   readonly shards: () => readonly Shard[]
   readonly publish: DecisionsOptions['publish']
   readonly log: Pick<Logger, 'warn'>
@@ -30,15 +32,13 @@ export interface DecisionPublishingParts {
 export class DecisionPublishing {
   readonly #decisions: Decisions
   readonly #cursor: DecisionCursor
-  readonly #blocks: CertifiedBlocks
   readonly #holdMs: number
   readonly #log: DecisionPublishingParts['log']
   readonly #stopping = new AbortController()
   #running = Promise.resolve()
 
-  private constructor(blocks: CertifiedBlocks, cursor: DecisionCursor, parts: DecisionPublishingParts) {
-    const { config, client, shards, publish, log } = parts
-    this.#blocks = blocks
+  private constructor(cursor: DecisionCursor, parts: DecisionPublishingParts) {
+    const { config, client, blocks, shards, publish, log } = parts
     this.#cursor = cursor
     this.#log = log
     this.#holdMs = config.edge.type === 'embedded' ? clientsReturnMs : 0
@@ -62,7 +62,7 @@ export class DecisionPublishing {
       chainId: client.chainId,
       recordAfterMs: config.edge.type === 'embedded' ? clientsReturnMs : recordAfterMs,
     })
-    return new DecisionPublishing(new CertifiedBlocks(client.follower, client.pool), cursor, parts)
+    return new DecisionPublishing(cursor, parts)
   }
 
   status(): DecisionsStatus {
@@ -78,7 +78,6 @@ export class DecisionPublishing {
   /** Resolves when what was under way has ended: while the broker still takes it. */
   async stop(): Promise<void> {
     this.#stopping.abort()
-    this.#blocks.close()
     await this.#running
   }
 

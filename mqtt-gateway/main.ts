@@ -101,6 +101,7 @@ export async function startGateway(configFile: string, signal: AbortSignal): Pro
   const decisions = await DecisionPublishing.open({
     config,
     client,
+    blocks,
     shards: () => attached?.shards() ?? allShards,
     publish: message => gateway.publishDecision(message),
     log,

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import type { Receipt } from '../../../chain/block.ts'
 import type { Hash, Milliseconds } from '../../../chain/brands.ts'
+import { MoteError } from '../../../chain/result.ts'
 import { CertifiedBlocks } from '../../../client/certified-blocks.ts'
 import { ChainClient } from '../../../client/chain-client.ts'
 import { signedBody } from '../../../client/submission.ts'
@@ -107,6 +108,22 @@ describe('certified blocks', () => {
       lying.tamperReceipts = lie
       await expect(other.receipts(block!)).rejects.toMatchObject({ code: 'bad-proof' })
     }
+  })
+
+  it('certified blocks: those who want the receipts of a block at the same time ask once, and a failure is not kept', async () => {
+    const busy = new Busy()
+    busy.grow(6)
+    const source = busy.chain.source()
+    const { blocks } = await busy.follow(source)
+    const [block] = (await blocks.above(2, always)).blocks
+    source.failure = new MoteError('unreachable', 'down')
+    await expect(blocks.receipts(block!)).rejects.toMatchObject({ code: 'unreachable' })
+    source.failure = undefined
+    const before = source.asked.get('receipts') ?? 0
+    const [one, two] = await Promise.all([blocks.receipts(block!), blocks.receipts(block!)])
+    expect(one).toEqual(busy.chain.block(3).receipts)
+    expect(two).toBe(one)
+    expect(source.asked.get('receipts')).toBe(before + 1)
   })
 })
 
