@@ -215,8 +215,8 @@ export class DurableRecorder implements Recorder {
   }
 
   #transactionOf({ device, content }: RecordRequest): Result<ParsedTransaction> {
-    const { chainId } = this.#parts
-    if (content.type === 'signed') return deviceSigned(content.transaction, { device, chainId })
+    const { chainId, time } = this.#parts
+    if (content.type === 'signed') return deviceSigned(content.transaction, { device, chainId, time: time() })
     const sources = attestedSources(content.body)
     assert(sources.length === 1 && sources[0] === device, 'what is attested is from the device')
     return ok(this.#signed(content.body))

@@ -92,7 +92,7 @@ export interface Recorder {
   /**
    * Takes a message; one client's in the order in which they came. When it resolves, the message is on the disk.
    * Refuses `overloaded`, `too-large`, `malformed`, `unknown-version`, `kind-not-supported`, `wrong-chain`, `not-authorised` (signed by another
-   * device, or of a kind or source that is not for devices), `already-exists` (the message id is another message's).
+   * device, or of a kind or source that is not for devices), `expiry-too-far` (of what a device signed), `already-exists` (the message id is another message's).
    * Throws `storage-failed`, `unreachable` (of a queue elsewhere), `interrupted` (stopped, or the session has ended).
    */
   accept(request: RecordRequest): Promise<Result<Accepted>>

@@ -11,6 +11,7 @@
  */
 import type { Receipt, ReceiptCode } from '../../chain/block.ts'
 import type { Height, TransactionId } from '../../chain/brands.ts'
+import { maxExpiryAheadMs } from '../../chain/limits.ts'
 import { MoteError, type Refusal } from '../../chain/result.ts'
 import type { ParsedTransaction } from '../../chain/transaction.ts'
 import { certifiedHeaderAt } from '../../client/block-proof.ts'
@@ -31,7 +32,7 @@ export interface Executed {
 export type Settlement =
   | ({ readonly type: 'executed' } & Executed)
   | ({ readonly type: 'refused' } & Refusal)
-  /** One node refuses it, or says that it was executed and not where, and no second one has said so within `unconfirmedMs`. */
+  /** It is refused by one node alone, or as executed nobody knows where, or not for good, and nothing else was said within `unconfirmedMs`. */
   | { readonly type: 'unconfirmed'; readonly detail: string }
 
 export interface SettlerParts {
@@ -133,7 +134,7 @@ export class Settler {
     }
   }
 
-  /** One that a node refuses: until it is final, or one node alone goes on saying so. */
+  /** One that a node refuses: until it is final, or the time is over in which one node alone, or nobody for good, has said so. */
   async #settleAlone(transaction: ParsedTransaction): Promise<Settlement> {
     const { signal, onError } = this.#parts
     const since = performance.now()
@@ -143,9 +144,10 @@ export class Settler {
       try {
         const said = await this.#submitOne(transaction, refusals)
         if ('receipt' in said) return { type: 'executed', ...said }
-        const final = isRefusal(said) ? await this.#judgeRefusal(transaction.id, said) : undefined
-        if (final) return final
-        if (isRefusal(said)) refusals = new Refusals()
+        if (!isRefusal(said))
+          throw new MoteError('unconfirmed', `transaction ${transaction.id}: ${said.code ?? said.status}`)
+        refusals = new Refusals()
+        return await this.#judgeRefusal(transaction, said)
       } catch (error) {
         this.#mustRun()
         onError(error)
@@ -178,11 +180,11 @@ export class Settler {
     }
   }
 
-  /** Enough nodes refuse it; one that has it in a block, and proves it, says more. Undefined if they may say otherwise later. */
+  /** Enough nodes refuse it; one that has it in a block, and proves it, says more. Throws `unconfirmed` if they may say otherwise later. */
   async #judgeRefusal(
-    id: TransactionId,
+    { id, unsigned }: ParsedTransaction,
     { code = 'internal', detail = code }: TransactionStatus,
-  ): Promise<Settlement | undefined> {
+  ): Promise<Settlement> {
     const { client, onError } = this.#parts
     const found = client.pool.attempt(async source => {
       const judged = await judge(source, id, await source.transactionStatus(id), this.#reading(source))
@@ -196,9 +198,12 @@ export class Settler {
     })
     if (execution) return { type: 'executed', ...execution }
     // It was executed, and those who say so do not know any more where.
-    if (code === 'duplicate') throw new MoteError('unconfirmed', `transaction ${id}: ${detail}`)
-    // Block time will reach it.
-    return code === 'expiry-too-far' ? undefined : { type: 'refused', code, detail }
+    const isUnproven = code === 'duplicate'
+    // By certified time: nodes that have just started know less.
+    const { time } = client.follower.head.header
+    const willBeInTime = code === 'expiry-too-far' && unsigned.expiry <= time + maxExpiryAheadMs
+    if (isUnproven || willBeInTime) throw new MoteError('unconfirmed', `transaction ${id}: ${detail}`)
+    return { type: 'refused', code, detail }
   }
 
   #mustRun(): void {

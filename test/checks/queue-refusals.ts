@@ -5,6 +5,7 @@ const recorder = 'mqtt-gateway/records/durable-recorder.ts'
 const exchanges = 'mqtt-gateway/records/exchange-store.ts'
 const settling = 'mqtt-gateway/records/settling.ts'
 const recorderTest = 'test/unit/mqtt-gateway/records/durable-recorder.test.ts'
+const settlingTest = 'test/unit/mqtt-gateway/records/settling.test.ts'
 const exchangesTest = 'test/unit/mqtt-gateway/records/exchange-store.test.ts'
 
 const signedByDevice: readonly RefusalCheck[] = takenOut(
@@ -15,6 +16,7 @@ const signedByDevice: readonly RefusalCheck[] = takenOut(
     'records: a transaction of another kind': 'if (!kinds.includes(body.type))',
     'records: a transaction that another device signed': 'if (signer.deviceId !== device)',
     'records: a device that speaks for another one': 'if (attestedSources(body).length > 0)',
+    'records: a transaction that would wait for its expiry': 'if (expiry > time + maxExpiryAheadMs)',
   },
 )
 
@@ -107,6 +109,14 @@ export const queue: readonly RefusalCheck[] = [
     replace: never,
     test: recorderTest,
     only: 'holds nobody up',
+  },
+  {
+    refusal: 'records: to refuse for good what the chain may take later',
+    file: settling,
+    find: 'if (isUnproven || willBeInTime) throw',
+    replace: 'if (isUnproven) throw',
+    test: settlingTest,
+    only: 'not ahead by certified time',
   },
   {
     refusal: 'records: to hold up what was sent with a transaction whose block is forgotten',

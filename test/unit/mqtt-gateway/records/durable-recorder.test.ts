@@ -1,5 +1,6 @@
 /** One message, one transaction: repeats, crashes between any two steps, expiry, lies, and a chain that is out of reach. */
 import { afterEach, expect, test, vi } from 'vitest'
+import { Milliseconds } from '../../../../chain/brands.ts'
 import { MoteError, refuse, unwrap } from '../../../../chain/result.ts'
 import { parseTransaction } from '../../../../chain/transaction.ts'
 import { DurableQueue } from '../../../../client/durable-queue.ts'
@@ -240,6 +241,9 @@ test('recorder: a transaction that the device signed is taken as it is, and refu
   expect(await code(signed({ body: group }))).toBe('not-authorised')
   expect(await code(signed({ chainId: 'ab'.repeat(32) as typeof world.chain.chainId }))).toBe('wrong-chain')
   expect(await code(Uint8Array.of(1))).toBe('malformed')
+  const ahead = (ms: number) => signed({ time: Milliseconds(world.chain.time + ms) })
+  expect(await code(ahead(365 * 86_400_000))).toBe('expiry-too-far')
+  expect(await code(ahead(0))).toBe('ok')
 })
 
 test('recorder: a repeat that comes while the outcome is being written has that outcome, on the disk too', async () => {

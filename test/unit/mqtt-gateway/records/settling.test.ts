@@ -1,0 +1,69 @@
+/** When the word of nodes ends a transaction, and when it is asked for again: a shard waits for nobody without bound. */
+import { afterEach, beforeEach, expect, test, vi } from 'vitest'
+import { Milliseconds } from '../../../../chain/brands.ts'
+import type { ErrorCode } from '../../../../chain/errors.ts'
+import { maxExpiryAheadMs } from '../../../../chain/limits.ts'
+import { unwrap } from '../../../../chain/result.ts'
+import { type ParsedTransaction, parseTransaction } from '../../../../chain/transaction.ts'
+import { CertifiedBlocks } from '../../../../client/certified-blocks.ts'
+import { ChainClient } from '../../../../client/chain-client.ts'
+import { nativeVerifier } from '../../../../client/native-crypto.ts'
+import { signedBody } from '../../../../client/submission.ts'
+import { type Settlement, Settler } from '../../../../mqtt-gateway/records/settling.ts'
+import { gatewayKeys, recorderChain, sensorKeys } from '../../../support/recorder-world.ts'
+import { sampleRecord } from '../../../support/sample-record.ts'
+import type { TestChain, TestSource } from '../../../support/test-chain.ts'
+
+let chain: TestChain
+let sources: readonly TestSource[]
+let client: ChainClient
+let stopping: AbortController
+let settler: Settler
+beforeEach(async () => {
+  // A bound of ten seconds is over after a tenth of one.
+  vi.spyOn(performance, 'now').mockImplementation(() => 100 * Date.now())
+  chain = recorderChain()
+  sources = ['one', 'two', 'three'].map(name => chain.source(name))
+  client = await ChainClient.open({ sources, checkpoint: chain.checkpoint, distrustMs: 50 })
+  await client.follower.sync()
+  stopping = new AbortController()
+  const { signal } = stopping
+  void client.follower.run(signal)
+  const blocks = new CertifiedBlocks(client.follower, client.pool)
+  const trust = { checkpoint: chain.checkpoint, verifier: nativeVerifier }
+  settler = new Settler({ client, blocks, trust, signal, onError: () => {} })
+})
+afterEach(() => {
+  stopping.abort()
+  vi.restoreAllMocks()
+})
+
+/** Of the gateway, for its sensor. */
+function transaction(expiry: number): ParsedTransaction {
+  const body = { type: 'record.one', record: sampleRecord({ source: sensorKeys.id }) } as const
+  const { chainId } = chain
+  // `signedBody` adds five minutes.
+  const time = Milliseconds(expiry - 5 * 60_000)
+  return unwrap(parseTransaction(signedBody({ chainId, body, keys: gatewayKeys, time })))
+}
+
+function refusing(code: ErrorCode, names: readonly string[] = ['one', 'two', 'three']): void {
+  for (const source of sources.filter(({ name }) => names.includes(name)))
+    source.submit = async bytes => ({ id: unwrap(parseTransaction(bytes)).id, status: 'refused', code })
+}
+
+function settle(given: ParsedTransaction): Promise<Settlement> {
+  return settler.settle([given])[0]!
+}
+
+test('settling: an expiry too far for the nodes, and not ahead by certified time, is asked for again within a bound', async () => {
+  refusing('expiry-too-far')
+  const soon = transaction(chain.time + maxExpiryAheadMs)
+  expect(await settle(soon)).toMatchObject({ type: 'unconfirmed' })
+})
+
+test('settling: an expiry too far by certified time too is refused, and holds up nobody for the years until then', async () => {
+  refusing('expiry-too-far')
+  const far = transaction(chain.time + 365 * 86_400_000)
+  expect(await settle(far)).toMatchObject({ type: 'refused', code: 'expiry-too-far' })
+})
