@@ -182,7 +182,8 @@ function fieldDefaults(document: string, heading: string): readonly Row[] {
 
 const textOf = (configuration: object, name: string): string => {
   const value = name.split('.').reduce<unknown>((inner, part) => (inner as never)?.[part], configuration)
-  return value === undefined ? 'none' : settingText(name, value as string)
+  const isNone = value === undefined || (Array.isArray(value) && value.length === 0)
+  return isNone ? 'none' : settingText(name, value as string)
 }
 
 describe('documents', () => {
