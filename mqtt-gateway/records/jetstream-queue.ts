@@ -29,11 +29,12 @@ import {
 import { connect, type NatsConnection, nanos, nkeyAuthenticator } from '@nats-io/transport-node'
 import type { ChainId } from '../../chain/brands.ts'
 import { decode, encode } from '../../chain/codec.ts'
-import { assert, MoteError, ok, type Result, refuse, unwrap } from '../../chain/result.ts'
+import { assert, MoteError, type Result, unwrap } from '../../chain/result.ts'
 import { submissionCodec } from '../../client/chain-source.ts'
 import { Deadline, pause, unlessAborted } from '../../client/deadline.ts'
 import type { SecretBytes } from '../../client/secret-bytes.ts'
 import type { Shard } from '../protocol/sharded-topics.ts'
+import { publishUntilStored, unreachable } from './stream-publish.ts'
 import { reservedBytes, StreamRoom } from './stream-room.ts'
 import {
   maxBatchBytes,
@@ -227,26 +228,23 @@ export class JetStreamQueue implements TransactionQueue {
     this.#waiting.delete(shard)
   }
 
-  /** The same message again until a server says that it is stored; what is added, if there is room. */
-  async #publish(shard: Shard, message: Uint8Array, room?: StreamRoom): Promise<Result<void>> {
+  /** What is added, if there is room. */
+  #publish(shard: Shard, message: Uint8Array, room?: StreamRoom): Promise<Result<void>> {
     const deadline = new Deadline(addTimeoutMs, { signal: this.#closing.signal })
-    let last: unknown = 'no server answers'
-    while (!deadline.isOver) {
-      try {
-        const connected = await deadline.race(this.#connecting)
-        if (!connected) break
-        if (room && !(await room.take(message.length)))
-          return refuse('overloaded', 'queue: the stream is full')
-        await connected.client.publish(`${this.#name}.${shard}`, message, { timeout: requestTimeoutMs })
-        return ok(undefined)
-      } catch (error) {
-        if (error instanceof JetStreamApiError && error.code === storeFailed)
-          return refuse('overloaded', `queue: ${error.message}`)
-        last = error
-      }
-      await deadline.pause(retryDelayMs)
+    const connected = async () => {
+      const connected = await deadline.race(this.#connecting)
+      if (connected) return connected
+      throw new MoteError('unreachable', 'no server answers')
     }
-    throw unreachable(last)
+    const admit = async () => {
+      await connected()
+      return !room || room.take(message.length)
+    }
+    const send = async () => {
+      const { client } = await connected()
+      return storedBy(client.publish(`${this.#name}.${shard}`, message, { timeout: requestTimeoutMs }))
+    }
+    return publishUntilStored({ admit, send }, deadline)
   }
 
   /** Until a server answers, and the stream is there. */
@@ -340,6 +338,13 @@ function lengthOfBatch(waiting: readonly Waiting[]): number {
   return end < 0 ? waiting.length : end
 }
 
-function unreachable(cause: unknown): MoteError {
-  return new MoteError('unreachable', `queue: ${cause instanceof Error ? cause.message : cause}`, { cause })
+/** False: the stream is full. */
+async function storedBy(published: Promise<unknown>): Promise<boolean> {
+  try {
+    await published
+    return true
+  } catch (error) {
+    if (error instanceof JetStreamApiError && error.code === storeFailed) return false
+    throw error
+  }
 }

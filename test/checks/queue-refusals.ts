@@ -143,6 +143,14 @@ export const queue: readonly RefusalCheck[] = [
     test: 'test/unit/mqtt-gateway/records/open-queue.test.ts',
   },
   {
+    refusal: 'records: to call refused what NATS servers may have',
+    file: 'mqtt-gateway/records/stream-publish.ts',
+    find: 'if (mayBeStored) break',
+    replace: '',
+    test: 'test/unit/mqtt-gateway/records/stream-publish.test.ts',
+    only: 'may be stored',
+  },
+  {
     refusal: 'records: more sessions of one device than the limit',
     file: exchanges,
     find: 'if (siblings.length < maxSessionsPerOwner) return []',
