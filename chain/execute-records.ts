@@ -15,6 +15,7 @@ import { guardVerdict, type Reporter, type RunContext, type RunView, runContract
 import type { ExecutionContext } from './execution-context.ts'
 import { type ExecutionResult, permit, reject } from './outcome.ts'
 import type { DeviceRecord } from './record-bodies.ts'
+import { refusedBy } from './record-events.ts'
 import type { IdentityRecord } from './records.ts'
 import { assert } from './result.ts'
 import type { StateView } from './state-view.ts'
@@ -78,8 +79,7 @@ export function refusedRecord(
   refusal: RecordRefusal,
   events: readonly ChainEvent[],
 ): ReturnType<typeof reject> {
-  const by = refusal.contract ? `guard ${refusal.contract}: ` : ''
-  return reject(refusal.code, `record: ${by}${refusal.reason}`, events)
+  return reject(refusal.code, `record: ${refusedBy(refusal)}`, events)
 }
 
 export function refusalEvent(item: number, { contract, reason }: RecordRefusal): ChainEvent {

@@ -94,6 +94,12 @@ export type RecordBody =
   | ContractRetireBody
   | ContractGuardBody
 
+/** What a device says itself: under its own signature, or under that of a gateway which attests it. */
+export const reportKinds = ['record.one', 'record.batch', 'contract.action'] as const
+export type ReportBody = Extract<RecordBody, { type: (typeof reportKinds)[number] }>
+/** What a gateway attests of one message. */
+export type AttestedBody = Exclude<ReportBody, { type: 'record.batch' }>
+
 /** Values of a record or a call. */
 export const recordValuesCodec: Codec<readonly RecordValue[]> = ascending(
   list(struct<RecordValue>({ name: valueNameCodec, value: scalarCodec }), maxRecordValues),

@@ -43,6 +43,14 @@ export type RecordEvent =
   | { readonly type: 'contract.retired'; readonly contract: ContractAddress }
   | { readonly type: 'contract.guards'; readonly topic: string; readonly version: number }
 
+/** Who refused a record, and why, in words. */
+export function refusedBy({
+  contract,
+  reason,
+}: Pick<Extract<RecordEvent, { type: 'record.refused' }>, 'contract' | 'reason'>): string {
+  return contract === undefined ? reason : `guard ${contract}: ${reason}`
+}
+
 /** Characters of a reason or a decision. */
 const maxReasonBytes = 128
 type Fields<K extends RecordEvent['type']> = Omit<Extract<RecordEvent, { type: K }>, 'type'>

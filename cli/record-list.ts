@@ -6,6 +6,7 @@
 import type { Command } from 'commander'
 import type { Height } from '../chain/brands.ts'
 import { exitCodes } from '../chain/errors.ts'
+import { reportKinds } from '../chain/record-bodies.ts'
 import { MoteError } from '../chain/result.ts'
 import type { ProvenBlock } from '../client/block-proof.ts'
 import { historyOf } from '../client/device-history.ts'
@@ -41,7 +42,7 @@ interface RecordListOptions {
 /** Rows that are listed unless told otherwise, and at most. */
 const defaultRecordRows = 100
 const maxRecordRows = 10_000
-const recordKinds: ReadonlySet<string> = new Set(['record.one', 'record.batch', 'contract.action'])
+const recordKinds: ReadonlySet<string> = new Set(reportKinds)
 
 function parseTime(text: string): number {
   const time = /^\d{10,16}$/.test(text) ? Number(text) : Date.parse(text)

@@ -10,6 +10,7 @@ import { exitCodes } from '../chain/errors.ts'
 import { checkpointFromGenesis } from '../chain/genesis.ts'
 import type { PublicKey } from '../chain/keys.ts'
 import { maxRecordPayloadBytes } from '../chain/limits.ts'
+import { refusedBy } from '../chain/record-events.ts'
 import { findKey } from '../chain/records.ts'
 import { assert, MoteError, unwrap } from '../chain/result.ts'
 import { type DeviceRecord, parseTransaction, type TransactionBody } from '../chain/transaction.ts'
@@ -198,7 +199,7 @@ export async function submitReport(
     const block = await provenBlock(access, height)
     const event = block.receipts[indexOf(block, id)]?.events[0]
     if (event?.type !== 'record.refused') throw error
-    throw new MoteError('rule-violated', `record: guard ${event.contract}: ${event.reason}`)
+    throw new MoteError('rule-violated', `record: ${refusedBy(event)}`)
   }
 }
 

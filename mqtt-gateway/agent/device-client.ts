@@ -15,7 +15,7 @@
  */
 import { join } from 'node:path'
 import type { DeviceId, GroupId, Milliseconds } from '../../chain/brands.ts'
-import type { ContractActionBody, DeviceRecord, RecordValue } from '../../chain/record-bodies.ts'
+import type { ContractActionBody, DeviceRecord, RecordValue, ReportBody } from '../../chain/record-bodies.ts'
 import { MoteError, type Refusal, refusalOf, unwrap } from '../../chain/result.ts'
 import { Deadline } from '../../client/deadline.ts'
 import type { QueueLimits } from '../../client/durable-queue.ts'
@@ -23,7 +23,6 @@ import { MessageStore } from '../../client/message-store.ts'
 import { type AgentOptions, DeviceAgent } from '../device/agent.ts'
 import type { DeliveredMessage } from '../device/listener.ts'
 import type { Recipient } from '../device/message-sealing.ts'
-import type { DeviceSignedBody } from '../device/signed-record.ts'
 import { AgentLink, type LinkEvent } from './agent-link.ts'
 import { PendingConfirmations } from './confirmations.ts'
 import { defaultInboxLimits, Inbox, type TextHandler } from './inbox.ts'
@@ -253,7 +252,7 @@ export class DeviceClient {
     })
   }
 
-  async #sign(body: DeviceSignedBody): Promise<QueuedRecord> {
+  async #sign(body: ReportBody): Promise<QueuedRecord> {
     return unwrap(await this.#parts.records.add(body))
   }
 

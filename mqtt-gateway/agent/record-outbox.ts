@@ -14,7 +14,7 @@ import type { Milliseconds, TransactionId } from '../../chain/brands.ts'
 import { bytes, constant, digest, encode, struct, uint, union } from '../../chain/codec.ts'
 import type { ErrorCode } from '../../chain/errors.ts'
 import { maxTransactionBytes } from '../../chain/limits.ts'
-import { recordBodies } from '../../chain/record-bodies.ts'
+import { type ReportBody, recordBodies } from '../../chain/record-bodies.ts'
 import { type Refusal, type Result, refusalOf, refuse } from '../../chain/result.ts'
 import { pause } from '../../client/deadline.ts'
 import { DurableQueue, type QueueEntry, type QueueLimits } from '../../client/durable-queue.ts'
@@ -22,7 +22,7 @@ import type { MessageStore } from '../../client/message-store.ts'
 import { decodeStored } from '../../client/stored-value.ts'
 import { refusesTransaction } from '../../client/submission.ts'
 import type { DeviceAgent } from '../device/agent.ts'
-import type { DeviceSignedBody, SignedRecord } from '../device/signed-record.ts'
+import type { SignedRecord } from '../device/signed-record.ts'
 import type { AgentLink } from './agent-link.ts'
 import { type Queued, QueuedWork } from './queued-work.ts'
 
@@ -73,12 +73,12 @@ export interface RecordOutboxOptions {
 }
 
 const formatVersion = 1 as const
-const bodyCodec = union<DeviceSignedBody>({
+const bodyCodec = union<ReportBody>({
   'record.one': recordBodies['record.one'],
   'record.batch': recordBodies['record.batch'],
   'contract.action': recordBodies['contract.action'],
 })
-const storedCodec = struct<{ version: typeof formatVersion; body: DeviceSignedBody }>({
+const storedCodec = struct<{ version: typeof formatVersion; body: ReportBody }>({
   version: constant(formatVersion),
   body: bodyCodec,
 })
@@ -126,7 +126,7 @@ export class RecordOutbox {
   }
 
   /** Resolves when it is on the disk. Refuses `overloaded` when there is no room, `too-large`. Throws `storage-failed`. */
-  async add(body: DeviceSignedBody): Promise<Result<QueuedRecord>> {
+  async add(body: ReportBody): Promise<Result<QueuedRecord>> {
     const stored = encode(storedCodec, { version: formatVersion, body })
     if (stored.length > maxTransactionBytes - maxSignedFrameBytes)
       return refuse(
@@ -177,13 +177,13 @@ export class RecordOutbox {
     return stored && decodeStored(signedCodec, stored, `records: entry ${entry.sequence}`)
   }
 
-  async #body(entry: QueueEntry): Promise<DeviceSignedBody> {
+  async #body(entry: QueueEntry): Promise<ReportBody> {
     const stored = await this.#queue.read(entry)
     return decodeStored(storedCodec, stored, `records: entry ${entry.sequence}`).body
   }
 
   /** Signed, and on the disk in place of what was there. */
-  async #sign(agent: DeviceAgent, entry: QueueEntry, body: DeviceSignedBody): Promise<SignedRecord> {
+  async #sign(agent: DeviceAgent, entry: QueueEntry, body: ReportBody): Promise<SignedRecord> {
     const signed = await agent.sign(body)
     const value = encode(signedCodec, { version: formatVersion, ...signed })
     await this.#options.store.write([{ key: this.#signedKey(entry), value }])
@@ -199,12 +199,12 @@ function isFinal(code: ErrorCode): boolean {
   return refusesTransaction(code) && !overCodes.includes(code) && code !== earlyCode
 }
 
-function laneOf(body: DeviceSignedBody): string {
+function laneOf(body: ReportBody): string {
   const topic = topicOf(body)
   return topic === undefined && body.type === 'contract.action' ? `call/${body.contract}` : `record/${topic}`
 }
 
-function topicOf(body: DeviceSignedBody): string | undefined {
+function topicOf(body: ReportBody): string | undefined {
   switch (body.type) {
     case 'record.one':
       return body.record.topic

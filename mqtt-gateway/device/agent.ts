@@ -7,6 +7,7 @@
  */
 import type { DeviceId, GroupId, Hash, Milliseconds } from '../../chain/brands.ts'
 import { keyIdOf, type SignatureVerifier, type Signer } from '../../chain/keys.ts'
+import type { ReportBody } from '../../chain/record-bodies.ts'
 import { currentEncryptionKey, stateKeyOf } from '../../chain/records.ts'
 import { assert, type MoteError, type Refusal, unwrap } from '../../chain/result.ts'
 import { type IdentityKeys, signerOf } from '../../client/key-directory.ts'
@@ -35,7 +36,7 @@ import { ListeningPlace } from './listening-place.ts'
 import { MessageSealing, type OutgoingContent, type Recipient, type SealOutcome } from './message-sealing.ts'
 import type { MqttConnection } from './mqtt-connection.ts'
 import { type ObserverHandlers, observeDeliveries } from './observer.ts'
-import { type DeviceSignedBody, type SignedRecord, signRecord } from './signed-record.ts'
+import { type SignedRecord, signRecord } from './signed-record.ts'
 import { contentsOf } from './transfers.ts'
 import { type GatewayVerdict, VerdictInbox } from './verdict-inbox.ts'
 import { holdVote, refusalByVote, type VoteCaller, type VoteOutcome } from './vote.ts'
@@ -233,7 +234,7 @@ export class DeviceAgent {
   }
 
   /** Signs a record or a call as this device, for `submit`. Throws as `signRecord`. */
-  sign(body: DeviceSignedBody): Promise<SignedRecord> {
+  sign(body: ReportBody): Promise<SignedRecord> {
     return signRecord(this.#signing, body)
   }
 

@@ -1,17 +1,11 @@
 /** What a device says to the chain under its own signature: records and calls, as a transaction that a gateway hands on (docs/FORMATS.md, "MQTT topics"). */
 import type { Milliseconds, TransactionId } from '../../chain/brands.ts'
-import type { RecordBody } from '../../chain/record-bodies.ts'
+import type { ReportBody } from '../../chain/record-bodies.ts'
 import { MoteError, unwrap } from '../../chain/result.ts'
 import { attestedSources, parseTransaction } from '../../chain/transaction.ts'
 import type { IdentityKeys } from '../../client/key-directory.ts'
 import { signedBody } from '../../client/submission.ts'
 import type { AgentChain } from './agent-chain.ts'
-
-/** What a device signs for itself. */
-export type DeviceSignedBody = Extract<
-  RecordBody,
-  { readonly type: 'record.one' | 'record.batch' | 'contract.action' }
->
 
 /** A transaction of the device. */
 export interface SignedRecord {
@@ -36,7 +30,7 @@ export async function signRecord(
     readonly keys: IdentityKeys
     readonly trustTtlMs: number
   },
-  body: DeviceSignedBody,
+  body: ReportBody,
 ): Promise<SignedRecord> {
   if (attestedSources(body).length > 0)
     throw new MoteError('malformed', 'record: expected no source: a device speaks for itself')

@@ -15,9 +15,9 @@ import { type ContractAddress, type DeviceId, isDigest, type Milliseconds } from
 import { encode } from '../../chain/codec.ts'
 import { isRecordTopic } from '../../chain/contracts/contract.ts'
 import { maxMessageIdBytes, maxRecordPayloadBytes, maxTransactionBytes } from '../../chain/limits.ts'
-import { type RecordValue, recordBodies } from '../../chain/record-bodies.ts'
+import { type AttestedBody, type RecordValue, recordBodies } from '../../chain/record-bodies.ts'
 import { MoteError, ok, type Result, refusalOf } from '../../chain/result.ts'
-import type { DeviceRecord, TransactionBody } from '../../chain/transaction.ts'
+import type { DeviceRecord } from '../../chain/transaction.ts'
 import { valuesOfCall, valuesOfPayload } from '../../client/record-values.ts'
 import { jsonMembers } from './json-members.ts'
 
@@ -27,11 +27,9 @@ export const maxPlainMessageBytes = maxRecordPayloadBytes
 /** Room in a transaction for everything but its body: ids, nonce, expiry, signature. */
 const transactionFrameBytes = 512
 
-/** What it is on the chain; a gateway signs it for the device. */
-export type PlainBody = Extract<TransactionBody, { type: 'record.one' | 'contract.action' }>
-
 export interface PlainMessage {
-  readonly body: PlainBody
+  /** What it is on the chain; a gateway signs it for the device. */
+  readonly body: AttestedBody
   /** What the device calls it. */
   readonly messageId: string | undefined
 }
@@ -93,14 +91,14 @@ function plainMessage({ device, topic, payload }: PlainInput): PlainMessage {
 }
 
 /** What is recorded has the texts of a payload twice, as they stand and as values. */
-function requireRoom(body: PlainBody): void {
+function requireRoom(body: AttestedBody): void {
   const bytes = bodyBytes(body)
   const most = maxTransactionBytes - transactionFrameBytes
   if (bytes > most)
     throw new MoteError('too-large', `message: expected at most ${most} bytes as a record, got ${bytes}`)
 }
 
-function bodyBytes(body: PlainBody): number {
+function bodyBytes(body: AttestedBody): number {
   if (body.type === 'record.one') return encode(recordBodies['record.one'][1], body).length
   return encode(recordBodies['contract.action'][1], body).length
 }

@@ -1,10 +1,11 @@
 /** What a gateway looks at in a transaction that a device signed itself, before it takes it. The chain looks at everything. */
 import type { ChainId, DeviceId, Milliseconds } from '../../chain/brands.ts'
 import { maxExpiryAheadMs } from '../../chain/limits.ts'
+import { reportKinds } from '../../chain/record-bodies.ts'
 import { ok, type Result, refuse } from '../../chain/result.ts'
 import { attestedSources, type ParsedTransaction, parseTransaction } from '../../chain/transaction.ts'
 
-const kinds: readonly string[] = ['record.one', 'record.batch', 'contract.action']
+const kinds: readonly string[] = reportKinds
 
 /**
  * The transaction, if it is one that this device may hand in: signed in its own name, with a record or an action of its own.

@@ -12,6 +12,8 @@ import { createHash } from 'node:crypto'
 import type { Receipt, RefusalCode } from '../../chain/block.ts'
 import type { ChainId, Milliseconds, TransactionId } from '../../chain/brands.ts'
 import { errorTable } from '../../chain/errors.ts'
+import type { AttestedBody } from '../../chain/record-bodies.ts'
+import { refusedBy } from '../../chain/record-events.ts'
 import { assert, MoteError, ok, type Result, refuse, unwrap } from '../../chain/result.ts'
 import {
   attestedSources,
@@ -26,14 +28,7 @@ import type { IdentityKeys } from '../../client/key-directory.ts'
 import { signedBody } from '../../client/submission.ts'
 import { deviceSigned } from './device-signed.ts'
 import type { ExchangeStore } from './exchange-store.ts'
-import type {
-  Accepted,
-  AttestedBody,
-  Recorder,
-  RecordOutcome,
-  RecordRequest,
-  SessionStart,
-} from './recorder.ts'
+import type { Accepted, Recorder, RecordOutcome, RecordRequest, SessionStart } from './recorder.ts'
 import type { Settlement, Settler } from './settling.ts'
 import type { OpenRecord, Tie } from './ties.ts'
 import { queued, type TransactionQueue } from './transaction-queue.ts'
@@ -341,5 +336,5 @@ function outcomeFrom(transaction: TransactionId, settlement: Settlement): Record
 function reasonOf({ code, events }: Receipt): string {
   const refused = events.find(event => event.type === 'record.refused')
   if (!refused) return errorTable[code as RefusalCode].sentence
-  return `record: ${refused.contract ? `guard ${refused.contract}: ` : ''}${refused.reason}`
+  return `record: ${refusedBy(refused)}`
 }

@@ -14,11 +14,8 @@ import { createHash } from 'node:crypto'
 import type { Receipt } from '../../chain/block.ts'
 import type { DeviceId, Height, TransactionId } from '../../chain/brands.ts'
 import type { ErrorCode } from '../../chain/errors.ts'
+import type { AttestedBody } from '../../chain/record-bodies.ts'
 import type { Result } from '../../chain/result.ts'
-import type { TransactionBody } from '../../chain/transaction.ts'
-
-/** What a gateway attests: every `source` in it is the device. */
-export type AttestedBody = Extract<TransactionBody, { type: 'record.one' | 'contract.action' }>
 
 export interface RecordRequest {
   /** Undefined for a message that is never repeated (QoS 0). */
@@ -27,6 +24,7 @@ export interface RecordRequest {
   readonly device: DeviceId
   /** What the device calls the message: with it, it is recorded once across clean sessions too. Of attested content only. */
   readonly messageId: string | undefined
+  /** Attested: every `source` in it is the device. */
   readonly content:
     | { readonly type: 'attested'; readonly body: AttestedBody }
     | { readonly type: 'signed'; readonly transaction: Uint8Array }

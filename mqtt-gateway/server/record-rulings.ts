@@ -10,15 +10,15 @@
  * - what a guard rejects by that state costs no transaction. The chain judges again, and its word counts.
  */
 import type { DeviceId } from '../../chain/brands.ts'
-import type { RecordRefusal } from '../../chain/execute-records.ts'
-import type { RecordEvent } from '../../chain/record-events.ts'
+import type { AttestedBody } from '../../chain/record-bodies.ts'
+import { type RecordEvent, refusedBy } from '../../chain/record-events.ts'
 import { MoteError, ok, type Refusal, type Result, refuse } from '../../chain/result.ts'
 import { covers } from '../../chain/rights.ts'
 import type { DeviceRecord } from '../../chain/transaction.ts'
 import { parseTransaction } from '../../chain/transaction.ts'
 import { checkFresh } from '../../client/freshness.ts'
 import { verdictOfGuards } from '../../client/topic-guards.ts'
-import { type PlainBody, type PlainMessage, parsePlainMessage } from '../protocol/plain-message.ts'
+import { type PlainMessage, parsePlainMessage } from '../protocol/plain-message.ts'
 import { comesIn, goesOut, type PlainTopics } from '../protocol/plain-topics.ts'
 import { type PublishedTopic, printableTopic } from '../protocol/topics.ts'
 import type { TrustView } from '../protocol/trust.ts'
@@ -224,7 +224,7 @@ function signedByDevice(transaction: Uint8Array): Judged {
   }
 }
 
-function recordIn(body: PlainBody): DeviceRecord | undefined {
+function recordIn(body: AttestedBody): DeviceRecord | undefined {
   if (body.type === 'record.one') return body.record
   return body.input.type === 'record' ? body.input.record : undefined
 }
@@ -270,10 +270,6 @@ function concluded(about: About, outcome: RecordOutcome): Ruling {
 /** Of a batch: the others stand. */
 function refusedPart(part: Extract<RecordEvent, { type: 'record.refused' }>): Refusal {
   return { code: 'rule-violated', detail: `record ${part.item}: ${refusedBy(part)}` }
-}
-
-function refusedBy({ contract, reason }: Pick<RecordRefusal, 'contract' | 'reason'>): string {
-  return contract === undefined ? reason : `guard ${contract}: ${reason}`
 }
 
 /** The record that came with it stands all the same. */

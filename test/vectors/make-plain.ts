@@ -6,9 +6,10 @@ import { writeFileSync } from 'node:fs'
 import { bytesToHex } from '@noble/hashes/utils.js'
 import type { DeviceId } from '../../chain/brands.ts'
 import { encode } from '../../chain/codec.ts'
+import type { AttestedBody } from '../../chain/record-bodies.ts'
 import { recordBodies } from '../../chain/record-bodies.ts'
 import { unwrap } from '../../chain/result.ts'
-import { type PlainBody, parsePlainMessage } from '../../mqtt-gateway/protocol/plain-message.ts'
+import { parsePlainMessage } from '../../mqtt-gateway/protocol/plain-message.ts'
 
 const device = '11'.repeat(32) as DeviceId
 const contract = '22'.repeat(32)
@@ -73,7 +74,7 @@ const refusedBytes = {
   'a byte that is no UTF-8': Uint8Array.of(...Buffer.from('{"Payload":"'), 0xff, 0x22, 0x7d),
 }
 
-export function bodyHex(body: PlainBody): string {
+export function bodyHex(body: AttestedBody): string {
   return bytesToHex(
     body.type === 'record.one'
       ? encode(recordBodies['record.one'][1], body)

@@ -5,23 +5,20 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import type { ChainId, DeviceId, Milliseconds } from '../../../chain/brands.ts'
 import type { ErrorCode } from '../../../chain/errors.ts'
+import type { ReportBody } from '../../../chain/record-bodies.ts'
 import { MoteError, type Refusal, unwrap } from '../../../chain/result.ts'
 import { parseTransaction } from '../../../chain/transaction.ts'
 import { makeKeys } from '../../../client/key-directory.ts'
 import { MessageStore } from '../../../client/message-store.ts'
 import { type DeviceRecordOutcome, RecordOutbox } from '../../../mqtt-gateway/agent/record-outbox.ts'
 import type { DeviceAgent } from '../../../mqtt-gateway/device/agent.ts'
-import {
-  type DeviceSignedBody,
-  type SignedRecord,
-  signRecord,
-} from '../../../mqtt-gateway/device/signed-record.ts'
+import { type SignedRecord, signRecord } from '../../../mqtt-gateway/device/signed-record.ts'
 import { until } from '../../support/gateway-fixture.ts'
 import { sampleRecord } from '../../support/sample-record.ts'
 
 const keys = makeKeys('1111')
 const chainId = 'c4'.repeat(32) as ChainId
-const oneRecord = (topic = 'tank'): DeviceSignedBody => ({
+const oneRecord = (topic = 'tank'): ReportBody => ({
   type: 'record.one',
   record: sampleRecord({ topic }),
 })
@@ -37,7 +34,7 @@ class AnsweringGateway {
   isAway = false
 
   readonly agent = {
-    sign: (body: DeviceSignedBody) => {
+    sign: (body: ReportBody) => {
       const chain = { chainId, ageMs: () => 0, refresh: async () => {}, now: () => this.time }
       return signRecord({ chain, keys, trustTtlMs: 1 }, body)
     },
