@@ -6,20 +6,31 @@
  * 1. A client has one incarnation at a time, and exchanges of that one only.
  * 2. A tie is on the disk before its transaction goes anywhere. How that ended may be written later: the chain says it again.
  * 3. Bounded: what has ended is forgotten, the oldest first. What is open is bounded by who takes it in (durable-recorder.ts).
+ * 4. What is open is on the disk until it has ended, also when nobody can repeat its exchange any more: whoever sent it may rely on it.
  *
  * Keys: `session/` and the hash of the client; `exchange/`, the same and the packet identifier; `message/`, the device and the hash of the
- * message id. The hashes make names of any text, of one length.
+ * message id; `open/` and the id of a transaction, for what no exchange and no message id finds. The hashes make names of any text, of one length.
  */
 import { createHash, randomBytes } from 'node:crypto'
 import type { DeviceId, Milliseconds, TransactionId } from '../../chain/brands.ts'
-import { boolean, type Codec, constant, encode, struct, text, uint } from '../../chain/codec.ts'
 import { bytesToHex } from '../../chain/hex.ts'
 import { MoteError } from '../../chain/result.ts'
 import type { ParsedTransaction } from '../../chain/transaction.ts'
 import type { MessageStore, StoreChange } from '../../client/message-store.ts'
-import { decodeStored } from '../../client/stored-value.ts'
 import type { Exchange, Incarnation, RecordOutcome, SessionStart } from './recorder.ts'
-import { changeOf, type OpenRecord, readTie, type SessionTies, type Tie } from './ties.ts'
+import {
+  changeOf,
+  endOf,
+  gone,
+  type OpenRecord,
+  openPrefix,
+  ownerCharacters,
+  readSession,
+  readTie,
+  type SessionTies,
+  sessionChange,
+  type Tie,
+} from './ties.ts'
 
 export interface NamedMessage {
   readonly device: DeviceId
@@ -50,25 +61,6 @@ const spared = 7 / 8
 /** Of all clients together. */
 const defaultLimits = { sessions: maxSessions, exchanges: maxExchanges, namedMessages: maxNamedMessages }
 type ExchangeLimits = Readonly<typeof defaultLimits>
-
-const formatVersion = 1 as const
-/** Of a client's name: a device's id has as many. */
-const ownerCharacters = 64
-
-interface StoredSession {
-  readonly version: typeof formatVersion
-  readonly owner: string
-  readonly incarnation: string
-  readonly isClean: boolean
-  readonly seenAt: Milliseconds
-}
-const sessionCodec: Codec<StoredSession> = struct<StoredSession>({
-  version: constant(formatVersion),
-  owner: text(4 * ownerCharacters),
-  incarnation: text(16),
-  isClean: boolean,
-  seenAt: uint<Milliseconds>(),
-})
 
 export class ExchangeStore {
   readonly #store: MessageStore
@@ -148,7 +140,7 @@ export class ExchangeStore {
       const key = exchangeKey(session, packetIdentifier)
       const place = { session, packetIdentifier }
       const tie = { key, digest: bytesToHex(digest), qos, at, open, place }
-      this.#forgetExchange(session, packetIdentifier)
+      changes.push(...this.#forgetExchange(session, packetIdentifier))
       session.ties.set(packetIdentifier, tie)
       this.#exchanges++
       changes.push(...this.#makeRoomIn(session), ...this.#makeRoomForExchanges(), this.#opened(open, tie))
@@ -166,14 +158,19 @@ export class ExchangeStore {
 
   /** The message has another transaction now. Throws `storage-failed`. */
   async replace(open: OpenRecord, transaction: ParsedTransaction): Promise<void> {
-    await this.#store.write([...open.ties].map(tie => changeOf(tie, transaction)))
+    const written = new Set<Tie>()
+    // A session may end while it is written, and its tie give way to another one.
+    for (let rest = [...open.ties]; rest.length > 0; rest = [...open.ties].filter(tie => !written.has(tie))) {
+      await this.#store.write(rest.map(tie => changeOf(tie, transaction)))
+      for (const tie of rest) written.add(tie)
+    }
     open.transaction = transaction
   }
 
   /** How it ended, on the disk when it resolves, in all ties of now; one that comes meanwhile stays. Throws `storage-failed`. */
   async end(open: OpenRecord, outcome: RecordOutcome): Promise<void> {
     const ties = [...open.ties]
-    if (ties.length > 0) await this.#store.write(ties.map(tie => changeOf(tie, outcome)))
+    if (ties.length > 0) await this.#store.write(ties.map(tie => endOf(tie, outcome)))
     for (const tie of ties) {
       tie.open = undefined
       open.ties.delete(tie)
@@ -183,7 +180,7 @@ export class ExchangeStore {
   /** It did not come to anything: as if it had never been tied. Throws `storage-failed`. */
   async untie(open: OpenRecord): Promise<void> {
     const changes = [...open.ties].flatMap(({ key, place }) => {
-      if (place) return this.#forgetExchange(place.session, place.packetIdentifier)
+      if (place) return this.#removeExchange(place.session, place.packetIdentifier)
       this.#messages.delete(key)
       return [gone(key)]
     })
@@ -233,18 +230,10 @@ export class ExchangeStore {
 
   /** As the one seen last. */
   #seen(session: SessionTies): StoreChange {
-    const { hash, owner, incarnation, isClean } = session
     session.seenAt = this.#now()
-    this.#sessions.delete(hash)
-    this.#sessions.set(hash, session)
-    const value = encode(sessionCodec, {
-      version: formatVersion,
-      owner,
-      incarnation,
-      isClean,
-      seenAt: session.seenAt,
-    })
-    return { key: `session/${hash}`, value }
+    this.#sessions.delete(session.hash)
+    this.#sessions.set(session.hash, session)
+    return sessionChange(session)
   }
 
   #opened(open: OpenRecord, tie: Tie): StoreChange {
@@ -261,8 +250,16 @@ export class ExchangeStore {
     return [gone(`session/${session.hash}`), ...ties]
   }
 
-  /** A transaction that is open goes on without the tie. */
+  /** A transaction that is open goes on, and stays on the disk where no exchange finds it. */
   #forgetExchange(session: SessionTies, packetIdentifier: number): readonly StoreChange[] {
+    const tie = session.ties.get(packetIdentifier)
+    const removed = this.#removeExchange(session, packetIdentifier)
+    if (!tie?.open || tie.open.ties.size > 0) return removed
+    const key = `${openPrefix}${tie.open.transaction.id}`
+    return [...removed, this.#opened(tie.open, { ...tie, key, place: undefined })]
+  }
+
+  #removeExchange(session: SessionTies, packetIdentifier: number): readonly StoreChange[] {
     const tie = session.ties.get(packetIdentifier)
     if (!tie) return []
     tie.open?.ties.delete(tie)
@@ -321,10 +318,7 @@ export class ExchangeStore {
   }
 
   async #load(): Promise<readonly OpenRecord[]> {
-    const sessions = (await this.#store.all('session/')).map(([hash, value]): SessionTies => {
-      const session = decodeStored(sessionCodec, value, `records: session/${hash}`)
-      return { ...session, hash, ties: new Map() }
-    })
+    const sessions = (await this.#store.all('session/')).map(stored => readSession(...stored))
     for (const session of sessions.toSorted((a, b) => a.seenAt - b.seenAt)) this.#add(session)
     const byTransaction = new Map<TransactionId, OpenRecord>()
     const exchanges = await this.#loadTies('exchange/', byTransaction)
@@ -333,6 +327,7 @@ export class ExchangeStore {
       this.#exchanges++
     }
     for (const tie of await this.#loadTies('message/', byTransaction)) this.#messages.set(tie.key, tie)
+    await this.#loadTies(openPrefix, byTransaction)
     await this.#forgetClean()
     await this.expire()
     return [...byTransaction.values()]
@@ -380,10 +375,6 @@ export class ExchangeStore {
 function endedFirst(sessions: readonly SessionTies[]): readonly SessionTies[] {
   const isOpen = ({ ties }: SessionTies) => [...ties.values()].some(({ open }) => open)
   return [...sessions.filter(session => !isOpen(session)), ...sessions.filter(isOpen)]
-}
-
-function gone(key: string): StoreChange {
-  return { key, value: undefined }
 }
 
 function hashOf(name: string): string {

@@ -1,10 +1,21 @@
 /**
  * What ties a message to its transaction, in memory and in bytes on the disk: until the outcome is there the whole transaction, and then how it
- * ended.
+ * ended. And the sessions that ties belong to.
  */
 import { type Receipt, receiptCodec } from '../../chain/block.ts'
 import type { Height, Milliseconds, TransactionId } from '../../chain/brands.ts'
-import { bytes, type Codec, constant, digest, encode, struct, text, uint, union } from '../../chain/codec.ts'
+import {
+  boolean,
+  bytes,
+  type Codec,
+  constant,
+  digest,
+  encode,
+  struct,
+  text,
+  uint,
+  union,
+} from '../../chain/codec.ts'
 import { type ErrorCode, errorTable } from '../../chain/errors.ts'
 import { bytesToHex, hexToBytes } from '../../chain/hex.ts'
 import { MoteError } from '../../chain/result.ts'
@@ -44,6 +55,10 @@ export interface SessionTies {
   readonly ties: Map<number, Tie>
 }
 
+/** Of a client's name: a device's id has as many. */
+export const ownerCharacters = 64
+/** Of what nobody repeats. */
+export const openPrefix = 'open/'
 /** Of the reason why a record was refused. */
 const maxDetailBytes = 1_024
 const formatVersion = 1 as const
@@ -99,6 +114,21 @@ const tieCodec: Codec<StoredTie> = struct<StoredTie>({
   }),
 })
 
+interface StoredSession {
+  readonly version: typeof formatVersion
+  readonly owner: string
+  readonly incarnation: string
+  readonly isClean: boolean
+  readonly seenAt: Milliseconds
+}
+const sessionCodec: Codec<StoredSession> = struct<StoredSession>({
+  version: constant(formatVersion),
+  owner: text(4 * ownerCharacters),
+  incarnation: text(16),
+  isClean: boolean,
+  seenAt: uint<Milliseconds>(),
+})
+
 /** What became of a message so far: the transaction that is open, or how it ended. */
 export type TieState = ParsedTransaction | RecordOutcome
 
@@ -106,6 +136,27 @@ export type TieState = ParsedTransaction | RecordOutcome
 export function changeOf({ key, digest, qos, at }: Tie, state: TieState): StoreChange {
   const stored = { version: formatVersion, digest: hexToBytes(digest), qos, at, state: storedState(state) }
   return { key, value: encode(tieCodec, stored) }
+}
+
+/** The tie when its message has ended: what nobody repeats need not be answered again. */
+export function endOf(tie: Tie, outcome: RecordOutcome): StoreChange {
+  return tie.key.startsWith(openPrefix) ? gone(tie.key) : changeOf(tie, outcome)
+}
+
+export function gone(key: string): StoreChange {
+  return { key, value: undefined }
+}
+
+/** The session as it is written, without its ties. */
+export function sessionChange({ hash, owner, incarnation, isClean, seenAt }: SessionTies): StoreChange {
+  const stored = { version: formatVersion, owner, incarnation, isClean, seenAt }
+  return { key: `session/${hash}`, value: encode(sessionCodec, stored) }
+}
+
+/** A session as it was written. Throws `storage-corrupt`. */
+export function readSession(hash: string, value: Uint8Array): SessionTies {
+  const { version: _, ...session } = decodeStored(sessionCodec, value, `records: session/${hash}`)
+  return { ...session, hash, ties: new Map() }
 }
 
 /** A tie as it was written. Throws `storage-corrupt`. */

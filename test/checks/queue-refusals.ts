@@ -175,6 +175,22 @@ export const queue: readonly RefusalCheck[] = [
     only: 'none that is open',
   },
   {
+    refusal: 'records: to forget what is open with its session',
+    file: exchanges,
+    find: '!tie?.open || tie.open.ties.size > 0',
+    replace: 'true',
+    test: exchangesTest,
+    only: 'stays on the disk',
+  },
+  {
+    refusal: 'records: to leave the transaction that has a successor on the disk',
+    file: exchanges,
+    find: 'rest = [...open.ties].filter(tie => !written.has(tie))',
+    replace: 'rest = []',
+    test: exchangesTest,
+    only: 'while a successor is written',
+  },
+  {
     refusal: 'records: a session whose time is over',
     file: exchanges,
     find: '      if (session.seenAt + sessionMs < now)',

@@ -14,7 +14,7 @@ import {
   namedMessageMs,
   sessionMs,
 } from '../../../../mqtt-gateway/records/exchange-store.ts'
-import type { RecordOutcome, SessionStart } from '../../../../mqtt-gateway/records/recorder.ts'
+import type { Exchange, RecordOutcome, SessionStart } from '../../../../mqtt-gateway/records/recorder.ts'
 import type { OpenRecord } from '../../../../mqtt-gateway/records/ties.ts'
 import { ManualClock } from '../../../support/manual-clock.ts'
 import { exchangeOf, gatewayKeys, recorderChain, sensorKeys } from '../../../support/recorder-world.ts'
@@ -254,4 +254,51 @@ test('exchange store: a clean session ends with the process; what is open in it 
   await exchanges.end(open[0]!, refused(still))
   await restart()
   expect(await store.all('')).toEqual([])
+})
+
+test.each([
+  ['a clean CONNECT', () => begin('c', 'clean')],
+  ['PUBREL', () => exchanges.released('c', 1)],
+  [
+    'another message under its packet identifier, which comes to nothing',
+    async (exchange: Exchange) => {
+      const next = opened()
+      await exchanges.tie(next, { exchange })
+      await exchanges.untie(next)
+    },
+  ],
+])('exchange store: what is open stays on the disk after %s, until it has ended', async (_, forget) => {
+  const exchange = exchangeOf('a', await begin())
+  const record = opened()
+  await exchanges.tie(record, { exchange })
+  await forget(exchange)
+  expect((await store.all('exchange/')).length).toBe(0)
+  await restart()
+  expect(open.map(({ transaction: { id } }) => id)).toEqual([record.transaction.id])
+  const successor = transaction()
+  await exchanges.replace(open[0]!, successor)
+  await begin('c', 'clean')
+  await restart()
+  expect(open.map(({ transaction: { id } }) => id)).toEqual([successor.id])
+  await exchanges.end(open[0]!, refused(open[0]!))
+  await restart()
+  expect(open).toEqual([])
+  expect((await store.all('')).map(([key]) => key.split('/')[0])).not.toContain('open')
+})
+
+test('exchange store: what is open and still has a tie needs no other', async () => {
+  const exchange = exchangeOf('a', await begin())
+  const message = { device: sensorKeys.id, messageId: 'm', digest: new Uint8Array(32) }
+  await exchanges.tie(opened(), { exchange, message })
+  await begin('c', 'clean')
+  expect((await store.all('')).map(([key]) => key.split('/')[0])).toEqual(['message', 'session'])
+})
+
+test('exchange store: a session that ends while a successor is written does not leave the one before', async () => {
+  const record = opened()
+  await exchanges.tie(record, { exchange: exchangeOf('a', await begin()) })
+  const successor = transaction()
+  await Promise.all([exchanges.replace(record, successor), begin('c', 'clean')])
+  await restart()
+  expect(open.map(({ transaction: { id } }) => id)).toEqual([successor.id])
 })
