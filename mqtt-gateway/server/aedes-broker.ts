@@ -359,7 +359,7 @@ class AedesBroker implements Broker {
     const judge = () => this.#handlers.published(session, { ...message, exchange })
     return qos === 1
       ? judge()
-      : this.#receipts.once({ clientId: client, packetIdentifier, isRepeat, message }, judge)
+      : this.#receipts.once({ clientId: client, incarnation, packetIdentifier, isRepeat, message }, judge)
   }
 
   /** A device is not gone because the broker closes. */

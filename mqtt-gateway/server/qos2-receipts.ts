@@ -1,8 +1,9 @@
 /**
- * QoS 2 messages that were judged: a repeat (DUP) of the same bytes under the same packet identifier gets the outcome of the first, also on
- * a client's next connection (MQTT 3.1.1, section 4.3.3). Sessions are clean, and clients send again all the same what was not acknowledged when a connection broke.
+ * QoS 2 messages that were judged: a repeat (DUP) of the same bytes under the same packet identifier in the same session gets the outcome of
+ * the first, also on a client's next connection (MQTT 3.1.1, section 4.3.3).
  *
- * A receipt ends with PUBREL: after it, the packet identifier stands for another message, with the same bytes perhaps.
+ * A receipt ends with PUBREL and with the session's incarnation: after that, the packet identifier stands for another message, with the same bytes
+ * perhaps, whose first PUBLISH may have been lost.
  *
  * In memory: a gateway that was restarted knows envelopes by their counters (replay-window.ts), records by their exchanges
  * (mqtt-gateway/records/recorder.ts), and nothing of messages in the clear.
@@ -16,6 +17,8 @@ const maxQos2Receipts = 16_384
 
 export interface Qos2Message {
   readonly clientId: string
+  /** Of the client's session. */
+  readonly incarnation: string
   readonly packetIdentifier: number
   /** DUP. */
   readonly isRepeat: boolean
@@ -23,6 +26,7 @@ export interface Qos2Message {
 }
 
 interface Receipt {
+  readonly incarnation: string
   readonly digest: string
   readonly answer: Promise<PublishAnswer>
 }
@@ -32,14 +36,14 @@ export class Qos2Receipts {
 
   /** The answer of `judge`, or that of the first time. What was not acknowledged, or failed, is judged anew. */
   async once(
-    { clientId, packetIdentifier, isRepeat, message }: Qos2Message,
+    { clientId, incarnation, packetIdentifier, isRepeat, message }: Qos2Message,
     judge: () => Promise<PublishAnswer>,
   ): Promise<PublishAnswer> {
     const name = nameOf(clientId, packetIdentifier)
     const digest = createHash('sha256').update(`${message.topicName}\0`).update(message.payload).digest('hex')
     const known = this.#receipts.get(name)
-    if (isRepeat && known?.digest === digest) return known.answer
-    const receipt = { digest, answer: judge() }
+    if (isRepeat && known?.digest === digest && known.incarnation === incarnation) return known.answer
+    const receipt = { incarnation, digest, answer: judge() }
     this.#receipts.set(name, receipt)
     void this.#keepIfAcknowledged(name, receipt)
     return receipt.answer

@@ -101,10 +101,18 @@ const wire: readonly RefusalCheck[] = [
   {
     refusal: 'wire: to judge a QoS 2 message twice',
     file: 'mqtt-gateway/server/qos2-receipts.ts',
-    find: 'if (isRepeat && known?.digest === digest)',
+    find: 'if (isRepeat && known?.digest === digest && known.incarnation === incarnation)',
     replace: never,
     test: wireTest,
     only: 'PUBREC comes after',
+  },
+  {
+    refusal: 'wire: to answer a message with what an ended session had',
+    file: 'mqtt-gateway/server/qos2-receipts.ts',
+    find: ' && known.incarnation === incarnation',
+    replace: '',
+    test: 'test/unit/mqtt-gateway/qos2-receipts.test.ts',
+    only: 'clean CONNECT',
   },
   {
     refusal: 'wire: to take a message while the gateway stops',
