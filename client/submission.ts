@@ -4,14 +4,14 @@
  *
  * Sending again is always safe: the id covers the bytes, and the chain executes an id once. So a timeout or a lost
  * leader is never reported as a failure while there is time left. What a node says about a transaction is its word:
- * a refusal is final once two nodes have given it (where more than one is known), and callers that must know of a
+ * a refusal is final once two nodes have given it with one code (where more than one is known), and callers that must know of a
  * success read the record it changed, verified.
  */
 
 import { randomBytes } from 'node:crypto'
 import type { ChainId, Height, Milliseconds, TransactionId } from '../chain/brands.ts'
 import { type ErrorCode, errorTable } from '../chain/errors.ts'
-import { MoteError, unwrap } from '../chain/result.ts'
+import { MoteError, type Refusal, unwrap } from '../chain/result.ts'
 import { parseTransaction, signTransaction, type TransactionBody } from '../chain/transaction.ts'
 import type { ChainSource, SourcePool, SubmitWait, TransactionStatus } from './chain-source.ts'
 import { Deadline } from './deadline.ts'
@@ -61,9 +61,12 @@ const refusalsNeeded = 2
 /** What a node said of a transaction, its refusal included. */
 type Outcome = { readonly status: TransactionStatus } | { readonly error: MoteError }
 
-/** Says of one transaction who has refused it. */
+/**
+ * Says of one transaction who has refused it, and how: those that agree on the code count together. While one says that it was executed
+ * (`duplicate`), no number of others makes it expired.
+ */
 export class Refusals {
-  readonly #sources = new Set<string>()
+  readonly #sources = new Map<ErrorCode, Set<string>>()
 
   /** Sends the bytes to one source after another until one takes them or enough have refused. */
   async send(
@@ -81,9 +84,9 @@ export class Refusals {
       const heard = await outcomeOf(isOnly ? submit(options.signal) : inTurn(source, submit, options))
       const reason = refusalIn(heard)
       if (reason !== undefined) {
-        this.#sources.add(source.name)
-        if (this.#sources.size >= Math.min(refusalsNeeded, pool.size)) return heard
-        throw new MoteError('unconfirmed', `${source.name} alone refused the transaction: ${reason}`)
+        if (this.#count(reason.code, source) >= Math.min(refusalsNeeded, pool.size)) return heard
+        const { code, detail } = reason
+        throw new MoteError('unconfirmed', `${source.name} alone refused the transaction: ${code}: ${detail}`)
       }
       if (!('status' in heard) || isAnswer(heard.status, wait)) return heard
       unfinished = heard
@@ -96,6 +99,13 @@ export class Refusals {
     })
     if ('error' in outcome) throw outcome.error
     return outcome.status
+  }
+
+  /** How many say so. */
+  #count(code: ErrorCode, { name }: ChainSource): number {
+    const sources = this.#sources.get(code) ?? new Set()
+    this.#sources.set(code, sources.add(name))
+    return code === 'transaction-expired' && this.#sources.has('duplicate') ? 0 : sources.size
   }
 }
 
@@ -136,11 +146,11 @@ async function outcomeOf(sending: Promise<TransactionStatus>): Promise<Outcome> 
 }
 
 /** Undefined unless these words mean that sending again is no use. */
-function refusalIn(outcome: Outcome): string | undefined {
-  if ('error' in outcome) return `${outcome.error.code}: ${outcome.error.detail}`
+function refusalIn(outcome: Outcome): Refusal | undefined {
+  if ('error' in outcome) return outcome.error
   const { status, code = 'internal', detail } = outcome.status
   const isFinal = status === 'invalid' || (status === 'refused' && refusesTransaction(code))
-  return isFinal ? `${code}: ${detail ?? status}` : undefined
+  return isFinal ? { code, detail: detail ?? status } : undefined
 }
 
 /** Whether a refusal is one of the transaction: what a node says of itself or of the connection, or lies about, is no word about that. */

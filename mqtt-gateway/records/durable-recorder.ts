@@ -227,8 +227,7 @@ export class DurableRecorder implements Recorder {
     try {
       let settlement = await this.#settlementOf(open, way)
       while (settlement.type === 'unconfirmed' || this.#isToBeSignedAnew(open, settlement)) {
-        open.settled = Promise.withResolvers()
-        const next = settlement.type === 'unconfirmed' ? 'direct' : await this.#replace(open)
+        const next = settlement.type === 'unconfirmed' ? askedAgain(open) : await this.#replace(open)
         settlement = await this.#settlementOf(open, next)
       }
       const outcome = outcomeFrom(open.transaction.id, settlement)
@@ -277,6 +276,9 @@ export class DurableRecorder implements Recorder {
     }
     this.#open.delete(before.id)
     this.#open.set(next.id, open)
+    // Not earlier: until here a second word about the first transaction finds the message, and must not count for the next one.
+    open.settled = Promise.withResolvers()
+    this.#mustRun()
     this.#bytes += next.bytes.length - before.bytes.length
     const way = await this.#offer(open).catch(() => ok('direct' as const))
     return way.ok ? way.value : 'direct'
@@ -317,6 +319,12 @@ export class DurableRecorder implements Recorder {
   #mustRun(): void {
     if (this.#parts.signal.aborted) throw new MoteError('interrupted', 'records: the gateway stops')
   }
+}
+
+/** The same transaction, by itself. */
+function askedAgain(open: OpenMessage): 'direct' {
+  open.settled = Promise.withResolvers()
+  return 'direct'
 }
 
 /** What the device said, whenever it is signed. */

@@ -3,8 +3,10 @@
  *
  * - Executed: the transaction stands in a block under a certified header, and its receipt says how it ended. A node that claims a place at
  *   which it does not stand has lied, and another one is asked.
- * - Refused: two nodes refuse it for good (one, where only one is known), and none that answers has it in a block. A transaction that has
- *   expired is refused in that way; only then may it be signed anew.
+ * - Refused: two nodes refuse it for good with one code (one, where only one is known), and none that answers has it in a block.
+ * - Expired: refused in that way, once this gateway's certified head is past the expiry and the nodes have that head too. No later block can
+ *   hold it then. A node goes by the voters' clocks, and after a restart its log may hold what it has not executed yet. Only what has expired
+ *   may be signed anew.
  * - What nobody answers is tried again and again: sending the same bytes is always safe.
  *
  * Several transactions are sent together, in their order, in one request.
@@ -160,14 +162,18 @@ export class Settler {
 
   /** What the nodes say together; a refusal is that of enough of them. */
   async #submitOne(
-    { id, bytes }: ParsedTransaction,
+    transaction: ParsedTransaction,
     refusals: Refusals,
   ): Promise<Executed | TransactionStatus> {
     const { client, signal } = this.#parts
+    const { id, bytes } = transaction
     let execution: Executed | undefined
     const confirm = async (source: ChainSource, status: TransactionStatus): Promise<TransactionStatus> => {
       const judged = await judge(source, id, status, this.#reading(source))
-      if (!('receipt' in judged)) return judged
+      if (!('receipt' in judged)) {
+        if (judged.code === 'transaction-expired') await this.#mustBeOver(transaction, source)
+        return judged
+      }
       execution = judged
       return { ...status, status: 'certified' }
     }
@@ -180,12 +186,24 @@ export class Settler {
     }
   }
 
+  /** Throws `unconfirmed` while a block may come, or is one that this node lacks, in which the transaction is in time. */
+  async #mustBeOver({ id, unsigned }: ParsedTransaction, source?: ChainSource): Promise<void> {
+    const { header } = this.#parts.client.follower.head
+    if (header.time < unsigned.expiry)
+      throw new MoteError('unconfirmed', `transaction ${id}: expired, but not by certified time`)
+    if (source && (await source.status()).certifiedHeight < header.height)
+      throw new MoteError('unconfirmed', `transaction ${id}: ${source.name} is behind block ${header.height}`)
+  }
+
   /** Enough nodes refuse it; one that has it in a block, and proves it, says more. Throws `unconfirmed` if they may say otherwise later. */
   async #judgeRefusal(
-    { id, unsigned }: ParsedTransaction,
+    transaction: ParsedTransaction,
     { code = 'internal', detail = code }: TransactionStatus,
   ): Promise<Settlement> {
     const { client, onError } = this.#parts
+    const { id, unsigned } = transaction
+    // Nodes may have thrown it.
+    if (code === 'transaction-expired') await this.#mustBeOver(transaction)
     const found = client.pool.attempt(async source => {
       const judged = await judge(source, id, await source.transactionStatus(id), this.#reading(source))
       if ('receipt' in judged) return judged

@@ -119,6 +119,22 @@ export const queue: readonly RefusalCheck[] = [
     only: 'not ahead by certified time',
   },
   {
+    refusal: 'records: to call expired what has not by certified time',
+    file: settling,
+    find: 'if (header.time < unsigned.expiry)',
+    replace: never,
+    test: settlingTest,
+    only: 'not past the expiry',
+  },
+  {
+    refusal: 'records: to believe of an expiry a node that lacks blocks',
+    file: settling,
+    find: 'if (source && (await source.status()).certifiedHeight < header.height)',
+    replace: never,
+    test: settlingTest,
+    only: 'behind the head',
+  },
+  {
     refusal: 'records: to hold up what was sent with a transaction whose block is forgotten',
     file: settling,
     find: "return error instanceof MoteError && ['forgotten', 'height-not-available'].includes(error.code)",

@@ -13,9 +13,25 @@ export const takingOver: readonly RefusalCheck[] = [
   {
     refusal: 'to end a transaction on the word of one node',
     file: 'client/submission.ts',
-    find: 'if (this.#sources.size >= Math.min(refusalsNeeded, pool.size)) return heard',
+    find: 'if (this.#count(reason.code, source) >= Math.min(refusalsNeeded, pool.size)) return heard',
     replace: 'if (pool.size > 0) return heard',
     test: 'test/unit/client/submission.test.ts',
+  },
+  {
+    refusal: 'to count for one refusal nodes that say different ones',
+    file: 'client/submission.ts',
+    find: 'const sources = this.#sources.get(code) ?? new Set()',
+    replace: 'const sources = [...this.#sources.values()][0] ?? new Set()',
+    test: 'test/unit/client/submission.test.ts',
+    only: 'different codes',
+  },
+  {
+    refusal: 'to call expired what one node has executed',
+    file: 'client/submission.ts',
+    find: "return code === 'transaction-expired' && this.#sources.has('duplicate') ? 0 : sources.size",
+    replace: 'return sources.size',
+    test: 'test/unit/client/submission.test.ts',
+    only: 'different codes',
   },
   {
     refusal: 'to end a read at the first source that refuses it',

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { Milliseconds } from '../../../chain/brands.ts'
+import type { ErrorCode } from '../../../chain/errors.ts'
 import { MoteError } from '../../../chain/result.ts'
 import type { TransactionBody } from '../../../chain/transaction.ts'
 import { ChainClient } from '../../../client/chain-client.ts'
@@ -154,6 +155,27 @@ describe('submission', () => {
     const later = client.perform(keysOf('sensor'), body, { timeoutMs: 5_000 })
     second.failure = undefined
     await expect(later).rejects.toMatchObject({ code: 'not-authorised' })
+  })
+
+  it('submission: refusals with different codes are not one refusal, and what one node has executed has not expired', async () => {
+    const { chain } = await setUp()
+    const codes: ErrorCode[] = ['duplicate', 'transaction-expired', 'key-not-valid']
+    const sources = codes.map((code, i) => {
+      const source = chain.source(`node-${i}`)
+      source.submit = async bytes => ({ id: idOfSigned(bytes), status: 'refused', code: codes[i] ?? code })
+      return source
+    })
+    const pool = new FailoverSource(sources)
+    const body = { type: 'group.create', name: 'group', epochKeyHash: undefined } as const
+    const { operator: keys, time, chainId } = chain
+    const bytes = signedBody({ chainId, body, keys, time })
+    const refusals = new Refusals()
+    const sent = () => refusals.send(pool, bytes, 'certified').catch(({ code }: MoteError) => ({ code }))
+    expect(await sent()).toMatchObject({ code: 'unconfirmed' })
+    codes[0] = codes[2] = 'transaction-expired'
+    expect(await sent()).toMatchObject({ code: 'unconfirmed' })
+    codes[0] = codes[1] = 'bad-signature'
+    expect(await sent()).toMatchObject({ code: 'bad-signature' })
   })
 
   it('submission: gives up with timeout, because the outcome is unknown', async () => {

@@ -186,6 +186,26 @@ test('recorder: an expired transaction is signed anew once two nodes refuse it, 
   expect(world.recorded()).toEqual(['a'])
 })
 
+test('recorder: a second word about an expired transaction, while the next one is written down, does not count for that one', async () => {
+  await using world = await RecorderWorld.open()
+  const said = { text: 'a', exchange: exchangeOf('a', await begun(world)) }
+  for (const source of world.sources) source.failure = new MoteError('unreachable', 'down')
+  unwrap(await world.recorder.accept(requestOf(said)))
+  await world.stop()
+  world.chain.append([], { afterMs: 6 * 60_000 })
+  for (const source of world.sources) source.failure = undefined
+  // What an earlier process left is settled by itself, and again out of the queue.
+  const written = vi.spyOn(ExchangeStore.prototype, 'replace').mockImplementation(async (open, next) => {
+    await new Promise(resolve => setTimeout(resolve, 100))
+    open.transaction = next
+  })
+  await world.start()
+  expect(await world.record(said)).toMatchObject({ type: 'certified' })
+  await new Promise(resolve => setTimeout(resolve, 300))
+  expect(written).toHaveBeenCalledTimes(1)
+  expect(world.recorded()).toEqual(['a'])
+})
+
 test('recorder: what two nodes call expired and a third one has in a block is not signed anew', async () => {
   await using world = await RecorderWorld.open({ sources: 3 })
   const [one, two, three] = world.sources

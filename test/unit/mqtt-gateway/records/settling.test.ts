@@ -3,7 +3,7 @@ import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { Milliseconds } from '../../../../chain/brands.ts'
 import type { ErrorCode } from '../../../../chain/errors.ts'
 import { maxExpiryAheadMs } from '../../../../chain/limits.ts'
-import { unwrap } from '../../../../chain/result.ts'
+import { MoteError, unwrap } from '../../../../chain/result.ts'
 import { type ParsedTransaction, parseTransaction } from '../../../../chain/transaction.ts'
 import { CertifiedBlocks } from '../../../../client/certified-blocks.ts'
 import { ChainClient } from '../../../../client/chain-client.ts'
@@ -66,4 +66,44 @@ test('settling: an expiry too far by certified time too is refused, and holds up
   refusing('expiry-too-far')
   const far = transaction(chain.time + 365 * 86_400_000)
   expect(await settle(far)).toMatchObject({ type: 'refused', code: 'expiry-too-far' })
+})
+
+test('settling: what nodes call expired is final when the certified head is past the expiry, and not while it is not past the expiry', async () => {
+  const given = transaction(chain.time + 60_000)
+  refusing('transaction-expired')
+  expect(await settle(given)).toMatchObject({ type: 'unconfirmed' })
+  chain.append([], { afterMs: 60_000 })
+  await client.follower.reach(chain.height)
+  expect(await settle(given)).toMatchObject({ type: 'refused', code: 'transaction-expired' })
+})
+
+test('settling: what nodes behind the head call expired, and have not seen executed, is not', async () => {
+  const given = transaction(chain.time + 60_000)
+  chain.append([given.bytes])
+  const { height } = chain
+  chain.append([], { afterMs: 60_000 })
+  await client.follower.reach(chain.height)
+  refusing('transaction-expired', ['one', 'two'])
+  const [one, two, three] = sources
+  for (const source of [one, two]) {
+    source!.tamperStatus = ({ id }) => ({ id, status: 'unknown' })
+    source!.frozenAt = height - 1
+  }
+  three!.failure = new MoteError('unreachable', 'down')
+  expect(await settle(given)).toMatchObject({ type: 'unconfirmed' })
+  three!.failure = undefined
+  await new Promise(setImmediate)
+  expect(await settle(given)).toMatchObject({ type: 'executed', height })
+})
+
+test('settling: one node that knows of the execution, and a second one that lies about the expiry, end nothing', async () => {
+  const given = transaction(chain.time + 60_000)
+  chain.append([given.bytes])
+  chain.append([], { afterMs: 60_000 })
+  await client.follower.reach(chain.height)
+  refusing('duplicate', ['one'])
+  refusing('transaction-expired', ['two'])
+  for (const source of sources) source.tamperStatus = ({ id }) => ({ id, status: 'unknown' })
+  sources[2]!.failure = new MoteError('unreachable', 'down')
+  expect(await settle(given)).toMatchObject({ type: 'unconfirmed' })
 })
