@@ -18,8 +18,6 @@ export interface RekeyChange {
 }
 
 export interface AgentChain extends Omit<TrustView, 'answer'> {
-  /** Catches up with the newest certified header. */
-  refresh(): Promise<void>
   /** Groups of which a device is a member, ascending; undefined if it never was in any. */
   memberships(id: DeviceId): Promise<Trusted<readonly GroupId[]>>
   /** A contract, whether it is retired or not; undefined if it is proven absent. */
@@ -34,9 +32,6 @@ export interface AgentChain extends Omit<TrustView, 'answer'> {
 export function agentChain(client: ChainClient, keys: IdentityKeys): AgentChain {
   return {
     ...chainTrust(client.records, client.pool),
-    refresh: async () => {
-      await client.follower.sync()
-    },
     devicePage: after => devicePage(client, after),
     contract: address => client.records.leaf(stateKeyOf.contract(address), contractRecordCodec),
     memberships: id => client.records.memberships(id),

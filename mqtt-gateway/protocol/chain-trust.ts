@@ -31,6 +31,7 @@ export function chainTrust(chain: VerifiedChain, pool: SourcePool): TrustView {
     leaf: (key, codec) => chain.leaf(key, codec),
     // A chain whose parameters are not there allows nothing.
     allowedSuites: async () => (await chain.parameters()).value?.envelopeSuites ?? [],
+    refresh: async () => void (await follower.sync()),
     // Listens after the chain does, so that a lookup from a listener never finds what the advance replaced.
     onAdvance: listener => follower.onAdvance(event => listener(advanceOf(event, head()))),
     waitForHeight: (height, timeoutMs) => waitForHeight(chain, height, timeoutMs),

@@ -80,6 +80,8 @@ export interface TrustView {
   leaf<T>(key: StateKey, codec: Codec<T>): Promise<Trusted<T>>
   /** How messages may be sealed on this chain. */
   allowedSuites(): Promise<readonly EnvelopeSuite[]>
+  /** Catches up with the newest header that a full node has now. Throws what the chain's sources throw, `unreachable` say. */
+  refresh(): Promise<void>
   /** True as soon as the head has this height; false when the time is over. */
   waitForHeight(height: Height, timeoutMs: number): Promise<boolean>
   /** Calls `listener` for every step forward; returns how to stop that. */

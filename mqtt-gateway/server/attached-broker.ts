@@ -10,7 +10,8 @@
  * - a message is acknowledged to the broker when it is decided, and what is to be kept of it is on the disk; or, if the decision takes longer
  *   than `slowMs`, before it, so that no device holds up the others of its shard: it has no verdict then, and its device sends it again;
  * - what is to be recorded is acknowledged to the broker when this gateway has it on its disk, however long that takes, since no plain
- *   client sends again what the broker has acknowledged to it: without room or fresh trust data, it holds up its shard;
+ *   client sends again what the broker has acknowledged to it: without room or fresh trust data, it holds up its shard. It drops what is
+ *   from a device that is not active by what the chain has at that moment;
  * - what is to be recorded is tried on the connection that it came on: on the next one the broker sends it again, and it is a repeat if it
  *   was kept. A later process takes it for another message;
  * - messages of one device are decided one after another, in the order in which they came;
@@ -251,7 +252,7 @@ class AttachedBroker implements Broker {
    */
   async #record(device: DeviceId, message: IncomingMessage, connection: AbortSignal): Promise<void> {
     for (;;) {
-      const answer = await this.#devices.published(device, message)
+      const answer = await this.#devices.published(device, message, true)
       if (answer === 'acknowledge') return
       if (typeof answer === 'object') {
         answer.later.catch((error: unknown) => this.#failed(error))

@@ -9,11 +9,18 @@
  * Invariants: steps of one device run one after another; bounded are the connections that a device names, and its steps that wait.
  */
 import type { DeviceId } from '../../chain/brands.ts'
-import type { Refusal } from '../../chain/result.ts'
+import { ok, type Refusal, type Result } from '../../chain/result.ts'
 import { OrderedQueue } from '../../client/ordered-queue.ts'
 import type { Presence } from '../protocol/sharded-topics.ts'
 import { filters } from '../protocol/topics.ts'
-import type { BrokerHandlers, BrokerSession, IncomingMessage, Login, PublishAnswer } from './broker.ts'
+import {
+  type BrokerHandlers,
+  type BrokerSession,
+  type IncomingMessage,
+  type Login,
+  mayPassLater,
+  type PublishAnswer,
+} from './broker.ts'
 import { maxSessionsPerDevice } from './sessions.ts'
 
 export interface AttachedDevicesOptions {
@@ -57,14 +64,16 @@ export class AttachedDevices {
   /**
    * Resolves when the gateway has decided, or has the message on its way. What a device may not publish now is dropped: it has no verdict, and is
    * sent again. Never rejects.
+   * @param isToRecord nobody sends it again: it is dropped only if its device may not publish by what the chain has now, else it is `close`
    */
-  async published(id: DeviceId, message: IncomingMessage): Promise<PublishAnswer> {
+  async published(id: DeviceId, message: IncomingMessage, isToRecord = false): Promise<PublishAnswer> {
     const device = this.#device(id)
     device.heardAt = performance.now()
     let answer: PublishAnswer = 'close'
     await this.#inTurn(device, async () => {
-      const session = await this.#sessionOf(device)
-      answer = session ? await this.#options.handlers.published(session, message) : 'acknowledge'
+      const opened = await this.#open(device, isToRecord)
+      if (opened.ok) answer = await this.#options.handlers.published(opened.value, message)
+      else answer = isToRecord && mayPassLater(opened.error.code) ? 'close' : 'acknowledge'
     })
     return answer
   }
@@ -122,10 +131,15 @@ export class AttachedDevices {
   }
 
   async #sessionOf(device: AttachedDevice): Promise<BrokerSession | undefined> {
-    if (device.session) return device.session
-    const opened = await this.#options.handlers.authenticate(loginOf(device.id))
+    const opened = await this.#open(device)
+    return opened.ok ? opened.value : undefined
+  }
+
+  async #open(device: AttachedDevice, asOfNow = false): Promise<Result<BrokerSession>> {
+    if (device.session) return ok(device.session)
+    const opened = await this.#options.handlers.authenticate({ ...loginOf(device.id), asOfNow })
     device.session = opened.ok ? opened.value : undefined
-    return device.session
+    return opened
   }
 
   async #there(device: AttachedDevice, place: string, presence: Exclude<Presence, 'gone'>): Promise<void> {

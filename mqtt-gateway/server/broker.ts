@@ -54,6 +54,8 @@ export interface Login {
   readonly address: string
   /** The broker has checked by itself whose account this is: there is no password to look at. */
   readonly isAccount?: boolean
+  /** A refusal for good has to be as of now: what waits for this session is lost by it. */
+  readonly asOfNow?: boolean
 }
 
 /** The delivery that a message came in (MQTT 3.1.1, section 4.3). */

@@ -39,6 +39,30 @@ export const attachedRefusals: readonly RefusalCheck[] = [
     test: topicTest,
     only: 'have none',
   },
+  {
+    refusal: 'attached: to drop a record by a view of the chain that is a block old',
+    file: 'mqtt-gateway/server/sessions.ts',
+    find: 'return asOfNow ? this.#admitAsOfNow(session) : admitted',
+    replace: 'return admitted',
+    test: topicTest,
+    only: 'what the chain has now',
+  },
+  {
+    refusal: 'attached: to drop a record by a view of the chain that is not fresh',
+    file: 'mqtt-gateway/server/sessions.ts',
+    find: 'return fresh.ok ? this.#admit(session) : fresh',
+    replace: 'return this.#admit(session)',
+    test: topicTest,
+    only: 'what the chain has now',
+  },
+  {
+    refusal: 'attached: to drop a record while nobody says what the chain has',
+    file: 'mqtt-gateway/server/attached-devices.ts',
+    find: 'isToRecord && mayPassLater(opened.error.code) ?',
+    replace: 'false ?',
+    test: topicTest,
+    only: 'what the chain has now',
+  },
   ...takenOut('mqtt-gateway/server/attached-devices.ts', wireTest, {
     'attached: more connections than a device may name':
       'if (isNew && device.places.size >= maxSessionsPerDevice)',

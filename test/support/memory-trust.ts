@@ -40,6 +40,8 @@ export class MemoryTrust implements TrustView, AgentChain {
   readonly chainId = 'c4'.repeat(32) as ChainId
   /** False: every lookup fails, and time stands still, as when all full nodes are stopped. */
   reachable = true
+  /** What the full nodes have and this view does not have yet. */
+  ahead: (() => void) | undefined
   /** How messages may be sealed. */
   suites: readonly EnvelopeSuite[] = builtSuites
   /** Of contracts, topics and readings, as a test puts them here. */
@@ -270,6 +272,8 @@ export class MemoryTrust implements TrustView, AgentChain {
 
   async refresh(): Promise<void> {
     if (!this.reachable) throw new MoteError('unreachable', 'memory trust: switched off')
+    this.ahead?.()
+    this.ahead = undefined
   }
 
   #group(id: GroupId): TrustedGroup {

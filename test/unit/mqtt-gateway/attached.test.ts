@@ -1,6 +1,7 @@
 /** What a gateway and its devices have in common beside a broker that others wrote: topics, passwords, claims, files. */
-import { expect, test } from 'vitest'
+import { expect, test, vi } from 'vitest'
 import type { ChainId, DeviceId, StateKey } from '../../../chain/brands.ts'
+import { MoteError } from '../../../chain/result.ts'
 import { type EncryptionKeyKind, makeEncryptionKeys } from '../../../client/encryption-keys.ts'
 import { type IdentityKeys, makeKeys } from '../../../client/key-directory.ts'
 import { nativeVerifier } from '../../../client/native-crypto.ts'
@@ -15,10 +16,12 @@ import {
 } from '../../../mqtt-gateway/protocol/sharded-topics.ts'
 import { topics } from '../../../mqtt-gateway/protocol/topics.ts'
 import { answerTopic } from '../../../mqtt-gateway/server/answers.ts'
+import { AttachedDevices } from '../../../mqtt-gateway/server/attached-devices.ts'
 import { accessRules } from '../../../mqtt-gateway/server/mosquitto-files.ts'
 import { Sessions } from '../../../mqtt-gateway/server/sessions.ts'
 import { ShardClaims } from '../../../mqtt-gateway/server/shard-claims.ts'
 import { MemoryTrust } from '../../support/memory-trust.ts'
+import { permissive } from '../../support/open-broker.ts'
 
 const device = 'a1'.repeat(32) as DeviceId
 const other = 'b2'.repeat(32) as DeviceId
@@ -184,4 +187,43 @@ test('account: a session from when the chain was out of reach is looked at with 
   const { lookUps } = trust
   expect(await review()).toEqual([])
   expect([trust.lookUps, sessions.count]).toEqual([lookUps, 1])
+})
+
+test('account: a record is dropped only if its device may not publish by what the chain has now', async () => {
+  const trust = new MemoryTrust()
+  const [registered, strange] = [makeKeys('registered'), makeKeys('strange')]
+  const sessions = new Sessions({ trust, verifier: nativeVerifier, trustTtlMs: 15_000 })
+  const published: string[] = []
+  const devices = new AttachedDevices({
+    handlers: {
+      ...permissive,
+      authenticate: login => sessions.open(login),
+      published: async ({ device }) => {
+        published.push(device)
+        return 'acknowledge'
+      },
+    },
+    queuedPerDevice: 8,
+    forget: () => {},
+    onError: error => expect.unreachable(String(error)),
+  })
+  const message = { topicName: 't', payload: new Uint8Array(1) }
+  const record = ({ id }: IdentityKeys) => devices.published(id, message, true)
+  // Not known here yet, and nobody says what the chain has now: the broker keeps it.
+  const refresh = vi.spyOn(trust, 'refresh').mockRejectedValueOnce(new MoteError('unreachable', 'no node'))
+  expect(await record(registered)).toBe('close')
+  trust.age(60_000)
+  expect(await record(registered)).toBe('close')
+  expect(published).toEqual([])
+  // The block in which it was registered.
+  trust.ahead = () => trust.register(registered)
+  expect(await record(registered)).toBe('acknowledge')
+  expect(published).toEqual([registered.id])
+  // A device that is not on the chain; what its device sends again is not worth a question.
+  expect(await record(strange)).toBe('acknowledge')
+  const asked = refresh.mock.calls.length
+  expect(await devices.published(strange.id, message)).toBe('acknowledge')
+  expect(refresh.mock.calls.length).toBe(asked)
+  expect(published).toEqual([registered.id])
+  await devices.close()
 })
