@@ -348,15 +348,18 @@ class AedesBroker implements Broker {
   }
 
   #published(
-    { id: client }: Client,
-    { incarnation }: ClientState,
+    connection: Client,
+    { incarnation, isClean }: ClientState,
     session: BrokerSession,
     { qos, dup: isRepeat, messageId: packetIdentifier }: PublishPacket,
     message: IncomingMessage,
   ): Promise<PublishAnswer> {
     if (qos === 0 || packetIdentifier === undefined) return this.#handlers.published(session, message)
+    const client = connection.id
     const exchange = { client, incarnation, packetIdentifier, qos, isRepeat }
-    const judge = () => this.#handlers.published(session, { ...message, exchange })
+    // At QoS 2 its repeat shares the outcome. Who opened a clean session keeps nothing to send again.
+    const isOver = () => qos === 1 && !isClean && (connection.closed || connection.conn.destroyed)
+    const judge = () => this.#handlers.published(session, { ...message, exchange, isOver })
     return qos === 1
       ? judge()
       : this.#receipts.once({ clientId: client, incarnation, packetIdentifier, isRepeat, message }, judge)

@@ -227,7 +227,15 @@ class AttachedBroker implements Broker {
       const reply = { responseTopic, correlationData: correlationData && Uint8Array.from(correlationData) }
       const message = { topicName: parsed.topicName, payload: bytes, reply }
       return isRecorded(parsed.topicName)
-        ? this.#record(device, { ...message, exchange: await this.#exchangeOf(packet, shard) }, connection)
+        ? this.#record(
+            device,
+            {
+              ...message,
+              exchange: await this.#exchangeOf(packet, shard),
+              isOver: () => connection.aborted,
+            },
+            connection,
+          )
         : this.#decide(this.#devices.published(device, message))
     }
     const presence = parsePresence(bytes)

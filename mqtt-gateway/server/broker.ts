@@ -77,6 +77,8 @@ export interface IncomingMessage {
   readonly reply?: ReplyWish
   /** Undefined at QoS 0, and of a will. */
   readonly exchange?: MessageExchange | undefined
+  /** Whether its connection has ended and its sender, which has no acknowledgement, sends it again on the next one. Never, if undefined. */
+  readonly isOver?: () => boolean
 }
 
 export interface ReplyWish {

@@ -7,7 +7,9 @@
  * - a message is acknowledged when it is certified or refused for good, and no failure of this gateway, nor a chain out of reach, is
  *   such a refusal;
  * - certified state says who may, and it is fresh (fail closed);
- * - what a guard rejects by that state costs no transaction. The chain judges again, and its word counts.
+ * - what a guard rejects by that state costs no transaction. The chain judges again, and its word counts;
+ * - a repeat of what was accepted has that outcome, whatever state says by now;
+ * - what comes again on a later connection is not recorded beside that.
  */
 import type { DeviceId } from '../../chain/brands.ts'
 import type { AttestedBody } from '../../chain/record-bodies.ts'
@@ -50,9 +52,9 @@ interface Surroundings {
 /** Of a device's own topics, those whose messages are recorded. */
 export type RecordTopic = Extract<PublishedTopic, { type: 'report' | 'record' }>
 
-/** A message that may go to the chain, and what is told of it. */
-interface Judged {
-  readonly request: Pick<RecordRequest, 'content' | 'messageId'>
+/** A message as the recorder takes it, and what is told of it. */
+interface Read {
+  readonly request: RecordRequest
   readonly about: About
 }
 
@@ -88,26 +90,21 @@ export class RecordRulings {
 
   /** Never rejects. @param topic of the device itself */
   async rule(session: Session, topic: RecordTopic, message: IncomingMessage): Promise<Ruling | RulingToCome> {
-    let judged: Result<Judged>
+    const read = readMessage(session, topic, message)
+    const about = read.ok ? read.value.about : unread
+    let judged: Result<RecordRequest>
     try {
-      judged = await this.#judge(session, topic, message)
-    } catch (error) {
-      return this.#failed(unread, error)
-    }
-    if (!judged.ok) return refused(unread, judged.error)
-    const { about } = judged.value
-    const { exchange } = message
-    const request: RecordRequest = {
-      ...judged.value.request,
-      device: session.device,
-      exchange: exchange && { ...exchange, digest: exchangeDigest(message.topicName, message.payload) },
-    }
-    try {
-      const passed = await this.#passesGuards(request)
-      if (!passed.ok) return refused(about, passed.error)
+      judged =
+        read.ok && this.#options.recorder.isRepeat(read.value.request)
+          ? ok(read.value.request)
+          : await this.#judge(session, topic, read)
+      // While it was judged the same message may have come again, and been accepted.
+      if (message.isOver?.()) throw new MoteError('interrupted', 'record: its connection has ended')
     } catch (error) {
       return this.#failed(about, error)
     }
+    if (!judged.ok) return refused(about, judged.error)
+    const request = judged.value
     this.#count(session.device, 1)
     const accepting = this.#options.recorder.accept(request)
     return {
@@ -119,26 +116,22 @@ export class RecordRulings {
     }
   }
 
-  async #judge(
-    { device }: Session,
-    topic: RecordTopic,
-    { payload }: IncomingMessage,
-  ): Promise<Result<Judged>> {
+  async #judge({ device }: Session, topic: RecordTopic, read: Result<Read>): Promise<Result<RecordRequest>> {
     const { trust, trustTtlMs } = this.#surroundings
     const fresh = checkFresh(trust.ageMs(), trustTtlMs)
     if (!fresh.ok) return fresh
     const standing = await this.#standing(device)
     if (!standing.ok) return standing
-    if (topic.type === 'record') return ok(signedByDevice(payload))
-    const parsed = parsePlainMessage({ device, topic: topic.topic, payload })
-    if (!parsed.ok) return parsed
-    const { body, messageId } = parsed.value
-    const allowed = await this.#mayReport(device, [topic.topic, recordIn(body)?.topic ?? topic.topic])
-    if (!allowed.ok) return allowed
-    return ok({
-      request: { content: { type: 'attested', body }, messageId },
-      about: aboutPlain(parsed.value),
-    })
+    if (!read.ok) return read
+    const { request } = read.value
+    if (topic.type === 'report') {
+      const named = attestedRecordIn(request)?.topic ?? topic.topic
+      const allowed = await this.#mayReport(device, [topic.topic, named])
+      if (!allowed.ok) return allowed
+    }
+    const passed = await this.#passesGuards(request)
+    if (!passed.ok) return passed
+    return ok(request)
   }
 
   async #standing(device: DeviceId): Promise<Result<void>> {
@@ -177,10 +170,10 @@ export class RecordRulings {
    * that are on their way: a rule about steps compares with one of them, and not with what is proven now.
    */
   async #passesGuards(request: RecordRequest): Promise<Result<void>> {
-    const { content, device } = request
-    const record = content.type === 'attested' ? recordIn(content.body) : undefined
+    const { device } = request
+    const record = attestedRecordIn(request)
     const isBehind = this.#underWay.has(device)
-    if (!record || isBehind || this.#options.recorder.isRepeat(request)) return ok(undefined)
+    if (!record || isBehind) return ok(undefined)
     const { trust } = this.#surroundings
     const from = { device, attested: true }
     const refusal = await verdictOfGuards(trust, record, { from, now: trust.now() })
@@ -214,14 +207,29 @@ export class RecordRulings {
   }
 }
 
-/** Its sender knows it by the id of the transaction. The recorder judges it. */
-function signedByDevice(transaction: Uint8Array): Judged {
-  const parsed = parseTransaction(transaction)
-  const messageId = parsed.ok ? parsed.value.id : null
-  return {
-    request: { content: { type: 'signed', transaction }, messageId: undefined },
-    about: { ...unread, messageId },
+/** Refuses what is no plain message. Who sent a transaction knows it by its id, and the recorder judges it. */
+function readMessage(
+  { device }: Session,
+  topic: RecordTopic,
+  { topicName, payload, ...message }: IncomingMessage,
+): Result<Read> {
+  const exchange = message.exchange && { ...message.exchange, digest: exchangeDigest(topicName, payload) }
+  if (topic.type === 'record') {
+    const transaction = parseTransaction(payload)
+    return ok({
+      request: { device, exchange, messageId: undefined, content: { type: 'signed', transaction: payload } },
+      about: { ...unread, messageId: transaction.ok ? transaction.value.id : null },
+    })
   }
+  const parsed = parsePlainMessage({ device, topic: topic.topic, payload })
+  if (!parsed.ok) return parsed
+  const { body, messageId } = parsed.value
+  const request = { device, exchange, messageId, content: { type: 'attested', body } } as const
+  return ok({ request, about: aboutPlain(parsed.value) })
+}
+
+function attestedRecordIn({ content }: RecordRequest): DeviceRecord | undefined {
+  return content.type === 'attested' ? recordIn(content.body) : undefined
 }
 
 function recordIn(body: AttestedBody): DeviceRecord | undefined {

@@ -18,7 +18,7 @@ export const plain: readonly RefusalCheck[] = [
   {
     refusal: 'records: on a topic that the message names and its rights do not',
     file: rulings,
-    find: '[topic.topic, recordIn(body)?.topic ?? topic.topic]',
+    find: '[topic.topic, named]',
     replace: '[topic.topic]',
     test: rulingsTest,
   },
@@ -28,8 +28,15 @@ export const plain: readonly RefusalCheck[] = [
   {
     refusal: 'records: to judge a repeat by what it changed itself',
     file: rulings,
-    find: ' || this.#options.recorder.isRepeat(request)',
-    replace: '',
+    find: 'read.ok && this.#options.recorder.isRepeat(read.value.request)',
+    replace: '!read',
+    test: rulingsTest,
+  },
+  {
+    refusal: 'records: to record beside its repeat what came on a connection that has ended',
+    file: rulings,
+    find: 'if (message.isOver?.())',
+    replace: never,
     test: rulingsTest,
   },
   {
@@ -42,8 +49,8 @@ export const plain: readonly RefusalCheck[] = [
   {
     refusal: 'records: to judge by guards what comes behind others on their way',
     file: rulings,
-    find: '!record || isBehind ||',
-    replace: '!record ||',
+    find: '!record || isBehind)',
+    replace: '!record)',
     test: rulingsTest,
   },
   {

@@ -24,6 +24,8 @@ let judge: (text: string) => Promise<PublishAnswer>
 /** What the broker has asked and told of sessions, in order. */
 let told: string[]
 let exchanges: (MessageExchange | undefined)[]
+/** Of each message: whether it is left to its repeat by now. */
+let overs: (() => boolean | undefined)[]
 let release: () => Promise<void>
 const closing: (() => unknown)[] = []
 
@@ -31,6 +33,7 @@ async function open(limits: Partial<AedesLimits> = {}): Promise<void> {
   judged = []
   told = []
   exchanges = []
+  overs = []
   judge = async () => 'acknowledge'
   release = async () => {}
   const take = async (text: string): Promise<PublishAnswer> => {
@@ -41,8 +44,9 @@ async function open(limits: Partial<AedesLimits> = {}): Promise<void> {
   const textOf = (payload: Uint8Array) => new TextDecoder().decode(payload.subarray(0, 32))
   broker = openBroker(limits, {
     authenticate: async ({ clientId }) => ok({ clientId, device: clientId.split('.')[0] ?? '' }),
-    published: (_, { payload, exchange }) => {
+    published: (_, { payload, exchange, isOver }) => {
       exchanges.push(exchange)
+      overs.push(() => isOver?.())
       return take(textOf(payload))
     },
     incarnationOf: async (clientId, start) => {
@@ -88,6 +92,26 @@ const publish = (text: string, qos: 0 | 1 | 2, messageId: number, dup = false): 
   dup,
   qos,
   ...(qos > 0 && { messageId }),
+})
+
+test('broker: at QoS 1 a message is left to its repeat once its connection has ended, if its session was to be kept', async () => {
+  await open()
+  const gate = Promise.withResolvers<void>()
+  judge = async () => {
+    await gate.promise
+    return 'acknowledge'
+  }
+  const [kept, clean] = [await rawClient('kept', false), await rawClient('clean')]
+  kept.send(publish('a', 1, 1))
+  await until(() => overs.length === 1, 'the first one')
+  clean.send(publish('b', 1, 1))
+  await until(() => overs.length === 2, 'the second one')
+  expect(overs.map(isOver => isOver())).toEqual([false, false])
+  kept.close()
+  clean.close()
+  await until(() => overs[0]?.() === true, 'the end of the connection')
+  expect(overs[1]?.()).toBe(false)
+  gate.resolve()
 })
 
 test('broker: messages of mixed QoS are judged in the order in which they came, with a slow look-up in the middle', async () => {

@@ -41,11 +41,12 @@ interface Sent {
   readonly topic?: string
   readonly plain?: PlainTopics
   readonly trustTtlMs?: number
+  readonly isOver?: () => boolean
 }
 
 /** What a message comes to, and whether the gateway had it on its disk. */
 async function rule({ text = '{"Payload":{"CS":5}}', topic = 'forest/north', ...more }: Sent = {}) {
-  const { plain = noPlainTopics, trustTtlMs = 60_000 } = more
+  const { plain = noPlainTopics, trustTtlMs = 60_000, isOver } = more
   const rulings = new RecordRulings(
     { recorder, gateway, plain },
     { trust, trustTtlMs, onError: error => errors.push(error) },
@@ -54,7 +55,7 @@ async function rule({ text = '{"Payload":{"CS":5}}', topic = 'forest/north', ...
     rulings.rule(
       sessionOf(device),
       { type: 'report', device, topic },
-      messageOf(text, topics.report(device, topic)),
+      { ...messageOf(text, topics.report(device, topic)), ...(isOver && { isOver }) },
     ),
   )
 }
@@ -107,8 +108,26 @@ test('record: where topics are open every active device may, and no other', asyn
   const plain = { ...noPlainTopics, open: true }
   expect(await rule({ topic: 'hall', plain })).toMatchObject({ decision: { verdict: 'Check' } })
   trust.setStatus(device, 'suspended')
-  expect(await rule({ topic: 'hall', plain })).toMatchObject(refusedAs('signer-not-active', 'acknowledge'))
+  const text = '{"Payload":2}'
+  expect(await rule({ text, topic: 'hall', plain })).toMatchObject(
+    refusedAs('signer-not-active', 'acknowledge'),
+  )
   expect(recorder.requests).toHaveLength(1)
+})
+
+test('record: a repeat of what was accepted has that outcome, also when the right has gone meanwhile', async () => {
+  const first = await rule()
+  trust.setRights(device, {})
+  expect(await rule()).toEqual(first)
+  trust.setStatus(device, 'suspended')
+  expect(await rule()).toEqual(first)
+  expect(await rule({ text: '{"Payload":2}' })).toMatchObject(refusedAs('signer-not-active', 'acknowledge'))
+})
+
+test('record: whose connection ended while it was judged is left to its repeat', async () => {
+  const isOver = () => true
+  expect(await rule({ isOver })).toMatchObject(refusedAs('interrupted', 'close'))
+  expect(recorder.requests).toEqual([])
 })
 
 test('record: a gateway without the right to attest says so, and what to do', async () => {
