@@ -6,7 +6,8 @@
  */
 import mqtt, { type MqttClient } from 'mqtt'
 import { aedesBroker } from '../mqtt-gateway/server/aedes-broker.ts'
-import type { Broker, BrokerSession } from '../mqtt-gateway/server/broker.ts'
+import type { Broker } from '../mqtt-gateway/server/broker.ts'
+import { permissive } from '../test/support/open-broker.ts'
 
 const [members = 100, messages = 200, bytes = 300] = process.argv.slice(2).map(Number)
 const host = '127.0.0.1'
@@ -24,25 +25,7 @@ function openBroker(): Broker {
     connectTimeoutMs: 10_000,
     outgoing: { messages: 10_000, bytes: 64 * mebibyte, bytesInAll: 1024 * mebibyte, stalledMs: 10_000 },
   }
-  return aedesBroker(
-    { host, port: 0 },
-    limits,
-  )({
-    authenticate: async ({ clientId }) => ({
-      ok: true,
-      value: { clientId, device: clientId } satisfies BrokerSession,
-    }),
-    published: async () => 'acknowledge',
-    released: async () => {},
-    incarnationOf: async () => '',
-    will: async () => {},
-    maySubscribe: async () => 'grant',
-    subscribed: () => {},
-    mayReceive: () => true,
-    turnedAway: () => {},
-    cut: () => {},
-    closed: () => {},
-  })
+  return aedesBroker({ host, port: 0 }, limits)(permissive)
 }
 
 interface Layout {
