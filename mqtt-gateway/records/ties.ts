@@ -2,7 +2,7 @@
  * What ties a message to its transaction, in memory and in bytes on the disk: until the outcome is there the whole transaction, and then how it
  * ended. And the sessions that ties belong to.
  */
-import { type Receipt, receiptCodec } from '../../chain/block.ts'
+import { receiptCodec } from '../../chain/block.ts'
 import type { Height, Milliseconds, TransactionId } from '../../chain/brands.ts'
 import {
   boolean,
@@ -63,21 +63,8 @@ export const openPrefix = 'open/'
 const maxDetailBytes = 1_024
 const formatVersion = 1 as const
 
-type StoredState =
-  | { readonly type: 'open'; readonly transaction: Uint8Array }
-  | {
-      readonly type: 'certified'
-      readonly transaction: TransactionId
-      readonly height: Height
-      readonly index: number
-      readonly receipt: Receipt
-    }
-  | {
-      readonly type: 'refused'
-      readonly transaction: TransactionId
-      readonly code: ErrorCode
-      readonly detail: string
-    }
+type StoredState = { readonly type: 'open'; readonly transaction: Uint8Array } | RecordOutcome
+
 interface StoredTie {
   readonly version: typeof formatVersion
   readonly digest: Uint8Array
