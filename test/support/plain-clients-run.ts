@@ -11,6 +11,7 @@ import { provenBlock } from '../../cli/proven-blocks.ts'
 import type { ChainClient } from '../../client/chain-client.ts'
 import { readContract } from '../../client/contract-actions.ts'
 import { addCredential } from '../../client/credential-actions.ts'
+import { pause } from '../../client/deadline.ts'
 import type { IdentityKeys } from '../../client/key-directory.ts'
 import { sideBySide } from '../../client/side-by-side.ts'
 import { openDevnetChain } from '../../devnet/access.ts'
@@ -112,7 +113,7 @@ export async function runPlainClients(plan: PlainClientsPlan): Promise<PlainClie
     const faulting = (async () => {
       for (const [index, fault] of faults.entries()) {
         const share = (published * (index + 1)) / (faults.length + 2)
-        while (acknowledged.size < share) await pause()
+        while (acknowledged.size < share) await pause(pollMs)
         inFlight.push(sent - acknowledged.size)
         await fault.run()
       }
@@ -234,13 +235,9 @@ async function runsOf(client: ChainClient, contract: ContractAddress): Promise<n
   return state.value?.version ?? 0
 }
 
-function pause(): Promise<void> {
-  return new Promise(resolve => setTimeout(resolve, pollMs))
-}
-
 async function pauseUntil(isReached: () => boolean, patienceMs: number): Promise<void> {
   const end = performance.now() + patienceMs
-  while (!isReached() && performance.now() < end) await pause()
+  while (!isReached() && performance.now() < end) await pause(pollMs)
 }
 
 /** Rejects after this time. */
