@@ -384,14 +384,19 @@ describe('a record that somebody has rewritten in the database of one full node'
       'signature: this node has signed another header than is stored',
     ])
     await succeeds('chaos', 'restart', liar.name)
-    // The light node begins with the liar, says so, and is level by another one.
-    await succeeds('chaos', 'restart', 'lightweight-1')
-    const told = readFileSync(layout.nodeLog(directory, 'lightweight-1'), 'utf8')
-      .split('\n')
-      .filter(line => line.includes('a full node gave an answer that does not verify'))
-    expect(told.map(line => JSON.parse(line))).toContainEqual(
-      expect.objectContaining({ source: liar.id, code: 'bad-header' }),
-    )
+    // While the liar alone answers, the light node says so; it is level by another one.
+    const others = fullNodesOf(description).filter(({ name }) => name !== liar.name)
+    await Promise.all(others.map(({ name }) => succeeds('chaos', 'pause', name)))
+    const isLevel = succeeds('chaos', 'restart', 'lightweight-1')
+    const toldOfLiar = async () =>
+      readFileSync(layout.nodeLog(directory, 'lightweight-1'), 'utf8')
+        .split('\n')
+        .filter(line => line.includes('a full node gave an answer that does not verify'))
+        .map(line => JSON.parse(line))
+        .some(({ source, code }) => source === liar.id && code === 'bad-header')
+    await until('the light node says who lied', toldOfLiar)
+    await succeeds('chaos', 'heal')
+    await isLevel
     expect((await lightStatus()).servedBy).not.toBe(liar.id)
     await add(314)
 
