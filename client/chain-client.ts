@@ -19,7 +19,7 @@ import { VerifiedChain } from './verified-chain.ts'
 export interface ChainClientOptions
   extends Pick<
       FollowerOptions,
-      'store' | 'saveEveryMs' | 'longestRun' | 'longestRunKeys' | 'waitMs' | 'quietMs' | 'onError'
+      'store' | 'saveEveryMs' | 'longestRun' | 'longestRunKeys' | 'waitMs' | 'quietMs' | 'timers' | 'onError'
     >,
     Pick<FailoverOptions, 'onFault' | 'distrustMs'> {
   /** The preferred one first. */

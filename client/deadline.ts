@@ -30,21 +30,24 @@ export async function unlessAborted<T>(signal: AbortSignal, step: Promise<T>, wh
 export interface DeadlineOptions {
   /** What fires ends the time early. */
   readonly signal?: AbortSignal | undefined
-  readonly clock?: Clock
+  /** The machine's unless given. */
+  readonly clock?: Clock | undefined
 }
 
 /** A time from now on. Its end cancels nothing by itself: it is asked, or waited with. */
 export class Deadline {
   readonly timeoutMs: number
   readonly #clock: Clock
+  readonly #isMachines: boolean
   readonly #end: number
   readonly #given: AbortSignal | undefined
   #signal: AbortSignal | undefined
 
-  constructor(timeoutMs: number, { signal, clock = waitingClock }: DeadlineOptions = {}) {
+  constructor(timeoutMs: number, { signal, clock }: DeadlineOptions = {}) {
     this.timeoutMs = timeoutMs
-    this.#clock = clock
-    this.#end = clock.steady() + timeoutMs
+    this.#clock = clock ?? waitingClock
+    this.#isMachines = clock === undefined
+    this.#end = this.#clock.steady() + timeoutMs
     this.#given = signal
   }
 
@@ -58,12 +61,19 @@ export class Deadline {
     return (this.#signal ?? this.#given)?.aborted === true || this.#clock.steady() >= this.#end
   }
 
-  /** Fires when the time is over, by the machine's timers: for what takes a signal. */
+  /** Fires when the time is over: for what takes a signal. */
   get signal(): AbortSignal {
     if (this.#signal) return this.#signal
-    const end = AbortSignal.timeout(this.remainingMs)
+    const end = this.#isMachines ? AbortSignal.timeout(this.remainingMs) : this.#signalByClock()
     this.#signal = this.#given ? AbortSignal.any([end, this.#given]) : end
     return this.#signal
+  }
+
+  /** Unlike the machine's, its timer is kept when nobody listens any more. */
+  #signalByClock(): AbortSignal {
+    const end = new AbortController()
+    this.#clock.after(this.remainingMs, () => end.abort())
+    return end.signal
   }
 
   pause(delayMs: number): Promise<void> {

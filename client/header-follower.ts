@@ -55,6 +55,8 @@ export interface FollowerOptions {
   readonly quietMs?: number
   /** The machine's unless given. */
   readonly clock?: Pick<Clock, 'steady'>
+  /** By which it waits and pauses. The machine's unless given. */
+  readonly timers?: Clock
   /** Told of failures of `run`, which goes on. */
   readonly onError?: (error: unknown) => void
 }
@@ -149,7 +151,7 @@ export class HeaderFollower {
    */
   async sync(): Promise<TrustedHead> {
     return this.#options.pool.attempt(async source => {
-      const turn = new Deadline(levelWithinMs)
+      const turn = new Deadline(levelWithinMs, { clock: this.#options.timers })
       const comparing = this.#isRunning ? undefined : this.#compare(source, turn.signal)
       await this.syncFrom(source)
       if (comparing) await turn.race(comparing)
@@ -167,16 +169,20 @@ export class HeaderFollower {
 
   /** Catches up to this height at least, by whichever source gets there. Throws `stale` when the time is over. */
   async reach(height: Height, timeoutMs = 5_000): Promise<TrustedHead> {
-    const deadline = new Deadline(timeoutMs)
+    const { pool, timers } = this.#options
+    const deadline = new Deadline(timeoutMs, { clock: timers })
     const { signal } = deadline
     while (this.#head.header.height < height && !deadline.isOver) {
-      const attempt = this.#options.pool.attempt(async source => {
+      const attempt = pool.attempt(async source => {
         await this.#takeNews(source, signal, 500)
         if (this.#head.header.height < height)
           throw new MoteError('stale', `${source.name}: behind height ${height}`)
       })
       // A failure is followed by another round; what else advances the head ends the wait as well.
-      await Promise.race([attempt.catch(() => pause(retryDelayMsMin, signal)), this.#advanced(signal)])
+      await Promise.race([
+        attempt.catch(() => pause(retryDelayMsMin, signal, timers)),
+        this.#advanced(signal),
+      ])
     }
     await this.#saving.idle()
     if (this.#head.header.height >= height) return this.#head
@@ -194,7 +200,7 @@ export class HeaderFollower {
       } catch (error) {
         if (signal.aborted) break
         this.#options.onError?.(error)
-        await pause(delayMs, signal)
+        await pause(delayMs, signal, this.#options.timers)
         delayMs = Math.min(2 * delayMs, retryDelayMsMax)
       }
     }

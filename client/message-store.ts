@@ -16,6 +16,16 @@ export interface StoreChange {
   readonly value: Uint8Array | undefined
 }
 
+/** What the store needs of a database: values under texts. */
+export interface MessageDatabase {
+  get(key: string): Promise<Uint8Array | undefined>
+  /** Those whose keys begin with the prefix, ascending by key. */
+  all(prefix: string): Promise<readonly (readonly [string, Uint8Array])[]>
+  /** All of it or nothing, and on the disk when it resolves. One write at a time is asked for. */
+  write(changes: readonly StoreChange[]): Promise<void>
+  close(): Promise<void>
+}
+
 /** Changes that wait for their write. */
 interface Waiting {
   readonly changes: readonly StoreChange[]
@@ -26,31 +36,29 @@ interface Waiting {
 const maxChangesPerWrite = 4_096
 
 export class MessageStore {
-  readonly #level: Level<string, Uint8Array>
+  readonly #database: MessageDatabase
   readonly #waiting: Waiting[] = []
   #isWriting = false
 
-  private constructor(level: Level<string, Uint8Array>) {
-    this.#level = level
+  /** Over a database that is open, which nobody else writes to. */
+  constructor(database: MessageDatabase) {
+    this.#database = database
   }
 
   /** Opens the store in a directory (created, 0700, if missing). Throws `in-use`, `storage-corrupt`, `storage-failed`. */
   static async open(directory: string): Promise<MessageStore> {
-    return new MessageStore(
-      await openLevel<string, Uint8Array>(directory, { keyEncoding: 'utf8', valueEncoding: 'view' }),
-    )
+    const encodings = { keyEncoding: 'utf8', valueEncoding: 'view' } as const
+    return new MessageStore(levelDatabase(await openLevel<string, Uint8Array>(directory, encodings)))
   }
 
   /** Throws `storage-failed`. */
   async get(key: string): Promise<Uint8Array | undefined> {
-    return failing('read', () => this.#level.get(key))
+    return failing('read', () => this.#database.get(key))
   }
 
   /** Every key with this prefix, in order, without the prefix. Throws `storage-failed`. */
   async all(prefix: string): Promise<readonly (readonly [string, Uint8Array])[]> {
-    const entries = await failing('read', () =>
-      this.#level.iterator({ gte: prefix, lt: `${prefix}\u{ff}` }).all(),
-    )
+    const entries = await failing('read', () => this.#database.all(prefix))
     return entries.map(([key, value]) => [key.slice(prefix.length), value] as const)
   }
 
@@ -66,9 +74,9 @@ export class MessageStore {
     this.#isWriting = true
     while (this.#waiting.length > 0) {
       const group = this.#nextGroup()
-      const batch = group.flatMap(({ changes }) => changes).map(operationOf)
+      const changes = group.flatMap(each => each.changes)
       try {
-        await failing('write', () => this.#level.batch(batch, { sync: true }))
+        await failing('write', () => this.#database.write(changes))
         for (const { written } of group) written.resolve()
       } catch (error) {
         for (const { written } of group) written.reject(error)
@@ -87,7 +95,16 @@ export class MessageStore {
   }
 
   close(): Promise<void> {
-    return this.#level.close()
+    return this.#database.close()
+  }
+}
+
+function levelDatabase(level: Level<string, Uint8Array>): MessageDatabase {
+  return {
+    get: key => level.get(key),
+    all: prefix => level.iterator({ gte: prefix, lt: `${prefix}\u{ff}` }).all(),
+    write: changes => level.batch(changes.map(operationOf), { sync: true }),
+    close: () => level.close(),
   }
 }
 

@@ -14,6 +14,7 @@ import { type ErrorCode, errorTable } from '../chain/errors.ts'
 import { MoteError, type Refusal, unwrap } from '../chain/result.ts'
 import { parseTransaction, signTransaction, type TransactionBody } from '../chain/transaction.ts'
 import type { ChainSource, SourcePool, SubmitWait, TransactionStatus } from './chain-source.ts'
+import type { Clock } from './clock.ts'
 import { Deadline } from './deadline.ts'
 import { type IdentityKeys, signerOf, transactionSignerOf } from './key-directory.ts'
 
@@ -29,10 +30,12 @@ export function signedBody(options: {
   readonly body: TransactionBody
   readonly keys: IdentityKeys
   readonly time: Milliseconds
+  /** As many random bytes. The machine's unless given. */
+  readonly random?: ((length: number) => Uint8Array) | undefined
 }): Uint8Array {
-  const { chainId, body, keys, time } = options
+  const { chainId, body, keys, time, random = randomBytes } = options
   const expiry = (time + expiryAheadMs) as Milliseconds
-  const nonce = Uint8Array.from(randomBytes(16))
+  const nonce = Uint8Array.from(random(16))
   const signer = transactionSignerOf(keys)
   return signTransaction({ version: 1, chainId, body, signer, nonce, expiry }, signerOf(keys))
 }
@@ -51,6 +54,8 @@ export interface SubmitOptions {
   readonly signal?: AbortSignal
   /** How long a source has for the outcome before the next one is asked as well. Default 3 s. */
   readonly turnMs?: number
+  /** The machine's unless given. */
+  readonly clock?: Clock | undefined
   /** Judges what a source says before it counts; what it throws costs the source. Default: its word counts. */
   readonly confirm?: (source: ChainSource, status: TransactionStatus) => Promise<TransactionStatus>
 }
@@ -73,7 +78,7 @@ export class Refusals {
     pool: SourcePool,
     bytes: Uint8Array,
     wait: SubmitWait,
-    options: Pick<SubmitOptions, 'signal' | 'turnMs' | 'confirm'> = {},
+    options: Pick<SubmitOptions, 'signal' | 'turnMs' | 'clock' | 'confirm'> = {},
   ): Promise<TransactionStatus> {
     const { confirm = async (_source, status) => status } = options
     let unfinished: Outcome | undefined
@@ -116,9 +121,9 @@ const defaultTurnMs = 3_000
 export async function inTurn<T>(
   { name }: ChainSource,
   submit: (signal: AbortSignal) => Promise<T>,
-  { signal, turnMs = defaultTurnMs }: Pick<SubmitOptions, 'signal' | 'turnMs'>,
+  { signal, turnMs = defaultTurnMs, clock }: Pick<SubmitOptions, 'signal' | 'turnMs' | 'clock'>,
 ): Promise<T> {
-  const turn = new Deadline(turnMs, { signal })
+  const turn = new Deadline(turnMs, { signal, clock })
   const over = () =>
     signal?.aborted
       ? new MoteError('interrupted', 'transaction: stopped')
@@ -180,15 +185,15 @@ export async function submitUntilFinal(
   bytes: Uint8Array,
   options: SubmitOptions = {},
 ): Promise<FinalTransaction> {
-  const { timeoutMs = 30_000, wait = 'certified', signal, turnMs = defaultTurnMs } = options
-  const deadline = new Deadline(timeoutMs, { signal })
+  const { timeoutMs = 30_000, wait = 'certified', signal, turnMs = defaultTurnMs, clock } = options
+  const deadline = new Deadline(timeoutMs, { signal, clock })
   const refusals = new Refusals()
   let last = 'no answer'
   for (let delayMs = resendDelayMsMin; ; delayMs = Math.min(2 * delayMs, resendDelayMsMax)) {
     if (signal?.aborted) throw new MoteError('interrupted', 'transaction: stopped')
     if (deadline.isOver)
       throw new MoteError('timeout', `transaction: not ${wait} after ${timeoutMs} ms (${last})`)
-    const sent = await refusals.send(pool, bytes, wait, { signal: deadline.signal, turnMs }).then(
+    const sent = await refusals.send(pool, bytes, wait, { signal: deadline.signal, turnMs, clock }).then(
       status => ({ status }),
       (error: unknown) => ({ error }),
     )

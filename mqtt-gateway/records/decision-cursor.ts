@@ -8,7 +8,7 @@
 import type { ChainId, Height } from '../../chain/brands.ts'
 import { type Codec, constant, digest, encode, list, oneOf, struct, uint } from '../../chain/codec.ts'
 import { MoteError } from '../../chain/result.ts'
-import { readFileIfThere, writeFileAtomic } from '../../client/atomic-file.ts'
+import { type CheckpointStore, checkpointFile } from '../../client/checkpoint-file.ts'
 import { type Clock, systemClock } from '../../client/clock.ts'
 import { decodeStored } from '../../client/stored-value.ts'
 import { allShards, type Shard } from '../protocol/sharded-topics.ts'
@@ -33,6 +33,8 @@ const storedCursorCodec: Codec<StoredCursor> = struct<StoredCursor>({
 
 export interface CursorOptions {
   readonly path: string
+  /** In place of a file at that path. */
+  readonly store?: CheckpointStore
   readonly chainId: ChainId
   /** How long a block is published before it is recorded. */
   readonly recordAfterMs: number
@@ -57,7 +59,7 @@ export class DecisionCursor {
   /** Throws `storage-corrupt`, `storage-failed`, and `wrong-chain` for the file of another chain. */
   static async open(options: CursorOptions): Promise<DecisionCursor> {
     const { path, chainId } = options
-    const bytes = await readFileIfThere(path)
+    const bytes = await storeOf(options).load()
     if (!bytes) return new DecisionCursor(options, new Map())
     const stored = decodeStored(storedCursorCodec, bytes, path)
     if (stored.chainId !== chainId)
@@ -100,8 +102,13 @@ export class DecisionCursor {
   }
 
   async #write(marks: ReadonlyMap<Shard, Height>): Promise<void> {
-    const { path, chainId } = this.#options
+    const { chainId } = this.#options
     const stored = [...marks].map(([shard, height]) => ({ shard, height }))
-    await writeFileAtomic(path, encode(storedCursorCodec, { version: 1, chainId, marks: stored }))
+    const bytes = encode(storedCursorCodec, { version: 1, chainId, marks: stored })
+    await storeOf(this.#options).save(bytes)
   }
+}
+
+function storeOf({ path, store = checkpointFile(path) }: CursorOptions): CheckpointStore {
+  return store
 }

@@ -14,6 +14,7 @@
  */
 import type { Milliseconds } from '../../chain/brands.ts'
 import type { CertifiedBlocks } from '../../client/certified-blocks.ts'
+import type { Clock } from '../../client/clock.ts'
 import { pause } from '../../client/deadline.ts'
 import { type Shard, shardOf } from '../protocol/sharded-topics.ts'
 import type { DecisionCursor } from './decision-cursor.ts'
@@ -33,6 +34,8 @@ export interface DecisionsOptions {
   readonly expiryMs: number
   /** Told why nothing is published, once until something is. */
   readonly onError: (error: unknown) => void
+  /** The machine's unless given. */
+  readonly clock?: Clock | undefined
 }
 
 /** Blocks whose receipts are asked for at the same time. */
@@ -74,7 +77,7 @@ export class Decisions {
         if (!this.#isFailing && !signal.aborted) this.#options.onError(error)
         this.#isFailing = true
       }
-      await Promise.race([advanced, pause(againMs, signal)])
+      await Promise.race([advanced, pause(againMs, signal, this.#options.clock)])
       stop()
     }
   }

@@ -63,7 +63,10 @@ export interface RecorderParts {
   readonly signal: AbortSignal
   /** Told of failures after which it goes on. */
   readonly onError: (error: unknown) => void
-  readonly clock?: Clock
+  /** The machine's unless given. */
+  readonly clock?: Clock | undefined
+  /** As many random bytes, for nonces. The machine's unless given. */
+  readonly random?: ((length: number) => Uint8Array) | undefined
 }
 
 /** An open record in this process. */
@@ -218,8 +221,8 @@ export class DurableRecorder implements Recorder {
   }
 
   #signed(body: TransactionBody): ParsedTransaction {
-    const { chainId, keys, time } = this.#parts
-    return unwrap(parseTransaction(signedBody({ chainId, body, keys, time: time() })))
+    const { chainId, keys, time, random } = this.#parts
+    return unwrap(parseTransaction(signedBody({ chainId, body, keys, time: time(), random })))
   }
 
   /** Until it has ended, or the gateway stops. */
@@ -270,7 +273,7 @@ export class DurableRecorder implements Recorder {
         await this.#parts.exchanges.replace(open, next)
       } catch (error) {
         this.#parts.onError(error)
-        await pause(retryDelayMs, this.#parts.signal)
+        await pause(retryDelayMs, this.#parts.signal, this.#parts.clock)
         this.#mustRun()
       }
     }

@@ -1,5 +1,6 @@
 /** The queue on this machine's disk: in the gateway's data directory, for one gateway, bounded. It survives `kill -9`. */
 
+import type { Milliseconds } from '../../chain/brands.ts'
 import { assert, ok, type Result } from '../../chain/result.ts'
 import { systemClock } from '../../client/clock.ts'
 import { DurableQueue, type QueueEntry } from '../../client/durable-queue.ts'
@@ -23,27 +24,30 @@ interface TakenBatch extends TransactionBatch {
 /** One at a time takes from a shard. */
 export class LevelQueue implements TransactionQueue {
   readonly #queue: DurableQueue
+  readonly #now: () => Milliseconds
   readonly #taken = new Map<Shard, TakenBatch>()
   /** Who waits for something in a shard, or for its batch to be done. */
   readonly #waiting = new Map<Shard, () => void>()
   #isClosed = false
 
-  private constructor(queue: DurableQueue) {
+  private constructor(queue: DurableQueue, now: () => Milliseconds) {
     this.#queue = queue
+    this.#now = now
   }
 
   /** The queue as it was left in this store. Throws `storage-corrupt`, `storage-failed`. */
   static async open(
     store: MessageStore,
     limits: { readonly messages: number; readonly bytes: number } = defaultLevelQueueLimits,
+    now: () => Milliseconds = systemClock.wall,
   ): Promise<LevelQueue> {
     // A transaction expires by itself: none is dropped for its age.
     const ageMs = Number.POSITIVE_INFINITY
-    return new LevelQueue(await DurableQueue.open(store, 'queue/', { ...limits, ageMs }))
+    return new LevelQueue(await DurableQueue.open(store, 'queue/', { ...limits, ageMs }), now)
   }
 
   async add({ shard, bytes }: QueuedTransaction): Promise<Result<void>> {
-    const added = await this.#queue.add({ lane: shard, body: bytes, now: systemClock.wall() })
+    const added = await this.#queue.add({ lane: shard, body: bytes, now: this.#now() })
     if (!added.ok) return added
     this.#wake(shard)
     return ok(undefined)
@@ -66,7 +70,7 @@ export class LevelQueue implements TransactionQueue {
   async done(batch: TransactionBatch, back: readonly Uint8Array[] = []): Promise<void> {
     const taken = this.#taken.get(batch.shard)
     assert(taken === batch, 'a batch is done once, by who took it')
-    await this.#queue.replaceHeads(taken.entries, back, systemClock.wall())
+    await this.#queue.replaceHeads(taken.entries, back, this.#now())
     this.#taken.delete(batch.shard)
     this.#wake(batch.shard)
   }

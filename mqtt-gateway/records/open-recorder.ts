@@ -1,9 +1,10 @@
 /** A gateway's recorder with its store, its queue and the pump behind it. */
 import { join } from 'node:path'
+import type { SignatureVerifier } from '../../chain/keys.ts'
 import type { TrustedHead } from '../../chain/light-client.ts'
 import type { CertifiedBlocks } from '../../client/certified-blocks.ts'
 import type { ChainClient } from '../../client/chain-client.ts'
-import { systemClock } from '../../client/clock.ts'
+import { type Clock, systemClock } from '../../client/clock.ts'
 import type { IdentityKeys } from '../../client/key-directory.ts'
 import { MessageStore } from '../../client/message-store.ts'
 import { nativeVerifier } from '../../client/native-crypto.ts'
@@ -16,13 +17,11 @@ import { runPump } from './pump.ts'
 import type { QueueConfig } from './queue-config.ts'
 import type { Recorder } from './recorder.ts'
 import { Settler } from './settling.ts'
+import type { TransactionQueue } from './transaction-queue.ts'
 
-export interface RecorderOptions {
-  /** The gateway's data directory; records have one of their own in it. */
-  readonly data: string
+interface RecorderSetting {
   /** The gateway's own identity. */
   readonly keys: IdentityKeys
-  readonly queue: QueueConfig
   /** Followed by whoever opened it. */
   readonly client: ChainClient
   /** Of the same client. */
@@ -32,6 +31,24 @@ export interface RecorderOptions {
   readonly limits?: RecorderLimits
   /** Told of failures after which it goes on. */
   readonly onError: (error: unknown) => void
+}
+
+export interface RecorderOptions extends RecorderSetting {
+  /** The gateway's data directory; records have one of their own in it. */
+  readonly data: string
+  readonly queue: QueueConfig
+}
+
+/** What a recorder stands on. */
+export interface RecorderGround extends RecorderSetting {
+  readonly store: MessageStore
+  readonly queue: TransactionQueue
+  /** Others may take from the queue. */
+  readonly isShared: boolean
+  /** The machine's unless given, as the other two. */
+  readonly clock?: Clock
+  readonly verifier?: SignatureVerifier
+  readonly random?: (length: number) => Uint8Array
 }
 
 export interface RunningRecorder {
@@ -49,15 +66,21 @@ const expireEveryMs = 3_600_000
 
 /** Goes on with what an earlier process left. Throws `in-use`, `storage-corrupt`, `storage-failed`. */
 export async function openRecorder(options: RecorderOptions): Promise<RunningRecorder> {
-  const { data, keys, client, blocks, checkpoint, onError } = options
+  const { data, client, onError } = options
   const store = await MessageStore.open(join(data, 'records'))
+  const queue = await openQueue(options.queue, { store, chainId: client.chainId, onError })
+  return runRecorder({ ...options, store, queue, isShared: options.queue.type !== 'level' })
+}
+
+/** The same over a store and a queue that are open; it closes both. Throws `storage-corrupt`, `storage-failed`. */
+export async function runRecorder(ground: RecorderGround): Promise<RunningRecorder> {
+  const { keys, client, blocks, checkpoint, onError, store, queue, isShared, clock, random } = ground
   const stopping = new AbortController()
   const { signal } = stopping
-  const { exchanges, open } = await ExchangeStore.open(store, systemClock.wall)
+  const { exchanges, open } = await ExchangeStore.open(store, (clock ?? systemClock).wall)
   const { chainId } = client
-  const queue = await openQueue(options.queue, { store, chainId, onError })
-  const trust = { checkpoint, verifier: nativeVerifier }
-  const settler = new Settler({ client, blocks, trust, signal, onError })
+  const trust = { checkpoint, verifier: ground.verifier ?? nativeVerifier }
+  const settler = new Settler({ client, blocks, trust, signal, onError, clock })
   const recorder = new DurableRecorder({
     keys,
     chainId,
@@ -65,16 +88,18 @@ export async function openRecorder(options: RecorderOptions): Promise<RunningRec
     exchanges,
     queue,
     settler,
-    patienceMs: options.queue.type === 'level' ? undefined : patienceMs,
-    limits: options.limits ?? defaultRecorderLimits,
+    patienceMs: isShared ? patienceMs : undefined,
+    limits: ground.limits ?? defaultRecorderLimits,
     signal,
     onError,
+    clock,
+    random,
   })
   recorder.resume(open)
   const onSettled = recorder.settled.bind(recorder)
-  const pumping = runPump({ queue, settler, shards: allShards, signal, onSettled, onError })
+  const pumping = runPump({ queue, settler, shards: allShards, signal, onSettled, onError, clock })
   // Alone, this gateway settles all that it accepts.
-  const unfollow = options.queue.type === 'level' ? undefined : followOutcomes({ blocks, recorder, onError })
+  const unfollow = isShared ? followOutcomes({ blocks, recorder, onError }) : undefined
   const expiring = setInterval(() => void exchanges.expire().catch(onError), expireEveryMs)
   expiring.unref()
   return {

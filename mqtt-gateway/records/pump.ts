@@ -5,6 +5,7 @@
  */
 import { MoteError } from '../../chain/result.ts'
 import { type ParsedTransaction, parseTransaction } from '../../chain/transaction.ts'
+import type { Clock } from '../../client/clock.ts'
 import { pause } from '../../client/deadline.ts'
 import type { Shard } from '../protocol/sharded-topics.ts'
 import type { Settlement, Settler } from './settling.ts'
@@ -19,6 +20,8 @@ export interface PumpParts {
   readonly onSettled: (transaction: ParsedTransaction, settlement: Settlement) => void
   /** Told of what is tried again, and of bytes in the queue that are no transaction. */
   readonly onError: (error: unknown) => void
+  /** The machine's unless given. */
+  readonly clock?: Clock | undefined
 }
 
 const retryDelayMs = 500
@@ -29,7 +32,7 @@ export async function runPump(parts: PumpParts): Promise<void> {
 }
 
 async function pumpShard(shard: Shard, parts: PumpParts): Promise<void> {
-  const { queue, signal, onError } = parts
+  const { queue, signal, onError, clock } = parts
   while (!signal.aborted) {
     try {
       const batch = await queue.take(shard, signal)
@@ -37,13 +40,13 @@ async function pumpShard(shard: Shard, parts: PumpParts): Promise<void> {
     } catch (error) {
       if (signal.aborted) return
       onError(error)
-      await pause(retryDelayMs, signal)
+      await pause(retryDelayMs, signal, clock)
     }
   }
 }
 
 async function pumpBatch(batch: TransactionBatch, parts: PumpParts): Promise<void> {
-  const { queue, signal, onError } = parts
+  const { queue, signal, onError, clock } = parts
   let open: readonly ParsedTransaction[] = batch.transactions.flatMap(bytes => {
     const parsed = parseTransaction(bytes)
     if (!parsed.ok) onError(new MoteError('storage-corrupt', `queue: no transaction: ${parsed.error.detail}`))
@@ -58,7 +61,7 @@ async function pumpBatch(batch: TransactionBatch, parts: PumpParts): Promise<voi
       if (signal.aborted) throw error
       // A batch that is not done would be waited for, and what is open in it may be final by the next time.
       onError(error)
-      await pause(retryDelayMs, signal)
+      await pause(retryDelayMs, signal, clock)
     }
   }
 }

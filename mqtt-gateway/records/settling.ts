@@ -20,6 +20,7 @@ import { certifiedHeaderAt } from '../../client/block-proof.ts'
 import type { CertifiedBlocks } from '../../client/certified-blocks.ts'
 import type { ChainClient } from '../../client/chain-client.ts'
 import type { ChainSource, TransactionStatus } from '../../client/chain-source.ts'
+import { type Clock, waitingClock } from '../../client/clock.ts'
 import { pause } from '../../client/deadline.ts'
 import type { PathTrust } from '../../client/header-path.ts'
 import { inTurn, Refusals, refusesTransaction } from '../../client/submission.ts'
@@ -46,6 +47,8 @@ export interface SettlerParts {
   readonly signal: AbortSignal
   /** Told of what is tried again. */
   readonly onError: (error: unknown) => void
+  /** The machine's unless given. */
+  readonly clock?: Clock | undefined
 }
 
 /** How long one refusal waits for a second node before it holds nobody else up. */
@@ -94,16 +97,18 @@ export class Settler {
         else settled(transaction, said ? { type: 'executed', ...said } : this.#settleAlone(transaction))
       }
       open = again
-      if (open.length > 0) await pause(delayMs, this.#parts.signal)
+      if (open.length > 0) await pause(delayMs, this.#parts.signal, this.#parts.clock)
     }
   }
 
   async #submitAll(transactions: readonly ParsedTransaction[]): Promise<readonly Submitted[]> {
-    const { client, signal, onError } = this.#parts
+    const { client, signal, onError, clock } = this.#parts
     try {
       return await client.pool.attempt(async source => {
         const submit = (until: AbortSignal) => submitTo(source, transactions, until)
-        const statuses = await (client.pool.size === 1 ? submit(signal) : inTurn(source, submit, { signal }))
+        const statuses = await (client.pool.size === 1
+          ? submit(signal)
+          : inTurn(source, submit, { signal, clock }))
         const receiptsAt = this.#reading(source)
         return Promise.all(
           transactions.map(async (each, i): Promise<Submitted> => {
@@ -138,8 +143,8 @@ export class Settler {
 
   /** One that a node refuses: until it is final, or the time is over in which one node alone, or nobody for good, has said so. */
   async #settleAlone(transaction: ParsedTransaction): Promise<Settlement> {
-    const { signal, onError } = this.#parts
-    const since = performance.now()
+    const { signal, onError, clock = waitingClock } = this.#parts
+    const since = clock.steady()
     let refusals = new Refusals()
     for (let delayMs = retryDelayMsMin; ; delayMs = Math.min(2 * delayMs, retryDelayMsMax)) {
       this.#mustRun()
@@ -153,10 +158,10 @@ export class Settler {
       } catch (error) {
         this.#mustRun()
         onError(error)
-        if (isForOneAlone(error) && performance.now() - since > unconfirmedMs)
+        if (isForOneAlone(error) && clock.steady() - since > unconfirmedMs)
           return { type: 'unconfirmed', detail: error.detail }
       }
-      await pause(delayMs, signal)
+      await pause(delayMs, signal, clock)
     }
   }
 
@@ -165,7 +170,7 @@ export class Settler {
     transaction: ParsedTransaction,
     refusals: Refusals,
   ): Promise<Executed | TransactionStatus> {
-    const { client, signal } = this.#parts
+    const { client, signal, clock } = this.#parts
     const { id, bytes } = transaction
     let execution: Executed | undefined
     const confirm = async (source: ChainSource, status: TransactionStatus): Promise<TransactionStatus> => {
@@ -178,7 +183,7 @@ export class Settler {
       return { ...status, status: 'certified' }
     }
     try {
-      const status = await refusals.send(client.pool, bytes, 'certified', { signal, confirm })
+      const status = await refusals.send(client.pool, bytes, 'certified', { signal, clock, confirm })
       return execution ?? status
     } catch (error) {
       if (!(error instanceof MoteError && refusesTransaction(error.code))) throw error

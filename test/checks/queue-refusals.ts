@@ -105,7 +105,7 @@ export const queue: readonly RefusalCheck[] = [
   {
     refusal: 'records: to hold up a shard with what one node alone refuses',
     file: settling,
-    find: 'if (isForOneAlone(error) && performance.now() - since > unconfirmedMs)',
+    find: 'if (isForOneAlone(error) && clock.steady() - since > unconfirmedMs)',
     replace: never,
     test: recorderTest,
     only: 'holds nobody up',

@@ -35,6 +35,16 @@ describe('deadline', () => {
     expect([await waiting, stopped.isOver, stopped.signal.aborted]).toEqual([undefined, true, true])
   })
 
+  test('the signal of a clock that is given fires by that clock, and that of the machine by the machine', async () => {
+    const clock = new ManualClock(0)
+    const { signal } = new Deadline(20, { clock })
+    const machines = new Deadline(20).signal
+    await new Promise(resolve => machines.addEventListener('abort', resolve))
+    expect(signal.aborted).toBe(false)
+    clock.advance(20)
+    expect(signal.aborted).toBe(true)
+  })
+
   test('unless aborted: the step, its failure, or why not as soon as the signal fires, or has fired', async () => {
     const { signal } = new AbortController()
     const why = () => new Error('stopped')
