@@ -24,11 +24,11 @@ import { Deadline } from '../client/deadline.ts'
 import { writeGenesisFile } from '../client/genesis-file.ts'
 import { httpSource } from '../client/http-source.ts'
 import { type IdentityKeys, makeKeys, writeKeyFile } from '../client/key-directory.ts'
+import { operatorAccess } from '../client/operator-access.ts'
 import { LinkNetwork } from '../devnet/link-network.ts'
 import { choosePorts, loopback } from '../devnet/ports.ts'
 import { type NodeConfigFile, writeNodeConfig } from '../node/config.ts'
 import { configurationLine, type EffectiveConfiguration } from '../node/effective-configuration.ts'
-import { operatorAccess } from '../node/service/operator-access.ts'
 import { checkoutHere } from './checkout.ts'
 
 export interface ClusterOptions {

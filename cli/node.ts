@@ -131,7 +131,7 @@ interface RunningNode {
  */
 async function runningNode(config: string, signal: AbortSignal): Promise<RunningNode> {
   const { api, name, chainId, data } = await (await import('../node/config.ts')).readNodeConfig(config)
-  const { operatorAccess, isThatProcess } = await import('../node/service/operator-access.ts')
+  const { operatorAccess, isThatProcess } = await import('../client/operator-access.ts')
   const access = await operatorAccess(data)
   const url = `http://${api.host}:${api.port}`
   const status = await httpSource(url).status({ signal })

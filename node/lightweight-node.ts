@@ -10,6 +10,7 @@
 import { join } from 'node:path'
 import { checkpointFile } from '../client/checkpoint-file.ts'
 import type { Logger } from '../client/log.ts'
+import { grantOperatorAccess } from '../client/operator-access.ts'
 import type { LightConfiguration } from './effective-configuration.ts'
 import type { RunningNode } from './full-node.ts'
 import { LightChain } from './light/light-chain.ts'
@@ -17,7 +18,6 @@ import { ServingNodes } from './light/serving-nodes.ts'
 import { registryReports } from './network/request-table.ts'
 import { requestHandler } from './network/requests.ts'
 import { adminRoutes, createApi, listenApi } from './service/api.ts'
-import { grantOperatorAccess } from './service/operator-access.ts'
 import { relaySource } from './service/relay-source.ts'
 
 /** Starts the lightweight node of a configuration. Throws the `MoteError` that says what is in its way. */

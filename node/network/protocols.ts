@@ -92,7 +92,7 @@ export interface NetworkLimits {
   readonly provenPerSecond: number
   /** The same of a lightweight node, which only reads; at once, what it may ask in `lightBurstSeconds` (peer-links.ts). */
   readonly lightPerSecond: number
-  /** The same over HTTP, of one share of addresses; at once, what it may ask in `httpBurstSeconds` (node/service/http-rate.ts). */
+  /** The same over HTTP, of one share of addresses; at once, what it may ask in `httpBurstSeconds` (node/service/callers.ts). */
   readonly httpPerSecond: number
   /** What the frames of a full node that is no voter may cost, a unit for each 256 bytes begun. */
   readonly frameBurst: number

@@ -36,9 +36,8 @@ import { type HealthAnswer, liveness, readiness } from '../../client/health.ts'
 import { type Problem, problemHeaders, problemOf } from '../../client/problem.ts'
 import { Places } from '../network/rate-limit.ts'
 import type { TransferReport } from '../replica/leader-transfer.ts'
-import { json, mustBeNoPage, mustBeOperator, octets } from './callers.ts'
-import { limitRate } from './http-rate.ts'
-import { recordRoutes } from './record-routes.ts'
+import { json, limitRate, mustBeNoPage, mustBeOperator, octets } from './callers.ts'
+import { recordRoutes } from './record-pages.ts'
 
 /** What a node serves over HTTP. */
 export interface ApiParts {
@@ -57,7 +56,7 @@ export interface ApiParts {
   /** Resolves when certified state here holds everything that was committed before; nodes that cannot say leave it out. */
   readonly barrier?: () => Promise<void>
   readonly onUnexpected: (error: Error) => void
-  /** What one share of addresses may ask for each second (http-rate.ts). */
+  /** What one share of addresses may ask for each second (callers.ts). */
   readonly httpPerSecond: number
   /** Routes of one label alone. */
   readonly extend?: (app: FastifyInstance) => void
@@ -359,7 +358,7 @@ export async function listenApi(
 
 /*
  * What an operator may ask of a node over HTTP, on the machine itself only and with the token of the node's directory
- * (operator-access.ts): `GET /v1/configuration` is the configuration that takes effect, and `POST /v1/transfer` transfers
+ * (client/operator-access.ts): `GET /v1/configuration` is the configuration that takes effect, and `POST /v1/transfer` transfers
  * a full node's leadership. Any other request is refused before its body is read.
  */
 

@@ -23,7 +23,7 @@ export const operators: readonly RefusalCheck[] = [
   },
   {
     refusal: 'to stop a later process with the id of the node',
-    file: 'node/service/operator-access.ts',
+    file: 'client/operator-access.ts',
     find: ' && (startOfProcess(pid) ?? null) === start',
     replace: '',
     test: 'test/unit/cli/node-drain.test.ts',

@@ -43,7 +43,7 @@ export const quotas: readonly RefusalCheck[] = [
   },
   {
     refusal: 'over HTTP more of one address than its rate',
-    file: 'node/service/http-rate.ts',
+    file: 'node/service/callers.ts',
     find: 'if (rate.take(cost)) return',
     replace: 'return',
     test: 'test/unit/node/http-rate.test.ts',

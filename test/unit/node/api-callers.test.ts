@@ -4,8 +4,8 @@ import { request } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
+import { grantOperatorAccess } from '../../../client/operator-access.ts'
 import { adminRoutes, createApi, listenApi } from '../../../node/service/api.ts'
-import { grantOperatorAccess } from '../../../node/service/operator-access.ts'
 import { keysOf, TestChain } from '../../support/test-chain.ts'
 
 const data = mkdtempSync(join(tmpdir(), 'mote-operator-'))

@@ -5,9 +5,9 @@
  */
 import { createHash, randomBytes, timingSafeEqual } from 'node:crypto'
 import { join } from 'node:path'
-import { MoteError } from '../../chain/result.ts'
-import { readFileIfThere, writeFileAtomic } from '../../client/atomic-file.ts'
-import { isRunning, startOfProcess } from '../../client/running-process.ts'
+import { MoteError } from '../chain/result.ts'
+import { readFileIfThere, writeFileAtomic } from './atomic-file.ts'
+import { isRunning, startOfProcess } from './running-process.ts'
 
 interface OperatorAccess {
   readonly pid: number
