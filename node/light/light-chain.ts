@@ -5,7 +5,6 @@
  * Trust comes from the genesis and the header follower alone. A node that is in no genesis and has no stored proof asks
  * for its own record first, which full nodes answer before hello, and says hello again with it.
  */
-
 import { join } from 'node:path'
 import type { DeviceId } from '../../chain/brands.ts'
 import { decode } from '../../chain/codec.ts'
@@ -34,9 +33,14 @@ import { libp2pSource } from '../network/query-protocol.ts'
 import { queries } from '../network/request-table.ts'
 import { ask } from '../network/requests.ts'
 import type { PeerStatus } from '../ports.ts'
-import { PassedHandovers } from './passed-handovers.ts'
-import { LightIdentityProvider, PeerConfirmation } from './peer-identities.ts'
-import { isFinal, standingOf, transportOf } from './standing.ts'
+import {
+  isFinal,
+  LightIdentityProvider,
+  PassedHandovers,
+  PeerConfirmation,
+  standingOf,
+  transportOf,
+} from './identities.ts'
 
 /** A query that waits for news lasts this long: a full node that hangs is noticed a little later. */
 const waitMs = 3_000

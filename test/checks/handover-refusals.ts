@@ -61,7 +61,7 @@ export const handovers: readonly RefusalCheck[] = [
   },
   {
     refusal: 'light nodes that show a proof of before the last handover',
-    file: 'node/light/peer-identities.ts',
+    file: 'node/light/identities.ts',
     find: 'return this.#proofHeight <= handoverHeight && header.height > handoverHeight',
     replace: 'return false',
     test: 'test/unit/node/light-identities.test.ts',

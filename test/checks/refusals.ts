@@ -277,7 +277,7 @@ const decoders: readonly RefusalCheck[] = [
   }).map(check => ({ ...check, only: 'hello' })),
   {
     refusal: 'a revoked peer whose old proof nothing covers that a light node has seen',
-    file: 'node/light/peer-identities.ts',
+    file: 'node/light/identities.ts',
     find: 'return this.#isFresh() && this.#records.deviceStands(id, height)',
     replace: 'return true',
     test: 'test/e2e/revoked-peer.test.ts',

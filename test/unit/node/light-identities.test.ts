@@ -1,6 +1,6 @@
 /**
  * Two nodes without state of their own say hello to each other while the consenters change: real proofs of a real chain,
- * shown and judged by the providers that the programs use (node/light/peer-identities.ts).
+ * shown and judged by the providers that the programs use (node/light/identities.ts).
  */
 import { describe, expect, it } from 'vitest'
 import { decode } from '../../../chain/codec.ts'
@@ -11,8 +11,7 @@ import type { CheckpointStore } from '../../../client/checkpoint-file.ts'
 import { systemClock } from '../../../client/clock.ts'
 import type { IdentityKeys } from '../../../client/key-directory.ts'
 import { nativeVerifier } from '../../../client/native-crypto.ts'
-import { PassedHandovers } from '../../../node/light/passed-handovers.ts'
-import { LightIdentityProvider } from '../../../node/light/peer-identities.ts'
+import { LightIdentityProvider, PassedHandovers } from '../../../node/light/identities.ts'
 import { judgeHello, ownHello } from '../../../node/network/hello.ts'
 import { keysOf, TestChain, type TestSource } from '../../support/test-chain.ts'
 

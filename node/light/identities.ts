@@ -1,17 +1,20 @@
 /**
- * Who the peers of a node without state of its own are, for lightweight and coordination nodes: what it judges hellos by, its
- * genesis, its header follower, and the proofs it has seen (hello.ts); and what it asks for once a hello has passed
- * (`PeerConfirmation`).
+ * Who a node without state of its own is, and who its peers are, for lightweight and coordination nodes: what it judges hellos
+ * by, its genesis, its header follower, and the proofs it has seen (hello.ts); what it asks for once a hello has passed
+ * (`PeerConfirmation`); what it shows beside the proof of its own record (`PassedHandovers`), and what that record has
+ * against running it (`standingOf`).
  *
  * It holds no records but verified ones. Of an identity whose record a block has changed, and whose new record it has
  * not seen, it knows exactly that: then an older proof is refused, which is how a revoked peer stays out. What was proven
  * at a height is current only if the head is fresh and no list of changes between the two is missing.
  */
 import type { ChainId, DeviceId, Height } from '../../chain/brands.ts'
-import { decode, encode } from '../../chain/codec.ts'
+import { decode, encode, equalBytes, list } from '../../chain/codec.ts'
 import { type GenesisDocument, genesisState } from '../../chain/genesis.ts'
 import type { SignatureVerifier } from '../../chain/keys.ts'
 import {
+  type CertifiedHeader,
+  certifiedHeaderCodec,
   isHandover,
   type StateAnswer,
   stateAnswerCodec,
@@ -20,12 +23,19 @@ import {
   verifyStateAnswer,
 } from '../../chain/light-client.ts'
 import { type IdentityRecord, identityCodec, stateKeyOf } from '../../chain/records.ts'
+import { MoteError } from '../../chain/result.ts'
 import type { CheckpointStore } from '../../client/checkpoint-file.ts'
-import type { HeadEvent } from '../../client/header-follower.ts'
+import type { HeadEvent, HeaderFollower } from '../../client/header-follower.ts'
+import type { IdentityKeys } from '../../client/key-directory.ts'
 import type { VerifiedChain } from '../../client/verified-chain.ts'
-import type { HelloProof, IdentityProvider, KnownIdentity } from '../network/hello.ts'
+import type { LightConfiguration } from '../effective-configuration.ts'
+import {
+  type HelloProof,
+  type IdentityProvider,
+  type KnownIdentity,
+  maxHelloHandovers,
+} from '../network/hello.ts'
 import type { Clock } from '../ports.ts'
-import type { PassedHandovers } from './passed-handovers.ts'
 
 export interface LightIdentityParts {
   readonly deviceId: DeviceId
@@ -203,4 +213,116 @@ export class PeerConfirmation {
       })
     }
   }
+}
+
+/*
+ * The changes of the consenters that a node without blocks has passed, the newest of them: what it shows beside the proof
+ * of its own record, to a peer that trusts the consenters of before (hello.ts).
+ *
+ * The follower has verified each. They are stored before a checkpoint that lies above them: the follower does not pass
+ * them a second time.
+ */
+
+const handoversCodec = list(certifiedHeaderCodec, maxHelloHandovers)
+
+export class PassedHandovers {
+  readonly #store: CheckpointStore
+  #newest: readonly CertifiedHeader[]
+  #stored: readonly CertifiedHeader[]
+
+  private constructor(store: CheckpointStore, stored: readonly CertifiedHeader[]) {
+    this.#store = store
+    this.#newest = stored
+    this.#stored = stored
+  }
+
+  /** Those of earlier runs. What cannot be read is none: peers that are behind refuse this node until they have caught up. */
+  static async open(store: CheckpointStore): Promise<PassedHandovers> {
+    const bytes = await store.load()
+    const stored = bytes && decode(handoversCodec, bytes)
+    return new PassedHandovers(store, stored?.ok ? stored.value : [])
+  }
+
+  /** Ascending by height, at most `maxHelloHandovers`. The same array until there is another one. */
+  get newest(): readonly CertifiedHeader[] {
+    return this.#newest
+  }
+
+  /** Takes what the follower passes from now on. */
+  follow(follower: Pick<HeaderFollower, 'onAdvance'>): void {
+    follower.onAdvance(event => this.#take(event))
+  }
+
+  /** The store of checkpoints, before each of which the handovers are stored. */
+  beforeCheckpoints(checkpoints: CheckpointStore): CheckpointStore {
+    return {
+      load: () => checkpoints.load(),
+      save: async checkpoint => {
+        await this.#save()
+        await checkpoints.save(checkpoint)
+      },
+    }
+  }
+
+  #take(event: HeadEvent): void {
+    const passed = event.type === 'skipped' ? [event.header] : event.headers
+    const last = this.#newest.at(-1)?.header.height ?? 0
+    const handovers = passed.filter(({ header }) => isHandover(header) && header.height > last)
+    if (handovers.length > 0) this.#newest = [...this.#newest, ...handovers].slice(-maxHelloHandovers)
+  }
+
+  async #save(): Promise<void> {
+    const newest = this.#newest
+    if (newest === this.#stored) return
+    await this.#store.save(encode(handoversCodec, newest))
+    this.#stored = newest
+  }
+}
+
+/* What the record of a light node, verified, has against running it; and its transport key, which the record must name. */
+
+/** Why this record keeps its node from running; undefined if it does not. */
+export function standingOf(
+  { name, label }: LightConfiguration,
+  keys: IdentityKeys,
+  record: IdentityRecord | undefined,
+  height: Height,
+): MoteError | undefined {
+  if (!record)
+    return new MoteError(
+      'unknown-subject',
+      `${name}: device ${keys.id} is not on the chain; \`mote device join\` registers it`,
+    )
+  if (record.status === 'revoked')
+    return new MoteError(
+      'device-revoked',
+      `${name} was revoked, known at height ${height}: no node takes its connections any more. ` +
+        'A revoked identity does not come back; join under another name: `mote device join NAME --run`',
+    )
+  if (record.label !== label)
+    return new MoteError(
+      'config-invalid',
+      `${name}: label: the chain says ${record.label}, the configuration ${label}`,
+    )
+  if (!record.transportKey || !equalBytes(record.transportKey, transportOf(keys).publicKey))
+    return new MoteError(
+      'config-invalid',
+      `${name}: transport: the chain does not name the transport key of this key file`,
+    )
+  if (record.status === 'active') return undefined
+  return new MoteError(
+    'not-authorised',
+    `${name} is ${record.status}, known at height ${height}; an operator decides`,
+  )
+}
+
+/** True if no operator and no time can change it. */
+export function isFinal({ code }: MoteError): boolean {
+  return code === 'device-revoked' || code === 'config-invalid'
+}
+
+/** The transport key of a node's key file. Throws `config-invalid` if it has none. */
+export function transportOf(keys: IdentityKeys): NonNullable<IdentityKeys['transport']> {
+  if (keys.transport) return keys.transport
+  throw new MoteError('config-invalid', `key: transport: a node needs a transport key, ${keys.name} has none`)
 }
