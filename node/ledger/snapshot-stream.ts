@@ -41,7 +41,7 @@ import { assertNever, ok, type Result, refuse } from '../../chain/result.ts'
 import { entries } from '../../chain/state-tree.ts'
 import type { SnapshotMeta } from '../../consensus/types.ts'
 import { isPlaceOf } from './compaction.ts'
-import { isAtPlaceOf } from './configuration-judge.ts'
+import { isAtPlaceOf } from './members.ts'
 
 const kibibyte = 1024
 /** A chunk is closed once it holds this much; one leaf more fits any frame. */

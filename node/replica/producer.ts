@@ -178,7 +178,7 @@ export class Proposer {
 
   /**
    * The next thing to be put into the log, if there is one. `applied` is on disk; `configuration` is the replica's. Steps of a
-   * change of members come first, and no block stands beside one (configuration-judge.ts says why).
+   * change of members come first, and no block stands beside one (members.ts says why).
    */
   next(applied: number, configuration: Configuration): Input | undefined {
     if (!this.#leading) return undefined

@@ -27,7 +27,7 @@ import type {
   Recovered,
   SnapshotMeta,
 } from '../../consensus/types.ts'
-import { withholdUnproven } from '../ledger/configuration-judge.ts'
+import { withholdUnproven } from '../ledger/members.ts'
 import type { Leadership, NodeListener } from '../ledger/node-events.ts'
 import type { VerifiedSnapshot } from '../ledger/snapshots.ts'
 import type { Network } from '../ports.ts'

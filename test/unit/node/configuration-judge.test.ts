@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest'
 import type { ConsenterSet } from '../../../chain/consenters.ts'
 import type { Ledger } from '../../../chain/ledger.ts'
 import type { Configuration, Entry } from '../../../consensus/types.ts'
-import { withholdUnproven } from '../../../node/ledger/configuration-judge.ts'
+import { withholdUnproven } from '../../../node/ledger/members.ts'
 import { command } from '../consensus/server.ts'
 
 const ids = (letters: string) => [...letters]
