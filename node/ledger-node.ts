@@ -44,7 +44,7 @@ import { ClockExchange } from './replica/voter-clocks.ts'
 import { NodeService } from './service/node-service.ts'
 import { FullNodeStatus } from './service/node-status.ts'
 import { Forwarder, Submission } from './service/submission.ts'
-import { watchCorruption } from './storage/corruption-watch.ts'
+import { watchCorruption } from './storage/store-records.ts'
 
 export interface LedgerNodeParts {
   readonly name: string

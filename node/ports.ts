@@ -10,16 +10,8 @@
  * The environment's failures are thrown as `MoteError`: `storage-failed` (the disk refused; nothing after it is
  * written either), `storage-corrupt` (a record fails its checksum or is missing), `unreachable`, `timeout`.
  */
-import type {
-  ChainId,
-  DeviceId,
-  Hash,
-  Height,
-  Milliseconds,
-  StateKey,
-  Term,
-  TransactionId,
-} from '../chain/brands.ts'
+import type { DeviceId, Hash, Height, Milliseconds, StateKey, Term, TransactionId } from '../chain/brands.ts'
+import { type Codec, list, struct, text, uint } from '../chain/codec.ts'
 import type { Configuration, Entry, HardState, Message, SnapshotMeta } from '../consensus/types.ts'
 
 export type { Clock } from '../client/clock.ts'
@@ -218,10 +210,7 @@ export interface Storage {
   apply(write: ApplyWrite): Promise<void>
   /** Durable before the signature leaves. Another hash at that height and incarnation: `execution-diverged`. */
   recordSigned(signed: SignedHeader): Promise<void>
-  signedHeader(at: {
-    readonly incarnation: number
-    readonly height: Height
-  }): Promise<SignedHeader | undefined>
+  signedHeader(at: Pick<SignedHeader, 'incarnation' | 'height'>): Promise<SignedHeader | undefined>
   /**
    * Readable at once, on disk with the next write or at the end: a lost certificate is fetched or collected again, and what
    * counts on it (`compact`) is a later write. A disk that refuses says so to that write.
@@ -264,11 +253,21 @@ export interface Storage {
   close(): Promise<void>
 }
 
-/** Whose data a directory holds; opening it for another chain or device is refused with `wrong-chain`. */
-export interface StorageOwner {
-  readonly chainId: ChainId
-  readonly deviceId: DeviceId
-}
+/* ---------------------------------------------------------------- values of consensus/ that travel and are stored */
+
+export const nodeId = text(64)
+const members = list(nodeId, 128)
+
+export const configurationCodec: Codec<Configuration> = struct({
+  voters: members,
+  votersOutgoing: members,
+  learners: members,
+})
+export const snapshotCodec: Codec<SnapshotMeta> = struct({
+  lastIncludedIndex: uint(),
+  lastIncludedTerm: uint(),
+  configuration: configurationCodec,
+})
 
 /* ---------------------------------------------------------------- network */
 

@@ -10,6 +10,7 @@
  * A node that came by a snapshot lacks earlier blocks, and one that forgets (ledger/retention.ts) has their leaf hashes only. It cannot
  * execute what follows: then each block, or its leaf hashes, is compared with the roots in its header alone.
  */
+
 import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import {
@@ -38,8 +39,7 @@ import { nativeVerifier } from '../client/native-crypto.ts'
 import { decodeStored } from '../client/stored-value.ts'
 import { readFullNodeConfig } from './config.ts'
 import { recoverChain } from './ledger/chain-recovery.ts'
-import { forgottenBlockCodec } from './ledger/forgotten-block.ts'
-import { handoverCodec } from './ledger/live-chain.ts'
+import { forgottenBlockCodec, handoverCodec } from './ledger/live-chain.ts'
 import type { Storage } from './ports.ts'
 import { openLevelStorage } from './storage/level-storage.ts'
 

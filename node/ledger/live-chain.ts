@@ -1,11 +1,19 @@
 /**
  * The chain of a full node in memory: the newest ledger, the recent ones that proofs are asked for, what recent blocks
- * wrote, and what became of recent transactions. Executes committed entries; storage keeps what it leaves behind.
+ * wrote, and what became of recent transactions. Executes committed entries; storage keeps what it leaves behind, and of an old
+ * block what is kept in its place.
  *
  * Invariants: `ledger` is the result of executing every applied entry in order; ledgers share what blocks did not
  * change, so keeping some costs little; the newest certified one is always kept, because proofs are made at it.
  */
-import { decodeProposal, devicesOf, type ReceiptCode, receiptsCodec } from '../../chain/block.ts'
+import {
+  decodeProposal,
+  devicesOf,
+  type ReceiptCode,
+  receiptNumbers,
+  receiptsCodec,
+} from '../../chain/block.ts'
+import { type BlockLeaves, blockLeavesCodec } from '../../chain/block-leaves.ts'
 import {
   Height,
   type LogIndex,
@@ -22,6 +30,7 @@ import {
   encode,
   encodedList,
   list,
+  oneOf,
   optional,
   struct,
 } from '../../chain/codec.ts'
@@ -35,6 +44,7 @@ import { headerCodec } from '../../chain/header.ts'
 import type { SignatureVerifier } from '../../chain/keys.ts'
 import { historyFrontierCodec, type Ledger } from '../../chain/ledger.ts'
 import { type CertifiedHeader, certifiedHeaderCodec, maxChangesPerBlock } from '../../chain/light-client.ts'
+import { maxBlockTransactions } from '../../chain/limits.ts'
 import { RecentMap } from '../../chain/recent-map.ts'
 import { slotOf } from '../../chain/replay.ts'
 import { get } from '../../chain/state-tree.ts'
@@ -42,7 +52,6 @@ import { bodies, type ParsedTransaction } from '../../chain/transaction.ts'
 import type { BlockUndo, BlockWrite, Storage } from '../ports.ts'
 import { stored } from '../storage/store-records.ts'
 import { ExpectedTransactions } from './expected-transactions.ts'
-import { forgottenBlockCodec } from './forgotten-block.ts'
 import type { BlockToSign } from './signature-set.ts'
 
 /**
@@ -333,6 +342,23 @@ export function genesisWriteOf(ledger: Ledger, leaves: ReadonlyMap<StateKey, Uin
     history: encode(historyFrontierCodec, ledger.history),
   }
 }
+
+/*
+ * What a full node keeps of a block whose transactions and receipts it has forgotten (retention.ts): the leaf hashes, which the header
+ * proves, and how each transaction ended, so that who asks what became of one gets the same answer as before. Header, certificate, list
+ * of changes and the rows by which transactions are found are kept as they are.
+ */
+
+export interface ForgottenBlock {
+  readonly leaves: BlockLeaves
+  /** One for each transaction; this node's word. */
+  readonly codes: readonly ReceiptCode[]
+}
+
+export const forgottenBlockCodec: Codec<ForgottenBlock> = struct<ForgottenBlock>({
+  leaves: blockLeavesCodec,
+  codes: list(oneOf<ReceiptCode>(receiptNumbers), maxBlockTransactions),
+})
 
 /* What storage knows of transactions that the chain in memory has forgotten. */
 

@@ -1,7 +1,7 @@
 /**
  * Retention: what a full node forgets of old blocks, if its configuration says so. Below `blocks` certified ones, and older than
  * `ageMs`, the transactions and receipts of a block are dropped, and the leaf hashes of both trees kept in their place
- * (forgotten-block.ts; docs/decisions/0039-retention.md).
+ * (`ForgottenBlock`; docs/decisions/0039-retention.md).
  *
  * Nothing that the node needs is lost: its state is that of the newest block, a peer that is behind gets log entries or a snapshot of a
  * certified height, replay protection and state are kept apart, a restart reads headers only.
@@ -11,6 +11,7 @@
  * 2. What is kept has the roots of the stored header: a block that was rewritten here is found now, and ends the node as damage does.
  * 3. In steps of bounded size with pauses between them, in order of height: below the lowest block that is here everything is forgotten.
  */
+
 import { decodeProposal, receiptsCodec } from '../../chain/block.ts'
 import { foreignLeaves, leavesOfBlock } from '../../chain/block-leaves.ts'
 import { Height } from '../../chain/brands.ts'
@@ -19,8 +20,7 @@ import { headerCodec } from '../../chain/header.ts'
 import { MoteError } from '../../chain/result.ts'
 import type { Clock, Storage } from '../ports.ts'
 import { corrupt, stored } from '../storage/store-records.ts'
-import { forgottenBlockCodec } from './forgotten-block.ts'
-import type { LiveChain } from './live-chain.ts'
+import { forgottenBlockCodec, type LiveChain } from './live-chain.ts'
 import type { NodeEvents, NodeListener } from './node-events.ts'
 
 export interface RetentionLimits {

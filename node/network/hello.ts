@@ -15,7 +15,7 @@
  * leaves it out. It gets the protocols of those who keep the chain, and no other (`PeerLink.confirmedFor`).
  *
  * A node without state of its own may know nothing newer: it has just started, or has skipped headers. It asks for the
- * peer's record at a fresh head then (light/identities.ts). Until that has come the peer is not confirmed: it is asked
+ * peer's record at a fresh head then (node/light/identities.ts). Until that has come the peer is not confirmed: it is asked
  * for headers and proofs, which need no trust, and nothing that it asks or says counts.
  */
 import type { ChainId, DeviceId, Height } from '../../chain/brands.ts'

@@ -26,15 +26,16 @@ import type { Refusal, Result } from '../../chain/result.ts'
 import { maxTransactionBytes } from '../../chain/transaction.ts'
 import { maxEntriesPerMessage } from '../../consensus/message-check.ts'
 import type { Entry } from '../../consensus/types.ts'
-import type {
-  ClockSample,
-  PeerMessage,
-  RaftMessage,
-  RequestProtocol,
-  SignatureMessage,
-  TransactionRefusal,
+import {
+  type ClockSample,
+  configurationCodec,
+  type PeerMessage,
+  type RaftMessage,
+  type RequestProtocol,
+  type SignatureMessage,
+  snapshotCodec,
+  type TransactionRefusal,
 } from '../ports.ts'
-import { configurationCodec, snapshotCodec } from '../raft-codecs.ts'
 import { type AnswerLimit, type ProtocolName, protocols, type StreamProtocol } from './protocols.ts'
 
 /* ---------------------------------------------------------------- answers of request protocols */

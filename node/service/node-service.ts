@@ -5,6 +5,7 @@
  * Reads are at the newest certified height unless a height is named: what is committed only may not be proven yet.
  * A node that has diverged or failed answers nothing but its status.
  */
+
 import {
   type Block,
   decodeProposal,
@@ -39,9 +40,8 @@ import {
 import { blocksBehindMax } from '../../client/header-follower.ts'
 import { decodeStored } from '../../client/stored-value.ts'
 import type { Certifier } from '../ledger/certifier.ts'
-import { forgottenBlockCodec } from '../ledger/forgotten-block.ts'
 import type { Handovers } from '../ledger/handovers.ts'
-import { changesCodec, type LiveChain } from '../ledger/live-chain.ts'
+import { changesCodec, forgottenBlockCodec, type LiveChain } from '../ledger/live-chain.ts'
 import type { NodeListener } from '../ledger/node-events.ts'
 import type { Clock, Storage } from '../ports.ts'
 import type { FullNodeStatus } from './node-status.ts'

@@ -12,29 +12,29 @@
  *
  * A read sees every write whose promise has resolved; `readEntries` waits for all that were called before it.
  */
+
 import { DeviceId, type Height, StateKey, type TransactionId } from '../../chain/brands.ts'
 import { type Codec, encode } from '../../chain/codec.ts'
 import { assert } from '../../chain/result.ts'
 import type { Configuration, SnapshotMeta } from '../../consensus/types.ts'
-import type {
-  ApplyWrite,
-  BlockUndo,
-  BlockWrite,
-  DeviceTransactionRow,
-  EntriesRead,
-  HandoverRow,
-  LogWrite,
-  Rebuilding,
-  RecoveredNode,
-  SignedHeader,
-  Storage,
-  StorageOwner,
-  TransactionPlace,
+import {
+  type ApplyWrite,
+  type BlockUndo,
+  type BlockWrite,
+  configurationCodec,
+  type DeviceTransactionRow,
+  type EntriesRead,
+  type HandoverRow,
+  type LogWrite,
+  type Rebuilding,
+  type RecoveredNode,
+  type SignedHeader,
+  type Storage,
+  snapshotCodec,
+  type TransactionPlace,
 } from '../ports.ts'
-import { configurationCodec, snapshotCodec } from '../raft-codecs.ts'
 import { type BatchOperation, type ByteStore, WriteQueue } from './byte-store.ts'
-import { Certificates, type HeightAndCertificate } from './certificates.ts'
-import { SignedRecords } from './signed-records.ts'
+import { Certificates, type HeightAndCertificate, SignedRecords } from './signed-records.ts'
 import {
   blockOperations,
   cutOutside,
@@ -65,7 +65,7 @@ import {
   type RecordKind,
   rangeOf,
   rebuildingCodec,
-  signedCodec,
+  type StorageOwner,
   storeKey,
   undoCodec,
 } from './store-records.ts'
@@ -97,16 +97,14 @@ class ChainStorage implements Storage {
   #lastIndex = 0
   readonly #certificates: Certificates
   readonly #floors: RowFloors
-  readonly #signed = new SignedRecords({
-    newest: () => this.#newestSigned(),
-    at: place => this.signedHeader(place),
-  })
+  readonly #signed: SignedRecords
 
   constructor(store: ByteStore) {
     this.#store = store
     this.#queue = new WriteQueue(store)
     this.#certificates = new Certificates(store, this.#queue)
     this.#floors = new RowFloors(store)
+    this.#signed = new SignedRecords(store)
   }
 
   async recover(): Promise<RecoveredNode | undefined> {
@@ -273,15 +271,8 @@ class ChainStorage implements Storage {
     }, true)
   }
 
-  async signedHeader(at: { incarnation: number; height: Height }): Promise<SignedHeader | undefined> {
-    const record = await this.#record('signed', signedCodec, at.incarnation, at.height)
-    return record && { incarnation: at.incarnation, height: at.height, ...record }
-  }
-
-  async #newestSigned(): Promise<Pick<SignedHeader, 'incarnation' | 'height'> | undefined> {
-    for await (const [key] of this.#store.range({ ...rangeOf('signed'), reverse: true, limit: 1 }))
-      return { incarnation: numberInKey(key, 1), height: numberInKey(key, 9) as Height }
-    return undefined
+  signedHeader(at: { incarnation: number; height: Height }): Promise<SignedHeader | undefined> {
+    return this.#signed.at(at)
   }
 
   putCertificate(height: Height, certificate: Uint8Array): void {

@@ -5,12 +5,14 @@
  * LevelDB checks its files by CRC when it reads them and drops a torn end of its write-ahead log at opening;
  * chain-storage.ts adds a checksum per record and notices what is missing.
  */
+
 import type { Level } from 'level'
 import { MoteError } from '../../chain/result.ts'
 import { openLevel } from '../../client/level-directory.ts'
-import type { Storage, StorageOwner } from '../ports.ts'
+import type { Storage } from '../ports.ts'
 import type { BatchOperation, ByteStore, KeyRange } from './byte-store.ts'
 import { openStorage } from './chain-storage.ts'
+import type { StorageOwner } from './store-records.ts'
 
 /** Unwritten data LevelDB keeps in memory before it starts a new file; two of these at most. */
 const writeBufferBytes = 16 * 1024 * 1024

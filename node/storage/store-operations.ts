@@ -5,8 +5,13 @@
 import type { Height, StateKey } from '../../chain/brands.ts'
 import { encode, encodePassing } from '../../chain/codec.ts'
 import type { Entry, SnapshotMeta } from '../../consensus/types.ts'
-import type { BlockWrite, SignedHeader, SnapshotWrite } from '../ports.ts'
-import { configurationCodec, snapshotCodec } from '../raft-codecs.ts'
+import {
+  type BlockWrite,
+  configurationCodec,
+  type SignedHeader,
+  type SnapshotWrite,
+  snapshotCodec,
+} from '../ports.ts'
 import type { BatchOperation, ByteStore } from './byte-store.ts'
 import {
   appliedCodec,

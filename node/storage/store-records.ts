@@ -4,9 +4,9 @@
  *
  * A key is one byte (the number) and fixed-size parts in big-endian order, so that keys of one kind sort by
  * their parts. A value is a CRC-32 (IEEE, 4 bytes) over key and payload, then the payload: a record that was
- * damaged, or that turned up under another key, does not open. docs/decisions/0005-storage.md has the same table.
+ * damaged, or that turned up under another key, does not open, and the node is told (`watchCorruption`).
+ * docs/decisions/0005-storage.md has the same table.
  */
-
 import { crc32 } from 'node:zlib'
 import type { ChainId, DeviceId, Hash, Height, StateKey, TransactionId } from '../../chain/brands.ts'
 import {
@@ -24,8 +24,7 @@ import { writeU64be } from '../../chain/hashing.ts'
 import { bytesToHex, writeHex } from '../../chain/hex.ts'
 import { MoteError } from '../../chain/result.ts'
 import type { Entry, EntryType, HardState } from '../../consensus/types.ts'
-import type { BlockUndo, StorageOwner } from '../ports.ts'
-import { configurationCodec, nodeId } from '../raft-codecs.ts'
+import { type BlockUndo, configurationCodec, nodeId, type Storage } from '../ports.ts'
 import type { KeyRange } from './byte-store.ts'
 
 export const recordKinds = {
@@ -144,6 +143,12 @@ export function describeKey(key: Uint8Array): string {
 
 /* ---------------------------------------------------------------- payloads */
 
+/** Whose data a directory holds; opening it for another chain or device is refused with `wrong-chain`. */
+export interface StorageOwner {
+  readonly chainId: ChainId
+  readonly deviceId: DeviceId
+}
+
 export const hardStateCodec: Codec<HardState> = struct({ currentTerm: uint(), votedFor: nullable(nodeId) })
 export const ownerCodec: Codec<StorageOwner & { readonly format: 1 }> = struct({
   format: constant(1),
@@ -238,4 +243,40 @@ export function checkOwner(found: StorageOwner, expected: StorageOwner): void {
       'wrong-chain',
       `data directory: expected device ${expected.deviceId}, got ${found.deviceId}`,
     )
+}
+
+/*
+ * Storage that tells when a record turns out to be damaged, whoever asked for it: a node whose committed range does not
+ * check must stop, and not merely fail one request.
+ */
+
+export function watchCorruption(storage: Storage, onCorrupt: (error: MoteError) => void): Storage {
+  const report = (error: unknown) => {
+    if (error instanceof MoteError && error.code === 'storage-corrupt') onCorrupt(error)
+  }
+  return new Proxy(storage, {
+    get(target, name) {
+      const member: unknown = Reflect.get(target, name)
+      if (typeof member !== 'function') return member
+      return (...args: unknown[]) => {
+        const result: unknown = member.apply(target, args)
+        if (result instanceof Promise) result.catch(report)
+        return isIterable(result) ? watched(result, report) : result
+      }
+    },
+  })
+}
+
+function isIterable(value: unknown): value is AsyncIterable<unknown> {
+  return typeof value === 'object' && value !== null && Symbol.asyncIterator in value
+}
+
+/** The same items. A read that fails half-way is reported as any other. */
+async function* watched<T>(items: AsyncIterable<T>, report: (error: unknown) => void): AsyncGenerator<T> {
+  try {
+    yield* items
+  } catch (error) {
+    report(error)
+    throw error
+  }
 }

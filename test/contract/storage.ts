@@ -1,10 +1,12 @@
 /**
  * What every `Storage` must do, as a function: storage.test.ts runs it on LevelDB and on the in-memory store.
  */
+
 import { afterEach, describe, expect, test } from 'vitest'
 import { ChainId, DeviceId, Hash, Height, StateKey, TransactionId } from '../../chain/brands.ts'
 import type { Configuration, Entry } from '../../consensus/types.ts'
-import type { BlockWrite, Storage, StorageOwner } from '../../node/ports.ts'
+import type { BlockWrite, Storage } from '../../node/ports.ts'
+import type { StorageOwner } from '../../node/storage/store-records.ts'
 
 export interface StorageUnderTest {
   /** Opens the same data again and again until `destroy`. */

@@ -1,7 +1,7 @@
 /** What is durable on a simulated disk, read past the storage logic: by key, checksum and form. */
 import type { Hash } from '../../chain/brands.ts'
 import type { HardState } from '../../consensus/types.ts'
-import { snapshotCodec } from '../../node/raft-codecs.ts'
+import { snapshotCodec } from '../../node/ports.ts'
 import {
   hardStateCodec,
   logTailCodec,

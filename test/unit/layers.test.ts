@@ -62,7 +62,7 @@ const rooms: Readonly<Record<string, readonly string[]>> = {
 }
 
 /** Ports and values that every room of node/ speaks in. */
-const shared = ['node/ports.ts', 'node/raft-codecs.ts']
+const shared = ['node/ports.ts']
 
 /** What else of its house a room may import; the composition roots stand above the rooms. */
 const roomExceptions: Readonly<Record<string, readonly string[]>> = {

@@ -2,6 +2,7 @@
  * Retention on nodes in memory: old blocks are reduced to their leaf hashes, and everything that a node does for others goes on:
  * what became of a transaction, replay protection, restarts, snapshots for who is behind, a rebuild.
  */
+
 import { beforeEach, describe, expect, test } from 'vitest'
 import { decodeProposal, proposalCodec, receiptsCodec } from '../../../chain/block.ts'
 import { foreignLeaves } from '../../../chain/block-leaves.ts'
@@ -13,7 +14,7 @@ import { merkleRoot } from '../../../chain/merkle.ts'
 import { unwrap } from '../../../chain/result.ts'
 import { parseTransaction } from '../../../chain/transaction.ts'
 import { nativeVerifier } from '../../../client/native-crypto.ts'
-import { forgottenBlockCodec } from '../../../node/ledger/forgotten-block.ts'
+import { forgottenBlockCodec } from '../../../node/ledger/live-chain.ts'
 import { Retention } from '../../../node/ledger/retention.ts'
 import { copyPromises } from '../../../node/rebuild.ts'
 import { openStorage } from '../../../node/storage/chain-storage.ts'
