@@ -95,7 +95,9 @@ function transactionOf(load: Load, from: number, time: number): Uint8Array {
   )
   const [only] = records
   const body: TransactionBody =
-    records.length === 1 && only ? { type: 'record.one', record: only } : { type: 'record.batch', records }
+    records.length === 1 && only
+      ? { type: 'record.one', qos: 1, record: only }
+      : { type: 'record.batch', qos: 1, records }
   const nonce = new Uint8Array(16)
   new DataView(nonce.buffer).setUint32(0, from)
   const signer = { deviceId, keyId: deviceKeyId }

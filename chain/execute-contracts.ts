@@ -161,7 +161,7 @@ interface Decision {
 
 function decide(
   context: ExecutionContext,
-  { contract: address, publishTopic }: ContractActionBody,
+  { contract: address, publishTopic, qos }: ContractActionBody,
   given: { readonly from: Reporter; readonly values: readonly RecordValue[] },
 ): ChainEvent {
   const record = activeContract(context.view, address)
@@ -175,6 +175,7 @@ function decide(
     attested: given.from.attested,
     ...decision,
     publishTopic: decision.failed ? undefined : publishTopic,
+    qos,
   }
 }
 

@@ -19,6 +19,9 @@ import {
 } from './limits.ts'
 import { type Scalar, scalarCodec } from './scalars.ts'
 
+/** The quality of service of MQTT (MQTT 3.1.1, section 4.3) by which a message came: at most once, at least once, exactly once. */
+export type Qos = 0 | 1 | 2
+
 export interface RecordValue {
   readonly name: string
   readonly value: Scalar
@@ -39,12 +42,20 @@ export interface DeviceRecord {
   readonly messageId: string | undefined
 }
 
-interface RecordOneBody {
+/** How what a device reports has come. */
+interface Requested {
+  /**
+   * Of what a gateway attests: the QoS by which it came to the gateway. Else what the device asks for; 1 where there is no MQTT. A decision is
+   * published by it; and at 0 nobody has told the device that its record stands.
+   */
+  readonly qos: Qos
+}
+interface RecordOneBody extends Requested {
   readonly type: 'record.one'
   readonly record: DeviceRecord
 }
 /** Each stands or falls by itself. */
-interface RecordBatchBody {
+interface RecordBatchBody extends Requested {
   readonly type: 'record.batch'
   readonly records: readonly DeviceRecord[]
 }
@@ -59,7 +70,7 @@ export type ActionInput =
       readonly values: readonly RecordValue[]
     }
 
-export interface ContractActionBody {
+export interface ContractActionBody extends Requested {
   readonly type: 'contract.action'
   readonly contract: ContractAddress
   readonly input: ActionInput
@@ -111,6 +122,8 @@ export const guardsCodec: Codec<readonly ContractAddress[]> = ascending(
   address => address,
 )
 const source = optional(digest<DeviceId>())
+/** 0, 1 or 2. */
+export const qosCodec = uint(2) as Codec<number> as Codec<Qos>
 const deviceRecordCodec: Codec<DeviceRecord> = struct<DeviceRecord>({
   source,
   topic: recordTopicCodec,
@@ -127,10 +140,13 @@ type InputFields<K extends ActionInput['type']> = Omit<Extract<ActionInput, { ty
 export const recordBodies: {
   readonly [K in RecordBody['type']]: readonly [kind: number, fields: Codec<Fields<K>>]
 } = {
-  'record.one': [80, struct<Fields<'record.one'>>({ record: deviceRecordCodec })],
+  'record.one': [80, struct<Fields<'record.one'>>({ record: deviceRecordCodec, qos: qosCodec })],
   'record.batch': [
     81,
-    struct<Fields<'record.batch'>>({ records: list(deviceRecordCodec, maxBatchRecords, 1) }),
+    struct<Fields<'record.batch'>>({
+      records: list(deviceRecordCodec, maxBatchRecords, 1),
+      qos: qosCodec,
+    }),
   ],
   'contract.deploy': [96, struct<Fields<'contract.deploy'>>({ contract: bytes(1, maxContractBytes) })],
   'contract.retire': [97, struct<Fields<'contract.retire'>>({ contract: digest<ContractAddress>() })],
@@ -143,6 +159,7 @@ export const recordBodies: {
         call: [2, struct<InputFields<'call'>>({ source, values: recordValuesCodec })],
       }),
       publishTopic: optional(recordTopicCodec),
+      qos: qosCodec,
     }),
   ],
   'contract.guard': [

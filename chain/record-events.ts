@@ -7,7 +7,7 @@ import { boolean, type Codec, digest, list, optional, struct, text, uint } from 
 import { recordTopicCodec } from './contracts/contract.ts'
 import { maxDecisionValues } from './contracts/contract-limits.ts'
 import { contractNameCodec } from './contracts/expression.ts'
-import type { RecordValue } from './record-bodies.ts'
+import { type Qos, qosCodec, type RecordValue } from './record-bodies.ts'
 import { scalarCodec } from './scalars.ts'
 
 export type RecordEvent =
@@ -38,6 +38,8 @@ export type RecordEvent =
       readonly decision: string
       readonly values: readonly RecordValue[]
       readonly publishTopic: string | undefined
+      /** Of the request. */
+      readonly qos: Qos
     }
   | { readonly type: 'contract.deployed'; readonly contract: ContractAddress }
   | { readonly type: 'contract.retired'; readonly contract: ContractAddress }
@@ -75,6 +77,7 @@ export const recordEventVariants: {
       decision: reason,
       values: list(struct<RecordValue>({ name: contractNameCodec, value: scalarCodec }), maxDecisionValues),
       publishTopic: optional(recordTopicCodec),
+      qos: qosCodec,
     }),
   ],
   'contract.deployed': [16, struct<Fields<'contract.deployed'>>({ contract: address })],

@@ -3,6 +3,7 @@ import type { Command } from 'commander'
 import type { DeviceId } from '../chain/brands.ts'
 import { contractOfDocument, documentOfContract, scalarJson } from '../chain/contracts/document.ts'
 import { exitCodes } from '../chain/errors.ts'
+import type { Qos } from '../chain/record-bodies.ts'
 import type { TopicRulesRecord } from '../chain/records.ts'
 import { MoteError, unwrap } from '../chain/result.ts'
 import {
@@ -25,12 +26,13 @@ import { gather } from './lists.ts'
 import { provenance, shortId } from './output.ts'
 import { decisionJson } from './placed-records.ts'
 import { heightOf, indexOf, provenBlock } from './proven-blocks.ts'
-import { recordTopic, submitReport } from './record.ts'
+import { qosOption, recordTopic, submitReport } from './record.ts'
 
 interface CallOptions {
   readonly from: string
   readonly values?: string
   readonly publish?: string
+  readonly qos?: Qos
 }
 
 /** Contracts that one list shows. */
@@ -65,6 +67,7 @@ export function contractChainCommands(family: Command, add: AddCommand): void {
       { flags: '--from <name>', description: 'the device that signs', required: true },
       { flags: '--values <json>', description: 'an object of numbers, booleans and texts' },
       { flags: '--publish <topic>', description: 'where the decision is to be published' },
+      qosOption,
     ],
     exits: { [exitCodes.predicateFalse]: 'it came to no decision' },
     action: call,
@@ -225,13 +228,13 @@ function readValues(text: string): ReturnType<typeof valuesOfCall> {
 async function call(
   context: Context,
   [name = '']: readonly string[],
-  { from, values = '{}', publish }: CallOptions,
+  { from, values = '{}', publish, qos = 1 }: CallOptions,
 ): Promise<number> {
   const input = { type: 'call', source: undefined, values: readValues(values) } as const
   const publishTopic = publish === undefined ? undefined : recordTopic(publish)
   const access = await openChain(context)
   const contract = await requireContract(access.directory, name)
-  const body = { type: 'contract.action', contract, input, publishTopic } as const
+  const body = { type: 'contract.action', contract, input, publishTopic, qos } as const
   const id = await submitReport(access, from, body, context.timeoutMs)
   const block = await provenBlock(access, await heightOf(access, id))
   const index = indexOf(block, id)

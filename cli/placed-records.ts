@@ -64,8 +64,8 @@ export function valuesText(values: readonly RecordValue[]): string {
 /** A decision for JSON. */
 export function decisionJson(decided: Extract<RecordEvent, { type: 'contract.decided' }> | undefined) {
   if (!decided) return undefined
-  const { contract, failed, decision, values, publishTopic } = decided
-  return { contract, failed, decision, values: valuesJson(values), publishTopic: publishTopic ?? null }
+  const { contract, failed, decision, values, publishTopic = null, qos } = decided
+  return { contract, failed, decision, values: valuesJson(values), publishTopic, qos }
 }
 
 /** How long after the time that the device claims the record's block came; negative where one of the clocks is wrong. */
@@ -87,7 +87,7 @@ export function latencyText(ms: number | undefined): string | undefined {
 
 /** A record for JSON: device, who vouches for it, what it says and when. */
 export function recordJson(placed: PlacedRecord, nameOf: (id: DeviceId) => string | null) {
-  const { record, device, signer, height, time, decided } = placed
+  const { record, device, signer, qos, height, time, decided } = placed
   return {
     id: recordIdText(placed),
     device: { name: nameOf(device), id: device },
@@ -99,6 +99,7 @@ export function recordJson(placed: PlacedRecord, nameOf: (id: DeviceId) => strin
     claimedTime: record.claimedTime === undefined ? null : new Date(record.claimedTime).toISOString(),
     claimedLatencyMs: claimedLatencyMs({ claimedTime: record.claimedTime, time }) ?? null,
     messageId: record.messageId ?? null,
+    qos,
     height,
     time: new Date(time).toISOString(),
     decided: decisionJson(decided) ?? null,

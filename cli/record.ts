@@ -13,7 +13,7 @@ import { maxRecordPayloadBytes } from '../chain/limits.ts'
 import { refusedBy } from '../chain/record-events.ts'
 import { findKey } from '../chain/records.ts'
 import { assert, MoteError, unwrap } from '../chain/result.ts'
-import { type DeviceRecord, parseTransaction, type TransactionBody } from '../chain/transaction.ts'
+import { type DeviceRecord, parseTransaction, type Qos, type TransactionBody } from '../chain/transaction.ts'
 import { writeFileAtomic } from '../client/atomic-file.ts'
 import { readGenesisFile } from '../client/genesis-file.ts'
 import { statFile } from '../client/given-file.ts'
@@ -35,7 +35,7 @@ import type { ChainAccess } from '../devnet/access.ts'
 import { layout } from '../devnet/layout.ts'
 import { currentKeys, deviceNames, newestHead, openChain } from './chain-access.ts'
 import type { AddCommand } from './command.ts'
-import type { Context } from './context.ts'
+import { type Context, parseCount } from './context.ts'
 import { requireContract } from './contract-names.ts'
 import { type AsOf, provenance } from './output.ts'
 import {
@@ -50,9 +50,17 @@ import {
 import { indexOf, provenBlock, provenLeaves } from './proven-blocks.ts'
 import { recordListCommand } from './record-list.ts'
 
+/** For commands that can have something decided. */
+export const qosOption = {
+  flags: '--qos <qos>',
+  description: 'by which QoS a decision is to be published: 0, 1 (default) or 2',
+  read: parseCount('qos', 0, 2),
+}
+
 interface AddOptions {
   readonly contract?: string
   readonly publish?: string
+  readonly qos?: Qos
   readonly messageId?: string
 }
 
@@ -64,6 +72,7 @@ export function recordCommands(family: Command, add: AddCommand): void {
     options: [
       { flags: '--contract <contract>', description: 'a contract that decides about it' },
       { flags: '--publish <topic>', description: 'with --contract: where the decision is to be published' },
+      qosOption,
       { flags: '--message-id <id>', description: 'what the device calls it' },
     ],
     exits: {
@@ -150,7 +159,7 @@ function jsonOrNothing(text: string): unknown {
 async function reportOf(
   directory: string,
   record: DeviceRecord,
-  { contract, publish }: AddOptions,
+  { contract, publish, qos = 1 }: AddOptions,
 ): Promise<TransactionBody> {
   if (contract !== undefined)
     return {
@@ -158,9 +167,10 @@ async function reportOf(
       contract: await requireContract(directory, contract),
       input: { type: 'record', record },
       publishTopic: publish === undefined ? undefined : recordTopic(publish),
+      qos,
     }
   if (publish !== undefined) throw new MoteError('usage', 'publish: expected --contract with it')
-  return { type: 'record.one', record }
+  return { type: 'record.one', record, qos }
 }
 
 async function addRecord(
@@ -227,6 +237,7 @@ function recordText({ output }: Context, shown: RecordJson, asOf: AsOf): string 
       'claimed time': shown.claimedTime,
       'claimed latency': latencyText(shown.claimedLatencyMs ?? undefined) ?? null,
       'message id': shown.messageId,
+      QoS: shown.qos,
       recorded: `${shown.time}, at height ${shown.height}`,
       ...(decided && {
         contract: decided.contract,

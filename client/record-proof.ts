@@ -29,6 +29,7 @@ import {
   type DeviceRecord,
   parsedSigningBytes,
   parseTransaction,
+  type Qos,
   recordsOf,
   type TransactionSigner,
 } from '../chain/transaction.ts'
@@ -43,6 +44,8 @@ export interface PlacedRecord {
   readonly signer: TransactionSigner
   readonly device: RecordAdded['device']
   readonly attested: boolean
+  /** By which it came, or what the device asked for. */
+  readonly qos: Qos
   readonly height: Height
   /** Block time. */
   readonly time: Milliseconds
@@ -67,6 +70,8 @@ export function placedRecords(
   // A receipt of a duplicate says nothing about the transaction with that id.
   if (!parsed.ok || parsed.value.id !== receipt.id || receipt.code !== 'ok') return []
   const { body, signer } = parsed.value.unsigned
+  if (!('qos' in body)) return []
+  const { qos } = body
   const records = recordsOf(body)
   const decided = receipt.events.find(event => event.type === 'contract.decided')
   return receipt.events.flatMap(event => {
@@ -74,7 +79,7 @@ export function placedRecords(
     if (event.type !== 'record.added' || !record) return []
     const { item, device, attested } = event
     const { height, time } = header
-    return [{ transaction: receipt.id, item, record, signer, device, attested, height, time, decided }]
+    return [{ transaction: receipt.id, item, record, signer, device, attested, qos, height, time, decided }]
   })
 }
 

@@ -15,7 +15,13 @@
  */
 import { join } from 'node:path'
 import type { DeviceId, GroupId, Milliseconds } from '../../chain/brands.ts'
-import type { ContractActionBody, DeviceRecord, RecordValue, ReportBody } from '../../chain/record-bodies.ts'
+import type {
+  ContractActionBody,
+  DeviceRecord,
+  Qos,
+  RecordValue,
+  ReportBody,
+} from '../../chain/record-bodies.ts'
 import { MoteError, type Refusal, refusalOf, unwrap } from '../../chain/result.ts'
 import { Deadline } from '../../client/deadline.ts'
 import type { QueueLimits } from '../../client/durable-queue.ts'
@@ -91,8 +97,13 @@ export interface ClientText {
 export type ClientRecord = Omit<DeviceRecord, 'source'>
 
 export interface ClientAction extends Pick<ContractActionBody, 'contract' | 'publishTopic'> {
+  /** By which the decision is to be published; 1 by default. */
+  readonly qos?: Qos
   readonly input: { readonly record: ClientRecord } | { readonly values: readonly RecordValue[] }
 }
+
+/** The queue on the disk delivers at least once. */
+const ownQos = 1
 
 /** Time that handlers and attempts under way have when the client closes. */
 const closePatienceMs = 2_000
@@ -235,16 +246,17 @@ export class DeviceClient {
   record(record: ClientRecord | readonly ClientRecord[]): Promise<QueuedRecord> {
     return this.#sign(
       'topic' in record
-        ? { type: 'record.one', record: ownRecord(record) }
-        : { type: 'record.batch', records: record.map(ownRecord) },
+        ? { type: 'record.one', record: ownRecord(record), qos: ownQos }
+        : { type: 'record.batch', records: record.map(ownRecord), qos: ownQos },
     )
   }
 
   /** The same for a record that a contract is given, or for a call of it with values alone. */
-  act({ input, ...action }: ClientAction): Promise<QueuedRecord> {
+  act({ input, qos = ownQos, ...action }: ClientAction): Promise<QueuedRecord> {
     return this.#sign({
       type: 'contract.action',
       ...action,
+      qos,
       input:
         'record' in input
           ? { type: 'record', record: ownRecord(input.record) }

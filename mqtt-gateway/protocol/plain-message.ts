@@ -15,7 +15,7 @@ import { type ContractAddress, type DeviceId, isDigest, type Milliseconds } from
 import { encode } from '../../chain/codec.ts'
 import { isRecordTopic } from '../../chain/contracts/contract.ts'
 import { maxMessageIdBytes, maxRecordPayloadBytes, maxTransactionBytes } from '../../chain/limits.ts'
-import { type AttestedBody, type RecordValue, recordBodies } from '../../chain/record-bodies.ts'
+import { type AttestedBody, type Qos, type RecordValue, recordBodies } from '../../chain/record-bodies.ts'
 import { MoteError, ok, type Result, refusalOf } from '../../chain/result.ts'
 import type { DeviceRecord } from '../../chain/transaction.ts'
 import { valuesOfCall, valuesOfPayload } from '../../client/record-values.ts'
@@ -40,6 +40,8 @@ export interface PlainInput {
   /** The topic of the record, if the message names no other. */
   readonly topic: string
   readonly payload: Uint8Array
+  /** By which it came. */
+  readonly qos: Qos
 }
 
 const messageFields = ['Payload', 'Topic', 'MessageContent', 'Timestamp', 'MessageId'] as const
@@ -64,7 +66,7 @@ export function parsePlainMessage(input: PlainInput): Result<PlainMessage> {
   }
 }
 
-function plainMessage({ device, topic, payload }: PlainInput): PlainMessage {
+function plainMessage({ device, topic, payload, qos }: PlainInput): PlainMessage {
   const fields = fieldsOf('message', jsonOf('message', textOf(payload)), messageFields)
   const { address, values, publishTopic } = contentOf(fields.get('MessageContent'))
   const named = topicOf('Topic', fields.get('Topic')?.value)
@@ -75,7 +77,7 @@ function plainMessage({ device, topic, payload }: PlainInput): PlainMessage {
     if (address === undefined)
       throw malformed('message', 'Payload, or MessageContent with an Address', 'neither')
     const input = { type: 'call', source: device, values: values ?? [] } as const
-    return { body: { type: 'contract.action', contract: address, input, publishTopic }, messageId }
+    return { body: { type: 'contract.action', contract: address, input, publishTopic, qos }, messageId }
   }
   const record: DeviceRecord = {
     source: device,
@@ -85,9 +87,9 @@ function plainMessage({ device, topic, payload }: PlainInput): PlainMessage {
     claimedTime,
     messageId,
   }
-  if (address === undefined) return { body: { type: 'record.one', record }, messageId }
+  if (address === undefined) return { body: { type: 'record.one', record, qos }, messageId }
   const input = { type: 'record', record } as const
-  return { body: { type: 'contract.action', contract: address, input, publishTopic }, messageId }
+  return { body: { type: 'contract.action', contract: address, input, publishTopic, qos }, messageId }
 }
 
 /** What is recorded has the texts of a payload twice, as they stand and as values. */

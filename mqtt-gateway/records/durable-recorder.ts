@@ -330,9 +330,11 @@ function askedAgain(open: OpenMessage): 'direct' {
   return 'direct'
 }
 
-/** What the device said, whenever it is signed. */
+/** What the device said, whenever it is signed, and by whichever QoS it came this time. */
 function digestOf(body: AttestedBody): Uint8Array {
-  return createHash('sha256').update(encodeBody(body)).digest()
+  return createHash('sha256')
+    .update(encodeBody({ ...body, qos: 1 }))
+    .digest()
 }
 
 function outcomeFrom(transaction: TransactionId, settlement: Settlement): RecordOutcome {

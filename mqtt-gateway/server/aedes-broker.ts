@@ -330,7 +330,8 @@ class AedesBroker implements Broker {
     const state = client ? this.#states.get(client) : undefined
     if (!client || !state?.session) return new Error('no session')
     const { messages, session, will } = state
-    const message = { topicName: packet.topic, payload: Uint8Array.from(packet.payload as Buffer) }
+    const { topic: topicName, qos } = packet
+    const message = { topicName, payload: Uint8Array.from(packet.payload as Buffer), qos }
     try {
       if (packet === will) {
         await messages.afterwards(() => this.#fire(session, message))

@@ -214,7 +214,7 @@ class AttachedBroker implements Broker {
     packet: IPublishPacket,
     { connection, shard }: { readonly connection: AbortSignal; readonly shard?: Shard },
   ): Promise<void> {
-    const { topic, payload, properties } = packet
+    const { topic, payload, qos, properties } = packet
     if (topic === this.#marker) return this.#markerSeen()
     const bytes = Uint8Array.from(Buffer.isBuffer(payload) ? payload : Buffer.from(payload))
     const lost = this.#claims.lostBy(topic, bytes)
@@ -225,7 +225,7 @@ class AttachedBroker implements Broker {
     if (parsed.type === 'published') {
       const { responseTopic, correlationData } = properties ?? {}
       const reply = { responseTopic, correlationData: correlationData && Uint8Array.from(correlationData) }
-      const message = { topicName: parsed.topicName, payload: bytes, reply }
+      const message = { topicName: parsed.topicName, payload: bytes, qos, reply }
       return isRecorded(parsed.topicName)
         ? this.#record(
             device,

@@ -21,6 +21,7 @@
 import type { Milliseconds } from '../../chain/brands.ts'
 import { type ErrorCode, errorTable } from '../../chain/errors.ts'
 import type { PublicKey } from '../../chain/keys.ts'
+import type { Qos } from '../../chain/record-bodies.ts'
 import type { Refusal, Result } from '../../chain/result.ts'
 import type { SessionStart } from '../records/recorder.ts'
 
@@ -73,6 +74,8 @@ export interface MessageExchange {
 export interface IncomingMessage {
   readonly topicName: string
   readonly payload: Uint8Array
+  /** By which it came to the gateway. */
+  readonly qos: Qos
   /** Where its publisher wants the answer, and with what (MQTT 5, section 4.10). */
   readonly reply?: ReplyWish
   /** Undefined at QoS 0, and of a will. */

@@ -22,7 +22,7 @@ export interface Qos2Message {
   readonly packetIdentifier: number
   /** DUP. */
   readonly isRepeat: boolean
-  readonly message: IncomingMessage
+  readonly message: Pick<IncomingMessage, 'topicName' | 'payload'>
 }
 
 interface Receipt {

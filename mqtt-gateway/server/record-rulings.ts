@@ -211,7 +211,7 @@ export class RecordRulings {
 function readMessage(
   { device }: Session,
   topic: RecordTopic,
-  { topicName, payload, ...message }: IncomingMessage,
+  { topicName, payload, qos, ...message }: IncomingMessage,
 ): Result<Read> {
   const exchange = message.exchange && { ...message.exchange, digest: exchangeDigest(topicName, payload) }
   if (topic.type === 'record') {
@@ -221,7 +221,7 @@ function readMessage(
       about: { ...unread, messageId: transaction.ok ? transaction.value.id : null },
     })
   }
-  const parsed = parsePlainMessage({ device, topic: topic.topic, payload })
+  const parsed = parsePlainMessage({ device, topic: topic.topic, payload, qos })
   if (!parsed.ok) return parsed
   const { body, messageId } = parsed.value
   const request = { device, exchange, messageId, content: { type: 'attested', body } } as const

@@ -167,7 +167,7 @@ test('gateway on a ledger: it asks for a group, for how the chain is, for the no
   chain.perform(chain.operator, { type: 'contract.deploy', contract: counter.bytes })
   const input = { type: 'call', source: undefined, values: [] } as const
   const contract = counter.address
-  chain.perform(d1112, { type: 'contract.action', contract, input, publishTopic: undefined })
+  chain.perform(d1112, { type: 'contract.action', qos: 1, contract, input, publishTopic: undefined })
   await network.followed()
   const trusted = chain.checkpoint
   const asked = {

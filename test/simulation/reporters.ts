@@ -199,5 +199,11 @@ function actionOf(contract: ContractAddress, load: number): TransactionBody {
     claimedTime: undefined,
     messageId: undefined,
   }
-  return { type: 'contract.action', contract, input: { type: 'record', record }, publishTopic: undefined }
+  return {
+    type: 'contract.action',
+    qos: 1,
+    contract,
+    input: { type: 'record', record },
+    publishTopic: undefined,
+  }
 }

@@ -45,7 +45,13 @@ export class AlarmChain {
       : ({ type: 'call', source: undefined, values } as const)
     const { chainId, time } = this.chain
     const topic = publishTopic === 'none' ? undefined : publishTopic
-    const body = { type: 'contract.action', contract: alarm.address, input, publishTopic: topic } as const
+    const body = {
+      type: 'contract.action',
+      qos: 1,
+      contract: alarm.address,
+      input,
+      publishTopic: topic,
+    } as const
     return signedBody({ chainId, body, keys: from, time })
   }
 

@@ -153,7 +153,7 @@ export function recordedOn(chain: TestChain): readonly string[] {
 export function requestOf({ text, exchange, messageId }: Said): RecordRequest {
   const payload = new TextEncoder().encode(text)
   const record = sampleRecord({ source: sensorKeys.id, payload, messageId })
-  const body = { type: 'record.one', record } as const
+  const body = { type: 'record.one', record, qos: exchange?.qos ?? 0 } as const
   return { exchange, device: sensorKeys.id, messageId, content: { type: 'attested', body } }
 }
 

@@ -436,6 +436,7 @@ const events: { readonly [T in ChainEvent['type']]: Extract<ChainEvent, { type: 
     decision: 'extreme',
     values: [{ name: 'DI', value: 81.16993166666667 }],
     publishTopic: 'fire/north',
+    qos: 2,
   },
   'contract.deployed': { type: 'contract.deployed', contract },
   'contract.retired': { type: 'contract.retired', contract },

@@ -14,6 +14,7 @@ import { parsePlainMessage } from '../../mqtt-gateway/protocol/plain-message.ts'
 const device = '11'.repeat(32) as DeviceId
 const contract = '22'.repeat(32)
 const topic = 'forest/north'
+const qos = 2
 
 const fire = { Address: contract, Publish_Topic: 'fire/north' }
 const accepted: Readonly<Record<string, string>> = {
@@ -84,7 +85,7 @@ export function bodyHex(body: AttestedBody): string {
 
 function vectorOf([what, message]: readonly [string, string]) {
   const bytes = new TextEncoder().encode(message)
-  const { body } = unwrap(parsePlainMessage({ device, topic, payload: bytes }))
+  const { body } = unwrap(parsePlainMessage({ device, topic, payload: bytes, qos }))
   return { what, message: bytesToHex(bytes), type: body.type, fields: bodyHex(body) }
 }
 
@@ -92,9 +93,10 @@ export function plainVectors() {
   const bytes = Object.entries(refused).map(([why, text]) => [why, new TextEncoder().encode(text)] as const)
   return {
     about:
-      'Messages of plain clients in hexadecimal, the kind of transaction that each is, and the encoding of its fields; and messages that are refused as malformed.',
+      'Messages of plain clients in hexadecimal, which came by this QoS, the kind of transaction that each is, and the encoding of its fields; and messages that are refused as malformed.',
     device,
     topic,
+    qos,
     accepted: Object.entries(accepted).map(vectorOf),
     refused: [...bytes, ...Object.entries(refusedBytes)].map(([why, message]) => ({
       why,

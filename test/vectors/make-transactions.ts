@@ -16,6 +16,7 @@ import {
   grantTokenSigningBytes,
   keyPossessionSigningBytes,
   parseTransaction,
+  reportKinds,
   signTransaction,
   type TransactionBody,
   type TransactionType,
@@ -92,6 +93,7 @@ const attested: DeviceRecord = {
 }
 const call: TransactionBody = {
   type: 'contract.action',
+  qos: 1,
   contract: contract.address,
   input: { type: 'call', source: attested.source, values: [{ name: 'level', value: 0 }] },
   publishTopic: undefined,
@@ -180,8 +182,8 @@ const samples: { readonly [K in TransactionType]: Extract<TransactionBody, { typ
       'majority',
     ),
   },
-  'record.one': { type: 'record.one', record },
-  'record.batch': { type: 'record.batch', records: [record, attested] },
+  'record.one': { type: 'record.one', record, qos: 0 },
+  'record.batch': { type: 'record.batch', records: [record, attested], qos: 1 },
   'contract.deploy': { type: 'contract.deploy', contract: contract.bytes },
   'contract.retire': { type: 'contract.retire', contract: contract.address },
   'contract.action': {
@@ -189,6 +191,7 @@ const samples: { readonly [K in TransactionType]: Extract<TransactionBody, { typ
     contract: contract.address,
     input: { type: 'record', record },
     publishTopic: 'fire/north',
+    qos: 2,
   },
   'contract.guard': {
     type: 'contract.guard',
@@ -269,6 +272,15 @@ function rightsRefusals(): TransactionVectors['refused'] {
   }))
 }
 
+/** The QoS is the last field of what a device reports. */
+function qosRefusals(): TransactionVectors['refused'] {
+  return reportKinds.map(type => {
+    const { payload } = unwrap(parseTransaction(signed(samples[type], device)))
+    const wire = wrap(Uint8Array.of(...payload.slice(0, -1), 3))
+    return { what: `${type} by QoS 3`, wire: bytesToHex(wire), code: 'malformed' }
+  })
+}
+
 function hexOf(text: string): string {
   return bytesToHex(utf8ToBytes(text))
 }
@@ -309,7 +321,7 @@ export function transactionVectors(): TransactionVectors {
     about:
       'One transaction of each kind, an open topic and a call, on chain c0…c0; hexadecimal. `refused` are wire bytes and the code of their refusal.',
     transactions,
-    refused: [...refusals(hexToBytes(group?.payload ?? '')), ...rightsRefusals()],
+    refused: [...refusals(hexToBytes(group?.payload ?? '')), ...rightsRefusals(), ...qosRefusals()],
   }
 }
 

@@ -103,7 +103,7 @@ class Records {
   }
 
   add(values: Readonly<Record<string, Scalar>>, more: Partial<DeviceRecord> = {}, who = sensor): Receipt {
-    return this.run(who, { type: 'record.one', record: record(values, more) })
+    return this.run(who, { type: 'record.one', qos: 1, record: record(values, more) })
   }
 
   act(
@@ -113,7 +113,7 @@ class Records {
     who = sensor,
   ): Receipt {
     const address = typeof contract === 'string' ? contract : addressOf(contract)
-    return this.run(who, { type: 'contract.action', contract: address, input, publishTopic })
+    return this.run(who, { type: 'contract.action', qos: 1, contract: address, input, publishTopic })
   }
 
   call(contract: Contract, values: Readonly<Record<string, Scalar>>, who = sensor): Receipt {
@@ -211,7 +211,7 @@ describe('records', () => {
     const records = new Records()
     const before = records.chain.ledger.tree
     const block = records.chain.execute(
-      records.chain.sign(sensor, { type: 'record.one', record: record({ level: 3 }) }),
+      records.chain.sign(sensor, { type: 'record.one', qos: 1, record: record({ level: 3 }) }),
     )
     expect(block.receipts[0]).toMatchObject({
       code: 'ok',
@@ -261,7 +261,7 @@ describe('records', () => {
     records.deploy(guard)
     records.guard('tank', [guard])
     const batch = (...levels: readonly number[]) =>
-      records.run(sensor, { type: 'record.batch', records: levels.map(level => record({ level })) })
+      records.run(sensor, { type: 'record.batch', qos: 1, records: levels.map(level => record({ level })) })
     expect(batch(20, 22, 30, 24)).toMatchObject({
       code: 'ok',
       events: [
@@ -333,10 +333,11 @@ describe('records', () => {
   test('records: the history of a device has what a gateway attested for it', () => {
     const records = new Records()
     const bodies: readonly TransactionBody[] = [
-      { type: 'record.one', record: record({}, { source: sensor.id }) },
-      { type: 'record.batch', records: [record({}), record({}, { source: sensor.id })] },
+      { type: 'record.one', qos: 1, record: record({}, { source: sensor.id }) },
+      { type: 'record.batch', qos: 1, records: [record({}), record({}, { source: sensor.id })] },
       {
         type: 'contract.action',
+        qos: 1,
         contract: ContractAddress('ab'.repeat(32)),
         input: { type: 'call', source: sensor.id, values: [] },
         publishTopic: undefined,
@@ -411,6 +412,20 @@ describe('actions (Altaş D4)', () => {
     expect(act(12)).toEqual(valuesOf({ delta: -1, level: 12 }))
   })
 
+  test('actions: the event has the QoS of the request', () => {
+    const records = new Records()
+    records.deploy(fire)
+    const input = { type: 'call', source: undefined, values: valuesOf(inputs(30)) } as const
+    const body = {
+      type: 'contract.action',
+      contract: addressOf(fire),
+      input,
+      publishTopic: undefined,
+    } as const
+    const decided = ([0, 1, 2] as const).map(qos => decisionOf(records.run(sensor, { ...body, qos })))
+    expect(decided).toMatchObject([{ qos: 0 }, { qos: 1 }, { qos: 2 }])
+  })
+
   test('actions: callers and topics are those that the contract lists', () => {
     const closed = sampleContract({ name: 'closed', callers: [other.id], publish: ['valve/#'] })
     const records = new Records()
@@ -453,6 +468,7 @@ describe('blocks', () => {
     expect(steps).toBeGreaterThan(1000)
     const batch = {
       type: 'record.batch',
+      qos: 1,
       records: Array.from({ length: 64 }, () => record({ level: 1 })),
     } as const
     const fitting = Math.floor((maxBlockSteps - maxTransactionSteps) / (64 * steps)) + 1
@@ -465,7 +481,7 @@ describe('blocks', () => {
   test('blocks: what receipts take is bounded, however short the records are; a block is read again whole', () => {
     const records = new Records()
     const short = { ...record({}), topic: 't', payload: new Uint8Array(0) }
-    const batch = { type: 'record.batch', records: new Array(maxBatchRecords).fill(short) } as const
+    const batch = { type: 'record.batch', qos: 1, records: new Array(maxBatchRecords).fill(short) } as const
     const [alone] = records.chain.execute(records.chain.sign(sensor, batch)).encodedReceipts
     const fitting = Math.floor((maxBlockReceiptBytes - maxReceiptBytes) / alone!.length) + 1
     const transactions = Array.from({ length: fitting + 2 }, () => records.chain.sign(sensor, batch))
@@ -489,6 +505,7 @@ describe('blocks', () => {
     restored.time = records.chain.time
     const body: TransactionBody = {
       type: 'contract.action',
+      qos: 1,
       contract: addressOf(counter),
       input: { type: 'record', record: record({ level: 5 }) },
       publishTopic: undefined,

@@ -64,9 +64,9 @@ describe('record proof', () => {
   test('record proof: of one record among others, signed by the device', async () => {
     const { signed, block, trust, pathTo } = makeChain()
     const made = block(
-      signed(other, { type: 'record.one', record: record(1) }),
-      signed(sensor, { type: 'record.one', record: record(2) }),
-      signed(other, { type: 'record.one', record: record(3) }),
+      signed(other, { type: 'record.one', qos: 1, record: record(1) }),
+      signed(sensor, { type: 'record.one', qos: 1, record: record(2) }),
+      signed(other, { type: 'record.one', qos: 1, record: record(3) }),
     )
     const path = await pathTo(made.header.height)
     const key = sensor.signing.publicKey
@@ -85,14 +85,14 @@ describe('record proof', () => {
   test('record proof: nothing in it can be put in the place of something else', async () => {
     const { signed, block, trust, pathTo } = makeChain()
     const made = block(
-      signed(other, { type: 'record.one', record: record(1) }),
-      signed(sensor, { type: 'record.one', record: record(2) }),
+      signed(other, { type: 'record.one', qos: 1, record: record(1) }),
+      signed(sensor, { type: 'record.one', qos: 1, record: record(2) }),
     )
     const path = await pathTo(made.header.height)
     const key = sensor.signing.publicKey
     const place = { index: 1, item: 0 }
     const [first, second] = made.transactions as [Uint8Array, Uint8Array]
-    const forged = signed(sensor, { type: 'record.one', record: record(9) })
+    const forged = signed(sensor, { type: 'record.one', qos: 1, record: record(9) })
     const cases = [
       [{ ...made, transactions: [first, forged] }, place, key, 'transaction: does not stand in the block'],
       [
@@ -132,7 +132,7 @@ describe('record proof', () => {
     })
     chain.changeConsenters([two!, three!, four!])
     const records = [record(1, sensor.id), record(2, other.id)]
-    const made = block(signed(gateway, { type: 'record.batch', records }))
+    const made = block(signed(gateway, { type: 'record.batch', qos: 1, records }))
     const path = await pathTo(made.header.height)
     expect(path.handovers).toHaveLength(1)
     const proof = proofOf(made, { index: 0, item: 1 }, { ...path, key: gateway.signing.publicKey })
@@ -143,10 +143,10 @@ describe('record proof', () => {
 
   test('record proof: of what was kept of a record, with leaf hashes that a node kept of its block, the same bytes', async () => {
     const { signed, block, trust, pathTo } = makeChain()
-    const batch = signed(gateway, { type: 'record.batch', records: [record(1, sensor.id)] })
+    const batch = signed(gateway, { type: 'record.batch', qos: 1, records: [record(1, sensor.id)] })
     const made = block(
-      signed(other, { type: 'record.one', record: record(1) }),
-      signed(sensor, { type: 'record.one', record: record(2) }),
+      signed(other, { type: 'record.one', qos: 1, record: record(1) }),
+      signed(sensor, { type: 'record.one', qos: 1, record: record(2) }),
       batch,
       batch,
     )
@@ -160,7 +160,7 @@ describe('record proof', () => {
     expect(proof).toEqual(proofOf(made, { index: 1, item: 0 }, path))
     expect(verifyRecordProof(proof, trust)).toMatchObject({ device: sensor.id, signatureVerified: true })
     // What did not stand there has no place.
-    const forged = { ...kept, transaction: signed(sensor, { type: 'record.one', record: record(9) }) }
+    const forged = { ...kept, transaction: signed(sensor, { type: 'record.one', qos: 1, record: record(9) }) }
     const told = { ...kept, receipt: { ...kept.receipt, events: [] } }
     const elsewhere = { ...kept, receipt: made.receipts[0]! }
     for (const each of [forged, told, elsewhere])
@@ -198,7 +198,7 @@ describe('record proof', () => {
       expectedVersion: 0,
       guards: [guard.address],
     })
-    const made = block(signed(sensor, { type: 'record.batch', records: [record(-5), record(5)] }))
+    const made = block(signed(sensor, { type: 'record.batch', qos: 1, records: [record(-5), record(5)] }))
     const path = { ...(await pathTo(made.header.height)), key: undefined }
     expect(() => verifyRecordProof(proofOf(made, { index: 0, item: 0 }, path), trust)).toThrow('bad-proof')
     expect(verifyRecordProof(proofOf(made, { index: 0, item: 1 }, path), trust)).toMatchObject({

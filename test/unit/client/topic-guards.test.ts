@@ -58,7 +58,7 @@ class Guarded {
   async both(level: Scalar): Promise<readonly [string | undefined, string | undefined]> {
     const verdict = await this.verdict(level)
     const { chain } = this
-    const body = { type: 'record.one', record: this.record(level) } as const
+    const body = { type: 'record.one', qos: 1, record: this.record(level) } as const
     const [receipt] = chain.append([
       signedBody({ chainId: chain.chainId, body, keys: gateway, time: chain.time }),
     ])

@@ -36,7 +36,13 @@ test('contract read: state variables by name, how often it has decided, and as o
   const counter = deployable({ arithmetic: 'int64', state: { count: 7 }, set: ['count = count + 1'] })
   chain.perform(chain.operator, { type: 'contract.deploy', contract: counter.bytes })
   const input = { type: 'call', source: undefined, values: [] } as const
-  const call = { type: 'contract.action', contract: counter.address, input, publishTopic: undefined } as const
+  const call = {
+    type: 'contract.action',
+    qos: 1,
+    contract: counter.address,
+    input,
+    publishTopic: undefined,
+  } as const
   chain.perform(keysOf('sensor'), call)
   const client = await ChainClient.open({ sources: [chain.source()], checkpoint: chain.checkpoint })
   await client.follower.sync()

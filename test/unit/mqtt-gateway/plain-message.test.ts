@@ -4,6 +4,7 @@ import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import type { ChainId, DeviceId } from '../../../chain/brands.ts'
 import { maxTransactionBytes } from '../../../chain/limits.ts'
+import type { Qos } from '../../../chain/record-bodies.ts'
 import { unwrap } from '../../../chain/result.ts'
 import { makeKeys } from '../../../client/key-directory.ts'
 import { signedBody } from '../../../client/submission.ts'
@@ -15,7 +16,9 @@ const vectors: ReturnType<typeof plainVectors> = JSON.parse(
   readFileSync(new URL('../../vectors/plain.json', import.meta.url), 'utf8'),
 )
 const device = vectors.device as DeviceId
-const parse = (payload: Uint8Array, topic = vectors.topic) => parsePlainMessage({ device, topic, payload })
+const qos = vectors.qos as Qos
+const parse = (payload: Uint8Array, topic = vectors.topic) =>
+  parsePlainMessage({ device, topic, payload, qos })
 const parseText = (text: string, topic?: string) => parse(new TextEncoder().encode(text), topic)
 const hex = (text: string) => Uint8Array.from(Buffer.from(text, 'hex'))
 
@@ -37,6 +40,7 @@ test('plain message: the record has the bytes of the payload as they stood, whit
   expect(unwrap(parseText(`{"Payload": ${payload} ,"MessageId":"7"}`))).toMatchObject({
     body: {
       type: 'record.one',
+      qos,
       record: {
         source: device,
         topic: vectors.topic,

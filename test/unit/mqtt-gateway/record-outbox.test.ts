@@ -20,6 +20,7 @@ const keys = makeKeys('1111')
 const chainId = 'c4'.repeat(32) as ChainId
 const oneRecord = (topic = 'tank'): ReportBody => ({
   type: 'record.one',
+  qos: 1,
   record: sampleRecord({ topic }),
 })
 
@@ -206,7 +207,9 @@ test('records: what does not fit is refused: a full queue, and what no transacti
   await outbox.add(oneRecord())
   expect(await outbox.add(oneRecord())).toMatchObject({ error: { code: 'overloaded' } })
   const records = Array.from({ length: 3 }, () => sampleRecord({ payload: new Uint8Array(8_000) }))
-  expect(await outbox.add({ type: 'record.batch', records })).toMatchObject({ error: { code: 'too-large' } })
+  expect(await outbox.add({ type: 'record.batch', qos: 1, records })).toMatchObject({
+    error: { code: 'too-large' },
+  })
 })
 
 test('records: one that was never signed is dropped when it is too old', async () => {
@@ -224,6 +227,6 @@ test('records: one that was never signed is dropped when it is too old', async (
 test('records: a device signs for nobody else', async () => {
   const source = 'ab'.repeat(32) as DeviceId
   await expect(
-    gateway.agent.sign({ type: 'record.one', record: sampleRecord({ source }) }),
+    gateway.agent.sign({ type: 'record.one', qos: 1, record: sampleRecord({ source }) }),
   ).rejects.toMatchObject({ code: 'malformed' })
 })

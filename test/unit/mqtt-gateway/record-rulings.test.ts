@@ -61,7 +61,10 @@ async function rule({ text = '{"Payload":{"CS":5}}', topic = 'forest/north', ...
 }
 
 const sessionOf = (id: DeviceId) => ({ clientId: id, device: id, login: { type: 'account' } }) as const
-const messageOf = (text: string, topicName: string) => ({ topicName, payload: Buffer.from(text), exchange })
+const messageOf = (text: string, topicName: string) => {
+  const { qos } = exchange
+  return { topicName, payload: Buffer.from(text), qos, exchange }
+}
 
 async function settled(ruling: ReturnType<RecordRulings['rule']>): Promise<Ruling & { kept?: boolean }> {
   const given = await ruling
@@ -91,7 +94,7 @@ test('record: of a device with the right, attested by the gateway, under the exc
       exchange: { ...exchange, digest },
       content: {
         type: 'attested',
-        body: { type: 'record.one', record: { source: device, topic: 'forest/north' } },
+        body: { type: 'record.one', qos: 2, record: { source: device, topic: 'forest/north' } },
       },
     },
   ])
@@ -200,6 +203,7 @@ const decided = (decision: string) =>
     decision,
     values: [],
     publishTopic: undefined,
+    qos: 2,
   }) as const
 const added = () => ({ type: 'record.added', item: 0, device, attested: true }) as const
 const action = `{"Payload":{"CS":5},"MessageContent":{"Address":"${contract}"}}`

@@ -33,7 +33,7 @@ let world: LedgerWorld
 /** A record that a device signs. */
 function recordOf(level: number): Uint8Array {
   const record = sampleRecord({ payload: Uint8Array.of(level), values: [{ name: 'level', value: level }] })
-  return world.sign(sensor, { type: 'record.one', record }, { nonce: level })
+  return world.sign(sensor, { type: 'record.one', qos: 1, record }, { nonce: level })
 }
 
 /** Has a record certified on every node that runs; its bytes. */

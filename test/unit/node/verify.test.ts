@@ -25,7 +25,7 @@ let world: LedgerWorld
 function recordOf(level: number): Uint8Array {
   const values = [{ name: 'level', value: level }]
   const record = sampleRecord({ payload: Uint8Array.of(level), values })
-  return world.sign(sensor, { type: 'record.one', record })
+  return world.sign(sensor, { type: 'record.one', qos: 1, record })
 }
 
 beforeAll(async () => {

@@ -112,7 +112,7 @@ test('recorder: a message id is once across sessions; under it another message i
   })
   const { id } = keysOf('other')
   const record = sampleRecord({ source: id, messageId: 'm' })
-  const content = { type: 'attested', body: { type: 'record.one', record } } as const
+  const content = { type: 'attested', body: { type: 'record.one', qos: 1, record } } as const
   expect(
     await world.recorder.accept({ exchange: undefined, device: id, messageId: 'm', content }),
   ).toMatchObject({
@@ -229,7 +229,7 @@ test('recorder: a transaction that the device signed is taken as it is, and refu
   const signed = (more: Partial<Parameters<typeof signedBody>[0]> = {}) =>
     signedBody({
       chainId: world.chain.chainId,
-      body: { type: 'record.one', record: sampleRecord() },
+      body: { type: 'record.one', qos: 1, record: sampleRecord() },
       keys: sensorKeys,
       time: world.chain.time,
       ...more,
@@ -254,7 +254,7 @@ test('recorder: a transaction that the device signed is taken as it is, and refu
     const result = await accept(transaction)
     return result.ok ? 'ok' : result.error.code
   }
-  const attested = { type: 'record.one', record: sampleRecord({ source: sensorKeys.id }) } as const
+  const attested = { type: 'record.one', qos: 1, record: sampleRecord({ source: sensorKeys.id }) } as const
   const group = { type: 'group.create', name: 'g', epochKeyHash: undefined } as const
   expect(await code(signed({ keys: keysOf('other') }))).toBe('not-authorised')
   expect(await code(signed({ body: attested }))).toBe('not-authorised')
@@ -269,7 +269,7 @@ test('recorder: a transaction that the device signed is taken as it is, and refu
 test('recorder: a repeat that comes while the outcome is being written has that outcome, on the disk too', async () => {
   await using world = await RecorderWorld.open()
   const incarnation = await begun(world)
-  const body = { type: 'record.one', record: sampleRecord() } as const
+  const body = { type: 'record.one', qos: 1, record: sampleRecord() } as const
   const { chainId, time } = world.chain
   const transaction = signedBody({ chainId, body, keys: sensorKeys, time })
   const content = { type: 'signed', transaction } as const
@@ -393,7 +393,7 @@ test('recorder: what one node alone refuses holds nobody up', async () => {
   vi.spyOn(performance, 'now').mockImplementation(() => 100 * Date.now())
   await using world = await RecorderWorld.open()
   world.sources[1]!.failure = new MoteError('unreachable', 'down')
-  const body = { type: 'record.one', record: sampleRecord({ topic: 'forged' }) } as const
+  const body = { type: 'record.one', qos: 1, record: sampleRecord({ topic: 'forged' }) } as const
   const forged = signedBody({ chainId: world.chain.chainId, body, keys: sensorKeys, time: world.chain.time })
   forged[forged.length - 1]! ^= 1
   const content = { type: 'signed', transaction: forged } as const
@@ -424,7 +424,7 @@ test('recorder: what one node alone says of a resumed message is asked again, un
   await using world = await RecorderWorld.open()
   const exchange = exchangeOf('forged', await begun(world))
   for (const source of world.sources) source.failure = new MoteError('unreachable', 'down')
-  const body = { type: 'record.one', record: sampleRecord({ topic: 'forged' }) } as const
+  const body = { type: 'record.one', qos: 1, record: sampleRecord({ topic: 'forged' }) } as const
   const transaction = signedBody({
     chainId: world.chain.chainId,
     body,

@@ -23,7 +23,7 @@ import { sampleRecord } from '../../../support/sample-record.ts'
 const { chainId, time } = recorderChain()
 
 function transaction(): ParsedTransaction {
-  const body = { type: 'record.one', record: sampleRecord({ source: sensorKeys.id }) } as const
+  const body = { type: 'record.one', qos: 1, record: sampleRecord({ source: sensorKeys.id }) } as const
   return unwrap(parseTransaction(signedBody({ chainId, body, keys: gatewayKeys, time })))
 }
 const opened = (): OpenRecord => ({ transaction: transaction(), ties: new Set() })

@@ -21,7 +21,7 @@ const unconfirmed: Settlement = { type: 'unconfirmed', detail: 'one node alone' 
 const refused: Settlement = { type: 'refused', code: 'bad-signature', detail: 'two nodes' }
 
 function transaction(): ParsedTransaction {
-  const body = { type: 'record.one', record: sampleRecord({ source: sensorKeys.id }) } as const
+  const body = { type: 'record.one', qos: 1, record: sampleRecord({ source: sensorKeys.id }) } as const
   return unwrap(parseTransaction(signedBody({ chainId, body, keys: gatewayKeys, time })))
 }
 

@@ -40,7 +40,7 @@ afterEach(() => {
 
 /** Of the gateway, for its sensor. */
 function transaction(expiry: number): ParsedTransaction {
-  const body = { type: 'record.one', record: sampleRecord({ source: sensorKeys.id }) } as const
+  const body = { type: 'record.one', qos: 1, record: sampleRecord({ source: sensorKeys.id }) } as const
   const { chainId } = chain
   // `signedBody` adds five minutes.
   const time = Milliseconds(expiry - 5 * 60_000)
