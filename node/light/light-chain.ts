@@ -29,9 +29,8 @@ import type { Logger } from '../../client/log.ts'
 import { nativeVerifier } from '../../client/native-crypto.ts'
 import type { LightConfiguration } from '../effective-configuration.ts'
 import { Libp2pNetwork } from '../network/libp2p-network.ts'
-import { libp2pSource } from '../network/query-protocol.ts'
 import { queries } from '../network/request-table.ts'
-import { ask } from '../network/requests.ts'
+import { ask, libp2pSource } from '../network/requests.ts'
 import type { PeerStatus } from '../ports.ts'
 import {
   isFinal,

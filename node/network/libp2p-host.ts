@@ -1,10 +1,10 @@
 /**
  * The libp2p node of a motechain node: TCP, Noise, Yamux, nothing else. No discovery, no identify, no relay: whom
  * to talk to comes from the configuration and from coordination nodes, and who a peer is from hello.
+ * `Dialler` keeps one peer connected.
  *
  * Noise and Yamux are made cheap for many small messages (docs/decisions/0014-small-messages.md).
  */
-
 import { randomBytes } from 'node:crypto'
 import { isIPv6 } from 'node:net'
 import { type ICryptoInterface, type NoiseComponents, noise, pureJsCrypto } from '@chainsafe/libp2p-noise'
@@ -24,6 +24,7 @@ import { createLibp2p } from 'libp2p'
 import sodium from 'sodium-native'
 import { AddressShares, shareOf } from '../../client/address-shares.ts'
 import { nativeSignerFromSeed } from '../../client/native-crypto.ts'
+import type { Clock } from '../ports.ts'
 import { type NetworkLimits, protocols } from './protocols.ts'
 
 export interface HostOptions {
@@ -233,7 +234,7 @@ function gatherTurn(stream: MessageStream, socket: MessageStream, sends: TurnSen
 /*
  * Two habits of the libraries under a connection that cost a small message more than the message itself. Both are changed on
  * the object in hand, since neither library has an option; where it looks different in a later release nothing is changed
- * (test/unit/node/quiet-streams.test.ts says so), and all goes on as before.
+ * (test/unit/node/libp2p-host.test.ts says so), and all goes on as before.
  */
 
 /** What @libp2p/yamux 8 calls the receiving half of a stream. */
@@ -289,4 +290,83 @@ export function endLengthsCheaply(stream: MessageStream): boolean {
   const read = decoder.lengthDecoder
   decoder.lengthDecoder = data => (data.length < lengthBytes ? notThereYet : read(data))
   return true
+}
+
+/*
+ * Keeps one peer connected: dials at once, then again after a growing pause with a random part, for ever, until it
+ * is stopped. It rests while the peer is connected, whoever dialled.
+ */
+
+export interface DiallerOptions {
+  readonly clock: Clock
+  /** Pause before the first attempt after a loss. Of two peers that dial each other one leaves the other time to. */
+  readonly firstDelayMs: number
+  readonly retryDelayMs: number
+  readonly retryDelayMsMax: number
+  /** From 0 (inclusive) to 1 (exclusive). */
+  readonly random: () => number
+  /** One attempt: resolves when the peer is connected, rejects if not. Ends early when `signal` aborts. */
+  readonly connect: (signal: AbortSignal) => Promise<void>
+  readonly isConnected: () => boolean
+  readonly onFailure: (error: unknown, attempt: number) => void
+}
+
+export class Dialler {
+  readonly #options: DiallerOptions
+  readonly #stopping = new AbortController()
+  #state: 'connected' | 'dialling' | 'waiting' = 'connected'
+  #cancelWait: (() => void) | undefined
+  #failures = 0
+
+  constructor(options: DiallerOptions) {
+    this.#options = options
+  }
+
+  /** The peer is not connected (any more). */
+  disconnected(): void {
+    if (this.#stopping.signal.aborted || this.#state !== 'connected') return
+    this.#wait(this.#options.firstDelayMs)
+  }
+
+  /** The peer is connected, by this dialler or by itself. */
+  connected(): void {
+    this.#cancelWait?.()
+    this.#cancelWait = undefined
+    this.#failures = 0
+    if (this.#state === 'waiting') this.#state = 'connected'
+  }
+
+  stop(): void {
+    this.#stopping.abort()
+    this.#cancelWait?.()
+  }
+
+  #attempt(): void {
+    this.#state = 'dialling'
+    this.#options.connect(this.#stopping.signal).then(
+      () => {
+        this.#state = 'connected'
+        this.#failures = 0
+        if (!this.#options.isConnected()) this.disconnected()
+      },
+      error => this.#retryAfter(error),
+    )
+  }
+
+  #retryAfter(error: unknown): void {
+    if (this.#stopping.signal.aborted) return
+    this.#options.onFailure(error, ++this.#failures)
+    if (this.#options.isConnected()) {
+      this.#state = 'connected'
+      return
+    }
+    const { retryDelayMs, retryDelayMsMax, random } = this.#options
+    const delay = Math.min(retryDelayMsMax, retryDelayMs * 2 ** Math.min(this.#failures - 1, 16))
+    this.#wait(delay * (0.5 + random() / 2))
+  }
+
+  #wait(delayMs: number): void {
+    this.#state = 'waiting'
+    this.#cancelWait = this.#options.clock.after(delayMs, () => this.#attempt())
+  }
 }

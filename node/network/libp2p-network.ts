@@ -26,9 +26,8 @@ import type {
   RequestHandler,
   RequestProtocol,
 } from '../ports.ts'
-import { Dialler } from './dialler.ts'
 import { answerHello, type IdentityProvider, judgeAgain, type ProvenPeer, sayHello } from './hello.ts'
-import { createHost, TurnSends } from './libp2p-host.ts'
+import { createHost, Dialler, TurnSends } from './libp2p-host.ts'
 import { type PeerLink, PeerLinks } from './peer-links.ts'
 import { askPeer, serveRequest, takeFrames } from './peer-streams.ts'
 import { type NetworkLimits, protocols, type StreamProtocol } from './protocols.ts'

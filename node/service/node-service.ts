@@ -1,5 +1,5 @@
 /**
- * What a full node answers, once: the HTTP API (api.ts) and `/mote/query/1` (query-protocol.ts) are two thin servers of
+ * What a full node answers, once: the HTTP API (api.ts) and `/mote/query/1` (node/network/requests.ts) are two thin servers of
  * this object, so that an answer does not depend on how one asked.
  *
  * Reads are at the newest certified height unless a height is named: what is committed only may not be proven yet.
@@ -85,7 +85,7 @@ interface HeaderWaiter {
 /** Changed keys that the headers of one answer list, unless its last few have more: about `maxHeaderPageBytes`. */
 const maxKeysPerPage = 32_768
 const headersReadAtOnce = 8
-/** Callers that wait for a header at the same time: all that HTTP lets in, and all peers (api.ts, query-protocol.ts). */
+/** Callers that wait for a header at the same time: all that HTTP lets in, and all peers (api.ts, requests.ts). */
 const maxWaiters = 16_384
 
 export class NodeService implements ChainSource, NodeListener {

@@ -16,7 +16,7 @@ import { encodeHeaderPage, headerListCodec, maxHeaderPageBytes } from '../../../
 import { FailoverSource } from '../../../client/failover-source.ts'
 import { httpSource } from '../../../client/http-source.ts'
 import { protocols } from '../../../node/network/protocols.ts'
-import { libp2pSource, queryHandler } from '../../../node/network/query-protocol.ts'
+import { libp2pSource, queryHandler } from '../../../node/network/requests.ts'
 import { decodeAnswerFrame, encodeAnswerFrame } from '../../../node/network/wire.ts'
 import type { Network, OutgoingRequest } from '../../../node/ports.ts'
 import { LongChain, strangeKeys } from '../../support/long-chain.ts'

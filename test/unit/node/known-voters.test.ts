@@ -4,7 +4,7 @@ import { encode } from '../../../chain/codec.ts'
 import { type CertifiedHeader, certifiedHeaderCodec } from '../../../chain/light-client.ts'
 import { nativeVerifier } from '../../../client/native-crypto.ts'
 import { maxTermLead } from '../../../consensus/message-check.ts'
-import { queryHandler } from '../../../node/network/query-protocol.ts'
+import { queryHandler } from '../../../node/network/requests.ts'
 import { KnownVoters } from '../../../node/replica/known-voters.ts'
 import { keysOf, TestChain } from '../../support/test-chain.ts'
 
