@@ -34,16 +34,18 @@ import {
   type TransactionPlace,
 } from '../ports.ts'
 import { type BatchOperation, type ByteStore, WriteQueue } from './byte-store.ts'
-import { Certificates, type HeightAndCertificate, SignedRecords } from './signed-records.ts'
 import {
   blockOperations,
+  Certificates,
   cutOutside,
   deletions,
   entryOperation,
   forgettingOperations,
+  type HeightAndCertificate,
   put,
   RowFloors,
   readEntries,
+  SignedRecords,
   signedOperation,
   snapshotOperations,
   termAt,
