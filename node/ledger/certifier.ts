@@ -13,6 +13,7 @@
  * uncertified. A peer that still sends signatures for what was certified a while ago lags: it gets ours again. Whoever goes
  * on lacking a certificate asks for it (`wanted`): that of the next handover, which no later one can replace, or the newest.
  */
+
 import type { DeviceId, Hash, Height } from '../../chain/brands.ts'
 import { type Certificate, certificateSigningBytes, verifyCertificate } from '../../chain/certificate.ts'
 import { equalBytes } from '../../chain/codec.ts'
@@ -20,15 +21,8 @@ import { type ConsenterSet, quorumOf } from '../../chain/consenters.ts'
 import type { Handover } from '../../chain/light-client.ts'
 import { ok, type Result, refuse } from '../../chain/result.ts'
 import type { HeaderSignature, SignatureMessage } from '../ports.ts'
-import type { BlockToSign, CertifierConfig, CertifierOutput } from './signature-set.ts'
-import { keyIn, SignatureSet } from './signature-set.ts'
-
-export type {
-  BlockToSign as ExecutedBlock,
-  CertifierConfig,
-  CertifierOutput,
-  Disagreement,
-} from './signature-set.ts'
+import type { BlockToSign } from './live-chain.ts'
+import { type CertifierConfig, type CertifierOutput, keyIn, SignatureSet } from './signatures.ts'
 
 interface HeightState {
   /** What this node computed; undefined until it has executed the height. */

@@ -23,8 +23,7 @@ import type { RecoveredNode, Storage } from '../ports.ts'
 import { corrupt, stored } from '../storage/store-records.ts'
 import { isPlaceOf } from './compaction.ts'
 import { Handovers, type PlacedHandover } from './handovers.ts'
-import { changesCodec, genesisWriteOf, handoverCodec } from './live-chain.ts'
-import type { BlockToSign } from './signature-set.ts'
+import { type BlockToSign, changesCodec, genesisWriteOf, handoverCodec } from './live-chain.ts'
 
 export interface RecoveredChain {
   readonly raft: Recovered

@@ -15,6 +15,7 @@ import {
 } from '../../chain/block.ts'
 import { type BlockLeaves, blockLeavesCodec } from '../../chain/block-leaves.ts'
 import {
+  type Hash,
   Height,
   type LogIndex,
   type Milliseconds,
@@ -51,8 +52,7 @@ import { get } from '../../chain/state-tree.ts'
 import { bodies, type ParsedTransaction } from '../../chain/transaction.ts'
 import type { BlockUndo, BlockWrite, Storage } from '../ports.ts'
 import { stored } from '../storage/store-records.ts'
-import { ExpectedTransactions } from './expected-transactions.ts'
-import type { BlockToSign } from './signature-set.ts'
+import { ExpectedTransactions } from './remembered-checks.ts'
 
 /**
  * Rows in the histories of those who receive an epoch key, in one block. A re-key is short however large its group is, so
@@ -88,6 +88,15 @@ export interface Outcome {
   readonly code: ReceiptCode
   /** False for a duplicate and for bytes whose id is not used up: the id's own outcome is another one. */
   readonly final: boolean
+}
+
+/** A block that this node has executed. */
+export interface BlockToSign {
+  readonly height: Height
+  readonly term: Term
+  readonly headerHash: Hash
+  /** The set that signs what follows, if this is a handover block. */
+  readonly handover?: ConsenterSet | undefined
 }
 
 /** An executed block and what it leaves behind. */

@@ -119,7 +119,7 @@ export const hearing: readonly RefusalCheck[] = [
   },
   {
     refusal: 'another transaction for one that was checked here',
-    file: 'node/ledger/expected-transactions.ts',
+    file: 'node/ledger/remembered-checks.ts',
     find: 'Buffer.compare(known.bytes, wire) === 0',
     replace: 'true',
     test: 'test/unit/node/expected-transactions.test.ts',

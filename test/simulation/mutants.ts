@@ -346,14 +346,14 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'certificate-for-the-next-height',
     source: 'no certificate over an uncommitted block',
-    file: 'node/ledger/signature-set.ts',
+    file: 'node/ledger/signatures.ts',
     find: '    return { height, headerHash, signatures }\n',
     replace: '    return { height: (height + 1) as Height, headerHash, signatures }\n',
   },
   {
     name: 'certificate-without-a-quorum',
     source: 'a certificate is of a quorum',
-    file: 'node/ledger/signature-set.ts',
+    file: 'node/ledger/signatures.ts',
     find: '    return this.#verified.size >= quorum\n  }\n\n  /** This consenter',
     replace: '    return this.#verified.size >= quorum - 1\n  }\n\n  /** This consenter',
   },

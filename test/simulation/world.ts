@@ -11,7 +11,7 @@ import { nativeSignerFromSeed, nativeVerifier } from '../../client/native-crypto
 import type { Configuration } from '../../consensus/types.ts'
 import { epochModel } from '../../devnet/chaos/epoch-register.ts'
 import { checkLinearizable } from '../../devnet/chaos/linearizability.ts'
-import { RememberingVerifier } from '../../node/ledger/remembering-verifier.ts'
+import { RememberingVerifier } from '../../node/ledger/remembered-checks.ts'
 import { type SampleIdentity, sampleGenesis, sampleIdentity, seedOf } from '../support/sample-genesis.ts'
 import { Clients } from './clients.ts'
 import { Faults } from './faults.ts'

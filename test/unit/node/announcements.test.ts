@@ -1,8 +1,8 @@
 import { expect, test } from 'vitest'
 import type { DeviceId } from '../../../chain/brands.ts'
 import type { QuorumPolicy } from '../../../chain/consenters.ts'
-import { Announcements } from '../../../node/ledger/announcements.ts'
 import type { LiveChain } from '../../../node/ledger/live-chain.ts'
+import { Announcements } from '../../../node/ledger/signatures.ts'
 
 const [a, b, c] = ['a', 'b', 'c'] as DeviceId[] as [DeviceId, DeviceId, DeviceId]
 const three = [a, b, c]

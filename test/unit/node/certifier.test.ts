@@ -5,7 +5,9 @@ import { consenterSet } from '../../../chain/consenters.ts'
 import { deviceIdOf } from '../../../chain/keys.ts'
 import type { Handover } from '../../../chain/light-client.ts'
 import { nobleVerifier, signerFromSeed } from '../../../chain/noble-crypto.ts'
-import { Certifier, type Disagreement, type ExecutedBlock } from '../../../node/ledger/certifier.ts'
+import { Certifier } from '../../../node/ledger/certifier.ts'
+import type { BlockToSign } from '../../../node/ledger/live-chain.ts'
+import type { Disagreement } from '../../../node/ledger/signatures.ts'
 import type { SignatureMessage } from '../../../node/ports.ts'
 
 const chainId = ChainId('c'.repeat(64))
@@ -15,7 +17,7 @@ const set = consenterSet(
   signers.map((signer, i) => ({ id: ids[i]!, key: signer.publicKey })),
   'majority',
 )
-const block = (height: number, hash = 'a'): ExecutedBlock => ({
+const block = (height: number, hash = 'a'): BlockToSign => ({
   height: Height(height),
   term: Term(1),
   headerHash: Hash(hash.repeat(64)),
@@ -40,11 +42,11 @@ function setUp(member: number | undefined = 0) {
   return { certifier, sent, certificates, disagreements, diverged }
 }
 
-function signatureOf(member: number, { height, term, headerHash }: ExecutedBlock): SignatureMessage {
+function signatureOf(member: number, { height, term, headerHash }: BlockToSign): SignatureMessage {
   const signature = signers[member]!.sign(certificateSigningBytes(chainId, 0, height, headerHash))
   return { incarnation: 0, height, term, headerHash, signature }
 }
-function executeAndStore(certifier: Certifier, ...blocks: ExecutedBlock[]) {
+function executeAndStore(certifier: Certifier, ...blocks: BlockToSign[]) {
   for (const each of blocks) certifier.collect(each)
   certifier.sign(blocks)
 }
@@ -237,7 +239,7 @@ const setOf = (...members: number[]) =>
   )
 const before = setOf(0, 1, 2)
 const after = setOf(2, 3, 4)
-const handover: ExecutedBlock = { ...block(1), handover: after }
+const handover: BlockToSign = { ...block(1), handover: after }
 
 function handingOver(member?: number) {
   const certificates: { certificate: Certificate; handover: Handover | undefined }[] = []
@@ -253,7 +255,7 @@ function handingOver(member?: number) {
       diverged: () => {},
     },
   )
-  const sign = (i: number, signed: ExecutedBlock) => {
+  const sign = (i: number, signed: BlockToSign) => {
     const signature = five[i]!.sign(certificateSigningBytes(chainId, 0, signed.height, signed.headerHash))
     certifier.receive(fiveIds[i]!, [{ incarnation: 0, ...signed, signature }])
   }

@@ -3,7 +3,7 @@ import { ChainId, DeviceId, Milliseconds } from '../../../chain/brands.ts'
 import { keyIdOf } from '../../../chain/keys.ts'
 import { signerFromSeed } from '../../../chain/noble-crypto.ts'
 import { parseTransaction, signTransaction } from '../../../chain/transaction.ts'
-import { ExpectedTransactions } from '../../../node/ledger/expected-transactions.ts'
+import { ExpectedTransactions } from '../../../node/ledger/remembered-checks.ts'
 
 const signer = signerFromSeed('ed25519', new Uint8Array(32).fill(1))
 

@@ -1,19 +1,26 @@
 /**
- * The signatures of one consenter set over one header, on the way to a certificate.
- *
- * Verification is lazy: what is offered is verified only as far as the quorum needs it, so a signature that arrives
- * after the quorum costs nothing. One that does not verify is forgotten, and its consenter may offer another.
+ * Signatures of consenters over headers: those of one set over one header, on the way to a certificate (`SignatureSet`), what the
+ * certifier is told and tells, and how this node's own reach the others (`Announcements`).
  */
-import type { ChainId, DeviceId, Hash, Height, Term } from '../../chain/brands.ts'
+import type { ChainId, DeviceId, Hash, Height } from '../../chain/brands.ts'
 import type { Certificate } from '../../chain/certificate.ts'
 import { type ConsenterSet, indexOfConsenter, quorumOf } from '../../chain/consenters.ts'
 import type { PublicKey, SignatureVerifier, Signer } from '../../chain/keys.ts'
 import type { Handover } from '../../chain/light-client.ts'
-import type { SignatureMessage } from '../ports.ts'
+import type { Network, SignatureMessage } from '../ports.ts'
+import type { LiveChain } from './live-chain.ts'
+import type { Members } from './members.ts'
+import type { Leadership, NodeListener } from './node-events.ts'
 
 /** True if `signature` is the holder's over the header of the set. */
 export type Verifies = (key: PublicKey, signature: Uint8Array) => boolean
 
+/**
+ * The signatures of one consenter set over one header.
+ *
+ * Verification is lazy: what is offered is verified only as far as the quorum needs it, so a signature that arrives
+ * after the quorum costs nothing. One that does not verify is forgotten, and its consenter may offer another.
+ */
 export class SignatureSet {
   readonly set: ConsenterSet
   readonly #verifies: Verifies
@@ -75,15 +82,6 @@ export function keyIn(set: ConsenterSet, id: DeviceId): PublicKey | undefined {
 
 /* What the certifier is made of, what it is told and what it tells: the types of certifier.ts. */
 
-/** A block that this node has executed. */
-export interface BlockToSign {
-  readonly height: Height
-  readonly term: Term
-  readonly headerHash: Hash
-  /** The set that signs what follows, if this is a handover block. */
-  readonly handover?: ConsenterSet | undefined
-}
-
 /** A consenter that validly signed another hash than this node computed. */
 export interface Disagreement {
   readonly consenter: DeviceId
@@ -116,4 +114,55 @@ export interface CertifierConfig {
   /** Own signatures kept for peers that lag. At least the certification lag at which leaders stop. */
   readonly keptSignatures?: number
   readonly announceAgainMs?: number
+}
+
+/*
+ * How this node's signatures reach the others. Each waits for those that complete its certificate, so they leave before
+ * this node goes on. Where two signatures are a certificate, a consenter that follows has its own and the leader's first: what
+ * another follower signs is spare there, and waits for company (`Network.send`). A full node that does not sign needs it.
+ */
+
+/** Of the leader and of whoever collects. */
+const certificateOfTwo = 2
+
+export class Announcements implements NodeListener {
+  readonly #id: DeviceId
+  readonly #network: Pick<Network, 'send' | 'flush'>
+  readonly #members: Pick<Members, 'others'>
+  readonly #chain: Pick<LiveChain, 'ledger'>
+  #leadership: Leadership | undefined
+
+  constructor(parts: {
+    readonly id: DeviceId
+    readonly network: Pick<Network, 'send' | 'flush'>
+    readonly members: Pick<Members, 'others'>
+    readonly chain: Pick<LiveChain, 'ledger'>
+  }) {
+    this.#id = parts.id
+    this.#network = parts.network
+    this.#members = parts.members
+    this.#chain = parts.chain
+  }
+
+  leadershipChanged(leadership: Leadership): void {
+    this.#leadership = leadership
+  }
+
+  /** Sends this node's signatures to one peer or to every other member. */
+  send(to: DeviceId | 'all', signatures: readonly SignatureMessage[]): void {
+    const message = { type: 'signatures', signatures } as const
+    if (to === 'all')
+      for (const peer of this.#members.others)
+        this.#network.send(peer as DeviceId, message, this.#isSpareTo(peer) ? 'soon' : 'now')
+    else this.#network.send(to, message)
+    this.#network.flush()
+  }
+
+  #isSpareTo(peer: string): boolean {
+    const { role, leader } = this.#leadership ?? {}
+    if (role !== 'follower' || leader === undefined || leader === peer) return false
+    const set = this.#chain.ledger.parameters.consenters
+    const signers = new Set<string>(set.consenters.map(({ id }) => id))
+    return quorumOf(set) <= certificateOfTwo && [this.#id, leader, peer].every(id => signers.has(id))
+  }
 }
