@@ -78,6 +78,8 @@ interface OpenMessage extends OpenRecord {
   settled: PromiseWithResolvers<Settlement>
 }
 
+/** Deliveries of one transaction that wait for its outcome: a device may send what it has signed again and again. */
+export const maxTiesPerRecord = 64
 const retryDelayMs = 500
 
 export class DurableRecorder implements Recorder {
@@ -145,6 +147,8 @@ export class DurableRecorder implements Recorder {
     if (!transaction.ok) return transaction
     const known = this.#open.get(transaction.value.id)
     if (known) {
+      if (exchange && known.ties.size >= maxTiesPerRecord)
+        return refuse('overloaded', `transaction ${known.transaction.id}: ${known.ties.size} deliveries wait`)
       await exchanges.tie(known, { exchange })
       return this.#acceptedOnce(known)
     }
@@ -162,8 +166,9 @@ export class DurableRecorder implements Recorder {
       await this.#parts.exchanges.tie(open, ties)
       const way = await this.#offer(open)
       if (!way.ok) {
-        await this.#parts.exchanges.untie(open)
+        // First, so that no further delivery is tied to what is being taken back.
         this.#close(open)
+        await this.#parts.exchanges.untie(open)
       }
       open.accepted.resolve(way.ok ? ok(undefined) : way)
       if (way.ok) void this.#follow(open, way.value)
@@ -306,8 +311,12 @@ export class DurableRecorder implements Recorder {
     return open
   }
 
-  #close({ transaction }: OpenMessage): void {
-    if (this.#open.delete(transaction.id)) this.#bytes -= transaction.bytes.length
+  #close(open: OpenMessage): void {
+    const { id, bytes } = open.transaction
+    // Another message may have the same transaction by now.
+    if (this.#open.get(id) !== open) return
+    this.#open.delete(id)
+    this.#bytes -= bytes.length
   }
 
   #interrupt(): void {

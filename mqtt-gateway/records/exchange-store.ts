@@ -7,6 +7,7 @@
  * 2. A tie is on the disk before its transaction goes anywhere. How that ended may be written later: the chain says it again.
  * 3. Bounded: what has ended is forgotten, the oldest first. What is open is bounded by who takes it in (durable-recorder.ts).
  * 4. What is open is on the disk until it has ended, also when nobody can repeat its exchange any more: whoever sent it may rely on it.
+ * 5. After a write that failed nothing new is taken before the disk has what it lacks (owed-writes.ts).
  *
  * Keys: `session/` and the hash of the client; `exchange/`, the same and the packet identifier; `message/`, the device and the hash of the
  * message id; `open/` and the id of a transaction, for what no exchange and no message id finds. The hashes make names of any text, of one length.
@@ -17,6 +18,7 @@ import { bytesToHex } from '../../chain/hex.ts'
 import { MoteError } from '../../chain/result.ts'
 import type { ParsedTransaction } from '../../chain/transaction.ts'
 import type { MessageStore, StoreChange } from '../../client/message-store.ts'
+import { OwedWrites } from './owed-writes.ts'
 import type { Exchange, Incarnation, RecordOutcome, SessionStart } from './recorder.ts'
 import {
   changeOf,
@@ -64,6 +66,7 @@ type ExchangeLimits = Readonly<typeof defaultLimits>
 
 export class ExchangeStore {
   readonly #store: MessageStore
+  readonly #disk: OwedWrites
   readonly #now: () => Milliseconds
   readonly #limits: ExchangeLimits
   /** By hash of the client; in the order in which they were seen. */
@@ -76,6 +79,7 @@ export class ExchangeStore {
 
   private constructor(store: MessageStore, now: () => Milliseconds, limits: ExchangeLimits) {
     this.#store = store
+    this.#disk = new OwedWrites(store)
     this.#now = now
     this.#limits = limits
   }
@@ -92,11 +96,12 @@ export class ExchangeStore {
 
   /** Session Present, and which life of the session it is, on the disk. */
   async incarnationOf(client: string, start: SessionStart): Promise<Incarnation> {
+    this.#disk.mustOweNothing()
     const hash = hashOf(client)
     const session = this.#sessions.get(hash)
     const isOver = session && session.seenAt + sessionMs < this.#now()
     if (session && start === 'kept' && !session.isClean && !isOver) {
-      await this.#store.write([this.#seen(session)])
+      await this.#disk.write([this.#seen(session)])
       return { incarnation: session.incarnation, isPresent: true }
     }
     const gone = session ? this.#forgetSession(session) : []
@@ -106,7 +111,7 @@ export class ExchangeStore {
     const next = { hash, owner, incarnation, isClean, seenAt: this.#now(), ties: new Map() }
     const room = [...this.#makeRoomFor(owner), ...this.#makeRoomForSessions()]
     this.#add(next)
-    await this.#store.write([...gone, ...room, this.#seen(next)])
+    await this.#disk.write([...gone, ...room, this.#seen(next)])
     return { incarnation, isPresent: false }
   }
 
@@ -131,6 +136,7 @@ export class ExchangeStore {
       message,
     }: { readonly exchange?: Exchange | undefined; readonly message?: NamedMessage | undefined },
   ): Promise<void> {
+    this.#disk.mustOweNothing()
     const changes: StoreChange[] = []
     const at = this.#now()
     if (exchange) {
@@ -153,7 +159,7 @@ export class ExchangeStore {
       this.#messages.set(key, tie)
       changes.push(this.#opened(open, tie))
     }
-    if (changes.length > 0) await this.#store.write(changes)
+    if (changes.length > 0) await this.#disk.write(changes)
   }
 
   /** The message has another transaction now. Throws `storage-failed`. */
@@ -161,7 +167,7 @@ export class ExchangeStore {
     const written = new Set<Tie>()
     // A session may end while it is written, and its tie give way to another one.
     for (let rest = [...open.ties]; rest.length > 0; rest = [...open.ties].filter(tie => !written.has(tie))) {
-      await this.#store.write(rest.map(tie => changeOf(tie, transaction)))
+      await this.#disk.write(rest.map(tie => changeOf(tie, transaction)))
       for (const tie of rest) written.add(tie)
     }
     open.transaction = transaction
@@ -170,7 +176,7 @@ export class ExchangeStore {
   /** How it ended, on the disk when it resolves, in all ties of now; one that comes meanwhile stays. Throws `storage-failed`. */
   async end(open: OpenRecord, outcome: RecordOutcome): Promise<void> {
     const ties = [...open.ties]
-    if (ties.length > 0) await this.#store.write(ties.map(tie => endOf(tie, outcome)))
+    if (ties.length > 0) await this.#disk.write(ties.map(tie => endOf(tie, outcome)))
     for (const tie of ties) {
       tie.open = undefined
       open.ties.delete(tie)
@@ -185,7 +191,7 @@ export class ExchangeStore {
       return [gone(key)]
     })
     open.ties.clear()
-    if (changes.length > 0) await this.#store.write(changes)
+    if (changes.length > 0) await this.#disk.write(changes)
   }
 
   /** How a message ended that is open no more. Throws `storage-failed`, `storage-corrupt`. */
@@ -197,13 +203,15 @@ export class ExchangeStore {
 
   /** PUBREL: the exchange is over. Throws `storage-failed`. */
   async released(client: string, packetIdentifier: number): Promise<void> {
+    this.#disk.mustOweNothing()
     const session = this.#sessions.get(hashOf(client))
     if (session?.ties.get(packetIdentifier)?.qos !== 2) return
-    await this.#store.write(this.#forgetExchange(session, packetIdentifier))
+    await this.#disk.write(this.#forgetExchange(session, packetIdentifier))
   }
 
   /** Forgets sessions and names whose time is over. Throws `storage-failed`. */
   async expire(): Promise<void> {
+    this.#disk.mustOweNothing()
     const now = this.#now()
     const changes: StoreChange[] = []
     for (const session of [...this.#sessions.values()])
@@ -213,7 +221,7 @@ export class ExchangeStore {
         this.#messages.delete(key)
         changes.push(gone(key))
       }
-    if (changes.length > 0) await this.#store.write(changes)
+    if (changes.length > 0) await this.#disk.write(changes)
   }
 
   #sessionOf(client: string, incarnation: string): SessionTies {
@@ -341,7 +349,7 @@ export class ExchangeStore {
         const ended = this.#forgetEnded(session, session.ties.size)
         return session.ties.size > 0 ? ended : [...ended, ...this.#forgetSession(session)]
       })
-    if (changes.length > 0) await this.#store.write(changes)
+    if (changes.length > 0) await this.#disk.write(changes)
   }
 
   /** The oldest first. */

@@ -6,9 +6,10 @@ import { parseTransaction } from '../../../../chain/transaction.ts'
 import { DurableQueue } from '../../../../client/durable-queue.ts'
 import { MessageStore } from '../../../../client/message-store.ts'
 import { signedBody } from '../../../../client/submission.ts'
+import { maxTiesPerRecord } from '../../../../mqtt-gateway/records/durable-recorder.ts'
 import { ExchangeStore } from '../../../../mqtt-gateway/records/exchange-store.ts'
 import { LevelQueue } from '../../../../mqtt-gateway/records/level-queue.ts'
-import type { SessionStart } from '../../../../mqtt-gateway/records/recorder.ts'
+import type { RecordRequest, SessionStart } from '../../../../mqtt-gateway/records/recorder.ts'
 import { exchangeOf, RecorderWorld, requestOf, sensorKeys } from '../../../support/recorder-world.ts'
 import { sampleRecord } from '../../../support/sample-record.ts'
 import { keysOf } from '../../../support/test-chain.ts'
@@ -365,6 +366,65 @@ test('recorder: refused by a full queue, a message leaves no trace: sent again i
   expect(world.recorded()).toEqual([])
   expect(await world.record(said)).toMatchObject({ type: 'certified' })
   expect(world.recorded()).toEqual(['a'])
+})
+
+/** What the device signed itself, in a delivery of its own each time. */
+async function signedDeliveries(world: RecorderWorld) {
+  const incarnation = await begun(world)
+  const body = { type: 'record.one', qos: 1, record: sampleRecord() } as const
+  const { chainId, time } = world.chain
+  const transaction = signedBody({ chainId, body, keys: sensorKeys, time })
+  return (packetIdentifier: number): RecordRequest => ({
+    exchange: exchangeOf('a', incarnation, { packetIdentifier }),
+    device: sensorKeys.id,
+    messageId: undefined,
+    content: { type: 'signed', transaction },
+  })
+}
+
+test('recorder: refused by a full queue, a message leaves no trace of a delivery that joined it meanwhile either', async () => {
+  await using world = await RecorderWorld.open()
+  const delivery = await signedDeliveries(world)
+  const untie = ExchangeStore.prototype.untie
+  const untying = Promise.withResolvers<void>()
+  const goOn = Promise.withResolvers<void>()
+  vi.spyOn(ExchangeStore.prototype, 'untie').mockImplementation(async function (this: ExchangeStore, open) {
+    const gone = untie.call(this, open)
+    untying.resolve()
+    await goOn.promise
+    return gone
+  })
+  vi.spyOn(LevelQueue.prototype, 'add').mockResolvedValue(refuse('overloaded', 'full'))
+  const first = world.recorder.accept(delivery(1))
+  await untying.promise
+  const second = world.recorder.accept(delivery(2))
+  await new Promise(setImmediate)
+  goOn.resolve()
+  expect([await first, await second]).toMatchObject([
+    { error: { code: 'overloaded' } },
+    { error: { code: 'overloaded' } },
+  ])
+  expect(world.recorder.isRepeat(delivery(2))).toBe(false)
+  expect(world.status.open).toBe(0)
+  await world.restart()
+  expect(world.recorded()).toEqual([])
+  expect(world.recorder.isRepeat(delivery(2))).toBe(false)
+})
+
+test('recorder: of one open record as many deliveries are remembered as the limit says, and a further one is refused', async () => {
+  await using world = await RecorderWorld.open()
+  const delivery = await signedDeliveries(world)
+  for (const source of world.sources) source.failure = new MoteError('unreachable', 'down')
+  for (let i = 1; i <= maxTiesPerRecord; i++) unwrap(await world.recorder.accept(delivery(i)))
+  const refused = () => world.recorder.accept(delivery(maxTiesPerRecord + 1))
+  expect(await refused()).toMatchObject({ error: { code: 'overloaded' } })
+  expect(world.recorder.isRepeat(delivery(maxTiesPerRecord + 1))).toBe(false)
+  // One that was taken is still found.
+  const again = unwrap(await world.recorder.accept(delivery(1)))
+  for (const source of world.sources) source.failure = undefined
+  expect(await again.outcome).toMatchObject({ type: 'certified' })
+  await vi.waitFor(() => expect(world.status.open).toBe(0))
+  expect(await unwrap(await refused()).outcome).toEqual(await again.outcome)
 })
 
 test('recorder: where the queue cannot be reached, what is tied goes to the chain without it, and what is not is not taken', async () => {

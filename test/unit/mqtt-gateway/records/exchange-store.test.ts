@@ -2,8 +2,8 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, expect, test } from 'vitest'
-import { unwrap } from '../../../../chain/result.ts'
+import { afterEach, beforeEach, expect, test, vi } from 'vitest'
+import { MoteError, unwrap } from '../../../../chain/result.ts'
 import { type ParsedTransaction, parseTransaction } from '../../../../chain/transaction.ts'
 import { MessageStore } from '../../../../client/message-store.ts'
 import { signedBody } from '../../../../client/submission.ts'
@@ -53,6 +53,7 @@ beforeEach(async () => {
   await start()
 })
 afterEach(async () => {
+  vi.restoreAllMocks()
   await store.close()
   await rm(directory, { recursive: true })
 })
@@ -301,4 +302,51 @@ test('exchange store: a session that ends while a successor is written does not 
   await Promise.all([exchanges.replace(record, successor), begin('c', 'clean')])
   await restart()
   expect(open.map(({ transaction: { id } }) => id)).toEqual([successor.id])
+})
+
+/** The next write of the store fails, as on a full disk; those after it do not. */
+const failOnce = () =>
+  vi.spyOn(MessageStore.prototype, 'write').mockRejectedValueOnce(new MoteError('storage-failed', 'full'))
+
+test('exchange store: a tie that could not be written, and is taken back, takes no other record off the disk', async () => {
+  const exchange = exchangeOf('a', await begin(), { qos: 1 })
+  const record = opened()
+  await exchanges.tie(record, { exchange })
+  const next = opened()
+  failOnce()
+  // The same packet identifier without DUP: another message.
+  await expect(exchanges.tie(next, { exchange })).rejects.toMatchObject({ code: 'storage-failed' })
+  await exchanges.untie(next)
+  await restart()
+  expect(open.map(({ transaction: { id } }) => id)).toEqual([record.transaction.id])
+  expect(exchanges.find({ ...exchange, isRepeat: true })).toBeUndefined()
+})
+
+test('exchange store: what a failed write should have forgotten is forgotten before anything else is taken', async () => {
+  const exchange = exchangeOf('a', await begin())
+  const record = opened()
+  await exchanges.tie(record, { exchange })
+  await exchanges.end(record, refused(record))
+  failOnce()
+  await expect(exchanges.released('c', 1)).rejects.toMatchObject({ code: 'storage-failed' })
+  failOnce()
+  // The client says it again, as it has no PUBCOMP.
+  await expect(exchanges.released('c', 1)).rejects.toMatchObject({ code: 'storage-failed' })
+  await vi.waitFor(() => exchanges.released('c', 1))
+  await restart()
+  expect(exchanges.find(exchange)).toBeUndefined()
+})
+
+test('exchange store: of a key that was written again meanwhile, what a failed write said of it stays away', async () => {
+  const incarnation = await begin()
+  const exchange = exchangeOf('a', incarnation, { qos: 1 })
+  const [first, second] = [opened(), opened()]
+  failOnce()
+  const failed = exchanges.tie(first, { exchange })
+  const written = exchanges.tie(second, { exchange })
+  await expect(failed).rejects.toMatchObject({ code: 'storage-failed' })
+  await written
+  await vi.waitFor(() => exchanges.released('c', 1))
+  await restart()
+  expect(exchanges.find({ ...exchange, isRepeat: true })?.open?.transaction.id).toBe(second.transaction.id)
 })
