@@ -8,7 +8,7 @@ import { Milliseconds } from '../chain/brands.ts'
 export interface Clock {
   /**
    * The machine's clock: since 1970. It may be wrong and may jump, so it is compared with what others' clocks say
-   * (voter-clocks.ts, freshness.ts) or shown to people, and no time-out goes by it.
+   * (block-time.ts, freshness.ts) or shown to people, and no time-out goes by it.
    */
   wall(): Milliseconds
   /** Milliseconds since some moment before: never goes back, and no change of the wall clock moves it. For every time-out. */

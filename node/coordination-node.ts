@@ -14,6 +14,7 @@ import { systemClock } from '../client/clock.ts'
 import type { NodeAddress } from '../client/join-messages.ts'
 import type { Logger } from '../client/log.ts'
 import { grantOperatorAccess } from '../client/operator-access.ts'
+import { relaySource } from '../client/relay-source.ts'
 import type { LightConfiguration } from './effective-configuration.ts'
 import type { RunningNode } from './full-node.ts'
 import { LightChain } from './light/light-chain.ts'
@@ -23,7 +24,6 @@ import { AddressAnnouncer } from './registry/coordination-addresses.ts'
 import { JoinService } from './registry/join-service.ts'
 import { heartbeatEveryMs, LiveNodes } from './registry/live-nodes.ts'
 import { adminRoutes, bodyOf, createApi, listenApi } from './service/api.ts'
-import { relaySource } from './service/relay-source.ts'
 
 const moveTimeoutMs = 3_000
 

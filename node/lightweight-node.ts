@@ -11,6 +11,7 @@ import { join } from 'node:path'
 import { checkpointFile } from '../client/checkpoint-file.ts'
 import type { Logger } from '../client/log.ts'
 import { grantOperatorAccess } from '../client/operator-access.ts'
+import { relaySource } from '../client/relay-source.ts'
 import type { LightConfiguration } from './effective-configuration.ts'
 import type { RunningNode } from './full-node.ts'
 import { LightChain } from './light/light-chain.ts'
@@ -18,7 +19,6 @@ import { ServingNodes } from './light/serving-nodes.ts'
 import { registryReports } from './network/request-table.ts'
 import { requestHandler } from './network/requests.ts'
 import { adminRoutes, createApi, listenApi } from './service/api.ts'
-import { relaySource } from './service/relay-source.ts'
 
 /** Starts the lightweight node of a configuration. Throws the `MoteError` that says what is in its way. */
 export async function startLightweightNode(config: LightConfiguration, log: Logger): Promise<RunningNode> {

@@ -18,9 +18,9 @@ import type { Raft } from '../../consensus/raft.ts'
 import type { Configuration, Effect, Entry, Input } from '../../consensus/types.ts'
 import type { LiveChain } from '../ledger/live-chain.ts'
 import type { Clock } from '../ports.ts'
+import type { ClockExchange } from './block-time.ts'
 import { type MembershipDriver, membershipContext } from './membership-driver.ts'
 import type { Mempool } from './mempool.ts'
-import type { ClockExchange } from './voter-clocks.ts'
 
 export interface ProducerLimits {
   readonly transactionsPerBlock: number
@@ -123,7 +123,7 @@ export class Producer {
 
 export interface ProposerParts {
   readonly clock: Clock
-  /** The voters' time (voter-clocks.ts); undefined while nobody can say. */
+  /** The voters' time (block-time.ts); undefined while nobody can say. */
   readonly clocks: Pick<ClockExchange, 'time'>
   readonly chain: LiveChain
   readonly producer: Producer

@@ -32,12 +32,11 @@ import type { Leadership, NodeListener } from '../ledger/node-events.ts'
 import type { VerifiedSnapshot } from '../ledger/snapshots.ts'
 import type { Network } from '../ports.ts'
 import type { Acknowledgements } from './acknowledgements.ts'
+import { type ClockExchange, LateProposals } from './block-time.ts'
 import { Executor, type ExecutorParts } from './executor.ts'
-import { LateProposals } from './late-proposals.ts'
 import { ReadRounds } from './linearizable-reads.ts'
 import { HeldSends, storageFailure, WriteWatch, writeDeadlineMs, writeStallMs } from './pending-writes.ts'
 import { Proposer, type ProposerParts } from './producer.ts'
-import type { ClockExchange } from './voter-clocks.ts'
 
 export interface ReplicaParts extends ExecutorParts, ProposerParts {
   readonly raft: RaftConfig

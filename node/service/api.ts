@@ -35,7 +35,7 @@ import { coordinationAddressesCodec } from '../../client/coordination-address.ts
 import { type HealthAnswer, liveness, readiness } from '../../client/health.ts'
 import { type Problem, problemHeaders, problemOf } from '../../client/problem.ts'
 import { Places } from '../network/rate-limit.ts'
-import type { TransferReport } from '../replica/leader-transfer.ts'
+import type { TransferReport } from './administration.ts'
 import { json, limitRate, mustBeNoPage, mustBeOperator, octets } from './callers.ts'
 import { recordRoutes } from './record-pages.ts'
 

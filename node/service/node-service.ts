@@ -44,7 +44,7 @@ import type { Handovers } from '../ledger/handovers.ts'
 import { changesCodec, forgottenBlockCodec, type LiveChain } from '../ledger/live-chain.ts'
 import type { NodeListener } from '../ledger/node-events.ts'
 import type { Clock, Storage } from '../ports.ts'
-import type { FullNodeStatus } from './node-status.ts'
+import type { FullNodeStatus } from './administration.ts'
 import { answerAt, type ListedState, recordPage } from './record-pages.ts'
 import type { Submission } from './submission.ts'
 

@@ -20,7 +20,7 @@ export const quotas: readonly RefusalCheck[] = [
     test: quotasTest,
     only: 'keep no operator out',
   },
-  ...takenOut('node/replica/unexpired-counts.ts', quotasTest, {
+  ...takenOut('node/replica/admission.ts', quotasTest, {
     'more unexpired transactions of one signer than its share':
       'if ((this.#counts.get(signer) ?? 0) >= share)',
     "an unexpired transaction in the operators' places": "if (lane !== 'operator' && all >= places)",

@@ -396,7 +396,7 @@ const clocks: readonly RefusalCheck[] = [
   },
   {
     refusal: 'a block without the clocks of a majority',
-    file: 'node/replica/voter-clocks.ts',
+    file: 'node/replica/block-time.ts',
     find: '  return times[Math.floor(voters.length / 2)]\n',
     replace: '  return times[Math.floor(voters.length / 2)] ?? times.at(-1)\n',
     test: 'test/unit/node/block-time.test.ts',
@@ -404,14 +404,14 @@ const clocks: readonly RefusalCheck[] = [
   },
   {
     refusal: "a proposal later than a follower's own estimate and the bound",
-    file: 'node/replica/voter-clocks.ts',
+    file: 'node/replica/block-time.ts',
     find: 'return time === undefined ? certified : Math.max(certified, time + clockBoundMs)',
     replace: 'return Number.POSITIVE_INFINITY',
     test: 'test/unit/node/voter-clocks-exchange.test.ts',
   },
   {
     refusal: 'to hold back what is not later than the newest certified block',
-    file: 'node/replica/voter-clocks.ts',
+    file: 'node/replica/block-time.ts',
     find: 'Math.max(certified, time + clockBoundMs)',
     replace: 'time + clockBoundMs',
     test: 'test/unit/node/voter-clocks-exchange.test.ts',

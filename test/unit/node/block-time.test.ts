@@ -2,7 +2,7 @@
 import { expect, test } from 'vitest'
 import { Height, Milliseconds } from '../../../chain/brands.ts'
 import { clockSampleMaxAgeMs } from '../../../node/network/wire.ts'
-import { clockBoundMs } from '../../../node/replica/voter-clocks.ts'
+import { clockBoundMs } from '../../../node/replica/block-time.ts'
 import { LedgerWorld } from '../../support/ledger-world.ts'
 import { sampleIdentity } from '../../support/sample-genesis.ts'
 

@@ -4,7 +4,7 @@ import { proposalCodec, proposalTime } from '../../../chain/block.ts'
 import { Milliseconds } from '../../../chain/brands.ts'
 import { encode } from '../../../chain/codec.ts'
 import type { Entry } from '../../../consensus/types.ts'
-import { LateProposals, withholdLate } from '../../../node/replica/late-proposals.ts'
+import { LateProposals, withholdLate } from '../../../node/replica/block-time.ts'
 
 const data = (time: number) =>
   encode(proposalCodec, {

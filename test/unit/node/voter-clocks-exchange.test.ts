@@ -4,8 +4,12 @@ import { type DeviceId, Milliseconds } from '../../../chain/brands.ts'
 import { encode } from '../../../chain/codec.ts'
 import type { Entry } from '../../../consensus/types.ts'
 import { clockSampleMaxAgeMs } from '../../../node/network/wire.ts'
-import { LateProposals } from '../../../node/replica/late-proposals.ts'
-import { ClockExchange, type ClockExchangeParts, clockBoundMs } from '../../../node/replica/voter-clocks.ts'
+import {
+  ClockExchange,
+  type ClockExchangeParts,
+  clockBoundMs,
+  LateProposals,
+} from '../../../node/replica/block-time.ts'
 import { ManualClock } from '../../support/manual-clock.ts'
 
 const start = 1_700_000_000_000

@@ -2,7 +2,7 @@ import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import type { DeviceId, Milliseconds } from '../../../chain/brands.ts'
 import { clockSampleMaxAgeMs } from '../../../node/network/wire.ts'
-import { clockBoundMs, VoterClocks, votersTime } from '../../../node/replica/voter-clocks.ts'
+import { clockBoundMs, VoterClocks, votersTime } from '../../../node/replica/block-time.ts'
 import { ManualClock } from '../../support/manual-clock.ts'
 
 const hour = 3_600_000

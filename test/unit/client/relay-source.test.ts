@@ -3,8 +3,8 @@ import { describe, expect, it } from 'vitest'
 import { MoteError } from '../../../chain/result.ts'
 import { ChainClient } from '../../../client/chain-client.ts'
 import type { NodeStatus } from '../../../client/chain-source.ts'
+import { relaySource } from '../../../client/relay-source.ts'
 import { idOfSigned, signedBody } from '../../../client/submission.ts'
-import { relaySource } from '../../../node/service/relay-source.ts'
 import { keysOf, TestChain } from '../../support/test-chain.ts'
 
 const { id: subject } = keysOf('sensor')

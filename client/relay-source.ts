@@ -5,15 +5,14 @@
  * The caller can verify every answer once more; that it has been verified here only means that it is not asked in vain.
  * Old headers are passed on as they come.
  */
-
-import type { Height } from '../../chain/brands.ts'
-import { type CertifiedHeader, verifyStateAnswer } from '../../chain/light-client.ts'
-import { MoteError, unwrap } from '../../chain/result.ts'
-import type { ChainClient } from '../../client/chain-client.ts'
-import type { ChainSource, NodeStatus } from '../../client/chain-source.ts'
-import { Deadline } from '../../client/deadline.ts'
-import { nativeVerifier } from '../../client/native-crypto.ts'
-import { Refusals } from '../../client/submission.ts'
+import type { Height } from '../chain/brands.ts'
+import { type CertifiedHeader, verifyStateAnswer } from '../chain/light-client.ts'
+import { MoteError, unwrap } from '../chain/result.ts'
+import type { ChainClient } from './chain-client.ts'
+import type { ChainSource, NodeStatus } from './chain-source.ts'
+import { Deadline } from './deadline.ts'
+import { nativeVerifier } from './native-crypto.ts'
+import { Refusals } from './submission.ts'
 
 export interface RelayParts {
   readonly client: ChainClient
