@@ -28,6 +28,8 @@ export interface AttachedParts {
   readonly devicePage: AccountKeeperOptions['devicePage']
   readonly trust: TrustView
   readonly plain: PlainTopics
+  /** Of the store of its records (mqtt-gateway/records/open-recorder.ts). */
+  readonly storeId: string
   readonly queuedPerDevice: number
   readonly log: Pick<Logger, 'debug' | 'info' | 'warn'>
 }
@@ -51,7 +53,7 @@ export class AttachedGateway {
 
   constructor(parts: AttachedParts) {
     this.#parts = parts
-    const { edge, ca, keys, devicePage, trust, plain, queuedPerDevice, log } = parts
+    const { edge, ca, keys, devicePage, trust, plain, storeId, queuedPerDevice, log } = parts
     const logins = gatewayLogins(trust.chainId, keys)
     const { address, shards } = edge
     if (edge.accounts === 'mosquitto') {
@@ -74,6 +76,7 @@ export class AttachedGateway {
       login: logins.gateway,
       shardSecret: gatewaySecret(trust.chainId, keys.id, keys.encryption, 'shards'),
       shards,
+      storeId,
       accounts: this.#accounts,
       queuedPerDevice,
       onEvent: event => this.#take(event),

@@ -69,21 +69,8 @@ export async function startGateway(configFile: string, signal: AbortSignal): Pro
   const stopping = new AbortController()
   const trust = chainTrust(client.records, client.pool)
   const { edge, limits } = config
-  const attached =
-    edge.type === 'attached'
-      ? new AttachedGateway({
-          edge,
-          ca: edge.ca === undefined ? undefined : await readAuthorities(edge.ca),
-          keys,
-          devicePage: after => devicePage(client, after),
-          trust,
-          plain: config.plain,
-          queuedPerDevice: limits.queuedPerClient,
-          log,
-        })
-      : undefined
-  const broker = edge.type === 'embedded' ? await embeddedBroker(edge, limits, log) : attached?.factory
-  assert(broker, 'an edge of the one kind or the other')
+  const ca = edge.type === 'attached' && edge.ca !== undefined ? await readAuthorities(edge.ca) : undefined
+  const embedded = edge.type === 'embedded' ? await embeddedBroker(edge, limits, log) : undefined
   const onError = (error: unknown): void => log.warn({ err: error }, 'records: not done; again soon')
   const blocks = new CertifiedBlocks(client.follower, client.pool)
   const records = await openRecorder({
@@ -95,6 +82,22 @@ export async function startGateway(configFile: string, signal: AbortSignal): Pro
     checkpoint,
     onError,
   })
+  const attached =
+    edge.type === 'attached'
+      ? new AttachedGateway({
+          edge,
+          ca,
+          keys,
+          devicePage: after => devicePage(client, after),
+          trust,
+          plain: config.plain,
+          storeId: records.storeId,
+          queuedPerDevice: limits.queuedPerClient,
+          log,
+        })
+      : undefined
+  const broker = embedded ?? attached?.factory
+  assert(broker, 'an edge of the one kind or the other')
   const { recorder } = records
   const recording = { recorder, gateway: id, plain: config.plain }
   const gateway = await makeGateway(config, { trust, broker, records: recording }, log)

@@ -122,6 +122,10 @@ export class DurableRecorder implements Recorder {
     return this.#parts.exchanges.released(client, packetIdentifier)
   }
 
+  passed(client: string): Promise<void> {
+    return this.#parts.exchanges.passed(client)
+  }
+
   isRepeat({ exchange, device, messageId, content }: RecordRequest): boolean {
     const { exchanges } = this.#parts
     if (exchange && exchanges.find(exchange)) return true

@@ -12,7 +12,7 @@
  * Keys: `session/` and the hash of the client; `exchange/`, the same and the packet identifier; `message/`, the device and the hash of the
  * message id; `open/` and the id of a transaction, for what no exchange and no message id finds. The hashes make names of any text, of one length.
  */
-import { createHash, randomBytes } from 'node:crypto'
+import { randomBytes } from 'node:crypto'
 import type { DeviceId, Milliseconds, TransactionId } from '../../chain/brands.ts'
 import { bytesToHex } from '../../chain/hex.ts'
 import { MoteError } from '../../chain/result.ts'
@@ -22,8 +22,12 @@ import { OwedWrites } from './owed-writes.ts'
 import type { Exchange, Incarnation, RecordOutcome, SessionStart } from './recorder.ts'
 import {
   changeOf,
+  endedFirst,
   endOf,
+  exchangeKey,
   gone,
+  messageKey,
+  nameHash,
   type OpenRecord,
   openPrefix,
   ownerCharacters,
@@ -39,6 +43,12 @@ export interface NamedMessage {
   readonly messageId: string
   /** 32 bytes. */
   readonly digest: Uint8Array
+}
+
+/** By what a message is found again. */
+interface MessageNames {
+  readonly exchange?: Exchange | undefined
+  readonly message?: NamedMessage | undefined
 }
 
 /** Sessions that are known at a time; of those in which nothing is open the one not seen for longest is forgotten. */
@@ -72,6 +82,8 @@ export class ExchangeStore {
   /** By hash of the client; in the order in which they were seen. */
   readonly #sessions = new Map<string, SessionTies>()
   readonly #owners = new Map<string, Set<SessionTies>>()
+  /** What each had at its last `passed`. */
+  readonly #earlier = new WeakMap<SessionTies, ReadonlyMap<number, Tie>>()
   /** Of all sessions. */
   #exchanges = 0
   /** By key, the oldest first. */
@@ -97,7 +109,7 @@ export class ExchangeStore {
   /** Session Present, and which life of the session it is, on the disk. */
   async incarnationOf(client: string, start: SessionStart): Promise<Incarnation> {
     this.#disk.mustOweNothing()
-    const hash = hashOf(client)
+    const hash = nameHash(client)
     const session = this.#sessions.get(hash)
     const isOver = session && session.seenAt + sessionMs < this.#now()
     if (session && start === 'kept' && !session.isClean && !isOver) {
@@ -129,13 +141,7 @@ export class ExchangeStore {
   }
 
   /** Ties a message, on the disk when it resolves. What its packet identifier was tied to before is forgotten. Throws `storage-failed`. */
-  async tie(
-    open: OpenRecord,
-    {
-      exchange,
-      message,
-    }: { readonly exchange?: Exchange | undefined; readonly message?: NamedMessage | undefined },
-  ): Promise<void> {
+  async tie(open: OpenRecord, { exchange, message }: MessageNames): Promise<void> {
     this.#disk.mustOweNothing()
     const changes: StoreChange[] = []
     const at = this.#now()
@@ -204,9 +210,21 @@ export class ExchangeStore {
   /** PUBREL: the exchange is over. Throws `storage-failed`. */
   async released(client: string, packetIdentifier: number): Promise<void> {
     this.#disk.mustOweNothing()
-    const session = this.#sessions.get(hashOf(client))
+    const session = this.#sessions.get(nameHash(client))
     if (session?.ties.get(packetIdentifier)?.qos !== 2) return
     await this.#disk.write(this.#forgetExchange(session, packetIdentifier))
+  }
+
+  /** Forgets the exchanges of a session that were there the last time already. Throws `storage-failed`. */
+  async passed(client: string): Promise<void> {
+    this.#disk.mustOweNothing()
+    const session = this.#sessions.get(nameHash(client))
+    if (!session) return
+    const changes = [...(this.#earlier.get(session) ?? [])].flatMap(([identifier, tie]) =>
+      session.ties.get(identifier) === tie ? this.#forgetExchange(session, identifier) : [],
+    )
+    this.#earlier.set(session, new Map(session.ties))
+    if (changes.length > 0) await this.#disk.write(changes)
   }
 
   /** Forgets sessions and names whose time is over. Throws `storage-failed`. */
@@ -225,7 +243,7 @@ export class ExchangeStore {
   }
 
   #sessionOf(client: string, incarnation: string): SessionTies {
-    const session = this.#sessions.get(hashOf(client))
+    const session = this.#sessions.get(nameHash(client))
     if (session?.incarnation === incarnation) return session
     throw new MoteError('interrupted', `session of ${client.slice(0, 100)}: another one has begun`)
   }
@@ -377,22 +395,4 @@ export class ExchangeStore {
     if (session) return { session, packetIdentifier: Number.parseInt(identifier, 16) }
     throw new MoteError('storage-corrupt', `records: exchange/${name}: its session is gone`)
   }
-}
-
-/** Those in which nothing is open, then the others: a client that has no answer yet is the one that repeats itself. */
-function endedFirst(sessions: readonly SessionTies[]): readonly SessionTies[] {
-  const isOpen = ({ ties }: SessionTies) => [...ties.values()].some(({ open }) => open)
-  return [...sessions.filter(session => !isOpen(session)), ...sessions.filter(isOpen)]
-}
-
-function hashOf(name: string): string {
-  return createHash('sha256').update(name, 'utf8').digest('hex')
-}
-
-function exchangeKey({ hash }: SessionTies, packetIdentifier: number): string {
-  return `exchange/${hash}/${packetIdentifier.toString(16).padStart(4, '0')}`
-}
-
-function messageKey(device: DeviceId, messageId: string): string {
-  return `message/${device}/${hashOf(messageId)}`
 }

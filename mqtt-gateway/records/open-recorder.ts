@@ -1,4 +1,5 @@
 /** A gateway's recorder with its store, its queue and the pump behind it. */
+import { randomBytes } from 'node:crypto'
 import { join } from 'node:path'
 import type { SignatureVerifier } from '../../chain/keys.ts'
 import type { TrustedHead } from '../../chain/light-client.ts'
@@ -59,17 +60,34 @@ export interface RunningRecorder {
   stop(): Promise<void>
 }
 
+export interface OpenedRecorder extends RunningRecorder {
+  /** Which store this is: 16 characters, made with it. Whoever has another one does not know what was tied in this one. */
+  readonly storeId: string
+}
+
 /** How long another gateway that shares the queue has, before this one brings its own to the chain as well. */
 const patienceMs = 5_000
 /** How often what is over is forgotten. */
 const expireEveryMs = 3_600_000
 
+const storeIdKey = 'store'
+
+async function idOf(store: MessageStore): Promise<string> {
+  const known = await store.get(storeIdKey)
+  if (known) return Buffer.from(known).toString('hex')
+  const value = Uint8Array.from(randomBytes(8))
+  await store.write([{ key: storeIdKey, value }])
+  return Buffer.from(value).toString('hex')
+}
+
 /** Goes on with what an earlier process left. Throws `in-use`, `storage-corrupt`, `storage-failed`. */
-export async function openRecorder(options: RecorderOptions): Promise<RunningRecorder> {
+export async function openRecorder(options: RecorderOptions): Promise<OpenedRecorder> {
   const { data, client, onError } = options
   const store = await MessageStore.open(join(data, 'records'))
+  const storeId = await idOf(store)
   const queue = await openQueue(options.queue, { store, chainId: client.chainId, onError })
-  return runRecorder({ ...options, store, queue, isShared: options.queue.type !== 'level' })
+  const running = await runRecorder({ ...options, store, queue, isShared: options.queue.type !== 'level' })
+  return { ...running, storeId }
 }
 
 /** The same over a store and a queue that are open; it closes both. Throws `storage-corrupt`, `storage-failed`. */

@@ -7,8 +7,8 @@
  * 2. A repeat of an exchange gets the transaction of the first time and its outcome.
  * 3. `certified` is proven: the transaction stands in a block under a certified header, with this receipt.
  *
- * An exchange is forgotten at its PUBREL (QoS 2), when its packet identifier is used anew (QoS 1: a PUBLISH without DUP), and when a clean
- * CONNECT begins a new incarnation of the session.
+ * An exchange is forgotten at its PUBREL (QoS 2), when its packet identifier is used anew (QoS 1: a PUBLISH without DUP), when a clean
+ * CONNECT begins a new incarnation of the session, and when it is too long ago to be repeated, where that is known (`passed`).
  */
 import { createHash } from 'node:crypto'
 import type { Receipt } from '../../chain/block.ts'
@@ -98,6 +98,8 @@ export interface Recorder {
   isRepeat(request: RecordRequest): boolean
   /** PUBREL: the exchange is forgotten, on the disk when it resolves, which PUBCOMP waits for. Throws `storage-failed`. */
   released(client: string, packetIdentifier: number): Promise<void>
+  /** What was tied in this session before the call before this one is forgotten: nobody repeats it any more. Throws `storage-failed`. */
+  passed(client: string): Promise<void>
   /** At a CONNECT, before its CONNACK; or after it, where a broker that others wrote keeps the session. Throws `storage-failed`. */
   incarnationOf(client: string, start: SessionStart): Promise<Incarnation>
 }

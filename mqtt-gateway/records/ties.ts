@@ -2,8 +2,9 @@
  * What ties a message to its transaction, in memory and in bytes on the disk: until the outcome is there the whole transaction, and then how it
  * ended. And the sessions that ties belong to.
  */
+import { createHash } from 'node:crypto'
 import { receiptCodec } from '../../chain/block.ts'
-import type { Height, Milliseconds, TransactionId } from '../../chain/brands.ts'
+import type { DeviceId, Height, Milliseconds, TransactionId } from '../../chain/brands.ts'
 import {
   boolean,
   bytes,
@@ -158,6 +159,27 @@ export function readTie(
   const parsed = parseTransaction(state.transaction)
   if (parsed.ok) return { tie, state: parsed.value }
   throw new MoteError('storage-corrupt', `${name}: ${parsed.error.detail}`)
+}
+
+/** Of any text, of one length. */
+export function nameHash(name: string): string {
+  return createHash('sha256').update(name, 'utf8').digest('hex')
+}
+
+/** Where an exchange is tied. */
+export function exchangeKey({ hash }: SessionTies, packetIdentifier: number): string {
+  return `exchange/${hash}/${packetIdentifier.toString(16).padStart(4, '0')}`
+}
+
+/** Where a message is tied that its device has named. */
+export function messageKey(device: DeviceId, messageId: string): string {
+  return `message/${device}/${nameHash(messageId)}`
+}
+
+/** Those in which nothing is open, then the others: a client that has no answer yet is the one that repeats itself. */
+export function endedFirst(sessions: readonly SessionTies[]): readonly SessionTies[] {
+  const isOpen = ({ ties }: SessionTies) => [...ties.values()].some(({ open }) => open)
+  return [...sessions.filter(session => !isOpen(session)), ...sessions.filter(isOpen)]
 }
 
 function storedState(state: TieState): StoredState {

@@ -13,7 +13,7 @@
  *   client sends again what the broker has acknowledged to it: without room or fresh trust data, it holds up its shard. It drops what is
  *   from a device that is not active by what the chain has at that moment;
  * - what is to be recorded is tried on the connection that it came on: on the next one the broker sends it again, and it is a repeat if it
- *   was kept. A later process takes it for another message;
+ *   was kept, by an earlier process too, unless another gateway has had the shard since (docs/decisions/0041-plain-messages.md);
  * - messages of one device are decided one after another, in the order in which they came;
  * - the client id of a shard is known to gateways only, for whoever connects with it gets the session.
  */
@@ -55,6 +55,8 @@ export interface AttachedBrokerOptions {
   /** A secret of the gateways of this broker, which the client ids of the shards follow from. */
   readonly shardSecret: string
   readonly shards: readonly Shard[]
+  /** Of the store that knows what came in the shards' sessions; without a dot. */
+  readonly storeId: string
   /** For ending a device's connections. Undefined: the broker's operator does that. */
   readonly accounts: Pick<BrokerAccounts, 'cut'> | undefined
   /** Messages of one device that may wait for their decision. */
@@ -75,11 +77,27 @@ const shardSessionSeconds = 7 * 24 * 3_600
 const slowMs = 250
 /** Time from one attempt to record a message to the next, while there is no room for it, or no fresh trust data. */
 const recordRetryMs = 1_000
+/**
+ * Messages of a shard after which what was tied before as many is repeated no more. Mosquitto has 64 unacknowledged, or a few more after a
+ * connection broke, and gives their packet identifiers anew after 65,535.
+ */
+const repeatableDeliveries = 2_048
+/** Time after which a session that has nothing to record is asked for again: the store forgets one that it does not hear of. */
+const sessionRefreshMs = 86_400_000
 /** Decisions that took longer and are under way; with as many, a shard waits for each. */
 const maxSlowDecisions = 256
 
 export function attachedBroker(options: AttachedBrokerOptions): BrokerFactory {
   return handlers => new AttachedBroker(options, handlers)
+}
+
+/** What the broker keeps for a shard, as this gateway knows it. */
+interface ShardSession {
+  readonly incarnation: Promise<string>
+  /** By the steady clock. */
+  readonly askedAt: number
+  /** Since `passed` was said last. */
+  deliveries: number
 }
 
 class AttachedBroker implements Broker {
@@ -90,10 +108,10 @@ class AttachedBroker implements Broker {
   /** Comes back after everything that the broker had retained when this gateway subscribed. */
   readonly #marker = `mote/1/here/-/${randomBytes(16).toString('hex')}`
   readonly #retainedSeen = Promise.withResolvers<void>()
-  readonly #claims = new ShardClaims()
+  readonly #claims: ShardClaims
   readonly #shards = new Map<Shard, BrokerLink>()
-  /** Of the session that the broker keeps for a shard. */
-  readonly #incarnations = new Map<Shard, Promise<string>>()
+  /** Of those that the broker keeps for the shards. */
+  readonly #sessions = new Map<Shard, ShardSession>()
   #heard: BrokerLink | undefined
   #publishing: BrokerLink | undefined
   /** The connections that have said something of themselves since the last (re)connection. */
@@ -103,6 +121,7 @@ class AttachedBroker implements Broker {
   constructor(options: AttachedBrokerOptions, handlers: BrokerHandlers) {
     this.#options = options
     this.#handlers = handlers
+    this.#claims = new ShardClaims(options.storeId)
     this.#devices = new AttachedDevices({
       handlers,
       queuedPerDevice: options.queuedPerDevice,
@@ -152,25 +171,37 @@ class AttachedBroker implements Broker {
   }
 
   async #takeShard(shard: Shard, clientId: string): Promise<void> {
-    const { topicName, payload } = this.#claims.claim(shard)
-    await this.#link().publish(topicName, payload, { retain: true })
+    // What another gateway had of the session is not known here.
+    let isKnown = await this.#claim(shard)
     const link = await this.#open(linkOf(shard), {
       clientId,
       sessionSeconds: shardSessionSeconds,
       topicFilters: shardFilters(shard),
-      // Another gateway may have had the session before: what it had of it is not known here.
-      onSession: isPresent => this.#beginSession(shard, isPresent && this.#incarnations.has(shard)),
+      onSession: isPresent => {
+        this.#beginSession(shard, isPresent && isKnown ? 'kept' : 'new')
+        isKnown = true
+      },
       onMessage: (packet, connection) => this.#take(packet, { connection, shard }),
     })
-    this.#shards.set(shard, link)
+    if (this.#claims.has(shard)) this.#shards.set(shard, link)
+    else await link.close()
+  }
+
+  /** Resolves when it stands after all others; whether none of them is another gateway's since this one had the shard. */
+  async #claim(shard: Shard): Promise<boolean> {
+    const { topicName, payload, wasOwn } = this.#claims.claim(shard)
+    await this.#link().publish(topicName, payload, { retain: true })
+    const closed = () => new MoteError('interrupted', 'broker: closed before it answered')
+    return unlessAborted(this.#closing.signal, wasOwn, closed)
   }
 
   /** The broker keeps it, so what is tied to it has to outlive the connection from the first one on. */
-  #beginSession(shard: Shard, isKnown: boolean): void {
-    const incarnation = this.#handlers.incarnationOf(linkOf(shard), isKnown ? 'kept' : 'new')
+  #beginSession(shard: Shard, start: 'kept' | 'new'): void {
+    const incarnation = this.#handlers.incarnationOf(linkOf(shard), start)
     // Whoever needs it finds that out.
     incarnation.catch(() => {})
-    this.#incarnations.set(shard, incarnation)
+    const { deliveries = 0 } = this.#sessions.get(shard) ?? {}
+    this.#sessions.set(shard, { incarnation, askedAt: performance.now(), deliveries })
   }
 
   async #loseShard(shard: Shard): Promise<void> {
@@ -219,6 +250,7 @@ class AttachedBroker implements Broker {
     const bytes = Uint8Array.from(Buffer.isBuffer(payload) ? payload : Buffer.from(payload))
     const lost = this.#claims.lostBy(topic, bytes)
     if (lost !== undefined) return this.#loseShard(lost)
+    if (shard !== undefined) this.#count(shard)
     const parsed = parseShardedTopic(topic)
     if (!parsed) return
     const { device } = parsed
@@ -250,8 +282,19 @@ class AttachedBroker implements Broker {
     shard: Shard | undefined,
   ): Promise<MessageExchange | undefined> {
     if (qos === 0 || packetIdentifier === undefined || shard === undefined) return undefined
-    const incarnation = (await this.#incarnations.get(shard)) ?? ''
+    const { askedAt = 0 } = this.#sessions.get(shard) ?? {}
+    if (performance.now() - askedAt > sessionRefreshMs) this.#beginSession(shard, 'kept')
+    const incarnation = (await this.#sessions.get(shard)?.incarnation) ?? ''
     return { client: linkOf(shard), incarnation, packetIdentifier, qos, isRepeat }
+  }
+
+  /** A packet identifier that comes round again names another message: what it named before has to be forgotten by then. */
+  #count(shard: Shard): void {
+    const session = this.#sessions.get(shard)
+    if (!session) return
+    session.deliveries = (session.deliveries + 1) % repeatableDeliveries
+    if (session.deliveries > 0) return
+    this.#handlers.passed(linkOf(shard)).catch((error: unknown) => this.#failed(error))
   }
 
   /**
@@ -293,6 +336,11 @@ class AttachedBroker implements Broker {
   }
 
   async #markerSeen(): Promise<void> {
+    // Their way back was a connection that broke.
+    for (const { topicName, payload } of this.#claims.unheard)
+      this.#link()
+        .publish(topicName, payload, { retain: true })
+        .catch((error: unknown) => this.#failed(error))
     await this.#devices.keepOnly(this.#said)
     this.#retainedSeen.resolve()
   }

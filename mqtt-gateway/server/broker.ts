@@ -115,6 +115,8 @@ export interface BrokerHandlers {
   readonly published: (session: BrokerSession, message: IncomingMessage) => Promise<PublishAnswer>
   /** PUBREL: the client will not repeat the exchange of QoS 2 any more. */
   readonly released: (client: string, packetIdentifier: number) => Promise<void>
+  /** Said now and then by who knows how much its client may repeat: what was tied in its session before the last time is repeated no more. */
+  readonly passed: (client: string) => Promise<void>
   /**
    * Asked before CONNACK, once the client is authenticated: which life of its session begins or goes on. Of the gateway's own sessions with
    * a broker that others wrote, after CONNACK.

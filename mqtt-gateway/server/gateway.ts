@@ -80,6 +80,7 @@ export class Gateway {
       published: (handle, message) => this.#published(handle, message),
       released: async (client, packetIdentifier) =>
         options.records?.recorder.released(client, packetIdentifier),
+      passed: async client => options.records?.recorder.passed(client),
       incarnationOf: async (client, start) =>
         (await options.records?.recorder.incarnationOf(client, start))?.incarnation ?? '',
       will: (handle, message) => this.#willFired(handle as Session, message),

@@ -1,6 +1,6 @@
 /** The broker port beside a real Mosquitto: its contract (test/contract/broker.ts), accounts, shards, and what such a broker does by itself. */
 import mqtt, { type MqttClient } from 'mqtt'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import type { DeviceId } from '../../chain/brands.ts'
 import {
   allShards,
@@ -12,7 +12,12 @@ import {
 import { topics } from '../../mqtt-gateway/protocol/topics.ts'
 import { exchangeDigest, type SessionStart } from '../../mqtt-gateway/records/recorder.ts'
 import { type AttachedBrokerOptions, attachedBroker } from '../../mqtt-gateway/server/attached-broker.ts'
-import type { IncomingMessage, PublishAnswer, PublishOutcome } from '../../mqtt-gateway/server/broker.ts'
+import type {
+  Broker,
+  IncomingMessage,
+  PublishAnswer,
+  PublishOutcome,
+} from '../../mqtt-gateway/server/broker.ts'
 import type { BrokerAccount } from '../../mqtt-gateway/server/broker-accounts.ts'
 import { MosquittoAccounts } from '../../mqtt-gateway/server/mosquitto-accounts.ts'
 import { brokerContract, connectionOf, type DeviceConnection, deviceOf } from '../contract/broker.ts'
@@ -72,6 +77,7 @@ describe.skipIf(noMosquitto)('attached to an existing broker, which needs mosqui
     login: testLogins.gateway,
     shardSecret: 'secret',
     shards: allShards,
+    storeId: 'store',
     accounts,
     queuedPerDevice: 20,
     onEvent: () => {},
@@ -119,34 +125,32 @@ describe.skipIf(noMosquitto)('attached to an existing broker, which needs mosqui
     await client.endAsync(true)
   })
 
-  /** A device reports once to a gateway with a recorder, whose link to the broker can be cut. @param answer from the first delivery on */
-  async function reported(
-    answer: (
-      delivery: number,
-      record: () => Promise<PublishOutcome>,
-      tap: WireTap,
-    ) => Promise<PublishOutcome>,
-    isOver: () => boolean,
-  ): Promise<{
-    deliveries: readonly string[]
-    recorded: readonly string[]
-    sessions: readonly SessionStart[]
-  }> {
-    await using world = await RecorderWorld.open()
-    await using tap = await WireTap.between(mosquitto.address)
-    const deliveries: string[] = []
-    const sessions: SessionStart[] = []
+  /** What came to gateways whose link goes through one tap, and with which sessions. */
+  interface Seen {
+    readonly deliveries: ('first' | 'repeat')[]
+    readonly sessions: SessionStart[]
+  }
+
+  /** A gateway of the first device's shard with a recorder. @param storeId of the store in that world */
+  function recording(
+    world: RecorderWorld,
+    tap: WireTap,
+    { deliveries, sessions }: Seen,
+    answer: (record: () => Promise<PublishOutcome>) => Promise<PublishOutcome>,
+    storeId = 'store',
+  ): Broker {
     const record = async ({ topicName, payload, exchange }: IncomingMessage): Promise<PublishOutcome> => {
       const named = exchange && { ...exchange, digest: exchangeDigest(topicName, payload) }
       await world.record({ text: Buffer.from(payload).toString(), ...(named && { exchange: named }) })
       return 'acknowledge'
     }
-    const broker = attachedBroker({
+    return attachedBroker({
       ...optionsOf(undefined),
       address: tap.address,
       // A session of its own, in which nothing waits.
       shardSecret: `secret-${tap.address.port}`,
       shards: [shardOf(deviceOf('one'))],
+      storeId,
     })({
       ...permissive,
       incarnationOf: async (client, start) => {
@@ -155,20 +159,127 @@ describe.skipIf(noMosquitto)('attached to an existing broker, which needs mosqui
       },
       published: (_, message) => {
         deliveries.push(message.exchange?.isRepeat ? 'repeat' : 'first')
-        return answer(deliveries.length, () => record(message), tap)
+        return answer(() => record(message))
       },
     })
+  }
+
+  /** A device reports once to such a gateway. @param answer from the first delivery on */
+  async function reported(
+    answer: (
+      delivery: number,
+      record: () => Promise<PublishOutcome>,
+      tap: WireTap,
+    ) => Promise<PublishOutcome>,
+    isOver: () => boolean,
+  ): Promise<Seen & { readonly recorded: readonly string[] }> {
+    await using world = await RecorderWorld.open()
+    await using tap = await WireTap.between(mosquitto.address)
+    const seen: Seen = { deliveries: [], sessions: [] }
+    const broker = recording(world, tap, seen, record => answer(seen.deliveries.length, record, tap))
     await broker.listen()
     const [connection, client] = await connect(mosquitto, deviceOf('one'))
     try {
       await connection.report('reading')
       await until(isOver, 'the deliveries')
-      return { deliveries, recorded: world.recorded(), sessions }
+      return { ...seen, recorded: world.recorded() }
     } finally {
       await broker.close()
       await client.endAsync(true)
     }
   }
+
+  /** A gateway whose acknowledgement does not reach the broker, and then the next one with its store. @param between has the shard meanwhile */
+  async function recordedOverRestart(
+    between: (tap: WireTap, seen: Seen) => Promise<void>,
+  ): Promise<Seen & { readonly recorded: readonly string[] }> {
+    await using world = await RecorderWorld.open()
+    await using tap = await WireTap.between(mosquitto.address)
+    const seen: Seen = { deliveries: [], sessions: [] }
+    const cut = Promise.withResolvers<void>()
+    const first = recording(world, tap, seen, async record => {
+      const outcome = await record()
+      tap.cut()
+      cut.resolve()
+      return outcome
+    })
+    await first.listen()
+    const [connection, client] = await connect(mosquitto, deviceOf('one'))
+    await connection.report('reading')
+    await cut.promise
+    await first.close()
+    await between(tap, seen)
+    await world.restart()
+    let isOver = false
+    const second = recording(world, tap, seen, async record => {
+      const outcome = await record()
+      isOver = true
+      return outcome
+    })
+    await second.listen()
+    await until(() => isOver, 'the repeat')
+    await second.close()
+    await client.endAsync(true)
+    return { ...seen, recorded: world.recorded() }
+  }
+
+  test('attached: what was recorded and not acknowledged when a gateway ended is not recorded again by the next one with its store', async () => {
+    const { deliveries, sessions, recorded } = await recordedOverRestart(async () => {})
+    expect(sessions).toEqual(['new', 'kept'])
+    expect(deliveries).toEqual(['first', 'repeat'])
+    expect(recorded).toEqual(['reading'])
+  })
+
+  test('attached: a gateway that is started again after another one had its shard begins a new session, and records what the broker repeats', async () => {
+    const { sessions, recorded } = await recordedOverRestart(async (tap, seen) => {
+      await using world = await RecorderWorld.open()
+      const other = recording(world, tap, seen, async () => 'close', 'other')
+      // What it does not take holds up its subscription.
+      const listening = other.listen().catch(() => {})
+      await until(() => seen.deliveries.length > 1, 'the other gateway has it')
+      await other.close()
+      await listening
+    })
+    expect(sessions).toEqual(['new', 'new', 'new'])
+    expect(recorded).toEqual(['reading', 'reading'])
+  })
+
+  test('attached: a session that is quiet for a day is asked for again before it is forgotten, and what came in it does not count as a repeat for ever', async () => {
+    const sessions: SessionStart[] = []
+    const passed: string[] = []
+    const taken: IncomingMessage[] = []
+    const shard = shardOf(deviceOf('one'))
+    const broker = attachedBroker({ ...optionsOf(undefined), shardSecret: 'quiet', shards: [shard] })({
+      ...permissive,
+      incarnationOf: async (_, start) => {
+        sessions.push(start)
+        return `life ${sessions.length}`
+      },
+      passed: async client => void passed.push(client),
+      published: async (_, message) => {
+        taken.push(message)
+        return 'acknowledge'
+      },
+    })
+    await broker.listen()
+    const [connection, client] = await connect(mosquitto, deviceOf('one'))
+    await connection.report('today')
+    await until(() => taken.length === 1, 'the first')
+    const now = performance.now.bind(performance)
+    const later = vi.spyOn(performance, 'now').mockImplementation(() => now() + 90_000_000)
+    await connection.report('tomorrow')
+    await until(() => taken.length === 2, 'the second')
+    later.mockRestore()
+    expect(sessions).toEqual(['new', 'kept'])
+    expect(taken[1]!.exchange).toMatchObject({ incarnation: 'life 2' })
+    expect(passed).toEqual([])
+    const reports = Array.from({ length: 2_046 }, () => connection.report('more'))
+    await Promise.all(reports)
+    await until(() => passed.length > 0, 'as many as are repeatable')
+    expect(passed).toEqual([`shard ${shard}`])
+    await broker.close()
+    await client.endAsync(true)
+  })
 
   test('attached: what was recorded when the first connection broke is not recorded again when the broker repeats it', async () => {
     let over = false

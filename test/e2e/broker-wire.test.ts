@@ -54,6 +54,7 @@ async function open(limits: Partial<AedesLimits> = {}): Promise<void> {
       if (clientId === 'refused') throw new Error('no disk')
       return 'life'
     },
+    passed: async () => {},
     released: async (clientId, packetIdentifier) => {
       told.push(`${clientId} released ${packetIdentifier}`)
       await release()

@@ -1,6 +1,7 @@
 /** A devnet with a Mosquitto before its gateway, by the command alone: every command of a device works unchanged. */
-import { readFile, stat } from 'node:fs/promises'
+import { readFile, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import mqtt from 'mqtt'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { layout } from '../../devnet/layout.ts'
 import { beginInProcess } from '../support/command-in-process.ts'
@@ -8,6 +9,7 @@ import { DevnetFixture } from '../support/devnet-fixture.ts'
 import { runFleet } from '../support/fleet-run.ts'
 import { until } from '../support/gateway-fixture.ts'
 import { noMosquitto } from '../support/mosquitto.ts'
+import { WireTap } from '../support/wire-tap.ts'
 
 const size = ['--broker', 'mosquitto', '--full', '1', '--lightweight', '0', '--devices', '11']
 
@@ -93,4 +95,42 @@ describe.skipIf(noMosquitto)('a devnet with an existing broker, which needs mosq
     expect(report).toMatchObject({ dropped: [], lost: 0, twice: 0, outOfOrder: 0, sent: 333 })
     expect(report.inFlight).toBeGreaterThanOrEqual(100)
   }, 240_000)
+
+  test('mosquitto devnet: the gateway is killed when the chain has its records and the broker no acknowledgement of them: each is recorded once', async () => {
+    const file = layout.nodeConfig(net.directory, 'gateway')
+    const config = JSON.parse(await readFile(file, 'utf8'))
+    const { broker } = config
+    await using tap = await WireTap.between(broker)
+    await writeFile(file, JSON.stringify({ ...config, broker: { ...broker, ...tap.address } }))
+    const killed = async () => expect(await mote('chaos', 'kill', 'gateway')).toMatchObject({ code: 0 })
+    const restarted = async () => expect(await mote('chaos', 'restart', 'gateway')).toMatchObject({ code: 0 })
+    await killed()
+    const puback = 0x40
+    tap.changeSent = packet => (packet[0] === puback ? Buffer.alloc(0) : packet)
+    await restarted()
+    const login = JSON.parse((await mote('device', 'credentials', '1112', '--json')).stdout)
+    const { username, password } = login
+    const client = await mqtt.connectAsync({ ...broker, username, password, protocolVersion: 5 })
+    const report = (reading: number) =>
+      client.publishAsync(
+        `mote/1/report/${username.slice(0, 1)}/${username}/tank`,
+        JSON.stringify({ Payload: reading }),
+        { qos: 1 },
+      )
+    const recorded = async (): Promise<readonly string[]> => {
+      const { stdout } = await mote('record', 'list', '--device', '1112', '--topic', 'tank', '--json')
+      return JSON.parse(stdout).records.map(({ payload }: { payload: string }) => payload)
+    }
+    // Some of one content, which their packet identifiers alone tell apart.
+    const readings = Array.from({ length: 20 }, (_, i) => i % 15)
+    for (const reading of readings) await report(reading)
+    while ((await recorded()).length < readings.length);
+    await killed()
+    tap.changeSent = undefined
+    await restarted()
+    await report(99)
+    await client.endAsync()
+    while ((await recorded()).length <= readings.length);
+    expect((await recorded()).toSorted()).toEqual([...readings, 99].map(String).toSorted())
+  }, 120_000)
 })

@@ -1,4 +1,5 @@
 /** A chain of one process, a real Mosquitto with the accounts that this chain says, and gateways beside it. */
+import { randomBytes } from 'node:crypto'
 import { type IdentityKeys, makeKeys } from '../../client/key-directory.ts'
 import { AttachedGateway } from '../../mqtt-gateway/attach.ts'
 import { noPlainTopics } from '../../mqtt-gateway/protocol/plain-topics.ts'
@@ -52,6 +53,7 @@ export class AttachedFixture {
       devicePage: () => this.trust.devicePage(),
       trust: this.trust,
       plain: more.records?.plain ?? noPlainTopics,
+      storeId: randomBytes(8).toString('hex'),
       queuedPerDevice: 500,
       log: { debug: say, info: say, warn: say } as never,
     })

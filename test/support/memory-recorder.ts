@@ -50,6 +50,8 @@ export class MemoryRecorder implements Recorder {
     this.releases.push(`${client} ${packetIdentifier}`)
   }
 
+  async passed(): Promise<void> {}
+
   async incarnationOf(client: string, start: SessionStart): Promise<Incarnation> {
     this.sessions.push(`${client} ${start}`)
     return { incarnation: `life ${this.sessions.length}`, isPresent: start === 'kept' }

@@ -8,6 +8,7 @@ export const permissive: BrokerHandlers = {
   authenticate: async ({ clientId }) => ok({ clientId, device: clientId }),
   published: async () => 'acknowledge',
   released: async () => {},
+  passed: async () => {},
   incarnationOf: async () => '',
   will: async () => {},
   maySubscribe: async () => 'grant',

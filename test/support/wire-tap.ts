@@ -1,6 +1,6 @@
 /**
- * Somebody on the link between clients and a broker: passes bytes on and keeps a recording of them, and may change, hold back or
- * make up what the broker says.
+ * Somebody on the link between clients and a broker: passes bytes on and keeps a recording of them, and may change or hold back what either
+ * says, or make up what the broker says.
  */
 
 import type { AddressInfo } from 'node:net'
@@ -11,13 +11,15 @@ interface Address {
   readonly port: number
 }
 
-/** Gets a packet that the broker sends, gives what the client gets in its place. */
+/** Gets a packet, gives what the other end gets in its place. */
 type Change = (packet: Buffer) => Buffer
 
 export class WireTap implements AsyncDisposable {
   readonly address: Address
   /** What the broker sends from now on goes through it. */
   change: Change = packet => packet
+  /** The same of what clients send, packets of no form too while it is not set. */
+  changeSent: Change | undefined
   readonly #server
   readonly #chunks: Buffer[] = []
   readonly #sockets = new Set<Socket>()
@@ -71,13 +73,14 @@ export class WireTap implements AsyncDisposable {
       let rest: Buffer = Buffer.alloc(0)
       from.on('data', (chunk: Buffer) => {
         this.#chunks.push(chunk)
-        if (from === client) {
+        const change = from === client ? this.changeSent : this.change
+        if (!change) {
           to.write(chunk)
           return
         }
         rest = Buffer.concat([rest, chunk])
         for (let length = packetLength(rest); length !== undefined; length = packetLength(rest)) {
-          to.write(this.change(rest.subarray(0, length)))
+          to.write(change(rest.subarray(0, length)))
           rest = rest.subarray(length)
         }
       })

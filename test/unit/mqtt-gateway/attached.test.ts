@@ -19,7 +19,7 @@ import { answerTopic } from '../../../mqtt-gateway/server/answers.ts'
 import { AttachedDevices } from '../../../mqtt-gateway/server/attached-devices.ts'
 import { accessRules } from '../../../mqtt-gateway/server/mosquitto-files.ts'
 import { Sessions } from '../../../mqtt-gateway/server/sessions.ts'
-import { ShardClaims } from '../../../mqtt-gateway/server/shard-claims.ts'
+import { type ShardClaim, ShardClaims } from '../../../mqtt-gateway/server/shard-claims.ts'
 import { MemoryTrust } from '../../support/memory-trust.ts'
 import { permissive } from '../../support/open-broker.ts'
 
@@ -136,18 +136,49 @@ test('answers: go where the device asked, if that is a topic of its own for answ
   )
 })
 
+const heardBy = (claims: ShardClaims, ...published: readonly ShardClaim[]) =>
+  published.map(({ topicName, payload }) => claims.lostBy(topicName, payload))
+const isHeld = (claims: ShardClaims) => claims.has('3')
+
 test('shard claims: a claim that is not its own and not from before its own takes the shard, once', () => {
-  const [first, second] = [new ShardClaims(), new ShardClaims()]
+  const [first, second] = [new ShardClaims('a'), new ShardClaims('b')]
   const earlier = second.claim('3')
-  expect(first.lostBy(earlier.topicName, earlier.payload)).toBeUndefined()
+  heardBy(first, earlier)
   const own = first.claim('3')
-  expect(first.lostBy(own.topicName, own.payload)).toBeUndefined()
   // A broker that lost what it had not written yet shows the one before.
-  expect(first.lostBy(earlier.topicName, earlier.payload)).toBeUndefined()
-  const third = new ShardClaims().claim('3')
-  expect(first.lostBy(third.topicName, third.payload)).toBe('3')
-  expect(first.lostBy(third.topicName, third.payload)).toBeUndefined()
+  expect(heardBy(first, own, earlier)).toEqual([undefined, undefined])
+  expect(isHeld(first)).toBe(true)
+  const third = new ShardClaims('b').claim('3')
+  expect(heardBy(first, third, third)).toEqual(['3', undefined])
+  expect(isHeld(first)).toBe(false)
   expect(first.lostBy('mote/1/shard/x', third.payload)).toBeUndefined()
+})
+
+test('shard claims: a store that is opened again finds out whether another gateway has had the shard since', async () => {
+  const before = new ShardClaims('a').claim('3')
+  const others = new ShardClaims('b').claim('3')
+  const claimedAfter = async (...published: readonly ShardClaim[]) => {
+    const claims = new ShardClaims('a')
+    const own = claims.claim('3')
+    heardBy(claims, ...published, own)
+    return own.wasOwn
+  }
+  expect(await claimedAfter(before)).toBe(true)
+  expect(await claimedAfter()).toBe(false)
+  expect(await claimedAfter(before, others)).toBe(false)
+  expect(await claimedAfter({ ...before, payload: Buffer.from('ab.cd') })).toBe(false)
+})
+
+test('shard claims: of two that claim at once the later one has the shard, and knows of the other', async () => {
+  const [first, second] = [new ShardClaims('a'), new ShardClaims('b')]
+  const [one, two] = [first.claim('3'), second.claim('3')]
+  expect(heardBy(first, one, two)).toEqual([undefined, '3'])
+  expect(first.unheard).toEqual([])
+  expect(heardBy(second, one)).toEqual([undefined])
+  expect(second.unheard.map(({ payload }) => String(payload))).toEqual([String(two.payload)])
+  expect(heardBy(second, two)).toEqual([undefined])
+  expect([first, second].map(isHeld)).toEqual([false, true])
+  expect(await two.wasOwn).toBe(false)
 })
 
 test('access rules: an account writes to topics that name it, reads its own, and no account but the gateway’s more', () => {

@@ -350,3 +350,27 @@ test('exchange store: of a key that was written again meanwhile, what a failed w
   await restart()
   expect(exchanges.find({ ...exchange, isRepeat: true })?.open?.transaction.id).toBe(second.transaction.id)
 })
+
+test('exchange store: what was tied before a client has gone on far enough is no repeat any more, also after a restart; what is open goes on', async () => {
+  const incarnation = await begin()
+  const [old, recent] = [1, 2].map(packetIdentifier =>
+    exchangeOf('a', incarnation, { packetIdentifier, qos: 1, isRepeat: true }),
+  ) as [Exchange, Exchange]
+  const record = opened()
+  await exchanges.tie(record, { exchange: old })
+  await exchanges.passed('c')
+  expect(exchanges.find(old)).toBeDefined()
+  await exchanges.tie(opened(), { exchange: recent })
+  await exchanges.passed('c')
+  for (const round of ['now', 'later']) {
+    expect(exchanges.find(old), round).toBeUndefined()
+    expect(exchanges.find(recent), round).toBeDefined()
+    await restart()
+  }
+  expect(open.map(({ transaction: { id } }) => id)).toContain(record.transaction.id)
+  // Its packet identifier may stand for another message by then.
+  await exchanges.passed('c')
+  await exchanges.tie(opened(), { exchange: { ...recent, isRepeat: false } })
+  await exchanges.passed('c')
+  expect(exchanges.find(recent)).toBeDefined()
+})
