@@ -28,9 +28,9 @@ import type {
 } from '../ports.ts'
 import { answerHello, type IdentityProvider, judgeAgain, type ProvenPeer, sayHello } from './hello.ts'
 import { createHost, Dialler, TurnSends } from './libp2p-host.ts'
-import { type PeerLink, PeerLinks } from './peer-links.ts'
-import { askPeer, serveRequest, takeFrames } from './peer-streams.ts'
+import { type PeerLink, PeerLinks, takeFrames } from './peer-links.ts'
 import { type NetworkLimits, protocols, type StreamProtocol } from './protocols.ts'
+import { askPeer, serveRequest } from './requests.ts'
 import { Conversation } from './streams.ts'
 import { framed } from './wire.ts'
 

@@ -1,18 +1,20 @@
 /**
- * The open connections of a node: what is known of the other end of each (`PeerLink`), and all of them by connection and by
- * the device that proved itself (`PeerLinks`).
+ * The open connections of a node: what is known of the other end of each (`PeerLink`), what is taken of it on long-lived streams
+ * (`takeFrames`), and all of them by connection and by the device that proved itself (`PeerLinks`).
+ *
+ * Every byte that comes in is from outside; the worst that it can do is to have its stream reset and its connection closed.
  */
-import type { Connection } from '@libp2p/interface'
+import type { Connection, Stream } from '@libp2p/interface'
 import type { DeviceId } from '../../chain/brands.ts'
-import { MoteError } from '../../chain/result.ts'
+import { MoteError, type Refusal } from '../../chain/result.ts'
 import { AddressShares, shareOf } from '../../client/address-shares.ts'
-import type { Clock } from '../ports.ts'
+import type { Clock, NetworkEvents } from '../ports.ts'
 import type { ProvenPeer } from './hello.ts'
-import { transportKeyOf } from './libp2p-host.ts'
+import { transportKeyOf, updateWindowByHalves } from './libp2p-host.ts'
 import { type NetworkLimits, type ProtocolName, protocols, type StreamProtocol } from './protocols.ts'
 import { RateLimit, RateLimits } from './rate-limit.ts'
-import { Conversation, OutboundStream } from './streams.ts'
-import { maxAnswerFrameBytes } from './wire.ts'
+import { Conversation, FrameReader, OutboundStream } from './streams.ts'
+import { maxAnswerFrameBytes, messageOf } from './wire.ts'
 
 /** A frame of a long-lived stream costs one unit for each begun part of this size: about a transaction. */
 const frameUnitBytes = 256
@@ -187,6 +189,60 @@ export class PeerLink {
   abort(reason: MoteError): void {
     if (this.open) this.connection.abort(reason)
   }
+}
+
+/** Where the frames of a stream go. */
+type FrameEvents = Pick<NetworkEvents, 'message' | 'isCounted'>
+
+/** Takes the frames of a long-lived stream, from a proven full node only: nobody else has anything to say on one. */
+export function takeFrames(
+  protocol: StreamProtocol,
+  stream: Stream,
+  link: PeerLink,
+  events: FrameEvents,
+): void {
+  const sender = () => link.confirmedFor(protocol)?.id
+  const refuse = () => stream.abort(new MoteError('hello-required', `${protocol}: hello comes first`))
+  if (!sender()) {
+    refuse()
+    // A peer that is not confirmed yet cannot know that.
+    if (!link.peer) link.violation(`${protocol}: before hello`)
+    return
+  }
+  if (link.peer?.record.label !== 'full') {
+    link.violation(`${protocol}: expected a full node, got a ${link.peer?.record.label} one`, 'close')
+    return
+  }
+  updateWindowByHalves(stream)
+  const reader = new FrameReader(protocols[protocol].maxFrameBytes)
+  const take = (chunk: Uint8Array): Refusal | undefined => {
+    const from = sender()
+    if (!from) {
+      refuse()
+      return undefined
+    }
+    const frames = reader.push(chunk)
+    if (!frames.ok) return frames.error
+    for (const frame of frames.value) {
+      if (events.isCounted(from) && !link.takeFrame(frame.length)) continue
+      const message = messageOf(protocol, frame, from)
+      if (!message.ok) return message.error
+      events.message(from, message.value)
+    }
+    return undefined
+  }
+  stream.addEventListener('message', ({ data }) => {
+    if (stream.status !== 'open') return
+    for (const chunk of data instanceof Uint8Array ? [data] : data) {
+      const refusal = take(chunk)
+      if (!refusal) continue
+      stream.abort(new MoteError(refusal.code, refusal.detail))
+      link.violation(`${protocol}: ${refusal.detail}`)
+      return
+    }
+  })
+  // The other end only writes; this end has nothing to say.
+  stream.addEventListener('remoteCloseWrite', () => void stream.close().catch(() => {}))
 }
 
 /** What one device may ask and send, over all its connections and beyond them. */

@@ -1,9 +1,10 @@
 /**
  * Both ends of a request, made from its row in request-table.ts: `ask` encodes, sends and decodes the answer, and
  * `requestHandler` decodes, judges who asks, charges for it, and encodes the answer, each with the row's limits. Nothing
- * else takes the body of a request or of an answer apart. Most rows make up a chain source: `queryHandler` serves one, and
- * `libp2pSource` is one.
+ * else takes the body of a request or of an answer apart. `askPeer` and `serveRequest` carry it over a link. Most rows make up
+ * a chain source: `queryHandler` serves one, and `libp2pSource` is one.
  */
+import type { Stream } from '@libp2p/interface'
 import type { DeviceId, Height } from '../../chain/brands.ts'
 import { type Codec, decode, encode } from '../../chain/codec.ts'
 import type { CertifiedHeader } from '../../chain/light-client.ts'
@@ -11,11 +12,14 @@ import { Malformed } from '../../chain/messagepack.ts'
 import { stateKeyOf } from '../../chain/records.ts'
 import { MoteError, type Result } from '../../chain/result.ts'
 import type { ChainSource } from '../../client/chain-source.ts'
-import type { Caller, Network, RequestHandler } from '../ports.ts'
+import type { Caller, Clock, Network, OutgoingRequest, RequestHandler, RequestProtocol } from '../ports.ts'
 import { maxHelloHandovers } from './hello.ts'
+import type { PeerLink } from './peer-links.ts'
 import { protocols } from './protocols.ts'
 import { Places } from './rate-limit.ts'
 import { maxWaitMs, queries, type RequestRow } from './request-table.ts'
+import { Conversation } from './streams.ts'
+import { type AnswerFrame, decodeAnswerFrame, encodeAnswerFrame, refusalFrame, refusalFrom } from './wire.ts'
 
 /**
  * What `to` answers. Throws `unreachable`, `timeout`, `not-ready` (the answer would have to be believed, and the peer is
@@ -141,6 +145,95 @@ function refusalOf(received: Result<Received>, caller: Caller, mayAsk: MayAsk): 
   return caller.isProven
     ? new MoteError('not-ready', `${protocol} ${name}: the record of this peer is not confirmed yet`)
     : new MoteError('hello-required', `${protocol} ${name}: prove an identity first`)
+}
+
+/*
+ * How a request and its answer travel on a stream of a link. Every byte that comes in here is from outside; the worst that it
+ * can do is to have its stream reset and its connection closed.
+ */
+
+export interface ServeOptions {
+  readonly protocol: RequestProtocol
+  readonly handler: RequestHandler
+  readonly timeoutMs: number
+  readonly clock: Clock
+  readonly isCounted: (peer: DeviceId) => boolean
+  /** A handler threw something that is not a `MoteError`. */
+  readonly onHandlerFailure: (error: unknown) => void
+}
+
+/** Reads one request, answers it, ends the stream. Throws what the conversation throws. */
+export async function serveRequest(stream: Stream, link: PeerLink, options: ServeOptions): Promise<void> {
+  const { protocol, timeoutMs, clock } = options
+  const { maxFrameBytes } = protocols[protocol]
+  const conversation = new Conversation(stream, { maxFrameBytes, timeoutMs, clock })
+  const body = await conversation.receive()
+  conversation.send(encodeAnswerFrame(protocol, await answerRequest(body, link, options)))
+  await conversation.finish()
+}
+
+async function answerRequest(body: Uint8Array, link: PeerLink, options: ServeOptions): Promise<AnswerFrame> {
+  const { protocol, handler, isCounted, onHandlerFailure } = options
+  try {
+    const confirmed = link.confirmedFor(protocol)
+    // A caller without a proven identity pays for each request, a peer pays the cost of the request.
+    if (!confirmed) link.takeRequest(1)
+    const caller = {
+      deviceId: confirmed?.id,
+      isProven: link.peer !== undefined,
+      remoteAddress: link.remoteAddress,
+      charge: (cost: number) => {
+        if (confirmed && (protocol !== 'member' || isCounted(confirmed.id))) link.takeRequest(cost)
+      },
+    }
+    return { type: 'body', body: await handler(caller, body) }
+  } catch (error) {
+    if (error instanceof MoteError) return { type: 'refusal', ...refusalFrame(error) }
+    onHandlerFailure(error)
+    return { type: 'refusal', code: 'internal', detail: `${protocol}: the request failed` }
+  }
+}
+
+/**
+ * The body of the peer's answer. Throws `unreachable`, `timeout`, `too-large`, `malformed`, or the refusal that the peer
+ * answered with; `not-ready` where the answer would count for something and the peer is not confirmed (hello.ts).
+ */
+export async function askPeer(
+  link: PeerLink,
+  { protocol, body, of }: OutgoingRequest,
+  limits: { readonly timeoutMs: number; readonly deadline: AbortSignal },
+): Promise<Uint8Array> {
+  const { timeoutMs, deadline } = limits
+  if (!link.confirmedFor(protocol) && of === 'confirmed')
+    throw new MoteError('not-ready', `${link.peer?.id}: its record is not confirmed at a fresh head yet`)
+  let conversation: Conversation | undefined
+  try {
+    conversation = await link.converse(protocol, timeoutMs, deadline)
+    conversation.send(body)
+    const answer = decodeAnswerFrame(protocol, await conversation.receive())
+    if (!answer.ok) {
+      link.violation(`${protocol}: ${answer.error.detail}`)
+      throw new MoteError(answer.error.code, answer.error.detail)
+    }
+    void conversation.finish()
+    return bodyOf(answer.value)
+  } catch (cause) {
+    const failure = failureOf(cause, deadline, `${protocol} to ${link.peer?.id}`)
+    conversation?.fail(failure)
+    throw failure
+  }
+}
+
+function bodyOf(answer: AnswerFrame): Uint8Array {
+  if (answer.type === 'body') return answer.body
+  const { code, detail } = refusalFrom(answer)
+  throw new MoteError(code, detail)
+}
+
+function failureOf(cause: unknown, deadline: AbortSignal, what: string): MoteError {
+  if (cause instanceof MoteError) return cause
+  if (deadline.aborted) return new MoteError('timeout', `${what}: no answer in time`, { cause })
+  return new MoteError('unreachable', `${what}: ${String(cause)}`, { cause })
 }
 
 /*

@@ -22,7 +22,7 @@ import {
   union,
 } from '../../chain/codec.ts'
 import { type ErrorCode, errorTable } from '../../chain/errors.ts'
-import type { Refusal, Result } from '../../chain/result.ts'
+import { ok, type Refusal, type Result } from '../../chain/result.ts'
 import { maxTransactionBytes } from '../../chain/transaction.ts'
 import { maxEntriesPerMessage } from '../../consensus/message-check.ts'
 import type { Entry } from '../../consensus/types.ts'
@@ -256,6 +256,19 @@ export function framed(message: PeerMessage): {
     default:
       return { protocol: 'forward', payload: encode(forwardCodec, message) }
   }
+}
+
+/** The message in a frame that came on such a stream; a Raft message is `from` whom the transport knows. Refuses with `malformed`. */
+export function messageOf(protocol: StreamProtocol, frame: Uint8Array, from: DeviceId): Result<PeerMessage> {
+  if (protocol === 'raft') {
+    const decoded = decode(raftStreamCodec, frame)
+    if (!decoded.ok) return decoded
+    const { value } = decoded
+    return ok(value.type === 'raft' ? { type: 'raft', message: { ...value.message, from } } : value)
+  }
+  if (protocol === 'forward') return decode(forwardCodec, frame)
+  const signatures = decode(signaturesCodec, frame)
+  return signatures.ok ? ok({ type: 'signatures', signatures: signatures.value }) : signatures
 }
 
 /* ---------------------------------------------------------------- clocks, on /mote/raft/1 */

@@ -290,7 +290,7 @@ const decoders: readonly RefusalCheck[] = [
     test: peers,
     only: 'request rate',
   },
-  ...takenOut('node/network/peer-streams.ts', peers, {
+  ...takenOut('node/network/peer-links.ts', peers, {
     'frames of a node that is no full node': "if (link.peer?.record.label !== 'full')",
     'more frames of a full node that is no voter than its rate':
       'if (events.isCounted(from) && !link.takeFrame(frame.length))',
@@ -320,7 +320,7 @@ const decoders: readonly RefusalCheck[] = [
   }),
   {
     refusal: 'requests of a peer that is not confirmed at a fresh head',
-    file: 'node/network/peer-streams.ts',
+    file: 'node/network/requests.ts',
     find: '      deviceId: confirmed?.id,',
     replace: '      deviceId: link.peer?.id,',
     test: peers,
@@ -336,13 +336,13 @@ const decoders: readonly RefusalCheck[] = [
   ...takenOut('node/network/requests.ts', 'test/unit/node/requests.test.ts', {
     'libp2p: an answer over the limit': 'if (bytes.length > maxAnswerBytes)',
   }),
-  ...takenOut('node/network/peer-streams.ts', peers, {
+  ...takenOut('node/network/requests.ts', peers, {
     'to ask more than proofs of a peer that is not confirmed':
       "if (!link.confirmedFor(protocol) && of === 'confirmed')",
   }).map(check => ({ ...check, only: 'not confirmed' })),
   {
     refusal: 'libp2p: a message before hello',
-    file: 'node/network/peer-streams.ts',
+    file: 'node/network/peer-links.ts',
     find: 'const sender = () => link.confirmedFor(protocol)?.id',
     replace: "const sender = () => link.confirmedFor(protocol)?.id ?? ('nobody' as DeviceId)",
     test: 'test/e2e/libp2p-garbage.test.ts',
