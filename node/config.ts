@@ -154,7 +154,7 @@ export interface NodeConfig {
 }
 
 /** A leader beats every 50 ms; a follower that hears nothing for 500 ms to 1 s stands for election. */
-export const defaultRaftTiming = { tickMs: 50, electionTimeoutTicks: 10, heartbeatTicks: 1 } as const
+export const defaultRaftTiming = { tickMs: 50, electionTimeoutTicks: 10, heartbeatTicks: 2 } as const
 export const defaultTrustTtlMs = 180_000
 
 const parse = configurationParser(schema)

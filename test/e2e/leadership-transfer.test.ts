@@ -28,7 +28,7 @@ beforeAll(async () => {
     wait: 'certified',
     onAcknowledged: () => acknowledgedAt.push(performance.now()),
     requestTimeoutMs: 5_000,
-    thinkMs: 10,
+    thinkMs: 30,
   })
   await load.start()
   await more(50)

@@ -19,7 +19,7 @@ const clientsPerNode = 2
 const retryMs = 50
 const answerWithinMs = 30_000
 /** Pause of a client after each transaction: what is tested is not how many there are. */
-const thinkMs = 20
+const thinkMs = 60
 
 /** One attempt that was not the final answer. */
 interface Met {

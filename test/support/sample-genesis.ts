@@ -6,8 +6,8 @@ import { Milliseconds } from '../../chain/brands.ts'
 import type { ChainLimits } from '../../chain/chain-parameters.ts'
 import { defaultGenesisParameters, type GenesisDocument, genesisDocument } from '../../chain/genesis.ts'
 import { deviceIdOf, type Signer } from '../../chain/keys.ts'
-import { signerFromSeed, x25519PublicKey } from '../../chain/noble-crypto.ts'
 import type { Label } from '../../chain/transaction-bodies.ts'
+import { nativeSignerFromSeed, nativeX25519PublicKey } from '../../client/native-crypto.ts'
 
 export interface SampleIdentity {
   readonly name: string
@@ -22,22 +22,37 @@ export function seedOf(name: string, purpose: string): Uint8Array {
 }
 
 export function sampleIdentity(name: string): SampleIdentity {
-  const signer = signerFromSeed('ed25519', seedOf(name, 'signing'))
+  const signer = nativeSignerFromSeed('ed25519', seedOf(name, 'signing'))
   const transportSeed = seedOf(name, 'transport')
   return {
     name,
     id: deviceIdOf(signer.publicKey),
     signer,
     transportSeed,
-    transportKey: signerFromSeed('ed25519', transportSeed).publicKey.bytes,
+    transportKey: nativeSignerFromSeed('ed25519', transportSeed).publicKey.bytes,
   }
 }
+
+/** Made once for each cast: to check a genesis is to check all of its keys, and many tests begin with the same one. */
+const made = new Map<string, GenesisDocument>()
 
 /** A genesis with these full nodes as consenters and an operator named `operator`. */
 export function sampleGenesis(
   full: readonly SampleIdentity[],
   more: readonly { readonly identity: SampleIdentity; readonly label: Label }[] = [],
   limits: Partial<ChainLimits> = {},
+): GenesisDocument {
+  const others = more.map(({ identity, label }) => [identity.name, identity.id, label])
+  const cast = JSON.stringify([full.map(({ name, id }) => [name, id]), others, limits])
+  const genesis = made.get(cast) ?? makeGenesis(full, more, limits)
+  made.set(cast, genesis)
+  return genesis
+}
+
+function makeGenesis(
+  full: readonly SampleIdentity[],
+  more: readonly { readonly identity: SampleIdentity; readonly label: Label }[],
+  limits: Partial<ChainLimits>,
 ): GenesisDocument {
   const operator = sampleIdentity('operator')
   const identities = [
@@ -56,7 +71,7 @@ export function sampleGenesis(
     identities: identities.map(({ identity, label }) => ({
       inceptionKey: identity.signer.publicKey,
       label,
-      encryptionKey: { suite: 'x25519', bytes: x25519PublicKey(seedOf(identity.name, 'encryption')) },
+      encryptionKey: { suite: 'x25519', bytes: nativeX25519PublicKey(seedOf(identity.name, 'encryption')) },
       transportKey: identity.transportKey,
       metadataHash: undefined,
     })),
