@@ -1,7 +1,7 @@
 /** `mote contract deploy|show|list|call|guard|retire`: contracts on the chain. Reads are proven. */
 import type { Command } from 'commander'
 import type { DeviceId } from '../chain/brands.ts'
-import { contractOfDocument, documentOfContract, scalarJson } from '../chain/contracts/document.ts'
+import { contractOfDocument, contractStanding, documentOfContract } from '../chain/contracts/document.ts'
 import { exitCodes } from '../chain/errors.ts'
 import type { Qos } from '../chain/record-bodies.ts'
 import type { TopicRulesRecord } from '../chain/records.ts'
@@ -118,19 +118,19 @@ async function retire(context: Context, [name = '']: readonly string[]): Promise
 function contractJson({ record, state }: DeployedContract) {
   const { contract, address, steps, deployer, deployedAt, retiredAt, guarded } = record
   const { height, term, ageMs } = state
-  const remembered = contract.state.map(({ name }, i) => [name, scalarJson(state.value?.values[i] ?? false)])
+  const standing = contractStanding(record, state.value)
   return {
     address,
     name: contract.name,
     version: contract.version,
-    status: retiredAt === undefined ? 'active' : 'retired',
+    status: standing.status,
     deployer,
     deployedAt,
     retiredAt: retiredAt ?? null,
     guarded,
     steps,
-    decisions: state.value?.version ?? 0,
-    state: Object.fromEntries(remembered) as Record<string, number | boolean | string>,
+    decisions: standing.decisions,
+    state: standing.state,
     contract: documentOfContract(contract),
     height,
     term,

@@ -1,7 +1,8 @@
 /** Records as commands print them, and where they are looked up. */
+
 import type { Block } from '../chain/block.ts'
 import type { DeviceId } from '../chain/brands.ts'
-import { scalarJson } from '../chain/contracts/document.ts'
+import { scalarJson, valuesJson } from '../chain/contracts/document.ts'
 import { bytesToHex } from '../chain/hex.ts'
 import type { RecordEvent } from '../chain/record-events.ts'
 import { MoteError } from '../chain/result.ts'
@@ -44,11 +45,6 @@ export function recordsAt({ header, transactions, receipts }: Block, index: numb
 /** Who vouches for a record: the device, or a gateway that says what the device said. */
 export function vouchedText({ attested }: Pick<PlacedRecord, 'attested'>): string {
   return attested ? 'gateway-attested' : 'device-signed'
-}
-
-/** Values for JSON. */
-export function valuesJson(values: readonly RecordValue[]): Record<string, number | boolean | string> {
-  return Object.fromEntries(values.map(({ name, value }) => [name, scalarJson(value)]))
 }
 
 /** JSON on one line that a terminal only prints. */

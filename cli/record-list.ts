@@ -3,8 +3,10 @@
  *
  * Each row is proven. That none is missing is the word of the full node that was asked for the device's history.
  */
+
 import type { Command } from 'commander'
 import type { Height } from '../chain/brands.ts'
+import { valuesJson } from '../chain/contracts/document.ts'
 import { exitCodes } from '../chain/errors.ts'
 import { reportKinds } from '../chain/record-bodies.ts'
 import { MoteError } from '../chain/result.ts'
@@ -21,7 +23,6 @@ import {
   latencyText,
   recordJson,
   recordsAt,
-  valuesJson,
   valuesText,
   vouchedText,
 } from './placed-records.ts'

@@ -2,10 +2,12 @@
  * `mote record`: what devices report, on the chain. `add` signs as a device; `show` and `proof` prove a record from the genesis on, and
  * `verify` does the same later, without a network.
  */
+
 import { readFile } from 'node:fs/promises'
 import type { Command } from 'commander'
 import { Milliseconds, type TransactionId } from '../chain/brands.ts'
 import { isRecordTopic } from '../chain/contracts/contract.ts'
+import { valuesJson } from '../chain/contracts/document.ts'
 import { exitCodes } from '../chain/errors.ts'
 import { checkpointFromGenesis } from '../chain/genesis.ts'
 import type { PublicKey } from '../chain/keys.ts'
@@ -38,15 +40,7 @@ import type { AddCommand } from './command.ts'
 import { type Context, parseCount } from './context.ts'
 import { requireContract } from './contract-names.ts'
 import { type AsOf, provenance } from './output.ts'
-import {
-  findRecord,
-  latencyText,
-  quoted,
-  recordJson,
-  valuesJson,
-  valuesText,
-  vouchedText,
-} from './placed-records.ts'
+import { findRecord, latencyText, quoted, recordJson, valuesText, vouchedText } from './placed-records.ts'
 import { indexOf, provenBlock, provenLeaves } from './proven-blocks.ts'
 import { recordListCommand } from './record-list.ts'
 

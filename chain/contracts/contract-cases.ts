@@ -13,9 +13,9 @@ import {
   documentFlaw,
   fieldsOf,
   listOf,
-  scalarJson,
   scalarOf,
   textOf,
+  valuesJson,
 } from './document.ts'
 import {
   type Circumstances,
@@ -123,7 +123,7 @@ export function runCase(contract: Contract, each: ContractCase): CaseReport {
   return {
     name: each.name,
     decision,
-    values: Object.fromEntries([...values].map(([name, value]) => [name, scalarJson(value)])),
+    values: valuesJson(decided.values),
     differences: [
       ...decisionDifference,
       ...differencesOf('values', each.values, values),

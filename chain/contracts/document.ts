@@ -5,8 +5,10 @@
  * Each field is optional but `name`, `version`, `decide`; a field that is not known is refused, for a word misspelt would change what a
  * contract does. Devices stand as ids, or as names that the caller of `contractOfDocument` resolves.
  */
+
 import { type DeviceId, isDigest } from '../brands.ts'
 import { decode } from '../codec.ts'
+import type { ContractRecord, ContractStateRecord } from '../contract-records.ts'
 import { type Result, refuse } from '../result.ts'
 import type { Scalar } from '../scalars.ts'
 import { checkContract } from './check.ts'
@@ -248,6 +250,25 @@ export function scalarJson(value: Scalar): number | boolean | string {
   return Number.isSafeInteger(number) ? number : String(value)
 }
 
+/** Named values as JSON has them. */
+export function valuesJson(
+  values: Iterable<{ readonly name: string; readonly value: Scalar }>,
+): Record<string, number | boolean | string> {
+  return Object.fromEntries([...values].map(({ name, value }) => [name, scalarJson(value)]))
+}
+
+/** How a contract stands, as JSON has it: what it remembers, and after how many decisions. */
+export function contractStanding(
+  { contract, retiredAt }: Pick<ContractRecord, 'contract' | 'retiredAt'>,
+  state: ContractStateRecord | undefined,
+) {
+  return {
+    status: retiredAt === undefined ? 'active' : 'retired',
+    decisions: state?.version ?? 0,
+    state: valuesJson(contract.state.map(({ name }, i) => ({ name, value: state?.values[i] ?? false }))),
+  } as const
+}
+
 /** A contract as a file would have it; `contractOfDocument` of it gives the same contract. */
 export function documentOfContract(contract: Contract): Fields {
   const line = ({ name, expression }: NamedExpression) => `${name} = ${printExpression(expression)}`
@@ -264,7 +285,7 @@ export function documentOfContract(contract: Contract): Fields {
     streams: Object.fromEntries(
       streams.map(({ name, device, ...rest }) => [name, { device: device ?? 'sender', ...rest }]),
     ),
-    state: Object.fromEntries(state.map(({ name, initial }) => [name, scalarJson(initial)])),
+    state: valuesJson(state.map(({ name, initial }) => ({ name, value: initial }))),
     let: contract.expressions.map(line),
     rules: contract.rules.map(line),
     decide: contract.cases.map(({ when, decision }) =>

@@ -9,7 +9,7 @@ import type { ContractAddress, DeviceId, Milliseconds } from '../../chain/brands
 import { constant, encode, list, struct } from '../../chain/codec.ts'
 import { runOnReadings } from '../../chain/contract-runs.ts'
 import { maxStateVariables } from '../../chain/contracts/contract-limits.ts'
-import { scalarJson } from '../../chain/contracts/document.ts'
+import { valuesJson } from '../../chain/contracts/document.ts'
 import { type ContractValue, decisionText, initialStateOf } from '../../chain/contracts/evaluate.ts'
 import { MoteError, type Refusal, refusalOf } from '../../chain/result.ts'
 import { scalarCodec } from '../../chain/scalars.ts'
@@ -132,10 +132,9 @@ class DecisionTurns {
     if (outcome.type !== 'decided')
       throw new MoteError('decision-failed', `contract ${contract.name}: ${decisionText(outcome)}`)
     await this.#keep(address, outcome.state)
-    const values = outcome.values.map(({ name, value }) => [name, scalarJson(value)])
     const decided = {
       Decision: outcome.decision,
-      Values: Object.fromEntries(values),
+      Values: valuesJson(outcome.values),
       Contract: address,
       Time: now,
     }

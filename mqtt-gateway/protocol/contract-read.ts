@@ -3,7 +3,7 @@
  * own word; who wants the proof asks on `ask` (question.ts).
  */
 import { type ContractAddress, isDigest } from '../../chain/brands.ts'
-import { scalarJson } from '../../chain/contracts/document.ts'
+import { contractStanding } from '../../chain/contracts/document.ts'
 import {
   type ContractStateRecord,
   contractRecordCodec,
@@ -55,15 +55,15 @@ export async function contractAsJson(
     stateKeyOf.contractState(address),
     contractStateCodec,
   )
-  const { contract, retiredAt } = record
-  const named = contract.state.map(({ name }, i) => [name, scalarJson(state.value?.values[i] ?? false)])
+  const { name, version } = record.contract
+  const standing = contractStanding(record, state.value)
   const answer = {
     Address: address,
-    Name: contract.name,
-    Version: contract.version,
-    Status: retiredAt === undefined ? 'active' : 'retired',
-    Decisions: state.value?.version ?? 0,
-    State: Object.fromEntries(named) as Record<string, number | boolean | string>,
+    Name: name,
+    Version: version,
+    Status: standing.status,
+    Decisions: standing.decisions,
+    State: standing.state,
     Height: state.height,
     Time: state.time,
   }

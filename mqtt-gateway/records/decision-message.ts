@@ -6,7 +6,7 @@
  */
 import type { Receipt } from '../../chain/block.ts'
 import type { Height, Milliseconds } from '../../chain/brands.ts'
-import { scalarJson } from '../../chain/contracts/document.ts'
+import { valuesJson } from '../../chain/contracts/document.ts'
 import type { RecordEvent } from '../../chain/record-events.ts'
 import { shardOf } from '../protocol/sharded-topics.ts'
 
@@ -51,7 +51,7 @@ export function encodeDecision({
   const hasRecord = receipt.events.some(({ type }) => type === 'record.added')
   const message = {
     Decision: decided.decision,
-    Values: Object.fromEntries(decided.values.map(({ name, value }) => [name, scalarJson(value)])),
+    Values: valuesJson(decided.values),
     Contract: decided.contract,
     Record: hasRecord ? receipt.id : null,
     Shard: shardOf(decided.caller),
