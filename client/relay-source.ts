@@ -14,13 +14,8 @@ import { Deadline } from './deadline.ts'
 import { nativeVerifier } from './native-crypto.ts'
 import { Refusals } from './submission.ts'
 
-export interface RelayParts {
-  readonly client: ChainClient
-  readonly status: () => NodeStatus
-}
-
-/** The API's source over a chain client. */
-export function relaySource({ client, status }: RelayParts): ChainSource {
+/** The API's source over a chain client; `status` is what the node says of itself. */
+export function relaySource(client: ChainClient, status: () => NodeStatus): ChainSource {
   const { pool, follower, records } = client
   return {
     name: 'relay',

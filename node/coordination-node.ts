@@ -76,7 +76,7 @@ export async function startCoordinationNode(config: LightConfiguration, log: Log
     }),
   })
   const app = createApi({
-    source: relaySource({ client, status }),
+    source: relaySource(client, status),
     readiness: () =>
       chain.readiness() ??
       (live.all().length === 0 ? new MoteError('no-full-node', 'no full node is alive') : undefined),

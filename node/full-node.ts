@@ -85,7 +85,7 @@ async function startOver(
   const chain = new LiveChain(recovered, verifier, config.recent)
   const events = new NodeEvents()
   const peers = config.peers.map(peer => peer.id)
-  const members = new Members({ id, peers, recovered: recovered.raft })
+  const members = new Members(id, peers, recovered.raft)
   const network = new Libp2pNetwork({
     ...file.p2p,
     limits: config.network,

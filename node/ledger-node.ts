@@ -107,7 +107,7 @@ export class LedgerNode implements NetworkEvents {
 
     // The ledger: who keeps the chain, what is certified, what others are given of it.
     const gate = new MemberGate(network, events)
-    const announcements = new Announcements({ id, network, members, chain })
+    const announcements = new Announcements(id, network, members, chain)
     const certifier = certifierOf(parts, announcements)
     this.handovers = new HandoverProofs({ id, handovers, chain, storage, network, certifier, members, log })
     const snapshots = new Snapshots({
@@ -231,7 +231,7 @@ export class LedgerNode implements NetworkEvents {
       this.reads,
       this.service,
       this.#retention,
-      new PeerRechecks({ network, clock, members }),
+      new PeerRechecks(network, clock, members),
       this.replica,
     )
   }
@@ -284,7 +284,7 @@ export class LedgerNode implements NetworkEvents {
   /** Transfers leadership, to `to` if given. Throws what `transferLeadership` does. */
   transfer(to?: DeviceId): Promise<TransferReport> {
     const { id, clock, network } = this.#parts
-    return transferLeadership({ id, replica: this.replica, clock, peers: () => network.peers() }, to)
+    return transferLeadership(id, { replica: this.replica, network, clock }, to)
   }
 
   /** Raft, signatures and forwarded transactions are between those who keep this chain; others are not heard. */

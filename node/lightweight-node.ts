@@ -34,7 +34,7 @@ export async function startLightweightNode(config: LightConfiguration, log: Logg
   let api = ''
   const status = () => ({ ...chain.status(api), ...service.status() })
   const app = createApi({
-    source: relaySource({ client: chain.client, status }),
+    source: relaySource(chain.client, status),
     readiness: () => chain.readiness(),
     failure: () => undefined,
     httpPerSecond: config.network.httpPerSecond,

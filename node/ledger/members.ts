@@ -23,13 +23,6 @@ import type { Network, PeerMessage } from '../ports.ts'
 import type { Execution, LiveChain } from './live-chain.ts'
 import type { NodeEvents, NodeListener } from './node-events.ts'
 
-export interface MembersParts {
-  readonly id: DeviceId
-  /** Of this node's configuration: heard even before this node knows them as members. */
-  readonly peers: readonly DeviceId[]
-  readonly recovered: Pick<Recovered, 'configuration' | 'entries'>
-}
-
 export class Members implements NodeListener {
   readonly #id: DeviceId
   readonly #peers: readonly DeviceId[]
@@ -38,7 +31,12 @@ export class Members implements NodeListener {
   #departing: ReadonlySet<string> = new Set()
   #knownVoters: readonly DeviceId[] = []
 
-  constructor({ id, peers, recovered }: MembersParts) {
+  /** @param peers of this node's configuration: heard even before this node knows them as members */
+  constructor(
+    id: DeviceId,
+    peers: readonly DeviceId[],
+    recovered: Pick<Recovered, 'configuration' | 'entries'>,
+  ) {
     this.#id = id
     this.#peers = peers
     const inLog = recovered.entries.findLast(entry => entry.configuration !== undefined)

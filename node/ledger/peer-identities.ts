@@ -86,12 +86,6 @@ const identityKinds: ReadonlySet<number> = new Set(
   ),
 )
 
-export interface PeerRechecksParts {
-  readonly network: Pick<Network, 'peers' | 'recheck'>
-  readonly clock: Pick<Clock, 'after'>
-  readonly members: Pick<Members, 'isDeparting' | 'inForce'>
-}
-
 /** Time in which a revoked member may learn of its removal before its connection is judged. */
 const farewellMs = 500
 
@@ -100,21 +94,28 @@ const farewellMs = 500
  * they are let go: while they vote they keep their connections whatever their records say.
  */
 export class PeerRechecks implements NodeListener {
-  readonly #parts: PeerRechecksParts
+  readonly #network: Pick<Network, 'peers' | 'recheck'>
+  readonly #clock: Pick<Clock, 'after'>
+  readonly #members: Pick<Members, 'isDeparting'>
   /** Devices whose records executed blocks may have changed that are not certified yet, with the newest such block. */
   readonly #written = new Map<DeviceId, Height>()
   #voters: ReadonlySet<string>
 
-  constructor(parts: PeerRechecksParts) {
-    this.#parts = parts
-    this.#voters = votersOf(parts.members.inForce)
+  constructor(
+    network: Pick<Network, 'peers' | 'recheck'>,
+    clock: Pick<Clock, 'after'>,
+    members: Pick<Members, 'isDeparting' | 'inForce'>,
+  ) {
+    this.#network = network
+    this.#clock = clock
+    this.#members = members
+    this.#voters = votersOf(members.inForce)
   }
 
   configurationChanged(configuration: Configuration): void {
-    const { network, clock } = this.#parts
     const voters = votersOf(configuration)
     for (const id of this.#voters)
-      if (!voters.has(id)) clock.after(farewellMs, () => network.recheck(id as DeviceId))
+      if (!voters.has(id)) this.#clock.after(farewellMs, () => this.#network.recheck(id as DeviceId))
     this.#voters = voters
   }
 
@@ -125,19 +126,18 @@ export class PeerRechecks implements NodeListener {
 
   certified({ height: certified }: Certificate): void {
     if (this.#written.size === 0) return
-    const { network, clock, members } = this.#parts
     for (const [id, height] of this.#written) {
       if (height > certified) continue
       this.#written.delete(id)
-      if (members.isDeparting(id)) clock.after(farewellMs, () => network.recheck(id))
-      else network.recheck(id)
+      const recheck = () => this.#network.recheck(id)
+      if (this.#members.isDeparting(id)) this.#clock.after(farewellMs, recheck)
+      else recheck()
     }
   }
 
   /** The records of everybody may have changed. */
   installed(): void {
-    const { network } = this.#parts
-    for (const { id } of network.peers()) network.recheck(id)
+    for (const { id } of this.#network.peers()) this.#network.recheck(id)
   }
 }
 

@@ -132,16 +132,16 @@ export class Announcements implements NodeListener {
   readonly #chain: Pick<LiveChain, 'ledger'>
   #leadership: Leadership | undefined
 
-  constructor(parts: {
-    readonly id: DeviceId
-    readonly network: Pick<Network, 'send' | 'flush'>
-    readonly members: Pick<Members, 'others'>
-    readonly chain: Pick<LiveChain, 'ledger'>
-  }) {
-    this.#id = parts.id
-    this.#network = parts.network
-    this.#members = parts.members
-    this.#chain = parts.chain
+  constructor(
+    id: DeviceId,
+    network: Pick<Network, 'send' | 'flush'>,
+    members: Pick<Members, 'others'>,
+    chain: Pick<LiveChain, 'ledger'>,
+  ) {
+    this.#id = id
+    this.#network = network
+    this.#members = members
+    this.#chain = chain
   }
 
   leadershipChanged(leadership: Leadership): void {

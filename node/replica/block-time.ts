@@ -19,14 +19,7 @@
  */
 import { proposalTime } from '../../chain/block.ts'
 import type { DeviceId, Milliseconds } from '../../chain/brands.ts'
-import type {
-  Configuration,
-  Entry,
-  Message,
-  Config as RaftConfig,
-  Recovered,
-  SnapshotMeta,
-} from '../../consensus/types.ts'
+import type { Configuration, Entry, Message, SnapshotMeta } from '../../consensus/types.ts'
 import type { LiveChain } from '../ledger/live-chain.ts'
 import type { Members } from '../ledger/members.ts'
 import type { Leadership } from '../ledger/node-events.ts'
@@ -292,23 +285,22 @@ function timeOf({ type, data }: Entry): number {
   return time ?? Number.NEGATIVE_INFINITY
 }
 
-export interface LateProposalsParts {
-  readonly clocks: Pick<ClockExchange, 'latestAcceptable' | 'gaveWay'>
-  readonly raft: Pick<RaftConfig, 'electionTimeoutTicks'>
-  readonly recovered: Pick<Recovered, 'entries'>
-}
-
 /** Decides for one replica which proposals of a leader it takes, and when it gives way as a leader. */
 export class LateProposals {
-  readonly #clocks: LateProposalsParts['clocks']
+  readonly #clocks: Pick<ClockExchange, 'latestAcceptable' | 'gaveWay'>
   readonly #sitOut: SitOut
   /** Times of the proposals in this log that are not committed, by index: as many as Raft lets be uncommitted. */
   readonly #uncommitted = new Map<number, number>()
 
-  constructor({ clocks, raft, recovered }: LateProposalsParts) {
+  /** @param log the entries that this node starts with */
+  constructor(
+    clocks: Pick<ClockExchange, 'latestAcceptable' | 'gaveWay'>,
+    electionTimeoutTicks: number,
+    log: readonly Entry[],
+  ) {
     this.#clocks = clocks
-    this.#sitOut = new SitOut(raft.electionTimeoutTicks)
-    this.#appended(recovered.entries)
+    this.#sitOut = new SitOut(electionTimeoutTicks)
+    this.#appended(log)
   }
 
   /** True while this leader keeps silent, so that one is elected whose log others can follow. */

@@ -76,7 +76,7 @@ export class Replica implements NodeListener {
     this.#configuration = this.#raft.status.configuration
     this.#proposer = new Proposer(parts, this.#raft, parts.raft.electionTimeoutTicks)
     this.#writes = new WriteWatch(parts.tickMs)
-    this.#late = new LateProposals(parts)
+    this.#late = new LateProposals(parts.clocks, parts.raft.electionTimeoutTicks, parts.recovered.entries)
     this.#leadership = { role: 'follower', term: parts.recovered.hardState.currentTerm, leader: undefined }
   }
 

@@ -10,7 +10,7 @@ import type { Certifier } from '../ledger/certifier.ts'
 import type { LiveChain } from '../ledger/live-chain.ts'
 import type { Members } from '../ledger/members.ts'
 import type { NodeListener } from '../ledger/node-events.ts'
-import type { Clock, Network, PeerStatus } from '../ports.ts'
+import type { Clock, Network } from '../ports.ts'
 import type { ClockExchange } from '../replica/block-time.ts'
 import type { MembershipDriver } from '../replica/membership-driver.ts'
 import type { Replica } from '../replica/replica.ts'
@@ -81,13 +81,6 @@ export class FullNodeStatus implements NodeListener {
   }
 }
 
-export interface LeaderTransferParts {
-  readonly id: DeviceId
-  readonly replica: Replica
-  readonly clock: Clock
-  readonly peers: () => readonly PeerStatus[]
-}
-
 /** What a transfer did. */
 export interface TransferReport {
   readonly from: DeviceId
@@ -108,13 +101,16 @@ const lookAgainMs = 2
  * `unreachable` when no voter can take it or the one chosen has gone, `timeout` when it was not taken.
  */
 export async function transferLeadership(
-  { id, replica, clock, peers }: LeaderTransferParts,
+  id: DeviceId,
+  node: { readonly replica: Replica; readonly network: Pick<Network, 'peers'>; readonly clock: Clock },
   to?: DeviceId,
 ): Promise<TransferReport> {
+  const { replica, network, clock } = node
   const { role, leader } = replica.leadership
   if (role !== 'leader')
     throw new MoteError('no-leader', `transfer: this node does not lead; ask ${leader ?? 'again later'}`)
-  const connected = () => new Set(peers().flatMap(peer => (peer.state === 'connected' ? [peer.id] : [])))
+  const connected = () =>
+    new Set(network.peers().flatMap(peer => (peer.state === 'connected' ? [peer.id] : [])))
   const candidates = connected()
   // A full one takes over only when it has room again.
   const ready = successorsOf(replica.consensus).flatMap(({ id }) =>

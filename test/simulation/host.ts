@@ -255,11 +255,11 @@ export class SimulatedProcess implements DiskUser, NetworkUser {
           if (node.failure?.code === 'execution-diverged') this.fails(node.failure)
         },
       },
-      members: new Members({
-        id: host.id,
-        peers: site.members.filter(id => id !== host.id),
-        recovered: recovered.raft,
-      }),
+      members: new Members(
+        host.id,
+        site.members.filter(id => id !== host.id),
+        recovered.raft,
+      ),
       onFailed: error => this.fails(error),
     })
     this.node = node

@@ -251,13 +251,11 @@ export class LedgerWorld {
       settings,
       processId: 0,
       log: { info: () => {}, error: (_detail, message) => this.#errors[i]?.push(message) },
-      members: new Members({
+      members: new Members(
         id,
-        peers: this.#nodes
-          .map(({ identity }) => identity.id)
-          .filter(peer => this.peersAreConfigured && peer !== id),
-        recovered: recovered.raft,
-      }),
+        this.#nodes.map(({ identity }) => identity.id).filter(peer => this.peersAreConfigured && peer !== id),
+        recovered.raft,
+      ),
       onFailed: error => this.failures.push(error),
     })
     await network.start(each.node)

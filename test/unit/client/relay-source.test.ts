@@ -15,7 +15,7 @@ async function setUp() {
   const [first, second] = [chain.source('first'), chain.source('second')]
   const client = await ChainClient.open({ sources: [first, second], checkpoint: chain.checkpoint })
   await client.follower.sync()
-  const relay = relaySource({ client, status: () => ({}) as NodeStatus })
+  const relay = relaySource(client, () => ({}) as NodeStatus)
   const { operator: keys, chainId, time } = chain
   const body = { type: 'identity.revoke', subject, reason: '' } as const
   return { chain, first, second, relay, bytes: signedBody({ chainId, body, keys, time }) }

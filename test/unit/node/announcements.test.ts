@@ -16,15 +16,15 @@ function announced(
 ) {
   const happened: string[] = []
   const consenters = { consenters: ids.map(id => ({ id })), policy }
-  const announcements = new Announcements({
-    id: a,
-    network: {
+  const announcements = new Announcements(
+    a,
+    {
       send: (peer, _message, leaves) => happened.push(`${peer} ${leaves ?? 'now'}`),
       flush: () => happened.push('flush'),
     },
-    members: { others: new Set([b, c]) },
-    chain: { ledger: { parameters: { consenters } } } as unknown as LiveChain,
-  })
+    { others: new Set([b, c]) },
+    { ledger: { parameters: { consenters } } } as unknown as LiveChain,
+  )
   if (leader) announcements.leadershipChanged({ role: leader === a ? 'leader' : 'follower', term: 1, leader })
   announcements.send(to, [])
   return happened

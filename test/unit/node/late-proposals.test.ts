@@ -61,11 +61,7 @@ test('what is committed passes: a majority holds it already', () => {
 function setUp(timeouts = 10) {
   let latest = 50
   let gave = 0
-  const late = new LateProposals({
-    clocks: { latestAcceptable: () => latest, gaveWay: () => gave++ },
-    raft: { electionTimeoutTicks: timeouts },
-    recovered: { entries: [] },
-  })
+  const late = new LateProposals({ latestAcceptable: () => latest, gaveWay: () => gave++ }, timeouts, [])
   const leader = { role: 'leader' as const, term: 1, leader: undefined }
   const run = (ticks: number, leadership: Parameters<LateProposals['tick']>[0] = leader) => {
     for (let i = 0; i < ticks; i++) late.tick(leadership)

@@ -87,11 +87,7 @@ test.each([
 test('an append is cut by this bound as it is when the append comes', () => {
   const { clock, certified, exchange, hear } = setUp([a, b, c])
   hear(b, start)
-  const late = new LateProposals({
-    clocks: exchange,
-    raft: { electionTimeoutTicks: 10 },
-    recovered: { entries: [] },
-  })
+  const late = new LateProposals(exchange, 10, [])
   const entries = [start, start + clockBoundMs, start + clockBoundMs + 1].map(
     (time, i): Entry => ({
       index: i + 1,
