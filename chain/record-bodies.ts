@@ -124,13 +124,19 @@ export const guardsCodec: Codec<readonly ContractAddress[]> = ascending(
 const source = optional(digest<DeviceId>())
 /** 0, 1 or 2. */
 export const qosCodec = uint(2) as Codec<number> as Codec<Qos>
+const messageIdPattern = /^[\x20-\x7e]+$/
+/** Whether a device may call a message so: 1 to 64 printable ASCII characters. */
+export function isMessageId(name: string): boolean {
+  return name.length <= maxMessageIdBytes && messageIdPattern.test(name)
+}
+
 const deviceRecordCodec: Codec<DeviceRecord> = struct<DeviceRecord>({
   source,
   topic: recordTopicCodec,
   payload: bytes(0, maxRecordPayloadBytes),
   values: recordValuesCodec,
   claimedTime: optional(uint<Milliseconds>()),
-  messageId: optional(text(maxMessageIdBytes, /^[\x20-\x7e]+$/)),
+  messageId: optional(text(maxMessageIdBytes, messageIdPattern)),
 })
 
 type Fields<K extends RecordBody['type']> = Omit<Extract<RecordBody, { type: K }>, 'type'>

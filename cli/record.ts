@@ -12,6 +12,7 @@ import { exitCodes } from '../chain/errors.ts'
 import { checkpointFromGenesis } from '../chain/genesis.ts'
 import type { PublicKey } from '../chain/keys.ts'
 import { maxRecordPayloadBytes } from '../chain/limits.ts'
+import { isMessageId } from '../chain/record-bodies.ts'
 import { refusedBy } from '../chain/record-events.ts'
 import { findKey } from '../chain/records.ts'
 import { assert, MoteError, unwrap } from '../chain/result.ts'
@@ -129,7 +130,7 @@ function recordOf(topic: string, payload: string, { messageId }: AddOptions): De
       'too-large',
       `payload: expected at most ${maxRecordPayloadBytes} bytes, got ${bytes.length}`,
     )
-  if (messageId !== undefined && !/^[\x20-\x7e]{1,64}$/.test(messageId))
+  if (messageId !== undefined && !isMessageId(messageId))
     throw new MoteError('usage', 'message id: expected 1 to 64 printable ASCII characters')
   return {
     source: undefined,

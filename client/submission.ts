@@ -67,8 +67,9 @@ const refusalsNeeded = 2
 type Outcome = { readonly status: TransactionStatus } | { readonly error: MoteError }
 
 /**
- * Says of one transaction who has refused it, and how: those that agree on the code count together. While one says that it was executed
- * (`duplicate`), no number of others makes it expired.
+ * Says of one transaction who has refused it, and how: those that agree on the code count together. Once two say that it was executed
+ * (`duplicate`), no number of others makes it expired. One alone does not hinder that: the chain looks at the expiry first
+ * (chain/admission.ts), so of what has expired a node that is up to date never says it.
  */
 export class Refusals {
   readonly #sources = new Map<ErrorCode, Set<string>>()
@@ -89,7 +90,7 @@ export class Refusals {
       const heard = await outcomeOf(isOnly ? submit(options.signal) : inTurn(source, submit, options))
       const reason = refusalIn(heard)
       if (reason !== undefined) {
-        if (this.#count(reason.code, source) >= Math.min(refusalsNeeded, pool.size)) return heard
+        if (this.#isFinal(reason.code, source, Math.min(refusalsNeeded, pool.size))) return heard
         const { code, detail } = reason
         throw new MoteError('unconfirmed', `${source.name} alone refused the transaction: ${code}: ${detail}`)
       }
@@ -106,11 +107,13 @@ export class Refusals {
     return outcome.status
   }
 
-  /** How many say so. */
-  #count(code: ErrorCode, { name }: ChainSource): number {
+  /** Whether with this source enough say so. */
+  #isFinal(code: ErrorCode, { name }: ChainSource, needed: number): boolean {
     const sources = this.#sources.get(code) ?? new Set()
     this.#sources.set(code, sources.add(name))
-    return code === 'transaction-expired' && this.#sources.has('duplicate') ? 0 : sources.size
+    const executed = this.#sources.get('duplicate')?.size ?? 0
+    if (code === 'transaction-expired' && executed >= needed) return false
+    return sources.size >= needed
   }
 }
 

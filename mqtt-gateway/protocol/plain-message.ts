@@ -15,7 +15,13 @@ import { type ContractAddress, type DeviceId, isDigest, type Milliseconds } from
 import { encode } from '../../chain/codec.ts'
 import { isRecordTopic } from '../../chain/contracts/contract.ts'
 import { maxMessageIdBytes, maxRecordPayloadBytes, maxTransactionBytes } from '../../chain/limits.ts'
-import { type AttestedBody, type Qos, type RecordValue, recordBodies } from '../../chain/record-bodies.ts'
+import {
+  type AttestedBody,
+  isMessageId,
+  type Qos,
+  type RecordValue,
+  recordBodies,
+} from '../../chain/record-bodies.ts'
 import { MoteError, ok, type Result, refusalOf } from '../../chain/result.ts'
 import type { DeviceRecord } from '../../chain/transaction.ts'
 import { valuesOfCall, valuesOfPayload } from '../../client/record-values.ts'
@@ -205,8 +211,7 @@ function timeOf(value: unknown): Milliseconds | undefined {
 
 function messageIdOf(value: unknown): string | undefined {
   if (value === undefined) return undefined
-  if (typeof value === 'string' && value.length <= maxMessageIdBytes && /^[\x20-\x7e]+$/.test(value))
-    return value
+  if (typeof value === 'string' && isMessageId(value)) return value
   throw malformed('MessageId', `1 to ${maxMessageIdBytes} printable ASCII characters`, shown(value))
 }
 

@@ -167,6 +167,14 @@ export const queue: readonly RefusalCheck[] = [
     only: 'not past the expiry',
   },
   {
+    refusal: 'records: to be held up by one node that lies about an execution',
+    file: 'client/submission.ts',
+    find: 'executed >= needed) return false',
+    replace: 'executed > 0) return false',
+    test: settlingTest,
+    only: 'lies about an execution',
+  },
+  {
     refusal: 'records: to believe of an expiry a node that lacks blocks',
     file: settling,
     find: 'if (source && (await source.status()).certifiedHeight < header.height)',

@@ -26,10 +26,10 @@ export const takingOver: readonly RefusalCheck[] = [
     only: 'different codes',
   },
   {
-    refusal: 'to call expired what one node has executed',
+    refusal: 'to call expired what two nodes have executed',
     file: 'client/submission.ts',
-    find: "return code === 'transaction-expired' && this.#sources.has('duplicate') ? 0 : sources.size",
-    replace: 'return sources.size',
+    find: "if (code === 'transaction-expired' && executed >= needed) return false",
+    replace: '',
     test: 'test/unit/client/submission.test.ts',
     only: 'different codes',
   },

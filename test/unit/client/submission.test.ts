@@ -157,7 +157,7 @@ describe('submission', () => {
     await expect(later).rejects.toMatchObject({ code: 'not-authorised' })
   })
 
-  it('submission: refusals with different codes are not one refusal, and what one node has executed has not expired', async () => {
+  it('submission: refusals with different codes are not one refusal, and what two nodes have executed has not expired', async () => {
     const { chain } = await setUp()
     const codes: ErrorCode[] = ['duplicate', 'transaction-expired', 'key-not-valid']
     const sources = codes.map((code, i) => {
@@ -169,13 +169,20 @@ describe('submission', () => {
     const body = { type: 'group.create', name: 'group', epochKeyHash: undefined } as const
     const { operator: keys, time, chainId } = chain
     const bytes = signedBody({ chainId, body, keys, time })
-    const refusals = new Refusals()
+    let refusals = new Refusals()
     const sent = () => refusals.send(pool, bytes, 'certified').catch(({ code }: MoteError) => ({ code }))
     expect(await sent()).toMatchObject({ code: 'unconfirmed' })
+    codes[2] = 'duplicate'
+    expect(await sent()).toMatchObject({ code: 'duplicate' })
     codes[0] = codes[2] = 'transaction-expired'
     expect(await sent()).toMatchObject({ code: 'unconfirmed' })
     codes[0] = codes[1] = 'bad-signature'
     expect(await sent()).toMatchObject({ code: 'bad-signature' })
+    // One that lies hinders nobody: what the others call expired is.
+    refusals = new Refusals()
+    codes[0] = 'duplicate'
+    codes[1] = codes[2] = 'transaction-expired'
+    expect(await sent()).toMatchObject({ code: 'transaction-expired' })
   })
 
   it('submission: gives up with timeout, because the outcome is unknown', async () => {

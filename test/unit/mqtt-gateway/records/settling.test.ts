@@ -96,6 +96,15 @@ test('settling: what nodes behind the head call expired, and have not seen execu
   expect(await settle(given)).toMatchObject({ type: 'executed', height })
 })
 
+test('settling: one node that lies about an execution does not hold up what two others call expired', async () => {
+  const given = transaction(chain.time + 60_000)
+  chain.append([], { afterMs: 60_000 })
+  await client.follower.reach(chain.height)
+  refusing('duplicate', ['one'])
+  refusing('transaction-expired', ['two', 'three'])
+  expect(await settle(given)).toMatchObject({ type: 'refused', code: 'transaction-expired' })
+})
+
 test('settling: one node that knows of the execution, and a second one that lies about the expiry, end nothing', async () => {
   const given = transaction(chain.time + 60_000)
   chain.append([given.bytes])
