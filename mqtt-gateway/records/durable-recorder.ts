@@ -10,7 +10,7 @@
  */
 import { createHash } from 'node:crypto'
 import type { Receipt, RefusalCode } from '../../chain/block.ts'
-import type { ChainId, Milliseconds, TransactionId } from '../../chain/brands.ts'
+import type { ChainId, DeviceId, Milliseconds, TransactionId } from '../../chain/brands.ts'
 import { errorTable } from '../../chain/errors.ts'
 import type { AttestedBody } from '../../chain/record-bodies.ts'
 import { refusedBy } from '../../chain/record-events.ts'
@@ -31,13 +31,16 @@ import type { ExchangeStore } from './exchange-store.ts'
 import type { Accepted, Recorder, RecordOutcome, RecordRequest, SessionStart } from './recorder.ts'
 import type { Settlement, Settler } from './settling.ts'
 import type { OpenRecord, Tie } from './ties.ts'
-import { queued, type TransactionQueue } from './transaction-queue.ts'
+import { queued, sourceOf, type TransactionQueue } from './transaction-queue.ts'
 
 export interface RecorderLimits {
   /** Messages whose outcome is open. */
   readonly records: number
   /** Bytes of their transactions. */
   readonly bytes: number
+  /** The same of one device: what nodes put off of it goes round in its shard of the queue, and as much of it is in the way of others. */
+  readonly recordsPerDevice: number
+  readonly bytesPerDevice: number
   /** How long whoever sent one waits for its outcome. */
   readonly outcomeMs: number
 }
@@ -45,6 +48,8 @@ export interface RecorderLimits {
 export const defaultRecorderLimits: RecorderLimits = {
   records: 65_536,
   bytes: 64 * 1024 * 1024,
+  recordsPerDevice: 1_024,
+  bytesPerDevice: 8 * 1024 * 1024,
   outcomeMs: 30_000,
 }
 
@@ -86,8 +91,9 @@ export class DurableRecorder implements Recorder {
   readonly #parts: RecorderParts
   readonly #clock: Clock
   readonly #open = new Map<TransactionId, OpenMessage>()
-  /** Of their transactions. */
-  #bytes = 0
+  /** In all, and of each device that has any. */
+  readonly #sums = { records: 0, bytes: 0 }
+  readonly #sumsOf = new Map<DeviceId, { records: number; bytes: number }>()
 
   constructor(parts: RecorderParts) {
     this.#parts = parts
@@ -152,16 +158,41 @@ export class DurableRecorder implements Recorder {
     const known = this.#open.get(transaction.value.id)
     if (known) {
       if (exchange && known.ties.size >= maxTiesPerRecord)
-        return refuse('overloaded', `transaction ${known.transaction.id}: ${known.ties.size} deliveries wait`)
+        return refuse(
+          'rate-limited',
+          `transaction ${known.transaction.id}: ${known.ties.size} deliveries wait`,
+        )
       await exchanges.tie(known, { exchange })
       return this.#acceptedOnce(known)
     }
-    if (this.#open.size >= this.#parts.limits.records || this.#bytes >= this.#parts.limits.bytes)
-      return refuse('overloaded', `records: ${this.#open.size} wait for their outcome`)
+    const room = this.#roomFor(device)
+    if (!room.ok) return room
     return this.#take(this.#opened({ transaction: transaction.value, ties: new Set() }), {
       exchange,
       message,
     })
+  }
+
+  #roomFor(device: DeviceId): Result<void> {
+    const { records, bytes, recordsPerDevice, bytesPerDevice } = this.#parts.limits
+    const own = this.#sumsOf.get(device)
+    if (own && (own.records >= recordsPerDevice || own.bytes >= bytesPerDevice))
+      return refuse('rate-limited', `records: ${own.records} of ${device} wait for their outcome`)
+    return this.#sums.records >= records || this.#sums.bytes >= bytes
+      ? refuse('overloaded', `records: ${this.#sums.records} wait for their outcome`)
+      : ok(undefined)
+  }
+
+  /** Counts an open record in (1) or out (-1). */
+  #count({ transaction }: Pick<OpenRecord, 'transaction'>, change: 1 | -1): void {
+    const device = sourceOf(transaction)
+    const own = this.#sumsOf.get(device) ?? { records: 0, bytes: 0 }
+    for (const sums of [this.#sums, own]) {
+      sums.records += change
+      sums.bytes += change * transaction.bytes.length
+    }
+    if (own.records > 0) this.#sumsOf.set(device, own)
+    else this.#sumsOf.delete(device)
   }
 
   /** On the disk, then into the queue. */
@@ -290,8 +321,9 @@ export class DurableRecorder implements Recorder {
     this.#open.set(next.id, open)
     // Not earlier: until here a second word about the first transaction finds the message, and must not count for the next one.
     open.settled = Promise.withResolvers()
+    this.#count({ transaction: before }, -1)
+    this.#count(open, 1)
     this.#mustRun()
-    this.#bytes += next.bytes.length - before.bytes.length
     const way = await this.#offer(open).catch(() => ok('direct' as const))
     return way.ok ? way.value : 'direct'
   }
@@ -311,16 +343,16 @@ export class DurableRecorder implements Recorder {
     })
     for (const { promise } of [open.accepted, open.ended]) promise.catch(() => {})
     this.#open.set(record.transaction.id, open)
-    this.#bytes += record.transaction.bytes.length
+    this.#count(open, 1)
     return open
   }
 
   #close(open: OpenMessage): void {
-    const { id, bytes } = open.transaction
+    const { id } = open.transaction
     // Another message may have the same transaction by now.
     if (this.#open.get(id) !== open) return
     this.#open.delete(id)
-    this.#bytes -= bytes.length
+    this.#count(open, -1)
   }
 
   #interrupt(): void {

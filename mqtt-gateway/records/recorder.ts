@@ -89,7 +89,7 @@ export type RecordOutcome =
 export interface Recorder {
   /**
    * Takes a message; one client's in the order in which they came. When it resolves, the message is on the disk.
-   * Refuses `overloaded`, `too-large`, `malformed`, `unknown-version`, `kind-not-supported`, `wrong-chain`, `not-authorised` (signed by another
+   * Refuses `overloaded`, `rate-limited` (this device has too many whose outcome is open, or deliveries of this transaction), `too-large`, `malformed`, `unknown-version`, `kind-not-supported`, `wrong-chain`, `not-authorised` (signed by another
    * device, or of a kind or source that is not for devices), `expiry-too-far` (of what a device signed), `already-exists` (the message id is another message's).
    * Throws `storage-failed`, `unreachable` (of a queue elsewhere), `interrupted` (stopped, or the session has ended).
    */

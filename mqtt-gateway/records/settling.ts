@@ -7,6 +7,8 @@
  * - Expired: refused in that way, once this gateway's certified head is past the expiry and the nodes have that head too. No later block can
  *   hold it then. A node goes by the voters' clocks, and after a restart its log may hold what it has not executed yet. Only what has expired
  *   may be signed anew.
+ * - Put off: a node would take it later, as when its signer has used up its quota. It gives way to what waits behind it (`putOffMs`), and so
+ *   does, asked for by itself, what a node calls pending for too long (`unconfirmedMs`): each of the nodes is asked then.
  * - What nobody answers is tried again and again: sending the same bytes is always safe.
  *
  * Several transactions are sent together, in their order, in one request.
@@ -35,7 +37,10 @@ export interface Executed {
 export type Settlement =
   | ({ readonly type: 'executed' } & Executed)
   | ({ readonly type: 'refused' } & Refusal)
-  /** It is refused by one node alone, or as executed nobody knows where, or not for good, and nothing else was said within `unconfirmedMs`. */
+  /**
+   * It is refused by one node alone, or as executed nobody knows where, or not for good, and nothing else was said within `unconfirmedMs`, or
+   * `putOffMs` for what is put off.
+   */
   | { readonly type: 'unconfirmed'; readonly detail: string }
 
 export interface SettlerParts {
@@ -53,12 +58,17 @@ export interface SettlerParts {
 
 /** How long one refusal waits for a second node before it holds nobody else up. */
 const unconfirmedMs = 10_000
+/** How long what nodes put off holds up the others of its shard. */
+const putOffMs = 1_000
 const retryDelayMsMin = 50
 const retryDelayMsMax = 2_000
 
 type Settled = (transaction: ParsedTransaction, settlement: Settlement | Promise<Settlement>) => void
-/** Executed, or not final yet; undefined: refused, or executed in a block that is not to be had. */
-type Submitted = readonly [ParsedTransaction, Executed | 'not yet' | undefined]
+/**
+ * Executed, or not final yet: put off by a node, pending at one, or nobody has answered. Undefined: refused, or executed in a block that is not
+ * to be had.
+ */
+type Submitted = readonly [ParsedTransaction, Executed | 'put off' | 'pending' | 'unanswered' | undefined]
 
 export class Settler {
   readonly #parts: SettlerParts
@@ -88,16 +98,23 @@ export class Settler {
 
   /** Rounds of one request for all that are open; those of which something else was said go on by themselves. */
   async #settleTogether(transactions: readonly ParsedTransaction[], settled: Settled): Promise<void> {
+    const { signal, clock = waitingClock } = this.#parts
+    const since = clock.steady()
     let open = transactions
     for (let delayMs = retryDelayMsMin; open.length > 0; delayMs = Math.min(2 * delayMs, retryDelayMsMax)) {
       this.#mustRun()
       const again: ParsedTransaction[] = []
       for (const [transaction, said] of await this.#submitAll(open)) {
-        if (said === 'not yet') again.push(transaction)
-        else settled(transaction, said ? { type: 'executed', ...said } : this.#settleAlone(transaction))
+        if (typeof said === 'object') settled(transaction, { type: 'executed', ...said })
+        else {
+          const next = nextAfter(said, clock.steady() - since)
+          if (next === 'together') again.push(transaction)
+          else if (next === 'alone') settled(transaction, this.#settleAlone(transaction))
+          else settled(transaction, { type: 'unconfirmed', detail: `transaction ${transaction.id}: put off` })
+        }
       }
       open = again
-      if (open.length > 0) await pause(delayMs, this.#parts.signal, this.#parts.clock)
+      if (open.length > 0) await pause(delayMs, signal, clock)
     }
   }
 
@@ -113,14 +130,16 @@ export class Settler {
         return Promise.all(
           transactions.map(async (each, i): Promise<Submitted> => {
             const said = await judge(source, each.id, statuses[i] as TransactionStatus, receiptsAt)
-            return [each, 'receipt' in said ? said : isRefusal(said) ? undefined : 'not yet']
+            if ('receipt' in said) return [each, said]
+            if (isRefusal(said)) return [each, undefined]
+            return [each, said.status === 'refused' ? 'put off' : 'pending']
           }),
         )
       })
     } catch (error) {
       this.#mustRun()
       onError(error)
-      return transactions.map(each => [each, isMissing(error) ? undefined : 'not yet'])
+      return transactions.map(each => [each, isMissing(error) ? undefined : 'unanswered'])
     }
   }
 
@@ -260,6 +279,23 @@ function submitTo(
   return source.submitAll
     ? source.submitAll(wires, 'certified', { signal })
     : Promise.all(wires.map(bytes => source.submit(bytes, 'certified', { signal })))
+}
+
+/** How it goes on with what is not executed, as far as is known. */
+function nextAfter(
+  said: Exclude<Submitted[1], Executed>,
+  waitedMs: number,
+): 'together' | 'alone' | 'behind others' {
+  switch (said) {
+    case 'unanswered':
+      return 'together'
+    case 'put off':
+      return waitedMs > putOffMs ? 'behind others' : 'together'
+    case 'pending':
+      return waitedMs > unconfirmedMs ? 'alone' : 'together'
+    case undefined:
+      return 'alone'
+  }
 }
 
 /** The block of a transaction is not kept: one such must not hold up those that were sent with it. */

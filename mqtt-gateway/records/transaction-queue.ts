@@ -5,7 +5,7 @@
  * A shard, the first digit of a device's id, is a queue of its own, and one batch of it at a time is with whoever took it. So the queue may
  * deliver a batch twice, or hold a transaction twice: the chain executes an id once, and nothing here counts on what the queue remembers.
  */
-import type { TransactionId } from '../../chain/brands.ts'
+import type { DeviceId, TransactionId } from '../../chain/brands.ts'
 import type { Result } from '../../chain/result.ts'
 import { attestedSources, type ParsedTransaction } from '../../chain/transaction.ts'
 import { type Shard, shardOf } from '../protocol/sharded-topics.ts'
@@ -17,10 +17,16 @@ export interface QueuedTransaction {
   readonly bytes: Uint8Array
 }
 
-/** A transaction in the shard of the device that it speaks for. */
-export function queued({ id, bytes, unsigned }: ParsedTransaction): QueuedTransaction {
+/** The device that a transaction speaks for: its signer, or of what is attested its source. */
+export function sourceOf({ unsigned }: ParsedTransaction): DeviceId {
   const [source = unsigned.signer.deviceId] = attestedSources(unsigned.body)
-  return { id, shard: shardOf(source), bytes }
+  return source
+}
+
+/** A transaction in the shard of the device that it speaks for. */
+export function queued(transaction: ParsedTransaction): QueuedTransaction {
+  const { id, bytes } = transaction
+  return { id, shard: shardOf(sourceOf(transaction)), bytes }
 }
 
 /** The oldest transactions of a shard, in order. */

@@ -265,6 +265,7 @@ class AttachedBroker implements Broker {
               ...message,
               exchange: await this.#exchangeOf(packet, shard),
               isOver: () => connection.aborted,
+              asOfNow: true,
             },
             connection,
           )
@@ -303,7 +304,7 @@ class AttachedBroker implements Broker {
    */
   async #record(device: DeviceId, message: IncomingMessage, connection: AbortSignal): Promise<void> {
     for (;;) {
-      const answer = await this.#devices.published(device, message, true)
+      const answer = await this.#devices.published(device, message)
       if (answer === 'acknowledge') return
       if (typeof answer === 'object') {
         answer.later.catch((error: unknown) => this.#failed(error))

@@ -64,16 +64,17 @@ export class AttachedDevices {
   /**
    * Resolves when the gateway has decided, or has the message on its way. What a device may not publish now is dropped: it has no verdict, and is
    * sent again. Never rejects.
-   * @param isToRecord nobody sends it again: it is dropped only if its device may not publish by what the chain has now, else it is `close`
+   * One that nobody sends again (`asOfNow`) is dropped only if its device may not publish by what the chain has now, else it is `close`.
    */
-  async published(id: DeviceId, message: IncomingMessage, isToRecord = false): Promise<PublishAnswer> {
+  async published(id: DeviceId, message: IncomingMessage): Promise<PublishAnswer> {
     const device = this.#device(id)
     device.heardAt = performance.now()
     let answer: PublishAnswer = 'close'
     await this.#inTurn(device, async () => {
-      const opened = await this.#open(device, isToRecord)
+      const { asOfNow } = message
+      const opened = await this.#open(device, asOfNow)
       if (opened.ok) answer = await this.#options.handlers.published(opened.value, message)
-      else answer = isToRecord && mayPassLater(opened.error.code) ? 'close' : 'acknowledge'
+      else answer = asOfNow && mayPassLater(opened.error.code) ? 'close' : 'acknowledge'
     })
     return answer
   }

@@ -82,6 +82,8 @@ export interface IncomingMessage {
   readonly exchange?: MessageExchange | undefined
   /** Whether its connection has ended and its sender, which has no acknowledgement, sends it again on the next one. Never, if undefined. */
   readonly isOver?: () => boolean
+  /** The broker has acknowledged it, and nobody sends it again: a refusal for good has to be as of now (as-of-now.ts). */
+  readonly asOfNow?: boolean
 }
 
 export interface ReplyWish {

@@ -9,15 +9,19 @@
  * - certified state says who may, and it is fresh (fail closed);
  * - what a guard rejects by that state costs no transaction. The chain judges again, and its word counts;
  * - a repeat of what was accepted has that outcome, whatever state says by now;
- * - what comes again on a later connection is not recorded beside that.
+ * - what comes again on a later connection is not recorded beside that;
+ * - beside a broker that has acknowledged it, a message is refused for good by what the chain has at that moment (as-of-now.ts), and one of a
+ *   device that has too many on their way does not hold up the others for longer than `crowdedMs`.
  */
 import type { DeviceId } from '../../chain/brands.ts'
+import type { ErrorCode } from '../../chain/errors.ts'
 import type { AttestedBody } from '../../chain/record-bodies.ts'
 import { type RecordEvent, refusedBy } from '../../chain/record-events.ts'
 import { MoteError, ok, type Refusal, type Result, refuse } from '../../chain/result.ts'
 import { covers } from '../../chain/rights.ts'
 import type { DeviceRecord } from '../../chain/transaction.ts'
 import { parseTransaction } from '../../chain/transaction.ts'
+import { pause } from '../../client/deadline.ts'
 import { checkFresh } from '../../client/freshness.ts'
 import { verdictOfGuards } from '../../client/topic-guards.ts'
 import { type PlainMessage, parsePlainMessage } from '../protocol/plain-message.ts'
@@ -31,6 +35,7 @@ import {
   type RecordOutcome,
   type RecordRequest,
 } from '../records/recorder.ts'
+import { judgedAsOfNow } from './as-of-now.ts'
 import { type IncomingMessage, mayPassLater } from './broker.ts'
 import type { RecordPlace, RecordReport, Ruling, RulingToCome } from './ruling.ts'
 import type { Session } from './sessions.ts'
@@ -44,7 +49,7 @@ export interface RecordRulingsOptions {
 }
 
 interface Surroundings {
-  readonly trust: Pick<TrustView, 'device' | 'rights' | 'ageMs' | 'leaf' | 'now'>
+  readonly trust: Pick<TrustView, 'device' | 'rights' | 'ageMs' | 'leaf' | 'now' | 'refresh'>
   readonly trustTtlMs: number
   readonly onError: (error: unknown) => void
 }
@@ -64,6 +69,12 @@ interface About {
   readonly recipient: string | null
   readonly type: RecordPlace['type']
 }
+
+/** The recorder's refusal of a device that has too many messages on their way. */
+const crowded = 'rate-limited'
+/** How long such a message may hold up those of other devices that a broker has sent behind it. */
+const crowdedMs = 10_000
+const crowdedPauseMs = 500
 
 const unread: About = { messageId: null, recipient: null, type: 'record' }
 
@@ -94,25 +105,41 @@ export class RecordRulings {
     const about = read.ok ? read.value.about : unread
     let judged: Result<RecordRequest>
     try {
-      judged =
-        read.ok && this.#options.recorder.isRepeat(read.value.request)
-          ? ok(read.value.request)
-          : await this.#judge(session, topic, read)
-      // While it was judged the same message may have come again, and been accepted.
-      if (message.isOver?.()) throw new MoteError('interrupted', 'record: its connection has ended')
+      const judge = () => this.#judge(session, topic, read)
+      if (read.ok && this.#options.recorder.isRepeat(read.value.request)) judged = ok(read.value.request)
+      else judged = message.asOfNow ? await judgedAsOfNow(judge, this.#surroundings) : await judge()
+      mustNotBeOver(message)
     } catch (error) {
       return this.#failed(about, error)
     }
     if (!judged.ok) return refused(about, judged.error)
     const request = judged.value
     this.#count(session.device, 1)
-    const accepting = this.#options.recorder.accept(request)
+    const accepting = this.#accept(request, message)
+    // A broker that has acknowledged it holds up others for it, and not for ever: the device is told to send it again.
+    const isNeeded = message.asOfNow ? mayPassLater : comesAgain
     return {
       kept: accepting.then(
-        accepted => accepted.ok || !mayPassLater(accepted.error.code),
+        accepted => accepted.ok || !isNeeded(accepted.error.code),
         () => false,
       ),
       later: this.#conclude(about, accepting).finally(() => this.#count(session.device, -1)),
+    }
+  }
+
+  /** Asks the recorder before anything is waited for, so that messages keep their order. */
+  async #accept(request: RecordRequest, message: IncomingMessage): Promise<Result<Accepted>> {
+    const accept = async () => {
+      mustNotBeOver(message)
+      return this.#options.recorder.accept(request)
+    }
+    if (!message.asOfNow) return accept()
+    const since = performance.now()
+    for (;;) {
+      const accepted = await judgedAsOfNow(accept, this.#surroundings)
+      const isCrowded = !accepted.ok && accepted.error.code === crowded
+      if (!isCrowded || performance.now() - since > crowdedMs) return accepted
+      await pause(crowdedPauseMs)
     }
   }
 
@@ -228,6 +255,16 @@ function readMessage(
   return ok({ request, about: aboutPlain(parsed.value) })
 }
 
+/** While it was judged the same message may have come again, and been accepted. Throws `interrupted`. */
+function mustNotBeOver({ isOver }: IncomingMessage): void {
+  if (isOver?.()) throw new MoteError('interrupted', 'record: its connection has ended')
+}
+
+/** Whether its sender keeps what is refused so. */
+function comesAgain(code: ErrorCode): boolean {
+  return mayPassLater(code) || code === crowded
+}
+
 function attestedRecordIn({ content }: RecordRequest): DeviceRecord | undefined {
   return content.type === 'attested' ? recordIn(content.body) : undefined
 }
@@ -259,7 +296,7 @@ function ruling(
 }
 
 function refused(about: About, refusal: Refusal, id: string | null = null): Ruling {
-  return ruling(about, id, refusal, { outcome: mayPassLater(refusal.code) ? 'close' : 'acknowledge' })
+  return ruling(about, id, refusal, { outcome: comesAgain(refusal.code) ? 'close' : 'acknowledge' })
 }
 
 function concluded(about: About, outcome: RecordOutcome): Ruling {

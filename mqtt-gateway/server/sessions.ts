@@ -18,11 +18,12 @@ import type { ErrorCode } from '../../chain/errors.ts'
 import { keyIdOf, type PublicKey, type SignatureVerifier } from '../../chain/keys.ts'
 import { RecentMap } from '../../chain/recent-map.ts'
 import { findKey, isKeyValidAt, stateKeyOf } from '../../chain/records.ts'
-import { MoteError, ok, type Result, refusalOf, refuse } from '../../chain/result.ts'
+import { MoteError, ok, type Result, refuse } from '../../chain/result.ts'
 import { checkFresh } from '../../client/freshness.ts'
 import { type Assertion, checkAssertionTime, parseAssertion, verifyAssertion } from '../protocol/assertion.ts'
 import { parsePassword } from '../protocol/credential-password.ts'
 import type { TrustAdvance, TrustView } from '../protocol/trust.ts'
+import { judgedAsOfNow } from './as-of-now.ts'
 import { type BrokerSession, type ClientCertificate, type Login, mayPassLater } from './broker.ts'
 import { checkCredential } from './credential-check.ts'
 import { defaultUnknownDeviceLimits, UnknownDevices } from './unknown-devices.ts'
@@ -157,24 +158,14 @@ export class Sessions {
    */
   async #openByAccount(device: DeviceId, { clientId, asOfNow }: Login): Promise<Result<Session>> {
     const session: Session = { clientId, device, login: { type: 'account' } }
-    const admitted = await this.#admit(session)
-    if (admitted.ok) return admitted
-    if (!mayPassLater(admitted.error.code)) return asOfNow ? this.#admitAsOfNow(session) : admitted
-    this.#byClientId.set(clientId, session)
-    this.#dueAt.set(session, 0)
-    return ok(session)
-  }
-
-  /** Whoever gave the device its account may be a block ahead of this gateway. Refuses also with what may pass later. */
-  async #admitAsOfNow(session: Session): Promise<Result<Session>> {
-    const { trust, trustTtlMs } = this.#options
-    try {
-      await trust.refresh()
-    } catch (error) {
-      return { ok: false, error: refusalOf(error) }
+    const admit = async (): Promise<Result<Session>> => {
+      const admitted = await this.#admit(session)
+      if (admitted.ok || !mayPassLater(admitted.error.code)) return admitted
+      this.#byClientId.set(clientId, session)
+      this.#dueAt.set(session, 0)
+      return ok(session)
     }
-    const fresh = checkFresh(trust.ageMs(), trustTtlMs)
-    return fresh.ok ? this.#admit(session) : fresh
+    return asOfNow ? judgedAsOfNow(admit, this.#options) : admit()
   }
 
   async #openByPassword(device: DeviceId, login: Login, password: Uint8Array): Promise<Result<Session>> {

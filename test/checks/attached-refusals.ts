@@ -3,6 +3,8 @@ import { never, type RefusalCheck, takenOut } from './refusal-check.ts'
 
 const topicTest = 'test/unit/mqtt-gateway/attached.test.ts'
 const wireTest = 'test/e2e/attached-gateway.test.ts'
+const rulings = 'mqtt-gateway/server/record-rulings.ts'
+const rulingsTest = 'test/unit/mqtt-gateway/record-rulings.test.ts'
 const certificateTest = 'test/e2e/mosquitto-certificates.test.ts'
 const shardedTopics = 'mqtt-gateway/protocol/sharded-topics.ts'
 
@@ -42,26 +44,58 @@ export const attachedRefusals: readonly RefusalCheck[] = [
   {
     refusal: 'attached: to drop a record by a view of the chain that is a block old',
     file: 'mqtt-gateway/server/sessions.ts',
-    find: 'return asOfNow ? this.#admitAsOfNow(session) : admitted',
-    replace: 'return admitted',
+    find: 'return asOfNow ? judgedAsOfNow(admit, this.#options) : admit()',
+    replace: 'return admit()',
     test: topicTest,
     only: 'what the chain has now',
   },
   {
     refusal: 'attached: to drop a record by a view of the chain that is not fresh',
-    file: 'mqtt-gateway/server/sessions.ts',
-    find: 'return fresh.ok ? this.#admit(session) : fresh',
-    replace: 'return this.#admit(session)',
+    file: 'mqtt-gateway/server/as-of-now.ts',
+    find: 'return fresh.ok ? judge() : fresh',
+    replace: 'return judge()',
     test: topicTest,
     only: 'what the chain has now',
   },
   {
     refusal: 'attached: to drop a record while nobody says what the chain has',
     file: 'mqtt-gateway/server/attached-devices.ts',
-    find: 'isToRecord && mayPassLater(opened.error.code) ?',
+    find: 'asOfNow && mayPassLater(opened.error.code) ?',
     replace: 'false ?',
     test: topicTest,
     only: 'what the chain has now',
+  },
+  {
+    refusal: 'attached: to refuse a record for good by a view of the chain that is a block old',
+    file: rulings,
+    find: 'message.asOfNow ? await judgedAsOfNow(judge, this.#surroundings) : await judge()',
+    replace: 'await judge()',
+    test: rulingsTest,
+    only: 'a block old',
+  },
+  {
+    refusal: 'attached: to refuse a record for good by a head that is a block old',
+    file: rulings,
+    find: 'const accepted = await judgedAsOfNow(accept, this.#surroundings)',
+    replace: 'const accepted = await accept()',
+    test: rulingsTest,
+    only: 'refuses twice',
+  },
+  {
+    refusal: 'attached: to refuse a record for good by what a full node says of itself',
+    file: 'mqtt-gateway/server/as-of-now.ts',
+    find: "mayPassLater(code) ? code : 'unreachable'",
+    replace: 'code',
+    test: rulingsTest,
+    only: 'a block old',
+  },
+  {
+    refusal: 'attached: to hold up a shard for a device that has too many records on their way',
+    file: rulings,
+    find: 'if (!isCrowded || performance.now() - since > crowdedMs)',
+    replace: 'if (!isCrowded)',
+    test: rulingsTest,
+    only: 'too many on their way',
   },
   ...takenOut('mqtt-gateway/server/attached-devices.ts', wireTest, {
     'attached: more connections than a device may name':

@@ -35,7 +35,7 @@ export const plain: readonly RefusalCheck[] = [
   {
     refusal: 'records: to record beside its repeat what came on a connection that has ended',
     file: rulings,
-    find: 'if (message.isOver?.())',
+    find: 'if (isOver?.())',
     replace: never,
     test: rulingsTest,
   },

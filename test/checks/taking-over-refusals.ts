@@ -13,7 +13,7 @@ export const takingOver: readonly RefusalCheck[] = [
   {
     refusal: 'to end a transaction on the word of one node',
     file: 'client/submission.ts',
-    find: 'if (this.#count(reason.code, source) >= Math.min(refusalsNeeded, pool.size)) return heard',
+    find: 'if (this.#isFinal(reason.code, source, Math.min(refusalsNeeded, pool.size))) return heard',
     replace: 'if (pool.size > 0) return heard',
     test: 'test/unit/client/submission.test.ts',
   },

@@ -239,7 +239,7 @@ test('account: a record is dropped only if its device may not publish by what th
     onError: error => expect.unreachable(String(error)),
   })
   const message = { topicName: 't', payload: new Uint8Array(1), qos: 1 } as const
-  const record = ({ id }: IdentityKeys) => devices.published(id, message, true)
+  const record = ({ id }: IdentityKeys) => devices.published(id, { ...message, asOfNow: true })
   // Not known here yet, and nobody says what the chain has now: the broker keeps it.
   const refresh = vi.spyOn(trust, 'refresh').mockRejectedValueOnce(new MoteError('unreachable', 'no node'))
   expect(await record(registered)).toBe('close')

@@ -1,8 +1,8 @@
 /** What becomes of a message that is to be recorded: who may, what is handed to the recorder, and what is acknowledged. */
-import { beforeEach, expect, test } from 'vitest'
+import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import type { ContractAddress, DeviceId } from '../../../chain/brands.ts'
 import { stateKeyOf, streamIdOf, topicIdOf } from '../../../chain/records.ts'
-import { MoteError, refuse } from '../../../chain/result.ts'
+import { MoteError, ok, refuse } from '../../../chain/result.ts'
 import { type IdentityKeys, makeKeys } from '../../../client/key-directory.ts'
 import { noPlainTopics, type PlainTopics } from '../../../mqtt-gateway/protocol/plain-topics.ts'
 import { topics } from '../../../mqtt-gateway/protocol/topics.ts'
@@ -34,6 +34,8 @@ beforeEach(() => {
   trust.setRights(device, { publish: ['forest/#'] })
 })
 
+afterEach(() => vi.restoreAllMocks())
+
 const exchange = { client: 'c', incarnation: '1', packetIdentifier: 9, qos: 2, isRepeat: false } as const
 
 interface Sent {
@@ -42,11 +44,12 @@ interface Sent {
   readonly plain?: PlainTopics
   readonly trustTtlMs?: number
   readonly isOver?: () => boolean
+  readonly asOfNow?: boolean
 }
 
 /** What a message comes to, and whether the gateway had it on its disk. */
 async function rule({ text = '{"Payload":{"CS":5}}', topic = 'forest/north', ...more }: Sent = {}) {
-  const { plain = noPlainTopics, trustTtlMs = 60_000, isOver } = more
+  const { plain = noPlainTopics, trustTtlMs = 60_000, isOver, asOfNow } = more
   const rulings = new RecordRulings(
     { recorder, gateway, plain },
     { trust, trustTtlMs, onError: error => errors.push(error) },
@@ -55,7 +58,11 @@ async function rule({ text = '{"Payload":{"CS":5}}', topic = 'forest/north', ...
     rulings.rule(
       sessionOf(device),
       { type: 'report', device, topic },
-      { ...messageOf(text, topics.report(device, topic)), ...(isOver && { isOver }) },
+      {
+        ...messageOf(text, topics.report(device, topic)),
+        ...(isOver && { isOver }),
+        ...(asOfNow && { asOfNow }),
+      },
     ),
   )
 }
@@ -131,6 +138,72 @@ test('record: whose connection ended while it was judged is left to its repeat',
   const isOver = () => true
   expect(await rule({ isOver })).toMatchObject(refusedAs('interrupted', 'close'))
   expect(recorder.requests).toEqual([])
+})
+
+test('record: beside a broker that has acknowledged it, nothing is refused for good by a view of the chain that is a block old', async () => {
+  const asOfNow = true
+  const given = [
+    () => trust.setRights(device, { publish: ['forest/#'] }),
+    () => trust.setStatus(device, 'active'),
+    () => trust.setRights(gateway, { gateway: true }),
+  ]
+  const taken = [
+    () => trust.setRights(device, {}),
+    () => trust.setStatus(device, 'suspended'),
+    () => trust.setRights(gateway, {}),
+  ]
+  const codes = ['topic-not-allowed', 'signer-not-active', 'not-authorised']
+  for (const [i, code] of codes.entries()) {
+    taken[i]!()
+    trust.ahead = given[i]
+    const text = `{"Payload":${i}}`
+    expect(await rule({ text })).toMatchObject(refusedAs(code, 'acknowledge'))
+    expect(await rule({ text, asOfNow })).toMatchObject({ decision: { verdict: 'Check' }, kept: true })
+  }
+  // What stands by what the chain has now is refused for good; while nobody says what it has, nothing is.
+  taken[0]!()
+  expect(await rule({ text: '{"Payload":8}', asOfNow })).toMatchObject(
+    refusedAs('topic-not-allowed', 'acknowledge'),
+  )
+  vi.spyOn(trust, 'refresh').mockRejectedValueOnce(new MoteError('not-found', 'one'))
+  expect(await rule({ text: '{"Payload":9}', asOfNow })).toMatchObject({ record: { outcome: 'close' } })
+  expect(recorder.requests).toHaveLength(3)
+})
+
+test('record: beside such a broker the recorder too refuses for good what it refuses twice', async () => {
+  let refusals = 1
+  const taken = ok({ transaction: memoryTransaction, outcome: Promise.resolve(certifiedAs()) })
+  recorder.answer = async () => (refusals-- > 0 ? refuse('expiry-too-far', 'by an old head') : taken)
+  expect(await rule({ asOfNow: true })).toMatchObject({ kept: true, decision: { verdict: 'Check' } })
+  refusals = 2
+  expect(await rule({ text: '{"Payload":2}', asOfNow: true })).toMatchObject({
+    kept: true,
+    decision: { code: 'expiry-too-far' },
+  })
+})
+
+test('record: of a device with too many on their way it comes again; beside a broker that has acknowledged it, it waits for a bounded time', async () => {
+  recorder.answer = async () => refuse('rate-limited', 'too many')
+  expect(await rule()).toMatchObject({ ...refusedAs('rate-limited', 'close'), kept: false })
+  // Ten seconds are over after a tenth of one.
+  vi.spyOn(performance, 'now').mockImplementation(() => 100 * Date.now())
+  expect(await rule({ asOfNow: true })).toMatchObject({ ...refusedAs('rate-limited', 'close'), kept: true })
+  // The broker sends it again on the next connection.
+  let isOver = false
+  recorder.answer = async () => {
+    isOver = true
+    return refuse('rate-limited', 'too many')
+  }
+  expect(await rule({ asOfNow: true, isOver: () => isOver })).toMatchObject({
+    ...refusedAs('interrupted', 'close'),
+    kept: false,
+  })
+  let refusals = 2
+  const taken = ok({ transaction: memoryTransaction, outcome: Promise.resolve(certifiedAs()) })
+  recorder.answer = async () => (refusals-- > 0 ? refuse('rate-limited', 'too many') : taken)
+  expect(await rule({ asOfNow: true })).toMatchObject({ decision: { verdict: 'Check' }, kept: true })
+  recorder.answer = async () => refuse('overloaded', 'full')
+  expect(await rule({ asOfNow: true })).toMatchObject({ ...refusedAs('overloaded', 'close'), kept: false })
 })
 
 test('record: a gateway without the right to attest says so, and what to do', async () => {

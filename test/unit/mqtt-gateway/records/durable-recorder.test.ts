@@ -344,6 +344,48 @@ test('recorder: more open records than the limit are refused as overloaded, and 
   expect(await world.record({ text: 'c' })).toMatchObject({ type: 'certified' })
 })
 
+test('recorder: one device has as many open records, and bytes of them, as its limits say; others have theirs', async () => {
+  const failing = new MoteError('unreachable', 'down')
+  const other = keysOf('other').id
+  const record = sampleRecord({ source: other })
+  const content = { type: 'attested', body: { type: 'record.one', qos: 1, record } } as const
+  const ofOther = { exchange: undefined, device: other, messageId: undefined, content } as const
+  for (const limits of [{ recordsPerDevice: 2 }, { bytesPerDevice: 300 }]) {
+    await using world = await RecorderWorld.open({ limits })
+    for (const source of world.sources) source.failure = failing
+    const taken = [await world.accept({ text: 'a' }), await world.accept({ text: 'b' })]
+    expect(await world.recorder.accept(requestOf({ text: 'c' }))).toMatchObject({
+      error: { code: 'rate-limited' },
+    })
+    expect(await world.recorder.accept(ofOther)).toMatchObject({ ok: true })
+    for (const source of world.sources) source.failure = undefined
+    await Promise.all(taken.map(({ outcome }) => outcome))
+    expect(await world.record({ text: 'c' })).toMatchObject({ type: 'certified' })
+  }
+})
+
+test('recorder: what nodes put off holds up nothing else of its shard, and is recorded when they take it', async () => {
+  vi.spyOn(performance, 'now').mockImplementation(() => 100 * Date.now())
+  await using world = await RecorderWorld.open()
+  let isPutOff = true
+  for (const source of world.sources) {
+    const submit = source.submit.bind(source)
+    source.submit = async bytes => {
+      const { id, unsigned } = unwrap(parseTransaction(bytes))
+      const isDevices = unsigned.signer.deviceId === sensorKeys.id
+      return isPutOff && isDevices ? { id, status: 'refused', code: 'rate-limited' } : submit(bytes)
+    }
+  }
+  const delivery = await signedDeliveries(world)
+  const waiting = unwrap(await world.recorder.accept(delivery(1)))
+  // Of the same shard, and more of them than one batch has.
+  const texts = Array.from({ length: 70 }, (_, i) => `m${i}`)
+  await Promise.all(texts.map(text => world.record({ text })))
+  expect(world.isRecorded(waiting.transaction)).toBe(false)
+  isPutOff = false
+  expect(await waiting.outcome).toMatchObject({ type: 'certified' })
+})
+
 test('recorder: out of reach of the chain the wait ends without an outcome, and a repeat finds it when it is there', async () => {
   await using world = await RecorderWorld.open({ limits: { outcomeMs: 50 } })
   for (const source of world.sources) source.failure = new MoteError('unreachable', 'down')
@@ -417,7 +459,7 @@ test('recorder: of one open record as many deliveries are remembered as the limi
   for (const source of world.sources) source.failure = new MoteError('unreachable', 'down')
   for (let i = 1; i <= maxTiesPerRecord; i++) unwrap(await world.recorder.accept(delivery(i)))
   const refused = () => world.recorder.accept(delivery(maxTiesPerRecord + 1))
-  expect(await refused()).toMatchObject({ error: { code: 'overloaded' } })
+  expect(await refused()).toMatchObject({ error: { code: 'rate-limited' } })
   expect(world.recorder.isRepeat(delivery(maxTiesPerRecord + 1))).toBe(false)
   // One that was taken is still found.
   const again = unwrap(await world.recorder.accept(delivery(1)))

@@ -7,9 +7,10 @@ import { MoteError, unwrap } from '../../../../chain/result.ts'
 import { type ParsedTransaction, parseTransaction } from '../../../../chain/transaction.ts'
 import { CertifiedBlocks } from '../../../../client/certified-blocks.ts'
 import { ChainClient } from '../../../../client/chain-client.ts'
+import { FailoverSource } from '../../../../client/failover-source.ts'
 import { nativeVerifier } from '../../../../client/native-crypto.ts'
 import { signedBody } from '../../../../client/submission.ts'
-import { type Settlement, Settler } from '../../../../mqtt-gateway/records/settling.ts'
+import { type Settlement, Settler, type SettlerParts } from '../../../../mqtt-gateway/records/settling.ts'
 import { gatewayKeys, recorderChain, sensorKeys } from '../../../support/recorder-world.ts'
 import { sampleRecord } from '../../../support/sample-record.ts'
 import type { TestChain, TestSource } from '../../../support/test-chain.ts'
@@ -18,6 +19,7 @@ let chain: TestChain
 let sources: readonly TestSource[]
 let client: ChainClient
 let stopping: AbortController
+let parts: SettlerParts
 let settler: Settler
 beforeEach(async () => {
   // A bound of ten seconds is over after a tenth of one.
@@ -31,7 +33,8 @@ beforeEach(async () => {
   void client.follower.run(signal)
   const blocks = new CertifiedBlocks(client.follower, client.pool)
   const trust = { checkpoint: chain.checkpoint, verifier: nativeVerifier }
-  settler = new Settler({ client, blocks, trust, signal, onError: () => {} })
+  parts = { client, blocks, trust, signal, onError: () => {} }
+  settler = new Settler(parts)
 })
 afterEach(() => {
   stopping.abort()
@@ -94,6 +97,28 @@ test('settling: what nodes behind the head call expired, and have not seen execu
   three!.failure = undefined
   await new Promise(setImmediate)
   expect(await settle(given)).toMatchObject({ type: 'executed', height })
+})
+
+test('settling: what nodes put off gives way to others within a bound, and what was sent with it does not wait for it', async () => {
+  const [putOff, taken] = [transaction(chain.time + 60_000), transaction(chain.time + 60_000)]
+  for (const source of sources) {
+    const submit = source.submit.bind(source)
+    source.submit = async bytes => {
+      const { id } = unwrap(parseTransaction(bytes))
+      return id === putOff.id ? { id, status: 'refused', code: 'rate-limited' } : submit(bytes)
+    }
+  }
+  const [first, second] = settler.settle([putOff, taken])
+  expect(await second).toMatchObject({ type: 'executed' })
+  expect(await first).toMatchObject({ type: 'unconfirmed' })
+})
+
+test('settling: a node that calls a transaction pending for ever is not the only one that is asked', async () => {
+  const [liar] = sources
+  liar!.submit = async bytes => ({ id: unwrap(parseTransaction(bytes)).id, status: 'pending' })
+  // A pool in which nothing but this has failed: the first one is asked first each time.
+  settler = new Settler({ ...parts, client: { ...client, pool: new FailoverSource(sources) } })
+  expect(await settle(transaction(chain.time + 60_000))).toMatchObject({ type: 'executed' })
 })
 
 test('settling: one node that lies about an execution does not hold up what two others call expired', async () => {
