@@ -5,12 +5,12 @@
  * answers it keeps asking; the HTTP status server, if there is one, says that it is not ready.
  */
 
-import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { checkpointFromGenesis } from '../chain/genesis.ts'
 import type { TrustedHead } from '../chain/light-client.ts'
 import { assert, MoteError } from '../chain/result.ts'
 import { privateDirectory } from '../client/atomic-file.ts'
+import { readAuthorities } from '../client/authorities-file.ts'
 import { CertifiedBlocks } from '../client/certified-blocks.ts'
 import { ChainClient } from '../client/chain-client.ts'
 import { checkpointFile } from '../client/checkpoint-file.ts'
@@ -69,7 +69,10 @@ export async function startGateway(configFile: string, signal: AbortSignal): Pro
   const stopping = new AbortController()
   const trust = chainTrust(client.records, client.pool)
   const { edge, limits } = config
-  const ca = edge.type === 'attached' && edge.ca !== undefined ? await readAuthorities(edge.ca) : undefined
+  const ca =
+    edge.type === 'attached' && edge.ca !== undefined
+      ? await readAuthorities('broker.ca', edge.ca)
+      : undefined
   const embedded = edge.type === 'embedded' ? await embeddedBroker(edge, limits, log) : undefined
   const onError = (error: unknown): void => log.warn({ err: error }, 'records: not done; again soon')
   const blocks = new CertifiedBlocks(client.follower, client.pool)
@@ -248,13 +251,6 @@ async function secureListener(
     else log.error({ err: error }, 'certificate: the one from before stays in use')
   }
   return { host, port, files, pair: await readTlsPair(files), onReload }
-}
-
-/** Throws `config-invalid` for a file that cannot be read. */
-async function readAuthorities(file: string): Promise<string> {
-  return readFile(file, 'utf8').catch(cause => {
-    throw new MoteError('config-invalid', `broker.ca: ${file}: cannot be read`, { cause })
-  })
 }
 
 /** Waits until one header beyond the checkpoint is verified, or one is known to be the newest. */

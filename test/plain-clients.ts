@@ -62,7 +62,15 @@ async function runIn(directory: string, clients: number, messages: number): Prom
       { what: 'the leader is killed', run: killLeader },
       { what: 'the gateway is killed, and started again', run: killGateway },
     ]
-    const report = await runPlainClients({ directory, description, contract, messages, faults, withinMs })
+    const report = await runPlainClients({
+      directory,
+      description,
+      contract,
+      messages,
+      qos: [2],
+      faults,
+      withinMs,
+    })
     process.stdout.write(`${JSON.stringify(report)}\n`)
     return holds(report)
   } finally {

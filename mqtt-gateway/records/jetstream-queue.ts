@@ -26,14 +26,20 @@ import {
   RetentionPolicy,
   StorageType,
 } from '@nats-io/jetstream'
-import { connect, type NatsConnection, nanos, nkeyAuthenticator } from '@nats-io/transport-node'
+import { type NatsConnection, nanos } from '@nats-io/transport-node'
 import type { ChainId } from '../../chain/brands.ts'
 import { decode, encode } from '../../chain/codec.ts'
 import { assert, MoteError, type Result, unwrap } from '../../chain/result.ts'
 import { submissionCodec } from '../../client/chain-source.ts'
 import { Deadline, pause, unlessAborted } from '../../client/deadline.ts'
-import type { SecretBytes } from '../../client/secret-bytes.ts'
 import type { Shard } from '../protocol/sharded-topics.ts'
+import {
+  connectNats,
+  FailureReport,
+  type NatsServers,
+  natsFailure,
+  requestTimeoutMs,
+} from './nats-connection.ts'
 import { publishUntilStored, unreachable } from './stream-publish.ts'
 import { reservedBytes, StreamRoom } from './stream-room.ts'
 import {
@@ -44,26 +50,18 @@ import {
   type TransactionQueue,
 } from './transaction-queue.ts'
 
-export interface JetStreamOptions {
+export interface JetStreamOptions extends NatsServers {
   readonly chainId: ChainId
-  /** `host:port` of each, or with `tls://`. */
-  readonly servers: readonly string[]
   /** How many of them have each message. */
   readonly replicas: number
   /** What may be added to the stream, on the disk of each; it is said when the stream is made, which takes `reservedBytes` more. */
   readonly bytes: number
-  /** PEM of the authorities that their certificates may have. */
-  readonly tls: { readonly ca: string } | undefined
-  /** Of the nkey by which they know the gateway. */
-  readonly seed: SecretBytes | undefined
-  /** Told of failures after which it goes on. */
+  /** Told of failures after which it goes on: each kind once, until the servers answer. */
   readonly onError: (error: unknown) => void
 }
 
 /** How long a transaction waits for the servers to have it. */
 const addTimeoutMs = 5_000
-/** Time to the answer of a server, before the same is asked again. */
-const requestTimeoutMs = 2_000
 const retryDelayMs = 200
 /** How long a batch is with a gateway that says nothing. */
 const acknowledgeMs = 15_000
@@ -100,6 +98,7 @@ export class JetStreamQueue implements TransactionQueue {
   readonly #options: JetStreamOptions
   /** Of the stream, and the first part of its subjects. */
   readonly #name: string
+  readonly #failures: FailureReport
   readonly #closing = new AbortController()
   readonly #connecting: Promise<Connected>
   readonly #waiting = new Map<Shard, Waiting[]>()
@@ -115,9 +114,14 @@ export class JetStreamQueue implements TransactionQueue {
   /** Connects in the background: as long as no server answers, nothing can be added and nothing is there. */
   constructor(options: JetStreamOptions) {
     this.#options = options
-    this.#name = `mote-${options.chainId.slice(0, 16)}`
+    this.#name = streamNameOf(options.chainId)
+    this.#failures = new FailureReport(options.onError)
     this.#connecting = this.#connect()
     this.#connecting.catch(() => {})
+  }
+
+  get failure(): MoteError | undefined {
+    return this.#failures.last
   }
 
   /** What comes for a shard while something of it is on its way follows together. */
@@ -251,33 +255,35 @@ export class JetStreamQueue implements TransactionQueue {
   async #connect(): Promise<Connected> {
     const { signal } = this.#closing
     for (;;) {
-      const connection = await this.#connectOnce()
       try {
-        if (connection) return await this.#prepared(connection)
+        const connected = await this.#connectOnce()
+        this.#failures.answered()
+        void this.#watch(connected)
+        return connected
       } catch (error) {
-        this.#options.onError(unreachable(error))
-        await connection?.close()
+        this.#failures.failed(natsFailure(error, this.#options))
       }
       if (signal.aborted) throw new MoteError('interrupted', 'queue: closed')
       await pause(retryDelayMs, signal)
     }
   }
 
-  async #connectOnce(): Promise<NatsConnection | undefined> {
-    const { servers, tls, seed, onError } = this.#options
+  async #connectOnce(): Promise<Connected> {
+    const connection = await connectNats(this.#options)
     try {
-      return await connect({
-        ...(tls && { tls }),
-        ...(seed && { authenticator: nkeyAuthenticator(() => seed.expose()) }),
-        servers: [...servers],
-        name: 'motechain gateway',
-        timeout: requestTimeoutMs,
-        maxReconnectAttempts: -1,
-        reconnectTimeWait: retryDelayMs,
-      })
+      return await this.#prepared(connection)
     } catch (error) {
-      onError(unreachable(error))
-      return undefined
+      await connection.close()
+      throw error
+    }
+  }
+
+  /** Until it is closed: it comes back by itself. */
+  async #watch({ connection }: Connected): Promise<void> {
+    for await (const status of connection.status()) {
+      if (status.type === 'reconnect') this.#failures.answered()
+      else if (status.type === 'disconnect') this.#failures.failed(unreachable('the connection broke'))
+      else if (status.type === 'error') this.#failures.failed(natsFailure(status.error, this.#options))
     }
   }
 
@@ -326,6 +332,11 @@ export class JetStreamQueue implements TransactionQueue {
       })
     }
   }
+}
+
+/** Of the queue of a chain. */
+export function streamNameOf(chainId: ChainId): string {
+  return `mote-${chainId.slice(0, 16)}`
 }
 
 /** How many of those that wait go together. */

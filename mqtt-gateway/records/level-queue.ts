@@ -23,6 +23,8 @@ interface TakenBatch extends TransactionBatch {
 
 /** One at a time takes from a shard. */
 export class LevelQueue implements TransactionQueue {
+  /** A disk that fails says so to whoever asks. */
+  readonly failure = undefined
   readonly #queue: DurableQueue
   readonly #now: () => Milliseconds
   readonly #taken = new Map<Shard, TakenBatch>()

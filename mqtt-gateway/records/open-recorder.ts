@@ -52,10 +52,16 @@ export interface RecorderGround extends RecorderSetting {
   readonly random?: (length: number) => Uint8Array
 }
 
+export interface RecorderStatus {
+  /** Messages whose outcome is open. */
+  readonly open: number
+  /** What is wrong with the queue at the moment, as code and reason; null where nothing is known. */
+  readonly queue: string | null
+}
+
 export interface RunningRecorder {
   readonly recorder: Recorder
-  /** Messages whose outcome is open. */
-  status(): { readonly open: number }
+  status(): RecorderStatus
   /** What is open has no outcome in this process, and goes on in the next one. */
   stop(): Promise<void>
 }
@@ -122,7 +128,7 @@ export async function runRecorder(ground: RecorderGround): Promise<RunningRecord
   expiring.unref()
   return {
     recorder,
-    status: () => ({ open: recorder.openCount }),
+    status: () => ({ open: recorder.openCount, queue: queue.failure?.message ?? null }),
     stop: async () => {
       stopping.abort()
       clearInterval(expiring)

@@ -38,5 +38,6 @@ export async function publishUntilStored(
 }
 
 export function unreachable(cause: unknown): MoteError {
-  return new MoteError('unreachable', `queue: ${cause instanceof Error ? cause.message : cause}`, { cause })
+  const reason = cause instanceof MoteError ? cause.detail : cause instanceof Error ? cause.message : cause
+  return new MoteError('unreachable', `queue: ${reason}`, { cause })
 }

@@ -6,7 +6,7 @@
  * deliver a batch twice, or hold a transaction twice: the chain executes an id once, and nothing here counts on what the queue remembers.
  */
 import type { DeviceId, TransactionId } from '../../chain/brands.ts'
-import type { Result } from '../../chain/result.ts'
+import type { MoteError, Result } from '../../chain/result.ts'
 import { attestedSources, type ParsedTransaction } from '../../chain/transaction.ts'
 import { type Shard, shardOf } from '../protocol/sharded-topics.ts'
 
@@ -40,6 +40,8 @@ export const maxBatchTransactions = 64
 export const maxBatchBytes = 512 * 1024
 
 export interface TransactionQueue {
+  /** Why nothing gets in or out at the moment, as far as that is known. */
+  readonly failure: MoteError | undefined
   /**
    * Resolves when the transaction is in the queue for good. Refuses `overloaded` when it is full, until what is in it has gone to the chain.
    * Throws `storage-failed`, `unreachable`.

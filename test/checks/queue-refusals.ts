@@ -8,6 +8,9 @@ const recorderTest = 'test/unit/mqtt-gateway/records/durable-recorder.test.ts'
 const settlingTest = 'test/unit/mqtt-gateway/records/settling.test.ts'
 const exchangesTest = 'test/unit/mqtt-gateway/records/exchange-store.test.ts'
 
+const nats = 'mqtt-gateway/records/nats-connection.ts'
+const natsTest = 'test/unit/mqtt-gateway/records/nats-connection.test.ts'
+
 const signedByDevice: readonly RefusalCheck[] = takenOut(
   'mqtt-gateway/records/device-signed.ts',
   recorderTest,
@@ -237,6 +240,52 @@ export const queue: readonly RefusalCheck[] = [
     find: 'if ((mode & 0o077) !== 0)',
     replace: never,
     test: 'test/unit/mqtt-gateway/records/open-queue.test.ts',
+  },
+  {
+    refusal: 'records: a key for NATS servers that is none',
+    file: 'mqtt-gateway/records/open-queue.ts',
+    find: 'if (!isUserSeed(seed))',
+    replace: never,
+    test: 'test/unit/mqtt-gateway/records/open-queue.test.ts',
+  },
+  {
+    refusal: 'gateway: a file of authorities without a certificate',
+    file: 'client/authorities-file.ts',
+    find: 'if (certificates.length === 0)',
+    replace: never,
+    test: 'test/unit/mqtt-gateway/records/open-queue.test.ts',
+  },
+  {
+    refusal: 'records: to speak in the clear to NATS servers that are configured with tls://',
+    file: nats,
+    find: ' || servers.some(server => server.startsWith(tlsScheme))',
+    replace: '',
+    test: natsTest,
+    only: 'TLS is asked for',
+  },
+  {
+    refusal: 'records: a NATS server with a certificate for localhost in place of its address',
+    file: nats,
+    find: 'host === name || isIP(host) !== 0',
+    replace: 'host === name',
+    test: natsTest,
+    only: 'for the name of its server',
+  },
+  {
+    refusal: 'records: a NATS server with the certificate of another one',
+    file: nats,
+    find: '(wrong[0] ?? checkServerIdentity(name, certificate))',
+    replace: 'undefined',
+    test: natsTest,
+    only: 'for the name of its server',
+  },
+  {
+    refusal: 'records: NATS servers that are not configured',
+    file: nats,
+    find: 'ignoreClusterUpdates: true',
+    replace: 'ignoreClusterUpdates: false',
+    test: natsTest,
+    only: 'servers that a server names',
   },
   {
     refusal: 'records: to call refused what NATS servers may have',

@@ -1,8 +1,8 @@
 /**
  * Plain MQTT 3.1.1 clients of a devnet, each an mqtt.js of its own with a password and a session that is not clean, which publish JSON by
- * QoS 2 while processes are killed: every message that was acknowledged stands on the chain once, and none twice.
+ * QoS 1 or 2 while processes are killed: every message that was acknowledged stands on the chain once, and none twice.
  */
-import { type IClientOptions, type MqttClient, connect as mqttConnect } from 'mqtt'
+import { type IClientOptions, type MqttClient, connect as mqttConnect, Store } from 'mqtt'
 import type { ContractAddress, Height, Milliseconds } from '../../chain/brands.ts'
 import { credentialHash } from '../../chain/credentials.ts'
 import { assert } from '../../chain/result.ts'
@@ -21,10 +21,12 @@ import { makePassword } from '../../mqtt-gateway/protocol/credential-password.ts
 export interface PlainClientsPlan {
   readonly directory: string
   readonly description: DevnetDescription
-  /** What action messages call: the fire index. */
-  readonly contract: ContractAddress
+  /** What action messages call: the fire index. Undefined: there are none. */
+  readonly contract: ContractAddress | undefined
   /** Of each client: registry and action messages in turns. */
   readonly messages: number
+  /** In turns. */
+  readonly qos: readonly (1 | 2)[]
   /** What is done while all of them publish, one after another, each when its share of the messages has been acknowledged. */
   readonly faults: readonly { readonly what: string; readonly run: () => Promise<unknown> }[]
   readonly withinMs: number
@@ -62,7 +64,7 @@ interface PlainClient {
 }
 
 export async function runPlainClients(plan: PlainClientsPlan): Promise<PlainClientsReport> {
-  const { directory, description, contract, messages, faults, withinMs } = plan
+  const { directory, description, contract, messages, qos, faults, withinMs } = plan
   const access = await openDevnetChain(directory, description)
   const { client, keys } = access
   const following = new AbortController()
@@ -95,7 +97,8 @@ export async function runPlainClients(plan: PlainClientsPlan): Promise<PlainClie
     assert(actuator, 'a devnet has a device')
     const heard = await decisionsHeard(actuator)
     const before = client.follower.head.header.height
-    const runsBefore = await runsOf(client, contract)
+    const runs = async () => (contract ? runsOf(client, contract) : 0)
+    const runsBefore = await runs()
     const startedAt = performance.now()
     const published = clients.length * messages
     const inFlight: number[] = []
@@ -105,7 +108,9 @@ export async function runPlainClients(plan: PlainClientsPlan): Promise<PlainClie
         for (let number = 0; number < messages; number++) {
           const id = `${name}#${number}`
           sent += 1
-          await mqtt.publishAsync('forest/north', jsonOf(id, number, contract), { qos: 2 })
+          await mqtt.publishAsync('forest/north', jsonOf(id, number, contract), {
+            qos: qos[number % qos.length] ?? 2,
+          })
           acknowledged.add(id)
         }
       }),
@@ -132,7 +137,7 @@ export async function runPlainClients(plan: PlainClientsPlan): Promise<PlainClie
       lost,
       twice,
       actions: placed.actions,
-      runs: (await runsOf(client, contract)) - runsBefore,
+      runs: (await runs()) - runsBefore,
       decisions: heard.ids.size,
       repeatedDecisions: heard.repeats(),
       reconnectAttempts,
@@ -158,6 +163,13 @@ async function credentialOf(client: ChainClient, device: IdentityKeys): Promise<
   return text
 }
 
+/** What is sent again says so (MQTT-3.3.1-1): mqtt.js 5 sends what it has stored. */
+export class RedeliveryStore extends Store {
+  override put(...[packet, ...more]: Parameters<Store['put']>): this {
+    return super.put(packet.cmd === 'publish' ? { ...packet, dup: true } : packet, ...more)
+  }
+}
+
 interface PlainLogin extends Pick<IClientOptions, 'clientId' | 'password' | 'reconnectPeriod'> {
   readonly device: IdentityKeys
 }
@@ -173,6 +185,7 @@ async function plainClient(
     protocolVersion: 4,
     username: device.id,
     ...login,
+    outgoingStore: new RedeliveryStore(),
     clean: false,
     connectTimeout: 30_000,
     keepalive: 60,
@@ -187,9 +200,9 @@ async function plainClient(
 }
 
 /** A registry message, or an action whose decision is published: in turns. */
-function jsonOf(id: string, number: number, contract: ContractAddress): string {
+function jsonOf(id: string, number: number, contract: ContractAddress | undefined): string {
   const Payload = { id, CS: 500, P: 20, H0: 40, H1: 45, H2: 50, H3: 55, H4: 60 }
-  if (number % 2 === 0) return JSON.stringify({ Payload })
+  if (!contract || number % 2 === 0) return JSON.stringify({ Payload })
   const { id: _, ...Values } = Payload
   const MessageContent = { Address: contract, Values, Publish_Topic: 'fire/north' }
   return JSON.stringify({ Payload, MessageContent })
