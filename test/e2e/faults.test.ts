@@ -302,7 +302,7 @@ describe('faults on real processes', () => {
   test('a short storm under load breaks no invariant, and a line says that light nodes caught up', async () => {
     // Isolates and kills the leader, stops a follower, and hits a lightweight and a coordination node on the way.
     const seed = process.env['MOTE_FAULTS_SEED'] ?? 's4853'
-    const args = ['storm', '--seed', seed, '--duration', '8', '--think', '100', '--json']
+    const args = ['storm', '--seed', seed, '--duration', '6', '--think', '100', '--json']
     const report = JSON.parse((await succeeds('chaos', 'run', ...args)).stdout) as ChaosReport
     expect(report.invariants.filter(({ pass }) => !pass)).toEqual([])
     expect(report.invariants.length).toBeGreaterThanOrEqual(9)

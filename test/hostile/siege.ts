@@ -45,7 +45,7 @@ export class Siege {
       apis: cluster.nodes.map(({ api }) => api),
       devices: cluster.devices.slice(0, clientCount),
       wait: 'certified',
-      thinkMs: 30,
+      thinkMs: 60,
       onAcknowledged: ({ latencyMs }) => this.#latencies.push(latencyMs),
     })
   }
