@@ -19,7 +19,7 @@ export interface StoreChange {
 /** What the store needs of a database: values under texts. */
 export interface MessageDatabase {
   get(key: string): Promise<Uint8Array | undefined>
-  /** Those whose keys begin with the prefix, ascending by key. */
+  /** Those whose keys begin with the prefix, ascending by key; whole keys. */
   all(prefix: string): Promise<readonly (readonly [string, Uint8Array])[]>
   /** All of it or nothing, and on the disk when it resolves. One write at a time is asked for. */
   write(changes: readonly StoreChange[]): Promise<void>

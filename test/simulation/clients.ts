@@ -18,7 +18,7 @@ import {
   verifyStateAnswer,
 } from '../../chain/light-client.ts'
 import { groupCodec, groupIdOf, stateKeyOf } from '../../chain/records.ts'
-import { MoteError, unwrap } from '../../chain/result.ts'
+import { unwrap } from '../../chain/result.ts'
 import { get } from '../../chain/state-tree.ts'
 import { parseTransaction, signTransaction, type TransactionBody } from '../../chain/transaction.ts'
 import type { SubmitWait, TransactionStatus } from '../../client/chain-source.ts'
@@ -33,6 +33,7 @@ import type { LedgerNode } from '../../node/ledger-node.ts'
 import type { SampleIdentity } from '../support/sample-genesis.ts'
 import type { Host, Site } from './host.ts'
 import type { Judge } from './judge.ts'
+import { type Answer, callNode } from './node-calls.ts'
 import type { SeededRandom } from './random.ts'
 import { must } from './violation.ts'
 
@@ -65,8 +66,6 @@ interface Group {
   readonly id: GroupId
   readonly history: EpochOperation[]
 }
-
-type Answer<T> = { readonly ok: T } | { readonly error: unknown } | 'timeout'
 
 const answerTimeoutMs = 2_500
 const triesMax = 4
@@ -372,47 +371,13 @@ export class Clients {
     }
   }
 
-  /** One request to a node's service, and its answer, if both arrive. */
   #call<T>(
     host: Host,
     label: string,
     work: (node: LedgerNode) => Promise<T>,
     then: (answer: Answer<T>) => void,
   ): void {
-    const { site, random } = this.#parts
-    const { timeline } = site
-    let open = true
-    const answer = (value: Answer<T>) => {
-      if (!open) return
-      open = false
-      then(value)
-    }
-    const delay = () => random.between(0.5, 3)
-    timeline.schedule(answerTimeoutMs, undefined, `no answer to ${label}`, () => answer('timeout'))
-    if (!host.node) {
-      timeline.schedule(delay(), undefined, `${host.name} is down`, () =>
-        answer({ error: new MoteError('unreachable', 'down') }),
-      )
-      return
-    }
-    timeline.schedule(
-      delay(),
-      () => host.process,
-      `${label} at ${host.name}`,
-      () => {
-        const { process } = host
-        const node = process?.node
-        if (!node) return
-        const reply = (value: Answer<T>) => {
-          if (process.alive) timeline.schedule(delay(), undefined, `reply ${label}`, () => answer(value))
-        }
-        // A refusal may be thrown before there is a promise.
-        new Promise<T>(resolve => resolve(work(node))).then(
-          ok => reply({ ok }),
-          (error: unknown) => reply({ error }),
-        )
-      },
-    )
+    callNode(this.#parts, host, { label, work, timeoutMs: answerTimeoutMs }, then)
   }
 }
 

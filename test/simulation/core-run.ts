@@ -45,6 +45,7 @@ export function runCore({ seed, events = defaultCoreEvents }: SimulationOptions)
     faults: 0,
     fullAnswers: cluster.fullAnswers,
     disjointHandovers: 0,
+    messages: 0,
     traceHash: '',
     trace: violation ? stateOf(cluster) : '',
   }

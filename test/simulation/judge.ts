@@ -122,7 +122,7 @@ export class Judge implements ProcessObserver {
   }
 
   /** Runs a rule inside of production code, which must not be unwound by it. */
-  #inside(rule: () => void): void {
+  inside(rule: () => void): void {
     try {
       rule()
     } catch (error) {
@@ -151,7 +151,7 @@ export class Judge implements ProcessObserver {
   started(_process: SimulatedProcess): void {}
 
   receives(process: SimulatedProcess, message: PeerMessage): void {
-    this.#inside(() => {
+    this.inside(() => {
       const seen = this.#must(process)
       seen.due = this.#time.due(process, seen.log, message)
       seen.hearing.receives(process, message, this.#disk.hardState(process.host.disk))
@@ -160,7 +160,7 @@ export class Judge implements ProcessObserver {
 
   failed(process: SimulatedProcess, error: MoteError): void {
     const { host } = process
-    this.#inside(() => {
+    this.inside(() => {
       must(error.code !== 'execution-diverged', 'nobody diverges', `${host.name}: ${error.detail}`)
       must(
         error.code !== 'state-lost',
@@ -176,12 +176,12 @@ export class Judge implements ProcessObserver {
     this.#parts.onFailed(process, error)
   }
 
-  threw(process: SimulatedProcess, error: unknown): void {
+  threw(process: { readonly name: string }, error: unknown): void {
     this.#pending ??= new Violation('nothing throws', `${process.name}: ${errorText(error)}`)
   }
 
   persists(process: SimulatedProcess, write: LogWrite): void {
-    this.#inside(() => {
+    this.inside(() => {
       const { log, status } = this.#must(process)
       const now = process.node?.replica.consensus
       const leads =
@@ -226,7 +226,7 @@ export class Judge implements ProcessObserver {
   }
 
   applies(process: SimulatedProcess, { applied, blocks }: ApplyWrite): void {
-    this.#inside(() => {
+    this.inside(() => {
       const commitIndex = process.node?.replica.consensus.commitIndex ?? 0
       must(applied <= commitIndex, 'only what is committed is applied', `${process.name} ${applied}`)
       for (const block of blocks) {
@@ -249,7 +249,7 @@ export class Judge implements ProcessObserver {
   }
 
   sends(process: SimulatedProcess, to: DeviceId, message: PeerMessage): void {
-    this.#inside(() => {
+    this.inside(() => {
       if (message.type === 'raft') this.#sendsRaft(process, to, message.message)
       this.#must(process).hearing.sends(to, message)
       if (message.type === 'signatures')

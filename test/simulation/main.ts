@@ -37,6 +37,7 @@ async function runSeeds({ seeds, from, events, jobs }: SimArguments): Promise<nu
   let totalEvents = 0
   let metFull = 0
   let disjoint = 0
+  let acknowledged = 0
   process.stderr.write(`seeds ${from} to ${from + seeds - 1} at ${commit}, ${jobs} processes\n`)
   const progress = (end: string) => {
     const rate = done / ((performance.now() - startedAt) / 1000)
@@ -44,11 +45,19 @@ async function runSeeds({ seeds, from, events, jobs }: SimArguments): Promise<nu
       `${isTerminal ? '\r' : ''}${done}/${seeds} seeds, ${rate.toFixed(1)} seeds/s, ${failed} failed${end}`,
     )
   }
-  const report = ({ seed, violation, events: count, fullAnswers, disjointHandovers }: SeedReport) => {
+  const report = ({
+    seed,
+    violation,
+    events: count,
+    fullAnswers,
+    disjointHandovers,
+    messages,
+  }: SeedReport) => {
     done++
     totalEvents += count
     if (fullAnswers > 0) metFull++
     disjoint += disjointHandovers
+    acknowledged += messages
     if (violation) {
       failed++
       const mutant = process.env[mutantVariable]
@@ -73,7 +82,7 @@ async function runSeeds({ seeds, from, events, jobs }: SimArguments): Promise<nu
     : `seeds ${from} to ${from + seeds - 1}`
   process.stdout.write(
     `${what} at ${commit}: ${totalEvents} events in ${seconds.toFixed(1)} s, ${(done / seconds).toFixed(1)} seeds/s\n` +
-      `a follower was full in ${metFull} of them; ${disjoint} handovers to a set that had nobody of the one before\n${done - failed} passed, ${failed} failed\n`,
+      `a follower was full in ${metFull} of them; ${disjoint} handovers to a set that had nobody of the one before; gateways acknowledged ${acknowledged} messages\n${done - failed} passed, ${failed} failed\n`,
   )
   return failed === 0 ? 0 : 1
 }

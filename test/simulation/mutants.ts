@@ -1,4 +1,5 @@
 /** Bugs that others have had, to be put back in one at a time: each must be caught by some seed. */
+import { gatewayMutants } from './gateway-mutants.ts'
 import { hearingMutants } from './hearing-mutants.ts'
 import type { Mutant } from './mutation.ts'
 import { recordMutants } from './record-mutants.ts'
@@ -586,4 +587,5 @@ export const mutants: readonly Mutant[] = [
   },
   ...hearingMutants,
   ...recordMutants,
+  ...gatewayMutants,
 ]

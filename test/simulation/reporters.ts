@@ -16,6 +16,7 @@ import type { SampleIdentity } from '../support/sample-genesis.ts'
 import type { Clients } from './clients.ts'
 import type { Site } from './host.ts'
 import type { Judge } from './judge.ts'
+import { OperatorSteps } from './operator-steps.ts'
 import type { SeededRandom } from './random.ts'
 import { must } from './violation.ts'
 
@@ -56,6 +57,7 @@ interface Model {
 
 export class Reporters {
   readonly #parts: ReportersParts
+  readonly #steps: OperatorSteps
   /** Readings by the transactions that carry them. */
   readonly #loads = new Map<TransactionId, number>()
   #model: Model = { count: 0, sum: 0, inverse: 0, reading: undefined }
@@ -68,38 +70,26 @@ export class Reporters {
 
   constructor(parts: ReportersParts) {
     this.#parts = parts
+    this.#steps = new OperatorSteps(parts)
   }
 
   get idle(): boolean {
-    return this.#stopped && this.#busy === 0
+    return this.#stopped && this.#busy === 0 && this.#steps.idle
   }
 
   stop(): void {
     this.#stopped = true
+    this.#steps.stop()
   }
 
   /** Deploys, guards, and then reports as long as nobody stops it. */
   start(): void {
-    const { operator } = this.#parts
     const steps: readonly TransactionBody[] = [
       { type: 'contract.deploy', contract: counter.bytes },
       { type: 'contract.deploy', contract: guard.bytes },
       { type: 'contract.guard', topic, expectedVersion: 0, guards: [guard.address] },
     ]
-    const next = (at: number): void => {
-      const body = steps[at]
-      if (body) this.#untilExecuted(this.#sign(operator, body), () => next(at + 1))
-      else this.#think()
-    }
-    next(0)
-  }
-
-  #untilExecuted(bytes: Uint8Array, then: () => void): void {
-    const { id } = unwrap(parseTransaction(bytes))
-    this.#send(bytes, () => {
-      if (this.#parts.judge.executions.has(id)) then()
-      else if (!this.#stopped) this.#untilExecuted(bytes, then)
-    })
+    this.#steps.run(steps, () => this.#think())
   }
 
   #send(bytes: Uint8Array, then: () => void): void {

@@ -112,6 +112,7 @@ function failureOf(seed: number, cause: string): SeedReport {
     faults: 0,
     fullAnswers: 0,
     disjointHandovers: 0,
+    messages: 0,
     traceHash: '',
   }
 }

@@ -15,6 +15,7 @@ import { RememberingVerifier } from '../../node/ledger/remembered-checks.ts'
 import { type SampleIdentity, sampleGenesis, sampleIdentity, seedOf } from '../support/sample-genesis.ts'
 import { Clients } from './clients.ts'
 import { Faults } from './faults.ts'
+import { Gateways } from './gateways.ts'
 import { Governor } from './governor.ts'
 import { Host, SimulatedProcess, type Site } from './host.ts'
 import { Judge } from './judge.ts'
@@ -45,6 +46,8 @@ export interface RunReport {
   /** Answers of followers that could take no more entries. */
   readonly fullAnswers: number
   readonly disjointHandovers: number
+  /** Acknowledgements of plain clients' messages. */
+  readonly messages: number
   readonly traceHash: string
   readonly trace: string
 }
@@ -55,6 +58,8 @@ const healMsMax = 60_000
 
 /** How many of the runs have nodes that forget old blocks. */
 const forgettingShare = 0.4
+/** How many of the runs have gateways, and plain clients of theirs. */
+const gatewayShare = 0.25
 /** How many of the runs have a device that reports. */
 const reportingShare = 0.4
 const names = ['a', 'b', 'c', 'd', 'e', 'f']
@@ -65,6 +70,8 @@ function identityOf(name: string) {
 const identities = names.map(identityOf)
 const owners = ['owner-1', 'owner-2'].map(identityOf)
 const operator = identityOf('operator')
+const gateways = ['gateway-1'].map(identityOf)
+const plainDevices = ['plain-1', 'plain-2', 'plain-3'].map(identityOf)
 /** So many consenters, and so many full nodes that are none yet. */
 const sizes = [
   { consenters: 3, more: 0 },
@@ -73,16 +80,18 @@ const sizes = [
   // Two sets that have nobody in common.
   { consenters: 3, more: 3 },
 ] as const
-const chains = sizes.map(({ consenters, more }) => ({
-  full: identities.slice(0, consenters + more),
-  governed: more > 0,
-  genesis: sampleGenesis(identities.slice(0, consenters), [
-    ...identities
-      .slice(consenters, consenters + more)
-      .map(identity => ({ identity, label: 'full' as const })),
-    ...owners.map(identity => ({ identity, label: 'lightweight' as const })),
-  ]),
-}))
+const chainsWith = (more: readonly SampleIdentity[]) =>
+  sizes.map(size => ({
+    full: identities.slice(0, size.consenters + size.more),
+    governed: size.more > 0,
+    genesis: sampleGenesis(identities.slice(0, size.consenters), [
+      ...identities
+        .slice(size.consenters, size.consenters + size.more)
+        .map(identity => ({ identity, label: 'full' as const })),
+      ...[...owners, ...more].map(identity => ({ identity, label: 'lightweight' as const })),
+    ]),
+  }))
+const chains = { alone: chainsWith([]), withGateways: chainsWith([...gateways, ...plainDevices]) }
 /** Remembers valid signatures from run to run: what is valid once is valid always. */
 const verifier = new RememberingVerifier(nativeVerifier)
 
@@ -96,6 +105,7 @@ export class World {
   readonly #faults: Faults
   readonly #governor: Governor | undefined
   readonly #reporters: Reporters | undefined
+  readonly #gateways: Gateways | undefined
   readonly #site: Site
   #events = 0
 
@@ -104,7 +114,10 @@ export class World {
     const { seed } = options
     this.#trace = new Trace(options.trace ?? false)
     const random = new SeededRandom(seed, 'world')
-    const { full, genesis, governed } = chains[random.pick([0, 0, 0, 1, 2, 3])]!
+    const edge = new SeededRandom(seed, 'gateways')
+    const hasGateways = edge.chance(gatewayShare)
+    const kinds = hasGateways ? chains.withGateways : chains.alone
+    const { full, genesis, governed } = kinds[random.pick([0, 0, 0, 1, 2, 3])]!
     const network = new SimulatedNetwork(this.#timeline, new SeededRandom(seed, 'network'))
     this.#judge = new Judge({
       consenters: consentersOf(genesis),
@@ -122,7 +135,8 @@ export class World {
       observer: this.#judge,
       note: text => this.#trace.line(this.#timeline.now, `. ${text}`),
       ...settings(random),
-      retention: retentionOf(new SeededRandom(seed, 'retention')),
+      // What a gateway proves it reads from blocks.
+      retention: hasGateways ? {} : retentionOf(new SeededRandom(seed, 'retention')),
     }
     this.#hosts = full.map(identity => new Host(this.#site, identity))
     this.#clients = new Clients({
@@ -162,6 +176,19 @@ export class World {
           operator,
         })
       : undefined
+    this.#gateways = hasGateways
+      ? new Gateways({
+          site: this.#site,
+          random: edge,
+          hosts: this.#hosts,
+          judge: this.#judge,
+          clients: this.#clients,
+          trusted: checkpointFromGenesis(genesis),
+          operator,
+          gateways,
+          devices: plainDevices,
+        })
+      : undefined
     this.#site.note(
       `chain ${chainIdOf(genesis).slice(0, 8)}, ${full.length} nodes, ${this.#faults.kinds.join(' ')}`,
     )
@@ -196,6 +223,7 @@ export class World {
       faults: [...this.#faults.made.values()].reduce((sum, count) => sum + count, 0),
       fullAnswers: this.#judge.fullAnswers,
       disjointHandovers: this.#judge.disjointHandovers,
+      messages: this.#gateways?.acknowledged ?? 0,
       traceHash: this.#trace.hash,
       trace: this.#trace.text,
     }
@@ -206,6 +234,7 @@ export class World {
     this.#clients.start()
     this.#governor?.start()
     this.#reporters?.start()
+    this.#gateways?.start()
     this.#faults.begin()
     const events = this.#options.events ?? defaultEvents
     while (this.#events < events) await this.#step()
@@ -215,10 +244,11 @@ export class World {
     this.#clients.stop()
     this.#governor?.stop()
     this.#reporters?.stop()
+    this.#gateways?.stop()
     this.#faults.end()
     const present = () => this.#hosts.filter(({ retired }) => !retired)
     let probes = 0
-    const others = [this.#governor, this.#reporters]
+    const others = [this.#governor, this.#reporters, this.#gateways]
     const isIdle = () => this.#clients.idle && others.every(other => other?.idle ?? true)
     const comesRight = async () => {
       const deadline = this.#timeline.now + healMsMax
@@ -235,6 +265,7 @@ export class World {
     }
     await comesRight()
     this.#reporters?.judgeBlocks()
+    this.#gateways?.judgeAll()
     await this.#judgeAcknowledged(present())
   }
 
@@ -274,7 +305,7 @@ export class World {
       const { role, term } = node.replica.leadership
       return `${name}: ${role} ${term}, ${node.chain.height}/${node.certifier.certifiedHeight}`
     })
-    return `${hosts.join('; ')}; ${probes} probes open, clients ${this.#clients.idle ? 'idle' : 'busy'}`
+    return `${hosts.join('; ')}; ${probes} probes open, clients ${this.#clients.idle ? 'idle' : 'busy'}; ${this.#gateways?.state ?? ''}`
   }
 
   /** Whoever has all blocks knows every transaction that a client was told of, at the place that it was told. */

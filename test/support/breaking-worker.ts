@@ -13,6 +13,7 @@ function passed(seed: number): SeedReport {
     faults: 0,
     fullAnswers: 0,
     disjointHandovers: 0,
+    messages: 0,
   }
   return { seed, violation: undefined, traceHash: '', ...nothing }
 }
