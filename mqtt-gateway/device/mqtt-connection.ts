@@ -13,7 +13,7 @@ import mqtt, { type IClientOptions, type MqttClient } from 'mqtt'
 import type { ChainId, DeviceId, Milliseconds } from '../../chain/brands.ts'
 import type { Signer } from '../../chain/keys.ts'
 import { MoteError } from '../../chain/result.ts'
-import { Deadline } from '../../client/deadline.ts'
+import { Deadline, pause } from '../../client/deadline.ts'
 import { makeAssertion } from '../protocol/assertion.ts'
 import { encodePresence, type Presence, presenceTopic, shardedTopic } from '../protocol/sharded-topics.ts'
 import { filters } from '../protocol/topics.ts'
@@ -54,7 +54,7 @@ const unavailableReturnCode = 3
 /** The gateway makes the account of a device that has just joined when it has heard of it. */
 const accountPatienceMs = 5_000
 const accountRetryMs = 200
-/** Time to an answer, after which the same bytes are sent again where a broker acknowledges by itself. */
+/** Time to an answer, after which the same bytes are sent again where a broker acknowledges by itself; then twice as long each time. */
 const repeatAfterMs = 2_000
 
 /** Credentials for one connection. */
@@ -165,27 +165,43 @@ export class MqttConnection {
     return () => this.#listeners.delete(listener)
   }
 
-  /** Resolves when the gateway has granted the subscription. Throws `not-authorised`. */
+  /** Resolves when the gateway has granted the subscription. Throws `not-authorised`, `timeout`, `unreachable`. */
   async subscribe(topicFilter: string): Promise<void> {
-    const subscription = this.#client.subscribeAsync(topicFilter, { qos: 1 }).catch((error: unknown) => {
-      // mqtt.js calls a return code of 128 (section 3.9.3) an error, and hands the packet on with it.
-      if (!isSubackFailure(error)) throw error
-      throw new MoteError('not-authorised', `subscription to ${topicFilter}: refused`)
-    })
-    await this.#within(subscription, 'SUBACK')
+    const deadline = new Deadline(this.#timeoutMs)
+    await this.#within(this.#granted(topicFilter, deadline), 'SUBACK', deadline)
     this.#presence?.subscribed(topicFilter)
   }
 
+  /** Asked for on the next connection if this one ends before the answer: Mosquitto cuts whoever gets another right. */
+  async #granted(topicFilter: string, deadline: Deadline): Promise<void> {
+    for (let resubscribe = false; ; resubscribe = true)
+      try {
+        // Without `resubscribe` mqtt.js calls one granted that it has asked for before, whatever came of that.
+        await this.#client.subscribeAsync(
+          Object.assign({ [topicFilter]: { qos: 1 as const } }, { resubscribe }),
+        )
+        return
+      } catch (error) {
+        const name = `subscription to ${topicFilter}`
+        // mqtt.js calls a return code of 128 (section 3.9.3) an error, and hands the packet on with it.
+        if (isSubackFailure(error)) throw new MoteError('not-authorised', `${name}: refused`)
+        const { disconnecting, options } = this.#client
+        if (disconnecting || options.reconnectPeriod === 0 || deadline.isOver)
+          throw new MoteError('unreachable', `${name}: ${(error as Error).message}`)
+      }
+  }
+
   /**
-   * Publishes; and where the acknowledgement is a broker's, which says nothing of the gateway, the same again every so often until there is
+   * Publishes; and where the acknowledgement is a broker's, which says nothing of the gateway, the same again now and then until there is
    * an answer. A refusal that may pass later is not acknowledged by a gateway: the answer comes, the acknowledgement does not.
    */
   publishUntil(answer: Promise<unknown>, topicName: string, payload: Uint8Array): void {
     const publish = () => void this.publish(topicName, payload).catch(() => {})
     publish()
     if (!this.#presence) return
-    const again = setInterval(publish, repeatAfterMs)
-    answer.catch(() => {}).finally(() => clearInterval(again))
+    const answered = new AbortController()
+    void repeatUntil(answered.signal, publish)
+    answer.catch(() => {}).finally(() => answered.abort())
   }
 
   /** Resolves when the gateway has acknowledged, or a broker that others wrote. */
@@ -199,9 +215,9 @@ export class MqttConnection {
     await this.#client.endAsync(true)
   }
 
-  #within<T>(step: Promise<T>, what: string): Promise<T> {
+  #within<T>(step: Promise<T>, what: string, deadline = new Deadline(this.#timeoutMs)): Promise<T> {
     const late = () => new MoteError('timeout', `gateway: no ${what} within ${this.#timeoutMs} ms`)
-    return new Deadline(this.#timeoutMs).within(step, late)
+    return deadline.within(step, late)
   }
 }
 
@@ -229,6 +245,15 @@ class PresenceTeller {
   #tell(): void {
     const payload = Buffer.from(encodePresence(this.#presence))
     this.#client.publish(this.#topic, payload, { qos: 1, retain: true }, () => {})
+  }
+}
+
+/** A gateway that is away, or slow, has to decide on every repeat when it is back. */
+async function repeatUntil(signal: AbortSignal, step: () => void): Promise<void> {
+  for (let delayMs = repeatAfterMs; ; delayMs *= 2) {
+    await pause(delayMs, signal)
+    if (signal.aborted) return
+    step()
   }
 }
 

@@ -28,6 +28,7 @@ import { type GatewayFixture, listen, sentText, until } from '../support/gateway
 import { Mosquitto, noMosquitto } from '../support/mosquitto.ts'
 import { keysOf } from '../support/test-chain.ts'
 import { TlsFixture } from '../support/tls-fixture.ts'
+import { WireTap } from '../support/wire-tap.ts'
 
 const kept = (content: string) => ({ ...sentText(content), keepMs: 3_600_000 })
 
@@ -222,6 +223,35 @@ describe.skipIf(noMosquitto)('a gateway beside an existing broker, which needs m
     )
     await sender.send(b.id, sentText('not seen'))
     expect(seen).toHaveLength(1)
+  })
+
+  test('attached: a device that is cut before its subscription is granted asks for it on the next connection, if it opens one', async () => {
+    await using tap = await WireTap.between(under.mosquitto.address)
+    const keys = next()
+    const gateway = { ...tap.address, brokerOf: under.keys.id }
+    const options = { keys, chain: under.trust, gateway, timeoutMs: 10_000 }
+    const suback = 0x90
+    /** Of whoever subscribes next. */
+    const cutOnce = () => {
+      tap.change = packet => {
+        if (packet[0] !== suback) return packet
+        tap.change = same => same
+        tap.cut()
+        return Buffer.alloc(0)
+      }
+    }
+    const connection = await openDeviceConnection(options)
+    const seen: string[] = []
+    connection.onMessage(({ topicName }) => seen.push(topicName))
+    cutOnce()
+    await connection.subscribe(topics.verdict(keys.id))
+    await connection.publish(topics.send(keys.id), Buffer.from('no envelope'))
+    await until(() => seen.length > 0, 'its verdict')
+    await connection.close()
+    const once = await openDeviceConnection({ ...options, reconnects: false })
+    cutOnce()
+    await expect(once.subscribe(topics.verdict(keys.id))).rejects.toMatchObject({ code: 'unreachable' })
+    await once.close()
   })
 
   test('attached: without fresh trust data nothing is relayed, and the verdict says that it may pass later', async () => {
