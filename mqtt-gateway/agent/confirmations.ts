@@ -61,24 +61,48 @@ export function parseChannel(channel: string): ChannelUse | undefined {
   return rest === undefined ? { type: 'got', number } : undefined
 }
 
+/** A confirmation that is waited for, until `stop`. */
+export interface Confirmation {
+  readonly arrived: Promise<true>
+  readonly isThere: () => boolean
+  readonly stop: () => void
+}
+
 /** Who waits for which confirmation. */
 export class PendingConfirmations {
   readonly #waiting = new Map<string, () => void>()
 
-  /** Resolves when the confirmation has come; `stop` ends the waiting. */
-  expect(
-    from: string,
-    number: MessageNumber,
-  ): { readonly arrived: Promise<true>; readonly stop: () => void } {
+  expect(from: string, number: MessageNumber): Confirmation {
     const { promise, resolve } = Promise.withResolvers<true>()
     const name = nameOf(from, number)
-    this.#waiting.set(name, () => resolve(true))
-    return { arrived: promise, stop: () => this.#waiting.delete(name) }
+    let isThere = false
+    this.#waiting.set(name, () => {
+      isThere = true
+      resolve(true)
+    })
+    return { arrived: promise, isThere: () => isThere, stop: () => this.#waiting.delete(name) }
   }
 
   /** A device says that it has what this number names; one that nobody waits for changes nothing. */
   arrived(from: DeviceId, number: MessageNumber): void {
     this.#waiting.get(nameOf(from, number))?.()
+  }
+}
+
+/** Confirmations that the gateway has not decided on: one that is on its way answers every attempt that comes meanwhile. */
+export class ConfirmationsUnderWay {
+  readonly #names = new Set<string>()
+
+  /** Rejects as `send`, which is not called if there is one under way. */
+  async send(to: DeviceId, number: MessageNumber, send: () => Promise<void>): Promise<void> {
+    const name = nameOf(to, number)
+    if (this.#names.has(name)) return
+    this.#names.add(name)
+    try {
+      await send()
+    } finally {
+      this.#names.delete(name)
+    }
   }
 }
 

@@ -30,7 +30,7 @@ import { type AgentOptions, DeviceAgent } from '../device/agent.ts'
 import type { DeliveredMessage } from '../device/listener.ts'
 import type { Recipient } from '../device/message-sealing.ts'
 import { AgentLink, type LinkEvent } from './agent-link.ts'
-import { PendingConfirmations } from './confirmations.ts'
+import { ConfirmationsUnderWay, type MessageNumber, PendingConfirmations } from './confirmations.ts'
 import { defaultInboxLimits, Inbox, type TextHandler } from './inbox.ts'
 import {
   type DeliveryOutcome,
@@ -296,6 +296,7 @@ class Arrivals {
   readonly #inbox: Inbox
   readonly #confirmations: PendingConfirmations
   readonly #onEvent: (event: ClientEvent) => void
+  readonly #confirming = new ConfirmationsUnderWay()
 
   constructor(inbox: Inbox, confirmations: PendingConfirmations, onEvent: (event: ClientEvent) => void) {
     this.#inbox = inbox
@@ -314,14 +315,16 @@ class Arrivals {
   async #take(agent: DeviceAgent, message: DeliveredMessage): Promise<void> {
     const arrived = await this.#inbox.accept(message)
     if (arrived.type === 'confirmation') this.#confirmations.arrived(message.from, arrived.number)
-    else if (arrived.confirmation)
-      // It is asked for again if it does not arrive. Nothing waits for it here: the next message need not.
-      void sendConfirmation(agent, message.from, arrived.confirmation).catch((error: unknown) =>
-        this.#onEvent({
-          type: 'waiting',
-          to: { type: 'device', id: message.from },
-          reason: refusalOf(error),
-        }),
-      )
+    // Nothing waits for it here: the next message need not.
+    else if (arrived.confirmation) void this.#confirm(agent, message.from, arrived.confirmation)
+  }
+
+  /** It is asked for again if it does not arrive. */
+  async #confirm(agent: DeviceAgent, to: DeviceId, number: MessageNumber): Promise<void> {
+    try {
+      await this.#confirming.send(to, number, () => sendConfirmation(agent, to, number))
+    } catch (error) {
+      this.#onEvent({ type: 'waiting', to: { type: 'device', id: to }, reason: refusalOf(error) })
+    }
   }
 }

@@ -17,7 +17,7 @@ import type { DeviceId, GroupId, Milliseconds } from '../../chain/brands.ts'
 import { encode } from '../../chain/codec.ts'
 import type { ErrorCode } from '../../chain/errors.ts'
 import { MoteError, type Refusal, type Result, refusalOf, unwrap } from '../../chain/result.ts'
-import { Deadline, pause } from '../../client/deadline.ts'
+import { Deadline } from '../../client/deadline.ts'
 import { DurableQueue, maxEntryBytes, type QueueEntry, type QueueLimits } from '../../client/durable-queue.ts'
 import type { MessageStore } from '../../client/message-store.ts'
 import { decodeStored } from '../../client/stored-value.ts'
@@ -27,8 +27,10 @@ import { chunkWaitMs, contentsOf, newTransferId } from '../device/transfers.ts'
 import type { Content } from '../protocol/content.ts'
 import { maxEnvelopeLifetimeMs } from '../protocol/envelope.ts'
 import type { AgentLink } from './agent-link.ts'
+import { ConfirmationWaits } from './confirmation-waits.ts'
 import {
   askingChannel,
+  type Confirmation,
   confirmationChannel,
   type MessageNumber,
   type PendingConfirmations,
@@ -54,9 +56,8 @@ export const defaultOutboxLimits: QueueLimits = {
 
 /** Below `maxEnvelopeLifetimeMs` by what the clocks of sender and gateway may differ. */
 const sealedLifetimeMs = maxEnvelopeLifetimeMs - 60_000
-/** How long a confirmation is waited for before the message is sent again; doubles up to the second. */
+/** How long a confirmation is waited for at first before the message is sent again (confirmation-waits.ts). */
 const defaultConfirmationWaitMs = 2_000
-const confirmationWaitMsMax = 60_000
 /** Pause after a failure; doubles up to the second. */
 const retryDelayMsMin = 200
 const resealDelayMsMax = 15_000
@@ -108,11 +109,13 @@ export class Outbox {
   readonly #queue: DurableQueue
   readonly #stream: string
   readonly #work: QueuedWork<DeliveryOutcome>
+  readonly #waits: ConfirmationWaits
 
   private constructor(options: OutboxOptions, queue: DurableQueue, stream: string) {
     this.#options = options
     this.#queue = queue
     this.#stream = stream
+    this.#waits = new ConfirmationWaits(options.confirmationWaitMs ?? defaultConfirmationWaitMs)
     this.#work = new QueuedWork({
       queue,
       work: (entry, signal) => this.#deliver(entry, signal),
@@ -159,50 +162,73 @@ export class Outbox {
 
   /** What comes of an entry, in as many attempts as it takes; undefined when this is closed first. */
   async #deliver(entry: QueueEntry, signal: AbortSignal): Promise<DeliveryOutcome | undefined> {
+    const attempts = await Attempts.open(this.#options, entry, await this.#read(entry))
+    const { to, delivery } = attempts.message
+    if (delivery === 'relayed') return this.#try(attempts, agent => attempts.relay(agent), signal)
+    const number = { stream: this.#stream, sequence: entry.sequence }
+    // Until the end: one that comes late, between two attempts, is one.
+    const confirmation = this.#options.confirmations.expect(to.id, number)
+    try {
+      const ask = (agent: DeviceAgent) => this.#ask(attempts, agent, { number, confirmation }, signal)
+      return await this.#try(attempts, ask, signal, confirmation)
+    } finally {
+      confirmation.stop()
+    }
+  }
+
+  /** @param attempt gives why it came to nothing */
+  async #try(
+    { entry, message: { to, delivery } }: Attempts,
+    attempt: (agent: DeviceAgent) => Promise<Refusal | undefined>,
+    signal: AbortSignal,
+    confirmation?: Confirmation,
+  ): Promise<DeliveryOutcome | undefined> {
     const { link, limits, now, onWaiting } = this.#options
-    const attempt = await Attempts.open(this.#options, entry, await this.#read(entry))
-    const { to } = attempt.message
-    const dropped = (reason: Refusal) => ({ type: 'dropped', sequence: entry.sequence, to, reason }) as const
+    const { sequence } = entry
+    const dropped = (reason: Refusal) => ({ type: 'dropped', sequence, to, reason }) as const
     for (let delayMs = retryDelayMsMin; ; delayMs = Math.min(2 * delayMs, resealDelayMsMax)) {
+      if (confirmation?.isThere()) return { type: delivery, sequence }
       const agent = await link.agent()
       if (!agent || signal.aborted) return undefined
       if (now() - entry.acceptedAt > limits.ageMs)
-        return dropped({ code: 'envelope-expired', detail: `message ${entry.sequence}: it waited too long` })
-      const failure = await (attempt.message.delivery === 'relayed'
-        ? attempt.relay(agent)
-        : this.#ask(attempt, agent, signal))
-      if (!failure) return { type: attempt.message.delivery, sequence: entry.sequence }
+        return dropped({ code: 'envelope-expired', detail: `message ${sequence}: it waited too long` })
+      const failure = await attempt(agent)
+      if (!failure || confirmation?.isThere()) return { type: delivery, sequence }
       if (finalRefusals.includes(failure.code)) return dropped(failure)
       if (signal.aborted) return undefined
       onWaiting(to, failure)
       if (failure.code === 'recipient-key-mismatch' && (await replaceCopy(agent, to, onWaiting))) continue
       // The key was rotated: the next connection has the one that is in force.
       if (failure.code === 'key-not-valid') await link.renew()
-      await pause(delayMs * (0.5 + Math.random() / 2), signal)
+      const delay = new Deadline(delayMs * (0.5 + Math.random() / 2), { signal })
+      await (confirmation ? delay.race(confirmation.arrived) : delay.pause(delayMs))
     }
   }
 
   /** One attempt that ends with a confirmation, or with why there is none. */
-  async #ask(attempt: Attempts, agent: DeviceAgent, signal: AbortSignal): Promise<Refusal | undefined> {
-    const { message, entry } = attempt
-    const number = { stream: this.#stream, sequence: entry.sequence }
-    const confirmation = this.#options.confirmations.expect(message.to.id, number)
-    try {
-      const refused = await attempt.ask(agent, number)
-      if (refused) return refused
-      const { confirmationWaitMs = defaultConfirmationWaitMs } = this.#options
-      const waitMs = Math.min(confirmationWaitMs * 2 ** (attempt.count - 1), confirmationWaitMsMax)
-      const isThere = await new Deadline(waitMs, { signal }).race(
-        Promise.race([confirmation.arrived, agent.ended.then(() => false as const)]),
-      )
-      if (isThere) return undefined
-      return {
-        code: 'timeout',
-        detail: `${message.to.type} ${message.to.id}: no confirmation within ${waitMs} ms`,
-      }
-    } finally {
-      confirmation.stop()
+  async #ask(
+    attempts: Attempts,
+    agent: DeviceAgent,
+    { number, confirmation }: { readonly number: MessageNumber; readonly confirmation: Confirmation },
+    signal: AbortSignal,
+  ): Promise<Refusal | undefined> {
+    const { to } = attempts.message
+    const startedAt = performance.now()
+    const refused = await Promise.race([
+      attempts.ask(agent, number, confirmation),
+      confirmation.arrived.then(() => undefined),
+    ])
+    if (refused) return refused
+    const waitMs = this.#waits.of(to.id, performance.now() - startedAt)
+    const isThere = await new Deadline(waitMs, { signal }).race(
+      Promise.race([confirmation.arrived, agent.ended.then(() => false as const)]),
+    )
+    if (isThere) {
+      if (attempts.count === 1) this.#waits.confirmed(to.id, performance.now() - startedAt)
+      return undefined
     }
+    if (isThere === undefined) this.#waits.over(to.id)
+    return { code: 'timeout', detail: `${to.type} ${to.id}: no confirmation within ${waitMs} ms` }
   }
 
   async #read(entry: QueueEntry): Promise<StoredMessage> {
@@ -287,12 +313,17 @@ class Attempts {
     return isRelayed ? undefined : { code, detail: reason }
   }
 
-  /** Undefined when the gateway has relayed a message that asks for a confirmation. */
-  async ask(agent: DeviceAgent, number: MessageNumber): Promise<Refusal | undefined> {
+  /** Undefined when the gateway has relayed a message that asks for a confirmation, or there is one. */
+  async ask(
+    agent: DeviceAgent,
+    number: MessageNumber,
+    confirmation: Pick<Confirmation, 'isThere'>,
+  ): Promise<Refusal | undefined> {
     this.count += 1
     try {
       const channel = askingChannel(number, this.message.channel)
       for (const content of unwrap(contentsOf(this.message.content))) {
+        if (confirmation.isThere()) return undefined
         const { code, reason = '' } = await agent.relay(await this.#seal(agent, channel, content))
         if (code !== undefined) return { code, detail: reason }
       }

@@ -3,6 +3,7 @@ import { expect, test } from 'vitest'
 import type { DeviceId } from '../../../chain/brands.ts'
 import {
   askingChannel,
+  ConfirmationsUnderWay,
   confirmationChannel,
   maxAskedChannelCharacters,
   PendingConfirmations,
@@ -56,4 +57,26 @@ test('confirmations: another device cannot give one, nor one of another number',
   pending.arrived(bob, number)
   expect(await arrived).toBe(true)
   stop()
+})
+
+test('confirmations: one that the gateway has not decided on answers every attempt that comes meanwhile', async () => {
+  const underWay = new ConfirmationsUnderWay()
+  const [to, other] = ['a1'.repeat(32), 'b2'.repeat(32)] as [DeviceId, DeviceId]
+  let sent = 0
+  let decided = Promise.withResolvers<void>()
+  const send = async () => {
+    sent += 1
+    await decided.promise
+  }
+  const first = underWay.send(to, number, send)
+  await underWay.send(to, number, send)
+  expect(sent).toBe(1)
+  const others = [underWay.send(other, number, send), underWay.send(to, { ...number, sequence: 1 }, send)]
+  expect(sent).toBe(3)
+  decided.reject(new Error('no verdict'))
+  for (const each of [first, ...others]) await expect(each).rejects.toThrow('no verdict')
+  decided = Promise.withResolvers()
+  decided.resolve()
+  await underWay.send(to, number, send)
+  expect(sent).toBe(4)
 })
