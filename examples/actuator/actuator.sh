@@ -4,9 +4,10 @@
 #   MQTT_HOST=127.0.0.1 MQTT_PORT=1883 MQTT_ID=DEVICE_ID MQTT_PASSWORD=… sh actuator.sh 'mote/1/decision/fire/#' last-decisions
 #
 # `mote device credentials NAME` prints host, port, id and password. A decision is named by Height, Index and Event, which ascend among those of
-# its topic and Shard. It may come more than once, always under that name: what is not above the last one of its topic and shard is skipped.
-# Those of two shards, which two gateways may publish, come in any order. The last names are in a file, a line for each topic and shard, written
-# after the decision was acted on, so that a power cut repeats one and loses none.
+# its topic, Shard and QoS. It may come more than once, always under that name: what is not above the last one of its topic, shard and QoS is
+# skipped. Those of two shards, which two gateways may publish, come in any order, and so do those of two QoS, which a broker may let overtake each
+# other. The last names are in a file, a line for each topic, shard and QoS, written after the decision was acted on, so that a power cut repeats one
+# and loses none.
 set -eu
 topic=$1 last=$2
 
@@ -30,7 +31,7 @@ keep() {
 
 [ -e "$last" ] || : > "$last"
 stdbuf -oL mosquitto_sub -h "$MQTT_HOST" -p "$MQTT_PORT" -u "$MQTT_ID" -P "$MQTT_PASSWORD" -i "$MQTT_ID.actuator" -q 1 -t "$topic" -F %J |
-  jq --unbuffered -r '.topic as $topic | .payload | "\(.Shard)/\($topic | @uri) \(.Height) \(.Index) \(.Event) \(.Decision)"' |
+  jq --unbuffered -r '.topic as $topic | .qos as $qos | .payload | "\(.Shard)/\($qos)/\($topic | @uri) \(.Height) \(.Index) \(.Event) \(.Decision)"' |
   while read -r stream height index event decision; do
     is_new "$stream" "$height" "$index" "$event" || continue
     act "$height" "$index" "$event" "$decision" < /dev/null

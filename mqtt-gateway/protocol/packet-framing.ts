@@ -77,7 +77,7 @@ export class PacketFraming {
       this.#first = byte
       this.#length = 0
       this.#lengthBytes = 0
-      return checkFirstByte(headerOf(byte))
+      return checkFirstByte(headerOf(byte), this.#limits)
     }
     this.#length += (byte & 0x7f) * 128 ** this.#lengthBytes
     this.#lengthBytes += 1

@@ -3,7 +3,7 @@
  * worked on the packet. A violation is the number of the statement, or the section, and what was expected: the connection
  * is closed then [MQTT-4.8.0-1].
  *
- * The gateway publishes at QoS 0 and 1 only, so a client has no reason for a PUBREC or PUBCOMP.
+ * A client to which nothing was sent by QoS 2 has no reason for a PUBREC or PUBCOMP.
  */
 
 /** Types of packets that a client may send (section 2.2.1). */
@@ -35,6 +35,8 @@ export interface PacketLimits {
   readonly connectBytes: number
   /** Asked for each PUBLISH, so that it can be lower before a client is accepted. */
   readonly publishBytes: () => number
+  /** Whether something was sent to the client by QoS 2, which it has to acknowledge so. Default: nothing was. */
+  readonly hasQos2?: () => boolean
   /** Filters in one SUBSCRIBE or UNSUBSCRIBE. */
   readonly filters: number
 }
@@ -48,12 +50,15 @@ function flagsOf(type: number): number {
 const clientTypes: ReadonlySet<number> = new Set(Object.values(packetTypes))
 
 /** Judges the first byte of a packet, before its length is there. */
-export function checkFirstByte({ type, flags }: Pick<FixedHeader, 'type' | 'flags'>): string | undefined {
+export function checkFirstByte(
+  { type, flags }: Pick<FixedHeader, 'type' | 'flags'>,
+  { hasQos2 }: Pick<PacketLimits, 'hasQos2'>,
+): string | undefined {
   if (!clientTypes.has(type)) return `section 2.2.1: type: expected one that a client sends, got ${type}`
   if (type === packetTypes.publish) return checkPublishFlags(flags)
   if (flags !== flagsOf(type)) return `[MQTT-2.2.2-2] flags: expected ${flagsOf(type)}, got ${flags}`
-  return type === packetTypes.pubrec || type === packetTypes.pubcomp
-    ? '[MQTT-4.3.2-2] PUBREC, PUBCOMP: expected PUBACK, since nothing is sent at QoS 2'
+  return (type === packetTypes.pubrec || type === packetTypes.pubcomp) && !hasQos2?.()
+    ? '[MQTT-4.3.2-2] PUBREC, PUBCOMP: expected PUBACK, since nothing was sent at QoS 2'
     : undefined
 }
 
@@ -65,7 +70,9 @@ export function checkLength({ type, length }: FixedHeader, limits: PacketLimits)
     case packetTypes.publish:
       return expectAtMost(length, limits.publishBytes())
     case packetTypes.puback:
+    case packetTypes.pubrec:
     case packetTypes.pubrel:
+    case packetTypes.pubcomp:
       return length === 2 ? undefined : `section 3.4.1: length: expected 2, got ${length}`
     case packetTypes.subscribe:
     case packetTypes.unsubscribe:
@@ -106,7 +113,9 @@ export function checkBody(
       if (flags & 0b0110) body.packetIdentifier()
       break
     case packetTypes.puback:
+    case packetTypes.pubrec:
     case packetTypes.pubrel:
+    case packetTypes.pubcomp:
       body.packetIdentifier()
       break
     case packetTypes.subscribe:

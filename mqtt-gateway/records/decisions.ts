@@ -9,10 +9,12 @@
  * 2. Decisions of a shard leave in the order of their names, but that those of a block may come once more, and after a takeover all that have not
  *    expired.
  * 3. A decision is published under the name that its receipt gives it, by whichever gateway and however often.
- * 4. What is older than `expiryMs` by the chain's time is never published.
+ * 4. It is published by the QoS of the request that it came of, which the receipt says.
+ * 5. What is older than `expiryMs` by the chain's time is never published.
  * While the chain, or the broker, is out of reach, nothing is published and nothing passed.
  */
 import type { Milliseconds } from '../../chain/brands.ts'
+import type { Qos } from '../../chain/record-bodies.ts'
 import type { CertifiedBlocks } from '../../client/certified-blocks.ts'
 import type { Clock } from '../../client/clock.ts'
 import { pause } from '../../client/deadline.ts'
@@ -25,8 +27,12 @@ export interface DecisionsOptions {
   readonly cursor: Pick<DecisionCursor, 'at' | 'pass' | 'record'>
   /** Those that this gateway has now. */
   readonly shards: () => readonly Shard[]
-  /** Resolves when the broker has the message. */
-  readonly publish: (message: { readonly topicName: string; readonly payload: Uint8Array }) => Promise<void>
+  /** Resolves when the broker has the message; at QoS 0, when it is sent. */
+  readonly publish: (message: {
+    readonly topicName: string
+    readonly payload: Uint8Array
+    readonly qos: Qos
+  }) => Promise<void>
   /** Where a decision goes that is to be published on this topic. */
   readonly topicOf: (publishTopic: string) => string
   /** The chain's time (freshness.ts). */
@@ -118,7 +124,8 @@ export class Decisions {
         this.#expired += 1
         continue
       }
-      await publish({ topicName: topicOf(decided.publishTopic), payload: encodeDecision(decision) })
+      const { publishTopic, qos } = decided
+      await publish({ topicName: topicOf(publishTopic), payload: encodeDecision(decision), qos })
       this.#published += 1
     }
   }

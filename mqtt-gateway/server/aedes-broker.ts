@@ -1,15 +1,15 @@
 /**
  * The embedded broker: aedes 1.2 (MQTT 3.1 and 3.1.1) behind the broker port (docs/decisions/0011-aedes.md).
  *
- * What aedes does by itself would break the port's contract in six places, mended here:
- * - it calls an asynchronous `authorizePublish` for several messages of a client at once, and they finish in any
- *   order: client-messages.ts has them one after another;
+ * What aedes does by itself would break the port's contract in seven places, mended here:
+ * - it calls an asynchronous `authorizePublish` for several messages of a client at once, and they finish in any order:
+ *   client-messages.ts has them one after another;
  * - it acknowledges QoS 1 before it persists or delivers: everything that must come first happens inside
  *   `authorizePublish`, where the gateway decides and relays;
- * - it would pass the client's own message on: the message is emptied and moved to a topic that nobody can
- *   subscribe to;
+ * - it would pass the client's own message on: the message is emptied and moved to a topic that nobody can subscribe to;
  * - it asks `authorizePublish` again for a repeat of a QoS 2 message: qos2-receipts.ts has the first outcome;
  * - it tells nobody of a PUBREL: aedes-releases.ts;
+ * - it sends by a higher QoS than was subscribed to: aedes-subscribers.ts;
  * - a publisher waits for the slowest subscriber: outgoing-queues.ts.
  *
  * What a client sends is judged, and slowed, before aedes sees it (client-input.ts): aedes takes 43 sequences that break a rule of MQTT.
@@ -28,6 +28,7 @@ import { Deadline } from '../../client/deadline.ts'
 import { maxPasswordCharacters } from '../protocol/assertion.ts'
 import { unknownLevel } from '../protocol/packet-rules.ts'
 import { hearReleases } from './aedes-releases.ts'
+import { AedesSubscribers } from './aedes-subscribers.ts'
 import type {
   Broker,
   BrokerAddress,
@@ -126,6 +127,7 @@ class AedesBroker implements Broker {
   readonly #outgoing: OutgoingQueues
   readonly #rates: DeviceRates
   readonly #receipts = new Qos2Receipts()
+  readonly #subscribers = new AedesSubscribers()
   #isClosing = false
 
   constructor({ host, port, secure }: AedesAddress, limits: AedesLimits, handlers: BrokerHandlers) {
@@ -169,7 +171,8 @@ class AedesBroker implements Broker {
       },
       authorizeForward: (client, packet) => {
         const session = this.#states.get(client)?.session
-        return session && this.#handlers.mayReceive(session, packet.topic) ? packet : null
+        const isAllowed = session && this.#handlers.mayReceive(session, packet.topic)
+        return isAllowed ? this.#subscribers.asSubscribed(client, packet) : null
       },
     })
     // A peer's mistake ends its own connection; there is nothing else to do about it.
@@ -181,7 +184,9 @@ class AedesBroker implements Broker {
       for (const { topic, qos } of session ? subscriptions : [])
         if (session && Number(qos) !== subscriptionFailure) this.#handlers.subscribed(session, topic)
     })
-    this.#aedes.on('clientDisconnect', client => this.#disconnected(client))
+    this.#aedes.on('clientDisconnect', client => {
+      if (this.#clients.get(client.id) === client) this.#clients.delete(client.id)
+    })
     this.#listeners = new Listeners({
       plain: { host, port },
       secure,
@@ -205,10 +210,10 @@ class AedesBroker implements Broker {
     return this.#listeners.listen()
   }
 
-  publish({ topicName, payload, retain }: OutgoingMessage): Promise<void> {
+  publish({ topicName, payload, qos = 1, retain }: OutgoingMessage): Promise<void> {
     const { promise, resolve, reject } = Promise.withResolvers<void>()
     this.#aedes.publish(
-      { cmd: 'publish', topic: topicName, payload: viewOf(payload), qos: 1, retain, dup: false },
+      { cmd: 'publish', topic: topicName, payload: viewOf(payload), qos, retain, dup: false },
       error => (error ? reject(error) : resolve()),
     )
     return promise
@@ -247,6 +252,7 @@ class AedesBroker implements Broker {
       packets: {
         connectBytes: maxConnectPacketBytes,
         publishBytes: () => (client.connected ? packetBytesMax : maxConnectPacketBytes),
+        hasQos2: () => this.#subscribers.hasQos2(client),
         filters,
       },
       limits: this.#limits.input,
@@ -330,8 +336,8 @@ class AedesBroker implements Broker {
     const state = client ? this.#states.get(client) : undefined
     if (!client || !state?.session) return new Error('no session')
     const { messages, session, will } = state
-    const { topic: topicName, qos } = packet
-    const message = { topicName, payload: Uint8Array.from(packet.payload as Buffer), qos }
+    const { topic: topicName, qos, payload } = packet
+    const message = { topicName, payload: Uint8Array.from(payload as Buffer), qos }
     try {
       if (packet === will) {
         await messages.afterwards(() => this.#fire(session, message))
@@ -375,14 +381,8 @@ class AedesBroker implements Broker {
     const session = this.#states.get(client)?.session
     if (session === undefined) return 'refuse'
     const outcome = await this.#handlers.maySubscribe(session, topicFilter)
-    // aedes keeps the accepted filters in this record; its types do not show it.
-    const { subscriptions } = client as unknown as { subscriptions: Record<string, unknown> }
-    const isFull = Object.keys(subscriptions).length >= this.#limits.subscriptionsPerClientMax
+    const isFull = this.#subscribers.countOf(client) >= this.#limits.subscriptionsPerClientMax
     return outcome === 'grant' && (isFull || topicFilter.startsWith('$')) ? 'refuse' : outcome
-  }
-
-  #disconnected(client: Client): void {
-    if (this.#clients.get(client.id) === client) this.#clients.delete(client.id)
   }
 }
 

@@ -152,8 +152,8 @@ class AttachedBroker implements Broker {
   }
 
   async publish(message: OutgoingMessage): Promise<void> {
-    const { topicName, payload, retain } = message
-    await this.#link().publish(topicName, payload, { retain, properties: propertiesOf(message) })
+    const { topicName, payload, qos, retain } = message
+    await this.#link().publish(topicName, payload, { qos, retain, properties: propertiesOf(message) })
   }
 
   disconnect(clientId: string): void {
@@ -182,6 +182,7 @@ class AttachedBroker implements Broker {
         isKnown = true
       },
       onMessage: (packet, connection) => this.#take(packet, { connection, shard }),
+      onReleased: packetIdentifier => this.#handlers.released(linkOf(shard), packetIdentifier),
     })
     if (this.#claims.has(shard)) this.#shards.set(shard, link)
     else await link.close()

@@ -2,11 +2,12 @@
  * One connection of the gateway to a broker that others wrote: MQTT 5 by mqtt.js, opened again when it breaks, until another gateway takes
  * it over (DISCONNECT with reason code 0x8E, MQTT 5 section 3.14.2.1) or it is closed.
  *
- * Messages come one after another: the next one when `onMessage` has resolved for the one before, which is acknowledged then; not if it
- * rejects: the broker sends it again on the next connection. So
+ * Messages come one after another: the next one when `onMessage` has resolved for the one before, which is acknowledged then, by PUBACK or
+ * PUBREC; not if it rejects: the broker sends it again on the next connection. So
  * what is published by this program, and waited for within `onMessage`, has to go on another connection.
  */
 import mqtt, { type IClientOptions, type IPublishPacket, type MqttClient } from 'mqtt'
+import type { Qos } from '../../chain/record-bodies.ts'
 import { MoteError } from '../../chain/result.ts'
 import { Deadline, unlessAborted } from '../../client/deadline.ts'
 
@@ -29,6 +30,8 @@ export interface BrokerLinkOptions {
   readonly topicFilters: readonly string[]
   /** @param connection fires when the connection that it came on has ended: it is not acknowledged any more, and the broker sends it again */
   readonly onMessage?: (message: IPublishPacket, connection: AbortSignal) => Promise<void>
+  /** PUBREL: told before PUBCOMP, which waits for it. If it rejects, the connection ends, and PUBREL comes again. */
+  readonly onReleased?: (packetIdentifier: number) => Promise<void>
   /** Told each time that it is connected, before the first message. @param isPresent the broker has kept the session */
   readonly onSession?: (isPresent: boolean) => void
   /** Told each time that it is connected and subscribed. */
@@ -74,17 +77,21 @@ export class BrokerLink {
     }
   }
 
-  /** Resolves when the broker has it. Throws `unreachable`. */
+  /** Resolves when the broker has it, for good at QoS 2; at QoS 0, when it is sent. Throws `unreachable`. */
   async publish(
     topicName: string,
     payload: Uint8Array,
-    { retain = false, properties }: { retain?: boolean; properties?: IPublishPacket['properties'] } = {},
+    {
+      qos = 1,
+      retain = false,
+      properties,
+    }: { qos?: Qos | undefined; retain?: boolean; properties?: IPublishPacket['properties'] } = {},
   ): Promise<void> {
     const unreachable = (why: string) => new MoteError('unreachable', `broker: ${why}`)
     if (!this.#client.connected) throw unreachable('not connected')
     const { buffer, byteOffset, length } = payload
     const sent = this.#client.publishAsync(topicName, Buffer.from(buffer, byteOffset, length), {
-      qos: 1,
+      qos,
       retain,
       ...(properties && { properties }),
     })
@@ -117,9 +124,13 @@ export class BrokerLink {
       resubscribe: false,
       // An acknowledgement of the connection before would be sent on the next one.
       queueQoSZero: false,
+      // mqtt.js hands a message of QoS 2 over at PUBREL, when the broker has forgotten it: it is taken here, before PUBREC.
+      customHandleAcks: (_topic, _payload, packet, done) =>
+        packet.qos === 2 ? this.#take(packet, () => done(0)) : done(0),
     }
     const client = mqtt.connect(options)
-    client.handleMessage = (packet, done) => this.#take(packet, done)
+    client.handleMessage = (packet, done) =>
+      packet.qos === 2 ? this.#release(packet, done) : this.#take(packet, done)
     client.on('connect', ({ sessionPresent }) => {
       this.#connection = new AbortController()
       this.#options.onSession?.(sessionPresent)
@@ -142,7 +153,7 @@ export class BrokerLink {
   async #subscribe(): Promise<void> {
     const { topicFilters, onOpen } = this.#options
     try {
-      if (topicFilters.length > 0) await this.#client.subscribeAsync([...topicFilters], { qos: 1 })
+      if (topicFilters.length > 0) await this.#client.subscribeAsync([...topicFilters], { qos: 2 })
       if (this.#state === 'over') return
       this.#state = 'open'
       onOpen?.()
@@ -158,7 +169,16 @@ export class BrokerLink {
     this.#options.onBroken?.(reason, state === 'over')
   }
 
-  #take(packet: IPublishPacket, done: (error?: Error) => void): void {
+  #release({ messageId = 0 }: IPublishPacket, done: () => void): void {
+    const { stream } = this.#client
+    const { onReleased = async () => {} } = this.#options
+    onReleased(messageId).then(
+      () => done(),
+      () => stream.destroy(),
+    )
+  }
+
+  #take(packet: IPublishPacket, done: () => void): void {
     const { stream } = this.#client
     const { onMessage = async () => {} } = this.#options
     onMessage(packet, this.#connection.signal).then(

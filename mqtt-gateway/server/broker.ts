@@ -144,6 +144,8 @@ export interface BrokerHandlers {
 export interface OutgoingMessage {
   readonly topicName: string
   readonly payload: Uint8Array
+  /** By which it is published; 1 if undefined. A subscription may lower it. */
+  readonly qos?: Qos
   /** Replaces the retained message of the topic. */
   readonly retain: boolean
   readonly about?: MessageAbout

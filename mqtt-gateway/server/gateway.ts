@@ -23,6 +23,7 @@ import {
   type Login,
   type MessageAbout,
   mayPassLater,
+  type OutgoingMessage,
   type PublishAnswer,
   type PublishOutcome,
   type SubscribeOutcome,
@@ -136,7 +137,7 @@ export class Gateway {
   }
 
   /** Publishes what a contract decided. Resolves when the broker has it. Throws `unreachable` where that is elsewhere. */
-  publishDecision(decision: { readonly topicName: string; readonly payload: Uint8Array }): Promise<void> {
+  publishDecision(decision: Pick<OutgoingMessage, 'topicName' | 'payload' | 'qos'>): Promise<void> {
     const about = { contentType: 'application/json' }
     return this.#broker.publish({ ...decision, retain: false, about })
   }

@@ -15,6 +15,13 @@ export const contracts: readonly RefusalCheck[] = [
     'the time of what is no stream': 'if (!this.#streams.has(expression.stream))',
   }),
   {
+    refusal: 'a QoS that MQTT does not have',
+    file: 'chain/record-bodies.ts',
+    find: 'uint(2) as Codec<number>',
+    replace: 'uint(3) as Codec<number>',
+    test: 'test/unit/chain/transaction.test.ts',
+  },
+  {
     refusal: 'a name that is not given before',
     file: 'chain/contracts/check.ts',
     find: 'this.#types.get(expression.name) ??',

@@ -52,6 +52,22 @@ export const contractDecisions: readonly RefusalCheck[] = [
     'decisions: one that has expired meanwhile': 'if (time < now() - expiryMs)',
   }),
   {
+    refusal: 'decisions: by another QoS than that of the request',
+    file: publisher,
+    find: 'payload: encodeDecision(decision), qos })',
+    replace: 'payload: encodeDecision(decision), qos: 1 })',
+    test,
+    only: 'by the QoS of the request',
+  },
+  {
+    refusal: 'decisions: by a higher QoS than was subscribed to',
+    file: 'mqtt-gateway/server/aedes-subscribers.ts',
+    find: 'return { ...packet, qos }',
+    replace: 'return packet',
+    test: 'test/e2e/aedes-broker.test.ts',
+    only: 'none above that of the subscription',
+  },
+  {
     refusal: 'decisions: one that nobody asked to publish',
     file: 'mqtt-gateway/records/decision-message.ts',
     find: 'if (publishTopic === undefined)',

@@ -26,6 +26,14 @@ export const plain: readonly RefusalCheck[] = [
     'records: that a guard rejects': 'if (!passed.ok)',
   }),
   {
+    refusal: 'records: to take a message for another one since its repeat came by another QoS',
+    file: 'mqtt-gateway/records/durable-recorder.ts',
+    find: 'encodeBody({ ...body, qos: 1 })',
+    replace: 'encodeBody(body)',
+    test: 'test/unit/mqtt-gateway/records/durable-recorder.test.ts',
+    only: 'a message id is once across sessions',
+  },
+  {
     refusal: 'records: to judge a repeat by what it changed itself',
     file: rulings,
     find: 'read.ok && this.#options.recorder.isRepeat(read.value.request)',

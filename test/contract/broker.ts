@@ -25,13 +25,15 @@ export interface DeviceConnection {
   report(text: string, qos?: 0 | 1 | 2): Promise<unknown>
   /** To any topic. Settles in any way: a broker may refuse, close or swallow it. */
   tryToPublish(topicName: string, text: string): void
-  /** Subscribes; from then on `received` grows. */
-  subscribe(topicFilter: string): Promise<void>
+  /** Subscribes, at QoS 1 by default; from then on `received` grows. */
+  subscribe(topicFilter: string, qos?: 0 | 1 | 2): Promise<void>
   /** Says, where the broker does not tell by itself, that what is for the device comes to this connection. */
   listen(): Promise<void>
   /** Topic and text of what has come. */
   readonly clientId: string
   readonly received: readonly string[]
+  /** By which QoS each of them has come. */
+  readonly receivedBy: readonly number[]
   /** Resolves when the broker has ended it. */
   readonly closed: Promise<void>
   /** Reads nothing any more. */
@@ -57,16 +59,21 @@ export function connectionOf(
   },
 ): DeviceConnection {
   const received: string[] = []
+  const receivedBy: number[] = []
   client.on('error', () => {})
-  client.on('message', (topicName, payload) => received.push(`${topicName} ${payload}`))
+  client.on('message', (topicName, payload, { qos }) => {
+    received.push(`${topicName} ${payload}`)
+    receivedBy.push(qos)
+  })
   return {
     ...differs,
     received,
+    receivedBy,
     closed: new Promise(resolve => client.once('close', resolve)),
     send: (text, qos = 1) => client.publishAsync(sendTopic, text, { qos }),
     report: (text, qos = 1) => client.publishAsync(reportTopic, text, { qos }),
     tryToPublish: (topicName, text) => void client.publish(topicName, text, { qos: 1 }, () => {}),
-    subscribe: async topicFilter => void (await client.subscribeAsync(topicFilter, { qos: 1 })),
+    subscribe: async (topicFilter, qos = 1) => void (await client.subscribeAsync(topicFilter, { qos })),
     stall: () => client.stream.pause(),
     break: () => client.stream.destroy(),
   }
@@ -83,6 +90,8 @@ export const deviceOf = (name: string): DeviceId =>
 
 const textOf = ({ payload }: IncomingMessage): string => new TextDecoder().decode(payload)
 const [one, other] = [deviceOf('one'), deviceOf('other')]
+/** Of one shard with the first, whatever that is: ids that begin alike. */
+const neighbour = `${one.slice(0, 1)}${other.slice(1)}` as DeviceId
 
 /** @param create the same each time; nothing is left of the one before */
 export function brokerContract(name: string, create: () => Promise<BrokerUnderTest>): void {
@@ -91,10 +100,12 @@ export function brokerContract(name: string, create: () => Promise<BrokerUnderTe
   let published: (session: BrokerSession, message: IncomingMessage) => Promise<PublishAnswer>
   let sessions: Map<string, string>
   let events: string[]
+  let released: string[]
 
   beforeEach(async () => {
     published = async () => 'acknowledge'
     events = []
+    released = []
     sessions = new Map()
     under = await create()
     const deviceIn = ({ clientId }: BrokerSession) => clientId.slice(0, 64)
@@ -102,6 +113,9 @@ export function brokerContract(name: string, create: () => Promise<BrokerUnderTe
       ...permissive,
       authenticate: async ({ clientId }) => ok({ clientId, device: clientId.slice(0, 64) }),
       published: (session, message) => published(session, message),
+      released: async (client, packetIdentifier) => {
+        released.push(`${client} ${packetIdentifier}`)
+      },
       incarnationOf: async client => {
         const incarnation = `life ${sessions.size}`
         sessions.set(client, incarnation)
@@ -150,8 +164,6 @@ export function brokerContract(name: string, create: () => Promise<BrokerUnderTe
       taken.push(textOf(message))
       return 'acknowledge'
     }
-    // Two of one shard, whatever that is: ids that begin alike.
-    const neighbour = `${one.slice(0, 1)}${other.slice(1)}` as DeviceId
     const [slow, quick] = [await under.connect(one), await under.connect(neighbour)]
     slow.send('slow').catch(() => {})
     slow.send('after it').catch(() => {})
@@ -181,9 +193,11 @@ export function brokerContract(name: string, create: () => Promise<BrokerUnderTe
 
   test(`${name}: names the delivery of a message, in a session that it has asked for, and none at QoS 0`, async () => {
     const seen: [string, MessageExchange | undefined][] = []
+    const came: number[] = []
     const later = Promise.withResolvers<PublishOutcome>()
     published = async (_, message) => {
       seen.push([`${message.topicName} ${textOf(message)}`, message.exchange])
+      came.push(message.qos)
       return { kept: Promise.resolve(true), later: later.promise }
     }
     const sender = await under.connect(one)
@@ -198,6 +212,35 @@ export function brokerContract(name: string, create: () => Promise<BrokerUnderTe
     for (const exchange of exchanges)
       expect(exchange).toMatchObject({ isRepeat: false, incarnation: sessions.get(exchange!.client) })
     expect(new Set(exchanges.map(each => each!.packetIdentifier)).size).toBe(2)
+    expect(came).toEqual([0, 1, 2])
+    expect(exchanges.map(each => each!.qos)).toEqual([1, 2])
+    const [, last] = exchanges
+    await until(() => released.length > 0, 'PUBREL')
+    expect(released).toEqual([`${last!.client} ${last!.packetIdentifier}`])
+  })
+
+  test(`${name}: what is published comes by its QoS, and by none above that of the subscription`, async () => {
+    const devices = [one, other, neighbour]
+    for (const [granted, device] of devices.entries()) {
+      const { received, receivedBy, subscribe } = await under.connect(device)
+      await subscribe(`mote/1/to/${device}/#`, granted as 0 | 1 | 2)
+      const topicName = `mote/1/to/${device}/x`
+      for (const qos of [0, 1, 2] as const)
+        await broker.publish({ topicName, payload: Buffer.from(`by ${qos}`), qos, retain: false })
+      await deliver(device, 'by 1 if nothing is said')
+      await until(() => received.length === 4, 'all of them')
+      // Among those of one QoS alone an order is promised [MQTT-4.6.0-6].
+      const come = received.map((text, i) => [text.slice(topicName.length + 1), receivedBy[i]])
+      expect(Object.fromEntries(come), `subscribed by ${granted}`).toEqual({
+        'by 0': 0,
+        'by 1': Math.min(1, granted),
+        'by 2': granted,
+        'by 1 if nothing is said': Math.min(1, granted),
+      })
+      // Each has ended: the next one comes too.
+      await deliver(device, 'after')
+      await until(() => received.length === 5, 'the next one')
+    }
   })
 
   test(`${name}: subscribers get what the gateway publishes, and nothing that a device publishes`, async () => {

@@ -157,6 +157,7 @@ describe.skipIf(noMosquitto)('attached to an existing broker, which needs mosqui
         sessions.push(start)
         return (await world.recorder.incarnationOf(client, start)).incarnation
       },
+      released: (client, packetIdentifier) => world.recorder.released(client, packetIdentifier),
       published: (_, message) => {
         deliveries.push(message.exchange?.isRepeat ? 'repeat' : 'first')
         return answer(() => record(message))
@@ -172,6 +173,7 @@ describe.skipIf(noMosquitto)('attached to an existing broker, which needs mosqui
       tap: WireTap,
     ) => Promise<PublishOutcome>,
     isOver: () => boolean,
+    qos: 1 | 2 = 1,
   ): Promise<Seen & { readonly recorded: readonly string[] }> {
     await using world = await RecorderWorld.open()
     await using tap = await WireTap.between(mosquitto.address)
@@ -180,7 +182,7 @@ describe.skipIf(noMosquitto)('attached to an existing broker, which needs mosqui
     await broker.listen()
     const [connection, client] = await connect(mosquitto, deviceOf('one'))
     try {
-      await connection.report('reading')
+      await connection.report('reading', qos)
       await until(isOver, 'the deliveries')
       return { ...seen, recorded: world.recorded() }
     } finally {
@@ -192,6 +194,7 @@ describe.skipIf(noMosquitto)('attached to an existing broker, which needs mosqui
   /** A gateway whose acknowledgement does not reach the broker, and then the next one with its store. @param between has the shard meanwhile */
   async function recordedOverRestart(
     between: (tap: WireTap, seen: Seen) => Promise<void>,
+    qos: 1 | 2 = 1,
   ): Promise<Seen & { readonly recorded: readonly string[] }> {
     await using world = await RecorderWorld.open()
     await using tap = await WireTap.between(mosquitto.address)
@@ -205,7 +208,7 @@ describe.skipIf(noMosquitto)('attached to an existing broker, which needs mosqui
     })
     await first.listen()
     const [connection, client] = await connect(mosquitto, deviceOf('one'))
-    await connection.report('reading')
+    await connection.report('reading', qos)
     await cut.promise
     await first.close()
     await between(tap, seen)
@@ -223,12 +226,15 @@ describe.skipIf(noMosquitto)('attached to an existing broker, which needs mosqui
     return { ...seen, recorded: world.recorded() }
   }
 
-  test('attached: what was recorded and not acknowledged when a gateway ended is not recorded again by the next one with its store', async () => {
-    const { deliveries, sessions, recorded } = await recordedOverRestart(async () => {})
-    expect(sessions).toEqual(['new', 'kept'])
-    expect(deliveries).toEqual(['first', 'repeat'])
-    expect(recorded).toEqual(['reading'])
-  })
+  test.each([1, 2] as const)(
+    'attached: what was recorded and not acknowledged when a gateway ended is not recorded again by the next one with its store (QoS %i)',
+    async qos => {
+      const { deliveries, sessions, recorded } = await recordedOverRestart(async () => {}, qos)
+      expect(sessions).toEqual(['new', 'kept'])
+      expect(deliveries).toEqual(['first', 'repeat'])
+      expect(recorded).toEqual(['reading'])
+    },
+  )
 
   test('attached: a gateway that is started again after another one had its shard begins a new session, and records what the broker repeats', async () => {
     const { sessions, recorded } = await recordedOverRestart(async (tap, seen) => {
@@ -281,21 +287,25 @@ describe.skipIf(noMosquitto)('attached to an existing broker, which needs mosqui
     await client.endAsync(true)
   })
 
-  test('attached: what was recorded when the first connection broke is not recorded again when the broker repeats it', async () => {
-    let over = false
-    const { deliveries, recorded, sessions } = await reported(
-      async (delivery, record, tap) => {
-        const outcome = await record()
-        if (delivery === 1) tap.cut()
-        else over = true
-        return outcome
-      },
-      () => over,
-    )
-    expect(sessions).toEqual(['new', 'kept'])
-    expect(deliveries).toEqual(['first', 'repeat'])
-    expect(recorded).toEqual(['reading'])
-  })
+  test.each([1, 2] as const)(
+    'attached: what was recorded when the first connection broke is not recorded again when the broker repeats it (QoS %i)',
+    async qos => {
+      let over = false
+      const { deliveries, recorded, sessions } = await reported(
+        async (delivery, record, tap) => {
+          const outcome = await record()
+          if (delivery === 1) tap.cut()
+          else over = true
+          return outcome
+        },
+        () => over,
+        qos,
+      )
+      expect(sessions).toEqual(['new', 'kept'])
+      expect(deliveries).toEqual(['first', 'repeat'])
+      expect(recorded).toEqual(['reading'])
+    },
+  )
 
   test('attached: where the broker has kept no session, a new one begins', async () => {
     let over = false

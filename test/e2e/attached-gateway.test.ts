@@ -87,7 +87,7 @@ describe.skipIf(noMosquitto)('a gateway beside an existing broker, which needs m
   async function received(client: MqttClient, ...topicFilters: string[]): Promise<IPublishPacket[]> {
     const packets: IPublishPacket[] = []
     client.on('message', (_topic, _payload, packet) => packets.push(packet))
-    await client.subscribeAsync(topicFilters, { qos: 1 })
+    await client.subscribeAsync(topicFilters, { qos: 2 })
     return packets
   }
 
@@ -393,6 +393,16 @@ describe.skipIf(noMosquitto)('a gateway beside an existing broker, which needs m
     alarms.decide(caller, 5)
     await until(() => levels().includes(5), 'the second goes on')
     expect(levels()).toEqual([1, 2, 3, 4, 2, 3, 4, 5])
+    alarms.chain.append(([0, 1, 2] as const).map(qos => alarms.call(caller, 10 + qos, { qos })))
+    await until(() => seen.length === 11, 'those of each QoS')
+    const by = seen.slice(8).map(({ qos, payload }) => [JSON.parse(String(payload)).Values.level, qos])
+    expect(new Map(by as [number, number][])).toEqual(
+      new Map([
+        [10, 0],
+        [11, 1],
+        [12, 2],
+      ]),
+    )
     expect(seen.some(({ retain }) => retain)).toBe(false)
     stopping.abort()
     await Promise.all(ran)

@@ -187,6 +187,35 @@ test('broker: a message whose later outcome is to come again ends the connection
   expect(raw.received.map(({ cmd }) => cmd)).toEqual(['connack'])
 })
 
+test('broker: a message by QoS 2 ends with PUBREL and PUBCOMP; who was sent none is cut for its PUBREC [MQTT-4.3.3-1]', async () => {
+  await open()
+  const [exactly, other] = [await rawClient('exactly'), await rawClient('other')]
+  for (const [raw, qos] of [
+    [exactly, 2],
+    [other, 1],
+  ] as const) {
+    raw.send({ cmd: 'subscribe', messageId: 1, subscriptions: [{ topic: 'fire/#', qos }] })
+    await raw.gets('suback')
+  }
+  const say = (text: string) =>
+    broker.publish({ topicName: 'fire/north', payload: Buffer.from(text), qos: 2, retain: false })
+  const heard = (raw: RawClient) => raw.received.filter(packet => packet.cmd === 'publish')
+  await say('a')
+  await Promise.all([exactly, other].map(raw => raw.gets('publish')))
+  const [message] = heard(exactly)
+  expect(message).toMatchObject({ payload: Buffer.from('a'), qos: 2, dup: false, retain: false })
+  expect(heard(other)).toMatchObject([{ qos: 1 }])
+  const { messageId = 0 } = message!
+  exactly.send({ cmd: 'pubrec', messageId })
+  await exactly.gets('pubrel')
+  exactly.send({ cmd: 'pubcomp', messageId })
+  other.send({ cmd: 'pubrec', messageId: heard(other)[0]!.messageId ?? 0 })
+  await until(() => other.isClosed, 'a PUBREC where PUBACK is due')
+  await say('b')
+  await exactly.gets('publish', 2)
+  expect(heard(exactly)).toHaveLength(2)
+})
+
 test('broker: PUBCOMP comes when the release is known; after it the packet identifier stands for another message [MQTT-4.3.3-2]', async () => {
   await open()
   const known = Promise.withResolvers<void>()

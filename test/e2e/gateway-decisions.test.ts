@@ -7,17 +7,17 @@ import { readFileSync } from 'node:fs'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import mqtt from 'mqtt'
+import mqtt, { type MqttClient } from 'mqtt'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { Milliseconds } from '../../chain/brands.ts'
-import { credentialHash } from '../../chain/credentials.ts'
+import { type Credential, credentialHash } from '../../chain/credentials.ts'
 import { noRights } from '../../chain/rights.ts'
 import { writeGenesisFile } from '../../client/genesis-file.ts'
-import { writeKeyFile } from '../../client/key-directory.ts'
+import { type IdentityKeys, writeKeyFile } from '../../client/key-directory.ts'
 import { choosePorts } from '../../devnet/ports.ts'
 import { makePassword } from '../../mqtt-gateway/protocol/credential-password.ts'
 import { topics } from '../../mqtt-gateway/protocol/topics.ts'
-import { AlarmChain } from '../support/alarm-chain.ts'
+import { AlarmChain, alarm } from '../support/alarm-chain.ts'
 import { GatewayFixture, until } from '../support/gateway-fixture.ts'
 import { MemoryRecorder } from '../support/memory-recorder.ts'
 import { hasMosquittoClients } from '../support/mosquitto-clients.ts'
@@ -35,7 +35,12 @@ const alarms = new AlarmChain({ devices: ['gateway', 'sensor', 'actuator'], star
 const { chain } = alarms
 /** What examples/actuator is made of. */
 const hasActuator = hasMosquittoClients && spawnSync('jq', ['--version']).error === undefined
-const login = { clientId: actuator.id, username: actuator.id, password: '' }
+let login: Login
+interface Login {
+  readonly clientId: string
+  readonly username: string
+  readonly password: string
+}
 let root: string
 let served: ServedChain
 let port: number
@@ -43,23 +48,8 @@ let config: string
 
 beforeAll(async () => {
   root = await mkdtemp(join(tmpdir(), 'mote-gateway-decisions-'))
-  const { bytes, text } = makePassword()
-  login.password = text
-  const hash = credentialHash(chain.chainId, actuator.id, bytes)
-  const expiresAt = (Date.now() + 3_600_000) as Milliseconds
-  chain.perform(actuator, {
-    type: 'identity.credentials',
-    subject: actuator.id,
-    expectedVersion: 0,
-    credentials: [{ hash, expiresAt, scope: 'receive' }],
-  })
-  const rights = { ...noRights, subscribe: ['fire/#'] }
-  chain.perform(chain.operator, {
-    type: 'identity.rights',
-    subject: actuator.id,
-    expectedVersion: 0,
-    ...rights,
-  })
+  login = credentialsOf(actuator, 'receive')
+  allow(actuator, { subscribe: ['fire/#'] })
   served = await serveChain(alarms.source)
   ;[port] = (await choosePorts(1, 'auto')) as [number]
   await writeGenesisFile(join(root, 'genesis.json'), chain.genesis)
@@ -82,6 +72,32 @@ afterAll(async () => {
   await served[Symbol.asyncDispose]()
   await rm(root, { recursive: true, force: true, maxRetries: 5 })
 })
+
+/** A password of a device, which the chain knows from now on. */
+function credentialsOf({ id }: IdentityKeys, scope: Credential['scope']): Login {
+  const { bytes, text } = makePassword()
+  const hash = credentialHash(chain.chainId, id, bytes)
+  const expiresAt = (Date.now() + 3_600_000) as Milliseconds
+  const credentials = [{ hash, expiresAt, scope }]
+  chain.perform(chain.operator, {
+    type: 'identity.credentials',
+    subject: id,
+    expectedVersion: 0,
+    credentials,
+  })
+  return { clientId: id, username: id, password: text }
+}
+
+function allow({ id }: IdentityKeys, more: Partial<typeof noRights>): void {
+  const rights = { ...noRights, ...more }
+  chain.perform(chain.operator, { type: 'identity.rights', subject: id, expectedVersion: 0, ...rights })
+}
+
+async function connected(login: Login): Promise<MqttClient> {
+  const client = await mqtt.connectAsync({ host, port, ...login, protocolVersion: 4, reconnectPeriod: 0 })
+  client.on('error', () => {})
+  return client
+}
 
 async function startGateway(): Promise<MoteCommand> {
   const gateway = new MoteCommand(['gateway', 'start', '--config', config])
@@ -134,6 +150,46 @@ test('gateway process: killed with SIGKILL while contracts decide, every decisio
   } finally {
     clearInterval(deciding)
     await client.endAsync(true)
+  }
+})
+
+test('gateway process: what is asked for by QoS 0, 1 and 2 is recorded, and its decision published by that QoS', async () => {
+  allow(keysOf('gateway'), { gateway: true })
+  allow(sensor, { publish: ['forest/#'] })
+  const sending = credentialsOf(sensor, 'send')
+  await using gateway = await startGateway()
+  const [client, subscriber, careless] = [
+    await connected(sending),
+    await connected(login),
+    await connected({ ...login, clientId: `${login.clientId}.second` }),
+  ]
+  try {
+    const seen: [id: string, qos: number][] = []
+    const lowered: number[] = []
+    subscriber.on('message', (_, payload, { qos }) => seen.push([JSON.parse(String(payload)).Record, qos]))
+    careless.on('message', (_, __, { qos }) => lowered.push(qos))
+    await subscriber.subscribeAsync(topics.decision('fire/#'), { qos: 2 })
+    await careless.subscribeAsync(topics.decision('fire/#'), { qos: 1 })
+    const told = new Map<string, string>()
+    client.on('message', (_, payload) => {
+      const { messageId, record } = JSON.parse(String(payload))
+      told.set(messageId, record)
+    })
+    await client.subscribeAsync(topics.verdict(sensor.id), { qos: 1 })
+    const content = { Address: alarm.address, Publish_Topic: 'fire/north' }
+    for (const qos of [0, 1, 2] as const) {
+      const message = { Payload: { level: 50 + qos }, MessageContent: content, MessageId: `by ${qos}` }
+      await client.publishAsync(topics.report(sensor.id, 'forest/north'), JSON.stringify(message), { qos })
+    }
+    await until(() => told.size === 3 && seen.length >= 3, 'each is recorded, and decided about')
+    await until(() => lowered.length >= 3, 'who subscribes by QoS 1 has them too')
+    expect(new Map(seen)).toEqual(new Map([0, 1, 2].map(qos => [told.get(`by ${qos}`), qos])))
+    expect(seen).toHaveLength(3)
+    expect(lowered.toSorted()).toEqual([0, 1, 1])
+    gateway.process.kill('SIGTERM')
+    expect((await gateway.ended).code).toBe(0)
+  } finally {
+    await Promise.all([client, subscriber, careless].map(each => each.endAsync(true)))
   }
 })
 

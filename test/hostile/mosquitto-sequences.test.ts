@@ -15,8 +15,8 @@ if (directory === undefined)
   )
 
 const noPassword = 'CONNACK 4: a client says who it is by user name and password'
-const atQos1 = 'what the gateway sends it sends at QoS 1'
-const noQos2 = 'the gateway sends nothing at QoS 2, so a client has no reason for this packet'
+const atQos1 = 'what clients publish is passed on at QoS 1'
+const noQos2 = 'nothing was sent to the client at QoS 2, so it has no reason for this packet'
 const noSharing = 'a shared subscription is refused, by 0x80'
 
 /** By file and name. */

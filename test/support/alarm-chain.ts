@@ -1,4 +1,5 @@
 /** A chain in one object (test-chain.ts) with a contract that decides about whatever level it is told, to be published. */
+import type { Qos } from '../../chain/record-bodies.ts'
 import type { ChainClientOptions } from '../../client/chain-client.ts'
 import { ChainClient } from '../../client/chain-client.ts'
 import type { IdentityKeys } from '../../client/key-directory.ts'
@@ -11,6 +12,7 @@ import { TestChain, type TestChainOptions, type TestSource } from './test-chain.
 export const alarm = deployable({
   name: 'alarm',
   inputs: { level: 'number' },
+  attested: true,
   publish: ['fire/#'],
   let: ['share = 100 / level'],
   decide: [{ when: 'level >= 25', say: 'high' }, { say: 'low' }],
@@ -21,6 +23,8 @@ export interface AlarmCall {
   /** `none`: nobody asks to publish it. */
   readonly publishTopic?: string
   readonly isRecord?: boolean
+  /** 1 by default. */
+  readonly qos?: Qos
 }
 
 export class AlarmChain {
@@ -37,7 +41,7 @@ export class AlarmChain {
   call(
     from: IdentityKeys,
     level: number,
-    { publishTopic = 'fire/north', isRecord }: AlarmCall = {},
+    { publishTopic = 'fire/north', isRecord, qos = 1 }: AlarmCall = {},
   ): Uint8Array {
     const values = [{ name: 'level', value: level }]
     const input = isRecord
@@ -47,7 +51,7 @@ export class AlarmChain {
     const topic = publishTopic === 'none' ? undefined : publishTopic
     const body = {
       type: 'contract.action',
-      qos: 1,
+      qos,
       contract: alarm.address,
       input,
       publishTopic: topic,

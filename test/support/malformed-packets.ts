@@ -127,7 +127,7 @@ export const malformedPackets: readonly SamplePacket[] = [
   ...samples(firstRows, true),
 ]
 
-/** Packets that are wrong since this gateway sends nothing at QoS 2. */
+/** Packets that are wrong where nothing was sent at QoS 2. */
 export const wrongAcknowledgements: readonly SamplePacket[] = samples(wrongFlows, false)
 
 /** Packets that are rare or near the edge of a rule, and right. */

@@ -10,8 +10,12 @@ import {
 
 const limits = { connectBytes: 2048, publishBytes: () => 1024, filters: 8 }
 
-function violationOf({ bytes }: Pick<SamplePacket, 'bytes'>, chunkBytes = bytes.length): string | undefined {
-  const framing = new PacketFraming(limits)
+function violationOf(
+  { bytes }: Pick<SamplePacket, 'bytes'>,
+  chunkBytes = bytes.length,
+  hasQos2 = false,
+): string | undefined {
+  const framing = new PacketFraming({ ...limits, hasQos2: () => hasQos2 })
   for (let at = 0; at < bytes.length; at += chunkBytes) {
     const violation = framing.accept(bytes.subarray(at, at + chunkBytes))
     if (violation !== undefined) return violation
@@ -36,6 +40,16 @@ const byForm = [...malformedPackets, ...wrongAcknowledgements].filter(
 test.each(byForm)('packets: refuses $what [$statement]', sample => {
   expect(violationOf(sample)).toContain(sample.statement)
   expect(violationOf(sample, 1)).toBe(violationOf(sample))
+})
+
+test('packets: PUBREC and PUBCOMP of who was sent something at QoS 2 are taken, of the right form', () => {
+  const found = (hex: string) => violationOf({ bytes: Buffer.from(hex, 'hex') }, undefined, true)
+  for (const type of ['50', '70']) {
+    expect(found(`${type}020001`)).toBeUndefined()
+    expect(found(`${type}020000`)).toContain('MQTT-2.3.1-1')
+    expect(found(`${type}03000100`)).toContain('section 3.4.1')
+  }
+  expect(found('52020001')).toContain('MQTT-2.2.2-2')
 })
 
 test.each(rightPackets)('packets: takes $what [$statement]', sample => {

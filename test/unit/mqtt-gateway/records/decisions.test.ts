@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import type { ChainId } from '../../../../chain/brands.ts'
+import type { Qos } from '../../../../chain/record-bodies.ts'
 import { MoteError } from '../../../../chain/result.ts'
 import { CertifiedBlocks } from '../../../../client/certified-blocks.ts'
 import type { IdentityKeys } from '../../../../client/key-directory.ts'
@@ -25,10 +26,11 @@ const stranger = sensors.find(({ id }) => shardOf(id) !== shardOf(sensor.id)) as
 
 interface Seen {
   readonly topic: string
+  readonly qos: Qos
   readonly gateway: string
   readonly message: { readonly Values: { readonly level: number } } & Record<string, unknown>
 }
-/** Name of a decision, which no other one has; an actuator compares it with others of its topic and shard. */
+/** Name of a decision, which no other one has; an actuator compares it with others of its topic, shard and QoS. */
 const nameOf = ({ message }: Seen) => `${message['Height']}.${message['Index']}.${message['Event']}`
 const levelsOf = (seen: readonly Seen[]) => seen.map(({ message }) => message.Values.level)
 
@@ -74,8 +76,8 @@ async function start(name: string, choices: Choices = {}) {
     blocks,
     cursor,
     shards,
-    publish: ({ topicName: topic, payload }) =>
-      take({ topic, gateway: name, message: JSON.parse(Buffer.from(payload).toString()) }),
+    publish: ({ topicName: topic, payload, qos }) =>
+      take({ topic, qos, gateway: name, message: JSON.parse(Buffer.from(payload).toString()) }),
     topicOf: topics.decision,
     now: () => chain.time,
     expiryMs,
@@ -114,6 +116,20 @@ describe('decisions: what is published', () => {
       ],
       ['mote/1/decision/fire', { ...common, Decision: 'low', Values: { level: 20 }, Record: null, Index: 1 }],
     ])
+  })
+
+  it('decisions: by the QoS of the request, which the receipt says', async () => {
+    const { chain, source } = alarms
+    const calls = ([0, 1, 2] as const).map(qos => alarms.call(sensor, 40 + qos, { qos }))
+    chain.append([...calls, alarms.call(sensor, 43, { isRecord: true, qos: 2 })])
+    await (await start('a')).passed()
+    expect(seen.map(({ qos, message }) => [message.Values.level, qos])).toEqual([
+      [40, 0],
+      [41, 1],
+      [42, 2],
+      [43, 2],
+    ])
+    expect(source.asked.get('block')).toBeUndefined()
   })
 
   it('decisions: one that failed, one that nobody asked to publish, and other devices have none', async () => {
@@ -359,6 +375,13 @@ describe('decisions: an actuator', () => {
     },
   )
 
+  it.skipIf(!hasJq)('actuator: acts on one by QoS 2 that was overtaken by the next by QoS 1', async () => {
+    alarms.chain.append([alarms.call(sensor, 1, { qos: 2 }), alarms.call(sensor, 2, { qos: 1 })])
+    await (await start('a')).passed()
+    const [slow, quick] = seen as [Seen, Seen]
+    expect(await acted([quick, slow, quick, slow])).toEqual([`${nameOf(quick)} low`, `${nameOf(slow)} low`])
+  })
+
   it.skipIf(!hasJq)('actuator: knows after a restart what it acted on, of each topic and shard', async () => {
     alarms.decide(sensor, 1)
     alarms.chain.append([alarms.call(sensor, 2, { publishTopic: 'fire' })])
@@ -376,7 +399,7 @@ describe('decisions: an actuator', () => {
 
 /** What examples/actuator does with these, by the lines that it prints; `mosquitto_sub -F %J` is a file. */
 async function acted(messages: readonly Seen[]): Promise<readonly string[]> {
-  const lines = messages.map(({ topic, message }) => JSON.stringify({ topic, payload: message }))
+  const lines = messages.map(({ topic, qos, message }) => JSON.stringify({ topic, qos, payload: message }))
   await writeFile(join(directory, 'messages'), lines.map(line => `${line}\n`).join(''))
   await writeFile(join(directory, 'mosquitto_sub'), `#!/bin/sh\ncat ${directory}/messages\n`, { mode: 0o700 })
   const environment = { MQTT_HOST: '-', MQTT_PORT: '-', MQTT_ID: '-', MQTT_PASSWORD: '-' }
