@@ -1,6 +1,5 @@
 /** Blocks and the places of transactions in them, proven from the genesis on, from the first full node that has them. */
 import { type Block, blockCodec } from '../chain/block.ts'
-import { blockLeavesCodec } from '../chain/block-leaves.ts'
 import { type Height, isDigest, TransactionId } from '../chain/brands.ts'
 import { type Codec, decode } from '../chain/codec.ts'
 import { MoteError } from '../chain/result.ts'
@@ -37,9 +36,8 @@ export function provenLeaves(
   height: Height,
 ): Promise<ProvenBlockLeaves> {
   return client.pool.attempt(async source => {
-    const leaves = await askBlock(source, `/v1/blocks/${height}/leaves`, blockLeavesCodec)
-    if (!leaves)
-      throw new MoteError('bad-proof', `${source.name}: expected the leaf hashes of block ${height}`)
+    const leaves = await source.blockLeaves?.(height)
+    if (!leaves) throw new MoteError('height-not-available', `${source.name}: passes no leaf hashes on`)
     return proveLeaves(source, { checkpoint, verifier: nativeVerifier }, { height, leaves })
   })
 }

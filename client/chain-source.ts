@@ -7,6 +7,7 @@
  * `timeout` when there was none, `bad-proof` when the answer has not even the documented form.
  */
 import type { Receipt } from '../chain/block.ts'
+import type { BlockLeaves } from '../chain/block-leaves.ts'
 import type {
   DeviceId,
   GroupId,
@@ -189,6 +190,8 @@ export interface ChainSource {
   headersFrom(from: Height, limit: number, options?: RequestOptions): Promise<readonly CertifiedHeader[]>
   /** What became of the transactions of a block, one each, in order. Throws `height-not-available` or `forgotten` where the block is not kept. */
   receipts(height: Height, options?: RequestOptions): Promise<readonly Receipt[]>
+  /** Leaf hashes of a block, also of one that is forgotten. Absent where blocks are not passed on. Throws `height-not-available`. */
+  blockLeaves?(height: Height, options?: RequestOptions): Promise<BlockLeaves>
   /** The newest certified header as soon as it is higher than `after`; undefined when the time is over. */
   waitForHeader(
     after: Height,

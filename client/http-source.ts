@@ -6,6 +6,7 @@
  */
 
 import { receiptsCodec } from '../chain/block.ts'
+import { blockLeavesCodec } from '../chain/block-leaves.ts'
 import { type Codec, decode, encode } from '../chain/codec.ts'
 import { type ErrorCode, errorTable } from '../chain/errors.ts'
 import {
@@ -92,6 +93,13 @@ export function httpSource(baseUrl: string, options: HttpSourceOptions = {}): Ch
     headersFrom: (from, limit, request) =>
       getValue(`/v1/headers?from=${from}&limit=${limit}`, headerListCodec, request),
     receipts: (height, request) => getValue(`/v1/blocks/${height}/receipts`, receiptsCodec, request),
+    blockLeaves: (height, request) =>
+      getValue(`/v1/blocks/${height}/leaves`, blockLeavesCodec, request).catch((error: unknown) => {
+        // After a snapshot a node lacks the blocks that it skipped, and a lightweight one has none: another one is asked.
+        if (error instanceof MoteError && error.code === 'not-found')
+          throw new MoteError('height-not-available', `${base}: ${error.detail}`)
+        throw error
+      }),
     waitForHeader: async (after, timeoutMs, request): Promise<CertifiedHeader | undefined> => {
       const path = `/v1/headers/wait?after=${after}&timeoutMs=${timeoutMs}`
       const answer = await get(path, request, timeoutMs + requestTimeoutMs)

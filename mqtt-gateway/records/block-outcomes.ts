@@ -6,7 +6,7 @@ import { Height } from '../../chain/brands.ts'
 import { merkleRoot } from '../../chain/merkle.ts'
 import type { CertifiedBlocks } from '../../client/certified-blocks.ts'
 import type { DurableRecorder } from './durable-recorder.ts'
-import { isExecuted } from './settling.ts'
+import { executionIn } from './executions.ts'
 
 /** Blocks that are looked through behind the head, at most. */
 const maxBlocksBehind = 256
@@ -26,10 +26,10 @@ export function followOutcomes({ blocks, recorder, onError }: BlockOutcomesParts
   const read = async (height: Height): Promise<void> => {
     const block = blocks.recent(height)
     if (!block || block.receiptsRoot === nothing || recorder.openCount === 0) return
-    for (const [index, receipt] of (await blocks.receipts(block)).entries()) {
-      const { id } = receipt
-      if (recorder.isOpen(id) && isExecuted(receipt))
-        recorder.settled({ id }, { type: 'executed', height, index, receipt })
+    const receipts = await blocks.receipts(block)
+    for (const { id } of receipts.filter(receipt => recorder.isOpen(receipt.id))) {
+      const execution = executionIn(receipts, { id }, height)
+      if (execution) recorder.settled({ id }, { type: 'executed', ...execution })
     }
   }
   const readAll = async (): Promise<void> => {

@@ -2,7 +2,8 @@
  * From signed bytes to a final outcome, which this gateway can prove or which enough nodes agree on.
  *
  * - Executed: the transaction stands in a block under a certified header, and its receipt says how it ended. A node that claims a place at
- *   which it does not stand has lied, and another one is asked.
+ *   which it does not stand has lied, and another one is asked. Of a block that a node has forgotten the leaf hashes may tell it (executions.ts).
+ * - Forgotten: it was executed, and no node that was asked knows how it ended. Sent again it would be a duplicate: so it is refused for good.
  * - Refused: two nodes refuse it for good with one code (one, where only one is known), and none that answers has it in a block.
  * - Expired: refused in that way, once this gateway's certified head is past the expiry and the nodes have that head too. No later block can
  *   hold it then. A node goes by the voters' clocks, and after a restart its log may hold what it has not executed yet. Only what has expired
@@ -13,12 +14,11 @@
  *
  * Several transactions are sent together, in their order, in one request.
  */
-import type { Receipt, ReceiptCode } from '../../chain/block.ts'
 import type { Height, TransactionId } from '../../chain/brands.ts'
 import { maxExpiryAheadMs } from '../../chain/limits.ts'
 import { MoteError, type Refusal } from '../../chain/result.ts'
 import type { ParsedTransaction } from '../../chain/transaction.ts'
-import { certifiedHeaderAt } from '../../client/block-proof.ts'
+import { certifiedHeaderAt, proveLeaves } from '../../client/block-proof.ts'
 import type { CertifiedBlocks } from '../../client/certified-blocks.ts'
 import type { ChainClient } from '../../client/chain-client.ts'
 import type { ChainSource, TransactionStatus } from '../../client/chain-source.ts'
@@ -26,13 +26,7 @@ import { type Clock, waitingClock } from '../../client/clock.ts'
 import { pause } from '../../client/deadline.ts'
 import type { PathTrust } from '../../client/header-path.ts'
 import { inTurn, Refusals, refusesTransaction } from '../../client/submission.ts'
-
-/** How a transaction ended, and where it stands. */
-export interface Executed {
-  readonly height: Height
-  readonly index: number
-  readonly receipt: Receipt
-}
+import { type Executed, executionIn, executionInLeaves } from './executions.ts'
 
 export type Settlement =
   | ({ readonly type: 'executed' } & Executed)
@@ -126,10 +120,10 @@ export class Settler {
         const statuses = await (client.pool.size === 1
           ? submit(signal)
           : inTurn(source, submit, { signal, clock }))
-        const receiptsAt = this.#reading(source)
+        const executionAt = this.#reading(source)
         return Promise.all(
           transactions.map(async (each, i): Promise<Submitted> => {
-            const said = await judge(source, each.id, statuses[i] as TransactionStatus, receiptsAt)
+            const said = await judge(source, each, statuses[i] as TransactionStatus, executionAt)
             if ('receipt' in said) return [each, said]
             if (isRefusal(said)) return [each, undefined]
             return [each, said.status === 'refused' ? 'put off' : 'pending']
@@ -143,20 +137,34 @@ export class Settler {
     }
   }
 
-  /** Receipts of certified blocks, as this source has them; of a height once. */
-  #reading(source: ChainSource): ReceiptsAt {
+  /** What certified blocks say, as this source has them; of a height it is asked once. */
+  #reading(source: ChainSource): ExecutionAt {
     const { blocks, client, trust } = this.#parts
-    const read = async (height: Height) => {
+    const receiptsAt = oncePerHeight(async height => {
       // Its certificate may be on its way here.
       await client.follower.reach(height)
       const block = blocks.recent(height) ?? (await certifiedHeaderAt(source, trust, height))
       return blocks.receiptsFrom(source, block)
-    }
-    const known = new Map<Height, Promise<readonly Receipt[]>>()
-    return height => {
-      const receipts = known.get(height) ?? read(height)
-      known.set(height, receipts)
-      return receipts
+    })
+    const leavesAt = oncePerHeight(async height => {
+      const leaves = await source.blockLeaves?.(height).catch(absent)
+      return leaves && (await proveLeaves(source, trust, { height, leaves })).leaves
+    })
+    return async (transaction, height) => {
+      try {
+        return executionIn(await receiptsAt(height), transaction, height)
+      } catch (error) {
+        if (!(error instanceof MoteError && error.code === 'forgotten')) throw error
+        const leaves = await leavesAt(height)
+        const execution = leaves && executionInLeaves(transaction, leaves, height)
+        if (!execution) throw error
+        if (execution.receipt) return execution
+        const place = `stands in block ${height} at ${execution.index}`
+        throw new MoteError(
+          'forgotten',
+          `transaction ${transaction.id}: ${place}, and how it ended is forgotten`,
+        )
+      }
     }
   }
 
@@ -193,7 +201,7 @@ export class Settler {
     const { id, bytes } = transaction
     let execution: Executed | undefined
     const confirm = async (source: ChainSource, status: TransactionStatus): Promise<TransactionStatus> => {
-      const judged = await judge(source, id, status, this.#reading(source))
+      const judged = await judge(source, transaction, status, this.#reading(source))
       if (!('receipt' in judged)) {
         if (judged.code === 'transaction-expired') await this.#mustBeOver(transaction, source)
         return judged
@@ -229,7 +237,8 @@ export class Settler {
     // Nodes may have thrown it.
     if (code === 'transaction-expired') await this.#mustBeOver(transaction)
     const found = client.pool.attempt(async source => {
-      const judged = await judge(source, id, await source.transactionStatus(id), this.#reading(source))
+      const status = await source.transactionStatus(id)
+      const judged = await judge(source, transaction, status, this.#reading(source))
       if ('receipt' in judged) return judged
       throw new MoteError('height-not-available', `transaction ${id}: ${judged.status}`)
     })
@@ -253,19 +262,21 @@ export class Settler {
   }
 }
 
-type ReceiptsAt = (height: Height) => Promise<readonly Receipt[]>
+/** Throws `forgotten` if neither receipts nor leaf hashes tell it: with its place if they prove that. */
+type ExecutionAt = (transaction: ParsedTransaction, height: Height) => Promise<Executed | undefined>
 
 /** What is executed and certified is looked up and proven. Throws `bad-proof`, and what reading throws. */
 async function judge(
   source: ChainSource,
-  id: TransactionId,
+  transaction: ParsedTransaction,
   status: TransactionStatus,
-  receiptsAt: ReceiptsAt,
+  executionAt: ExecutionAt,
 ): Promise<Executed | TransactionStatus> {
+  const { id } = transaction
   if (status.id !== id) throw new MoteError('bad-proof', `${source.name}: answered about ${status.id}`)
   const { height } = status
   if (height === undefined || status.status === 'committed') return status
-  const execution = executionOf(await receiptsAt(height), id, height)
+  const execution = await executionAt(transaction, height)
   if (execution) return execution
   throw new MoteError('bad-proof', `${source.name}: block ${height} does not hold transaction ${id}`)
 }
@@ -279,6 +290,20 @@ function submitTo(
   return source.submitAll
     ? source.submitAll(wires, 'certified', { signal })
     : Promise.all(wires.map(bytes => source.submit(bytes, 'certified', { signal })))
+}
+
+function oncePerHeight<T>(ask: (height: Height) => Promise<T>): (height: Height) => Promise<T> {
+  const known = new Map<Height, Promise<T>>()
+  return height => {
+    const asked = known.get(height) ?? ask(height)
+    known.set(height, asked)
+    return asked
+  }
+}
+
+/** A source that does not have them, or not at all. */
+function absent(error: unknown): undefined {
+  if (!(error instanceof MoteError && error.code === 'height-not-available')) throw error
 }
 
 /** How it goes on with what is not executed, as far as is known. */
@@ -310,36 +335,4 @@ function isForOneAlone(error: unknown): error is MoteError {
 /** Whether these words mean that the same bytes will not be executed. */
 function isRefusal({ status, code = 'internal' }: TransactionStatus): boolean {
   return status === 'invalid' || (status === 'refused' && refusesTransaction(code))
-}
-
-/**
- * With these a transaction was not executed, and its id is as unused as before: it may stand in a block as often as somebody puts it there,
- * with a signature that does not verify, say (chain/execution.ts).
- */
-const notExecuted: ReadonlySet<ReceiptCode> = new Set<ReceiptCode>([
-  'malformed',
-  'too-large',
-  'unknown-version',
-  'kind-not-supported',
-  'wrong-chain',
-  'transaction-expired',
-  'expiry-too-far',
-  'duplicate',
-  'overloaded',
-  'unknown-signer',
-  'signer-not-active',
-  'key-not-valid',
-  'bad-signature',
-])
-
-/** Whether the transaction was executed, with success or without: its id is used up then, and the receipt final. */
-export function isExecuted({ code }: Receipt): boolean {
-  return !notExecuted.has(code)
-}
-
-/** The one execution of this id in a block, if it is there. */
-function executionOf(receipts: readonly Receipt[], id: TransactionId, height: Height): Executed | undefined {
-  const index = receipts.findIndex(receipt => receipt.id === id && isExecuted(receipt))
-  const receipt = receipts[index]
-  return receipt && { height, index, receipt }
 }

@@ -121,6 +121,8 @@ export class TestSource implements ChainSource {
 
   async receipts(height: Height): Promise<readonly Receipt[]> {
     this.#ask('receipts')
+    if (height <= this.forgottenUpTo)
+      throw new MoteError('forgotten', `block ${height}: only its leaf hashes are kept here`)
     return this.tamperReceipts(this.chain.block(height).receipts)
   }
 

@@ -506,7 +506,7 @@ test('recorder: what one node alone refuses holds nobody up', async () => {
   expect(await taken.outcome).toMatchObject({ type: 'refused', code: 'bad-signature' })
 })
 
-test('recorder: executed in a block of which the nodes have forgotten the receipts, a message ends, and those sent with it are not held up', async () => {
+test('recorder: executed in a block of which the nodes have forgotten receipts and leaf hashes, a message ends, and those sent with it are not held up', async () => {
   await using world = await RecorderWorld.open()
   const lost = world.chain.height + 1
   for (const source of world.sources) {
@@ -514,6 +514,9 @@ test('recorder: executed in a block of which the nodes have forgotten the receip
     source.receipts = async height => {
       if (height === lost) throw new MoteError('forgotten', `block ${height}`)
       return receipts(height)
+    }
+    source.blockLeaves = async height => {
+      throw new MoteError('height-not-available', `block ${height}`)
     }
   }
   const [gone, kept] = await Promise.all([world.record({ text: 'a' }), world.record({ text: 'b' })])

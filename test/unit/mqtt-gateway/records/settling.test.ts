@@ -1,8 +1,11 @@
 /** When the word of nodes ends a transaction, and when it is asked for again: a shard waits for nobody without bound. */
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
-import { Milliseconds } from '../../../../chain/brands.ts'
+import { receiptCodec } from '../../../../chain/block.ts'
+import { type ContractAddress, type Height, Milliseconds } from '../../../../chain/brands.ts'
+import { encode } from '../../../../chain/codec.ts'
 import type { ErrorCode } from '../../../../chain/errors.ts'
 import { maxExpiryAheadMs } from '../../../../chain/limits.ts'
+import { merkleLeaf } from '../../../../chain/merkle.ts'
 import { MoteError, unwrap } from '../../../../chain/result.ts'
 import { type ParsedTransaction, parseTransaction } from '../../../../chain/transaction.ts'
 import { CertifiedBlocks } from '../../../../client/certified-blocks.ts'
@@ -13,7 +16,7 @@ import { signedBody } from '../../../../client/submission.ts'
 import { type Settlement, Settler, type SettlerParts } from '../../../../mqtt-gateway/records/settling.ts'
 import { gatewayKeys, recorderChain, sensorKeys } from '../../../support/recorder-world.ts'
 import { sampleRecord } from '../../../support/sample-record.ts'
-import type { TestChain, TestSource } from '../../../support/test-chain.ts'
+import { keysOf, type TestChain, type TestSource } from '../../../support/test-chain.ts'
 
 let chain: TestChain
 let sources: readonly TestSource[]
@@ -53,6 +56,29 @@ function transaction(expiry: number): ParsedTransaction {
 function refusing(code: ErrorCode, names: readonly string[] = ['one', 'two', 'three']): void {
   for (const source of sources.filter(({ name }) => names.includes(name)))
     source.submit = async bytes => ({ id: unwrap(parseTransaction(bytes)).id, status: 'refused', code })
+}
+
+/** Of the gateway, for its sensor, which asks a contract. */
+function action(): ParsedTransaction {
+  const record = sampleRecord({ source: sensorKeys.id })
+  const body = {
+    type: 'contract.action',
+    qos: 1,
+    contract: 'ab'.repeat(32) as ContractAddress,
+    publishTopic: undefined,
+    input: { type: 'record', record },
+  } as const
+  const { chainId, time } = chain
+  return unwrap(parseTransaction(signedBody({ chainId, body, keys: gatewayKeys, time })))
+}
+
+/** The same as a call of a device that is not there. */
+function contractCall(): ParsedTransaction {
+  const { chainId, time } = chain
+  const contract = 'ab'.repeat(32) as ContractAddress
+  const input = { type: 'call', source: keysOf('nobody').id, values: [] } as const
+  const body = { type: 'contract.action', qos: 1, contract, publishTopic: undefined, input } as const
+  return unwrap(parseTransaction(signedBody({ chainId, body, keys: gatewayKeys, time })))
 }
 
 function settle(given: ParsedTransaction): Promise<Settlement> {
@@ -140,4 +166,89 @@ test('settling: one node that knows of the execution, and a second one that lies
   for (const source of sources) source.tamperStatus = ({ id }) => ({ id, status: 'unknown' })
   sources[2]!.failure = new MoteError('unreachable', 'down')
   expect(await settle(given)).toMatchObject({ type: 'unconfirmed' })
+})
+
+test('settling: what a device that is revoked had signed is refused for good by its block, and no node has lied', async () => {
+  chain.revoke(sensorKeys.id)
+  const body = { type: 'record.one', qos: 1, record: sampleRecord() } as const
+  const { chainId, time } = chain
+  const late = unwrap(parseTransaction(signedBody({ chainId, body, keys: sensorKeys, time })))
+  chain.append([late.bytes])
+  await client.follower.reach(chain.height)
+  expect(chain.transactionStatus(late.id)).toMatchObject({ code: 'signer-not-active', height: chain.height })
+  expect(await settle(late)).toMatchObject({ type: 'executed', receipt: { code: 'signer-not-active' } })
+})
+
+/** In a block of which every node has the leaf hashes only; another one follows. */
+async function inForgottenBlock(...given: readonly ParsedTransaction[]): Promise<Height> {
+  chain.append([transaction(chain.time + 60_000).bytes, ...given.map(({ bytes }) => bytes)])
+  const { height } = chain
+  for (const source of sources) source.forgottenUpTo = height
+  chain.append([])
+  await client.follower.reach(chain.height)
+  return height
+}
+
+test('settling: where every node has forgotten the receipts, the hash of a receipt that can be guessed proves it', async () => {
+  const added = transaction(chain.time + 60_000)
+  const height = await inForgottenBlock(added)
+  const { receipts } = chain.block(height)
+  expect(await settle(added)).toEqual({ type: 'executed', height, index: 1, receipt: receipts[1] })
+  // An error that says nothing besides its code.
+  const unknown = contractCall()
+  const failed = await inForgottenBlock(unknown)
+  expect(chain.block(failed).receipts[1]).toMatchObject({ code: 'invalid-state', events: [] })
+  expect(await settle(unknown)).toMatchObject({ type: 'executed', height: failed, index: 1 })
+})
+
+test('settling: a receipt that cannot be guessed is refused as forgotten, with the place at which the transaction stands', async () => {
+  const asked = action()
+  const height = await inForgottenBlock(asked)
+  expect(chain.block(height).receipts[1]).toMatchObject({ code: 'ok', events: [{}, { failed: true }] })
+  expect(await settle(asked)).toEqual({
+    type: 'refused',
+    code: 'forgotten',
+    detail: `transaction ${asked.id}: stands in block ${height} at 1, and how it ended is forgotten`,
+  })
+  // One node that still has it says more.
+  sources[2]!.forgottenUpTo = 0
+  await new Promise(setImmediate)
+  expect(await settle(asked)).toMatchObject({ type: 'executed', height, index: 1 })
+})
+
+test('settling: leaf hashes that are not those of the block are a lie, and another node is asked', async () => {
+  const added = transaction(chain.time + 60_000)
+  const height = await inForgottenBlock(added)
+  const error = merkleLeaf(encode(receiptCodec, { id: added.id, code: 'invalid-state', events: [] }))
+  for (const source of [sources[0], sources[1]])
+    source!.tamperLeaves = ({ transactions, receipts }) => ({
+      transactions,
+      receipts: receipts.with(1, error),
+    })
+  const settled = await settle(added)
+  expect(settled).toMatchObject({ type: 'executed', height, index: 1, receipt: { code: 'ok' } })
+})
+
+test('settling: of what does not stand among the leaf hashes, or was not executed there, they prove nothing', async () => {
+  const absent = transaction(chain.time + 60_000)
+  const height = await inForgottenBlock()
+  for (const source of sources)
+    source.submit = async bytes => ({ id: unwrap(parseTransaction(bytes)).id, status: 'certified', height })
+  expect(await settle(absent)).toMatchObject({
+    type: 'refused',
+    code: 'forgotten',
+    detail: expect.stringContaining('only its leaf hashes are kept'),
+  })
+  const late = transaction(chain.time - 1)
+  const at = await inForgottenBlock(late)
+  expect(chain.block(at).receipts[1]).toMatchObject({ code: 'transaction-expired' })
+  for (const source of sources)
+    source.submit = async bytes => ({
+      id: unwrap(parseTransaction(bytes)).id,
+      status: 'certified',
+      height: at,
+    })
+  expect(await settle(late)).toMatchObject({
+    detail: expect.stringContaining('only its leaf hashes are kept'),
+  })
 })
