@@ -25,6 +25,7 @@ import { Mailboxes } from '../../mqtt-gateway/server/mailboxes.ts'
 import { AlarmChain } from '../support/alarm-chain.ts'
 import { AttachedFixture, type AttachedUnderTest } from '../support/attached-fixture.ts'
 import { type GatewayFixture, listen, sentText, until } from '../support/gateway-fixture.ts'
+import { MemoryRecorder } from '../support/memory-recorder.ts'
 import { Mosquitto, noMosquitto } from '../support/mosquitto.ts'
 import { keysOf } from '../support/test-chain.ts'
 import { TlsFixture } from '../support/tls-fixture.ts'
@@ -39,17 +40,20 @@ describe.skipIf(noMosquitto)('a gateway beside an existing broker, which needs m
   let mailboxes: Mailboxes
   const clients: MqttClient[] = []
   const joined: IdentityKeys[] = []
+  const recorder = new MemoryRecorder()
   const next = (): IdentityKeys => joined.pop()!
   beforeAll(async () => {
     under = await AttachedFixture.start()
     // Before the gateway starts: who joins later waits for it to read the node list again.
-    for (let i = 0; i < 25; i++) {
+    for (let i = 0; i < 26; i++) {
       const keys = makeKeys(`d${i}`)
       under.trust.register(keys)
       joined.push(keys)
     }
     mailboxes = await Mailboxes.open(join(under.mosquitto.directory, 'mail'))
-    running = await under.gateway(undefined, { mailboxes })
+    under.trust.setRights(under.keys.id, { gateway: true })
+    const records = { recorder, gateway: under.keys.id, plain: noPlainTopics }
+    running = await under.gateway(undefined, { mailboxes, records })
     fixture = running.fixture
   })
   afterAll(async () => {
@@ -148,6 +152,30 @@ describe.skipIf(noMosquitto)('a gateway beside an existing broker, which needs m
     await victim.publishAsync(shardedTopic(topics.send(b.id), b.id), 'no envelope', { qos: 1 })
     await until(() => seen.length >= 2, 'what is its own')
     expect(seen.map(({ topic }) => topic).toSorted()).toEqual([topics.error(b.id), topics.verdict(b.id)])
+  })
+
+  test('attached: what a device reports is recorded where its rights cover the topic, and else refused on its error topic', async () => {
+    const a = next()
+    under.trust.setRights(a.id, { publish: ['forest/#'] })
+    const client = await plainClient(a)
+    const told = await received(client, topics.error(a.id), topics.verdict(a.id))
+    const report = (topic: string, message: object) =>
+      client.publishAsync(shardedTopic(topics.report(a.id, topic), a.id), JSON.stringify(message), { qos: 1 })
+    await report('hall', { Payload: 1 })
+    await report('forest/north', { Payload: 2, Topic: 'hall' })
+    await report('forest/north', { Payload: 3 })
+    await until(() => told.length === 5, 'all answers')
+    const answers = told.map(({ topic, payload }) => [topic, JSON.parse(String(payload)).code ?? null])
+    expect(answers).toEqual([
+      [topics.error(a.id), 'topic-not-allowed'],
+      [topics.verdict(a.id), 'topic-not-allowed'],
+      [topics.error(a.id), 'topic-not-allowed'],
+      [topics.verdict(a.id), 'topic-not-allowed'],
+      [topics.verdict(a.id), null],
+    ])
+    expect(recorder.requests).toMatchObject([
+      { device: a.id, content: { body: { record: { topic: 'forest/north', source: a.id } } } },
+    ])
   })
 
   test('attached: a device that is revoked is cut at once, and cannot come back', async () => {

@@ -15,6 +15,7 @@ import { noRights } from '../../chain/rights.ts'
 import { writeGenesisFile } from '../../client/genesis-file.ts'
 import { type IdentityKeys, writeKeyFile } from '../../client/key-directory.ts'
 import { choosePorts } from '../../devnet/ports.ts'
+import { startGateway } from '../../mqtt-gateway/main.ts'
 import { makePassword } from '../../mqtt-gateway/protocol/credential-password.ts'
 import { topics } from '../../mqtt-gateway/protocol/topics.ts'
 import { AlarmChain, alarm } from '../support/alarm-chain.ts'
@@ -54,8 +55,15 @@ beforeAll(async () => {
   ;[port] = (await choosePorts(1, 'auto')) as [number]
   await writeGenesisFile(join(root, 'genesis.json'), chain.genesis)
   await writeKeyFile(join(root, 'key.json'), keysOf('gateway'))
-  config = join(root, 'config.json')
-  const file = {
+  config = await configured('config.json')
+})
+afterAll(async () => {
+  await served[Symbol.asyncDispose]()
+  await rm(root, { recursive: true, force: true, maxRetries: 5 })
+})
+
+async function configured(file: string, more: object = {}): Promise<string> {
+  const content = {
     version: 1,
     name: 'gateway',
     chainId: chain.chainId,
@@ -65,13 +73,11 @@ beforeAll(async () => {
     mqtt: { host, port },
     trustTtlMs: 600_000,
     data: 'data',
+    ...more,
   }
-  await writeFile(config, JSON.stringify(file))
-})
-afterAll(async () => {
-  await served[Symbol.asyncDispose]()
-  await rm(root, { recursive: true, force: true, maxRetries: 5 })
-})
+  await writeFile(join(root, file), JSON.stringify(content))
+  return join(root, file)
+}
 
 /** A password of a device, which the chain knows from now on. */
 function credentialsOf({ id }: IdentityKeys, scope: Credential['scope']): Login {
@@ -99,7 +105,7 @@ async function connected(login: Login): Promise<MqttClient> {
   return client
 }
 
-async function startGateway(): Promise<MoteCommand> {
+async function startGatewayProcess(): Promise<MoteCommand> {
   const gateway = new MoteCommand(['gateway', 'start', '--config', config])
   await gateway.untilPrints('"mqtt"')
   return gateway
@@ -107,7 +113,7 @@ async function startGateway(): Promise<MoteCommand> {
 
 test('gateway process: killed with SIGKILL while contracts decide, every decision comes, and what comes again has its name', async () => {
   const seen: { readonly Height: number; readonly Values: { readonly level: number } }[] = []
-  const first = await startGateway()
+  const first = await startGatewayProcess()
   const client = mqtt.connect({ host, port, ...login, protocolVersion: 4, reconnectPeriod: 100 })
   client.on('error', () => {})
   client.on('connect', () => client.subscribe(topics.decision('fire/#'), { qos: 1 }))
@@ -127,7 +133,7 @@ test('gateway process: killed with SIGKILL while contracts decide, every decisio
     first.process.kill('SIGKILL')
     await first.ended
     const killedAt = level
-    await using second = await startGateway()
+    await using second = await startGatewayProcess()
     await until(has(killedAt + 20), 'the second gateway goes on')
     clearInterval(deciding)
     const last = level
@@ -157,7 +163,7 @@ test('gateway process: what is asked for by QoS 0, 1 and 2 is recorded, and its 
   allow(keysOf('gateway'), { gateway: true })
   allow(sensor, { publish: ['forest/#'] })
   const sending = credentialsOf(sensor, 'send')
-  await using gateway = await startGateway()
+  await using gateway = await startGatewayProcess()
   const [client, subscriber, careless] = [
     await connected(sending),
     await connected(login),
@@ -190,6 +196,28 @@ test('gateway process: what is asked for by QoS 0, 1 and 2 is recorded, and its 
     expect((await gateway.ended).code).toBe(0)
   } finally {
     await Promise.all([client, subscriber, careless].map(each => each.endAsync(true)))
+  }
+})
+
+test('gateway configuration: decisions.expiryMs is the age from which a decision is passed over', async () => {
+  alarms.decide(sensor, 1_001)
+  const afterMs = Date.now() - chain.time
+  expect(afterMs, 'the decision before is so old by now').toBeGreaterThan(45_000)
+  // From here on the chain has no time left for more blocks.
+  chain.append([alarms.call(sensor, 1_002)], { afterMs })
+  const more = { decisions: { expiryMs: 40_000 }, data: 'short', log: { file: 'log' } }
+  const gateway = await startGateway(await configured('short.json', more), new AbortController().signal)
+  const client = await connected(login)
+  try {
+    const levels: number[] = []
+    client.on('message', (_topic, payload) => levels.push(JSON.parse(String(payload)).Values.level))
+    await client.subscribeAsync(topics.decision('fire/#'), { qos: 1 })
+    // Decisions leave in their order: the older one would have come first.
+    await until(() => levels.includes(1_002), 'the newer one')
+    expect(levels).toEqual([1_002])
+  } finally {
+    await client.endAsync(true)
+    await gateway.stop()
   }
 })
 

@@ -109,6 +109,31 @@ test.skipIf(missingClients.mosquitto !== undefined)(
   },
 )
 
+test('plain clients: a message of 8 KiB is recorded, one byte more is too-large on the error topic; so is a payload at the command', async () => {
+  const seen = await answers()
+  const client = await mqtt.connectAsync({ ...login, clientId: `${device}.limits`, protocolVersion: 4 })
+  clients.push(client)
+  const most = 8 * 1024
+  const payloadOf = (bytes: number) => `"${'x'.repeat(bytes - 2)}"`
+  for (const bytes of [most + 1, most]) {
+    const message = `{"Payload":${payloadOf(bytes - '{"Payload":}'.length)}}`
+    expect(message).toHaveLength(bytes)
+    await client.publishAsync('forest/limits', message, { qos: 1 })
+  }
+  await until(() => seen.length === 3, 'an error, and both verdicts')
+  expect(seen).toMatchObject([
+    expect.stringMatching(/^mote\/1\/error\/ID .*"code":"too-large".* 8192 bytes, got 8193.*"retry":false/),
+    expect.stringMatching(/^mote\/1\/verdict\/ID .*"verdict":"Error","code":"too-large"/),
+    expect.stringMatching(/^mote\/1\/verdict\/ID .*"verdict":"Check"/),
+  ])
+  const add = (bytes: number) => devnet.mote('record', 'add', '1111', 'forest/limits', payloadOf(bytes))
+  const tooLarge = await add(most + 1)
+  expect(tooLarge).toMatchObject({ code: 1, stderr: expect.stringContaining('too-large: payload: ') })
+  expect(await add(most)).toMatchObject({ code: 0 })
+  const lengths = (await recordsOn('forest/limits')).map(({ payload }) => payload.length)
+  expect(lengths).toEqual([most - '{"Payload":}'.length, most])
+})
+
 /** Bytes of what the gateway has of records on its disk. */
 async function bytesOfRecords(): Promise<number> {
   const directory = join(layout.node(devnet.directory, 'gateway'), 'data', 'records')
