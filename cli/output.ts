@@ -37,7 +37,7 @@ export class Output {
 
   /** The answer of a command: `value` as JSON, or `text` for people. */
   data(value: unknown, text: () => string): void {
-    const line = this.json ? JSON.stringify(value) : text()
+    const line = this.json ? printable(JSON.stringify(value)) : text()
     if (line !== '') this.#streams.stdout.write(`${line}\n`)
   }
 

@@ -17,10 +17,11 @@ import type { ChainAccess } from '../devnet/access.ts'
 import { deviceNames, newestHead, openChain, requireDevice } from './chain-access.ts'
 import type { AddCommand } from './command.ts'
 import { type Context, parseCount } from './context.ts'
-import { provenance, shortId } from './output.ts'
+import { printable, provenance, shortId } from './output.ts'
 import {
   claimedLatencyMs,
   latencyText,
+  quoted,
   recordJson,
   recordsAt,
   valuesText,
@@ -97,7 +98,7 @@ async function list(context: Context, _args: readonly string[], options: RecordL
   }
   const nameOf = await deviceNames(access)
   if (options.jsonl) {
-    output.lines(records.map(each => JSON.stringify(recordJson(each, nameOf))))
+    output.lines(records.map(each => quoted(recordJson(each, nameOf))))
     return exitCodes.ok
   }
   const rows = records.map(each => recordJson(each, nameOf))
@@ -207,8 +208,12 @@ function csvLines(records: readonly PlacedRecord[]): readonly string[] {
   return [heading, ...rows].map(row => row.map(csvCell).join(','))
 }
 
-/** A text that a spreadsheet would take for a formula is quoted by an apostrophe. */
+/**
+ * A text that a spreadsheet would take for a formula is quoted by an apostrophe. Control characters, which RFC 4180 does not have in a text,
+ * are escaped.
+ */
 function csvCell(cell: string | number | boolean): string {
-  const text = typeof cell === 'string' && /^[=+\-@\t\r]/.test(cell) ? `'${cell}` : String(cell)
-  return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text
+  const shown = printable(String(cell))
+  const text = typeof cell === 'string' && /^[=+\-@]/.test(shown) ? `'${shown}` : shown
+  return /[",]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text
 }

@@ -211,6 +211,20 @@ describe('record', () => {
     expect(cell('decision')).toBe('')
   })
 
+  test('record list: what a device has written gives a terminal no commands, and as JSON is what it was', async () => {
+    const said = { text: '\u001b[2J\u009b31m\u202e', line: 'a\r\nb', formula: '\t=1+1' }
+    const { topic } = await json('record', 'add', 'meter', 'commands', JSON.stringify(said))
+    const list = (...form: readonly string[]) =>
+      devnet.mote('record', 'list', '--device', 'meter', '--topic', topic, ...form)
+    const shown = await Promise.all([[], ['--csv'], ['--jsonl'], ['--json']].map(form => list(...form)))
+    for (const { stdout } of shown) expect(stdout).not.toMatch(/[^\P{Cc}\n]|\u202e/u)
+    const [, csv, lines, whole] = shown.map(({ stdout }) => stdout.trimEnd())
+    expect(csv!.split('\n')).toHaveLength(2)
+    expect(csv).toContain('\\t=1+1,a\\u000d\\nb,\\u001b[2J\\u009b31m\\u202e,')
+    expect(JSON.parse(lines!).values).toEqual(said)
+    expect(JSON.parse(whole!).records[0].values).toEqual(said)
+  })
+
   test('record: how long after the time that the device claims its block came; without a claim none', () => {
     const latency = (claimedTime: number | undefined) => claimedLatencyMs({ claimedTime, time: 5_000 })
     expect([4_250, 5_000, 6_000, 0, undefined].map(latency)).toEqual([750, 0, -1_000, 5_000, undefined])
