@@ -2,6 +2,7 @@
  * A plain client reads a contract (docs/FORMATS.md, "MQTT topics", `read` and `state`): JSON in, JSON out. What the gateway has verified it says in its
  * own word; who wants the proof asks on `ask` (question.ts).
  */
+
 import { type ContractAddress, isDigest } from '../../chain/brands.ts'
 import { contractStanding } from '../../chain/contracts/document.ts'
 import {
@@ -11,7 +12,7 @@ import {
   stateKeyOf,
 } from '../../chain/records.ts'
 import { ok, type Result, refuse } from '../../chain/result.ts'
-import { jsonMembers } from './json-members.ts'
+import { jsonMembers } from '../../client/json-members.ts'
 import type { Trusted, TrustView } from './trust.ts'
 
 /** Largest question: an address, and some white space. */

@@ -24,8 +24,8 @@ import {
 } from '../../chain/record-bodies.ts'
 import { MoteError, ok, type Result, refusalOf } from '../../chain/result.ts'
 import type { DeviceRecord } from '../../chain/transaction.ts'
+import { jsonMembers } from '../../client/json-members.ts'
 import { valuesOfCall, valuesOfPayload } from '../../client/record-values.ts'
-import { jsonMembers } from './json-members.ts'
 
 /** Largest message of a plain client, in bytes: no larger than the record that it may become. */
 export const maxPlainMessageBytes = maxRecordPayloadBytes

@@ -14,6 +14,25 @@ export const contracts: readonly RefusalCheck[] = [
     'a number of the other arithmetic': 'if (!arithmetics[arithmetic].is(value))',
     'the time of what is no stream': 'if (!this.#streams.has(expression.stream))',
   }),
+  ...takenOut('client/contract-file.ts', 'test/unit/cli/contract-test.test.ts', {
+    'a contract file with a name twice': 'if (twice !== undefined)',
+  }),
+  {
+    refusal: 'a text of a device, in CSV, that gives a terminal commands',
+    file: 'cli/record-list.ts',
+    find: 'printable(String(cell))',
+    replace: 'String(cell)',
+    test: 'test/unit/cli/records.test.ts',
+    only: 'gives a terminal no commands',
+  },
+  {
+    refusal: 'a text of a device, in JSON, that gives a terminal commands',
+    file: 'cli/output.ts',
+    find: 'printable(JSON.stringify(value))',
+    replace: 'JSON.stringify(value)',
+    test: 'test/unit/cli/records.test.ts',
+    only: 'gives a terminal no commands',
+  },
   {
     refusal: 'a QoS that MQTT does not have',
     file: 'chain/record-bodies.ts',

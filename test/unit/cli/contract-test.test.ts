@@ -46,6 +46,11 @@ test('contract test: what is no contract is refused with the place', async () =>
       2,
       'contract-invalid: let.b: column 5: expected a number',
     ],
+    [
+      '{"name":"a","version":1,"decide":[{"say":"x"}],"cases":[{"values":{"a":1,"\\u0061":2}}]}',
+      2,
+      `contract-invalid: ${join(directory, 'contract.json')}: expected each name once in an object, got 'a' twice`,
+    ],
     [`"${' '.repeat(256 * 1024)}"`, 1, 'too-large'],
   ] as const) {
     const { code, stderr } = await testing(text)

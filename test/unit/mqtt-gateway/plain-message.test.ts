@@ -6,9 +6,9 @@ import type { ChainId, DeviceId } from '../../../chain/brands.ts'
 import { maxTransactionBytes } from '../../../chain/limits.ts'
 import type { Qos } from '../../../chain/record-bodies.ts'
 import { unwrap } from '../../../chain/result.ts'
+import { jsonMembers, nameTwice } from '../../../client/json-members.ts'
 import { makeKeys } from '../../../client/key-directory.ts'
 import { signedBody } from '../../../client/submission.ts'
-import { jsonMembers } from '../../../mqtt-gateway/protocol/json-members.ts'
 import { maxPlainMessageBytes, parsePlainMessage } from '../../../mqtt-gateway/protocol/plain-message.ts'
 import { bodyHex, plainVectors } from '../../vectors/make-plain.ts'
 
@@ -94,6 +94,14 @@ test('plain message: 64 values and no more where they are named; depth is no dan
 test('plain message: a refusal shows nothing of what a stranger wrote but printable characters', () => {
   const refusal = parseText('{"\\u001b[2J\\nPayload":1}')
   expect(refusal).toMatchObject({ error: { detail: expect.stringContaining("'?[2J?Payload'") } })
+})
+
+test('json members: a name that stands twice in one object is found, however deep, and however it is written', () => {
+  const once = '{"a":{"b":[{"a":1},{"a":"b"},"a","a"]},"b":"{\\"x\\":1,\\"x\\":2}","c":[[],{}]}'
+  for (const text of [once, '[]', '"a"', '1', '{}']) expect(nameTwice(text), text).toBeUndefined()
+  expect(nameTwice('{"a":1,"b":2,"a":3}')).toBe('a')
+  expect(nameTwice('[1,{"b":{"x":[],"c":{"x":1},"\\u0078":2}}]')).toBe('x')
+  expect(nameTwice(`${'['.repeat(100_000)}{"a":1,"a":2}${']'.repeat(100_000)}`)).toBe('a')
 })
 
 test('json members: what JSON.parse takes out of an object, each with its own text', () => {
