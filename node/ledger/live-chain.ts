@@ -111,6 +111,9 @@ export interface Execution {
   readonly replaced: Omit<BlockUndo, 'configuration' | 'configurationBelow'>
 }
 
+/** What others ask of a block, encoded: all that it leaves behind are dozens of objects for each transaction. */
+export type BlockAnswers = Pick<BlockWrite, 'header' | 'changes' | 'receipts'>
+
 /** Where in the Raft log an entry stands. */
 export interface LogPlace {
   readonly term: Term
@@ -125,7 +128,7 @@ export interface RecentOutcome extends Outcome {
 }
 
 export interface LiveChainLimits {
-  /** Ledgers kept below the newest one, and writes of blocks: more than may be certified and not yet durable. */
+  /** Ledgers kept below the newest one, and answers on blocks: more than may be certified and not yet durable. */
   readonly ledgers: number
   /** Outcomes kept in memory: at most this many, and at least half as many; older ones are read from storage. */
   readonly outcomes: number
@@ -152,7 +155,7 @@ export class LiveChain {
   readonly #outcomes: RecentMap<TransactionId, RecentOutcome>
   readonly #expected = new ExpectedTransactions()
   /** Of the newest blocks that this process executed: they may be on their way to the disk. */
-  readonly #writes = new Map<number, BlockWrite>()
+  readonly #answers = new Map<number, BlockAnswers>()
   /** Changes of the blocks that this chain began with, or of the last snapshot: this process did not execute them. */
   readonly #begun = new Map<Height, readonly StateKey[]>()
   #certificate: Certificate | undefined
@@ -206,14 +209,14 @@ export class LiveChain {
   }
 
   /** What one of the newest blocks left behind: the others' signatures can certify it before it is on this node's disk. */
-  writeOf(height: Height): BlockWrite | undefined {
-    return this.#writes.get(height)
+  answersOf(height: Height): BlockAnswers | undefined {
+    return this.#answers.get(height)
   }
 
   /** The keys that the block changed, if it is one of the newest, or one that this chain began with. */
   changesAt(height: Height): readonly StateKey[] | undefined {
-    const write = this.#writes.get(height)
-    return write ? decodeOwn(changesCodec, write.changes) : this.#begun.get(height)
+    const answers = this.#answers.get(height)
+    return answers ? decodeOwn(changesCodec, answers.changes) : this.#begun.get(height)
   }
 
   /** A block that was executed here is certified. */
@@ -229,7 +232,7 @@ export class LiveChain {
     this.#certificate = certificate
     this.#recent.clear()
     this.#recent.set(height, ledger)
-    this.#writes.clear()
+    this.#answers.clear()
     this.#begun.clear()
     this.#begun.set(height, changes)
   }
@@ -258,8 +261,9 @@ export class LiveChain {
     for (const outcome of outcomes)
       if (outcome.final) this.#outcomes.set(outcome.id, { ...outcome, height, term, time })
     const write = { ...blockWriteOf(result, data), ...this.#floors(result) }
-    this.#writes.set(height, write)
-    this.#writes.delete(height - this.#limits.ledgers)
+    const { header, changes, receipts } = write
+    this.#answers.set(height, { header, changes, receipts })
+    this.#answers.delete(height - this.#limits.ledgers)
     return {
       block: { height, term, headerHash: result.headerHash, handover: result.handover },
       time,

@@ -236,7 +236,7 @@ export class NodeService implements ChainSource, NodeListener {
     this.#mustServe()
     const { storage, chain } = this.#parts
     // The newest ones may still be on their way to the disk.
-    const stored = chain.writeOf(height)?.receipts ?? (await storage.receipts(height))
+    const stored = chain.answersOf(height)?.receipts ?? (await storage.receipts(height))
     if (!stored || height > chain.certifiedHeight) throw await this.#absence(height, 'height-not-available')
     return decoded(receiptsCodec, stored, 'receipts')
   }
@@ -332,7 +332,7 @@ export class NodeService implements ChainSource, NodeListener {
     const proven = handovers.provenAt(height)
     if (proven) return proven
     // The newest ones may still be on their way to the disk.
-    const recent = chain.writeOf(height)
+    const recent = chain.answersOf(height)
     const newest = chain.certificate?.height === height ? chain.certificate : undefined
     const [header, changes, stored] = await Promise.all([
       recent?.header ?? storage.header(height),

@@ -93,7 +93,7 @@ export class LongChain {
       get certifiedHeight() {
         return top().header.height
       },
-      writeOf: () => undefined,
+      answersOf: () => undefined,
     }
     return new NodeService({
       name: 'full-1',
