@@ -226,7 +226,7 @@ export class Submission implements NodeListener {
       watched.forwardedAt = clock.steady()
       watched.forwardedTo = leader
       watched.timesForwarded++
-      if (role !== 'leader') forwarder.forward(leader, watched.parsed.bytes)
+      if (role !== 'leader') forwarder.forward(leader, watched.parsed.bytes, this.#watched.size)
       else {
         const late = (refusal: Refusal) => this.#answered(watched, refusal)
         const judged =
@@ -352,9 +352,12 @@ function sentenceOf(code: ErrorCode | 'ok'): string {
 /** Transactions gathered for one leader, at most; over it the oldest are dropped, and sent again later. */
 const maxGathered = 20_000
 
+/** The longest pause between two frames to the leader, ms. */
+const maxForwardPauseMs = 10
+
 /**
- * Sends transactions that came to a follower on to the leader, gathered: the first leaves at once, what follows within
- * `pauseMs` travels together, so that frames grow under load and a lone transaction does not wait.
+ * Sends transactions that came to a follower on to the leader, gathered: the first leaves at once, what follows after a pause
+ * together, 1 ms for each ten that wait for a block. A leader with much to do only gathers them too, and a frame has its price.
  *
  * Fire and forget. The leader answers for what it refuses only; for the rest the block speaks. What is lost on the way
  * is sent again by `Submission`.
@@ -362,24 +365,25 @@ const maxGathered = 20_000
 export class Forwarder {
   readonly #network: Pick<Network, 'send'>
   readonly #clock: Clock
-  readonly #pauseMs: number
   #leader: DeviceId | undefined
   #gathered: Uint8Array[] = []
+  #waiting = 0
   #pausing = false
 
-  constructor(network: Pick<Network, 'send'>, clock: Clock, pauseMs = 1) {
+  constructor(network: Pick<Network, 'send'>, clock: Clock) {
     this.#network = network
     this.#clock = clock
-    this.#pauseMs = pauseMs
   }
 
-  forward(leader: DeviceId, bytes: Uint8Array): void {
+  /** @param waiting transactions of this node that wait for a block, this one among them */
+  forward(leader: DeviceId, bytes: Uint8Array, waiting: number): void {
     if (leader !== this.#leader) {
       this.#leader = leader
       this.#gathered = []
     }
     if (this.#gathered.length >= maxGathered) this.#gathered.shift()
     this.#gathered.push(bytes)
+    this.#waiting = waiting
     if (!this.#pausing) this.#flush()
   }
 
@@ -390,6 +394,7 @@ export class Forwarder {
       for (const transactions of forwardFrames(this.#gathered))
         this.#network.send(this.#leader, { type: 'transactions', transactions })
     this.#gathered = []
-    this.#clock.after(this.#pauseMs, () => this.#flush())
+    const pauseMs = Math.ceil(this.#waiting / 10)
+    this.#clock.after(Math.min(pauseMs, maxForwardPauseMs), () => this.#flush())
   }
 }

@@ -2,7 +2,9 @@ import { describe, expect, test } from 'vitest'
 import { unwrap } from '../../../chain/result.ts'
 import { parseTransaction } from '../../../chain/transaction.ts'
 import type { TransactionStatus } from '../../../client/chain-source.ts'
+import { Forwarder } from '../../../node/service/submission.ts'
 import { LedgerWorld } from '../../support/ledger-world.ts'
+import { ManualClock } from '../../support/manual-clock.ts'
 import { sampleIdentity } from '../../support/sample-genesis.ts'
 
 const owner = sampleIdentity('device-1')
@@ -109,4 +111,45 @@ test('submission: a node that starts from nothing says of no expiry that it is t
   )
   const answer = await world.node(world.leader!).submission.submit(tooFar, 'none')
   expect(answer).toMatchObject({ status: 'refused', code: 'expiry-too-far' })
+})
+
+describe('forwarder: what follows the first transaction', () => {
+  /** Frames with their transactions, by the time at which they left. */
+  function forwarding(waiting: number) {
+    const clock = new ManualClock()
+    const frames: { readonly at: number; readonly count: number }[] = []
+    const network = {
+      send: (
+        _to: string,
+        message: { readonly type: string; readonly transactions?: readonly Uint8Array[] },
+      ) => {
+        frames.push({ at: clock.steady(), count: message.transactions?.length ?? 0 })
+      },
+    }
+    const forwarder = new Forwarder(network, clock)
+    for (let ms = 0; ms < 24; ms++) {
+      forwarder.forward(owner.id, Uint8Array.of(ms), waiting)
+      clock.advance(1)
+    }
+    return frames
+  }
+
+  test('leaves after a millisecond while few wait for a block', () => {
+    const frames = forwarding(2)
+    expect(frames).toHaveLength(24)
+    expect(frames[0]).toEqual({ at: 0, count: 1 })
+  })
+
+  test('is gathered the longer the more wait for a block, and never longer than 10 ms', () => {
+    expect(forwarding(45).slice(0, 3)).toEqual([
+      { at: 0, count: 1 },
+      { at: 5, count: 4 },
+      { at: 10, count: 5 },
+    ])
+    expect(forwarding(5_000).slice(0, 3)).toEqual([
+      { at: 0, count: 1 },
+      { at: 10, count: 9 },
+      { at: 20, count: 10 },
+    ])
+  })
 })
