@@ -5,7 +5,7 @@ import type { SignatureVerifier } from '../../chain/keys.ts'
 import type { TrustedHead } from '../../chain/light-client.ts'
 import type { CertifiedBlocks } from '../../client/certified-blocks.ts'
 import type { ChainClient } from '../../client/chain-client.ts'
-import { type Clock, waitingClock } from '../../client/clock.ts'
+import { type Clock, systemClock } from '../../client/clock.ts'
 import type { IdentityKeys } from '../../client/key-directory.ts'
 import { MessageStore } from '../../client/message-store.ts'
 import { nativeVerifier } from '../../client/native-crypto.ts'
@@ -98,11 +98,11 @@ export async function openRecorder(options: RecorderOptions): Promise<OpenedReco
 
 /** The same over a store and a queue that are open; it closes both. Throws `storage-corrupt`, `storage-failed`. */
 export async function runRecorder(ground: RecorderGround): Promise<RunningRecorder> {
-  const { keys, client, blocks, checkpoint, onError, store, queue, isShared, random } = ground
-  const { clock = waitingClock } = ground
+  const { keys, client, blocks, checkpoint, onError, store, queue, isShared, clock, random } = ground
+  const { wall, after } = clock ?? systemClock
   const stopping = new AbortController()
   const { signal } = stopping
-  const { exchanges, open } = await ExchangeStore.open(store, clock.wall)
+  const { exchanges, open } = await ExchangeStore.open(store, wall)
   const { chainId } = client
   const trust = { checkpoint, verifier: ground.verifier ?? nativeVerifier }
   const settler = new Settler({ client, blocks, trust, signal, onError, clock })
@@ -127,7 +127,7 @@ export async function runRecorder(ground: RecorderGround): Promise<RunningRecord
   const unfollow = isShared ? followOutcomes({ blocks, recorder, onError }) : undefined
   let stopExpiring = (): void => {}
   const expireLater = (): void => {
-    stopExpiring = clock.after(expireEveryMs, () => {
+    stopExpiring = after(expireEveryMs, () => {
       void exchanges.expire().catch(onError)
       expireLater()
     })

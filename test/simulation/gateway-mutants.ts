@@ -24,4 +24,26 @@ export const gatewayMutants: readonly Mutant[] = [
     find: '      tie.place?.session.ties.set(tie.place.packetIdentifier, tie)\n',
     replace: '',
   },
+  {
+    name: 'named-anew-after-a-takeover',
+    source: 'a decision has the name that its place gives it, whoever publishes it',
+    file: 'mqtt-gateway/records/decisions.ts',
+    find: 'publishedDecisions(block, (await reads[place]) ?? [])',
+    replace:
+      'publishedDecisions(this.#published === 0 ? { ...block, height: range.head } : block, (await reads[place]) ?? [])',
+  },
+  {
+    name: 'takeover-goes-on-at-the-head',
+    source: 'a takeover repeats what has not expired',
+    file: 'mqtt-gateway/records/decisions.ts',
+    find: 'cursor.at(shard) ?? 0))',
+    replace: 'cursor.at(shard) ?? blocks.head))',
+    also: [
+      {
+        file: 'mqtt-gateway/records/decisions.ts',
+        find: "'above' | 'receipts' | 'onAdvance'>",
+        replace: "'above' | 'receipts' | 'onAdvance' | 'head'>",
+      },
+    ],
+  },
 ]

@@ -7,13 +7,21 @@ import { unwrap } from '../../chain/result.ts'
 import { parseTransaction, type TransactionBody } from '../../chain/transaction.ts'
 import type { RecordOutcome } from '../../mqtt-gateway/records/recorder.ts'
 import type { Clients } from './clients.ts'
-import type { SimulatedMessage } from './gateway.ts'
+import type { DecisionRules } from './decision-rules.ts'
+import type { SimulatedMessage } from './gateway-edge.ts'
 import type { Judge } from './judge.ts'
 import { must } from './violation.ts'
+
+export interface GatewayRulesParts {
+  readonly judge: Judge
+  readonly clients: Clients
+  readonly decisions: DecisionRules
+}
 
 export class GatewayRules {
   readonly #judge: Judge
   readonly #clients: Clients
+  readonly #decisions: DecisionRules
   readonly #known = new WeakSet<Uint8Array>()
   /** Of each message. */
   readonly #transactions = new Map<number, Set<TransactionId>>()
@@ -21,9 +29,10 @@ export class GatewayRules {
   readonly #deliveries = new Map<number, number>()
   readonly #acknowledged = new Set<number>()
 
-  constructor(judge: Judge, clients: Clients) {
+  constructor({ judge, clients, decisions }: GatewayRulesParts) {
     this.#judge = judge
     this.#clients = clients
+    this.#decisions = decisions
   }
 
   get acknowledged(): number {
@@ -40,18 +49,19 @@ export class GatewayRules {
     const { id, unsigned } = unwrap(parseTransaction(bytes))
     const number = numberIn(unsigned.body)
     if (number === undefined) return
+    if (unsigned.body.type === 'contract.action') this.#decisions.asks(id)
     const ids = this.#transactions.get(number) ?? new Set()
     this.#transactions.set(number, ids.add(id))
   }
 
-  acknowledges({ number }: SimulatedMessage, outcome: RecordOutcome): void {
+  acknowledges({ number }: SimulatedMessage, outcome: RecordOutcome | undefined): void {
     this.#acknowledged.add(number)
     must(
-      outcome.type === 'certified',
+      outcome?.type === 'certified',
       'a message that nothing speaks against is recorded',
       `message ${number}: ${JSON.stringify(outcome)}`,
     )
-    if (outcome.type !== 'certified') return
+    if (outcome?.type !== 'certified') return
     const { transaction: id, height, index } = outcome
     const executed = this.#judge.executions.get(id)
     must(

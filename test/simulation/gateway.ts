@@ -1,14 +1,13 @@
 /**
  * A simulated gateway and the processes that run on it one after another: the recorder with its store, queue and pump, the follower of
- * headers and the publisher of decisions as in production. Simulated are the disks, the clock and the chain's nodes below them, and the edge above: the
- * broker that clients are connected to, which answers as mqtt-gateway/server/ does.
+ * headers and the publisher of decisions as in production. Simulated are the disks, the clock and the chain's nodes below them, and the edge
+ * above (gateway-edge.ts).
  *
  * A process can end at every place where it touches the world, as a node's (host.ts).
  */
 import { Milliseconds } from '../../chain/brands.ts'
 import { chainIdOf } from '../../chain/genesis.ts'
 import type { TrustedHead } from '../../chain/light-client.ts'
-import type { AttestedBody } from '../../chain/record-bodies.ts'
 import { MoteError } from '../../chain/result.ts'
 import { CertifiedBlocks } from '../../client/certified-blocks.ts'
 import { ChainClient } from '../../client/chain-client.ts'
@@ -16,57 +15,27 @@ import type { Clock } from '../../client/clock.ts'
 import { pause } from '../../client/deadline.ts'
 import { type IdentityKeys, makeKeys } from '../../client/key-directory.ts'
 import { MessageStore } from '../../client/message-store.ts'
+import type { Shard } from '../../mqtt-gateway/protocol/sharded-topics.ts'
+import { DecisionCursor } from '../../mqtt-gateway/records/decision-cursor.ts'
+import { Decisions } from '../../mqtt-gateway/records/decisions.ts'
 import { LevelQueue } from '../../mqtt-gateway/records/level-queue.ts'
-import { type RunningRecorder, runRecorder } from '../../mqtt-gateway/records/open-recorder.ts'
-import {
-  exchangeDigest,
-  type RecordOutcome,
-  type RecordRequest,
-} from '../../mqtt-gateway/records/recorder.ts'
-import { mayPassLater } from '../../mqtt-gateway/server/broker.ts'
-import { ClientMessages } from '../../mqtt-gateway/server/client-messages.ts'
+import { runRecorder } from '../../mqtt-gateway/records/open-recorder.ts'
 import { seedOf } from '../support/sample-genesis.ts'
 import { type CrashKind, type DiskUser, SimulatedDisk } from './disk.ts'
+import { SimulatedEdge, type SimulatedEdgeParts } from './gateway-edge.ts'
 import type { Host, Site } from './host.ts'
-import type { MqttLink } from './mqtt-link.ts'
 import { nodeSource } from './node-source.ts'
 import { SeededRandom } from './random.ts'
 import { fileOn, messageDatabase } from './stored-texts.ts'
 import type { SimulatedEvent } from './timeline.ts'
 
-/** A message as a client publishes it. */
-export interface SimulatedMessage {
-  readonly number: number
-  readonly body: AttestedBody
-  readonly topicName: string
-  readonly payload: Uint8Array
-}
-
-export interface Publish {
-  readonly packetIdentifier: number
-  readonly qos: 1 | 2
-  readonly dup: boolean
-  readonly message: SimulatedMessage
-}
-
-/** Whom a connection is from, and what it hears. */
-export interface ConnectedClient {
-  readonly name: string
-  readonly device: RecordRequest['device']
-  readonly isClean: boolean
-  connected(): void
-  /** PUBACK or PUBREC. */
-  acknowledged(packetIdentifier: number): void
-  /** PUBCOMP. */
-  completed(packetIdentifier: number): void
-}
-
 /** Who judges what gateways do. Called synchronously, before the effect reaches the world. */
 export interface GatewayObserver {
   /** Bytes leave for a node. */
   submits(transaction: Uint8Array): void
-  /** An acknowledgement leaves for a client. */
-  acknowledges(message: SimulatedMessage, outcome: RecordOutcome): void
+  readonly acknowledges: SimulatedEdgeParts['onAcknowledge']
+  /** A decision has reached the broker. */
+  publishes(payload: Uint8Array): void
   threw(process: GatewayProcess, error: unknown): void
 }
 
@@ -76,6 +45,8 @@ export interface GatewayParts {
   readonly hosts: readonly Host[]
   readonly trusted: TrustedHead
   readonly observer: GatewayObserver
+  /** Those that the gateway has now. */
+  readonly shards: (gateway: SimulatedGateway) => readonly Shard[]
   /** A process could not start. */
   readonly onEnded: (gateway: SimulatedGateway) => void
 }
@@ -122,7 +93,7 @@ export class SimulatedGateway {
     process.paused = false
     const fates = this.disks.map(disk => disk.crash(kind))
     this.parts.site.note(`${this.name} crashes (${kind}, writes ${fates.join(' ')})`)
-    process.hangUp()
+    process.edge?.hangUp()
   }
 }
 
@@ -132,12 +103,12 @@ export class GatewayProcess implements DiskUser {
   readonly backlog: SimulatedEvent[] = []
   alive = true
   paused = false
+  /** Once clients may connect. */
+  edge: SimulatedEdge | undefined
   /** Set to end it after it has touched the world this many times. */
   endsIn: { count: number; readonly kind: CrashKind } | undefined
   readonly #number: number
-  readonly #links = new Set<MqttLink>()
   readonly #stopping = new AbortController()
-  #records: RunningRecorder | undefined
 
   constructor(gateway: SimulatedGateway, number: number) {
     this.gateway = gateway
@@ -169,7 +140,7 @@ export class GatewayProcess implements DiskUser {
     })
     const blocks = new CertifiedBlocks(client.follower, client.pool)
     const store = new MessageStore(messageDatabase(disks[0].open(this)))
-    this.#records = await runRecorder({
+    const { recorder } = await runRecorder({
       keys,
       client,
       blocks,
@@ -182,111 +153,53 @@ export class GatewayProcess implements DiskUser {
       verifier: site.verifier,
       random: length => random.bytes(length),
     })
+    const chainId = chainIdOf(site.genesis)
+    const decisions = new Decisions({
+      blocks,
+      cursor: await DecisionCursor.open({
+        path: 'decisions',
+        store: fileOn(disks[2].open(this)),
+        chainId,
+        recordAfterMs,
+        clock,
+      }),
+      shards: () => parts.shards(this.gateway),
+      publish: ({ payload }) => this.#publish(payload, random),
+      topicOf: publishTopic => `mote/1/decision/${publishTopic}`,
+      now: () => client.records.time(),
+      expiryMs: decisionExpiryMs,
+      onError,
+      clock,
+    })
     void client.follower.run(this.#stopping.signal)
     await this.#firstHeader(client, clock)
-    this.#note(
-      `serves ${chainIdOf(site.genesis).slice(0, 8)} from block ${client.follower.head.header.height}`,
-    )
-    this.isReady = true
-  }
-  /** Clients may connect. */
-  isReady = false
-
-  /** A connection to it, from before anything is sent. */
-  opened(link: MqttLink): void {
-    this.#links.add(link)
+    void decisions.run(this.#stopping.signal)
+    this.#note(`serves ${chainId.slice(0, 8)} from block ${client.follower.head.header.height}`)
+    this.edge = new SimulatedEdge({
+      process: this,
+      recorder,
+      onAcknowledge: observer.acknowledges,
+      note: text => this.#note(text),
+    })
   }
 
-  /** CONNECT. */
-  connect(link: MqttLink, client: ConnectedClient): void {
-    const { recorder } = this.#records as RunningRecorder
-    const session = { link, client, messages: new ClientMessages(), incarnation: '' }
-    recorder.incarnationOf(client.name, client.isClean ? 'clean' : 'kept').then(
-      ({ incarnation }) => {
-        session.incarnation = incarnation
-        this.#answer(link, 'connack', () => client.connected())
-      },
-      error => this.#refuse(link, error),
-    )
-    this.#sessions.set(link, session)
-  }
-  readonly #sessions = new Map<MqttLink, Session>()
-
-  publish(link: MqttLink, packet: Publish): void {
-    const { client, messages, incarnation } = this.#sessions.get(link) as Session
-    const { recorder } = this.#records as RunningRecorder
-    const { packetIdentifier, qos, dup, message } = packet
-    const { topicName, payload, body } = message
-    const digest = exchangeDigest(topicName, payload)
-    const exchange = { client: client.name, incarnation, packetIdentifier, qos, isRepeat: dup, digest }
-    let outcome: RecordOutcome | undefined
-    const judge = async () => {
-      if (!link.isOpen) return 'close'
-      const content = { type: 'attested', body } as const
-      const accepted = await recorder.accept({
-        exchange,
-        device: client.device,
-        messageId: undefined,
-        content,
-      })
-      if (!accepted.ok) return mayPassLater(accepted.error.code) ? 'close' : 'acknowledge'
-      const later = accepted.value.outcome.then(
-        ended => {
-          outcome = ended
-          return 'acknowledge' as const
-        },
-        () => 'close' as const,
-      )
-      return { later, kept: Promise.resolve(true) }
-    }
-    messages.judge(judge).then(
-      answer => {
-        if (answer === 'close') return this.#refuse(link, answer)
-        this.#answer(
-          link,
-          qos === 1 ? 'puback' : 'pubrec',
-          () => client.acknowledged(packetIdentifier),
-          () => outcome && this.gateway.parts.observer.acknowledges(message, outcome),
-        )
-      },
-      error => this.#refuse(link, error),
-    )
-  }
-
-  /** PUBREL. */
-  release(link: MqttLink, packetIdentifier: number): void {
-    const { client } = this.#sessions.get(link) as Session
-    const { recorder } = this.#records as RunningRecorder
-    recorder.released(client.name, packetIdentifier).then(
-      () => this.#answer(link, 'pubcomp', () => client.completed(packetIdentifier)),
-      error => this.#refuse(link, error),
-    )
-  }
-
-  /** All connections end. */
-  hangUp(): void {
-    for (const link of this.#links) link.end()
-    this.#links.clear()
-  }
-
-  /** Something breaks one connection. */
-  cut(random: SeededRandom): void {
-    const open = [...this.#links].filter(({ isOpen }) => isOpen)
-    if (open.length > 0) random.pick(open).end()
-  }
-
-  #answer(link: MqttLink, label: string, happen: () => void, leaves?: () => void): void {
+  /** To a broker that others wrote: what fails may have reached it, or not. */
+  #publish(payload: Uint8Array, random: SeededRandom): Promise<void> {
+    const { site, observer } = this.gateway.parts
+    const { promise, resolve, reject } = Promise.withResolvers<void>()
     this.boundary()
-    if (!this.alive || !link.isOpen) return
-    leaves?.()
-    link.toClient(label, happen)
-  }
-
-  #refuse(link: MqttLink, why: unknown): void {
-    if (!this.alive) return
-    this.#note(`closes a connection: ${String(why).slice(0, 100)}`)
-    this.#links.delete(link)
-    link.end()
+    if (!this.alive) return promise
+    const delay = () => random.between(0.5, 5)
+    const fails = () => reject(new MoteError('unreachable', 'simulated broker: connection lost'))
+    const isLost = random.chance(publishLossChance)
+    const isHeard = !random.chance(publishLossChance)
+    if (isLost) site.timeline.schedule(delay(), this, 'decision lost', fails)
+    else
+      site.timeline.schedule(delay(), undefined, `decision of ${this.name}`, () => {
+        observer.publishes(payload)
+        site.timeline.schedule(delay(), this, 'decision taken', isHeard ? resolve : fails)
+      })
+    return promise
   }
 
   async #firstHeader(client: ChainClient, clock: Clock): Promise<void> {
@@ -324,11 +237,9 @@ export class GatewayProcess implements DiskUser {
   }
 }
 
-interface Session {
-  readonly link: MqttLink
-  readonly client: ConnectedClient
-  readonly messages: ClientMessages
-  incarnation: string
-}
-
+/** As beside a broker that others wrote (mqtt-gateway/decision-publishing.ts). */
+const recordAfterMs = 200
+/** Longer than a run. */
+const decisionExpiryMs = 600_000
+const publishLossChance = 0.03
 const wallStart = 1_700_000_100_000

@@ -7,17 +7,21 @@ import type { TrustedHead } from '../../chain/light-client.ts'
 import type { AttestedBody, DeviceRecord } from '../../chain/record-bodies.ts'
 import { noRights } from '../../chain/rights.ts'
 import type { TransactionBody } from '../../chain/transaction.ts'
+import { shardOf } from '../../mqtt-gateway/protocol/sharded-topics.ts'
 import { deployable } from '../support/sample-contract.ts'
 import type { SampleIdentity } from '../support/sample-genesis.ts'
 import type { Clients } from './clients.ts'
+import { DecisionRules } from './decision-rules.ts'
 import type { CrashKind } from './disk.ts'
-import { type GatewayObserver, SimulatedGateway, type SimulatedMessage } from './gateway.ts'
+import { type GatewayObserver, SimulatedGateway } from './gateway.ts'
+import type { SimulatedMessage } from './gateway-edge.ts'
 import { GatewayRules } from './gateway-rules.ts'
 import type { Host, Site } from './host.ts'
 import type { Judge } from './judge.ts'
 import { OperatorSteps } from './operator-steps.ts'
 import { SimulatedClient } from './plain-clients.ts'
 import type { SeededRandom } from './random.ts'
+import { SimulatedClaims } from './simulated-claims.ts'
 
 export interface GatewaysParts {
   readonly site: Site
@@ -42,11 +46,21 @@ const decider = deployable({
   decide: [{ say: 'heard' }],
 })
 const calmDisk = { writeMsMin: 0.2, writeMsMax: 3, stalledUntil: 0, failNext: false }
-const faultKinds = ['crash', 'crash-at-boundary', 'cut', 'pause', 'slow-disk', 'disk-failure'] as const
+const faultKinds = [
+  'takeover',
+  'crash',
+  'crash-at-boundary',
+  'cut',
+  'pause',
+  'slow-disk',
+  'disk-failure',
+] as const
 
 export class Gateways {
   readonly #parts: GatewaysParts
   readonly #rules: GatewayRules
+  readonly #decisions: DecisionRules
+  readonly #claims: SimulatedClaims<SimulatedGateway>
   readonly #steps: OperatorSteps
   readonly #gateways: readonly SimulatedGateway[]
   readonly #clients: readonly SimulatedClient[]
@@ -58,17 +72,21 @@ export class Gateways {
   constructor(parts: GatewaysParts) {
     const { site, random, hosts, judge, clients, trusted } = parts
     this.#parts = parts
-    this.#rules = new GatewayRules(judge, clients)
+    this.#decisions = new DecisionRules(judge)
+    this.#rules = new GatewayRules({ judge, clients, decisions: this.#decisions })
     this.#steps = new OperatorSteps(parts)
     const observer: GatewayObserver = {
       submits: bytes => judge.inside(() => this.#rules.submits(bytes)),
       acknowledges: (message, outcome) => judge.inside(() => this.#rules.acknowledges(message, outcome)),
+      publishes: payload => judge.inside(() => this.#decisions.publishes(payload)),
       threw: (process, error) => judge.threw(process, error),
     }
+    const shards = (gateway: SimulatedGateway) => this.#claims.of(gateway)
     const onEnded = (gateway: SimulatedGateway) => this.#later(random.between(10, 500), () => gateway.start())
     this.#gateways = parts.gateways.map(
-      ({ name }) => new SimulatedGateway({ site, name, hosts, trusted, observer, onEnded }),
+      ({ name }) => new SimulatedGateway({ site, name, hosts, trusted, observer, onEnded, shards }),
     )
+    this.#claims = new SimulatedClaims(this.#gateways, random)
     this.#clients = parts.devices.map((device, i) => {
       const gateway = this.#gateways[i % this.#gateways.length] as SimulatedGateway
       return new SimulatedClient({
@@ -85,15 +103,16 @@ export class Gateways {
     this.#faultMs = random.pick([200, 500, 1_500])
   }
 
-  /** Every message is acknowledged, and no more come. */
+  /** Every message is acknowledged, every decision published, and no more come. */
   get idle(): boolean {
-    return this.#steps.idle && (!this.#isProvable || this.#clients.every(({ idle }) => idle))
+    if (!this.#steps.idle || !this.#isProvable) return this.#steps.idle
+    return this.#clients.every(({ idle }) => idle) && this.#decisions.missing.length === 0
   }
 
   /** For a run that does not come right. */
   get state(): string {
     const open = this.#clients.flatMap(({ openNumbers }) => openNumbers)
-    return `${this.#steps.idle ? '' : 'steps open, '}messages open: ${open.join(' ')}`
+    return `${this.#steps.idle ? '' : 'steps open, '}messages open: ${open.join(' ')}, ${this.#decisions.missing.length} decisions`
   }
 
   get acknowledged(): number {
@@ -163,16 +182,20 @@ export class Gateways {
     const crashKind: CrashKind = random.chance(0.5) ? 'process' : 'power'
     const kind = random.pick(faultKinds)
     switch (kind) {
+      case 'takeover':
+        this.#takeOver(gateway)
+        return
       case 'crash':
         gateway.crash(crashKind)
-        this.#later(random.between(10, 1_000), () => gateway.start())
+        this.#giveAway(gateway)
+        this.#later(random.between(10, 2_000), () => gateway.start())
         return
       case 'crash-at-boundary':
         if (process) process.endsIn = { count: 1 + random.below(40), kind: crashKind }
         this.#later(random.between(200, 1_500), () => gateway.start())
         return
       case 'cut':
-        process?.cut(random)
+        process?.edge?.cut(random)
         return
       case 'pause':
         if (!process?.alive || process.paused) return
@@ -190,6 +213,25 @@ export class Gateways {
         site.note(`${gateway.name}: the next write fails`)
         return
     }
+  }
+
+  /** The gateway has the shard of one device from now on, whoever had it. */
+  #takeOver(
+    gateway: SimulatedGateway,
+    shard = shardOf(this.#parts.random.pick(this.#parts.devices).id),
+  ): void {
+    this.#claims.takeOver(shard, gateway)
+    this.#parts.site.note(`${gateway.name} has ${shard}`)
+  }
+
+  /** In half of the cases somebody has noticed after a while that it is gone. */
+  #giveAway(gateway: SimulatedGateway): void {
+    const { random } = this.#parts
+    const heir = random.pick(this.#gateways.filter(each => each !== gateway))
+    if (random.chance(0.5))
+      this.#later(random.between(50, 1_500), () => {
+        for (const shard of this.#claims.of(gateway)) this.#takeOver(heir, shard)
+      })
   }
 
   #resume({ process }: SimulatedGateway): void {

@@ -3,7 +3,8 @@
  * that again with DUP [MQTT-4.4.0-1], or, where its session was clean, as something new.
  */
 import type { DeviceId } from '../../chain/brands.ts'
-import type { ConnectedClient, Publish, SimulatedGateway, SimulatedMessage } from './gateway.ts'
+import type { SimulatedGateway } from './gateway.ts'
+import type { ConnectedClient, Publish, SimulatedEdge, SimulatedMessage } from './gateway-edge.ts'
 import type { Site } from './host.ts'
 import { MqttLink } from './mqtt-link.ts'
 import type { SeededRandom } from './random.ts'
@@ -39,7 +40,7 @@ export class SimulatedClient implements ConnectedClient {
   readonly #meanMs: number
   /** By packet identifier, in the order in which they began. */
   #open = new Map<number, Exchange>()
-  #link: MqttLink | undefined
+  #connection: { readonly link: MqttLink; readonly edge: SimulatedEdge } | undefined
   #isConnected = false
   #stopped = false
 
@@ -114,35 +115,36 @@ export class SimulatedClient implements ConnectedClient {
     const { message, qos, wasSent: dup } = exchange
     exchange.wasSent = true
     const packet: Publish = { packetIdentifier, qos, dup, message }
-    this.#toServer(`publish ${message.number}`, (link, { process }) => process?.publish(link, packet))
+    this.#toServer(`publish ${message.number}`, (link, edge) => edge.publish(link, packet))
   }
 
   #release(packetIdentifier: number): void {
-    this.#toServer('pubrel', (link, { process }) => process?.release(link, packetIdentifier))
+    this.#toServer('pubrel', (link, edge) => edge.release(link, packetIdentifier))
   }
 
-  #toServer(label: string, happen: (link: MqttLink, gateway: SimulatedGateway) => void): void {
-    const link = this.#link
-    link?.toServer(label, () => happen(link, this.#parts.gateway))
+  #toServer(label: string, happen: (link: MqttLink, edge: SimulatedEdge) => void): void {
+    const connection = this.#connection
+    if (connection) connection.link.toServer(label, () => happen(connection.link, connection.edge))
   }
 
   #connect(): void {
     const { gateway, random, site } = this.#parts
     const { process } = gateway
     if (this.idle) return
-    if (!process?.alive || !process.isReady) {
+    const edge = process?.alive ? process.edge : undefined
+    if (!process || !edge) {
       this.#later(random.between(20, 200), () => this.#connect())
       return
     }
     const onClosed = () => {
       this.#isConnected = false
-      this.#link = undefined
+      this.#connection = undefined
       this.#later(random.between(1, 150), () => this.#connect())
     }
     const link = new MqttLink({ site, random, server: process, onClosed })
-    this.#link = link
-    process.opened(link)
-    link.toServer('connect', () => process.connect(link, this))
+    this.#connection = { link, edge }
+    edge.opened(link, this)
+    this.#toServer('connect', () => edge.connect(link))
   }
 
   #later(delayMs: number, happen: () => void): void {

@@ -70,7 +70,7 @@ function identityOf(name: string) {
 const identities = names.map(identityOf)
 const owners = ['owner-1', 'owner-2'].map(identityOf)
 const operator = identityOf('operator')
-const gateways = ['gateway-1'].map(identityOf)
+const gateways = ['gateway-1', 'gateway-2'].map(identityOf)
 const plainDevices = ['plain-1', 'plain-2', 'plain-3'].map(identityOf)
 /** So many consenters, and so many full nodes that are none yet. */
 const sizes = [
