@@ -4,7 +4,8 @@
  *
  * - A wait that is over doubles the next one (5.5), up to the longest.
  * - It stays doubled for the messages after it, until one is confirmed that was sent once (5.7): of another nobody knows which attempt it was.
- * - It is no shorter than three times what the verdict on the message took: a gateway that is busy, or was away, is so for the confirmation too.
+ * - It is no shorter than three times what the gateway's last verdict took: a confirmation goes through the gateway too, behind the messages of
+ *   a burst, which grows while it is waited for.
  * - Then it is twice what confirmations have taken lately (2.3), and never shorter than the shortest (2.4).
  */
 import { RecentMap } from '../../chain/recent-map.ts'
@@ -25,16 +26,22 @@ const newestWeight = 1 / 8
 
 export class ConfirmationWaits {
   readonly #shortestMs: number
+  #verdictMs = 0
   readonly #waits = new RecentMap<string, RecipientWait>(maxWaits)
 
   constructor(shortestMs: number) {
     this.#shortestMs = shortestMs
   }
 
-  /** Milliseconds. @param verdictMs what the gateway's verdict took: the confirmation goes the same way, after the message has */
-  of(recipient: string, verdictMs = 0): number {
+  /** Milliseconds, as of now. */
+  of(recipient: string): number {
     const { waitMs = this.#shortestMs } = this.#waits.get(recipient) ?? {}
-    return Math.round(Math.min(Math.max(waitMs, verdictFactor * verdictMs), waitMsMax))
+    return Math.round(Math.min(Math.max(waitMs, verdictFactor * this.#verdictMs), waitMsMax))
+  }
+
+  /** The gateway has decided on a message, whoever it is for. */
+  decided(tookMs: number): void {
+    this.#verdictMs = tookMs
   }
 
   /** There was no confirmation in time. */

@@ -219,14 +219,19 @@ export class Outbox {
       confirmation.arrived.then(() => undefined),
     ])
     if (refused) return refused
-    const waitMs = this.#waits.of(to.id, performance.now() - startedAt)
-    const isThere = await new Deadline(waitMs, { signal }).race(
-      Promise.race([confirmation.arrived, agent.ended.then(() => false as const)]),
-    )
+    const decidedAt = performance.now()
+    this.#waits.decided(decidedAt - startedAt)
+    const ended = Promise.race([confirmation.arrived, agent.ended.then(() => false as const)])
+    const restMs = () => this.#waits.of(to.id) - (performance.now() - decidedAt)
+    let isThere: boolean | undefined
+    // Verdicts on other messages may say meanwhile that the gateway is slower than that.
+    do isThere = await new Deadline(restMs(), { signal }).race(ended)
+    while (isThere === undefined && !signal.aborted && restMs() > 0)
     if (isThere) {
       if (attempts.count === 1) this.#waits.confirmed(to.id, performance.now() - startedAt)
       return undefined
     }
+    const waitMs = this.#waits.of(to.id)
     if (isThere === undefined) this.#waits.over(to.id)
     return { code: 'timeout', detail: `${to.type} ${to.id}: no confirmation within ${waitMs} ms` }
   }
@@ -357,7 +362,9 @@ export async function sendConfirmation(
   to: DeviceId,
   number: MessageNumber,
 ): Promise<void> {
-  const confirm = () => agent.send(to, { content: new Uint8Array(), channel: confirmationChannel(number) })
+  const channel = confirmationChannel(number)
+  // As long as the message: one that is over when it comes has the message sent again, and confirmed by the next one.
+  const confirm = () => agent.send(to, { content: new Uint8Array(), channel, lifetimeMs: sealedLifetimeMs })
   const { code } = await confirm()
   if (code === 'recipient-key-mismatch' && (await agent.replaceCopy({ type: 'device', id: to })))
     await confirm()

@@ -28,7 +28,11 @@ test('confirmation waits: it stays long until a message is confirmed that was se
   expect(waits.of('b')).toBe(60_000)
 })
 
-test('confirmation waits: where the verdict took long, the confirmation is given three times as long', () => {
+test('confirmation waits: while verdicts take long, confirmations are given three times as long', () => {
   const waits = new ConfirmationWaits(2_000)
-  expect([10, 1_000, 30_000].map(verdictMs => waits.of('a', verdictMs))).toEqual([2_000, 3_000, 60_000])
+  const given = [10, 1_000, 30_000, 10].map(verdictMs => {
+    waits.decided(verdictMs)
+    return waits.of('a')
+  })
+  expect(given).toEqual([2_000, 3_000, 60_000, 2_000])
 })

@@ -2,7 +2,7 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, expect, test } from 'vitest'
+import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import type { DeviceId, Milliseconds } from '../../../chain/brands.ts'
 import { type Refusal, unwrap } from '../../../chain/result.ts'
 import { MessageStore } from '../../../client/message-store.ts'
@@ -11,8 +11,9 @@ import {
   PendingConfirmations,
   parseChannel,
 } from '../../../mqtt-gateway/agent/confirmations.ts'
-import { defaultOutboxLimits, Outbox } from '../../../mqtt-gateway/agent/outbox.ts'
+import { defaultOutboxLimits, Outbox, sendConfirmation } from '../../../mqtt-gateway/agent/outbox.ts'
 import type { DeviceAgent } from '../../../mqtt-gateway/device/agent.ts'
+import type { Recipient } from '../../../mqtt-gateway/device/message-sealing.ts'
 
 const recipient = 'a1'.repeat(32) as DeviceId
 const message = {
@@ -35,21 +36,22 @@ afterEach(async () => {
 
 /** An outbox whose messages all go out. @param sent told of each attempt @param waiting told after each that was in vain */
 async function outboxOf(
-  sent: (confirm: () => void) => Promise<void>,
+  sent: (confirm: () => void, to: string) => Promise<void>,
   waiting: (confirm: () => void, reason: Refusal) => void,
+  { confirmationWaitMs = 20, connected = Promise.resolve() } = {},
 ): Promise<Outbox> {
   const confirmations = new PendingConfirmations()
   let last: MessageNumber
   const confirm = () => confirmations.arrived(recipient, last)
   const agent = {
     ended: new Promise<never>(() => {}),
-    seal: async (_: unknown, { channel }: { readonly channel: string }) => {
+    seal: async ({ id: messageId }: Recipient, { channel }: { readonly channel: string }) => {
       const use = parseChannel(channel)
       if (use?.type === 'ask') last = use.number
-      return { type: 'sealed', envelope: { bytes: new Uint8Array(1), messageId: 'b2'.repeat(32) } }
+      return { type: 'sealed', envelope: { bytes: new Uint8Array(1), messageId } }
     },
-    relay: async () => {
-      await sent(confirm)
+    relay: async ({ messageId }: { readonly messageId: string }) => {
+      await sent(confirm, messageId)
       return { verdict: 'Check' }
     },
   } as unknown as DeviceAgent
@@ -57,9 +59,9 @@ async function outboxOf(
     store,
     prefix: 'a/',
     limits: defaultOutboxLimits,
-    link: { agent: async () => agent, renew: async () => {} },
+    link: { agent: () => connected.then(() => agent), renew: async () => {} },
     confirmations,
-    confirmationWaitMs: 20,
+    confirmationWaitMs,
     now: () => 1_000 as Milliseconds,
     onOutcome: () => {},
     onWaiting: (_, reason) => waiting(confirm, reason),
@@ -107,4 +109,43 @@ test('outbox: a wait that was over is longer the next time, of the next message 
   for (let i = 0; i < 2; i++) await unwrap(await outbox.add(message)).outcome
   expect(waits).toEqual(['20 ms', '40 ms', '80 ms'])
   await outbox.close(100)
+})
+
+test('outbox: a verdict on another message that takes long lengthens the wait that is under way', async () => {
+  const attempts: string[] = []
+  const now = performance.now.bind(performance)
+  const [connected, decided] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
+  const other = 'c3'.repeat(32) as DeviceId
+  const outbox = await outboxOf(
+    async (_, to) => {
+      attempts.push(to)
+      if (to !== other) return
+      await new Promise(resolve => setImmediate(resolve))
+      vi.spyOn(performance, 'now').mockImplementation(() => now() + 15_000)
+      decided.resolve()
+    },
+    () => {},
+    { confirmationWaitMs: 200, connected: connected.promise },
+  )
+  await outbox.add(message)
+  await outbox.add({ ...message, to: { type: 'device', id: other } })
+  connected.resolve()
+  await decided.promise
+  // The wait of before is over, and the pause after it.
+  await new Promise(resolve => setTimeout(resolve, 600))
+  expect(attempts).toEqual([recipient, other])
+  await outbox.close(100)
+  vi.restoreAllMocks()
+})
+
+test('outbox: a confirmation is good for as long as a message, and not for a minute', async () => {
+  const lifetimes: (number | undefined)[] = []
+  const agent = {
+    send: async (_: DeviceId, { lifetimeMs }: { readonly lifetimeMs?: number }) => {
+      lifetimes.push(lifetimeMs)
+      return { verdict: 'Check' }
+    },
+  } as unknown as DeviceAgent
+  await sendConfirmation(agent, recipient, { stream: '0a1b2c3d', sequence: 1 })
+  expect(lifetimes).toEqual([540_000])
 })
