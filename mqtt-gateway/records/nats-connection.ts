@@ -106,6 +106,7 @@ export function natsFailure(
     return invalid('ca', 'TLS at the servers, or none here')
   if (cause instanceof errors.AuthorizationError)
     return invalid('nkey', seed ? 'a key that the servers know' : 'a key, which the servers ask for')
+  if (/^permissions violation/i.test(message)) return invalid('nkey', 'a key with permission for JetStream')
   if (cause instanceof JetStreamApiError && noRoomCodes.includes(cause.code))
     return invalid('replicas', `${replicas} servers that run together, with room for the queue on each`)
   if (name === 'JetStreamNotEnabled') return invalid('servers', 'JetStream at each')

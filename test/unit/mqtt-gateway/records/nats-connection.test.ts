@@ -47,6 +47,12 @@ test('nats connection: what an operator has to change is config-invalid and name
     detail:
       "queue.ca: expected who vouches for the servers' certificates, as they are now, got: certificate has expired",
   })
+  // As the client says it, of nats-server 2.9.
+  const forbidden = new Error('Permissions Violation for Publish to "$JS.API.INFO"')
+  expect(failureOf(forbidden)).toMatchObject({
+    code: 'config-invalid',
+    detail: `queue.nkey: expected a key with permission for JetStream, got: ${forbidden.message}`,
+  })
   const refused = new Error('connection refused')
   expect(failureOf(refused)).toMatchObject({ code: 'unreachable', detail: 'queue: connection refused' })
 })
