@@ -167,10 +167,8 @@ export class DurableRecorder implements Recorder {
     }
     const room = this.#roomFor(device)
     if (!room.ok) return room
-    return this.#take(this.#opened({ transaction: transaction.value, ties: new Set() }), {
-      exchange,
-      message,
-    })
+    const open = this.#opened({ transaction: transaction.value, ties: new Set() })
+    return this.#take(open, { exchange, message })
   }
 
   #roomFor(device: DeviceId): Result<void> {
@@ -276,7 +274,7 @@ export class DurableRecorder implements Recorder {
       const outcome = outcomeFrom(open.transaction.id, settlement)
       open.ended.resolve(outcome)
       // While that is written a repeat may be tied, and is closed with the others or finds none that is open.
-      do await this.#parts.exchanges.end(open, outcome)
+      do await this.#untilWritten(() => this.#parts.exchanges.end(open, outcome))
       while (open.ties.size > 0)
     } catch (error) {
       open.ended.reject(error)
@@ -284,6 +282,18 @@ export class DurableRecorder implements Recorder {
     } finally {
       this.#close(open)
     }
+  }
+
+  /** A disk that fails is asked again: what stays open in memory would go back to it as open, where nothing ends it. */
+  async #untilWritten(write: () => Promise<void>): Promise<void> {
+    for (;;)
+      try {
+        return await write()
+      } catch (error) {
+        this.#parts.onError(error)
+        await pause(retryDelayMs, this.#parts.signal, this.#parts.clock)
+        this.#mustRun()
+      }
   }
 
   #settlementOf(open: OpenMessage, way: 'queued' | 'direct'): Promise<Settlement> {
@@ -308,15 +318,7 @@ export class DurableRecorder implements Recorder {
   async #replace(open: OpenMessage): Promise<'queued' | 'direct'> {
     const before = open.transaction
     const next = this.#signed(before.unsigned.body)
-    while (open.transaction.id !== next.id) {
-      try {
-        await this.#parts.exchanges.replace(open, next)
-      } catch (error) {
-        this.#parts.onError(error)
-        await pause(retryDelayMs, this.#parts.signal, this.#parts.clock)
-        this.#mustRun()
-      }
-    }
+    await this.#untilWritten(() => this.#parts.exchanges.replace(open, next))
     this.#open.delete(before.id)
     this.#open.set(next.id, open)
     // Not earlier: until here a second word about the first transaction finds the message, and must not count for the next one.
@@ -348,10 +350,9 @@ export class DurableRecorder implements Recorder {
   }
 
   #close(open: OpenMessage): void {
-    const { id } = open.transaction
     // Another message may have the same transaction by now.
-    if (this.#open.get(id) !== open) return
-    this.#open.delete(id)
+    if (this.#open.get(open.transaction.id) !== open) return
+    this.#open.delete(open.transaction.id)
     this.#count(open, -1)
   }
 

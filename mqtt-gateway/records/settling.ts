@@ -8,8 +8,8 @@
  * - Expired: refused in that way, once this gateway's certified head is past the expiry and the nodes have that head too. No later block can
  *   hold it then. A node goes by the voters' clocks, and after a restart its log may hold what it has not executed yet. Only what has expired
  *   may be signed anew.
- * - Put off: a node would take it later, as when its signer has used up its quota. It gives way to what waits behind it (`putOffMs`), and so
- *   does, asked for by itself, what a node calls pending for too long (`unconfirmedMs`): each of the nodes is asked then.
+ * - Put off: a node would take it later, as when its signer has used up its quota, and another one that is asked then too. It gives way to what
+ *   waits behind it (`putOffMs`), and so does, asked for by itself, what a node calls pending for too long (`unconfirmedMs`): each of the nodes is asked then.
  * - What nobody answers is tried again and again: sending the same bytes is always safe.
  *
  * Several transactions are sent together, in their order, in one request.
@@ -113,28 +113,44 @@ export class Settler {
   }
 
   async #submitAll(transactions: readonly ParsedTransaction[]): Promise<readonly Submitted[]> {
-    const { client, signal, onError, clock } = this.#parts
+    const { client, onError } = this.#parts
     try {
       return await client.pool.attempt(async source => {
-        const submit = (until: AbortSignal) => submitTo(source, transactions, until)
-        const statuses = await (client.pool.size === 1
-          ? submit(signal)
-          : inTurn(source, submit, { signal, clock }))
-        const executionAt = this.#reading(source)
-        return Promise.all(
-          transactions.map(async (each, i): Promise<Submitted> => {
-            const said = await judge(source, each, statuses[i] as TransactionStatus, executionAt)
-            if ('receipt' in said) return [each, said]
-            if (isRefusal(said)) return [each, undefined]
-            return [each, said.status === 'refused' ? 'put off' : 'pending']
-          }),
-        )
+        const said = await this.#submitAllTo(source, transactions)
+        const putOff = said.flatMap(([transaction, word]) => (word === 'put off' ? [transaction] : []))
+        if (putOff.length === 0) return said
+        // A pool stays with who answers: by its word alone they would be put off for ever.
+        const second = new Map(await client.pool.compare(source, other => this.#submitAllTo(other, putOff)))
+        return said.map(submitted => {
+          const [transaction] = submitted
+          return second.has(transaction) ? [transaction, second.get(transaction)] : submitted
+        })
       })
     } catch (error) {
       this.#mustRun()
       onError(error)
       return transactions.map(each => [each, isMissing(error) ? undefined : 'unanswered'])
     }
+  }
+
+  async #submitAllTo(
+    source: ChainSource,
+    transactions: readonly ParsedTransaction[],
+  ): Promise<readonly Submitted[]> {
+    const { client, signal, clock } = this.#parts
+    const submit = (until: AbortSignal) => submitTo(source, transactions, until)
+    const statuses = await (client.pool.size === 1
+      ? submit(signal)
+      : inTurn(source, submit, { signal, clock }))
+    const executionAt = this.#reading(source)
+    return Promise.all(
+      transactions.map(async (each, i): Promise<Submitted> => {
+        const said = await judge(source, each, statuses[i] as TransactionStatus, executionAt)
+        if ('receipt' in said) return [each, said]
+        if (isRefusal(said)) return [each, undefined]
+        return [each, said.status === 'refused' ? 'put off' : 'pending']
+      }),
+    )
   }
 
   /** What certified blocks say, as this source has them; of a height it is asked once. */

@@ -50,6 +50,22 @@ export const queue: readonly RefusalCheck[] = [
     only: 'overloaded',
   },
   {
+    refusal: 'records: to leave open on the disk what has ended',
+    file: recorder,
+    find: 'do await this.#untilWritten(() => this.#parts.exchanges.end(open, outcome))',
+    replace: 'do await this.#parts.exchanges.end(open, outcome)',
+    test: recorderTest,
+    only: 'written down when the disk takes it again',
+  },
+  {
+    refusal: 'records: that one node puts a transaction off for ever',
+    file: settling,
+    find: 'if (putOff.length === 0) return said',
+    replace: 'return said',
+    test: settlingTest,
+    only: 'puts off for ever',
+  },
+  {
     refusal: 'records: a delivery of a session that has ended',
     file: exchanges,
     find: 'if (session?.incarnation === incarnation) return session',

@@ -1,4 +1,5 @@
 /** One message, one transaction: repeats, crashes between any two steps, expiry, lies, and a chain that is out of reach. */
+import { join } from 'node:path'
 import { afterEach, expect, test, vi } from 'vitest'
 import { Milliseconds } from '../../../../chain/brands.ts'
 import { MoteError, refuse, unwrap } from '../../../../chain/result.ts'
@@ -570,4 +571,30 @@ test('recorder: what it has a transaction of is a repeat, by its exchange or by 
   await recorder.released('c', 1)
   expect(recorder.isRepeat({ ...said, messageId: undefined })).toBe(false)
   expect(recorder.isRepeat({ ...said, exchange: undefined, messageId: '8' })).toBe(false)
+})
+
+test('recorder: how a message ended is written down when the disk takes it again, and no later one puts it back on the disk as open', async () => {
+  await using world = await RecorderWorld.open()
+  const exchange = exchangeOf('a', await begun(world), { qos: 1 })
+  const end = ExchangeStore.prototype.end
+  vi.spyOn(ExchangeStore.prototype, 'end').mockImplementationOnce(async function (
+    this: ExchangeStore,
+    ...ended
+  ) {
+    vi.spyOn(MessageStore.prototype, 'write').mockRejectedValueOnce(new MoteError('storage-failed', 'full'))
+    return end.apply(this, ended)
+  })
+  const first = await world.record({ text: 'a', exchange })
+  await vi.waitFor(() => expect(world.status.open).toBe(0))
+  await vi.waitFor(() =>
+    world.record({ text: 'b', exchange: { ...exchange, digest: exchangeOf('b', '').digest } }),
+  )
+  await vi.waitFor(() => expect(world.status.open).toBe(0))
+  await world.stop()
+  const store = await MessageStore.open(join(world.directory, 'records'))
+  const left = await store.all('open/')
+  await store.close()
+  await world.start()
+  expect(left.map(([id]) => id)).toEqual([])
+  expect(first).toMatchObject({ type: 'certified' })
 })

@@ -147,6 +147,14 @@ test('settling: a node that calls a transaction pending for ever is not the only
   expect(await settle(transaction(chain.time + 60_000))).toMatchObject({ type: 'executed' })
 })
 
+test('settling: what one node puts off for ever is asked of the others', async () => {
+  refusing('overloaded', ['one'])
+  // A pool in which nothing has failed: the first one is asked first each time.
+  settler = new Settler({ ...parts, client: { ...client, pool: new FailoverSource(sources) } })
+  const settled = settler.settle([transaction(chain.time + 60_000), transaction(chain.time + 60_000)])
+  expect(await Promise.all(settled)).toMatchObject([{ type: 'executed' }, { type: 'executed' }])
+})
+
 test('settling: one node that lies about an execution does not hold up what two others call expired', async () => {
   const given = transaction(chain.time + 60_000)
   chain.append([], { afterMs: 60_000 })
