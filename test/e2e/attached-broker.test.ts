@@ -307,6 +307,32 @@ describe.skipIf(noMosquitto)('attached to an existing broker, which needs mosqui
     },
   )
 
+  test('attached: a release that could not be stored comes again on the next connection, and its message does not', async () => {
+    const shard = shardOf(deviceOf('one'))
+    const [taken, released]: [number[], number[]] = [[], []]
+    const broker = attachedBroker({ ...optionsOf(undefined), shardSecret: 'release', shards: [shard] })({
+      ...permissive,
+      published: async (_, { exchange }) => {
+        taken.push(exchange?.packetIdentifier ?? 0)
+        return 'acknowledge'
+      },
+      released: async (_, packetIdentifier) => {
+        released.push(packetIdentifier)
+        if (released.length === 1) throw new Error('no disk')
+      },
+    })
+    await broker.listen()
+    const [connection, client] = await connect(mosquitto, deviceOf('one'))
+    await connection.report('reading', 2)
+    await until(() => released.length === 2, 'PUBREL again')
+    await connection.report('the next one', 2)
+    await until(() => released.length === 3, 'PUBREL of the next one')
+    expect(taken).toHaveLength(2)
+    expect(released).toEqual([taken[0], taken[0], taken[1]])
+    await broker.close()
+    await client.endAsync(true)
+  })
+
   test('attached: where the broker has kept no session, a new one begins', async () => {
     let over = false
     const { sessions } = await reported(

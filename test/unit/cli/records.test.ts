@@ -211,6 +211,18 @@ describe('record', () => {
     expect(cell('decision')).toBe('')
   })
 
+  test('record add, contract call: ask for a QoS, 1 by default, which the record and the decision have', async () => {
+    const payload = JSON.stringify(inputs(30))
+    const add = (...more: readonly string[]) => json('record', 'add', 'meter', 'quality', payload, ...more)
+    expect(await add()).toMatchObject({ qos: 1, decided: null })
+    expect(await add('--qos', '0')).toMatchObject({ qos: 0 })
+    expect(await add('--contract', 'fire-index', '--qos', '2')).toMatchObject({ qos: 2, decided: { qos: 2 } })
+    const call = ['contract', 'call', 'fire-index', '--from', 'meter', '--values', payload]
+    expect(await json(...call, '--qos', '0')).toMatchObject({ decision: 'extreme', qos: 0 })
+    const refused = await devnet.mote(...call, '--qos', '3')
+    expect(refused).toMatchObject({ code: 2, notes: expect.stringContaining('from 0 to 2') })
+  })
+
   test('record list: what a device has written gives a terminal no commands, and as JSON is what it was', async () => {
     const said = { text: '\u001b[2J\u009b31m\u202e', line: 'a\r\nb', formula: '\t=1+1' }
     const { topic } = await json('record', 'add', 'meter', 'commands', JSON.stringify(said))
