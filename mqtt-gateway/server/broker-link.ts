@@ -173,7 +173,7 @@ export class BrokerLink {
     const { stream } = this.#client
     const { onReleased = async () => {} } = this.#options
     onReleased(messageId).then(
-      () => done(),
+      () => this.#answer(stream, done),
       () => stream.destroy(),
     )
   }
@@ -182,11 +182,16 @@ export class BrokerLink {
     const { stream } = this.#client
     const { onMessage = async () => {} } = this.#options
     onMessage(packet, this.#connection.signal).then(
-      () => {
-        // What came on a connection that is gone is not acknowledged on the next one: the broker sends it again there.
-        if (this.#client.stream === stream && this.#client.connected) done()
-      },
+      () => this.#answer(stream, done),
       () => {},
     )
+  }
+
+  /**
+   * What came on a connection that is gone is not acknowledged on the next one: the broker sends it again there. Nor is anything once this is
+   * closed, when mqtt.js has no store any more.
+   */
+  #answer(stream: MqttClient['stream'], done: () => void): void {
+    if (this.#state !== 'over' && this.#client.stream === stream && this.#client.connected) done()
   }
 }
