@@ -143,6 +143,7 @@ class AttachedBroker implements Broker {
       clientId: `${own}-in`,
       topicFilters: [...heardFilters, claimFilter],
       onMessage: (packet, connection) => this.#take(packet, { connection }),
+      onSession: () => this.#claims.reconnected(),
       onOpen: () => this.#askForMarker(),
     })
     const closed = () => new MoteError('interrupted', 'broker: closed before it answered')
@@ -246,10 +247,10 @@ class AttachedBroker implements Broker {
     packet: IPublishPacket,
     { connection, shard }: { readonly connection: AbortSignal; readonly shard?: Shard },
   ): Promise<void> {
-    const { topic, payload, qos, properties } = packet
+    const { topic, payload, qos, retain, properties } = packet
     if (topic === this.#marker) return this.#markerSeen()
     const bytes = Uint8Array.from(Buffer.isBuffer(payload) ? payload : Buffer.from(payload))
-    const lost = this.#claims.lostBy(topic, bytes)
+    const lost = this.#claims.lostBy(topic, bytes, retain)
     if (lost !== undefined) return this.#loseShard(lost)
     if (shard !== undefined) this.#count(shard)
     const parsed = parseShardedTopic(topic)
@@ -338,7 +339,7 @@ class AttachedBroker implements Broker {
   }
 
   async #markerSeen(): Promise<void> {
-    // Their way back was a connection that broke.
+    // Their way back was a connection that broke, or the broker was killed before it had written them.
     for (const { topicName, payload } of this.#claims.unheard)
       this.#link()
         .publish(topicName, payload, { retain: true })

@@ -25,12 +25,14 @@ export interface ShardClaim {
 
 interface ShardState {
   /**
-   * The last claim that is older than this gateway's own, as long as that is good: a broker that lost what it had not written yet shows it
-   * again.
+   * The last claim that is older than this gateway's own, as long as that is good: a broker that lost what it had not written yet has it
+   * retained again.
    */
   before: string | undefined
   /** Of this gateway: none, made, come back. */
   own: 'none' | 'made' | 'held'
+  /** It has come on this connection. */
+  isShown: boolean
   readonly held: PromiseWithResolvers<boolean>
 }
 
@@ -52,10 +54,18 @@ export class ShardClaims {
     return { ...this.#claimOf(shard), wasOwn: state.held.promise }
   }
 
-  /** Those that have not come back: to be published again when what is retained has come on another connection. */
+  /** Before what is retained comes on another connection. */
+  reconnected(): void {
+    for (const state of this.#shards.values()) state.isShown = false
+  }
+
+  /**
+   * Those that were not among what is retained, which has come on this connection: to be published again. One that has not come back, or one
+   * that the broker has lost: without it, whoever had the shard before would take it for its own, sessions and all, when it is started again.
+   */
   get unheard(): readonly ShardClaim[] {
-    const made = [...this.#shards].filter(([, { own }]) => own === 'made')
-    return made.map(([shard]) => this.#claimOf(shard))
+    const good = [...this.#shards].filter(([, { own, isShown }]) => own !== 'none' && !isShown)
+    return good.map(([shard]) => this.#claimOf(shard))
   }
 
   /** Whether no other gateway has taken it since its claim. */
@@ -63,15 +73,15 @@ export class ShardClaims {
     return this.#shards.get(shard)?.own === 'held'
   }
 
-  /** The shard that another gateway has taken from this one by what it published; undefined if none. */
-  lostBy(topicName: string, payload: Uint8Array): Shard | undefined {
+  /** The shard that another gateway has taken from this one by what it published; undefined if none. @param isRetained it was there already */
+  lostBy(topicName: string, payload: Uint8Array, isRetained: boolean): Shard | undefined {
     const shard = topicName.slice(prefix.length)
     if (!topicName.startsWith(prefix) || !allShards.includes(shard)) return undefined
     const claim = Buffer.from(payload.subarray(0, maxClaimBytes)).toString('latin1')
     const state = this.#stateOf(shard)
     if (claim === this.#own) this.#cameBack(state)
     else if (state.own !== 'held') state.before = claim
-    else if (claim !== state.before) {
+    else if (claim !== state.before || !isRetained) {
       state.own = 'none'
       return shard
     }
@@ -83,6 +93,7 @@ export class ShardClaims {
   }
 
   #cameBack(state: ShardState): void {
+    state.isShown = true
     if (state.own !== 'made') return
     state.own = 'held'
     state.held.resolve(state.before?.split('.')[0] === this.#storeId)
@@ -91,7 +102,12 @@ export class ShardClaims {
   #stateOf(shard: Shard): ShardState {
     const known = this.#shards.get(shard)
     if (known) return known
-    const state: ShardState = { before: undefined, own: 'none', held: Promise.withResolvers() }
+    const state: ShardState = {
+      before: undefined,
+      own: 'none',
+      isShown: false,
+      held: Promise.withResolvers(),
+    }
     this.#shards.set(shard, state)
     return state
   }

@@ -101,6 +101,22 @@ export const plain: readonly RefusalCheck[] = [
     only: 'has had the shard since',
   },
   {
+    refusal: 'records: to leave a claim that the broker has lost unsaid',
+    file: 'mqtt-gateway/server/shard-claims.ts',
+    find: "own !== 'none' && !isShown",
+    replace: "own === 'made'",
+    test: 'test/unit/mqtt-gateway/attached.test.ts',
+    only: 'what the broker has lost is said again',
+  },
+  {
+    refusal: 'shards: to keep one that another gateway has claimed once more',
+    file: 'mqtt-gateway/server/shard-claims.ts',
+    find: 'claim !== state.before || !isRetained',
+    replace: 'claim !== state.before',
+    test: 'test/unit/mqtt-gateway/attached.test.ts',
+    only: 'when it is made once more',
+  },
+  {
     refusal: 'records: to record again what was recorded when the gateway beside another broker was killed',
     file: 'mqtt-gateway/server/attached-broker.ts',
     find: 'let isKnown = await this.#claim(shard)',

@@ -137,7 +137,12 @@ test('answers: go where the device asked, if that is a topic of its own for answ
 })
 
 const heardBy = (claims: ShardClaims, ...published: readonly ShardClaim[]) =>
-  published.map(({ topicName, payload }) => claims.lostBy(topicName, payload))
+  published.map(({ topicName, payload }) => claims.lostBy(topicName, payload, false))
+/** Of what is retained, on another connection. */
+const shownTo = (claims: ShardClaims, ...retained: readonly ShardClaim[]) => {
+  claims.reconnected()
+  return retained.map(({ topicName, payload }) => claims.lostBy(topicName, payload, true))
+}
 const isHeld = (claims: ShardClaims) => claims.has('3')
 
 test('shard claims: a claim that is not its own and not from before its own takes the shard, once', () => {
@@ -145,13 +150,42 @@ test('shard claims: a claim that is not its own and not from before its own take
   const earlier = second.claim('3')
   heardBy(first, earlier)
   const own = first.claim('3')
+  expect(heardBy(first, own)).toEqual([undefined])
   // A broker that lost what it had not written yet shows the one before.
-  expect(heardBy(first, own, earlier)).toEqual([undefined, undefined])
+  expect(shownTo(first, earlier)).toEqual([undefined])
   expect(isHeld(first)).toBe(true)
   const third = new ShardClaims('b').claim('3')
   expect(heardBy(first, third, third)).toEqual(['3', undefined])
   expect(isHeld(first)).toBe(false)
-  expect(first.lostBy('mote/1/shard/x', third.payload)).toBeUndefined()
+  expect(first.lostBy('mote/1/shard/x', third.payload, false)).toBeUndefined()
+})
+
+test('shard claims: what the broker has lost is said again, and with it who had the shard before knows of it', async () => {
+  const [first, second] = [new ShardClaims('a'), new ShardClaims('b')]
+  const earlier = first.claim('3')
+  heardBy(second, earlier)
+  const own = second.claim('3')
+  heardBy(second, own)
+  for (const lost of [[earlier], []]) {
+    shownTo(second, ...lost)
+    expect(second.unheard.map(({ payload }) => String(payload))).toEqual([String(own.payload)])
+  }
+  heardBy(second, own)
+  expect(second.unheard).toEqual([])
+  shownTo(second, own)
+  expect(second.unheard).toEqual([])
+  const again = new ShardClaims('a')
+  const claim = again.claim('3')
+  heardBy(again, own, claim)
+  expect(await claim.wasOwn).toBe(false)
+})
+
+test('shard claims: one from before its own takes the shard when it is made once more', () => {
+  const claims = new ShardClaims('b')
+  const earlier = new ShardClaims('a').claim('3')
+  heardBy(claims, earlier, claims.claim('3'))
+  expect(isHeld(claims)).toBe(true)
+  expect(heardBy(claims, earlier)).toEqual(['3'])
 })
 
 test('shard claims: a store that is opened again finds out whether another gateway has had the shard since', async () => {
