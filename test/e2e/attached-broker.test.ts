@@ -333,6 +333,32 @@ describe.skipIf(noMosquitto)('attached to an existing broker, which needs mosqui
     await client.endAsync(true)
   })
 
+  test('attached: closed while what is released by QoS 2 is still being forgotten, it lets the rest be', async () => {
+    const [releasing, forgotten] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
+    const thrown: unknown[] = []
+    const onThrown = (error: unknown) => void thrown.push(error)
+    process.on('unhandledRejection', onThrown).on('uncaughtException', onThrown)
+    const broker = attachedBroker({ ...optionsOf(undefined), shardSecret: 'released' })({
+      ...permissive,
+      published: async () => 'acknowledge',
+      released: () => {
+        releasing.resolve()
+        return forgotten.promise
+      },
+    })
+    await broker.listen()
+    const [connection, client] = await connect(mosquitto, deviceOf('one'))
+    await connection.report('reading', 2)
+    await releasing.promise
+    await broker.close()
+    forgotten.resolve()
+    await new Promise(setImmediate)
+    await new Promise(setImmediate)
+    process.off('unhandledRejection', onThrown).off('uncaughtException', onThrown)
+    expect(thrown).toEqual([])
+    await client.endAsync(true)
+  })
+
   test('attached: where the broker has kept no session, a new one begins', async () => {
     let over = false
     const { sessions } = await reported(
