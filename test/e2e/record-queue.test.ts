@@ -10,6 +10,7 @@ import mqtt, { type MqttClient } from 'mqtt'
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import type { ChainId, DeviceId } from '../../chain/brands.ts'
 import type { MoteError } from '../../chain/result.ts'
+import { pause } from '../../client/deadline.ts'
 import { SecretBytes } from '../../client/secret-bytes.ts'
 import { layout } from '../../devnet/layout.ts'
 import { allShards } from '../../mqtt-gateway/protocol/sharded-topics.ts'
@@ -176,7 +177,10 @@ describe.skipIf(noNats)('the queue of three servers, which needs nats-server 2.9
       try {
         ears.on('message', (_topic, payload) => told.push(JSON.parse(String(payload))))
         for (const client of clients) client.on('close', () => closed++)
-        await ears.subscribeAsync(topics.error(username as DeviceId), { qos: 1 })
+        // A gateway that has just started takes nobody until it is level with the chain.
+        const errors = topics.error(username as DeviceId)
+        const isHeard = () => ears.subscribeAsync(errors, { qos: 1 }).then(Boolean, () => false)
+        while (!(await isHeard())) await pause(100)
         // Gateways use half of a stream that is so small: two of these messages.
         await nats.boundStream(devnet.description.chainId as ChainId, 40 * 1024)
         // The gateway has proven then that nothing guards the topic.

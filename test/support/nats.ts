@@ -4,9 +4,15 @@ import { once } from 'node:events'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { type JetStreamManager, jetstreamManager, type StreamInfo } from '@nats-io/jetstream'
+import {
+  JetStreamApiError,
+  type JetStreamManager,
+  jetstreamManager,
+  type StreamInfo,
+} from '@nats-io/jetstream'
 import { nkeys } from '@nats-io/transport-node'
 import type { ChainId } from '../../chain/brands.ts'
+import { pause } from '../../client/deadline.ts'
 import { SecretBytes } from '../../client/secret-bytes.ts'
 import { choosePorts, loopback } from '../../devnet/ports.ts'
 import { streamNameOf } from '../../mqtt-gateway/records/jetstream-queue.ts'
@@ -20,6 +26,9 @@ export interface NatsOptions {
   readonly count: number
   readonly tls?: TlsFiles
 }
+
+/** Two servers of three, one of them just killed, take this long at worst on a busy machine. */
+const managedWithinMs = 60_000
 
 export class NatsFixture implements AsyncDisposable {
   /** `host:port` of each. */
@@ -97,7 +106,15 @@ export class NatsFixture implements AsyncDisposable {
   async #managed<T>(step: (manager: JetStreamManager) => Promise<T>): Promise<T> {
     const connection = await connectNats({ servers: this.servers, ca: undefined, seed: this.seed })
     try {
-      return await step(await jetstreamManager(connection))
+      const deadline = performance.now() + managedWithinMs
+      for (;;)
+        try {
+          return await step(await jetstreamManager(connection))
+        } catch (error) {
+          const isRefused = error instanceof JetStreamApiError && error.status !== 503
+          if (isRefused || performance.now() > deadline) throw error
+          await pause(100)
+        }
     } finally {
       await connection.close()
     }
