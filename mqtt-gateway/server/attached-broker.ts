@@ -143,7 +143,7 @@ class AttachedBroker implements Broker {
       clientId: `${own}-in`,
       topicFilters: [...heardFilters, claimFilter],
       onMessage: (packet, connection) => this.#take(packet, { connection }),
-      onSession: () => this.#claims.reconnected(),
+      onSession: () => this.#reconnected(),
       onOpen: () => this.#askForMarker(),
     })
     const closed = () => new MoteError('interrupted', 'broker: closed before it answered')
@@ -331,8 +331,13 @@ class AttachedBroker implements Broker {
     })
   }
 
-  #askForMarker(): void {
+  /** Before anything comes: what is retained may come in one breath with the SUBACK. */
+  #reconnected(): void {
     this.#said = new Set()
+    this.#claims.reconnected()
+  }
+
+  #askForMarker(): void {
     this.#link()
       .publish(this.#marker, new Uint8Array(0))
       .catch((error: unknown) => this.#failed(error))

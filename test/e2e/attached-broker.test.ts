@@ -5,6 +5,7 @@ import type { DeviceId } from '../../chain/brands.ts'
 import {
   allShards,
   encodePresence,
+  heardFilters,
   presenceTopic,
   shardedTopic,
   shardOf,
@@ -356,6 +357,44 @@ describe.skipIf(noMosquitto)('attached to an existing broker, which needs mosqui
     await new Promise(setImmediate)
     process.off('unhandledRejection', onThrown).off('uncaughtException', onThrown)
     expect(thrown).toEqual([])
+    await client.endAsync(true)
+  })
+
+  test('attached: who is there when the link breaks is there afterwards, also if the broker says so in one breath with the SUBACK', async () => {
+    await using tap = await WireTap.between(mosquitto.address)
+    const said: string[] = []
+    const broker = attachedBroker({
+      ...optionsOf(undefined),
+      address: tap.address,
+      shardSecret: `there-${tap.address.port}`,
+      shards: [shardOf(deviceOf('one'))],
+      onEvent: event => void ('link' in event && said.push(`${event.type} ${event.link}`)),
+    })({ ...permissive, closed: () => void said.push('closed') })
+    await broker.listen()
+    const [connection, client] = await connect(mosquitto, deviceOf('one'))
+    await connection.listen?.()
+    await until(() => broker.connections === 1, 'the device')
+    // Of the link that hears who is there: it alone has so many subscriptions.
+    const suback = 5 + heardFilters.length + 1
+    let held: Buffer | undefined
+    tap.change = packet => {
+      if ((packet[0] as number) >> 4 === 9 && packet.length === suback) {
+        held = Buffer.from(packet)
+        return Buffer.alloc(0)
+      }
+      const isPresence = packet.includes('mote/1/here/')
+      const before = isPresence ? held : undefined
+      if (isPresence) held = undefined
+      return before ? Buffer.concat([before, packet]) : packet
+    }
+    said.length = 0
+    tap.cut()
+    await until(() => said.includes('connected presence'), 'the link again')
+    await connection.report('after it')
+    await new Promise(resolve => setTimeout(resolve, 500))
+    expect(said).not.toContain('closed')
+    expect(broker.connections).toBe(1)
+    await broker.close()
     await client.endAsync(true)
   })
 
