@@ -61,8 +61,9 @@ export interface RunningDevnet {
   stop(): Promise<void>
 }
 
-/** Everything must have answered by then. */
+/** Everything must have answered by then, and so much later for each device, which joins by some transactions. */
 const readyDeadlineMs = 60_000
+const readyPerDeviceMs = 240
 
 /** As many devices as there may be have connected by then, or have had their turn. */
 const agentsDeadlineMs = 180_000
@@ -84,7 +85,8 @@ export async function startDevnet(options: DevnetOptions): Promise<RunningDevnet
   const description = await prepare(options)
   const supervisor = await Supervisor.open({ directory, description, program, probeGateway, onProgress })
   process.once('exit', () => supervisor.killAll())
-  const deadline = new Deadline(readyDeadlineMs, { signal: options.signal })
+  const withinMs = readyDeadlineMs + readyPerDeviceMs * description.devices.length
+  const deadline = new Deadline(withinMs, { signal: options.signal })
   const { signal } = deadline
   try {
     await Promise.all([supervisor.startNodes(signal), supervisor.startBroker(signal)])
@@ -104,7 +106,7 @@ export async function startDevnet(options: DevnetOptions): Promise<RunningDevnet
     }
     onProgress(`the logs are kept in ${directory}`)
     throw deadline.isOver && error instanceof MoteError && error.code !== 'start-failed'
-      ? new MoteError('start-failed', `not up after ${readyDeadlineMs / 1_000} s: ${error.message}`, {
+      ? new MoteError('start-failed', `not up after ${Math.round(withinMs / 1_000)} s: ${error.message}`, {
           cause: error,
         })
       : error
