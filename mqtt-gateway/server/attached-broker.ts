@@ -75,7 +75,7 @@ export type BrokerEvent =
 const shardSessionSeconds = 7 * 24 * 3_600
 /** How long a shard waits for one decision. */
 const slowMs = 250
-/** Time from one attempt to record a message to the next, while there is no room for it, or no fresh trust data. */
+/** Time from one attempt to the next: to record a message, while there is no room for it or no fresh trust data; to ask who is there. */
 const recordRetryMs = 1_000
 /**
  * Messages of a shard after which what was tied before as many is repeated no more. Mosquitto has 64 unacknowledged, or a few more after a
@@ -144,7 +144,7 @@ class AttachedBroker implements Broker {
       topicFilters: [...heardFilters, claimFilter],
       onMessage: (packet, connection) => this.#take(packet, { connection }),
       onSession: () => this.#reconnected(),
-      onOpen: () => this.#askForMarker(),
+      onOpen: () => void this.#askForMarker(),
     })
     const closed = () => new MoteError('interrupted', 'broker: closed before it answered')
     await unlessAborted(this.#closing.signal, this.#retainedSeen.promise, closed)
@@ -337,10 +337,17 @@ class AttachedBroker implements Broker {
     this.#claims.reconnected()
   }
 
-  #askForMarker(): void {
-    this.#link()
-      .publish(this.#marker, new Uint8Array(0))
-      .catch((error: unknown) => this.#failed(error))
+  /** Until the broker has the question, or it is asked on a later connection: the link that asks may come back after the one that hears. */
+  async #askForMarker(): Promise<void> {
+    const said = this.#said
+    while (said === this.#said && !this.#closing.signal.aborted) {
+      try {
+        return await this.#link().publish(this.#marker, new Uint8Array(0))
+      } catch (error) {
+        this.#failed(error)
+        await pause(recordRetryMs, this.#closing.signal)
+      }
+    }
   }
 
   async #markerSeen(): Promise<void> {

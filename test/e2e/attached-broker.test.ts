@@ -398,6 +398,34 @@ describe.skipIf(noMosquitto)('attached to an existing broker, which needs mosqui
     await client.endAsync(true)
   })
 
+  test('attached: who is there is asked for when the link that asks is back, though that is after the one that hears', async () => {
+    await using tap = await WireTap.between(mosquitto.address)
+    const said: string[] = []
+    const broker = attachedBroker({
+      ...optionsOf(undefined),
+      address: tap.address,
+      shardSecret: `asked-${tap.address.port}`,
+      shards: [shardOf(deviceOf('one'))],
+      onEvent: event => void ('link' in event && said.push(`${event.type} ${event.link}`)),
+    })(permissive)
+    await broker.listen()
+    let isHeld = true
+    let asked = 0
+    tap.changeSent = packet => {
+      const type = (packet[0] as number) >> 4
+      if (type === 3 && packet.includes('mote/1/here/-/')) asked++
+      // The broker closes what does not begin with a CONNECT.
+      return type === 1 && isHeld && packet.includes('-out') ? Buffer.from([0, 0]) : packet
+    }
+    said.length = 0
+    tap.cut()
+    await until(() => said.includes('connected presence'), 'the link that hears')
+    expect(asked).toBe(0)
+    isHeld = false
+    await until(() => asked > 0, 'the question')
+    await broker.close()
+  })
+
   test('attached: where the broker has kept no session, a new one begins', async () => {
     let over = false
     const { sessions } = await reported(
