@@ -5,7 +5,7 @@
  */
 
 import { randomBytes } from 'node:crypto'
-import type { ChainId, DeviceId, Milliseconds } from '../../chain/brands.ts'
+import { type ChainId, type DeviceId, Height, type Milliseconds } from '../../chain/brands.ts'
 import { decode, encode } from '../../chain/codec.ts'
 import { deviceIdOf, type SignatureVerifier } from '../../chain/keys.ts'
 import { RecentMap } from '../../chain/recent-map.ts'
@@ -20,6 +20,7 @@ import {
 } from '../../chain/transaction.ts'
 import { shareOf } from '../../client/address-shares.ts'
 import type { ChainClient } from '../../client/chain-client.ts'
+import { Deadline } from '../../client/deadline.ts'
 import {
   type Assignment,
   type JoinReply,
@@ -35,6 +36,8 @@ import { assign, type LiveNodes } from './live-nodes.ts'
 
 /** A registration must be certified within this time: less than a libp2p answer may take. */
 const certifyTimeoutMs = 20_000
+/** A grant that is not on the chain is looked for this long. */
+const grantPatienceMs = 500
 /** Devices whose latest assignment is remembered. */
 const maxKnownAssignments = 100_000
 
@@ -141,7 +144,19 @@ export class JoinService {
     return { type: 'registered', height, assignment }
   }
 
-  async #factsFor({ device, body }: Registration): Promise<RegistrationFacts> {
+  /** A token is used as soon as some full node has shown its grant, and the one that is asked here may be a block behind that one. */
+  async #factsFor(registration: Registration): Promise<RegistrationFacts> {
+    const { follower } = this.#client
+    const deadline = new Deadline(grantPatienceMs)
+    for (;;) {
+      const facts = await this.#factsNow(registration)
+      if (facts.grant || deadline.isOver) return facts
+      const next = Height(follower.head.header.height + 1)
+      await follower.reach(next, deadline.remainingMs).catch(() => {})
+    }
+  }
+
+  async #factsNow({ device, body }: Registration): Promise<RegistrationFacts> {
     const { records, chainId } = this.#client
     const [parameters, identity, grant, coordinator] = await Promise.all([
       records.parameters(),

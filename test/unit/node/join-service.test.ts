@@ -93,6 +93,13 @@ describe('join', () => {
     )
   })
 
+  it('join: a grant that the full node which is asked here does not know yet is waited for, a moment', async () => {
+    const { chain, contact, device } = await setUp()
+    const joining = join(device, newcomer('sensor'), [contact])
+    setTimeout(() => chain.grant('token'), 50)
+    expect((await joining).record.value.status).toBe('active')
+  })
+
   it('join: where a full node is reached is what that one signed, whatever the coordination node says', async () => {
     const { chain, contact, device } = await setUp()
     chain.grant('token')
