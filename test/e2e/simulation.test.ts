@@ -133,12 +133,12 @@ async function reportsOf(worker: Worker, seeds: readonly number[]): Promise<stri
 }
 
 test('sim: a worker that ends or hangs has failed its seed, and the others still run', async () => {
-  const worker = new Worker({ file: breakingWorker, silenceMsMax: 2_000 })
+  const worker = new Worker({ file: breakingWorker, silenceMsMax: 8_000 })
   expect(await reportsOf(worker, [1, 3, 2, 4, 5])).toEqual([
     '1 passed',
     '3 a run comes to its end: it ended with 7',
     '2 passed',
-    '4 a run comes to its end: no answer for 2 s',
+    '4 a run comes to its end: no answer for 8 s',
     '5 passed',
   ])
 })

@@ -2,6 +2,7 @@
  * The supervisor's parts without a chain: children, control socket, logs, ports. The children are small programs
  * written here, run by this Node.
  */
+import { spawnSync } from 'node:child_process'
 import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { createConnection, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -14,6 +15,7 @@ import { askControl, parseRequest, serveControl } from '../../../devnet/control.
 import { chooseControlSocket, type DevnetDescription, removeControlSocket } from '../../../devnet/layout.ts'
 import { LogFile } from '../../../devnet/log-file.ts'
 import { choosePorts } from '../../../devnet/ports.ts'
+import { repositoryRoot } from '../../support/source-files.ts'
 
 let directory: string
 const never = AbortSignal.timeout(60_000)
@@ -239,6 +241,19 @@ describe('log file', () => {
 })
 
 describe('ports', () => {
+  test('auto gives no port again, and none that is near to those of another process, while this one runs', async () => {
+    const [first, second] = [await choosePorts(100, 'auto'), await choosePorts(100, 'auto')]
+    expect(new Set([...first, ...second]).size).toBe(200)
+    const child =
+      'import("./devnet/ports.ts").then(async ({ choosePorts }) => console.log(...await choosePorts(1000, "auto")))'
+    const { stdout } = spawnSync(process.execPath, ['-e', child], { encoding: 'utf8', cwd: repositoryRoot })
+    const others = stdout.trim().split(' ').map(Number)
+    expect(new Set(others).size).toBe(1000)
+    const blockOf = (port: number) => Math.floor((port - 15_000) / 64)
+    const ours = new Set([...first, ...second].map(blockOf))
+    expect(others.filter(port => ours.has(blockOf(port)))).toEqual([])
+  })
+
   test('auto gives different free ports; a base that is taken is refused', async () => {
     const ports = await choosePorts(8, 'auto')
     expect(new Set(ports).size).toBe(8)
