@@ -98,7 +98,11 @@ export class ShellCommand {
 /** What starts other programs from its own file, or is one: it needs a process of its own. */
 function needsProcess(args: readonly string[]): boolean {
   const [family, action] = args
-  return family === 'node' || (family === 'devnet' && action === 'up') || args.includes('--run')
+  return (
+    (family === 'node' && action === 'start') ||
+    (family === 'devnet' && action === 'up') ||
+    args.includes('--run')
+  )
 }
 
 /**
