@@ -17,7 +17,7 @@ const strangersAddress = '127.0.0.66'
 const socketsPerNode = 300
 /** At the gateway, of all addresses together: one after the other is let go, as the gateway does. */
 const socketsAtGateway = 2_000
-const refillEveryMs = 100
+const refillEveryMs = 250
 /** At most: who is let go at once would open nothing but sockets. */
 const socketsPerRefill = 300
 
