@@ -12,6 +12,8 @@ type Brand<T, Name extends string> = T & { readonly [brand]: Name }
 
 /** SHA-256 digest, 64 hexadecimal characters. */
 export type Hash = Brand<string, 'Hash'>
+/** SHA-256 digest, 32 characters, one for each byte: where there are many and nobody reads them. */
+export type HashText = Brand<string, 'HashText'>
 /** Identity of a device, node or operator: digest of its inception key. 64 hexadecimal characters. */
 export type DeviceId = Brand<string, 'DeviceId'>
 /** Digest of a suite and a public key. 64 hexadecimal characters. */

@@ -7,7 +7,7 @@
  */
 import { sha256 as nobleSha256 } from '@noble/hashes/sha2.js'
 import { concatBytes, utf8ToBytes } from '@noble/hashes/utils.js'
-import type { Hash } from './brands.ts'
+import type { Hash, HashText } from './brands.ts'
 import { bytesToHex } from './hex.ts'
 import { assert } from './result.ts'
 
@@ -78,19 +78,28 @@ export function domainBytes(domain: Domain, ...parts: readonly Uint8Array[]): Ui
   return concatBytes(prefixes.get(domain) as Uint8Array, ...parts)
 }
 
-/** SHA-256 of bytes that belong to the caller and are gone after the call: 32 bytes of its own. */
-export type Sha256 = (bytes: Uint8Array) => Uint8Array
+/**
+ * SHA-256 of bytes that belong to the caller and are gone after the call, as text: of one character a byte (*binary*, 32
+ * characters), or as lowercase hexadecimal digits (64).
+ */
+export type Sha256 = (bytes: Uint8Array, as: 'binary' | 'hex') => string
 
 const fresh = nobleSha256.create()
 /** The one hash state that noble computes in: making a new one for each hash costs as much as hashing a tree node. */
 const working = nobleSha256.create()
 
-const portableSha256: Sha256 = bytes => {
+function portableDigest(bytes: Uint8Array): Uint8Array {
   fresh._cloneInto(working)
   return working.update(bytes).digest()
 }
 
+const portableSha256: Sha256 = (bytes, as) => {
+  const digest = portableDigest(bytes)
+  return as === 'hex' ? bytesToHex(digest) : hashText(digest)
+}
+
 let sha256 = portableSha256
+let digestOf = portableDigest
 
 /**
  * From now on hashes with native code. It must be SHA-256: it is compared with the portable one first, for every length
@@ -99,32 +108,48 @@ let sha256 = portableSha256
 export function useSha256(native: Sha256): void {
   for (let length = 0; length <= 130; length++) {
     const bytes = Uint8Array.from({ length }, (_, i) => (i * 7 + length) & 0xff)
-    assert(equal(native(bytes), portableSha256(bytes)), `native SHA-256: differs for ${length} bytes`)
+    for (const as of ['binary', 'hex'] as const)
+      assert(native(bytes, as) === portableSha256(bytes, as), `native SHA-256: differs for ${length} bytes`)
   }
   sha256 = native
+  digestOf = bytes => hashTextBytes(native(bytes, 'binary') as HashText)
 }
 
-function equal(a: Uint8Array, b: Uint8Array): boolean {
-  return a.length === b.length && a.every((byte, i) => byte === b[i])
+/** A hash as text of one character a byte. 32 bytes of text take a third of the memory of an array of 32 bytes. */
+export function hashText(hash: Uint8Array): HashText {
+  return String.fromCharCode.apply(null, hash as unknown as number[]) as HashText
+}
+
+export function hashTextBytes(hash: HashText): Uint8Array {
+  const bytes = new Uint8Array(32)
+  writeHashText(hash, bytes, 0)
+  return bytes
+}
+
+/** Puts the 32 bytes of a hash into `target` from `offset` on. */
+export function writeHashText(hash: HashText, target: Uint8Array, offset: number): void {
+  for (let i = 0; i < 32; i++) target[offset + i] = hash.charCodeAt(i)
 }
 
 /** What is hashed next, gathered. Longer input is gathered elsewhere. */
 const gathered = new Uint8Array(4096)
 
+function gather(prefix: Uint8Array, parts: readonly Uint8Array[]): Uint8Array {
+  let length = prefix.length
+  for (const part of parts) length += part.length
+  const input = length <= gathered.length ? gathered : new Uint8Array(length)
+  input.set(prefix)
+  let offset = prefix.length
+  for (const part of parts) {
+    input.set(part, offset)
+    offset += part.length
+  }
+  return input.subarray(0, length)
+}
+
 /** SHA-256 of `prefix` and then the parts. */
 export function hasherFor(prefix: Uint8Array): (...parts: readonly Uint8Array[]) => Uint8Array {
-  return (...parts) => {
-    let length = prefix.length
-    for (const part of parts) length += part.length
-    const input = length <= gathered.length ? gathered : new Uint8Array(length)
-    input.set(prefix)
-    let offset = prefix.length
-    for (const part of parts) {
-      input.set(part, offset)
-      offset += part.length
-    }
-    return sha256(input.subarray(0, length))
-  }
+  return (...parts) => digestOf(gather(prefix, parts))
 }
 
 const hashers = new Map(domains.map(domain => [domain, hasherFor(domainBytes(domain))]))
@@ -136,7 +161,22 @@ export function hashOf(domain: Domain, ...parts: readonly Uint8Array[]): Uint8Ar
 
 /** `hashOf` as 64 lowercase hexadecimal characters. */
 export function hashHex(domain: Domain, ...parts: readonly Uint8Array[]): Hash {
-  return bytesToHex(hashOf(domain, ...parts)) as Hash
+  return sha256(gather(prefixes.get(domain) as Uint8Array, parts), 'hex') as Hash
+}
+
+/** Hashes input of one length, which the caller puts into `input`: `hash()` is SHA-256 of `domainBytes(domain, input)`. */
+export class FixedHasher {
+  readonly input: Uint8Array
+  readonly #whole: Uint8Array
+
+  constructor(domain: Domain, length: number) {
+    this.#whole = domainBytes(domain, new Uint8Array(length))
+    this.input = this.#whole.subarray(this.#whole.length - length)
+  }
+
+  hash(): HashText {
+    return sha256(this.#whole, 'binary') as HashText
+  }
 }
 
 /** Unsigned 64-bit integer, most significant byte first. `value` is at most 2^53-1. */

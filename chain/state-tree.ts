@@ -15,24 +15,24 @@
  * and a root: no byte of it can be changed.
  */
 import { concatBytes } from '@noble/hashes/utils.js'
-import type { Hash, StateKey } from './brands.ts'
+import type { Hash, HashText, StateKey } from './brands.ts'
 import { bytes, type Codec, digest, equalBytes, optional, struct, uint } from './codec.ts'
-import { hashOf } from './hashing.ts'
-import { bytesToHex, hexToBytes } from './hex.ts'
+import { FixedHasher, hashOf, hashText, hashTextBytes, writeHashText } from './hashing.ts'
+import { bytesToHex, hexToBytes, writeHex } from './hex.ts'
 import { assert } from './result.ts'
 
 interface Leaf {
   readonly kind: 'leaf'
   readonly key: StateKey
   readonly value: Uint8Array
-  readonly hash: Uint8Array
+  readonly hash: HashText
 }
 
 interface Branch {
   readonly kind: 'branch'
   readonly left: Node | undefined
   readonly right: Node | undefined
-  readonly hash: Uint8Array
+  readonly hash: HashText
 }
 
 type Node = Leaf | Branch
@@ -65,7 +65,7 @@ export const stateProofCodec: Codec<StateProof> = struct({
   other: optional(struct({ key: digest<StateKey>(), valueHash: digest<Hash>() })),
 })
 
-const emptyHash: Uint8Array = new Uint8Array(32)
+const emptyHash: HashText = hashText(new Uint8Array(32))
 
 /** The state without any leaf. Its root is 32 zero bytes. */
 export const emptyTree: StateTree = { root: undefined, size: 0 }
@@ -76,12 +76,19 @@ function bitAt(key: StateKey, depth: number): 0 | 1 {
   return ((nibble >> (3 - (depth & 3))) & 1) as 0 | 1
 }
 
-function leafHash(key: StateKey, valueHash: Uint8Array): Uint8Array {
-  return hashOf('mote/state-leaf/1', hexToBytes(key), valueHash)
+const leafHasher = new FixedHasher('mote/state-leaf/1', 64)
+const branchHasher = new FixedHasher('mote/state-branch/1', 64)
+
+function leafHash(key: StateKey, valueHash: Uint8Array): HashText {
+  writeHex(key, leafHasher.input, 0)
+  leafHasher.input.set(valueHash, 32)
+  return leafHasher.hash()
 }
 
-function branchHash(left: Uint8Array, right: Uint8Array): Uint8Array {
-  return hashOf('mote/state-branch/1', left, right)
+function branchHash(left: HashText, right: HashText): HashText {
+  writeHashText(left, branchHasher.input, 0)
+  writeHashText(right, branchHasher.input, 32)
+  return branchHasher.hash()
 }
 
 function valueHashOf(value: Uint8Array): Uint8Array {
@@ -92,7 +99,7 @@ function leaf(key: StateKey, value: Uint8Array): Leaf {
   return { kind: 'leaf', key, value, hash: leafHash(key, valueHashOf(value)) }
 }
 
-function hashOfNode(node: Node | undefined): Uint8Array {
+function hashOfNode(node: Node | undefined): HashText {
   return node ? node.hash : emptyHash
 }
 
@@ -180,9 +187,13 @@ export function update(tree: StateTree, writes: StateWrites): StateTree {
   return { root: apply(tree.root, sorted, 0, sorted.length, 0), size }
 }
 
+function hexOf(hash: HashText): Hash {
+  return bytesToHex(hashTextBytes(hash)) as Hash
+}
+
 /** The root hash: 64 hexadecimal characters. */
 export function rootOf(tree: StateTree): Hash {
-  return bytesToHex(hashOfNode(tree.root)) as Hash
+  return hexOf(hashOfNode(tree.root))
 }
 
 /** The value at `key`. */
@@ -217,7 +228,7 @@ function subtreesAbove(tree: StateTree, key: StateKey): (Node | undefined)[] {
 
 /** The proof that `key` has the value `get(tree, key)`, or that it has none. */
 export function prove(tree: StateTree, key: StateKey): StateProof {
-  const path: Uint8Array[] = []
+  const path: HashText[] = []
   let node = tree.root
   for (let depth = 0; node?.kind === 'branch'; depth++) {
     const [next, sibling]: [Node | undefined, Node | undefined] = bitAt(key, depth)
@@ -231,7 +242,7 @@ export function prove(tree: StateTree, key: StateKey): StateProof {
   path.forEach((hash, depth) => {
     if (hash === emptyHash) return
     present[depth >> 3] = (present[depth >> 3] as number) | (0x80 >> (depth & 7))
-    siblings.push(hash)
+    siblings.push(hashTextBytes(hash))
   })
   return {
     depth: path.length,
@@ -245,10 +256,10 @@ export function prove(tree: StateTree, key: StateKey): StateProof {
 }
 
 /** The siblings from the root down, or undefined if the proof does not have the one form it may have. */
-function siblingsOf(proof: StateProof): Uint8Array[] | undefined {
+function siblingsOf(proof: StateProof): HashText[] | undefined {
   const { depth, present, siblings } = proof
   if (depth > 256 || present.length !== Math.ceil(depth / 8)) return undefined
-  const list: Uint8Array[] = []
+  const list: HashText[] = []
   let offset = 0
   for (let level = 0; level < present.length * 8; level++) {
     const set = ((present[level >> 3] as number) & (0x80 >> (level & 7))) !== 0
@@ -256,9 +267,9 @@ function siblingsOf(proof: StateProof): Uint8Array[] | undefined {
       if (set) return undefined
       continue
     }
-    const sibling = set ? siblings.subarray(offset, offset + 32) : emptyHash
+    const sibling = set ? hashText(siblings.subarray(offset, offset + 32)) : emptyHash
     if (set) {
-      if (sibling.length !== 32 || equalBytes(sibling, emptyHash)) return undefined
+      if (sibling.length !== 32 || sibling === emptyHash) return undefined
       offset += 32
     }
     list.push(sibling)
@@ -285,7 +296,7 @@ export function rootOfProof(
   const siblings = siblingsOf(proof)
   if (!siblings) return undefined
   const { other } = proof
-  let hash: Uint8Array = emptyHash
+  let hash = emptyHash
   if (value) {
     if (other) return undefined
     hash = leafHash(key, valueHashOf(value))
@@ -294,10 +305,10 @@ export function rootOfProof(
     hash = leafHash(other.key, hexToBytes(other.valueHash))
   }
   for (let level = siblings.length - 1; level >= 0; level--) {
-    const sibling = siblings[level] as Uint8Array
+    const sibling = siblings[level] as HashText
     hash = bitAt(key, level) ? branchHash(sibling, hash) : branchHash(hash, sibling)
   }
-  return bytesToHex(hash) as Hash
+  return hexOf(hash)
 }
 
 /** True if `proof` shows that under `root` the key has `value`, or, with undefined, that it is absent. */

@@ -18,19 +18,23 @@ describe.each(['portable', 'native'])('hashing, %s', adapter => {
   beforeAll(async () => {
     hashing = await loaded(adapter)
     if (adapter === 'native')
-      hashing.useSha256(bytes => {
+      hashing.useSha256((bytes, as) => {
         nativeCalls++
-        return openssl(bytes)
+        return Buffer.from(openssl(bytes)).toString(as)
       })
   })
 
   test('hashing: is SHA-256 of domain, zero byte and parts, however long', () => {
-    const { hashOf, hasherFor } = hashing
+    const { hashOf, hashHex, hasherFor, FixedHasher } = hashing
     for (const input of inputs) {
       const expected = openssl(domainBytes('mote/genesis/1', input))
       expect(hashOf('mote/genesis/1', input)).toEqual(expected)
       expect(hashOf('mote/genesis/1', input.subarray(0, 20), input.subarray(20))).toEqual(expected)
       expect(hasherFor(Uint8Array.of(0))(input)).toEqual(openssl(Uint8Array.of(0, ...input)))
+      expect(hashHex('mote/genesis/1', input)).toBe(Buffer.from(expected).toString('hex'))
+      const fixed = new FixedHasher('mote/genesis/1', input.length)
+      fixed.input.set(input)
+      expect(hashing.hashTextBytes(fixed.hash())).toEqual(expected)
     }
     if (adapter === 'native') expect(nativeCalls).toBeGreaterThan(inputs.length)
     else expect(nativeCalls).toBe(0)
@@ -46,10 +50,10 @@ describe.each(['portable', 'native'])('hashing, %s', adapter => {
 })
 
 test('hashing: another function than SHA-256 is refused', () => {
-  expect(() => useSha256(bytes => openssl(bytes).fill(0, 31))).toThrow('native SHA-256')
-  expect(() => useSha256(bytes => new Uint8Array(createHash('sha512').update(bytes).digest()))).toThrow(
-    'native',
-  )
+  const text = (digest: Uint8Array, as: 'binary' | 'hex') => Buffer.from(digest).toString(as)
+  expect(() => useSha256((bytes, as) => text(openssl(bytes).fill(0, 31), as))).toThrow('native SHA-256')
+  expect(() => useSha256((bytes, as) => createHash('sha512').update(bytes).digest(as))).toThrow('native')
+  expect(() => useSha256(bytes => text(openssl(bytes), 'binary'))).toThrow('native')
 })
 
 test('hashing: each domain of envelopes and boxes serves one purpose: one place in the code', () => {
