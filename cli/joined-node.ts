@@ -160,7 +160,7 @@ export async function runJoined(
   return inForeground(context, access, initialised, onUp)
 }
 
-const pollMs = 50
+const pollMs = 100
 
 async function inForeground(
   context: Context,

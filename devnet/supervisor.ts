@@ -49,7 +49,7 @@ const restartDeadlineMs = 60_000
 const refusalDeadlineMs = 10_000
 /** What joined earlier has this long to come up with the devnet; nobody else waits longer for it. */
 const joinedPatienceMs = 15_000
-const pollMs = 50
+const pollMs = 100
 
 export class Supervisor {
   readonly #options: SupervisorOptions

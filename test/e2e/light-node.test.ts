@@ -1,14 +1,15 @@
 /**
  * Joining and light nodes with real processes: a device is admitted and proves it, every lie of a full node is caught,
- * and the death of a full node costs its lightweight nodes nothing.
+ * and the death of a full node costs its lightweight nodes nothing. The tests of one devnet, in order: what has joined in
+ * one of them is the light node and the coordination node of those that follow.
  */
 import { randomBytes } from 'node:crypto'
-import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { mkdtemp, readFile, rm, stat } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { type ChainId, type DeviceId, Milliseconds } from '../../chain/brands.ts'
-import { decode, encode } from '../../chain/codec.ts'
+import type { ChainId, DeviceId } from '../../chain/brands.ts'
+import { decode } from '../../chain/codec.ts'
 import { checkpointFromGenesis, type GenesisDocument } from '../../chain/genesis.ts'
 import type { Signer } from '../../chain/keys.ts'
 import { stateAnswerCodec } from '../../chain/light-client.ts'
@@ -16,9 +17,8 @@ import { stateKeyOf } from '../../chain/records.ts'
 import { MoteError } from '../../chain/result.ts'
 import { type CapabilityProfile, grantTokenSigningBytes } from '../../chain/transaction.ts'
 import { ChainClient } from '../../client/chain-client.ts'
-import { submissionCodec } from '../../client/chain-source.ts'
 import { readGenesisFile } from '../../client/genesis-file.ts'
-import { exchange, httpSource } from '../../client/http-source.ts'
+import { httpSource } from '../../client/http-source.ts'
 import {
   askAssignment,
   type CoordinationContact,
@@ -31,11 +31,13 @@ import type { NodeAddress } from '../../client/join-messages.ts'
 import { type IdentityKeys, KeyDirectory, makeKeys } from '../../client/key-directory.ts'
 import { nativeSignerFromSeed } from '../../client/native-crypto.ts'
 import { grant, revoke } from '../../client/operator-actions.ts'
-import { signedBody } from '../../client/submission.ts'
+import type { KillLeaderReport } from '../../devnet/chaos/kill-leader.ts'
 import { apiUrl, type DevnetDescription, layout, readDescription } from '../../devnet/layout.ts'
 import { unreadiness } from '../contract/health.ts'
+import { beginInProcess } from '../support/command-in-process.ts'
+import { keysOfFullBlocks, makeFullBlocks } from '../support/full-blocks.ts'
 import { lyingProxy } from '../support/lying-proxy.ts'
-import { MoteCommand, runMote, ShellCommand } from '../support/mote-command.ts'
+import { MoteCommand, pidsOf, runMote, ShellCommand, untilGone } from '../support/mote-command.ts'
 
 interface Status {
   readonly id: string
@@ -45,6 +47,7 @@ interface Status {
   readonly servedBy?: string
   readonly assignedFullNode?: { readonly id: string }
   readonly backups?: readonly { readonly id: string }[]
+  readonly fullNodes?: readonly unknown[]
   readonly peers?: readonly { readonly id: string; readonly state: string }[]
 }
 
@@ -79,7 +82,9 @@ interface StatusAnswer {
     readonly id: string
     readonly label: string
     readonly state: string
+    readonly pid: number | null
   }[]
+  readonly gateway: { readonly pid: number | null }
   readonly devices: readonly DeviceRow[]
 }
 
@@ -117,15 +122,11 @@ async function newBlock(): Promise<number> {
   return (await grant(await honestClient(), operator, { tokenKey })).height
 }
 
+/** Between two looks at the whole devnet, which ask every node of it. */
+const statusEveryMs = 250
+
 /** For what waits on a busy machine. */
 const patience = ['--timeout', '100'] as const
-
-/** Changed keys whose headers are over the first limit that an answer had, 32 KiB. */
-const keysOfFullBlocks = 950
-/** Grants at once: nearly as many as one operator may have wait for a block. */
-const grantsAtOnce = 481
-
-const forFullBlocks = { producer: { pipelinedTransactions: 2_000 }, raft: { electionTimeoutTicks: 30 } }
 
 /** URL of the full node that leads, as soon as one does. */
 async function leaderUrl(): Promise<string> {
@@ -135,49 +136,14 @@ async function leaderUrl(): Promise<string> {
   return urls[roles.indexOf('leader')]!
 }
 
-/** Gives out grants, as many at once as one operator may, until their blocks change so many keys; returns how many. */
-async function changesOfFullBlocks(wanted: number): Promise<number> {
-  const client = await honestClient()
-  let changed = 0
-  for (let attempt = 0; attempt < 10 && changed < wanted; attempt++) {
-    const { height: from, time } = (await client.follower.sync()).header
-    const signed = Array.from({ length: grantsAtOnce }, () => {
-      const { publicKey: tokenKey } = nativeSignerFromSeed('ed25519', randomBytes(32))
-      const expiry = Milliseconds(time + 60 * 60_000)
-      const body = {
-        type: 'identity.grant',
-        tokenKey,
-        quota: 1,
-        expiry,
-        highestLabel: 'lightweight',
-      } as const
-      return signedBody({ chainId: client.chainId, body, keys: operator, time })
-    })
-    const leader = await leaderUrl()
-    // The first is on its way when the others come.
-    const batches = [signed.slice(0, 1), signed.slice(1, 241), signed.slice(241)]
-    await Promise.all(
-      batches.map(batch =>
-        exchange(leader, {
-          path: '/v1/transactions/batch?wait=certified',
-          timeoutMs: 60_000,
-          signal: undefined,
-          body: encode(submissionCodec, batch),
-        }),
-      ),
-    )
-    const { height: to } = (await client.follower.sync()).header
-    for (const { changes } of await httpSource(leader).headersFrom(from, to - from + 1))
-      if (changes.length > grantsAtOnce / 2) changed += changes.length
-  }
-  return changed
-}
-
-/** Waits until every full node is at this height and not connected to the device. */
+/** Waits until every full node that runs is at this height and not connected to the device. */
 async function cutOffEverywhere(id: DeviceId, height: number): Promise<void> {
-  for (const full of ['full-1', 'full-2', 'full-3'])
+  const { nodes } = await mote<StatusAnswer>('devnet', 'status')
+  const running = nodes.filter(({ label, state }) => label === 'full' && state === 'answers')
+  expect(running.length).toBeGreaterThan(1)
+  for (const { name } of running)
     await until(
-      () => statusOf(urlOf(full)),
+      () => statusOf(urlOf(name)),
       now => now.height >= height && !now.peers?.some(peer => peer.id === id && peer.state === 'connected'),
     )
 }
@@ -197,8 +163,12 @@ async function statusOf(url: string): Promise<Status> {
 }
 
 /** Asks until the condition holds; fails with the last answer after the time. */
-async function until<T>(ask: () => Promise<T>, holds: (value: T) => boolean, timeoutMs = 60_000): Promise<T> {
-  const deadline = performance.now() + timeoutMs
+async function until<T>(
+  ask: () => Promise<T>,
+  holds: (value: T) => boolean,
+  { withinMs = 60_000, everyMs = 50 } = {},
+): Promise<T> {
+  const deadline = performance.now() + withinMs
   for (let last: unknown; ; ) {
     try {
       const value = await ask()
@@ -207,8 +177,8 @@ async function until<T>(ask: () => Promise<T>, holds: (value: T) => boolean, tim
     } catch (error) {
       last = error
     }
-    if (performance.now() > deadline) throw new Error(`not within ${timeoutMs} ms: ${JSON.stringify(last)}`)
-    await new Promise(resolve => setTimeout(resolve, 25))
+    if (performance.now() > deadline) throw new Error(`not within ${withinMs} ms: ${JSON.stringify(last)}`)
+    await new Promise(resolve => setTimeout(resolve, everyMs))
   }
 }
 
@@ -220,19 +190,25 @@ async function refusal(promise: Promise<unknown>): Promise<string> {
   return error instanceof MoteError ? error.code : `not refused: ${String(error)}`
 }
 
+/** Where a devnet is that names no directory. */
+const inNoDirectory = () => ({ XDG_STATE_HOME: join(root, 'state') })
+
 beforeAll(async () => {
   root = await mkdtemp(join(tmpdir(), 'mote-e2e-light-'))
-  directory = join(root, 'net')
-  const size = ['--full', '3', '--coordination', '2', '--lightweight', '1', '--devices', '1']
-  const up = await runMote(['devnet', 'up', '--detach', '--seed', 'light', '--dir', directory, ...size])
+  const size = ['--full', '3', '--coordination', '1', '--lightweight', '0', '--devices', '1']
+  const up = await runMote(
+    ['devnet', 'up', '--detach', '--json', '--seed', 'light', ...size],
+    inNoDirectory(),
+  )
   expect(up.code, up.stderr).toBe(0)
+  directory = (JSON.parse(up.stdout) as { directory: string }).directory
   devnet = (await readDescription(directory))!
   genesis = await readGenesisFile(layout.genesis(directory))
   operator = await (await KeyDirectory.open(layout.operator(directory))).load('operator')
 })
 
 afterAll(async () => {
-  await runMote(['devnet', 'down', '--dir', directory])
+  await runMote(['devnet', 'down'], inNoDirectory())
   await rm(root, { recursive: true, force: true })
 })
 
@@ -246,22 +222,6 @@ describe('light node: joining', () => {
     expect(all.map(({ id }) => nameOf(id)).sort()).toEqual(['full-1', 'full-2', 'full-3'])
     expect(all.map(({ api }) => api).sort()).toEqual(['full-1', 'full-2', 'full-3'].map(urlOf).sort())
     expect(client.follower.head.header.height).toBeGreaterThanOrEqual(height)
-  })
-
-  test('light node: both coordination nodes give the same assignment', async () => {
-    const { id } = devnet.devices[0]!
-    const [one, two] = ['coordination-1', 'coordination-2'].map(name => httpContact(urlOf(name)))
-    // What is signed may be of two heartbeats.
-    const unsigned = ({ signed: _, ...where }: NodeAddress) => where
-    const assignedBy = async (contact: CoordinationContact) => {
-      const { fullNode, backups } = await askAssignment(contact, id)
-      return { fullNode: unsigned(fullNode), backups: backups.map(unsigned) }
-    }
-    const assigned = await assignedBy(one!)
-    expect(assigned).toEqual(await assignedBy(two!))
-    const response = await fetch(`${urlOf('coordination-1')}/v1/assignment/${id}`)
-    const { assignedFullNode } = (await response.json()) as { assignedFullNode: unknown }
-    expect(assignedFullNode).toEqual(assigned.fullNode)
   })
 
   test('light node: a coordinator cannot spend a grant on another device, not even past its own checks', async () => {
@@ -343,71 +303,45 @@ describe('light node: full nodes that lie', () => {
 })
 
 describe('light node: processes', () => {
-  test('light node: serves verified answers from its own API', async () => {
-    const client = await clientOf(urlOf('lightweight-1'))
-    await client.follower.sync()
-    const { value, ageMs } = await client.records.device(devnet.devices[0]!.id)
-    expect(value?.status).toBe('active')
-    expect(ageMs).toBeLessThan(devnet.trustTtlMs)
-    expect((await fetch(`${urlOf('lightweight-1')}/readyz`)).status).toBe(200)
-  })
+  /** The light node of these tests: a device that joins and runs in the foreground. */
+  let sensor: {
+    readonly command: MoteCommand
+    readonly id: DeviceId
+    readonly api: string
+    readonly pid: number
+  }
+  /** A coordination node that has joined, under the supervisor. */
+  let helper: { readonly id: DeviceId; readonly api: string }
 
-  test('light node: a lightweight and a coordination node that were stopped for 58 blocks are level again', async () => {
-    const nodes = ['lightweight-1', 'coordination-2']
-    await Promise.all(nodes.map(node => mote('chaos', 'pause', node)))
-    const client = await honestClient()
-    let height = 0
-    for (let i = 0; i < 58; i++) {
-      const { publicKey: tokenKey } = nativeSignerFromSeed('ed25519', randomBytes(32))
-      height = (await grant(client, operator, { tokenKey })).height
-    }
-    await Promise.all(nodes.map(node => mote('chaos', 'resume', node)))
-    for (const node of nodes) {
-      const level = (status: { certifiedHeight: number; lag: number }) =>
-        status.certifiedHeight >= height && status.lag === 0
-      await until(() => httpSource(urlOf(node)).status(), level, 5_000)
-      expect((await fetch(`${urlOf(node)}/readyz`)).status).toBe(200)
-    }
-  })
+  const sensorStatus = () => statusOf(sensor.api)
+  /** Served by the full node that it is assigned, with both others as backups. */
+  const settled = ({ backups, servedBy, assignedFullNode }: Status) =>
+    backups?.length === 2 && servedBy === assignedFullNode?.id
 
-  test('light node: two blocks of 480 changed keys, more than 32 KiB in one answer, do not stop those who were away for them', async () => {
-    // What comes while a block is under way is to be one block, and slow links no reason for an election.
-    const full = ['full-1', 'full-2', 'full-3']
-    for (const name of full) {
-      const file = layout.nodeConfig(directory, name)
-      const config = JSON.parse(await readFile(file, 'utf8')) as object
-      await writeFile(file, JSON.stringify({ ...config, ...forFullBlocks }))
-    }
-    await Promise.all(full.map(name => mote('chaos', 'restart', name, ...patience)))
-    const nodes = ['lightweight-1', 'coordination-2']
-    await Promise.all(nodes.map(node => mote('chaos', 'pause', node)))
-    let changes = 0
-    try {
-      await mote('chaos', 'delay', 'all', '300')
-      changes = await changesOfFullBlocks(keysOfFullBlocks)
-    } finally {
-      await mote('chaos', 'delay', 'all', '0')
-      await Promise.all(nodes.map(node => mote('chaos', 'resume', node, ...patience)))
-    }
-    expect(changes).toBeGreaterThanOrEqual(keysOfFullBlocks)
-    for (const node of nodes) {
-      await until(
-        () => httpSource(urlOf(node)).status(),
-        status => status.lag === 0,
-      )
-      expect(await unreadiness(urlOf(node)), node).toBeUndefined()
-    }
-  })
+  /** Resolves when the helper has heard of so many full nodes: they come one after the other. */
+  const heardOf = (count: number) =>
+    until(
+      () => statusOf(helper.api),
+      ({ fullNodes }) => fullNodes?.length === count,
+    )
+
+  afterAll(() => sensor?.command[Symbol.asyncDispose]())
 
   test('light node: a device joins and runs with the command that join prints', async () => {
-    const { next } = await mote<{ next: string }>('device', 'join', 'camera')
-    expect(next).toContain('mote node init camera --label lightweight')
+    const joined = await mote<{
+      next: string
+      assignedFullNode: { name: string }
+      backups: readonly unknown[]
+    }>('device', 'join', 'camera')
+    expect(joined.assignedFullNode.name).toMatch(/^full-/)
+    expect(joined.backups).toHaveLength(2)
+    expect(joined.next).toContain('mote node init camera --label lightweight')
     // What npx does is npm's matter, and costs a second each time.
-    await using node = new ShellCommand(next.replaceAll('npx mote', `${process.execPath} bin/mote.js`))
+    await using node = new ShellCommand(joined.next.replaceAll('npx mote', `${process.execPath} bin/mote.js`))
     const camera = await until(
       () => deviceNamed('camera'),
       row => row?.servedBy !== null,
-      30_000,
+      { everyMs: statusEveryMs },
     )
     expect(camera).toMatchObject({ label: 'lightweight', status: 'active', level: 2 })
     expect(nodeNamed(camera!.servedBy!).label).toBe('full')
@@ -423,152 +357,157 @@ describe('light node: processes', () => {
     expect(await nodeRow('camera')).toBeUndefined()
   })
 
-  test('light node: a joined device follows headers, goes on without its full node, and is cut off when revoked', async () => {
-    await using node = new MoteCommand(['device', 'join', 'sensor-9', '--run', '--json'], {
+  test('light node: serves verified answers from its own API', async () => {
+    const command = new MoteCommand(['device', 'join', 'sensor-9', '--run', '--json'], {
       MOTE_DIR: directory,
     })
-    const { id, node: up } = await until(
-      async () => JSON.parse(node.stdout || '{}') as { id: DeviceId; node?: { api: string } },
+    interface Answer {
+      readonly id: DeviceId
+      readonly node?: { readonly api: string; readonly pid: number }
+    }
+    const { id, node } = await until(
+      async () => JSON.parse(command.stdout || '{}') as Answer,
       answer => answer.node !== undefined,
-      30_000,
     )
-    const url = up!.api
-    const { assignedFullNode } = await until(
-      () => statusOf(url),
-      status => status.backups?.length === 2 && status.servedBy === status.assignedFullNode?.id,
-    )
-    const dead = nameOf(assignedFullNode!.id)
-    await mote('chaos', 'kill', dead)
-    const height = await newBlock()
-    const after = await until(
-      () => statusOf(url),
-      status => status.height >= height && status.servedBy !== undefined,
-    )
-    expect(nameOf(after.servedBy!)).not.toBe(dead)
+    sensor = { command, id, ...node! }
+    const client = await clientOf(sensor.api)
+    await client.follower.sync()
+    const { value, ageMs } = await client.records.device(devnet.devices[0]!.id)
+    expect(value?.status).toBe('active')
+    expect(ageMs).toBeLessThan(devnet.trustTtlMs)
+    expect((await fetch(`${sensor.api}/readyz`)).status).toBe(200)
     expect((await deviceNamed('sensor-9'))?.servedBy).toMatch(/^full-/)
-    await mote('chaos', 'restart', dead)
-
-    const { transaction } = await revoke(await honestClient(), operator, { id, reason: 'lost' })
-    const certifiedAt = performance.now()
-    await cutOffEverywhere(id, transaction!.height)
-    expect(performance.now() - certifiedAt).toBeLessThan(1_000)
-    const { code, stderr } = await node.ended
-    const { error } = JSON.parse(stderr) as { error: { code: string; detail: string } }
-    expect(error).toMatchObject({
-      code: 'device-revoked',
-      detail: expect.stringContaining('join under another name'),
-    })
-    expect(code).toBe(5)
-    expect(await deviceNamed('sensor-9')).toMatchObject({ status: 'revoked', servedBy: null })
-    const again = await runMote(['device', 'join', 'sensor-9', '--run'], { MOTE_DIR: directory })
-    expect(again.stderr).toContain('device-revoked')
   })
 
-  test('light node: a joined node under the supervisor is killed, restarted and shown like its own', async () => {
+  test('light node: a coordination node joins and runs under the supervisor, like its own', async () => {
     const args = ['device', 'join', 'helper', '--label', 'coordination', '--run', '--detach']
-    const { node } = await mote<{ node: { api: string } }>(...args)
+    const { id, node } = await mote<{ id: DeviceId; node: { api: string } }>(...args)
+    helper = { id, api: node.api }
     // It is up: full nodes have its signed address and tell it that they live, so it takes newcomers.
-    expect((await fetch(`${node.api}/readyz`)).status).toBe(200)
+    expect((await fetch(`${helper.api}/readyz`)).status).toBe(200)
     const twice = await runMote(args, { MOTE_DIR: directory })
     expect(twice.stderr).toContain('in-use: helper: runs already')
-    await mote('chaos', 'kill', 'helper')
-    expect(await nodeRow('helper')).toMatchObject({ state: 'down (SIGKILL)', label: 'coordination' })
-    await mote('chaos', 'restart', 'helper')
   })
 
-  test('light node: a joined coordination node goes on without a full node, and is cut off when revoked', async () => {
-    const args = ['device', 'join', 'helper-2', '--label', 'coordination', '--run', '--detach']
-    const { id, node } = await mote<{ id: DeviceId; node: { api: string } }>(...args)
-    const ready = () => fetch(`${node.api}/readyz`)
-    await until(ready, ({ status }) => status === 200, 20_000)
-    await mote('chaos', 'kill', 'full-2')
-    const height = await newBlock()
-    await until(
-      () => statusOf(node.api),
-      status => status.height >= height,
-    )
-    await mote('chaos', 'restart', 'full-2')
-    const { transaction } = await revoke(await honestClient(), operator, { id, reason: 'lost' })
-    await cutOffEverywhere(id, transaction!.height)
-    await until(
-      () => nodeRow('helper-2'),
-      row => row?.state.startsWith('down') === true,
-    )
-    const again = await runMote(['chaos', 'restart', 'helper-2'], { MOTE_DIR: directory })
-    expect(again.stderr.split('\n')[0]).toMatch(
-      /^mote: device-revoked: helper-2 was revoked, known at height /,
-    )
-    expect(again.code).toBe(5)
+  test('light node: both coordination nodes give the same assignment', async () => {
+    const { id } = devnet.devices[0]!
+    const [one, two] = [urlOf('coordination-1'), helper.api].map(httpContact)
+    // What is signed may be of two heartbeats.
+    const unsigned = ({ signed: _, ...where }: NodeAddress) => where
+    const assignedBy = async (contact: CoordinationContact) => {
+      const { fullNode, backups } = await askAssignment(contact, id)
+      return { fullNode: unsigned(fullNode), backups: backups.map(unsigned) }
+    }
+    await heardOf(3)
+    const assigned = await assignedBy(one!)
+    expect(assigned.backups).toHaveLength(2)
+    expect(assigned).toEqual(await assignedBy(two!))
+    const response = await fetch(`${urlOf('coordination-1')}/v1/assignment/${id}`)
+    const { assignedFullNode } = (await response.json()) as { assignedFullNode: unknown }
+    expect(assignedFullNode).toEqual(assigned.fullNode)
   })
 
-  test('light node: its full node is killed; it goes on with a backup and verifies new blocks', async () => {
-    const url = urlOf('lightweight-1')
-    const before = await until(
-      () => statusOf(url),
-      status => status.backups?.length === 2 && status.servedBy === status.assignedFullNode?.id,
-    )
+  test('light node: a lightweight and a coordination node that were stopped for 58 blocks are level again, two of them with 480 changed keys, more than 32 KiB in one answer', async () => {
+    await mote('chaos', 'pause', 'coordination-1')
+    process.kill(sensor.pid, 'SIGSTOP')
+    let changes = 0
+    try {
+      const client = await honestClient()
+      const { height } = (await client.follower.sync()).header
+      for (let i = 0; i < 58; i++) {
+        const { publicKey: tokenKey } = nativeSignerFromSeed('ed25519', randomBytes(32))
+        await grant(client, operator, { tokenKey })
+      }
+      expect((await client.follower.sync()).header.height).toBeGreaterThanOrEqual(height + 58)
+      // What comes while a block is under way is to be one block.
+      await mote('chaos', 'delay', 'all', '100')
+      changes = await makeFullBlocks({ client, operator, keys: keysOfFullBlocks, leader: leaderUrl })
+    } finally {
+      await mote('chaos', 'delay', 'all', '0')
+      process.kill(sensor.pid, 'SIGCONT')
+      await mote('chaos', 'resume', 'coordination-1', ...patience)
+    }
+    expect(changes).toBeGreaterThanOrEqual(keysOfFullBlocks)
+    const { height } = await statusOf(await leaderUrl())
+    for (const url of [urlOf('coordination-1'), sensor.api]) {
+      const level = (status: { certifiedHeight: number; lag: number }) =>
+        status.certifiedHeight >= height && status.lag === 0
+      await until(() => httpSource(url).status(), level, { withinMs: 5_000 })
+      expect(await unreadiness(url), url).toBeUndefined()
+    }
+  })
+
+  test('light node: its full node is killed; it goes on with a backup and verifies new blocks: kill-leader loses nothing', async () => {
+    const before = await until(sensorStatus, settled)
     const dead = nameOf(before.assignedFullNode!.id)
     const backups = before.backups!.map(({ id }) => nameOf(id))
-    process.kill((await statusOf(urlOf(dead))).pid, 'SIGKILL')
+    const { id: leader } = await statusOf(await leaderUrl())
+    if (nameOf(leader) !== dead) {
+      const config = layout.nodeConfig(directory, nameOf(leader))
+      await mote('node', 'transfer', '--config', config, '--to', nodeNamed(dead).id)
+    }
+    const killed = await mote<KillLeaderReport>('chaos', 'kill-leader')
+    expect(killed.ackedLost).toBe(0)
+    expect(killed.acked).toBeGreaterThan(0)
+    expect(killed.oldLeader).toBe(dead)
+    expect(killed.newLeader).not.toBe(dead)
+    expect(killed.newTerm).toBeGreaterThan(killed.oldTerm)
+    expect(killed.electionMs).toBeGreaterThan(0)
+    expect(killed.unavailableMs).toBeGreaterThanOrEqual(killed.electionMs)
+    expect(await nodeRow(dead)).toMatchObject({ state: 'down (SIGKILL)', role: null, pid: null })
+
     const height = await newBlock()
     const after = await until(
-      () => statusOf(url),
+      sensorStatus,
       status => nameOf(status.assignedFullNode!.id) !== dead && status.height >= height,
     )
     expect(nameOf(after.assignedFullNode!.id), 'the first backup serves').toBe(backups[0])
-    const client = await clientOf(url)
+    expect((await deviceNamed('sensor-9'))?.servedBy).toBe(backups[0])
+    const client = await clientOf(sensor.api)
     await client.follower.sync()
     expect((await client.records.device(devnet.devices[0]!.id)).value?.status).toBe('active')
-    expect((await runMote(['chaos', 'restart', dead, '--dir', directory])).code).toBe(0)
     await until(
-      () => statusOf(url),
-      status => nameOf(status.assignedFullNode!.id) === dead && status.backups?.length === 2,
+      () => statusOf(helper.api),
+      status => status.height >= height,
     )
+    await mote('chaos', 'restart', dead)
+    expect((await runMote(['chaos', 'restart', 'full-9'], { MOTE_DIR: directory })).code).toBe(3)
+    await until(sensorStatus, status => settled(status) && nameOf(status.assignedFullNode!.id) === dead)
+    for (const { name } of (await readDescription(directory))!.nodes)
+      expect(await readFile(layout.nodeLog(directory, name), 'utf8'), name).not.toContain('peer refused')
   })
 
   test('light node: a full node that hangs is left by timeout', async () => {
-    const url = urlOf('lightweight-1')
-    const before = await statusOf(url)
-    const hung = nameOf(before.assignedFullNode!.id)
+    const hung = nameOf((await sensorStatus()).assignedFullNode!.id)
     const { pid } = await statusOf(urlOf(hung))
     process.kill(pid, 'SIGSTOP')
     try {
       const height = await newBlock()
-      await until(
-        () => statusOf(url),
-        status => nameOf(status.servedBy ?? '') !== hung && status.height >= height,
-        30_000,
-      )
+      await until(sensorStatus, status => nameOf(status.servedBy ?? '') !== hung && status.height >= height)
     } finally {
       process.kill(pid, 'SIGCONT')
     }
-    await until(
-      () => statusOf(url),
-      status => nameOf(status.servedBy ?? '') === hung,
-      30_000,
-    )
+    await until(sensorStatus, status => nameOf(status.servedBy ?? '') === hung)
   })
 
   test('light node: goes on by itself when both coordination nodes are gone too', async () => {
-    const url = urlOf('lightweight-1')
-    for (const name of ['coordination-1', 'coordination-2'])
-      process.kill((await statusOf(urlOf(name))).pid, 'SIGKILL')
-    const before = await statusOf(url)
+    process.kill((await statusOf(urlOf('coordination-1'))).pid, 'SIGKILL')
+    await mote('chaos', 'kill', 'helper')
+    expect(await nodeRow('helper')).toMatchObject({ state: 'down (SIGKILL)', label: 'coordination' })
+    const before = await sensorStatus()
     const dead = nameOf(before.assignedFullNode!.id)
     process.kill((await statusOf(urlOf(dead))).pid, 'SIGKILL')
     const height = await newBlock()
-    const after = await until(
-      () => statusOf(url),
-      status => status.height >= height,
-      30_000,
-    )
+    const after = await until(sensorStatus, status => status.height >= height)
     expect(nameOf(after.servedBy ?? '')).not.toBe(dead)
-    const client = await clientOf(url)
+    const client = await clientOf(sensor.api)
     expect((await client.records.device(devnet.devices[0]!.id)).value?.status).toBe('active')
   })
 
-  test('light node: newcomers find a coordination node that has joined, by asking full nodes', async () => {
-    // Both that the files name are gone by now, and so is one full node.
+  test('light node: newcomers find a coordination node that has joined and was killed and restarted, by asking full nodes', async () => {
+    // The one that the files name is gone by now, and so is one full node.
+    await mote('chaos', 'restart', 'helper')
+    await heardOf(2)
     const { through, backups } = await mote<{ through: string; backups: readonly unknown[] }>(
       'device',
       'join',
@@ -577,17 +516,54 @@ describe('light node: processes', () => {
     expect(through).toBe('helper')
     expect(backups).toHaveLength(1)
     const { nodes } = await mote<StatusAnswer>('devnet', 'status')
-    const helper = nodes.find(({ name }) => name === 'helper')
     const alive = nodes
       .filter(({ label, state }) => label === 'full' && state === 'answers')
       .map(({ id }) => id)
-    const { peers } = await until(
-      () => statusOf(urlOf('lightweight-1')),
-      status => alive.includes(status.assignedFullNode?.id ?? ''),
-    )
+    const { peers } = await until(sensorStatus, status => alive.includes(status.assignedFullNode?.id ?? ''))
     expect(peers, 'a light node finds it too').toContainEqual(
-      expect.objectContaining({ id: helper?.id, state: 'connected' }),
+      expect.objectContaining({ id: helper.id, state: 'connected' }),
     )
+  })
+
+  test('light node: a joined device and a joined coordination node are cut off when revoked', async () => {
+    const { command } = sensor
+    const { transaction } = await revoke(await honestClient(), operator, { id: sensor.id, reason: 'lost' })
+    const certifiedAt = performance.now()
+    await cutOffEverywhere(sensor.id, transaction!.height)
+    expect(performance.now() - certifiedAt).toBeLessThan(1_000)
+    const { code, stderr } = await command.ended
+    const { error } = JSON.parse(stderr) as { error: { code: string; detail: string } }
+    expect(error).toMatchObject({
+      code: 'device-revoked',
+      detail: expect.stringContaining('join under another name'),
+    })
+    expect(code).toBe(5)
+    expect(await deviceNamed('sensor-9')).toMatchObject({ status: 'revoked', servedBy: null })
+    const joinAgain = ['device', 'join', 'sensor-9', '--run']
+    const refused = await beginInProcess(joinAgain, { ...process.env, MOTE_DIR: directory }).ended
+    expect(refused.stderr).toContain('device-revoked')
+
+    const revoked = await revoke(await honestClient(), operator, { id: helper.id, reason: 'lost' })
+    await cutOffEverywhere(helper.id, revoked.transaction!.height)
+    await until(
+      () => nodeRow('helper'),
+      row => row?.state.startsWith('down') === true,
+      { everyMs: statusEveryMs },
+    )
+    const again = await runMote(['chaos', 'restart', 'helper'], { MOTE_DIR: directory })
+    expect(again.stderr.split('\n')[0]).toMatch(/^mote: device-revoked: helper was revoked, known at height /)
+    expect(again.code).toBe(5)
+  })
+
+  test('children end when their supervisor is killed; without --dir the directory is temporary', async () => {
+    const running = pidsOf(await mote<StatusAnswer>('devnet', 'status'))
+    expect(running.length).toBeGreaterThan(2)
+    process.kill(devnet.supervisorPid, 'SIGKILL')
+    await untilGone(running)
+    const down = await runMote(['devnet', 'down', '--json'], inNoDirectory())
+    expect(JSON.parse(down.stdout)).toMatchObject({ stopped: false, removed: true, directory })
+    await expect(stat(directory)).rejects.toMatchObject({ code: 'ENOENT' })
+    expect((await runMote(['devnet', 'down'], inNoDirectory())).code).toBe(3)
   })
 })
 

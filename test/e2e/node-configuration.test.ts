@@ -28,7 +28,7 @@ import { recoverChain } from '../../node/ledger/chain-recovery.ts'
 import { type RunningNode, startNode } from '../../node/main.ts'
 import { defaultNetworkLimits } from '../../node/network/protocols.ts'
 import { openLevelStorage } from '../../node/storage/level-storage.ts'
-import { runMote } from '../support/mote-command.ts'
+import { MoteCommand, runMote } from '../support/mote-command.ts'
 import { keysOf, tokenOf } from '../support/test-chain.ts'
 
 const keys = keysOf('full-1')
@@ -173,7 +173,8 @@ test.each(['full', 'lightweight', 'coordination'] as const)(
     const own = label === 'full' ? { raft: { tickMs: 20 } } : { trustTtlMs: 7_000 }
     const { directory } = await start({ label, api: { host, port }, ...own })
     const command = ['node', 'status', '--config', join(directory, 'config.json')]
-    const json = await runMote([...command, '--json'])
+    const asked = [...command, '--json']
+    const json = label === 'full' ? await new MoteCommand(asked).ended : await runMote(asked)
     const { status, configuration } = JSON.parse(json.stdout)
     expect(status).toMatchObject({ name: 'full-1', label })
     expect(configuration).toMatchObject({

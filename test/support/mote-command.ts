@@ -3,6 +3,7 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { join } from 'node:path'
+import { isRunning } from '../../client/running-process.ts'
 import { beginInProcess } from './command-in-process.ts'
 import { repositoryRoot } from './source-files.ts'
 
@@ -98,11 +99,8 @@ export class ShellCommand {
 /** What starts other programs from its own file, or is one: it needs a process of its own. */
 function needsProcess(args: readonly string[]): boolean {
   const [family, action] = args
-  return (
-    (family === 'node' && action === 'start') ||
-    (family === 'devnet' && action === 'up') ||
-    args.includes('--run')
-  )
+  if (args.includes('--run')) return !args.includes('--detach')
+  return action === 'start' || (family === 'devnet' && action === 'up')
 }
 
 /**
@@ -115,4 +113,21 @@ export async function runMote(
 ): Promise<CommandResult> {
   if (needsProcess(args)) return new MoteCommand(args, environment).ended
   return beginInProcess(args, { ...process.env, NO_COLOR: '1', ...environment }).ended
+}
+
+/** The processes that run, of what `mote devnet status --json` prints. */
+export function pidsOf(status: {
+  readonly nodes: readonly { readonly pid?: unknown }[]
+  readonly gateway: { readonly pid?: unknown }
+}): number[] {
+  return [...status.nodes, status.gateway].flatMap(({ pid }) => (typeof pid === 'number' ? [pid] : []))
+}
+
+/** Resolves when none of these processes is there; fails after a minute. */
+export async function untilGone(pids: readonly number[]): Promise<void> {
+  const deadline = performance.now() + 60_000
+  while (pids.some(isRunning)) {
+    if (performance.now() > deadline) throw new Error(`still running: ${pids.filter(isRunning)}`)
+    await new Promise(resolve => setTimeout(resolve, 20))
+  }
 }
