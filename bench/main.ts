@@ -1,15 +1,13 @@
 /** `npm run bench -- NAME [options]`: each benchmark prints what it measured; `--help` prints its options. */
 import { type BenchOption, BenchUsageError, benchUsage } from './arguments.ts'
-import { benchCluster, clusterOptions } from './cluster.ts'
-import { benchCompare, compareOptions } from './compare.ts'
-import { benchDefaults, defaultsOptions } from './defaults.ts'
-import { benchEnvelopes, envelopesOptions } from './envelopes.ts'
-import { benchLeaderLoss, leaderLossOptions } from './leader-loss.ts'
 
 interface Benchmark {
   readonly meaning: string
-  readonly options: Record<string, BenchOption>
-  readonly run: (args: readonly string[]) => Promise<void>
+  /** What is asked for alone is loaded. */
+  readonly load: () => Promise<{
+    readonly options: Record<string, BenchOption>
+    readonly run: (args: readonly string[]) => Promise<void>
+  }>
 }
 
 const benchmarks: ReadonlyMap<string, Benchmark> = new Map([
@@ -17,24 +15,30 @@ const benchmarks: ReadonlyMap<string, Benchmark> = new Map([
     'cluster',
     {
       meaning: 'certified transactions per second of three full nodes, and what they cost',
-      options: clusterOptions,
-      run: benchCluster,
+      load: async () => {
+        const { clusterOptions: options, benchCluster: run } = await import('./cluster.ts')
+        return { options, run }
+      },
     },
   ],
   [
     'compare',
     {
       meaning: 'this checkout beside an older commit: one client and many, in turns',
-      options: compareOptions,
-      run: benchCompare,
+      load: async () => {
+        const { compareOptions: options, benchCompare: run } = await import('./compare.ts')
+        return { options, run }
+      },
     },
   ],
   [
     'envelopes',
     {
       meaning: 'CPU time of sealing and opening a message, and its bytes, by suite',
-      options: envelopesOptions,
-      run: benchEnvelopes,
+      load: async () => {
+        const { envelopesOptions: options, benchEnvelopes: run } = await import('./envelopes.ts')
+        return { options, run }
+      },
     },
   ],
   [
@@ -42,16 +46,20 @@ const benchmarks: ReadonlyMap<string, Benchmark> = new Map([
     {
       meaning:
         'time without commits when the leader is killed, falls silent, transfers leadership, is drained',
-      options: leaderLossOptions,
-      run: benchLeaderLoss,
+      load: async () => {
+        const { leaderLossOptions: options, benchLeaderLoss: run } = await import('./leader-loss.ts')
+        return { options, run }
+      },
     },
   ],
   [
     'defaults',
     {
       meaning: 'the same, and throughput, for each default beside its neighbours',
-      options: defaultsOptions,
-      run: benchDefaults,
+      load: async () => {
+        const { defaultsOptions: options, benchDefaults: run } = await import('./defaults.ts')
+        return { options, run }
+      },
     },
   ],
 ])
@@ -68,23 +76,22 @@ function usage(): string {
 async function main([name = '', ...args]: readonly string[]): Promise<number> {
   const benchmark = benchmarks.get(name)
   const helpAsked = [name, ...args].some(word => word === '--help' || word === '-h')
+  if (!benchmark) {
+    ;(helpAsked ? process.stdout : process.stderr).write(usage())
+    return helpAsked ? 0 : usageExitCode
+  }
+  const { options, run } = await benchmark.load()
+  const help = benchUsage(command(name), benchmark.meaning, options)
   if (helpAsked) {
-    const text = benchmark ? benchUsage(command(name), benchmark.meaning, benchmark.options) : usage()
-    process.stdout.write(text)
+    process.stdout.write(help)
     return 0
   }
-  if (!benchmark) {
-    process.stderr.write(usage())
-    return usageExitCode
-  }
   try {
-    await benchmark.run(args)
+    await run(args)
     return 0
   } catch (error) {
     if (!(error instanceof BenchUsageError)) throw error
-    process.stderr.write(
-      `${error.message}\n\n${benchUsage(command(name), benchmark.meaning, benchmark.options)}`,
-    )
+    process.stderr.write(`${error.message}\n\n${help}`)
     return usageExitCode
   }
 }

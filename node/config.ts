@@ -21,6 +21,7 @@ import {
 } from '../client/configuration-file.ts'
 import { configProblems, defaultConfig } from '../consensus/config.ts'
 import { maxAppendBytes } from './network/wire.ts'
+import { defaultRaftTiming } from './timing.ts'
 
 const digest = Type.String({ pattern: '^[0-9a-f]{64}$', description: '64 lowercase hexadecimal characters' })
 const url = Type.String({
@@ -152,10 +153,6 @@ export interface NodeConfig {
   readonly network: NonNullable<NodeConfigFile['network']>
   readonly log: NonNullable<NodeConfigFile['log']>
 }
-
-/** A leader beats every 50 ms; a follower that hears nothing for 500 ms to 1 s stands for election. */
-export const defaultRaftTiming = { tickMs: 50, electionTimeoutTicks: 10, heartbeatTicks: 2 } as const
-export const defaultTrustTtlMs = 180_000
 
 const parse = configurationParser(schema)
 

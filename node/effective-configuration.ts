@@ -14,7 +14,7 @@ import type { LogLevel } from '../client/log.ts'
 import { quantityText } from '../client/quantity-text.ts'
 import { defaultConfig } from '../consensus/config.ts'
 import type { Config as RaftConfig } from '../consensus/types.ts'
-import { type ConfiguredPeer, defaultRaftTiming, defaultTrustTtlMs, type NodeConfig } from './config.ts'
+import type { ConfiguredPeer, NodeConfig } from './config.ts'
 import { type CompactionLimits, defaultCompactionLimits } from './ledger/compaction.ts'
 import { defaultLiveChainLimits, type LiveChainLimits } from './ledger/live-chain.ts'
 import { defaultRetentionLimits, type RetentionLimits } from './ledger/retention.ts'
@@ -24,6 +24,7 @@ import { maxAppendBytes } from './network/wire.ts'
 import { defaultMempoolLimits, type MempoolLimits } from './replica/mempool.ts'
 import { defaultProducerLimits, type ProducerLimits } from './replica/producer.ts'
 import { defaultSubmissionLimits, type SubmissionLimits } from './service/submission.ts'
+import { defaultRaftTiming, defaultTrustTtlMs } from './timing.ts'
 
 /** What the process around a node decides. */
 export interface NodeEnvironment {

@@ -37,7 +37,7 @@ import { type Problem, problemHeaders, problemOf } from '../../client/problem.ts
 import { Places } from '../network/rate-limit.ts'
 import type { TransferReport } from './administration.ts'
 import { json, limitRate, mustBeNoPage, mustBeOperator, octets } from './callers.ts'
-import { recordRoutes } from './record-pages.ts'
+import { recordRoutes } from './record-routes.ts'
 
 /** What a node serves over HTTP. */
 export interface ApiParts {

@@ -49,7 +49,7 @@ export function signatureVerifierContract(
             expect(verifier.verify(signer.publicKey, message, changed)).toBe(false)
           },
         ),
-        { numRuns: 25 },
+        { numRuns: 12 },
       )
     })
 

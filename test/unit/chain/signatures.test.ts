@@ -31,7 +31,7 @@ describe('signers', () => {
   test.each(['ed25519', 'p256'] as const)(
     'signers: noble and native make the same %s key, and accept each other',
     suite => {
-      for (let i = 1; i <= 20; i++) {
+      for (let i = 1; i <= 6; i++) {
         const seed = new Uint8Array(32).fill(i)
         const noble = signerFromSeed(suite, seed)
         const native = nativeSignerFromSeed(suite, seed)
@@ -43,7 +43,7 @@ describe('signers', () => {
   )
 
   test('signers: noble and native make the same x25519 key', () => {
-    for (let i = 0; i <= 20; i++) {
+    for (let i = 0; i <= 6; i++) {
       const seed = new Uint8Array(32).fill(i)
       expect(nativeX25519PublicKey(seed)).toEqual(x25519PublicKey(seed))
     }

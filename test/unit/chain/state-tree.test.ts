@@ -86,7 +86,7 @@ describe('state tree', () => {
           for (const at of batch.keys()) expect(get(tree, at)).toEqual(model.get(at))
         }
       }),
-      { numRuns: 100 },
+      { numRuns: 40 },
     )
   })
 
@@ -132,6 +132,15 @@ describe('state tree', () => {
     expect(besideLeaf).toBeGreaterThanOrEqual(0)
     expect(atEmpty).toBeGreaterThanOrEqual(0)
     const oneBit = [1, 2, 4, 8, 16, 32, 64, 128]
+    const everyChange = Array.from({ length: 255 }, (_, i) => i + 1)
+    const { depth, present: levels } = prove(tree, present!)
+    // Depth and levels, each with what MessagePack puts before it, and the latter before the hashes.
+    const beforeHashes = encode(stateProofCodec, {
+      depth,
+      present: levels,
+      siblings: new Uint8Array(0),
+      other: undefined,
+    }).length
     for (const at of [present!, absent[besideLeaf]!, absent[atEmpty]!]) {
       const found = get(tree, at)
       const bytes = encode(stateProofCodec, prove(tree, at))
@@ -142,15 +151,16 @@ describe('state tree', () => {
         return proof.ok && verifyStateProof(rootOf(tree), at, found, proof.value)
       }
       expect(accepts(bytes)).toBe(true)
-      // Every change of a byte for one proof; for the others every bit by itself.
-      const masks = at === present ? Array.from({ length: 255 }, (_, i) => i + 1) : oneBit
+      // Every change of a byte that is no part of a hash; of the others every bit by itself.
+      let tried = 0
       for (let position = 0; position < bytes.length; position++)
-        for (const mask of masks) {
+        for (const mask of position < beforeHashes || position === bytes.length - 1 ? everyChange : oneBit) {
+          tried++
           if (accepts(bytes.with(position, bytes[position]! ^ mask))) accepted++
           else refused++
         }
       expect(accepted).toBe(0)
-      expect(refused).toBe(bytes.length * masks.length)
+      expect(refused).toBe(tried)
       expect(accepts(bytes.slice(0, -1))).toBe(false)
       expect(accepts(Uint8Array.of(...bytes, 0))).toBe(false)
     }

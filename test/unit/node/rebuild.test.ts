@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { Height } from '../../../chain/brands.ts'
-import { copyPromises } from '../../../node/rebuild.ts'
+import { copyPromises } from '../../../node/storage/promises.ts'
 import { storeKey } from '../../../node/storage/store-records.ts'
 import { LedgerWorld } from '../../support/ledger-world.ts'
 import { MemoryDisk } from '../../support/memory-byte-store.ts'

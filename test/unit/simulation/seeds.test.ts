@@ -3,7 +3,7 @@ import { commitName, failureText } from '../../simulation/arguments.ts'
 import { runBoth } from '../../simulation/both.ts'
 
 /** Shorter runs than those of `npm run sim`, so that more of them fit into a test run. */
-const events = 1_000
+const events = 600
 const perTest = 8
 
 test.each([1, 41, 81, 121, 161])(
