@@ -6,7 +6,7 @@ import { describe, expect, it } from 'vitest'
 import type { Config } from '../../../consensus/types.ts'
 import { Cluster } from './cluster.ts'
 
-const schedules = 100
+const schedules = 60
 const events = 4_000
 
 const variants: [name: string, config: Partial<Config>][] = [
