@@ -4,12 +4,13 @@
  */
 import { randomBytes } from 'node:crypto'
 import { readFileSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
 import mqtt from 'mqtt'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import type { ChainId } from '../../chain/brands.ts'
 import { signerFromSeed } from '../../chain/noble-crypto.ts'
 import type { ChainClient } from '../../client/chain-client.ts'
 import type { NodeStatus } from '../../client/chain-source.ts'
+import { pause } from '../../client/deadline.ts'
 import { httpContact, joinPatiently } from '../../client/join.ts'
 import { type IdentityKeys, makeKeys } from '../../client/key-directory.ts'
 import { operatorAccess } from '../../client/operator-access.ts'
@@ -19,11 +20,12 @@ import { askControl } from '../../devnet/control.ts'
 import { apiUrl, layout } from '../../devnet/layout.ts'
 import type { ProcessStatus } from '../../devnet/process-status.ts'
 import { parseClockOffset } from '../../devnet/shifted-clock.ts'
-import { DeviceAgent } from '../../mqtt-gateway/device/agent.ts'
-import { agentChain } from '../../mqtt-gateway/device/agent-chain.ts'
+import type { DeviceAgent } from '../../mqtt-gateway/device/agent.ts'
+import { topics } from '../../mqtt-gateway/protocol/topics.ts'
 import { DevnetFixture } from '../support/devnet-fixture.ts'
 import { sentText } from '../support/gateway-fixture.ts'
 import { MoteCommand, runMote } from '../support/mote-command.ts'
+import { sealedMessage } from '../support/sealed-message.ts'
 
 /** The same offsets as in test/unit/node/block-time.test.ts. */
 const shifts = ['+70s', '-70s', '+1h', '-1h', '+400d'] as const
@@ -31,6 +33,8 @@ const deadlineMs = 60_000
 /** What the voters' clocks may differ by on one machine, and what a block takes at most on a busy one. */
 const aheadMs = 1_000
 const behindMs = 30_000
+/** The supervisor asks every process for this. */
+const askAllMs = 250
 
 let devnet: DevnetFixture
 let client: ChainClient
@@ -51,11 +55,11 @@ afterAll(async () => {
 })
 
 /** Asks until it is so. */
-async function until(what: string, holds: () => boolean | Promise<boolean>): Promise<void> {
+async function until(what: string, holds: () => boolean | Promise<boolean>, everyMs = 20): Promise<void> {
   const deadline = performance.now() + deadlineMs
   while (!(await holds())) {
     if (performance.now() > deadline) throw new Error(`not within ${deadlineMs} ms: ${what}`)
-    await new Promise(resolve => setTimeout(resolve, 20))
+    await pause(everyMs)
   }
 }
 
@@ -65,12 +69,23 @@ const shift = (node: string, text: string) =>
   control({ command: 'clock', node, offsetMs: parseClockOffset(text) })
 
 async function agentOf(name: string): Promise<DeviceAgent> {
-  const keys = await devnet.keys(name)
-  const stateDirectory = join(devnet.directory, 'devices', name)
-  const { mqtt: gateway } = devnet.description.gateway
-  const agent = await DeviceAgent.connect({ keys, chain: agentChain(client, keys), gateway, stateDirectory })
+  const agent = await devnet.agent(client, name)
   agents.push(agent)
   return agent
+}
+
+interface Login {
+  readonly host: string
+  readonly port: number
+  readonly clientId: string
+  readonly username: string
+  readonly password: string
+}
+
+/** An mqtt.js client with what `mote device credentials` has printed. */
+function connect({ host, port, clientId, username, password }: Login): Promise<mqtt.MqttClient> {
+  const login = { host, port, clientId, username, password }
+  return mqtt.connectAsync({ ...login, protocolVersion: 4, reconnectPeriod: 0 })
 }
 
 /** A newcomer joins through the coordination node, by a grant of its own. Returns its id. */
@@ -187,18 +202,17 @@ describe('one full node with a wrong clock', () => {
     expect((await devnet.mote('chaos', 'restart', odd)).code).toBe(0)
     const rows = async () => ((await control({ command: 'status' })) as ProcessStatus).nodes
     const fullRows = async () => (await rows()).filter(({ label }) => label === 'full')
-    await until('every full node names it', async () =>
+    const namedByAll = async () =>
       (await fullRows()).every(
         ({ oddClocks }) => oddClocks[0]?.node === odd && oddClocks[0].offsetMs < -60_000,
-      ),
-    )
+      )
+    await until('every full node names it', namedByAll, askAllMs)
     const { stdout } = await devnet.mote('devnet', 'status')
     expect(stdout).toContain(`clock of ${odd}: shifted by -70 s\n`)
     expect(stdout).toMatch(/clock of full-1: \d+\.\d s behind, says full-1, full-2, full-3\n/)
     expect((await devnet.mote('chaos', 'heal')).code).toBe(0)
-    await until('nobody names it', async () =>
-      (await fullRows()).every(({ oddClocks }) => oddClocks.length === 0),
-    )
+    const namedByNone = async () => (await fullRows()).every(({ oddClocks }) => oddClocks.length === 0)
+    await until('nobody names it', namedByNone, askAllMs)
     expect((await rows()).every(({ clockOffsetMs }) => clockOffsetMs === 0)).toBe(true)
   })
 })
@@ -218,15 +232,7 @@ describe('a device with a wrong clock, or without one', () => {
       const command = ['device', 'credentials', '1111', '--json']
       const { code, stdout, stderr } = await runMote(command, machine(parseClockOffset(text)))
       expect(code, stderr).toBe(0)
-      const { host, port, clientId, username, password } = JSON.parse(stdout) as Record<string, string>
-      const login = {
-        host: host!,
-        port: Number(port),
-        clientId: clientId!,
-        username: username!,
-        password: password!,
-      }
-      const connection = await mqtt.connectAsync({ ...login, protocolVersion: 4, reconnectPeriod: 0 })
+      const connection = await connect(JSON.parse(stdout))
       await connection.endAsync(true)
     },
   )
@@ -271,38 +277,69 @@ describe('a device with a wrong clock, or without one', () => {
   })
 })
 
-describe('the chain cut off', () => {
-  const trustTtlMs = 7_000 // heartbeat blocks come every 5 s
-
-  test("the gateway closes after trustTtl by steady time, whatever the leader's clock and its own were set to", async () => {
-    await Promise.all(agents.splice(0).map(agent => agent.close()))
-    const file = layout.nodeConfig(devnet.directory, 'gateway')
-    writeFileSync(file, JSON.stringify({ ...JSON.parse(readFileSync(file, 'utf8')), trustTtlMs }))
-    await control({ command: 'restart', node: 'gateway' })
-    const { leader } = await rolesOf(fullNodes())
-    await shift(leader!, '+1h')
-    // Within the bound in which a header may be ahead of a clock: by the wall clock alone it would close 4 s too late.
-    await shift('gateway', '-4s')
-    await joinNewcomer()
-    const sender = await agentOf('1111')
-    const to1112 = (await devnet.keys('1112')).id
-    expect(await sender.send(to1112, sentText('before'))).toMatchObject({ verdict: 'Check' })
-    for (const { name } of fullNodes()) await control({ command: 'signal', node: name, signal: 'SIGKILL' })
-    const cutAt = performance.now()
-    for (let i = 0; ; i++) {
+test("the chain cut off: the gateway closes after trustTtl by steady time, whatever the leader's clock and its own were set to, refuses all, and recovers", async () => {
+  await Promise.all(agents.splice(0).map(agent => agent.close()))
+  const { trustTtlMs, gateway } = devnet.description
+  const { leader } = await rolesOf(fullNodes())
+  await shift(leader!, '+1h')
+  // Within the bound in which a header may be ahead of a clock: by the wall clock alone it would close 4 s too late.
+  await shift(gateway.name, '-4s')
+  await joinNewcomer()
+  const credentials = async () => (await devnet.json<Login>('device', 'credentials', '1112')).value
+  const [from, to] = [await devnet.keys('1112'), await devnet.keys('1111')]
+  const sender = await connect(await credentials())
+  const closed = new Promise<void>(resolve => sender.once('close', () => resolve()))
+  const verdicts: { readonly verdict: string; readonly code?: string; readonly ageMs: number }[] = []
+  sender.on('message', (_topic, payload) => verdicts.push(JSON.parse(payload.toString('utf8'))))
+  await sender.subscribeAsync(topics.verdict(from.id), { qos: 1 })
+  const send = async () => {
+    const counter = verdicts.length
+    const bytes = await sealedMessage(devnet.description.chainId as ChainId, { from, to }, { counter })
+    sender.publish(topics.send(from.id), Buffer.from(bytes), { qos: 1 }, () => {})
+    await until('a verdict', () => verdicts.length > counter)
+    return verdicts[counter]!
+  }
+  expect(await send()).toMatchObject({ verdict: 'Check' })
+  const nodes = fullNodes().map(({ name }) => name)
+  const paused = await Promise.all(nodes.map(node => devnet.mote('chaos', 'pause', node)))
+  expect(paused.map(({ code }) => code)).toEqual([0, 0, 0])
+  const cutAt = performance.now()
+  try {
+    for (;;) {
       const sentAt = performance.now()
       expect(sentAt - cutAt, 'it closes at all').toBeLessThan(deadlineMs)
-      const { verdict, code } = await sender.send(to1112, sentText(`message ${i}`))
+      const { verdict, code, ageMs } = await send()
       if (verdict === 'Error') {
         expect(code).toBe('stale')
+        expect(ageMs).toBeGreaterThan(trustTtlMs)
         break
       }
       expect(sentAt - cutAt, 'it takes nothing after trustTtl').toBeLessThan(trustTtlMs + 1_000)
-      await new Promise(resolve => setTimeout(resolve, 100))
+      // The age is told a moment after it was judged.
+      expect(ageMs).toBeLessThan(trustTtlMs + 500)
+      await pause(200)
     }
+    await closed
+    const turnedAway = async (its: string) =>
+      expect(connect(await credentials()), its).rejects.toMatchObject({ code: 3 })
+    const [sent, trust] = await Promise.all([
+      devnet.json('device', 'send', '1112', 'stale', '--from', '1111'),
+      devnet.mote('device', 'trust', '1112', '--timeout', '3'),
+      turnedAway('server unavailable'),
+    ])
+    expect(sent).toMatchObject({
+      code: 5,
+      value: { verdict: 'Error', code: 'stale', reason: expect.any(String), messageId: null },
+    })
+    expect(trust.code).not.toBe(0)
     for (const text of ['-1h', '+1h', '0']) {
-      await shift('gateway', text)
-      await expect(agentOf('1111'), `its clock set to ${text}`).rejects.toMatchObject({ code: 'not-ready' })
+      await shift(gateway.name, text)
+      await turnedAway(`its clock set to ${text}`)
     }
-  })
+  } finally {
+    await Promise.all(nodes.map(node => devnet.mote('chaos', 'resume', node)))
+  }
+  const again = async () =>
+    (await devnet.mote('device', 'send', '1112', 'again', '--from', '1111')).code === 0
+  await until('it recovers', again, askAllMs)
 })

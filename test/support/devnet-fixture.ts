@@ -12,6 +12,8 @@ import { readGenesisFile } from '../../client/genesis-file.ts'
 import { httpSource } from '../../client/http-source.ts'
 import { type IdentityKeys, KeyDirectory } from '../../client/key-directory.ts'
 import { apiUrl, type DevnetDescription, layout, readDescription } from '../../devnet/layout.ts'
+import { type AgentOptions, DeviceAgent } from '../../mqtt-gateway/device/agent.ts'
+import { agentChain } from '../../mqtt-gateway/device/agent-chain.ts'
 import { type CommandResult, MoteCommand, runMote } from './mote-command.ts'
 
 export class DevnetFixture {
@@ -73,6 +75,18 @@ export class DevnetFixture {
     const client = await ChainClient.open({ sources, checkpoint: checkpointFromGenesis(genesis) })
     await client.follower.sync()
     return client
+  }
+
+  /** A device in this process, as `mote device listen` has it. @param client one that follows the chain */
+  async agent(client: ChainClient, name: string, more: Partial<AgentOptions> = {}): Promise<DeviceAgent> {
+    const keys = await this.keys(name)
+    return DeviceAgent.connect({
+      keys,
+      chain: agentChain(client, keys),
+      gateway: this.description.gateway.mqtt,
+      stateDirectory: join(this.directory, 'devices', name),
+      ...more,
+    })
   }
 
   async operator(): Promise<IdentityKeys> {
