@@ -1,37 +1,21 @@
 /**
- * The queue on NATS servers: the contract; a whole gateway that loses the server that leads the queue, and is killed; and what an operator is told of
- * servers that cannot be used.
+ * The queue on NATS servers: the contract, and what an operator is told of servers that cannot be used. A whole gateway that loses the server that leads
+ * the queue, and is killed: test/e2e/applications.test.ts.
  */
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
-import { readFile, writeFile } from 'node:fs/promises'
 import { nkeys } from '@nats-io/transport-node'
-import mqtt, { type MqttClient } from 'mqtt'
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
-import type { ChainId, DeviceId } from '../../chain/brands.ts'
+import type { ChainId } from '../../chain/brands.ts'
 import type { MoteError } from '../../chain/result.ts'
-import { pause } from '../../client/deadline.ts'
 import { SecretBytes } from '../../client/secret-bytes.ts'
-import { layout } from '../../devnet/layout.ts'
 import { allShards } from '../../mqtt-gateway/protocol/sharded-topics.ts'
-import { topics } from '../../mqtt-gateway/protocol/topics.ts'
 import { type JetStreamOptions, JetStreamQueue } from '../../mqtt-gateway/records/jetstream-queue.ts'
 import { connectNats } from '../../mqtt-gateway/records/nats-connection.ts'
-import { reservedBytes } from '../../mqtt-gateway/records/stream-room.ts'
 import { queuedText, transactionQueueContract } from '../contract/transaction-queue.ts'
-import { DevnetFixture } from '../support/devnet-fixture.ts'
-import { until } from '../support/gateway-fixture.ts'
 import { NatsFixture, noNats } from '../support/nats.ts'
-import { RedeliveryStore, runPlainClients } from '../support/plain-clients-run.ts'
 import { exchangeOf, RecorderWorld, recorderChain } from '../support/recorder-world.ts'
 import { TlsFixture } from '../support/tls-fixture.ts'
-
-interface Login {
-  readonly host: string
-  readonly port: number
-  readonly username: string
-  readonly password: string
-}
 
 const capacityBytes = 1024 * 1024
 const newChain = () => randomBytes(32).toString('hex') as ChainId
@@ -109,97 +93,6 @@ describe.skipIf(noNats)('the queue of three servers, which needs nats-server 2.9
     expect(await told(nats, { replicas: 5 })).toMatchObject({
       code: 'config-invalid',
       detail: expect.stringMatching(/^queue\.replicas: expected 5 servers/),
-    })
-  })
-
-  describe('a gateway process on it', () => {
-    let devnet: DevnetFixture
-    const mote = async (...args: string[]) => expect(await devnet.mote(...args)).toMatchObject({ code: 0 })
-    beforeAll(async () => {
-      const size = ['--full', '1', '--lightweight', '0', '--devices', '12']
-      const mapped = ['--plain-in', 'forest/#', '--plain-out', 'fire/#']
-      devnet = await DevnetFixture.start('queue', [...size, ...mapped])
-      await mote('chaos', 'kill', 'gateway')
-      const file = layout.nodeConfig(devnet.directory, 'gateway')
-      const config = JSON.parse(await readFile(file, 'utf8')) as object
-      const queue = { type: 'jetstream', servers: nats.servers, bytes: capacityBytes, nkey: nats.seedFile }
-      await writeFile(file, JSON.stringify({ ...config, queue }))
-      await mote('chaos', 'restart', 'gateway')
-    })
-    afterAll(() => devnet?.stop())
-
-    test('gateway on NATS servers: the one that leads the queue is killed under load, then the gateway; what was acknowledged is on the chain once', async () => {
-      const { directory, description } = devnet
-      const chainId = description.chainId as ChainId
-      const killLeader = async () => nats.kill(await nats.leaderOf(chainId))
-      const killGateway = async () => {
-        await mote('chaos', 'kill', 'gateway')
-        await mote('chaos', 'restart', 'gateway')
-      }
-      const { config } = await nats.stream(chainId)
-      expect(config).toMatchObject({ num_replicas: 3, max_bytes: capacityBytes + reservedBytes })
-      const report = await runPlainClients({
-        directory,
-        description,
-        contract: undefined,
-        messages: 2,
-        qos: [1, 2],
-        faults: [
-          { what: 'the server that leads the queue is killed', run: killLeader },
-          { what: 'the gateway is killed, and started again', run: killGateway },
-        ],
-        withinMs: 90_000,
-      })
-      expect(report).toMatchObject({ published: 24, acknowledged: 24, lost: 0, twice: 0 })
-      expect(Math.min(...report.inFlight)).toBeGreaterThan(0)
-    })
-
-    test('gateway on NATS servers: publishers are told that the queue is full, and what they send again is recorded once', async () => {
-      const { value } = await devnet.json<{ nodes: { label: string; pid: number }[] }>('devnet', 'status')
-      const { pid } = value.nodes.find(({ label }) => label === 'full')!
-      const login = await devnet.json<Login>('device', 'credentials', '1111', '--for', '1d')
-      const { host, port, username, password } = login.value
-      const connect = (name: string) => {
-        const client = mqtt.connect({
-          ...{ host, port, username, password, protocolVersion: 4, clean: false, reconnectPeriod: 200 },
-          clientId: `${username}.${name}`,
-          outgoingStore: new RedeliveryStore(),
-        })
-        return client.on('error', () => {})
-      }
-      const publish = (client: MqttClient, id: number) => {
-        const message = { Payload: { id, image: ['.'.repeat(8_000)] } }
-        return client.publishAsync('forest/full', JSON.stringify(message), { qos: 1 })
-      }
-      const [ears, ...clients] = ['ears', '1', '2', '3'].map(connect) as [MqttClient, ...MqttClient[]]
-      const told: { readonly code: string; readonly retry: boolean }[] = []
-      let closed = 0
-      try {
-        ears.on('message', (_topic, payload) => told.push(JSON.parse(String(payload))))
-        for (const client of clients) client.on('close', () => closed++)
-        // A gateway that has just started takes nobody until it is level with the chain.
-        const errors = topics.error(username as DeviceId)
-        const isHeard = () => ears.subscribeAsync(errors, { qos: 1 }).then(Boolean, () => false)
-        while (!(await isHeard())) await pause(100)
-        // Gateways use half of a stream that is so small: two of these messages.
-        await nats.boundStream(devnet.description.chainId as ChainId, 40 * 1024)
-        // The gateway has proven then that nothing guards the topic.
-        await publish(ears, 0)
-        process.kill(pid, 'SIGSTOP')
-        const sent = [1, 2, 3, 4, 5, 6].map(id => publish(clients[id % 3]!, id))
-        await until(() => closed > 0 && told.length > 0, 'the queue is full')
-        process.kill(pid, 'SIGCONT')
-        await Promise.all(sent)
-      } finally {
-        process.kill(pid, 'SIGCONT')
-        await Promise.all([ears, ...clients].map(client => client.endAsync(true)))
-      }
-      expect(told[0]).toMatchObject({ code: 'overloaded', retry: true })
-      const listed = await devnet.json<{ records: { payload: string }[] }>(
-        ...['record', 'list', '--device', '1111', '--topic', 'forest/full'],
-      )
-      const ids = listed.value.records.map(({ payload }) => (JSON.parse(payload) as { id: number }).id)
-      expect(ids.toSorted()).toEqual([0, 1, 2, 3, 4, 5, 6])
     })
   })
 })
