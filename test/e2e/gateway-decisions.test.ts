@@ -127,14 +127,15 @@ test('gateway process: killed with SIGKILL while contracts decide, every decisio
   await using valve = hasActuator ? new ShellCommand(script) : undefined
   const has = (level: number) => () => seen.some(({ Values }) => Values.level === level)
   let level = 0
-  const deciding = setInterval(() => chain.append([alarms.call(sensor, ++level)], { afterMs: 100 }), 50)
+  const everyMs = 150
+  const deciding = setInterval(() => chain.append([alarms.call(sensor, ++level)], { afterMs: 100 }), everyMs)
   try {
-    await until(() => seen.length >= 20, 'the first gateway publishes')
+    await until(() => seen.length >= 15, 'the first gateway publishes')
     first.process.kill('SIGKILL')
     await first.ended
     const killedAt = level
     await using second = await startGatewayProcess()
-    await until(has(killedAt + 20), 'the second gateway goes on')
+    await until(has(killedAt + 15), 'the second gateway goes on')
     clearInterval(deciding)
     const last = level
     await until(has(last), 'all of them')
@@ -149,7 +150,7 @@ test('gateway process: killed with SIGKILL while contracts decide, every decisio
       expect(lines()).toEqual(once.map(of => `${names.get(of)}.0.0 ${of >= 25 ? 'high' : 'low'}`))
     }
     expect(seen.length - last, 'no more comes again than of the last seconds before').toBeLessThan(
-      20 + 11_000 / 50,
+      15 + 11_000 / everyMs,
     )
     second.process.kill('SIGTERM')
     expect((await second.ended).code).toBe(0)

@@ -34,9 +34,11 @@ test('recorder process: killed between accept and outcome, twice, each message i
     }
   }
   const start = () =>
-    startForeignProgram(process.execPath, [
+    startForeignProgram('env', [
+      `NODE_COMPILE_CACHE=${join(directory, 'compiled')}`,
+      process.execPath,
       join(repositoryRoot, 'test/support/recorder-process.ts'),
-      directory,
+      join(directory, 'data'),
       String(count),
       ...served.map(({ host, port }) => `http://${host}:${port}`),
     ])

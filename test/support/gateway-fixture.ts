@@ -13,6 +13,7 @@ import { type IdentityKeys, makeKeys, signerOf } from '../../client/key-director
 import { type AgentOptions, DeviceAgent } from '../../mqtt-gateway/device/agent.ts'
 import type { DeliveredMessage } from '../../mqtt-gateway/device/listener.ts'
 import { type Credentials, makeCredentials } from '../../mqtt-gateway/device/mqtt-connection.ts'
+import { maxContentBytes } from '../../mqtt-gateway/protocol/content.ts'
 import type { DecisionLine } from '../../mqtt-gateway/protocol/decision-log.ts'
 import { filters, topics } from '../../mqtt-gateway/protocol/topics.ts'
 import { type AedesLimits, aedesBroker } from '../../mqtt-gateway/server/aedes-broker.ts'
@@ -207,6 +208,7 @@ export async function until<T>(
 
 /** What an agent has taken, and why it has refused the rest. */
 interface Inbox {
+  /** Empty in place of what came in chunks. */
   readonly texts: string[]
   readonly messages: DeliveredMessage[]
   readonly refusals: string[]
@@ -218,7 +220,9 @@ export async function listen(agent: DeviceAgent): Promise<Inbox> {
   await agent.listen({
     message: message => {
       inbox.messages.push(message)
-      inbox.texts.push(new TextDecoder().decode(message.content))
+      inbox.texts.push(
+        message.content.length > maxContentBytes ? '' : new TextDecoder().decode(message.content),
+      )
     },
     refused: ({ code }) => inbox.refusals.push(code),
   })

@@ -3,6 +3,7 @@
  * as a repeat that may be the first, and prints what it has accepted and what became of it.
  */
 
+import { flushCompileCache } from 'node:module'
 import { unwrap } from '../../chain/result.ts'
 import { CertifiedBlocks } from '../../client/certified-blocks.ts'
 import { ChainClient } from '../../client/chain-client.ts'
@@ -10,6 +11,8 @@ import { httpSource } from '../../client/http-source.ts'
 import { openRecorder } from '../../mqtt-gateway/records/open-recorder.ts'
 import { exchangeOf, gatewayKeys, recorderChain, requestOf } from './recorder-world.ts'
 
+// For the next one: this one may not come to its end.
+flushCompileCache()
 const [directory = '', count = '', ...urls] = process.argv.slice(2)
 const { checkpoint } = recorderChain()
 const client = await ChainClient.open({ sources: urls.map(url => httpSource(url)), checkpoint })
