@@ -1,6 +1,7 @@
 /**
- * The launcher and the bundle it runs, in a checkout of its own: what is edited is what runs next, and where no bundle
- * can be made the sources run.
+ * The launcher and the bundle it runs, in a checkout of its own with a program of two lines: what is edited is what runs
+ * next, and where no bundle can be made the sources run. That the whole program can be bundled, every test shows that
+ * starts it.
  */
 import { execFileSync, spawnSync } from 'node:child_process'
 import {
@@ -19,16 +20,20 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { repositoryRoot } from '../support/source-files.ts'
 
-const folders = ['bin', 'chain', 'cli', 'client', 'consensus', 'devnet', 'mqtt-gateway', 'node']
-
 let checkout: string
 let modules: string
 let cache: string
 
 beforeAll(() => {
   checkout = mkdtempSync(join(tmpdir(), 'mote-bundle-'))
-  for (const name of [...folders, 'package.json', 'tsconfig.json'])
+  for (const name of ['bin', 'package.json', 'tsconfig.json'])
     cpSync(join(repositoryRoot, name), join(checkout, name), { recursive: true })
+  mkdirSync(join(checkout, 'cli'))
+  writeFileSync(
+    join(checkout, 'cli/main.ts'),
+    `import { print } from './program.ts'\nprint(process.argv[2])\n`,
+  )
+  edit('first')
   modules = join(checkout, 'node_modules')
   cache = join(modules, '.cache', 'mote')
   mkdirSync(modules)
@@ -40,27 +45,31 @@ beforeAll(() => {
 })
 afterAll(() => rmSync(checkout, { recursive: true, force: true }))
 
-function version(environment: NodeJS.ProcessEnv = {}): string {
-  return execFileSync(process.execPath, [join(checkout, 'bin/mote.js'), '--version'], {
+/** What the program prints: the text of its last edit, and its argument. */
+function run(environment: NodeJS.ProcessEnv = {}): string {
+  return execFileSync(process.execPath, [join(checkout, 'bin/mote.js'), 'argument'], {
     encoding: 'utf8',
     env: { ...process.env, ...environment },
   }).trim()
 }
 
 function edit(text: string): void {
-  const path = join(checkout, 'cli/program.ts')
-  writeFileSync(path, readFileSync(path, 'utf8').replace(/\.version\('[^']*'\)/, `.version('${text}')`))
+  const source = `export const print = (given?: string): void => console.log('${text}', given)\n`
+  writeFileSync(join(checkout, 'cli/program.ts'), source)
 }
 
 const bundles = () => readdirSync(cache).filter(name => name.startsWith('bundle-'))
 
 test('bundle: the first run makes one, the second uses it, and an edited source is what runs next', () => {
-  expect(version()).toBe('0.1.0')
+  expect(run()).toBe('first argument')
   expect(bundles()).toHaveLength(1)
-  expect(version()).toBe('0.1.0')
+  const [made = ''] = bundles()
+  const compiled = join(cache, made, 'main.js')
+  writeFileSync(compiled, readFileSync(compiled, 'utf8').replace('first', 'bundled'))
+  expect(run(), 'the bundle runs, not the sources').toBe('bundled argument')
   expect(bundles()).toHaveLength(1)
-  edit('0.1.1')
-  expect(version()).toBe('0.1.1')
+  edit('second')
+  expect(run()).toBe('second argument')
   expect(bundles()).toHaveLength(2)
 })
 
@@ -68,22 +77,24 @@ test('bundle: what was installed anew is bundled anew', () => {
   const before = bundles()
   const lockfile = join(modules, '.package-lock.json')
   writeFileSync(lockfile, `${readFileSync(lockfile, 'utf8')}\n`)
-  version()
+  expect(run()).toBe('second argument')
   expect(bundles().length).toBe(before.length + 1)
 })
 
 test('bundle: sources run as they are with MOTE_BUNDLE=off, and where none can be made', () => {
-  edit('0.1.2')
-  expect(version({ MOTE_BUNDLE: 'off' })).toBe('0.1.2')
+  const before = bundles()
+  edit('third')
+  expect(run({ MOTE_BUNDLE: 'off' })).toBe('third argument')
   rmSync(join(modules, 'rolldown'))
   const { status, stderr } = spawnSync(process.execPath, [join(checkout, 'bin/bundle.js')], {
     encoding: 'utf8',
   })
   expect(status).toBe(0)
   expect(stderr).toMatch(/no bundle was made/)
-  expect(version()).toBe('0.1.2')
-  edit('broken')
-  expect(version()).toBe('broken')
+  expect(run()).toBe('third argument')
+  edit('fourth')
+  expect(run()).toBe('fourth argument')
+  expect(bundles()).toEqual(before)
 })
 
 test('bundle: nothing unfinished is left behind', () => {

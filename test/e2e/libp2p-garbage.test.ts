@@ -73,7 +73,7 @@ describe('garbage', () => {
   const garbage = Uint8Array.from({ length: 64 }, (_, i) => (i * 37 + 11) % 256)
 
   test('on a TCP port before Noise harms nobody', async () => {
-    const [first, second] = [await start(a), await start(b)]
+    const [first, second] = [await start(a), await start(b, { limits: { upgradeTimeoutMs: 1_000 } })]
     first.network.keep({ id: b.id, address: second.address })
     await eventually('connected', () => isConnected(first, second))
     const port = Number(second.address.split('/').at(-1))
@@ -81,7 +81,7 @@ describe('garbage', () => {
       Array.from({ length: 5 }, (_, i) => {
         const socket = connect(port, '127.0.0.1')
         socket.on('error', () => {})
-        socket.write(Buffer.alloc(100_000, i * 51))
+        socket.write(Buffer.alloc(20_000, i * 51))
         return new Promise(resolve => socket.on('close', resolve))
       }),
     )

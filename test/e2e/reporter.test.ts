@@ -15,7 +15,9 @@ function runTests(files: Readonly<Record<string, string>>): { code: number | nul
       writeFileSync(join(root, name), `import { expect, test } from 'vitest'\n${text}\n`)
     const vitest = join(repositoryRoot, 'node_modules/vitest/vitest.mjs')
     const reporters = ['default', join(repositoryRoot, 'test/reporter.ts')].map(name => `--reporter=${name}`)
-    const { status, stdout } = spawnSync(process.execPath, [vitest, 'run', '--root', root, ...reporters], {
+    const inOneWorker = ['--pool=threads', '--maxWorkers=1', '--no-isolate']
+    const args = [vitest, 'run', '--root', root, ...inOneWorker, ...reporters]
+    const { status, stdout } = spawnSync(process.execPath, args, {
       encoding: 'utf8',
       env: { ...process.env, NO_COLOR: '1' },
     })

@@ -178,8 +178,10 @@ async function statusUntil(
   holds: (status: Awaited<ReturnType<TestNode['status']>>) => boolean,
 ): Promise<void> {
   const deadline = Date.now() + 10_000
-  for (let status = await node.status(); !holds(status); status = await node.status())
+  for (let status = await node.status(); !holds(status); status = await node.status()) {
     if (Date.now() > deadline) throw new Error(`not in time: ${what}; ${JSON.stringify(status)}`)
+    await new Promise(resolve => setTimeout(resolve, 10))
+  }
 }
 
 /** What comes of a heartbeat at a coordination node, and of an assignment at a lightweight one. */

@@ -15,7 +15,8 @@ import type { TestChain } from './test-chain.ts'
 
 interface LongBlock {
   readonly header: Header
-  readonly certificate: Certificate | undefined
+  /** Made when it is asked for, and then kept: most are not. */
+  readonly certificate: () => Certificate | undefined
 }
 
 /** Sorted keys that no record has. */
@@ -32,7 +33,7 @@ export class LongChain {
 
   constructor(chain: TestChain) {
     this.#chain = chain
-    this.#blocks = [{ header: chain.at(0).ledger.header, certificate: undefined }]
+    this.#blocks = [{ header: chain.at(0).ledger.header, certificate: () => undefined }]
     this.#changes = [[]]
     this.service = this.#serve()
   }
@@ -58,11 +59,15 @@ export class LongChain {
         previousHash: headerHash(parent),
         changesHash: hash,
       }
-      const certificate = this.#chain.certify(height, headerHash(header), undefined, consenters)
+      let made: Certificate | undefined
+      const certificate = () => {
+        made ??= this.#chain.certify(height, headerHash(header), undefined, consenters)
+        return made
+      }
       this.#blocks.push({ header, certificate })
       ;(this.#changes as (readonly StateKey[])[]).push(keys)
     }
-    const { certificate } = this.#blocks.at(-1)!
+    const certificate = this.#blocks.at(-1)?.certificate()
     if (certificate) this.service.certified(certificate)
   }
 
@@ -79,7 +84,7 @@ export class LongChain {
       header: async (height: number) => encode(headerCodec, at(height)!.header),
       changes: async (height: number) => changesAt(height),
       certificate: async (height: number) => {
-        const certificate = at(height)?.certificate
+        const certificate = at(height)?.certificate()
         return certificate && encode(certificateCodec, certificate)
       },
     }
@@ -88,7 +93,7 @@ export class LongChain {
     const live = {
       at: (height: number) => ({ header: at(height)!.header, tree }),
       get certificate() {
-        return top().certificate
+        return top().certificate()
       },
       get certifiedHeight() {
         return top().header.height
