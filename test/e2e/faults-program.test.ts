@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process'
 import { cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
-import { expect, test } from 'vitest'
+import { afterAll, beforeAll, expect, test } from 'vitest'
 import { repositoryRoot } from '../support/source-files.ts'
 
 /** Makes the devnet's directory, and ends with the code that the environment gives for this command; `wait` never ends. */
@@ -24,38 +24,39 @@ interface Ended {
   readonly left: readonly string[]
 }
 
-/** Runs the program in a tree of its own. */
-async function runFaults(args: readonly string[], ends: Readonly<Record<string, string>>): Promise<Ended> {
-  const tree = mkdtempSync(join(tmpdir(), 'mote-tree-'))
-  try {
-    for (const name of ['node_modules', 'bench', 'chain', 'devnet', 'package.json'])
-      symlinkSync(join(repositoryRoot, name), join(tree, name))
-    for (const name of ['test/faults.ts', 'test/support/source-files.ts']) {
-      mkdirSync(dirname(join(tree, name)), { recursive: true })
-      cpSync(join(repositoryRoot, name), join(tree, name))
-    }
-    mkdirSync(join(tree, 'bin'))
-    writeFileSync(join(tree, 'bin/package.json'), '{ "type": "commonjs" }')
-    writeFileSync(join(tree, 'bin/mote.js'), mote)
-    const temporary = join(tree, 'tmp')
-    mkdirSync(temporary)
-    const child = spawn(process.execPath, [join(tree, 'test/faults.ts'), ...args], {
-      env: { ...process.env, ...ends, TMPDIR: temporary },
-      stdio: ['ignore', 'pipe', 'pipe'],
-    })
-    let stderr = ''
-    child.stderr.on('data', (chunk: Buffer) => {
-      stderr += chunk.toString('utf8')
-    })
-    child.stdout.on('data', (chunk: Buffer) => {
-      if (chunk.includes('waiting')) child.kill('SIGTERM')
-    })
-    const code = await new Promise<number | null>(resolve => child.once('close', resolve))
-    const left = readdirSync(temporary, { recursive: true }) as string[]
-    return { code, stderr, left }
-  } finally {
-    rmSync(tree, { recursive: true, force: true })
+/** The program in a tree of its own, where its `mote` is ours; compiled once for all runs. */
+let tree: string
+
+beforeAll(() => {
+  tree = mkdtempSync(join(tmpdir(), 'mote-tree-'))
+  for (const name of ['node_modules', 'bench', 'chain', 'devnet', 'package.json'])
+    symlinkSync(join(repositoryRoot, name), join(tree, name))
+  for (const name of ['test/faults.ts', 'test/support/source-files.ts']) {
+    mkdirSync(dirname(join(tree, name)), { recursive: true })
+    cpSync(join(repositoryRoot, name), join(tree, name))
   }
+  mkdirSync(join(tree, 'bin'))
+  writeFileSync(join(tree, 'bin/package.json'), '{ "type": "commonjs" }')
+  writeFileSync(join(tree, 'bin/mote.js'), mote)
+})
+afterAll(() => rmSync(tree, { recursive: true, force: true }))
+
+async function runFaults(args: readonly string[], ends: Readonly<Record<string, string>>): Promise<Ended> {
+  const temporary = mkdtempSync(join(tree, 'tmp-'))
+  const child = spawn(process.execPath, [join(tree, 'test/faults.ts'), ...args], {
+    env: { ...process.env, ...ends, TMPDIR: temporary, NODE_COMPILE_CACHE: join(tree, 'compiled') },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  let stderr = ''
+  child.stderr.on('data', (chunk: Buffer) => {
+    stderr += chunk.toString('utf8')
+  })
+  child.stdout.on('data', (chunk: Buffer) => {
+    if (chunk.includes('waiting')) child.kill('SIGTERM')
+  })
+  const code = await new Promise<number | null>(resolve => child.once('close', resolve))
+  const left = readdirSync(temporary, { recursive: true }) as string[]
+  return { code, stderr, left }
 }
 
 test.each([
