@@ -8,23 +8,28 @@
  *
  * A key has one encoding, so that it has one id; that its owner knows the secret half is for a signature to show.
  *
- * Cost on one core: a point of Ed25519 or P-256 0.13 ms (its square root), the others 1 µs. Signing keys that come with a
+ * Cost on one core: a point of Ed25519 or P-256 0.13 ms (its square root) the first time, the others 1 µs. Signing keys that come with a
  * signature of their own need no check: no signature verifies under a key that is refused here.
  */
 import { ed25519 } from '@noble/curves/ed25519.js'
 import { p256 } from '@noble/curves/nist.js'
 import { bytesToHex } from '@noble/hashes/utils.js'
 import type { EncryptionKey, PublicKey } from './keys.ts'
+import { RecentMap } from './recent-map.ts'
 import { assertNever } from './result.ts'
+
+const maxUsablePoints = 1_024
+/** Points that were found usable lately, by curve and bytes. */
+const usablePoints = new RecentMap<string, true>(maxUsablePoints)
 
 /** Why a key is not usable, in words; undefined for a usable one. Never throws on what a peer sent. */
 export function keyFlaw({ suite, bytes }: PublicKey | EncryptionKey): string | undefined {
   switch (suite) {
     case 'ed25519':
-      return ed25519Flaw(bytes)
+      return pointFlaw('ed25519', bytes, ed25519Flaw)
     case 'p256':
     case 'p256-ecdh':
-      return p256Flaw(bytes)
+      return pointFlaw('p256', bytes, p256Flaw)
     case 'x25519':
       return x25519Flaw(bytes)
     case 'rsa-oaep':
@@ -69,6 +74,19 @@ function isMontgomeryForm(edwards: Uint8Array, montgomery: Uint8Array): boolean 
 
 function littleEndian(bytes: Uint8Array): bigint {
   return BigInt(`0x${bytesToHex(bytes.toReversed())}`)
+}
+
+/** Of a point of this curve; what was usable is. */
+function pointFlaw(
+  curve: 'ed25519' | 'p256',
+  bytes: Uint8Array,
+  flawOf: (bytes: Uint8Array) => string | undefined,
+): string | undefined {
+  const point = `${curve} ${bytesToHex(bytes)}`
+  if (usablePoints.get(point)) return undefined
+  const flaw = flawOf(bytes)
+  if (flaw === undefined) usablePoints.set(point, true)
+  return flaw
 }
 
 /** Decodes as in RFC 8032, section 5.1.3, to a point that is not of small order. */

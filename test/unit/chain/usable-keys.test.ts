@@ -26,6 +26,15 @@ describe('usable keys', () => {
     expect(isUsable({ suite, bytes: hex(key) })).toBe(usable)
   })
 
+  test('asked again, also after the same bytes as a key of another suite: the same answer', () => {
+    for (const { suite, key, usable } of [...keys, ...keys.toReversed()]) {
+      expect(isUsable({ suite, bytes: hex(key) })).toBe(usable)
+      const other = suite === 'ed25519' ? 'p256' : 'ed25519'
+      const isOther = isUsable({ suite: other, bytes: hex(key) })
+      if (hex(key).length !== (other === 'p256' ? 33 : 32)) expect(isOther).toBe(false)
+    }
+  })
+
   test('of another length, and whatever else comes: no throw, and not usable', () => {
     fc.assert(
       fc.property(
