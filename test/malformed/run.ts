@@ -19,8 +19,9 @@ export interface MalformedOptions {
 }
 
 const gatewayProgram = new URL('./gateway-process.ts', import.meta.url)
-/** The gateway is looked at so often. */
-const parts = 20
+/** The gateway is looked at so often, or after this many packets: each look collects its garbage. */
+const partsMax = 20
+const packetsPerPart = 100
 const mebibyte = 1024 * 1024
 /** What the gateway may have more of in the second half than in the first, where a run is long enough for halves. */
 const growth = { factor: 1.15, heapBytes: 16 * mebibyte, rssBytes: 48 * mebibyte }
@@ -49,6 +50,7 @@ export async function runMalformed({ packets, seed, onFigures }: MalformedOption
     const attackers = await Attackers.make(started, hostileNames, new SeededRandom(seed, 'malformed'))
     const startedAt = performance.now()
     const figures: GatewayFigures[] = []
+    const parts = Math.min(partsMax, Math.ceil(packets / packetsPerPart))
     for (let part = 1; part <= parts; part++) {
       await Promise.race([attackers.run(Math.ceil((packets * part) / parts)), crashed])
       const now = await Promise.race([ask(child, part === parts ? 'end' : 'figures'), crashed])

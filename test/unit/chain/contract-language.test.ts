@@ -449,7 +449,7 @@ describe('by chance', () => {
       ],
       streams: ['s'],
     }
-    for (let i = 0; i < 700; i++) {
+    for (let i = 0; i < 400; i++) {
       const arithmetic = i % 2 ? 'int64' : 'binary64'
       const expression = random.expression(arithmetic, i % 3 ? 'number' : 'boolean', scope, 6)
       const printed = printExpression(expression)
@@ -465,7 +465,7 @@ describe('by chance', () => {
   test('by chance: each contract passes the check, comes back from bytes and from its file, and ends', () => {
     const random = contracts('contracts')
     const seen = new Map<string, number>()
-    for (let i = 0; i < 700; i++) {
+    for (let i = 0; i < 400; i++) {
       const contract = random.contract()
       expect(checkContract(contract).ok).toBe(true)
       const encoded = encode(contractCodec, contract)
@@ -494,7 +494,7 @@ describe('by chance', () => {
   test('by chance: bytes that are changed anywhere are another contract or none', () => {
     const random = new SeededRandom(5, 'bytes')
     const encoded = encode(contractCodec, contracts('bytes').contract())
-    for (let i = 0; i < 1000; i++) {
+    for (let i = 0; i < 600; i++) {
       const changed = encoded.slice()
       changed[random.below(changed.length)]! ^= 1 << random.below(8)
       const read = decode(contractCodec, changed)

@@ -173,7 +173,7 @@ describe('any message', () => {
           expect(after.lastLogIndex).toBeGreaterThanOrEqual(after.commitIndex)
         }
       }),
-      { seed: 20_261_121, numRuns: 2_000 },
+      { seed: 20_261_121, numRuns: 1_000 },
     )
   })
 })

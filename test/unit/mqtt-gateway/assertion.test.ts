@@ -5,6 +5,7 @@ import type { ChainId, Milliseconds } from '../../../chain/brands.ts'
 import { deviceIdOf, keyIdOf } from '../../../chain/keys.ts'
 import { nobleVerifier, signerFromSeed } from '../../../chain/noble-crypto.ts'
 import { unwrap } from '../../../chain/result.ts'
+import { nativeVerifier } from '../../../client/native-crypto.ts'
 import {
   checkAssertionTime,
   makeAssertion,
@@ -42,7 +43,7 @@ test('assertion: any changed character is refused', () => {
     const altered = `${good.slice(0, i)}${good[i] === 'A' ? 'B' : 'A'}${good.slice(i + 1)}`
     const parsed = parseAssertion(altered)
     expect(
-      parsed.ok && verifyAssertion(parsed.value, signer.publicKey, nobleVerifier),
+      parsed.ok && verifyAssertion(parsed.value, signer.publicKey, nativeVerifier),
       `character ${i}`,
     ).toBe(false)
   }
