@@ -33,6 +33,7 @@ import { nativeSignerFromSeed } from '../../client/native-crypto.ts'
 import { grant, revoke } from '../../client/operator-actions.ts'
 import type { KillLeaderReport } from '../../devnet/chaos/kill-leader.ts'
 import { apiUrl, type DevnetDescription, layout, readDescription } from '../../devnet/layout.ts'
+import { readNodeConfig } from '../../node/config.ts'
 import { unreadiness } from '../contract/health.ts'
 import { beginInProcess } from '../support/command-in-process.ts'
 import { keysOfFullBlocks, makeFullBlocks } from '../support/full-blocks.ts'
@@ -122,9 +123,6 @@ async function newBlock(): Promise<number> {
   return (await grant(await honestClient(), operator, { tokenKey })).height
 }
 
-/** Between two looks at the whole devnet, which ask every node of it. */
-const statusEveryMs = 250
-
 /** For what waits on a busy machine. */
 const patience = ['--timeout', '100'] as const
 
@@ -163,11 +161,7 @@ async function statusOf(url: string): Promise<Status> {
 }
 
 /** Asks until the condition holds; fails with the last answer after the time. */
-async function until<T>(
-  ask: () => Promise<T>,
-  holds: (value: T) => boolean,
-  { withinMs = 60_000, everyMs = 50 } = {},
-): Promise<T> {
+async function until<T>(ask: () => Promise<T>, holds: (value: T) => boolean, withinMs = 60_000): Promise<T> {
   const deadline = performance.now() + withinMs
   for (let last: unknown; ; ) {
     try {
@@ -178,7 +172,7 @@ async function until<T>(
       last = error
     }
     if (performance.now() > deadline) throw new Error(`not within ${withinMs} ms: ${JSON.stringify(last)}`)
-    await new Promise(resolve => setTimeout(resolve, everyMs))
+    await new Promise(resolve => setTimeout(resolve, 50))
   }
 }
 
@@ -338,11 +332,15 @@ describe('light node: processes', () => {
     expect(joined.next).toContain('mote node init camera --label lightweight')
     // What npx does is npm's matter, and costs a second each time.
     await using node = new ShellCommand(joined.next.replaceAll('npx mote', `${process.execPath} bin/mote.js`))
-    const camera = await until(
-      () => deviceNamed('camera'),
-      row => row?.servedBy !== null,
-      { everyMs: statusEveryMs },
+    const { api } = await until(
+      () => readNodeConfig(layout.nodeConfig(directory, 'camera')),
+      config => config.name === 'camera',
     )
+    await until(
+      () => statusOf(apiUrl(api)),
+      status => status.servedBy !== undefined,
+    )
+    const camera = await deviceNamed('camera')
     expect(camera).toMatchObject({ label: 'lightweight', status: 'active', level: 2 })
     expect(nodeNamed(camera!.servedBy!).label).toBe('full')
     expect(await nodeRow('camera')).toMatchObject({
@@ -432,7 +430,7 @@ describe('light node: processes', () => {
     for (const url of [urlOf('coordination-1'), sensor.api]) {
       const level = (status: { certifiedHeight: number; lag: number }) =>
         status.certifiedHeight >= height && status.lag === 0
-      await until(() => httpSource(url).status(), level, { withinMs: 5_000 })
+      await until(() => httpSource(url).status(), level, 5_000)
       expect(await unreadiness(url), url).toBeUndefined()
     }
   })
@@ -543,13 +541,11 @@ describe('light node: processes', () => {
     const refused = await beginInProcess(joinAgain, { ...process.env, MOTE_DIR: directory }).ended
     expect(refused.stderr).toContain('device-revoked')
 
+    const { pid } = await statusOf(helper.api)
     const revoked = await revoke(await honestClient(), operator, { id: helper.id, reason: 'lost' })
     await cutOffEverywhere(helper.id, revoked.transaction!.height)
-    await until(
-      () => nodeRow('helper'),
-      row => row?.state.startsWith('down') === true,
-      { everyMs: statusEveryMs },
-    )
+    await untilGone([pid])
+    expect((await nodeRow('helper'))?.state).toMatch(/^down/)
     const again = await runMote(['chaos', 'restart', 'helper'], { MOTE_DIR: directory })
     expect(again.stderr.split('\n')[0]).toMatch(/^mote: device-revoked: helper was revoked, known at height /)
     expect(again.code).toBe(5)
