@@ -29,8 +29,15 @@ const current = join(bundles, 'current.json')
 const keptBundles = 20
 const keptMs = 24 * 60 * 60 * 1000
 
-/** Loaded from where they are installed: they bring native code. */
-const external = ['level', 'classic-level', 'sodium-native', 'msgpackr-extract']
+/** Packages whose native code stays where it is installed, and with it the file of each that loads it. */
+const native = /[/\\]node_modules[/\\](classic-level|sodium-native)[/\\][^/\\]*$/
+const nativeBindings = {
+  name: 'native-bindings',
+  resolveId(specifier, importer = '') {
+    const [, name] = native.exec(importer) ?? []
+    return name && specifier === './binding' ? { id: `${name}/binding.js`, external: true } : null
+  },
+}
 
 /**
  * @typedef {{ readonly path: string, readonly size: number, readonly mtimeMs: number }} Source relative to the root
@@ -60,7 +67,7 @@ export async function makeBundle() {
   const bundler = await rolldown({
     input: { main: entry },
     platform: 'node',
-    external: specifier => external.some(name => specifier === name || specifier.startsWith(`${name}/`)),
+    plugins: [nativeBindings],
     logLevel: 'silent',
   })
   try {

@@ -11,7 +11,7 @@
  * must be injective (two wire values never give one value); so bytes that decode are the bytes that encode.
  */
 import { concatBytes } from '@noble/hashes/utils.js'
-import { Packr } from 'msgpackr'
+import { Packr } from 'msgpackr/pack'
 import { bytesToHex, hexToBytes } from './hex.ts'
 import { Malformed, type Memory, maxItems, readMessagePack, utf8Length, type Wire } from './messagepack.ts'
 import { assert, ok, type Refusal, type Result, refuse } from './result.ts'

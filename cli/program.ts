@@ -1,26 +1,68 @@
 /**
  * The command tree of `mote` and the way from an outcome to an exit code (docs/ERRORS.md).
  *
- * Nothing else ends the program: a refusal becomes its code from the table, a wrong command line 2.
+ * Nothing else ends the program: a refusal becomes its code from the table, a wrong command line 2. A family of commands is loaded
+ * only if the command line has its name, or no family's: a start is mostly the loading of modules.
  */
 import { Command, CommanderError } from 'commander'
 import { errorTable, exitCodes } from '../chain/errors.ts'
 import { MoteError } from '../chain/result.ts'
-import { chainCommands } from './chain.ts'
-import { chaosCommands } from './chaos.ts'
-import { addCommand, type CommandExit } from './command.ts'
+import { type AddCommand, addCommand, type CommandExit } from './command.ts'
 import type { Environment } from './context.ts'
-import { contractCommands } from './contract.ts'
-import { deviceCommands } from './device.ts'
-import { devnetCommands } from './devnet.ts'
-import { gatewayCommands } from './gateway.ts'
-import { groupCommands } from './group.ts'
-import { nodeCommands } from './node.ts'
 import { Output } from './output.ts'
-import { recordCommands } from './record.ts'
-import { transactionCommands } from './transaction.ts'
 
-function buildProgram(environment: Environment, outcome: CommandExit): Command {
+/** What one word after `mote` stands for. */
+interface Family {
+  readonly description: string
+  /** Gives what adds its commands to it. */
+  readonly load: () => Promise<(family: Command, add: AddCommand) => void>
+}
+
+const families: Readonly<Record<string, Family>> = {
+  devnet: {
+    description: 'a local network of real processes',
+    load: async () => (await import('./devnet.ts')).devnetCommands,
+  },
+  device: {
+    description: 'identities, trust, and messages between devices',
+    load: async () => (await import('./device.ts')).deviceCommands,
+  },
+  group: {
+    description: 'who may read what is sent to a group',
+    load: async () => (await import('./group.ts')).groupCommands,
+  },
+  contract: {
+    description: 'what is decided about what devices report',
+    load: async () => (await import('./contract.ts')).contractCommands,
+  },
+  record: {
+    description: 'what devices report, on the chain',
+    load: async () => (await import('./record.ts')).recordCommands,
+  },
+  tx: {
+    description: 'transactions',
+    load: async () => (await import('./transaction.ts')).transactionCommands,
+  },
+  chain: {
+    description: 'who certifies the chain',
+    load: async () => (await import('./chain.ts')).chainCommands,
+  },
+  chaos: {
+    description: 'faults on the processes of a devnet',
+    load: async () => (await import('./chaos.ts')).chaosCommands,
+  },
+  node: { description: 'one node', load: async () => (await import('./node.ts')).nodeCommands },
+  gateway: {
+    description: 'the MQTT gateway',
+    load: async () => (await import('./gateway.ts')).gatewayCommands,
+  },
+}
+
+async function buildProgram(
+  args: readonly string[],
+  environment: Environment,
+  outcome: CommandExit,
+): Promise<Command> {
   const { streams } = environment
   const program = new Command('mote')
     .description(
@@ -39,18 +81,14 @@ function buildProgram(environment: Environment, outcome: CommandExit): Command {
         '124 timeout, 130 interrupted. Every command takes --json, --dir and --timeout.',
     )
   const add = addCommand(environment, outcome)
-  const family = (name: string, description: string): Command =>
-    program.command(name).description(description)
-  devnetCommands(family('devnet', 'a local network of real processes'), add)
-  deviceCommands(family('device', 'identities, trust, and messages between devices'), add)
-  groupCommands(family('group', 'who may read what is sent to a group'), add)
-  contractCommands(family('contract', 'what is decided about what devices report'), add)
-  recordCommands(family('record', 'what devices report, on the chain'), add)
-  transactionCommands(program, family('tx', 'transactions'), add)
-  chainCommands(family('chain', 'who certifies the chain'), add)
-  chaosCommands(family('chaos', 'faults on the processes of a devnet'), add)
-  nodeCommands(family('node', 'one node'), add)
-  gatewayCommands(family('gateway', 'the MQTT gateway'), add)
+  // `mote help device` names it second; to load one for an argument that happens to be its name does no harm.
+  const isNamed = (name: string) => args.includes(name)
+  const noneIsNamed = !['block', ...Object.keys(families)].some(isNamed)
+  for (const [name, { description, load }] of Object.entries(families)) {
+    const family = program.command(name).description(description)
+    if (noneIsNamed || isNamed(name)) (await load())(family, add)
+  }
+  if (noneIsNamed || isNamed('block')) (await import('./transaction.ts')).blockCommand(program, add)
   return program
 }
 
@@ -58,7 +96,8 @@ function buildProgram(environment: Environment, outcome: CommandExit): Command {
 export async function run(args: readonly string[], environment: Environment): Promise<number> {
   const outcome: CommandExit = { code: exitCodes.ok }
   try {
-    await buildProgram(environment, outcome).parseAsync(args, { from: 'user' })
+    const program = await buildProgram(args, environment, outcome)
+    await program.parseAsync(args, { from: 'user' })
     return outcome.code
   } catch (error) {
     if (error instanceof CommanderError) return exitOfCommander(error)

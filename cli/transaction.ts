@@ -16,7 +16,7 @@ import type { Context } from './context.ts'
 import { type Cell, provenance } from './output.ts'
 import { heightOf, indexOf, provenBlock, transactionIdOf } from './proven-blocks.ts'
 
-export function transactionCommands(program: Command, family: Command, add: AddCommand): void {
+export function transactionCommands(family: Command, add: AddCommand): void {
   add({
     parent: family,
     usage: 'status <id>',
@@ -29,6 +29,9 @@ export function transactionCommands(program: Command, family: Command, add: AddC
     description: 'what a transaction says and how it ended, proven under its certified block',
     action: showTransaction,
   })
+}
+
+export function blockCommand(program: Command, add: AddCommand): void {
   add({
     parent: program,
     usage: 'block <height>',
