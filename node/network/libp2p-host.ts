@@ -13,6 +13,7 @@ import type {
   ConnectionEncrypter,
   ConnectionGater,
   Libp2p,
+  Logger,
   MessageStream,
   MultiaddrConnection,
   PeerId,
@@ -48,6 +49,7 @@ export async function createHost(options: HostOptions): Promise<Libp2p> {
   const { publicKey } = nativeSignerFromSeed('ed25519', transportSeed)
   return createLibp2p({
     start: false,
+    logger: { forComponent: () => silent },
     // Its own derivation from the seed is slow where it is the first one (portable code).
     privateKey: privateKeyFromRaw(Buffer.concat([transportSeed, publicKey.bytes])),
     addresses: { listen: [`/${isIPv6(host) ? 'ip6' : 'ip4'}/${host}/tcp/${port}`] },
@@ -71,6 +73,14 @@ export async function createHost(options: HostOptions): Promise<Libp2p> {
     },
   })
 }
+
+/** What libp2p has to say is for its own developers; its own logger is made anew for each stream, and asks each time for a terminal. */
+const silent: Logger = Object.assign(() => {}, {
+  error: () => {},
+  trace: () => {},
+  enabled: false,
+  newScope: () => silent,
+})
 
 /**
  * Connections before the end of Noise and Yamux. The connection manager counts them for all addresses together and refuses
