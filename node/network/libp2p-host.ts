@@ -17,6 +17,7 @@ import type {
   MessageStream,
   MultiaddrConnection,
   PeerId,
+  PeerStore,
   Stream,
 } from '@libp2p/interface'
 import { tcp } from '@libp2p/tcp'
@@ -47,7 +48,7 @@ export async function createHost(options: HostOptions): Promise<Libp2p> {
   const maxPending = 2 * limits.maxPendingConnections
   const maxOpen = limits.maxConnections + limits.maxUnprovenConnections
   const { publicKey } = nativeSignerFromSeed('ed25519', transportSeed)
-  return createLibp2p({
+  const node = await createLibp2p({
     start: false,
     logger: { forComponent: () => silent },
     // Its own derivation from the seed is slow where it is the first one (portable code).
@@ -72,6 +73,22 @@ export async function createHost(options: HostOptions): Promise<Libp2p> {
       reconnectRetries: 0,
     },
   })
+  keepNoProtocols(node.peerStore)
+  return node
+}
+
+/**
+ * libp2p writes down for each stream, before it is used, which protocol its peer speaks, and keeps that of everybody who ever
+ * opened one. Nobody reads it: what a peer may ask is the business of hello and of the request table.
+ */
+function keepNoProtocols(store: PeerStore): void {
+  const merge = store.merge.bind(store)
+  store.merge = async (id, data, options) => {
+    const isMore = Object.keys(data).some(field => field !== 'protocols')
+    return isMore
+      ? merge(id, data, options)
+      : { id, addresses: [], protocols: [], metadata: new Map(), tags: new Map() }
+  }
 }
 
 /** What libp2p has to say is for its own developers; its own logger is made anew for each stream, and asks each time for a terminal. */

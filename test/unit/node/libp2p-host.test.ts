@@ -86,6 +86,13 @@ describe('quiet streams', () => {
     expect(endLengthsCheaply(connection!.muxer.maConn)).toBe(true)
   })
 
+  it('quiet streams: nothing is kept of who opens one', async () => {
+    expect(incoming.protocol).toBe(protocol)
+    expect(await receiver.peerStore.has(sender.peerId)).toBe(false)
+    const kept = await sender.peerStore.get(receiver.peerId)
+    expect(kept.protocols).toEqual([])
+  })
+
   it('quiet streams: a stream of another kind is left alone', () => {
     const other = { decoder: {} } as unknown as Stream
     expect([updateWindowByHalves(other), endLengthsCheaply(other)]).toEqual([false, false])
