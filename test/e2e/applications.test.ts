@@ -5,7 +5,7 @@
 import { readdir, readFile, stat, writeFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import mqtt, { type MqttClient } from 'mqtt'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import type { ChainId, DeviceId } from '../../chain/brands.ts'
 import { pause } from '../../client/deadline.ts'
 import { askControl } from '../../devnet/control.ts'
@@ -42,7 +42,7 @@ let login: Login
 let device: string
 /** Of the fire index. */
 let address: string
-let clients: MqttClient[]
+const clients: MqttClient[] = []
 
 beforeAll(async () => {
   const size = ['--full', '1', '--lightweight', '0', '--devices', '4']
@@ -53,12 +53,12 @@ beforeAll(async () => {
   login = { host, port, username, password }
   const deployed = await devnet.json<{ address: string }>('contract', 'deploy', 'examples/fire-index.json')
   address = deployed.value.address
-  clients = []
 }, 120_000)
-afterAll(async () => {
-  await Promise.all(clients?.map(client => client.endAsync(true)) ?? [])
-  await devnet?.stop()
+/** They would connect again, and take the client identifiers of later ones. */
+afterEach(async () => {
+  await Promise.all(clients.splice(0).map(client => client.endAsync(true)))
 })
+afterAll(() => devnet?.stop())
 
 /** Texts of the answers on the device's verdict and error topics, and of decisions, as they come. */
 async function answers(): Promise<string[]> {
