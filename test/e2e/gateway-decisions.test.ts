@@ -73,6 +73,7 @@ async function configured(file: string, more: object = {}): Promise<string> {
     mqtt: { host, port },
     trustTtlMs: 600_000,
     data: 'data',
+    log: { file: 'log' },
     ...more,
   }
   await writeFile(join(root, file), JSON.stringify(content))
@@ -160,11 +161,11 @@ test('gateway process: killed with SIGKILL while contracts decide, every decisio
   }
 })
 
-test('gateway process: what is asked for by QoS 0, 1 and 2 is recorded, and its decision published by that QoS', async () => {
+test('gateway: what is asked for by QoS 0, 1 and 2 is recorded, and its decision published by that QoS', async () => {
   allow(keysOf('gateway'), { gateway: true })
   allow(sensor, { publish: ['forest/#'] })
   const sending = credentialsOf(sensor, 'send')
-  await using gateway = await startGatewayProcess()
+  const gateway = await startGateway(config, new AbortController().signal)
   const [client, subscriber, careless] = [
     await connected(sending),
     await connected(login),
@@ -193,10 +194,9 @@ test('gateway process: what is asked for by QoS 0, 1 and 2 is recorded, and its 
     expect(new Map(seen)).toEqual(new Map([0, 1, 2].map(qos => [told.get(`by ${qos}`), qos])))
     expect(seen).toHaveLength(3)
     expect(lowered.toSorted()).toEqual([0, 1, 1])
-    gateway.process.kill('SIGTERM')
-    expect((await gateway.ended).code).toBe(0)
   } finally {
     await Promise.all([client, subscriber, careless].map(each => each.endAsync(true)))
+    await gateway.stop()
   }
 })
 
@@ -206,7 +206,7 @@ test('gateway configuration: decisions.expiryMs is the age from which a decision
   expect(afterMs, 'the decision before is so old by now').toBeGreaterThan(45_000)
   // From here on the chain has no time left for more blocks.
   chain.append([alarms.call(sensor, 1_002)], { afterMs })
-  const more = { decisions: { expiryMs: 40_000 }, data: 'short', log: { file: 'log' } }
+  const more = { decisions: { expiryMs: 40_000 }, data: 'short' }
   const gateway = await startGateway(await configured('short.json', more), new AbortController().signal)
   const client = await connected(login)
   try {
