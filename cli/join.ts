@@ -10,7 +10,6 @@ import { cpus, totalmem } from 'node:os'
 import type { Command } from 'commander'
 import { exitCodes } from '../chain/errors.ts'
 import type { Signer } from '../chain/keys.ts'
-import { signerFromSeed } from '../chain/noble-crypto.ts'
 import type { IdentityRecord } from '../chain/records.ts'
 import { MoteError } from '../chain/result.ts'
 import type { CapabilityProfile, Label } from '../chain/transaction-bodies.ts'
@@ -26,6 +25,7 @@ import {
   rejoin,
 } from '../client/join.ts'
 import { type IdentityKeys, withTransportKey } from '../client/key-directory.ts'
+import { nativeSignerFromSeed } from '../client/native-crypto.ts'
 import { grant } from '../client/operator-actions.ts'
 import { type ChainAccess, operatorKeys } from '../devnet/access.ts'
 import { apiUrl } from '../devnet/layout.ts'
@@ -188,7 +188,7 @@ async function joinChain(context: Context, name: string, options: JoinOptions) {
     keys,
     label,
     profile: profileOfThisMachine(),
-    token: token ? signerFromSeed('ed25519', token) : await grantedToken(context, access, label),
+    token: token ? nativeSignerFromSeed('ed25519', token) : await grantedToken(context, access, label),
   }
   return { access, keys, joined: await joinPatiently(client, newcomer, contacts, signal) }
 }
@@ -241,7 +241,7 @@ function answerOf({ description }: ChainAccess, name: string, joined: Joined) {
 
 /** A grant for one device of the label; what a lightweight device may not become is left to its own grant. */
 async function grantedToken(context: Context, access: ChainAccess, label: Label): Promise<Signer> {
-  const token = signerFromSeed('ed25519', Uint8Array.from(randomBytes(32)))
+  const token = nativeSignerFromSeed('ed25519', Uint8Array.from(randomBytes(32)))
   const operator = await operatorKeys(access)
   const terms = { tokenKey: token.publicKey, highestLabel: label }
   await grant(access.client, operator, terms, { timeoutMs: context.timeoutMs })
@@ -256,7 +256,7 @@ async function grantToken(
   const access = await openChain(context)
   const seed = Uint8Array.from(randomBytes(32))
   const terms = {
-    tokenKey: signerFromSeed('ed25519', seed).publicKey,
+    tokenKey: nativeSignerFromSeed('ed25519', seed).publicKey,
     quota: options.quota,
     highestLabel: options.label,
   }

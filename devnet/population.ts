@@ -6,7 +6,6 @@
  * Running it again changes nothing: what is there already is left as it is.
  */
 import type { DeviceId } from '../chain/brands.ts'
-import { signerFromSeed } from '../chain/noble-crypto.ts'
 import { groupIdOf } from '../chain/records.ts'
 import { MoteError } from '../chain/result.ts'
 import { noRights } from '../chain/rights.ts'
@@ -15,6 +14,7 @@ import type { ChainClient } from '../client/chain-client.ts'
 import { addMembers, createGroup } from '../client/group-actions.ts'
 import { type CoordinationContact, joinPatiently } from '../client/join.ts'
 import type { IdentityKeys, KeyDirectory } from '../client/key-directory.ts'
+import { nativeSignerFromSeed } from '../client/native-crypto.ts'
 import { grant, setRights } from '../client/operator-actions.ts'
 import { sideBySide } from '../client/side-by-side.ts'
 import { devnetSeed, observerName } from './generate.ts'
@@ -65,7 +65,7 @@ async function registerDevices(population: Population): Promise<void> {
   })
   if (missing.length === 0) return
   // A fresh token each time: an earlier one may be spent or expired.
-  const token = signerFromSeed('ed25519', devnetSeed(description.seed, `grant ${Date.now()}`, 'token'))
+  const token = nativeSignerFromSeed('ed25519', devnetSeed(description.seed, `grant ${Date.now()}`, 'token'))
   await grant(client, operator, { tokenKey: token.publicKey, quota: missing.length }, { signal })
   let joined = 0
   await sideBySide(missing, joinsAtOnce, async name => {

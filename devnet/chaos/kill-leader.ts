@@ -11,11 +11,11 @@
 
 import { randomBytes } from 'node:crypto'
 import { type Milliseconds, Term, type TransactionId } from '../../chain/brands.ts'
-import { signerFromSeed } from '../../chain/noble-crypto.ts'
 import { MoteError } from '../../chain/result.ts'
 import type { ChainSource } from '../../client/chain-source.ts'
 import { Deadline, pause } from '../../client/deadline.ts'
 import type { IdentityKeys } from '../../client/key-directory.ts'
+import { nativeSignerFromSeed } from '../../client/native-crypto.ts'
 import { sideBySide } from '../../client/side-by-side.ts'
 import { signedBody } from '../../client/submission.ts'
 import { type ChainAccess, operatorKeys } from '../access.ts'
@@ -258,7 +258,7 @@ class Load {
   #transaction(): Uint8Array {
     const { client } = this.#access
     const time = Date.now() as Milliseconds
-    const tokenKey = signerFromSeed('ed25519', Uint8Array.from(randomBytes(32))).publicKey
+    const tokenKey = nativeSignerFromSeed('ed25519', Uint8Array.from(randomBytes(32))).publicKey
     const expiry = (time + 60_000) as Milliseconds
     const body = { type: 'identity.grant', tokenKey, quota: 1, expiry, highestLabel: 'lightweight' } as const
     return signedBody({ chainId: client.chainId, body, keys: this.#operator, time })

@@ -8,7 +8,6 @@ import type { ChainId, GroupId, Hash, Height, Milliseconds, Term, TransactionId 
 import { decode } from '../../chain/codec.ts'
 import type { ErrorCode } from '../../chain/errors.ts'
 import { stateAnswerCodec } from '../../chain/light-client.ts'
-import { signerFromSeed } from '../../chain/noble-crypto.ts'
 import { groupCodec, stateKeyOf } from '../../chain/records.ts'
 import { MoteError, unwrap } from '../../chain/result.ts'
 import type { TransactionBody } from '../../chain/transaction.ts'
@@ -16,6 +15,7 @@ import type { ChainSource } from '../../client/chain-source.ts'
 import { pause } from '../../client/deadline.ts'
 import { exchange } from '../../client/http-source.ts'
 import type { IdentityKeys } from '../../client/key-directory.ts'
+import { nativeSignerFromSeed } from '../../client/native-crypto.ts'
 import { idOfSigned, signedBody } from '../../client/submission.ts'
 import type { EpochInput, EpochOperation, EpochOutput, EpochState } from './epoch-register.ts'
 import { PlainClient } from './plain-client.ts'
@@ -170,7 +170,7 @@ export class ChaosLoad {
   /** Grants of a token nobody holds, which harm nobody. */
   async #write(client: PlainClient): Promise<void> {
     while (!this.#finishing.signal.aborted) {
-      const tokenKey = signerFromSeed('ed25519', Uint8Array.from(randomBytes(32))).publicKey
+      const tokenKey = nativeSignerFromSeed('ed25519', Uint8Array.from(randomBytes(32))).publicKey
       const expiry = (Date.now() + 60_000) as Milliseconds
       const bytes = this.#sign({
         type: 'identity.grant',

@@ -6,7 +6,6 @@
 import { randomBytes } from 'node:crypto'
 import type { GroupId, Hash, Milliseconds } from '../../chain/brands.ts'
 import { errorTable } from '../../chain/errors.ts'
-import { signerFromSeed } from '../../chain/noble-crypto.ts'
 import { stateKeyOf } from '../../chain/records.ts'
 import { MoteError } from '../../chain/result.ts'
 import type { TransactionBody } from '../../chain/transaction.ts'
@@ -14,6 +13,7 @@ import type { ChainClient } from '../../client/chain-client.ts'
 import { pause } from '../../client/deadline.ts'
 import { createGroup } from '../../client/group-actions.ts'
 import type { IdentityKeys } from '../../client/key-directory.ts'
+import { nativeSignerFromSeed } from '../../client/native-crypto.ts'
 import { signedBody } from '../../client/submission.ts'
 import { type ChainAccess, openDevnetChain, operatorKeys } from '../access.ts'
 import type { AcknowledgedWrite } from './load.ts'
@@ -137,7 +137,7 @@ export class SiegeLoad {
 
 /** Grants of a token nobody holds, which harm nobody. */
 function grantBody(): TransactionBody {
-  const tokenKey = signerFromSeed('ed25519', Uint8Array.from(randomBytes(32))).publicKey
+  const tokenKey = nativeSignerFromSeed('ed25519', Uint8Array.from(randomBytes(32))).publicKey
   const expiry = (Date.now() + grantLifetimeMs) as Milliseconds
   return { type: 'identity.grant', tokenKey, quota: 1, expiry, highestLabel: 'lightweight' }
 }
