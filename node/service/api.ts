@@ -37,6 +37,7 @@ import { type Problem, problemHeaders, problemOf } from '../../client/problem.ts
 import { Places } from '../network/rate-limit.ts'
 import type { TransferReport } from './administration.ts'
 import { json, limitRate, mustBeNoPage, mustBeOperator, octets } from './callers.ts'
+import { compileSchemasLate } from './late-schemas.ts'
 import { recordRoutes } from './record-routes.ts'
 
 /** What a node serves over HTTP. */
@@ -106,9 +107,8 @@ export function createApi(parts: ApiParts): FastifyInstance {
     routerOptions: { maxParamLength: 128 },
     // Ends what dawdles over sending its request; long polls wait after theirs.
     requestTimeout: 30_000,
-    // The schemas are ours; to check them, Ajv would compile the schema of schemas at every start.
-    ajv: { customOptions: { validateSchema: false } },
   }).withTypeProvider<TypeBoxTypeProvider>()
+  compileSchemasLate(app)
   useProblems(app, parts.onUnexpected)
   limitRate(app, parts.httpPerSecond)
   app.addHook('onRequest', async request => mustBeNoPage(request))
