@@ -71,7 +71,7 @@ test('chain consenters set --wait: ends when they certify', async () => {
 test('chain consenters set --wait: at its deadline it says what is missing', async () => {
   await using world = await serveDevnet(twoOfThree)
   const { chain, mote } = world
-  const set = ['chain', 'consenters', 'set', 'full-2,full-3,full-4', '--wait', '--timeout', '1']
+  const set = ['chain', 'consenters', 'set', 'full-2,full-3,full-4', '--wait', '--timeout', '3']
   const undecided = await mote(...set)
   expect(undecided.code).toBe(124)
   expect(undecided.notes).toContain('waiting for 1 more of 2 approvals')

@@ -1,4 +1,4 @@
-import { describe, expect, test, vi } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import type { DeviceId } from '../../../chain/brands.ts'
 import { encode } from '../../../chain/codec.ts'
 import { type CertifiedHeader, certifiedHeaderCodec } from '../../../chain/light-client.ts'
@@ -7,6 +7,7 @@ import { maxTermLead } from '../../../consensus/message-check.ts'
 import { queryHandler } from '../../../node/network/requests.ts'
 import { KnownVoters } from '../../../node/replica/known-voters.ts'
 import { keysOf, TestChain } from '../../support/test-chain.ts'
+import { untilPasses } from '../../support/until-passes.ts'
 
 function asking(answer: (chain: TestChain) => CertifiedHeader) {
   const chain = new TestChain()
@@ -88,7 +89,7 @@ describe('known voters: a peer that asks and is no known voter', () => {
     })
     voters.begin()
     voters.meets(from, { type: 'timeout-now', from, term: 2 })
-    await vi.waitFor(() => expect(told.length + log.length).toBeGreaterThan(1))
+    await untilPasses(() => expect(told.length + log.length).toBeGreaterThan(1))
     return { told: told.slice(1), log: log.join() }
   }
 

@@ -14,6 +14,7 @@ import type { RecordRequest, SessionStart } from '../../../../mqtt-gateway/recor
 import { exchangeOf, RecorderWorld, requestOf, sensorKeys } from '../../../support/recorder-world.ts'
 import { sampleRecord } from '../../../support/sample-record.ts'
 import { keysOf } from '../../../support/test-chain.ts'
+import { untilPasses } from '../../../support/until-passes.ts'
 
 afterEach(() => vi.restoreAllMocks())
 
@@ -128,7 +129,7 @@ test('recorder: killed between the tie and the queue, the next process records t
   const said = { text: 'a', exchange: exchangeOf('a', await begun(world)) }
   const added = vi.spyOn(LevelQueue.prototype, 'add').mockReturnValue(new Promise(() => {}))
   void world.recorder.accept(requestOf(said))
-  await vi.waitFor(() => expect(added).toHaveBeenCalledTimes(1))
+  await untilPasses(() => expect(added).toHaveBeenCalledTimes(1))
   const { id } = added.mock.calls[0]![0]
   await world.stop()
   expect(world.recorded()).toEqual([])
@@ -149,7 +150,7 @@ test('recorder: killed between the queue and the chain, the next process records
   for (const source of world.sources) source.failure = undefined
   await world.start()
   expect(await world.record(tied)).toMatchObject({ type: 'certified', transaction })
-  await vi.waitFor(() => expect(world.isRecorded(loose.transaction)).toBe(true))
+  await untilPasses(() => expect(world.isRecorded(loose.transaction)).toBe(true))
   expect(world.recorded().toSorted()).toEqual(['a', 'b'])
 })
 
@@ -178,7 +179,7 @@ test('recorder: an expired transaction is signed anew once two nodes refuse it, 
   const [one, two] = world.sources
   one!.failure = undefined
   // One alone may be wrong: it is not enough.
-  await vi.waitFor(() => expect(world.errors.some(isUnconfirmed)).toBe(true), 5_000)
+  await untilPasses(() => expect(world.errors.some(isUnconfirmed)).toBe(true))
   expect(world.recorded()).toEqual([])
   two!.failure = undefined
   const outcome = await first.outcome
@@ -291,12 +292,12 @@ test('recorder: a repeat that comes while the outcome is being written has that 
     return write.call(this, changes)
   })
   const outcome = await unwrap(await world.recorder.accept(request(1))).outcome
-  await vi.waitFor(() => expect(ties).toBe(2))
+  await untilPasses(() => expect(ties).toBe(2))
   ties += 1
   const again = unwrap(await world.recorder.accept(request(2)))
   expect(await again.outcome).toEqual(outcome)
   written.resolve()
-  await vi.waitFor(() => expect(world.status.open).toBe(0))
+  await untilPasses(() => expect(world.status.open).toBe(0))
   const submissions = () => world.sources.map(({ asked }) => asked.get('submit'))
   const before = submissions()
   await world.restart()
@@ -394,7 +395,7 @@ test('recorder: out of reach of the chain the wait ends without an outcome, and 
   const { transaction, outcome } = await world.accept(said)
   await expect(outcome).rejects.toMatchObject({ code: 'timeout' })
   for (const source of world.sources) source.failure = undefined
-  await vi.waitFor(() => expect(world.isRecorded(transaction)).toBe(true), 5_000)
+  await untilPasses(() => expect(world.isRecorded(transaction)).toBe(true))
   expect(await world.record(said)).toMatchObject({ type: 'certified', transaction })
   expect(world.recorded()).toEqual(['a'])
 })
@@ -466,7 +467,7 @@ test('recorder: of one open record as many deliveries are remembered as the limi
   const again = unwrap(await world.recorder.accept(delivery(1)))
   for (const source of world.sources) source.failure = undefined
   expect(await again.outcome).toMatchObject({ type: 'certified' })
-  await vi.waitFor(() => expect(world.status.open).toBe(0))
+  await untilPasses(() => expect(world.status.open).toBe(0))
   expect(await unwrap(await refused()).outcome).toEqual(await again.outcome)
 })
 
@@ -545,7 +546,7 @@ test('recorder: what one node alone says of a resumed message is asked again, un
   world.sources[0]!.failure = undefined
   await world.restart()
   const again = unwrap(await world.recorder.accept(request))
-  await vi.waitFor(() => expect(world.errors.filter(isUnconfirmed).length).toBeGreaterThan(3), 5_000)
+  await untilPasses(() => expect(world.errors.filter(isUnconfirmed).length).toBeGreaterThan(3))
   world.sources[1]!.failure = undefined
   expect(await again.outcome).toMatchObject({ type: 'refused', code: 'bad-signature' })
 })
@@ -585,11 +586,10 @@ test('recorder: how a message ended is written down when the disk takes it again
     return end.apply(this, ended)
   })
   const first = await world.record({ text: 'a', exchange })
-  await vi.waitFor(() => expect(world.status.open).toBe(0))
-  await vi.waitFor(() =>
-    world.record({ text: 'b', exchange: { ...exchange, digest: exchangeOf('b', '').digest } }),
-  )
-  await vi.waitFor(() => expect(world.status.open).toBe(0))
+  await untilPasses(() => expect(world.status.open).toBe(0))
+  const next = { ...exchange, digest: exchangeOf('b', '').digest }
+  await untilPasses(() => world.record({ text: 'b', exchange: next }))
+  await untilPasses(() => expect(world.status.open).toBe(0))
   await world.stop()
   const store = await MessageStore.open(join(world.directory, 'records'))
   const left = await store.all('open/')

@@ -19,6 +19,7 @@ import type { OpenRecord } from '../../../../mqtt-gateway/records/ties.ts'
 import { ManualClock } from '../../../support/manual-clock.ts'
 import { exchangeOf, gatewayKeys, recorderChain, sensorKeys } from '../../../support/recorder-world.ts'
 import { sampleRecord } from '../../../support/sample-record.ts'
+import { untilPasses } from '../../../support/until-passes.ts'
 
 const { chainId, time } = recorderChain()
 
@@ -332,7 +333,7 @@ test('exchange store: what a failed write should have forgotten is forgotten bef
   failOnce()
   // The client says it again, as it has no PUBCOMP.
   await expect(exchanges.released('c', 1)).rejects.toMatchObject({ code: 'storage-failed' })
-  await vi.waitFor(() => exchanges.released('c', 1))
+  await untilPasses(() => exchanges.released('c', 1))
   await restart()
   expect(exchanges.find(exchange)).toBeUndefined()
 })
@@ -346,7 +347,7 @@ test('exchange store: of a key that was written again meanwhile, what a failed w
   const written = exchanges.tie(second, { exchange })
   await expect(failed).rejects.toMatchObject({ code: 'storage-failed' })
   await written
-  await vi.waitFor(() => exchanges.released('c', 1))
+  await untilPasses(() => exchanges.released('c', 1))
   await restart()
   expect(exchanges.find({ ...exchange, isRepeat: true })?.open?.transaction.id).toBe(second.transaction.id)
 })

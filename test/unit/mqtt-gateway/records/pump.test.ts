@@ -14,6 +14,7 @@ import type { Settlement } from '../../../../mqtt-gateway/records/settling.ts'
 import { queued } from '../../../../mqtt-gateway/records/transaction-queue.ts'
 import { gatewayKeys, recorderChain, sensorKeys } from '../../../support/recorder-world.ts'
 import { sampleRecord } from '../../../support/sample-record.ts'
+import { untilPasses } from '../../../support/until-passes.ts'
 
 const { chainId, time } = recorderChain()
 const shard = queued(transaction()).shard
@@ -74,7 +75,7 @@ test('pump: what is unconfirmed goes behind what came later, also when the queue
     isDoubtful = false
     return unconfirmed
   })
-  await vi.waitFor(() => expect(settled).toHaveLength(70))
+  await untilPasses(() => expect(settled).toHaveLength(70))
   expect(settled).toEqual([...others, doubtful!].map(({ id }) => id))
   expect(errors).toEqual([])
   expect(await queue.add(queued(transaction()))).toMatchObject({ ok: true })
@@ -94,7 +95,7 @@ test('pump: a batch that cannot leave the queue is settled again, and goes when 
     asked += 1
     return asked < 3 ? unconfirmed : { type: 'executed', height: 1 as Height, index: 0, receipt: {} as never }
   })
-  await vi.waitFor(() => expect(settled).toEqual([all[0]!.id, all[2]!.id, all[1]!.id]), 5_000)
+  await untilPasses(() => expect(settled).toEqual([all[0]!.id, all[2]!.id, all[1]!.id]))
   expect(errors).toMatchObject([{ code: 'overloaded' }, { code: 'overloaded' }])
-  await vi.waitFor(async () => expect(await queue.add(queued(transaction()))).toMatchObject({ ok: true }))
+  await untilPasses(async () => expect(await queue.add(queued(transaction()))).toMatchObject({ ok: true }))
 })
