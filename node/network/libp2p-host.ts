@@ -11,11 +11,9 @@ import { type ICryptoInterface, type NoiseComponents, noise, pureJsCrypto } from
 import { privateKeyFromRaw } from '@libp2p/crypto/keys'
 import type {
   ConnectionEncrypter,
-  ConnectionGater,
   Libp2p,
   Logger,
   MessageStream,
-  MultiaddrConnection,
   PeerId,
   PeerStore,
   Stream,
@@ -24,9 +22,9 @@ import { tcp } from '@libp2p/tcp'
 import { yamux } from '@libp2p/yamux'
 import { createLibp2p } from 'libp2p'
 import sodium from 'sodium-native'
-import { AddressShares, shareOf } from '../../client/address-shares.ts'
 import { nativeSignerFromSeed } from '../../client/native-crypto.ts'
 import type { Clock } from '../ports.ts'
+import { boundConnections, boundSelection, boundStreams, pendingShares } from './connection-setup.ts'
 import { type NetworkLimits, protocols } from './protocols.ts'
 
 export interface HostOptions {
@@ -57,11 +55,14 @@ export async function createHost(options: HostOptions): Promise<Libp2p> {
     transports: [tcp({ maxConnections: maxOpen + maxPending })],
     connectionEncrypters: [turnwiseNoise(sends)],
     streamMuxers: [
-      yamux({
-        maxInboundStreams: Object.values(protocols).reduce((sum, { maxStreams }) => sum + maxStreams, 0),
-        streamOptions: { maxReadBufferLength: 2 * protocols.raft.maxFrameBytes },
-      }),
+      boundStreams(
+        yamux({
+          maxInboundStreams: Object.values(protocols).reduce((sum, { maxStreams }) => sum + maxStreams, 0),
+          streamOptions: { maxReadBufferLength: 2 * protocols.raft.maxFrameBytes },
+        }),
+      ),
     ],
+    connectionProtector: () => boundConnections,
     connectionGater: pendingShares(limits),
     connectionManager: {
       maxConnections: maxOpen,
@@ -98,28 +99,6 @@ const silent: Logger = Object.assign(() => {}, {
   enabled: false,
   newScope: () => silent,
 })
-
-/**
- * Connections before the end of Noise and Yamux. The connection manager counts them for all addresses together and refuses
- * the newest, so that whoever opens sockets and says nothing would shut everybody out.
- */
-function pendingShares(limits: NetworkLimits): ConnectionGater {
-  const shares = new AddressShares<MultiaddrConnection>(
-    { perAddress: limits.maxPendingPerAddress, all: limits.maxPendingConnections },
-    socket => socket.abort(new Error('another connection is set up first')),
-  )
-  return {
-    denyInboundConnection: socket => {
-      shares.add(socket, shareOf(socket.remoteAddr.toString()))
-      socket.addEventListener('close', () => shares.remove(socket))
-      return false
-    },
-    denyInboundUpgradedConnection: (_peer, socket) => {
-      shares.remove(socket)
-      return false
-    },
-  }
-}
 
 /** The Ed25519 key that Noise has proven the peer to hold; undefined for another kind of key. */
 export function transportKeyOf(peer: PeerId): Uint8Array | undefined {
@@ -194,11 +173,13 @@ function turnwiseNoise(sends: TurnSends): (components: NoiseComponents) => Conne
   const create = noise({ crypto: sodiumCrypto })
   return components => {
     const inner = create(components)
-    const secured = async <T extends { connection: MessageStream }>(
+    const secured = async <T extends { connection: MessageStream; streamMuxer?: unknown }>(
       socket: MessageStream,
       securing: Promise<T>,
     ): Promise<T> => {
       const result = await securing
+      // Nodes of this make agree on the multiplexer within Noise; others select it behind it.
+      if (!result.streamMuxer) boundSelection(result.connection)
       endLengthsCheaply(result.connection)
       gatherTurn(result.connection, socket, sends)
       return result

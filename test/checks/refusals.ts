@@ -23,6 +23,7 @@ import { quotas } from './quota-refusals.ts'
 import { never, type RefusalCheck, takenOut } from './refusal-check.ts'
 import { retention } from './retention-refusals.ts'
 import { rights } from './rights-refusals.ts'
+import { selections } from './selection-refusals.ts'
 import { takingOver } from './taking-over-refusals.ts'
 import { votes } from './vote-refusals.ts'
 import { wireManners } from './wire-refusals.ts'
@@ -521,6 +522,7 @@ export const refusalChecks: readonly RefusalCheck[] = [
   ...credentials,
   ...sessions,
   ...decoders,
+  ...selections,
   ...takingOver,
   ...clocks,
   ...rekeys,
