@@ -25,6 +25,7 @@ export const compareOptions = {
   rounds: { default: 5, meaning: 'rounds; each runs both commits' },
   seconds: { default: 5, meaning: 'how long each load is measured' },
   clients: { default: 256, meaning: 'clients of the first load' },
+  'warm-up': { default: 30_000, meaning: 'transactions of the first load before it is measured' },
 } as const satisfies Record<string, BenchOption>
 
 const versions = ['old', 'new'] as const
@@ -43,7 +44,7 @@ interface Figures {
 type Measured = Readonly<Record<Load, Figures>> & { readonly settings: string }
 
 export async function benchCompare(args: readonly string[]): Promise<void> {
-  const { old, rounds, seconds, clients } = benchArguments(args, compareOptions)
+  const { old, rounds, seconds, clients, 'warm-up': warmUp } = benchArguments(args, compareOptions)
   const commit = commitOf(old)
   const tree = await checkOut(commit)
   try {
@@ -56,6 +57,7 @@ export async function benchCompare(args: readonly string[]): Promise<void> {
             root: version === 'old' ? tree : checkoutHere,
             measureMs: seconds * 1_000,
             clients,
+            warmUp,
           }),
         )
         process.stderr.write(`round ${round + 1} of ${rounds}: ${version} done\n`)
@@ -101,9 +103,10 @@ interface Setting {
   readonly root: string
   readonly measureMs: number
   readonly clients: number
+  readonly warmUp: number
 }
 
-async function measure({ root, measureMs, clients }: Setting): Promise<Measured> {
+async function measure({ root, measureMs, clients, warmUp }: Setting): Promise<Measured> {
   const { createCluster } = await importOf<typeof import('./local-cluster.ts')>(
     root,
     'bench/local-cluster.ts',
@@ -117,7 +120,7 @@ async function measure({ root, measureMs, clients }: Setting): Promise<Measured>
     return {
       settings: await settingsOf(cluster),
       // One after another: each load has devices of its own.
-      'many clients': await load({ nodes: cluster.nodes, clients, firstDevice: 3, warmUp: 5_000 }),
+      'many clients': await load({ nodes: cluster.nodes, clients, firstDevice: 3, warmUp }),
       'one client at the leader': await load({ nodes: [leader], clients: 1, firstDevice: 1, warmUp: 300 }),
       'one client at a follower': await load({ nodes: [follower], clients: 1, firstDevice: 2, warmUp: 300 }),
     }
