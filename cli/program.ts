@@ -2,7 +2,7 @@
  * The command tree of `mote` and the way from an outcome to an exit code (docs/ERRORS.md).
  *
  * Nothing else ends the program: a refusal becomes its code from the table, a wrong command line 2. A family of commands is loaded
- * only if the command line has its name, or no family's: a start is mostly the loading of modules.
+ * only if the command line has its name: a start is mostly the loading of modules.
  */
 import { Command, CommanderError } from 'commander'
 import { errorTable, exitCodes } from '../chain/errors.ts'
@@ -83,12 +83,16 @@ async function buildProgram(
   const add = addCommand(environment, outcome)
   // `mote help device` names it second; to load one for an argument that happens to be its name does no harm.
   const isNamed = (name: string) => args.includes(name)
-  const noneIsNamed = !['block', ...Object.keys(families)].some(isNamed)
   for (const [name, { description, load }] of Object.entries(families)) {
     const family = program.command(name).description(description)
-    if (noneIsNamed || isNamed(name)) (await load())(family, add)
+    if (isNamed(name)) (await load())(family, add)
   }
-  if (noneIsNamed || isNamed('block')) (await import('./transaction.ts')).blockCommand(program, add)
+  add({
+    parent: program,
+    usage: 'block <height>',
+    description: "a block by its height, or 'latest', and its transactions, proven under its certificate",
+    action: async (context, args) => (await import('./transaction.ts')).showBlock(context, args),
+  })
   return program
 }
 

@@ -31,15 +31,6 @@ export function transactionCommands(family: Command, add: AddCommand): void {
   })
 }
 
-export function blockCommand(program: Command, add: AddCommand): void {
-  add({
-    parent: program,
-    usage: 'block <height>',
-    description: "a block by its height, or 'latest', and its transactions, proven under its certificate",
-    action: showBlock,
-  })
-}
-
 async function transactionStatus(context: Context, [text = '']: readonly string[]): Promise<number> {
   const id = transactionIdOf(text)
   const access = await openChain(context)
@@ -63,7 +54,7 @@ async function transactionStatus(context: Context, [text = '']: readonly string[
   return status.status === 'unknown' ? exitCodes.notFound : exitCodes.ok
 }
 
-async function showBlock(context: Context, [text = '']: readonly string[]): Promise<number> {
+export async function showBlock(context: Context, [text = '']: readonly string[]): Promise<number> {
   const access = await openChain(context)
   const head = access.client.follower.head.header
   const number = text === 'latest' ? head.height : /^\d{1,15}$/.test(text) ? Number(text) : Number.NaN

@@ -91,6 +91,13 @@ describe('command line', () => {
     }
   })
 
+  test('the help of the program is the same, whatever is named behind it', async () => {
+    const { stdout } = await mote(['--help'])
+    expect(stdout).toContain('block [options] <height>')
+    for (const word of ['device', 'tx', 'block', 'nothing'])
+      expect((await mote(['--help', word])).stdout).toBe(stdout)
+  })
+
   test('the help of a command says what an exit code means there', async () => {
     const meanings = {
       'device trust': ['0    trusted', '1    unverified or stale', '3    unknown', '5    not trusted'],
