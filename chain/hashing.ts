@@ -152,11 +152,9 @@ export function hasherFor(prefix: Uint8Array): (...parts: readonly Uint8Array[])
   return (...parts) => digestOf(gather(prefix, parts))
 }
 
-const hashers = new Map(domains.map(domain => [domain, hasherFor(domainBytes(domain))]))
-
 /** SHA-256 of `domainBytes(domain, …parts)`: 32 bytes. */
 export function hashOf(domain: Domain, ...parts: readonly Uint8Array[]): Uint8Array {
-  return (hashers.get(domain) as ReturnType<typeof hasherFor>)(...parts)
+  return digestOf(gather(prefixes.get(domain) as Uint8Array, parts))
 }
 
 /** `hashOf` as 64 lowercase hexadecimal characters. */
