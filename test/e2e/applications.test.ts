@@ -13,7 +13,7 @@ import { layout } from '../../devnet/layout.ts'
 import { topics } from '../../mqtt-gateway/protocol/topics.ts'
 import { reservedBytes } from '../../mqtt-gateway/records/stream-room.ts'
 import { AgentProcesses } from '../support/agent-processes.ts'
-import { DevnetFixture } from '../support/devnet-fixture.ts'
+import { DevnetFixture, type PrintedLogin } from '../support/devnet-fixture.ts'
 import type { ForeignProgram } from '../support/foreign-program.ts'
 import { until } from '../support/gateway-fixture.ts'
 import { hasMosquittoClients } from '../support/mosquitto-clients.ts'
@@ -22,12 +22,6 @@ import { missingClients, PlainClients } from '../support/plain-clients.ts'
 import { RedeliveryStore, runPlainClients } from '../support/plain-clients-run.ts'
 import { RawClient } from '../support/raw-client.ts'
 
-interface Login {
-  readonly host: string
-  readonly port: number
-  readonly username: string
-  readonly password: string
-}
 interface ListedRecord {
   readonly id: string
   readonly vouched: string
@@ -38,7 +32,7 @@ interface ListedRecord {
 const plain = '1114'
 let devnet: DevnetFixture
 /** Of the device `plain`. */
-let login: Login
+let login: Omit<PrintedLogin, 'clientId'>
 let device: string
 /** Of the fire index. */
 let address: string
@@ -48,8 +42,7 @@ beforeAll(async () => {
   const size = ['--full', '1', '--lightweight', '0', '--devices', '4']
   devnet = await DevnetFixture.start('plain', [...size, '--plain-in', 'forest/#', '--plain-out', 'fire/#'])
   device = devnet.idOf(plain)
-  const { value } = await devnet.json<Login>('device', 'credentials', plain, '--for', '1d')
-  const { host, port, username, password } = value
+  const { host, port, username, password } = await devnet.credentials(plain, '--for', '1d')
   login = { host, port, username, password }
   const deployed = await devnet.json<{ address: string }>('contract', 'deploy', 'examples/fire-index.json')
   address = deployed.value.address

@@ -22,7 +22,7 @@ import type { ProcessStatus } from '../../devnet/process-status.ts'
 import { parseClockOffset } from '../../devnet/shifted-clock.ts'
 import type { DeviceAgent } from '../../mqtt-gateway/device/agent.ts'
 import { topics } from '../../mqtt-gateway/protocol/topics.ts'
-import { DevnetFixture } from '../support/devnet-fixture.ts'
+import { DevnetFixture, type PrintedLogin } from '../support/devnet-fixture.ts'
 import { sentText } from '../support/gateway-fixture.ts'
 import { MoteCommand, runMote } from '../support/mote-command.ts'
 import { sealedMessage } from '../support/sealed-message.ts'
@@ -74,17 +74,8 @@ async function agentOf(name: string): Promise<DeviceAgent> {
   return agent
 }
 
-interface Login {
-  readonly host: string
-  readonly port: number
-  readonly clientId: string
-  readonly username: string
-  readonly password: string
-}
-
 /** An mqtt.js client with what `mote device credentials` has printed. */
-function connect({ host, port, clientId, username, password }: Login): Promise<mqtt.MqttClient> {
-  const login = { host, port, clientId, username, password }
+function connect(login: PrintedLogin): Promise<mqtt.MqttClient> {
   return mqtt.connectAsync({ ...login, protocolVersion: 4, reconnectPeriod: 0 })
 }
 
@@ -285,7 +276,7 @@ test("the chain cut off: the gateway closes after trustTtl by steady time, whate
   // Within the bound in which a header may be ahead of a clock: by the wall clock alone it would close 4 s too late.
   await shift(gateway.name, '-4s')
   await joinNewcomer()
-  const credentials = async () => (await devnet.json<Login>('device', 'credentials', '1112')).value
+  const credentials = () => devnet.credentials('1112')
   const [from, to] = [await devnet.keys('1112'), await devnet.keys('1111')]
   const sender = await connect(await credentials())
   const closed = new Promise<void>(resolve => sender.once('close', () => resolve()))

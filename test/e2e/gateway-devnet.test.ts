@@ -22,14 +22,6 @@ import { hasMosquittoClients, startMosquitto } from '../support/mosquitto-client
 import { sealedMessage } from '../support/sealed-message.ts'
 import { repositoryRoot } from '../support/source-files.ts'
 
-interface Login {
-  readonly host: string
-  readonly port: number
-  readonly clientId: string
-  readonly username: string
-  readonly password: string
-}
-
 let devnet: DevnetFixture
 let client: ChainClient
 const following = new AbortController()
@@ -52,13 +44,9 @@ afterAll(() => {
   return devnet.stop()
 })
 
-const credentials = async (name: string): Promise<Login> =>
-  (await devnet.json<Login>('device', 'credentials', name)).value
-
 /** An mqtt.js client that has nothing of ours but the credentials. */
 async function connect(name: string): Promise<MqttClient> {
-  const { host, port, clientId, username, password } = await credentials(name)
-  const login = { host, port, clientId, username, password }
+  const login = await devnet.credentials(name)
   const client = await mqtt.connectAsync({ ...login, protocolVersion: 4, reconnectPeriod: 0 })
   client.on('error', () => {})
   closing.push(() => client.endAsync(true))
@@ -170,7 +158,7 @@ describe('gateway process: who can read', () => {
 
   test('gateway process: mosquitto_sub gets ciphertext only, with the right to observe', async context => {
     if (!hasMosquittoClients) context.skip('mosquitto_sub is not installed')
-    const { host, port, clientId, username, password } = await credentials('observer')
+    const { host, port, clientId, username, password } = await devnet.credentials('observer')
     const login = ['-h', host, '-p', String(port), '-i', clientId, '-u', username, '-P', password]
     const words = ['-V', 'mqttv311', '-t', filters.anyDelivery, '-C', '1', '-F', '%t %x']
     const program = startMosquitto('sub', [...login, ...words])
@@ -210,9 +198,8 @@ describe('gateway process: who can read', () => {
     const seen = await subscribe(client, filters.toDevice(d1112.id))
     await send('1112', 'to who has a certificate')
     await until(() => seen.length > 0, 'the sealed message')
-    const once = (
-      await devnet.json<Login & { mqtts: string; gatewayCa: string }>('device', 'credentials', '1112')
-    ).value
+    const once = (await devnet.json<{ mqtts: string; gatewayCa: string }>('device', 'credentials', '1112'))
+      .value
     expect(once).toMatchObject({ mqtts: gateway.mqtts, gatewayCa })
   })
 
@@ -422,7 +409,7 @@ describe('gateway process: refusals', () => {
 
   test('no seed and no password of the whole run is in the log of a node or of the gateway', async () => {
     const { directory } = devnet
-    const login = await credentials('1112')
+    const login = await devnet.credentials('1112')
     await connect('1112')
     const files = readdirSync(directory, { recursive: true, encoding: 'utf8' })
     const textOf = (file: string) => readFileSync(join(directory, file), 'utf8')

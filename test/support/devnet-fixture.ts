@@ -16,6 +16,15 @@ import { type AgentOptions, DeviceAgent } from '../../mqtt-gateway/device/agent.
 import { agentChain } from '../../mqtt-gateway/device/agent-chain.ts'
 import { type CommandResult, MoteCommand, runMote } from './mote-command.ts'
 
+/** What an MQTT client logs in with, as `mote device credentials` prints it. */
+export interface PrintedLogin {
+  readonly host: string
+  readonly port: number
+  readonly clientId: string
+  readonly username: string
+  readonly password: string
+}
+
 export class DevnetFixture {
   readonly directory: string
   readonly #root: string
@@ -64,6 +73,13 @@ export class DevnetFixture {
     expect(lines, stderr).toHaveLength(1)
     expect(lines[0], stderr).not.toBe('')
     return { code, value: JSON.parse(lines[0] as string) as T }
+  }
+
+  /** @param more options of `mote device credentials` */
+  async credentials(device: string, ...more: readonly string[]): Promise<PrintedLogin> {
+    const { value } = await this.json<PrintedLogin>('device', 'credentials', device, ...more)
+    const { host, port, clientId, username, password } = value
+    return { host, port, clientId, username, password }
   }
 
   /** A verifying client of the full nodes. */
